@@ -1,0 +1,47 @@
+# Two commands matter to a newcomer: `make demo` and `make test`. Both set up everything they need in .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WORKERS ?= 2
+
+.PHONY: help setup demo test test-slow check format browser clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY)  ## Create .venv and install the project with everything for development
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,studies,dev]'
+	@touch $@
+
+demo: $(READY)  ## Run the whole protocol on embedded phantoms; reports go to demo/
+	$(BIN)/medrobust demo --out demo
+
+check: $(READY)  ## Format, lint, types and layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# One thread per worker: two test processes that both use two threads are slower than two that use one.
+test: check browser  ## Everything CI runs: checks, then the tests but the slow ones
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "not slow"
+
+test-slow: $(READY) browser  ## The slow tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m slow
+
+browser:  ## Chromium, for the test that opens the report (where apt can install it)
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get -qq update && apt-get -qq install --yes chromium >/dev/null; } \
+		|| echo "no chromium here: the browser test will say that it skips"
+
+format: $(READY)  ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## Remove everything that the other commands made
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

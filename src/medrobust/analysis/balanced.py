@@ -1,0 +1,66 @@
+"""Balanced accuracy beside accuracy: the mean over classes of the share that is right."""
+
+import numpy as np
+import polars as pl
+
+from medrobust.analysis import estimates
+from medrobust.analysis.patients import CELL, CLEAN, Cell, with_whitebox
+from medrobust.analysis.results import Results
+from medrobust.analysis.tables import bounded, frame, with_bounds
+from medrobust.core import Task
+from medrobust.errors import RunError
+from medrobust.metrics.statistics import Estimate, mean_of_ratios
+
+
+def balanced_table(results: Results) -> pl.DataFrame:
+    """Accuracy and balanced accuracy of every cell of Table 2, of clean images and of noise.
+
+    Returns:
+        `target, perturbation, source`, and `accuracy` and `balanced_accuracy` with `_low` and `_high` (t
+        interval over patients, linearised). Classes without a case are left out.
+
+    Raises:
+        RunError: The study is not one of classification.
+    """
+    if results.task is not Task.CLASSIFICATION:
+        raise RunError("Balanced accuracy needs one class per image; this study is one of segmentation.")
+    counts = (
+        with_whitebox(results.rows)
+        .group_by(*CELL, "patient_id", "label")
+        .agg(right=(pl.col("label") == pl.col("prediction")).sum(), outcomes=pl.len())
+        .sort("patient_id", "label")
+        .partition_by(CELL, as_dict=True)
+    )
+    lines = []
+    for cell in _cells(results):
+        values = {
+            "accuracy": estimates.score(results, results.panel.cells[cell], *map(str, cell)),
+            "balanced_accuracy": _balanced(counts[cell], results.settings.confidence),
+        }
+        names = {"target": cell.target, "perturbation": cell.perturbation, "source": cell.source}
+        lines.append({**names, **with_bounds(values)})
+    columns = dict.fromkeys(("target", "perturbation", "source"), pl.String)
+    return frame(lines, columns | bounded("accuracy", "balanced_accuracy"))
+
+
+def _cells(results: Results) -> list[Cell]:
+    labels = [attack.label for attack in results.attacks]
+    return [
+        cell
+        for model in results.models
+        for cell in (
+            Cell(model, CLEAN),
+            *results.noise_cells(model, labels),
+            *results.cells(model, labels),
+        )
+    ]
+
+
+def _balanced(counts: pl.DataFrame, confidence: float) -> Estimate:
+    patients, patient = np.unique(counts["patient_id"].to_numpy(), return_inverse=True)
+    classes, label = np.unique(counts["label"].to_numpy(), return_inverse=True)
+    shape = (patients.size, classes.size)
+    right, outcomes = np.zeros(shape), np.zeros(shape)
+    right[patient, label] = counts["right"]
+    outcomes[patient, label] = counts["outcomes"]
+    return mean_of_ratios(right, outcomes).interval(confidence).clipped(0.0, 1.0)

@@ -1,0 +1,203 @@
+"""Which networks differ: pairs of networks (family 1), and attack against its own noise (family 2).
+
+Tests are exact sign flips over patients, adjusted by Holm within the family; intervals are not adjusted.
+"""
+
+import math
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from medrobust.analysis import estimates
+from medrobust.analysis.patients import Scores
+from medrobust.analysis.results import Results
+from medrobust.analysis.tables import bounded, frame, with_bounds
+from medrobust.core import Task
+from medrobust.metrics.significance import (
+    equivalence_test,
+    holm,
+    patients_for_significance,
+    patients_needed,
+    sign_flip_test,
+    smallest_p,
+)
+from medrobust.rng import generator
+
+RANKED = "ranked"
+TIED = "not distinguishable"
+TOO_FEW = "too few patients"
+UNRANKED = "not ranked"
+
+Line = dict[str, Any]
+"""A row of a table before it becomes one."""
+
+_PAIR: Mapping[str, type[pl.DataType]] = {
+    "first": pl.String,
+    "second": pl.String,
+    **bounded("difference"),
+    "p": pl.Float64,
+    "p_holm": pl.Float64,
+    "verdict": pl.String,
+    "better": pl.String,
+    **bounded("drop_difference"),
+    "drops_agree": pl.Boolean,
+    **bounded("neutral_difference"),
+    "n_neutral_sources": pl.Int64,
+    **bounded("clean_difference"),
+    "p_equal": pl.Float64,
+    "equally_good": pl.Boolean,
+    "patients_needed": pl.Int64,
+}
+
+
+def pairs(results: Results) -> pl.DataFrame:
+    """Family 1: all pairs of networks on the mean adversarial score, and what belongs beside it.
+
+    Returns:
+        A row per pair: `difference` (first - second, in scores, paired over patients), `p`, `p_holm`,
+        `verdict`, `better` (null unless ranked); `drop_difference` (drop in points of first - second) and
+        `drops_agree` (drops put the same network ahead); `neutral_difference` from sources of neither
+        architecture; `clean_difference`, `p_equal` and `equally_good` (TOST within the relevant
+        difference); `patients_needed` for 80 % power at the relevant difference.
+    """
+    duels = list(combinations(results.models, 2))
+    lines = [_pair(results, first, second, len(duels)) for first, second in duels]
+    for line, p_holm in zip(lines, _adjusted(lines), strict=True):
+        line["p_holm"] = p_holm
+        line["verdict"] = _verdict(results, line, len(duels))
+        ahead = line["first"] if line["difference"] > 0 else line["second"]
+        line["better"] = ahead if line["verdict"] == RANKED else None
+    return frame(lines, _PAIR)
+
+
+def above_majority(results: Results) -> dict[str, bool]:
+    """Whether each network does better on clean images than one that always answers with the majority.
+
+    In classification the majority class of the study's cases; in segmentation background everywhere, whose
+    Dice is 0.
+    """
+    floor = 0.0
+    if results.task is Task.CLASSIFICATION:
+        cases = results.rows.unique("case_id")
+        floor = float(cases["label"].value_counts()["count"].to_numpy().max()) / cases.height
+    total = results.panel.sizes.sum()
+    clean = {model: results.panel.cells[results.clean_cell(model)].totals for model in results.models}
+    return {model: bool(totals.sum() / total > floor) for model, totals in clean.items()}
+
+
+def too_few_patients(results: Results, tests: int) -> bool:
+    """Whether no outcome at all could be significant after adjustment for `tests` tests."""
+    patients = len(results.panel.patients)
+    return smallest_p(patients, results.settings.resamples) > results.settings.alpha / max(tests, 1)
+
+
+def patients_to_rank(results: Results) -> int:
+    """Fewest patients with which a ranking of these networks could be significant."""
+    return patients_for_significance(results.settings.alpha, max(math.comb(len(results.models), 2), 1))
+
+
+def noise_control(results: Results) -> pl.DataFrame:
+    """Family 2: does an attack do more harm than noise of the same SSIM?
+
+    Returns:
+        A row per target and attack, averaged over the sources that all targets face: `attacked`, `noise`,
+        `extra_drop_points` (drop under the attack minus drop under its own noise, paired; above 0: the
+        attack is harder), `p`, `p_holm`.
+    """
+    lines: list[Line] = []
+    for model in results.models:
+        for attack in results.attacks:
+            attacked = results.panel.mean(results.cells(model, [attack.label]))
+            noise = results.panel.mean(
+                results.cells(model, [f"{noise}@{attack.label}" for noise in results.noise])
+            )
+            if attacked is None or noise is None:
+                continue
+            key = (model, attack.label, "noise control")
+            scores = {"attacked": attacked, "noise": noise}
+            values = {name: estimates.score(results, each, *key, name) for name, each in scores.items()}
+            values["extra_drop_points"] = estimates.difference(results, noise, attacked, *key).scaled(100)
+            p = {"p": _sign_flip(results, noise, attacked, *key)}
+            lines.append({"target": model, "perturbation": attack.label, **with_bounds(values), **p})
+    for line, p_holm in zip(lines, _adjusted(lines), strict=True):
+        line["p_holm"] = p_holm
+    names = {"target": pl.String, "perturbation": pl.String}
+    tests = {"p": pl.Float64, "p_holm": pl.Float64}
+    return frame(lines, names | bounded("attacked", "noise", "extra_drop_points") | tests)
+
+
+def _pair(results: Results, first: str, second: str, tests: int) -> Line:
+    panel, models = results.panel, (first, second)
+    clean, other_clean = (panel.cells[results.clean_cell(model)] for model in models)
+    attacked, other_attacked = (panel.mean(results.attack_cells(model)) for model in models)
+    neutral = _neutral_sources(results, first, second)
+    unseen, other_unseen = (panel.mean(results.attack_cells(model, sources=neutral)) for model in models)
+    drop, other_drop = _drop(clean, attacked), _drop(other_clean, other_attacked)
+    values = {
+        "difference": estimates.difference(results, attacked, other_attacked, *models, "attacks"),
+        "drop_difference": estimates.difference(results, drop, other_drop, *models, "drops").scaled(100),
+        "neutral_difference": estimates.difference(results, unseen, other_unseen, *models, "neutral"),
+        "clean_difference": estimates.difference(results, clean, other_clean, *models, "clean"),
+    }
+    ahead, lost = values["difference"].value, values["drop_difference"].value
+    return {
+        "first": first,
+        "second": second,
+        **with_bounds(values),
+        "p": _sign_flip(results, attacked, other_attacked, *models),
+        "drops_agree": None if math.isnan(ahead) else ahead * lost <= 0,
+        "n_neutral_sources": len(neutral),
+        **_equivalence(results, clean, other_clean),
+        "patients_needed": _needed(results, attacked, other_attacked, tests),
+    }
+
+
+def _neutral_sources(results: Results, *networks: str) -> list[str]:
+    own = {results.architecture(network) for network in networks}
+    return [source for source in results.sources if results.architecture(source) not in own]
+
+
+def _drop(clean: Scores, attacked: Scores | None) -> Scores | None:
+    return None if attacked is None else Scores(clean.totals - attacked.totals, attacked.repeats)
+
+
+def _sign_flip(results: Results, first: Scores | None, second: Scores | None, *key: str) -> float:
+    if first is None or second is None:
+        return math.nan
+    rng = generator(results.settings.seed, "sign flips", *key)
+    return sign_flip_test(first.totals - second.totals, results.settings.resamples, rng)
+
+
+def _adjusted(lines: list[Line]) -> list[float]:
+    p_values = np.array([line["p"] for line in lines], dtype=np.float64)
+    if np.isnan(p_values).any():
+        return [math.nan] * len(lines)
+    return [float(p) for p in holm(p_values)]
+
+
+def _verdict(results: Results, line: Line, tests: int) -> str:
+    sound = above_majority(results)
+    if not (sound[line["first"]] and sound[line["second"]]):
+        return UNRANKED
+    if too_few_patients(results, tests):
+        return TOO_FEW
+    return RANKED if line["p_holm"] <= results.settings.alpha else TIED
+
+
+def _equivalence(results: Results, first: Scores, second: Scores) -> Line:
+    settings = results.settings
+    difference = estimates.paired_ratio(results, first.totals - second.totals, results.panel.sizes)
+    p = equivalence_test(difference, settings.relevant_difference)
+    return {"p_equal": p, "equally_good": None if math.isnan(p) else p <= settings.alpha}
+
+
+def _needed(results: Results, first: Scores | None, second: Scores | None, tests: int) -> int | None:
+    if first is None or second is None:
+        return None
+    difference = estimates.paired_ratio(results, first.totals - second.totals, results.panel.sizes)
+    # The error of the mean times the root of n is the spread between patients of average size.
+    sd = difference.error * math.sqrt(len(results.panel.patients))
+    return patients_needed(sd, results.settings.relevant_difference, results.settings.alpha / tests)

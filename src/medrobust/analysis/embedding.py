@@ -1,0 +1,180 @@
+"""Where noise and attacks move images in a network's feature space: the paper's Fig. 3, and numbers to it.
+
+The picture is a t-SNE, whose distances mean nothing by themselves; the numbers are from the feature space.
+"""
+
+# openTSNE and scikit-learn have no annotations.
+# mypy: disable-error-code="no-untyped-call"
+
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float, Int
+from openTSNE.tsne import TSNE
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+
+from medrobust.metrics.statistics import t_interval
+
+CLEAN = "clean"
+COMPONENTS = 50
+PERPLEXITY = 30.0
+NEIGHBOURS = 10
+
+
+def of_target(embeddings: pl.DataFrame, target: str, attack: str, noise: str) -> pl.DataFrame:
+    """The rows that a picture of one network compares.
+
+    Args:
+        embeddings: Rows of `results/embeddings.parquet`.
+        target: The network whose features are looked at.
+        attack: An attack; the one crafted on the surrogate of the target's own architecture is taken.
+        noise: The noise matched to it.
+
+    Returns:
+        Clean, noisy and attacked rows of the same cases, of the first seeds and fold, sorted by perturbation
+        and case.
+    """
+    first = pl.col("target_seed", "source_seed", "fold").min().over("perturbation")
+    rows = embeddings.filter(
+        pl.col("target") == target,
+        pl.col("perturbation").is_in([CLEAN, noise, attack]),
+        (pl.col("perturbation") == CLEAN) | (pl.col("source") == target),
+    ).filter(pl.all_horizontal(pl.col("target_seed", "source_seed", "fold").eq_missing(first)))
+    complete = pl.col("perturbation").n_unique().over("case_id") == 3
+    return rows.filter(complete).sort("perturbation", "case_id")
+
+
+def compared_pair(embeddings: pl.DataFrame) -> tuple[str, str] | None:
+    """The attack that was embedded and its matched noise; None if there is no such pair."""
+    names = embeddings["perturbation"].unique().sort().to_list()
+    for noise in names:
+        attack = noise.partition("@")[2]
+        if attack in names:
+            return attack, noise
+    return None
+
+
+def frequent_classes(embeddings: pl.DataFrame, count: int = 3) -> list[int]:
+    """The classes with the most clean cases, in the order of their index; ties go to the lower index."""
+    cases = embeddings.filter(pl.col("perturbation") == CLEAN).group_by("label").len()
+    return cases.sort(["len", "label"], descending=[True, False])["label"].head(count).sort().to_list()
+
+
+def joint_tsne(embeddings: pl.DataFrame, *, seed: int, perplexity: float = PERPLEXITY) -> pl.DataFrame:
+    """One t-SNE of all rows together, so that every part of it can be compared with every other.
+
+    Args:
+        embeddings: `embedding` holds a feature vector per row; at least 5 rows.
+        seed: Of the embedding.
+        perplexity: Lowered to a third of the rows where there are few of them.
+
+    Returns:
+        The rows, with `x` and `y` in place of `embedding`.
+
+    Raises:
+        ValueError: There are fewer than 5 rows.
+    """
+    if embeddings.height < 5:
+        raise ValueError(f"joint_tsne needs at least 5 rows; got {embeddings.height}.")
+    features = _features(embeddings)
+    components = min(COMPONENTS, *features.shape)
+    reduced = PCA(components, svd_solver="full").fit_transform(features)
+    place = TSNE(
+        perplexity=min(perplexity, (len(reduced) - 1) / 3),
+        initialization="pca",
+        neighbors="exact",
+        negative_gradient_method="bh",
+        n_jobs=1,  # one thread: the same picture every time
+        random_state=seed % 2**32,
+    ).fit(reduced)
+    columns = [pl.Series("x", np.asarray(place[:, 0])), pl.Series("y", np.asarray(place[:, 1]))]
+    return embeddings.drop("embedding").with_columns(columns)
+
+
+def displacement_table(
+    rows: pl.DataFrame, *, attack: str, noise: str, confidence: float = 0.95
+) -> pl.DataFrame:
+    """How far attack and noise move images, and among which neighbours the images are then found.
+
+    Args:
+        rows: From `of_target`.
+        attack: Name of the attack.
+        noise: Name of the noise matched to it.
+        confidence: Of the intervals (t over patients).
+
+    Returns:
+        `measure, perturbation, value, low, high, n_cases, n_patients`. The displacement ratio attack / noise
+        is a geometric mean; cases that one of the two did not move have none and are left out of `n_cases`.
+        Same-class neighbours: the share of an image's class among the 10 clean images nearest to it, its own
+        clean version not counted.
+    """
+    of = {
+        name: rows.filter(pl.col("perturbation") == name).sort("case_id") for name in (CLEAN, noise, attack)
+    }
+    patients = of[CLEAN]["patient_id"].to_numpy()
+    labels = of[CLEAN]["label"].to_numpy()
+    features = {name: _features(frame) for name, frame in of.items()}
+    moved = {name: np.linalg.norm(features[name] - features[CLEAN], axis=1) for name in (noise, attack)}
+    both = (moved[noise] > 0) & (moved[attack] > 0)
+    ratio = np.log(moved[attack][both] / moved[noise][both])
+    lines = [_line("displacement ratio", f"{attack} / {noise}", ratio, patients[both], confidence, np.exp)]
+    for name in (CLEAN, noise, attack):
+        share = same_class_share(features[name], features[CLEAN], labels)
+        lines.append(_line("same-class neighbours", name, share, patients, confidence, float))
+    return pl.DataFrame(lines, orient="row")
+
+
+def same_class_share(
+    queries: Float[np.ndarray, "n d"], clean: Float[np.ndarray, "n d"], labels: Int[np.ndarray, "n"]
+) -> Float[np.ndarray, "n"]:
+    """Share of each query's nearest clean neighbours that have its label.
+
+    Args:
+        queries: Features of the (perturbed) images; row i is a version of clean image i.
+        clean: Features of the clean images; row i is never a neighbour of query i.
+        labels: Class of each image.
+
+    Returns:
+        In [0, 1], over 10 neighbours or all others if there are fewer; NaN for a single image.
+    """
+    count = min(NEIGHBOURS, len(clean) - 1)
+    if count == 0:
+        return np.full(len(clean), np.nan)
+    index = NearestNeighbors(n_neighbors=count + 1, algorithm="brute").fit(clean)
+    nearest = index.kneighbors(queries, return_distance=False)
+    own: Bool[np.ndarray, "n k"] = nearest == np.arange(len(clean))[:, None]
+    others_first = np.argsort(own, axis=1, kind="stable")[:, :count]
+    neighbours = np.take_along_axis(nearest, others_first, axis=1)
+    return np.asarray((labels[neighbours] == labels[:, None]).mean(1))
+
+
+def _features(rows: pl.DataFrame) -> Float[np.ndarray, "n d"]:
+    return np.stack(rows["embedding"].to_list()).astype(np.float64)
+
+
+def _line(
+    measure: str,
+    perturbation: str,
+    values: Float[np.ndarray, "n"],
+    patients: np.ndarray,
+    confidence: float,
+    back: Callable[[float], float],
+) -> dict[str, object]:
+    """A row of the table: t interval over the means of patients, taken `back` from the scale of `values`."""
+    means = (
+        pl.DataFrame({"patient": patients, "value": values})
+        .group_by("patient", maintain_order=True)
+        .mean()["value"]
+    )
+    interval = t_interval(means.to_numpy(), confidence)
+    return {
+        "measure": measure,
+        "perturbation": perturbation,
+        "value": back(interval.value),
+        "low": back(interval.low),
+        "high": back(interval.high),
+        "n_cases": len(values),
+        "n_patients": len(means),
+    }

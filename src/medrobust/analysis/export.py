@@ -1,0 +1,106 @@
+"""All tables of a run, as files and as one JSON document."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import polars as pl
+
+from medrobust.analysis import crafting, tables
+from medrobust.analysis.balanced import balanced_table
+from medrobust.analysis.comparisons import noise_control
+from medrobust.analysis.format import paper_layout, to_latex, to_markdown
+from medrobust.analysis.results import Results
+from medrobust.analysis.seeds import architectures, by_seed
+from medrobust.analysis.structures import structures
+from medrobust.analysis.verdict import Verdict
+from medrobust.core import Task
+
+Tables = dict[str, pl.DataFrame]
+
+_CELL_TABLES = ("table2", "noise", "whitebox", "other_sources", "conditional")
+"""Long in CSV; laid out as the paper prints them in Markdown and LaTeX."""
+
+
+def all_tables(results: Results, conclusion: Verdict) -> Tables:
+    """Every table of a study by the name of its file, without those that belong to the other task.
+
+    Raises:
+        RunError: The cells were not evaluated on the same cases.
+    """
+    common = {
+        "table1": tables.table1(results),
+        "table2": tables.table2(results),
+        "noise": tables.noise_table(results),
+        "whitebox": tables.whitebox_table(results),
+        "other_sources": tables.other_sources_table(results),
+        "rounded": tables.rounded(results),
+        "conditional": tables.conditional_table(results),
+        "off_diagonal": tables.off_diagonal(results),
+        "seeds": by_seed(results),
+        "architectures": architectures(results),
+        "patients": tables.by_patient(results),
+        "success": crafting.success(results),
+        "matching": crafting.matching(results),
+        "pairs": conclusion.pairs,
+        "ranking": conclusion.ranking,
+        "noise_control": noise_control(results),
+    }
+    if results.task is Task.SEGMENTATION:
+        return common | {"structures": structures(results)}
+    return common | {"balanced": balanced_table(results), "transfer_rate": crafting.transfer_rate(results)}
+
+
+def table_files(frames: Mapping[str, pl.DataFrame]) -> dict[str, bytes]:
+    """The files of `tables/`: each table as CSV with all digits, and for people as Markdown and LaTeX."""
+    files = {}
+    for name, frame in frames.items():
+        shown = paper_layout(frame) if name in _CELL_TABLES else frame
+        files[f"{name}.csv"] = frame.write_csv().encode()
+        files[f"{name}.md"] = to_markdown(shown).encode()
+        files[f"{name}.tex"] = to_latex(shown).encode()
+    return files
+
+
+def as_json(results: Results, frames: Mapping[str, pl.DataFrame], conclusion: Verdict) -> dict[str, Any]:
+    """The content of `results.json`: what was judged and how, the verdict, and all tables.
+
+    JSON has no NaN: undefined numbers are null, and each table says how many it has in which column.
+    """
+    return {
+        "task": str(results.task),
+        "unit": results.unit,
+        "classes": list(results.classes),
+        "models": list(results.models),
+        "attacks": [attack._asdict() for attack in results.attacks],
+        "noise": list(results.noise),
+        "sources": list(results.sources),
+        "n_cases": results.n_cases,
+        "n_patients": len(results.panel.patients),
+        "n_patients_undefined": results.panel.undefined,
+        "settings": asdict(results.settings),
+        "verdict": {
+            "outcome": conclusion.outcome,
+            "best": conclusion.best,
+            "sentences": list(conclusion.sentences),
+            "kendall_tau": conclusion.kendall_tau,
+        },
+        "tables": {name: table_as_json(frame) for name, frame in frames.items()},
+        "record": dict(results.record),
+    }
+
+
+def table_as_json(table: pl.DataFrame) -> dict[str, Any]:
+    """A table as rows, and the number of undefined values of each column that has any."""
+    rows = [{name: _defined(value) for name, value in row.items()} for row in table.iter_rows(named=True)]
+    undefined = {name: sum(row[name] is None for row in rows) for name in table.columns}
+    return {
+        "columns": table.columns,
+        "rows": rows,
+        "undefined": {name: count for name, count in undefined.items() if count},
+    }
+
+
+def _defined(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,110 @@
+"""Tables for people: numbers with their intervals in Markdown and LaTeX."""
+
+import math
+from collections.abc import Sequence
+
+import polars as pl
+
+ABSENT = "—"
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
+    character: f"\\{character}" for character in "&%$#_{}"
+}
+_MARKDOWN = {"|": r"\|", "~": r"\~", "_": r"\_", "*": r"\*"}
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number with `digits` decimals; a dash where it is undefined.
+
+    >>> number(0.71349, 3), number(None, 3), number(-0.0001, 2)
+    ('0.713', '—', '0.00')
+    """
+    if value is None or math.isnan(value):
+        return ABSENT
+    # Adding 0.0 after rounding turns -0.0 into 0.0.
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def with_interval(value: float | None, low: float | None, high: float | None, digits: int = 3) -> str:
+    """A number with its interval, the bounds with one decimal less where there is more than one.
+
+    >>> with_interval(0.7128, 0.681, 0.7449), with_interval(0.5, None, None)
+    ('0.713 [0.68, 0.74]', '0.500')
+    >>> with_interval(6.9, 3.21, 10.5, digits=1)
+    '6.9 [3.2, 10.5]'
+    """
+    text = number(value, digits)
+    if value is None or low is None or high is None:
+        return text
+    fewer = max(digits - 1, 1)
+    return f"{text} [{number(low, fewer)}, {number(high, fewer)}]"
+
+
+def readable(table: pl.DataFrame) -> pl.DataFrame:
+    """The table as text: every number with bounds beside it becomes one column `0.713 [0.68, 0.74]`.
+
+    Points and percent have one decimal, other numbers three, small ones three significant digits; counts
+    stay as they are.
+    """
+    columns = {}
+    for name in table.columns:
+        if _is_bound(name, table.columns):
+            continue
+        low, high = ("low", "high") if name == "score" else (f"{name}_low", f"{name}_high")
+        if low in table.columns and high in table.columns:
+            bounds = zip(table[name], table[low], table[high], strict=True)
+            columns[name] = [with_interval(*three, digits=_digits(name)) for three in bounds]
+        else:
+            columns[name] = [_text(value, _digits(name)) for value in table[name]]
+    return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
+
+
+def paper_layout(cells: pl.DataFrame) -> pl.DataFrame:
+    """Table 2 as it is printed: a row per target, a column per perturbation and source, as text."""
+    text = cells.select("target", "perturbation", "source").with_columns(score=readable(cells)["score"])
+    columns: dict[str, dict[str, str]] = {}
+    for target, perturbation, source, score in text.iter_rows():
+        columns.setdefault(f"{perturbation} / {source}" if source else perturbation, {})[target] = score
+    targets = text["target"].unique(maintain_order=True).to_list()
+    data = {"target": targets} | {
+        name: [scores.get(target, ABSENT) for target in targets] for name, scores in columns.items()
+    }
+    return pl.DataFrame(data, schema=dict.fromkeys(data, pl.String))
+
+
+def to_markdown(table: pl.DataFrame) -> str:
+    """A Markdown table with the numbers as text."""
+    text = readable(table)
+    rows = (text.columns, ["---"] * text.width, *text.rows())
+    return "".join(f"| {' | '.join(_escaped(row, _MARKDOWN))} |\n" for row in rows)
+
+
+def to_latex(table: pl.DataFrame) -> str:
+    """A LaTeX tabular with the numbers as text; needs the package booktabs."""
+    text = readable(table)
+    header, *rows = (" & ".join(_escaped(row, _LATEX)) + r" \\" for row in (text.columns, *text.rows()))
+    lines = [rf"\begin{{tabular}}{{{'l' * text.width}}}", r"\toprule", header, r"\midrule", *rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _is_bound(name: str, columns: Sequence[str]) -> bool:
+    if name in ("low", "high"):
+        return "score" in columns
+    return name.endswith(("_low", "_high")) and name.rpartition("_")[0] in columns
+
+
+def _digits(name: str) -> int:
+    return 1 if "points" in name or "percent" in name else 3
+
+
+def _text(value: object, digits: int) -> str:
+    if value is None:
+        return ABSENT
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if 0 < abs(value) < 10**-digits else number(value, digits)
+
+
+def _escaped(cells: Sequence[str], characters: dict[str, str]) -> list[str]:
+    return ["".join(characters.get(character, character) for character in cell) for cell in cells]

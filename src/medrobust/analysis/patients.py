@@ -1,0 +1,132 @@
+"""From rows to one number per patient and cell: what every interval and test is made over."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float64
+
+from medrobust.metrics.scores import dice
+from medrobust.metrics.statistics import Totals
+
+CLEAN = "clean"
+CELL = ("target", "perturbation", "source", "whitebox")
+SEEDS = ("target_seed", "source_seed")
+
+
+class Cell(NamedTuple):
+    """One target under one perturbation whose images were crafted on one source ("" where there is none)."""
+
+    target: str
+    perturbation: str
+    source: str = ""
+    whitebox: bool = False
+
+
+class Scores(NamedTuple):
+    """Scores of all patients under one condition.
+
+    Attributes:
+        totals: Dice of each patient, or number of its right images; a mean where several cells or seeds are
+            pooled.
+        repeats: How many cells and seeds are pooled.
+    """
+
+    totals: Totals
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Scores of every patient in every cell, seeds averaged within the patient.
+
+    Attributes:
+        patients: Patients whose score is defined, sorted.
+        undefined: Patients left out because none of the structures is present in their truth.
+        sizes: Images of each patient; 1 in segmentation, where a patient's Dice counts once.
+        cells: Scores of each cell, in the order of `patients`.
+    """
+
+    patients: tuple[str, ...]
+    undefined: int
+    sizes: Totals
+    cells: Mapping[Cell, Scores]
+
+    def mean(self, cells: Iterable[Cell]) -> Scores | None:
+        """Scores under several conditions averaged within each patient; None without cells."""
+        chosen = [self.cells[cell] for cell in cells]
+        if not chosen:
+            return None
+        totals: Float64[np.ndarray, "cells patients"] = np.stack([scores.totals for scores in chosen])
+        return Scores(totals.mean(0), sum(scores.repeats for scores in chosen))
+
+
+def with_whitebox(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with the flag that keeps white-box cells apart from transfer cells of the same names."""
+    return rows.with_columns(whitebox=pl.col("role") == "whitebox")
+
+
+def classification_panel(predictions: pl.DataFrame) -> Panel:
+    """Numbers of right images. A case counts once, however many seeds there are.
+
+    Args:
+        predictions: Rows of `results/predictions.parquet`.
+    """
+    sizes = predictions.group_by("patient_id").agg(pl.col("case_id").n_unique()).sort("patient_id")
+    right = (
+        with_whitebox(predictions)
+        .group_by(*CELL, "patient_id")
+        .agg(
+            right=(pl.col("label") == pl.col("prediction")).sum(),
+            repeats=pl.struct(SEEDS).n_unique(),
+        )
+        .with_columns(total=pl.col("right") / pl.col("repeats"))
+    )
+    return _panel(
+        right, sizes["patient_id"].to_list(), sizes["case_id"].to_numpy().astype(np.float64), undefined=0
+    )
+
+
+def segmentation_panel(overlaps: pl.DataFrame, background: str) -> Panel:
+    """Mean Dice: over the structures present in a scan, over scans, over seeds.
+
+    Args:
+        overlaps: Rows of `results/overlaps.parquet`.
+        background: Name of the class that is no structure.
+    """
+    scans = scan_dice(overlaps, background)
+    by_seed = _mean(_mean(scans, *CELL, *SEEDS, "patient_id", "scan_id"), *CELL, *SEEDS, "patient_id")
+    scored = by_seed.group_by(*CELL, "patient_id", maintain_order=True).agg(
+        total=pl.col("dice").mean(), repeats=pl.len()
+    )
+    patients = sorted(scored["patient_id"].unique())
+    undefined = overlaps["patient_id"].n_unique() - len(patients)
+    return _panel(scored, patients, np.ones(len(patients)), undefined)
+
+
+def scan_dice(overlaps: pl.DataFrame, background: str) -> pl.DataFrame:
+    """Dice of every structure present in the truth of a scan; sorted, so no mean depends on row order."""
+    keys = (*CELL, *SEEDS, "patient_id", "scan_id", "structure")
+    counts = (
+        with_whitebox(overlaps)
+        .filter(pl.col("structure") != background)
+        .group_by(keys)
+        .agg(pl.col("n_true", "n_pred", "n_both").sum())
+        .sort(keys)
+    )
+    values = dice(*(counts[name].to_numpy() for name in ("n_true", "n_pred", "n_both")))
+    return counts.with_columns(dice=pl.Series(values)).filter(pl.col("dice").is_not_nan())
+
+
+def _mean(scores: pl.DataFrame, *keys: str) -> pl.DataFrame:
+    return scores.group_by(keys, maintain_order=True).agg(pl.col("dice").mean())
+
+
+def _panel(scored: pl.DataFrame, patients: list[str], sizes: Totals, undefined: int) -> Panel:
+    cells = {
+        Cell(*key): Scores(rows["total"].to_numpy(), rows["repeats"].item(0))
+        for key, rows in scored.sort("patient_id").partition_by(CELL, as_dict=True).items()
+    }
+    return Panel(tuple(patients), undefined, sizes, cells)

@@ -1,0 +1,188 @@
+"""What an analysis reads: the rows of a run and what its study asked for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import polars as pl
+
+from medrobust.analysis.complete import check_complete
+from medrobust.analysis.patients import CLEAN, Cell, Panel, classification_panel, segmentation_panel
+from medrobust.core import Task, Unit
+from medrobust.errors import RunError
+
+Interval = Literal["default", "percentile", "bca"]
+
+
+class Attack(NamedTuple):
+    """An attack of the study; those that the paper did not have stand in the tables but enter no average."""
+
+    label: str
+    beyond_paper: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How numbers are judged.
+
+    Attributes:
+        confidence: Level of the intervals; tests are made at `1 - confidence`.
+        resamples: Bootstrap resamples and sampled sign patterns.
+        relevant_difference: Smallest difference of scores that matters.
+        interval: Closed forms of the protocol, or a bootstrap over patients.
+        seed: Seed of the study; resampling depends on it and on the number that is computed only.
+    """
+
+    confidence: float = 0.95
+    resamples: int = 10_000
+    relevant_difference: float = 0.02
+    interval: Interval = "default"
+    seed: int = 0
+
+    @property
+    def alpha(self) -> float:
+        """Level of the tests."""
+        return round(1 - self.confidence, 12)
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """The rows of a run, and the order in which its study names things.
+
+    Attributes:
+        task: What the networks do.
+        unit: What a patient is in these data.
+        classes: Names of the classes; in segmentation the first is the background.
+        models: Targets, in the order of the study.
+        attacks: Attacks, in the order of the study.
+        noise: Kinds of noise; matched to attacks (`gaussian@fgsm`) or of fixed strength.
+        crafted: Rows of `results/crafted.parquet`.
+        predictions: Rows of `results/predictions.parquet`, in classification.
+        overlaps: Rows of `results/overlaps.parquet`, in segmentation.
+        settings: How numbers are judged.
+        architectures: Architecture of each network, where its name is another; sources of the same one are
+            told apart.
+        record: What was run, handed on to `results.json`.
+    """
+
+    task: Task
+    unit: Unit
+    classes: tuple[str, ...]
+    models: tuple[str, ...]
+    attacks: tuple[Attack, ...]
+    noise: tuple[str, ...]
+    crafted: pl.DataFrame
+    predictions: pl.DataFrame | None = None
+    overlaps: pl.DataFrame | None = None
+    settings: Settings = Settings()
+    architectures: Mapping[str, str] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> pl.DataFrame:
+        """Predictions or overlaps, whichever the task has.
+
+        Raises:
+            RunError: There are none.
+        """
+        name = "predictions" if self.task is Task.CLASSIFICATION else "overlaps"
+        rows = self.predictions if self.task is Task.CLASSIFICATION else self.overlaps
+        if rows is None or rows.is_empty():
+            raise RunError(f"results/{name}.parquet holds no rows. Run the study again on the same folder.")
+        return rows
+
+    @cached_property
+    def panel(self) -> Panel:
+        """Scores of every patient in every cell, all on the same cases.
+
+        Raises:
+            RunError: There are no rows, or cells were not evaluated on the same cases.
+        """
+        check_complete(self.rows, self.task, self.models, [attack.label for attack in self.attacks])
+        if self.task is Task.CLASSIFICATION:
+            return classification_panel(self.rows)
+        return segmentation_panel(self.rows, self.classes[0])
+
+    @property
+    def n_cases(self) -> int:
+        """Cases that every cell is scored on."""
+        rows = self.rows if self.task is Task.CLASSIFICATION else self.crafted
+        return rows["case_id"].n_unique()
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """Labels of the attacks that enter averages: the paper's; all, where a study has none of these."""
+        paper = tuple(attack.label for attack in self.attacks if not attack.beyond_paper)
+        return paper or tuple(attack.label for attack in self.attacks)
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """Sources that all targets face, those with the name of a target first."""
+        faced = [{cell.source for cell in self.transfer(model)} for model in self.models]
+        return tuple(self._in_order(set.intersection(*faced) if faced else set()))
+
+    @cached_property
+    def other_sources(self) -> tuple[str, ...]:
+        """Sources that only some targets face; they stand in no average."""
+        return tuple(
+            self._in_order({cell.source for cell in self.panel.cells if cell.source} - {*self.sources})
+        )
+
+    def _in_order(self, sources: set[str]) -> list[str]:
+        return [*(name for name in self.models if name in sources), *sorted(sources - set(self.models))]
+
+    def transfer(self, target: str) -> list[Cell]:
+        """All cells of a target whose images were crafted on a network trained apart from it."""
+        return [
+            cell for cell in self.panel.cells if cell.target == target and cell.source and not cell.whitebox
+        ]
+
+    def cells(
+        self, target: str, perturbations: Sequence[str], sources: Sequence[str] | None = None
+    ) -> list[Cell]:
+        """Transfer cells of a target that were evaluated, in the order given.
+
+        Args:
+            target: The network that is judged.
+            perturbations: Names, as in the rows.
+            sources: Sources; None: those that all targets face.
+        """
+        sources = self.sources if sources is None else sources
+        grid = [Cell(target, perturbation, source) for perturbation in perturbations for source in sources]
+        return [cell for cell in grid if cell in self.panel.cells]
+
+    def attack_cells(
+        self, target: str, rounding: str = "", sources: Sequence[str] | None = None
+    ) -> list[Cell]:
+        """Cells that the adversarial score of a target is the mean of."""
+        return self.cells(target, [label + rounding for label in self.averaged], sources)
+
+    def noise_cells(self, target: str, attacks: Sequence[str], rounding: str = "") -> list[Cell]:
+        """Cells that the noise score of a target is the mean of: matched noise, else fixed strengths."""
+        matched = self.cells(
+            target, [f"{noise}@{attack}{rounding}" for attack in attacks for noise in self.noise]
+        )
+        return matched or self.cells(target, [noise + rounding for noise in self.noise], sources=[""])
+
+    def clean_cell(self, target: str) -> Cell:
+        """The cell of a target's clean score."""
+        return Cell(target, CLEAN)
+
+    @property
+    def roundings(self) -> tuple[str, ...]:
+        """Suffixes of the rounded variants that were evaluated, e.g. `~8bit`."""
+        names = {cell.perturbation for cell in self.panel.cells if "~" in cell.perturbation}
+        return tuple(sorted({name[name.index("~") :] for name in names}))
+
+    def restricted(self, rows: pl.Expr) -> "Results":
+        """The same study on some of its rows, e.g. `pl.col("target_seed") == 0`."""
+        return replace(
+            self,
+            predictions=None if self.predictions is None else self.predictions.filter(rows),
+            overlaps=None if self.overlaps is None else self.overlaps.filter(rows),
+        )
+
+    def architecture(self, network: str) -> str:
+        """Architecture of a network: its own name where nothing else is said."""
+        return self.architectures.get(network, network)

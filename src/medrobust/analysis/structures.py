@@ -1,0 +1,78 @@
+"""Dice of every structure, and what networks show where a structure is absent."""
+
+import polars as pl
+
+from medrobust.analysis.patients import CLEAN, SEEDS, scan_dice, with_whitebox
+from medrobust.analysis.results import Results
+from medrobust.analysis.tables import frame
+from medrobust.core import Task
+from medrobust.errors import RunError
+from medrobust.metrics.statistics import t_interval
+
+_CONDITION = ("target", "perturbation", "structure")
+
+
+def structures(results: Results) -> pl.DataFrame:
+    """Dice per target, perturbation and structure, averaged over the sources that all targets face.
+
+    Returns:
+        `target, perturbation, structure, score, low, high, n_patients` (patients in whose truth the
+        structure is present), and `false_positive_pixels`: the mean number shown in a scan that does not
+        have the structure, null where all have it.
+
+    Raises:
+        RunError: The study is not one of segmentation.
+    """
+    if results.task is not Task.SEGMENTATION or results.overlaps is None:
+        raise RunError("Only segmentation has structures; this study is one of classification.")
+    rows = results.overlaps.filter(
+        pl.col("source").is_in(["", *results.sources]),
+        pl.col("role") != "whitebox",
+        pl.col("structure") != results.classes[0],
+    )
+    by_patient = _patient_dice(rows, results.classes[0])
+    lines = [
+        dict(zip(_CONDITION, key, strict=True)) | _line(part, results.settings.confidence)
+        for key, part in by_patient.partition_by(_CONDITION, as_dict=True, maintain_order=True).items()
+    ]
+    numbers = dict.fromkeys(("score", "low", "high"), pl.Float64)
+    table = frame(lines, dict.fromkeys(_CONDITION, pl.String) | numbers | {"n_patients": pl.Int64})
+    table = table.join(_false_positives(rows), on=list(_CONDITION), how="left", maintain_order="left")
+    return _ordered(table, results)
+
+
+def _patient_dice(rows: pl.DataFrame, background: str) -> pl.DataFrame:
+    """Mean Dice of each patient over scans, then over sources and seeds."""
+    by_cell = (
+        scan_dice(rows, background)
+        .group_by(*_CONDITION, "source", *SEEDS, "patient_id", maintain_order=True)
+        .agg(pl.col("dice").mean())
+    )
+    return by_cell.group_by(*_CONDITION, "patient_id", maintain_order=True).agg(pl.col("dice").mean())
+
+
+def _line(part: pl.DataFrame, confidence: float) -> dict[str, float]:
+    value, low, high = t_interval(part["dice"].to_numpy(), confidence).clipped(0.0, 1.0)
+    return {"score": value, "low": low, "high": high, "n_patients": part.height}
+
+
+def _false_positives(rows: pl.DataFrame) -> pl.DataFrame:
+    absent = (
+        with_whitebox(rows)
+        .group_by(*_CONDITION, "source", *SEEDS, "scan_id")
+        .agg(pl.col("n_true", "n_pred").sum())
+        .filter(pl.col("n_true") == 0)
+    )
+    return absent.group_by(_CONDITION).agg(false_positive_pixels=pl.col("n_pred").sum() / pl.len())
+
+
+def _ordered(table: pl.DataFrame, results: Results) -> pl.DataFrame:
+    """Targets, perturbations and structures in the order of the study; perturbations not named there last."""
+    labels = [attack.label for attack in results.attacks]
+    matched = [f"{noise}@{label}" for label in labels for noise in results.noise]
+    orders = (results.models, (CLEAN, *results.noise, *matched, *labels), results.classes)
+    ranks = [
+        pl.col(column).replace_strict({name: place for place, name in enumerate(names)}, default=len(names))
+        for column, names in zip(_CONDITION, orders, strict=True)
+    ]
+    return table.sort(*ranks, *_CONDITION)

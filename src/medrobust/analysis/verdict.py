@@ -1,0 +1,197 @@
+"""What a study allows to be said, in words."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+from medrobust.analysis import comparisons
+from medrobust.analysis.comparisons import RANKED, TIED, TOO_FEW, UNRANKED
+from medrobust.analysis.results import Results
+from medrobust.analysis.seeds import (
+    FEWEST_SURROGATE_SEEDS,
+    FEWEST_TARGET_SEEDS,
+    architectures,
+    enough_seeds,
+)
+from medrobust.analysis.tables import frame
+from medrobust.metrics.bootstrap import share_first
+from medrobust.metrics.significance import ranks_interval
+from medrobust.rng import generator
+
+FEWEST_FOR_SHARES = 20
+FEWEST_FOR_TAU = 5
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What may be concluded.
+
+    Attributes:
+        outcome: "ranked" (at least one pair), "not distinguishable", "too few patients" or "not ranked".
+        best: The network that is significantly better than every other; None where there is none.
+        sentences: The conclusion, its evidence and its limits.
+        ranking: From `ranking`.
+        pairs: From `comparisons.pairs`.
+        kendall_tau: Agreement of the orders by clean and adversarial score, from 5 networks on.
+    """
+
+    outcome: str
+    best: str | None
+    sentences: tuple[str, ...]
+    ranking: pl.DataFrame
+    pairs: pl.DataFrame
+    kendall_tau: float | None
+
+
+def verdict(results: Results) -> Verdict:
+    """The conclusion of a study, worded as its protocol allows."""
+    pairs = comparisons.pairs(results)
+    found = set(pairs["verdict"])
+    outcome = next((each for each in (RANKED, TOO_FEW, TIED) if each in found), UNRANKED)
+    order = ranking(results, pairs)
+    wins = pairs["better"].drop_nulls().to_list()
+    best = next((model for model in results.models if wins.count(model) == len(results.models) - 1 > 0), None)
+    sentences = (*_conclusions(results, pairs, outcome), *_limits(results))
+    return Verdict(outcome, best, sentences, order, pairs, _kendall_tau(results))
+
+
+def ranking(results: Results, pairs: pl.DataFrame) -> pl.DataFrame:
+    """Networks by adversarial score, best first, with the ranks that the tests leave open.
+
+    Returns:
+        `model, adversarial, rank_low, rank_high, share_first, above_majority`. Ranks are null for networks
+        not ranked; `share_first` (share of resamples of the patients in which the network comes first) also
+        below 20 patients.
+    """
+    sound = comparisons.above_majority(results)
+    models = [model for model in results.models if sound[model]]
+    place = {model: index for index, model in enumerate(models)}
+    better = np.zeros((len(models), len(models)), dtype=bool)
+    for row in pairs.filter(pl.col("better").is_not_null()).iter_rows(named=True):
+        loser = row["second"] if row["better"] == row["first"] else row["first"]
+        better[place[row["better"]], place[loser]] = True
+    ranks = dict(zip(models, ranks_interval(better), strict=True))
+    means = _adversarial(results)
+    shares = _shares_first(results, models)
+    lines = []
+    for model in results.models:
+        low, high = ranks.get(model, (None, None))
+        names = {"model": model, "adversarial": means[model], "rank_low": low, "rank_high": high}
+        lines.append(names | {"share_first": shares.get(model), "above_majority": sound[model]})
+    columns = {"model": pl.String, "adversarial": pl.Float64, "rank_low": pl.Int64, "rank_high": pl.Int64}
+    table = frame(lines, columns | {"share_first": pl.Float64, "above_majority": pl.Boolean})
+    return table.sort("adversarial", descending=True, nulls_last=True, maintain_order=True)
+
+
+def _adversarial(results: Results) -> dict[str, float]:
+    scores = {model: results.panel.mean(results.attack_cells(model)) for model in results.models}
+    total = results.panel.sizes.sum()
+    return {
+        model: math.nan if each is None else float(each.totals.sum() / total)
+        for model, each in scores.items()
+    }
+
+
+def _shares_first(results: Results, models: list[str]) -> dict[str, float]:
+    scores = [results.panel.mean(results.attack_cells(model)) for model in models]
+    totals = [each.totals for each in scores if each is not None]
+    if len(results.panel.patients) < FEWEST_FOR_SHARES or len(totals) < max(len(models), 2):
+        return {}
+    rng = generator(results.settings.seed, "share first")
+    shares = share_first(np.stack(totals), results.settings.resamples, rng)
+    return dict(zip(models, map(float, shares), strict=True))
+
+
+def _kendall_tau(results: Results) -> float | None:
+    if len(results.models) < FEWEST_FOR_TAU:
+        return None
+    clean = [results.panel.cells[results.clean_cell(model)].totals.sum() for model in results.models]
+    tau = float(stats.kendalltau(clean, list(_adversarial(results).values())).statistic)
+    return None if math.isnan(tau) else tau
+
+
+def _conclusions(results: Results, pairs: pl.DataFrame, outcome: str) -> list[str]:
+    relevant = results.settings.relevant_difference
+    sentences = [_ranked(row) for row in pairs.filter(verdict=RANKED).iter_rows(named=True)]
+    sentences += [_tied(row, relevant) for row in pairs.filter(verdict=TIED).iter_rows(named=True)]
+    if outcome == TOO_FEW:
+        sentences.append(
+            f"Too few patients to rank these networks: with {_count(results)} no outcome of the exact test"
+            f" could be significant; at least {comparisons.patients_to_rank(results)} are needed."
+        )
+    unsound = [model for model, sound in comparisons.above_majority(results).items() if not sound]
+    if unsound:
+        sentences.append(
+            "Not ranked, because the clean score is not above that of always answering with the majority"
+            f" class: {', '.join(unsound)}."
+        )
+    for row in pairs.filter(equally_good=True).iter_rows(named=True):
+        both = f"{row['first']} and {row['second']}"
+        p = _p(row["p_equal"])
+        sentences.append(f"{both} are equally good on clean images (TOST within {relevant:g}, {p}).")
+    return sentences
+
+
+def _ranked(row: dict[str, Any]) -> str:
+    better, value, low, high = row["better"], row["difference"], row["difference_low"], row["difference_high"]
+    other = row["second"]
+    if better == other:
+        other, value, low, high = row["first"], -value, -high, -low
+    text = (
+        f"{better} is more robust than {other} against these transferred attacks, for these trained weights:"
+        f" mean adversarial score {value:+.3f} [{low:+.3f}, {high:+.3f}], {_p(row['p_holm'])} (Holm)."
+    )
+    if row["drops_agree"]:
+        return text
+    return f"{text} By the drop from the clean score, {other} comes first: the two orders differ."
+
+
+def _tied(row: dict[str, Any], relevant: float) -> str:
+    both = f"{row['first']} and {row['second']}"
+    text = f"{both} cannot be told apart under attack ({_p(row['p_holm'])}, Holm)."
+    if row["patients_needed"] is None:
+        return text
+    needed = f"about {row['patients_needed']} patients"
+    return f"{text} To see a difference of {relevant:g} with 80 % power takes {needed}."
+
+
+def _limits(results: Results) -> list[str]:
+    sentences = [
+        f"Intervals and tests are over {_count(results)}; intervals are not adjusted for their number."
+    ]
+    if results.unit != "patient":
+        sentences.append(
+            f"The data name no patients, the unit is the {results.unit}: intervals may be too narrow."
+        )
+    return [*sentences, *_architectures(results)]
+
+
+def _architectures(results: Results) -> list[str]:
+    if not enough_seeds(results):
+        return [
+            "Nothing follows for architectures in general: that needs at least"
+            f" {FEWEST_TARGET_SEEDS} target and {FEWEST_SURROGATE_SEEDS} surrogate seeds of each."
+        ]
+    sentences = []
+    for first, second, value, low, high in architectures(results).iter_rows():
+        if low is not None and low * high > 0:
+            better, other = (first, second) if value > 0 else (second, first)
+            nearest, farthest = sorted((abs(low), abs(high)))
+            sentences.append(
+                f"Over trainings as well as patients {better} stays ahead of {other}: mean adversarial scores"
+                f" differ by {abs(value):.3f} [{nearest:.3f}, {farthest:.3f}]."
+            )
+    return sentences or ["Over trainings as well as patients no architecture stays ahead of another."]
+
+
+def _count(results: Results) -> str:
+    number = len(results.panel.patients)
+    return f"{number} {results.unit}{'' if number == 1 else 's'}"
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

@@ -1,0 +1,176 @@
+"""The Python interface: run a study, open what a run left, and write its report."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from medrobust.analysis.export import all_tables, as_json, table_files
+from medrobust.analysis.results import Attack, Results, Settings
+from medrobust.analysis.tables import table1, table2
+from medrobust.analysis.verdict import verdict
+from medrobust.core import Task
+from medrobust.data import DATASETS
+from medrobust.errors import RunError, StudyError
+from medrobust.models import MODELS
+from medrobust.perturbations import PERTURBATIONS
+from medrobust.report.build import build
+from medrobust.steps.evaluate import row_table
+from medrobust.storage import RunFolder, read_results
+from medrobust.storage.schemas import CRAFTED
+from medrobust.study.config import Study, read_study
+from medrobust.study.runner import choose_device, run_study
+from medrobust.study.templates import demo_study, template
+
+__all__ = ["Run", "catalogue_table", "demo_study", "run", "write_template"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its study, and the rows that all numbers are computed from."""
+
+    folder: RunFolder
+    study: Study
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Run":
+        """Open a run folder.
+
+        Raises:
+            RunError: It is no run folder, or the run is not finished.
+        """
+        folder = RunFolder(path)
+        if not folder.exists("study.yaml"):
+            raise RunError(
+                f"'{folder.url}' is no run folder: it has no study.yaml. "
+                "Give the --out folder of `medrobust run`."
+            )
+        run = cls(folder, read_study(yaml.safe_load(folder.read_bytes("study.yaml"))))
+        if not folder.exists("results", f"{row_table(run.study.task).name}.parquet"):
+            raise RunError(
+                f"The run in '{folder.url}' is not finished. Run its study again: what is finished is kept."
+            )
+        return run
+
+    @cached_property
+    def results(self) -> Results:
+        """All rows, with the order in which the study names things."""
+        study, record = self.study, self.folder.read_json("record.json")
+        rows = row_table(study.task)
+        return Results(
+            task=study.task,
+            unit=record["data"]["unit"],
+            classes=tuple(record["data"]["classes"]),
+            models=tuple(spec.name for spec in study.specs),
+            attacks=tuple(Attack(attack.label, attack.perturbation.beyond_paper) for attack in study.attacks),
+            noise=tuple(
+                noise.label for noise in ([study.matched_noise] if study.matched_noise else study.fixed_noise)
+            ),
+            crafted=read_results(self.folder, CRAFTED),
+            settings=Settings(**study.analysis.model_dump(), seed=study.seed),
+            architectures={spec.name: spec.architecture for spec in study.specs if spec.architecture},
+            record=record,
+            **{rows.name: read_results(self.folder, rows)},
+        )
+
+    def table1(self) -> pl.DataFrame:
+        """A row per target: clean, noise and adversarial score, and the drops, with intervals."""
+        return table1(self.results)
+
+    def table2(self) -> pl.DataFrame:
+        """A row per attack, source and target."""
+        return table2(self.results)
+
+    @property
+    def report(self) -> Path:
+        """Where the report is."""
+        return self.folder.local("report.html")
+
+    def write_report(self) -> Path:
+        """Write tables, figures, `results.json` and `report.html` from the rows.
+
+        Raises:
+            RunError: Rows are missing, or the cells were not evaluated on the same cases.
+        """
+        conclusion = verdict(self.results)
+        tables = all_tables(self.results, conclusion)
+        for name, content in table_files(tables).items():
+            self.folder.write_bytes(content, "tables", name)
+        self.folder.write_json(as_json(self.results, tables, conclusion), "results.json")
+        build(self.folder, self.results, tables, conclusion)
+        return self.report
+
+
+def run(
+    study: str | os.PathLike[str] | Mapping[str, Any],
+    out: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    changes: Iterable[str] = (),
+    device: str = "auto",
+    console: Console | None = None,
+) -> Run:
+    """Run a study, or go on where it stopped, and write its report.
+
+    Args:
+        study: A YAML file, or its content.
+        out: The run folder.
+        data: Folder that the `root` of the study's data is relative to; the working directory by default.
+        changes: `key.path=value` assignments on top of the study.
+        device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes the best there is.
+        console: Where the plan and the progress are shown; None: nowhere.
+
+    Raises:
+        MedrobustError: Something that a person can mend; the message says what. What is finished is kept.
+    """
+    source = study if isinstance(study, Mapping) else Path(study)
+    folder = RunFolder(out)
+    run_study(
+        read_study(source, changes),
+        folder,
+        data_dir=None if data is None else Path(data),
+        device=choose_device(device),
+        console=console or Console(quiet=True),
+    )
+    finished = Run.open(out)
+    finished.write_report()
+    return finished
+
+
+def write_template(file: Path, task: Task, data: str | None) -> None:
+    """Write a commented study to start from.
+
+    Raises:
+        StudyError: The file exists, its folder does not, or the data set is unknown.
+    """
+    text = template(task, data)
+    try:
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise StudyError(f"'{file}' exists and is not overwritten. Choose another name.") from None
+    except OSError as error:
+        raise StudyError(f"'{file}' cannot be written: {error.strerror}.") from None
+
+
+def catalogue_table(catalogue: str) -> Table:
+    """One of the catalogues (models, perturbations, datasets) as a table."""
+    table = Table("name", "task", "what it is", "source", title=catalogue)
+    if catalogue == "models":
+        for name, model in MODELS.items():
+            table.add_row(name, str(model.task), model.summary, model.source)
+        table.add_row("...", "classification", "any other network of timm, by its name there", "timm")
+    elif catalogue == "perturbations":
+        for name, entry in PERTURBATIONS.items():
+            table.add_row(name, ", ".join(entry.tasks), entry.summary, entry.source)
+    else:
+        for name, data in DATASETS.items():
+            table.add_row(name, str(data.task), data.summary, data.source)
+    return table

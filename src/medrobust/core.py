@@ -1,0 +1,136 @@
+"""The vocabulary of medrobust: tasks, cases, data sets, roles and progress.
+
+Words (see docs/architecture.md): a *case* is one network input (a photo, or a slice or volume of a scan); a
+*scan* is what a score belongs to; a *patient* is what splits and intervals are made over; a *target* is
+judged; a *source* is the network an attack was crafted on; a *cell* is (perturbation, source, target).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+
+class Task(StrEnum):
+    """What the networks of a study do. The tasks differ in the rank of labels and logits only."""
+
+    CLASSIFICATION = "classification"
+    SEGMENTATION = "segmentation"
+
+
+class Role(StrEnum):
+    """Why a network was trained: to be judged, or to craft attacks on."""
+
+    TARGET = "target"
+    SURROGATE = "surrogate"
+
+
+class Part(StrEnum):
+    """Part of a split. `UNUSED` patients take no part in a study."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+    UNUSED = "unused"
+
+
+Unit = Literal["patient", "lesion", "image"]
+"""The finest group that a data set declares.
+
+Splits and intervals are made over it, and every table prints the word.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One network input.
+
+    Attributes:
+        case_id: Unique in its data set.
+        scan_id: The photo or volume it belongs to.
+        patient_id: The group that splits and intervals are made over.
+        label: Class of a photo; None in segmentation.
+        position: Index of a slice in its scan; 0 otherwise.
+        foreground: Number of labelled pixels in segmentation; 0 otherwise.
+    """
+
+    case_id: str
+    scan_id: str
+    patient_id: str
+    label: int | None = None
+    position: int = 0
+    foreground: int = 0
+
+
+class Sample(NamedTuple):
+    """What a case holds: image in [0, 1] of shape `c *space`; label of shape `()` or `*space`."""
+
+    image: Float32[np.ndarray, "c *space"]
+    label: Int64[np.ndarray, "*labelspace"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set that is read case by case; memory does not grow with the number of cases.
+
+    Attributes:
+        name: Name in the catalogue.
+        task: What it is labelled for.
+        classes: Names of the classes; in segmentation the first is the background.
+        unit: The finest group that it declares.
+        channels: Channels of an image.
+        shape: Spatial shape of every image.
+        spacing: Size of a pixel in mm along each spatial axis, None where unknown.
+        cases: All cases, sorted by `case_id`.
+        read: Gives the sample of a case.
+        fingerprint: SHA-256 of everything that its images and labels depend on.
+        official: Part of each patient in the data's official split, None where there is none.
+        facts: What a report must state about the data, e.g. orientation, spacing, intensity normalisation.
+        phantom: True for generated data, which say nothing about anybody's networks.
+        bits: Bits per channel of the images as they would be saved (8 for photos, 12 for MRI).
+    """
+
+    name: str
+    task: Task
+    classes: tuple[str, ...]
+    unit: Unit
+    channels: int
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...] | None
+    cases: tuple[Case, ...]
+    read: Callable[[Case], Sample]
+    fingerprint: str
+    official: Mapping[str, Part] | None = None
+    facts: Mapping[str, str] | None = None
+    phantom: bool = False
+    bits: int = 8
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class NetworkId:
+    """One trained network of a study."""
+
+    name: str
+    role: Role
+    seed: int
+    fold: int | None = None
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder below `models/`."""
+        fold = "" if self.fold is None else f"-f{self.fold}"
+        return f"{self.name}-{self.role}-s{self.seed}{fold}"
+
+
+Tick = Callable[[float, str], None]
+"""Progress of a step: called with the share of the step that is done, in [0, 1], and a short note (e.g.
+
+Loss and score).
+"""
+
+
+def silent(done: float, note: str) -> None:
+    """A `Tick` that says nothing."""

@@ -1,0 +1,247 @@
+"""Which patients train, validate and test: all cases of one are on the same side."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Gt, Lt
+
+from medrobust.core import Case, Dataset, Part, Task
+from medrobust.data.split_file import read_split
+from medrobust.data.strata import apportion, draw_patients
+from medrobust.errors import DataError, StudyError, unknown
+from medrobust.parameters import parameter_model, resolve
+from medrobust.rng import generator
+
+Split = Mapping[str, Part]
+"""Part of each patient."""
+
+Share = Annotated[float, Gt(0), Lt(1)]
+
+PER_CLASS = 5
+"""Test photographs that a class keeps where it has them."""
+
+
+def make_split(dataset: Dataset, rule: Mapping[str, Any], seed: int) -> dict[str, Part]:
+    """The split that a study's `split:` block asks for; depends on its patients, the rule and the seed only.
+
+    Args:
+        dataset: What is split.
+        rule: `{rule: patient, test: 0.2}`, `{rule: official}`, `{file: split.csv}` or `{test: all}`; the
+            first three take `validation`, the share of the training patients that validates.
+        seed: Seed of the study.
+
+    Raises:
+        StudyError: Unknown rule or key, a value out of its range, or an official split that the data do not
+            have.
+        DataError: Too few patients, a class that a part lacks, or a wrong split file.
+    """
+    function, given = _rule(rule)
+    split = function(dataset, seed, **resolve(parameter_model("split", function), given, "split"))
+    _check_classes(dataset, split)
+    return dict(sorted(split.items()))
+
+
+def split_cases(dataset: Dataset, split: Split, part: Part) -> tuple[Case, ...]:
+    """The cases of the patients of one part, in the data set's order."""
+    return tuple(case for case in dataset.cases if split[case.patient_id] == part)
+
+
+def halves(dataset: Dataset, split: Split, seed: int) -> tuple[dict[str, Part], dict[str, Part]]:
+    """Two splits, for targets and for surrogates, that share out the training patients in disjoint halves.
+
+    Validation and test patients are the same in both; the other half's training patients are unused.
+
+    Raises:
+        DataError: Too few training patients, or a class that one half lacks.
+    """
+    training = [patient for patient, part in split.items() if part == Part.TRAIN]
+    second = draw_patients(dataset, training, len(training) // 2, generator(seed, "halves"))
+    if not second:
+        raise DataError(
+            "surrogates.data: 'disjoint' needs at least 2 training patients (of each class); the split has "
+            f"{len(training)}. Use 'same', or a split with more."
+        )
+    first = set(training) - second
+    targets = {patient: Part.UNUSED if patient in second else part for patient, part in split.items()}
+    surrogates = {patient: Part.UNUSED if patient in first else part for patient, part in split.items()}
+    for half in (targets, surrogates):
+        _check_classes(dataset, half)
+    return targets, surrogates
+
+
+def by_patient(
+    dataset: Dataset,
+    seed: int,
+    *,
+    rule: Literal["patient"],
+    test: Share,
+    validation: Share = 0.15,
+    stratify: bool = True,
+) -> dict[str, Part]:
+    """A random split.
+
+    Args:
+        dataset: What is split.
+        seed: Seed of the study.
+        rule: Its name.
+        test: Share of all patients that test.
+        validation: Share of the other patients that validate.
+        stratify: Keep the classes' proportions, by each patient's most frequent class; segmentation has none.
+    """
+    patients = _patients(dataset)
+    if len(patients) < 3:
+        raise DataError(f"split: needs at least 3 {dataset.unit}s; '{dataset.name}' has {len(patients)}.")
+    count = min(max(round(test * len(patients)), 1), len(patients) - 2)
+    tested = draw_patients(dataset, patients, count, generator(seed, "split", "test"), stratify)
+    split = {patient: Part.TEST if patient in tested else Part.TRAIN for patient in patients}
+    return _with_validation(dataset, split, validation, seed, stratify)
+
+
+def official(
+    dataset: Dataset, seed: int, *, rule: Literal["official"], validation: Share = 0.15
+) -> dict[str, Part]:
+    """The split that the data come with; validation patients are drawn from its training patients."""
+    if dataset.official is None:
+        raise StudyError(
+            f"split.rule: '{dataset.name}' has no official split. Use {{rule: patient, test: 0.2}}."
+        )
+    return _with_validation(dataset, dict(dataset.official), validation, seed)
+
+
+def from_file(dataset: Dataset, seed: int, *, file: Path, validation: Share = 0.15) -> dict[str, Part]:
+    """The split of a CSV file; validation patients are drawn from the training ones where it names none."""
+    return _with_validation(dataset, read_split(file, _patients(dataset)), validation, seed)
+
+
+def all_test(dataset: Dataset, seed: int, *, test: Literal["all"]) -> dict[str, Part]:
+    """Every patient tests: for networks that were trained on other data."""
+    return dict.fromkeys(_patients(dataset), Part.TEST)
+
+
+RULES: dict[str, Callable[..., dict[str, Part]]] = {"patient": by_patient, "official": official}
+
+
+def _rule(given: Mapping[str, Any]) -> tuple[Callable[..., dict[str, Part]], Mapping[str, Any]]:
+    if "rule" in given:
+        if given["rule"] not in RULES:
+            raise StudyError(f"split.rule: {unknown('rule', str(given['rule']), RULES)}")
+        return RULES[given["rule"]], given
+    if "file" in given:
+        return from_file, given
+    if "test" in given:
+        return all_test, given
+    raise StudyError(
+        "split: needs one of {rule: patient, test: 0.2}, {rule: official}, {file: split.csv}, {test: all}; "
+        f"got {dict(given)}."
+    )
+
+
+def _patients(dataset: Dataset) -> list[str]:
+    return sorted({case.patient_id for case in dataset.cases})
+
+
+def _with_validation(
+    dataset: Dataset, split: dict[str, Part], share: float, seed: int, stratify: bool = True
+) -> dict[str, Part]:
+    training = [patient for patient, part in split.items() if part == Part.TRAIN]
+    if not training or Part.VALIDATION in split.values():
+        return split
+    count = max(round(share * len(training)), 1)
+    drawn = draw_patients(dataset, training, count, generator(seed, "split", "validation"), stratify)
+    if not drawn:
+        raise DataError(
+            f"split: no {dataset.unit} can validate, as training needs at least one (of each class) and has "
+            f"{len(training)} in all. Let fewer test, or bring more."
+        )
+    return split | dict.fromkeys(drawn, Part.VALIDATION)
+
+
+def _check_classes(dataset: Dataset, split: Split) -> None:
+    """Refuse a split in which a class cannot be learned, or cannot be scored."""
+    if dataset.task != Task.CLASSIFICATION:
+        return
+    for part in (Part.TRAIN, Part.TEST):
+        cases = split_cases(dataset, split, part)
+        seen = {case.label for case in cases}
+        lacking = [name for label, name in enumerate(dataset.classes) if label not in seen]
+        if lacking and (cases or part == Part.TEST):
+            raise DataError(
+                f"split: class {', '.join(repr(name) for name in lacking)} has no case in the {part} part. "
+                "Change the shares or the seed, bring more cases, or leave the class out."
+            )
+
+
+def select_cases(
+    dataset: Dataset, split: Split, *, seed: int, per_patient: int | None = None, total: int | None = None
+) -> tuple[Case, ...]:
+    """The one case set of a study: the test cases that clean images, noise and every attack are scored on.
+
+    Args:
+        dataset: Data of the study.
+        split: Its split.
+        seed: Seed of the study.
+        per_patient: Most cases of a patient, at least 1; None takes all. Slices are equidistant over those
+            with foreground, and the scans of a patient share its number; photographs are drawn at random.
+        total: Most photographs altogether, stratified by class with at least 5 a class where there are; None
+            takes all.
+
+    Raises:
+        StudyError: No test case, `per_patient` below 1, `total` for slices or too small for 5 a class.
+    """
+    cases = split_cases(dataset, split, Part.TEST)
+    if not cases:
+        raise StudyError("split: no test case. Give at least one patient the part 'test'.")
+    if per_patient is not None and per_patient < 1:
+        raise StudyError(f"cases.per_patient: must be at least 1; got {per_patient}.")
+    if dataset.task == Task.SEGMENTATION:
+        if total is not None:
+            raise StudyError(
+                f"cases.total: is for photographs; got {total}. Limit slices by cases.per_patient."
+            )
+        return cases if per_patient is None else _sorted(_equidistant(cases, per_patient))
+    if per_patient is not None:
+        cases = _sorted(_at_most(cases, per_patient, seed))
+    return cases if total is None or total >= len(cases) else _sorted(_stratified(cases, total, seed))
+
+
+def _equidistant(cases: Iterable[Case], count: int) -> Iterator[Case]:
+    """`count` slices of each patient, in the middle of equal stretches of each of its scans."""
+    labelled = [case for case in cases if case.foreground]
+    for of_patient in _grouped(labelled, attrgetter("patient_id")).values():
+        scans = _grouped(of_patient, attrgetter("scan_id"))
+        for place, scan in enumerate(scans.values()):
+            slices = sorted(scan, key=attrgetter("position"))
+            wanted = min((count + len(scans) - 1 - place) // len(scans), len(slices))
+            yield from (slices[(2 * step + 1) * len(slices) // (2 * wanted)] for step in range(wanted))
+
+
+def _at_most(cases: Iterable[Case], count: int, seed: int) -> Iterator[Case]:
+    for patient, photographs in _grouped(cases, attrgetter("patient_id")).items():
+        order = generator(seed, "cases", patient).permutation(len(photographs))
+        yield from (photographs[place] for place in order[:count])
+
+
+def _stratified(cases: Sequence[Case], total: int, seed: int) -> Iterator[Case]:
+    classes = _grouped(cases, attrgetter("label"))
+    sizes = [len(photographs) for photographs in classes.values()]
+    low = [min(PER_CLASS, size) for size in sizes]
+    if total < sum(low):
+        raise StudyError(f"cases.total: {PER_CLASS} a class need at least {sum(low)}; got {total}.")
+    counts = apportion(sizes, total, low=low, high=sizes)
+    for (label, photographs), count in zip(classes.items(), counts, strict=True):
+        order = generator(seed, "cases", "class", label).permutation(len(photographs))
+        yield from (photographs[place] for place in order[:count])
+
+
+def _grouped(cases: Iterable[Case], key: Callable[[Case], Any]) -> dict[Any, list[Case]]:
+    groups: defaultdict[Any, list[Case]] = defaultdict(list)
+    for case in cases:
+        groups[key(case)].append(case)
+    return dict(sorted(groups.items()))
+
+
+def _sorted(cases: Iterable[Case]) -> tuple[Case, ...]:
+    return tuple(sorted(cases, key=attrgetter("case_id")))

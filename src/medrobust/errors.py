@@ -1,0 +1,46 @@
+"""Errors that a person is meant to read.
+
+    MedrobustError          anything the command line shows as one message, exit code 1
+    ├── StudyError          the study file asks for something that cannot be
+    ├── DataError           a data set is missing, unreadable or inconsistent
+    ├── ModelError          a network or its weights do not fit
+    └── RunError            the run folder, or the run itself, failed
+
+Every message names the argument, the rule, the value seen and what to do. Wrong arguments of a Python
+function raise `ValueError`.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MedrobustError(Exception):
+    """Base of all errors with a message for the user."""
+
+
+class StudyError(MedrobustError):
+    """The study asks for something that cannot be."""
+
+
+class DataError(MedrobustError):
+    """A data set is missing, unreadable or inconsistent."""
+
+
+class ModelError(MedrobustError):
+    """A network or its weights do not fit the study."""
+
+
+class RunError(MedrobustError):
+    """The run folder, or the run itself, failed."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Message for a name that is not in a catalogue, with the nearest known one.
+
+    >>> unknown("perturbation", "fsgm", ["fgsm", "deepfool"])
+    "Unknown perturbation 'fsgm'. Did you mean 'fgsm'? Known: deepfool, fgsm."
+    """
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    suggestion = f" Did you mean '{near[0]}'?" if near else ""
+    return f"Unknown {kind} '{name}'.{suggestion} Known: {', '.join(names) or 'none'}."

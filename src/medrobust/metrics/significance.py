@@ -1,0 +1,143 @@
+"""Tests of paired differences over patients: sign flips, Holm, equivalence, patients needed."""
+
+import math
+
+import numpy as np
+from jaxtyping import Bool, Float64
+from scipy import stats
+
+from medrobust.metrics.statistics import Ratio, Totals
+
+EXACT_LIMIT = 100_000
+"""Up to this many sign patterns (16 patients) are counted, more are sampled."""
+
+
+def sign_flip_test(differences: Totals, resamples: int, rng: np.random.Generator) -> float:
+    """Two-sided p value of "each patient's difference might as well have had the other sign".
+
+    The statistic is the total over patients. With n patients all 2^n patterns of signs are counted where
+    these are at most 100,000; else `resamples` patterns are drawn and p = (b + 1) / (resamples + 1), which
+    is never 0.
+
+    Args:
+        differences: Difference of each patient (in classification: of the numbers of right images).
+        resamples: Number B of patterns drawn where counting is too much.
+        rng: Where they are drawn from; not used where all are counted.
+
+    Returns:
+        p value in (0, 1]; 1 where nothing differs.
+
+    Source:
+        Fisher 1935; (b + 1) / (B + 1): Phipson and Smyth, Statistical Applications in Genetics 9, 2010.
+    """
+    # Zeros do not change a total: they only repeat every pattern, so the p value is that of the others.
+    sizes = np.abs(differences[differences != 0])
+    observed = abs(float(differences.sum())) - 1e-12 * float(sizes.sum())
+    if 2.0**differences.size <= EXACT_LIMIT:
+        return float(np.mean(np.abs(_all_totals(sizes)) >= observed))
+    extreme = np.sum(np.abs(_sampled_totals(sizes, resamples, rng)) >= observed)
+    return float((extreme + 1) / (resamples + 1))
+
+
+def _all_totals(sizes: Totals) -> Float64[np.ndarray, "patterns"]:
+    totals = np.zeros(1)
+    for size in sizes:
+        totals = np.concatenate([totals + size, totals - size])
+    return totals
+
+
+def _sampled_totals(
+    sizes: Totals, resamples: int, rng: np.random.Generator
+) -> Float64[np.ndarray, "resamples"]:
+    """Totals under random signs; of k equal sizes a binomial number is positive, which saves draws."""
+    totals = np.zeros(resamples)
+    for size, count in zip(*np.unique(sizes, return_counts=True), strict=True):
+        totals += size * (2.0 * rng.binomial(count, 0.5, resamples) - count)
+    return totals
+
+
+def smallest_p(patients: int, resamples: int) -> float:
+    """The smallest p value that `sign_flip_test` can give."""
+    return min(1.0, 2.0 ** (1 - patients)) if 2.0**patients <= EXACT_LIMIT else 1 / (resamples + 1)
+
+
+def patients_for_significance(alpha: float, tests: int) -> int:
+    """Fewest patients with 2 / 2^n <= alpha / tests; with fewer, no outcome could be significant."""
+    return math.ceil(math.log2(2 * tests / alpha) - 1e-9)
+
+
+def holm(p_values: Float64[np.ndarray, "tests"]) -> Float64[np.ndarray, "tests"]:
+    """Holm's adjusted p values, in the order given; each is at least the raw one and at most 1.
+
+    Source:
+        Holm, Scandinavian Journal of Statistics 6, 1979.
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(p_values.size, 0, -1)
+    adjusted = np.empty(p_values.size)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * p_values[order]))
+    return adjusted
+
+
+def equivalence_test(difference: Ratio, margin: float) -> float:
+    """Two one-sided t tests (TOST) of a difference outside (-margin, margin); small p: equally good.
+
+    Args:
+        difference: Difference of two paired scores with its standard error.
+        margin: Smallest difference that matters, in the unit of the score, above 0.
+
+    Returns:
+        The larger of the two p values; NaN where there is no standard error.
+
+    Raises:
+        ValueError: `margin` is not above 0.
+
+    Source:
+        Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987.
+    """
+    if margin <= 0:
+        raise ValueError(f"margin must be above 0 (a difference that matters, e.g. 0.02); got {margin}.")
+    value, error, freedom = difference
+    if math.isnan(error):
+        return math.nan
+    if error == 0:
+        return 0.0 if abs(value) < margin else 1.0
+    return float(stats.t.sf((margin - abs(value)) / error, freedom))
+
+
+def patients_needed(sd: float, difference: float, alpha: float, power: float = 0.8) -> int | None:
+    """Patients that a paired two-sided t test needs to see `difference` with `power`.
+
+    Args:
+        sd: Standard deviation of the paired differences over patients.
+        difference: Difference to be seen, above 0, in the same unit.
+        alpha: Level of the test.
+        power: Chance to see it, in (0, 1).
+
+    Returns:
+        At least 2; None where `sd` is NaN.
+    """
+    if math.isnan(sd):
+        return None
+    effect = difference / sd if sd > 0 else math.inf
+    normal = (stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)) / effect
+    patients = max(2, math.ceil(normal**2))
+    while not math.isinf(effect) and _power(patients, effect, alpha) < power:
+        patients += 1
+    return patients
+
+
+def _power(patients: int, effect: float, alpha: float) -> float:
+    """Power of the two-sided t test, leaving out the chance to be significant in the wrong direction."""
+    critical = stats.t.ppf(1 - alpha / 2, patients - 1)
+    return float(stats.nct.sf(critical, patients - 1, effect * math.sqrt(patients)))
+
+
+def ranks_interval(better: Bool[np.ndarray, "k k"]) -> list[tuple[int, int]]:
+    """Ranks that each of k networks can have: 1 + significantly better ones, to k - significantly worse.
+
+    Args:
+        better: `better[i, j]`: network i is significantly better than network j.
+    """
+    k = len(better)
+    return [(1 + int(better[:, i].sum()), k - int(better[i].sum())) for i in range(k)]

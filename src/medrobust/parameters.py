@@ -1,0 +1,76 @@
+"""Parameters of a catalogue entry have one home: the keyword-only arguments of its function.
+
+Annotations carry the ranges (`Annotated[int, Ge(1)]`), so that one signature gives validation before a run
+starts, the JSON Schema for editors, and the documentation tables.
+"""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from fractions import Fraction
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
+
+from medrobust.errors import StudyError, unknown
+
+
+def parse_ratio(value: object) -> object:
+    """Turn a string such as "4/255" into a number; leave everything else to the validation that follows."""
+    if isinstance(value, str):
+        try:
+            return float(Fraction(value.replace(" ", "")))
+        except (ValueError, ZeroDivisionError):
+            return value
+    return value
+
+
+Ratio = Annotated[float, BeforeValidator(parse_ratio)]
+"""A number that may be written as a fraction, as budgets usually are."""
+
+
+def parameter_model(
+    name: str, *functions: Callable[..., Any], without: Collection[str] = ()
+) -> type[BaseModel]:
+    """The pydantic model of the keyword-only arguments of `functions`, unknown keys refused.
+
+    Args:
+        name: Name of the model, for the JSON Schema.
+        functions: Functions whose arguments are joined; the first one that has a name wins.
+        without: Arguments that the program supplies, not the user.
+    """
+    fields: dict[str, Any] = {}
+    for function in functions:
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind is not parameter.KEYWORD_ONLY or parameter.name in without:
+                continue
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields.setdefault(parameter.name, (parameter.annotation, default))
+    return create_model(name, __config__=ConfigDict(extra="forbid", validate_default=True), **fields)
+
+
+def resolve(model: type[BaseModel], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """All parameters of an entry, defaults filled in.
+
+    Args:
+        model: From `parameter_model`.
+        given: What the user wrote.
+        where: Where they wrote it, for the message, e.g. "perturbations.fgsm".
+
+    Raises:
+        StudyError: An unknown key (with the nearest known one), a missing key, or a value out of its range.
+    """
+    for key in given:
+        if key not in model.model_fields:
+            raise StudyError(f"{where}: {unknown('key', key, model.model_fields)}")
+    try:
+        return dict(model.model_validate(dict(given)))
+    except ValidationError as error:
+        raise StudyError("\n".join(describe(problem, where) for problem in error.errors())) from None
+
+
+def describe(problem: Mapping[str, Any], where: str) -> str:
+    """One line for one of pydantic's errors: place, rule and the value seen."""
+    place = ".".join(str(part) for part in (where, *problem["loc"]) if part != "")
+    if problem["type"] == "missing":
+        return f"{place}: this key is required."
+    return f"{place}: {problem['msg']}; got {problem['input']!r}."

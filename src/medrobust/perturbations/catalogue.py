@@ -1,0 +1,122 @@
+"""The catalogue of perturbations: adding one costs its own file and an entry here."""
+
+from medrobust.core import Task
+from medrobust.perturbations.clean import clean
+from medrobust.perturbations.dag import PRESETS as DAG_PRESETS
+from medrobust.perturbations.dag import dag
+from medrobust.perturbations.deepfool import PRESETS as DEEPFOOL_PRESETS
+from medrobust.perturbations.deepfool import deepfool
+from medrobust.perturbations.entry import Perturbation
+from medrobust.perturbations.fgsm import PRESETS as FGSM_PRESETS
+from medrobust.perturbations.fgsm import check_line_search, fgsm
+from medrobust.perturbations.noise import gaussian, rician
+from medrobust.perturbations.saliency_map import PRESETS as SALIENCY_MAP_PRESETS
+from medrobust.perturbations.saliency_map import check_pairs, saliency_map
+from medrobust.perturbations.targets import all_background, dilated, scattered
+
+BOTH = (Task.CLASSIFICATION, Task.SEGMENTATION)
+XIE = "Xie et al. 2017, Adversarial examples for semantic segmentation and object detection"
+TYPES = "Paschali et al. 2018, Generalizability vs. robustness"
+
+PERTURBATIONS: dict[str, Perturbation] = {
+    "clean": Perturbation(
+        function=clean,
+        kind="clean",
+        tasks=BOTH,
+        revision=1,
+        summary="The image as it is.",
+        source="",
+    ),
+    "gaussian": Perturbation(
+        function=gaussian,
+        kind="noise",
+        tasks=BOTH,
+        revision=1,
+        summary="Gaussian noise.",
+        source="",
+        budget="strength",
+    ),
+    "rician": Perturbation(
+        function=rician,
+        kind="noise",
+        tasks=BOTH,
+        revision=1,
+        summary="Noise of a magnitude MR image.",
+        source="Gudbjartsson and Patz 1995, The Rician distribution of noisy MRI data",
+        budget="strength",
+    ),
+    "fgsm": Perturbation(
+        function=fgsm,
+        kind="attack",
+        tasks=BOTH,
+        revision=1,
+        summary="One step along the sign of the gradient.",
+        source="Goodfellow, Shlens, Szegedy 2015, Explaining and harnessing adversarial examples",
+        presets=FGSM_PRESETS,
+        budget="eps",
+        default_ssim=0.98,
+        whitebox=True,
+        check=check_line_search,
+    ),
+    "deepfool": Perturbation(
+        function=deepfool,
+        kind="attack",
+        tasks=(Task.CLASSIFICATION,),
+        revision=1,
+        summary="The shortest way over the nearest boundary of the linearised network.",
+        source="Moosavi-Dezfooli, Fawzi, Frossard 2016, DeepFool",
+        presets=DEEPFOOL_PRESETS,
+        minimal=True,
+        passes=lambda parameters: 15.0,
+        wrong="keep",
+    ),
+    "saliency_map": Perturbation(
+        function=saliency_map,
+        kind="attack",
+        tasks=(Task.CLASSIFICATION,),
+        revision=1,
+        summary="A few entries, those that matter most for a wrong class.",
+        source="Papernot et al. 2016, The limitations of deep learning in adversarial settings; foolbox "
+        "0.8.0",
+        presets=SALIENCY_MAP_PRESETS,
+        minimal=True,
+        passes=lambda parameters: min(500.0, parameters["steps"]) / parameters["entries_per_step"],
+        wrong="keep",
+        failed="clean",
+        check=check_pairs,
+    ),
+    "dag_a": Perturbation(
+        function=dag,
+        kind="attack",
+        tasks=(Task.SEGMENTATION,),
+        revision=1,
+        summary="Dense adversary generation, type A: everything is to be background.",
+        source=f"{XIE}; {TYPES}",
+        targets=all_background,
+        presets=DAG_PRESETS,
+        passes=lambda parameters: float(parameters["steps"]),
+        whitebox=True,
+    ),
+    "dag_b": Perturbation(
+        function=dag,
+        kind="attack",
+        tasks=(Task.SEGMENTATION,),
+        revision=1,
+        summary="Dense adversary generation, type B: scattered foreground pixels are to be one other class.",
+        source=f"{XIE}; {TYPES}",
+        targets=scattered,
+        presets=DAG_PRESETS,
+        passes=lambda parameters: float(parameters["steps"]),
+    ),
+    "dag_c": Perturbation(
+        function=dag,
+        kind="attack",
+        tasks=(Task.SEGMENTATION,),
+        revision=1,
+        summary="Dense adversary generation, type C: one structure is to grow.",
+        source=f"{XIE}; {TYPES}",
+        targets=dilated,
+        presets=DAG_PRESETS,
+        passes=lambda parameters: float(parameters["steps"]),
+    ),
+}

@@ -1,0 +1,126 @@
+"""What an attack or noise is given is checked once, when it is called."""
+
+import torch
+from torch import Tensor
+
+from medrobust.errors import ModelError
+
+NATURAL_NUMBERS = "class numbers from 0 on"
+
+
+def check_inputs(images: Tensor, labels: Tensor, support: Tensor | None) -> None:
+    """Check a batch.
+
+    Args:
+        images: Must be float32 in [0, 1], `n c *space`, 2D or 3D, at least one image.
+        labels: Must be int64, `n` (classification) or `n *space` (segmentation), from 0 on.
+        support: None, or must be bool, `n 1 *space`.
+
+    Raises:
+        ValueError: One of these is not so.
+    """
+    check_images(images)
+    check_labels("labels", labels, images)
+    if support is None:
+        return
+    expected = (len(images), 1, *images.shape[2:])
+    if support.dtype != torch.bool or tuple(support.shape) != expected:
+        raise ValueError(
+            f"support: must be a bool tensor of shape {expected}; got {support.dtype} of shape "
+            f"{tuple(support.shape)}."
+        )
+    check_device("support", support, images)
+
+
+def check_images(images: Tensor) -> None:
+    """Check that images are float32 in [0, 1] of shape `n c *space`."""
+    if images.dtype != torch.float32:
+        raise ValueError(
+            f"images: must be float32, got {images.dtype}; convert with images.float() (and divide 8-bit "
+            "images by 255)."
+        )
+    if images.ndim not in (4, 5) or images.numel() == 0:
+        raise ValueError(
+            "images: must have the shape (n, channels, height, width) or (n, channels, depth, height, "
+            f"width) with nothing empty, got {tuple(images.shape)}."
+        )
+    low, high = (float(value) for value in images.aminmax())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"images: must be finite and lie in [0, 1], got values from {low:g} to {high:g}; scale the "
+            "images and let the network normalise them itself."
+        )
+
+
+def check_labels(name: str, labels: Tensor, images: Tensor) -> None:
+    """Check labels, or targets, called `name`, against their images."""
+    shapes = [(len(images),), (len(images), *images.shape[2:])]
+    if labels.dtype != torch.int64:
+        raise ValueError(
+            f"{name}: must be int64 {NATURAL_NUMBERS}, got {labels.dtype}; convert with {name}.long()."
+        )
+    if tuple(labels.shape) not in shapes:
+        raise ValueError(
+            f"{name}: must have the shape {shapes[0]} (classification) or {shapes[1]} (segmentation), got "
+            f"{tuple(labels.shape)}."
+        )
+    if int(labels.min()) < 0:
+        raise ValueError(f"{name}: must be {NATURAL_NUMBERS}, got {int(labels.min())}.")
+    check_device(name, labels, images)
+
+
+def check_classification(labels: Tensor) -> None:
+    """Check that there is one label per image."""
+    if labels.ndim != 1:
+        raise ValueError(
+            f"labels: this attack needs one class per image, got labels of shape {tuple(labels.shape)}; "
+            "segmentation networks are attacked with dag or fgsm."
+        )
+
+
+def check_targets(targets: Tensor, labels: Tensor, images: Tensor) -> None:
+    """Check the target of every pixel."""
+    check_labels("targets", targets, images)
+    if labels.ndim == 1 or targets.shape != labels.shape:
+        raise ValueError(
+            "targets: need one class per pixel, as labels do; got targets of shape "
+            f"{tuple(targets.shape)} and labels of shape {tuple(labels.shape)}."
+        )
+
+
+def check_device(name: str, tensor: Tensor, images: Tensor) -> None:
+    """Check that `tensor`, called `name`, is where the images are."""
+    if tensor.device != images.device:
+        raise ValueError(f"{name}: must be on {images.device} with the images, got {tensor.device}.")
+
+
+def check_logits(logits: Tensor, labels: Tensor) -> None:
+    """Check what a network gives for the images of `labels`.
+
+    Raises:
+        ModelError: Not one logit per class and label, a single class, or a value that is not finite.
+        ValueError: A label that the network has no class for.
+    """
+    if (
+        not isinstance(logits, Tensor)
+        or logits.ndim < 2
+        or (len(logits), *logits.shape[2:]) != tuple(labels.shape)
+    ):
+        seen = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(
+            f"The network must give logits of shape (n, classes) or (n, classes, *space) for labels of shape "
+            f"{tuple(labels.shape)}; got {seen}."
+        )
+    if logits.shape[1] < 2:
+        raise ModelError(
+            "The network gives one logit; attacks need one per class: turn it into two, (0, logit)."
+        )
+    if not bool(logits.isfinite().all()):
+        raise ModelError(
+            "The network gives logits that are not finite; check its weights and its input range."
+        )
+    if int(labels.max()) >= logits.shape[1]:
+        raise ValueError(
+            f"labels: the network has {logits.shape[1]} classes, 0 to {logits.shape[1] - 1}, got "
+            f"{int(labels.max())}."
+        )

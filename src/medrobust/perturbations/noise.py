@@ -1,0 +1,197 @@
+"""Noise of a given strength, or of the strength at which an image has a given SSIM.
+
+Noise is drawn from one generator per image and scaled afterwards, so that an image's noise keeps its pattern
+while its strength is solved.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import numpy as np
+import torch
+from annotated_types import Ge
+from jaxtyping import Bool, Float, Int64
+from pydantic import GetPydanticSchema
+from torch import Tensor
+
+from medrobust.errors import unknown
+from medrobust.metrics.similarity import ssim
+from medrobust.parameters import Ratio
+from medrobust.perturbations.checks import check_inputs
+from medrobust.perturbations.gradients import Model
+from medrobust.perturbations.root import Solution, solve_strength
+from medrobust.perturbations.support import rows, within
+
+FIRST_STRENGTH = 0.03
+LARGEST_STRENGTH = 10.0
+
+Strength = Annotated[
+    float | Tensor, GetPydanticSchema(lambda _, handler: handler.generate_schema(Annotated[Ratio, Ge(0)]))
+]
+"""A study gives one number, of at least 0; the program may give one for every image."""
+
+Noise = Callable[[Tensor, Sequence[Tensor], Tensor], Tensor]
+"""Noisy images, not clipped, for images, standard normal draws, and strengths `n 1 ...`."""
+
+
+def gaussian(
+    model: Model | None,
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *labelspace"],
+    *,
+    support: Bool[Tensor, "n 1 *space"] | None = None,
+    rngs: Sequence[np.random.Generator] | None = None,
+    strength: Strength,
+) -> Float[Tensor, "n c *space"]:
+    """Add Gaussian noise.
+
+    Args:
+        model: Not needed.
+        images: Clean images in [0, 1].
+        labels: Not needed.
+        support: Where images may change; None: everywhere.
+        rngs: One generator per image.
+        strength: Standard deviation, at least 0; one for all images or one for each.
+
+    Returns:
+        Noisy images, clipped to [0, 1].
+
+    Raises:
+        ValueError: A wrong argument.
+    """
+    check_inputs(images, labels, support)
+    return add_noise("gaussian", images, draw("gaussian", images, rngs), strength, support)
+
+
+def rician(
+    model: Model | None,
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *labelspace"],
+    *,
+    support: Bool[Tensor, "n 1 *space"] | None = None,
+    rngs: Sequence[np.random.Generator] | None = None,
+    strength: Strength,
+) -> Float[Tensor, "n c *space"]:
+    """Make the noise of a magnitude MR image: Gaussian noise in both parts of the complex signal.
+
+    Args:
+        model: Not needed.
+        images: Clean images in [0, 1].
+        labels: Not needed.
+        support: Where images may change; None: everywhere.
+        rngs: One generator per image.
+        strength: Standard deviation in each part, at least 0; one for all images or one for each.
+
+    Returns:
+        Noisy images, clipped to [0, 1].
+
+    Raises:
+        ValueError: A wrong argument.
+
+    Source:
+        Gudbjartsson and Patz 1995, "The Rician distribution of noisy MRI data".
+    """
+    check_inputs(images, labels, support)
+    return add_noise("rician", images, draw("rician", images, rngs), strength, support)
+
+
+def match_noise(
+    name: str,
+    images: Float[Tensor, "n c *space"],
+    ssim_goal: Float[Tensor, " n"],
+    *,
+    support: Bool[Tensor, "n 1 *space"] | None = None,
+    rngs: Sequence[np.random.Generator] | None,
+) -> Solution:
+    """Solve for the strength at which the noise of each image has a given SSIM over the support.
+
+    Args:
+        name: "gaussian" or "rician".
+        images: Clean images in [0, 1].
+        ssim_goal: Wanted SSIM, usually that of an attack. 1, or NaN (an empty support), gives a strength of
+            0.
+        support: Where images may change, and over which SSIM is taken; None: everywhere.
+        rngs: One generator per image. They are copied, so that the same generators give the noise that was
+            solved for.
+
+    Returns:
+        Strengths; SSIM is within max(0.05 (1 - goal), 1e-5) of the goal, or the match is not `reached`.
+
+    Raises:
+        ValueError: An unknown name.
+    """
+    draws = draw(name, images, copy.deepcopy(rngs))
+    noisy = (ssim_goal < 1).nonzero()[:, 0]
+    goal = ssim_goal[noisy]
+
+    def evaluate(some: Tensor, strength: Tensor) -> Tensor:
+        place = noisy[some]
+        clean, where = images[place], rows(support, place)
+        return ssim(clean, add_noise(name, clean, [field[place] for field in draws], strength, where), where)
+
+    solution = solve_strength(
+        evaluate, goal, (0.05 * (1 - goal)).clamp_min(1e-5), first=FIRST_STRENGTH, largest=LARGEST_STRENGTH
+    )
+    strength, reached_ssim = torch.zeros_like(ssim_goal), ssim_goal.clone()
+    reached = torch.ones_like(ssim_goal, dtype=torch.bool)
+    strength[noisy], reached_ssim[noisy], reached[noisy] = solution
+    return Solution(strength, reached_ssim, reached)
+
+
+def add_noise(
+    name: str,
+    images: Float[Tensor, "n c *space"],
+    draws: Sequence[Float[Tensor, "n c *space"]],
+    strength: float | Float[Tensor, " n"],
+    support: Bool[Tensor, "n 1 *space"] | None,
+) -> Float[Tensor, "n c *space"]:
+    """Scale standard normal draws and apply them within the support.
+
+    Raises:
+        ValueError: A strength that is negative, not finite, or not one per image.
+    """
+    scale = torch.as_tensor(strength, dtype=images.dtype, device=images.device)
+    fits = scale.ndim == 0 or scale.shape == (len(images),)
+    if not fits or not bool((scale.isfinite() & (scale >= 0)).all()):
+        raise ValueError(
+            f"strength: must be one number of at least 0, or one for each of {len(images)} images, got "
+            f"{strength}."
+        )
+    scale = scale.expand(len(images)).view(-1, *[1] * (images.ndim - 1))
+    _, apply = NOISES[name]
+    return within(apply(images, draws, scale), images, support)
+
+
+def draw(
+    name: str, images: Float[Tensor, "n c *space"], rngs: Sequence[np.random.Generator] | None
+) -> list[Float[Tensor, "n c *space"]]:
+    """Standard normal numbers for the fields of a noise, drawn on the CPU from each image's own generator.
+
+    Raises:
+        ValueError: An unknown noise, or not one generator per image.
+    """
+    if name not in NOISES:
+        raise ValueError(unknown("noise", name, NOISES))
+    if rngs is None or len(rngs) != len(images):
+        raise ValueError(
+            f"rngs: noise needs one generator per image, {len(images)} in all, got "
+            f"{None if rngs is None else len(rngs)}; pass [medrobust.rng.generator(seed, key), ...]."
+        )
+    shape = (NOISES[name][0], *images.shape[1:])
+    drawn = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs], axis=1)
+    return list(torch.from_numpy(drawn).to(images.device))
+
+
+def apply_gaussian(images: Tensor, draws: Sequence[Tensor], scale: Tensor) -> Tensor:
+    """Add one field."""
+    return images + scale * draws[0]
+
+
+def apply_rician(images: Tensor, draws: Sequence[Tensor], scale: Tensor) -> Tensor:
+    """Magnitude of the complex signal with one field in each part."""
+    return torch.hypot(images + scale * draws[0], scale * draws[1])
+
+
+NOISES: dict[str, tuple[int, Noise]] = {"gaussian": (1, apply_gaussian), "rician": (2, apply_rician)}
+"""How many fields a noise draws, and what it does with them."""

@@ -1,0 +1,158 @@
+"""Targets of dense adversary generation: the three types of the paper, made from the true labels.
+
+All take labels `n *space` and one generator per image; a target depends on its case and generator only, not
+on any network.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Le
+from jaxtyping import Int64
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from medrobust.parameters import Ratio
+
+Labels = Int64[np.ndarray, "*space"]
+Generators = Sequence[np.random.Generator] | None
+
+
+def all_background(
+    labels: Int64[Tensor, "n *space"],
+    *,
+    rngs: Generators = None,
+    spacing: Sequence[float] | None = None,
+    background: int = 0,
+) -> Int64[Tensor, "n *space"]:
+    """Type A: every pixel is to be background.
+
+    Args:
+        labels: True classes.
+        rngs: Not needed, nothing is drawn.
+        spacing: Not needed.
+        background: Class of the background.
+
+    Returns:
+        Targets.
+    """
+    return torch.full_like(labels, background)
+
+
+def scattered(
+    labels: Int64[Tensor, "n *space"],
+    *,
+    rngs: Generators,
+    spacing: Sequence[float] | None = None,
+    background: int = 0,
+    share: Annotated[Ratio, Gt(0), Le(1)] = 0.05,
+    structure: Annotated[int, Ge(0)] | None = None,
+) -> Int64[Tensor, "n *space"]:
+    """Type B: a share of the foreground pixels, scattered at random, is to be shown as one class.
+
+    Args:
+        labels: True classes.
+        rngs: One generator per image: it draws the class, then the pixels.
+        spacing: Not needed.
+        background: Class of the background.
+        share: Pixels to change as a share of all foreground pixels, (0, 1]; at least one. Pixels of the class
+            itself cannot be chosen.
+        structure: The class; None: drawn for each image among the foreground classes that are in it.
+
+    Returns:
+        Targets; the labels themselves for an image without a pixel that could change.
+    """
+    return each(labels, rngs, lambda label, rng: scatter(label, rng, background, share, structure))
+
+
+def dilated(
+    labels: Int64[Tensor, "n *space"],
+    *,
+    rngs: Generators,
+    spacing: Sequence[float] | None = None,
+    background: int = 0,
+    radius_mm: Annotated[float, Gt(0)] = 6.0,
+    min_pixels: Annotated[int, Ge(1)] = 20,
+    structure: Annotated[int, Ge(0)] | None = None,
+) -> Int64[Tensor, "n *space"]:
+    """Type C: one structure grows by a radius, over its neighbours and the background; the rest is kept.
+
+    Args:
+        labels: True classes.
+        rngs: One generator per image, which draws the structure.
+        spacing: Size of a pixel in mm along each axis; None: the radius is in pixels.
+        background: Class of the background.
+        radius_mm: How far the structure grows, above 0.
+        min_pixels: A structure with fewer pixels in an image cannot be drawn.
+        structure: The structure; None: drawn for each image among those that are large enough.
+
+    Returns:
+        Targets; the labels themselves for an image without a structure that is large enough.
+    """
+    return each(
+        labels,
+        rngs,
+        lambda label, rng: dilate(label, rng, background, radius_mm, spacing, min_pixels, structure),
+    )
+
+
+def each(
+    labels: Int64[Tensor, "n *space"], rngs: Generators, make: Callable[[Labels, np.random.Generator], Labels]
+) -> Int64[Tensor, "n *space"]:
+    """Make the target of every image from its labels and its generator."""
+    if rngs is None or len(rngs) != len(labels):
+        raise ValueError(
+            f"rngs: one generator per image is needed, {len(labels)} in all, got "
+            f"{None if rngs is None else len(rngs)}; pass [medrobust.rng.generator(seed, key), ...]."
+        )
+    made = [make(label, rng) for label, rng in zip(labels.cpu().numpy(), rngs, strict=True)]
+    return torch.from_numpy(np.stack(made)).to(labels.device)
+
+
+def scatter(
+    labels: Labels, rng: np.random.Generator, background: int, share: float, structure: int | None
+) -> Labels:
+    """Type B for one image."""
+    if structure is None:
+        present = foreground_classes(labels, background, min_pixels=1)
+        if len(present) == 0:
+            return labels
+        structure = int(rng.choice(present))
+    foreground = labels != background
+    eligible = np.flatnonzero(foreground & (labels != structure))
+    wanted = max(1, round(share * np.count_nonzero(foreground)))
+    chosen = rng.choice(eligible, size=min(wanted, len(eligible)), replace=False)
+    targets = labels.copy()
+    targets.flat[chosen] = structure
+    return targets
+
+
+def dilate(
+    labels: Labels,
+    rng: np.random.Generator,
+    background: int,
+    radius: float,
+    spacing: Sequence[float] | None,
+    min_pixels: int,
+    structure: int | None,
+) -> Labels:
+    """Type C for one image."""
+    if structure is None:
+        present = foreground_classes(labels, background, min_pixels)
+        if len(present) == 0:
+            return labels
+        structure = int(rng.choice(present))
+    inside = labels == structure
+    if not inside.any():
+        return labels
+    distance = distance_transform_edt(~inside, sampling=spacing)
+    return np.where(distance <= radius, structure, labels)
+
+
+def foreground_classes(labels: Labels, background: int, min_pixels: int) -> Labels:
+    """Classes other than the background with at least so many pixels, in ascending order."""
+    classes, counts = np.unique(labels, return_counts=True)
+    large: Labels = classes[(classes != background) & (counts >= min_pixels)]
+    return large

@@ -1,0 +1,78 @@
+"""From a finished run folder to its figures and its report."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+import yaml
+
+from medrobust.analysis.results import Results
+from medrobust.analysis.verdict import Verdict
+from medrobust.report import reading
+from medrobust.report.context import ReportContext
+from medrobust.report.html import render
+from medrobust.report.pictures import draw
+from medrobust.storage.folder import RunFolder
+
+
+def build(folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame], verdict: Verdict) -> None:
+    """Write `figures/*.png`, `figures/*.svg` and `report.html`; the same run folder gives the same bytes.
+
+    Args:
+        folder: The run folder, with `study.yaml`, `split.csv` and the results.
+        results: Its rows. `results.record` is `record.json`.
+        tables: All tables of the study by name, at least `table1` and `table2`.
+        verdict: What may be concluded.
+
+    Raises:
+        RunError: A file is missing in the run folder, or damaged.
+    """
+    embedded = reading.embed(folder, results)
+    shown = dict(tables) if embedded is None else {**tables, "embedding": embedded[1]}
+    drawn = draw(
+        shown,
+        score="Dice" if results.overlaps is not None else "accuracy",
+        percent=f"{100 * results.settings.confidence:g}\u00a0%",
+        units=f"{results.unit}s",
+        examples=reading.read_examples(folder),
+        plane=None if embedded is None else embedded[0],
+    )
+    files = {name: figure.files() for name, figure in drawn.items()}
+    for name, kinds in files.items():
+        for kind, content in kinds.items():
+            folder.write_bytes(content, "figures", f"{name}.{kind}")
+    study = yaml.safe_load(folder.read_bytes("study.yaml"))
+    context = ReportContext(
+        title=_title(results),
+        task=results.task,
+        unit=results.unit,
+        phantom=bool(results.record["data"]["phantom"]),
+        confidence=results.settings.confidence,
+        outcome=verdict.outcome,
+        verdict=verdict.sentences,
+        data=_facts(results),
+        split=reading.read_split(folder),
+        networks=reading.read_networks(folder, results.record["networks"]),
+        attacks=reading.attack_table(study),
+        tables=shown,
+        pictures={name: figure.picture(files[name]) for name, figure in drawn.items()},
+        study=study,
+        record=results.record,
+    )
+    folder.write_bytes(render(context).encode(), "report.html")
+
+
+def _title(results: Results) -> str:
+    many = len(results.models) > 1
+    name = results.record["data"]["name"]
+    return f"Robustness of {len(results.models)} {results.task} network{'s' if many else ''} on {name}"
+
+
+def _facts(results: Results) -> dict[str, str]:
+    data: Mapping[str, Any] = results.record["data"]
+    classes = f"{len(results.classes)}: {', '.join(results.classes)}"
+    return {
+        "data set": str(data["name"]),
+        "classes": classes,
+        **{key: str(value) for key, value in data["facts"].items()},
+    }

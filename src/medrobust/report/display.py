@@ -1,0 +1,215 @@
+"""Numbers, settings and frames as they are read: numbers with intervals, columns with names in words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import polars as pl
+
+MISSING = "\u2013"
+BOUNDS = ("_low", "_high")
+NAMES = {
+    "model": "network",
+    "source": "crafted on",
+    "drop_points": "drop in points",
+    "drop_percent": "drop in %",
+    "n_cases": "cases",
+    "n_scans": "scans",
+    "ssim": "SSIM",
+    "ssim_image": "SSIM, whole image",
+    "mse": "MSE",
+    "l0": "L0",
+    "l2": "L2",
+    "linf": "L∞",
+    "p_holm": "p, Holm",
+    "p_equal": "p equal",
+    "share_first": "share first",
+    "drop_difference": "drop, difference in points",
+    "neutral_difference": "sources of neither, difference",
+    "n_neutral_sources": "sources of neither",
+    "clean_difference": "clean, difference",
+    "extra_drop_points": "extra drop in points",
+    "ssim_noise": "SSIM of noise",
+    "ssim_attack": "SSIM of attack",
+    "l2_mean": "L2, mean",
+    "l2_median": "L2, median",
+}
+P_VALUES = ("p", "p_holm", "p_equal")
+ONE_DECIMAL = ("points", "percent", "drop_difference")
+
+
+class Cell(NamedTuple):
+    """What stands in a cell: the number or word, and its interval below or beside it."""
+
+    text: str
+    interval: str = ""
+
+
+class Column(NamedTuple):
+    """A column as it is shown."""
+
+    name: str
+    numeric: bool
+
+
+class Head(NamedTuple):
+    """A column of a cross table."""
+
+    source: str
+    opens_group: bool
+
+
+@dataclass(frozen=True)
+class ShownTable:
+    """A table with one line of heads; the first column heads the rows."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class CrossTable:
+    """Targets in rows, sources below attacks in columns."""
+
+    groups: tuple[tuple[str, tuple[str, ...]], ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+    def headed(self, cells: tuple[Cell, ...]) -> list[tuple[Head, Cell]]:
+        """The cells of a row, each with the head of its column."""
+        heads = [
+            Head(source, place == 0) for _, sources in self.groups for place, source in enumerate(sources)
+        ]
+        return list(zip(heads, cells, strict=True))
+
+
+def shown_table(frame: pl.DataFrame, unit: str) -> ShownTable:
+    """Any frame as a table.
+
+    `x_low` and `x_high` (or `low` and `high` after `x`) become the interval of `x`; columns without any value
+    are left out.
+    """
+    frame = frame.fill_nan(None)
+    bounds = {name: interval_columns(frame.columns, name) for name in frame.columns}
+    hidden = {bound for pair in bounds.values() if pair for bound in pair}
+    shown = [name for name in frame.columns if name not in hidden and frame[name].null_count() < frame.height]
+    columns = tuple(Column(column_name(name, unit), frame.schema[name].is_numeric()) for name in shown)
+    rows = tuple(
+        tuple(_cell(row, name, bounds[name]) for name in shown) for row in frame.iter_rows(named=True)
+    )
+    return ShownTable(columns, rows)
+
+
+def cross_table(frame: pl.DataFrame) -> CrossTable:
+    """Cells (`target, perturbation, source, score, low, high`) in the layout of the paper's Table 2."""
+    cells = {
+        (row["target"], row["perturbation"], row["source"]): _cell(row, "score", ("low", "high"))
+        for row in frame.fill_nan(None).iter_rows(named=True)
+    }
+    groups = tuple(
+        (attack, tuple(frame.filter(pl.col("perturbation") == attack)["source"].unique(maintain_order=True)))
+        for attack in frame["perturbation"].unique(maintain_order=True)
+    )
+    heads = [(attack, source) for attack, sources in groups for source in sources]
+    rows = tuple(
+        (target, tuple(cells.get((target, *head), Cell(MISSING)) for head in heads))
+        for target in frame["target"].unique(maintain_order=True)
+    )
+    return CrossTable(groups, rows)
+
+
+def spread_table(frame: pl.DataFrame, rows: str, columns: str) -> ShownTable:
+    """A long table of scores (`score, low, high`) with the values of one of its columns as heads."""
+    heads = frame[columns].unique(maintain_order=True).to_list()
+    cells = {
+        (row[rows], row[columns]): _cell(row, "score", ("low", "high"))
+        for row in frame.fill_nan(None).iter_rows(named=True)
+    }
+    return ShownTable(
+        (Column(column_name(rows, rows), False), *(Column(head, True) for head in heads)),
+        tuple(
+            (Cell(name), *(cells.get((name, head), Cell(MISSING)) for head in heads))
+            for name in frame[rows].unique(maintain_order=True)
+        ),
+    )
+
+
+def interval_columns(columns: Sequence[str], name: str) -> tuple[str, str] | None:
+    """The columns that hold the interval of a column."""
+    low, high = (name + end for end in BOUNDS)
+    if low in columns and high in columns:
+        return low, high
+    place = list(columns).index(name)
+    if tuple(columns[place + 1 : place + 3]) == ("low", "high"):
+        return "low", "high"
+    return None
+
+
+def column_name(name: str, unit: str) -> str:
+    """A column's name in words; what is called a patient is the study's unit."""
+    words = NAMES.get(name, name.removeprefix("n_").replace("_", " "))
+    return words.replace("patient", unit)
+
+
+def number(value: Any, name: str = "") -> str:
+    """A value in words: scores with three decimals, points with one, tiny numbers with two digits."""
+    if value is None or value != value:
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(number(item) for item in value) or MISSING
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    if name in P_VALUES:
+        return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+    if name.endswith(ONE_DECIMAL):
+        text = f"{value:.1f}"
+    elif 0 < abs(value) < 0.001:
+        text = f"{value:.1e}"
+    else:
+        text = f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
+    return text.replace("-", "\u2212") if "e" not in text else text
+
+
+def _cell(row: dict[str, Any], name: str, bounds: tuple[str, str] | None) -> Cell:
+    text = number(row[name], name)
+    if bounds is None or row[bounds[0]] is None or row[bounds[1]] is None:
+        return Cell(text)
+    low, high = (number(row[bound], name) for bound in bounds)
+    return Cell(text, f"[{low}, {high}]")
+
+
+def flattened(content: Mapping[str, Any], parents: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    """Nested mappings as lines of a dotted name and a value."""
+    lines: list[tuple[str, str]] = []
+    for key, value in content.items():
+        path = (*parents, str(key))
+        if isinstance(value, Mapping):
+            lines += flattened(value, path)
+        elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+            lines += flattened({_item_name(item, place): item for place, item in enumerate(value)}, path)
+        else:
+            lines.append((".".join(path), setting(value)))
+    return lines
+
+
+def setting(value: Any) -> str:
+    """A setting in words; unlike a result it is never rounded to three decimals."""
+    if isinstance(value, list | tuple):
+        return ", ".join(setting(item) for item in value) or "none"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return MISSING if value is None else str(value)
+
+
+def capitalised(text: str) -> str:
+    """The text with a capital letter at its beginning; the others stay, as in "Dice" or "SSIM"."""
+    return text[:1].upper() + text[1:]
+
+
+def _item_name(item: Any, place: int) -> str:
+    """List items that have a label or name go by it, as in `--set`."""
+    named = item.get("label") or item.get("name") if isinstance(item, Mapping) else None
+    return str(named or place)

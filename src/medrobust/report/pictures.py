@@ -1,0 +1,118 @@
+"""The figures of a report with their words: what each shows, and how to read it."""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from medrobust.report.context import Picture
+from medrobust.report.figures import style
+from medrobust.report.figures.dotplot import dot_plot
+from medrobust.report.figures.examples import Examples, examples_figure
+from medrobust.report.figures.heatmap import heat_map
+from medrobust.report.figures.tsne import tsne_plot
+
+MEDIA = {"png": "image/png", "svg": "image/svg+xml"}
+
+
+class Plane(NamedTuple):
+    """A joint t-SNE of clean, noisy and attacked images."""
+
+    points: pl.DataFrame
+    target: str
+    attack: str
+    noise: str
+    classes: tuple[str, ...]
+
+
+class Drawn(NamedTuple):
+    """A figure and its words. Plots stand in the report as SVG, sharp at every size; photographs as PNG."""
+
+    figure: Figure
+    alt: str
+    caption: str
+    kind: Literal["svg", "png"] = "svg"
+
+    def files(self) -> dict[str, bytes]:
+        """The figure as files, by their ending."""
+        return {"png": style.png(self.figure), "svg": style.svg(self.figure)}
+
+    def picture(self, files: Mapping[str, bytes]) -> Picture:
+        """The one of its `files` that the report shows, with its words."""
+        return Picture(files[self.kind], MEDIA[self.kind], self.alt, self.caption)
+
+
+def draw(
+    tables: Mapping[str, pl.DataFrame],
+    *,
+    score: str,
+    percent: str,
+    units: str,
+    examples: Examples | None,
+    plane: Plane | None,
+) -> dict[str, Drawn]:
+    """All figures for which there is something to draw.
+
+    Args:
+        tables: `table1` and `table2`.
+        score: Name of the score.
+        percent: Confidence of the intervals, e.g. "95 %".
+        units: What intervals are made over, in the plural.
+        examples: Images for the examples figure.
+        plane: Points for the t-SNE.
+    """
+    drawn = {"dotplot": _table1(tables["table1"], score, f"{percent} intervals over {units}")}
+    if tables["table2"].height:
+        drawn["heatmap"] = _table2(tables["table2"], score, f"{percent} intervals over {units}")
+    if examples is not None:
+        drawn["examples"] = _examples(examples)
+    if plane is not None:
+        drawn["tsne"] = _tsne(plane)
+    return drawn
+
+
+def _axis(score: str) -> str:
+    return "mean Dice over structures" if score == "Dice" else score
+
+
+def _table1(table: pl.DataFrame, score: str, intervals: str) -> Drawn:
+    return Drawn(
+        dot_plot(table, score=_axis(score)),
+        f"Dot plot of Table 1: clean, matched-noise and adversarial {score} of each network with intervals.",
+        f"Table 1 as a picture. Lines are {intervals}.",
+    )
+
+
+def _table2(table: pl.DataFrame, score: str, intervals: str) -> Drawn:
+    return Drawn(
+        heat_map(table, score=_axis(score)),
+        f"Heat map of Table 2: {score} of each target under each attack, by source.",
+        f"Table 2 as a picture: the darker a cell, the lower the score. In brackets: {intervals}.",
+    )
+
+
+def _examples(examples: Examples) -> Drawn:
+    shown = "label map" if examples.segmentation else "class and its probability"
+    signs = "" if examples.segmentation else "; ✓ right, ✗ wrong"
+    return Drawn(
+        examples_figure(examples),
+        "Test images clean, with noise and under each attack, the scaled difference to the clean image, and "
+        f"the {shown} that {examples.target} predicts.",
+        f"What {examples.target} sees, attacked through the surrogate of {examples.source}. Differences are "
+        f"multiplied by the factor below them and drawn around middle grey{signs}. Where few pixels changed, "
+        "rings mark them.",
+        "png",
+    )
+
+
+def _tsne(plane: Plane) -> Drawn:
+    return Drawn(
+        tsne_plot(plane.points, classes=plane.classes, noise=plane.noise, attack=plane.attack),
+        f"Two scatter plots of one t-SNE of {plane.target}'s features, coloured by class: clean and noisy "
+        "images at the left, clean and adversarial ones at the right.",
+        f"t-SNE of {plane.target}'s features of its most frequent classes: one embedding of all images, the "
+        f"same cases and limits in both panels. {plane.attack} was crafted on the surrogate of the same "
+        "architecture. Distances in a t-SNE mean nothing by themselves; the table gives numbers from the "
+        "feature space.",
+    )

@@ -1,0 +1,117 @@
+"""What a report reads from a run folder beside the tables: examples, features, cards, split, attacks."""
+
+import io
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from medrobust.analysis.embedding import (
+    compared_pair,
+    displacement_table,
+    frequent_classes,
+    joint_tsne,
+    of_target,
+)
+from medrobust.analysis.results import Results
+from medrobust.errors import RunError
+from medrobust.report.display import flattened
+from medrobust.report.figures.examples import Examples
+from medrobust.report.pictures import Plane
+from medrobust.storage.folder import RunFolder
+from medrobust.storage.rows import read_results
+from medrobust.storage.schemas import EMBEDDINGS
+
+NETWORK = re.compile(r"(?P<network>.+)-(?P<role>target|surrogate)-s(?P<seed>\d+)(?:-f(?P<fold>\d+))?")
+"""Name of a network's folder, see `core.NetworkId`."""
+NAMED = ("name", "label", "wrong", "failed")
+CARD = {
+    "parameters": "parameters",
+    "train_patients": "train_patients",
+    "train_cases": "train_cases",
+    "best_epoch": "best_epoch",
+    "score": "validation_score",
+}
+"""What is shown of a card, and its name here."""
+FEWEST_POINTS = 5
+
+
+def read_examples(folder: RunFolder) -> Examples | None:
+    """The example images; None where the run kept none."""
+    if not folder.exists("results", "examples.json"):
+        return None
+    told = folder.read_json("results", "examples.json")
+    with np.load(io.BytesIO(folder.read_bytes("results", "examples.npz"))) as arrays:
+        return Examples(
+            target=told["target"],
+            source=told["source"],
+            classes=tuple(told["classes"]),
+            columns=tuple(told["columns"]),
+            case_ids=tuple(case["case_id"] for case in told["cases"]),
+            images=arrays["images"],
+            labels=arrays["labels"],
+            predictions=arrays["predictions"],
+            probabilities=arrays.get("probabilities"),
+        )
+
+
+def embed(folder: RunFolder, results: Results) -> tuple[Plane, pl.DataFrame] | None:
+    """The t-SNE of the first network whose features were kept, and the numbers of all; None without any."""
+    if not folder.exists("results", "embeddings.parquet"):
+        return None
+    features = read_results(folder, EMBEDDINGS)
+    pair = compared_pair(features)
+    if pair is None:
+        return None
+    attack, noise = pair
+    of = {target: of_target(features, target, attack, noise) for target in results.models}
+    of = {target: rows for target, rows in of.items() if rows.height >= FEWEST_POINTS}
+    if not of:
+        return None
+    confidence = results.settings.confidence
+    numbers = pl.concat(
+        displacement_table(rows, attack=attack, noise=noise, confidence=confidence).select(
+            pl.lit(target).alias("target"), pl.all()
+        )
+        for target, rows in of.items()
+    )
+    target, rows = next(iter(of.items()))
+    shown = rows.filter(pl.col("label").is_in(frequent_classes(rows)))
+    points = joint_tsne(shown, seed=results.settings.seed)
+    return Plane(points, target, attack, noise, results.classes), numbers
+
+
+def read_networks(folder: RunFolder, names: Iterable[str]) -> pl.DataFrame:
+    """A row per network: what the name of its folder and, where it was trained here, its card say."""
+    rows = []
+    for name in names:
+        match = NETWORK.fullmatch(name)
+        if match is None:
+            raise RunError(f"record.json names a network '{name}', which is none. Run the study again.")
+        trained = folder.exists("models", name, "card.json")
+        card = folder.read_json("models", name, "card.json") if trained else {}
+        rows.append(match.groupdict() | {shown: card.get(key) for key, shown in CARD.items()})
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def read_split(folder: RunFolder) -> pl.DataFrame:
+    """Number of patients in each part of the split (and fold)."""
+    split = pl.read_csv(io.BytesIO(folder.read_bytes("split.csv")), infer_schema=False)
+    keys = [column for column in ("fold", "part") if column in split.columns]
+    return split.group_by(keys, maintain_order=True).agg(pl.len().alias("n_patients")).sort(keys)
+
+
+def attack_table(study: Mapping[str, Any]) -> pl.DataFrame:
+    """A row per attack of a resolved study, all its parameters in one cell."""
+    rows = []
+    for entry in study["perturbations"]:
+        parameters = flattened({key: value for key, value in entry.items() if key not in NAMED})
+        line = ", ".join(f"{key} = {value}" for key, value in parameters)
+        rows.append(
+            {key: entry.get(key) for key in ("label", "name", "wrong", "failed")} | {"parameters": line}
+        )
+    return pl.DataFrame(
+        rows, schema=dict.fromkeys(("label", "name", "wrong", "failed", "parameters"), pl.String)
+    )

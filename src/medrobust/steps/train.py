@@ -1,0 +1,217 @@
+"""Train one network from its cases to a folder with weights, card and curve.
+
+Lightning's Fabric brings precision, devices and checkpoints. The loop over epochs is plain code
+(`fitting.py`), in which one can see that a training that was killed goes on exactly.
+"""
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from medrobust.core import Case, Dataset, NetworkId, Tick, silent
+from medrobust.errors import DataError
+from medrobust.models import ModelSpec, Network, build, parameter_count, to_channels_last
+from medrobust.rng import integer_seed
+from medrobust.steps.fitting import Fitting, best_epoch, finish, fit
+from medrobust.steps.losses import class_weights, make_loss
+from medrobust.steps.recipes import Recipe, TrainingConfig, recipe_of
+from medrobust.steps.training_folder import TrainingFolder
+from medrobust.steps.validate import SCORE_NAMES
+from medrobust.storage.folder import clear_disk_errors
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+__all__ = ["TrainingConfig", "fresh_network", "train"]
+
+
+def fresh_network(
+    spec: ModelSpec, dataset: Dataset, *, network_id: NetworkId, seed: int, initialise: bool = True
+) -> Network:
+    """Build a network whose random weights depend on the study's seed and on which network it is.
+
+    Args:
+        spec: What to make.
+        dataset: What it is for.
+        network_id: Which network of the study.
+        seed: The study's seed.
+        initialise: Load the weights that the specification names; False where trained ones are loaded next.
+
+    Raises:
+        ModelError: It cannot be made, or does not fit the data.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(integer_seed(seed, "initialise", network_id.folder))
+        return build(
+            spec,
+            task=dataset.task,
+            classes=len(dataset.classes),
+            channels=dataset.channels,
+            shape=dataset.shape,
+            initialise=initialise,
+        )
+
+
+def train(
+    network: Network,
+    dataset: Dataset,
+    train_cases: Sequence[Case],
+    validation_cases: Sequence[Case],
+    *,
+    config: TrainingConfig,
+    network_id: NetworkId,
+    seed: int,
+    folder: Path,
+    device: torch.device,
+    tick: Tick = silent,
+) -> dict[str, Any]:
+    """Train a network, or load it where it was trained before; go on from the last epoch after a kill.
+
+    The global generator is seeded for every epoch, and left as it was.
+
+    Args:
+        network: From `fresh_network`; trained in place, left in eval mode on `device`.
+        dataset: Where the cases come from.
+        train_cases: What to train on. Slices without any labelled pixel are left out.
+        validation_cases: What the score is taken on.
+        config: How.
+        network_id: Which network of the study; part of every random draw.
+        seed: The study's seed.
+        folder: Gets `weights.safetensors`, `card.json` and `log.csv`.
+        device: Where to train.
+        tick: Told how far it is, with loss and score.
+
+    Returns:
+        The card, as it stands in the folder.
+
+    Raises:
+        DataError: A class has no training case, or there are fewer than two training cases.
+        ModelError: The training diverged.
+        RunError: The folder holds another training, or damaged weights.
+    """
+    recipe = recipe_of(config, dataset.task)
+    cases = [case for case in train_cases if case.label is not None or case.foreground > 0]
+    identity = {
+        "network": network.recipe,
+        "network_id": network_id.folder,
+        "seed": seed,
+        "data": dataset.fingerprint,
+        "train_cases": _digest(cases),
+        "validation_cases": _digest(validation_cases),
+        "recipe": recipe.as_data(),
+        "precision": config.precision,
+        "devices": config.devices,
+    }
+    goal = TrainingFolder(folder, identity)
+    if goal.is_finished:
+        return goal.load_finished(network.to(device))
+    _check_cases(cases, validation_cases, recipe, network_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _isolated(), clear_disk_errors(str(folder)):
+        fabric = _fabric(device, config)
+        weights = class_weights(dataset, cases)
+        fitting = Fitting(
+            dataset=dataset,
+            train_cases=_sorted(cases),
+            validation_cases=_sorted(validation_cases),
+            recipe=recipe,
+            loss=make_loss(dataset.task, torch.tensor(weights, dtype=torch.float32, device=fabric.device)),
+            seed=seed,
+            key=network_id.folder,
+            fabric=fabric,
+            tick=tick,
+        )
+        curve = fit(to_channels_last(network), fitting, goal)
+        card = _card(network, fitting, config, identity) | {
+            "class_weights": [round(weight, 6) for weight in weights.tolist()],
+            "best_epoch": best_epoch(curve) if recipe.patience else len(curve),
+            "curve": curve,
+            "score": finish(network, fitting),
+        }
+        if fabric.is_global_zero:
+            goal.finish(network, card)
+        fabric.barrier()
+    network.eval()
+    return card
+
+
+def _check_cases(
+    cases: Sequence[Case], validation_cases: Sequence[Case], recipe: Recipe, network_id: NetworkId
+) -> None:
+    if len(cases) < 2:
+        raise DataError(
+            f"{network_id.folder} has {len(cases)} training cases with labels, but needs at least 2. "
+            "Use more data or another split."
+        )
+    if recipe.patience is not None and not validation_cases:
+        raise DataError(
+            f"{network_id.folder} has no validation cases to stop early on. "
+            "Give the split a validation part, or set training: {recipe: quick}."
+        )
+
+
+def _sorted(cases: Sequence[Case]) -> tuple[Case, ...]:
+    return tuple(sorted(cases, key=lambda case: case.case_id))
+
+
+def _digest(cases: Sequence[Case]) -> str:
+    return hashlib.sha256("\n".join(case.case_id for case in _sorted(cases)).encode()).hexdigest()
+
+
+def _card(
+    network: Network, fitting: Fitting, config: TrainingConfig, identity: dict[str, Any]
+) -> dict[str, Any]:
+    """What a person needs to judge a trained network by."""
+    dataset = fitting.dataset
+    return {
+        "identity": identity,
+        "data": dataset.name,
+        "classes": list(dataset.classes),
+        "train_patients": len({case.patient_id for case in fitting.train_cases}),
+        "train_cases": len(fitting.train_cases),
+        "validation_cases": len(fitting.validation_cases),
+        "parameters": parameter_count(network),
+        "config": config.model_dump(mode="json"),
+        "score_name": SCORE_NAMES[dataset.task],
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": fitting.fabric.device.type,
+    }
+
+
+def _fabric(device: torch.device, config: TrainingConfig) -> "Fabric":
+    """Lightning's Fabric on one device, or on several of its kind."""
+    from lightning.fabric import Fabric
+
+    several = config.devices > 1 or device.type == "cpu"
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=config.devices if several else [device.index or 0],
+        precision="32-true" if config.precision == 32 else config.precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+@contextmanager
+def _isolated() -> Iterator[None]:
+    """Leave the global generators alone, make convolutions repeat exactly, keep Lightning's advice away."""
+    log = logging.getLogger("lightning.fabric")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with (
+            torch.random.fork_rng(),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+            warnings.catch_warnings(),
+        ):
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        log.setLevel(level)

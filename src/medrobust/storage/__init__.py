@@ -1,0 +1,7 @@
+"""The run folder: files put in place whole, images in Zarr, rows in Parquet."""
+
+from medrobust.storage.folder import RunFolder
+from medrobust.storage.images import ImageStore
+from medrobust.storage.rows import compact, frame_of, read_results, read_rows, write_rows
+
+__all__ = ["ImageStore", "RunFolder", "compact", "frame_of", "read_results", "read_rows", "write_rows"]

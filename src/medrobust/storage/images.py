@@ -1,0 +1,146 @@
+"""Crafted images as a Zarr v3 group: float32, lossless, one Zarr chunk per chunk of work.
+
+    images/        (chunk of work x its places, c, *space); places that a chunk does not need are zero
+    case_id/       the case of each place, "" where there is none
+    card.json      what the images are; written after the arrays' metadata: a folder without it holds nothing
+    done/<i>.json  marker of a finished chunk with the SHA-256 of its images; written last
+
+A chunk without a marker is not there, whatever its files say.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import zarr
+from jaxtyping import Float32
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from medrobust.errors import RunError
+from medrobust.storage.folder import RunFolder, clear_disk_errors
+
+
+class ImageStore:
+    """Images of one perturbation and source, in chunks of work."""
+
+    def __init__(self, folder: RunFolder, *parts: str) -> None:
+        """Open what `create` made.
+
+        Args:
+            folder: The run folder.
+            parts: Name of the store's folder in it.
+
+        Raises:
+            RunError: There is no such store.
+        """
+        self._folder, self._parts = folder, parts
+        self.card: dict[str, Any] = folder.read_json(*parts, "card.json")
+        self._images = zarr.open_array(folder.zarr_store(*parts, "images"), mode="r+", zarr_format=3)
+        places = np.asarray(zarr.open_array(folder.zarr_store(*parts, "case_id"), mode="r", zarr_format=3)[:])
+        self._width: int = self._images.chunks[0]
+        self.chunks: tuple[tuple[str, ...], ...] = tuple(
+            tuple(str(case) for case in chunk if case) for chunk in places.reshape(-1, self._width)
+        )
+
+    @classmethod
+    def create(
+        cls,
+        folder: RunFolder,
+        *parts: str,
+        chunks: Sequence[Sequence[str]],
+        shape: Sequence[int],
+        card: Mapping[str, Any],
+    ) -> "ImageStore":
+        """Open a store, and make it first where there is none.
+
+        Args:
+            folder: The run folder.
+            parts: Name of the store's folder in it.
+            chunks: Case ids of each chunk of work.
+            shape: Shape of an image, `c *space`.
+            card: What the images are (JSON).
+        """
+        if not folder.exists(*parts, "card.json"):
+            width = max(len(chunk) for chunk in chunks)
+            places = np.array(
+                [[*chunk, *[""] * (width - len(chunk))] for chunk in chunks], dtype=object
+            ).ravel()
+            with clear_disk_errors("/".join(parts)):
+                group = zarr.open_group(folder.zarr_store(*parts), mode="w", zarr_format=3)
+                group.create_array(
+                    "images",
+                    shape=(len(places), *shape),
+                    chunks=(width, *shape),
+                    dtype="float32",
+                    fill_value=np.nan,
+                    compressors=[ZstdCodec(level=3), Crc32cCodec()],
+                    # Without it a chunk that equals the fill value is never written, and looks unfinished.
+                    config={"write_empty_chunks": True},
+                )
+                group.create_array("case_id", shape=places.shape, dtype=str)[:] = places
+            folder.write_json(dict(card), *parts, "card.json")
+        return cls(folder, *parts)
+
+    def is_done(self, chunk: int) -> bool:
+        """True if a chunk is finished."""
+        return self._folder.exists(*self._marker(chunk))
+
+    def write(self, chunk: int, images: Float32[np.ndarray, "n c *space"]) -> str:
+        """Write the images of a chunk; it counts only after `mark_done`.
+
+        Returns:
+            SHA-256 of the images' bytes, for the marker.
+
+        Raises:
+            RunError: The disk is full.
+            ValueError: The number of images is not that of the chunk's cases, or they are not float32.
+        """
+        expected = (len(self.chunks[chunk]), *self._images.shape[1:])
+        if images.shape != expected or images.dtype != np.float32:
+            raise ValueError(f"chunk {chunk} holds float32 {expected}; got {images.dtype} {images.shape}.")
+        whole = images
+        if len(images) < self._width:
+            whole = np.zeros(self._images.chunks, np.float32)
+            whole[: len(images)] = images
+        with clear_disk_errors("/".join(self._parts)):
+            self._images[chunk * self._width : (chunk + 1) * self._width] = whole
+        return _sha256(images)
+
+    def mark_done(self, chunk: int, sha256: str) -> None:
+        """Write the marker of a chunk: the last thing that is done for it."""
+        self._folder.write_json({"sha256": sha256, "cases": list(self.chunks[chunk])}, *self._marker(chunk))
+
+    def read(self, chunk: int, *, verify: bool = False) -> Float32[np.ndarray, "n c *space"]:
+        """Read the images of a finished chunk.
+
+        Args:
+            chunk: Which one.
+            verify: Also compare with the SHA-256 of its marker. The CRC finds a flipped bit in any case.
+
+        Raises:
+            RunError: The chunk is not finished, missing or damaged.
+        """
+        name = "/".join((*self._parts, f"chunk {chunk}"))
+        marker = "/".join(self._marker(chunk))
+        remedy = f"Delete {marker} and run the study again: only this chunk is crafted again."
+        if not self.is_done(chunk):
+            raise RunError(f"{name} is not finished. Run the study again: what is finished is kept.")
+        zarr_chunk = (str(chunk), *("0" for _ in self._images.shape[1:]))
+        if not self._folder.exists(*self._parts, "images", "c", *zarr_chunk):
+            raise RunError(f"{name} is marked as finished and its images are missing. {remedy}")
+        start = chunk * self._width
+        try:
+            images = np.asarray(self._images[start : start + len(self.chunks[chunk])])
+        except (ValueError, RuntimeError) as error:
+            raise RunError(f"{name} is damaged ({error}). {remedy}") from error
+        if verify and _sha256(images) != self._folder.read_json(*self._marker(chunk))["sha256"]:
+            raise RunError(f"{name} does not have the SHA-256 of its marker. {remedy}")
+        return images
+
+    def _marker(self, chunk: int) -> tuple[str, ...]:
+        return (*self._parts, "done", f"{chunk:05d}.json")
+
+
+def _sha256(images: Float32[np.ndarray, "n c *space"]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()

@@ -1,0 +1,104 @@
+"""The columns of every table of rows in a run folder, in one place."""
+
+from dataclasses import dataclass
+
+import polars as pl
+from polars.datatypes import DataTypeClass
+
+Schema = dict[str, pl.DataType | DataTypeClass]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One `results/<name>.parquet`.
+
+    Attributes:
+        name: Name of the file, without its ending.
+        schema: Columns and their types, in order.
+        keys: Columns that name a row. Rows are sorted by them, so that the file does not depend on the order
+            of the work.
+    """
+
+    name: str
+    schema: Schema
+    keys: tuple[str, ...]
+
+
+_ORIGIN: Schema = {"perturbation": pl.String, "source": pl.String, "source_seed": pl.Int64, "fold": pl.Int64}
+_CELL: Schema = {
+    "perturbation": pl.String,
+    "role": pl.String,
+    "source": pl.String,
+    "target": pl.String,
+    "source_seed": pl.Int64,
+    "target_seed": pl.Int64,
+    "fold": pl.Int64,
+}
+_CASE: Schema = {"case_id": pl.String, "scan_id": pl.String, "patient_id": pl.String}
+
+CRAFTED = Table(
+    "crafted",
+    {
+        **_ORIGIN,
+        **_CASE,
+        "mse": pl.Float64,
+        "l0": pl.Float64,
+        "l2": pl.Float64,
+        "linf": pl.Float64,
+        "ssim": pl.Float64,
+        "ssim_image": pl.Float64,
+        "strength": pl.Float64,
+        "steps": pl.Int64,
+        "outcome": pl.String,
+        "role": pl.String,
+        "already_wrong": pl.Float64,
+        "fooled_source": pl.Float64,
+        "n_active": pl.Int64,
+    },
+    keys=(*_ORIGIN, "role", "case_id"),
+)
+PREDICTIONS = Table(
+    "predictions",
+    {**_CELL, **_CASE, "label": pl.Int64, "prediction": pl.Int64, "probabilities": pl.List(pl.Float32)},
+    keys=(*_CELL, "case_id"),
+)
+OVERLAPS = Table(
+    "overlaps",
+    {
+        **_CELL,
+        "scan_id": pl.String,
+        "patient_id": pl.String,
+        "structure": pl.String,
+        "n_true": pl.Int64,
+        "n_pred": pl.Int64,
+        "n_both": pl.Int64,
+    },
+    keys=(*_CELL, "scan_id", "structure"),
+)
+EMBEDDINGS = Table(
+    "embeddings",
+    {
+        "target": pl.String,
+        "target_seed": pl.Int64,
+        **_ORIGIN,
+        "case_id": pl.String,
+        "patient_id": pl.String,
+        "label": pl.Int64,
+        "embedding": pl.List(pl.Float32),
+    },
+    keys=("target", "target_seed", *_ORIGIN, "case_id"),
+)
+TIMING = Table(
+    "timing",
+    {
+        "step": pl.String,
+        **_ORIGIN,
+        "role": pl.String,
+        "target": pl.String,
+        "target_seed": pl.Int64,
+        "chunk": pl.Int64,
+        "n_cases": pl.Int64,
+        "seconds": pl.Float64,
+    },
+    keys=("step", *_ORIGIN, "role", "target", "target_seed", "chunk"),
+)

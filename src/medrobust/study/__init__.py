@@ -1,0 +1,1 @@
+"""A study: its file, its plan, and the run of it."""

@@ -1,0 +1,144 @@
+"""What a study consists of: every set of images, who is shown it, and which rows that leaves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from medrobust.core import Role
+from medrobust.perturbations import Request
+from medrobust.steps.image_sets import (
+    CraftJob,
+    ImageSet,
+    clean_set,
+    crafted_set,
+    fixed_noise_set,
+    matched_noise_set,
+)
+from medrobust.steps.targets import Target
+from medrobust.study.setup import Setup, Trained
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack on a source: its job, its network and the images it gives."""
+
+    job: CraftJob
+    source: Trained
+    images: ImageSet
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study consists of.
+
+    Attributes:
+        setup: Study, data and networks.
+        attacks: Every attack on every surrogate, then the white-box ones.
+        noise: Noise matched to every attack on a surrogate, and noise of fixed strength.
+        clean: The images as they are.
+    """
+
+    setup: Setup
+    attacks: tuple[Attack, ...]
+    noise: tuple[ImageSet, ...]
+    clean: ImageSet
+
+    @property
+    def crafted(self) -> tuple[ImageSet, ...]:
+        """All images that are made: attacks and noise."""
+        return (*(attack.images for attack in self.attacks), *self.noise)
+
+    @property
+    def sets(self) -> tuple[ImageSet, ...]:
+        """All images that targets are shown."""
+        return (self.clean, *self.crafted)
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The networks to judge, as evaluation wants them."""
+        return tuple(Target(target.id, self.setup.recipe(target)) for target in self.setup.targets)
+
+    @property
+    def bits(self) -> int | None:
+        """Bits that perturbed images are also rounded to."""
+        return self.setup.dataset.bits if self.setup.study.crafting.quantise else None
+
+    def facing(self, model: str, label: str) -> tuple[ImageSet, ...]:
+        """An attack on the first surrogate of a model, and the noise matched to it."""
+        seed = self.setup.study.surrogates.seeds[0]
+        attack = next(
+            attack.images
+            for attack in self.attacks
+            if (attack.source.id.name, attack.source.id.role, attack.source.id.seed)
+            == (model, Role.SURROGATE, seed)
+            and attack.job.request.label == label
+        )
+        return (attack, *(noise for noise in self.noise if noise.attack == attack))
+
+    def embedded(self, target: Target) -> tuple[ImageSet, ...]:
+        """What the t-SNE of a target compares: clean, FGSM of its own surrogate, and the matched noise.
+
+        Empty where the study has no FGSM.
+        """
+        labels = [request.label for request in self.setup.study.attacks if request.name == "fgsm"]
+        return (self.clean, *self.facing(target.network_id.name, labels[0])) if labels else ()
+
+    @property
+    def shown(self) -> tuple[ImageSet, ...]:
+        """Columns of the example figure: clean, noise matched to the first attack, and each attack.
+
+        All of the first model's surrogate.
+        """
+        model = self.setup.targets[0].id.name
+        facing = [self.facing(model, request.label) for request in self.setup.study.attacks]
+        return (self.clean, *facing[0][1:], *(images[0] for images in facing))
+
+
+def make_plan(setup: Setup) -> Plan:
+    """Name every attack and noise of a study. Nothing is computed."""
+    attacks = _attacks(setup)
+    return Plan(setup, attacks, _noise(setup, attacks), clean_set(setup.dataset, setup.cases))
+
+
+def _attacks(setup: Setup) -> tuple[Attack, ...]:
+    study = setup.study
+    transfer = [(request, source) for request in study.attacks for source in setup.surrogates]
+    whitebox = [
+        (request, target)
+        for request in study.attacks
+        for target in setup.targets
+        if study.crafting.whitebox and request.perturbation.whitebox
+    ]
+    return tuple(_attack(setup, request, source) for request, source in (*transfer, *whitebox))
+
+
+def _attack(setup: Setup, request: Request, source: Trained) -> Attack:
+    job = CraftJob(
+        request,
+        source.id,
+        "whitebox" if source in setup.targets else "transfer",
+        setup.recipe(source),
+        autocast=setup.study.crafting.autocast,
+    )
+    images = crafted_set(
+        job,
+        setup.dataset,
+        setup.cases,
+        seed=setup.study.seed,
+        support_mode=setup.study.support,
+        validation=setup.validation_cases,
+    )
+    return Attack(job, source, images)
+
+
+def _noise(setup: Setup, attacks: Sequence[Attack]) -> tuple[ImageSet, ...]:
+    study, noise = setup.study, setup.study.matched_noise
+    matched = [
+        matched_noise_set(noise, attack.images)
+        for attack in attacks
+        if noise is not None and attack.job.role == "transfer"
+    ]
+    fixed = [
+        fixed_noise_set(request, setup.dataset, setup.cases, seed=study.seed, support_mode=study.support)
+        for request in study.fixed_noise
+    ]
+    return (*matched, *fixed)

@@ -1,0 +1,58 @@
+"""One progress display for a whole run; silent where the output is no terminal."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from medrobust.study.jobs import Job
+
+ESTIMATE_OVER = 300.0
+"""Seconds of work that the remaining time is extrapolated from.
+
+Jobs differ in speed from what was planned.
+"""
+
+
+def execute(jobs: Sequence[Job], console: Console) -> None:
+    """Do the jobs that are not done, in their order, under one progress bar in expected seconds."""
+    remaining = [job for job in jobs if not job.done]
+    with _bar(console) as bar:
+        whole = bar.add_task("", total=sum(job.seconds for job in remaining), note="")
+        before = 0.0
+        for number, job in enumerate(remaining, 1):
+            bar.update(
+                whole, completed=before, description=f"[{number}/{len(remaining)}] {job.title}", note=""
+            )
+
+            def tick(done: float, note: str, start: float = before, job: Job = job) -> None:
+                bar.update(whole, completed=start + done * job.seconds, note=note)
+
+            job.run(tick)
+            before += job.seconds
+        bar.update(whole, completed=before, description="done", note="")
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Progress]:
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        console=console,
+        disable=not console.is_terminal,
+        speed_estimate_period=ESTIMATE_OVER,
+    ) as bar:
+        yield bar

@@ -1,0 +1,148 @@
+"""Run a study: claim the folder, plan, announce, work, and join the rows."""
+
+from pathlib import Path
+
+import torch
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from medrobust.core import Part
+from medrobust.data.split_file import split_csv
+from medrobust.data.splits import split_cases
+from medrobust.errors import RunError
+from medrobust.record import environment
+from medrobust.steps.collect import collect_crafted, collect_embeddings, collect_evaluated, collect_timing
+from medrobust.storage import RunFolder
+from medrobust.study.config import Study, resolved
+from medrobust.study.jobs import Job
+from medrobust.study.plan import Plan, make_plan
+from medrobust.study.progress import execute
+from medrobust.study.setup import Setup, set_up
+from medrobust.study.work import jobs_of
+
+MAY_CHANGE = ("analysis",)
+"""Blocks of a study that a run folder can be made anew with; everything else decides what is in it."""
+
+
+def run_study(
+    study: Study, folder: RunFolder, *, data_dir: Path | None, device: torch.device, console: Console
+) -> None:
+    """Train, craft, evaluate and embed all that a study asks for and the folder does not hold yet.
+
+    Args:
+        study: What is asked for.
+        folder: The run folder; new, or one that holds a part of the same study.
+        data_dir: Folder that the `root` of the data is relative to.
+        device: Where networks run.
+        console: Where the plan and the progress are shown.
+
+    Raises:
+        RunError: The folder belongs to another study.
+        MedrobustError: Anything else that a person can mend.
+    """
+    _refuse_other_study(study, folder)
+    setup = set_up(study, folder, data_dir=data_dir, device=device)
+    plan = make_plan(setup)
+    jobs = jobs_of(plan, {target.id.name: setup.speed(target) for target in setup.targets})
+    _announce(setup, jobs, console)
+    _write_record(setup)
+    execute(jobs, console)
+    _join_rows(plan)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        RunError: There is no such device here.
+    """
+    if name == "auto":
+        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device(best)
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"--device: '{name}' cannot be used here ({reason}). Take auto or cpu.") from None
+    return device
+
+
+def _refuse_other_study(study: Study, folder: RunFolder) -> None:
+    if not folder.exists("study.yaml"):
+        return
+    former, wanted = yaml.safe_load(folder.read_bytes("study.yaml")), resolved(study)
+    changed = [key for key in wanted if key not in MAY_CHANGE and former.get(key) != wanted[key]]
+    if changed:
+        raise RunError(
+            f"The run folder '{folder.url}' belongs to another study: {', '.join(changed)} differ from its "
+            "study.yaml. Give another folder with --out, or undo the change."
+        )
+
+
+def _announce(setup: Setup, jobs: list[Job], console: Console) -> None:
+    """Say what will be done, how long it takes and how much disk it needs."""
+    study, dataset = setup.study, setup.dataset
+    counts = ", ".join(
+        f"{len({case.patient_id for case in split_cases(dataset, setup.split, part)})} {part}"
+        for part in Part
+        if part != Part.UNUSED
+    )
+    console.print(
+        f"{study.task} on {dataset.name}: {len(study.specs)} networks, {len(study.attacks)} attacks, "
+        f"{len(setup.cases)} cases; {dataset.unit}s: {counts}"
+    )
+    table = Table("step", "jobs", "done", "time left", "disk")
+    for kind in dict.fromkeys(job.kind for job in jobs):
+        table.add_row(kind, *_summary([job for job in jobs if job.kind == kind]))
+    table.add_section()
+    table.add_row("all", *_summary(jobs))
+    console.print(table)
+
+
+def _summary(jobs: list[Job]) -> tuple[str, str, str, str]:
+    left = [job for job in jobs if not job.done]
+    megabytes = sum(job.disk for job in left) / 1e6
+    return (
+        str(len(jobs)),
+        str(len(jobs) - len(left)),
+        duration(sum(job.seconds for job in left)),
+        f"{megabytes:.0f} MB",
+    )
+
+
+def duration(seconds: float) -> str:
+    """A duration as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _write_record(setup: Setup) -> None:
+    """What the folder is of: the resolved study, its split, and the data, versions and machine behind it."""
+    folder, dataset = setup.folder, setup.dataset
+    text = yaml.safe_dump(resolved(setup.study), sort_keys=False, allow_unicode=True)
+    folder.write_bytes(text.encode(), "study.yaml")
+    folder.write_bytes(split_csv(setup.split).encode(), "split.csv")
+    data = {
+        "name": dataset.name,
+        "phantom": dataset.phantom,
+        "unit": dataset.unit,
+        "classes": list(dataset.classes),
+        "fingerprint": dataset.fingerprint,
+        "facts": dict(dataset.facts or {}),
+    }
+    sources = {network.id.folder: setup.recipe(network) for network in (*setup.targets, *setup.surrogates)}
+    record = environment(str(setup.device), torch.get_num_threads()) | {"data": data, "networks": sources}
+    folder.write_json(record, "record.json")
+
+
+def _join_rows(plan: Plan) -> None:
+    """Join the parts that the jobs left to one sorted table each."""
+    folder, task = plan.setup.folder, plan.setup.study.task
+    collect_crafted(plan.sets, folder)
+    collect_evaluated(plan.sets, plan.targets, task, plan.bits, folder)
+    collect_embeddings([(target, plan.embedded(target)) for target in plan.targets], folder)
+    collect_timing(plan.sets, plan.targets, task, plan.bits, folder)

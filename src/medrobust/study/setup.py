@@ -1,0 +1,192 @@
+"""Everything that the jobs of one run share, read and checked before hours of work are spent."""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medrobust.core import Case, Dataset, NetworkId, Part, Role
+from medrobust.data import open_dataset
+from medrobust.data.splits import Split, halves, make_split, select_cases, split_cases
+from medrobust.errors import StudyError
+from medrobust.models import ModelSpec, Network, load_weights, prepare, recipe
+from medrobust.steps.train import fresh_network
+from medrobust.storage import RunFolder
+from medrobust.study.config import Study
+from medrobust.study.estimate import Speed, measure_speed
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One network of a study: what it is, and which patients trained it.
+
+    Attributes:
+        id: Name, role and seed.
+        spec: Architecture and weights, as the study says.
+        split: Its own split; targets and surrogates differ where the study wants disjoint training data.
+        is_trained_here: False for weights that the user brought.
+    """
+
+    id: NetworkId
+    spec: ModelSpec
+    split: Split
+    is_trained_here: bool
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A study with its data opened, its split made and its networks named.
+
+    Attributes:
+        study: What is asked for.
+        folder: Where everything goes.
+        dataset: The data, decoded into the run folder's cache on first use.
+        split: Part of each patient.
+        cases: The one case set that everything is scored on.
+        device: Where networks run.
+    """
+
+    study: Study
+    folder: RunFolder
+    dataset: Dataset
+    split: Split
+    cases: tuple[Case, ...]
+    device: torch.device
+    _loaded: dict[NetworkId, Network] = field(default_factory=dict, repr=False)
+
+    @property
+    def validation_cases(self) -> tuple[Case, ...]:
+        """Cases that scores are watched on in training and budgets are solved on."""
+        return split_cases(self.dataset, self.split, Part.VALIDATION)
+
+    @cached_property
+    def targets(self) -> tuple[Trained, ...]:
+        """The networks to judge."""
+        split = self._splits[0]
+        return tuple(
+            Trained(NetworkId(spec.name, Role.TARGET, self.study.seed), spec, split, spec.train)
+            for spec in self.study.specs
+        )
+
+    @cached_property
+    def surrogates(self) -> tuple[Trained, ...]:
+        """The networks that attacks are crafted on."""
+        split, given = self._splits[1], self.study.surrogates.weights
+        return tuple(
+            Trained(
+                NetworkId(spec.name, Role.SURROGATE, seed),
+                surrogate_spec(spec, given.get(spec.name)),
+                split,
+                spec.name not in given,
+            )
+            for seed in self.study.surrogates.seeds
+            for spec in self.study.specs
+        )
+
+    @cached_property
+    def _splits(self) -> tuple[Split, Split]:
+        if self.study.surrogates.data == "disjoint":
+            return halves(self.dataset, self.split, self.study.seed)
+        return self.split, self.split
+
+    def training_cases(self, network: Trained) -> tuple[Case, ...]:
+        """What a network is trained on."""
+        return split_cases(self.dataset, network.split, Part.TRAIN)
+
+    def fresh(self, network: Trained, *, initialise: bool = True) -> Network:
+        """A network before training, or with the weights that the user brought."""
+        return fresh_network(
+            network.spec,
+            self.dataset,
+            network_id=network.id,
+            seed=self.study.seed,
+            initialise=initialise,
+        )
+
+    def network(self, network: Trained) -> Network:
+        """A trained network, loaded and prepared once, when it is first needed."""
+        if network.id not in self._loaded:
+            body = self.fresh(network, initialise=not network.is_trained_here)
+            if network.is_trained_here:
+                load_weights(body, self.folder.local("models", network.id.folder, "weights.safetensors"))
+            self._loaded[network.id] = prepare(body, self.device)
+        return self._loaded[network.id]
+
+    def speed(self, network: Trained) -> Speed:
+        """What a network costs here. Building it also shows whether data and weights fit."""
+        return measure_speed(self.fresh(network).to(self.device), self.dataset, self.device)
+
+    def recipe(self, network: Trained) -> dict[str, Any]:
+        """Everything that the weights of a network depend on, as JSON-able data."""
+        made_from: dict[str, Any] = {"network": recipe(network.spec)}
+        if network.is_trained_here:
+            made_from |= {
+                "training": self.study.training.model_dump(mode="json"),
+                "data": self.dataset.fingerprint,
+                "patients": {
+                    patient: part
+                    for patient, part in network.split.items()
+                    if part in (Part.TRAIN, Part.VALIDATION)
+                },
+                "id": network.id.folder,
+            }
+        return made_from
+
+
+def set_up(study: Study, folder: RunFolder, *, data_dir: Path | None, device: torch.device) -> Setup:
+    """Open the data, make the split, and check what can be checked before any work.
+
+    Args:
+        study: What is asked for.
+        folder: The run folder; decoded data are kept in its `cache`.
+        data_dir: Folder that the `root` of the data is relative to.
+        device: Where networks will run.
+
+    Raises:
+        StudyError: The study asks for something that cannot be with these data.
+        DataError: The data are missing, unreadable or inconsistent.
+    """
+    _require_split(study)
+    dataset = open_dataset(study.data, folder.local("cache"), data_dir)
+    if dataset.task != study.task:
+        raise StudyError(
+            f"study.task is {study.task}, but '{dataset.name}' is labelled for {dataset.task}. Change one."
+        )
+    split = make_split(dataset, study.split, study.seed)
+    cases = select_cases(
+        dataset, split, seed=study.seed, per_patient=study.cases.per_patient, total=study.cases.total
+    )
+    setup = Setup(study, folder, dataset, split, cases, device)
+    _require_training_part(setup)
+    return setup
+
+
+def surrogate_spec(spec: ModelSpec, weights: Path | None) -> ModelSpec:
+    """A surrogate of a network: the same architecture, trained here, or with weights of its own."""
+    if weights is not None:
+        return replace(spec, weights=str(weights), train=False)
+    return spec if spec.train else replace(spec, weights="none", train=True)
+
+
+def _require_split(study: Study) -> None:
+    """A random split would test a network on patients that it was trained on elsewhere."""
+    brought = [spec.name for spec in study.specs if not spec.train]
+    if brought and not ("file" in study.split or study.split.get("test") == "all"):
+        raise StudyError(
+            f"study.split: '{brought[0]}' brings trained weights, so the split it was trained with "
+            "is needed: {file: split.csv} with columns patient_id,part, or {test: all} if none of these "
+            "patients trained it."
+        )
+
+
+def _require_training_part(setup: Setup) -> None:
+    untrained = [
+        network.id.folder for network in (*setup.targets, *setup.surrogates) if network.is_trained_here
+    ]
+    if untrained and not split_cases(setup.dataset, setup.split, Part.TRAIN):
+        raise StudyError(
+            f"study.split leaves no training patients, but {untrained[0]} is to be trained here. Give "
+            "weights for it (models and surrogates.weights), or a split with a training part."
+        )

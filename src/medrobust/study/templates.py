@@ -1,0 +1,61 @@
+"""Studies that come with the package: the two of the demo, and commented ones to start from."""
+
+import inspect
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+import yaml
+
+from medrobust.core import Task
+from medrobust.data import DATASETS, DatasetEntry
+from medrobust.errors import StudyError, unknown
+
+DEFAULT_DATA = {Task.SEGMENTATION: "malc2012", Task.CLASSIFICATION: "ham10000"}
+
+
+def demo_study(task: Task) -> dict[str, Any]:
+    """The study that `medrobust demo` runs."""
+    content: dict[str, Any] = yaml.safe_load(_embedded(f"demo-{task}.yaml"))
+    return content
+
+
+def template(task: Task, data: str | None = None) -> str:
+    """A commented study to start from.
+
+    Args:
+        task: What its networks do.
+        data: A data set of the catalogue; None: the usual one of the task.
+
+    Raises:
+        StudyError: The data set is unknown, or is labelled for the other task.
+    """
+    name = data or DEFAULT_DATA[task]
+    if name not in DATASETS:
+        raise StudyError(f"--data: {unknown('data set', name, DATASETS)}")
+    entry = DATASETS[name]
+    if entry.task != task:
+        raise StudyError(
+            f"--data: '{name}' is labelled for {entry.task}. Add --task {entry.task}, or take another one."
+        )
+    return Template(_embedded(f"template-{task}.yaml")).substitute(data=_data_block(name, entry))
+
+
+def _data_block(name: str, entry: DatasetEntry) -> str:
+    """The `data:` block of a data set with all of its parameters at their defaults."""
+    parameters = {
+        parameter.name: parameter.default
+        for parameter in inspect.signature(entry.open).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    root = {"root": name} if entry.needs_root else {}
+    block = yaml.safe_dump({"data": {"name": name, **root, **_plain(parameters)}}, sort_keys=False)
+    return f"# {entry.summary}\n{block}"
+
+
+def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in parameters.items()}
+
+
+def _embedded(name: str) -> str:
+    return (files("medrobust.study") / "embedded" / name).read_text(encoding="utf-8")

@@ -1,0 +1,96 @@
+"""Networks as users bring them: right ones and wrong ones, for `load: made_networks:<name>`."""
+
+import torch
+from torch import nn
+
+
+def classifier(classes: int, channels: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(channels, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, classes)
+    )
+
+
+def of_seven() -> nn.Module:
+    return classifier(7, 3)
+
+
+def any_keywords(**keywords: int) -> nn.Module:
+    return classifier(**keywords)
+
+
+def one_logit(channels: int) -> nn.Module:
+    return classifier(1, channels)
+
+
+def flat_logit(channels: int) -> nn.Module:
+    return nn.Sequential(classifier(1, channels), nn.Flatten(0))
+
+
+def sigmoid(classes: int, channels: int) -> nn.Module:
+    return nn.Sequential(
+        classifier(classes, channels), nn.Sigmoid(), nn.Unflatten(1, (classes, 1)), nn.Flatten()
+    )
+
+
+def softmax(classes: int, channels: int) -> nn.Module:
+    return nn.Sequential(classifier(classes, channels), nn.Softmax(1))
+
+
+def log_softmax(classes: int, channels: int) -> nn.Module:
+    return nn.Sequential(classifier(classes, channels), nn.LogSoftmax(1))
+
+
+def no_module() -> int:
+    return 3
+
+
+def broken() -> nn.Module:
+    raise RuntimeError("the user's bug")
+
+
+class _TwoOutputs(nn.Module):
+    def forward(self, images):
+        return images, images
+
+
+def two_outputs() -> nn.Module:
+    return _TwoOutputs()
+
+
+class _NoGradient(nn.Module):
+    @torch.no_grad()
+    def forward(self, images):
+        return images.mean((2, 3))
+
+
+def no_gradient() -> nn.Module:
+    return _NoGradient()
+
+
+class _HalfSize(nn.Module):
+    def __init__(self, classes: int, channels: int):
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, classes, 3, padding=1, stride=2)
+
+    def forward(self, images):
+        return self.convolution(images)
+
+
+def half_size(classes: int, channels: int) -> nn.Module:
+    return _HalfSize(classes, channels)
+
+
+class _LastRunsFirst(nn.Module):
+    """Its layers are registered in the wrong order."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+        self.stem = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images):
+        return self.head(self.stem(images).mean((2, 3)))
+
+
+def last_runs_first() -> nn.Module:
+    return _LastRunsFirst()

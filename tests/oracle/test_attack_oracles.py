@@ -1,0 +1,317 @@
+"""Attacks on models whose answer is known in closed form."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medrobust.metrics.similarity import l0, l2, linf
+from medrobust.perturbations import Tally, dag, deepfool, fgsm, saliency_map
+
+OVERSHOOT = 0.02
+
+
+class Affine(nn.Module):
+    """logits = W x + b, the clean images well inside of [0, 1]."""
+
+    def __init__(self, classes=5, shape=(2, 6, 7), seed=0):
+        super().__init__()
+        draw = torch.Generator().manual_seed(seed)
+        size = int(np.prod(shape))
+        self.weight = nn.Parameter(torch.randn(classes, size, generator=draw))
+        self.images = 0.4 + 0.2 * torch.rand(12, *shape, generator=draw)
+        self.bias = nn.Parameter(-(self.weight @ self.images.flatten(1).T).mean(1).detach())
+
+    def forward(self, images):
+        return images.flatten(1) @ self.weight.T + self.bias
+
+    def batch(self):
+        return self.images, self(self.images).argmax(1)
+
+    def distances(self, power):
+        """Distance of every image to the nearest other class, in the norm dual to `power`, and that class."""
+        images, labels = self.batch()
+        logits = self(images).detach()
+        rows = torch.arange(len(images))
+        gap = logits[rows, labels][:, None] - logits
+        normals = self.weight.detach()[labels][:, None] - self.weight.detach()
+        distance = gap / normals.norm(p=power, dim=2)
+        distance[rows, labels] = torch.inf
+        return distance.min(1)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 8])
+@pytest.mark.parametrize(
+    "options", [{}, {"preset": "moosavi-2016"}, {"preset": "foolbox-0.8"}, {"candidates": None}]
+)
+def test_deepfool_is_the_projection(classes, options):
+    model = Affine(classes)
+    images, labels = model.batch()
+    distance, rival = model.distances(2)
+    overshoot = 0.05 if options.get("preset") == "foolbox-0.8" else OVERSHOOT
+    tally = Tally()
+    result = deepfool(model, images, labels, tally=tally, **options)
+    assert torch.equal(model(result).argmax(1), rival)
+    assert torch.allclose(l2(images, result), (1 + overshoot) * (distance + 1e-4), rtol=1e-4)
+    assert (tally.steps == 1).all()
+
+
+def test_deepfool_in_the_largest_norm():
+    model = Affine()
+    images, labels = model.batch()
+    distance, rival = model.distances(1)
+    result = deepfool(model, images, labels, norm="inf")
+    assert torch.equal(model(result).argmax(1), rival)
+    assert torch.allclose(linf(images, result), (1 + OVERSHOOT) * (distance + 1e-4), rtol=1e-3)
+
+
+def test_deepfool_looks_at_the_candidates_only():
+    model = Affine(8)
+    images, labels = model.batch()
+    runner_up = model(images).topk(2).indices[:, 1]
+    result = deepfool(model, images, labels, candidates=2)
+    assert torch.equal(model(result).argmax(1), runner_up)
+
+
+def test_deepfool_on_a_support_is_the_projection_within_it():
+    model = Affine(2)
+    images, labels = model.batch()
+    support = torch.zeros(12, 1, 6, 7, dtype=torch.bool)
+    support[:, :, :3] = True
+    normal = (model.weight[0] - model.weight[1]).view(1, 2, 6, 7).detach() * support[:1]
+    logits = model(images).detach()
+    distance = (logits[:, 0] - logits[:, 1]).abs() / normal.norm()
+    result = deepfool(model, images, labels, support=support)
+    assert (model(result).argmax(1) != labels).all()
+    assert torch.allclose(l2(images, result), (1 + OVERSHOOT) * (distance + 1e-4), rtol=1e-4)
+
+
+def test_deepfool_arrives_although_entries_stop_at_zero_and_one():
+    draw = torch.Generator().manual_seed(0)
+    images = torch.rand(6, 1, 8, 8, generator=draw).round()
+    weight = torch.randn(64, generator=draw)
+    offset = (images.flatten(1) @ weight).max() + 0.5 * weight.clamp_min(0).sum() * 0.2
+
+    def model(x):
+        score = x.flatten(1) @ weight - offset
+        return torch.stack([-score, score], 1)
+
+    labels = torch.zeros(6, dtype=torch.int64)
+    assert (deepfool(model, images, labels).flatten(1) @ weight > offset).all()
+
+
+def test_fgsm_is_the_sign_of_the_weights():
+    model = Affine(2)
+    images, labels = model.batch()
+    direction = (model.weight[1 - labels] - model.weight[labels]).sign().view_as(images)
+    assert torch.allclose(fgsm(model, images, labels, eps=0.03), images + 0.03 * direction, atol=1e-7)
+
+
+def test_fgsm_line_search_finds_the_smallest_part_that_flips():
+    model = Affine(2)
+    images, labels = model.batch()
+    logits = model(images).detach()
+    needed = (logits[:, 0] - logits[:, 1]).abs() / (model.weight[0] - model.weight[1]).abs().sum()
+    result = fgsm(model, images, labels, preset="foolbox-0.8")
+    assert torch.allclose(linf(images, result), (needed * 1000).ceil() / 1000, atol=1e-6)
+    assert (model(result).argmax(1) != labels).all()
+
+
+def test_fgsm_raises_the_cross_entropy_of_every_pixel():
+    model = nn.Conv2d(1, 2, 1)
+    images = torch.full((1, 1, 4, 4), 0.5)
+    labels = torch.tensor([[[0, 1, 0, 1]] * 4])
+    rising = (model.weight[1] - model.weight[0]).sign().item()
+    expected = torch.where(labels == 0, rising, -rising) * 0.1
+    assert torch.allclose(fgsm(model, images, labels, eps=0.1) - images, expected[:, None].float())
+
+
+def saliency_order(weights, count):
+    """Entries by the size of their weight, largest first."""
+    return set(weights.argsort(descending=True)[:count].tolist())
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_saliency_map_darkens_entries_in_the_order_of_their_weights(at_once):
+    model = Affine(2)
+    images, labels = model.batch()
+    logits = model(images).detach()
+    result = saliency_map(model, images, labels, entries_per_step=at_once)
+    assert (model(result).argmax(1) != labels).all()
+    for image, made, label, clean in zip(images, result, labels, logits, strict=True):
+        difference = (image - made).flatten()
+        assert (difference >= 0).all()
+        # Darkening an entry by theta lowers the gap by theta times its weight: the largest go first, to 0.
+        falling = (model.weight[label] - model.weight[1 - label]).detach()
+        changed = difference.nonzero()[:, 0]
+        assert set(changed.tolist()) == saliency_order(falling, len(changed))
+        gap = (clean[label] - clean[1 - label]).item()
+        removed = difference * falling
+        assert removed.sum() > gap
+        if at_once == 1:
+            assert removed.sum() - 0.1 * falling[changed].max() < gap
+
+
+def test_saliency_map_changes_an_entry_no_more_often_than_allowed():
+    model = Affine(2)
+    images, labels = model.batch()
+    result = saliency_map(model, images, labels, theta=0.01, max_changes=3)
+    assert linf(images, result).max() <= 0.03 + 1e-6
+
+
+@pytest.mark.parametrize(("share", "changed"), [(0.05, 4), (0.2, 16), (1.0, 84)])
+@pytest.mark.parametrize("saliency", ["pairs", "entries"])
+def test_saliency_map_keeps_its_share(saliency, share, changed):
+    model = Affine(3)
+    images, labels = model.batch()
+
+    def stubborn(x):
+        return model(x) + 1000 * nn.functional.one_hot(labels[: len(x)], 3)
+
+    arguments = {"target": "runner_up", "theta": 0.2, "max_share": share, "max_changes": None}
+    result = saliency_map(stubborn, images, labels, saliency=saliency, **arguments)
+    assert l0(images, result).max() <= changed
+    assert l0(images, result).min() >= min(changed, 20) - 1
+
+
+def test_pairs_are_chosen_by_the_logits():
+    model = Affine(4)
+    images, labels = model.batch()
+    target = model(images).topk(2).indices[:, 1]
+    tally = Tally()
+    result = saliency_map(
+        model,
+        images,
+        labels,
+        saliency="pairs",
+        target="runner_up",
+        stop="target",
+        theta=0.05,
+        steps=1,
+        tally=tally,
+    )
+    for place in range(12):
+        a = model.weight[target[place]].detach()
+        b = model.weight.sum(0).detach() - a
+        sums_a, sums_b = a[:, None] + a, b[:, None] + b
+        up = torch.where((sums_a > 0) & (sums_b < 0), -sums_a * sums_b, 0).fill_diagonal_(0)
+        down = torch.where((sums_a < 0) & (sums_b > 0), -sums_a * sums_b, 0).fill_diagonal_(0)
+        best = up if up.max() >= down.max() else down
+        first = best.argmax().item()
+        difference = (result[place] - images[place]).flatten()
+        assert set(difference.nonzero()[:, 0].tolist()) == {first // 84, first % 84}
+        expected = 0.05 if best is up else -0.05
+        assert difference[first // 84].item() == pytest.approx(expected, abs=1e-6)
+    assert (tally.steps == 1).all()
+
+
+class Pixelwise(nn.Module):
+    """A 1 x 1 convolution of three channels to three classes: logits are the channels."""
+
+    def forward(self, images):
+        return images * torch.tensor([1.0, 2.0, 4.0]).view(1, 3, *[1] * (images.ndim - 2))
+
+
+def pixels(values):
+    """Images of shape `1 3 1 len(values)`."""
+    return torch.tensor(values).T[None, :, None]
+
+
+def test_dag_takes_the_step_computed_by_hand():
+    images = pixels([[0.8, 0.2, 0.1], [0.2, 0.4, 0.1], [0.8, 0.2, 0.1]])
+    labels = torch.tensor([[[0, 1, 0]]])
+    targets = torch.tensor([[[2, 1, 0]]])
+    # Only the first pixel is to change: +4 for channel 2, -1 for channel 0; the largest entry is 4.
+    expected = images.clone()
+    expected[0, 2, 0, 0] += 0.01
+    expected[0, 0, 0, 0] -= 0.01 / 4
+    tally = Tally()
+    result = dag(Pixelwise(), images, labels, targets=targets, step=0.01, steps=1, tally=tally)
+    assert torch.allclose(result, expected, atol=1e-7)
+    assert tally.n_active.tolist() == [1]
+    by_length = dag(Pixelwise(), images, labels, targets=targets, step=0.01, steps=1, norm="2")
+    assert l2(images, by_length).item() == pytest.approx(0.01, rel=1e-4)
+    assert torch.allclose((by_length - images) / 0.01, (expected - images) * 4 / 0.01 / 17**0.5, atol=1e-4)
+
+
+def test_dag_in_three_dimensions_is_the_same():
+    images = pixels([[0.8, 0.2, 0.1], [0.2, 0.4, 0.1]])
+    labels, targets = torch.tensor([[[0, 1]]]), torch.tensor([[[2, 1]]])
+    flat = dag(Pixelwise(), images, labels, targets=targets, step=0.01, steps=5)
+    deep = dag(
+        Pixelwise(), images[..., None], labels[..., None], targets=targets[..., None], step=0.01, steps=5
+    )
+    assert torch.equal(deep[..., 0], flat)
+
+
+def test_dag_stops_once_the_target_is_shown():
+    images = pixels([[0.8, 0.2, 0.1]])
+    tally = Tally()
+    arguments = {"targets": torch.tensor([[[2]]]), "step": 0.01, "steps": 50, "tally": tally}
+    result = dag(Pixelwise(), images, torch.tensor([[[0]]]), **arguments)
+    # 0.8 - 0.0025 t < 4 (0.1 + 0.01 t) from t = 10 on (9.41).
+    assert tally.steps.tolist() == [10]
+    assert Pixelwise()(result).argmax(1).item() == 2
+
+
+ACTIVE = {
+    # Pixels: to be changed, right so far; to be changed, wrong; to be kept, right so far; to be kept, wrong.
+    "changed": [True, True, False, False],
+    "all": [True, True, False, True],
+    "correct": [True, False, False, False],
+}
+
+
+@pytest.mark.parametrize("active", ACTIVE)
+@pytest.mark.parametrize("competitor", ["predicted", "true"])
+def test_dag_active_pixels_and_competitors(active, competitor):
+    images = pixels([[0.8, 0.2, 0.1], [0.2, 0.4, 0.1], [0.8, 0.2, 0.1], [0.2, 0.4, 0.1]])
+    labels, targets = torch.tensor([[[0, 0, 0, 0]]]), torch.tensor([[[2, 2, 0, 0]]])
+    shown = torch.tensor([0, 1, 0, 1])
+    tally = Tally()
+    arguments = {"active": active, "competitor": competitor, "step": 0.001, "steps": 1, "tally": tally}
+    difference = dag(Pixelwise(), images, labels, targets=targets, **arguments) - images
+    assert tally.n_active.tolist() == [sum(ACTIVE[active])]
+    weights = torch.tensor([1.0, 2.0, 4.0])
+    for place, is_active in enumerate(ACTIVE[active]):
+        expected = torch.zeros(3)
+        if is_active:
+            expected[targets[0, 0, place]] += weights[targets[0, 0, place]]
+            rival = shown[place] if competitor == "predicted" else labels[0, 0, place]
+            expected[rival] -= weights[rival]
+        assert torch.allclose(difference[0, :, 0, place], expected * 0.001 / 4, atol=1e-7), place
+
+
+def test_dag_preset_of_the_authors_pulls_to_the_background_only():
+    images = pixels([[0.1, 0.3, 0.1], [0.1, 0.3, 0.1], [0.9, 0.1, 0.1]])
+    labels, targets = torch.tensor([[[1, 1, 0]]]), torch.tensor([[[0, 2, 2]]])
+    difference = (
+        dag(Pixelwise(), images, labels, targets=targets, preset="ifl-camp-2019", step=0.01, steps=1) - images
+    )
+    direction = torch.tensor([[1.0, -2, 0], [0, -2, 0], [0, 0, 0]]).T[None, :, None]
+    assert torch.allclose(difference, 0.01 * direction / direction.norm(), atol=1e-7)
+
+
+def test_dag_preset_of_xie_stops_at_one_percent_of_what_was_to_change():
+    images = pixels([[0.8, 0.2, 0.1]] * 199 + [[0.95, 0.0, 0.0]])
+    labels, targets = torch.zeros(1, 1, 200, dtype=torch.int64), torch.full((1, 1, 200), 2)
+    tally = Tally()
+    result = dag(Pixelwise(), images, labels, targets=targets, preset="xie-2017", step=0.01, tally=tally)
+    assert tally.steps.tolist() == [10]
+    assert Pixelwise()(result).argmax(1)[0, 0, -1] == 0
+
+
+def test_dag_stops_before_ssim_falls_below():
+    from medrobust.metrics.similarity import ssim
+
+    draw = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, 16, 16, generator=draw)
+    labels = Pixelwise()(images).argmax(1)
+    arguments = {"targets": (labels + 1) % 3, "step": 0.01, "steps": 40}
+    tally = Tally()
+    free = dag(Pixelwise(), images, labels, **arguments)
+    stopped = dag(Pixelwise(), images, labels, **arguments, stop_ssim=0.97, tally=tally)
+    assert (ssim(images, free) < 0.9).all()
+    assert (ssim(images, stopped) >= 0.97).all()
+    further = dag(Pixelwise(), images, labels, **{**arguments, "steps": int(tally.steps.max()) + 1})
+    assert (ssim(images, further) < 0.97).any()

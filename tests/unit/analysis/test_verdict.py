@@ -1,0 +1,195 @@
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+import made_rows
+from medrobust.analysis.comparisons import (
+    RANKED,
+    TIED,
+    TOO_FEW,
+    UNRANKED,
+    above_majority,
+    noise_control,
+    pairs,
+)
+from medrobust.analysis.patients import Cell
+from medrobust.analysis.results import Settings
+from medrobust.analysis.tables import by_patient
+from medrobust.analysis.verdict import verdict
+from medrobust.metrics.significance import holm, sign_flip_test
+from medrobust.metrics.statistics import t_interval
+from medrobust.rng import generator
+
+DICE = {"a": 0.8, "b": 0.6, "c": 0.6}
+"""Dice of each network under attack."""
+
+
+def brains(patients: int, spread: float = 0.05, dice: dict[str, float] = DICE, **options):
+    """Networks that do equally well on clean images and lose what `dice` says under attack."""
+
+    def counts(cell: Cell, scan: str, structure: str) -> tuple[int, int, int]:
+        rng = generator(5, *map(str, cell), scan, structure)
+        level = dice[cell.target] if cell.source and "@" not in cell.perturbation else 0.9
+        return 10_000, 10_000, int(10_000 * np.clip(level + rng.normal(0, spread), 0, 1))
+
+    names = {f"p{number:02}": [f"s{number:02}"] for number in range(patients)}
+    return made_rows.segmentation(
+        counts, names, structures=("background", "left"), models=tuple(dice), **options
+    )
+
+
+def photos(right, patients: int = 40, **options):
+    return made_rows.classification(right, {f"p{number:02}": 2 for number in range(patients)}, **options)
+
+
+def test_clear_differences_are_ranked_and_worded_with_their_limits():
+    results = brains(12)
+    found = verdict(results)
+    assert (found.outcome, found.best) == (RANKED, "a")
+    assert found.pairs["verdict"].to_list() == [RANKED, RANKED, TIED]
+    assert found.pairs["better"].to_list() == ["a", "a", None]
+    text = " ".join(found.sentences)
+    assert "a is more robust than b against these transferred attacks, for these trained weights" in text
+    assert "b and c cannot be told apart under attack" in text
+    assert "Nothing follows for architectures" in text
+    assert "over 12 patients; intervals are not adjusted" in text
+    ranks = found.ranking.select("model", "rank_low", "rank_high").rows()
+    assert ranks[0] == ("a", 1, 1)
+    assert set(ranks[1:]) == {("b", 2, 3), ("c", 2, 3)}
+    assert found.ranking["share_first"].null_count() == 3, "hidden below 20 patients"
+
+
+def test_p_values_are_sign_flips_of_patients_adjusted_by_holm():
+    results = brains(9, spread=0.15)
+    scores = {
+        model: rows["adversarial"].to_numpy() for (model,), rows in by_patient(results).group_by("model")
+    }
+    table = pairs(results)
+    p = [
+        sign_flip_test(scores[i] - scores[j], 1, generator(0))
+        for i, j in (("a", "b"), ("a", "c"), ("b", "c"))
+    ]
+    assert table["p"].to_list() == pytest.approx(p)
+    assert table["p_holm"].to_list() == pytest.approx(list(holm(np.array(p))))
+    expected = t_interval(scores["a"] - scores["b"])
+    assert table.select("difference", "difference_low", "difference_high").row(0) == pytest.approx(expected)
+
+
+def test_six_patients_are_too_few_for_three_networks_and_seven_are_needed():
+    found = verdict(brains(6, spread=0.0))
+    assert found.outcome == TOO_FEW
+    assert found.pairs["better"].null_count() == 3
+    assert any("at least 7 are needed" in sentence for sentence in found.sentences)
+    assert verdict(brains(7, spread=0.001)).outcome == RANKED
+    two = {"a": 0.8, "b": 0.6}
+    assert verdict(brains(6, spread=0.001, dice=two)).outcome == RANKED
+
+
+def test_networks_no_better_than_the_majority_class_are_not_ranked():
+    def right(cell, patient, image):
+        # Half of the images are of either class: c is right on exactly half.
+        return image == 0 if cell.target == "c" else cell.perturbation == "clean" or cell.target == "a"
+
+    results = photos(right)
+    assert above_majority(results) == {"a": True, "b": True, "c": False}
+    found = verdict(results)
+    assert found.pairs["verdict"].to_list() == [RANKED, UNRANKED, UNRANKED]
+    assert found.ranking.filter(model="c").select("rank_low", "rank_high", "share_first").row(0) == (
+        None,
+        None,
+        None,
+    )
+    assert found.ranking.filter(model="a")["share_first"].item() == 1.0
+    assert any(sentence.endswith("majority class: c.") for sentence in found.sentences)
+    assert found.best is None
+
+
+def test_orders_by_score_and_by_drop_that_differ_are_said():
+    def counts(cell, scan, structure):
+        attacked = {"a": 7000, "b": 6500}
+        clean = {"a": 9500, "b": 7000}
+        rng = generator(1, *map(str, cell), scan)
+        level = attacked[cell.target] if cell.source and "@" not in cell.perturbation else clean[cell.target]
+        return 10_000, 10_000, level + int(rng.integers(-50, 50))
+
+    results = made_rows.segmentation(counts, {f"p{n}": [f"s{n}"] for n in range(10)}, models=("a", "b"))
+    found = verdict(results)
+    assert found.best == "a"
+    assert found.pairs["drops_agree"].item() is False
+    assert found.pairs["drop_difference"].item() == pytest.approx(20, abs=0.5)
+    assert any("By the drop from the clean score, b comes first" in sentence for sentence in found.sentences)
+
+
+def test_equally_good_on_clean_is_said_only_by_an_equivalence_test():
+    assert pairs(brains(12, spread=0.001))["equally_good"].to_list() == [True] * 3
+    assert pairs(brains(12, spread=0.3))["equally_good"].to_list() == [False] * 3
+    assert any("equally good on clean images" in text for text in verdict(brains(12, spread=0.001)).sentences)
+
+
+def test_neutral_sources_are_of_neither_architecture():
+    table = pairs(brains(8))
+    assert table["n_neutral_sources"].to_list() == [1, 1, 1]
+    results = brains(8, dice={"a": 0.8, "b": 0.6})
+    assert pairs(results)["n_neutral_sources"].item() == 0
+    assert pairs(results)["neutral_difference"].item() is None
+
+
+def test_attacks_are_held_against_their_own_noise():
+    def counts(cell, scan, structure):
+        rng = generator(2, *map(str, cell), scan)
+        level = 0.5 if cell.perturbation == "dag_a" else 0.8
+        return 10_000, 10_000, int(10_000 * (level + rng.normal(0, 0.02)))
+
+    results = made_rows.segmentation(counts, {f"p{n}": [f"s{n}"] for n in range(8)})
+    table = noise_control(results)
+    assert table.select("target", "perturbation").rows() == [
+        (m, p) for m in "abc" for p in ("dag_a", "dag_b")
+    ]
+    harder = table.filter(perturbation="dag_a")
+    assert harder["extra_drop_points"].to_list() == pytest.approx([30] * 3, abs=1.5)
+    assert (harder["extra_drop_points_low"] > 0).all()
+    assert (harder["p"] == 2 / 2**8).all()
+    assert table["p_holm"].to_list() == pytest.approx(list(holm(table["p"].to_numpy())))
+    assert (table["p_holm"] >= table["p"]).all()
+
+
+def test_without_noise_there_is_no_control():
+    results = brains(8)
+    quiet = replace(results.restricted(~pl.col("perturbation").str.contains("@")), noise=())
+    assert noise_control(quiet).is_empty()
+
+
+def test_units_that_are_not_patients_and_seeds_are_named():
+    lesions = replace(photos(lambda cell, patient, image: image == 0 or cell.target == "a"), unit="lesion")
+    text = " ".join(verdict(lesions).sentences)
+    assert "over 40 lesions" in text
+    assert "the unit is the lesion: intervals may be too narrow" in text
+
+
+def test_agreement_of_orders_needs_five_networks():
+    levels = {"a": 0.8, "b": 0.75, "c": 0.7, "d": 0.65, "e": 0.6}
+    tau = verdict(brains(5, dice=levels)).kendall_tau
+    assert tau is not None
+    assert -1 <= tau <= 1
+    assert verdict(brains(5)).kendall_tau is None
+
+
+def test_one_network_and_one_patient_are_no_error():
+    alone = verdict(brains(8, dice={"a": 0.8}))
+    assert alone.pairs.is_empty()
+    assert alone.best is None
+    single = verdict(brains(1))
+    assert single.outcome == TOO_FEW
+    assert single.pairs["difference_low"].null_count() == 3
+
+
+def test_sampling_depends_on_the_seed_of_the_study_only():
+    results = photos(
+        lambda cell, patient, image: generator(1, *map(str, cell), patient, image).random() < 0.7
+    )
+    again = photos(lambda cell, patient, image: generator(1, *map(str, cell), patient, image).random() < 0.7)
+    assert pairs(results)["p"].to_list() == pairs(again)["p"].to_list()
+    other = replace(results, settings=Settings(resamples=500, seed=1))
+    assert pairs(other)["p"].to_list() != pairs(results)["p"].to_list()

@@ -1,0 +1,55 @@
+"""Counts: what they are, that they add up, and what is refused."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import confusion_matrix
+
+from medrobust.metrics.counts import overlap_counts
+
+maps = st.tuples(st.integers(0, 3), st.integers(1, 6), st.integers(1, 6)).flatmap(
+    lambda shape: st.tuples(*[arrays(np.int64, shape, elements=st.integers(0, 4))] * 2)
+)
+
+
+@given(maps)
+def test_counts_are_those_of_a_confusion_matrix(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, predictions = pair
+    counts = overlap_counts(torch.from_numpy(labels), torch.from_numpy(predictions), 5)
+    assert counts.shape == (len(labels), 5, 3)
+    assert counts.dtype == torch.int64
+    for label, prediction, count in zip(labels, predictions, counts.numpy(), strict=True):
+        matrix = confusion_matrix(label.ravel(), prediction.ravel(), labels=range(5))
+        np.testing.assert_array_equal(count, np.stack([matrix.sum(1), matrix.sum(0), matrix.diagonal()], 1))
+
+
+@given(maps)
+def test_counts_add_up_to_all_pixels_and_are_symmetric(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, predictions = (torch.from_numpy(side) for side in pair)
+    counts = overlap_counts(labels, predictions, 5)
+    pixels = labels[0].numel() if len(labels) else 0
+    assert (counts[..., :2].sum(1) == pixels).all()
+    assert (counts[..., 2] <= counts[..., :2].amin(-1)).all()
+    assert torch.equal(overlap_counts(predictions, labels, 5), counts[..., [1, 0, 2]])
+
+
+def test_volumes_by_hand() -> None:
+    labels = torch.tensor([[[[0, 1], [1, 2]]]])
+    predictions = torch.tensor([[[[0, 1], [2, 2]]]])
+    assert overlap_counts(labels, predictions, 4).tolist() == [[[1, 1, 1], [2, 1, 1], [1, 2, 1], [0, 0, 0]]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions", "message"),
+    [
+        ([[0, 3]], [[0, 0]], r"labels must be classes in \[0, 3\); got 0 to 3"),
+        ([[0, 0]], [[-1, 0]], r"predictions must be classes in \[0, 3\); got -1 to 0"),
+        ([[0, 0]], [[0]], r"labels \(1, 2\) and predictions \(1, 1\) must have one shape"),
+    ],
+)
+def test_what_is_refused(labels: list[list[int]], predictions: list[list[int]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        overlap_counts(torch.tensor(labels), torch.tensor(predictions), 3)

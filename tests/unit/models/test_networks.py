@@ -1,0 +1,223 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from medrobust.core import Task
+from medrobust.errors import ModelError
+from medrobust.models import MODELS, build, flops, model_spec, parameter_count, prepare
+from medrobust.models.embedding import last_layer_input
+from medrobust.models.layers import layers
+from medrobust.models.network import Network
+from medrobust.models.segnet import SegNet
+
+SEGMENTERS = ("segnet", "unet", "fc_densenet")
+
+
+def segmenter(name, preset="tiny", classes=4, channels=1, shape=(32, 32), **entry):
+    spec = model_spec({"name": name, "preset": preset, **entry}, Task.SEGMENTATION)
+    return build(spec, task=Task.SEGMENTATION, classes=classes, channels=channels, shape=shape)
+
+
+def loaded(function, classes=2, channels=3, task=Task.CLASSIFICATION, shape=(12, 12), **entry):
+    spec = model_spec({"name": "mine", "load": f"made_networks:{function}", **entry}, task)
+    return build(spec, task=task, classes=classes, channels=channels, shape=shape)
+
+
+@pytest.mark.parametrize(("preset", "millions"), [("small", 0.42), ("paper", 3.4)])
+def test_the_three_segmenters_of_a_preset_are_of_one_size(preset, millions):
+    sizes = [parameter_count(segmenter(name, preset, 28, 1, (32, 32))) for name in SEGMENTERS]
+    assert max(sizes) <= 1.10 * min(sizes)
+    assert all(abs(size / 1e6 - millions) < 0.1 * millions for size in sizes)
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+@given(height=st.integers(9, 40), width=st.integers(9, 40), channels=st.sampled_from([1, 3]))
+@settings(max_examples=10, deadline=None)
+def test_any_image_size_fits(name, height, width, channels):
+    network = segmenter(name, channels=channels, shape=(height, width))
+    logits = network(torch.rand(1, channels, height, width))
+    assert logits.shape == (1, 4, height, width)
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_volumes(name):
+    network = segmenter(name, shape=(9, 12, 10))
+    assert network(torch.rand(1, 1, 9, 12, 10)).shape == (1, 4, 9, 12, 10)
+    assert network.features(torch.rand(2, 1, 9, 12, 10)).ndim == 2
+    assert prepare(network, torch.device("cpu")) is network
+
+
+def test_layers_of_other_ranks_are_refused():
+    with pytest.raises(ValueError, match=r"must be 2 .* or 3 .* got 1"):
+        layers(1)
+
+
+def test_even_kernels_are_refused():
+    with pytest.raises(ValueError, match=r"kernel must be odd.*got 4"):
+        SegNet(classes=2, channels=1, dimensions=2, kernel=4)
+    with pytest.raises(ModelError, match=r"models\.segnet cannot be built: ValueError: kernel must be odd"):
+        segmenter("segnet", kernel=4)
+
+
+def test_segnet_passes_only_places_to_its_decoder():
+    """Moving the maxima moves the output; without skips a silent bottleneck leaves nothing but biases."""
+    network = segmenter("segnet").body
+    images = torch.rand(1, 1, 32, 32)
+    deepest = []
+    network.down[-1].register_forward_hook(lambda *_: deepest.append(_[2]) or torch.zeros_like(_[2]))
+    assert torch.equal(network(images), network(images.flip(-1)))
+    assert not torch.equal(deepest[0], deepest[1])
+
+
+@pytest.mark.parametrize("name", ["unet", "fc_densenet"])
+def test_long_skips_reach_the_output_without_the_bottleneck(name):
+    network = segmenter(name).body
+    deepest = network.down[-1] if name == "unet" else network.deepest
+    deepest.register_forward_hook(lambda *_: torch.zeros_like(_[2]))
+    images = torch.rand(1, 1, 32, 32)
+    assert not torch.allclose(network(images), network(images.flip(-1)))
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_features_are_the_mean_of_the_bottleneck(name):
+    network = segmenter(name)
+    images = torch.rand(3, 1, 32, 32)
+    expected = network.body.bottleneck(images).mean((2, 3))
+    torch.testing.assert_close(network.features(images), expected)
+
+
+def test_features_of_timm_feed_its_last_layer():
+    spec = model_spec({"name": "mobilenet_v1"}, Task.CLASSIFICATION)
+    network = build(spec, task=Task.CLASSIFICATION, classes=5, channels=3, shape=(32, 32))
+    images = torch.rand(2, 3, 32, 32)
+    features = network.features(images)
+    assert features.shape == (2, 1024)
+    torch.testing.assert_close(network.body.classifier(features), network(images))
+    assert network.mean.tolist() == [0.5, 0.5, 0.5]
+
+
+def test_features_of_a_loaded_network_feed_the_layer_that_runs_last():
+    network = loaded("last_runs_first")
+    images = torch.rand(2, 3, 12, 12)
+    torch.testing.assert_close(network.body.head(network.features(images)), network(images))
+    assert not any(part._forward_pre_hooks for part in network.modules())
+
+
+def test_features_need_a_layer():
+    with pytest.raises(ModelError, match="no linear or convolution layer"):
+        last_layer_input(nn.Flatten(), torch.rand(1, 1, 2, 2))
+
+
+def test_normalisation_and_grey_to_colour_happen_inside():
+    network = Network(
+        nn.Identity(),
+        classes=3,
+        channels=3,
+        mean=[0.5, 0.0, 0.1],
+        std=[0.5, 1.0, 2.0],
+        size=None,
+        embedding=last_layer_input,
+    )
+    image = torch.full((1, 1, 2, 2), 0.3)
+    assert network.prepared(image)[0, :, 0, 0].tolist() == pytest.approx([-0.4, 0.3, 0.1])
+
+
+def test_resizing_happens_inside_and_back_again():
+    network = segmenter("unet", input={"size": 16})
+    seen = []
+    network.body.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    images = torch.rand(1, 1, 30, 26, requires_grad=True)
+    logits = network(images)
+    assert seen == [(1, 1, 16, 16)]
+    assert logits.shape == (1, 4, 30, 26)
+    (gradient,) = torch.autograd.grad(logits.sum(), images)
+    assert gradient.abs().sum() > 0
+
+
+def test_smaller_logit_maps_are_resized_to_the_image():
+    network = loaded("half_size", task=Task.SEGMENTATION)
+    assert network(torch.rand(1, 3, 12, 12)).shape == (1, 2, 12, 12)
+
+
+@pytest.mark.parametrize("function", ["one_logit", "flat_logit"])
+def test_one_logit_becomes_two(function):
+    network = loaded(function)
+    images = torch.rand(4, 3, 12, 12)
+    single = network.body(network.prepared(images)).flatten()
+    torch.testing.assert_close(network(images).softmax(1)[:, 1], single.sigmoid())
+
+
+@pytest.mark.parametrize("function", ["classifier", "any_keywords", "log_softmax"])
+def test_networks_of_users(function):
+    assert loaded(function)(torch.rand(2, 3, 12, 12)).shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("of_seven", "models.mine returns 7 classes, but the data have 2"),
+        ("sigmoid", r"returns probabilities \(sigmoid\).*several labels at once"),
+        ("softmax", r"returns probabilities \(softmax\)"),
+        ("two_outputs", "must return one tensor of logits, got tuple"),
+        ("no_gradient", "has no gradient"),
+        ("half_size", r"must return logits of shape \(n, classes\), got \(2, 2, 6, 6\)"),
+        ("no_module", "must return a torch.nn.Module, got int"),
+        ("broken", "failed: RuntimeError: the user's bug"),
+        ("missing", "failed: AttributeError"),
+    ],
+)
+def test_networks_that_do_not_fit(function, message):
+    with pytest.raises(ModelError, match=message):
+        loaded(function)
+
+
+def test_a_classifier_in_a_segmentation_study():
+    with pytest.raises(ModelError, match="and the image's size"):
+        loaded("classifier", task=Task.SEGMENTATION)
+
+
+def test_one_logit_for_three_classes():
+    with pytest.raises(ModelError, match="returns 1 classes, but the data have 3"):
+        loaded("one_logit", classes=3)
+
+
+def test_channels_that_do_not_fit():
+    with pytest.raises(ModelError, match="takes 1"):
+        loaded("classifier", input={"channels": 1})
+
+
+def test_images_that_are_too_small():
+    spec = model_spec({"name": "inception_v3"}, Task.CLASSIFICATION)
+    with pytest.raises(ModelError, match=r"cannot take images of 3 channels and size \(20, 20\)"):
+        build(spec, task=Task.CLASSIFICATION, classes=2, channels=3, shape=(20, 20))
+
+
+@pytest.mark.parametrize("key", ["mean", "std"])
+def test_statistics_for_another_number_of_channels(key):
+    with pytest.raises(ModelError, match=rf"input\.{key} must be one number or 3"):
+        loaded("classifier", input={key: [0.5, 0.5]})
+
+
+def test_a_size_of_another_rank():
+    with pytest.raises(ModelError, match=r"input\.size must have 2 sides"):
+        loaded("classifier", input={"size": [8, 8, 8]})
+
+
+def test_prepare_freezes_once():
+    network = segmenter("unet").train()
+    prepare(network, torch.device("cpu"))
+    assert not any(part.training for part in network.modules())
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    kernel = network.body.down[1][0].weight
+    assert kernel.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_flops_of_one_convolution():
+    convolution = nn.Conv2d(2, 3, 1, bias=False)
+    assert flops(convolution, channels=2, shape=(4, 5)) == 2 * 2 * 3 * 20
+
+
+def test_summaries_for_lists():
+    assert all(entry.summary and entry.source and entry.revision >= 1 for entry in MODELS.values())

@@ -1,0 +1,120 @@
+import pytest
+import torch
+
+from medrobust.metrics.similarity import ssim
+from medrobust.perturbations import gaussian, match_noise, rician
+from medrobust.rng import generator
+
+FUNCTIONS = {"gaussian": gaussian, "rician": rician}
+LABELS = torch.zeros(6, dtype=torch.int64)
+both = pytest.mark.parametrize("name", FUNCTIONS)
+
+
+def make_images(n=6, seed=0):
+    smooth = torch.nn.functional.avg_pool2d(
+        torch.rand(n, 2, 40, 44, generator=torch.Generator().manual_seed(seed)), 9, 1
+    )
+    return (smooth - smooth.min()) / (smooth.max() - smooth.min())
+
+
+def make_rngs(n=6, first=0):
+    return [generator(0, "noise", number) for number in range(first, first + n)]
+
+
+def disc(images):
+    support = torch.zeros_like(images[:, :1], dtype=torch.bool)
+    support[:, :, 6:26, 8:30] = True
+    return support
+
+
+@both
+@pytest.mark.parametrize("on_support", [False, True])
+def test_matched_noise_has_the_wanted_ssim(name, on_support):
+    images = make_images()
+    support = disc(images) if on_support else None
+    goal = torch.tensor([0.9999, 0.999, 0.98, 0.93, 0.7, 0.999999])
+    rngs = make_rngs()
+    solution = match_noise(name, images, goal, support=support, rngs=rngs)
+    # The same generators, not yet used, give the noise that was solved for.
+    made = FUNCTIONS[name](None, images, LABELS, support=support, rngs=rngs, strength=solution.strength)
+    achieved = ssim(images, made, support)
+    assert torch.allclose(achieved, solution.ssim, atol=1e-6)
+    tolerance = (0.05 * (1 - goal)).clamp_min(1e-5)
+    assert ((achieved - goal).abs() <= tolerance + 1e-7).all()
+    assert solution.reached.all()
+    assert (solution.strength > 0).all()
+
+
+@both
+def test_an_image_that_the_attack_left_unchanged_gets_no_noise(name):
+    images = make_images()
+    goal = torch.tensor([1.0, 0.95, torch.nan, 1.0, 0.9, 1.0])
+    solution = match_noise(name, images, goal, rngs=make_rngs())
+    assert (solution.strength == 0).tolist() == [True, False, True, True, False, True]
+    assert solution.ssim[0] == 1
+    assert solution.ssim[2].isnan()
+    assert solution.reached.all()
+    made = FUNCTIONS[name](None, images, LABELS, rngs=make_rngs(), strength=solution.strength)
+    assert torch.equal(made[[0, 2, 3, 5]], images[[0, 2, 3, 5]])
+
+
+@both
+def test_an_ssim_out_of_reach_is_flagged(name):
+    images = make_images(2)
+    solution = match_noise(name, images, torch.tensor([-0.9, 0.95]), rngs=make_rngs(2))
+    assert solution.reached.tolist() == [False, True]
+    assert solution.strength[0] > 1
+    assert solution.ssim[0] > -0.9
+
+
+@both
+def test_matching_does_not_depend_on_the_batch(name):
+    images, goal = make_images(), torch.linspace(0.9, 0.99, 6)
+    together = match_noise(name, images, goal, rngs=make_rngs())
+    for place in range(6):
+        one = slice(place, place + 1)
+        alone = match_noise(name, images[one], goal[one], rngs=make_rngs(1, first=place))
+        assert alone.strength.item() == pytest.approx(together.strength[place].item(), rel=1e-4)
+
+
+def test_matching_takes_few_evaluations(monkeypatch):
+    seen = []
+
+    def counted(images, others, support=None):
+        seen.append(len(images))
+        return ssim(images, others, support)
+
+    monkeypatch.setattr("medrobust.perturbations.noise.ssim", counted)
+    match_noise("gaussian", make_images(), torch.linspace(0.93, 0.999, 6), rngs=make_rngs())
+    assert sum(seen) <= 4 * 6
+
+
+@both
+def test_strength_scales_one_pattern(name):
+    images = torch.full((6, 2, 12, 12), 0.5)
+    weak, strong = (FUNCTIONS[name](None, images, LABELS, rngs=make_rngs(), strength=s) for s in (1e-4, 2e-4))
+    assert torch.allclose(2 * (weak - images), strong - images, atol=2e-6)
+    each = FUNCTIONS[name](None, images, LABELS, rngs=make_rngs(), strength=torch.tensor([1e-4, 2e-4] * 3))
+    assert torch.equal(each[::2], weak[::2])
+    assert torch.equal(each[1::2], strong[1::2])
+
+
+@both
+@pytest.mark.parametrize("strength", [-0.1, float("nan"), float("inf"), torch.ones(5), torch.ones(6, 1)])
+def test_wrong_strength_is_refused(name, strength):
+    with pytest.raises(
+        ValueError, match="strength: must be one number of at least 0, or one for each of 6 images"
+    ):
+        FUNCTIONS[name](None, make_images(), LABELS, rngs=make_rngs(), strength=strength)
+
+
+@both
+def test_missing_generators_are_refused(name):
+    for rngs, seen in [(None, "None"), (make_rngs(2), "2")]:
+        with pytest.raises(ValueError, match=f"one generator per image, 6 in all, got {seen}"):
+            FUNCTIONS[name](None, make_images(), LABELS, rngs=rngs, strength=0.1)
+
+
+def test_unknown_noise_is_refused():
+    with pytest.raises(ValueError, match=r"Unknown noise 'gausian'\. Did you mean 'gaussian'"):
+        match_noise("gausian", make_images(), torch.full((6,), 0.9), rngs=make_rngs())

@@ -1,0 +1,191 @@
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from made_rows import classification, segmentation
+from medrobust.analysis.export import all_tables
+from medrobust.analysis.results import Results
+from medrobust.analysis.verdict import verdict
+from medrobust.core import Task
+from medrobust.errors import RunError
+from medrobust.report import reading
+from medrobust.report.build import build
+from medrobust.report.html import ONLY_AS_FILES, SECTIONS
+from medrobust.storage.folder import RunFolder
+from medrobust.storage.rows import frame_of, write_rows
+from medrobust.storage.schemas import EMBEDDINGS
+
+NETWORKS = [f"{name}-{role}-s{seed}" for name in "abc" for role, seed in (("target", 0), ("surrogate", 1))]
+STUDY = {
+    "seed": 0,
+    "models": [{"name": name} for name in "abc"],
+    "surrogates": {"seeds": [1], "data": "disjoint"},
+    "perturbations": [
+        {"name": "fgsm", "label": "fgsm", "wrong": "attack", "failed": "last", "eps": {"ssim": 0.98}},
+        {"name": "deepfool", "label": "deepfool", "wrong": "keep", "failed": "last", "steps": 50},
+    ],
+    "support": "auto",
+    "cases": {"per_patient": None},
+    "analysis": {"relevant_difference": 0.02},
+}
+
+
+def record(name: str, classes: tuple[str, ...]) -> dict[str, object]:
+    data = {"name": name, "phantom": True, "classes": list(classes), "facts": {"spacing": "2 mm"}}
+    return {"data": data, "networks": {name: {} for name in NETWORKS}, "versions": {"python": "3.12"}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path)
+    folder.write_bytes(yaml.safe_dump(STUDY).encode(), "study.yaml")
+    folder.write_bytes(b"patient_id,part\np1,train\np2,train\np3,test\n", "split.csv")
+    folder.write_json({"parameters": 12345, "score": 0.81, "curve": [1]}, "models", NETWORKS[0], "card.json")
+    return folder
+
+
+@pytest.fixture
+def photographs() -> Results:
+    def right(cell: object, patient: str, image: int) -> bool:
+        return (len(str(cell)) + image) % 3 > 0
+
+    results = classification(right, {f"p{index}": 4 for index in range(6)})
+    return replace(results, record=record("phantom_lesions", results.classes))
+
+
+@pytest.fixture
+def slices() -> Results:
+    results = segmentation(
+        lambda cell, scan, structure: (10, 10, 5 + len(scan)), {f"p{i}": [f"s{i}"] for i in range(6)}
+    )
+    return replace(results, record=record("phantom_brains", results.classes))
+
+
+def put_examples(folder: RunFolder) -> None:
+    arrays = {
+        "images": np.random.default_rng(0).random((1, 3, 1, 6, 6)).astype(np.float32),
+        "labels": np.array([0]),
+        "predictions": np.array([[0, 0, 1]]),
+        "probabilities": np.array([[0.9, 0.8, 0.7]]),
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    folder.write_bytes(buffer.getvalue(), "results", "examples.npz")
+    told = {
+        "target": "a",
+        "source": "a",
+        "classes": ["benign", "malignant"],
+        "cases": [{"case_id": "p0-0", "label": 0}],
+    }
+    folder.write_json(told | {"columns": ["clean", "gaussian@fgsm", "fgsm"]}, "results", "examples.json")
+
+
+def put_features(folder: RunFolder) -> None:
+    draws = np.random.default_rng(1)
+    rows = [
+        {
+            "target": target,
+            "target_seed": 0,
+            "perturbation": name,
+            "source": source,
+            "source_seed": int(bool(source)),
+        }
+        | {"fold": None, "case_id": f"p{i}-0", "patient_id": f"p{i}", "label": i % 2}
+        | {"embedding": draws.normal(size=4).tolist()}
+        for target in "ab"
+        for name, source in (("clean", ""), ("gaussian@fgsm", target), ("fgsm", target))
+        for i in range(6)
+    ]
+    write_rows(folder, frame_of(EMBEDDINGS, rows), "results", "embeddings.parquet")
+
+
+def built(folder: RunFolder, results: Results) -> str:
+    conclusion = verdict(results)
+    build(folder, results, all_tables(results, conclusion), conclusion)
+    return folder.read_bytes("report.html").decode()
+
+
+def test_a_run_folder_gets_its_report_and_its_figures(folder: RunFolder, photographs: Results) -> None:
+    put_examples(folder)
+    put_features(folder)
+    text = built(folder, photographs)
+    figures = {
+        f"{name}.{kind}" for name in ("dotplot", "heatmap", "examples", "tsne") for kind in ("png", "svg")
+    }
+    assert set(folder.names("figures")) == figures
+    assert text.count("<img ") == 4
+    assert "Robustness of 3 classification networks on phantom_lesions" in text
+    for fact in ("2 mm", "12,345", "eps.ssim = 0.98", "steps = 50", "displacement ratio", "the other half"):
+        assert fact in text, fact
+
+
+def test_segmentation_has_structures_and_needs_no_features(folder: RunFolder, slices: Results) -> None:
+    text = built(folder, slices)
+    assert set(re.findall(r'<section id="(\w+)"', text)) >= {"overall", "structures", "whitebox", "noise"}
+    assert 'id="embedding"' not in text
+    assert set(folder.names("figures")) == {"dotplot.png", "dotplot.svg", "heatmap.png", "heatmap.svg"}
+
+
+def test_the_same_folder_gives_the_same_bytes(folder: RunFolder, photographs: Results) -> None:
+    put_features(folder)
+    first = built(folder, photographs)
+    figures = {name: folder.read_bytes("figures", name) for name in folder.names("figures")}
+    assert built(folder, photographs) == first
+    assert {name: folder.read_bytes("figures", name) for name in folder.names("figures")} == figures
+
+
+def test_every_table_of_the_analysis_has_its_place(photographs: Results, slices: Results) -> None:
+    placed = {*ONLY_AS_FILES, *(name for section in SECTIONS for name in section.tables)}
+    for results in (photographs, slices):
+        assert set(all_tables(results, verdict(results))) <= placed
+
+
+def test_networks_are_named_and_those_without_card_stay(folder: RunFolder) -> None:
+    table = reading.read_networks(folder, ["my-net-v2-target-s10", NETWORKS[0], "unet-surrogate-s1-f3"])
+    assert table.select("network", "role", "seed", "fold").rows() == [
+        ("my-net-v2", "target", "10", None),
+        ("a", "target", "0", None),
+        ("unet", "surrogate", "1", "3"),
+    ]
+    assert table["parameters"].to_list() == [None, 12345, None]
+    with pytest.raises(RunError, match="names a network 'unet'"):
+        reading.read_networks(folder, ["unet"])
+
+
+def test_patients_are_counted_by_part(folder: RunFolder) -> None:
+    assert reading.read_split(folder).rows() == [("test", 1), ("train", 2)]
+
+
+def test_parameters_stand_in_one_cell() -> None:
+    table = reading.attack_table(STUDY)
+    assert table.rows()[0] == ("fgsm", "fgsm", "attack", "last", "eps.ssim = 0.98")
+
+
+def test_a_missing_file_is_named(folder: RunFolder, slices: Results) -> None:
+    folder.local("split.csv").unlink()
+    with pytest.raises(RunError, match=r"split\.csv is missing in the run folder"):
+        built(folder, slices)
+
+
+def test_features_without_matched_noise_make_no_picture(folder: RunFolder, photographs: Results) -> None:
+    put_features(folder)
+    everything = pl.read_parquet(folder.local("results", "embeddings.parquet"))
+    write_rows(
+        folder, everything.filter(pl.col("perturbation") != "gaussian@fgsm"), "results", "embeddings.parquet"
+    )
+    assert reading.embed(folder, photographs) is None
+    write_rows(folder, everything.filter(pl.col("target") == "z"), "results", "embeddings.parquet")
+    assert reading.embed(folder, photographs) is None
+
+
+def test_one_network_is_spoken_of_in_the_singular(folder: RunFolder) -> None:
+    results = classification(lambda *_: True, {f"p{i}": 2 for i in range(3)}, models=("a",))
+    text = built(folder, replace(results, record=record("x", results.classes)))
+    assert "Robustness of 1 classification network on x" in text
+    assert results.task is Task.CLASSIFICATION

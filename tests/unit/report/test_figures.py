@@ -1,0 +1,237 @@
+import io
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import matplotlib as mpl
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from medrobust.core import Task
+from medrobust.report.context import ReportContext
+from medrobust.report.figures import style
+from medrobust.report.figures.dotplot import SERIES, dot_plot
+from medrobust.report.figures.examples import Examples, difference_scale, examples_figure, in_plane
+from medrobust.report.figures.heatmap import heat_map
+from medrobust.report.figures.palette import coloured, structure_colours
+from medrobust.report.figures.tsne import tsne_plot
+
+MakeContext = Callable[[Task], ReportContext]
+
+
+def words(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(mpl.text.Text) if text.get_text()]
+
+
+def lines_of(labels: tuple[str, ...]) -> pl.DataFrame:
+    columns = ("clean", "noise", "adversarial", "drop_points")
+    values = {
+        f"{name}{end}": [0.5 + step]
+        for name in columns
+        for end, step in (("", 0), ("_low", -0.1), ("_high", 0.1))
+    }
+    return pl.DataFrame({"model": list(labels)} | values)
+
+
+@pytest.fixture
+def examples() -> Examples:
+    clean = np.full((1, 3, 8, 8), 0.5, np.float32)
+    noisy, dotted = clean + 0.25, clean.copy()
+    dotted[0, :, 2, 3] = 1.0
+    return Examples(
+        target="net",
+        source="net",
+        classes=("nevus", "a lesion with a very long name"),
+        columns=("clean", "gaussian@fgsm", "saliency_map"),
+        case_ids=("photo 1",),
+        images=np.stack([clean, noisy, dotted], axis=1),
+        labels=np.array([0]),
+        predictions=np.array([[0, 0, 1]]),
+        probabilities=np.array([[0.9, 0.75, 0.6]]),
+    )
+
+
+@pytest.fixture
+def volumes() -> Examples:
+    labels = np.zeros((1, 5, 6, 7), np.int64)
+    labels[0, 3, 2:4, 2:4] = 1
+    labels[0, 3, 4, 2:4] = 2
+    images = np.random.default_rng(0).random((1, 2, 1, 5, 6, 7))
+    names = ("background", "left thalamus", "right thalamus", "brain stem")
+    predictions = np.stack([labels, labels], axis=1)
+    return Examples("net", "net", names, ("clean", "dag_a"), ("scan",), images, labels, predictions)
+
+
+class TestStyle:
+    def test_files_are_the_same_bytes_every_time_and_hold_no_date(self, make_context: MakeContext) -> None:
+        context = make_context(Task.SEGMENTATION)
+
+        def files() -> tuple[bytes, bytes]:
+            figure = heat_map(context.tables["table2"], score="Dice")
+            return style.png(figure), style.svg(figure)
+
+        first = files()
+        assert first == files()
+        assert not re.search(rb"dc:date|\d{4}-\d\d-\d\dT", first[1])
+        assert not Image.open(io.BytesIO(first[0])).text
+
+    def test_a_users_own_settings_change_nothing_and_stay(self, context: ReportContext) -> None:
+        table = context.tables["table1"]
+        plain = style.svg(dot_plot(table, score="Dice"))
+        with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.hashsalt": "mine"}):
+            assert style.svg(dot_plot(table, score="Dice")) == plain
+            assert mpl.rcParams["font.size"] == 30
+            assert mpl.rcParams["svg.hashsalt"] == "mine"
+
+    def test_png_has_at_least_150_dots_per_inch(self, context: ReportContext) -> None:
+        image = Image.open(io.BytesIO(style.png(dot_plot(context.tables["table1"], score="Dice"))))
+        assert image.info["dpi"][0] >= 150
+
+
+class TestDotPlot:
+    def test_three_scores_of_every_network_with_intervals_and_the_drop(self) -> None:
+        figure = dot_plot(lines_of(("unet",)), score="Dice")
+        axes = figure.axes[0]
+        markers = [line.get_xdata()[0] for line in axes.lines if line.get_marker() in {"o", "D"}]
+        assert markers == [0.5, 0.5, 0.5]
+        bars = [segment for bars in axes.collections for segment in bars.get_segments()]
+        assert [bar[:, 0].round(3).tolist() for bar in bars] == [[0.4, 0.6]] * 3
+        assert {"unet", "Dice", "drop in points", "0.5\n[0.4, 0.6]"} <= set(words(figure))
+
+    @pytest.mark.parametrize("nothing", [None, float("nan")])
+    def test_undefined_numbers_are_not_drawn(self, nothing: float | None) -> None:
+        gone = pl.lit(nothing, pl.Float64)
+        table = lines_of(("unet",)).with_columns(
+            gone.alias("noise"),
+            gone.alias("clean_low"),
+            gone.alias("clean_high"),
+            gone.alias("drop_points_low"),
+        )
+        axes = dot_plot(table, score="Dice").axes[0]
+        assert len([line for line in axes.lines if line.get_marker() in {"o", "D"}]) == 2
+        assert len(axes.collections) == 1
+
+    def test_scores_differ_by_more_than_colour(self) -> None:
+        assert len({(series.marker, series.face == "white") for series in SERIES}) == len(SERIES)
+
+
+class TestHeatMap:
+    def test_every_cell_shows_score_and_interval_in_the_papers_layout(self, context: ReportContext) -> None:
+        table = context.tables["table2"]
+        figure = heat_map(table, score="Dice")
+        panels = [axes for axes in figure.axes if axes.get_title()]
+        assert [axes.get_title() for axes in panels] == table["perturbation"].unique(
+            maintain_order=True
+        ).to_list()
+        for row in table.iter_rows(named=True):
+            assert f"{row['score']:.3f}" in words(figure)
+            assert f"[{row['low']:.2f}, {row['high']:.2f}]" in words(figure)
+
+    def test_the_diagonal_is_framed(self, context: ReportContext) -> None:
+        figure = heat_map(context.tables["table2"], score="Dice")
+        framed = [
+            patch
+            for patch in figure.findobj(Rectangle)
+            if not patch.get_fill() and patch.get_linewidth() == 1.8
+        ]
+        assert sorted(patch.get_xy() for patch in framed) == sorted(
+            [(i + 0.035, i + 0.045) for i in range(3)] * 3
+        )
+
+    def test_a_missing_cell_is_hatched(self, context: ReportContext) -> None:
+        table = context.tables["table2"]
+        hatched = [patch for patch in heat_map(table[1:], score="x").findobj(Rectangle) if patch.get_hatch()]
+        assert len(hatched) == 1
+
+    def test_darker_means_lower_also_in_grey(self) -> None:
+        from medrobust.report.figures.heatmap import COLOURS, _luminance
+
+        greys = [_luminance(COLOURS(value)) for value in np.linspace(0, 1, 64)]
+        assert (np.diff(greys) > 0).all()
+
+    def test_many_sources_wrap_to_more_rows(self) -> None:
+        names = [f"net{index}" for index in range(6)]
+        cells = [
+            {"target": "a", "perturbation": attack, "source": name, "score": 0.5, "low": 0.4, "high": 0.6}
+            for attack in ("x", "y", "z")
+            for name in names
+        ]
+        figure = heat_map(pl.DataFrame(cells), score="Dice")
+        panels = [axes for axes in figure.axes if axes.get_title()]
+        assert len({round(axes.get_position().y0, 2) for axes in panels}) == 2
+
+
+class TestTsne:
+    def test_panels_share_their_limits_and_their_clean_points(self) -> None:
+        points = pl.DataFrame(
+            {
+                "label": [0, 1, 0, 1, 0, 1],
+                "perturbation": ["clean", "clean", "n@f", "n@f", "f", "f"],
+                "x": [0.0, 1.0, 0.1, 1.1, 9.0, 1.0],
+                "y": [0.0, 1.0, 0.1, 1.1, 0.0, -3.0],
+            }
+        )
+        left, right = tsne_plot(points, classes=("nevus", "melanoma"), noise="n@f", attack="f").axes
+        assert left.get_xlim() == right.get_xlim()
+        assert left.get_ylim() == right.get_ylim()
+        clean = [[line.get_xydata().tolist() for line in axes.lines[:2]] for axes in (left, right)]
+        assert clean[0] == clean[1] == [[[0, 0]], [[1, 1]]]
+        assert left.lines[2].get_markerfacecolor() == "none"
+        assert right.lines[2].get_marker() == "P"
+        assert (left.get_title(), right.get_title()) == ("clean and n@f", "clean and f")
+
+
+class TestExamples:
+    def test_factor_stretches_the_largest_change_to_half_the_grey_range(self) -> None:
+        assert difference_scale(np.array([[[0.02, -0.0123]]])) == 25.0
+        assert difference_scale(np.zeros((3, 2, 2))) == 0.0
+
+    def test_classification_says_class_probability_and_factor(self, examples: Examples) -> None:
+        said = words(examples_figure(examples))
+        assert {"✓ nevus\n0.90", "✓ nevus\n0.75", "× 2", "× 1", "photo 1\ntruth:\nnevus"} <= set(said)  # noqa: RUF001
+        assert "✗ a lesion with a ver…\n0.60" in said
+        assert "gaussian\nmatched to fgsm" in said
+
+    def test_few_changed_pixels_are_ringed_where_they_are(self, examples: Examples) -> None:
+        large = np.repeat(np.repeat(examples.images, 2, -1), 2, -2)  # 4 of 256 pixels: too many for rings
+        few = examples.images.copy()
+        assert [len(axes.lines) for axes in examples_figure(replace(examples, images=large)).axes] == [0] * 7
+        wide = np.pad(few, [(0, 0)] * 3 + [(0, 8)] * 2, mode="edge")
+        rings = [line for axes in examples_figure(replace(examples, images=wide)).axes for line in axes.lines]
+        assert [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in rings] == [([3], [2])]
+
+    def test_an_unchanged_image_says_so(self, examples: Examples) -> None:
+        same = np.repeat(examples.images[:, :1], 3, axis=1)
+        assert words(examples_figure(replace(examples, images=same))).count("no change") == 2
+
+    def test_volumes_show_the_plane_with_the_most_foreground(self, volumes: Examples) -> None:
+        flat = in_plane(volumes)
+        assert flat.images.shape == (1, 2, 1, 6, 7)
+        assert (flat.images[0, 0] == volumes.images[0, 0, :, 3]).all()
+        assert (flat.labels[0] == volumes.labels[0, 3]).all()
+        assert flat.predictions.shape == (1, 2, 6, 7)
+        photo = replace(volumes, labels=np.array([1]), predictions=np.array([[1, 1]]))
+        assert (in_plane(photo).images[0, 1] == volumes.images[0, 1, :, 2]).all()
+
+    def test_segmentation_shows_truth_maps_and_a_legend_of_what_is_seen(self, volumes: Examples) -> None:
+        figure = examples_figure(volumes)
+        legend = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert legend == ["thalamus"]
+        assert {"truth", "left side light, right side dark"} <= set(words(figure))
+        shown = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+        truth = coloured(volumes.labels[0, 3], volumes.classes)
+        assert sum(image.shape == truth.shape and np.allclose(image, truth) for image in shown) == 3
+
+
+def test_sides_share_a_hue_and_structures_do_not() -> None:
+    from medrobust.data.structures import STRUCTURES
+
+    colours = structure_colours(STRUCTURES)
+    assert (colours[0] == 0).all()
+    assert len({tuple(colour) for colour in colours.round(4)}) == len(STRUCTURES)
+    left, right = (colours[STRUCTURES.index(f"{side} thalamus")] for side in ("left", "right"))
+    assert (right < left).all()

@@ -1,0 +1,196 @@
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import polars as pl
+import pytest
+from jinja2 import UndefinedError
+
+from medrobust.core import Task
+from medrobust.report.blocks import CAPTIONS, blocks
+from medrobust.report.context import Picture, ReportContext
+from medrobust.report.html import SECTIONS, TEMPLATES, WORDS_ONLY, render
+
+MakeContext = Callable[[Task], ReportContext]
+
+
+class Page(HTMLParser):
+    """Elements of a page with their attributes, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words = ""
+        self.feed(text)
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in {"meta", "link", "img", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def page(context: ReportContext) -> Page:
+    return Page(render(context))
+
+
+def test_nothing_is_fetched(page: Page, context: ReportContext) -> None:
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "srcset", "action", "data", "poster"):
+            address = attributes.get(name)
+            assert address is None or address.startswith(("data:", "#")), (tag, address)
+    assert "url(" not in render(context)
+    assert "@import" not in render(context)
+    assert not page.all("script")
+    assert page.all("meta")[2]["content"] == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def test_every_table_has_a_caption_and_heads_with_scope(page: Page) -> None:
+    assert len(page.all("table")) == len(page.all("caption")) > 5
+    assert all(head["scope"] in {"col", "row", "colgroup"} for head in page.all("th"))
+
+
+def test_every_picture_says_what_it_shows(page: Page, context: ReportContext) -> None:
+    images = page.all("img")
+    assert [image["alt"] for image in images] == [context.pictures[name].alt for name in order(context)]
+    assert all(len(image["alt"] or "") > 40 for image in images)
+
+
+def order(context: ReportContext) -> list[str]:
+    return [name for section in SECTIONS for name in section.pictures if name in context.pictures]
+
+
+def test_headings_and_contents_agree(page: Page) -> None:
+    sections = [attributes["id"] for attributes in page.all("section")]
+    assert [link["href"] for link in page.all("a")] == ["#main", *(f"#{name}" for name in sections)]
+    assert len(page.all("h1")) == 1
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_scores_stand_with_their_intervals_and_the_unit_is_named(page: Page, context: ReportContext) -> None:
+    words = re.sub(r"\s+", " ", page.words)
+    for row in context.tables["table2"].iter_rows(named=True):
+        assert f"{row['score']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in words
+    assert f"95 % intervals over {context.units}" in words
+    assert f"test {context.units}" in words
+    assert ("intervals may be too narrow" in words) == (context.unit != "patient")
+
+
+def test_the_verdict_comes_first(page: Page, context: ReportContext) -> None:
+    places = [page.words.index(sentence) for sentence in context.verdict]
+    assert places == sorted(places)
+    assert places[-1] < page.words.index("What was done")
+    assert f"Verdict: {context.outcome}" in page.words
+
+
+def test_phantoms_say_that_they_are_phantoms(make_context: MakeContext) -> None:
+    context = make_context(Task.SEGMENTATION)
+    line = "shows that the tool works, says nothing about your networks"
+    assert line not in render(context)
+    assert render(replace(context, phantom=True)).count(line) == 2
+    assert "Read the terms of the data" in render(context)
+
+
+def test_text_is_escaped(make_context: MakeContext) -> None:
+    context = replace(
+        make_context(Task.SEGMENTATION), title="<script>alert(1)</script>", verdict=("a < b & c",)
+    )
+    text = render(context)
+    assert "<script>" not in text
+    assert "a &lt; b &amp; c" in text
+
+
+def test_a_picture_is_embedded_as_it_is() -> None:
+    assert Picture(b"\x00\x01", "image/png", "", "").uri == "data:image/png;base64,AAE="
+
+
+def test_the_same_context_gives_the_same_bytes(context: ReportContext) -> None:
+    assert render(context) == render(context)
+
+
+def test_absent_and_empty_tables_have_no_section(make_context: MakeContext) -> None:
+    context = make_context(Task.CLASSIFICATION)
+    few = {name: context.tables[name] for name in ("table1", "table2")}
+    page = Page(
+        render(
+            replace(
+                context,
+                tables={**few, "whitebox": context.tables["whitebox"].clear()},
+                pictures={},
+            )
+        )
+    )
+    assert [section["id"] for section in page.all("section")] == [
+        "done",
+        "overall",
+        "transfer",
+        "methods",
+        "record",
+    ]
+
+
+def test_unknown_tables_are_shown_by_their_name_but_long_ones_only_as_files(
+    make_context: MakeContext,
+) -> None:
+    context = make_context(Task.CLASSIFICATION)
+    cells = context.tables["table2"]
+    extra = {
+        "table1": context.tables["table1"],
+        "table2": cells,
+        "my_own": pl.DataFrame({"a": [1]}),
+        "more_cells": cells,
+    }
+    words = Page(
+        render(replace(context, tables=extra | {"patients": pl.DataFrame({"patient_id": ["secret"]})}))
+    ).words
+    assert {"Further tables", "My own.", "More cells."} <= {line.strip() for line in words.splitlines()}
+    assert "secret" not in words
+
+
+def test_a_missing_setting_is_an_error_and_no_gap(make_context: MakeContext) -> None:
+    context = make_context(Task.CLASSIFICATION)
+    study = {key: value for key, value in context.study.items() if key != "support"}
+    with pytest.raises(UndefinedError, match="has no attribute 'support'"):
+        render(replace(context, study=study))
+
+
+def test_seeds_are_shown_where_there_are_several(make_context: MakeContext) -> None:
+    context = make_context(Task.CLASSIFICATION)
+    seeds = pl.DataFrame({"model": ["a", "a"], "target_seed": [0, 1], "clean": [0.8, 0.7]})
+    of = {"seeds": seeds, **context.tables}
+    assert len(blocks("seeds", replace(context, tables=of))) == 1
+    assert blocks("seeds", replace(context, tables={**of, "seeds": seeds[:1]})) == []
+
+
+def test_ranks_are_one_column_without_a_score(context: ReportContext) -> None:
+    (block,) = blocks("ranking", context)
+    assert [column.name for column in block.table.columns] == ["network", "rank", "above majority"]
+    assert [row[1].text for row in block.table.rows] == ["1", "2 to 3", "2 to 3"]
+
+
+def test_structures_have_a_table_per_network_without_rounded_images(make_context: MakeContext) -> None:
+    pieces = blocks("structures", make_context(Task.SEGMENTATION))
+    assert ["unet" in piece.caption for piece in pieces] == [False, True, False]
+    heads = [column.name for column in pieces[0].table.columns]
+    assert heads == ["structure", "clean", "rician@dag_a", "dag_a", "dag_b", "dag_c"]
+
+
+def test_every_named_table_has_a_caption_and_every_wordy_section_its_words() -> None:
+    named = {name for section in SECTIONS for name in section.tables}
+    assert named | {"pairs_beside"} == set(CAPTIONS)
+    written = {path.name.removesuffix(".html.j2") for path in (TEMPLATES / "sections").iterdir()}
+    assert set(WORDS_ONLY) <= written <= {section.name for section in SECTIONS}

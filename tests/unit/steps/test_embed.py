@@ -1,0 +1,68 @@
+"""Embedding: features of the same cases, clean, noisy and attacked."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medrobust.core import NetworkId, Role, Task
+from medrobust.errors import ModelError
+from medrobust.perturbations import request
+from medrobust.steps.batches import stack
+from medrobust.steps.craft import craft
+from medrobust.steps.embed import embed, embedding_parts
+from medrobust.steps.image_sets import CraftJob, clean_set, matched_noise_set
+from medrobust.steps.noise import CPU, craft_noise
+from medrobust.steps.targets import Target
+from medrobust.storage import RunFolder, compact
+from medrobust.storage.schemas import EMBEDDINGS
+from tiny_cases import ByBrightness, ByChannel, counting, photos, scans, wrapped
+
+TARGET = Target(NetworkId("net", Role.TARGET, 0), {})
+
+
+def test_features_of_clean_noisy_and_attacked_images(tmp_path: Path) -> None:
+    folder, (dataset, reads) = RunFolder(tmp_path), counting(photos())
+    network = wrapped(ByChannel(), 3)
+    job = CraftJob(
+        request({"name": "fgsm", "eps": 0.02}, Task.CLASSIFICATION),
+        NetworkId("net", Role.SURROGATE, 1),
+        "transfer",
+        {},
+    )
+    attack = craft(job, network, dataset, dataset.cases, folder, seed=0)
+    noise = matched_noise_set(request({"name": "gaussian"}, Task.CLASSIFICATION), attack)
+    craft_noise(noise, dataset, folder)
+    sets = [clean_set(dataset, dataset.cases), attack, noise]
+    reads.clear()
+    embed(sets, TARGET, network, dataset, folder, batch_size=4)
+    assert set(reads.values()) == {1}
+    embed(sets, TARGET, network, dataset, folder)
+    assert set(reads.values()) == {1}
+    rows = compact(folder, EMBEDDINGS, embedding_parts(sets, TARGET))
+    assert rows["perturbation"].value_counts().sort("perturbation").rows() == [
+        ("clean", 10),
+        ("fgsm", 10),
+        ("gaussian@fgsm", 10),
+    ]
+    clean = rows.filter(perturbation="clean").sort("case_id")
+    expected = network.features(stack(dataset, dataset.cases, CPU).images)
+    np.testing.assert_allclose(np.stack(clean["embedding"].to_list()), expected.numpy(), atol=1e-6)
+    assert clean["label"].to_list() == [case.label for case in dataset.cases]
+    assert clean["source"].unique().to_list() == [""]
+
+
+def test_slices_have_no_label(tmp_path: Path) -> None:
+    folder, dataset = RunFolder(tmp_path), scans()
+    sets = [clean_set(dataset, dataset.cases)]
+    embed(sets, TARGET, wrapped(ByBrightness(), 1), dataset, folder)
+    rows = compact(folder, EMBEDDINGS, embedding_parts(sets, TARGET))
+    assert rows["label"].null_count() == len(dataset.cases)
+
+
+def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    network, dataset = wrapped(ByChannel(), 3), photos()
+    network.body.conv.bias.fill_(torch.nan)
+    with pytest.raises(ModelError, match=r"'net-target-s0' gives values that are not finite"):
+        embed([clean_set(dataset, dataset.cases)], TARGET, network, dataset, RunFolder(tmp_path))

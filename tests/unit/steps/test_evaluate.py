@@ -1,0 +1,284 @@
+"""Evaluation: every set before every target, once, in rows that give exact scores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+
+from medrobust.core import Dataset, NetworkId, Role, Task
+from medrobust.errors import ModelError, RunError
+from medrobust.models import Network
+from medrobust.perturbations import request
+from medrobust.steps import image_sets
+from medrobust.steps.batches import stack
+from medrobust.steps.craft import craft
+from medrobust.steps.evaluate import evaluate, evaluation_parts, row_table, timing_parts
+from medrobust.steps.image_sets import CraftJob, ImageSet, clean_set, fixed_noise_set, matched_noise_set
+from medrobust.steps.measure import quantised
+from medrobust.steps.noise import CPU, craft_noise, images_of
+from medrobust.steps.targets import Target
+from medrobust.storage import RunFolder, compact
+from medrobust.storage.schemas import TIMING
+from tiny_cases import ByBrightness, ByChannel, counting, photos, scans, wrapped
+
+SOURCE = NetworkId("one", Role.SURROGATE, 1)
+ONE, TWO = NetworkId("one", Role.TARGET, 0), NetworkId("two", Role.TARGET, 0)
+
+
+@dataclass
+class Small:
+    """A small study whose images are made."""
+
+    folder: RunFolder
+    dataset: Dataset
+    sets: tuple[ImageSet, ...]
+    targets: tuple[Target, ...]
+    networks: dict[NetworkId, Network]
+
+    def evaluate(self, targets: Sequence[Target] | None = None, **keywords: object) -> pl.DataFrame:
+        """Evaluate on some or all targets, and join the rows."""
+        targets = self.targets if targets is None else targets
+        bits = keywords.pop("quantise", None)
+        evaluate(
+            self.sets,
+            targets,
+            self.networks,
+            self.dataset,
+            self.folder,
+            **{"batch_size": 3, "quantise": bits, **keywords},
+        )
+        parts = evaluation_parts(self.sets, targets, self.dataset.task, bits)
+        return compact(self.folder, row_table(self.dataset.task), parts)
+
+
+def make(task: Task, root: Path) -> Small:
+    folder, dataset = RunFolder(root), photos() if task is Task.CLASSIFICATION else scans()
+
+    def network(seed: int) -> Network:
+        return wrapped(ByChannel(seed), 3) if task is Task.CLASSIFICATION else wrapped(ByBrightness(seed), 1)
+
+    entry = {"name": "fgsm", "eps": "8/255"} if task is Task.CLASSIFICATION else {"name": "dag_a", "steps": 3}
+    attack = request(entry, task)
+    noise = request({"name": "gaussian"}, task)
+    transfer = craft(
+        CraftJob(attack, SOURCE, "transfer", {}), network(1), dataset, dataset.cases, folder, seed=0
+    )
+    whitebox = craft(
+        CraftJob(attack, ONE, "whitebox", {}), network(2), dataset, dataset.cases, folder, seed=0
+    )
+    matched = matched_noise_set(noise, transfer)
+    fixed = fixed_noise_set(
+        request({"name": "gaussian", "label": "weak", "strength": 0.05}, task),
+        dataset,
+        dataset.cases,
+        seed=0,
+        support_mode="auto",
+    )
+    for noisy in (matched, fixed):
+        craft_noise(noisy, dataset, folder)
+    sets = (clean_set(dataset, dataset.cases), transfer, whitebox, matched, fixed)
+    return Small(
+        folder, dataset, sets, (Target(ONE, {}), Target(TWO, {})), {ONE: network(2), TWO: network(3)}
+    )
+
+
+@pytest.fixture(params=list(Task))
+def small(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Small:
+    monkeypatch.setattr(image_sets, "CHUNK_CASES", 4)
+    return make(request.param, tmp_path)
+
+
+@pytest.fixture
+def classification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Small:
+    monkeypatch.setattr(image_sets, "CHUNK_CASES", 4)
+    return make(Task.CLASSIFICATION, tmp_path)
+
+
+def cells(rows: pl.DataFrame) -> set[tuple[str, str, str, str]]:
+    return set(rows.select("perturbation", "role", "source", "target").unique().rows())
+
+
+def test_every_set_is_shown_to_every_target_that_faces_it(small: Small) -> None:
+    attack = small.sets[1].perturbation
+    bits = small.dataset.bits
+    found = cells(small.evaluate(quantise=bits))
+    expected = {("clean", "clean", "", target) for target in ("one", "two")}
+    for suffix in ("", f"~{bits}bit"):
+        expected |= {(f"{attack}{suffix}", "whitebox", "one", "one")}
+        for target in ("one", "two"):
+            expected |= {
+                (f"{attack}{suffix}", "transfer", "one", target),
+                (f"gaussian@{attack}{suffix}", "transfer", "one", target),
+                (f"weak{suffix}", "noise", "", target),
+            }
+    assert found == expected
+
+
+def test_predictions_are_what_the_target_says(classification: Small) -> None:
+    rows = classification.evaluate(quantise=8).sort("case_id")
+    dataset = classification.dataset
+    for image_set in classification.sets:
+        images, cases = [], []
+        for number, chunk in enumerate(image_set.chunks):
+            images.append(images_of(image_set, number, stack(dataset, chunk, CPU), classification.folder))
+            cases += [case.case_id for case in chunk]
+        for suffix, shown in (("", torch.cat(images)), ("~8bit", quantised(torch.cat(images), 8))):
+            here = rows.filter(
+                perturbation=image_set.perturbation + suffix, role=image_set.role, target="one"
+            )
+            if here.is_empty():
+                assert suffix
+                assert image_set.kind == "clean"
+                continue
+            logits = classification.networks[ONE](shown)
+            order = sorted(range(len(cases)), key=lambda i: cases[i])
+            assert here["prediction"].to_list() == logits.argmax(1)[order].tolist()
+            assert torch.allclose(
+                torch.tensor(here["probabilities"].to_list()), logits.softmax(1)[order], atol=1e-6
+            )
+            assert here["label"].to_list() == [
+                case.label for case in sorted(dataset.cases, key=lambda case: case.case_id)
+            ]
+
+
+def test_overlaps_add_up_over_the_cases_of_a_scan(tmp_path: Path) -> None:
+    small = make(Task.SEGMENTATION, tmp_path)
+    rows = small.evaluate().filter(perturbation="clean", target="two")
+    for scan in ("s0", "s1", "s2"):
+        batch = stack(small.dataset, [case for case in small.dataset.cases if case.scan_id == scan], CPU)
+        shown = small.networks[TWO](batch.images).argmax(1)
+        for k, structure in enumerate(small.dataset.classes):
+            row = rows.row(
+                by_predicate=(pl.col("scan_id") == scan) & (pl.col("structure") == structure), named=True
+            )
+            truth, said = batch.labels == k, shown == k
+            assert (row["n_true"], row["n_pred"], row["n_both"]) == (
+                int(truth.sum()),
+                int(said.sum()),
+                int((truth & said).sum()),
+            )
+    assert rows.height == 3 * 3
+
+
+def test_targets_may_be_added_and_nothing_is_done_twice(small: Small) -> None:
+    small.dataset, reads = counting(small.dataset)
+    both = small.evaluate()
+    assert set(reads.values()) == {1}
+    small.evaluate()
+    assert set(reads.values()) == {1}
+
+    asked = 0
+
+    class Watched(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            nonlocal asked
+            asked += len(images)
+            return small.networks[TWO](images)
+
+    third = Target(NetworkId("three", Role.TARGET, 0), {})
+    small.networks[third.network_id] = Watched()
+    rows = small.evaluate((*small.targets, third))
+    assert asked == 4 * len(small.dataset.cases)
+    assert rows.filter(pl.col("target") != "three").equals(both)
+
+
+def test_a_killed_evaluation_ends_as_if_nothing_had_happened(small: Small, tmp_path: Path) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(done: float, note: str) -> None:
+        if done > 0.4:
+            raise KilledError("here")
+
+    with pytest.raises(KilledError, match="here"):
+        small.evaluate(tick=kill)
+    small.evaluate()
+    name = row_table(small.dataset.task).name
+    after_kill = small.folder.read_bytes("results", f"{name}.parquet")
+    other = make(small.dataset.task, tmp_path / "other")
+    other.evaluate()
+    assert other.folder.read_bytes("results", f"{name}.parquet") == after_kill
+
+
+def test_batch_size_changes_no_prediction(small: Small, tmp_path: Path) -> None:
+    whole = small.evaluate(batch_size=64)
+    other = make(small.dataset.task, tmp_path / "other")
+    single = other.evaluate(batch_size=1)
+    keys = [name for name in whole.columns if name != "probabilities"]
+    assert whole.select(keys).equals(single.select(keys))
+
+
+def test_other_weights_under_the_same_recipe_are_refused(classification: Small) -> None:
+    classification.evaluate()
+    classification.networks[ONE] = wrapped(ByChannel(9), 3)
+    with pytest.raises(RunError, match=r"other weights of 'one-target-s0'"):
+        classification.evaluate()
+
+
+def test_another_recipe_is_evaluated_again(classification: Small) -> None:
+    before = classification.evaluate()
+    classification.networks[ONE] = wrapped(ByChannel(9), 3)
+    classification.targets = (Target(ONE, {"epochs": 2}), classification.targets[1])
+    after = classification.evaluate()
+    assert after.filter(target="two").equals(before.filter(target="two"))
+    assert not after.filter(target="one").equals(before.filter(target="one"))
+
+
+def test_damaged_images_are_found(classification: Small) -> None:
+    attack = classification.sets[1]
+    file = classification.folder.local(*attack.folder, "images", "c", "0", "0", "0", "0")
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    file.write_bytes(damaged)
+    with pytest.raises(
+        RunError, match=r"chunk 0 is damaged.*Delete .*done/00000.json and run the study again"
+    ):
+        classification.evaluate()
+
+
+def test_network_that_gives_nan_is_named(classification: Small) -> None:
+    classification.networks[TWO].body.conv.bias.fill_(torch.nan)
+    with pytest.raises(ModelError, match=r"'two-target-s0'.*case 'p00'"):
+        classification.evaluate()
+
+
+def test_networks_of_a_fold_face_its_cases_only(tmp_path: Path) -> None:
+    small = make(Task.CLASSIFICATION, tmp_path)
+    cases = small.dataset.cases
+    small.sets = (
+        clean_set(small.dataset, cases[:6], fold=0),
+        clean_set(small.dataset, cases[6:], fold=1),
+    )
+    ids = [replace(ONE, fold=0), replace(ONE, fold=1)]
+    small.networks |= {ids[0]: small.networks[ONE], ids[1]: small.networks[TWO]}
+    small.targets = tuple(Target(network_id, {}) for network_id in ids)
+    rows = small.evaluate()
+    assert rows.height == len(cases)
+    assert set(rows.filter(fold=0)["case_id"]) == {case.case_id for case in cases[:6]}
+
+
+def test_times_are_kept_apart(small: Small) -> None:
+    small.evaluate()
+    parts = timing_parts(small.sets, small.targets, small.dataset.task, None, small.folder)
+    times = compact(small.folder, TIMING, parts)
+    assert (times["seconds"] > 0).all()
+    assert set(times["step"]) == {"craft", "noise", "evaluate"}
+    n_cases = len(small.dataset.cases)
+    assert times.filter(step="evaluate").group_by("target").agg(pl.col("n_cases").sum()).sort(
+        "target"
+    ).rows() == [
+        ("one", 5 * n_cases),
+        ("two", 4 * n_cases),
+    ]
+
+
+@pytest.mark.parametrize("bits", [8, 12])
+def test_rounding_is_half_to_even_and_idempotent(bits: int) -> None:
+    levels = 2**bits - 1
+    halves = torch.tensor([0.5, 1.5, 2.5, 3.5], dtype=torch.float64) / levels
+    assert (quantised(halves, bits) * levels).round().tolist() == [0, 2, 2, 4]
+    images = torch.rand(2, 1, 8, 8)
+    assert torch.equal(quantised(quantised(images, bits), bits), quantised(images, bits))

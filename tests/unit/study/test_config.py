@@ -1,0 +1,109 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medrobust.core import Task
+from medrobust.errors import StudyError
+from medrobust.study.config import PAPER_ATTACKS, read_study, resolved, schema
+
+SEGMENTATION: dict[str, Any] = {
+    "task": "segmentation",
+    "data": {"name": "phantom_brains"},
+    "models": [{"name": "unet", "preset": "tiny"}, {"name": "segnet", "preset": "tiny"}],
+}
+
+
+def changed(**keys: Any) -> dict[str, Any]:
+    return SEGMENTATION | keys
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_task_data_and_models_are_enough_and_the_rest_is_the_paper(task: Task) -> None:
+    model = "unet" if task is Task.SEGMENTATION else "mobilenet_v1"
+    study = read_study({"task": task, "data": {"name": "x"}, "models": [{"name": model}]})
+    assert tuple(attack.name for attack in study.attacks) == PAPER_ATTACKS[task]
+    assert study.matched_noise is not None
+    assert study.matched_noise.name == {"segmentation": "rician", "classification": "gaussian"}[task]
+    assert study.split == {"rule": "patient", "test": {"segmentation": 0.2, "classification": 0.5}[task]}
+
+
+def test_what_is_resolved_is_read_back_the_same() -> None:
+    study = read_study(changed(perturbations=[{"name": "dag_a", "step": "4/255", "label": "a4"}, {"name": "dag_b"}]))
+    again = read_study(resolved(study))
+    assert resolved(again) == resolved(study)
+    assert again.attacks == study.attacks
+
+
+def test_a_budget_given_as_an_ssim_is_read_back_the_same() -> None:
+    study = read_study(changed(perturbations=[{"name": "fgsm", "eps": {"ssim": 0.97}}]))
+    assert read_study(resolved(study)).attacks == study.attacks
+    assert study.attacks[0].ssim == 0.97
+
+
+def test_set_reaches_keys_of_named_items() -> None:
+    study = read_study(SEGMENTATION, ["models.unet.width=12", "seed=4", "cases.per_patient=3", "surrogates.seeds=[7]"])
+    assert study.specs[0].parameters["width"] == 12
+    assert (study.seed, study.cases.per_patient, study.surrogates.seeds) == (4, 3, (7,))
+
+
+def test_set_reaches_perturbations_by_label() -> None:
+    entries = [{"name": "dag_a", "label": "weak"}, {"name": "dag_a", "label": "strong"}]
+    study = read_study(changed(perturbations=entries), ["perturbations.strong.steps=99"])
+    assert [attack.parameters["steps"] for attack in study.attacks] == [200, 99]
+
+
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        (changed(modles=[]), r"study: Unknown key 'modles'\. Did you mean 'models'\?"),
+        (changed(surrogates={"seed": [1]}), r"study\.surrogates: Unknown key 'seed'\. Did you mean 'seeds'\?"),
+        (changed(training={"epoch": 3}), r"study\.training: Unknown key 'epoch'\. Did you mean 'epochs'\?"),
+        (changed(task="segmentaton"), r"study\.task: .*'classification' or 'segmentation'.*got 'segmentaton'"),
+        ({"task": "segmentation"}, r"study\.data: this key is required"),
+        (changed(models=[]), r"study\.models: .*at least 1 item"),
+        (changed(seed=-1), r"study\.seed: .*greater than or equal to 0; got -1"),
+        (changed(models=[{"name": "unett"}]), r"Did you mean 'unet'\?"),
+        (changed(models=[{"name": "unet"}, {"name": "unet"}]), r"'unet' stands there twice.*another `name`"),
+        (changed(perturbations=[{"name": "dag_d"}]), r"Unknown perturbation 'dag_d'\. Did you mean 'dag_"),
+        (changed(perturbations=[{"name": "dag_a"}] * 2), r"'dag_a' stands there twice.*another `label`"),
+        (changed(perturbations=[{"name": "dag_a", "stps": 3}]), r"Unknown key 'stps'\. Did you mean 'steps'\?"),
+        (changed(perturbations=[{"name": "deepfool"}]), r"deepfool is not for segmentation; these are: .*dag_a"),
+        (changed(noise={"name": "rican"}), r"Unknown perturbation 'rican'\. Did you mean 'rician'\?"),
+        (changed(surrogates={"seeds": [0]}), r"must differ from the targets' seed \(0\)"),
+        (changed(surrogates={"weights": {"unt": "x"}}), r"Unknown model 'unt'\. Did you mean 'unet'\?"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_advice(study: dict[str, Any], message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        read_study(study)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("seed", r"--set takes key\.path=value, got 'seed'"),
+        ("models.unett.width=1", r"Unknown item 'unett'\. Did you mean 'unet'\?"),
+        ("models.unet=3", r"would replace a whole item"),
+        ("task.x=3", r"'task' holds 'segmentation', which has no keys"),
+    ],
+)
+def test_wrong_assignments(change: str, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        read_study(SEGMENTATION, [change])
+
+
+def test_files_that_are_missing_or_no_study(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"There is no study file .*medrobust init"):
+        read_study(tmp_path / "none.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("task: [")
+    with pytest.raises(StudyError, match="is no valid YAML"):
+        read_study(broken)
+    broken.write_text("just words")
+    with pytest.raises(StudyError, match="must hold keys and values"):
+        read_study(broken)
+
+
+def test_the_schema_knows_every_key() -> None:
+    assert set(schema()["properties"]) >= {"task", "data", "models", "perturbations", "noise", "split", "analysis"}
