@@ -84,7 +84,7 @@ def photos(n: int = 10, size: int = 16) -> Dataset:
 
 
 def scans(slices: tuple[int, ...] = (3, 5, 4), size: int = 28) -> Dataset:
-    """Slices of scans: a grey disk with a white square on a black ground; scans differ in their number of slices."""
+    """Slices of scans of different length: a grey disk with a white square on a black ground."""
     rows, columns = np.mgrid[:size, :size] - size / 2 + 0.5
 
     def read(case: Case) -> Sample:
@@ -96,11 +96,9 @@ def scans(slices: tuple[int, ...] = (3, 5, 4), size: int = 28) -> Dataset:
         return Sample((image * (label > 0)).astype(np.float32)[None], label)
 
     cases = [
-        Case(
-            f"s{scan}-{position}", f"s{scan}", f"patient{scan}", position=position, foreground=200 + position
-        )
-        for scan, n in enumerate(slices)
-        for position in range(n)
+        Case(f"s{scan}-{n}", f"s{scan}", f"patient{scan}", position=n, foreground=200 + n)
+        for scan, number in enumerate(slices)
+        for n in range(number)
     ]
     return Dataset(
         name="scans",

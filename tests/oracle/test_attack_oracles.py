@@ -7,6 +7,7 @@ from torch import nn
 
 from medrobust.metrics.similarity import l0, l2, linf
 from medrobust.perturbations import Tally, dag, deepfool, fgsm, saliency_map
+from medrobust.rng import generator
 
 OVERSHOOT = 0.02
 
@@ -86,18 +87,21 @@ def test_deepfool_on_a_support_is_the_projection_within_it():
     assert torch.allclose(l2(images, result), (1 + OVERSHOOT) * (distance + 1e-4), rtol=1e-4)
 
 
-def test_deepfool_arrives_although_entries_stop_at_zero_and_one():
-    draw = torch.Generator().manual_seed(0)
-    images = torch.rand(6, 1, 8, 8, generator=draw).round()
-    weight = torch.randn(64, generator=draw)
-    offset = (images.flatten(1) @ weight).max() + 0.5 * weight.clamp_min(0).sum() * 0.2
+@pytest.mark.parametrize("norm", ["2", "inf"])
+def test_deepfool_does_not_count_on_entries_that_are_at_the_end_of_the_range(norm):
+    images = torch.zeros(2, 1, 8, 8)
+    images[0, :, 4:] = 1  # Only half of the entries can get brighter.
+    images[1, :, :2] = 1
 
     def model(x):
-        score = x.flatten(1) @ weight - offset
+        score = x.flatten(1).sum(1) - 56
         return torch.stack([-score, score], 1)
 
-    labels = torch.zeros(6, dtype=torch.int64)
-    assert (deepfool(model, images, labels).flatten(1) @ weight > offset).all()
+    tally = Tally()
+    result = deepfool(model, images, torch.zeros(2, dtype=torch.int64), norm=norm, tally=tally)
+    assert (model(result).argmax(1) == 1).all()
+    assert tally.steps.tolist() == [1, 1]
+    assert torch.equal(result[images == 1], images[images == 1])
 
 
 def test_fgsm_is_the_sign_of_the_weights():
@@ -157,6 +161,23 @@ def test_saliency_map_changes_an_entry_no_more_often_than_allowed():
     images, labels = model.batch()
     result = saliency_map(model, images, labels, theta=0.01, max_changes=3)
     assert linf(images, result).max() <= 0.03 + 1e-6
+
+
+def test_saliency_map_stops_at_the_target_or_at_any_wrong_class():
+    model = Affine(6)
+    images, labels = model.batch()
+    rngs = [generator(0, place) for place in range(12)]
+    drawn = [int(generator(0, place).integers(5)) for place in range(12)]
+    goals = torch.tensor([number + (number >= label) for number, label in zip(drawn, labels, strict=True)])
+    arguments = {"saliency": "pairs", "target": "random", "theta": 0.1}
+    there, anywhere = Tally(), Tally()
+    result = saliency_map(model, images, labels, rngs=rngs, stop="target", tally=there, **arguments)
+    assert torch.equal(model(result).argmax(1), goals)
+    rngs = [generator(0, place) for place in range(12)]
+    result = saliency_map(model, images, labels, rngs=rngs, stop="wrong", tally=anywhere, **arguments)
+    assert (model(result).argmax(1) != labels).all()
+    assert (anywhere.steps <= there.steps).all()
+    assert (anywhere.steps < there.steps).any()
 
 
 @pytest.mark.parametrize(("share", "changed"), [(0.05, 4), (0.2, 16), (1.0, 84)])
@@ -232,6 +253,15 @@ def test_dag_takes_the_step_computed_by_hand():
     by_length = dag(Pixelwise(), images, labels, targets=targets, step=0.01, steps=1, norm="2")
     assert l2(images, by_length).item() == pytest.approx(0.01, rel=1e-4)
     assert torch.allclose((by_length - images) / 0.01, (expected - images) * 4 / 0.01 / 17**0.5, atol=1e-4)
+
+
+def test_dag_steps_have_their_norm_within_the_support():
+    images = pixels([[0.8, 0.2, 0.1], [0.2, 0.4, 0.1]])
+    labels, targets = torch.tensor([[[0, 1]]]), torch.tensor([[[2, 0]]])
+    support = torch.tensor([[[[False, True]]]])
+    result = dag(Pixelwise(), images, labels, targets=targets, support=support, step=0.01, steps=1)
+    # The gradient is (-1, 0, 4) outside and (1, -2, 0) inside.
+    assert torch.allclose(result - images, pixels([[0.0, 0.0, 0.0], [0.005, -0.01, 0.0]]), atol=1e-7)
 
 
 def test_dag_in_three_dimensions_is_the_same():

@@ -91,7 +91,7 @@ def _check_cases(rows: pl.DataFrame, item: tuple[str, ...]) -> None:
 
 
 def _check_truth(rows: pl.DataFrame) -> None:
-    """Counts of a scan are sums over its evaluated slices: its pixels in the truth tell if these were the same."""
+    """A scan's counts are sums over its evaluated slices: its true pixels tell if these were the same."""
     truth = rows.group_by("scan_id", "structure").agg(
         least=pl.col("n_true").min(), most=pl.col("n_true").max()
     )
@@ -100,7 +100,7 @@ def _check_truth(rows: pl.DataFrame) -> None:
         row = different.row(0, named=True)
         raise RunError(
             f"Every score must come from the same cases; scan {row['scan_id']!r} has {row['least']} to"
-            f" {row['most']} pixels of {row['structure']!r} in the truth, so cells used different slices of it."
+            f" {row['most']} pixels of {row['structure']!r} in the truth, so cells used different slices."
             " Delete the folder `results` of the run and evaluate again."
         )
 

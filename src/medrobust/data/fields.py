@@ -25,7 +25,7 @@ def smooth_field(
 
 def resize(
     field: Float32[np.ndarray, "*space"], shape: tuple[int, ...], *, order: Literal[1, 3] = 1
-) -> Float32[np.ndarray, "*space"]:
+) -> Float32[np.ndarray, "*resized"]:
     """The field on a grid of another shape with the same corners, by splines of the given order.
 
     Axis by axis as a product with the matrix of the interpolation, which is much faster than `ndimage.zoom`.

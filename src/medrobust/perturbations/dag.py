@@ -174,7 +174,8 @@ class Rule(NamedTuple):
         targets: Int64[Tensor, "n *space"],
     ) -> tuple[Float[Tensor, "n k *space"], Int64[Tensor, " n"]]:
         """Of active pixels: +1 for the target's and -1 for the competitor's logit; and their number."""
-        shown = logits.argmax(1)
+        # On CPUs argmax over channels takes four times as long as max, as much as half a network.
+        shown = logits.max(1).indices
         pixels = self.takes_part(labels)
         if self.active == "correct":
             pixels = pixels & (shown == labels) & (targets != labels)

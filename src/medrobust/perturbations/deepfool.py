@@ -146,7 +146,7 @@ def movable(
 ) -> Bool[Tensor, "n c *space"]:
     """Entries that can go in that direction: in the support, and not at the end of [0, 1] already.
 
-    The others would make the way look shorter than it is, and the attack would creep up to a boundary without end.
+    The others would make the way look shorter than it is, and the attack would creep up to a boundary.
     """
     inside = torch.where(direction > 0, images < 1, images > 0)
     return inside if support is None else inside & support

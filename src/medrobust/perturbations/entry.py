@@ -32,8 +32,8 @@ class Perturbation:
         whitebox: Is also run on each target itself.
         check: Raises StudyError for parameters that do not fit the task or each other; takes them, the task
             and where they were written.
-        passes: Forward passes with input gradient that an image usually takes, given the parameters; for estimates of
-            time only.
+        passes: Forward passes with input gradient that an image usually takes, given the parameters; for
+            estimates of time only.
         beyond_paper: Stays out of the averages that follow the paper.
     """
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -15,6 +15,7 @@ Model = Callable[[Tensor], Tensor]
 """Gives logits `n k` or `n k *space` for images `n c *space` in [0, 1]; usually a module."""
 
 
+@runtime_checkable
 class Pullback(Protocol):
     """Turns weights of the logits into the gradient of their weighted sum with respect to the images."""
 

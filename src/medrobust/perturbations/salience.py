@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int32, Int64
@@ -41,7 +40,7 @@ class Limits:
         max_changes: int | None,
         max_share: float,
         at_once: int,
-    ) -> Self:
+    ) -> "Limits":
         """The limits of a batch."""
         everywhere = torch.ones_like(images, dtype=torch.bool)
         allowed = (everywhere if support is None else everywhere & support).flatten(1)

@@ -17,6 +17,7 @@ from torch import Tensor
 from medrobust.parameters import Ratio
 
 Labels = Int64[np.ndarray, "*space"]
+Classes = Int64[np.ndarray, " k"]
 Generators = Sequence[np.random.Generator] | None
 
 
@@ -151,8 +152,8 @@ def dilate(
     return np.where(distance <= radius, structure, labels)
 
 
-def foreground_classes(labels: Labels, background: int, min_pixels: int) -> Labels:
+def foreground_classes(labels: Labels, background: int, min_pixels: int) -> Classes:
     """Classes other than the background with at least so many pixels, in ascending order."""
     classes, counts = np.unique(labels, return_counts=True)
-    large: Labels = classes[(classes != background) & (counts >= min_pixels)]
+    large: Classes = classes[(classes != background) & (counts >= min_pixels)]
     return large

@@ -15,9 +15,8 @@ from medrobust.report.display import (
 )
 
 CAPTIONS = {
-    "table1": "Table 1. {Score} of each network on clean images, on noise matched to the attacks, and "
-    "its mean over all attacks and sources. Drops are from clean to adversarial, paired: in points, and "
-    "in % of clean. {basis}",
+    "table1": "Table 1. {Score} of each network on clean images, on {noise}, and its mean over all attacks "
+    "and sources. Drops are from clean to adversarial, paired: in points, and in % of clean. {basis}",
     "off_diagonal": "The adversarial score over sources of other architectures only; not on identical "
     "images for all networks. {basis}",
     "balanced": "Balanced accuracy: the mean over classes. {basis}",
@@ -38,7 +37,7 @@ CAPTIONS = {
     "other_sources": "Attacks from sources that only some targets face; they enter no average. {basis}",
     "transfer_rate": "Share of images fooled among those that the source and every target get right "
     "when clean.",
-    "noise": "{Score} under the noise that is matched to each attack, by the source of that attack. {basis}",
+    "noise": "{Score} on {noise}; matched noise by the source of its attack. {basis}",
     "noise_control": "Each attack against its own matched noise: does it do more harm than noise that "
     "changes the images as much? Extra drop in points, paired; p by sign flips, adjusted after Holm. "
     "{basis}",
@@ -110,6 +109,7 @@ def caption(name: str, context: ReportContext, of: str = "") -> str:
     return CAPTIONS.get(name, capitalised(name.replace("_", " ")) + ".").format(
         Score=capitalised(context.score),
         basis=f"In brackets: {100 * context.confidence:g}\u00a0% intervals over {context.units}.",
+        noise="noise matched to the attacks" if context.matched_noise else "noise of fixed strength",
         unit=context.unit,
         units=context.units,
         of=of,

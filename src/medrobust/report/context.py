@@ -76,6 +76,11 @@ class ReportContext:
         return "accuracy" if self.task is Task.CLASSIFICATION else "Dice"
 
     @property
+    def matched_noise(self) -> bool:
+        """Whether the strength of the noise is solved for each attack; else the study gives it."""
+        return isinstance(self.study["noise"], Mapping)
+
+    @property
     def units(self) -> str:
         """The unit, in the plural."""
         return f"{self.unit}s"

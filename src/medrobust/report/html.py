@@ -7,7 +7,6 @@ from typing import NamedTuple
 import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from medrobust import __version__
 from medrobust.report.blocks import Block, blocks
 from medrobust.report.context import ReportContext
 from medrobust.report.display import flattened, number, setting
@@ -44,7 +43,7 @@ SECTIONS = (
         ("heatmap",),
         ("table2", "other_sources", "conditional", "transfer_rate"),
     ),
-    Section("noise", "Matched noise", (), ("noise", "noise_control", "matching")),
+    Section("noise", "Noise", (), ("noise", "noise_control", "matching")),
     Section("whitebox", "White-box attacks", (), ("whitebox",)),
     Section("structures", "Each structure", (), ("structures",)),
     Section("success", "What the attacks did to the images", (), ("success",)),
@@ -73,7 +72,6 @@ def render(context: ReportContext) -> str:
             sections=sections,
             blocks={section.name: _blocks(section, context) for section in sections},
             glance=at_a_glance(context),
-            version=__version__,
         )
     )
 

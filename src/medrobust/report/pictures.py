@@ -79,7 +79,7 @@ def _axis(score: str) -> str:
 def _table1(table: pl.DataFrame, score: str, intervals: str) -> Drawn:
     return Drawn(
         dot_plot(table, score=_axis(score)),
-        f"Dot plot of Table 1: clean, matched-noise and adversarial {score} of each network with intervals.",
+        f"Dot plot of Table 1: clean, noise and adversarial {score} of each network with intervals.",
         f"Table 1 as a picture. Lines are {intervals}.",
     )
 

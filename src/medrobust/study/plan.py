@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 from medrobust.core import Role
 from medrobust.perturbations import Request
+from medrobust.steps.embed import embedding_parts
+from medrobust.steps.evaluate import evaluation_parts, timing_parts
 from medrobust.steps.image_sets import (
     CraftJob,
     ImageSet,
+    Part,
     clean_set,
     crafted_set,
     fixed_noise_set,
@@ -91,6 +94,23 @@ class Plan:
         model = self.setup.targets[0].id.name
         facing = [self.facing(model, request.label) for request in self.setup.study.attacks]
         return (self.clean, *facing[0][1:], *(images[0] for images in facing))
+
+    def evaluation_parts(self) -> list[Part]:
+        """Paths of the rows of all cells."""
+        return evaluation_parts(self.sets, self.targets, self.setup.study.task, self.bits)
+
+    def crafted_parts(self) -> list[Part]:
+        """Paths of the rows about all images that are made."""
+        return [images.rows_part(number) for images in self.crafted for number in range(len(images.chunks))]
+
+    def embedding_parts(self) -> list[Part]:
+        """Paths of the stored features of all targets."""
+        return [part for target in self.targets for part in embedding_parts(self.embedded(target), target)]
+
+    def timing_parts(self) -> list[Part]:
+        """Paths of the times that crafting and evaluating took."""
+        setup = self.setup
+        return timing_parts(self.sets, self.targets, setup.study.task, self.bits, setup.folder)
 
 
 def make_plan(setup: Setup) -> Plan:

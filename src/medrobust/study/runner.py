@@ -12,8 +12,9 @@ from medrobust.data.split_file import split_csv
 from medrobust.data.splits import split_cases
 from medrobust.errors import RunError
 from medrobust.record import environment
-from medrobust.steps.collect import collect_crafted, collect_embeddings, collect_evaluated, collect_timing
-from medrobust.storage import RunFolder
+from medrobust.steps.evaluate import row_table
+from medrobust.storage import RunFolder, compact
+from medrobust.storage.schemas import CRAFTED, EMBEDDINGS, TIMING
 from medrobust.study.config import Study, resolved
 from medrobust.study.jobs import Job
 from medrobust.study.plan import Plan, make_plan
@@ -141,8 +142,8 @@ def _write_record(setup: Setup) -> None:
 
 def _join_rows(plan: Plan) -> None:
     """Join the parts that the jobs left to one sorted table each."""
-    folder, task = plan.setup.folder, plan.setup.study.task
-    collect_crafted(plan.sets, folder)
-    collect_evaluated(plan.sets, plan.targets, task, plan.bits, folder)
-    collect_embeddings([(target, plan.embedded(target)) for target in plan.targets], folder)
-    collect_timing(plan.sets, plan.targets, task, plan.bits, folder)
+    folder = plan.setup.folder
+    compact(folder, CRAFTED, plan.crafted_parts())
+    compact(folder, row_table(plan.setup.study.task), plan.evaluation_parts())
+    compact(folder, EMBEDDINGS, plan.embedding_parts())
+    compact(folder, TIMING, plan.timing_parts())

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from medrobust.core import Task, Tick
-from medrobust.steps.collect import embedding_done, evaluation_done
 from medrobust.steps.craft import craft
-from medrobust.steps.embed import embed
+from medrobust.steps.embed import embed, embedding_parts
 from medrobust.steps.evaluate import evaluate
-from medrobust.steps.examples import example_cases, examples, examples_done
+from medrobust.steps.examples import FACTS, example_cases, examples
 from medrobust.steps.image_sets import ImageSet
 from medrobust.steps.noise import craft_noise
 from medrobust.steps.recipes import recipe_of
@@ -23,7 +22,7 @@ from medrobust.study.setup import Trained
 TRAINING_PASSES = 2.0
 """A training step in passes: its gradient also reaches the weights, and an optimizer follows."""
 
-NOISE_SECONDS = 0.05
+NOISE_SECONDS = 0.02
 """Matching the noise of an image; no network takes part."""
 
 SHOWN = {Task.CLASSIFICATION: 4, Task.SEGMENTATION: 2}
@@ -146,7 +145,7 @@ def _evaluation(plan: Plan, speeds: Speeds) -> Job:
         title="evaluate all cells",
         seconds=len(setup.cases) * sum(forward),
         disk=0,
-        done=evaluation_done(plan.sets, plan.targets, setup.study.task, plan.bits, setup.folder),
+        done=all(setup.folder.exists(*part) for part in plan.evaluation_parts()),
         run=run,
     )
 
@@ -163,7 +162,7 @@ def _embedding(plan: Plan, target: Target, network: Trained, speeds: Speeds) -> 
         title=f"embed with {network.id.name}",
         seconds=len(sets) * len(setup.cases) * speeds[network.id.name].forward,
         disk=0,
-        done=embedding_done(sets, target, setup.folder),
+        done=all(setup.folder.exists(*part) for part in embedding_parts(sets, target)),
         run=lambda tick: embed(
             sets,
             target,
@@ -198,6 +197,6 @@ def _examples(plan: Plan) -> Job:
         title="keep examples",
         seconds=1.0,
         disk=0,
-        done=examples_done(plan.shown, plan.targets[0], cases, setup.folder),
+        done=setup.folder.exists(*FACTS),
         run=run,
     )

@@ -16,7 +16,7 @@ from medrobust.analysis.patients import Cell
 from medrobust.analysis.results import Attack, Settings
 from medrobust.analysis.structures import structures
 from medrobust.errors import RunError
-from medrobust.metrics.statistics import t_interval
+from medrobust.metrics.statistics import t_interval, wilson
 from medrobust.rng import generator
 
 PATIENTS = {"p1": 3, "p2": 1, "p3": 2, "p4": 4}
@@ -75,11 +75,28 @@ def test_segmentation_cells_are_means_over_structures_scans_and_patients(brains)
 
 
 def test_classification_cells_are_plain_means_over_images(photos):
-    images = [(patient, image) for patient, number in PATIENTS.items() for image in range(number)]
     for row in tables.table2(photos).iter_rows(named=True):
         cell = Cell(row["target"], row["perturbation"], row["source"])
-        assert row["score"] == pytest.approx(sum(coin(cell, *image) for image in images) / 10)
+        right = [
+            sum(coin(cell, patient, image) for image in range(number)) for patient, number in PATIENTS.items()
+        ]
+        expected = wilson(np.array(right, dtype=float), np.array([*PATIENTS.values()], dtype=float), 0.95)
+        assert row["score"] == pytest.approx(sum(right) / 10)
+        assert (row["low"], row["high"]) == pytest.approx(expected[1:])
         assert (row["n_cases"], row["n_patients"]) == (10, 4)
+
+
+def test_an_average_of_accuracies_counts_every_outcome_and_takes_patients_as_clusters(photos):
+    rows = photos.predictions.filter(role="transfer", target="a").filter(
+        ~pl.col("perturbation").str.contains("@")
+    )
+    hits = rows.group_by("patient_id").agg(
+        (pl.col("label") == pl.col("prediction")).sum().alias("right"), pl.len()
+    )
+    expected = wilson(hits["right"].to_numpy().astype(float), hits["len"].to_numpy().astype(float), 0.95)
+    row = tables.table1(photos).row(0, named=True)
+    assert hits["len"].sum() == 60
+    assert (row["adversarial"], row["adversarial_low"], row["adversarial_high"]) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("study", ["photos", "brains"])
@@ -122,8 +139,10 @@ def test_whitebox_cells_enter_no_average(photos):
 def test_attacks_beyond_the_paper_stand_in_table_2_and_enter_no_average(photos):
     beyond = replace(photos, attacks=(Attack("fgsm"), Attack("deepfool", beyond_paper=True)))
     assert tables.table2(beyond).height == 18
-    of_fgsm = tables.table2(beyond).filter(perturbation="fgsm", target="a")["score"].mean()
-    assert tables.table1(beyond)["adversarial"][0] == pytest.approx(of_fgsm)
+    of_fgsm = tables.table2(photos).filter(perturbation="fgsm").group_by("target", maintain_order=True)
+    means = of_fgsm.agg(pl.col("score").mean())["score"].to_list()
+    assert tables.table1(beyond)["adversarial"].to_list() == pytest.approx(means)
+    assert tables.table1(photos)["adversarial"].to_list() != pytest.approx(means)
     only = replace(photos, attacks=tuple(Attack(label, beyond_paper=True) for label in ("fgsm", "deepfool")))
     assert_frame_equal(tables.table1(only), tables.table1(photos))
 

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -59,6 +60,14 @@ def test_clear_differences_are_ranked_and_worded_with_their_limits():
     assert ranks[0] == ("a", 1, 1)
     assert set(ranks[1:]) == {("b", 2, 3), ("c", 2, 3)}
     assert found.ranking["share_first"].null_count() == 3, "hidden below 20 patients"
+
+
+def test_the_sentence_is_about_the_better_network_whichever_comes_first():
+    found = verdict(brains(8, spread=0.01, dice={"a": 0.6, "b": 0.8}))
+    assert found.best == "b"
+    numbers = re.search(r"b is more robust than a .* score (\S+) \[(\S+), (\S+)\]", found.sentences[0])
+    value, low, high = map(float, numbers.groups())
+    assert 0.18 < low < value < high < 0.22
 
 
 def test_p_values_are_sign_flips_of_patients_adjusted_by_holm():

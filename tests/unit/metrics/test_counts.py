@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import confusion_matrix
 
@@ -15,6 +15,7 @@ maps = st.tuples(st.integers(0, 3), st.integers(1, 6), st.integers(1, 6)).flatma
 )
 
 
+@settings(max_examples=50, deadline=None)
 @given(maps)
 def test_counts_are_those_of_a_confusion_matrix(pair: tuple[np.ndarray, np.ndarray]) -> None:
     labels, predictions = pair
@@ -26,6 +27,7 @@ def test_counts_are_those_of_a_confusion_matrix(pair: tuple[np.ndarray, np.ndarr
         np.testing.assert_array_equal(count, np.stack([matrix.sum(1), matrix.sum(0), matrix.diagonal()], 1))
 
 
+@settings(max_examples=50, deadline=None)
 @given(maps)
 def test_counts_add_up_to_all_pixels_and_are_symmetric(pair: tuple[np.ndarray, np.ndarray]) -> None:
     labels, predictions = (torch.from_numpy(side) for side in pair)

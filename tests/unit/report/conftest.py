@@ -304,6 +304,7 @@ def study(task: Task) -> dict[str, object]:
         ],
         "noise": {"name": NOISE[task]},
         "support": "auto",
+        "crafting": {"quantise": True, "whitebox": True},
         "cases": {"per_patient": 16, "total": None},
         "analysis": {"resamples": 10000, "confidence": 0.95, "relevant_difference": 0.02},
     }

@@ -30,8 +30,10 @@ STUDY = {
         {"name": "fgsm", "label": "fgsm", "wrong": "attack", "failed": "last", "eps": {"ssim": 0.98}},
         {"name": "deepfool", "label": "deepfool", "wrong": "keep", "failed": "last", "steps": 50},
     ],
+    "noise": {"name": "gaussian"},
     "support": "auto",
-    "cases": {"per_patient": None},
+    "crafting": {"quantise": True, "whitebox": True},
+    "cases": {"per_patient": None, "total": None},
     "analysis": {"relevant_difference": 0.02},
 }
 

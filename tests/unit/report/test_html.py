@@ -168,6 +168,26 @@ def test_a_missing_setting_is_an_error_and_no_gap(make_context: MakeContext) -> 
         render(replace(context, study=study))
 
 
+def test_fixed_noise_is_not_called_matched(make_context: MakeContext) -> None:
+    context = make_context(Task.CLASSIFICATION)
+    study = {**context.study, "noise": [{"name": "gaussian", "strength": 0.05}]}
+    fixed = Page(render(replace(context, study=study))).words
+    matched = Page(render(context)).words
+    assert "noise of fixed strength" in fixed
+    assert "noise of fixed strength" not in matched
+    assert ("Matched noise has" in fixed, "Matched noise has" in matched) == (False, True)
+
+
+def test_what_the_study_did_not_do_is_not_told(make_context: MakeContext) -> None:
+    context = make_context(Task.CLASSIFICATION)
+    plain = {"crafting": {"quantise": False, "whitebox": False}, "cases": {"per_patient": None, "total": 50}}
+    words = Page(render(replace(context, study={**context.study, **plain}))).words
+    assert "Rounding to the bits" not in words
+    assert "White-box cells stand" not in words
+    assert "at most 50, stratified" in words
+    assert "of a patient" not in words
+
+
 def test_seeds_are_shown_where_there_are_several(make_context: MakeContext) -> None:
     context = make_context(Task.CLASSIFICATION)
     seeds = pl.DataFrame({"model": ["a", "a"], "target_seed": [0, 1], "clean": [0.8, 0.7]})

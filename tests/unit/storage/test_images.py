@@ -7,7 +7,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medrobust.errors import RunError
@@ -36,6 +36,7 @@ def chunk_file(root: Path, number: int) -> Path:
     return root.joinpath("crafted", "x", "images", "c", str(number), "0", "0", "0")
 
 
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.integers(1, 4), min_size=1, max_size=4), st.sampled_from([(1, 4, 3), (3, 2, 2), (1, 2, 3, 2)])
 )

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medrobust.errors import RunError
@@ -14,8 +14,8 @@ from medrobust.storage import RunFolder, compact, frame_of, read_results, read_r
 from medrobust.storage.schemas import CRAFTED, EMBEDDINGS, OVERLAPS, PREDICTIONS, TIMING, Table
 
 DESIGN = {
-    "crafted": """perturbation source source_seed fold case_id scan_id patient_id mse l0 l2 linf ssim ssim_image
-        strength steps outcome role already_wrong fooled_source n_active""",
+    "crafted": """perturbation source source_seed fold case_id scan_id patient_id mse l0 l2 linf ssim
+        ssim_image strength steps outcome role already_wrong fooled_source n_active""",
     "predictions": """perturbation role source target source_seed target_seed fold case_id scan_id patient_id
         label prediction probabilities""",
     "overlaps": """perturbation role source target source_seed target_seed fold scan_id patient_id structure
@@ -58,6 +58,7 @@ def test_a_table_without_rows_has_its_columns(tmp_path: Path, table: Table) -> N
     assert set(table.keys) <= set(table.schema)
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.permutations([f"case{i}" for i in range(6)]), st.integers(1, 6))
 def test_the_table_does_not_depend_on_the_order_of_the_work(order: list[str], size: int) -> None:
     def content(cases: list[str], size: int) -> bytes:

@@ -22,7 +22,7 @@ class Series(NamedTuple):
 
 SERIES = (
     Series("clean", "clean", "o", style.INK, style.INK),
-    Series("noise", "matched noise", "o", style.BLUE, "white"),
+    Series("noise", "noise", "o", style.BLUE, "white"),
     Series(
         "adversarial", "adversarial, mean over attacks and sources", "D", style.VERMILION, style.VERMILION
     ),

@@ -118,7 +118,7 @@ def _draw_cell(axes: Axes, x: int, y: int, cell: Mapping[str, Any] | None, norm:
         return
     colour = COLOURS(norm(cell["score"]))
     axes.add_patch(Rectangle(**box, facecolor=colour))
-    ink = "white" if _luminance(colour) < 0.3 else style.INK
+    ink = "white" if luminance(colour) < 0.3 else style.INK
     bounded = cell["low"] is not None and cell["high"] is not None
     axes.text(
         x + 0.5,
@@ -134,7 +134,7 @@ def _draw_cell(axes: Axes, x: int, y: int, cell: Mapping[str, Any] | None, norm:
         axes.text(x + 0.5, y + 0.72, interval, color=ink, fontsize=6.8, ha="center", va="center")
 
 
-def _luminance(colour: Sequence[float]) -> float:
+def luminance(colour: Sequence[float]) -> float:
     """Relative luminance in [0, 1] of an sRGB colour (WCAG 2)."""
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

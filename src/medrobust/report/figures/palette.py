@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from matplotlib.colors import to_rgb
 
 HUES = (
-    *("#9db4c8", "#e8923c", "#3f88c5", "#8a6f4e", "#d65f7f", "#56a36c", "#c9a227", "#7b5ea7"),
-    *("#4fb6b2", "#b23a48", "#2f5d8c", "#98a83a", "#d77fc1", "#5f6b73", "#e0b48a", "#2e7d5b"),
+    *("#9db4c8", "#e8923c", "#3f88c5", "#8a6f4e", "#d65f7f", "#56a36c", "#d3ad1f", "#8560b8"),
+    *("#4fc0ba", "#fff07a", "#ff5c4d", "#98a83a", "#e58bd3", "#e6dcc8", "#c7e38a", "#2e5bd0"),
 )
 SIDES = ("left ", "right ")
 RIGHT_SHADE = 0.62

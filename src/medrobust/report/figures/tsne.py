@@ -35,7 +35,7 @@ def tsne_plot(points: pl.DataFrame, *, classes: Sequence[str], noise: str, attac
     colours = {label: style.CATEGORIES[place % len(style.CATEGORIES)] for place, label in enumerate(labels)}
     with style.look():
         figure = Figure(figsize=(9.0, 4.9), layout="constrained")
-        left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+        left, right = figure.subplots(1, 2)
         for axes, kind, shown in ((left, "noise", noise), (right, "attack", attack)):
             _draw_points(axes, points.filter(pl.col("perturbation") == "clean"), "clean", colours)
             _draw_points(axes, points.filter(pl.col("perturbation") == shown), kind, colours)
