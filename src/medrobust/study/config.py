@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
 from medrobust.models import ModelSpec, model_spec
-from medrobust.parameters import describe
+from medrobust.parameters import describe, resolve
 from medrobust.perturbations import Request, request
 from medrobust.steps.train import TrainingConfig
 
@@ -114,7 +114,16 @@ class Study(Block):
     @cached_property
     def specs(self) -> tuple[ModelSpec, ...]:
         """The networks to judge, in the study's order."""
-        return tuple(model_spec(entry, self.task) for entry in self.models)
+        return tuple(model_spec(_without_training(entry), self.task) for entry in self.models)
+
+    @cached_property
+    def trainings(self) -> dict[str, TrainingConfig]:
+        """How each network is trained: the study's `training`, with the model's own put on top."""
+        common = self.training.model_dump(exclude_unset=True)
+        return {
+            spec.name: _training(common | entry.get("training", {}), f"models.{spec.name}.training")
+            for spec, entry in zip(self.specs, self.models, strict=True)
+        }
 
     @cached_property
     def attacks(self) -> tuple[Request, ...]:
@@ -173,6 +182,14 @@ def schema() -> dict[str, Any]:
     return Study.model_json_schema()
 
 
+def _without_training(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key != "training"}
+
+
+def _training(given: Mapping[str, Any], where: str) -> TrainingConfig:
+    return TrainingConfig.model_validate(resolve(TrainingConfig, given, where))
+
+
 def _entry(item: Request) -> dict[str, Any]:
     """A perturbation as a study would write it out in full."""
     policies = {"wrong": item.wrong, "failed": item.failed} if item.perturbation.kind == "attack" else {}
@@ -211,6 +228,11 @@ def _message(problem: Mapping[str, Any]) -> str:
 def _check(study: Study) -> None:
     """What no single key can know. Resolving the catalogue entries checks their names and parameters."""
     _refuse_twins("models", [spec.name for spec in study.specs], "name")
+    for spec in study.specs:
+        if not spec.train and study.trainings[spec.name] != study.training:
+            raise StudyError(
+                f"study.models.{spec.name}.training: '{spec.name}' is not trained here. Leave the key out."
+            )
     requests = [*study.attacks, *study.fixed_noise, *([study.matched_noise] if study.matched_noise else [])]
     _refuse_twins("perturbations", [item.label for item in requests], "label")
     for name in study.surrogates.weights:

@@ -48,7 +48,8 @@ def jobs_of(plan: Plan, speeds: Speeds) -> list[Job]:
 
 def _training(plan: Plan, network: Trained, speeds: Speeds) -> Job:
     setup = plan.setup
-    recipe, cases = recipe_of(setup.study.training, setup.study.task), setup.training_cases(network)
+    config, cases = setup.study.trainings[network.id.name], setup.training_cases(network)
+    recipe = recipe_of(config, setup.study.task)
     scans = len({case.scan_id for case in cases})
     shown = len(cases) if recipe.slices_per_scan is None else min(len(cases), recipe.slices_per_scan * scans)
     speed = speeds[network.id.name]
@@ -60,7 +61,7 @@ def _training(plan: Plan, network: Trained, speeds: Speeds) -> Job:
             setup.dataset,
             cases,
             setup.validation_cases,
-            config=setup.study.training,
+            config=config,
             network_id=network.id,
             seed=setup.study.seed,
             folder=setup.folder.local("models", network.id.folder),

