@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -16,7 +15,7 @@ from medrobust.analysis.export import all_tables, as_json, table_files
 from medrobust.analysis.results import Attack, Results, Settings
 from medrobust.analysis.tables import table1, table2
 from medrobust.analysis.verdict import verdict
-from medrobust.core import Task
+from medrobust.core import NetworkId, Role, Task
 from medrobust.data import DATASETS
 from medrobust.errors import RunError, StudyError
 from medrobust.models import MODELS
@@ -25,7 +24,8 @@ from medrobust.report.build import build
 from medrobust.steps.evaluate import row_table
 from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import CRAFTED
-from medrobust.study.config import Study, read_study
+from medrobust.study.config import Study
+from medrobust.study.reading import read_stored_study, read_study
 from medrobust.study.runner import choose_device, run_study
 from medrobust.study.templates import demo_study, template
 
@@ -47,12 +47,7 @@ class Run:
             RunError: It is no run folder, or the run is not finished.
         """
         folder = RunFolder(path)
-        if not folder.exists("study.yaml"):
-            raise RunError(
-                f"'{folder.url}' is no run folder: it has no study.yaml. "
-                "Give the --out folder of `medrobust run`."
-            )
-        run = cls(folder, read_study(yaml.safe_load(folder.read_bytes("study.yaml"))))
+        run = cls(folder, read_stored_study(folder))
         if not folder.exists("results", f"{row_table(run.study.task).name}.parquet"):
             raise RunError(
                 f"The run in '{folder.url}' is not finished. Run its study again: what is finished is kept."
@@ -63,19 +58,23 @@ class Run:
     def results(self) -> Results:
         """All rows, with the order in which the study names things."""
         study, record = self.study, self.folder.read_json("record.json")
-        rows = row_table(study.task)
+        rows, names = row_table(study.task), tuple(str(model["name"]) for model in study.models)
+        targets = {name: NetworkId(name, Role.TARGET, study.seed).folder for name in names}
         return Results(
             task=study.task,
             unit=record["data"]["unit"],
             classes=tuple(record["data"]["classes"]),
-            models=tuple(spec.name for spec in study.specs),
+            models=names,
             attacks=tuple(Attack(attack.label, attack.perturbation.beyond_paper) for attack in study.attacks),
             noise=tuple(
                 noise.label for noise in ([study.matched_noise] if study.matched_noise else study.fixed_noise)
             ),
             crafted=read_results(self.folder, CRAFTED),
             settings=Settings(**study.analysis.model_dump(), seed=study.seed),
-            architectures={spec.name: spec.architecture for spec in study.specs if spec.architecture},
+            architectures={
+                name: record["networks"][folder]["network"]["architecture"]
+                for name, folder in targets.items()
+            },
             record=record,
             **{rows.name: read_results(self.folder, rows)},
         )

@@ -29,6 +29,11 @@ class Guarded(TyperGroup):
         except MedrobustError as error:
             errors.print(f"Error: {error}", style="red", markup=False, highlight=False)
             raise typer.Exit(FAILED) from None
+        except BrokenPipeError:
+            raise  # of `medrobust list | head`; Click ends quietly
+        except OSError as error:
+            errors.print(f"Error: {error}", style="red", markup=False, highlight=False)
+            raise typer.Exit(FAILED) from None
         except KeyboardInterrupt:
             errors.print("Interrupted. What is finished is kept; the same command goes on from there.")
             raise typer.Exit(INTERRUPTED) from None

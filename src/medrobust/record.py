@@ -56,7 +56,7 @@ def _commit(folder: Path) -> dict[str, Any] | None:
             "hash": commit,
             "changed": bool(_git(folder, "status", "--porcelain", "--untracked-files=no", ".")),
         }
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return None
 
 

@@ -1,0 +1,1 @@
+"""Counts, scores, similarity and statistics: numbers from arrays, without any file or network."""

@@ -137,6 +137,11 @@ def read_spec(entry: Mapping[str, Any], task: Task, find: Callable[[str], Archit
     return spec
 
 
+def is_weights_path(weights: str) -> bool:
+    """Whether `weights` is the path of a file, rather than none, ImageNet's or a package's."""
+    return weights not in ("none", "imagenet") and not weights.startswith(PACKAGE)
+
+
 def recipe(spec: ModelSpec) -> dict[str, Any]:
     """What the network is made from, as plain data for content addressing; its name is left out.
 
@@ -201,8 +206,7 @@ def _read_input(given: object, where: str) -> InputSpec:
 
 
 def _read_train(entry: Mapping[str, Any], weights: str, where: str) -> bool:
-    is_file = weights not in ("none", "imagenet") and not weights.startswith(PACKAGE)
-    train = entry.get("train", not (entry.get("load") or is_file))
+    train = entry.get("train", not (entry.get("load") or is_weights_path(weights)))
     if not isinstance(train, bool):
         raise StudyError(f"{where}.train must be true or false, got {train!r}.")
     return train

@@ -95,17 +95,9 @@ class TrainingFolder:
         Raises:
             RunError: The folder holds another training, or its weights are missing or changed.
         """
-        card: dict[str, Any] = json.loads((self.path / "card.json").read_text(encoding="utf-8"))
+        card = _read_card(self.path)
         self._refuse_other(card["identity"], "card.json")
-        file = self.path / "weights.safetensors"
-        content = file.read_bytes() if file.exists() else b""
-        if hashlib.sha256(content).hexdigest() != card["weights_sha256"]:
-            raise RunError(
-                f"{file} is not what its card says (missing or changed). "
-                f"Delete the folder '{self.path}' to train the network again."
-            )
-        load_weights(network, file)
-        network.eval()
+        load_trained(network, self.path)
         return card
 
     def _refuse_other(self, found: Mapping[str, Any], file: str) -> None:
@@ -115,6 +107,34 @@ class TrainingFolder:
                 f"{self.path / file} is of another training: {', '.join(differing)} differ. "
                 "Use another run folder, or delete this one's."
             )
+
+
+def load_trained(network: Network, path: Path) -> None:
+    """Load the finished weights of a network's folder, verified, and leave the network in eval mode.
+
+    Raises:
+        RunError: Card or weights are missing or changed.
+    """
+    file = path / "weights.safetensors"
+    content = file.read_bytes() if file.exists() else b""
+    if hashlib.sha256(content).hexdigest() != _read_card(path)["weights_sha256"]:
+        raise RunError(
+            f"{file} is not what its card says (missing or changed). "
+            f"Delete the folder '{path}' to train the network again."
+        )
+    load_weights(network, file)
+    network.eval()
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        card: dict[str, Any] = json.loads((path / "card.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path / 'card.json'} cannot be read ({error}). "
+            f"Delete the folder '{path}' to train the network again."
+        ) from None
+    return card
 
 
 def _save(fabric: "Fabric", path: Path, state: dict[str, Any]) -> None:

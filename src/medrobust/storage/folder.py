@@ -19,7 +19,7 @@ from medrobust.errors import RunError
 
 @contextmanager
 def clear_disk_errors(where: str) -> Iterator[None]:
-    """Turn "no space left" and "quota exceeded" into a `RunError` that says what is safe and what to do."""
+    """Turn what a disk can refuse into a `RunError` that says what is safe and what to do."""
     try:
         yield
     except OSError as error:
@@ -28,7 +28,9 @@ def clear_disk_errors(where: str) -> Iterator[None]:
                 f"The disk is full: {where} could not be written. Everything finished before it is kept; "
                 "free some space and run the same command again."
             ) from error
-        raise
+        raise RunError(
+            f"{where}: a file cannot be read or written: {error}. Everything finished before it is kept."
+        ) from error
 
 
 class RunFolder:
@@ -64,6 +66,10 @@ class RunFolder:
     def exists(self, *parts: str) -> bool:
         """True if there is a file or folder of this name."""
         return bool(self._fs.exists(self.path(*parts)))
+
+    def is_file(self) -> bool:
+        """True if there is a file in its place."""
+        return bool(self._fs.isfile(self._root))
 
     def names(self, *parts: str) -> list[str]:
         """Sorted names in a folder; empty where there is none."""

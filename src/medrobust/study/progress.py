@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -13,6 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from medrobust.errors import RunError
 from medrobust.study.jobs import Job
 
 ESTIMATE_OVER = 300.0
@@ -23,7 +25,11 @@ Jobs differ in speed from what was planned.
 
 
 def execute(jobs: Sequence[Job], console: Console) -> None:
-    """Do the jobs that are not done, in their order, under one progress bar in expected seconds."""
+    """Do the jobs that are not done, in their order, under one progress bar in expected seconds.
+
+    Raises:
+        RunError: The memory does not suffice.
+    """
     remaining = [job for job in jobs if not job.done]
     with _bar(console) as bar:
         whole = bar.add_task("", total=sum(job.seconds for job in remaining), note="")
@@ -36,9 +42,23 @@ def execute(jobs: Sequence[Job], console: Console) -> None:
             def tick(done: float, note: str, start: float = before, job: Job = job) -> None:
                 bar.update(whole, completed=start + done * job.seconds, note=note)
 
-            job.run(tick)
+            with _clear_memory_errors(job):
+                job.run(tick)
             before += job.seconds
         bar.update(whole, completed=before, description="done", note="")
+
+
+@contextmanager
+def _clear_memory_errors(job: Job) -> Iterator[None]:
+    """Say which step ran out of memory, and what to do about it."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        block = "training" if job.kind == "train" else "crafting"
+        raise RunError(
+            f"Out of memory: {job.title}. What is finished is kept; lower {block}.batch_size "
+            "(of a training: in another run folder)."
+        ) from error
 
 
 @contextmanager

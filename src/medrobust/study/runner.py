@@ -1,6 +1,8 @@
 """Run a study: claim the folder, plan, announce, work, and join the rows."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -14,16 +16,17 @@ from medrobust.errors import RunError
 from medrobust.record import environment
 from medrobust.steps.evaluate import row_table
 from medrobust.storage import RunFolder, compact
+from medrobust.storage.folder import clear_disk_errors
 from medrobust.storage.schemas import CRAFTED, EMBEDDINGS, TIMING
 from medrobust.study.config import Study, resolved
 from medrobust.study.jobs import Job
 from medrobust.study.plan import Plan, make_plan
 from medrobust.study.progress import execute
+from medrobust.study.reading import STORED, read_stored_study
 from medrobust.study.setup import Setup, set_up
 from medrobust.study.work import jobs_of
 
-MAY_CHANGE = ("analysis",)
-"""Blocks of a study that a run folder can be made anew with; everything else decides what is in it."""
+REMEDY = "Give another folder with --out, or undo the change."
 
 
 def run_study(
@@ -39,17 +42,20 @@ def run_study(
         console: Where the plan and the progress are shown.
 
     Raises:
-        RunError: The folder belongs to another study.
+        RunError: The folder belongs to another study or other data, or cannot be written.
         MedrobustError: Anything else that a person can mend.
     """
-    _refuse_other_study(study, folder)
-    setup = set_up(study, folder, data_dir=data_dir, device=device)
-    plan = make_plan(setup)
-    jobs = jobs_of(plan, {target.id.name: setup.speed(target) for target in setup.targets})
-    _announce(setup, jobs, console)
-    _write_record(setup)
-    execute(jobs, console)
-    _join_rows(plan)
+    with clear_disk_errors(folder.url):
+        _refuse_other_study(study, folder)
+        setup = set_up(study, folder, data_dir=data_dir, device=device)
+        plan = make_plan(setup)
+        jobs = jobs_of(plan, {target.id.name: setup.speed(target) for target in setup.targets})
+        record = _record(setup)
+        _refuse_other_inputs(record, folder)
+        _announce(setup, jobs, console)
+        _write_record(setup, record)
+        execute(jobs, console)
+        _join_rows(plan)
 
 
 def choose_device(name: str) -> torch.device:
@@ -63,7 +69,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device(best)
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # "meta" holds no numbers
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"--device: '{name}' cannot be used here ({reason}). Take auto or cpu.") from None
@@ -71,14 +77,42 @@ def choose_device(name: str) -> torch.device:
 
 
 def _refuse_other_study(study: Study, folder: RunFolder) -> None:
-    if not folder.exists("study.yaml"):
+    if folder.is_file():
+        raise RunError(f"--out: '{folder.url}' is a file. Give a folder, or a name that is free.")
+    if not folder.exists(STORED):
         return
-    former, wanted = yaml.safe_load(folder.read_bytes("study.yaml")), resolved(study)
-    changed = [key for key in wanted if key not in MAY_CHANGE and former.get(key) != wanted[key]]
+    former, wanted = _fixed(read_stored_study(folder)), _fixed(study)
+    changed = [key for key in wanted if former.get(key) != wanted[key]]
     if changed:
         raise RunError(
             f"The run folder '{folder.url}' belongs to another study: {', '.join(changed)} differ from its "
-            "study.yaml. Give another folder with --out, or undo the change."
+            f"study.yaml. {REMEDY}"
+        )
+
+
+def _fixed(study: Study) -> dict[str, Any]:
+    """What of a study must stay as it is in a run folder.
+
+    Its analysis may change, and how many images are attacked together (memory may have run out).
+    """
+    content = resolved(study)
+    del content["analysis"], content["crafting"]["batch_size"]
+    return content
+
+
+def _refuse_other_inputs(record: Mapping[str, Any], folder: RunFolder) -> None:
+    """The study may be the same while a file that it names, or the program, has changed since."""
+    if not folder.exists("record.json"):
+        return
+    former = folder.read_json("record.json")
+    if former["data"]["fingerprint"] != record["data"]["fingerprint"]:
+        raise RunError(f"The run folder '{folder.url}' was made with other data. {REMEDY}")
+    networks = record["networks"]
+    changed = [name for name in networks if former["networks"].get(name) != networks[name]]
+    if changed:
+        raise RunError(
+            f"The run folder '{folder.url}' belongs to other networks: what {', '.join(changed)} is made "
+            f"from (weights, code, split) differs from its record.json. {REMEDY}"
         )
 
 
@@ -121,12 +155,9 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _write_record(setup: Setup) -> None:
-    """What the folder is of: the resolved study, its split, and the data, versions and machine behind it."""
-    folder, dataset = setup.folder, setup.dataset
-    text = yaml.safe_dump(resolved(setup.study), sort_keys=False, allow_unicode=True)
-    folder.write_bytes(text.encode(), "study.yaml")
-    folder.write_bytes(split_csv(setup.split).encode(), "split.csv")
+def _record(setup: Setup) -> dict[str, Any]:
+    """The data, networks, versions and machine behind a run folder, as JSON-able data."""
+    dataset = setup.dataset
     data = {
         "name": dataset.name,
         "phantom": dataset.phantom,
@@ -136,8 +167,16 @@ def _write_record(setup: Setup) -> None:
         "facts": dict(dataset.facts or {}),
     }
     sources = {network.id.folder: setup.recipe(network) for network in (*setup.targets, *setup.surrogates)}
-    record = environment(str(setup.device), torch.get_num_threads()) | {"data": data, "networks": sources}
+    return environment(str(setup.device), torch.get_num_threads()) | {"data": data, "networks": sources}
+
+
+def _write_record(setup: Setup, record: Mapping[str, Any]) -> None:
+    """What the folder is of: the resolved study, its split, and what is behind it."""
+    folder = setup.folder
+    text = yaml.safe_dump(resolved(setup.study), sort_keys=False, allow_unicode=True)
     folder.write_json(record, "record.json")
+    folder.write_bytes(split_csv(setup.split).encode(), "split.csv")
+    folder.write_bytes(text.encode(), STORED)
 
 
 def _join_rows(plan: Plan) -> None:

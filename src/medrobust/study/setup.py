@@ -11,8 +11,9 @@ from medrobust.core import Case, Dataset, NetworkId, Part, Role
 from medrobust.data import open_dataset
 from medrobust.data.splits import Split, halves, make_split, select_cases, split_cases
 from medrobust.errors import StudyError
-from medrobust.models import ModelSpec, Network, load_weights, prepare, recipe
+from medrobust.models import ModelSpec, Network, prepare, recipe
 from medrobust.steps.train import fresh_network
+from medrobust.steps.training_folder import load_trained
 from medrobust.storage import RunFolder
 from medrobust.study.config import Study
 from medrobust.study.estimate import Speed, measure_speed
@@ -110,7 +111,7 @@ class Setup:
         if network.id not in self._loaded:
             body = self.fresh(network, initialise=not network.is_trained_here)
             if network.is_trained_here:
-                load_weights(body, self.folder.local("models", network.id.folder, "weights.safetensors"))
+                load_trained(body, self.folder.local("models", network.id.folder))
             self._loaded[network.id] = prepare(body, self.device)
         return self._loaded[network.id]
 
@@ -147,6 +148,7 @@ def set_up(study: Study, folder: RunFolder, *, data_dir: Path | None, device: to
     Raises:
         StudyError: The study asks for something that cannot be with these data.
         DataError: The data are missing, unreadable or inconsistent.
+        ModelError: Weights that the user brought cannot be read, or do not fit.
     """
     _require_split(study)
     dataset = open_dataset(study.data, folder.local("cache"), data_dir)
@@ -160,6 +162,10 @@ def set_up(study: Study, folder: RunFolder, *, data_dir: Path | None, device: to
     )
     setup = Setup(study, folder, dataset, split, cases, device)
     _require_training_part(setup)
+    _require_validation_part(setup)
+    _require_brought_weights(setup)
+    for case in (*cases, *setup.validation_cases):
+        dataset.read(case)  # decodes into the cache; a damaged file is found before hours of training
     return setup
 
 
@@ -190,3 +196,27 @@ def _require_training_part(setup: Setup) -> None:
             f"study.split leaves no training patients, but {untrained[0]} is to be trained here. Give "
             "weights for it (models and surrogates.weights), or a split with a training part."
         )
+
+
+def _require_validation_part(setup: Setup) -> None:
+    for attack in setup.study.attacks:
+        if attack.ssim is not None and not setup.validation_cases:
+            raise StudyError(
+                f"study.perturbations.{attack.label}.{attack.perturbation.budget} is solved on validation "
+                "cases, and the split has none. Give it as a number, or add a validation part."
+            )
+
+
+def _require_brought_weights(setup: Setup) -> None:
+    """Load what is not trained here, and see that a surrogate is not the target itself."""
+    targets = {network.id.name: network for network in setup.targets}
+    for network in (*setup.targets, *setup.surrogates):
+        if not network.is_trained_here:
+            setup.network(network)
+    for surrogate in setup.surrogates:
+        target = targets[surrogate.id.name]
+        if not surrogate.is_trained_here and setup.recipe(surrogate) == setup.recipe(target):
+            raise StudyError(
+                f"study.surrogates.weights.{surrogate.id.name}: holds the weights of the target itself, and "
+                "a surrogate is trained apart from it. Give other weights, or leave the key out to train one."
+            )

@@ -5,7 +5,8 @@ import pytest
 
 from medrobust.core import Task
 from medrobust.errors import StudyError
-from medrobust.study.config import PAPER_ATTACKS, read_study, resolved, schema
+from medrobust.study.config import PAPER_ATTACKS, resolved, schema
+from medrobust.study.reading import read_study
 
 SEGMENTATION: dict[str, Any] = {
     "task": "segmentation",
@@ -29,7 +30,9 @@ def test_task_data_and_models_are_enough_and_the_rest_is_the_paper(task: Task) -
 
 
 def test_what_is_resolved_is_read_back_the_same() -> None:
-    study = read_study(changed(perturbations=[{"name": "dag_a", "step": "4/255", "label": "a4"}, {"name": "dag_b"}]))
+    study = read_study(
+        changed(perturbations=[{"name": "dag_a", "step": "4/255", "label": "a4"}, {"name": "dag_b"}])
+    )
     again = read_study(resolved(study))
     assert resolved(again) == resolved(study)
     assert again.attacks == study.attacks
@@ -42,7 +45,9 @@ def test_a_budget_given_as_an_ssim_is_read_back_the_same() -> None:
 
 
 def test_set_reaches_keys_of_named_items() -> None:
-    study = read_study(SEGMENTATION, ["models.unet.width=12", "seed=4", "cases.per_patient=3", "surrogates.seeds=[7]"])
+    study = read_study(
+        SEGMENTATION, ["models.unet.width=12", "seed=4", "cases.per_patient=3", "surrogates.seeds=[7]"]
+    )
     assert study.specs[0].parameters["width"] == 12
     assert (study.seed, study.cases.per_patient, study.surrogates.seeds) == (4, 3, (7,))
 
@@ -57,9 +62,15 @@ def test_set_reaches_perturbations_by_label() -> None:
     ("study", "message"),
     [
         (changed(modles=[]), r"study: Unknown key 'modles'\. Did you mean 'models'\?"),
-        (changed(surrogates={"seed": [1]}), r"study\.surrogates: Unknown key 'seed'\. Did you mean 'seeds'\?"),
+        (
+            changed(surrogates={"seed": [1]}),
+            r"study\.surrogates: Unknown key 'seed'\. Did you mean 'seeds'\?",
+        ),
         (changed(training={"epoch": 3}), r"study\.training: Unknown key 'epoch'\. Did you mean 'epochs'\?"),
-        (changed(task="segmentaton"), r"study\.task: .*'classification' or 'segmentation'.*got 'segmentaton'"),
+        (
+            changed(task="segmentaton"),
+            r"study\.task: .*'classification' or 'segmentation'.*got 'segmentaton'",
+        ),
         ({"task": "segmentation"}, r"study\.data: this key is required"),
         (changed(models=[]), r"study\.models: .*at least 1 item"),
         (changed(seed=-1), r"study\.seed: .*greater than or equal to 0; got -1"),
@@ -67,8 +78,14 @@ def test_set_reaches_perturbations_by_label() -> None:
         (changed(models=[{"name": "unet"}, {"name": "unet"}]), r"'unet' stands there twice.*another `name`"),
         (changed(perturbations=[{"name": "dag_d"}]), r"Unknown perturbation 'dag_d'\. Did you mean 'dag_"),
         (changed(perturbations=[{"name": "dag_a"}] * 2), r"'dag_a' stands there twice.*another `label`"),
-        (changed(perturbations=[{"name": "dag_a", "stps": 3}]), r"Unknown key 'stps'\. Did you mean 'steps'\?"),
-        (changed(perturbations=[{"name": "deepfool"}]), r"deepfool is not for segmentation; these are: .*dag_a"),
+        (
+            changed(perturbations=[{"name": "dag_a", "stps": 3}]),
+            r"Unknown key 'stps'\. Did you mean 'steps'\?",
+        ),
+        (
+            changed(perturbations=[{"name": "deepfool"}]),
+            r"deepfool is not for segmentation; these are: .*dag_a",
+        ),
         (changed(noise={"name": "rican"}), r"Unknown perturbation 'rican'\. Did you mean 'rician'\?"),
         (changed(surrogates={"seeds": [0]}), r"must differ from the targets' seed \(0\)"),
         (changed(surrogates={"weights": {"unt": "x"}}), r"Unknown model 'unt'\. Did you mean 'unet'\?"),
@@ -106,4 +123,12 @@ def test_files_that_are_missing_or_no_study(tmp_path: Path) -> None:
 
 
 def test_the_schema_knows_every_key() -> None:
-    assert set(schema()["properties"]) >= {"task", "data", "models", "perturbations", "noise", "split", "analysis"}
+    assert set(schema()["properties"]) >= {
+        "task",
+        "data",
+        "models",
+        "perturbations",
+        "noise",
+        "split",
+        "analysis",
+    }

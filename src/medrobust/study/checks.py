@@ -1,0 +1,92 @@
+"""What has to hold between the keys of a study."""
+
+from medrobust.errors import StudyError, unknown
+from medrobust.perturbations import PERTURBATIONS, Request
+from medrobust.perturbations.request import LABEL
+from medrobust.study.config import Study
+
+
+def check_study(study: Study) -> None:
+    """What no single key can know. Resolving the catalogue entries checks their names and parameters.
+
+    Raises:
+        StudyError: Two keys contradict each other.
+    """
+    _check_models(study)
+    _check_perturbations(study)
+    _check_surrogates(study)
+
+
+def _check_models(study: Study) -> None:
+    for spec in study.specs:
+        if not LABEL.fullmatch(spec.name):  # it becomes a folder's name
+            raise StudyError(
+                f"study.models: a name may hold letters, digits, '.', '_' and '-' only; got '{spec.name}'. "
+                "Give the network itself as `architecture`."
+            )
+        if not spec.train and study.trainings[spec.name] != study.training:
+            raise StudyError(
+                f"study.models.{spec.name}.training: '{spec.name}' is not trained here. Leave the key out."
+            )
+    _refuse_twins("models", [spec.name for spec in study.specs], "name")
+
+
+def _check_perturbations(study: Study) -> None:
+    noise = study.matched_noise
+    if not study.attacks:
+        raise StudyError("study.perturbations must hold at least one attack; leave it out for the paper's.")
+    for item in study.attacks:
+        _require_kind("perturbations", item, "attack")
+    for item in (*study.fixed_noise, *([noise] if noise else [])):
+        _require_kind("noise", item, "noise")
+    if noise and not (noise.unsolved and noise.ssim is None):
+        raise StudyError(
+            f"study.noise: '{noise.label}' is matched to every attack, so it takes no strength. "
+            "Leave it out, or write a list for noise of a fixed strength."
+        )
+    for item in study.fixed_noise:
+        if item.unsolved and item.ssim is None:
+            raise StudyError(
+                f"study.noise.{item.label}.strength: in a list this key is required: a number or "
+                "{ssim: s}. For noise that is matched to every attack write no list."
+            )
+    labels = [item.label for item in (*study.attacks, *study.fixed_noise)]
+    _refuse_twins("perturbations", [*labels, *([noise.label] if noise else [])], "label")
+
+
+def _check_surrogates(study: Study) -> None:
+    surrogates, names = study.surrogates, [spec.name for spec in study.specs]
+    for name in surrogates.weights:
+        if name not in names:
+            raise StudyError(f"study.surrogates.weights: {unknown('model', name, names)}")
+    if len(set(surrogates.seeds)) < len(surrogates.seeds):
+        raise StudyError(f"study.surrogates.seeds: every seed once; got {list(surrogates.seeds)}.")
+    if surrogates.weights and len(surrogates.seeds) > 1:
+        raise StudyError(
+            "study.surrogates.seeds: networks with weights of their own are the same for every seed. "
+            "Give one seed, or leave surrogates.weights out."
+        )
+    if study.seed in surrogates.seeds:
+        raise StudyError(
+            f"study.surrogates.seeds must differ from the targets' seed ({study.seed}), since a surrogate is "
+            "trained independently. Choose another seed."
+        )
+
+
+def _require_kind(block: str, item: Request, kind: str) -> None:
+    if item.perturbation.kind != kind:
+        fitting = [name for name, entry in PERTURBATIONS.items() if entry.kind == kind]
+        raise StudyError(
+            f"study.{block}: '{item.name}' is no {kind}; these are: {', '.join(fitting)}. "
+            "Attacks go into `perturbations`, noise into `noise`."
+        )
+    if item.label == "clean":
+        raise StudyError(
+            f"study.{block}: the label 'clean' is taken by the images as they are. Choose another."
+        )
+
+
+def _refuse_twins(where: str, names: list[str], key: str) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise StudyError(f"study.{where}: '{name}' stands there twice. Give one of them another `{key}`.")

@@ -1,0 +1,145 @@
+"""A study is data: one YAML file, validated as a whole before anything is computed."""
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from medrobust.errors import RunError, StudyError, unknown
+from medrobust.models.spec import is_weights_path
+from medrobust.parameters import describe
+from medrobust.storage import RunFolder
+from medrobust.study.checks import check_study
+from medrobust.study.config import Study
+
+STORED = "study.yaml"
+"""Name of the resolved study in a run folder."""
+
+
+def read_study(source: Path | str | Mapping[str, Any], changes: Iterable[str] = ()) -> Study:
+    """Read and check a study.
+
+    Args:
+        source: A YAML file, or its content as a mapping.
+        changes: `key.path=value` assignments made on top; list items are addressed by their name or label.
+
+    Returns:
+        The study, every default filled in and every catalogue name known. Relative paths of a split or of
+        weights are relative to the study's file (of a mapping: to the working directory).
+
+    Raises:
+        StudyError: The file is missing or no YAML, a key or name is unknown (the nearest is suggested), or a
+            value is out of range.
+    """
+    content = deepcopy(dict(source)) if isinstance(source, Mapping) else _load(Path(source))
+    for change in changes:
+        _assign(content, change)
+    if not isinstance(source, Mapping):
+        _anchor(content, Path(source).absolute().parent)
+    study = _validated(content)
+    check_study(study)
+    return study
+
+
+def read_stored_study(folder: RunFolder) -> Study:
+    """The study of a run folder. The files and modules that it names need not be there any more.
+
+    Raises:
+        RunError: The folder holds none, or it is damaged.
+    """
+    if not folder.exists(STORED):
+        raise RunError(
+            f"'{folder.url}' is no run folder: it has no {STORED}. Give the --out folder of `medrobust run`."
+        )
+    try:
+        return _validated(yaml.safe_load(folder.read_bytes(STORED)))
+    except (yaml.YAMLError, StudyError) as error:
+        raise RunError(f"{folder.path(STORED)} is damaged, or of another version: {error}") from None
+
+
+def _validated(content: Any) -> Study:
+    try:
+        return Study.model_validate(content)
+    except ValidationError as error:
+        raise StudyError("\n".join(_message(problem) for problem in error.errors())) from None
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(
+            f"There is no study file '{path}'. `medrobust init {path}` writes one to start from."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"The study file '{path}' cannot be read: {error}.") from None
+    except yaml.YAMLError as error:
+        raise StudyError(f"The study file '{path}' is no valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise StudyError(f"The study file '{path}' must hold keys and values (task, data, models, ...).")
+    return content
+
+
+def _anchor(content: dict[str, Any], folder: Path) -> None:
+    """Make paths absolute that are relative to the folder of the study's file, in place."""
+    split, surrogates = content.get("split"), content.get("surrogates")
+    weights = surrogates.get("weights") if isinstance(surrogates, dict) else None
+    models = content.get("models")
+    for block, keys in (
+        (split, ("file",)),
+        (weights, weights or ()),
+        *((model, ("weights",)) for model in (models if isinstance(models, list) else ())),
+    ):
+        if isinstance(block, dict):
+            block |= {key: _anchored(block[key], folder) for key in keys if key in block}
+
+
+def _anchored(path: Any, folder: Path) -> Any:
+    return str(folder / path) if isinstance(path, str) and is_weights_path(path) else path
+
+
+def _message(problem: Mapping[str, Any]) -> str:
+    """One line for one problem; an unknown key gets the nearest known one."""
+    if problem["type"] != "extra_forbidden":
+        return describe(problem, "study")
+    *parents, key = problem["loc"]
+    block: Any = Study
+    for parent in parents:
+        block = block.model_fields[parent].annotation
+    where = ".".join(str(part) for part in ("study", *parents))
+    return f"{where}: {unknown('key', str(key), block.model_fields)}"
+
+
+def _assign(content: dict[str, Any], change: str) -> None:
+    """Carry out one `key.path=value` in place."""
+    path, equals, text = change.partition("=")
+    if not equals or not path:
+        raise StudyError(f"--set takes key.path=value, got '{change}'.")
+    *parents, last = path.strip().split(".")
+    node: Any = content
+    for key in parents:
+        node = _step(node, key, change)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise StudyError(f"--set {change}: '{text}' is no valid YAML value. Put quotes around it.") from None
+    if isinstance(node, list):
+        raise StudyError(f"--set {change}: '{last}' would replace a whole item; name one of its keys.")
+    node[last] = value
+
+
+def _step(node: Any, key: str, change: str) -> Any:
+    """The child `key` of a mapping, or the list item whose label or name is `key`."""
+    if isinstance(node, dict):
+        child = node.setdefault(key, {})
+    else:
+        named = {str(item.get("label", item.get("name"))): item for item in node if isinstance(item, dict)}
+        if key not in named:
+            raise StudyError(f"--set {change}: {unknown('item', key, named)}")
+        child = named[key]
+    if not isinstance(child, dict | list):
+        raise StudyError(f"--set {change}: '{key}' holds {child!r}, which has no keys.")
+    return child
