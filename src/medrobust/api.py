@@ -21,7 +21,7 @@ from medrobust.errors import RunError, StudyError
 from medrobust.models import MODELS
 from medrobust.perturbations import PERTURBATIONS
 from medrobust.report.build import build
-from medrobust.steps.evaluate import row_table
+from medrobust.steps.evaluate import row_table, whole_test_table
 from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import CRAFTED
 from medrobust.study.config import Study
@@ -59,17 +59,27 @@ class Run:
         """All rows, with the order in which the study names things."""
         study, record = self.study, self.folder.read_json("record.json")
         rows, names = row_table(study.task), tuple(str(model["name"]) for model in study.models)
+        whole_test = whole_test_table(study.task)
         targets = {name: NetworkId(name, Role.TARGET, study.seed).folder for name in names}
         return Results(
             task=study.task,
             unit=record["data"]["unit"],
             classes=tuple(record["data"]["classes"]),
             models=names,
-            attacks=tuple(Attack(attack.label, attack.perturbation.beyond_paper) for attack in study.attacks),
+            attacks=tuple(
+                Attack(
+                    attack.label,
+                    attack.perturbation.beyond_paper,
+                    None if attack.ssim is None else attack.perturbation.budget,
+                    attack.ssim,
+                )
+                for attack in study.attacks
+            ),
             noise=tuple(
                 noise.label for noise in ([study.matched_noise] if study.matched_noise else study.fixed_noise)
             ),
             crafted=read_results(self.folder, CRAFTED),
+            whole_test=read_results(self.folder, whole_test),
             settings=Settings(**study.analysis.model_dump(), seed=study.seed),
             architectures={
                 name: record["networks"][folder]["network"]["architecture"]
@@ -91,6 +101,11 @@ class Run:
     def report(self) -> Path:
         """Where the report is."""
         return self.folder.local("report.html")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What must be known before the numbers are trusted; from `results.json`."""
+        return tuple(self.folder.read_json("results.json")["warnings"])
 
     def write_report(self) -> Path:
         """Write tables, figures, `results.json` and `report.html` from the rows.
@@ -130,16 +145,18 @@ def run(
         MedrobustError: Something that a person can mend; the message says what. What is finished is kept.
     """
     source = study if isinstance(study, Mapping) else Path(study)
-    folder = RunFolder(out)
+    folder, console = RunFolder(out), console or Console(quiet=True)
     run_study(
         read_study(source, changes),
         folder,
         data_dir=None if data is None else Path(data),
         device=choose_device(device),
-        console=console or Console(quiet=True),
+        console=console,
     )
     finished = Run.open(out)
     finished.write_report()
+    for warning in finished.warnings:
+        console.print(f"Warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     return finished
 
 

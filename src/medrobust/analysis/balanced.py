@@ -24,6 +24,21 @@ def balanced_table(results: Results) -> pl.DataFrame:
     """
     if results.task is not Task.CLASSIFICATION:
         raise RunError("Balanced accuracy needs one class per image; this study is one of segmentation.")
+    of_cells = balanced_accuracies(results)
+    lines = []
+    for cell in _cells(results):
+        values = {
+            "accuracy": estimates.score(results, results.panel.cells[cell], *map(str, cell)),
+            "balanced_accuracy": of_cells[cell],
+        }
+        names = {"target": cell.target, "perturbation": cell.perturbation, "source": cell.source}
+        lines.append({**names, **with_bounds(values)})
+    columns = dict.fromkeys(("target", "perturbation", "source"), pl.String)
+    return frame(lines, columns | bounded("accuracy", "balanced_accuracy"))
+
+
+def balanced_accuracies(results: Results) -> dict[Cell, Estimate]:
+    """Balanced accuracy of every cell, with its t interval over patients."""
     counts = (
         with_whitebox(results.rows)
         .group_by(*CELL, "patient_id", "label")
@@ -31,16 +46,7 @@ def balanced_table(results: Results) -> pl.DataFrame:
         .sort("patient_id", "label")
         .partition_by(CELL, as_dict=True)
     )
-    lines = []
-    for cell in _cells(results):
-        values = {
-            "accuracy": estimates.score(results, results.panel.cells[cell], *map(str, cell)),
-            "balanced_accuracy": _balanced(counts[cell], results.settings.confidence),
-        }
-        names = {"target": cell.target, "perturbation": cell.perturbation, "source": cell.source}
-        lines.append({**names, **with_bounds(values)})
-    columns = dict.fromkeys(("target", "perturbation", "source"), pl.String)
-    return frame(lines, columns | bounded("accuracy", "balanced_accuracy"))
+    return {Cell(*cell): _balanced(rows, results.settings.confidence) for cell, rows in counts.items()}
 
 
 def _cells(results: Results) -> list[Cell]:

@@ -49,6 +49,33 @@ def success(results: Results) -> pl.DataFrame:
     return _ordered(table, labels, results).fill_nan(None)
 
 
+def budgets(results: Results) -> pl.DataFrame:
+    """Budgets that were solved for an SSIM on validation cases, and the SSIM that they give on test cases.
+
+    Returns:
+        `perturbation, source, source_seed, role, parameter, value, ssim_wanted, ssim_reached` (mean over
+        the test cases), `n_images`; empty where the study gives every budget as a number.
+    """
+    solved = [attack for attack in results.attacks if attack.budget]
+    wanted = pl.DataFrame(
+        [(attack.label, attack.budget, attack.ssim) for attack in solved],
+        schema={"perturbation": pl.String, "parameter": pl.String, "ssim_wanted": pl.Float64},
+        orient="row",
+    )
+    keys = ("perturbation", "source", "source_seed", "role")
+    table = (
+        results.crafted.join(wanted, on="perturbation")
+        .group_by(*keys, "parameter", "ssim_wanted")
+        .agg(
+            pl.col("strength").first().alias("value"),
+            pl.col("ssim").mean().alias("ssim_reached"),
+            pl.len().cast(pl.Int64).alias("n_images"),
+        )
+        .select(*keys, "parameter", "value", "ssim_wanted", "ssim_reached", "n_images")
+    )
+    return _ordered(table, [attack.label for attack in solved], results)
+
+
 def matching(results: Results) -> pl.DataFrame:
     """How well the matched noise has the SSIM of its attack, per noise, source and role.
 
@@ -134,5 +161,5 @@ def _ordered(table: pl.DataFrame, perturbations: list[str], results: Results) ->
         )
         if column in table.columns
     ]
-    rest = [column for column in ("source", "role") if column in table.columns]
+    rest = [column for column in ("source", "source_seed", "role") if column in table.columns]
     return table.sort(*ranks, *rest)

@@ -10,11 +10,14 @@ import polars as pl
 from medrobust.analysis import crafting, tables
 from medrobust.analysis.balanced import balanced_table
 from medrobust.analysis.comparisons import noise_control
+from medrobust.analysis.conditions import transfer_conditions
 from medrobust.analysis.format import paper_layout, to_latex, to_markdown
+from medrobust.analysis.remarks import remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.seeds import architectures, by_seed
 from medrobust.analysis.structures import structures
 from medrobust.analysis.verdict import Verdict
+from medrobust.analysis.whole_test import whole_test_table
 from medrobust.core import Task
 
 Tables = dict[str, pl.DataFrame]
@@ -31,6 +34,7 @@ def all_tables(results: Results, conclusion: Verdict) -> Tables:
     """
     common = {
         "table1": tables.table1(results),
+        "whole_test": whole_test_table(results),
         "table2": tables.table2(results),
         "noise": tables.noise_table(results),
         "whitebox": tables.whitebox_table(results),
@@ -41,7 +45,9 @@ def all_tables(results: Results, conclusion: Verdict) -> Tables:
         "seeds": by_seed(results),
         "architectures": architectures(results),
         "patients": tables.by_patient(results),
+        "transfer_conditions": transfer_conditions(results),
         "success": crafting.success(results),
+        "budgets": crafting.budgets(results),
         "matching": crafting.matching(results),
         "pairs": conclusion.pairs,
         "ranking": conclusion.ranking,
@@ -64,7 +70,7 @@ def table_files(frames: Mapping[str, pl.DataFrame]) -> dict[str, bytes]:
 
 
 def as_json(results: Results, frames: Mapping[str, pl.DataFrame], conclusion: Verdict) -> dict[str, Any]:
-    """The content of `results.json`: what was judged and how, the verdict, and all tables.
+    """The content of `results.json`: what was judged and how, the verdict, warnings, and all tables.
 
     JSON has no NaN: undefined numbers are null, and each table says how many it has in which column.
     """
@@ -86,6 +92,7 @@ def as_json(results: Results, frames: Mapping[str, pl.DataFrame], conclusion: Ve
             "sentences": list(conclusion.sentences),
             "kendall_tau": conclusion.kendall_tau,
         },
+        "warnings": [remark.sentence for remark in remarks(frames, results.task)],
         "tables": {name: table_as_json(frame) for name, frame in frames.items()},
         "record": dict(results.record),
     }

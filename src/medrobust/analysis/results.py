@@ -16,10 +16,19 @@ Interval = Literal["default", "percentile", "bca"]
 
 
 class Attack(NamedTuple):
-    """An attack of the study; those that the paper did not have stand in the tables but enter no average."""
+    """An attack of the study.
+
+    Attributes:
+        label: Its name in the rows.
+        beyond_paper: The paper did not have it: it stands in the tables but enters no average.
+        budget: The parameter that was solved for an SSIM; None where none was.
+        ssim: The SSIM that it was solved for.
+    """
 
     label: str
     beyond_paper: bool = False
+    budget: str | None = None
+    ssim: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ class Results:
         crafted: Rows of `results/crafted.parquet`.
         predictions: Rows of `results/predictions.parquet`, in classification.
         overlaps: Rows of `results/overlaps.parquet`, in segmentation.
+        whole_test: Rows of clean images of all test cases, where the study attacks only some of them.
         settings: How numbers are judged.
         architectures: Architecture of each network, where its name is another; sources of the same one are
             told apart.
@@ -75,6 +85,7 @@ class Results:
     crafted: pl.DataFrame
     predictions: pl.DataFrame | None = None
     overlaps: pl.DataFrame | None = None
+    whole_test: pl.DataFrame | None = None
     settings: Settings = Settings()
     architectures: Mapping[str, str] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)

@@ -80,7 +80,7 @@ def open_dataset(parameters: Mapping[str, Any], cache: Path | None, data_dir: Pa
         DataError: The data are missing, unreadable or inconsistent.
     """
     name = parameters.get("name")
-    if name not in DATASETS:
+    if not isinstance(name, str) or name not in DATASETS:
         raise StudyError(f"data.name: {unknown('data set', str(name), DATASETS)}")
     entry = DATASETS[name]
     own = {key: value for key, value in parameters.items() if key not in ("name", "root")}

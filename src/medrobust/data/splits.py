@@ -126,9 +126,10 @@ RULES: dict[str, Callable[..., dict[str, Part]]] = {"patient": by_patient, "offi
 
 def _rule(given: Mapping[str, Any]) -> tuple[Callable[..., dict[str, Part]], Mapping[str, Any]]:
     if "rule" in given:
-        if given["rule"] not in RULES:
-            raise StudyError(f"split.rule: {unknown('rule', str(given['rule']), RULES)}")
-        return RULES[given["rule"]], given
+        rule = str(given["rule"])
+        if rule not in RULES:
+            raise StudyError(f"split.rule: {unknown('rule', rule, RULES)}")
+        return RULES[rule], given
     if "file" in given:
         return from_file, given
     if "test" in given:

@@ -171,7 +171,7 @@ def _check_task(found: Architecture, architecture: str, task: Task, where: str) 
 def _parameters(found: Architecture, preset: object, given: Mapping[str, Any], where: str) -> dict[str, Any]:
     chosen: Mapping[str, Any] = {}
     if preset is not None:
-        if preset not in found.presets:
+        if str(preset) not in found.presets:
             raise StudyError(f"{where}.preset: {unknown('preset', str(preset), found.presets)}")
         chosen = found.presets[str(preset)]
     model = parameter_model("parameters", found.build, without=SUPPLIED)

@@ -128,7 +128,7 @@ def preset_of(perturbation: Perturbation, name: object, where: str) -> Preset:
     """The preset of that name; an empty one where none is asked for."""
     if name is None:
         return Preset({}, source="")
-    if name not in perturbation.presets:
+    if str(name) not in perturbation.presets:
         raise StudyError(f"{where}.preset: {unknown('preset', str(name), perturbation.presets)}")
     return perturbation.presets[str(name)]
 

@@ -1,5 +1,6 @@
 """Which table is laid out how, and what stands above it: what its numbers are, and over how many patients."""
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import polars as pl
@@ -10,6 +11,7 @@ from medrobust.report.display import (
     ShownTable,
     capitalised,
     cross_table,
+    setting,
     shown_table,
     spread_table,
 )
@@ -17,9 +19,12 @@ from medrobust.report.display import (
 CAPTIONS = {
     "table1": "Table 1. {Score} of each network on clean images, on {noise}, and its mean over all attacks "
     "and sources. Drops are from clean to adversarial, paired: in points, and in % of clean. {basis}",
+    "whole_test": "{Score} on clean images of the whole test set; Table 1 is on the cases that are "
+    "attacked. Nothing else is computed from these. {basis}",
     "off_diagonal": "The adversarial score over sources of other architectures only; not on identical "
     "images for all networks. {basis}",
-    "balanced": "Balanced accuracy: the mean over classes. {basis}",
+    "balanced": "Balanced accuracy (the mean over classes) on clean images and under each attack, target by "
+    "source. {basis}",
     "seeds": "Each trained network alone. So few seeds show no variance and have no interval.",
     "ranking": "Ranks that the tests leave open, best network first. Share first: of resamples of the "
     "{units} in which the network comes first (not shown below 20 {units}).",
@@ -30,6 +35,10 @@ CAPTIONS = {
     "{basis}",
     "table2": "Table 2. {Score} under each attack, target by source; framed is the target's own "
     "surrogate (same architecture, trained apart). {basis}",
+    "transfer_conditions": "What a source shares with a target; the more, the easier an attack "
+    "transfers. Same pre-training: both were trained from the same weights, so transfer is inflated. Shared "
+    "training: share of the source's training {units} that trained the target too. Unknown: of networks "
+    "that were not trained here.",
     "architectures": "Differences of the mean adversarial score between architectures, first minus second: "
     "patients and seeds are resampled crossed, by percentiles. {basis}",
     "conditional": "Table 2 on the scans of which no attack dropped a case: conditional on what the attacks "
@@ -41,13 +50,16 @@ CAPTIONS = {
     "noise_control": "Each attack against its own matched noise: does it do more harm than noise that "
     "changes the images as much? Extra drop in points, paired; p by sign flips, adjusted after Holm. "
     "{basis}",
-    "matching": "How well the noise has the SSIM of its attack (means over the support). Missed: "
-    "images whose strength could not be found within the tolerance.",
+    "matching": "How well the noise has the SSIM of its attack (means over the support). "
+    "Unreachable: images whose strength could not be found within the tolerance.",
     "whitebox": "{Score} when the attack is crafted on the judged network itself. {basis}",
     "structures": "{Score} of each structure of {of}, averaged over the sources that all networks "
     "face. {basis}",
-    "success": "Measured once, on the images as stored: how far the attacks changed the images, and "
-    "whether they fooled the network that they were crafted on.",
+    "success": "Whether the attacks fooled the network that they were crafted on, measured once, on the "
+    "images as stored: {fooled}, what was wrong before, and what became of the images.",
+    "changes": "How far the attacks changed the images: means, and medians where it is said.",
+    "budgets": "Budgets solved for an SSIM on validation cases, and the mean SSIM that they give on the test "
+    "cases.",
     "rounded": "Table 1 on attacked and noisy images rounded to the bits they would be saved with. {basis}",
     "embedding": "How far attack and noise move the images in the network's features (a ratio, "
     "geometric mean), and the share of an image's 10 nearest clean neighbours that have its class. "
@@ -64,6 +76,14 @@ PAIRS = (
     "verdict",
     "better",
 )
+CHANGES = ("ssim", "ssim_image", "mse", "l2_mean", "l2_median", "steps")
+"""Columns of `success` that measure the images."""
+FOOLED = {
+    "accuracy": "fooled is the share of images that it gets wrong then, fooled of right the same among those "
+    "that it gets right when clean",
+    "Dice": "fooled is the share of the pixels to be changed that it shows as what the attack wanted",
+}
+UNKNOWN = "unknown"
 CELL_COLUMNS = {"target", "perturbation", "source", "score", "low", "high"}
 
 
@@ -87,21 +107,15 @@ class Block(NamedTuple):
 def blocks(name: str, context: ReportContext) -> list[Block]:
     """A table of the report, in as many pieces as it is read in."""
     frame = context.tables[name]
-    if name == "structures":
-        return [_structures(frame, target, context) for target in frame["target"].unique(maintain_order=True)]
-    if name == "pairs":
-        beside = frame.select("first", "second", pl.exclude(*PAIRS))
-        frames = {"pairs": frame.select(PAIRS), "pairs_beside": beside}
-        return [Block.plain(part, caption(key, context), context.unit) for key, part in frames.items()]
-    if name == "ranking":
-        frame = _ranks(frame)
-    if name == "seeds" and not frame["model"].is_duplicated().any():
-        return []
-    if name == "whitebox":
-        return [Block(caption(name, context), spread_table(frame, "target", "perturbation"))]
+    if name in LAYOUTS:
+        return LAYOUTS[name](frame, context)
     if CELL_COLUMNS.issubset(frame.columns):
         return [Block(caption(name, context), cross_table(frame))]
-    return [Block.plain(frame, caption(name, context), context.unit)]
+    return [_plain(name, frame, context)]
+
+
+def _plain(name: str, frame: pl.DataFrame, context: ReportContext) -> Block:
+    return Block.plain(frame, caption(name, context), context.unit)
 
 
 def caption(name: str, context: ReportContext, of: str = "") -> str:
@@ -113,17 +127,102 @@ def caption(name: str, context: ReportContext, of: str = "") -> str:
         unit=context.unit,
         units=context.units,
         of=of,
+        fooled=FOOLED[context.score],
     )
 
 
-def _ranks(ranking: pl.DataFrame) -> pl.DataFrame:
+def _balanced(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """In the layout of Table 2; accuracy stands there, and noise in the CSV only."""
+    cells = frame.filter(~pl.col("perturbation").str.contains("@", literal=True)).select(
+        "target",
+        "perturbation",
+        "source",
+        score="balanced_accuracy",
+        low="balanced_accuracy_low",
+        high="balanced_accuracy_high",
+    )
+    return [Block(caption("balanced", context), cross_table(cells))]
+
+
+def _budgets(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """Budgets are settings: with all their digits."""
+    values = pl.Series("value", [setting(value) for value in frame["value"]])
+    return [_plain("budgets", frame.with_columns(values), context)]
+
+
+def _conditions(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """Unknown is said, not left out."""
+    words = {True: "yes", False: "no", None: UNKNOWN}
+    columns = [
+        *(
+            pl.Series(name, [words[value] for value in frame[name]])
+            for name in ("same_architecture", "same_pretraining")
+        ),
+        pl.Series(
+            "shared_training",
+            [UNKNOWN if share is None else f"{100 * share:.0f}\u00a0%" for share in frame["shared_training"]],
+        ),
+    ]
+    return [_plain("transfer_conditions", frame.with_columns(columns), context)]
+
+
+def _pairs(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """The primary endpoint apart from everything beside it; no column for sources that there are none of."""
+    beside = frame.select("first", "second", pl.exclude(*PAIRS))
+    if frame["n_neutral_sources"].sum() == 0:
+        beside = beside.drop("n_neutral_sources")
+    return [_plain("pairs", frame.select(PAIRS), context), _plain("pairs_beside", beside, context)]
+
+
+def _ranks(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     """Ranks as one column, "1" or "2 to 3"; the scores stand in Table 1, with their intervals."""
     low, high = (pl.col(f"rank_{end}").cast(pl.String) for end in ("low", "high"))
     rank = pl.when(low == high).then(low).otherwise(low + " to " + high)
-    return ranking.select("model", rank.alias("rank"), "share_first", "above_majority")
+    return [
+        _plain("ranking", frame.select("model", rank.alias("rank"), "share_first", "above_majority"), context)
+    ]
 
 
-def _structures(frame: pl.DataFrame, target: str, context: ReportContext) -> Block:
-    """Structures by perturbations of one target; rounded images stand in the CSV only."""
-    rows = frame.filter(pl.col("target") == target, ~pl.col("perturbation").str.contains("~", literal=True))
-    return Block(caption("structures", context, target), spread_table(rows, "structure", "perturbation"))
+def _seeds(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """Nothing where each network was trained once."""
+    return [_plain("seeds", frame, context)] if frame["model"].is_duplicated().any() else []
+
+
+def _structures(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """Structures by perturbations, a table per target; rounded images stand in the CSV only."""
+    shown = frame.filter(~pl.col("perturbation").str.contains("~", literal=True))
+    return [
+        Block(caption("structures", context, target), spread_table(rows, "structure", "perturbation"))
+        for (target,), rows in shown.group_by("target", maintain_order=True)
+    ]
+
+
+def _success(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """Who was fooled, and by what change; together they would be too wide to be read."""
+    return [
+        _plain("success", frame.select(pl.exclude(*CHANGES)), context),
+        _plain("changes", frame.select("perturbation", "source", "role", *CHANGES), context),
+    ]
+
+
+def _transfer_rate(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """Nothing where no case is right for the source and all targets."""
+    return [_plain("transfer_rate", frame, context)] if frame["n_cases"].sum() else []
+
+
+LAYOUTS: Mapping[str, Callable[[pl.DataFrame, ReportContext], list[Block]]] = {
+    "balanced": _balanced,
+    "budgets": _budgets,
+    "off_diagonal": lambda frame, context: [_plain("off_diagonal", frame.drop("note"), context)],
+    "pairs": _pairs,
+    "ranking": _ranks,
+    "seeds": _seeds,
+    "structures": _structures,
+    "success": _success,
+    "transfer_conditions": _conditions,
+    "transfer_rate": _transfer_rate,
+    "whitebox": lambda frame, context: [
+        Block(caption("whitebox", context), spread_table(frame, "target", "perturbation"))
+    ],
+}
+"""Tables that are not shown as they are."""

@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 import yaml
 
+from medrobust.analysis.remarks import remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.verdict import Verdict
 from medrobust.report import reading
@@ -21,7 +22,7 @@ def build(folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame
     Args:
         folder: The run folder, with `study.yaml`, `split.csv` and the results.
         results: Its rows. `results.record` is `record.json`.
-        tables: All tables of the study by name, at least `table1` and `table2`.
+        tables: All tables of the study by name, from `analysis.export.all_tables`.
         verdict: What may be concluded.
 
     Raises:
@@ -50,6 +51,7 @@ def build(folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame
         confidence=results.settings.confidence,
         outcome=verdict.outcome,
         verdict=verdict.sentences,
+        remarks=remarks(tables, results.task),
         data=_facts(results),
         split=reading.read_split(folder),
         networks=reading.read_networks(folder, results.record["networks"]),
@@ -57,7 +59,7 @@ def build(folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame
         tables=shown,
         pictures={name: figure.picture(files[name]) for name, figure in drawn.items()},
         study=study,
-        record=results.record,
+        record=reading.without_patients(results.record),
     )
     folder.write_bytes(render(context).encode(), "report.html")
 

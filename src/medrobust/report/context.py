@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from medrobust.analysis.remarks import Remark
 from medrobust.core import Task, Unit
 
 
@@ -44,6 +45,7 @@ class ReportContext:
         confidence: Of all intervals, in (0, 1).
         outcome: The verdict in a word, e.g. "ranked" or "not distinguishable".
         verdict: The sentences of the verdict, the most important one first.
+        remarks: Warnings, each with the section that it belongs to.
         data: What must be stated about the data, e.g. name, spacing, intensity normalisation.
         split: A row per part of the split: `part`, `n_patients` and what else is known.
         networks: A row per network.
@@ -61,6 +63,7 @@ class ReportContext:
     confidence: float
     outcome: str
     verdict: tuple[str, ...]
+    remarks: tuple[Remark, ...]
     data: Mapping[str, str]
     split: pl.DataFrame
     networks: pl.DataFrame

@@ -33,6 +33,12 @@ NAMES = {
     "ssim_attack": "SSIM of attack",
     "l2_mean": "L2, mean",
     "l2_median": "L2, median",
+    "source_seed": "seed",
+    "same_pretraining": "same pre-training",
+    "ssim_wanted": "SSIM wanted",
+    "ssim_reached": "SSIM reached",
+    "n_inactive": "nothing to attack",
+    "n_missed": "unreachable",
 }
 P_VALUES = ("p", "p_holm", "p_equal")
 ONE_DECIMAL = ("points", "percent", "drop_difference")
@@ -150,8 +156,14 @@ def column_name(name: str, unit: str) -> str:
     return words.replace("patient", unit)
 
 
-def number(value: Any, name: str = "") -> str:
-    """A value in words: scores with three decimals, points with one, tiny numbers with two digits."""
+def number(value: Any, name: str = "", *, bounded: bool = False) -> str:
+    """A value in words: scores with three decimals, points with one, tiny numbers with two digits.
+
+    Args:
+        value: What is shown.
+        name: Name of its column.
+        bounded: Whether it has an interval, or is an end of one: then a tiny one is as good as 0.
+    """
     if value is None or value != value:
         return MISSING
     if isinstance(value, bool):
@@ -160,24 +172,28 @@ def number(value: Any, name: str = "") -> str:
         return ", ".join(number(item) for item in value) or MISSING
     if isinstance(value, int):
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
-    if not isinstance(value, float):
-        return str(value)
+    return _real(value, name, bounded) if isinstance(value, float) else str(value)
+
+
+def _real(value: float, name: str, bounded: bool) -> str:
     if name in P_VALUES:
         return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+    if name == "steps":
+        return f"{value:g}"
     if name.endswith(ONE_DECIMAL):
         text = f"{value:.1f}"
-    elif 0 < abs(value) < 0.001:
-        text = f"{value:.1e}"
+    elif 0 < abs(value) < 0.001 and not bounded:
+        return f"{value:.1e}"
     else:
         text = f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
-    return text.replace("-", "\u2212") if "e" not in text else text
+    return text.replace("-", "\u2212" if float(text) else "")
 
 
 def _cell(row: dict[str, Any], name: str, bounds: tuple[str, str] | None) -> Cell:
-    text = number(row[name], name)
+    text = number(row[name], name, bounded=bounds is not None)
     if bounds is None or row[bounds[0]] is None or row[bounds[1]] is None:
         return Cell(text)
-    low, high = (number(row[bound], name) for bound in bounds)
+    low, high = (number(row[bound], name, bounded=True) for bound in bounds)
     return Cell(text, f"[{low}, {high}]")
 
 

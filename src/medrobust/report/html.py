@@ -35,18 +35,23 @@ WORDS_ONLY = ("done", "methods", "record")
 
 SECTIONS = (
     Section("done", "What was done"),
-    Section("overall", "Clean, noise, attack", ("dotplot",), ("table1", "off_diagonal", "balanced", "seeds")),
+    Section(
+        "overall",
+        "Clean, noise, attack",
+        ("dotplot",),
+        ("table1", "whole_test", "off_diagonal", "balanced", "seeds"),
+    ),
     Section("differences", "Which differences are real", (), ("ranking", "pairs", "architectures")),
     Section(
         "transfer",
         "Every attack, source and target",
         ("heatmap",),
-        ("table2", "other_sources", "conditional", "transfer_rate"),
+        ("transfer_conditions", "table2", "other_sources", "conditional", "transfer_rate"),
     ),
     Section("noise", "Noise", (), ("noise", "noise_control", "matching")),
     Section("whitebox", "White-box attacks", (), ("whitebox",)),
     Section("structures", "Each structure", (), ("structures",)),
-    Section("success", "What the attacks did to the images", (), ("success",)),
+    Section("success", "What the attacks did to the images", (), ("success", "budgets")),
     Section("rounded", "After saving with few bits", (), ("rounded",)),
     Section("examples", "Examples", ("examples",)),
     Section("embedding", "In feature space", ("tsne",), ("embedding",)),

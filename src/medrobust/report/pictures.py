@@ -95,13 +95,15 @@ def _table2(table: pl.DataFrame, score: str, intervals: str) -> Drawn:
 def _examples(examples: Examples) -> Drawn:
     shown = "label map" if examples.segmentation else "class and its probability"
     signs = "" if examples.segmentation else "; ✓ right, ✗ wrong"
+    chosen = "most labelled slice of a patient" if examples.segmentation else "first case of a class"
     return Drawn(
         examples_figure(examples),
         "Test images clean, with noise and under each attack, the scaled difference to the clean image, and "
         f"the {shown} that {examples.target} predicts.",
         f"What {examples.target} sees, attacked through the surrogate of {examples.source}. Differences are "
         f"multiplied by the factor below them and drawn around middle grey{signs}. Where few pixels changed, "
-        "rings mark them.",
+        "rings mark them. "
+        f"Each is the {chosen}, not chosen by what came out; no change: the attack kept the clean image.",
         "png",
     )
 

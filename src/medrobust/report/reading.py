@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -94,6 +95,17 @@ def read_networks(folder: RunFolder, names: Iterable[str]) -> pl.DataFrame:
         card = folder.read_json("models", name, "card.json") if trained else {}
         rows.append(match.groupdict() | {shown: card.get(key) for key, shown in CARD.items()})
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def without_patients(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with the number of patients in each part of a network's split instead of all their names."""
+    networks = {
+        name: {**network, "patients": dict(Counter(network["patients"].values()))}
+        if "patients" in network
+        else network
+        for name, network in record["networks"].items()
+    }
+    return {**record, "networks": networks}
 
 
 def read_split(folder: RunFolder) -> pl.DataFrame:

@@ -14,7 +14,13 @@ from medrobust.steps.parts import rows_of, timed
 from medrobust.steps.predict import outputs_of, remember_weights
 from medrobust.steps.targets import Shown, Target, Visit, cells_of, parts_of
 from medrobust.storage import RunFolder, frame_of, write_rows
-from medrobust.storage.schemas import OVERLAPS, PREDICTIONS, Table
+from medrobust.storage.schemas import (
+    OVERLAPS,
+    PREDICTIONS,
+    WHOLE_TEST_OVERLAPS,
+    WHOLE_TEST_PREDICTIONS,
+    Table,
+)
 
 
 def evaluate(
@@ -66,6 +72,11 @@ def evaluate(
 def row_table(task: Task) -> Table:
     """The table that the rows of a task go to."""
     return PREDICTIONS if task is Task.CLASSIFICATION else OVERLAPS
+
+
+def whole_test_table(task: Task) -> Table:
+    """The table for rows of clean images of all test cases, where a study attacks only some of them."""
+    return WHOLE_TEST_PREDICTIONS if task is Task.CLASSIFICATION else WHOLE_TEST_OVERLAPS
 
 
 def evaluation_parts(

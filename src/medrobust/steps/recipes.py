@@ -81,7 +81,7 @@ _RECIPES: Final = {
     ("paper", Task.CLASSIFICATION): Recipe(200, 32, 0.01, 20, "sgd", "decaying", False),
     ("paper", Task.SEGMENTATION): Recipe(200, 16, 1e-3, 20, "adam", "constant", False),
     ("quick", Task.CLASSIFICATION): Recipe(20, 16, 1e-3, None, "adamw", "one_cycle", True),
-    ("quick", Task.SEGMENTATION): Recipe(20, 16, 4e-3, None, "adamw", "one_cycle", True),
+    ("quick", Task.SEGMENTATION): Recipe(20, 8, 4e-3, None, "adamw", "one_cycle", True),
 }
 _AUGMENTATION: Final = {
     Task.CLASSIFICATION: Augmentation(rotation=45, scale=0.15, shift=0.05, flip=True),

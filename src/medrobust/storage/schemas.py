@@ -75,6 +75,8 @@ OVERLAPS = Table(
     },
     keys=(*_CELL, "scan_id", "structure"),
 )
+WHOLE_TEST_PREDICTIONS = Table("whole_test_predictions", PREDICTIONS.schema, PREDICTIONS.keys)
+WHOLE_TEST_OVERLAPS = Table("whole_test_overlaps", OVERLAPS.schema, OVERLAPS.keys)
 EMBEDDINGS = Table(
     "embeddings",
     {

@@ -1,5 +1,6 @@
 """What has to hold between the keys of a study."""
 
+from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
 from medrobust.perturbations import PERTURBATIONS, Request
 from medrobust.perturbations.request import LABEL
@@ -12,6 +13,11 @@ def check_study(study: Study) -> None:
     Raises:
         StudyError: Two keys contradict each other.
     """
+    if study.task is Task.SEGMENTATION and study.cases.total is not None:
+        raise StudyError(
+            f"study.cases.total: is for photographs; got {study.cases.total}. "
+            "Limit slices by cases.per_patient."
+        )
     _check_models(study)
     _check_perturbations(study)
     _check_surrogates(study)
@@ -56,9 +62,11 @@ def _check_perturbations(study: Study) -> None:
 
 def _check_surrogates(study: Study) -> None:
     surrogates, names = study.surrogates, [spec.name for spec in study.specs]
-    for name in surrogates.weights:
+    for name, file in surrogates.weights.items():
         if name not in names:
             raise StudyError(f"study.surrogates.weights: {unknown('model', name, names)}")
+        if not file.is_file():
+            raise StudyError(f"study.surrogates.weights.{name}: there is no file '{file}'.")
     if len(set(surrogates.seeds)) < len(surrogates.seeds):
         raise StudyError(f"study.surrogates.seeds: every seed once; got {list(surrogates.seeds)}.")
     if surrogates.weights and len(surrogates.seeds) > 1:

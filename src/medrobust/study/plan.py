@@ -38,12 +38,14 @@ class Plan:
         attacks: Every attack on every surrogate, then the white-box ones.
         noise: Noise matched to every attack on a surrogate, and noise of fixed strength.
         clean: The images as they are.
+        whole_test: Clean images of all test cases, where the study is limited to some of them.
     """
 
     setup: Setup
     attacks: tuple[Attack, ...]
     noise: tuple[ImageSet, ...]
     clean: ImageSet
+    whole_test: ImageSet | None
 
     @property
     def crafted(self) -> tuple[ImageSet, ...]:
@@ -99,6 +101,11 @@ class Plan:
         """Paths of the rows of all cells."""
         return evaluation_parts(self.sets, self.targets, self.setup.study.task, self.bits)
 
+    def whole_test_parts(self) -> list[Part]:
+        """Paths of the rows of all test cases; none where the study is of all of them anyway."""
+        sets = () if self.whole_test is None else (self.whole_test,)
+        return evaluation_parts(sets, self.targets, self.setup.study.task, None)
+
     def crafted_parts(self) -> list[Part]:
         """Paths of the rows about all images that are made."""
         return [images.rows_part(number) for images in self.crafted for number in range(len(images.chunks))]
@@ -116,7 +123,15 @@ class Plan:
 def make_plan(setup: Setup) -> Plan:
     """Name every attack and noise of a study. Nothing is computed."""
     attacks = _attacks(setup)
-    return Plan(setup, attacks, _noise(setup, attacks), clean_set(setup.dataset, setup.cases))
+    clean = clean_set(setup.dataset, setup.cases)
+    whole_test = clean_set(setup.dataset, setup.test_cases)
+    return Plan(
+        setup,
+        attacks,
+        _noise(setup, attacks),
+        clean,
+        None if whole_test.n_cases == clean.n_cases else whole_test,
+    )
 
 
 def _attacks(setup: Setup) -> tuple[Attack, ...]:

@@ -1,6 +1,7 @@
 """Run a study: claim the folder, plan, announce, work, and join the rows."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from medrobust.data.split_file import split_csv
 from medrobust.data.splits import split_cases
 from medrobust.errors import RunError
 from medrobust.record import environment
-from medrobust.steps.evaluate import row_table
+from medrobust.steps.evaluate import row_table, whole_test_table
 from medrobust.storage import RunFolder, compact
 from medrobust.storage.folder import clear_disk_errors
 from medrobust.storage.schemas import CRAFTED, EMBEDDINGS, TIMING
@@ -166,8 +167,15 @@ def _record(setup: Setup) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint,
         "facts": dict(dataset.facts or {}),
     }
-    sources = {network.id.folder: setup.recipe(network) for network in (*setup.targets, *setup.surrogates)}
-    return environment(str(setup.device), torch.get_num_threads()) | {"data": data, "networks": sources}
+    networks = {
+        network.id.folder: asdict(network.id) | setup.recipe(network)
+        for network in (*setup.targets, *setup.surrogates)
+    }
+    return environment(str(setup.device), torch.get_num_threads()) | {
+        "data": data,
+        "cases": {"attacked": len(setup.cases), "test": len(setup.test_cases)},
+        "networks": networks,
+    }
 
 
 def _write_record(setup: Setup, record: Mapping[str, Any]) -> None:
@@ -182,7 +190,9 @@ def _write_record(setup: Setup, record: Mapping[str, Any]) -> None:
 def _join_rows(plan: Plan) -> None:
     """Join the parts that the jobs left to one sorted table each."""
     folder = plan.setup.folder
+    task = plan.setup.study.task
     compact(folder, CRAFTED, plan.crafted_parts())
-    compact(folder, row_table(plan.setup.study.task), plan.evaluation_parts())
+    compact(folder, whole_test_table(task), plan.whole_test_parts())
     compact(folder, EMBEDDINGS, plan.embedding_parts())
     compact(folder, TIMING, plan.timing_parts())
+    compact(folder, row_table(task), plan.evaluation_parts())  # last: a run with these rows is finished

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from medrobust.core import Case, Dataset, NetworkId, Part, Role
-from medrobust.data import open_dataset
+from medrobust.data import DATASETS, open_dataset
 from medrobust.data.splits import Split, halves, make_split, select_cases, split_cases
 from medrobust.errors import StudyError
 from medrobust.models import ModelSpec, Network, prepare, recipe
@@ -61,6 +61,11 @@ class Setup:
     def validation_cases(self) -> tuple[Case, ...]:
         """Cases that scores are watched on in training and budgets are solved on."""
         return split_cases(self.dataset, self.split, Part.VALIDATION)
+
+    @cached_property
+    def test_cases(self) -> tuple[Case, ...]:
+        """All cases of the test patients; `cases` are some or all of them."""
+        return split_cases(self.dataset, self.split, Part.TEST)
 
     @cached_property
     def targets(self) -> tuple[Trained, ...]:
@@ -151,11 +156,8 @@ def set_up(study: Study, folder: RunFolder, *, data_dir: Path | None, device: to
         ModelError: Weights that the user brought cannot be read, or do not fit.
     """
     _require_split(study)
+    _require_task(study)
     dataset = open_dataset(study.data, folder.local("cache"), data_dir)
-    if dataset.task != study.task:
-        raise StudyError(
-            f"study.task is {study.task}, but '{dataset.name}' is labelled for {dataset.task}. Change one."
-        )
     split = make_split(dataset, study.split, study.seed)
     cases = select_cases(
         dataset, split, seed=study.seed, per_patient=study.cases.per_patient, total=study.cases.total
@@ -164,7 +166,7 @@ def set_up(study: Study, folder: RunFolder, *, data_dir: Path | None, device: to
     _require_training_part(setup)
     _require_validation_part(setup)
     _require_brought_weights(setup)
-    for case in (*cases, *setup.validation_cases):
+    for case in (*setup.test_cases, *setup.validation_cases):
         dataset.read(case)  # decodes into the cache; a damaged file is found before hours of training
     return setup
 
@@ -174,6 +176,15 @@ def surrogate_spec(spec: ModelSpec, weights: Path | None) -> ModelSpec:
     if weights is not None:
         return replace(spec, weights=str(weights), train=False)
     return spec if spec.train else replace(spec, weights="none", train=True)
+
+
+def _require_task(study: Study) -> None:
+    """Said before scans are decoded, which may take minutes."""
+    name = str(study.data.get("name"))
+    if name in DATASETS and DATASETS[name].task != study.task:
+        raise StudyError(
+            f"study.task is {study.task}, but '{name}' is labelled for {DATASETS[name].task}. Change one."
+        )
 
 
 def _require_split(study: Study) -> None:

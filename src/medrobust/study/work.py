@@ -1,6 +1,6 @@
 """The jobs of a plan in their order, each with what it is expected to cost on this machine."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -41,6 +41,7 @@ def jobs_of(plan: Plan, speeds: Speeds) -> list[Job]:
         *(_crafting(plan, attack, speeds) for attack in plan.attacks),
         *(_noise(plan, noise) for noise in plan.noise),
         _evaluation(plan, speeds),
+        *([] if plan.whole_test is None else [_whole_test(plan, plan.whole_test, speeds)]),
         *(_embedding(plan, target, network, speeds) for target, network in _embedding_pairs(plan)),
         _examples(plan),
     ]
@@ -128,26 +129,42 @@ def _evaluation(plan: Plan, speeds: Speeds) -> Job:
         speeds[cell.target.network_id.name].forward for cell in cells_of(plan.sets, plan.targets, plan.bits)
     ]
 
-    def run(tick: Tick) -> None:
-        evaluate(
-            plan.sets,
-            plan.targets,
-            {target.id: setup.network(target) for target in setup.targets},
-            setup.dataset,
-            setup.folder,
-            device=setup.device,
-            batch_size=setup.study.crafting.batch_size,
-            quantise=plan.bits,
-            tick=tick,
-        )
-
     return Job(
         kind="evaluate",
         title="evaluate all cells",
         seconds=len(setup.cases) * sum(forward),
         disk=0,
         done=all(setup.folder.exists(*part) for part in plan.evaluation_parts()),
-        run=run,
+        run=lambda tick: _evaluate(plan, plan.sets, tick),
+    )
+
+
+def _whole_test(plan: Plan, images: ImageSet, speeds: Speeds) -> Job:
+    """The clean score on all test cases, of which only some are attacked."""
+    setup = plan.setup
+    return Job(
+        kind="evaluate",
+        title="score the whole test set",
+        seconds=images.n_cases * sum(speeds[target.id.name].forward for target in setup.targets),
+        disk=0,
+        done=all(setup.folder.exists(*part) for part in plan.whole_test_parts()),
+        run=lambda tick: _evaluate(plan, (images,), tick),
+    )
+
+
+def _evaluate(plan: Plan, sets: Sequence[ImageSet], tick: Tick) -> None:
+    """Show images to all targets."""
+    setup = plan.setup
+    evaluate(
+        sets,
+        plan.targets,
+        {target.id: setup.network(target) for target in setup.targets},
+        setup.dataset,
+        setup.folder,
+        device=setup.device,
+        batch_size=setup.study.crafting.batch_size,
+        quantise=plan.bits,
+        tick=tick,
     )
 
 

@@ -1,0 +1,79 @@
+"""What a reader must know before numbers are trusted: attacks and noise that did not do what was asked."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import polars as pl
+
+from medrobust.core import Task
+
+SSIM_TOLERANCE = 0.005
+"""How far the mean SSIM on test cases may be from the one that a budget was solved for."""
+
+
+class Remark(NamedTuple):
+    """A warning, and the part of a report that it belongs to."""
+
+    about: Literal["noise", "success"]
+    sentence: str
+
+
+def remarks(tables: Mapping[str, pl.DataFrame], task: Task) -> tuple[Remark, ...]:
+    """All warnings of a study.
+
+    Args:
+        tables: At least `success`, `budgets` and `matching`.
+        task: What the networks do.
+    """
+    return (
+        *_harmless(tables["success"], task),
+        *_missed_budgets(tables["budgets"]),
+        *_missed_matches(tables["matching"]),
+    )
+
+
+def _harmless(success: pl.DataFrame, task: Task) -> Iterable[Remark]:
+    """Attacks that fool not even their own source: targets look robust against them for no merit."""
+    if task is Task.CLASSIFICATION:
+        fooled, whom = "fooled_of_right", "no image that it gets right when clean"
+    else:
+        fooled, whom = "fooled", "no pixel"
+    for (attack,), rows in _by_perturbation(success.filter(pl.col(fooled).fill_null(0) == 0)):
+        yield Remark(
+            "success",
+            f"{attack} fooled {_networks(rows)} on {whom}: its cells say nothing about the targets.",
+        )
+
+
+def _missed_budgets(budgets: pl.DataFrame) -> Iterable[Remark]:
+    gap = (pl.col("ssim_reached") - pl.col("ssim_wanted")).abs()
+    for (attack,), rows in _by_perturbation(budgets.filter(gap > SSIM_TOLERANCE)):
+        reached = sorted({f"{value:.4f}" for value in rows["ssim_reached"]})
+        span = reached[0] if len(reached) == 1 else f"{reached[0]} to {reached[-1]}"
+        parameter, wanted = rows["parameter"][0], rows["ssim_wanted"][0]
+        yield Remark(
+            "success",
+            f"{attack}: {parameter}, solved on validation cases of {_networks(rows)} for an SSIM of "
+            f"{wanted:g}, gives {span} on the test cases, more than {SSIM_TOLERANCE} off.",
+        )
+
+
+def _missed_matches(matching: pl.DataFrame) -> Iterable[Remark]:
+    for (noise,), rows in _by_perturbation(matching.filter(pl.col("n_missed") > 0)):
+        missed, images = rows["n_missed"].sum(), rows["n_images"].sum()
+        yield Remark(
+            "noise",
+            f"{noise} ({_networks(rows)}): for {missed} of {images} images no strength gives the SSIM of the "
+            "attack within the tolerance.",
+        )
+
+
+def _by_perturbation(rows: pl.DataFrame) -> Iterable[tuple[tuple[Any, ...], pl.DataFrame]]:
+    return rows.group_by("perturbation", maintain_order=True)
+
+
+def _networks(rows: pl.DataFrame) -> str:
+    """The sources, those attacked as targets last and marked."""
+    sources = rows.sort("role", maintain_order=True).select("source", "role").iter_rows()
+    names = (f"{source} (white-box)" if role == "whitebox" else str(source) for source, role in sources)
+    return ", ".join(dict.fromkeys(names))

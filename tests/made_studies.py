@@ -1,0 +1,83 @@
+"""Two small studies of networks that were "trained elsewhere": files as a user would bring them."""
+
+from collections.abc import Callable, Mapping
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fitted_networks import coarse, fine, fit_classifier, fit_segmenter, save, sharp
+from fitted_networks import blurred as blurred_network
+from torch import nn
+
+from medrobust.core import Case, Dataset, Part
+from medrobust.data import open_dataset
+from medrobust.data.split_file import split_csv
+
+LESIONS = {"name": "phantom_lesions", "images": 240, "size": 32}
+BRAINS = {"name": "phantom_brains", "subjects": 5, "spacing": 4.0}
+
+
+def classification(folder: Path) -> Path:
+    """A study of two classifiers of phantom lesions; returns its file."""
+    dataset = open_dataset(LESIONS, folder / "cache", None)
+    builders = {"fine": lambda: fine(10, 3), "coarse": lambda: coarse(10, 3)}
+    content = {
+        "task": "classification",
+        "data": LESIONS,
+        "perturbations": [
+            {"name": "fgsm", "eps": "6/255"},
+            {"name": "deepfool"},
+            {"name": "saliency_map", "entries_per_step": 8, "steps": 40},
+        ],
+        "noise": {"name": "gaussian"},
+        "cases": {"total": 60},
+    }
+    return _write(folder, content, dataset, builders, fit_classifier)
+
+
+def segmentation(folder: Path) -> Path:
+    """A study of two segmenters of phantom brains; returns its file."""
+    dataset = open_dataset(BRAINS, folder / "cache", None)
+    builders = {"sharp": lambda: sharp(28), "blurred": lambda: blurred_network(28)}
+    content = {
+        "task": "segmentation",
+        "data": BRAINS,
+        "perturbations": [
+            {"name": name, "step": "4/255", "steps": 4} for name in ("dag_a", "dag_b", "dag_c")
+        ],
+        "noise": {"name": "rician"},
+        "cases": {"per_patient": 3},
+    }
+    return _write(folder, content, dataset, builders, fit_segmenter)
+
+
+def _write(
+    folder: Path,
+    content: Mapping[str, Any],
+    dataset: Dataset,
+    builders: Mapping[str, Callable[[], nn.Module]],
+    fit: Callable[..., nn.Module],
+) -> Path:
+    """Fit a target and a surrogate of every network on patients of their own, and write it all down."""
+    by_class = sorted(dataset.cases, key=lambda case: (case.label or 0, case.case_id))
+    patients = dict.fromkeys(case.patient_id for case in by_class)
+    split = dict(zip(patients, cycle((Part.TRAIN, Part.TEST, Part.UNUSED, Part.TEST)), strict=False))
+    for name, build in builders.items():
+        for role, part in (("target", Part.TRAIN), ("surrogate", Part.UNUSED)):
+            cases: list[Case] = [case for case in dataset.cases if split[case.patient_id] == part]
+            save(fit(build(), dataset, cases), folder / "weights" / f"{name}-{role}.safetensors")
+    study = {
+        **content,
+        "split": {"file": "split.csv"},
+        "models": [
+            {"name": name, "load": f"fitted_networks:{name}", "weights": f"weights/{name}-target.safetensors"}
+            for name in builders
+        ],
+        "surrogates": {"weights": {name: f"weights/{name}-surrogate.safetensors" for name in builders}},
+        "analysis": {"resamples": 200},
+    }
+    (folder / "split.csv").write_text(split_csv(split), encoding="utf-8")
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
+    return path

@@ -1,0 +1,404 @@
+"""What a person sees when something is wrong: one message, the right exit code, and no traceback."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from fitted_networks import coarse, save
+from medrobust import __version__, api
+from medrobust.cli import app
+from medrobust.data import open_dataset, phantom_lesions
+from medrobust.errors import RunError
+from medrobust.study import progress, runner
+from medrobust.study.jobs import Job
+
+LESIONS: dict[str, Any] = {
+    "task": "classification",
+    "data": {"name": "phantom_lesions", "images": 100, "size": 32},
+    "models": [{"name": "mine", "load": "fitted_networks:coarse", "train": True}],
+}
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a study of phantom lesions with some keys changed."""
+
+    def write(**keys: Any) -> Path:
+        path = tmp_path / "study.yaml"
+        path.write_text(yaml.safe_dump(LESIONS | keys), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is wrong must be said before the first job."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the run began its work")
+
+    monkeypatch.setattr(runner, "execute", refuse)
+
+
+def medrobust(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def fails_with(result: Result, message: str, code: int = 1) -> None:
+    """Exit code, and one message on the error stream that holds `message`."""
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert isinstance(result.exception, SystemExit)
+    assert result.stderr.startswith("Error: ")
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"modles": []}, "study: Unknown key 'modles'. Did you mean 'models'?"),
+        ({"task": "classifcation"}, "study.task: "),
+        (
+            {"data": {"name": "phantom_lesion"}},
+            "Unknown data set 'phantom_lesion'. Did you mean 'phantom_lesions'?",
+        ),
+        ({"data": {"name": ["x"]}}, "data.name: Unknown data set"),
+        ({"data": LESIONS["data"] | {"sise": 32}}, "data: Unknown key 'sise'. Did you mean 'size'?"),
+        (
+            {"data": LESIONS["data"] | {"size": 5}},
+            "data.size: Input should be greater than or equal to 32; got 5.",
+        ),
+        (
+            {"data": LESIONS["data"] | {"root": "x"}},
+            "data.root: 'phantom_lesions' is generated and has no folder",
+        ),
+        (
+            {"data": {"name": "phantom_brains", "subjects": 2}},
+            "study.task is classification, but 'phantom_brains'",
+        ),
+        ({"data": {"name": "ham10000"}}, "data.root: 'ham10000' needs the folder of its files"),
+        (
+            {"data": {"name": "ham10000", "root": "nowhere"}},
+            "the folder of HAM10000 does not exist; got nowhere",
+        ),
+        ({"models": [{"name": "mobilnet_v1"}]}, "Did you mean 'mobilenet_v1'?"),
+        (
+            {"models": [{"name": "unet"}]},
+            "'unet' is a network for segmentation, but the study's task is class",
+        ),
+        ({"models": [{"name": "a/b", "architecture": "mobilenet_v1"}]}, "a name may hold letters, digits"),
+        (
+            {"models": [{"name": "x", "load": "nowhere.nets:build"}]},
+            "there is no Python module 'nowhere.nets'",
+        ),
+        (
+            {"models": [{"name": "mobilenet_v1", "weights": "no.pt"}]},
+            "no.pt'. Known besides a path: none, imagenet",
+        ),
+        ({"models": [{"name": "mobilenet_v1", "training": 3}]}, "mobilenet_v1.training must hold keys"),
+        ({"models": [{"name": "mobilenet_v1", "training": {"epoch": 3}}]}, "Did you mean 'epochs'?"),
+        (
+            {"models": [{"name": "x", "load": "made_networks:of_seven", "train": True}]},
+            "models.x returns 7 classes, but",
+        ),
+        (
+            {"models": [{"name": "x", "load": "made_networks:broken", "train": True}]},
+            "RuntimeError: the user's bug",
+        ),
+        (
+            {"models": [{"name": "mine", "load": "fitted_networks:coarse"}]},
+            "'mine' brings trained weights, so the split",
+        ),
+        ({"split": {"rule": "patients"}}, "split.rule: Unknown rule 'patients'. Did you mean 'patient'?"),
+        ({"split": {"rule": "official"}}, "'phantom_lesions' has no official split"),
+        (
+            {"split": {"test": "all"}},
+            "split leaves no training patients, but mine-target-s0 is to be trained here",
+        ),
+        ({"split": {"file": "none.csv"}}, "none.csv cannot be read"),
+        (
+            {"data": LESIONS["data"] | {"images": 30}, "split": {"rule": "patient", "test": 0.1}},
+            "has no case in the",
+        ),
+        ({"perturbations": []}, "study.perturbations must hold at least one attack"),
+        (
+            {"perturbations": [{"name": "gaussian", "strength": 0.1}]},
+            "'gaussian' is no attack; these are: fgsm, ",
+        ),
+        ({"perturbations": [{"name": "fgsm", "label": "clean"}]}, "the label 'clean' is taken"),
+        (
+            {"perturbations": [{"name": "fgsm", "eps": {"ssmi": 0.9}}]},
+            "fgsm.eps: must be a number or {ssim: s}",
+        ),
+        ({"noise": {"name": "fgsm"}}, "'fgsm' is no noise; these are: gaussian, rician"),
+        (
+            {"noise": {"name": "gaussian", "strength": 0.1}},
+            "matched to every attack, so it takes no strength",
+        ),
+        ({"noise": [{"name": "gaussian"}]}, "study.noise.gaussian.strength: in a list this key is required"),
+        ({"surrogates": {"seeds": [1, 1]}}, "every seed once; got [1, 1]"),
+        ({"surrogates": {"seeds": [1, 2], "weights": {"mine": __file__}}}, "are the same for every seed"),
+        (
+            {"surrogates": {"weights": {"mine": "none.pt"}}},
+            "study.surrogates.weights.mine: there is no file '",
+        ),
+        ({"cases": {"total": 3}}, "cases.total: 5 a class need at least 43; got 3"),
+    ],
+)
+def test_a_study_that_cannot_be(write: Write, tmp_path: Path, keys: dict[str, Any], message: str) -> None:
+    fails_with(medrobust("run", write(**keys), "--out", tmp_path / "run"), message)
+
+
+def test_photographs_cannot_be_limited_in_segmentation(write: Write, tmp_path: Path) -> None:
+    data = {"name": "phantom_brains", "subjects": 3, "spacing": 4.0}
+    study = write(task="segmentation", data=data, models=[{"name": "unet"}], cases={"total": 9})
+    fails_with(medrobust("run", study, "--out", tmp_path / "run"), "cases.total: is for photographs; got 9")
+
+
+def test_a_budget_in_ssim_needs_validation_cases(write: Write, tmp_path: Path) -> None:
+    save(coarse(10, 3), tmp_path / "a.safetensors")
+    save(coarse(10, 3), tmp_path / "b.safetensors")
+    models = [{"name": "mine", "load": "fitted_networks:coarse", "weights": "a.safetensors"}]
+    surrogates = {"weights": {"mine": "b.safetensors"}}
+    study = write(models=models, surrogates=surrogates, split={"test": "all"})
+    fails_with(medrobust("run", study, "--out", tmp_path / "run"), "fgsm.eps is solved on validation cases")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"not tensors", "models.mine.weights: The weights file"), (None, "do not fit the network")],
+)
+def test_weights_that_do_not_fit(write: Write, tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "w.safetensors"
+    if content is None:
+        save(torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False)), path)
+    else:
+        path.write_bytes(content)
+    models = [{"name": "mine", "load": "fitted_networks:coarse", "weights": "w.safetensors"}]
+    study = write(
+        models=models,
+        split={"test": "all"},
+        surrogates={"weights": {"mine": "w.safetensors"}},
+        perturbations=[{"name": "deepfool"}],
+    )
+    result = medrobust("run", study, "--out", tmp_path / "run")
+    fails_with(result, message)
+    assert "w.safetensors" in result.stderr
+
+
+def test_a_surrogate_that_is_the_target(write: Write, tmp_path: Path) -> None:
+    save(coarse(10, 3), tmp_path / "w.safetensors")
+    models = [{"name": "mine", "load": "fitted_networks:coarse", "weights": "w.safetensors"}]
+    study = write(
+        models=models,
+        split={"test": "all"},
+        surrogates={"weights": {"mine": "w.safetensors"}},
+        perturbations=[{"name": "deepfool"}],
+    )
+    fails_with(medrobust("run", study, "--out", tmp_path / "run"), "holds the weights of the target itself")
+
+
+def test_a_patient_on_both_sides_of_a_split_file(write: Write, tmp_path: Path) -> None:
+    name = open_dataset(LESIONS["data"], None, None).cases[0].patient_id
+    (tmp_path / "split.csv").write_text(f"patient_id,part\n{name},train\n{name},test\n")
+    result = medrobust("run", write(split={"file": "split.csv"}), "--out", tmp_path / "run")
+    fails_with(result, f"patient '{name}' is in both train and test. Keep one.")
+    assert f"{tmp_path / 'split.csv'}, line 3" in result.stderr  # relative to the study's file
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("seed", "--set takes key.path=value, got 'seed'"),
+        ("seed=[", "'[' is no valid YAML value"),
+        ("seed=-1", "study.seed: "),
+        ("models.mone.train=true", "Unknown item 'mone'. Did you mean 'mine'?"),
+        ("cases.totl=9", "Unknown key 'totl'. Did you mean 'total'?"),
+    ],
+)
+def test_wrong_changes(write: Write, tmp_path: Path, change: str, message: str) -> None:
+    fails_with(medrobust("run", write(), "--out", tmp_path / "run", "--set", change), message)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "toaster", "meta"])
+def test_a_device_that_is_not_there(write: Write, tmp_path: Path, device: str) -> None:
+    result = medrobust("run", write(), "--out", tmp_path / "run", "--device", device)
+    fails_with(result, f"--device: '{device}' cannot be used here")
+
+
+def test_out_is_a_file(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    fails_with(medrobust("run", write(), "--out", tmp_path / "taken"), "taken' is a file. Give a folder")
+
+
+def test_out_is_in_a_file(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    result = medrobust("run", write(), "--out", tmp_path / "taken" / "run")
+    fails_with(result, "a file cannot be read or written: [Errno 20]")
+
+
+def test_errors_of_the_disk_outside_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "table1.csv")
+
+    monkeypatch.setattr(api.Run, "open", unreadable)
+    fails_with(medrobust("report", tmp_path), "Permission denied: 'table1.csv'")
+
+
+def test_a_study_file_that_is_missing_or_none(tmp_path: Path) -> None:
+    fails_with(medrobust("run", tmp_path / "no.yaml"), "There is no study file")
+    (tmp_path / "no.yaml").write_bytes(b"\xff\xfe\x00")
+    fails_with(medrobust("run", tmp_path / "no.yaml"), "cannot be read")
+    fails_with(medrobust("run", tmp_path), "cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        (None, "is no run folder: it has no study.yaml"),
+        ("task: [", "study.yaml is damaged, or of another version"),
+        (
+            "task: classification",
+            "study.yaml is damaged, or of another version: study.data: this key is required",
+        ),
+        (yaml.safe_dump(LESIONS), "is not finished. Run its study again"),
+    ],
+)
+def test_a_report_of_no_finished_run(tmp_path: Path, stored: str | None, message: str) -> None:
+    if stored is not None:
+        (tmp_path / "study.yaml").write_text(stored)
+    fails_with(medrobust("report", tmp_path), message)
+
+
+def test_init_writes_once(tmp_path: Path) -> None:
+    path = tmp_path / "new.yaml"
+    for task, data in (("classification", "phantom_lesions"), ("segmentation", "phantom_brains")):
+        assert medrobust("init", path, "--task", task, "--data", data).exit_code == 0
+        assert api.read_study(path).data["name"] == data
+        fails_with(medrobust("init", path), "exists and is not overwritten")
+        path.unlink()
+    fails_with(medrobust("init", tmp_path / "no" / "new.yaml"), "cannot be written: No such file")
+    fails_with(medrobust("init", path, "--data", "malc"), "Unknown data set 'malc'. Did you mean 'malc2012'?")
+    fails_with(medrobust("init", path, "--data", "ham10000"), "Add --task classification")
+
+
+@pytest.mark.parametrize("arguments", [["runn"], ["run"], ["run", "x", "--ot", "y"], ["demo", "--task", "x"]])
+def test_wrong_usage(arguments: list[str]) -> None:
+    result = medrobust(*arguments)
+    assert result.exit_code == 2
+    assert "Usage:" in result.stderr
+
+
+def test_an_interrupt_keeps_what_is_finished(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "execute", interrupt)
+    result = medrobust("run", write(), "--out", tmp_path / "run")
+    assert result.exit_code == 3
+    assert "the same command goes on from there" in result.stderr
+
+
+def test_what_a_run_says_first(write: Write, tmp_path: Path) -> None:
+    result = medrobust("run", write(), "--out", tmp_path / "run")
+    assert isinstance(result.exception, AssertionError)  # of `nothing_is_trained`
+    assert "1 networks, 3 attacks" in result.stdout
+    assert "time left" in result.stdout
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "cache",
+        "study.yaml",
+        "record.json",
+        "split.csv",
+    }
+
+
+class TestFolderOfAnotherStudy:
+    @pytest.fixture
+    def begun(self, write: Write, tmp_path: Path) -> Path:
+        medrobust("run", write(), "--out", tmp_path / "run")
+        return tmp_path / "run"
+
+    def test_other_keys(self, begun: Path, write: Write) -> None:
+        result = medrobust("run", write(seed=7, surrogates={"seeds": [3]}), "--out", begun)
+        fails_with(result, "belongs to another study: seed, surrogates differ from its study.yaml")
+
+    def test_other_data(self, begun: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(phantom_lesions, "REVISION", 99)
+        fails_with(medrobust("run", write(), "--out", begun), "was made with other data")
+
+    def test_other_patients(self, begun: Path, write: Write) -> None:
+        """A split file that changed must not leave networks that were trained on what is now tested."""
+        medrobust("run", write(split={"file": "split.csv"}), "--out", begun)
+        split = begun / "split.csv"
+        (begun.parent / "split.csv").write_bytes(split.read_bytes())
+        study, other = write(split={"file": "split.csv"}), begun.parent / "other"
+        assert isinstance(medrobust("run", study, "--out", other).exception, AssertionError)
+        lines = split.read_text().splitlines()
+        patients = Counter(case.patient_id for case in open_dataset(LESIONS["data"], None, None).cases)
+        place = lines.index(f"{patients.most_common()[-1][0]},train")
+        lines[place] = lines[place].replace("train", "unused")
+        (begun.parent / "split.csv").write_text("\n".join(lines))
+        fails_with(medrobust("run", study, "--out", other), "belongs to other networks: what mine-target-s0")
+
+    def test_analysis_and_batch_size_may_change(self, begun: Path, write: Write) -> None:
+        study = write(analysis={"resamples": 100}, crafting={"batch_size": 3})
+        assert isinstance(medrobust("run", study, "--out", begun).exception, AssertionError)
+        stored = yaml.safe_load((begun / "study.yaml").read_text())
+        assert (stored["analysis"]["resamples"], stored["crafting"]["batch_size"]) == (100, 3)
+
+
+@pytest.mark.parametrize("what", ["models", "perturbations", "datasets", ""])
+def test_lists(what: str) -> None:
+    result = medrobust("list", *([what] if what else []))
+    assert result.exit_code == 0
+    assert "what it is" in result.stdout
+
+
+def test_schema_and_version() -> None:
+    assert yaml.safe_load(medrobust("schema").stdout)["title"] == "Study"
+    assert medrobust("--version").stdout == f"medrobust {__version__}\n"
+
+
+class TestAsAProcess:
+    def run(self, *arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+        code = f"from medrobust.cli import app; app({[str(argument) for argument in arguments]!r})"
+        environment = os.environ | {"COLUMNS": "80", "PYTHONPATH": os.pathsep.join(sys.path)}
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            env=environment,
+            check=False,
+        )
+
+    def test_one_message_and_no_traceback(self, write: Write, tmp_path: Path) -> None:
+        done = self.run("run", write(modles=3), folder=tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("Error: study: Unknown key 'modles'.")
+        assert len(done.stderr.splitlines()) == 1
+
+    def test_wrong_usage(self, tmp_path: Path) -> None:
+        assert self.run("rnu", folder=tmp_path).returncode == 2
+
+
+def test_memory_that_runs_out_names_the_step() -> None:
+    def fill(_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    job = Job("craft", "craft fgsm on unet", 1.0, 0, False, fill)
+    with pytest.raises(RunError, match=r"Out of memory: craft fgsm on unet.*lower crafting\.batch_size"):
+        progress.execute([job], Console(quiet=True))
