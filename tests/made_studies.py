@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from fitted_networks import coarse, fine, fit_classifier, fit_segmenter, save, sharp
-from fitted_networks import blurred as blurred_network
 from torch import nn
 
+from fitted_networks import blurred as blurred_network
+from fitted_networks import coarse, fine, fit_classifier, fit_segmenter, save, sharp
 from medrobust.core import Case, Dataset, Part
 from medrobust.data import open_dataset
 from medrobust.data.split_file import split_csv
@@ -44,7 +44,7 @@ def segmentation(folder: Path) -> Path:
         "task": "segmentation",
         "data": BRAINS,
         "perturbations": [
-            {"name": name, "step": "4/255", "steps": 4} for name in ("dag_a", "dag_b", "dag_c")
+            {"name": name, "step": "16/255", "steps": 6} for name in ("dag_a", "dag_b", "dag_c")
         ],
         "noise": {"name": "rician"},
         "cases": {"per_patient": 3},

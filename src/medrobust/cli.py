@@ -173,7 +173,7 @@ def schema() -> None:
     """Print the JSON Schema of a study, for editors."""
     import json
 
-    from medrobust.study.config import schema as study_schema
+    from medrobust.study.schema import study_schema
 
     typer.echo(json.dumps(study_schema(), indent=2))
 

@@ -6,7 +6,6 @@ starts, the JSON Schema for editors, and the documentation tables.
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
@@ -15,10 +14,11 @@ from medrobust.errors import StudyError, unknown
 
 
 def parse_ratio(value: object) -> object:
-    """Turn a string such as "4/255" into a number; leave everything else to the validation that follows."""
+    """Turn a string such as "0.5/255" into a number; leave everything else to the validation that follows."""
     if isinstance(value, str):
+        numerator, slash, denominator = value.partition("/")
         try:
-            return float(Fraction(value.replace(" ", "")))
+            return float(numerator) / float(denominator) if slash else float(value)
         except (ValueError, ZeroDivisionError):
             return value
     return value

@@ -8,7 +8,11 @@ from medrobust.parameters import Ratio, parameter_model, resolve
 
 
 def attack(
-    model: object, *, rngs: object = None, step: Annotated[Ratio, Ge(0), Le(1)] = 0.5, steps: Annotated[int, Ge(1)] = 20
+    model: object,
+    *,
+    rngs: object = None,
+    step: Annotated[Ratio, Ge(0), Le(1)] = 0.5,
+    steps: Annotated[int, Ge(1)] = 20,
 ) -> None: ...
 
 
@@ -22,7 +26,10 @@ def test_defaults_come_from_the_signature_and_the_first_function_wins() -> None:
     assert resolve(MODEL, {"share": 0.1}, "x") == {"step": 0.5, "steps": 20, "share": 0.1}
 
 
-@pytest.mark.parametrize(("written", "value"), [("4/255", 4 / 255), (" 1 / 2 ", 0.5), (0.25, 0.25), (1, 1.0)])
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [("4/255", 4 / 255), ("0.5/255", 0.5 / 255), ("0.1", 0.1), (" 1 / 2 ", 0.5), (0.25, 0.25), (1, 1.0)],
+)
 def test_ratios(written: object, value: float) -> None:
     assert resolve(MODEL, {"share": 0.1, "step": written}, "x")["step"] == pytest.approx(value)
 

@@ -8,7 +8,9 @@ def test_same_key_same_numbers() -> None:
 
 
 def test_every_part_of_the_key_counts() -> None:
-    draws = [generator(*key).random() for key in ((3, "a", "b"), (4, "a", "b"), (3, "b", "a"), (3, "a"), (3, "ab"))]
+    draws = [
+        generator(*key).random() for key in ((3, "a", "b"), (4, "a", "b"), (3, "b", "a"), (3, "a"), (3, "ab"))
+    ]
     assert len(set(draws)) == len(draws)
 
 

@@ -151,11 +151,6 @@ def resolved(study: Study) -> dict[str, Any]:
     return content
 
 
-def schema() -> dict[str, Any]:
-    """JSON Schema of a study file, for editors."""
-    return Study.model_json_schema()
-
-
 def _without_training(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if key != "training"}
 

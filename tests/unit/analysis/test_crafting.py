@@ -4,7 +4,8 @@ import polars as pl
 import pytest
 
 import made_rows
-from medrobust.analysis.crafting import matching, success, transfer_rate
+from medrobust.analysis.crafting import budgets, matching, success, transfer_rate
+from medrobust.analysis.results import Attack
 from medrobust.errors import RunError
 
 PATIENTS = {"p1": 2, "p2": 2}
@@ -53,6 +54,32 @@ def test_success_names_attacks_and_sources_in_the_order_of_the_study(photos):
     table = success(photos)
     assert table["perturbation"].unique(maintain_order=True).to_list() == ["fgsm", "deepfool"]
     assert table.filter(perturbation="deepfool")["source"].to_list() == ["a", "b", "c"]
+
+
+def test_solved_budgets_stand_beside_the_ssim_that_they_give(photos):
+    rows, others = one(photos, perturbation="fgsm", source="b", role="transfer")
+    rows = rows.with_columns(strength=pl.lit(0.0086), ssim=pl.Series([0.96, 0.98, 0.97, 0.97]))
+    attacks = (Attack("fgsm", budget="eps", ssim=0.98), Attack("deepfool"))
+    table = budgets(replace(photos, attacks=attacks, crafted=others.vstack(rows)))
+    assert table["perturbation"].unique().to_list() == ["fgsm"]
+    assert table.select("source", "role").rows() == [
+        (source, role) for source in "abc" for role in ("transfer", "whitebox")
+    ]
+    row = table.filter(source="b", role="transfer").row(0, named=True)
+    assert row["ssim_reached"] == pytest.approx(0.97)
+    assert {name: row[name] for name in ("parameter", "value", "ssim_wanted", "n_images", "source_seed")} == {
+        "parameter": "eps",
+        "value": 0.0086,
+        "ssim_wanted": 0.98,
+        "n_images": 4,
+        "source_seed": 1,
+    }
+
+
+def test_a_study_that_solves_no_budget_has_none(photos):
+    table = budgets(photos)
+    assert table.height == 0
+    assert table.columns[4:8] == ["parameter", "value", "ssim_wanted", "ssim_reached"]
 
 
 def test_matched_noise_is_held_against_its_own_attack(photos):

@@ -108,6 +108,7 @@ def test_json_holds_every_table_and_counts_what_is_undefined(study):
     assert table1["undefined"] == {"noise": 3, "noise_low": 3, "noise_high": 3}
     assert document["verdict"]["outcome"] == conclusion.outcome
     assert document["n_patients"] == 2
+    assert document["warnings"] == []
     assert document["settings"]["resamples"] == 500
 
 

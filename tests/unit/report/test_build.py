@@ -160,6 +160,18 @@ def test_networks_are_named_and_those_without_card_stay(folder: RunFolder) -> No
         reading.read_networks(folder, ["unet"])
 
 
+def test_the_record_counts_patients_instead_of_naming_them() -> None:
+    patients = {"p1": "train", "p2": "train", "p3": "validation"}
+    networks = {"a-target-s0": {"id": "a", "patients": patients}, "b-target-s0": {"id": "b"}}
+    shown = reading.without_patients({"device": "cpu", "networks": networks})
+    assert shown["device"] == "cpu"
+    assert shown["networks"] == {
+        "a-target-s0": {"id": "a", "patients": {"train": 2, "validation": 1}},
+        "b-target-s0": {"id": "b"},
+    }
+    assert networks["a-target-s0"]["patients"] == patients
+
+
 def test_patients_are_counted_by_part(folder: RunFolder) -> None:
     assert reading.read_split(folder).rows() == [("test", 1), ("train", 2)]
 

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from jinja2 import UndefinedError
 
+from medrobust.analysis.remarks import Remark
 from medrobust.core import Task
 from medrobust.report.blocks import CAPTIONS, blocks
 from medrobust.report.context import Picture, ReportContext
@@ -196,6 +197,64 @@ def test_seeds_are_shown_where_there_are_several(make_context: MakeContext) -> N
     assert blocks("seeds", replace(context, tables={**of, "seeds": seeds[:1]})) == []
 
 
+def test_warnings_stand_in_their_sections_and_are_announced_above(make_context: MakeContext) -> None:
+    remarks = (Remark("noise", "3 of 50 have no match."), Remark("success", "fgsm is off."))
+    page = Page(render(replace(make_context(Task.CLASSIFICATION), remarks=remarks)))
+    words = re.sub(r"\s+", " ", page.words)
+    assert "Read with care. 2 warnings, in Noise, What the attacks did to the images." in words
+    assert words.index("Noise is the control") < words.index("3 of 50 have no match.")
+    assert words.index("3 of 50 have no match.") < words.index("fgsm is off.") < words.index("Budgets solved")
+    links = [link["href"] for link in page.all("a")]
+    assert links[1:3] == ["#noise", "#success"]
+
+
+def test_what_nobody_knows_of_a_source_is_said(context: ReportContext) -> None:
+    (block,) = blocks("transfer_conditions", context)
+    shown = [[cell.text for cell in row[2:]] for row in block.table.rows]
+    assert shown == [["yes", "unknown", "100\u00a0%"], ["no", "no", "unknown"], ["no", "yes", "25\u00a0%"]]
+
+
+def test_budgets_keep_their_digits(context: ReportContext) -> None:
+    (block,) = blocks("budgets", context)
+    place = [column.name for column in block.table.columns].index("value")
+    assert [row[place].text for row in block.table.rows] == ["0.008624", "0.0079", "0.01"]
+
+
+def test_success_and_changes_of_the_images_are_two_tables(context: ReportContext) -> None:
+    success, changes = blocks("success", context)
+    assert "SSIM" not in [column.name for column in success.table.columns]
+    assert [column.name for column in changes.table.columns][3:] == [
+        *("SSIM", "SSIM, whole image", "MSE", "L2, mean", "L2, median", "steps")
+    ]
+    assert [row[-1].text for row in changes.table.rows][2:5] == ["1", "3", "3.5"]
+
+
+def test_balanced_accuracy_is_laid_out_like_table_2(make_context: MakeContext) -> None:
+    context = make_context(Task.CLASSIFICATION)
+    scores = {f"balanced_accuracy{end}": [0.5, 0.4, 0.6] for end in ("", "_low", "_high")}
+    names = {"perturbation": ["clean", "gaussian@fgsm", "fgsm"], "source": ["", "a", "a"]}
+    frame = pl.DataFrame({"target": ["a"] * 3} | names | scores)
+    (block,) = blocks("balanced", replace(context, tables={**context.tables, "balanced": frame}))
+    assert block.table.groups == (("clean", ("",)), ("fgsm", ("a",)))
+
+
+def test_a_transfer_rate_that_no_case_defines_is_not_shown(make_context: MakeContext) -> None:
+    context = make_context(Task.CLASSIFICATION)
+    frame = pl.DataFrame({"target": ["a", "b"], "rate": [None, 0.5], "n_cases": [0, 3]})
+    of = {**context.tables, "transfer_rate": frame}
+    assert len(blocks("transfer_rate", replace(context, tables=of))) == 1
+    assert blocks("transfer_rate", replace(context, tables={**of, "transfer_rate": frame[:1]})) == []
+
+
+def test_sources_of_neither_architecture_have_no_column_where_there_are_none(context: ReportContext) -> None:
+    name = "sources of neither"
+    pairs = context.tables["pairs"]
+    none = pairs.with_columns(n_neutral_sources=pl.lit(0))
+    for frame, there in ((pairs, True), (none, False)):
+        _, beside = blocks("pairs", replace(context, tables={**context.tables, "pairs": frame}))
+        assert (name in [column.name for column in beside.table.columns]) == there
+
+
 def test_ranks_are_one_column_without_a_score(context: ReportContext) -> None:
     (block,) = blocks("ranking", context)
     assert [column.name for column in block.table.columns] == ["network", "rank", "above majority"]
@@ -211,6 +270,6 @@ def test_structures_have_a_table_per_network_without_rounded_images(make_context
 
 def test_every_named_table_has_a_caption_and_every_wordy_section_its_words() -> None:
     named = {name for section in SECTIONS for name in section.tables}
-    assert named | {"pairs_beside"} == set(CAPTIONS)
+    assert named | {"pairs_beside", "changes"} == set(CAPTIONS)
     written = {path.name.removesuffix(".html.j2") for path in (TEMPLATES / "sections").iterdir()}
     assert set(WORDS_ONLY) <= written <= {section.name for section in SECTIONS}

@@ -5,7 +5,7 @@ import pytest
 
 from medrobust.core import Task
 from medrobust.errors import StudyError
-from medrobust.study.config import PAPER_ATTACKS, resolved, schema
+from medrobust.study.config import PAPER_ATTACKS, resolved
 from medrobust.study.reading import read_study
 
 SEGMENTATION: dict[str, Any] = {
@@ -120,15 +120,3 @@ def test_files_that_are_missing_or_no_study(tmp_path: Path) -> None:
     broken.write_text("just words")
     with pytest.raises(StudyError, match="must hold keys and values"):
         read_study(broken)
-
-
-def test_the_schema_knows_every_key() -> None:
-    assert set(schema()["properties"]) >= {
-        "task",
-        "data",
-        "models",
-        "perturbations",
-        "noise",
-        "split",
-        "analysis",
-    }

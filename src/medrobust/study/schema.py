@@ -1,0 +1,81 @@
+"""The JSON Schema of a study, for editors: names, parameters, ranges and defaults are the catalogues'."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from medrobust.data import DATASETS
+from medrobust.models import MODELS
+from medrobust.parameters import parameter_model
+from medrobust.perturbations import PERTURBATIONS, parameters_of
+from medrobust.study.config import Study
+
+Schema = dict[str, Any]
+
+FRACTION: Schema = {"type": "string", "pattern": r"^\s*\d*\.?\d+\s*/\s*\d*\.?\d+\s*$"}
+"""Numbers may be written as fractions, e.g. 4/255."""
+
+
+def study_schema() -> Schema:
+    """JSON Schema (2020-12) of a study file."""
+    schema = Study.model_json_schema()
+    properties = schema["properties"]
+    properties["data"] = {"anyOf": [_dataset(name) for name in DATASETS]}
+    properties["models"]["items"] = {
+        "type": "object",
+        "properties": {"name": _names(MODELS)},
+        "required": ["name"],
+    }
+    properties["perturbations"]["items"] = {"anyOf": _perturbations("attack")}
+    noise = {"anyOf": _perturbations("noise")}
+    properties["noise"] = {"anyOf": [*noise["anyOf"], {"type": "array", "items": noise}]}
+    return schema
+
+
+def _dataset(name: str) -> Schema:
+    entry = DATASETS[name]
+    own = parameter_model(name, entry.open).model_json_schema()["properties"]
+    root: Schema = (
+        {"root": {"type": "string", "description": "Folder of the data."}} if entry.needs_root else {}
+    )
+    return _entry(name, entry.summary, root | own, required=[*root])
+
+
+def _perturbations(kind: Literal["attack", "noise"]) -> list[Schema]:
+    return [_perturbation(name) for name, entry in PERTURBATIONS.items() if entry.kind == kind]
+
+
+def _perturbation(name: str) -> Schema:
+    entry = PERTURBATIONS[name]
+    own = {
+        key: _or_fraction(value)
+        for key, value in parameters_of(name).model_json_schema()["properties"].items()
+    }
+    if entry.budget is not None:
+        solved = {"type": "object", "properties": {"ssim": {"type": "number"}}, "required": ["ssim"]}
+        own[entry.budget] = {"anyOf": [own[entry.budget], solved]}
+    shared: Schema = {"label": {"type": "string", "pattern": "^[A-Za-z0-9._-]+$"}}
+    if entry.presets:
+        shared["preset"] = {"enum": list(entry.presets)}
+    if entry.kind == "attack":
+        shared |= {"wrong": {"enum": ["attack", "keep", "drop"]}, "failed": {"enum": ["last", "clean"]}}
+    return _entry(name, entry.summary, shared | own)
+
+
+def _entry(name: str, summary: str, properties: Schema, required: Iterable[str] = ()) -> Schema:
+    return {
+        "type": "object",
+        "title": name,
+        "description": summary,
+        "properties": {"name": {"const": name}, **properties},
+        "required": ["name", *required],
+        "additionalProperties": False,
+    }
+
+
+def _or_fraction(value: Schema) -> Schema:
+    return {"anyOf": [value, FRACTION]} if value.get("type") == "number" else value
+
+
+def _names(known: Iterable[str]) -> Schema:
+    """Names to offer; others are allowed, e.g. those of timm."""
+    return {"type": "string", "examples": list(known)}

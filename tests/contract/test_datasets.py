@@ -1,0 +1,156 @@
+"""Every data set of the catalogue keeps the contract of `core.Dataset`."""
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import numpy as np
+import pytest
+
+import made_folders
+from medrobust.core import Dataset, Part, Task
+from medrobust.data import DATASETS, open_dataset
+from medrobust.data.splits import make_split, select_cases, split_cases
+
+SMALL: dict[str, dict[str, Any]] = {
+    "phantom_brains": {"subjects": 3, "spacing": 4.0},
+    "phantom_lesions": {"images": 100, "size": 32},
+    "ham10000": {"root": "ham10000", "size": 32},
+    "malc2012": {"root": "malc2012"},
+}
+TWINS: dict[str, Callable[[Path], Path]] = {
+    "ham10000": made_folders.ham10000,
+    "malc2012": made_folders.malc2012,
+}
+names = pytest.mark.parametrize("name", list(DATASETS))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for name, make in TWINS.items():
+        make(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def opened(home: Path) -> Callable[..., Dataset]:
+    """Opens a data set of the catalogue, small, with decoded arrays in a cache unless told otherwise."""
+
+    def opened(name: str, cache: str | None = "cache", **keys: Any) -> Dataset:
+        block = {"name": name, **SMALL[name], **keys}
+        return open_dataset(block, home / cache if cache else None, home)
+
+    return opened
+
+
+Open = Callable[..., Dataset]
+
+
+def few(dataset: Dataset) -> list[Any]:
+    return list(dataset.cases[:: max(1, len(dataset.cases) // 12)])
+
+
+def test_every_data_set_is_under_contract() -> None:
+    assert SMALL.keys() == DATASETS.keys()
+    assert TWINS.keys() == {name for name, entry in DATASETS.items() if entry.needs_root}
+
+
+@names
+def test_what_it_declares(name: str, opened: Open) -> None:
+    dataset, entry = opened(name), DATASETS[name]
+    assert (dataset.name, dataset.task) == (name, entry.task)
+    assert dataset.phantom is not entry.needs_root
+    assert len(set(dataset.classes)) == len(dataset.classes) > 1
+    assert dataset.unit in ("patient", "lesion", "image")
+    assert len(dataset.shape) in (2, 3)
+    assert dataset.spacing is None or len(dataset.spacing) == len(dataset.shape)
+    assert dataset.bits in (8, 12)
+    assert dataset.facts
+    assert all(isinstance(fact, str) and fact for fact in dataset.facts.values())
+    assert len(dataset.fingerprint) == len(hashlib.sha256().hexdigest())
+
+
+@names
+def test_cases_are_unique_sorted_and_complete(name: str, opened: Open) -> None:
+    dataset = opened(name)
+    ids = [case.case_id for case in dataset.cases]
+    assert ids == sorted(set(ids))
+    assert len({(case.scan_id, case.position) for case in dataset.cases}) == len(ids)
+    owner = {case.scan_id: case.patient_id for case in dataset.cases}
+    assert all(owner[case.scan_id] == case.patient_id for case in dataset.cases)
+    for case in dataset.cases:
+        is_photo = dataset.task is Task.CLASSIFICATION
+        assert (case.label is not None) is is_photo
+        assert (case.foreground == 0) is is_photo
+    if dataset.task is Task.CLASSIFICATION:
+        assert {case.label for case in dataset.cases} == set(range(len(dataset.classes)))
+
+
+@names
+def test_samples(name: str, opened: Open) -> None:
+    dataset = opened(name)
+    for case in few(dataset):
+        image, label = dataset.read(case)
+        assert (image.dtype, label.dtype) == (np.float32, np.int64)
+        assert image.shape == (dataset.channels, *dataset.shape)
+        assert np.isfinite(image).all()
+        assert 0 <= image.min() <= image.max() <= 1
+        assert 0 <= label.min() <= label.max() < len(dataset.classes)
+        if dataset.task is Task.CLASSIFICATION:
+            assert label == case.label
+        else:
+            assert label.shape == dataset.shape
+            assert np.count_nonzero(label) == case.foreground
+
+
+@names
+def test_cache_and_memory_hold_the_same_bits(name: str, opened: Open) -> None:
+    cached, fresh = opened(name), opened(name, cache=None)
+    assert (cached.cases, cached.fingerprint) == (fresh.cases, fresh.fingerprint)
+    for case in few(cached)[:3]:
+        for one, other in zip(cached.read(case), fresh.read(case), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@names
+def test_its_parameters_are_in_the_fingerprint(name: str, opened: Open) -> None:
+    other = {
+        "phantom_brains": {"seed": 1},
+        "phantom_lesions": {"seed": 1},
+        "ham10000": {"size": 33},
+        "malc2012": {"intensity": "min-max"},
+    }[name]
+    assert opened(name).fingerprint != opened(name, **other).fingerprint
+
+
+@names
+def test_splits_and_case_sets(name: str, opened: Open) -> None:
+    dataset = opened(name)
+    split = make_split(dataset, {"rule": "patient", "test": 0.4}, seed=0)
+    parts = {part: {case.patient_id for case in split_cases(dataset, split, part)} for part in Part}
+    assert all(parts[part] for part in (Part.TRAIN, Part.VALIDATION, Part.TEST))
+    chosen = select_cases(dataset, split, seed=0, per_patient=2)
+    assert {case.patient_id for case in chosen} == parts[Part.TEST]
+
+
+@names
+def test_parameters_are_keywords_with_ranges(name: str) -> None:
+    """Numbers carry their range; what else there is, is a choice."""
+    root, cache, *parameters = inspect.signature(DATASETS[name].open).parameters.values()
+    assert (root.name, cache.name) == ("root", "cache")
+    for parameter in parameters:
+        assert parameter.kind is parameter.KEYWORD_ONLY
+        assert parameter.default is not parameter.empty
+        if get_origin(parameter.annotation) is Annotated:
+            assert get_args(parameter.annotation)[1:], parameter.name
+        else:
+            assert parameter.annotation not in (int, float, str), parameter.name
+
+
+@names
+def test_what_lists_show(name: str) -> None:
+    assert DATASETS[name].summary
+    assert DATASETS[name].source

@@ -1,0 +1,59 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from medrobust.core import Task
+from medrobust.data import DATASETS
+from medrobust.perturbations import PERTURBATIONS
+from medrobust.study.schema import study_schema
+from medrobust.study.templates import demo_study, template
+
+STUDIES = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))
+VALIDATOR = Draft202012Validator(study_schema())
+
+
+def study(**keys: Any) -> dict[str, Any]:
+    return {"task": "segmentation", "data": {"name": "phantom_brains"}, "models": [{"name": "unet"}]} | keys
+
+
+def test_the_schema_is_one() -> None:
+    Draft202012Validator.check_schema(study_schema())
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_the_studies_are_valid(path: Path) -> None:
+    VALIDATOR.validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_the_demo_and_the_template_are_valid(task: Task) -> None:
+    VALIDATOR.validate(demo_study(task))
+    VALIDATOR.validate(yaml.safe_load(template(task)))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        study(modles=[]),
+        study(data={"name": "phantom_brain"}),
+        study(data={"name": "phantom_brains", "subjects": 0}),
+        study(perturbations=[{"name": "dag_a", "stps": 3}]),
+        study(perturbations=[{"name": "dag_a", "steps": 0}]),
+        study(perturbations=[{"name": "gaussian"}]),
+        study(training={"recipe": "slow"}),
+    ],
+)
+def test_what_cannot_be_is_marked(wrong: dict[str, Any]) -> None:
+    assert not VALIDATOR.is_valid(wrong)
+
+
+def test_every_data_set_attack_and_noise_is_offered() -> None:
+    properties = study_schema()["properties"]
+    assert {one["title"] for one in properties["data"]["anyOf"]} == set(DATASETS)
+    offered = properties["perturbations"]["items"]["anyOf"] + properties["noise"]["anyOf"][:-1]
+    assert {one["title"] for one in offered} == {
+        name for name, one in PERTURBATIONS.items() if one.kind != "clean"
+    }
