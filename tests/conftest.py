@@ -1,11 +1,31 @@
-"""Before anything is imported: one thread per process, and shapes in annotations are checked."""
+"""Before anything is imported: one thread per process and, on demand, checks of the shapes in annotations."""
 
 import os
+from typing import Any
+
+import pytest
 
 # Several test processes that use all cores each are slower by far than single-threaded ones.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-if os.environ.get("MEDROBUST_CHECK_SHAPES", "1") == "1":
-    from jaxtyping import install_import_hook
 
-    install_import_hook("medrobust", "beartype.beartype")
+def check_shapes() -> None:
+    """Check every annotation at every call, and let `pytest.raises` accept that a wrong argument stops there.
+
+    Not the default, since it would hide the messages that users get.
+    """
+    from jaxtyping import TypeCheckError, install_import_hook
+
+    install_import_hook("medrobust", "annotations.check")
+    raises = pytest.raises
+
+    def raises_at_the_latest(expected: Any, *arguments: Any, match: str | None = None, **keywords: Any) -> Any:
+        if match is not None:
+            keywords["match"] = f"(?s)Type-check error|(?:{match})"
+        return raises((expected, TypeCheckError), *arguments, **keywords)
+
+    pytest.raises = raises_at_the_latest  # type: ignore[assignment]
+
+
+if os.environ.get("MEDROBUST_CHECK_SHAPES"):  # `make test-shapes`
+    check_shapes()

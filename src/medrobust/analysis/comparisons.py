@@ -34,7 +34,7 @@ UNRANKED = "not ranked"
 Line = dict[str, Any]
 """A row of a table before it becomes one."""
 
-_PAIR: Mapping[str, type[pl.DataType]] = {
+_PAIR: Schema = {
     "first": pl.String,
     "second": pl.String,
     **bounded("difference"),

@@ -9,6 +9,7 @@ from medrobust.analysis import estimates
 from medrobust.analysis.patients import Cell, Scores
 from medrobust.analysis.results import Results
 from medrobust.metrics.statistics import Estimate
+from medrobust.storage.schemas import Schema
 
 TABLE1 = ("clean", "noise", "adversarial", "drop_points", "drop_percent")
 TABLE2 = {
@@ -33,12 +34,12 @@ def with_bounds(estimates: Mapping[str, Estimate]) -> dict[str, float]:
     }
 
 
-def frame(rows: Iterable[Mapping[str, object]], schema: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
+def frame(rows: Iterable[Mapping[str, object]], schema: Schema) -> pl.DataFrame:
     """A frame of rows whose undefined numbers are null."""
-    return pl.DataFrame([dict(row) for row in rows], schema=dict(schema)).fill_nan(None)
+    return pl.DataFrame([dict(row) for row in rows], schema=schema).fill_nan(None)
 
 
-def bounded(*names: str) -> dict[str, type[pl.DataType]]:
+def bounded(*names: str) -> Schema:
     """Schema of numbers with intervals."""
     return {f"{name}{end}": pl.Float64 for name in names for end in ("", "_low", "_high")}
 

@@ -60,7 +60,7 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32), persistent=False)
 
-    def forward(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *space"]:
+    def forward(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *maps"]:
         """Logits of images in [0, 1]."""
         logits: Tensor = self.body(self.prepared(images))
         if self.classes == 2:

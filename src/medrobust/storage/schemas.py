@@ -1,11 +1,12 @@
 """The columns of every table of rows in a run folder, in one place."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
-from polars.datatypes import DataTypeClass
 
-Schema = dict[str, pl.DataType | DataTypeClass]
+Schema = dict[str, Any]
+"""Types of polars by name; their own class is nothing that beartype could check."""
 
 
 @dataclass(frozen=True)

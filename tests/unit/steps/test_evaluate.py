@@ -278,7 +278,7 @@ def test_times_are_kept_apart(small: Small) -> None:
 @pytest.mark.parametrize("bits", [8, 12])
 def test_rounding_is_half_to_even_and_idempotent(bits: int) -> None:
     levels = 2**bits - 1
-    halves = torch.tensor([0.5, 1.5, 2.5, 3.5], dtype=torch.float64) / levels
-    assert (quantised(halves, bits) * levels).round().tolist() == [0, 2, 2, 4]
+    halves = torch.tensor([[0.5, 1.5, 2.5, 3.5]], dtype=torch.float64) / levels
+    assert (quantised(halves, bits) * levels).round().tolist() == [[0, 2, 2, 4]]
     images = torch.rand(2, 1, 8, 8)
     assert torch.equal(quantised(quantised(images, bits), bits), quantised(images, bits))

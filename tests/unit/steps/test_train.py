@@ -274,7 +274,7 @@ def test_wrong_settings(key, value):
         TrainingConfig(**{key: value})
 
 
-@pytest.mark.parametrize("task", ["classification", "segmentation"])
+@pytest.mark.parametrize("task", list(Task))
 def test_every_setting_reaches_the_recipe(task):
     given = {"epochs": 3, "batch_size": 5, "learning_rate": 0.5, "patience": 7, "slices_per_scan": 2}
     recipe = recipe_of(TrainingConfig(**given, augment={"rotation": 3}), task)
@@ -285,7 +285,7 @@ def test_every_setting_reaches_the_recipe(task):
 
 
 def test_learning_rates_start_peak_and_end_where_they_should():
-    quick = recipe_of(TrainingConfig(learning_rate=2.0), "segmentation")
+    quick = recipe_of(TrainingConfig(learning_rate=2.0), Task.SEGMENTATION)
     rates = [learning_rate(quick, done) for done in np.linspace(0, 1, 101)]
     assert (rates[0], max(rates), rates[25]) == (0.08, 2.0, 2.0)
     assert rates[-1] == pytest.approx(0, abs=1e-12)

@@ -114,4 +114,7 @@ def test_a_damaged_part_is_named(tmp_path: Path) -> None:
 
 def test_every_table_is_listed_here() -> None:
     tables = {value.name for value in vars(schemas).values() if isinstance(value, Table)}
-    assert tables == {"crafted", "predictions", "overlaps", "embeddings", "timing"}
+    assert tables == {
+        *("crafted", "predictions", "overlaps", "embeddings", "timing"),
+        *("whole_test_predictions", "whole_test_overlaps"),
+    }
