@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-slow check format browser clean
+.PHONY: help setup demo test test-slow test-shapes check format browser clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,11 +28,16 @@ check: $(READY)  ## Format, lint, types and layers
 	$(BIN)/lint-imports
 
 # One thread per worker: two test processes that both use two threads are slower than two that use one.
-test: check browser  ## Everything CI runs: checks, then the tests but the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "not slow"
+# A file's tests stay on one worker, which then makes what they share only once.
+test: check browser  ## Everything CI runs: checks, the tests but the slow ones, whole studies with shapes checked
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow"
+	MEDROBUST_CHECK_SHAPES=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not slow" tests/golden tests/contract
 
 test-slow: $(READY) browser  ## The slow tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile -m slow
+
+test-shapes: $(READY)  ## All tests with every annotation checked at every call: shapes, types
+	MEDROBUST_CHECK_SHAPES=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
 browser:  ## Chromium, for the test that opens the report (where apt can install it)
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \

@@ -19,10 +19,8 @@ def check_shapes() -> None:
     install_import_hook("medrobust", "annotations.check")
     raises = pytest.raises
 
-    def raises_at_the_latest(expected: Any, *arguments: Any, match: str | None = None, **keywords: Any) -> Any:
-        if match is not None:
-            keywords["match"] = f"(?s)Type-check error|(?:{match})"
-        return raises((expected, TypeCheckError), *arguments, **keywords)
+    def raises_at_the_latest(expected: Any, *, match: str = "") -> Any:
+        return raises((expected, TypeCheckError), match=f"(?s)Type-check error|(?:{match})")
 
     pytest.raises = raises_at_the_latest  # type: ignore[assignment]
 

@@ -63,10 +63,11 @@ class Listing(StrEnum):
     DATASETS = "datasets"
 
 
-def _show_version(wanted: bool) -> None:
+def _show_version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"medrobust {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

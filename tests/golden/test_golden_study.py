@@ -39,10 +39,7 @@ ROWS = {
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(
-    scope="module",  # one worker does all of a task, so that its study runs once
-    params=[pytest.param(str(task), marks=pytest.mark.xdist_group(task)) for task in Task],
-)
+@pytest.fixture(scope="module", params=[str(task) for task in Task])
 def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A finished study: its task, its file and its run."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -1,19 +1,23 @@
 """What a person sees when something is wrong: one message, the right exit code, and no traceback."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+import made_folders
 from fitted_networks import coarse, save
 from medrobust import __version__, api
 from medrobust.cli import app
@@ -373,17 +377,19 @@ def test_schema_and_version() -> None:
 
 
 class TestAsAProcess:
-    def run(self, *arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: object, folder: Path) -> dict[str, Any]:
         code = f"from medrobust.cli import app; app({[str(argument) for argument in arguments]!r})"
-        environment = os.environ | {"COLUMNS": "80", "PYTHONPATH": os.pathsep.join(sys.path)}
-        return subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            cwd=folder,
-            env=environment,
-            check=False,
-        )
+        return {
+            "args": [sys.executable, "-c", code],
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "text": True,
+            "cwd": folder,
+            "env": os.environ | {"COLUMNS": "80", "PYTHONPATH": os.pathsep.join(sys.path)},
+        }
+
+    def run(self, *arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(**self.command(*arguments, folder=folder), check=False)
 
     def test_one_message_and_no_traceback(self, write: Write, tmp_path: Path) -> None:
         done = self.run("run", write(modles=3), folder=tmp_path)
@@ -394,6 +400,25 @@ class TestAsAProcess:
     def test_wrong_usage(self, tmp_path: Path) -> None:
         assert self.run("rnu", folder=tmp_path).returncode == 2
 
+    @pytest.mark.slow
+    def test_an_interrupt_in_a_training_and_going_on(self, write: Write, tmp_path: Path) -> None:
+        study = write(
+            training={"epochs": 300}, perturbations=[{"name": "deepfool", "steps": 2}], cases={"total": 45}
+        )
+        arguments = ("run", study, "--out", tmp_path / "run")
+        process = subprocess.Popen(**self.command(*arguments, folder=tmp_path))
+        state = tmp_path / "run" / "models" / "mine-target-s0" / "last.ckpt"
+        while not state.exists() and process.poll() is None:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 3, said
+        assert said.strip().splitlines()[-1].endswith("the same command goes on from there.")
+        assert state.exists()
+        done = self.run(*arguments, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert len((state.parent / "log.csv").read_text().splitlines()) == 301
+
 
 def test_memory_that_runs_out_names_the_step() -> None:
     def fill(_: object) -> None:
@@ -402,3 +427,85 @@ def test_memory_that_runs_out_names_the_step() -> None:
     job = Job("craft", "craft fgsm on unet", 1.0, 0, False, fill)
     with pytest.raises(RunError, match=r"Out of memory: craft fgsm on unet.*lower crafting\.batch_size"):
         progress.execute([job], Console(quiet=True))
+
+
+class TestDamagedScans:
+    """The files of a real data set, one of them damaged; said with its name, before any training."""
+
+    @pytest.fixture
+    def scans(self, tmp_path: Path) -> Path:
+        made_folders.malc2012(tmp_path / "malc2012")
+        return tmp_path / "malc2012"
+
+    def refused(self, scans: Path, write: Write, victim: Path, message: str) -> None:
+        data = {"name": "malc2012", "root": "malc2012"}
+        study = write(task="segmentation", data=data, models=[{"name": "unet", "preset": "tiny"}])
+        result = medrobust("run", study, "--data", scans.parent, "--out", scans.parent / "run")
+        fails_with(result, message)
+        assert victim.name in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+    def test_a_label_outside_the_map(self, scans: Path, write: Write) -> None:
+        victim = scans / "testing-labels" / "1003_3_glm.nii.gz"
+        made_folders.write_volume(victim, np.full((24, 30, 20), 999, np.int16))
+        self.refused(scans, write, victim, "holds the label 999, which is no region of BrainCOLOR")
+
+    def test_another_shape(self, scans: Path, write: Write) -> None:
+        victim = scans / "training-labels" / "1000_3_glm.nii.gz"
+        made_folders.write_volume(victim, np.full((24, 30, 21), 45, np.int16))
+        self.refused(scans, write, victim, "has the shape (24, 30, 20), but its labels")
+
+    def test_another_affine(self, scans: Path, write: Write) -> None:
+        victim = scans / "training-labels" / "1000_3_glm.nii.gz"
+        made_folders.write_volume(victim, np.full((24, 30, 20), 45, np.int16), np.diag([-2.0, 1, 1, 1]))
+        self.refused(scans, write, victim, "affines that differ by up to ")
+
+    def test_nan(self, scans: Path, write: Write) -> None:
+        victim = scans / "training-images" / "1001_3.nii.gz"
+        made_folders.write_volume(victim, np.full((24, 30, 20), np.nan, np.float32))
+        self.refused(scans, write, victim, "holds NaN or infinite intensities in 14400 voxels")
+
+    def test_half_a_file(self, scans: Path, write: Write) -> None:
+        victim = scans / "training-images" / "1001_3.nii.gz"
+        victim.write_bytes(victim.read_bytes()[:2000])
+        self.refused(scans, write, victim, "cannot be read")
+
+    def test_no_labels(self, scans: Path, write: Write) -> None:
+        victim = scans / "training-labels" / "1001_3_glm.nii.gz"
+        victim.unlink()
+        self.refused(scans, write, scans / "training-images" / "1001_3.nii.gz", "has no labels in")
+
+    def test_a_patient_on_both_sides(self, scans: Path, write: Write) -> None:
+        for kind, suffix in (("images", ""), ("labels", "_glm")):
+            source = scans / f"training-{kind}" / f"1001_3{suffix}.nii.gz"
+            (scans / f"testing-{kind}" / source.name).write_bytes(source.read_bytes())
+        victim = scans / "training-images"
+        self.refused(scans, write, victim, "Patient 1001 has scans in training-images and in testing-images")
+
+
+class TestDamagedPhotographs:
+    @pytest.fixture
+    def photos(self, tmp_path: Path) -> Path:
+        return made_folders.ham10000(tmp_path / "ham10000", lesions=6)
+
+    def refused(self, photos: Path, write: Write, message: str) -> None:
+        data = {"name": "ham10000", "root": "ham10000", "size": 32}
+        study = write(data=data, split={"rule": "patient", "test": 0.5})
+        result = medrobust("run", study, "--data", photos.parent, "--out", photos.parent / "run")
+        fails_with(result, message)
+        assert len(result.stderr.splitlines()) == 1
+
+    def test_half_a_test_image(self, photos: Path, write: Write) -> None:
+        for path in (photos / "images").iterdir():
+            path.write_bytes(path.read_bytes()[:200])
+        self.refused(photos, write, "cannot be read as an image")
+
+    def test_an_empty_class(self, photos: Path, write: Write) -> None:
+        table = photos / "HAM10000_metadata.csv"
+        table.write_text("\n".join(row for row in table.read_text().splitlines() if ",mel," not in row))
+        self.refused(photos, write, "'mel'")
+
+    def test_an_unknown_diagnosis(self, photos: Path, write: Write) -> None:
+        table = photos / "HAM10000_metadata.csv"
+        table.write_text(table.read_text().replace(",mel,", ",mell,", 1))
+        self.refused(photos, write, "'mell'. Did you mean 'mel'?")

@@ -4,7 +4,6 @@ Tests are exact sign flips over patients, adjusted by Holm within the family; in
 """
 
 import math
-from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -25,6 +24,7 @@ from medrobust.metrics.significance import (
     smallest_p,
 )
 from medrobust.rng import generator
+from medrobust.storage.schemas import Schema
 
 RANKED = "ranked"
 TIED = "not distinguishable"

@@ -9,6 +9,8 @@ never assumed.
 # nibabel is not annotated.
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -126,24 +128,30 @@ def on_canvas(
 
 
 def _load(path: Path) -> Any:
-    """The image in RAS, its voxels not yet read."""
-    try:
+    """The image in RAS; its voxels are read only where they have to be turned."""
+    with _readable(path):
         image = nib.funcs.squeeze_image(nib.load(path))
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Is the file complete?") from None
     if len(image.shape) != 3:
         raise DataError(f"{path} has the shape {image.shape}; a volume has 3 dimensions.")
     if not np.isfinite(image.affine).all() or np.linalg.det(image.affine[:3, :3]) == 0:
         raise DataError(
             f"{path} has an affine that spans no volume: its orientation is unknown. Repair its header."
         )
-    return nib.as_closest_canonical(image)
+    with _readable(path):
+        return nib.as_closest_canonical(image)
 
 
 def _voxels(image: Any, path: Path) -> np.ndarray:
-    try:
+    with _readable(path):
         return np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say which file cannot be read."""
+    try:
+        yield
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError) as error:
         raise DataError(f"{path} cannot be read: {error}. Is the file complete?") from None
 
 

@@ -21,7 +21,7 @@ from medrobust.rng import integer_seed
 from medrobust.steps.fitting import Fitting, best_epoch, finish, fit
 from medrobust.steps.losses import class_weights, make_loss
 from medrobust.steps.recipes import Recipe, TrainingConfig, recipe_of
-from medrobust.steps.training_folder import TrainingFolder
+from medrobust.steps.training_folder import Epoch, TrainingFolder
 from medrobust.steps.validate import SCORE_NAMES
 from medrobust.storage.folder import clear_disk_errors
 
@@ -97,16 +97,11 @@ def train(
     """
     recipe = recipe_of(config, dataset.task)
     cases = [case for case in train_cases if case.label is not None or case.foreground > 0]
-    identity = {
-        "network": network.recipe,
+    identity = _made_from(network, dataset, config, recipe) | {
         "network_id": network_id.folder,
         "seed": seed,
-        "data": dataset.fingerprint,
         "train_cases": _digest(cases),
         "validation_cases": _digest(validation_cases),
-        "recipe": recipe.as_data(),
-        "precision": config.precision,
-        "devices": config.devices,
     }
     goal = TrainingFolder(folder, identity)
     if goal.is_finished:
@@ -128,10 +123,9 @@ def train(
             tick=tick,
         )
         curve = fit(to_channels_last(network), fitting, goal)
-        card = _card(network, fitting, config, identity) | {
+        card = _card(network, fitting, config, curve) | {
+            "identity": identity,
             "class_weights": [round(weight, 6) for weight in weights.tolist()],
-            "best_epoch": best_epoch(curve) if recipe.patience else len(curve),
-            "curve": curve,
             "score": finish(network, fitting),
         }
         if fabric.is_global_zero:
@@ -139,6 +133,17 @@ def train(
         fabric.barrier()
     network.eval()
     return card
+
+
+def _made_from(network: Network, dataset: Dataset, config: TrainingConfig, recipe: Recipe) -> dict[str, Any]:
+    """What all trainings of a network on these data have in common."""
+    return {
+        "network": network.recipe,
+        "data": dataset.fingerprint,
+        "recipe": recipe.as_data(),
+        "precision": config.precision,
+        "devices": config.devices,
+    }
 
 
 def _check_cases(
@@ -164,13 +169,10 @@ def _digest(cases: Sequence[Case]) -> str:
     return hashlib.sha256("\n".join(case.case_id for case in _sorted(cases)).encode()).hexdigest()
 
 
-def _card(
-    network: Network, fitting: Fitting, config: TrainingConfig, identity: dict[str, Any]
-) -> dict[str, Any]:
+def _card(network: Network, fitting: Fitting, config: TrainingConfig, curve: list[Epoch]) -> dict[str, Any]:
     """What a person needs to judge a trained network by."""
     dataset = fitting.dataset
     return {
-        "identity": identity,
         "data": dataset.name,
         "classes": list(dataset.classes),
         "train_patients": len({case.patient_id for case in fitting.train_cases}),
@@ -178,6 +180,8 @@ def _card(
         "validation_cases": len(fitting.validation_cases),
         "parameters": parameter_count(network),
         "config": config.model_dump(mode="json"),
+        "curve": curve,
+        "best_epoch": best_epoch(curve) if fitting.recipe.patience else len(curve),
         "score_name": SCORE_NAMES[dataset.task],
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),

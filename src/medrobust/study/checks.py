@@ -30,7 +30,7 @@ def _check_models(study: Study) -> None:
                 f"study.models: a name may hold letters, digits, '.', '_' and '-' only; got '{spec.name}'. "
                 "Give the network itself as `architecture`."
             )
-        if not spec.train and study.trainings[spec.name] != study.training:
+        if study.trainings[spec.name] != study.training and not spec.train:
             raise StudyError(
                 f"study.models.{spec.name}.training: '{spec.name}' is not trained here. Leave the key out."
             )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -108,9 +108,16 @@ def _message(problem: Mapping[str, Any]) -> str:
     *parents, key = problem["loc"]
     block: Any = Study
     for parent in parents:
-        block = block.model_fields[parent].annotation
+        block = _child(block, parent)
     where = ".".join(str(part) for part in ("study", *parents))
     return f"{where}: {unknown('key', str(key), block.model_fields)}"
+
+
+def _child(block: Any, name: str) -> Any:
+    """The block below `name`; of a choice between types (`bool | Augmentation`) the type of that name."""
+    if hasattr(block, "model_fields"):
+        return block.model_fields[name].annotation
+    return next(choice for choice in get_args(block) if choice.__name__ == name)
 
 
 def _assign(content: dict[str, Any], change: str) -> None:

@@ -86,7 +86,7 @@ def test_random_target_classes_are_other_classes_with_equal_chances():
     labels = torch.arange(5).repeat(200)
     logits = torch.zeros(1000, 5)
     rngs = [generator(0, place) for place in range(1000)]
-    drawn = random_class(nn.Identity(), labels, labels, logits, None, rngs)
+    drawn = random_class(nn.Identity(), torch.zeros(1000, 1, 1), labels, logits, None, rngs)
     assert (drawn != labels).all()
     shares = torch.bincount((drawn - labels) % 5, minlength=5) / 1000
     assert (shares[1:] - 0.25).abs().max() < 0.05

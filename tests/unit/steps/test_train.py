@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from made_data import squares, stripes
-from medrobust.core import NetworkId, Role
+from medrobust.core import NetworkId, Role, Task
 from medrobust.errors import DataError, ModelError, RunError
 from medrobust.models import load_weights, model_spec
 from medrobust.steps.recipes import SCHEDULES, learning_rate, recipe_of

@@ -1,0 +1,78 @@
+"""Which module may import which, and what must not be imported at all."""
+
+import ast
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+import medrobust
+
+PACKAGE = Path(str(files(medrobust)))
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+ids = [str(path.relative_to(PACKAGE)) for path in SOURCES]
+
+
+def test_layers_are_kept() -> None:
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([lint], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])
+def test_help_does_not_wait_for_heavy_packages(arguments: list[str]) -> None:
+    code = f"""
+import sys
+from medrobust.cli import app
+try:
+    app({arguments!r})
+except SystemExit as done:
+    assert not done.code, done.code
+heavy = {{"torch", "polars", "matplotlib", "monai", "timm", "zarr", "nibabel"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_public_names() -> None:
+    assert set(medrobust.__all__) == {"Run", "run", "__version__"}
+    assert all(hasattr(medrobust, name) for name in medrobust.__all__)
+    with pytest.raises(AttributeError, match="module 'medrobust' has no attribute 'runn'"):
+        medrobust.runn  # noqa: B018
+
+
+def test_names_that_the_design_promises() -> None:
+    from medrobust.metrics import similarity
+    from medrobust.perturbations import targets
+
+    for name in ("fgsm", "deepfool", "saliency_map", "dag", "gaussian", "rician", "PERTURBATIONS"):
+        assert hasattr(medrobust.perturbations, name)
+    assert all(hasattr(targets, name) for name in ("all_background", "scattered", "dilated"))
+    assert callable(similarity.ssim)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_nothing_global(path: Path) -> None:
+    """No `print`, no global seed outside of training, no state that a module keeps."""
+    calls = {
+        ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+    }
+    seeds = {"np.random.seed", "random.seed", "torch.manual_seed", "torch.cuda.manual_seed_all"}
+    trains = path.name in ("train.py", "fitting.py") and path.parent.name == "steps"
+    assert not calls & ({"print", "breakpoint"} | (set() if trains else seeds))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= 250
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            lines = (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
+            assert lines <= 40, f"{node.name} has {lines} lines"

@@ -1,0 +1,116 @@
+"""What is read and checked before a run begins its work."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import made_studies
+from fitted_networks import save
+from medrobust.core import Part, Role
+from medrobust.errors import DataError, RunError
+from medrobust.steps.training_folder import load_trained
+from medrobust.storage import RunFolder
+from medrobust.study import setup as module
+from medrobust.study.plan import make_plan
+from medrobust.study.reading import read_study
+from medrobust.study.setup import Setup, set_up
+
+LESIONS: dict[str, Any] = {
+    "task": "classification",
+    "data": {"name": "phantom_lesions", "images": 100, "size": 32},
+    "split": {"rule": "patient", "test": 0.4},
+    "models": [{"name": "mine", "load": "fitted_networks:coarse", "train": True}],
+}
+CPU = torch.device("cpu")
+
+
+def setup_of(folder: Path, **keys: Any) -> Setup:
+    return set_up(read_study(LESIONS | keys), RunFolder(folder / "run"), data_dir=None, device=CPU)
+
+
+def test_surrogates_are_apart_from_targets(tmp_path: Path) -> None:
+    setup = setup_of(tmp_path, surrogates={"seeds": [1, 2]})
+    assert [network.id.role for network in setup.surrogates] == [Role.SURROGATE] * 2
+    networks = (*setup.targets, *setup.surrogates)
+    weights = [setup.fresh(network).body.head.weight for network in networks]
+    assert not any(torch.equal(weights[0], other) for other in weights[1:])
+    assert setup.recipe(networks[0]) != setup.recipe(networks[1])
+
+
+def test_disjoint_surrogates_share_no_training_patient(tmp_path: Path) -> None:
+    data = LESIONS["data"] | {"images": 240}
+    setup = setup_of(tmp_path, surrogates={"data": "disjoint"}, data=data)
+    target, surrogate = (
+        {case.patient_id for case in setup.training_cases(network)}
+        for network in (setup.targets[0], setup.surrogates[0])
+    )
+    assert target
+    assert surrogate
+    assert not target & surrogate
+    assert not (target | surrogate) & {case.patient_id for case in setup.cases}
+
+
+def test_a_brought_network_gets_surrogates_that_are_trained_here(tmp_path: Path) -> None:
+    study = made_studies.classification(tmp_path)
+    without = read_study(study, ["surrogates.weights={}"])
+    setup = set_up(without, RunFolder(tmp_path / "run"), data_dir=None, device=CPU)
+    assert [network.is_trained_here for network in (*setup.targets, *setup.surrogates)] == [False] * 2 + [
+        True
+    ] * 2
+    assert all(network.spec.weights == "none" for network in setup.surrogates)
+
+
+def test_a_damaged_test_image_is_found_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = module.open_dataset
+
+    def with_a_damaged_case(*arguments: Any) -> Any:
+        dataset = original(*arguments)
+        split = module.make_split(dataset, LESIONS["split"], 0)
+        victim = next(case for case in dataset.cases if split[case.patient_id] == Part.TEST)
+
+        def read(case: Any) -> Any:
+            if case == victim:
+                raise DataError(f"{victim.case_id}: cannot be read")
+            return dataset.read(case)
+
+        return replace(dataset, read=read)
+
+    monkeypatch.setattr(module, "open_dataset", with_a_damaged_case)
+    with pytest.raises(DataError, match="cannot be read"):
+        setup_of(tmp_path)
+
+
+def test_trained_weights_are_verified(tmp_path: Path) -> None:
+    setup = setup_of(tmp_path)
+    target = setup.targets[0]
+    folder = tmp_path / "run" / "models" / target.id.folder
+    with pytest.raises(RunError, match=r"is not what its card says|card\.json cannot be read"):
+        setup.network(target)
+    save(setup.fresh(target).body, folder / "weights.safetensors")
+    (folder / "card.json").write_text('{"weights_sha256": "of something else"}')
+    with pytest.raises(
+        RunError, match=r"weights\.safetensors is not what its card says.*to train the network again"
+    ):
+        load_trained(setup.fresh(target), folder)
+
+
+def test_a_plan_has_every_cell_and_computes_nothing(tmp_path: Path) -> None:
+    plan = make_plan(setup_of(tmp_path, surrogates={"seeds": [1, 2]}))
+    transfer = [attack for attack in plan.attacks if attack.job.role == "transfer"]
+    whitebox = [attack for attack in plan.attacks if attack.job.role == "whitebox"]
+    assert (len(transfer), len(whitebox)) == (3 * 2, 1)
+    assert len(plan.noise) == len(transfer)
+    assert len({images.name for images in plan.sets}) == len(plan.sets)
+    assert [images.perturbation for images in plan.shown] == [
+        "clean",
+        "gaussian@fgsm",
+        "fgsm",
+        "deepfool",
+        "saliency_map",
+    ]
+    assert not (tmp_path / "run" / "crafted").exists()
