@@ -16,9 +16,9 @@ from annotated_types import Ge, Gt
 from jaxtyping import UInt8, UInt16
 
 from medrobust.core import Dataset, Part, Task
-from medrobust.data.scans import STEP, Decoding, ScanFiles, open_slices
+from medrobust.data.scans import Decoding, ScanFiles, open_slices
 from medrobust.data.structures import STRUCTURES, to_structures, unknown_labels
-from medrobust.data.volumes import VIEWS, Axis, Intensity
+from medrobust.data.volumes import CANVAS_STEP, VIEWS, Axis, Intensity
 from medrobust.errors import DataError
 
 REVISION = 1
@@ -147,7 +147,7 @@ def _facts(decoding: Decoding, canvas: tuple[int, int]) -> dict[str, str]:
             f"resampled to {decoding.spacing:g} mm: images by the mean over the new voxel, "
             "labels by the structure that fills most of it"
         ),
-        "canvas": f"{canvas[0]} x {canvas[1]} pixels, the head in the middle (auto: multiples of {STEP})",
+        "canvas": f"{canvas[0]} x {canvas[1]} pixels, head centred; auto: multiples of {CANVAS_STEP}",
         "intensity": f"per scan, minimum to 0 and {brightest} to 1, clipped",
         "labels": (
             "27 structures from BrainCOLOR's regions; the lateral ventricles include their inferior horns; "

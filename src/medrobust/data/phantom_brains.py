@@ -5,7 +5,6 @@ Made for trying the tool out and for testing it. They say nothing about networks
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,14 +18,10 @@ from medrobust.core import Case, Dataset, Sample, Task
 from medrobust.data.brain_subject import scan_subject
 from medrobust.data.cache import cached_array
 from medrobust.data.structures import STRUCTURES
-from medrobust.data.volumes import VIEWS, Axis, on_canvas, slices_along
-from medrobust.errors import DataError
+from medrobust.data.volumes import CANVAS_STEP, VIEWS, Axis, fit_canvas, on_canvas, slices_along
 
 REVISION = 1
 """Raised with every change of what the images or labels hold."""
-
-STEP = 16
-"""Both sides of an automatic canvas are multiples of it, so that four poolings leave no remainder."""
 
 Side = Annotated[int, Ge(1)]
 
@@ -57,7 +52,7 @@ def open_phantom_brains(
         DataError: nilearn is not installed, or the canvas is too small.
     """
     phantoms = Phantoms(seed, float(spacing), axis, cache)
-    size = fit_canvas(canvas, [phantoms.slices(subject)[0].shape[1:] for subject in range(subjects)])
+    size = fit_canvas(canvas, {f"brain{one:03d}": phantoms.extent(one) for one in range(subjects)})
     return Dataset(
         name="phantom_brains",
         task=Task.SEGMENTATION,
@@ -98,6 +93,11 @@ class Phantoms:
         )
         image, labels = (slices_along(volume, self.axis) for volume in scan)
         return image, labels
+
+    def extent(self, subject: int) -> tuple[int, int]:
+        """Height and width of a subject's slices."""
+        _, height, width = self.slices(subject)[0].shape
+        return height, width
 
     def cases(self, subject: int) -> list[Case]:
         """The slices of a subject that hold a structure."""
@@ -144,25 +144,6 @@ class SliceReader:
         return Sample(image[None], labels.astype(np.int64))
 
 
-def fit_canvas(
-    wanted: Literal["auto"] | tuple[int, int], extents: Sequence[tuple[int, int]]
-) -> tuple[int, int]:
-    """Height and width that slices of all `extents` fit in.
-
-    Raises:
-        DataError: The canvas that is wanted is too small.
-    """
-    height, width = (max(sides) for sides in zip(*extents, strict=True))
-    if wanted == "auto":
-        return -(-height // STEP) * STEP, -(-width // STEP) * STEP
-    if height > wanted[0] or width > wanted[1]:
-        raise DataError(
-            f"data.canvas: {list(wanted)} is too small for the largest of these brains. Take at least "
-            f"{[height, width]}, or auto."
-        )
-    return wanted
-
-
 def fingerprint(**parameters: object) -> str:
     """SHA-256 of everything that the images and labels depend on."""
     recipe = {"name": "phantom_brains", "revision": REVISION, **parameters}
@@ -174,7 +155,7 @@ def facts(axis: Axis, canvas: tuple[int, int]) -> dict[str, str]:
     return {
         "phantom": "generated: shows that the tool works, says nothing about your networks",
         "orientation": f"{axis} slices, {VIEWS[axis][1]}",
-        "canvas": f"{canvas[0]} x {canvas[1]} pixels, the brain in the middle (auto: multiples of {STEP})",
+        "canvas": f"{canvas[0]} x {canvas[1]} pixels, brain centred; auto: multiples of {CANVAS_STEP}",
         "intensity": "per scan, 0 stays 0 and the 99.5th percentile of the brain becomes 1, clipped",
         "labels": "27 structures; outer fluid, vermis and basal forebrain are seen, but labelled background",
         "left and right": "differ in position only, not in intensity",

@@ -18,15 +18,13 @@ from medrobust.data.volumes import (
     Axis,
     Intensity,
     bounding_box,
+    fit_canvas,
     normalise,
     on_canvas,
     read_volume,
     slices_along,
 )
 from medrobust.errors import DataError
-
-STEP = 16
-"""Both sides of an automatic canvas are multiples of it, so that four poolings leave no remainder."""
 
 SCANS_IN_MEMORY = 4
 
@@ -139,7 +137,7 @@ def open_slices(
         stack = open_stack(scan, digests[scan.scan_id], decoding, cache)
         cases += _cases(scan, stack, decoding.axis)
         extents[scan.scan_id] = stack.images.shape[1:]
-    size = _canvas(canvas, extents)
+    size = fit_canvas(canvas, extents)
     reader = SliceReader({scan.scan_id: scan for scan in scans}, digests, decoding, cache, size)
     fingerprint = _sha256(*chain.from_iterable(sorted(digests.items())), *map(str, size))
     return Slices(tuple(sorted(cases, key=lambda case: case.case_id)), reader, fingerprint)
@@ -186,21 +184,6 @@ def _cases(scan: ScanFiles, stack: Stack, axis: Axis) -> list[Case]:
         )
         for position in np.flatnonzero(foreground)
     ]
-
-
-def _canvas(
-    wanted: Literal["auto"] | tuple[int, int], extents: Mapping[str, tuple[int, int]]
-) -> tuple[int, int]:
-    height, width = (max(extent[side] for extent in extents.values()) for side in (0, 1))
-    if wanted == "auto":
-        return -(-height // STEP) * STEP, -(-width // STEP) * STEP
-    for scan_id, (rows, columns) in extents.items():
-        if rows > wanted[0] or columns > wanted[1]:
-            raise DataError(
-                f"data.canvas: {list(wanted)} is too small, scan {scan_id} needs {[rows, columns]}. "
-                f"Take at least {[height, width]}, or auto."
-            )
-    return wanted
 
 
 def _digest(scan: ScanFiles, decoding: Decoding, revision: int) -> str:

@@ -9,7 +9,7 @@ never assumed.
 # nibabel is not annotated.
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -32,6 +32,9 @@ VIEWS: dict[Axis, tuple[str, str]] = {
     "sagittal": ("RIP", "superior up, anterior on the left"),
 }
 """Where slice number, row and column grow to, and how that looks."""
+
+CANVAS_STEP = 16
+"""Both sides of an automatic canvas are multiples of it, so that four poolings leave no remainder."""
 
 AFFINE_TOLERANCE = 1e-3
 """Largest difference, in mm, between the entries of an image's and its labels' affine."""
@@ -115,6 +118,30 @@ def bounding_box(mask: Shaped[np.ndarray, "s h w"]) -> tuple[slice, slice]:
     rows = np.flatnonzero(mask.any(axis=(0, 2)))
     columns = np.flatnonzero(mask.any(axis=(0, 1)))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def fit_canvas(
+    wanted: Literal["auto"] | tuple[int, int], extents: Mapping[str, tuple[int, int]]
+) -> tuple[int, int]:
+    """Height and width that the slices of all scans fit in.
+
+    Args:
+        wanted: Height and width, or "auto": the smallest multiples of `CANVAS_STEP`.
+        extents: Height and width of the slices of each scan.
+
+    Raises:
+        DataError: The canvas that is wanted is too small; names the scan.
+    """
+    height, width = (max(extent[side] for extent in extents.values()) for side in (0, 1))
+    if wanted == "auto":
+        return -(-height // CANVAS_STEP) * CANVAS_STEP, -(-width // CANVAS_STEP) * CANVAS_STEP
+    for scan_id, (rows, columns) in extents.items():
+        if rows > wanted[0] or columns > wanted[1]:
+            raise DataError(
+                f"data.canvas: {list(wanted)} is too small, scan {scan_id} needs {[rows, columns]}. "
+                f"Take at least {[height, width]}, or auto."
+            )
+    return wanted
 
 
 def on_canvas(

@@ -9,7 +9,15 @@ from hypothesis.extra.numpy import arrays
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
 from medrobust.data.resampling import overlaps, resample_image, resample_labels
-from medrobust.data.volumes import VIEWS, bounding_box, normalise, on_canvas, read_volume, slices_along
+from medrobust.data.volumes import (
+    VIEWS,
+    bounding_box,
+    fit_canvas,
+    normalise,
+    on_canvas,
+    read_volume,
+    slices_along,
+)
 from medrobust.errors import DataError
 
 SHAPE = (5, 6, 7)
@@ -226,3 +234,13 @@ def test_the_canvas_keeps_every_pixel_in_the_middle(h, w, down, right):
     assert placed.shape == (h + down, w + right)
     np.testing.assert_array_equal(placed[down // 2 :][:h, right // 2 :][:, :w], image)
     assert np.count_nonzero(placed) == image.size
+
+
+def test_the_automatic_canvas_is_the_smallest_that_four_poolings_divide() -> None:
+    extents = {"a": (31, 47), "b": (33, 48)}
+    assert fit_canvas("auto", extents) == (48, 48)
+    assert fit_canvas((33, 50), extents) == (33, 50)
+    with pytest.raises(
+        DataError, match=r"\[32, 64\] is too small, scan b needs \[33, 48\]\. Take at least \[33, 48\]"
+    ):
+        fit_canvas((32, 64), extents)
