@@ -11,6 +11,7 @@ from medrobust.report.display import (
     ShownTable,
     capitalised,
     cross_table,
+    fraction,
     setting,
     shown_table,
     spread_table,
@@ -35,6 +36,8 @@ CAPTIONS = {
     "{basis}",
     "table2": "Table 2. {Score} under each attack, target by source; framed is the target's own "
     "surrogate (same architecture, trained apart). {basis}",
+    "curve": "{Score} under {of} at each budget, averaged over the sources that all networks face; 0 is "
+    "clean. {basis}",
     "transfer_conditions": "What a source shares with a target; the more, the easier an attack "
     "transfers. Same pre-training: both were trained from the same weights, so transfer is inflated. Shared "
     "training: share of the source's training {units} that trained the target too. Unknown: of networks "
@@ -84,6 +87,10 @@ FOOLED = {
     "Dice": "fooled is the share of the pixels to be changed that it shows as what the attack wanted",
 }
 UNKNOWN = "unknown"
+BEYOND = " †"
+BEYOND_CAPTION = (
+    " † beyond the paper: in no average, comparison or verdict of a study that has attacks of the paper."
+)
 CELL_COLUMNS = {"target", "perturbation", "source", "score", "low", "high"}
 
 
@@ -166,6 +173,15 @@ def _conditions(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     return [_plain("transfer_conditions", frame.with_columns(columns), context)]
 
 
+def _curve(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """Budgets as heads, a table per attack; noise stands in the figure and in the CSV."""
+    shown = frame.with_columns(pl.Series("budget", [fraction(value) for value in frame["budget"]]))
+    return [
+        Block(caption("curve", context, name), spread_table(rows, "target", "budget"))
+        for (name,), rows in shown.group_by("curve", maintain_order=True)
+    ]
+
+
 def _pairs(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     """The primary endpoint apart from everything beside it; no column for sources that there are none of."""
     beside = frame.select("first", "second", pl.exclude(*PAIRS))
@@ -205,6 +221,14 @@ def _success(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     ]
 
 
+def _table2(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """Attacks beyond the paper are marked; the caption says what the mark means where there is one."""
+    names = {label: label + BEYOND for label in context.beyond_paper}
+    marked = frame.with_columns(pl.col("perturbation").replace(names))
+    said = BEYOND_CAPTION if frame["perturbation"].is_in(list(names)).any() else ""
+    return [Block(caption("table2", context) + said, cross_table(marked))]
+
+
 def _transfer_rate(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     """Nothing where no case is right for the source and all targets."""
     return [_plain("transfer_rate", frame, context)] if frame["n_cases"].sum() else []
@@ -213,6 +237,7 @@ def _transfer_rate(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
 LAYOUTS: Mapping[str, Callable[[pl.DataFrame, ReportContext], list[Block]]] = {
     "balanced": _balanced,
     "budgets": _budgets,
+    "curve": _curve,
     "off_diagonal": lambda frame, context: [_plain("off_diagonal", frame.drop("note"), context)],
     "pairs": _pairs,
     "ranking": _ranks,
@@ -221,6 +246,7 @@ LAYOUTS: Mapping[str, Callable[[pl.DataFrame, ReportContext], list[Block]]] = {
     "success": _success,
     "transfer_conditions": _conditions,
     "transfer_rate": _transfer_rate,
+    "table2": _table2,
     "whitebox": lambda frame, context: [
         Block(caption("whitebox", context), spread_table(frame, "target", "perturbation"))
     ],

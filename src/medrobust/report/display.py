@@ -220,6 +220,15 @@ def setting(value: Any) -> str:
     return MISSING if value is None else str(value)
 
 
+def fraction(value: float) -> str:
+    """A budget as people write it: with 4 digits, or as so many 255ths where that is shorter.
+
+    >>> fraction(0.5 / 255), fraction(0.01), fraction(0.0)
+    ('0.5/255', '0.01', '0')
+    """
+    return min(f"{value:.4g}", f"{255 * value:.4g}/255", key=len)
+
+
 def capitalised(text: str) -> str:
     """The text with a capital letter at its beginning; the others stay, as in "Dice" or "SSIM"."""
     return text[:1].upper() + text[1:]

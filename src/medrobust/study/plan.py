@@ -84,8 +84,14 @@ class Plan:
 
         Empty where the study has no FGSM.
         """
-        labels = [request.label for request in self.setup.study.attacks if request.name == "fgsm"]
+        labels = [request.label for request in self._pictured if request.name == "fgsm"]
         return (self.clean, *self.facing(target.network_id.name, labels[0])) if labels else ()
+
+    @property
+    def _pictured(self) -> tuple[Request, ...]:
+        """Attacks in pictures of images: points of curves only where a study has nothing else."""
+        attacks = self.setup.study.attacks
+        return tuple(attack for attack in attacks if attack.curve is None) or attacks
 
     @property
     def shown(self) -> tuple[ImageSet, ...]:
@@ -94,7 +100,7 @@ class Plan:
         All of the first model's surrogate.
         """
         model = self.setup.targets[0].id.name
-        facing = [self.facing(model, request.label) for request in self.setup.study.attacks]
+        facing = [self.facing(model, request.label) for request in self._pictured]
         return (self.clean, *facing[0][1:], *(images[0] for images in facing))
 
     def evaluation_parts(self) -> list[Part]:
