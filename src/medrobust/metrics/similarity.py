@@ -9,6 +9,8 @@ It equals `skimage.metrics.structural_similarity` with `gaussian_weights=True, s
 use_sample_covariance=False, win_size=11, data_range=1`.
 """
 
+from functools import cache
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -126,6 +128,7 @@ def blur(images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
     return images
 
 
+@cache
 def blur_matrix(size: int) -> Float[Tensor, "{size} {size}"]:
     """The blur along one axis as a matrix, mirrored borders included.
 

@@ -13,6 +13,8 @@ from medrobust.report.figures import style
 PANELS_PER_ROW = 2
 MARKERS = ("o", "s", "^", "D", "v")
 """One fewer than colours, so that both repeat together only after 30 networks."""
+CLOSE = 0.16
+"""Share of the axis below which the names of two budgets would touch; they are tilted then."""
 NOISE = {"linestyle": (0, (4, 2)), "linewidth": 1.2}
 
 
@@ -42,11 +44,9 @@ def curve_plot(curve: pl.DataFrame, *, score: str) -> Figure:
                 axes.set_title(names[place], fontsize=10.5, fontweight="bold", pad=6)
         for axes in grid[:, 0]:
             axes.set_ylabel(score)
+        handles = _legend(targets, noise=curve["noise"].null_count() < curve.height)
         figure.legend(
-            handles=_legend(targets, noise=curve["noise"].null_count() < curve.height),
-            loc="outside lower center",
-            ncols=3,
-            columnspacing=2.2,
+            handles=handles, loc="outside lower center", ncols=min(len(handles), 4), columnspacing=2.2
         )
     return figure
 
@@ -59,8 +59,15 @@ def _draw_panel(axes: Axes, curve: pl.DataFrame, targets: Sequence[str]) -> None
         axes.fill_between(budget, low, high, color=colour, alpha=0.13, linewidth=0)
         axes.plot(budget, rows["noise"].cast(pl.Float64).to_numpy(), color=colour, **NOISE)
         axes.plot(budget, rows["score"].to_numpy(), color=colour, **_line(place))
-    budgets = curve["budget"].unique().sort().to_list()
-    axes.set_xticks(budgets, ["clean" if value == 0 else fraction(value) for value in budgets])
+    budgets = curve["budget"].unique().sort()
+    tilted = budgets.diff().min() < CLOSE * budgets.max()
+    axes.set_xticks(
+        budgets.to_list(),
+        ["clean" if value == 0 else fraction(value) for value in budgets],
+        rotation=45 if tilted else 0,
+        ha="right" if tilted else "center",
+        rotation_mode="anchor",
+    )
     axes.set_xlabel("budget")
     axes.grid(axis="y", color=style.HAIRLINE, linewidth=0.8)
     axes.set_axisbelow(True)
