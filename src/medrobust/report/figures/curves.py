@@ -1,7 +1,9 @@
 """Score against the budget of an attack: one panel per attack, one line per network."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,7 +17,7 @@ MARKERS = ("o", "s", "^", "D", "v")
 """One fewer than colours, so that both repeat together only after 30 networks."""
 CLOSE = 0.16
 """Share of the axis below which the names of two budgets would touch; they are tilted then."""
-NOISE = {"linestyle": (0, (4, 2)), "linewidth": 1.2}
+NOISE: dict[str, Any] = {"linestyle": (0, (4, 2)), "linewidth": 1.2}
 
 
 def curve_plot(curve: pl.DataFrame, *, score: str) -> Figure:
@@ -59,10 +61,10 @@ def _draw_panel(axes: Axes, curve: pl.DataFrame, targets: Sequence[str]) -> None
         axes.fill_between(budget, low, high, color=colour, alpha=0.13, linewidth=0)
         axes.plot(budget, rows["noise"].cast(pl.Float64).to_numpy(), color=colour, **NOISE)
         axes.plot(budget, rows["score"].to_numpy(), color=colour, **_line(place))
-    budgets = curve["budget"].unique().sort()
-    tilted = budgets.diff().min() < CLOSE * budgets.max()
+    budgets = np.unique(curve["budget"].to_numpy())
+    tilted = bool(np.diff(budgets).min() < CLOSE * budgets.max())
     axes.set_xticks(
-        budgets.to_list(),
+        budgets,
         ["clean" if value == 0 else fraction(value) for value in budgets],
         rotation=45 if tilted else 0,
         ha="right" if tilted else "center",
@@ -73,7 +75,7 @@ def _draw_panel(axes: Axes, curve: pl.DataFrame, targets: Sequence[str]) -> None
     axes.set_axisbelow(True)
 
 
-def _line(place: int) -> dict[str, object]:
+def _line(place: int) -> dict[str, Any]:
     return {
         "marker": MARKERS[place % len(MARKERS)],
         "markersize": 5.5,
