@@ -11,8 +11,6 @@ from medrobust.report.display import (
     ShownTable,
     capitalised,
     cross_table,
-    fraction,
-    setting,
     shown_table,
     spread_table,
 )
@@ -36,8 +34,8 @@ CAPTIONS = {
     "{basis}",
     "table2": "Table 2. {Score} under each attack, target by source; framed is the target's own "
     "surrogate (same architecture, trained apart). {basis}",
-    "curve": "{Score} under {of} at each budget, averaged over the sources that all networks face; 0 is "
-    "clean. {basis}",
+    "curve": "{Score} at each budget and of the noise matched to it, averaged over the sources that all "
+    "networks face. {basis}",
     "transfer_conditions": "What a source shares with a target; the more, the easier an attack "
     "transfers. Same pre-training: both were trained from the same weights, so transfer is inflated. Shared "
     "training: share of the source's training {units} that trained the target too. Unknown: of networks "
@@ -69,15 +67,8 @@ CAPTIONS = {
     "{basis}",
 }
 PAIRS = (
-    "first",
-    "second",
-    "difference",
-    "difference_low",
-    "difference_high",
-    "p",
-    "p_holm",
-    "verdict",
-    "better",
+    *("first", "second", "difference", "difference_low", "difference_high"),
+    *("p", "p_holm", "verdict", "better"),
 )
 CHANGES = ("ssim", "ssim_image", "mse", "l2_mean", "l2_median", "steps")
 """Columns of `success` that measure the images."""
@@ -88,9 +79,7 @@ FOOLED = {
 }
 UNKNOWN = "unknown"
 BEYOND = " †"
-BEYOND_CAPTION = (
-    " † beyond the paper: in no average, comparison or verdict of a study that has attacks of the paper."
-)
+BEYOND_SAID = " † beyond the paper: in no average or verdict of a study that has attacks of the paper."
 CELL_COLUMNS = {"target", "perturbation", "source", "score", "low", "high"}
 
 
@@ -151,12 +140,6 @@ def _balanced(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     return [Block(caption("balanced", context), cross_table(cells))]
 
 
-def _budgets(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
-    """Budgets are settings: with all their digits."""
-    values = pl.Series("value", [setting(value) for value in frame["value"]])
-    return [_plain("budgets", frame.with_columns(values), context)]
-
-
 def _conditions(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     """Unknown is said, not left out."""
     words = {True: "yes", False: "no", None: UNKNOWN}
@@ -171,15 +154,6 @@ def _conditions(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
         ),
     ]
     return [_plain("transfer_conditions", frame.with_columns(columns), context)]
-
-
-def _curve(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
-    """Budgets as heads, a table per attack; noise stands in the figure and in the CSV."""
-    shown = frame.with_columns(pl.Series("budget", [fraction(value) for value in frame["budget"]]))
-    return [
-        Block(caption("curve", context, name), spread_table(rows, "target", "budget"))
-        for (name,), rows in shown.group_by("curve", maintain_order=True)
-    ]
 
 
 def _pairs(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
@@ -225,7 +199,7 @@ def _table2(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     """Attacks beyond the paper are marked; the caption says what the mark means where there is one."""
     names = {label: label + BEYOND for label in context.beyond_paper}
     marked = frame.with_columns(pl.col("perturbation").replace(names))
-    said = BEYOND_CAPTION if frame["perturbation"].is_in(list(names)).any() else ""
+    said = BEYOND_SAID if frame["perturbation"].is_in(list(names)).any() else ""
     return [Block(caption("table2", context) + said, cross_table(marked))]
 
 
@@ -236,8 +210,6 @@ def _transfer_rate(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
 
 LAYOUTS: Mapping[str, Callable[[pl.DataFrame, ReportContext], list[Block]]] = {
     "balanced": _balanced,
-    "budgets": _budgets,
-    "curve": _curve,
     "off_diagonal": lambda frame, context: [_plain("off_diagonal", frame.drop("note"), context)],
     "pairs": _pairs,
     "ranking": _ranks,

@@ -70,7 +70,7 @@ def draw(
     curve = tables.get("curve", NO_CURVE)
     cells = tables["table2"].filter(~pl.col("perturbation").is_in(curve["perturbation"].to_list()))
     if cells.height:
-        drawn["heatmap"] = _table2(cells, score, intervals)
+        drawn["heatmap"] = _table2(cells, score, intervals, left_out=cells.height < tables["table2"].height)
     if curve.height:
         drawn["curve"] = _curve(curve, score, intervals)
     if examples is not None:
@@ -92,11 +92,12 @@ def _table1(table: pl.DataFrame, score: str, intervals: str) -> Drawn:
     )
 
 
-def _table2(table: pl.DataFrame, score: str, intervals: str) -> Drawn:
+def _table2(table: pl.DataFrame, score: str, intervals: str, *, left_out: bool) -> Drawn:
+    points = " Points of curves have a picture of their own." if left_out else ""
     return Drawn(
         heat_map(table, score=_axis(score)),
         f"Heat map of Table 2: {score} of each target under each attack, by source.",
-        f"Table 2 as a picture: the darker a cell, the lower the score. In brackets: {intervals}.",
+        f"Table 2 as a picture: the darker a cell, the lower the score. In brackets: {intervals}.{points}",
     )
 
 
