@@ -12,11 +12,14 @@ from medrobust.perturbations.dag import dag
 from medrobust.perturbations.deepfool import deepfool
 from medrobust.perturbations.entry import Perturbation
 from medrobust.perturbations.fgsm import fgsm
+from medrobust.perturbations.mi_fgsm import mi_fgsm
 from medrobust.perturbations.noise import gaussian, match_noise, rician
+from medrobust.perturbations.pgd import pgd
 from medrobust.perturbations.presets import Preset
 from medrobust.perturbations.request import Request, parameters_of, perturb, request, targets_of
 from medrobust.perturbations.root import Solution
 from medrobust.perturbations.saliency_map import saliency_map
+from medrobust.perturbations.segpgd import segpgd
 from medrobust.perturbations.support import support_of
 from medrobust.perturbations.tally import Tally
 
@@ -33,11 +36,14 @@ __all__ = [
     "fgsm",
     "gaussian",
     "match_noise",
+    "mi_fgsm",
     "parameters_of",
     "perturb",
+    "pgd",
     "request",
     "rician",
     "saliency_map",
+    "segpgd",
     "solve_budget",
     "support_of",
     "targets_of",

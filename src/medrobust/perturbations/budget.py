@@ -1,7 +1,9 @@
 """The budget of an attack that has one, solved for a mean SSIM."""
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,15 +20,18 @@ DIGITS = 4
 
 
 def solve_budget(
-    request: Request, model: Model, batches: Iterable[tuple[Tensor, Tensor, Tensor | None]]
+    request: Request,
+    model: Model,
+    batches: Iterable[tuple[Tensor, Tensor, Tensor | None, Sequence[np.random.Generator] | None]],
 ) -> float:
     """Find the budget at which the mean SSIM of an attack is what the request asks for.
 
     Args:
-        request: Its `ssim` is the goal; it must not draw random numbers.
+        request: Its `ssim` is the goal.
         model: Source network.
-        batches: Images `n c *space`, labels and support of validation cases. SSIM is taken over the support;
-            cases with an empty one do not count.
+        batches: Images `n c *space`, labels, support and random generators of validation cases. SSIM is taken
+            over the support; cases with an empty one do not count. Generators are copied: every budget is
+            tried on the same draws.
 
     Returns:
         The budget, rounded to 4 significant digits; set it with `request.with_budget`.
@@ -44,8 +49,12 @@ def solve_budget(
     def mean_ssim(_: Tensor, budget: Tensor) -> Tensor:
         solved = request.with_budget(round_budget(float(budget)))
         values = [
-            ssim(images, perturb(solved, model, images, labels, support=support), support)
-            for images, labels, support in cases
+            ssim(
+                images,
+                perturb(solved, model, images, labels, support=support, rngs=copy.deepcopy(rngs)),
+                support,
+            )
+            for images, labels, support, rngs in cases
         ]
         return torch.cat(values).nanmean()[None].cpu()
 

@@ -9,9 +9,12 @@ from medrobust.perturbations.deepfool import deepfool
 from medrobust.perturbations.entry import Perturbation
 from medrobust.perturbations.fgsm import PRESETS as FGSM_PRESETS
 from medrobust.perturbations.fgsm import check_line_search, fgsm
+from medrobust.perturbations.mi_fgsm import mi_fgsm
 from medrobust.perturbations.noise import gaussian, rician
+from medrobust.perturbations.pgd import check_restarts, pgd
 from medrobust.perturbations.saliency_map import PRESETS as SALIENCY_MAP_PRESETS
 from medrobust.perturbations.saliency_map import check_pairs, saliency_map
+from medrobust.perturbations.segpgd import segpgd
 from medrobust.perturbations.targets import all_background, dilated, scattered
 
 BOTH = (Task.CLASSIFICATION, Task.SEGMENTATION)
@@ -118,5 +121,43 @@ PERTURBATIONS: dict[str, Perturbation] = {
         targets=dilated,
         presets=DAG_PRESETS,
         passes=lambda parameters: float(parameters["steps"]),
+    ),
+    "pgd": Perturbation(
+        function=pgd,
+        kind="attack",
+        tasks=BOTH,
+        revision=1,
+        summary="Projected gradient descent: many small steps within the budget.",
+        source="Madry et al. 2018, Towards deep learning models resistant to adversarial attacks",
+        budget="eps",
+        default_ssim=0.98,
+        passes=lambda parameters: float(parameters["steps"] * parameters["restarts"]),
+        check=check_restarts,
+        beyond_paper=True,
+    ),
+    "mi_fgsm": Perturbation(
+        function=mi_fgsm,
+        kind="attack",
+        tasks=BOTH,
+        revision=1,
+        summary="Iterated FGSM with momentum, made to transfer.",
+        source="Dong et al. 2018, Boosting adversarial attacks with momentum",
+        budget="eps",
+        default_ssim=0.98,
+        passes=lambda parameters: float(parameters["steps"]),
+        beyond_paper=True,
+    ),
+    "segpgd": Perturbation(
+        function=segpgd,
+        kind="attack",
+        tasks=(Task.SEGMENTATION,),
+        revision=1,
+        summary="Projected gradient descent that turns right pixels first.",
+        source="Gu et al. 2022, SegPGD: an effective and efficient adversarial attack for evaluating and "
+        "boosting segmentation robustness",
+        budget="eps",
+        default_ssim=0.98,
+        passes=lambda parameters: float(parameters["steps"]),
+        beyond_paper=True,
     ),
 }

@@ -78,6 +78,15 @@ def check_classification(labels: Tensor) -> None:
         )
 
 
+def check_segmentation(labels: Tensor) -> None:
+    """Check that there is one label per pixel."""
+    if labels.ndim == 1:
+        raise ValueError(
+            f"labels: this attack needs one class per pixel, got labels of shape {tuple(labels.shape)}; "
+            "classification networks are attacked with pgd."
+        )
+
+
 def check_targets(targets: Tensor, labels: Tensor, images: Tensor) -> None:
     """Check the target of every pixel."""
     check_labels("targets", targets, images)

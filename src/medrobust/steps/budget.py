@@ -8,6 +8,7 @@ from medrobust.perturbations import Request, solve_budget, support_of
 from medrobust.steps.attack import Source
 from medrobust.steps.batches import batches
 from medrobust.steps.image_sets import Part, budget_cases
+from medrobust.steps.predict import generators
 from medrobust.storage import RunFolder
 
 
@@ -45,7 +46,12 @@ def with_budget(
                 "validation part."
             )
         inputs = (
-            (batch.images, batch.labels, support_of(batch.images, source.support_mode))
+            (
+                batch.images,
+                batch.labels,
+                support_of(batch.images, source.support_mode),
+                generators(source.seed, request.name, batch.cases),
+            )
             for batch in batches(dataset, cases, batch_size, source.device)
         )
         budget = solve_budget(request, source.network, inputs)
