@@ -148,7 +148,9 @@ def test_a_network_may_lie_beside_the_study(tmp_path: Path, monkeypatch: pytest.
     content = {"task": "segmentation", "data": {"name": "phantom_brains"}, "models": [entry]}
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(content | {"split": {"test": "all"}}))
-    with pytest.raises(StudyError, match="there is no Python module 'beside_the_study'. Install it, or put it"):
+    with pytest.raises(
+        StudyError, match=r"there is no Python module 'beside_the_study'\. Install it, or put it"
+    ):
         read_study(content)
     read_study(path)
     read_study(path)
