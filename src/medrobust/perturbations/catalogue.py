@@ -83,7 +83,7 @@ PERTURBATIONS: dict[str, Perturbation] = {
         "0.8.0",
         presets=SALIENCY_MAP_PRESETS,
         minimal=True,
-        passes=lambda parameters: min(500.0, parameters["steps"]) / parameters["entries_per_step"],
+        passes=lambda parameters: min(500 / parameters["entries_per_step"], parameters["steps"]),
         wrong="keep",
         failed="clean",
         check=check_pairs,

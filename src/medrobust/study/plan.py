@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medrobust.core import Role
+from medrobust.core import Role, Task
 from medrobust.perturbations import Request
 from medrobust.steps.embed import embedding_parts
 from medrobust.steps.evaluate import evaluation_parts, timing_parts
@@ -82,8 +82,10 @@ class Plan:
     def embedded(self, target: Target) -> tuple[ImageSet, ...]:
         """What the t-SNE of a target compares: clean, FGSM of its own surrogate, and the matched noise.
 
-        Empty where the study has no FGSM.
+        Empty in segmentation, where features are of pixels, and where the study has no FGSM.
         """
+        if self.setup.study.task is not Task.CLASSIFICATION:
+            return ()
         labels = [request.label for request in self._pictured if request.name == "fgsm"]
         return (self.clean, *self.facing(target.network_id.name, labels[0])) if labels else ()
 

@@ -161,6 +161,15 @@ def test_solved_budget_has_the_wanted_mean_ssim(goal):
     assert eps == float(f"{eps:.4g}")
 
 
+def test_budget_of_an_attack_that_draws_is_solved_on_the_same_draws_every_time():
+    images, labels = batch(4)
+    rngs = [generator(0, "budget", number) for number in range(4)]
+    wanted = request({"name": "pgd", "eps": {"ssim": 0.97}, "steps": 3}, CLASSIFICATION)
+    eps = solve_budget(wanted, network(), [(images, labels, None, rngs)])
+    made = perturb(wanted.with_budget(eps), network(), images, labels, rngs=rngs)
+    assert ssim(images, made).mean().item() == pytest.approx(0.97, abs=2e-4)
+
+
 def test_budget_out_of_reach_is_refused():
     flat = torch.full((2, 1, 20, 20), 0.5)
     wanted = request({"name": "fgsm", "eps": {"ssim": 0.5}}, CLASSIFICATION)
