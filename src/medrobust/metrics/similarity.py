@@ -18,6 +18,7 @@ from torch import Tensor
 WINDOW = 11
 SIGMA = 1.5
 BORDER = WINDOW // 2
+EVERY_PIXEL = slice(None)
 LUMINANCE_CONSTANT = 0.01**2
 CONTRAST_CONSTANT = 0.03**2
 
@@ -119,11 +120,11 @@ def without_border(values: Tensor) -> Tensor:
     return values
 
 
-def blur(images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
-    """Gaussian mean around every pixel; the image is mirrored at its borders."""
+def blur(images: Float[Tensor, "n c *space"], pixels: slice = EVERY_PIXEL) -> Float[Tensor, "n c *pixels"]:
+    """Gaussian mean around those `pixels` along each axis; the image is mirrored at its borders."""
     with torch.autocast(images.device.type, enabled=False):
         for axis in range(2, images.ndim):
-            matrix = blur_matrix(images.shape[axis]).to(images)
+            matrix = blur_matrix(images.shape[axis])[pixels].to(images)
             images = (images.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
     return images
 

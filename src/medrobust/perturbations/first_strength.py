@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from medrobust.metrics.similarity import BORDER, CONTRAST_CONSTANT, LUMINANCE_CONSTANT, blur_matrix
+from medrobust.metrics.similarity import BORDER, CONTRAST_CONSTANT, LUMINANCE_CONSTANT, blur
 from medrobust.perturbations.root import solve_strength
 
-EVERY = 4
-"""Along each axis, one pixel of so many takes part."""
+SOME = slice(BORDER, -BORDER, 4)
+"""The pixels that take part, along each axis; none whose window leaves the image."""
 
 TOLERANCE = 0.01
 """Relative to 1 - SSIM: a fifth of what the match itself allows."""
@@ -73,20 +73,20 @@ def first_strength(
     centre = images.mean(dim=tuple(range(2, images.ndim)), keepdim=True)
     centred = images - centre
     share = _share(images, support)
-    offset = _some_blurred(centred)
-    variance = _some_blurred(centred.square()) - offset.square()
+    offset = blur(centred, SOME)
+    variance = blur(centred.square(), SOME) - offset.square()
     # Noise that is white and knows nothing of the image.
     flatness = ((1 / (2 * variance + CONTRAST_CONSTANT)).mean(1, keepdim=True) * share).flatten(1).sum(1)
     rough = ((1 - goal) / goal.clamp_min(LEAST_GOAL) / flatness).sqrt()
     rough = rough.nan_to_num(FALLBACK).clamp(1e-6, largest)
     field = (noisy(rough) - images) / _per_image(rough, images)
-    field_mean = _some_blurred(field)
+    field_mean = blur(field, SOME)
     moments = Moments(
         offset + centre,
         field_mean,
         variance,
-        _some_blurred(field.square()) - field_mean.square(),
-        _some_blurred(centred * field) - offset * field_mean,
+        blur(field.square(), SOME) - field_mean.square(),
+        blur(centred * field, SOME) - offset * field_mean,
         share,
     )
     solution = solve_strength(
@@ -95,22 +95,11 @@ def first_strength(
     return _rounded(torch.where(solution.strength > 0, solution.strength, rough))
 
 
-def _some_blurred(images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *some"]:
-    """The Gaussian mean around some pixels, none of them at the border."""
-    for axis in range(2, images.ndim):
-        size = images.shape[axis]
-        matrix = blur_matrix(size)[BORDER : size - BORDER : EVERY].to(images)
-        images = (images.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
-    return images
-
-
 def _share(
     images: Float[Tensor, "n c *space"], support: Bool[Tensor, "n 1 *space"] | None
 ) -> Float[Tensor, "n 1 *some"]:
     counts = torch.ones_like(images[:, :1]) if support is None else support.to(images)
-    for axis in range(2, images.ndim):
-        size = images.shape[axis]
-        counts = counts.movedim(axis, 0)[BORDER : size - BORDER : EVERY].movedim(0, axis)
+    counts = counts[(..., *[SOME] * (images.ndim - 2))]
     return counts / _per_image(counts.flatten(1).sum(1), counts)
 
 

@@ -31,7 +31,7 @@ def disc(images):
 @pytest.mark.parametrize("on_support", [False, True])
 def test_without_clipping_and_on_all_pixels_the_guess_is_the_answer(monkeypatch, space, on_support):
     """Moments give SSIM exactly, so the true SSIM at the guess is the goal."""
-    monkeypatch.setattr(module, "EVERY", 1)
+    monkeypatch.setattr(module, "SOME", slice(5, -5))
     monkeypatch.setattr(module, "TOLERANCE", 1e-4)
     monkeypatch.setattr(module, "DIGITS", 7)
     images = 0.1 * blobs(space=space)  # dark, where luminance matters
