@@ -99,7 +99,7 @@ def _share(
     images: Float[Tensor, "n c *space"], support: Bool[Tensor, "n 1 *space"] | None
 ) -> Float[Tensor, "n 1 *some"]:
     counts = torch.ones_like(images[:, :1]) if support is None else support.to(images)
-    counts = counts[(..., *[SOME] * (images.ndim - 2))]
+    counts = counts[(slice(None),) * 2 + (SOME,) * (images.ndim - 2)]
     return counts / _per_image(counts.flatten(1).sum(1), counts)
 
 
