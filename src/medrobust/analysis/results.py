@@ -70,6 +70,7 @@ class Results:
         predictions: Rows of `results/predictions.parquet`, in classification.
         overlaps: Rows of `results/overlaps.parquet`, in segmentation.
         whole_test: Rows of clean images of all test cases, where the study attacks only some of them.
+        selftests: Rows of `results/selftest.parquet`; None or empty where attacks were not tested.
         settings: How numbers are judged.
         architectures: Architecture of each network, where its name is another; sources of the same one are
             told apart.
@@ -86,6 +87,7 @@ class Results:
     predictions: pl.DataFrame | None = None
     overlaps: pl.DataFrame | None = None
     whole_test: pl.DataFrame | None = None
+    selftests: pl.DataFrame | None = None
     settings: Settings = Settings()
     architectures: Mapping[str, str] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -168,6 +170,19 @@ class Results:
     ) -> list[Cell]:
         """Cells that the adversarial score of a target is the mean of."""
         return self.cells(target, [label + rounding for label in self.averaged], sources)
+
+    @cached_property
+    def failed_columns(self) -> frozenset[tuple[str, str]]:
+        """Attacks and sources, for any seed of which a self-test failed."""
+        if self.selftests is None:
+            return frozenset()
+        failed = self.selftests.filter(~pl.col("passed"))
+        return frozenset(failed.select("perturbation", "source").iter_rows())
+
+    def judged_cells(self, target: str, sources: Sequence[str] | None = None) -> list[Cell]:
+        """Cells that the verdict on a target rests on: those of its score without failed attacks."""
+        cells = self.attack_cells(target, sources=sources)
+        return [cell for cell in cells if (cell.perturbation, cell.source) not in self.failed_columns]
 
     def noise_cells(self, target: str, attacks: Sequence[str], rounding: str = "") -> list[Cell]:
         """Cells that the noise score of a target is the mean of: matched noise, else fixed strengths."""

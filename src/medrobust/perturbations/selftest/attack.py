@@ -2,13 +2,17 @@
 
 import copy
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from medrobust.perturbations.dag import BACKGROUND
 from medrobust.perturbations.gradients import predict
+from medrobust.perturbations.request import Request
 from medrobust.perturbations.selftest.check import Check, not_asked, percent, plausible
 from medrobust.perturbations.selftest.probe import Outcome, Probe
 
@@ -19,9 +23,17 @@ PART = 4
 MANY_STEPS = 20
 
 NEAR_CHANCE = 0.1
-"""Pixels near others that are hard to change follow these; so many may stay right beyond chance."""
+"""So many pixels may stay right beyond chance: those that their place alone gives away."""
 
-WEAK = "Tables made with it show networks more robust than they are."
+
+def attack_passes(wanted: Request) -> float:
+    """Passes with gradient that these checks take per image, about; for estimates of time only."""
+    entry, parameters = wanted.perturbation, wanted.parameters
+    once, steps = entry.passes(parameters), parameters.get("steps", 1)
+    passes = once * (1 if entry.budget is None else 2) + NOISE_DRAWS
+    if steps == 1:
+        return passes
+    return passes + once / PART + (0 if entry.minimal else once * max(1, MANY_STEPS / steps))
 
 
 def attack_checks(probe: Probe) -> list[Check]:
@@ -49,12 +61,12 @@ def _noise(probe: Probe) -> Check:
         "noise",
         False,
         lead,
-        f"{seen}: it does no more than noise of the same size. Check the sign and the scale of its steps, and "
-        f"that normalisation is part of the network. {WEAK}",
+        f"{seen}: it does no more than noise of the same size. Check the sign and the scale of its steps, "
+        f"and that normalisation is part of the network.",
     )
 
 
-def shuffled(probe: Probe, rngs: list[np.random.Generator]) -> Float[Tensor, "n c *space"]:
+def shuffled(probe: Probe, rngs: Sequence[np.random.Generator]) -> Float[Tensor, "n c *space"]:
     """Noise with the norms of the attack (before clipping): its changes at random places, signs at random."""
     change = (probe.attacked - probe.images).cpu().numpy()
     moved = np.zeros_like(change)
@@ -75,7 +87,9 @@ def _budget(probe: Probe) -> Check:
     weak, strong = probe.outcome(probe.attack(**{budget: value / PART})), probe.attacked_outcome
     lead = strong.success - weak.success
     full = min(weak.success, strong.success) >= 1 - probe.tolerance
-    seen = f"It fools {percent(weak.success)} with {budget} = {value / PART:.4g} and {percent(strong.success)}"
+    seen = (
+        f"It fools {percent(weak.success)} with {budget} = {value / PART:.4g} and {percent(strong.success)}"
+    )
     seen += f" with {value:.4g}"
     if full or strong.beats(weak, probe.tolerance):
         return Check("budget", True, lead, f"{seen}.")
@@ -83,8 +97,8 @@ def _budget(probe: Probe) -> Check:
         "budget",
         False,
         lead,
-        f"{seen}: a larger budget does not help. Either the steps overshoot (lower {budget}), or gradients do "
-        f"not point where the loss grows. {WEAK}",
+        f"{seen}: a larger budget does not help. Either the steps overshoot (lower {budget}), or "
+        f"gradients do not point where the loss grows.",
     )
 
 
@@ -103,7 +117,7 @@ def _steps(probe: Probe) -> Check:
         False,
         lead,
         f"{seen}: more steps make it weaker by more than {percent(probe.tolerance)}. Its steps may be too "
-        f"large, or the wrong iterate is kept. {WEAK}",
+        f"large, or the wrong iterate is kept.",
     )
 
 
@@ -113,6 +127,9 @@ def _chance(probe: Probe) -> Check:
         return not_asked("chance", "It looks for the smallest change.")
     if "steps" not in parameters:
         return not_asked("chance", "One step cannot follow a curved boundary, however long it is.")
+    if probe.targets is not None:
+        # Whether a target can be reached at all is another question; one class everywhere can be.
+        probe = replace(probe, targets=torch.full_like(probe.targets, BACKGROUND))
     size = _whole_range(probe)
     limits = {"step": size / 2} if entry.budget is None else {entry.budget: size, "step": None}
     made = probe.attack(**limits, steps=max(parameters["steps"], MANY_STEPS), stop_ssim=None)
@@ -126,7 +143,7 @@ def _chance(probe: Probe) -> Check:
         False,
         wrong,
         f"{seen}: gradients lead it nowhere. Look for masked gradients, try more steps, another loss or "
-        f"restarts. {WEAK}",
+        f"restarts.",
     )
 
 

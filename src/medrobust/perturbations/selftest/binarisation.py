@@ -15,7 +15,7 @@ from torch import Tensor
 from medrobust.perturbations.ball import Ball
 from medrobust.perturbations.gradients import Model
 from medrobust.perturbations.losses import DLR_CLASSES
-from medrobust.perturbations.request import perturb
+from medrobust.perturbations.request import Request, perturb
 from medrobust.perturbations.selftest.check import Check, not_asked, percent, plausible
 from medrobust.perturbations.selftest.probe import Probe
 
@@ -24,7 +24,10 @@ FEWEST_INNER = 8
 GAP = 0.05
 REQUIRED = 0.95
 WEAKNESS = 1e4
-"""Inverse of the readout's penalty: too weak to matter, but separable data need one for weights to stay finite."""
+"""Inverse of the readout's penalty: weak, but without any the weights of separable data grow forever."""
+
+FORWARD = 1 / 3
+"""A forward pass, counted in passes with gradient."""
 
 Features = Callable[[Tensor], Tensor]
 """Gives what the last layer sees, one vector `n d` per image."""
@@ -78,6 +81,13 @@ def binarisation(probe: Probe, features: Features | None) -> Check:
     share = sum(each.attack for each in tried) / len(tried)
     random = sum(each.random for each in tried) / len(tried)
     return _judge(share, random, len(tried))
+
+
+def binarisation_passes(wanted: Request) -> float:
+    """Passes with gradient that the test takes per image, about; for estimates of time only."""
+    if wanted.perturbation.budget is None:
+        return 0.0
+    return 2 * INNER * FORWARD + wanted.perturbation.passes(wanted.parameters)
 
 
 def _judge(share: float, random: float, n: int) -> Check:
@@ -144,7 +154,7 @@ def _readout(
     sides = np.repeat([0, 1], [len(inner), 1])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # any line between them will do
-        fitted = LogisticRegression(C=WEAKNESS, max_iter=1000).fit(points, sides)
+        fitted = LogisticRegression(C=WEAKNESS, max_iter=1000).fit(points, sides)  # type: ignore[no-untyped-call]
     size = float(np.abs(fitted.decision_function(points)).max())
     weight = torch.from_numpy(fitted.coef_[0] / size).to(seen)
     bias = float(fitted.intercept_[0]) / size

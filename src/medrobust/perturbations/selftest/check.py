@@ -9,7 +9,7 @@ PLAUSIBLE = 0.05
 """Counts that are less likely than this, were all well, are taken for a fault."""
 
 PIXELS = 0.02
-"""Shares of pixels may differ by this much without anything being made of it; shares of images by one image."""
+"""Shares of pixels may differ by this much before anything is made of it; shares of images by one image."""
 
 CHECKS: Mapping[str, str] = {
     "deterministic": "Two passes of the same images give the same logits.",

@@ -12,12 +12,20 @@ from medrobust.perturbations.budget import solve_budget
 from medrobust.perturbations.checks import check_inputs
 from medrobust.perturbations.gradients import Model, frozen
 from medrobust.perturbations.request import Request, request, targets_of
-from medrobust.perturbations.selftest.attack import attack_checks
-from medrobust.perturbations.selftest.binarisation import Features, binarisation
+from medrobust.perturbations.selftest.attack import attack_checks, attack_passes
+from medrobust.perturbations.selftest.binarisation import Features, binarisation, binarisation_passes
 from medrobust.perturbations.selftest.check import CHECKS, Check, not_asked
 from medrobust.perturbations.selftest.network import network_checks
 from medrobust.perturbations.selftest.probe import Probe
 from medrobust.rng import generator
+
+NETWORK_PASSES = 3.0
+
+
+def passes(wanted: Request, task: Task) -> float:
+    """Passes with gradient that all self-tests of an attack take per image, about."""
+    binary = binarisation_passes(wanted) if task is Task.CLASSIFICATION else 0.0
+    return NETWORK_PASSES + attack_passes(wanted) + binary
 
 
 def selftest(
@@ -66,7 +74,10 @@ def selftest(
         if any(check.passed is False for check in found):
             failed = ", ".join(check.name for check in found if check.passed is False)
             left = [name for name in CHECKS if name not in {check.name for check in found}]
-            return (*found, *(not_asked(name, f"Not made, since the network fails: {failed}.") for name in left))
+            return (
+                *found,
+                *(not_asked(name, f"Not made, since the network fails: {failed}.") for name in left),
+            )
         if wanted.unsolved:
             wanted = wanted.with_budget(solve_budget(wanted, model, [(images, labels, support, rngs)]))
         probe = Probe(wanted, model, images, labels, support, rngs, targets)
