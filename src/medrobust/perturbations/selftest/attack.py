@@ -97,8 +97,8 @@ def _budget(probe: Probe) -> Check:
         "budget",
         False,
         lead,
-        f"{seen}: a larger budget does not help. Either the steps overshoot (lower {budget}), or "
-        f"gradients do not point where the loss grows.",
+        f"{seen}: a larger budget does not help. Its steps may be too short to use it, or "
+        "overshoot, or gradients do not point where the loss grows.",
     )
 
 
@@ -135,7 +135,7 @@ def _chance(probe: Probe) -> Check:
     made = probe.attack(**limits, steps=max(parameters["steps"], MANY_STEPS), stop_ssim=None)
     wrong = float(probe.outcome(made).wrong.nanmean())
     chance, passed = _against_chance(probe, wrong)
-    seen = f"Free to change images as it likes it makes {percent(wrong)} wrong, chance {percent(chance)}"
+    seen = f"Free to change the images at will it gets {percent(wrong)} wrong, chance {percent(chance)}"
     if passed:
         return Check("chance", True, wrong, f"{seen}.")
     return Check(
