@@ -33,7 +33,9 @@ def attack_passes(wanted: Request) -> float:
     passes = once * (1 if entry.budget is None else 2) + NOISE_DRAWS
     if steps == 1:
         return passes
-    return passes + once / PART + (0 if entry.minimal else once * max(1, MANY_STEPS / steps))
+    if entry.minimal:  # most images are done before their steps run out
+        return passes + once
+    return passes + once / PART + once * max(1, MANY_STEPS / steps)
 
 
 def attack_checks(probe: Probe) -> list[Check]:
