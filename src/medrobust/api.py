@@ -23,13 +23,14 @@ from medrobust.perturbations import PERTURBATIONS
 from medrobust.report.build import build
 from medrobust.steps.evaluate import row_table, whole_test_table
 from medrobust.storage import RunFolder, read_results
-from medrobust.storage.schemas import CRAFTED
+from medrobust.storage.schemas import CRAFTED, SELFTEST
 from medrobust.study.config import Study
 from medrobust.study.reading import read_stored_study, read_study
 from medrobust.study.runner import choose_device, run_study
+from medrobust.study.selftests import selftest_table
 from medrobust.study.templates import demo_study, template
 
-__all__ = ["Run", "catalogue_table", "demo_study", "run", "write_template"]
+__all__ = ["Run", "catalogue_table", "demo_study", "run", "selftest", "selftest_table", "write_template"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,9 @@ class Run:
             ),
             crafted=read_results(self.folder, CRAFTED),
             whole_test=read_results(self.folder, whole_test),
+            selftests=read_results(self.folder, SELFTEST)
+            if self.folder.exists("results", f"{SELFTEST.name}.parquet")
+            else None,  # of before there were self-tests
             settings=Settings(**study.analysis.model_dump(), seed=study.seed),
             architectures={
                 name: record["networks"][folder]["network"]["architecture"]
@@ -160,6 +164,44 @@ def run(
     for warning in finished.warnings:
         console.print(f"Warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     return finished
+
+
+def selftest(
+    study: str | os.PathLike[str] | Mapping[str, Any],
+    out: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    changes: Iterable[str] = (),
+    device: str = "auto",
+    console: Console | None = None,
+) -> pl.DataFrame:
+    """Train the networks of a study and self-test its attacks on every source; `run` goes on from there.
+
+    Args:
+        study: A YAML file, or its content.
+        out: The run folder; what it holds is not done again.
+        data: Folder that the `root` of the study's data is relative to; the working directory by default.
+        changes: `key.path=value` assignments on top of the study.
+        device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes the best there is.
+        console: Where the plan and the progress are shown; None: nowhere.
+
+    Returns:
+        The rows of `results/selftest.parquet`: one per attack, source and check.
+
+    Raises:
+        MedrobustError: Something that a person can mend; the message says what.
+    """
+    source = study if isinstance(study, Mapping) else Path(study)
+    folder = RunFolder(out)
+    run_study(
+        read_study(source, [*changes, "crafting.selftest=true"]),
+        folder,
+        data_dir=None if data is None else Path(data),
+        device=choose_device(device),
+        console=console or Console(quiet=True),
+        only=("train", "selftest"),
+    )
+    return read_results(folder, SELFTEST)
 
 
 def write_template(file: Path, task: Task, data: str | None) -> None:

@@ -146,6 +146,30 @@ def run(
 
 
 @app.command()
+def selftest(
+    study: StudyFile,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder; runs/<name of the study> by default.")
+    ] = None,
+    data: DataFolder = None,
+    changes: Changes = None,
+    device: Device = "auto",
+) -> None:
+    """See whether the attacks of a study are as strong as they should be on its networks.
+
+    Trains what is not trained yet; `medrobust run` goes on in the same folder. Ends with exit code 1 where a
+    test failed.
+    """
+    from medrobust import api
+
+    folder, console = out or Path("runs") / study.stem, Console()
+    rows = api.selftest(study, out=folder, data=data, changes=changes or (), device=device, console=console)
+    console.print(api.selftest_table(rows))
+    if not rows["passed"].fill_null(True).all():
+        raise typer.Exit(FAILED)
+
+
+@app.command()
 def report(
     run_folder: Annotated[
         Path, typer.Argument(metavar="RUN_DIR", help="A finished run folder.", show_default=False)

@@ -25,6 +25,7 @@ import made_studies
 import medrobust as mr
 from medrobust import cli
 from medrobust.core import Task
+from medrobust.perturbations.selftest import CHECKS
 from medrobust.storage import RunFolder
 from medrobust.study import work
 from medrobust.study.reading import read_study
@@ -33,8 +34,15 @@ from medrobust.study.runner import run_study
 STORED = Path(__file__).parent / "stored"
 TABLES = ("table1", "table2", "noise", "whitebox")
 ROWS = {
-    "classification": {"crafted", "predictions", "whole_test_predictions", "embeddings", "timing"},
-    "segmentation": {"crafted", "overlaps", "whole_test_overlaps", "embeddings", "timing"},
+    "classification": {
+        "crafted",
+        "predictions",
+        "whole_test_predictions",
+        "embeddings",
+        "selftest",
+        "timing",
+    },
+    "segmentation": {"crafted", "overlaps", "whole_test_overlaps", "embeddings", "selftest", "timing"},
 }
 CPU = torch.device("cpu")
 
@@ -133,7 +141,8 @@ def test_the_resolved_study_gives_the_same_run(golden: SimpleNamespace) -> None:
     stored = yaml.safe_load((golden.folder / "study.yaml").read_text())
     again = read_study(stored)
     assert again.attacks == golden.run.study.attacks == read_study(golden.study).attacks
-    assert stored["crafting"] == {"batch_size": 16, "whitebox": True, "quantise": True, "autocast": False}
+    flags = {"whitebox": True, "quantise": True, "selftest": True, "autocast": False}
+    assert stored["crafting"] == {"batch_size": 16, **flags}
 
 
 def test_results_json_is_valid_and_says_what_the_tables_say(golden: SimpleNamespace) -> None:
@@ -184,6 +193,32 @@ def test_going_on_does_only_what_is_missing(golden: SimpleNamespace, copy: Path)
 
 class Killed(BaseException):
     """Not an `Exception`, as little as a kill is."""
+
+
+def test_every_attack_is_tested_on_every_source_and_passes(golden: SimpleNamespace) -> None:
+    rows = golden.run.results.selftests
+    columns = set(golden.run.table2().select("perturbation", "source").iter_rows())
+    assert set(rows.select("perturbation", "source").iter_rows()) == columns
+    assert rows.height == len(columns) * len(CHECKS)
+    assert rows.filter(~pl.col("passed")).is_empty()
+    assert golden.run.results.failed_columns == frozenset()
+    assert set(rows["cases"]) == {"validation"}
+    html = (golden.folder / "report.html").read_text(encoding="utf-8")
+    assert "Attack self-tests" in html
+    assert "tried on 8 validation cases" in html
+
+
+def test_a_run_folder_of_before_there_were_self_tests(golden: SimpleNamespace, copy: Path) -> None:
+    (copy / "results" / "selftest.parquet").unlink()
+    study = (copy / "study.yaml").read_text()
+    (copy / "study.yaml").write_text(study.replace("  selftest: true\n", ""))
+    result = CliRunner().invoke(cli.app, ["report", str(copy)])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "Attack self-tests" not in (copy / "report.html").read_text(encoding="utf-8")
+    for table in TABLES:
+        assert (copy / "tables" / f"{table}.csv").read_bytes() == (
+            golden.folder / "tables" / f"{table}.csv"
+        ).read_bytes()
 
 
 @pytest.mark.parametrize("step", ["craft", "craft_noise", "evaluate"])

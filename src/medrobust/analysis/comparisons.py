@@ -56,6 +56,8 @@ _PAIR: Schema = {
 def pairs(results: Results) -> pl.DataFrame:
     """Family 1: all pairs of networks on the mean adversarial score, and what belongs beside it.
 
+    Attacks that failed their self-tests on a source take no part.
+
     Returns:
         A row per pair: `difference` (first - second, in scores, paired over patients), `p`, `p_holm`,
         `verdict`, `better` (null unless ranked); `drop_difference` (drop in points of first - second) and
@@ -130,9 +132,9 @@ def noise_control(results: Results) -> pl.DataFrame:
 def _pair(results: Results, first: str, second: str, tests: int) -> Line:
     panel, models = results.panel, (first, second)
     clean, other_clean = (panel.cells[results.clean_cell(model)] for model in models)
-    attacked, other_attacked = (panel.mean(results.attack_cells(model)) for model in models)
+    attacked, other_attacked = (panel.mean(results.judged_cells(model)) for model in models)
     neutral = _neutral_sources(results, first, second)
-    unseen, other_unseen = (panel.mean(results.attack_cells(model, sources=neutral)) for model in models)
+    unseen, other_unseen = (panel.mean(results.judged_cells(model, neutral)) for model in models)
     drop, other_drop = _drop(clean, attacked), _drop(other_clean, other_attacked)
     values = {
         "difference": estimates.difference(results, attacked, other_attacked, *models, "attacks"),
@@ -178,7 +180,7 @@ def _adjusted(lines: list[Line]) -> list[float]:
 
 def _verdict(results: Results, line: Line, tests: int) -> str:
     sound = above_majority(results)
-    if not (sound[line["first"]] and sound[line["second"]]):
+    if not (sound[line["first"]] and sound[line["second"]]) or math.isnan(line["p"]):
         return UNRANKED
     if too_few_patients(results, tests):
         return TOO_FEW

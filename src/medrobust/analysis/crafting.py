@@ -6,6 +6,8 @@ from medrobust.analysis.patients import CLEAN
 from medrobust.analysis.results import Results
 from medrobust.core import Task
 from medrobust.errors import RunError
+from medrobust.perturbations.selftest import CHECKS
+from medrobust.storage.schemas import SELFTEST
 
 _IMAGE = ("source", "source_seed", "fold", "role", "case_id")
 OUTCOMES = ("crafted", "kept_clean", "failed", "dropped")
@@ -107,6 +109,20 @@ def matching(results: Results) -> pl.DataFrame:
     return _ordered(table, list(labels), results).fill_nan(None)
 
 
+def selftests(results: Results) -> pl.DataFrame:
+    """What the self-tests of the attacks saw.
+
+    Returns:
+        `perturbation, source, source_seed, check, passed` (null: did not apply, or could not tell), `value`,
+        `seen`, `cases` (the part of the split that the images are from), `n_images`; empty where attacks were
+        not tested.
+    """
+    rows = pl.DataFrame(schema=SELFTEST.schema) if results.selftests is None else results.selftests
+    order = pl.col("check").replace_strict({name: place for place, name in enumerate(CHECKS)}, default=None)
+    labels = [attack.label for attack in results.attacks]
+    return _ordered(rows.drop("fold").sort(order), labels, results)
+
+
 def transfer_rate(results: Results) -> pl.DataFrame:
     """Share of images fooled among those that the source and every target get right when clean.
 
@@ -162,4 +178,4 @@ def _ordered(table: pl.DataFrame, perturbations: list[str], results: Results) ->
         if column in table.columns
     ]
     rest = [column for column in ("source", "source_seed", "role") if column in table.columns]
-    return table.sort(*ranks, *rest)
+    return table.sort(*ranks, *rest, maintain_order=True)

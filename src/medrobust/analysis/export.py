@@ -51,6 +51,7 @@ def all_tables(results: Results, conclusion: Verdict) -> Tables:
         "success": crafting.success(results),
         "budgets": crafting.budgets(results),
         "matching": crafting.matching(results),
+        "selftests": crafting.selftests(results),
         "pairs": conclusion.pairs,
         "ranking": conclusion.ranking,
         "noise_control": noise_control(results),

@@ -14,7 +14,7 @@ SSIM_TOLERANCE = 0.005
 class Remark(NamedTuple):
     """A warning, and the part of a report that it belongs to."""
 
-    about: Literal["noise", "success"]
+    about: Literal["noise", "success", "selftests"]
     sentence: str
 
 
@@ -22,11 +22,12 @@ def remarks(tables: Mapping[str, pl.DataFrame], task: Task) -> tuple[Remark, ...
     """All warnings of a study.
 
     Args:
-        tables: At least `success`, `budgets` and `matching`.
+        tables: At least `success`, `budgets`, `matching` and `selftests`.
         task: What the networks do.
     """
     return (
         *_harmless(tables["success"], task),
+        *_failed_selftests(tables["selftests"]),
         *_missed_budgets(tables["budgets"]),
         *_missed_matches(tables["matching"]),
     )
@@ -43,6 +44,14 @@ def _harmless(success: pl.DataFrame, task: Task) -> Iterable[Remark]:
             "success",
             f"{attack} fooled {_networks(rows)} on {whom}: its cells say nothing about the targets.",
         )
+
+
+def _failed_selftests(selftests: pl.DataFrame) -> Iterable[Remark]:
+    """Attacks that are weaker than they should be, or whose source gives them no gradient to follow."""
+    failed = selftests.filter(~pl.col("passed"))
+    for (attack, source), rows in failed.group_by("perturbation", "source", maintain_order=True):
+        seen = " ".join(dict.fromkeys(f"{row['check']}: {row['seen']}" for row in rows.iter_rows(named=True)))
+        yield Remark("selftests", f"{attack} fails its self-tests on {source}. {seen}")
 
 
 def _missed_budgets(budgets: pl.DataFrame) -> Iterable[Remark]:

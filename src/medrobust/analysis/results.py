@@ -74,6 +74,7 @@ class Results:
         predictions: Rows of `results/predictions.parquet`, in classification.
         overlaps: Rows of `results/overlaps.parquet`, in segmentation.
         whole_test: Rows of clean images of all test cases, where the study attacks only some of them.
+        selftests: Rows of `results/selftest.parquet`; None or empty where attacks were not tested.
         settings: How numbers are judged.
         architectures: Architecture of each network, where its name is another; sources of the same one are
             told apart.
@@ -90,6 +91,7 @@ class Results:
     predictions: pl.DataFrame | None = None
     overlaps: pl.DataFrame | None = None
     whole_test: pl.DataFrame | None = None
+    selftests: pl.DataFrame | None = None
     settings: Settings = Settings()
     architectures: Mapping[str, str] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -181,6 +183,19 @@ class Results:
         """Cells of the noise that is matched to attacks."""
         names = [f"{noise}@{attack}{rounding}" for attack in attacks for noise in self.noise]
         return self.cells(target, names)
+
+    @cached_property
+    def failed_columns(self) -> frozenset[tuple[str, str]]:
+        """Attacks and sources, for any seed of which a self-test failed."""
+        if self.selftests is None:
+            return frozenset()
+        failed = self.selftests.filter(~pl.col("passed"))
+        return frozenset(failed.select("perturbation", "source").iter_rows())
+
+    def judged_cells(self, target: str, sources: Sequence[str] | None = None) -> list[Cell]:
+        """Cells that the verdict on a target rests on: those of its score without failed attacks."""
+        cells = self.attack_cells(target, sources=sources)
+        return [cell for cell in cells if (cell.perturbation, cell.source) not in self.failed_columns]
 
     def noise_cells(self, target: str, attacks: Sequence[str], rounding: str = "") -> list[Cell]:
         """Cells that the noise score of a target is the mean of: matched noise, else fixed strengths."""

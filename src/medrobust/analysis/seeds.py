@@ -50,10 +50,11 @@ def architectures(results: Results) -> pl.DataFrame:
     other; percentile intervals. With the fewest seeds allowed these are still rather short.
 
     Returns:
-        `first, second, difference` with `_low` and `_high`; empty with too few seeds.
+        `first, second, difference` with `_low` and `_high`; empty with too few seeds, and where every attack
+        failed its self-tests.
     """
     columns = {"first": pl.String, "second": pl.String} | bounded("difference")
-    if not enough_seeds(results):
+    if not enough_seeds(results) or not any(results.judged_cells(model) for model in results.models):
         return frame([], columns)
     scores = {model: _trainings(results, model) for model in results.models}
     lines = []
@@ -87,7 +88,7 @@ def _trainings(results: Results, model: str) -> Trainings:
         for source_seed in source_seeds:
             of_source = (pl.col("source") == "") | (pl.col("source_seed") == source_seed)
             one = _alone(results, model, pl.col("target_seed") == target_seed, of_source)
-            cells = one.attack_cells(model)
+            cells = one.judged_cells(model)
             totals.append(np.mean([one.panel.cells[cell].totals for cell in cells], axis=0))
     return np.stack(totals).reshape(-1, len(source_seeds), results.panel.sizes.size)
 

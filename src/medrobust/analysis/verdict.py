@@ -88,7 +88,7 @@ def ranking(results: Results, pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _adversarial(results: Results) -> dict[str, float]:
-    scores = {model: results.panel.mean(results.attack_cells(model)) for model in results.models}
+    scores = {model: results.panel.mean(results.judged_cells(model)) for model in results.models}
     total = results.panel.sizes.sum()
     return {
         model: math.nan if each is None else float(each.totals.sum() / total)
@@ -97,7 +97,7 @@ def _adversarial(results: Results) -> dict[str, float]:
 
 
 def _shares_first(results: Results, models: list[str]) -> dict[str, float]:
-    scores = [results.panel.mean(results.attack_cells(model)) for model in models]
+    scores = [results.panel.mean(results.judged_cells(model)) for model in models]
     totals = [each.totals for each in scores if each is not None]
     if len(results.panel.patients) < FEWEST_FOR_SHARES or len(totals) < max(len(models), 2):
         return {}
@@ -161,13 +161,31 @@ def _tied(row: dict[str, Any], relevant: float) -> str:
 
 def _limits(results: Results) -> list[str]:
     sentences = [
-        f"Intervals and tests are over {_count(results)}; intervals are not adjusted for their number."
+        *_left_out(results),
+        f"Intervals and tests are over {_count(results)}; intervals are not adjusted for their number.",
     ]
     if results.unit != "patient":
         sentences.append(
             f"The data name no patients, the unit is the {results.unit}: intervals may be too narrow."
         )
     return [*sentences, *_architectures(results)]
+
+
+def _left_out(results: Results) -> list[str]:
+    """The columns of Table 2 that the verdict does without."""
+    columns = [
+        f"{label} from {source}"
+        for label in results.averaged
+        for source in results.sources
+        if (label, source) in results.failed_columns
+    ]
+    if not columns:
+        return []
+    every = len(columns) == len(results.averaged) * len(results.sources)
+    return [
+        f"Left out of this verdict, since the attack failed its self-tests there: {', '.join(columns)}."
+        f" Tables 1 and 2 hold all columns.{' None is left, so nothing is ranked.' if every else ''}"
+    ]
 
 
 def _architectures(results: Results) -> list[str]:

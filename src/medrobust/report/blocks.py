@@ -61,6 +61,9 @@ CAPTIONS = {
     "changes": "How far the attacks changed the images: means, and medians where it is said.",
     "budgets": "Budgets solved for an SSIM on validation cases, and the mean SSIM that they give on the test "
     "cases.",
+    "selftests": "Whether each attack is as strong as it should be on the network that it was crafted on, "
+    "tried on {images} {part} cases (a dash: does not apply, or these images do not tell). Columns of "
+    "attacks that fail stand in Tables 1 and 2, and are left out of the verdict.",
     "rounded": "Table 1 on attacked and noisy images rounded to the bits they would be saved with. {basis}",
     "embedding": "How far attack and noise move the images in the network's features (a ratio, "
     "geometric mean), and the share of an image's 10 nearest clean neighbours that have its class. "
@@ -114,8 +117,11 @@ def _plain(name: str, frame: pl.DataFrame, context: ReportContext) -> Block:
     return Block.plain(frame, caption(name, context), context.unit)
 
 
-def caption(name: str, context: ReportContext, of: str = "") -> str:
-    """The caption of a table, or of its part about one network; an unknown table goes by its name."""
+def caption(name: str, context: ReportContext, of: str = "", **facts: object) -> str:
+    """The caption of a table, or of its part about one network; an unknown table goes by its name.
+
+    `facts` are what only this caption says.
+    """
     return CAPTIONS.get(name, capitalised(name.replace("_", " ")) + ".").format(
         Score=capitalised(context.score),
         basis=f"In brackets: {100 * context.confidence:g}\u00a0% intervals over {context.units}.",
@@ -124,6 +130,7 @@ def caption(name: str, context: ReportContext, of: str = "") -> str:
         units=context.units,
         of=of,
         fooled=FOOLED[context.score],
+        **facts,
     )
 
 
@@ -187,6 +194,15 @@ def _structures(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     ]
 
 
+def _selftests(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """A row per attack and source, a column per check; what was seen stands in the CSV."""
+    words = {True: "passed", False: "failed", None: None}
+    table = frame.with_columns(pl.Series("passed", [words[passed] for passed in frame["passed"]], pl.String))
+    wide = table.pivot("check", index=["perturbation", "source", "source_seed"], values="passed")
+    text = caption("selftests", context, images=frame["n_images"].max(), part=frame["cases"].item(0))
+    return [Block.plain(wide, text, context.unit)]
+
+
 def _success(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     """Who was fooled, and by what change; together they would be too wide to be read."""
     return [
@@ -214,6 +230,7 @@ LAYOUTS: Mapping[str, Callable[[pl.DataFrame, ReportContext], list[Block]]] = {
     "pairs": _pairs,
     "ranking": _ranks,
     "seeds": _seeds,
+    "selftests": _selftests,
     "structures": _structures,
     "success": _success,
     "transfer_conditions": _conditions,

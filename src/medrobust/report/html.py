@@ -53,6 +53,7 @@ SECTIONS = (
     Section("whitebox", "White-box attacks", (), ("whitebox",)),
     Section("structures", "Each structure", (), ("structures",)),
     Section("success", "What the attacks did to the images", (), ("success", "budgets")),
+    Section("selftests", "Attack self-tests", (), ("selftests",)),
     Section("rounded", "After saving with few bits", (), ("rounded",)),
     Section("examples", "Examples", ("examples",)),
     Section("embedding", "In feature space", ("tsne",), ("embedding",)),

@@ -42,6 +42,12 @@ def batches(
     return _one_ahead(dataset, parts, device)
 
 
+def evenly_spaced(cases: Sequence[Case], count: int) -> tuple[Case, ...]:
+    """At most so many of the cases, from the first to the last."""
+    places = np.unique(np.linspace(0, len(cases) - 1, min(len(cases), count)).round().astype(int))
+    return tuple(cases[place] for place in places)
+
+
 def _one_ahead(dataset: Dataset, parts: Iterable[Sequence[Case]], device: torch.device) -> Iterator[Batch]:
     with ThreadPoolExecutor(max_workers=1) as reader:
         waiting = None

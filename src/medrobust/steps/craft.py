@@ -1,6 +1,7 @@
 """Crafting: attack a source on every case, measure the images as stored, and store them by chunks."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,15 @@ from medrobust.steps.image_sets import CraftJob, ImageSet, crafted_set
 from medrobust.steps.parts import timed, write_crafted_rows
 from medrobust.steps.predict import Columns, check_weights, weights_sha256
 from medrobust.storage import ImageStore, RunFolder
+
+
+class Begun(NamedTuple):
+    """An attack on a source that can start: where its images go, the network, and its budget solved."""
+
+    image_set: ImageSet
+    store: ImageStore
+    source: Source
+    request: Request
 
 
 def craft(
@@ -56,14 +66,17 @@ def craft(
         RunError: The disk is full, or finished chunks were made with other weights of the source.
         StudyError: The budget is given as an SSIM, and there are no validation cases.
     """
-    validation = tuple(validation)
-    image_set = crafted_set(job, dataset, cases, seed=seed, support_mode=support_mode, validation=validation)
-    store = _open_store(image_set, network, job.source.folder, dataset, folder)
-    source = Source(
-        network, job.source.folder, torch.device(device), seed, support_mode, dataset.spacing, job.autocast
-    )
-    request = with_budget(
-        job.request, source, dataset, validation, batch_size, folder, (*image_set.folder, "budget.json")
+    image_set, store, source, request = begin(
+        job,
+        network,
+        dataset,
+        cases,
+        folder,
+        seed=seed,
+        support_mode=support_mode,
+        device=device,
+        batch_size=batch_size,
+        validation=validation,
     )
     before = 0
     for number, chunk in enumerate(image_set.chunks):
@@ -80,6 +93,37 @@ def craft(
         before += len(chunk)
     tick(1.0, "")
     return image_set
+
+
+def begin(
+    job: CraftJob,
+    network: nn.Module,
+    dataset: Dataset,
+    cases: Iterable[Case],
+    folder: RunFolder,
+    *,
+    seed: int,
+    support_mode: SupportMode,
+    device: torch.device | str,
+    batch_size: int,
+    validation: Iterable[Case],
+) -> Begun:
+    """Open the store of an attack on a source and solve its budget; the arguments are those of `craft`.
+
+    Raises:
+        RunError: What the store holds was made with other weights of the source.
+        StudyError: The budget is given as an SSIM, and there are no validation cases.
+    """
+    validation = tuple(validation)
+    image_set = crafted_set(job, dataset, cases, seed=seed, support_mode=support_mode, validation=validation)
+    store = _open_store(image_set, network, job.source.folder, dataset, folder)
+    source = Source(
+        network, job.source.folder, torch.device(device), seed, support_mode, dataset.spacing, job.autocast
+    )
+    request = with_budget(
+        job.request, source, dataset, validation, batch_size, folder, (*image_set.folder, "budget.json")
+    )
+    return Begun(image_set, store, source, request)
 
 
 def _craft_chunk(

@@ -17,6 +17,7 @@ import numpy as np
 from medrobust.core import Case, Dataset, NetworkId
 from medrobust.perturbations import Request
 from medrobust.perturbations.support import SupportMode
+from medrobust.steps.batches import evenly_spaced
 from medrobust.storage import RunFolder
 
 CHUNK_CASES = 32
@@ -207,9 +208,7 @@ def matched_noise_set(request: Request, attack: ImageSet) -> ImageSet:
 
 def budget_cases(validation: Iterable[Case]) -> tuple[Case, ...]:
     """At most 64 validation cases, evenly spaced; a budget given as an SSIM is solved on these."""
-    ordered = sorted(validation, key=lambda case: case.case_id)
-    places = np.unique(np.linspace(0, len(ordered) - 1, min(len(ordered), BUDGET_CASES)).round().astype(int))
-    return tuple(ordered[place] for place in places)
+    return evenly_spaced(sorted(validation, key=lambda case: case.case_id), BUDGET_CASES)
 
 
 def digest(recipe: Any) -> str:

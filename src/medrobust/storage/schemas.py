@@ -91,6 +91,19 @@ EMBEDDINGS = Table(
     },
     keys=("target", "target_seed", *_ORIGIN, "case_id"),
 )
+SELFTEST = Table(
+    "selftest",
+    {
+        **_ORIGIN,
+        "check": pl.String,
+        "passed": pl.Boolean,
+        "value": pl.Float64,
+        "seen": pl.String,
+        "cases": pl.String,
+        "n_images": pl.Int64,
+    },
+    keys=(*_ORIGIN, "check"),
+)
 TIMING = Table(
     "timing",
     {

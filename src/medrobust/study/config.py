@@ -65,6 +65,7 @@ class Crafting(Block):
     quantise: bool = Field(
         True, description="Score the images also after rounding to the bits they are saved with."
     )
+    selftest: bool = Field(True, description="Test every attack on every source with a few images first.")
     autocast: bool = Field(False, description="Reduced precision on a GPU; success is measured in float32.")
 
 

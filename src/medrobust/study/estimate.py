@@ -1,7 +1,7 @@
 """How long one image takes, measured on this machine before a run starts."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -27,6 +27,10 @@ class Speed(NamedTuple):
     forward: float
     gradient: float
     parameters: int
+
+
+Speeds = Mapping[str, Speed]
+"""Speed of each network, by the name of its model."""
 
 
 def measure_speed(network: Network, dataset: Dataset, device: torch.device) -> Speed:

@@ -16,6 +16,7 @@ from medrobust.steps.image_sets import (
     fixed_noise_set,
     matched_noise_set,
 )
+from medrobust.steps.selftest import selftest_part
 from medrobust.steps.targets import Target
 from medrobust.study.setup import Setup, Trained
 
@@ -104,6 +105,15 @@ class Plan:
         model = self.setup.targets[0].id.name
         facing = [self.facing(model, request.label) for request in self._pictured]
         return (self.clean, *facing[0][1:], *(images[0] for images in facing))
+
+    def selftest_parts(self) -> list[Part]:
+        """Paths of the rows of all self-tests: of attacks on surrogates; none where the study wants none."""
+        wanted = self.setup.study.crafting.selftest
+        return [
+            selftest_part(attack.images)
+            for attack in self.attacks
+            if wanted and attack.job.role == "transfer"
+        ]
 
     def evaluation_parts(self) -> list[Part]:
         """Paths of the rows of all cells."""

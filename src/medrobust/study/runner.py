@@ -1,6 +1,6 @@
 """Run a study: claim the folder, plan, announce, work, and join the rows."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from medrobust.record import environment
 from medrobust.steps.evaluate import row_table, whole_test_table
 from medrobust.storage import RunFolder, compact
 from medrobust.storage.folder import clear_disk_errors
-from medrobust.storage.schemas import CRAFTED, EMBEDDINGS, TIMING
+from medrobust.storage.schemas import CRAFTED, EMBEDDINGS, SELFTEST, TIMING
 from medrobust.study.config import Study, resolved
-from medrobust.study.jobs import Job
+from medrobust.study.jobs import Job, Kind
 from medrobust.study.plan import Plan, make_plan
 from medrobust.study.progress import execute
 from medrobust.study.reading import STORED, read_stored_study
@@ -31,7 +31,13 @@ REMEDY = "Give another folder with --out, or undo the change."
 
 
 def run_study(
-    study: Study, folder: RunFolder, *, data_dir: Path | None, device: torch.device, console: Console
+    study: Study,
+    folder: RunFolder,
+    *,
+    data_dir: Path | None,
+    device: torch.device,
+    console: Console,
+    only: Collection[Kind] = (),
 ) -> None:
     """Train, craft, evaluate and embed all that a study asks for and the folder does not hold yet.
 
@@ -41,6 +47,8 @@ def run_study(
         data_dir: Folder that the `root` of the data is relative to.
         device: Where networks run.
         console: Where the plan and the progress are shown.
+        only: Kinds of jobs that are done; empty: all. Rows of the self-tests are joined in any case, all
+            others where all jobs are done.
 
     Raises:
         RunError: The folder belongs to another study or other data, or cannot be written.
@@ -51,12 +59,15 @@ def run_study(
         setup = set_up(study, folder, data_dir=data_dir, device=device)
         plan = make_plan(setup)
         jobs = jobs_of(plan, {target.id.name: setup.speed(target) for target in setup.targets})
+        jobs = [job for job in jobs if not only or job.kind in only]
         record = _record(setup)
         _refuse_other_inputs(record, folder)
         _announce(setup, jobs, console)
         _write_record(setup, record)
         execute(jobs, console)
-        _join_rows(plan)
+        compact(folder, SELFTEST, plan.selftest_parts())
+        if not only:
+            _join_rows(plan)
 
 
 def choose_device(name: str) -> torch.device:
@@ -94,10 +105,11 @@ def _refuse_other_study(study: Study, folder: RunFolder) -> None:
 def _fixed(study: Study) -> dict[str, Any]:
     """What of a study must stay as it is in a run folder.
 
-    Its analysis may change, and how many images are attacked together (memory may have run out).
+    Its analysis may change, whether attacks are self-tested, and how many images are attacked together
+    (memory may have run out).
     """
     content = resolved(study)
-    del content["analysis"], content["crafting"]["batch_size"]
+    del content["analysis"], content["crafting"]["batch_size"], content["crafting"]["selftest"]
     return content
 
 

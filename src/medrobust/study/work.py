@@ -1,6 +1,6 @@
 """The jobs of a plan in their order, each with what it is expected to cost on this machine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,9 +14,10 @@ from medrobust.steps.noise import craft_noise
 from medrobust.steps.recipes import recipe_of
 from medrobust.steps.targets import Target, cells_of
 from medrobust.steps.train import train
-from medrobust.study.estimate import Speed
+from medrobust.study.estimate import Speeds
 from medrobust.study.jobs import Job
 from medrobust.study.plan import Attack, Plan
+from medrobust.study.selftests import selftest_jobs
 from medrobust.study.setup import Trained
 
 TRAINING_PASSES = 2.0
@@ -28,9 +29,6 @@ NOISE_SECONDS = 0.02
 SHOWN = {Task.CLASSIFICATION: 4, Task.SEGMENTATION: 2}
 """Cases in the figure of examples."""
 
-Speeds = Mapping[str, Speed]
-"""Seconds per image of each network, by the name of its model."""
-
 
 def jobs_of(plan: Plan, speeds: Speeds) -> list[Job]:
     """All jobs, in their order."""
@@ -38,6 +36,7 @@ def jobs_of(plan: Plan, speeds: Speeds) -> list[Job]:
     trained = [network for network in (*setup.targets, *setup.surrogates) if network.is_trained_here]
     return [
         *(_training(plan, network, speeds) for network in trained),
+        *selftest_jobs(plan, speeds),
         *(_crafting(plan, attack, speeds) for attack in plan.attacks),
         *(_noise(plan, noise) for noise in plan.noise),
         _evaluation(plan, speeds),

@@ -10,9 +10,13 @@ BUDGET |= {"ssim_wanted": 0.98, "ssim_reached": 0.98}
 MATCH = {"perturbation": "gaussian@fgsm", "source": "a", "role": "transfer", "n_missed": 0, "n_images": 50}
 
 
-def of(task=Task.CLASSIFICATION, success=(SUCCESS,), budgets=(BUDGET,), matching=(MATCH,)):
-    rows = {"success": success, "budgets": budgets, "matching": matching}
-    frames = {"success": SUCCESS, "budgets": BUDGET, "matching": MATCH}
+TEST = {"perturbation": "fgsm", "source": "a", "source_seed": 1, "check": "noise", "passed": True}
+TEST |= {"seen": "It fools 88 %, noise 12 %."}
+
+
+def of(task=Task.CLASSIFICATION, success=(SUCCESS,), budgets=(BUDGET,), matching=(MATCH,), selftests=(TEST,)):
+    rows = {"success": success, "budgets": budgets, "matching": matching, "selftests": selftests}
+    frames = {"success": SUCCESS, "budgets": BUDGET, "matching": MATCH, "selftests": TEST}
     tables = {name: pl.DataFrame([frames[name], *given])[1:] for name, given in rows.items()}
     return [(remark.about, remark.sentence) for remark in remarks(tables, task)]
 
@@ -35,6 +39,18 @@ def test_attacks_that_fool_nobody_are_named_with_their_sources():
             "fgsm fooled a, b, a (white-box) on no image that it gets right when clean: its cells say "
             "nothing about the targets.",
         )
+    ]
+
+
+def test_failed_self_tests_are_named_with_what_was_seen():
+    rows = [
+        TEST,
+        TEST | {"check": "budget", "passed": None},
+        TEST | {"source": "b", "passed": False, "seen": "Too weak."},
+        TEST | {"source": "b", "check": "chance", "passed": False, "seen": "Far from chance."},
+    ]
+    assert of(selftests=rows) == [
+        ("selftests", "fgsm fails its self-tests on b. noise: Too weak. chance: Far from chance.")
     ]
 
 

@@ -15,13 +15,15 @@ from medrobust.analysis.comparisons import (
     noise_control,
     pairs,
 )
+from medrobust.analysis.export import all_tables
 from medrobust.analysis.patients import Cell
 from medrobust.analysis.results import Settings
-from medrobust.analysis.tables import by_patient
+from medrobust.analysis.tables import by_patient, table1, table2
 from medrobust.analysis.verdict import verdict
 from medrobust.metrics.significance import holm, sign_flip_test
 from medrobust.metrics.statistics import t_interval
 from medrobust.rng import generator
+from medrobust.storage.schemas import SELFTEST
 
 DICE = {"a": 0.8, "b": 0.6, "c": 0.6}
 """Dice of each network under attack."""
@@ -202,3 +204,49 @@ def test_sampling_depends_on_the_seed_of_the_study_only():
     assert pairs(results)["p"].to_list() == pairs(again)["p"].to_list()
     other = replace(results, settings=Settings(resamples=500, seed=1))
     assert pairs(other)["p"].to_list() != pairs(results)["p"].to_list()
+
+
+def selftests(*failed):
+    """Rows of self-tests: everything passes but these attacks on these sources."""
+    rows = [
+        {"perturbation": attack, "source": source, "source_seed": 1, "fold": None, "check": check}
+        | {"passed": None if check == "chance" else (attack, source) not in failed, "value": 0.5}
+        | {"seen": "It is so.", "cases": "validation", "n_images": 8}
+        for attack in ("dag_a", "dag_b")
+        for source in "abc"
+        for check in ("noise", "chance")
+    ]
+    return pl.DataFrame(rows, schema=SELFTEST.schema)
+
+
+def biased(cell, scan, structure):
+    """Network b is hit by one column only, by which it would come last."""
+    rng = generator(4, *map(str, cell), scan)
+    level = 9000 if not cell.source else 2000 if cell[:3] == ("b", "dag_a", "c") else 7000
+    level += {"a": 0, "b": 200, "c": 400}[cell.target] if cell.source else 0
+    return 10_000, 10_000, level + int(rng.integers(-20, 20))
+
+
+def test_columns_of_attacks_that_fail_their_self_tests_are_left_out_of_the_verdict_only():
+    sound = made_rows.segmentation(biased, {f"p{n:02}": [f"s{n}"] for n in range(12)})
+    flagged = replace(sound, selftests=selftests(("dag_a", "c")))
+    assert verdict(replace(sound, selftests=selftests())).sentences == verdict(sound).sentences
+    before, after = verdict(sound), verdict(flagged)
+    assert before.ranking["model"].to_list() == ["c", "a", "b"]
+    assert after.ranking["model"].to_list() == ["c", "b", "a"]
+    assert after.pairs.filter(first="a", second="b")["better"].item() == "b"
+    (said,) = [sentence for sentence in after.sentences if sentence.startswith("Left out")]
+    assert said.endswith("failed its self-tests there: dag_a from c. Tables 1 and 2 hold all columns.")
+    assert table1(flagged).equals(table1(sound))
+    assert table2(flagged).equals(table2(sound))
+
+
+def test_nothing_is_ranked_where_every_attack_fails_its_self_tests():
+    every = [(attack, source) for attack in ("dag_a", "dag_b") for source in "abc"]
+    results = made_rows.segmentation(biased, {f"p{n:02}": [f"s{n}"] for n in range(12)})
+    found = verdict(replace(results, selftests=selftests(*every)))
+    assert found.outcome == UNRANKED
+    assert found.best is None
+    assert found.pairs["verdict"].to_list() == [UNRANKED] * 3
+    assert any("None is left, so nothing is ranked." in sentence for sentence in found.sentences)
+    assert all_tables(results, found)["table1"].height == 3

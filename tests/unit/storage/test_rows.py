@@ -115,6 +115,6 @@ def test_a_damaged_part_is_named(tmp_path: Path) -> None:
 def test_every_table_is_listed_here() -> None:
     tables = {value.name for value in vars(schemas).values() if isinstance(value, Table)}
     assert tables == {
-        *("crafted", "predictions", "overlaps", "embeddings", "timing"),
+        *("crafted", "predictions", "overlaps", "embeddings", "selftest", "timing"),
         *("whole_test_predictions", "whole_test_overlaps"),
     }

@@ -1,0 +1,173 @@
+"""The binarisation test: can an attack find an adversarial example that is known to exist?"""
+
+import copy
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from medrobust.perturbations.ball import Ball
+from medrobust.perturbations.gradients import Model
+from medrobust.perturbations.losses import DLR_CLASSES
+from medrobust.perturbations.request import Request, perturb
+from medrobust.perturbations.selftest.check import Check, not_asked, percent, plausible
+from medrobust.perturbations.selftest.probe import Probe
+
+INNER = 49
+FEWEST_INNER = 8
+GAP = 0.05
+REQUIRED = 0.95
+WEAKNESS = 1e4
+"""Inverse of the readout's penalty: weak, but without any the weights of separable data grow forever."""
+
+FORWARD = 1 / 3
+"""A forward pass, counted in passes with gradient."""
+
+Features = Callable[[Tensor], Tensor]
+"""Gives what the last layer sees, one vector `n d` per image."""
+
+
+class Found(NamedTuple):
+    """What was found in the surroundings of an image: by the attack, and by as many random draws."""
+
+    attack: bool
+    random: bool
+
+
+def binarisation(probe: Probe, features: Features | None) -> Check:
+    """Replace the last layer, image by image, so that the budget is sure to hold an adversarial example.
+
+    In the ball of the attack's budget around an image, 49 inner points are drawn at random (from the ball
+    of 0.95 times the radius), and one boundary point (a random corner of the Linf ball, a random point of
+    the L2 sphere). A logistic regression on the network's features tells inner points, the image among
+    them, from the boundary point, and takes the last layer's place. The attack must find something on the
+    boundary point's side. Choices: one boundary point, as in the authors' experiments; their 49 inner points
+    rather than 999, since every point costs a pass (fewer where there are fewer features, so that the
+    points can be separated; images whose points cannot are left out); everything within [0, 1] and the
+    support.
+
+    Args:
+        probe: The attack and its images.
+        features: What the last layer sees.
+
+    Returns:
+        Passed where the attack succeeds on 95 % of the images, as in the paper, or where the number of
+        failures is not too unlikely (p < 0.05) for so few images. None where drawing as many random points
+        succeeds on more than half: then the test is too easy to tell.
+
+    Source:
+        Zimmermann, Brendel, Tramèr, Carlini 2022, "Increasing confidence in adversarial robustness
+        evaluations".
+    """
+    name, entry = "binarisation", probe.request.perturbation
+    if probe.labels.ndim > 1:
+        return not_asked(name, "It is for classification.")
+    if entry.budget is None:
+        return not_asked(name, "The attack has no budget.")
+    if features is None:
+        return not_asked(name, "The network does not give the features that its last layer sees.")
+    if probe.request.parameters.get("loss") == "dlr":
+        return not_asked(name, f"The loss 'dlr' needs {DLR_CLASSES} classes, and the test makes two.")
+    found = [_search(probe, features, place) for place in range(len(probe.labels))]
+    tried = [each for each in found if each is not None]
+    if not tried:
+        return not_asked(name, "In no image could random points be separated by the network's features.")
+    share = sum(each.attack for each in tried) / len(tried)
+    random = sum(each.random for each in tried) / len(tried)
+    return _judge(share, random, len(tried))
+
+
+def binarisation_passes(wanted: Request) -> float:
+    """Passes with gradient that the test takes per image, about; for estimates of time only."""
+    if wanted.perturbation.budget is None:
+        return 0.0
+    return 2 * INNER * FORWARD + wanted.perturbation.passes(wanted.parameters)
+
+
+def _judge(share: float, random: float, n: int) -> Check:
+    seen = f"It finds {percent(share)} of {n} adversarial examples that are sure to exist, random points"
+    seen += f" {percent(random)}"
+    if not plausible(share, n, REQUIRED):
+        return Check(
+            "binarisation",
+            False,
+            share,
+            f"{seen}: it is too weak for this network. Give it more steps or restarts, or another step size; "
+            "if that does not help, look for masked gradients.",
+        )
+    if random > 0.5:
+        return Check("binarisation", None, share, f"{seen}: too easy to tell anything.")
+    return Check("binarisation", True, share, f"{seen}.")
+
+
+def _search(probe: Probe, features: Features, place: int) -> Found | None:
+    """The test for one image; None where its points cannot be separated."""
+    entry, parameters = probe.request.perturbation, probe.request.parameters
+    image, support = probe.images[place : place + 1], probe.support
+    if support is not None:
+        support = support[place : place + 1]
+    ball = Ball(image, support, float(parameters[str(entry.budget)]), parameters.get("norm", "inf"))
+    rng = copy.deepcopy(probe.rngs[place])
+    n_inner = min(INNER, _passed(features, image).shape[1] - 1)
+    if n_inner < FEWEST_INNER:
+        return None
+    inner = torch.cat([image, _drawn(ball._replace(eps=(1 - GAP) * ball.eps), n_inner, rng)])
+    binary = _readout(features, inner, _corner(ball, rng))
+    if binary is None:
+        return None
+    attacked = perturb(
+        probe.request, binary, image, torch.zeros_like(probe.labels[:1]), support=support, rngs=[rng]
+    )
+    tried = _drawn(ball, n_inner, rng)
+    with torch.no_grad():
+        return Found(*(bool((binary(images).argmax(1) == 1).any()) for images in (attacked, tried)))
+
+
+def _drawn(ball: Ball, n: int, rng: np.random.Generator) -> Float[Tensor, "n c *space"]:
+    """Random points of a ball around one image."""
+    support = None if ball.support is None else ball.support.expand(n, *ball.support.shape[1:])
+    many = ball._replace(clean=ball.clean.expand(n, *ball.clean.shape[1:]), support=support)
+    return many.random_images([rng] * n)
+
+
+def _corner(ball: Ball, rng: np.random.Generator) -> Float[Tensor, "1 c *space"]:
+    """A random point of the ball that is as far from its centre as [0, 1] and the support allow."""
+    drawn = torch.from_numpy(rng.standard_normal(tuple(ball.clean.shape))).to(ball.clean)
+    # Of either norm: the change of norm eps along a random direction.
+    return ball.project(ball.clean + ball.eps * ball.steepest(drawn))
+
+
+def _readout(
+    features: Features, inner: Float[Tensor, "n c *space"], boundary: Float[Tensor, "1 c *space"]
+) -> Model | None:
+    """The network with a last layer that tells the inner points (0) from the boundary point (1)."""
+    seen = _passed(features, torch.cat([inner, boundary]))
+    centre = seen[0]
+    scale = (seen - centre).abs().max().clamp_min(torch.finfo(seen.dtype).tiny)
+    points = ((seen - centre) / scale).double().cpu().numpy()
+    sides = np.repeat([0, 1], [len(inner), 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # any line between them will do
+        fitted = LogisticRegression(C=WEAKNESS, max_iter=1000).fit(points, sides)  # type: ignore[no-untyped-call]
+    size = float(np.abs(fitted.decision_function(points)).max())
+    weight = torch.from_numpy(fitted.coef_[0] / size).to(seen)
+    bias = float(fitted.intercept_[0]) / size
+
+    def binary(images: Tensor) -> Tensor:
+        score = ((features(images) - centre) / scale) @ weight + bias
+        return torch.stack([-score, score], 1)
+
+    with torch.no_grad():
+        shown = binary(torch.cat([inner, boundary])).argmax(1).cpu().numpy()
+    return binary if np.array_equal(shown, sides) else None
+
+
+def _passed(features: Features, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d"]:
+    with torch.no_grad():
+        return features(images).float()

@@ -1,0 +1,122 @@
+"""An attack on a few images, repeated with changed parameters, and what it achieves."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from medrobust.perturbations.gradients import Model, predict
+from medrobust.perturbations.losses import margin
+from medrobust.perturbations.request import Request, perturb
+from medrobust.perturbations.selftest.check import PIXELS
+
+
+class Outcome(NamedTuple):
+    """What images do to the network.
+
+    Attributes:
+        fooled: Share of the judged labels of each image that are as the attack wants them; NaN where none is
+            judged.
+        wrong: Share of them that are wrong.
+        margin: Mean of how far the logits are on the attack's side, above 0 where it succeeded. It tells two
+            attacks apart that fool equally many of a few images.
+    """
+
+    fooled: Float[Tensor, " n"]
+    wrong: Float[Tensor, " n"]
+    margin: Float[Tensor, " n"]
+
+    @property
+    def success(self) -> float:
+        """Mean share that is fooled."""
+        return float(self.fooled.nanmean())
+
+    def beats(self, other: "Outcome", tolerance: float) -> bool:
+        """Whether it fools more or, where that is within the tolerance, goes farther."""
+        lead = self.success - other.success
+        return lead > tolerance or (
+            lead >= -tolerance and bool(self.margin.nanmean() > other.margin.nanmean())
+        )
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An attack and the images that it is tried on.
+
+    Attributes:
+        request: The attack, its budget solved.
+        model: Network under attack, in evaluation mode.
+        images: Clean images in [0, 1].
+        labels: True classes, one per image or one per pixel.
+        support: Where images may change; None: everywhere.
+        rngs: One generator per image; copied, so that all attempts have the same draws.
+        targets: What an attack with targets wants; else None.
+    """
+
+    request: Request
+    model: Model
+    images: Float[Tensor, "n c *space"]
+    labels: Int64[Tensor, "n *labelspace"]
+    support: Bool[Tensor, "n 1 *space"] | None
+    rngs: Sequence[np.random.Generator]
+    targets: Int64[Tensor, "n *labelspace"] | None
+
+    def attack(self, **changed: Any) -> Float[Tensor, "n c *space"]:
+        """Attack with some parameters changed; those that the attack does not have are left out."""
+        known = self.request.parameters
+        parameters = {**known, **{key: value for key, value in changed.items() if key in known}}
+        return perturb(
+            replace(self.request, parameters=parameters),
+            self.model,
+            self.images,
+            self.labels,
+            support=self.support,
+            rngs=copy.deepcopy(self.rngs),
+            targets=self.targets,
+        )
+
+    @cached_property
+    def attacked(self) -> Float[Tensor, "n c *space"]:
+        """The images attacked as asked for."""
+        return self.attack()
+
+    @cached_property
+    def attacked_outcome(self) -> Outcome:
+        """What these do."""
+        return self.outcome(self.attacked)
+
+    @cached_property
+    def judged(self) -> Bool[Tensor, "n *labelspace"]:
+        """Labels that the attack is out for: those with another target, else all within the support."""
+        if self.targets is not None:
+            return self.targets != self.labels
+        if self.labels.ndim == 1 or self.support is None:
+            return torch.ones_like(self.labels, dtype=torch.bool)
+        return self.support[:, 0]
+
+    @property
+    def tolerance(self) -> float:
+        """By how much two shares may differ without anything being made of it."""
+        return PIXELS if self.labels.ndim > 1 else 1 / len(self.labels)
+
+    def outcome(self, images: Float[Tensor, "n c *space"]) -> Outcome:
+        """What images do to the network."""
+        logits = predict(self.model, images)
+        shown = logits.max(1).indices
+        wrong = shown != self.labels
+        if self.targets is None:
+            return Outcome(self._mean(wrong), self._mean(wrong), self._mean(margin(logits, self.labels)))
+        lead = -margin(logits, self.targets)
+        return Outcome(self._mean(shown == self.targets), self._mean(wrong), self._mean(lead))
+
+    def _mean(self, values: Tensor) -> Float[Tensor, " n"]:
+        """Mean over the judged labels of each image."""
+        judged = self.judged.reshape(len(self.labels), -1)
+        kept = values.reshape(len(self.labels), -1).float().masked_fill(~judged, 0)
+        return kept.sum(1) / judged.sum(1)

@@ -1,0 +1,63 @@
+"""The jobs that test attacks before they are made use of, and what they saw as a table."""
+
+import polars as pl
+from rich.markup import escape
+from rich.table import Table
+
+from medrobust.core import Tick
+from medrobust.perturbations.selftest import CHECKS, passes
+from medrobust.steps.selftest import IMAGES, selftest_attack, selftest_part
+from medrobust.study.estimate import Speeds
+from medrobust.study.jobs import Job
+from medrobust.study.plan import Attack, Plan
+
+
+def selftest_jobs(plan: Plan, speeds: Speeds) -> list[Job]:
+    """A job for every attack on a surrogate; none where the study wants none."""
+    if not plan.setup.study.crafting.selftest:
+        return []
+    return [_selftest(plan, attack, speeds) for attack in plan.attacks if attack.job.role == "transfer"]
+
+
+def _selftest(plan: Plan, attack: Attack, speeds: Speeds) -> Job:
+    setup, request = plan.setup, attack.job.request
+
+    def run(tick: Tick) -> None:
+        selftest_attack(
+            attack.job,
+            setup.network(attack.source),
+            setup.dataset,
+            setup.cases,
+            setup.folder,
+            seed=setup.study.seed,
+            support_mode=setup.study.support,
+            device=setup.device,
+            batch_size=setup.study.crafting.batch_size,
+            validation=setup.validation_cases,
+            tick=tick,
+        )
+
+    return Job(
+        kind="selftest",
+        title=f"test {request.label} on {attack.source.id.name} ({attack.source.id.role})",
+        seconds=IMAGES * passes(request, setup.study.task) * speeds[attack.source.id.name].gradient,
+        disk=0,
+        done=setup.folder.exists(*selftest_part(attack.images)),
+        run=run,
+    )
+
+
+def selftest_table(rows: pl.DataFrame) -> Table:
+    """The rows of `results/selftest.parquet` for people, failures in red."""
+    part = " and ".join(rows["cases"].unique().sort())
+    table = Table("source", "attack", "check", "passed", "what was seen")
+    table.title = f"Attack self-tests on {rows['n_images'].max()!s} {part} cases"
+    words, order = {True: "yes", False: "no", None: "-"}, list(CHECKS)
+    by_source = sorted(
+        rows.iter_rows(named=True),
+        key=lambda row: (row["source"], row["source_seed"], row["perturbation"], order.index(row["check"])),
+    )
+    for row in by_source:
+        cells = (row["source"], row["perturbation"], row["check"], words[row["passed"]], row["seen"])
+        table.add_row(*map(escape, cells), style="red" if row["passed"] is False else None)
+    return table
