@@ -14,6 +14,9 @@ Schema = dict[str, Any]
 FRACTION: Schema = {"type": "string", "pattern": r"^\s*\d*\.?\d+\s*/\s*\d*\.?\d+\s*$"}
 """Numbers may be written as fractions, e.g. 4/255."""
 
+BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+"""pydantic leaves the bounds of a number that is parsed first under its own names."""
+
 
 def study_schema() -> Schema:
     """JSON Schema (2020-12) of a study file."""
@@ -76,7 +79,12 @@ def _entry(name: str, summary: str, properties: Schema, required: Iterable[str] 
 
 
 def _or_fraction(value: Schema) -> Schema:
-    return {"anyOf": [value, FRACTION]} if value.get("type") == "number" else value
+    """A number may also be a fraction; its bounds get the names that JSON Schema has for them."""
+    if "anyOf" in value:
+        return value | {"anyOf": [_or_fraction(choice) for choice in value["anyOf"]]}
+    if value.get("type") != "number":
+        return value
+    return {"anyOf": [{BOUNDS.get(key, key): content for key, content in value.items()}, FRACTION]}
 
 
 def _names(known: Iterable[str]) -> Schema:

@@ -42,6 +42,8 @@ def test_the_demo_and_the_template_are_valid(task: Task) -> None:
         study(data={"name": "phantom_brains", "subjects": 0}),
         study(perturbations=[{"name": "dag_a", "stps": 3}]),
         study(perturbations=[{"name": "dag_a", "steps": 0}]),
+        study(perturbations=[{"name": "dag_b", "share": 1.5}]),
+        study(perturbations=[{"name": "pgd", "step": 0}]),
         study(perturbations=[{"name": "gaussian"}]),
         study(training={"recipe": "slow"}),
     ],
