@@ -1,4 +1,4 @@
-"""Which units, entries or whole pixels, a step of the saliency map attack changes, and which it may change."""
+"""Which units (entries or whole pixels) a step of the saliency map attack changes, and which it may."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Moves(NamedTuple):
 
 
 Choice = Callable[[Model, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Moves]]
-"""Gives logits and moves for model, images, goals, units that may get brighter, and units that may get darker."""
+"""Gives logits and moves for model, images, goals, and the units that may get brighter and darker."""
 
 
 @dataclass(frozen=True)
