@@ -91,15 +91,9 @@ def saliency_map_rows(subject: Subject) -> Iterator[Row]:
     options = {"preset": "foolbox-0.8", "target": "runner_up"}
     for name, network in networks(subject).items():
         yield tallied(f"{name}, runner-up", saliency_map, network, subject, **options)
-    yield tallied("medrobust", saliency_map, subject.prepared, subject, preset="foolbox-0.8")
-    yield tallied(
-        "medrobust, 8 at once",
-        saliency_map,
-        subject.prepared,
-        subject,
-        preset="foolbox-0.8",
-        entries_per_step=8,
-    )
+    for name, count in {"medrobust": 1, "medrobust, 8 at once": 8}.items():
+        options = {"preset": "foolbox-0.8", "entries_per_step": count}
+        yield tallied(name, saliency_map, subject.prepared, subject, **options)
     with torch.no_grad():
         goals = runner_up(subject.plain, images, labels, subject.plain(images), None, None)
     for name, peer in PEERS["saliency_map"].items():

@@ -3,6 +3,7 @@
 Skipped where a library is not installed; `make bench-test` installs them all.
 """
 
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
@@ -30,7 +31,8 @@ def peers(attack):
 
 
 def peer(attack, library):
-    pytest.importorskip(library, reason=f"{library} is not installed; run `make bench-setup`")
+    if find_spec(library) is None:
+        pytest.skip(f"{library} is not installed; run `make bench-setup`")
     return PEERS[attack][library]
 
 
