@@ -20,7 +20,7 @@ MINIMAL_STEP = 1e-4
 """Added to every distance, as the authors' code does: a step shorter than float32 resolves would never
 arrive."""
 
-SLACK = 3.0
+SLACK = 2.0
 """From the second step on, a rival gets a gradient only if its boundary lies at most so many times as far as
 the nearest one, by the sizes of the gradients last seen."""
 
@@ -97,7 +97,7 @@ def deepfool(
             if len(running) == 0:
                 break
             order, counts = rivals.nearest_first(logits, labels, running)
-            # Images that need as many gradients share their passes.
+            # Images that need about as many gradients share their passes.
             for count in counts.unique().tolist():
                 group = (counts == count).nonzero()[:, 0]
                 places, looked_at = running[group], order[group, :count]
@@ -160,7 +160,7 @@ class Rivals(NamedTuple):
         """The `candidates - 1` other classes with the largest logits, or all that there are."""
         wanted = min(candidates or logits.shape[1], logits.shape[1]) - 1
         classes = logits.scatter(1, labels[:, None], -torch.inf).topk(wanted, dim=1).indices
-        return cls(classes, torch.zeros_like(logits[:, :wanted]))
+        return cls(classes, torch.ones_like(logits[:, :wanted]))
 
     def nearest_first(
         self, logits: Float[Tensor, "r k"], labels: Int64[Tensor, " n"], places: Int64[Tensor, " r"]
@@ -174,7 +174,8 @@ class Rivals(NamedTuple):
         sizes = self.sizes[places]
         distances = torch.where(sizes > 0, gaps / sizes, torch.inf)
         near = distances <= SLACK * distances.amin(1, keepdim=True)
-        return distances.argsort(dim=1, stable=True), near.sum(1)
+        rounded = 2 ** near.sum(1).log2().ceil().long()
+        return distances.argsort(dim=1, stable=True), rounded.clamp_max(near.shape[1])
 
 
 def projection(
@@ -192,31 +193,31 @@ def projection(
     """
     logits, pullback = linearise(model, images)
     own = one_hot(labels, logits)
-    shortest, step = torch.full_like(logits[:, 0], torch.inf), torch.zeros_like(images)
-    sizes = []
+    can_rise, can_fall = movable(images, support)
+    shortest, length = torch.full_like(logits[:, 0], torch.inf), torch.ones_like(logits[:, 0])
+    normal, sizes = torch.zeros_like(images), []
     for place, rival in enumerate(rivals.T):
         towards = one_hot(rival, logits) - own
         gradient = pullback(towards, keep=place < rivals.shape[1] - 1)
-        normal = (gradient * movable(images, gradient, support)).flatten(1)
+        gradient = gradient * torch.where(gradient > 0, can_rise, can_fall)
         # The dual norm of the one that is made small turns a gap of logits into a distance.
-        size = normal.norm(p=2 if norm == "2" else 1, dim=1)
+        size = gradient.flatten(1).norm(p=2 if norm == "2" else 1, dim=1)
         distance = (towards * logits).sum(1).abs() / size + MINIMAL_STEP
         nearer = distance < shortest
-        shortest = torch.where(nearer, distance, shortest)
-        way = normal[nearer] / size[nearer, None] if norm == "2" else normal[nearer].sign()
-        step[nearer] = (distance[nearer, None] * way).view_as(images[nearer])
+        shortest, length = torch.where(nearer, distance, shortest), torch.where(nearer, size, length)
+        normal[nearer] = gradient[nearer]
         sizes.append(size)
-    return step, torch.stack(sizes, 1)
+    way = shortest.nan_to_num(posinf=0) / (length if norm == "2" else 1)
+    direction = normal if norm == "2" else normal.sign()
+    return way.view(-1, *[1] * (images.ndim - 1)) * direction, torch.stack(sizes, 1)
 
 
 def movable(
-    images: Float[Tensor, "n c *space"],
-    direction: Float[Tensor, "n c *space"],
-    support: Bool[Tensor, "n 1 *space"] | None,
-) -> Bool[Tensor, "n c *space"]:
-    """Entries that can go in that direction: in the support, and not at the end of [0, 1] already.
+    images: Float[Tensor, "n c *space"], support: Bool[Tensor, "n 1 *space"] | None
+) -> tuple[Bool[Tensor, "n c *space"], Bool[Tensor, "n c *space"]]:
+    """Entries that can get brighter, and darker: in the support, and not at that end of [0, 1] already.
 
     The others would make the way look shorter than it is, and the attack would creep up to a boundary.
     """
-    inside = torch.where(direction > 0, images < 1, images > 0)
-    return inside if support is None else inside & support
+    brighter, darker = images < 1, images > 0
+    return (brighter, darker) if support is None else (brighter & support, darker & support)
