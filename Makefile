@@ -3,9 +3,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH := $(VENV)/.bench
 WORKERS ?= 2
+# The extra `bench` of pyproject.toml, each quoted for the shell.
+PEERS = $(shell $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	print(*map(repr, project['optional-dependencies']['bench']))")
 
-.PHONY: help setup demo test test-slow test-shapes check format browser clean
+.PHONY: help setup demo test test-slow test-shapes check format browser bench-setup bench bench-test clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,9 +48,24 @@ browser:  ## Chromium, for the test that opens the report (where apt can install
 		&& apt-get -qq update && apt-get -qq install --yes chromium >/dev/null; } \
 		|| echo "no chromium here: the browser test will say that it skips"
 
+bench-setup: $(BENCH)  ## Install the peers that attacks are compared with
+
+# adv-lib does not build with newer setuptools; torchattacks pins an old requests that it works without.
+$(BENCH): $(READY)
+	$(BIN)/pip install --quiet "setuptools<80" wheel
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation $(filter-out 'torchattacks%,$(PEERS))
+	$(BIN)/pip install --quiet --no-deps $(filter 'torchattacks%,$(PEERS))
+	@touch $@
+
+bench: $(BENCH)  ## Time the attacks and their peers (benchmarks/run.py; an hour on two cores)
+	$(BIN)/python benchmarks/run.py --folder build/bench
+
+bench-test: $(BENCH)  ## Compare the attacks with their peers
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/peers
+
 format: $(READY)  ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:  ## Remove everything that the other commands made
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -226,6 +226,72 @@ def test_pairs_are_chosen_by_the_logits():
     assert (tally.steps == 1).all()
 
 
+def test_saliency_map_darkens_pixels_in_the_order_of_the_sums_of_their_weights():
+    model = Affine(2)
+    images, labels = model.batch()
+    result = saliency_map(model, images, labels, unit="pixel", theta=0.05)
+    assert (model(result).argmax(1) != labels).all()
+    for image, made, label in zip(images, result, labels, strict=True):
+        difference = (image - made).flatten(1)
+        changed = (difference > 0).any(0).nonzero()[:, 0]
+        # All channels of a pixel go together, each as far as it can.
+        assert torch.allclose(difference[0], difference[1], atol=1e-6) or made.min() == 0
+        falling = (model.weight[label] - model.weight[1 - label]).detach().view(2, -1).sum(0)
+        assert set(changed.tolist()) == saliency_order(falling, len(changed))
+
+
+def test_a_pixel_moves_by_the_channels_that_can():
+    weights = torch.tensor([[5.0, 1.0, 0.5], [-9.0, 1.0, 0.1]])  # two channels, three pixels
+
+    def model(images):
+        score = (images.flatten(2) * weights).sum((1, 2))
+        return torch.stack([score, 0.9 * score + 0.11], 1)
+
+    images = torch.tensor([[0.5, 0.5, 0.5], [0.0, 0.5, 0.5]]).view(1, 2, 1, 3)
+    labels = torch.zeros(1, dtype=torch.int64)
+    # The second channel of the first pixel is 0 and does not count, so that its sum is the largest: 5.
+    result = saliency_map(model, images, labels, unit="pixel", target="runner_up", steps=1)
+    expected = images.clone()
+    expected[0, 0, 0, 0] = 0.4
+    assert torch.allclose(result, expected)
+
+
+@pytest.mark.parametrize(("share", "changed"), [(0.05, 2), (0.2, 8), (1.0, 42)])
+@pytest.mark.parametrize("saliency", ["pairs", "entries"])
+def test_saliency_map_keeps_its_share_of_pixels(saliency, share, changed):
+    model = Affine(3)
+    images, labels = model.batch()
+
+    def stubborn(x):
+        return model(x) + 1000 * nn.functional.one_hot(labels[: len(x)], 3)
+
+    arguments = {"target": "runner_up", "theta": 0.2, "max_share": share, "max_changes": None}
+    result = saliency_map(stubborn, images, labels, saliency=saliency, unit="pixel", **arguments)
+    pixels_changed = (result != images).any(1).flatten(1).sum(1)
+    assert pixels_changed.max() <= changed
+    assert pixels_changed.min() >= min(changed, 10) - 1
+
+
+def test_pairs_of_pixels_are_chosen_by_sums_over_channels():
+    model = Affine(4)
+    images, labels = model.batch()
+    target = model(images).topk(2).indices[:, 1]
+    arguments = {"saliency": "pairs", "unit": "pixel", "target": "runner_up", "stop": "target"}
+    result = saliency_map(model, images, labels, theta=0.05, steps=1, **arguments)
+    for place in range(12):
+        a = model.weight[target[place]].detach().view(2, 42).sum(0)
+        b = model.weight.sum(0).detach().view(2, 42).sum(0) - a
+        sums_a, sums_b = a[:, None] + a, b[:, None] + b
+        up = torch.where((sums_a > 0) & (sums_b < 0), -sums_a * sums_b, 0).fill_diagonal_(0)
+        down = torch.where((sums_a < 0) & (sums_b > 0), -sums_a * sums_b, 0).fill_diagonal_(0)
+        best = up if up.max() >= down.max() else down
+        first = best.argmax().item()
+        difference = (result[place] - images[place]).flatten(1)
+        expected = torch.zeros(2, 42)
+        expected[:, [first // 42, first % 42]] = 0.05 if best is up else -0.05
+        assert torch.allclose(difference, expected, atol=1e-6)
+
+
 class Pixelwise(nn.Module):
     """A 1 x 1 convolution of three channels to three classes: logits are the channels."""
 
@@ -310,6 +376,31 @@ def test_dag_active_pixels_and_competitors(active, competitor):
             rival = shown[place] if competitor == "predicted" else labels[0, 0, place]
             expected[rival] -= weights[rival]
         assert torch.allclose(difference[0, :, 0, place], expected * 0.001 / 4, atol=1e-7), place
+
+
+CLIPPED = {
+    # What the network sees at the first four calls: the step is (-0.25, 0.5).
+    "step": [[0.9, 0.1], [0.65, 0.6], [0.4, 1.0], [0.15, 1.0]],
+    # At the third call the second channel lies at 1.1 and has no gradient: the step is (-0.5, 0).
+    "seen": [[0.9, 0.1], [0.65, 0.6], [0.4, 1.0], [0.0, 1.0]],
+    "end": [[0.9, 0.1], [0.65, 0.6], [0.4, 1.1], [0.15, 1.6]],
+}
+
+
+@pytest.mark.parametrize("clip", CLIPPED)
+def test_dag_clips_every_step_what_is_seen_or_the_end(clip):
+    seen = []
+
+    def model(images):
+        seen.append(images.detach().flatten().tolist())
+        return images * torch.tensor([1.0, 2.0]).view(1, 2, 1, 1) + torch.tensor([9.0, 0.0]).view(1, 2, 1, 1)
+
+    images = torch.tensor([0.9, 0.1]).view(1, 2, 1, 1)
+    labels, targets = torch.tensor([[[0]]]), torch.tensor([[[1]]])
+    result = dag(model, images, labels, targets=targets, step=0.5, steps=4, clip=clip)
+    for image, expected in zip(seen, CLIPPED[clip], strict=True):
+        assert image == pytest.approx(expected)
+    assert result.flatten().tolist() == pytest.approx([0.0, 1.0])
 
 
 def test_dag_preset_of_the_authors_pulls_to_the_background_only():

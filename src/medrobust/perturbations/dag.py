@@ -20,6 +20,7 @@ from medrobust.perturbations.tally import Tally
 BACKGROUND = 0
 
 Active = Literal["changed", "all", "correct"]
+Clip = Literal["step", "seen", "end"]
 Competitor = Literal["predicted", "true"]
 Norm = Literal["inf", "2"]
 Pull = Literal["always", "background"]
@@ -32,12 +33,13 @@ PRESETS = {
             "norm": "inf",
             "active": "all",
             "competitor": "predicted",
+            "clip": "end",
             "stop_share": 0.01,
         },
         source="cihangxie/DAG, the code of Xie et al. 2017: all pixels that are not yet the target, against "
         "the predicted class, until 1 % of the foreground is left. The paper's text takes still correct "
-        "pixels against the true class; the code is what its numbers came from. It does not clip; images in "
-        "[0, 1] must",
+        "pixels against the true class; the code is what its numbers came from. It never clips; here the "
+        "result must lie in [0, 1], and only the result is clipped",
     ),
     "ifl-camp-2019": Preset(
         {
@@ -52,7 +54,7 @@ PRESETS = {
         source="IFL-CAMP/dense_adversarial_generation_pytorch, attack/dag.py with the step of its example. "
         "Its pull to the target vanishes unless the target is the background, so that types B and C only "
         "push away from the truth. Its norm runs over the whole batch; here over each image. It also pulls "
-        "wrong pixels to the background, which is left out",
+        "wrong pixels to the background, which is left out. It clips after every step",
     ),
     "adv-lib": Preset(
         {
@@ -61,10 +63,13 @@ PRESETS = {
             "norm": "inf",
             "active": "all",
             "competitor": "predicted",
+            "clip": "seen",
             "stop_share": 0.01,
         },
         source="adv-lib 0.2.8, segmentation/dense_adversary.py: its step of 0.5 is in units of [0, 1], 255 "
-        "times that of Xie",
+        "times that of Xie. It clips what the network sees and not the perturbation. It stops at 1 % of all "
+        "pixels, before the first step of most targets of types B and C; here at 1 % of those to be changed. "
+        "It returns the clean image where it does not get there; here the last iterate",
     ),
 }
 
@@ -86,6 +91,7 @@ def dag(
     competitor: Competitor = "predicted",
     pull: Pull = "always",
     include_background: bool = True,
+    clip: Clip = "step",
     stop_share: Annotated[Ratio, Ge(0), Lt(1)] = 0.0,
     stop_ssim: Annotated[Ratio, Gt(0), Lt(1)] | None = None,
 ) -> Float[Tensor, "n c *space"]:
@@ -108,6 +114,9 @@ def dag(
         competitor: Logit that is lowered: of the "predicted" or of the "true" class.
         pull: Where the target's logit is raised: "always", or only where the target is the "background".
         include_background: Whether pixels whose truth is the background (0) take part.
+        clip: Where images are kept in [0, 1]. "step": after every step. "seen": what the network sees; the
+            perturbation runs on, and an entry that left [0, 1] has no gradient and stays out. "end": the
+            result only; the network sees images that leave [0, 1].
         stop_share: An image is done when its active pixels are no more than this share of the pixels to be
             changed.
         stop_ssim: An image is done before a step takes its SSIM (over the support) below this; None: never.
@@ -131,7 +140,8 @@ def dag(
     with frozen(model):
         for number in range(steps):
             here, where = result[running], rows(support, running)
-            logits, pullback = linearise(model, here)
+            shown = here.clamp(0, 1) if clip == "seen" else here
+            logits, pullback = linearise(model, shown)
             if number == 0:
                 check_logits(logits, torch.maximum(labels, targets))
             weights, n_pixels = rule.weights(logits, labels[running], targets[running])
@@ -140,11 +150,14 @@ def dag(
             going = n_pixels > enough[running]
             if not going.any():
                 break
-            direction = normalised(pullback(weights), where, norm)
-            moved = within(here + step * direction, images[running], where)
+            # Clipping passes no gradient to what it cuts off.
+            direction = normalised(pullback(weights) * (here == shown), where, norm)
+            moved = here + step * direction
+            if clip == "step":
+                moved = within(moved, images[running], where)
             going &= (moved != here).flatten(1).any(1)
             if stop_ssim is not None:
-                going &= ssim(images[running], moved, where) >= stop_ssim
+                going &= ssim(images[running], moved.clamp(0, 1), where) >= stop_ssim
             running = running[going]
             result[running] = moved[going]
             taken[running] += 1
@@ -152,7 +165,7 @@ def dag(
                 break
     if tally is not None:
         tally.steps, tally.n_active = taken, n_active
-    return result
+    return within(result, images, support)
 
 
 class Rule(NamedTuple):

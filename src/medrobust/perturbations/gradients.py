@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from medrobust.errors import ModelError
+from medrobust.perturbations.affine_norm import AffineNorm
 from medrobust.perturbations.checks import check_logits
 
 Model = Callable[[Tensor], Tensor]
@@ -70,7 +71,7 @@ def linearise(
         ModelError: The output does not depend on the input in a way that can be differentiated.
     """
     leaf = images.detach().requires_grad_(True)
-    with torch.enable_grad():
+    with torch.enable_grad(), AffineNorm():
         logits = model(leaf).float()
     if not logits.requires_grad:
         raise ModelError(

@@ -16,7 +16,7 @@ from medrobust.parameters import Ratio
 from medrobust.perturbations.checks import check_classification, check_inputs, check_logits
 from medrobust.perturbations.gradients import Model, frozen, predict
 from medrobust.perturbations.presets import Preset, accepts_preset
-from medrobust.perturbations.salience import Choice, Limits, salient_entries, salient_pairs
+from medrobust.perturbations.salience import Choice, Limits, Unit, salient_pairs, salient_units
 from medrobust.perturbations.support import rows
 from medrobust.perturbations.tally import Tally
 from medrobust.perturbations.wrong_class import CLASS_CHOICES, some
@@ -65,6 +65,7 @@ def saliency_map(
     rngs: Sequence[np.random.Generator] | None = None,
     tally: Tally | None = None,
     saliency: Literal["entries", "pairs"] = "entries",
+    unit: Unit = "entry",
     target: Literal["gradient_attack", "random", "runner_up"] = "gradient_attack",
     stop: Literal["wrong", "target"] = "wrong",
     theta: Annotated[Ratio, Gt(0), Le(1)] = 0.1,
@@ -73,7 +74,7 @@ def saliency_map(
     max_share: Annotated[Ratio, Gt(0), Le(1)] = 1.0,
     entries_per_step: Annotated[int, Ge(1)] = 1,
 ) -> Float[Tensor, "n c *space"]:
-    """Change few entries (pixel and channel) until the prediction changes; images already wrong are kept.
+    """Change few entries, or pixels, until the prediction changes; images already wrong are kept.
 
     Args:
         model: Network under attack.
@@ -85,6 +86,9 @@ def saliency_map(
         saliency: "entries": darken the entries at which the target's cross-entropy rises most. "pairs":
             brighten or darken the two entries that together raise the target's logit and lower the others'
             most.
+        unit: What changes as one: an "entry", that is one channel of a pixel, as in foolbox; or a "pixel"
+            across its channels, as long as one of them can move: its salience is the sum over those. Below,
+            entries then stand for pixels.
         target: Class to go to. "gradient_attack": the first wrong one along the gradient, a random one if
             there is none.
         stop: An image is done when it is "wrong", or only when it is shown as the "target".
@@ -110,9 +114,11 @@ def saliency_map(
     check_classification(labels)
     if saliency == "pairs" and entries_per_step != 1:
         raise ValueError(f"entries_per_step: must be 1 with saliency='pairs', got {entries_per_step}.")
-    choose = salient_pairs if saliency == "pairs" else partial(salient_entries, count=entries_per_step)
+    choose = salient_pairs if saliency == "pairs" else partial(salient_units, count=entries_per_step)
     at_once = 2 if saliency == "pairs" else entries_per_step
-    limits = Limits.of(images, support, max_changes=max_changes, max_share=max_share, at_once=at_once)
+    limits = Limits.of(
+        images, support, unit=unit, max_changes=max_changes, max_share=max_share, at_once=at_once
+    )
     with frozen(model):
         logits = predict(model, images)
         check_logits(logits, labels)
@@ -155,19 +161,21 @@ def walk(
     Returns:
         The images, and the steps that each of them took.
     """
-    result, taken = images.clone(), torch.zeros_like(labels)
+    result, taken = images.clone(memory_format=torch.contiguous_format), torch.zeros_like(labels)
     changes = torch.zeros(limits.allowed.shape, dtype=torch.int32, device=images.device)
+    units = result.view(len(images), -1, changes.shape[1])
     for _ in range(steps):
         if len(running) == 0:
             break
-        here = result[running]
-        brighter, darker = limits.domains(here, changes[running], running)
-        logits, moves = choose(model, here, goals[running], brighter, darker)
+        brighter, darker = limits.domains(changes[running], running)
+        logits, (places, signs) = choose(model, result[running], goals[running], brighter, darker)
         shown = logits.argmax(1)
         reached = shown == goals[running] if stop == "target" else shown != labels[running]
-        going = ~reached & moves.any(1)
-        running, moves = running[going], moves[going]
-        result[running] = (here[going] + theta * moves.view_as(here[going])).clamp(0, 1)
-        changes[running] += moves
+        going = ~reached & signs.any(1)
+        running, places, signs = running[going], places[going], signs[going]
+        # Few entries change: the others are not touched.
+        moved = units[running[:, None], :, places] + theta * signs[:, :, None]
+        units[running[:, None], :, places] = moved.clamp(0, 1)
+        changes[running[:, None], places] += signs
         taken[running] += 1
     return result, taken

@@ -1,3 +1,6 @@
+import sys
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import nn
@@ -5,6 +8,8 @@ from torch import nn
 from medrobust.errors import ModelError
 from medrobust.perturbations import Tally, dag, deepfool, fgsm, saliency_map
 from medrobust.rng import generator
+
+deepfool_module = sys.modules[deepfool.__module__]  # its name is that of the function
 
 
 class Counting(nn.Module):
@@ -44,6 +49,54 @@ def test_finished_images_leave_the_batch():
     model.images_seen.clear()
     fgsm(model, images, labels, preset="foolbox-0.8")
     assert sum(model.images_seen) < 10 * 1000
+
+
+class Passing(torch.autograd.Function):
+    """Changes nothing and counts the images that a gradient passes through."""
+
+    seen: ClassVar[list[int]] = []
+
+    @staticmethod
+    def forward(ctx, images):
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        Passing.seen.append(len(gradient))
+        return gradient
+
+
+def bent(offsets):
+    """A network whose boundaries are bent, and whose logits are shifted by `offsets`."""
+    network = Counting(len(offsets))
+
+    def model(images):
+        return 3 * torch.tanh(network(Passing.apply(images)) * 2) + torch.tensor(offsets)
+
+    images = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    return model, images, model(images).argmax(1)
+
+
+def test_deepfool_takes_gradients_of_near_rivals_only(monkeypatch):
+    model, images, labels = bent([0.0, 0.0, 0.0, -90.0, -90.0, -90.0])
+    tally = Tally()
+    Passing.seen.clear()
+    result = deepfool(model, images, labels, tally=tally)
+    taken = int(tally.steps.sum())
+    assert taken > 12
+    assert taken <= sum(Passing.seen) <= 2 * taken
+    Passing.seen.clear()
+    monkeypatch.setattr(deepfool_module, "SLACK", torch.inf)
+    assert torch.allclose(deepfool(model, images, labels), result, atol=1e-6)
+    assert sum(Passing.seen) == 5 * taken
+
+
+@pytest.mark.parametrize("norm", ["2", "inf"])
+def test_deepfool_finds_the_same_without_the_far_rivals(monkeypatch, norm):
+    model, images, labels = bent([0.0] * 8)
+    result = deepfool(model, images, labels, norm=norm)
+    monkeypatch.setattr(deepfool_module, "SLACK", torch.inf)
+    assert torch.allclose(deepfool(model, images, labels, norm=norm), result, atol=1e-6)
 
 
 def test_fgsm_takes_one_pass():

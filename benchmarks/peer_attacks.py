@@ -1,0 +1,139 @@
+"""The peers' attacks under one signature `(model, images, labels, **options) -> images`.
+
+`PEERS[attack][library]` is called with the same budget and the same images as medrobust's own. A library is
+imported when it is called, so that one that is not installed is missed only there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Attack = Callable[..., Tensor]
+
+
+def foolbox_fgsm(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float) -> Tensor:
+    from foolbox.attacks import LinfFastGradientAttack
+
+    return _foolbox(LinfFastGradientAttack(random_start=False), model, images, labels, eps)
+
+
+def art_fgsm(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float) -> Tensor:
+    from art.attacks.evasion import FastGradientMethod
+
+    classifier = art_classifier(model, images)
+    attack = FastGradientMethod(classifier, eps=eps, batch_size=len(images))
+    return torch.from_numpy(attack.generate(images.numpy(), y=labels.numpy()))
+
+
+def torchattacks_fgsm(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float) -> Tensor:
+    from torchattacks import FGSM
+
+    made: Tensor = FGSM(model, eps=eps)(images, labels)
+    return made
+
+
+def foolbox_deepfool(model: nn.Module, images: Tensor, labels: Tensor, *, steps: int = 50) -> Tensor:
+    from foolbox.attacks import L2DeepFoolAttack
+
+    return _foolbox(L2DeepFoolAttack(steps=steps), model, images, labels, None)
+
+
+def art_deepfool(model: nn.Module, images: Tensor, labels: Tensor, *, steps: int = 50) -> Tensor:
+    from art.attacks.evasion import DeepFool
+
+    classifier = art_classifier(model, images)
+    attack = DeepFool(classifier, max_iter=steps, epsilon=0.02, batch_size=len(images), verbose=False)
+    return torch.from_numpy(attack.generate(images.numpy(), y=labels.numpy()))
+
+
+def torchattacks_deepfool(model: nn.Module, images: Tensor, labels: Tensor, *, steps: int = 50) -> Tensor:
+    from torchattacks import DeepFool
+
+    made: Tensor = DeepFool(model, steps=steps)(images, labels)
+    return made
+
+
+def adv_lib_deepfool(model: nn.Module, images: Tensor, labels: Tensor, *, steps: int = 50) -> Tensor:
+    from adv_lib.attacks import df
+
+    made: Tensor = df(model, images, labels, steps=steps)
+    return made
+
+
+def art_saliency_map(
+    model: nn.Module, images: Tensor, labels: Tensor, *, goals: Tensor, theta: float, share: float
+) -> Tensor:
+    """Goes to `goals`: by default ART draws them at random."""
+    from art.attacks.evasion import SaliencyMapMethod
+
+    classifier = art_classifier(model, images)
+    attack = SaliencyMapMethod(classifier, theta=theta, gamma=share, batch_size=len(images), verbose=False)
+    one_hot = np.eye(classifier.nb_classes, dtype=np.float32)[goals.numpy()]
+    return torch.from_numpy(attack.generate(images.numpy(), y=one_hot))
+
+
+def adv_lib_dag(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    targets: Tensor,
+    step: float,
+    steps: int,
+    stop_share: float = 0.0,
+    norm: str = "inf",
+) -> Tensor:
+    """Takes all pixels, and gives the clean image where more than `stop_share` of them is left."""
+    from adv_lib.attacks.segmentation import dag
+
+    made: Tensor = dag(
+        model,
+        images,
+        targets,
+        targeted=True,
+        adv_threshold=1 - stop_share,
+        max_iter=steps,
+        γ=step,
+        p=float(norm),
+    )
+    return made
+
+
+PEERS: dict[str, dict[str, Attack]] = {
+    "fgsm": {"foolbox": foolbox_fgsm, "art": art_fgsm, "torchattacks": torchattacks_fgsm},
+    "deepfool": {
+        "foolbox": foolbox_deepfool,
+        "art": art_deepfool,
+        "torchattacks": torchattacks_deepfool,
+        "adv_lib": adv_lib_deepfool,
+    },
+    "saliency_map": {"art": art_saliency_map},
+    "dag": {"adv_lib": adv_lib_dag},
+}
+
+
+def _foolbox(attack: Any, model: nn.Module, images: Tensor, labels: Tensor, eps: float | None) -> Tensor:
+    from foolbox import PyTorchModel
+
+    _, made, _ = attack(PyTorchModel(model, bounds=(0, 1), device="cpu"), images, labels, epsilons=eps)
+    clipped: Tensor = made
+    return clipped
+
+
+def art_classifier(model: nn.Module, images: Tensor) -> Any:
+    """The network as ART wants it."""
+    from art.estimators.classification import PyTorchClassifier
+
+    with torch.no_grad():
+        classes = model(images[:1]).shape[1]
+    return PyTorchClassifier(
+        model,
+        loss=nn.CrossEntropyLoss(),
+        input_shape=tuple(images.shape[1:]),
+        nb_classes=classes,
+        clip_values=(0.0, 1.0),
+        device_type="cpu",
+    )

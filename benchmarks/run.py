@@ -1,0 +1,159 @@
+"""Time the attacks and their peers: `make bench`, or `python benchmarks/run.py --help`.
+
+Prints a table per network and attack. Times are in units: one forward pass and input gradient of the plain
+network on the same batch, measured just before and after. Peers attack the plain network; medrobust attacks
+it as a study does, prepared once by `medrobust.models.prepare`, and beside that as it is.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from medrobust.metrics.similarity import l2
+from medrobust.models import Network
+from medrobust.perturbations import Tally, dag, deepfool, fgsm, saliency_map
+from medrobust.perturbations.targets import all_background
+from medrobust.perturbations.wrong_class import runner_up
+from medrobust.rng import generator
+from peer_attacks import PEERS
+from subjects import RECIPES, Subject, subject
+from timing import Timed, timed
+
+THREADS = 2
+DAG_STEPS = 10
+
+
+class Row(NamedTuple):
+    """A line of a table: an attack of some library on some network, and the steps that it tells of."""
+
+    name: str
+    attack: Callable[[Tally], Tensor]
+    tally: Tally
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--networks", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--attacks", nargs="+", choices=TABLES, default=list(TABLES))
+    parser.add_argument("--repeats", type=int, default=5, help="rounds; the median counts")
+    parser.add_argument("--folder", type=Path, default=Path("build/bench"), help="keeps pictures and weights")
+    parser.add_argument("--without-peers", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    for name in options.networks:
+        attacked = subject(name, options.folder, print)
+        for attack in options.attacks:
+            if (attack == "dag") == (attacked.labels.ndim == 3):
+                rows = [row for row in TABLES[attack](attacked) if is_there(row.name, options.without_peers)]
+                results = timed(
+                    attacked, {row.name: partial(row.attack, row.tally) for row in rows}, options.repeats
+                )
+                print_table(attack, attacked, rows, results)
+
+
+def is_there(name: str, without_peers: bool) -> bool:
+    """Whether a row can be run."""
+    library = name.split()[0]
+    return library == "medrobust" or (not without_peers and find_spec(library) is not None)
+
+
+def networks(subject: Subject) -> dict[str, Network]:
+    """How medrobust is timed: on the prepared network, and on the one that its peers attack."""
+    return {"medrobust": subject.prepared, "medrobust (not prepared)": subject.plain}
+
+
+def fgsm_rows(subject: Subject) -> Iterator[Row]:
+    options = {"eps": 2 / 255}
+    for name, network in networks(subject).items():
+        yield row(name, fgsm, network, subject, **options)
+    for name, peer in PEERS["fgsm"].items():
+        yield row(name, peer, subject.plain, subject, **options)
+
+
+def deepfool_rows(subject: Subject) -> Iterator[Row]:
+    for name, network in networks(subject).items():
+        yield tallied(name, deepfool, network, subject)
+    for name, peer in PEERS["deepfool"].items():
+        yield row(name, peer, subject.plain, subject)
+
+
+def saliency_map_rows(subject: Subject) -> Iterator[Row]:
+    """ART goes to a given class, with one of its own entries beside each of ours: it changes two at once."""
+    images, labels = subject.images, subject.labels
+    options = {"preset": "foolbox-0.8", "target": "runner_up"}
+    for name, network in networks(subject).items():
+        yield tallied(f"{name}, runner-up", saliency_map, network, subject, **options)
+    for name, count in {"medrobust": 1, "medrobust, 8 at once": 8}.items():
+        options = {"preset": "foolbox-0.8", "entries_per_step": count}
+        yield tallied(name, saliency_map, subject.prepared, subject, **options)
+    with torch.no_grad():
+        goals = runner_up(subject.plain, images, labels, subject.plain(images), None, None)
+    for name, peer in PEERS["saliency_map"].items():
+        yield row(f"{name}, runner-up", peer, subject.plain, subject, goals=goals, theta=0.1, share=0.02)
+
+
+def dag_rows(subject: Subject) -> Iterator[Row]:
+    options = {"targets": all_background(subject.labels), "step": 0.5 / 255, "steps": DAG_STEPS}
+    for name, network in networks(subject).items():
+        yield tallied(name, dag, network, subject, preset="adv-lib", **options)
+    for name, peer in PEERS["dag"].items():
+        yield row(name, peer, subject.plain, subject, **options)
+
+
+TABLES: dict[str, Callable[[Subject], Iterator[Row]]] = {
+    "fgsm": fgsm_rows,
+    "deepfool": deepfool_rows,
+    "saliency_map": saliency_map_rows,
+    "dag": dag_rows,
+}
+
+
+def row(
+    name: str, attack: Callable[..., Tensor], network: Network, subject: Subject, **options: object
+) -> Row:
+    return Row(name, lambda tally: attack(network, subject.images, subject.labels, **options), Tally())
+
+
+def tallied(
+    name: str, attack: Callable[..., Tensor], network: Network, subject: Subject, **options: object
+) -> Row:
+    """A row of an attack that draws and counts."""
+
+    def call(tally: Tally) -> Tensor:
+        rngs = [generator(0, "bench", place) for place in range(len(subject.images))]
+        return attack(network, subject.images, subject.labels, rngs=rngs, tally=tally, **options)
+
+    return Row(name, call, Tally())
+
+
+def print_table(attack: str, subject: Subject, rows: list[Row], results: dict[str, Timed]) -> None:
+    """Units altogether and per step, the share of fooled images (in segmentation: pixels), their distance."""
+    print(f"\n{attack} on {subject.name}, {tuple(subject.images.shape)}\n")
+    print("| library | units | units per step | fooled | units per fooled image | median L2 |")
+    print("|---|---|---|---|---|---|")
+    for name, _, tally in rows:
+        made, units, repetitions = results[name]
+        with torch.no_grad():
+            wrong = subject.plain(made).argmax(1) != subject.labels
+        fooled = wrong.float().flatten(1).mean(1) if wrong.ndim > 1 else wrong.float()
+        steps = DAG_STEPS if attack == "dag" else None if tally.steps is None else tally.steps.float().mean()
+        per_step = "" if steps is None else f"{units / float(steps):.2f}"
+        per_fooled = f"{units / float(fooled.sum()):.3g}" if fooled.sum() > 0 else "none"
+        length = l2(subject.images, made)[fooled > 0].median() if fooled.sum() > 0 else torch.nan
+        print(
+            f"| {name} | {units:.3g} ({repetitions}x) | {per_step} | {fooled.mean():.0%} | {per_fooled} | "
+            f"{float(length):.4g} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

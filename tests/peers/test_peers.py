@@ -1,0 +1,150 @@
+"""The attacks against other libraries': the same budgets, the same images.
+
+Skipped where a library is not installed; `make bench-test` installs them all.
+"""
+
+from importlib.util import find_spec
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from fitted_networks import fine, fit_classifier, fit_segmenter, sharp
+from made_studies import BRAINS, LESIONS
+from medrobust.data import open_dataset
+from medrobust.metrics.similarity import l2
+from medrobust.perturbations import Tally, dag, deepfool, fgsm
+from medrobust.perturbations.targets import all_background, scattered
+from medrobust.rng import generator
+from medrobust.steps.batches import stack
+from peer_attacks import PEERS
+
+# Peers warn of their own old dependencies.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+CPU = torch.device("cpu")
+
+
+def peers(attack):
+    return pytest.mark.parametrize("library", list(PEERS[attack]))
+
+
+def peer(attack, library):
+    if find_spec(library) is None:
+        pytest.skip(f"{library} is not installed; run `make bench-setup`")
+    return PEERS[attack][library]
+
+
+class Curved(nn.Module):
+    """A classifier of lesions whose boundaries are bent: DeepFool needs several steps."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.linear = linear
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            first, last = nn.Conv2d(3, 8, 5, stride=2), nn.Linear(8 * 14 * 14, 10)
+        self.bend = nn.Sequential(first, nn.Tanh(), nn.Flatten(), last)
+
+    def forward(self, images):
+        return self.linear(images) + 2 * torch.tanh(self.bend(4 * images - 2))
+
+
+@pytest.fixture(scope="module")
+def lesions(tmp_path_factory):
+    """A classifier and 40 images that it gets right."""
+    dataset = open_dataset(LESIONS, tmp_path_factory.mktemp("lesions"), None)
+    network = Curved(fit_classifier(fine(10, 3), dataset, dataset.cases[::2])).eval()
+    batch = stack(dataset, dataset.cases[1::2], CPU)
+    with torch.no_grad():
+        right = (network(batch.images).argmax(1) == batch.labels).nonzero()[:40, 0]
+    assert len(right) == 40
+    return SimpleNamespace(network=network, images=batch.images[right], labels=batch.labels[right])
+
+
+@pytest.fixture(scope="module")
+def brains(tmp_path_factory):
+    """A segmenter and slices of a subject that it was not fitted on."""
+    dataset = open_dataset(BRAINS, tmp_path_factory.mktemp("brains"), None)
+    own, other = (
+        [case for case in dataset.cases if case.patient_id == patient]
+        for patient in sorted({case.patient_id for case in dataset.cases})[:2]
+    )
+    network = fit_segmenter(sharp(28), dataset, own).eval()
+    batch = stack(dataset, other[:: len(other) // 5][:5], CPU)
+    return SimpleNamespace(network=network, images=batch.images, labels=batch.labels)
+
+
+@peers("fgsm")
+@pytest.mark.parametrize("eps", [1 / 255, 8 / 255, 0.3])
+def test_fgsm_equals_its_peers(lesions, library, eps):
+    theirs = peer("fgsm", library)(lesions.network, lesions.images, lesions.labels, eps=eps)
+    ours = fgsm(lesions.network, lesions.images, lesions.labels, eps=eps)
+    assert (ours - theirs).abs().max() <= 1e-6
+
+
+def lengths(network, images, labels, made):
+    """The median length of a perturbation; all images are fooled."""
+    assert (network(made).argmax(1) != labels).all()
+    return l2(images, made).median().item()
+
+
+@peers("deepfool")
+def test_deepfool_is_no_longer_than_its_peers(lesions, library):
+    arguments = (lesions.network, lesions.images, lesions.labels)
+    tally = Tally()
+    ours = deepfool(*arguments, tally=tally)
+    assert tally.steps.float().mean() > 1.5  # the boundaries are bent
+    theirs = peer("deepfool", library)(*arguments)
+    fooled = lesions.network(theirs).argmax(1) != lesions.labels
+    if library != "art":  # whose steps end before the boundary now and then
+        assert fooled.all()
+    shorter = l2(lesions.images, theirs)[fooled].median().item()
+    assert lengths(*arguments, ours) <= 1.01 * shorter
+
+
+class Watched(nn.Module):
+    """Writes down the images that a network is shown."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.seen = []
+
+    def forward(self, images):
+        self.seen.append(images.detach().clone())
+        return self.network(images)
+
+
+@pytest.mark.parametrize("norm", ["inf", "2"])
+@pytest.mark.parametrize("kind", ["a", "b"])
+@pytest.mark.parametrize("step", [2 / 255, 0.5])
+def test_dag_takes_the_steps_of_adv_lib(brains, norm, kind, step):
+    """Every image that the network is shown is the same, so active pixels, their rivals and steps are."""
+    attack, (network, images, labels) = peer("dag", "adv_lib"), vars(brains).values()
+    rngs = [generator(0, place) for place in range(len(images))]
+    targets = all_background(labels) if kind == "a" else scattered(labels, rngs=rngs, share=0.2)
+    step = step if norm == "inf" else 100 * step
+    options = {"targets": targets, "step": step, "steps": 12, "norm": norm, "stop_share": 0.0}
+    theirs, ours = Watched(network), Watched(network)
+    attack(theirs, images, labels, **options)
+    dag(ours, images, labels, preset="adv-lib", **options)
+    assert len(ours.seen) == len(theirs.seen) == 12
+    for mine, other in zip(ours.seen, theirs.seen, strict=True):
+        assert mine.shape == other.shape
+        assert (mine - other).abs().max() <= 1e-5
+
+
+def test_dag_stops_where_adv_lib_does(brains):
+    """The preset counts the pixels to be changed; where these are all of them, both stop at 1 % of them."""
+    attack, (network, images, _) = peer("dag", "adv_lib"), vars(brains).values()
+    with torch.no_grad():
+        labels = network(images).argmax(1)
+    targets = torch.where(labels == 0, 5, 0)
+    options = {"targets": targets, "step": 16 / 255, "steps": 60, "stop_share": 0.01}
+    theirs, ours = Watched(network), Watched(network)
+    attack(theirs, images, labels, **options)
+    dag(ours, images, labels, preset="adv-lib", **options)
+    assert [len(seen) for seen in ours.seen] == [len(seen) for seen in theirs.seen]
+    assert len(ours.seen) < 60
