@@ -73,6 +73,8 @@ class Run:
                     attack.perturbation.beyond_paper,
                     None if attack.ssim is None else attack.perturbation.budget,
                     attack.ssim,
+                    attack.curve,
+                    None if attack.curve is None else attack.parameters[str(attack.perturbation.budget)],
                 )
                 for attack in study.attacks
             ),
@@ -227,7 +229,8 @@ def catalogue_table(catalogue: str) -> Table:
         table.add_row("...", "classification", "any other network of timm, by its name there", "timm")
     elif catalogue == "perturbations":
         for name, entry in PERTURBATIONS.items():
-            table.add_row(name, ", ".join(entry.tasks), entry.summary, entry.source)
+            beyond = " Beyond the paper." if entry.beyond_paper else ""
+            table.add_row(name, ", ".join(entry.tasks), entry.summary + beyond, entry.source)
     else:
         for name, data in DATASETS.items():
             table.add_row(name, str(data.task), data.summary, data.source)

@@ -11,6 +11,7 @@ import typer
 from medrobust.cli import app
 from medrobust.core import Task
 from medrobust.errors import StudyError
+from medrobust.perturbations import PERTURBATIONS
 from medrobust.study.reading import read_study
 from medrobust.study.templates import demo_study
 
@@ -86,3 +87,10 @@ def test_the_studies_of_the_demo_can_be_read(task: Task) -> None:
 def test_the_readme_names_every_study() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(f"studies/{path.name}" in readme for path in STUDIES)
+
+
+def test_every_attack_and_preset_is_described() -> None:
+    described = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
+    attacks = {name: entry for name, entry in PERTURBATIONS.items() if entry.kind == "attack"}
+    names = {*attacks, *(preset for entry in attacks.values() for preset in entry.presets)}
+    assert not [name for name in names if f"`{name}`" not in described]

@@ -27,6 +27,16 @@ def test_a_wrong_device_is_said_before_anything_is_made(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_attacks_beyond_the_paper_are_marked_in_the_catalogue() -> None:
+    columns = api.catalogue_table("perturbations").columns
+    marked = {
+        name
+        for name, summary in zip(columns[0].cells, columns[2].cells, strict=True)
+        if str(summary).endswith("Beyond the paper.")
+    }
+    assert marked == {"pgd", "mi_fgsm", "segpgd"}
+
+
 @pytest.mark.parametrize("catalogue", ["models", "perturbations", "datasets"])
 def test_catalogues_are_shown_whole(catalogue: str) -> None:
     known = {"models": api.MODELS, "perturbations": api.PERTURBATIONS, "datasets": api.DATASETS}[catalogue]

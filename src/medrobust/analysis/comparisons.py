@@ -105,25 +105,23 @@ def noise_control(results: Results) -> pl.DataFrame:
     """Family 2: does an attack do more harm than noise of the same SSIM?
 
     Returns:
-        A row per target and attack, averaged over the sources that all targets face: `attacked`, `noise`,
-        `extra_drop_points` (drop under the attack minus drop under its own noise, paired; above 0: the
-        attack is harder), `p`, `p_holm`.
+        A row per target and attack that enters averages, averaged over the sources that all targets face:
+        `attacked`, `noise`, `extra_drop_points` (drop under the attack minus drop under its own noise,
+        paired; above 0: the attack is harder), `p`, `p_holm`.
     """
     lines: list[Line] = []
     for model in results.models:
-        for attack in results.attacks:
-            attacked = results.panel.mean(results.cells(model, [attack.label]))
-            noise = results.panel.mean(
-                results.cells(model, [f"{noise}@{attack.label}" for noise in results.noise])
-            )
+        for label in results.averaged:
+            attacked = results.panel.mean(results.cells(model, [label]))
+            noise = results.panel.mean(results.matched_cells(model, [label]))
             if attacked is None or noise is None:
                 continue
-            key = (model, attack.label, "noise control")
+            key = (model, label, "noise control")
             scores = {"attacked": attacked, "noise": noise}
             values = {name: estimates.score(results, each, *key, name) for name, each in scores.items()}
             values["extra_drop_points"] = estimates.difference(results, noise, attacked, *key).scaled(100)
             p = {"p": _sign_flip(results, noise, attacked, *key)}
-            lines.append({"target": model, "perturbation": attack.label, **with_bounds(values), **p})
+            lines.append({"target": model, "perturbation": label, **with_bounds(values), **p})
     for line, p_holm in zip(lines, _adjusted(lines), strict=True):
         line["p_holm"] = p_holm
     names = {"target": pl.String, "perturbation": pl.String}

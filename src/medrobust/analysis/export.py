@@ -11,6 +11,7 @@ from medrobust.analysis import crafting, tables
 from medrobust.analysis.balanced import balanced_table
 from medrobust.analysis.comparisons import noise_control
 from medrobust.analysis.conditions import transfer_conditions
+from medrobust.analysis.curves import curve_table
 from medrobust.analysis.format import paper_layout, to_latex, to_markdown
 from medrobust.analysis.remarks import remarks
 from medrobust.analysis.results import Results
@@ -36,6 +37,7 @@ def all_tables(results: Results, conclusion: Verdict) -> Tables:
         "table1": tables.table1(results),
         "whole_test": whole_test_table(results),
         "table2": tables.table2(results),
+        "curve": curve_table(results),
         "noise": tables.noise_table(results),
         "whitebox": tables.whitebox_table(results),
         "other_sources": tables.other_sources_table(results),

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import polars as pl
 
 ABSENT = "—"
+SETTINGS = ("budget", "value")
+"""Columns of what was set, not measured: budgets such as 0.5/255 need more digits than a score."""
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     character: f"\\{character}" for character in "&%$#_{}"
 }
@@ -42,8 +44,8 @@ def with_interval(value: float | None, low: float | None, high: float | None, di
 def readable(table: pl.DataFrame) -> pl.DataFrame:
     """The table as text: every number with bounds beside it becomes one column `0.713 [0.68, 0.74]`.
 
-    Points and percent have one decimal, other numbers three, small ones three significant digits; counts
-    stay as they are.
+    Points and percent have one decimal, other numbers three, small ones three significant digits, budgets
+    four; counts stay as they are.
     """
     columns = {}
     for name in table.columns:
@@ -54,7 +56,7 @@ def readable(table: pl.DataFrame) -> pl.DataFrame:
             bounds = zip(table[name], table[low], table[high], strict=True)
             columns[name] = [with_interval(*three, digits=_digits(name)) for three in bounds]
         else:
-            columns[name] = [_text(value, _digits(name)) for value in table[name]]
+            columns[name] = [_text(value, name) for value in table[name]]
     return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
 
 
@@ -96,13 +98,16 @@ def _digits(name: str) -> int:
     return 1 if "points" in name or "percent" in name else 3
 
 
-def _text(value: object, digits: int) -> str:
+def _text(value: object, name: str) -> str:
     if value is None:
         return ABSENT
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, float):
         return str(value)
+    if name in SETTINGS:
+        return f"{value:.4g}"
+    digits = _digits(name)
     return f"{value:.3g}" if 0 < abs(value) < 10**-digits else number(value, digits)
 
 

@@ -23,12 +23,16 @@ class Attack(NamedTuple):
         beyond_paper: The paper did not have it: it stands in the tables but enters no average.
         budget: The parameter that was solved for an SSIM; None where none was.
         ssim: The SSIM that it was solved for.
+        curve: The curve over budgets that it is a point of; None: of none. Points enter no average.
+        value: Its budget, as a point of a curve.
     """
 
     label: str
     beyond_paper: bool = False
     budget: str | None = None
     ssim: float | None = None
+    curve: str | None = None
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -125,9 +129,13 @@ class Results:
 
     @property
     def averaged(self) -> tuple[str, ...]:
-        """Labels of the attacks that enter averages: the paper's; all, where a study has none of these."""
-        paper = tuple(attack.label for attack in self.attacks if not attack.beyond_paper)
-        return paper or tuple(attack.label for attack in self.attacks)
+        """Labels of the attacks that enter averages, comparisons and the verdict.
+
+        The paper's; where a study has none of these, all that are no points of curves; else all.
+        """
+        single = [attack for attack in self.attacks if attack.curve is None]
+        paper = [attack for attack in single if not attack.beyond_paper]
+        return tuple(attack.label for attack in paper or single or self.attacks)
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
@@ -171,6 +179,11 @@ class Results:
         """Cells that the adversarial score of a target is the mean of."""
         return self.cells(target, [label + rounding for label in self.averaged], sources)
 
+    def matched_cells(self, target: str, attacks: Sequence[str], rounding: str = "") -> list[Cell]:
+        """Cells of the noise that is matched to attacks."""
+        names = [f"{noise}@{attack}{rounding}" for attack in attacks for noise in self.noise]
+        return self.cells(target, names)
+
     @cached_property
     def failed_columns(self) -> frozenset[tuple[str, str]]:
         """Attacks and sources, for any seed of which a self-test failed."""
@@ -186,9 +199,7 @@ class Results:
 
     def noise_cells(self, target: str, attacks: Sequence[str], rounding: str = "") -> list[Cell]:
         """Cells that the noise score of a target is the mean of: matched noise, else fixed strengths."""
-        matched = self.cells(
-            target, [f"{noise}@{attack}{rounding}" for attack in attacks for noise in self.noise]
-        )
+        matched = self.matched_cells(target, attacks, rounding)
         return matched or self.cells(target, [noise + rounding for noise in self.noise], sources=[""])
 
     def clean_cell(self, target: str) -> Cell:

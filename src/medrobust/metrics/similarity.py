@@ -9,6 +9,8 @@ It equals `skimage.metrics.structural_similarity` with `gaussian_weights=True, s
 use_sample_covariance=False, win_size=11, data_range=1`.
 """
 
+from functools import cache
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -16,6 +18,7 @@ from torch import Tensor
 WINDOW = 11
 SIGMA = 1.5
 BORDER = WINDOW // 2
+EVERY_PIXEL = slice(None)
 LUMINANCE_CONSTANT = 0.01**2
 CONTRAST_CONSTANT = 0.03**2
 
@@ -117,15 +120,16 @@ def without_border(values: Tensor) -> Tensor:
     return values
 
 
-def blur(images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
-    """Gaussian mean around every pixel; the image is mirrored at its borders."""
+def blur(images: Float[Tensor, "n c *space"], pixels: slice = EVERY_PIXEL) -> Float[Tensor, "n c *pixels"]:
+    """Gaussian mean around those `pixels` along each axis; the image is mirrored at its borders."""
     with torch.autocast(images.device.type, enabled=False):
         for axis in range(2, images.ndim):
-            matrix = blur_matrix(images.shape[axis]).to(images)
+            matrix = blur_matrix(images.shape[axis])[pixels].to(images)
             images = (images.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
     return images
 
 
+@cache
 def blur_matrix(size: int) -> Float[Tensor, "{size} {size}"]:
     """The blur along one axis as a matrix, mirrored borders included.
 

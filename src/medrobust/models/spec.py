@@ -194,7 +194,7 @@ def _check_load(load: object, where: str) -> str:
     if module_file(reference) is None:
         raise StudyError(
             f"{where}.load: there is no Python module '{module}'. "
-            "Install it, or add its folder to PYTHONPATH."
+            "Install it, or put it beside the study's file."
         )
     return reference
 

@@ -12,6 +12,7 @@ from medrobust.perturbations.dag import dag
 from medrobust.perturbations.deepfool import deepfool
 from medrobust.perturbations.entry import Perturbation
 from medrobust.perturbations.fgsm import fgsm
+from medrobust.perturbations.grid import requests
 from medrobust.perturbations.mi_fgsm import mi_fgsm
 from medrobust.perturbations.noise import gaussian, match_noise, rician
 from medrobust.perturbations.pgd import pgd
@@ -41,6 +42,7 @@ __all__ = [
     "perturb",
     "pgd",
     "request",
+    "requests",
     "rician",
     "saliency_map",
     "segpgd",

@@ -83,4 +83,5 @@ class Ball(NamedTuple):
 
 def lengths(images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *ones"]:
     """Euclidean norm of each, in a shape that divides `images`."""
-    return images.flatten(1).norm(dim=1).view(-1, *[1] * (images.ndim - 1))
+    each: Tensor = torch.linalg.vector_norm(images.flatten(1), dim=1)
+    return each.view(-1, *[1] * (images.ndim - 1))

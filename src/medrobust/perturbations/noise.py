@@ -19,11 +19,11 @@ from medrobust.errors import unknown
 from medrobust.metrics.similarity import ssim
 from medrobust.parameters import Ratio
 from medrobust.perturbations.checks import check_inputs
+from medrobust.perturbations.first_strength import first_strength
 from medrobust.perturbations.gradients import Model
 from medrobust.perturbations.root import Solution, solve_strength
 from medrobust.perturbations.support import rows, within
 
-FIRST_STRENGTH = 0.03
 LARGEST_STRENGTH = 10.0
 
 Strength = Annotated[
@@ -122,20 +122,23 @@ def match_noise(
         ValueError: An unknown name.
     """
     draws = draw(name, images, copy.deepcopy(rngs))
-    noisy = (ssim_goal < 1).nonzero()[:, 0]
-    goal = ssim_goal[noisy]
+    changed = (ssim_goal < 1).nonzero()[:, 0]
+    goal, draws = ssim_goal[changed], [field[changed] for field in draws]
+    clean, where = images[changed], rows(support, changed)
 
     def evaluate(some: Tensor, strength: Tensor) -> Tensor:
-        place = noisy[some]
-        clean, where = images[place], rows(support, place)
-        return ssim(clean, add_noise(name, clean, [field[place] for field in draws], strength, where), where)
+        fields, place = [field[some] for field in draws], rows(where, some)
+        return ssim(clean[some], add_noise(name, clean[some], fields, strength, place), place)
 
-    solution = solve_strength(
-        evaluate, goal, (0.05 * (1 - goal)).clamp_min(1e-5), first=FIRST_STRENGTH, largest=LARGEST_STRENGTH
-    )
+    def noisy(strength: Tensor) -> Tensor:
+        return add_noise(name, clean, draws, strength, where)
+
+    tolerance = (0.05 * (1 - goal)).clamp_min(1e-5)
+    first = first_strength(noisy, clean, goal, where, LARGEST_STRENGTH)
+    solution = solve_strength(evaluate, goal, tolerance, first=first, largest=LARGEST_STRENGTH)
     strength, reached_ssim = torch.zeros_like(ssim_goal), ssim_goal.clone()
     reached = torch.ones_like(ssim_goal, dtype=torch.bool)
-    strength[noisy], reached_ssim[noisy], reached[noisy] = solution
+    strength[changed], reached_ssim[changed], reached[changed] = solution
     return Solution(strength, reached_ssim, reached)
 
 

@@ -42,6 +42,7 @@ class Request:
         wrong: What happens to images that the source already gets wrong.
         failed: What is stored where it fails.
         ssim: SSIM that the budget is to be solved for; None: the budget is given, or there is none.
+        curve: The curve over budgets that it is a point of; None: of none.
     """
 
     label: str
@@ -50,6 +51,7 @@ class Request:
     wrong: Wrong
     failed: Failed
     ssim: float | None = None
+    curve: str | None = None
 
     @property
     def perturbation(self) -> Perturbation:

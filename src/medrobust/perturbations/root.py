@@ -36,7 +36,7 @@ def solve_strength(
     goal: Float[Tensor, " n"],
     tolerance: Float[Tensor, " n"],
     *,
-    first: float,
+    first: float | Float[Tensor, " n"],
     largest: float,
 ) -> Solution:
     """Find strengths whose SSIM lies within `tolerance` of `goal`; images that are done leave the batch.
@@ -50,7 +50,7 @@ def solve_strength(
         evaluate: SSIM at a strength.
         goal: Wanted SSIM, below 1.
         tolerance: Allowed difference.
-        first: Where to begin, above 0.
+        first: Where to begin, above 0; one for all images or one for each.
         largest: A goal that this strength does not reach counts as unreachable.
 
     Returns:
@@ -96,10 +96,10 @@ class Search(NamedTuple):
     last_y: Float[Tensor, " r"]
 
     @classmethod
-    def start(cls, goal: Float[Tensor, " n"], first: float) -> "Search":
-        """Begin at the strength `first`."""
+    def start(cls, goal: Float[Tensor, " n"], first: float | Float[Tensor, " n"]) -> "Search":
+        """Begin at the strength `first`, or at one for each image."""
         nothing = torch.full_like(goal, torch.nan)
-        x = torch.full_like(goal, math.log(first))
+        x = torch.as_tensor(first, dtype=goal.dtype, device=goal.device).expand_as(goal).log()
         infinity = torch.full_like(goal, torch.inf)
         return cls((1 - goal).log(), x, -infinity, infinity, nothing, nothing)
 

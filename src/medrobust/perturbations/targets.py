@@ -10,13 +10,14 @@ from typing import Annotated
 import numpy as np
 import torch
 from annotated_types import Ge, Gt, Le
-from jaxtyping import Int64
-from scipy.ndimage import distance_transform_edt
+from jaxtyping import Bool, Int64
+from scipy.ndimage import binary_dilation, distance_transform_edt, generate_binary_structure
 from torch import Tensor
 
 from medrobust.parameters import Ratio
 
 Labels = Int64[np.ndarray, "*space"]
+Mask = Bool[np.ndarray, "*space"]
 Classes = Int64[np.ndarray, " k"]
 Generators = Sequence[np.random.Generator] | None
 
@@ -77,6 +78,7 @@ def dilated(
     radius_mm: Annotated[float, Gt(0)] = 6.0,
     min_pixels: Annotated[int, Ge(1)] = 20,
     structure: Annotated[int, Ge(0)] | None = None,
+    connectivity: Annotated[int, Ge(1), Le(3)] | None = None,
 ) -> Int64[Tensor, "n *space"]:
     """Type C: one structure grows by a radius, over its neighbours and the background; the rest is kept.
 
@@ -88,6 +90,9 @@ def dilated(
         radius_mm: How far the structure grows, above 0.
         min_pixels: A structure with fewer pixels in an image cannot be drawn.
         structure: The structure; None: drawn for each image among those that are large enough.
+        connectivity: None: it grows to everything within the radius. Otherwise it is dilated as many times as
+            the smallest side of a pixel fits into the radius, each time over neighbours that share a face
+            (1), an edge (2) or a corner (3; in images 3 is 2).
 
     Returns:
         Targets; the labels themselves for an image without a structure that is large enough.
@@ -95,7 +100,9 @@ def dilated(
     return each(
         labels,
         rngs,
-        lambda label, rng: dilate(label, rng, background, radius_mm, spacing, min_pixels, structure),
+        lambda label, rng: dilate(
+            label, rng, background, radius_mm, spacing, min_pixels, structure, connectivity
+        ),
     )
 
 
@@ -138,6 +145,7 @@ def dilate(
     spacing: Sequence[float] | None,
     min_pixels: int,
     structure: int | None,
+    connectivity: int | None,
 ) -> Labels:
     """Type C for one image."""
     if structure is None:
@@ -148,8 +156,18 @@ def dilate(
     inside = labels == structure
     if not inside.any():
         return labels
-    distance = distance_transform_edt(~inside, sampling=spacing)
-    return np.where(distance <= radius, structure, labels)
+    return np.where(grown(inside, radius, spacing, connectivity), structure, labels)
+
+
+def grown(inside: Mask, radius: float, spacing: Sequence[float] | None, connectivity: int | None) -> Mask:
+    """A mask after it grew by a radius; see `dilated`."""
+    if connectivity is None:
+        near: Mask = distance_transform_edt(~inside, sampling=spacing) <= radius
+        return near
+    neighbours = generate_binary_structure(inside.ndim, connectivity)
+    times = max(1, round(radius / min(spacing or (1.0,))))
+    after: Mask = binary_dilation(inside, neighbours, iterations=times)
+    return after
 
 
 def foreground_classes(labels: Labels, background: int, min_pixels: int) -> Classes:

@@ -11,7 +11,6 @@ from medrobust.report.display import (
     ShownTable,
     capitalised,
     cross_table,
-    setting,
     shown_table,
     spread_table,
 )
@@ -35,6 +34,8 @@ CAPTIONS = {
     "{basis}",
     "table2": "Table 2. {Score} under each attack, target by source; framed is the target's own "
     "surrogate (same architecture, trained apart). {basis}",
+    "curve": "{Score} at each budget and of the noise matched to it, averaged over the sources that all "
+    "networks face. {basis}",
     "transfer_conditions": "What a source shares with a target; the more, the easier an attack "
     "transfers. Same pre-training: both were trained from the same weights, so transfer is inflated. Shared "
     "training: share of the source's training {units} that trained the target too. Unknown: of networks "
@@ -69,15 +70,8 @@ CAPTIONS = {
     "{basis}",
 }
 PAIRS = (
-    "first",
-    "second",
-    "difference",
-    "difference_low",
-    "difference_high",
-    "p",
-    "p_holm",
-    "verdict",
-    "better",
+    *("first", "second", "difference", "difference_low", "difference_high"),
+    *("p", "p_holm", "verdict", "better"),
 )
 CHANGES = ("ssim", "ssim_image", "mse", "l2_mean", "l2_median", "steps")
 """Columns of `success` that measure the images."""
@@ -87,6 +81,8 @@ FOOLED = {
     "Dice": "fooled is the share of the pixels to be changed that it shows as what the attack wanted",
 }
 UNKNOWN = "unknown"
+BEYOND = " †"
+BEYOND_SAID = " † beyond the paper: in no average or verdict of a study that has attacks of the paper."
 CELL_COLUMNS = {"target", "perturbation", "source", "score", "low", "high"}
 
 
@@ -149,12 +145,6 @@ def _balanced(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
         high="balanced_accuracy_high",
     )
     return [Block(caption("balanced", context), cross_table(cells))]
-
-
-def _budgets(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
-    """Budgets are settings: with all their digits."""
-    values = pl.Series("value", [setting(value) for value in frame["value"]])
-    return [_plain("budgets", frame.with_columns(values), context)]
 
 
 def _conditions(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
@@ -221,6 +211,14 @@ def _success(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     ]
 
 
+def _table2(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """Attacks beyond the paper are marked; the caption says what the mark means where there is one."""
+    names = {label: label + BEYOND for label in context.beyond_paper}
+    marked = frame.with_columns(pl.col("perturbation").replace(names))
+    said = BEYOND_SAID if frame["perturbation"].is_in(list(names)).any() else ""
+    return [Block(caption("table2", context) + said, cross_table(marked))]
+
+
 def _transfer_rate(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     """Nothing where no case is right for the source and all targets."""
     return [_plain("transfer_rate", frame, context)] if frame["n_cases"].sum() else []
@@ -228,7 +226,6 @@ def _transfer_rate(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
 
 LAYOUTS: Mapping[str, Callable[[pl.DataFrame, ReportContext], list[Block]]] = {
     "balanced": _balanced,
-    "budgets": _budgets,
     "off_diagonal": lambda frame, context: [_plain("off_diagonal", frame.drop("note"), context)],
     "pairs": _pairs,
     "ranking": _ranks,
@@ -238,6 +235,7 @@ LAYOUTS: Mapping[str, Callable[[pl.DataFrame, ReportContext], list[Block]]] = {
     "success": _success,
     "transfer_conditions": _conditions,
     "transfer_rate": _transfer_rate,
+    "table2": _table2,
     "whitebox": lambda frame, context: [
         Block(caption("whitebox", context), spread_table(frame, "target", "perturbation"))
     ],

@@ -60,6 +60,9 @@ def build(folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame
         pictures={name: figure.picture(files[name]) for name, figure in drawn.items()},
         study=study,
         record=reading.without_patients(results.record),
+        beyond_paper=tuple(
+            attack.label for attack in results.attacks if attack.beyond_paper or attack.curve is not None
+        ),
     )
     folder.write_bytes(render(context).encode(), "report.html")
 

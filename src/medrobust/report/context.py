@@ -54,6 +54,7 @@ class ReportContext:
         pictures: Figures by name: dotplot, heatmap, examples, tsne.
         study: The study as resolved.
         record: Versions, seeds and hashes.
+        beyond_paper: Labels of the attacks that the paper did not have, and of points of curves.
     """
 
     title: str
@@ -72,6 +73,7 @@ class ReportContext:
     pictures: Mapping[str, Picture]
     study: Mapping[str, Any]
     record: Mapping[str, Any]
+    beyond_paper: tuple[str, ...] = ()
 
     @property
     def score(self) -> str:

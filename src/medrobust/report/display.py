@@ -1,6 +1,6 @@
 """Numbers, settings and frames as they are read: numbers with intervals, columns with names in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -180,6 +180,8 @@ def _real(value: float, name: str, bounded: bool) -> str:
         return f"{value:.3f}" if value >= 0.001 else "< 0.001"
     if name == "steps":
         return f"{value:g}"
+    if name in SETTINGS:
+        return SETTINGS[name](value)
     if name.endswith(ONE_DECIMAL):
         text = f"{value:.1f}"
     elif 0 < abs(value) < 0.001 and not bounded:
@@ -218,6 +220,19 @@ def setting(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return MISSING if value is None else str(value)
+
+
+def fraction(value: float) -> str:
+    """A budget as people write it: with 4 digits, or as so many 255ths where that is shorter.
+
+    >>> fraction(0.5 / 255), fraction(0.01), fraction(0.0)
+    ('0.5/255', '0.01', '0')
+    """
+    return min(f"{value:.4g}", f"{255 * value:.4g}/255", key=len)
+
+
+SETTINGS: Mapping[str, Callable[[float], str]] = {"budget": fraction, "value": setting}
+"""Columns of what was set, not measured."""
 
 
 def capitalised(text: str) -> str:

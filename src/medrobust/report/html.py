@@ -48,6 +48,7 @@ SECTIONS = (
         ("heatmap",),
         ("transfer_conditions", "table2", "other_sources", "conditional", "transfer_rate"),
     ),
+    Section("curve", "Score against budget", ("curve",), ("curve",)),
     Section("noise", "Noise", (), ("noise", "noise_control", "matching")),
     Section("whitebox", "White-box attacks", (), ("whitebox",)),
     Section("structures", "Each structure", (), ("structures",)),
@@ -85,9 +86,11 @@ def render(context: ReportContext) -> str:
 def at_a_glance(context: ReportContext) -> list[tuple[str, str]]:
     """The size of the study: what was judged, how often, on how much."""
     cells = context.tables["table2"]
+    points = context.tables.get("curve", pl.DataFrame(schema=["perturbation", "curve"]))
+    curve = dict(points.select("perturbation", "curve").iter_rows())
     return [
         ("networks judged", str(context.tables["table1"].height)),
-        ("attacks", str(cells["perturbation"].n_unique())),
+        ("attacks", str(len({curve.get(label, label) for label in cells["perturbation"]}))),
         ("sources of attacks", str(cells["source"].n_unique())),
         (f"test {context.units}", number(cells["n_patients"].max())),
         ("test cases", number(cells["n_cases"].max())),

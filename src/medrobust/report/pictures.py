@@ -7,12 +7,15 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from medrobust.report.context import Picture
+from medrobust.report.display import capitalised
 from medrobust.report.figures import style
+from medrobust.report.figures.curves import curve_plot
 from medrobust.report.figures.dotplot import dot_plot
 from medrobust.report.figures.examples import Examples, examples_figure
 from medrobust.report.figures.heatmap import heat_map
 from medrobust.report.figures.tsne import tsne_plot
 
+NO_CURVE = pl.DataFrame(schema={"perturbation": pl.String})
 MEDIA = {"png": "image/png", "svg": "image/svg+xml"}
 
 
@@ -55,16 +58,21 @@ def draw(
     """All figures for which there is something to draw.
 
     Args:
-        tables: `table1` and `table2`.
+        tables: `table1`, `table2` and, where the study has one, `curve`.
         score: Name of the score.
         percent: Confidence of the intervals, e.g. "95 %".
         units: What intervals are made over, in the plural.
         examples: Images for the examples figure.
         plane: Points for the t-SNE.
     """
-    drawn = {"dotplot": _table1(tables["table1"], score, f"{percent} intervals over {units}")}
-    if tables["table2"].height:
-        drawn["heatmap"] = _table2(tables["table2"], score, f"{percent} intervals over {units}")
+    intervals = f"{percent} intervals over {units}"
+    drawn = {"dotplot": _table1(tables["table1"], score, intervals)}
+    curve = tables.get("curve", NO_CURVE)
+    cells = tables["table2"].filter(~pl.col("perturbation").is_in(curve["perturbation"].to_list()))
+    if cells.height:
+        drawn["heatmap"] = _table2(cells, score, intervals, left_out=cells.height < tables["table2"].height)
+    if curve.height:
+        drawn["curve"] = _curve(curve, score, intervals)
     if examples is not None:
         drawn["examples"] = _examples(examples)
     if plane is not None:
@@ -84,11 +92,25 @@ def _table1(table: pl.DataFrame, score: str, intervals: str) -> Drawn:
     )
 
 
-def _table2(table: pl.DataFrame, score: str, intervals: str) -> Drawn:
+def _table2(table: pl.DataFrame, score: str, intervals: str, *, left_out: bool) -> Drawn:
+    points = " Points of curves have a picture of their own." if left_out else ""
     return Drawn(
         heat_map(table, score=_axis(score)),
         f"Heat map of Table 2: {score} of each target under each attack, by source.",
-        f"Table 2 as a picture: the darker a cell, the lower the score. In brackets: {intervals}.",
+        f"Table 2 as a picture: the darker a cell, the lower the score. In brackets: {intervals}.{points}",
+    )
+
+
+def _curve(table: pl.DataFrame, score: str, intervals: str) -> Drawn:
+    noise = table["noise"].null_count() < table.height
+    dashed = " Dashed: noise matched to the attack at each budget." if noise else ""
+    return Drawn(
+        curve_plot(table, score=_axis(score)),
+        f"Line plot of the {score} of each network against the budget, a panel for each attack that has "
+        "several budgets.",
+        f"{capitalised(score)} against the budget, the largest change that an attack may make: means over "
+        f"the sources that all networks face, from the clean images on. Bands are {intervals}.{dashed} "
+        "Points of a curve enter no average, comparison or verdict where the study has other attacks.",
     )
 
 

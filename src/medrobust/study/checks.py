@@ -1,5 +1,8 @@
 """What has to hold between the keys of a study."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
 from medrobust.perturbations import PERTURBATIONS, Request
@@ -58,6 +61,21 @@ def _check_perturbations(study: Study) -> None:
             )
     labels = [item.label for item in (*study.attacks, *study.fixed_noise)]
     _refuse_twins("perturbations", [*labels, *([noise.label] if noise else [])], "label")
+    _check_curves(study.attacks)
+
+
+def _check_curves(attacks: Sequence[Request]) -> None:
+    """Points that a study writes one by one must make a curve: only their budgets differ."""
+    for name in {attack.curve for attack in attacks} - {None}:
+        points = [attack for attack in attacks if attack.curve == name]
+        alike = [replace(point.with_budget(0.0), label="") for point in points]
+        budgets = {point.parameters[str(point.perturbation.budget)] for point in points}
+        if len(budgets) < len(points) or any(other != alike[0] for other in alike):
+            raise StudyError(
+                f"study.perturbations: the points of the curve '{name}' must be one attack with different "
+                f"budgets and nothing else different; got {', '.join(point.label for point in points)}. Give "
+                "others another `label` or `curve`."
+            )
 
 
 def _check_surrogates(study: Study) -> None:

@@ -15,7 +15,7 @@ from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.models import ModelSpec, model_spec
 from medrobust.parameters import resolve
-from medrobust.perturbations import Request, request
+from medrobust.perturbations import Request, request, requests
 from medrobust.steps.train import TrainingConfig
 
 PAPER_ATTACKS: Mapping[Task, tuple[str, ...]] = {
@@ -127,8 +127,8 @@ class Study(Block):
 
     @cached_property
     def attacks(self) -> tuple[Request, ...]:
-        """The attacks, parameters resolved, in the study's order."""
-        return tuple(request(entry, self.task) for entry in self.perturbations)
+        """The attacks, parameters resolved, in the study's order; one for each budget of a list."""
+        return tuple(attack for entry in self.perturbations for attack in requests(entry, self.task))
 
     @cached_property
     def matched_noise(self) -> Request | None:
@@ -167,4 +167,5 @@ def _entry(item: Request) -> dict[str, Any]:
     """A perturbation as a study would write it out in full."""
     policies = {"wrong": item.wrong, "failed": item.failed} if item.perturbation.kind == "attack" else {}
     budget = {} if item.ssim is None else {str(item.perturbation.budget): {"ssim": item.ssim}}
-    return {"name": item.name, "label": item.label, **policies, **item.parameters, **budget}
+    curve = {} if item.curve is None else {"curve": item.curve}
+    return {"name": item.name, "label": item.label, **curve, **policies, **item.parameters, **budget}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medrobust.core import Role
+from medrobust.core import Role, Task
 from medrobust.perturbations import Request
 from medrobust.steps.embed import embedding_parts
 from medrobust.steps.evaluate import evaluation_parts, timing_parts
@@ -83,10 +83,18 @@ class Plan:
     def embedded(self, target: Target) -> tuple[ImageSet, ...]:
         """What the t-SNE of a target compares: clean, FGSM of its own surrogate, and the matched noise.
 
-        Empty where the study has no FGSM.
+        Empty in segmentation, where features are of pixels, and where the study has no FGSM.
         """
-        labels = [request.label for request in self.setup.study.attacks if request.name == "fgsm"]
+        if self.setup.study.task is not Task.CLASSIFICATION:
+            return ()
+        labels = [request.label for request in self._pictured if request.name == "fgsm"]
         return (self.clean, *self.facing(target.network_id.name, labels[0])) if labels else ()
+
+    @property
+    def _pictured(self) -> tuple[Request, ...]:
+        """Attacks in pictures of images: points of curves only where a study has nothing else."""
+        attacks = self.setup.study.attacks
+        return tuple(attack for attack in attacks if attack.curve is None) or attacks
 
     @property
     def shown(self) -> tuple[ImageSet, ...]:
@@ -95,7 +103,7 @@ class Plan:
         All of the first model's surrogate.
         """
         model = self.setup.targets[0].id.name
-        facing = [self.facing(model, request.label) for request in self.setup.study.attacks]
+        facing = [self.facing(model, request.label) for request in self._pictured]
         return (self.clean, *facing[0][1:], *(images[0] for images in facing))
 
     def selftest_parts(self) -> list[Part]:

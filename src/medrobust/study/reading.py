@@ -1,5 +1,6 @@
 """A study is data: one YAML file, validated as a whole before anything is computed."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -28,7 +29,8 @@ def read_study(source: Path | str | Mapping[str, Any], changes: Iterable[str] = 
 
     Returns:
         The study, every default filled in and every catalogue name known. Relative paths of a split or of
-        weights are relative to the study's file (of a mapping: to the working directory).
+        weights are relative to the study's file (of a mapping: to the working directory). Modules that
+        networks are loaded from may lie beside it, and can be imported from then on.
 
     Raises:
         StudyError: The file is missing or no YAML, a key or name is unknown (the nearest is suggested), or a
@@ -38,7 +40,9 @@ def read_study(source: Path | str | Mapping[str, Any], changes: Iterable[str] = 
     for change in changes:
         _assign(content, change)
     if not isinstance(source, Mapping):
-        _anchor(content, Path(source).absolute().parent)
+        folder = Path(source).absolute().parent
+        _anchor(content, folder)
+        _make_importable(folder)
     study = _validated(content)
     check_study(study)
     return study
@@ -95,6 +99,12 @@ def _anchor(content: dict[str, Any], folder: Path) -> None:
     ):
         if isinstance(block, dict):
             block |= {key: _anchored(block[key], folder) for key in keys if key in block}
+
+
+def _make_importable(folder: Path) -> None:
+    """Let modules beside the study be found, after all that are installed."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 
 def _anchored(path: Any, folder: Path) -> Any:

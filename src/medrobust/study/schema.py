@@ -52,8 +52,11 @@ def _perturbation(name: str) -> Schema:
     }
     if entry.budget is not None:
         solved = {"type": "object", "properties": {"ssim": {"type": "number"}}, "required": ["ssim"]}
-        own[entry.budget] = {"anyOf": [own[entry.budget], solved]}
-    shared: Schema = {"label": {"type": "string", "pattern": "^[A-Za-z0-9._-]+$"}}
+        one = own[entry.budget]
+        several = {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}
+        own[entry.budget] = {"anyOf": [one, solved, *([several] if entry.kind == "attack" else [])]}
+    label: Schema = {"type": "string", "pattern": "^[A-Za-z0-9._-]+$"}
+    shared = {"label": label} | ({"curve": label} if entry.kind == "attack" and entry.budget else {})
     if entry.presets:
         shared["preset"] = {"enum": list(entry.presets)}
     if entry.kind == "attack":

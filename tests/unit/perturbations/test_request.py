@@ -154,11 +154,20 @@ def test_solved_budget_has_the_wanted_mean_ssim(goal):
     support = torch.zeros_like(images, dtype=torch.bool)
     support[..., 3:17] = True
     support[0] = False
-    parts = [(images[k : k + 3], labels[k : k + 3], support[k : k + 3]) for k in (0, 3, 6)]
+    parts = [(images[k : k + 3], labels[k : k + 3], support[k : k + 3], None) for k in (0, 3, 6)]
     eps = solve_budget(wanted, network(), iter(parts))
     made = fgsm(network(), images, labels, support=support, eps=eps)
     assert ssim(images, made, support).nanmean().item() == pytest.approx(goal, abs=2e-4)
     assert eps == float(f"{eps:.4g}")
+
+
+def test_budget_of_an_attack_that_draws_is_solved_on_the_same_draws_every_time():
+    images, labels = batch(4)
+    rngs = [generator(0, "budget", number) for number in range(4)]
+    wanted = request({"name": "pgd", "eps": {"ssim": 0.97}, "steps": 3}, CLASSIFICATION)
+    eps = solve_budget(wanted, network(), [(images, labels, None, rngs)])
+    made = perturb(wanted.with_budget(eps), network(), images, labels, rngs=rngs)
+    assert ssim(images, made).mean().item() == pytest.approx(0.97, abs=2e-4)
 
 
 def test_budget_out_of_reach_is_refused():
@@ -171,7 +180,7 @@ def test_budget_out_of_reach_is_refused():
         dead[0].weight.zero_()
     labels = torch.zeros(2, dtype=torch.int64)
     with pytest.raises(StudyError, match=r"fgsm: no eps up to 1 gives an SSIM of 0.5; the nearest is 1.0000"):
-        solve_budget(wanted, dead, [(flat, labels, nowhere)])
+        solve_budget(wanted, dead, [(flat, labels, nowhere, None)])
     with pytest.raises(ValueError, match=r"needs an SSIM to solve for and cases, got 0\.5 and 0"):
         solve_budget(wanted, dead, [])
 

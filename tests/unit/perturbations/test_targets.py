@@ -123,3 +123,16 @@ def test_small_structures_are_not_drawn():
     assert (targets != labels).flatten(1).any(1).all()
     smaller = dilated(labels, rngs=make_rngs(40), radius_mm=2, min_pixels=19)
     assert set(smaller[smaller != labels].tolist()) == {1, 2}
+
+
+def test_connectivity_is_that_of_neighbours():
+    labels = torch.zeros(1, 21, 21, dtype=torch.int64)
+    labels[0, 10, 10] = 1
+    down, across = torch.meshgrid(torch.arange(21) - 10, torch.arange(21) - 10, indexing="ij")
+    choices = {"rngs": make_rngs(1), "structure": 1, "spacing": (2.0, 2.0), "radius_mm": 8.0}
+    diamond = dilated(labels, connectivity=1, **choices)[0] == 1
+    assert torch.equal(diamond, down.abs() + across.abs() <= 4)
+    square = dilated(labels, connectivity=2, **choices)[0] == 1
+    assert torch.equal(square, torch.maximum(down.abs(), across.abs()) <= 4)
+    disc = dilated(labels, **choices)[0] == 1
+    assert torch.equal(disc, down.square() + across.square() <= 16)

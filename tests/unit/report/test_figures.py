@@ -16,6 +16,7 @@ from medrobust.core import Task
 from medrobust.data.structures import STRUCTURES
 from medrobust.report.context import ReportContext
 from medrobust.report.figures import style
+from medrobust.report.figures.curves import curve_plot
 from medrobust.report.figures.dotplot import SERIES, dot_plot
 from medrobust.report.figures.examples import Examples, difference_scale, examples_figure, in_plane
 from medrobust.report.figures.heatmap import COLOURS, heat_map, luminance
@@ -66,6 +67,43 @@ def volumes() -> Examples:
     names = ("background", "left thalamus", "right thalamus", "brain stem")
     predictions = np.stack([labels, labels], axis=1)
     return Examples("net", "net", names, ("clean", "dag_a"), ("scan",), images, labels, predictions)
+
+
+def curves_of(budgets: list[float], noise: bool = True) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            {"curve": curve, "target": target, "perturbation": curve, "budget": budget}
+            | {"score": 0.8 - 20 * budget, "low": 0.7 - 20 * budget, "high": 0.9 - 20 * budget}
+            | {"noise": 0.8 - budget if noise else None}
+            for curve in ("pgd", "fgsm", "l2")
+            for target in ("unet", "segnet")
+            for budget in budgets
+        ],
+        schema_overrides={"noise": pl.Float64},
+    )
+
+
+class TestCurves:
+    def test_a_panel_per_attack_with_a_line_and_a_band_per_network_and_noise_dashed(self) -> None:
+        budgets = [0.0, 2 / 255, 0.02]
+        figure = curve_plot(curves_of(budgets), score="Dice")
+        panels = [axes for axes in figure.axes if axes.get_visible()]
+        assert [axes.get_title() for axes in panels] == ["pgd", "fgsm", "l2"]
+        for axes in panels:
+            noise, attack = axes.lines[:2]
+            assert attack.get_xydata() == pytest.approx(np.array([(b, 0.8 - 20 * b) for b in budgets]))
+            assert noise.get_xydata() == pytest.approx(np.array([(b, 0.8 - b) for b in budgets]))
+            assert (noise.is_dashed(), attack.is_dashed(), len(axes.collections)) == (True, False, 2)
+            assert [label.get_text() for label in axes.get_xticklabels()] == ["clean", "2/255", "0.02"]
+        assert {"matched noise", "unet", "segnet", "Dice", "budget"} <= set(words(figure))
+
+    def test_without_noise_there_is_no_dashed_line_in_the_legend(self) -> None:
+        assert "matched noise" not in words(curve_plot(curves_of([0.0, 0.1], noise=False), score="Dice"))
+
+    @pytest.mark.parametrize(("budgets", "angle"), [([0.0, 0.5, 1.0], 0), ([0.0, 0.1, 1.0], 45)])
+    def test_names_of_close_budgets_are_tilted(self, budgets: list[float], angle: int) -> None:
+        axes = curve_plot(curves_of(budgets), score="Dice").axes[0]
+        assert {label.get_rotation() for label in axes.get_xticklabels()} == {angle}
 
 
 class TestStyle:

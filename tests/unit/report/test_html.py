@@ -11,7 +11,8 @@ from medrobust.analysis.remarks import Remark
 from medrobust.core import Task
 from medrobust.report.blocks import CAPTIONS, blocks
 from medrobust.report.context import Picture, ReportContext
-from medrobust.report.html import SECTIONS, TEMPLATES, WORDS_ONLY, render
+from medrobust.report.html import SECTIONS, TEMPLATES, WORDS_ONLY, at_a_glance, render
+from medrobust.report.pictures import draw
 
 MakeContext = Callable[[Task], ReportContext]
 
@@ -236,6 +237,62 @@ def test_balanced_accuracy_is_laid_out_like_table_2(make_context: MakeContext) -
     frame = pl.DataFrame({"target": ["a"] * 3} | names | scores)
     (block,) = blocks("balanced", replace(context, tables={**context.tables, "balanced": frame}))
     assert block.table.groups == (("clean", ("",)), ("fgsm", ("a",)))
+
+
+def test_attacks_beyond_the_paper_are_marked_and_the_mark_is_told(make_context: MakeContext) -> None:
+    context = make_context(Task.CLASSIFICATION)
+    (plain,) = blocks("table2", context)
+    (marked,) = blocks("table2", replace(context, beyond_paper=("deepfool",)))
+    assert [name for name, _ in plain.table.groups] == ["fgsm", "deepfool", "saliency_map"]
+    assert [name for name, _ in marked.table.groups] == ["fgsm", "deepfool †", "saliency_map"]
+    assert [row for _, row in plain.table.rows] == [row for _, row in marked.table.rows]
+    assert ("†" in plain.caption, "† beyond the paper" in marked.caption) == (False, True)
+    assert (
+        "where the study has attacks of the paper: deepfool."
+        in Page(render(replace(context, beyond_paper=("deepfool",)))).words
+    )
+
+
+def test_a_curve_has_a_section_and_counts_as_one_attack(make_context: MakeContext) -> None:
+    context = make_context(Task.CLASSIFICATION)
+    points = [("clean", 0.0), ("deepfool", 0.5 / 255), ("saliency_map", 0.01)]
+    curve = pl.DataFrame(
+        {"curve": "a", "target": "net", "perturbation": name, "budget": budget}
+        | {"score": 0.7, "low": 0.6, "high": 0.8, "noise": 0.75}
+        for name, budget in points
+    )
+    context = replace(context, tables={**context.tables, "curve": curve})
+    (block,) = blocks("curve", context)
+    place = [column.name for column in block.table.columns].index("budget")
+    assert [row[place].text for row in block.table.rows] == ["0", "0.5/255", "0.01"]
+    assert block.caption.startswith("Accuracy at each budget")
+    page = Page(render(context))
+    assert "curve" in [section["id"] for section in page.all("section")]
+    assert dict(at_a_glance(context))["attacks"] == "2"
+    empty = replace(context, tables={**context.tables, "curve": curve.clear()})
+    assert "curve" not in [section["id"] for section in Page(render(empty)).all("section")]
+
+
+def test_points_of_curves_have_their_own_picture(make_context: MakeContext) -> None:
+    tables = dict(make_context(Task.CLASSIFICATION).tables)
+    tables["curve"] = pl.DataFrame(
+        {
+            "curve": ["a"] * 2,
+            "target": ["net"] * 2,
+            "perturbation": ["clean", "deepfool"],
+            "budget": [0.0, 0.1],
+        }
+        | dict.fromkeys(("score", "low", "high", "noise"), 0.5)
+    )
+    words = {"score": "accuracy", "percent": "95 %", "units": "patients", "examples": None, "plane": None}
+    drawn = draw(tables, **words)
+    titles = [axes.get_title() for axes in drawn["heatmap"].figure.axes]
+    assert [title for title in titles if title] == ["fgsm", "saliency_map"]
+    assert "Dashed: noise" in drawn["curve"].caption
+    without = draw({**tables, "curve": tables["curve"].clear()}, **words)
+    assert "curve" not in without
+    told = [each["heatmap"].caption.endswith("picture of their own.") for each in (drawn, without)]
+    assert told == [True, False]
 
 
 def test_a_transfer_rate_that_no_case_defines_is_not_shown(make_context: MakeContext) -> None:

@@ -44,6 +44,27 @@ def test_a_budget_given_as_an_ssim_is_read_back_the_same() -> None:
     assert study.attacks[0].ssim == 0.97
 
 
+def test_a_grid_of_budgets_is_read_back_as_its_points() -> None:
+    grid = {"name": "pgd", "eps": ["0.5/255", "2/255"]}
+    study = read_study(changed(perturbations=[{"name": "dag_a"}, grid]), ["perturbations.pgd.steps=3"])
+    assert [attack.label for attack in study.attacks] == ["dag_a", "pgd-0.5of255", "pgd-2of255"]
+    written = resolved(study)["perturbations"]
+    assert [entry.get("curve") for entry in written] == [None, "pgd", "pgd"]
+    assert [entry.get("steps") for entry in written] == [200, 3, 3]
+    assert read_study(resolved(study)).attacks == study.attacks
+
+
+@pytest.mark.parametrize("second", [{"eps": 0.1}, {"eps": 0.2, "steps": 7}, {"eps": 0.2, "failed": "clean"}])
+def test_points_of_a_curve_differ_in_the_budget_only(second: dict[str, Any]) -> None:
+    points = [
+        {"name": "pgd", "label": "weak", "curve": "c", "eps": 0.1},
+        {"name": "pgd", "label": "strong", "curve": "c", **second},
+    ]
+    with pytest.raises(StudyError, match=r"points of the curve 'c' must be one attack.*got weak, strong"):
+        read_study(changed(perturbations=points))
+    read_study(changed(perturbations=[points[0], {"name": "fgsm", "eps": 0.1, "curve": "d"}]))
+
+
 def test_set_reaches_keys_of_named_items() -> None:
     study = read_study(
         SEGMENTATION, ["models.unet.width=12", "seed=4", "cases.per_patient=3", "surrogates.seeds=[7]"]

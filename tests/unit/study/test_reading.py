@@ -1,5 +1,6 @@
 """Whatever a study file holds: it is read, or refused with a message."""
 
+import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from functools import reduce
@@ -11,7 +12,7 @@ import yaml
 
 from medrobust.data import open_dataset
 from medrobust.data.splits import make_split, select_cases
-from medrobust.errors import MedrobustError, RunError
+from medrobust.errors import MedrobustError, RunError, StudyError
 from medrobust.storage import RunFolder
 from medrobust.study.config import Study, resolved
 from medrobust.study.reading import STORED, read_stored_study, read_study
@@ -137,3 +138,20 @@ def test_a_stored_study_needs_none_of_its_files(tmp_path: Path) -> None:
     content = FULL | {"models": [{"name": "mine", "load": "gone.away:build", "weights": "/gone.pt"}]}
     folder.write_bytes(yaml.safe_dump(content).encode(), STORED)
     assert read_stored_study(folder).models[0]["load"] == "gone.away:build"
+
+
+def test_a_network_may_lie_beside_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "beside_the_study.py").write_text("from torch.nn import Conv2d as build\n")
+    (tmp_path / "mine.pt").touch()
+    entry = {"name": "mine", "load": "beside_the_study:build", "weights": str(tmp_path / "mine.pt")}
+    content = {"task": "segmentation", "data": {"name": "phantom_brains"}, "models": [entry]}
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(content | {"split": {"test": "all"}}))
+    with pytest.raises(
+        StudyError, match=r"there is no Python module 'beside_the_study'\. Install it, or put it"
+    ):
+        read_study(content)
+    read_study(path)
+    read_study(path)
+    assert sys.path.count(str(tmp_path)) == 1

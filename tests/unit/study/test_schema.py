@@ -50,6 +50,22 @@ def test_what_cannot_be_is_marked(wrong: dict[str, Any]) -> None:
     assert not VALIDATOR.is_valid(wrong)
 
 
+def test_budgets_may_be_lists() -> None:
+    def grid(eps: Any, name: str = "pgd", **keys: Any) -> dict[str, Any]:
+        return study(perturbations=[{"name": name, "eps": eps, **keys}])
+
+    for right in (grid(["0.5/255", 0.01]), grid(0.1, curve="c"), grid(["1/255"], name="fgsm")):
+        VALIDATOR.validate(right)
+    for wrong in (
+        grid([]),
+        grid(["1/255", "1/255"]),
+        grid([{"ssim": 0.9}]),
+        grid(["a"]),
+    ):
+        assert not VALIDATOR.is_valid(wrong)
+    assert not VALIDATOR.is_valid(study(noise={"name": "rician", "strength": [0.1]}))
+
+
 def test_every_data_set_attack_and_noise_is_offered() -> None:
     properties = study_schema()["properties"]
     assert {one["title"] for one in properties["data"]["anyOf"]} == set(DATASETS)
