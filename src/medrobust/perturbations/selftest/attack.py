@@ -29,7 +29,7 @@ NEAR_CHANCE = 0.1
 def attack_passes(wanted: Request) -> float:
     """Passes with gradient that these checks take per image, about; for estimates of time only."""
     entry, parameters = wanted.perturbation, wanted.parameters
-    once, steps = entry.passes(parameters), parameters.get("steps", 1)
+    once, steps = entry.passes(parameters), int(parameters.get("steps", 1))
     passes = once * (1 if entry.budget is None else 2) + NOISE_DRAWS
     if steps == 1:
         return passes
