@@ -108,7 +108,7 @@ class Plan:
 
     @property
     def tested(self) -> tuple[Attack, ...]:
-        """Attacks on surrogates that are self-tested, of a curve the one in the middle; none if not wanted."""
+        """Attacks on surrogates that are self-tested, of a curve its middle; none where none is wanted."""
         study = self.setup.study
         curves = dict.fromkeys(each.curve for each in study.attacks if each.curve is not None)
         points = [sorted((a for a in study.attacks if a.curve == name), key=_budget) for name in curves]
