@@ -106,14 +106,24 @@ class Plan:
         facing = [self.facing(model, request.label) for request in self._pictured]
         return (self.clean, *facing[0][1:], *(images[0] for images in facing))
 
-    def selftest_parts(self) -> list[Part]:
-        """Paths of the rows of all self-tests: of attacks on surrogates; none where the study wants none."""
-        wanted = self.setup.study.crafting.selftest
-        return [
-            selftest_part(attack.images)
+    @property
+    def tested(self) -> tuple[Attack, ...]:
+        """Attacks on surrogates that are self-tested, of a curve its middle; none where none is wanted."""
+        study = self.setup.study
+        curves = dict.fromkeys(each.curve for each in study.attacks if each.curve is not None)
+        points = [sorted((a for a in study.attacks if a.curve == name), key=_budget) for name in curves]
+        middles = {each[len(each) // 2].label for each in points}
+        return tuple(
+            attack
             for attack in self.attacks
-            if wanted and attack.job.role == "transfer"
-        ]
+            if study.crafting.selftest
+            and attack.job.role == "transfer"
+            and (attack.job.request.curve is None or attack.job.request.label in middles)
+        )
+
+    def selftest_parts(self) -> list[Part]:
+        """Paths of the rows of all self-tests."""
+        return [selftest_part(attack.images) for attack in self.tested]
 
     def evaluation_parts(self) -> list[Part]:
         """Paths of the rows of all cells."""
@@ -136,6 +146,10 @@ class Plan:
         """Paths of the times that crafting and evaluating took."""
         setup = self.setup
         return timing_parts(self.sets, self.targets, setup.study.task, self.bits, setup.folder)
+
+
+def _budget(point: Request) -> float:
+    return float(point.parameters[str(point.perturbation.budget)])
 
 
 def make_plan(setup: Setup) -> Plan:

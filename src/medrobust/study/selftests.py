@@ -13,10 +13,8 @@ from medrobust.study.plan import Attack, Plan
 
 
 def selftest_jobs(plan: Plan, speeds: Speeds) -> list[Job]:
-    """A job for every attack on a surrogate; none where the study wants none."""
-    if not plan.setup.study.crafting.selftest:
-        return []
-    return [_selftest(plan, attack, speeds) for attack in plan.attacks if attack.job.role == "transfer"]
+    """A job for every attack and surrogate that are to be tested."""
+    return [_selftest(plan, attack, speeds) for attack in plan.tested]
 
 
 def _selftest(plan: Plan, attack: Attack, speeds: Speeds) -> Job:

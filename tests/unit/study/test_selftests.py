@@ -80,6 +80,14 @@ def test_they_can_be_switched_off_and_on_in_the_same_folder(study: Path) -> None
     assert read_study(study, off).crafting.selftest is False
 
 
+def test_of_a_curve_the_middle_is_tested(study: Path) -> None:
+    changes = ["perturbations=[{name: pgd, eps: [0.03, 0.01, 0.02], steps: 2}, {name: fgsm, eps: 0.02}]"]
+    rows = api.selftest(study, study.parent / "run", changes=changes, device="cpu")
+    tested = set(rows["perturbation"])
+    assert len(tested) == 2
+    assert {label for label in tested if "0.02" in label or label == "fgsm"} == tested
+
+
 def test_the_table_marks_failures_and_keeps_brackets() -> None:
     shared = {"perturbation": "fgsm", "source_seed": 1, "fold": None, "value": 0.1, "cases": "test"}
     rows = [

@@ -117,8 +117,7 @@ def _search(probe: Probe, features: Features, place: int) -> Found | None:
     n_inner = min(INNER, _passed(features, image).shape[1] - 1)
     if n_inner < FEWEST_INNER:
         return None
-    inner = torch.cat([image, _drawn(ball._replace(eps=(1 - GAP) * ball.eps), n_inner, rng)])
-    binary = _readout(features, inner, _corner(ball, rng))
+    binary = _readout(features, *_surroundings(ball, n_inner, rng))
     if binary is None:
         return None
     attacked = perturb(
@@ -127,6 +126,14 @@ def _search(probe: Probe, features: Features, place: int) -> Found | None:
     tried = _drawn(ball, n_inner, rng)
     with torch.no_grad():
         return Found(*(bool((binary(images).argmax(1) == 1).any()) for images in (attacked, tried)))
+
+
+def _surroundings(
+    ball: Ball, n: int, rng: np.random.Generator
+) -> tuple[Float[Tensor, "n c *space"], Float[Tensor, "1 c *space"]]:
+    """The image and `n` inner points, and the boundary point."""
+    inner = ball._replace(eps=(1 - GAP) * ball.eps)
+    return torch.cat([ball.clean, _drawn(inner, n, rng)]), _corner(ball, rng)
 
 
 def _drawn(ball: Ball, n: int, rng: np.random.Generator) -> Float[Tensor, "n c *space"]:
