@@ -134,25 +134,45 @@ def tallied(
     return Row(name, call, Tally())
 
 
+HEADER = (
+    "library",
+    "units",
+    "processor units",
+    "units per step",
+    "fooled",
+    "units per fooled image",
+    "median L2",
+)
+
+
 def print_table(attack: str, subject: Subject, rows: list[Row], results: dict[str, Timed]) -> None:
     """Units altogether and per step, the share of fooled images (in segmentation: pixels), their distance."""
     print(f"\n{attack} on {subject.name}, {tuple(subject.images.shape)}\n")
-    print("| library | units | units per step | fooled | units per fooled image | median L2 |")
-    print("|---|---|---|---|---|---|")
-    for name, _, tally in rows:
-        made, units, repetitions = results[name]
-        with torch.no_grad():
-            wrong = subject.plain(made).argmax(1) != subject.labels
-        fooled = wrong.float().flatten(1).mean(1) if wrong.ndim > 1 else wrong.float()
-        steps = DAG_STEPS if attack == "dag" else None if tally.steps is None else tally.steps.float().mean()
-        per_step = "" if steps is None else f"{units / float(steps):.2f}"
-        per_fooled = f"{units / float(fooled.sum()):.3g}" if fooled.sum() > 0 else "none"
-        length = l2(subject.images, made)[fooled > 0].median() if fooled.sum() > 0 else torch.nan
-        print(
-            f"| {name} | {units:.3g} ({repetitions}x) | {per_step} | {fooled.mean():.0%} | {per_fooled} | "
-            f"{float(length):.4g} |",
-            flush=True,
-        )
+    for line in (
+        HEADER,
+        ["---"] * len(HEADER),
+        *(cells(attack, subject, row, results[row.name]) for row in rows),
+    ):
+        print("|", " | ".join(line), "|", flush=True)
+
+
+def cells(attack: str, subject: Subject, row: Row, timed: Timed) -> list[str]:
+    with torch.no_grad():
+        wrong = subject.plain(timed.images).argmax(1) != subject.labels
+    fooled = wrong.float().flatten(1).mean(1) if wrong.ndim > 1 else wrong.float()
+    steps = row.tally.steps.float().mean().item() if row.tally.steps is not None else 0.0
+    if attack == "dag":
+        steps = DAG_STEPS
+    length = l2(subject.images, timed.images)[fooled > 0]
+    return [
+        row.name,
+        f"{timed.units:.3g} ({timed.repetitions}x)",
+        f"{timed.processor_units:.3g}",
+        f"{timed.units / steps:.2f}" if steps else "",
+        f"{fooled.mean():.0%}",
+        f"{timed.units / float(fooled.sum()):.3g}" if len(length) else "",
+        f"{length.median():.4g}" if len(length) else "",
+    ]
 
 
 if __name__ == "__main__":

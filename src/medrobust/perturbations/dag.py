@@ -137,11 +137,11 @@ def dag(
     enough = stop_share * (rule.takes_part(labels) & (targets != labels)).flatten(1).sum(1)
     result, running = images.clone(), torch.arange(len(images), device=images.device)
     n_active, taken = torch.zeros_like(running), torch.zeros_like(running)
+    attacked = (lambda images: model(images.clamp(0, 1))) if clip == "seen" else model
     with frozen(model):
         for number in range(steps):
             here, where = result[running], rows(support, running)
-            shown = here.clamp(0, 1) if clip == "seen" else here
-            logits, pullback = linearise(model, shown)
+            logits, pullback = linearise(attacked, here)
             if number == 0:
                 check_logits(logits, torch.maximum(labels, targets))
             weights, n_pixels = rule.weights(logits, labels[running], targets[running])
@@ -150,8 +150,7 @@ def dag(
             going = n_pixels > enough[running]
             if not going.any():
                 break
-            # Clipping passes no gradient to what it cuts off.
-            direction = normalised(pullback(weights) * (here == shown), where, norm)
+            direction = normalised(pullback(weights), where, norm)
             moved = here + step * direction
             if clip == "step":
                 moved = within(moved, images[running], where)

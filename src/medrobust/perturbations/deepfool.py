@@ -20,7 +20,7 @@ MINIMAL_STEP = 1e-4
 """Added to every distance, as the authors' code does: a step shorter than float32 resolves would never
 arrive."""
 
-SLACK = 2.0
+SLACK = 1.5
 """From the second step on, a rival gets a gradient only if its boundary lies at most so many times as far as
 the nearest one, by the sizes of the gradients last seen."""
 
