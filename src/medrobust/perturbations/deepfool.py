@@ -98,7 +98,7 @@ def deepfool(
                 break
             order, counts = rivals.nearest_first(logits, labels, running)
             # Images that need about as many gradients share their passes.
-            for count in counts.unique().tolist():
+            for count in sorted(set(counts.tolist())):
                 group = (counts == count).nonzero()[:, 0]
                 places, looked_at = running[group], order[group, :count]
                 chosen = rivals.classes[places].gather(1, looked_at)
