@@ -20,9 +20,8 @@ MINIMAL_STEP = 1e-4
 """Added to every distance, as the authors' code does: a step shorter than float32 resolves would never
 arrive."""
 
-SLACK = 1.5
-"""From the second step on, a rival gets a gradient only if its boundary lies at most so many times as far as
-the nearest one, by the sizes of the gradients last seen."""
+SLACK = 1.25
+"""A rival gets a gradient only if its boundary seems at most so many times as far as the nearest one's."""
 
 Norm = Literal["2", "inf"]
 
@@ -69,7 +68,7 @@ def deepfool(
         overshoot: By how much the boundary is overstepped, relative to the way to it.
         overshoot_on: "sum": once, on the accumulated perturbation. "step": on every step.
         candidates: Classes that are looked at, those of the largest clean logits, the true one included;
-            None: all.
+            None: all. Of these a step takes the gradients of those that seem near, see `Rivals`.
         norm: Distance that is made small.
 
     Returns:
@@ -147,7 +146,7 @@ class Rivals(NamedTuple):
 
     Attributes:
         classes: Other classes than the true one, those of the largest clean logits first.
-        sizes: Dual norm of the gradient that leads to each, as last seen; 0: not yet.
+        sizes: Dual norm of the gradient that leads to each, as last seen; NaN: not yet.
     """
 
     classes: Int64[Tensor, "n rivals"]
@@ -160,18 +159,22 @@ class Rivals(NamedTuple):
         """The `candidates - 1` other classes with the largest logits, or all that there are."""
         wanted = min(candidates or logits.shape[1], logits.shape[1]) - 1
         classes = logits.scatter(1, labels[:, None], -torch.inf).topk(wanted, dim=1).indices
-        return cls(classes, torch.ones_like(logits[:, :wanted]))
+        return cls(classes, torch.full_like(logits[:, :wanted], torch.nan))
 
     def nearest_first(
         self, logits: Float[Tensor, "r k"], labels: Int64[Tensor, " n"], places: Int64[Tensor, " r"]
     ) -> tuple[Int64[Tensor, "r rivals"], Int64[Tensor, " r"]]:
         """The rivals of images, those whose boundaries seem nearest first; and how many of them are near.
 
-        A rival's gap of logits, divided by the size of its gradient at the last look, stands for its
-        distance. All are near where nothing is known.
+        A rival's gap of logits, divided by the size of its gradient at the last look (before the first, the
+        largest that was seen of another one), stands for its distance. Numbers of near rivals are rounded up
+        to powers of two, or to all.
         """
         gaps = (logits.gather(1, self.classes[places]) - logits.gather(1, labels[places, None])).abs()
         sizes = self.sizes[places]
+        largest = sizes.nan_to_num(0).amax(1, keepdim=True)
+        sizes = torch.where(sizes.isnan(), torch.where(largest > 0, largest, 1), sizes)
+        # A rival that no gradient led to is the last resort.
         distances = torch.where(sizes > 0, gaps / sizes, torch.inf)
         near = distances <= SLACK * distances.amin(1, keepdim=True)
         rounded = 2 ** near.sum(1).log2().ceil().long()
