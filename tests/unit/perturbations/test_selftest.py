@@ -26,7 +26,7 @@ from medrobust.rng import generator
 PHOTO, SLICE = Task.CLASSIFICATION, Task.SEGMENTATION
 NETWORK = {"deterministic", "logits", "gradients"}
 APPLY = {
-    "fgsm": {"noise", "budget", "binarisation"},
+    "fgsm": {"noise", "budget"},
     "deepfool": {"noise", "steps"},
     "saliency_map": {"noise", "steps"},
     "dag_a": {"noise", "steps", "chance"},
@@ -243,6 +243,14 @@ def test_an_attack_that_ignores_its_budget_is_caught_by_the_budget(photos, monke
     assert "a larger budget does not help" in checks["budget"].seen
 
 
+def test_a_single_step_may_overshoot_what_it_fools(photos, monkeypatch):
+    def overshooting(model, images, labels, *, eps, **parameters):
+        return fgsm(model, images, labels, eps=0.03 - eps / 100, **parameters)
+
+    checks = checks_of(broken(monkeypatch, "fgsm", overshooting), photos)
+    assert failed(checks) == set()
+
+
 def test_an_attack_that_cannot_leave_a_small_ball_does_not_reach_chance(photos, monkeypatch):
     checks = checks_of(broken(monkeypatch, "pgd", timid, eps=0.005), photos)
     assert failed(checks) == {"chance"}
@@ -337,16 +345,17 @@ def test_the_binarised_network_has_an_adversarial_example_within_the_budget(phot
 def test_points_that_features_cannot_separate_make_no_test(photos):
     network, images, labels = photos
     blind = lambda images: images.mean((2, 3)).round() @ torch.ones(3, 20)  # noqa: E731
-    checks = selftest(asked("fgsm", PHOTO), network, images, labels, features=blind)
+    checks = selftest(asked("pgd", PHOTO), network, images, labels, features=blind)
     assert checks[-1].passed is None
     assert "In no image could random points be separated" in checks[-1].seen
-    few = selftest(asked("fgsm", PHOTO), network, images, labels, features=lambda images: images.mean((2, 3)))
+    few = selftest(asked("pgd", PHOTO), network, images, labels, features=lambda images: images.mean((2, 3)))
     assert few[-1].passed is None
 
 
 def test_where_the_binarisation_test_says_nothing(photos):
     network, images, labels = photos
-    assert "its last layer" in selftest(asked("fgsm", PHOTO), network.body, images, labels)[-1].seen
+    assert "its last layer" in selftest(asked("pgd", PHOTO), network.body, images, labels)[-1].seen
+    assert "One step" in checks_of("fgsm", photos)["binarisation"].seen
     assert "needs 3 classes" in checks_of("pgd", photos, loss="dlr")["binarisation"].seen
 
 

@@ -39,7 +39,7 @@ def test_a_sound_study_ends_with_0_and_is_not_done_twice(
     first = medrobust(*arguments)
     assert (first.exit_code, first.stderr) == (0, "")
     assert "Attack self-tests on 8 validation cases" in first.stdout
-    assert "random points" in first.stdout
+    assert "One step cannot follow a curved boundary" in first.stdout
     results = {path.name for path in (study.parent / "run" / "results").iterdir()}
     assert results == {"selftest.parquet"}
     table = first.stdout[first.stdout.index("Attack self-tests") :]

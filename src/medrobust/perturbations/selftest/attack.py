@@ -88,14 +88,20 @@ def _budget(probe: Probe) -> Check:
     if budget is None:
         return not_asked("budget", "It has no budget.")
     value = float(probe.request.parameters[budget])
-    weak, strong = probe.outcome(probe.attack(**{budget: value / PART})), probe.attacked_outcome
+    made = probe.attack(**{budget: value / PART})
+    weak, strong = probe.outcome(made), probe.attacked_outcome
     lead = strong.success - weak.success
-    full = min(weak.success, strong.success) >= 1 - probe.tolerance
     seen = (
         f"It fools {percent(weak.success)} with {budget} = {value / PART:.4g} and {percent(strong.success)}"
     )
     seen += f" with {value:.4g}"
-    if full or strong.beats(weak, probe.tolerance):
+    if probe.takes_steps:
+        full = min(weak.success, strong.success) >= 1 - probe.tolerance
+        grows = full or strong.beats(weak, probe.tolerance)
+    else:
+        # A single step soon overshoots what it fools: it must make something of its budget, and lose nothing.
+        grows = lead >= -probe.tolerance and not torch.equal(made, probe.attacked)
+    if grows:
         return Check("budget", True, lead, f"{seen}.")
     return Check(
         "budget",
@@ -129,7 +135,7 @@ def _chance(probe: Probe) -> Check:
     entry, parameters = probe.request.perturbation, probe.request.parameters
     if entry.minimal:
         return not_asked("chance", "It looks for the smallest change.")
-    if "steps" not in parameters:
+    if not probe.takes_steps:
         return not_asked("chance", "One step cannot follow a curved boundary, however long it is.")
     if probe.targets is not None:
         # Whether a target can be reached at all is another question; one class everywhere can be.

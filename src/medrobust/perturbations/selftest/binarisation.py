@@ -70,6 +70,8 @@ def binarisation(probe: Probe, features: Features | None) -> Check:
         return not_asked(name, "It is for classification.")
     if entry.budget is None:
         return not_asked(name, "The attack has no budget.")
+    if not probe.takes_steps:
+        return not_asked(name, "One step cannot follow a curved boundary.")
     if features is None:
         return not_asked(name, "The network does not give the features that its last layer sees.")
     if probe.request.parameters.get("loss") == "dlr":
@@ -85,7 +87,7 @@ def binarisation(probe: Probe, features: Features | None) -> Check:
 
 def binarisation_passes(wanted: Request) -> float:
     """Passes with gradient that the test takes per image, about; for estimates of time only."""
-    if wanted.perturbation.budget is None:
+    if wanted.perturbation.budget is None or "steps" not in wanted.parameters:
         return 0.0
     return 2 * INNER * FORWARD + wanted.perturbation.passes(wanted.parameters)
 

@@ -101,6 +101,11 @@ class Probe:
         return self.support[:, 0]
 
     @property
+    def takes_steps(self) -> bool:
+        """Whether the attack follows the gradient for several steps."""
+        return "steps" in self.request.parameters
+
+    @property
     def tolerance(self) -> float:
         """By how much two shares may differ without anything being made of it."""
         return PIXELS if self.labels.ndim > 1 else 1 / len(self.labels)
