@@ -25,6 +25,7 @@ PRESETS = {
     "foolbox-0.8": Preset(
         {
             "saliency": "entries",
+            "unit": "entry",
             "target": "gradient_attack",
             "stop": "wrong",
             "theta": 0.1,
