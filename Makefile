@@ -57,7 +57,7 @@ $(BENCH): $(READY)
 	$(BIN)/pip install --quiet --no-deps $(filter 'torchattacks%,$(PEERS))
 	@touch $@
 
-bench: $(BENCH)  ## Time the attacks and their peers (benchmarks/run.py; an hour on two cores)
+bench: $(BENCH)  ## Time the attacks and their peers (long: several minutes per table)
 	$(BIN)/python benchmarks/run.py --folder build/bench
 
 bench-test: $(BENCH)  ## Compare the attacks with their peers

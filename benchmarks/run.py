@@ -66,7 +66,7 @@ def main() -> None:
 
 def is_there(name: str, without_peers: bool) -> bool:
     """Whether a row can be run."""
-    library = name.split()[0]
+    library = name.replace(",", " ").split()[0]
     return library == "medrobust" or (not without_peers and find_spec(library) is not None)
 
 

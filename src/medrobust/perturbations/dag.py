@@ -115,7 +115,7 @@ def dag(
         pull: Where the target's logit is raised: "always", or only where the target is the "background".
         include_background: Whether pixels whose truth is the background (0) take part.
         clip: Where images are kept in [0, 1]. "step": after every step. "seen": what the network sees; the
-            perturbation runs on, and an entry that left [0, 1] has no gradient and stays out. "end": the
+            perturbation runs on, and clipping passes no gradient to an entry that left (0, 1). "end": the
             result only; the network sees images that leave [0, 1].
         stop_share: An image is done when its active pixels are no more than this share of the pixels to be
             changed.
