@@ -21,7 +21,11 @@ MINIMAL_STEP = 1e-4
 arrive."""
 
 SLACK = 1.25
-"""A rival gets a gradient only if its boundary seems at most so many times as far as the nearest one's."""
+"""A rival gets a gradient only if its boundary seems at most so many times as far as the nearest one's.
+
+It seems so by the size of the gradient last seen, so that a step can miss the nearest boundary; what that
+costs and saves stands in docs/performance.md.
+"""
 
 Norm = Literal["2", "inf"]
 
