@@ -22,7 +22,11 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], frozenset[str]]] = {
         if entry.targets
     },
     **{f"models/{name}": (entry.build, frozenset(SUPPLIED_TO_MODELS)) for name, entry in MODELS.items()},
-    **{f"data/{name}": (entry.open, frozenset()) for name, entry in DATASETS.items()},
+    **{
+        f"data/{name}/{function.__name__}": (function, frozenset())
+        for name, entry in DATASETS.items()
+        for function in entry.functions
+    },
 }
 
 

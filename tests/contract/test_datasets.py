@@ -55,14 +55,14 @@ def few(dataset: Dataset) -> list[Any]:
 
 def test_every_data_set_is_under_contract() -> None:
     assert SMALL.keys() == DATASETS.keys()
-    assert TWINS.keys() == {name for name, entry in DATASETS.items() if entry.needs_root}
+    assert TWINS.keys() == {name for name, entry in DATASETS.items() if entry.list}
 
 
 @names
 def test_what_it_declares(name: str, opened: Open) -> None:
     dataset, entry = opened(name), DATASETS[name]
     assert (dataset.name, dataset.task) == (name, entry.task)
-    assert dataset.phantom is not entry.needs_root
+    assert dataset.phantom is (entry.list is None)
     assert len(set(dataset.classes)) == len(dataset.classes) > 1
     assert dataset.unit in ("patient", "lesion", "image")
     assert len(dataset.shape) in (2, 3)
@@ -139,15 +139,17 @@ def test_splits_and_case_sets(name: str, opened: Open) -> None:
 @names
 def test_parameters_are_keywords_with_ranges(name: str) -> None:
     """Numbers carry their range; what else there is, is a choice."""
-    root, cache, *parameters = inspect.signature(DATASETS[name].open).parameters.values()
-    assert (root.name, cache.name) == ("root", "cache")
-    for parameter in parameters:
-        assert parameter.kind is parameter.KEYWORD_ONLY
-        assert parameter.default is not parameter.empty
-        if get_origin(parameter.annotation) is Annotated:
-            assert get_args(parameter.annotation)[1:], parameter.name
-        else:
-            assert parameter.annotation not in (int, float, str), parameter.name
+    entry = DATASETS[name]
+    leading = {entry.list: ["root"], entry.open: ["name", "listing", "cache"] if entry.list else ["cache"]}
+    for function in entry.functions:
+        parameters = inspect.signature(function).parameters.values()
+        places = [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
+        assert places == leading[function]
+        for parameter in list(parameters)[len(places) :]:
+            if get_origin(parameter.annotation) is Annotated:
+                assert get_args(parameter.annotation)[1:], parameter.name
+            else:
+                assert parameter.annotation not in (int, float, str), parameter.name
 
 
 @names

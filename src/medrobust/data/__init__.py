@@ -1,16 +1,21 @@
 """The catalogue of data sets: one entry per name that a study may give as `data: {name: ...}`."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medrobust.core import Dataset, Task
-from medrobust.data.ham10000 import open_ham10000
-from medrobust.data.malc2012 import open_malc2012
+from medrobust.data.findings import require_sound
+from medrobust.data.ham10000 import list_ham10000
+from medrobust.data.listing import Listing
+from medrobust.data.malc2012 import list_malc2012
 from medrobust.data.phantom_brains import open_phantom_brains
 from medrobust.data.phantom_lesions import open_phantom_lesions
-from medrobust.errors import StudyError, unknown
+from medrobust.data.photos import open_photos
+from medrobust.data.scans import open_scans
+from medrobust.errors import DataError, StudyError, unknown
 from medrobust.parameters import parameter_model, resolve
 
 
@@ -19,49 +24,53 @@ class DatasetEntry:
     """One data set of the catalogue.
 
     Attributes:
-        open: `(root, cache, *, parameters) -> Dataset`; `root` is the folder of the data, `cache` one for
-            decoded arrays.
         task: What it is labelled for.
         summary: One line for lists.
         source: Citation.
-        needs_root: True for data in a folder of the user's; False for generated data.
+        open: `(name, listing, cache, *, parameters) -> Dataset`, where `cache` is a folder for decoded
+            arrays; of generated data `(cache, *, parameters) -> Dataset`.
+        list: `(root, *, parameters) -> Photos | Scans`, of data in a folder of the user's; None for generated
+            data.
     """
 
-    open: Callable[..., Dataset]
     task: Task
     summary: str
     source: str
-    needs_root: bool
+    open: Callable[..., Dataset]
+    list: Callable[..., Listing] | None = None
+
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """The functions whose keyword-only arguments a study may give in its `data:` block."""
+        return (self.open,) if self.list is None else (self.list, self.open)
 
 
 DATASETS: dict[str, DatasetEntry] = {
     "phantom_brains": DatasetEntry(
-        open_phantom_brains,
         Task.SEGMENTATION,
         "generated T1-weighted brains with malc2012's 27 structures, as slices; needs the extra `demo`",
         "medrobust's own; outline and cortex from the ICBM152 tissue maps in nilearn (Fonov et al., 2011)",
-        needs_root=False,
+        open_phantom_brains,
     ),
     "phantom_lesions": DatasetEntry(
-        open_phantom_lesions,
         Task.CLASSIFICATION,
         "generated skin lesions of Dermofit's 10 classes, several per patient; needs no files",
         "medrobust's own; colours after public ISIC images",
-        needs_root=False,
+        open_phantom_lesions,
     ),
     "ham10000": DatasetEntry(
-        open_ham10000,
         Task.CLASSIFICATION,
         "dermatoscopic photographs of pigmented lesions in 7 classes, grouped by lesion",
         "Tschandl, Rosendahl & Kittler, Scientific Data 5, 180161 (2018); CC BY-NC 4.0",
-        needs_root=True,
+        open_photos,
+        list_ham10000,
     ),
     "malc2012": DatasetEntry(
-        open_malc2012,
         Task.SEGMENTATION,
         "T1-weighted brain MRI with 27 structures, as slices; 15 training and 12 or more test patients",
         "Landman & Warfield (eds.), MICCAI 2012 Workshop on Multi-Atlas Labeling; CC BY-NC",
-        needs_root=True,
+        open_scans,
+        list_malc2012,
     ),
 }
 """All data sets by name."""
@@ -79,17 +88,49 @@ def open_dataset(parameters: Mapping[str, Any], cache: Path | None, data_dir: Pa
         StudyError: Unknown name or key, missing `root`, value out of its range.
         DataError: The data are missing, unreadable or inconsistent.
     """
+    name, entry, own = _resolve(parameters)
+    opening = _arguments(entry.open, own)
+    listing = _list(name, entry, own, parameters.get("root"), data_dir)
+    if listing is None:
+        return entry.open(cache, **opening)
+    require_sound(listing.findings)
+    return entry.open(name, listing, cache, **opening)
+
+
+def list_dataset(parameters: Mapping[str, Any], data_dir: Path | None) -> Listing | None:
+    """What is in the folder of a data set, and what is wrong with it; None for generated data.
+
+    Args:
+        parameters: A study's `data:` block.
+        data_dir: Folder that a relative `root` lies in; None is the working directory.
+
+    Raises:
+        StudyError: Unknown name or key, missing `root`, value out of its range.
+        DataError: There is nothing to list.
+    """
+    name, entry, own = _resolve(parameters)
+    return _list(name, entry, own, parameters.get("root"), data_dir)
+
+
+def _resolve(parameters: Mapping[str, Any]) -> tuple[str, DatasetEntry, dict[str, Any]]:
+    """The entry that a block names, and its parameters with defaults filled in."""
     name = parameters.get("name")
     if not isinstance(name, str) or name not in DATASETS:
         raise StudyError(f"data.name: {unknown('data set', str(name), DATASETS)}")
     entry = DATASETS[name]
     own = {key: value for key, value in parameters.items() if key not in ("name", "root")}
-    root = _root(entry, name, parameters.get("root"), data_dir)
-    return entry.open(root, cache, **resolve(parameter_model(name, entry.open), own, "data"))
+    return name, entry, resolve(parameter_model(name, *entry.functions), own, "data")
 
 
-def _root(entry: DatasetEntry, name: str, root: object, data_dir: Path | None) -> Path | None:
-    if not entry.needs_root:
+def _arguments(function: Callable[..., Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the parameters that a function takes."""
+    return {key: value for key, value in own.items() if key in inspect.signature(function).parameters}
+
+
+def _list(
+    name: str, entry: DatasetEntry, own: Mapping[str, Any], root: object, data_dir: Path | None
+) -> Listing | None:
+    if entry.list is None:
         if root is not None:
             raise StudyError(
                 f"data.root: '{name}' is generated and has no folder; got {root!r}. Leave the key out."
@@ -97,4 +138,7 @@ def _root(entry: DatasetEntry, name: str, root: object, data_dir: Path | None) -
         return None
     if not isinstance(root, str | Path):
         raise StudyError(f"data.root: '{name}' needs the folder of its files; got {root!r}. Give its path.")
-    return (data_dir or Path()) / Path(root).expanduser()
+    folder = (data_dir or Path()) / Path(root).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"data.root: the folder of '{name}' does not exist; got {folder}. Give its path.")
+    return entry.list(folder, **_arguments(entry.list, own))

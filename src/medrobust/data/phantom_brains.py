@@ -27,7 +27,6 @@ Side = Annotated[int, Ge(1)]
 
 
 def open_phantom_brains(
-    root: Path | None,
     cache: Path | None,
     *,
     subjects: Annotated[int, Ge(2), Le(999)] = 24,
@@ -39,7 +38,6 @@ def open_phantom_brains(
     """Phantom brains; a case is a slice that holds at least one of the 27 structures.
 
     Args:
-        root: Not used; phantoms have no folder.
         cache: Folder for finished scans; None makes a scan again whenever others were read in between.
         subjects: Number of subjects, each a patient with one scan. More leave the first ones as they are.
         seed: Another seed, other subjects.

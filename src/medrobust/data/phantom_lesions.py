@@ -84,7 +84,6 @@ class Renderer:
 
 
 def open_phantom_lesions(
-    root: Path | None,
     cache: Path | None,
     *,
     images: Annotated[int, Ge(20), Le(100_000)] = 1300,
@@ -96,7 +95,6 @@ def open_phantom_lesions(
     """Phantom photographs of skin lesions: ten classes, grouped by patient, drawn when first read.
 
     Args:
-        root: Not used: nothing is read.
         cache: Folder that keeps drawn pictures; None draws them at every reading.
         images: Number of images.
         size: Pixels along each side of an image.

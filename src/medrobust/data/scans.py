@@ -1,20 +1,24 @@
 """Slices of labelled scans as cases: decoded once into the cache folder, then read from memory maps."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, UInt8, UInt16
+from annotated_types import Ge, Gt
+from jaxtyping import Float32, UInt8
 
-from medrobust.core import Case, Sample
+from medrobust.core import Case, Dataset, Sample, Task
 from medrobust.data.cache import cached_array
+from medrobust.data.listing import ClassesOf, Scan, Scans
 from medrobust.data.resampling import resample_image, resample_labels
 from medrobust.data.volumes import (
+    CANVAS_STEP,
+    VIEWS,
     Axis,
     Intensity,
     bounding_box,
@@ -26,28 +30,12 @@ from medrobust.data.volumes import (
 )
 from medrobust.errors import DataError
 
+REVISION = 1
+"""Raised with every change of what images or labels hold: it is part of the fingerprint."""
+
 SCANS_IN_MEMORY = 4
 
-
-@dataclass(frozen=True, slots=True)
-class ScanFiles:
-    """One scan on disk.
-
-    Attributes:
-        scan_id: Unique in its data set.
-        patient_id: Whose it is.
-        image: File of the intensities.
-        labels: File of the labels, on the same grid.
-    """
-
-    scan_id: str
-    patient_id: str
-    image: Path
-    labels: Path
-
-
-ClassesOf = Callable[[UInt16[np.ndarray, "x y z"], Path], UInt8[np.ndarray, "x y z"]]
-"""Turns the label numbers of a file into class indices, or raises a DataError that names the file."""
+Side = Annotated[int, Ge(1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +46,7 @@ class Decoding:
         axis: Along which it is cut.
         spacing: Size of a voxel in mm after resampling.
         intensity: What becomes 1.
-        classes_of: A function at module level, so that a reader may be sent to other processes.
+        classes_of: What the label numbers in the files mean.
     """
 
     axis: Axis
@@ -86,7 +74,7 @@ class SliceReader:
         canvas: Height and width of every image.
     """
 
-    scans: Mapping[str, ScanFiles]
+    scans: Mapping[str, Scan]
     digests: Mapping[str, str]
     decoding: Decoding
     cache: Path | None
@@ -100,51 +88,61 @@ class SliceReader:
         return Sample(image[None], labels.astype(np.int64))
 
 
-class Slices(NamedTuple):
-    """What a `Dataset` needs of its scans."""
-
-    cases: tuple[Case, ...]
-    read: SliceReader
-    fingerprint: str
-
-
-def open_slices(
-    scans: Sequence[ScanFiles],
-    decoding: Decoding,
-    canvas: Literal["auto"] | tuple[int, int],
+def open_scans(
+    name: str,
+    listing: Scans,
     cache: Path | None,
-    revision: int,
-) -> Slices:
-    """Decode scans where they are not in the cache, and list their slices.
+    *,
+    axis: Axis = "coronal",
+    spacing: Annotated[float, Gt(0)] = 2.0,
+    canvas: Literal["auto"] | tuple[Side, Side] = "auto",
+    intensity: Intensity = "percentile-99.5",
+) -> Dataset:
+    """Scans that an adapter has listed, cut to slices, as a data set; a slice without any label is no case.
 
     Args:
-        scans: All scans.
-        decoding: How a scan becomes slices.
-        canvas: Height and width of every image; "auto" takes the smallest multiples of 16 that all fit in.
-        cache: Folder for decoded scans.
-        revision: Raised with every change of what decoding gives.
-
-    Returns:
-        The cases, one for each slice that holds a label, their reader, and the fingerprint of all of it.
+        name: Name in the catalogue.
+        listing: What there is.
+        cache: Folder for decoded scans; None decodes a scan again whenever others were read in between.
+        axis: Along which the scans are cut.
+        spacing: Size of a voxel in mm, along all axes, to which scans are resampled before they are cut.
+        canvas: Height and width in pixels of every slice, the scan in its middle; "auto" takes the smallest
+            multiples of 16 that every scan fits in.
+        intensity: Per scan, what becomes 1, the minimum becoming 0.
 
     Raises:
-        DataError: A scan that cannot be used, or a canvas that is too small for one.
+        DataError: A file cannot be used (see `volumes.read_volume`), holds an unknown label or nothing but
+            background, or the canvas is too small.
     """
-    digests = {scan.scan_id: _digest(scan, decoding, revision) for scan in scans}
+    decoding = Decoding(axis, spacing, intensity, listing.classes_of)
+    digests = {scan.scan_id: _digest(scan, decoding) for scan in listing.items}
     cases: list[Case] = []
     extents: dict[str, tuple[int, int]] = {}
-    for scan in scans:
+    for scan in listing.items:
         stack = open_stack(scan, digests[scan.scan_id], decoding, cache)
         cases += _cases(scan, stack, decoding.axis)
         extents[scan.scan_id] = stack.images.shape[1:]
     size = fit_canvas(canvas, extents)
-    reader = SliceReader({scan.scan_id: scan for scan in scans}, digests, decoding, cache, size)
-    fingerprint = _sha256(*chain.from_iterable(sorted(digests.items())), *map(str, size))
-    return Slices(tuple(sorted(cases, key=lambda case: case.case_id)), reader, fingerprint)
+    scans = {scan.scan_id: scan for scan in listing.items}
+    return Dataset(
+        name=name,
+        task=Task.SEGMENTATION,
+        classes=listing.classes,
+        unit=listing.unit,
+        channels=1,
+        shape=size,
+        spacing=(spacing, spacing),
+        cases=tuple(sorted(cases, key=lambda case: case.case_id)),
+        read=SliceReader(scans, digests, decoding, cache, size),
+        fingerprint=_sha256(*chain.from_iterable(sorted(digests.items())), *map(str, size)),
+        official=listing.official,
+        facts={**listing.facts, **_facts(decoding, size)},
+        bits=12,
+    )
 
 
 @lru_cache(maxsize=SCANS_IN_MEMORY)
-def open_stack(scan: ScanFiles, digest: str, decoding: Decoding, cache: Path | None) -> Stack:
+def open_stack(scan: Scan, digest: str, decoding: Decoding, cache: Path | None) -> Stack:
     """The slices of a scan; `digest` names the decoded arrays in the cache."""
     decoded = lru_cache(maxsize=1)(lambda: decode(scan, decoding))
     key = f"{scan.scan_id}-{digest[:16]}"
@@ -154,7 +152,7 @@ def open_stack(scan: ScanFiles, digest: str, decoding: Decoding, cache: Path | N
     )
 
 
-def decode(scan: ScanFiles, decoding: Decoding) -> Stack:
+def decode(scan: Scan, decoding: Decoding) -> Stack:
     """Read, normalise, resample and cut a scan.
 
     Raises:
@@ -172,7 +170,7 @@ def decode(scan: ScanFiles, decoding: Decoding) -> Stack:
     return Stack(*(np.ascontiguousarray(stack[:, rows, columns]) for stack in (images, labels)))
 
 
-def _cases(scan: ScanFiles, stack: Stack, axis: Axis) -> list[Case]:
+def _cases(scan: Scan, stack: Stack, axis: Axis) -> list[Case]:
     foreground = np.count_nonzero(stack.labels, axis=(1, 2))
     return [
         Case(
@@ -186,8 +184,8 @@ def _cases(scan: ScanFiles, stack: Stack, axis: Axis) -> list[Case]:
     ]
 
 
-def _digest(scan: ScanFiles, decoding: Decoding, revision: int) -> str:
-    parts = [decoding.axis, str(decoding.spacing), decoding.intensity, str(revision)]
+def _digest(scan: Scan, decoding: Decoding) -> str:
+    parts = [decoding.axis, str(decoding.spacing), decoding.intensity, str(REVISION), scan.patient_id]
     for path in (scan.image, scan.labels):
         try:
             with path.open("rb") as file:
@@ -199,3 +197,19 @@ def _digest(scan: ScanFiles, decoding: Decoding, revision: int) -> str:
 
 def _sha256(*parts: str) -> str:
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+
+
+def _facts(decoding: Decoding, canvas: tuple[int, int]) -> dict[str, str]:
+    brightest = (
+        "maximum" if decoding.intensity == "min-max" else "99.5th percentile of the voxels above the minimum"
+    )
+    return {
+        "orientation": f"read from the affine; {decoding.axis} slices, {VIEWS[decoding.axis][1]}",
+        "spacing": (
+            f"resampled to {decoding.spacing:g} mm: images by the mean over the new voxel, "
+            "labels by the structure that fills most of it"
+        ),
+        "canvas": f"{canvas[0]} x {canvas[1]} pixels, scan centred; auto: multiples of {CANVAS_STEP}",
+        "intensity": f"per scan, minimum to 0 and {brightest} to 1, clipped",
+        "cases": "slices that hold at least one structure",
+    }

@@ -36,10 +36,8 @@ def study_schema() -> Schema:
 
 def _dataset(name: str) -> Schema:
     entry = DATASETS[name]
-    own = parameter_model(name, entry.open).model_json_schema()["properties"]
-    root: Schema = (
-        {"root": {"type": "string", "description": "Folder of the data."}} if entry.needs_root else {}
-    )
+    own = parameter_model(name, *entry.functions).model_json_schema()["properties"]
+    root: Schema = {"root": {"type": "string", "description": "Folder of the data."}} if entry.list else {}
     return _entry(name, entry.summary, root | own, required=[*root])
 
 

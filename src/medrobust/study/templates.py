@@ -45,10 +45,11 @@ def _data_block(name: str, entry: DatasetEntry) -> str:
     """The `data:` block of a data set with all of its parameters at their defaults."""
     parameters = {
         parameter.name: parameter.default
-        for parameter in inspect.signature(entry.open).parameters.values()
+        for function in entry.functions
+        for parameter in inspect.signature(function).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
-    root = {"root": name} if entry.needs_root else {}
+    root = {"root": name} if entry.list else {}
     block = yaml.safe_dump({"data": {"name": name, **root, **_plain(parameters)}}, sort_keys=False)
     return f"# {entry.summary}\n{block}"
 

@@ -9,11 +9,17 @@ import pytest
 from PIL import Image
 
 from medrobust.core import Task
-from medrobust.data.ham10000 import CLASSES, decode, open_ham10000
-from medrobust.errors import DataError
+from medrobust.data import open_dataset
+from medrobust.data.ham10000 import CLASSES
+from medrobust.data.photos import decode
+from medrobust.errors import DataError, StudyError
 
 COLUMNS = ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"]
 LAYOUTS = [("images",), ("HAM10000_images_part_1", "HAM10000_images_part_2"), ("",)]
+
+
+def open_ham10000(root, cache, **parameters):
+    return open_dataset({"name": "ham10000", "root": root, **parameters}, cache, None)
 
 
 def rows():
@@ -185,10 +191,12 @@ def changed_row(number, **values):
 class TestBadInput:
     def test_missing_folder(self, tmp_path):
         with pytest.raises(
-            DataError, match=r"data\.root: the folder of HAM10000 does not exist; got .*nowhere"
+            DataError, match=r"data\.root: the folder of 'ham10000' does not exist; got .*nowhere"
         ):
             open_ham10000(tmp_path / "nowhere", None)
-        with pytest.raises(DataError, match="does not exist; got None"):
+        with pytest.raises(
+            StudyError, match=r"data\.root: 'ham10000' needs the folder of its files; got None"
+        ):
             open_ham10000(None, None)
 
     def test_missing_table(self, twin):

@@ -11,7 +11,6 @@ import pytest
 
 from medrobust.core import Part, Task
 from medrobust.data import open_dataset
-from medrobust.data.malc2012 import open_malc2012
 from medrobust.data.scans import open_stack
 from medrobust.data.splits import make_split, select_cases
 from medrobust.data.structures import STRUCTURES
@@ -19,6 +18,10 @@ from medrobust.errors import DataError, StudyError
 
 TRAINING, TESTING = ("1000_3", "1001_3"), ("1003_3",)
 LAS = np.diag([-1.0, 1.0, 1.0, 1.0])
+
+
+def open_malc2012(root, cache, **parameters):
+    return open_dataset({"name": "malc2012", "root": root, **parameters}, cache, None)
 
 
 def write_scan(root, part, scan, shape=(24, 30, 20), affine=LAS):
@@ -185,9 +188,11 @@ def test_a_missing_folder_is_named(root, folder):
 
 
 def test_a_missing_root_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere.training-images is missing"):
+    with pytest.raises(
+        DataError, match=r"data\.root: the folder of 'malc2012' does not exist; got .*nowhere"
+    ):
         open_malc2012(tmp_path / "nowhere", None)
-    with pytest.raises(DataError, match=r"data\.root: 'malc2012' needs the folder"):
+    with pytest.raises(StudyError, match=r"data\.root: 'malc2012' needs the folder"):
         open_malc2012(None, None)
 
 

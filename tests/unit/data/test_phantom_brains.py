@@ -49,7 +49,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def brains(cache: Path) -> Dataset:
-    return open_phantom_brains(None, cache, subjects=SUBJECTS, spacing=SPACING)
+    return open_phantom_brains(cache, subjects=SUBJECTS, spacing=SPACING)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_air_is_exactly_zero_and_no_structure_lies_in_it(volumes: list) -> None:
 
 
 def test_same_seed_same_bytes(brains: Dataset) -> None:
-    again = open_phantom_brains(None, None, subjects=2, spacing=SPACING, canvas=brains.shape)
+    again = open_phantom_brains(None, subjects=2, spacing=SPACING, canvas=brains.shape)
     case = again.cases[25]
     assert case in brains.cases
     for seen, expected in zip(again.read(case), brains.read(case), strict=True):
@@ -173,7 +173,7 @@ def test_subjects_differ_by_more_than_an_affine_map() -> None:
 
 def test_a_filled_cache_makes_nothing_again(brains: Dataset, cache: Path, monkeypatch) -> None:
     monkeypatch.setattr(phantom_brains, "_remembered", lambda *_: pytest.fail("made a scan again"))
-    again = open_phantom_brains(None, cache, subjects=SUBJECTS, spacing=SPACING)
+    again = open_phantom_brains(cache, subjects=SUBJECTS, spacing=SPACING)
     assert again.cases == brains.cases
     assert again.fingerprint == brains.fingerprint
 
@@ -202,7 +202,7 @@ def centroid(labels: np.ndarray, name: str) -> np.ndarray:
     ],
 )
 def test_slices_are_turned_as_the_facts_say(cache: Path, axis, above, below, leftmost, rightmost) -> None:
-    brains = open_phantom_brains(None, cache, subjects=2, spacing=SPACING, axis=axis)
+    brains = open_phantom_brains(cache, subjects=2, spacing=SPACING, axis=axis)
     labels = brains.read.phantoms.slices(0)[1]
     assert centroid(labels, above)[1] < centroid(labels, below)[1]
     assert centroid(labels, leftmost)[2] < centroid(labels, rightmost)[2]
@@ -210,7 +210,7 @@ def test_slices_are_turned_as_the_facts_say(cache: Path, axis, above, below, lef
 
 
 def test_spacing_is_the_size_of_a_voxel(cache: Path, volumes: list) -> None:
-    fine = open_phantom_brains(None, cache, subjects=2, spacing=2.0)
+    fine = open_phantom_brains(cache, subjects=2, spacing=2.0)
     assert fine.spacing == (2.0, 2.0)
     labels = fine.read.phantoms.slices(0)[1]
     assert np.count_nonzero(labels) * 8 == pytest.approx(np.count_nonzero(volumes[0][1]) * 27, rel=0.05)
@@ -218,12 +218,12 @@ def test_spacing_is_the_size_of_a_voxel(cache: Path, volumes: list) -> None:
 
 def test_canvas(brains: Dataset, cache: Path) -> None:
     assert brains.shape == (48, 48)
-    assert open_phantom_brains(None, cache, subjects=2, spacing=SPACING, canvas=(50, 64)).shape == (50, 64)
+    assert open_phantom_brains(cache, subjects=2, spacing=SPACING, canvas=(50, 64)).shape == (50, 64)
     with pytest.raises(
         DataError,
         match=r"\[40, 64\] is too small, scan brain00\d needs .* Take at least \[4\d, 4\d\], or auto",
     ):
-        open_phantom_brains(None, cache, subjects=2, spacing=SPACING, canvas=(40, 64))
+        open_phantom_brains(cache, subjects=2, spacing=SPACING, canvas=(40, 64))
 
 
 def test_fingerprint_depends_on_every_parameter() -> None:

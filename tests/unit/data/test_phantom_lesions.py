@@ -45,7 +45,7 @@ MEASURED = {
 
 
 def small(**parameters):
-    return open_phantom_lesions(None, None, **{"images": 60, "size": 48, "balance": 1.0, **parameters})
+    return open_phantom_lesions(None, **{"images": 60, "size": 48, "balance": 1.0, **parameters})
 
 
 def counts_of(dataset):
@@ -124,7 +124,7 @@ class TestPictures:
         assert label == dataset.cases[0].label
 
     def test_a_picture_depends_on_its_case_only(self, tmp_path):
-        dataset, cached = small(), open_phantom_lesions(None, tmp_path, images=60, size=48, balance=1.0)
+        dataset, cached = small(), open_phantom_lesions(tmp_path, images=60, size=48, balance=1.0)
         first, last = dataset.cases[0], dataset.cases[-1]
         expected = dataset.read(first).image
         dataset.read(last)
@@ -133,7 +133,7 @@ class TestPictures:
         assert len(list(tmp_path.rglob("*.npy"))) == 1
 
     def test_the_cached_picture_is_the_one_that_is_read(self, tmp_path):
-        dataset = open_phantom_lesions(None, tmp_path, images=60, size=48)
+        dataset = open_phantom_lesions(tmp_path, images=60, size=48)
         dataset.read(dataset.cases[0])
         (file,) = tmp_path.rglob("*.npy")
         np.save(file, np.full((3, 48, 48), 51, np.uint8))
@@ -192,7 +192,7 @@ def features(image):
 
 @pytest.fixture(scope="module")
 def described():
-    dataset = open_phantom_lesions(None, None, images=400, size=48, balance=1.0)
+    dataset = open_phantom_lesions(None, images=400, size=48, balance=1.0)
     x = np.stack([features(dataset.read(case).image) for case in dataset.cases])
     labels = np.array([case.label for case in dataset.cases])
     return x, labels, np.array([case.patient_id for case in dataset.cases])

@@ -1,0 +1,65 @@
+"""What is wrong with data, said in a way that names the files and what to do.
+
+An adapter collects findings instead of stopping at the first, so that an audit can list them all. A run stops
+where one of them is an error.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from medrobust.errors import DataError
+
+
+class Severity(StrEnum):
+    """How much a finding weighs, most severe first.
+
+    An ERROR would make numbers wrong or stops a run; a WARNING may mislead who reads them; a NOTE is worth
+    knowing.
+    """
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something about the data that a person should know.
+
+    Attributes:
+        kind: What it is, in words that stay the same, e.g. "listed twice".
+        severity: How much it weighs.
+        says: What was seen and where, as a sentence.
+        advice: What to do about it, as a sentence.
+        files: The files it is about.
+    """
+
+    kind: str
+    severity: Severity
+    says: str
+    advice: str
+    files: tuple[Path, ...] = ()
+
+
+def require_sound(findings: Iterable[Finding]) -> None:
+    """Stop at findings that would make a run fail or its numbers wrong.
+
+    Raises:
+        DataError: There is an error; the message says the first one, and how many more there are.
+    """
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if errors:
+        more = f" ({len(errors) - 1} more errors: `medrobust audit` lists them.)" if len(errors) > 1 else ""
+        raise DataError(f"{errors[0].says} {errors[0].advice}{more}")
+
+
+def quoted(names: Sequence[str], most: int = 5) -> str:
+    """The first few of some names, quoted, and how many more there are.
+
+    >>> quoted(["a", "b", "c"], most=2)
+    "'a', 'b' and 1 more"
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(f"'{name}'" for name in names[:most]) + more

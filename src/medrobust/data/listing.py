@@ -1,0 +1,99 @@
+"""What an adapter finds in a folder: which items there are, and what is wrong with them.
+
+Adapters only list: `(root, *, parameters) -> Photos | Scans`. What the files hold is read by `open_photos`
+and `open_scans`, the same for all adapters, and by the audit.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8, UInt16
+
+from medrobust.core import Part, Unit
+from medrobust.data.findings import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One photograph on disk.
+
+    Attributes:
+        case_id: Unique in its data set.
+        patient_id: The group that splits are made over.
+        label: Index of its class.
+        path: Its file.
+    """
+
+    case_id: str
+    patient_id: str
+    label: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One scan on disk.
+
+    Attributes:
+        scan_id: Unique in its data set.
+        patient_id: Whose it is.
+        image: File of the intensities.
+        labels: File of the labels, on the same grid.
+    """
+
+    scan_id: str
+    patient_id: str
+    image: Path
+    labels: Path
+
+
+ClassesOf = Callable[[UInt16[np.ndarray, "x y z"], Path], UInt8[np.ndarray, "x y z"]]
+"""Turns the label numbers of a file into class indices, or raises a DataError that names the file.
+
+A function at module level, so that a reader may be sent to other processes.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What every kind of data has in common.
+
+    Attributes:
+        classes: Names of the classes; in segmentation the first is the background.
+        unit: The finest group that the data declare.
+        facts: What a report must state about the data.
+        findings: What is wrong; items that cannot be used are left out.
+        official: Part of each patient in the data's official split, None where there is none.
+    """
+
+    classes: tuple[str, ...]
+    unit: Unit
+    facts: Mapping[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    official: Mapping[str, Part] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photos(Listing):
+    """Photographs with a class each.
+
+    Attributes:
+        items: All that can be used, sorted by `case_id`.
+    """
+
+    items: tuple[Photo, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scans(Listing):
+    """Scans with a class for every voxel.
+
+    Attributes:
+        items: All that can be used, sorted by `scan_id`.
+        classes_of: What the label numbers in the files mean.
+    """
+
+    items: tuple[Scan, ...]
+    classes_of: ClassesOf
