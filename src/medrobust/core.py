@@ -37,7 +37,7 @@ class Part(StrEnum):
     UNUSED = "unused"
 
 
-Unit = Literal["patient", "lesion", "image"]
+Unit = Literal["patient", "lesion", "scan", "image"]
 """The finest group that a data set declares.
 
 Splits and intervals are made over it, and every table prints the word.
@@ -53,7 +53,7 @@ class Case:
         scan_id: The photo or volume it belongs to.
         patient_id: The group that splits and intervals are made over.
         label: Class of a photo; None in segmentation.
-        position: Index of a slice in its scan; 0 otherwise.
+        position: Index of a slice or patch in its scan; 0 otherwise.
         foreground: Number of labelled pixels in segmentation; 0 otherwise.
     """
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import made_folders
+import made_scans
 from medrobust.core import Dataset, Part, Task
 from medrobust.data import DATASETS, open_dataset
 from medrobust.data.splits import make_split, select_cases, split_cases
@@ -19,10 +20,18 @@ SMALL: dict[str, dict[str, Any]] = {
     "phantom_lesions": {"images": 100, "size": 32},
     "ham10000": {"root": "ham10000", "size": 32},
     "malc2012": {"root": "malc2012"},
+    "nifti_pairs": {"root": "nifti_pairs"},
+    "bids": {"root": "bids"},
+    "decathlon": {"root": "decathlon"},
+    "freesurfer": {"root": "freesurfer"},
 }
 TWINS: dict[str, Callable[[Path], Path]] = {
     "ham10000": made_folders.ham10000,
     "malc2012": made_folders.malc2012,
+    "nifti_pairs": made_scans.nifti_pairs,
+    "bids": made_scans.bids,
+    "decathlon": made_scans.decathlon,
+    "freesurfer": made_scans.freesurfer,
 }
 names = pytest.mark.parametrize("name", list(DATASETS))
 
@@ -64,7 +73,7 @@ def test_what_it_declares(name: str, opened: Open) -> None:
     assert (dataset.name, dataset.task) == (name, entry.task)
     assert dataset.phantom is (entry.list is None)
     assert len(set(dataset.classes)) == len(dataset.classes) > 1
-    assert dataset.unit in ("patient", "lesion", "image")
+    assert dataset.unit in ("patient", "lesion", "scan", "image")
     assert len(dataset.shape) in (2, 3)
     assert dataset.spacing is None or len(dataset.spacing) == len(dataset.shape)
     assert dataset.bits in (8, 12)
@@ -121,8 +130,7 @@ def test_its_parameters_are_in_the_fingerprint(name: str, opened: Open) -> None:
         "phantom_brains": {"seed": 1},
         "phantom_lesions": {"seed": 1},
         "ham10000": {"size": 33},
-        "malc2012": {"intensity": "min-max"},
-    }[name]
+    }.get(name, {"intensity": "min-max"})
     assert opened(name).fingerprint != opened(name, **other).fingerprint
 
 

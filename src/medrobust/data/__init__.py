@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from medrobust.core import Dataset, Task
+from medrobust.data.bids import list_bids
+from medrobust.data.decathlon import list_decathlon
 from medrobust.data.findings import require_sound
+from medrobust.data.freesurfer import list_freesurfer
 from medrobust.data.ham10000 import list_ham10000
 from medrobust.data.listing import Listing
 from medrobust.data.malc2012 import list_malc2012
+from medrobust.data.nifti_pairs import list_nifti_pairs
 from medrobust.data.phantom_brains import open_phantom_brains
 from medrobust.data.phantom_lesions import open_phantom_lesions
 from medrobust.data.photos import open_photos
@@ -71,6 +75,34 @@ DATASETS: dict[str, DatasetEntry] = {
         "Landman & Warfield (eds.), MICCAI 2012 Workshop on Multi-Atlas Labeling; CC BY-NC",
         open_scans,
         list_malc2012,
+    ),
+    "nifti_pairs": DatasetEntry(
+        Task.SEGMENTATION,
+        "scans and their labels in files whose names say what belongs together",
+        "your own",
+        open_scans,
+        list_nifti_pairs,
+    ),
+    "bids": DatasetEntry(
+        Task.SEGMENTATION,
+        "BIDS data with *_dseg files and their tables as derivatives",
+        "your own; BIDS: Gorgolewski et al., Scientific Data 3, 160044 (2016)",
+        open_scans,
+        list_bids,
+    ),
+    "decathlon": DatasetEntry(
+        Task.SEGMENTATION,
+        "folders with a dataset.json, of the Medical Segmentation Decathlon or of nnU-Net",
+        "Antonelli et al., Nature Communications 13, 4128 (2022); CC BY-SA 4.0",
+        open_scans,
+        list_decathlon,
+    ),
+    "freesurfer": DatasetEntry(
+        Task.SEGMENTATION,
+        "subjects of FreeSurfer with aseg or aparc+aseg, as malc2012's 27 structures",
+        "your own; FreeSurfer: Fischl, NeuroImage 62, 774 (2012)",
+        open_scans,
+        list_freesurfer,
     ),
 }
 """All data sets by name."""

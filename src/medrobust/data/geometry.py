@@ -24,6 +24,12 @@ def spacing_of(affine: Affine) -> tuple[float, float, float]:
     return x, y, z
 
 
+def joined(affine: Affine, onto_old: Affine) -> Affine:
+    """Affine of an array whose indices `onto_old` maps to those of the old one."""
+    whole: Affine = np.matmul(affine, onto_old)
+    return whole
+
+
 def resampled(affine: Affine, shape: Sequence[int], new_shape: Sequence[int], spacing: float) -> Affine:
     """Affine of an isotropic grid that is centred on the old one, as `resampling.overlaps` lays it.
 
@@ -35,8 +41,7 @@ def resampled(affine: Affine, shape: Sequence[int], new_shape: Sequence[int], sp
     """
     step = spacing / np.array(spacing_of(affine))
     middle, new_middle = ((np.array(size) - 1) / 2 for size in (shape, new_shape))
-    onto_old: Affine = nib.affines.from_matvec(np.diag(step), middle - step * new_middle)
-    return affine @ onto_old
+    return joined(affine, nib.affines.from_matvec(np.diag(step), middle - step * new_middle))
 
 
 def turned(affine: Affine, shape: Sequence[int], codes: str) -> Affine:
@@ -48,14 +53,12 @@ def turned(affine: Affine, shape: Sequence[int], codes: str) -> Affine:
         codes: Where the indices of the turned array grow to.
     """
     turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
-    onto_ras: Affine = inv_ornt_aff(turn, shape)
-    return affine @ onto_ras
+    return joined(affine, inv_ornt_aff(turn, shape))
 
 
 def shifted(affine: Affine, first: Sequence[int]) -> Affine:
     """Affine of an array that begins at the index `first` of the old one; below 0 is a margin before it."""
-    onto_old: Affine = nib.affines.from_matvec(np.eye(3), np.array(first))
-    return affine @ onto_old
+    return joined(affine, nib.affines.from_matvec(np.eye(3), np.array(first)))
 
 
 def centred(shape: Sequence[int], spacing: float, codes: str) -> Affine:

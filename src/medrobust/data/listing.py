@@ -4,15 +4,13 @@ Adapters only list: `(root, *, parameters) -> Photos | Scans`. What the files ho
 and `open_scans`, the same for all adapters, and by the audit.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import UInt8, UInt16
-
 from medrobust.core import Part, Unit
 from medrobust.data.findings import Finding
+from medrobust.data.labels import LabelMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +37,19 @@ class Scan:
     Attributes:
         scan_id: Unique in its data set.
         patient_id: Whose it is.
-        image: File of the intensities.
+        images: Files of the intensities: one per channel, or one that holds all channels.
         labels: File of the labels, on the same grid.
     """
 
     scan_id: str
     patient_id: str
-    image: Path
+    images: tuple[Path, ...]
     labels: Path
 
-
-ClassesOf = Callable[[UInt16[np.ndarray, "x y z"], Path], UInt8[np.ndarray, "x y z"]]
-"""Turns the label numbers of a file into class indices, or raises a DataError that names the file.
-
-A function at module level, so that a reader may be sent to other processes.
-"""
+    @property
+    def image(self) -> Path:
+        """The first of its images."""
+        return self.images[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +88,9 @@ class Scans(Listing):
 
     Attributes:
         items: All that can be used, sorted by `scan_id`.
-        classes_of: What the label numbers in the files mean.
+        classes_of: What the label numbers in the files mean; called with them and their file, it gives class
+            indices.
     """
 
     items: tuple[Scan, ...]
-    classes_of: ClassesOf
+    classes_of: LabelMap

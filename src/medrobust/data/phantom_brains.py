@@ -19,7 +19,7 @@ from medrobust.data.brain_subject import scan_subject
 from medrobust.data.cache import cached_array
 from medrobust.data.geometry import Affine, centred, shifted
 from medrobust.data.structures import STRUCTURES
-from medrobust.data.volumes import CANVAS_STEP, VIEWS, Axis, fit_canvas, margins, on_canvas, slices_along
+from medrobust.data.views import CANVAS_STEP, VIEWS, Axis, fit_canvas, margins, on_canvas, slices_along
 
 REVISION = 1
 """Raised with every change of what the images or labels hold."""
@@ -136,7 +136,7 @@ class SliceReader:
     """
 
     phantoms: Phantoms
-    canvas: tuple[int, int]
+    canvas: tuple[int, ...]
 
     def __call__(self, case: Case) -> Sample:
         """Image and labels of a case, in the middle of the canvas."""
@@ -162,7 +162,7 @@ def fingerprint(**parameters: object) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
-def facts(axis: Axis, canvas: tuple[int, int]) -> dict[str, str]:
+def facts(axis: Axis, canvas: tuple[int, ...]) -> dict[str, str]:
     """What a report states about the data."""
     return {
         "phantom": "generated: shows that the tool works, says nothing about your networks",

@@ -1,72 +1,30 @@
-"""Slices of labelled scans as cases: decoded once into the cache folder, then read from memory maps."""
+"""Labelled scans as cases: slices, whole volumes, or patches that tile them."""
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
+from math import ceil, prod
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt
-from jaxtyping import Float32, UInt8
 
 from medrobust.core import Case, Dataset, Sample, Task
-from medrobust.data.cache import cached_array
-from medrobust.data.geometry import Affine, resampled, shifted, spacing_of, turned
-from medrobust.data.listing import ClassesOf, Scan, Scans
-from medrobust.data.resampling import resample_image, resample_labels
-from medrobust.data.volumes import (
-    CANVAS_STEP,
-    VIEWS,
-    Axis,
-    Intensity,
-    bounding_box,
-    fit_canvas,
-    margins,
-    normalise,
-    on_canvas,
-    read_volume,
-    slices_along,
-)
-from medrobust.errors import DataError
-
-REVISION = 1
-"""Raised with every change of what images or labels hold: it is part of the fingerprint."""
-
-SCANS_IN_MEMORY = 4
+from medrobust.data.geometry import Affine, shifted
+from medrobust.data.intensity import Intensity, intensity_fact
+from medrobust.data.listing import Scan, Scans
+from medrobust.data.stacks import Cut, Decoding, Outline, Stack, digest_of, open_stack, outlines, sha256
+from medrobust.data.views import CANVAS_STEP, VIEWS, fit_canvas, margins, region
+from medrobust.errors import DataError, StudyError
 
 Side = Annotated[int, Ge(1)]
 
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How a scan becomes slices.
-
-    Attributes:
-        axis: Along which it is cut.
-        spacing: Size of a voxel in mm after resampling.
-        intensity: What becomes 1.
-        classes_of: What the label numbers in the files mean.
-    """
-
-    axis: Axis
-    spacing: float
-    intensity: Intensity
-    classes_of: ClassesOf
-
-
-class Stack(NamedTuple):
-    """The slices of a scan, all cut to the rows and columns that are not air, and where they lie."""
-
-    images: Float32[np.ndarray, "s h w"]
-    labels: UInt8[np.ndarray, "s h w"]
-    affine: Affine
+Box = tuple[Side, Side, Side]
 
 
 @dataclass(frozen=True, slots=True)
-class SliceReader:
+class ScanReader:
     """Reads the sample of a case, and where a scan lies; the `read` and `affine` of a `Dataset`.
 
     Attributes:
@@ -74,30 +32,61 @@ class SliceReader:
         digests: SHA-256 by scan id, of the scan's files and how they are decoded.
         decoding: How a scan becomes slices.
         cache: Folder for decoded scans; None keeps the last few in memory.
-        canvas: Height and width of every image.
+        canvas: Sides of every slice or volume, the scan in its middle.
+        patch: Sides of the patches that tile the canvas of a volume, in C order; None: no patches.
     """
 
     scans: Mapping[str, Scan]
     digests: Mapping[str, str]
     decoding: Decoding
     cache: Path | None
-    canvas: tuple[int, int]
+    canvas: tuple[int, ...]
+    patch: Box | None = None
 
     def __call__(self, case: Case) -> Sample:
         """Image and labels of a case, on the canvas."""
         stack = self._stack(case.scan_id)
-        image = on_canvas(stack.images[case.position], self.canvas)
-        labels = on_canvas(stack.labels[case.position], self.canvas)
-        return Sample(image[None], labels.astype(np.int64))
+        first, shape = self._place(stack, case.position)
+        images = np.stack([region(image, first, shape) for image in stack.images])
+        labels = region(stack.labels, first, shape)
+        if self.decoding.axis != "volume":
+            images, labels = images[:, 0], labels[0]
+        return Sample(images, labels.astype(np.int64))
 
     def affine(self, scan_id: str) -> Affine:
-        """From slice, row and column of a scan's slices on the canvas to world millimetres."""
+        """From slice, row and column of a scan on the canvas to world millimetres."""
         stack = self._stack(scan_id)
-        top, left = margins(self.canvas, stack.images.shape[1:])
-        return shifted(stack.affine, (0, -top, -left))
+        return shifted(stack.affine, self._origin(stack))
+
+    def foreground_of_patches(self, scan_id: str) -> Sequence[int]:
+        """Labelled voxels of each patch that tiles a scan."""
+        assert self.patch is not None
+        labels = self._stack(scan_id).labels
+        places = (np.argwhere(labels) + margins(self.canvas, labels.shape)) // self.patch
+        counts = tiles(self.canvas, self.patch)
+        numbers = np.ravel_multi_index(tuple(places.T), counts)
+        return [int(count) for count in np.bincount(numbers, minlength=prod(counts))]
 
     def _stack(self, scan_id: str) -> Stack:
         return open_stack(self.scans[scan_id], self.digests[scan_id], self.decoding, self.cache)
+
+    def _origin(self, stack: Stack) -> list[int]:
+        """Where in the stack the canvas begins."""
+        sides = _sides(self.decoding.axis)
+        before = [-margin for margin in margins(self.canvas, stack.labels.shape[-sides:])]
+        return [0] * (3 - sides) + before
+
+    def _place(self, stack: Stack, position: int) -> tuple[list[int], tuple[int, ...]]:
+        """Where in the stack a case begins, and its sides."""
+        origin = self._origin(stack)
+        if self.decoding.axis != "volume":
+            return [position, *origin[1:]], (1, *self.canvas)
+        if self.patch is None:
+            return origin, self.canvas
+        tile = np.unravel_index(position, tiles(self.canvas, self.patch))
+        return [
+            begin + int(index) * side for begin, index, side in zip(origin, tile, self.patch, strict=True)
+        ], self.patch
 
 
 def open_scans(
@@ -105,131 +94,139 @@ def open_scans(
     listing: Scans,
     cache: Path | None,
     *,
-    axis: Axis = "coronal",
+    axis: Cut = "coronal",
     spacing: Annotated[float, Gt(0)] = 2.0,
-    canvas: Literal["auto"] | tuple[Side, Side] = "auto",
+    canvas: Literal["auto"] | tuple[Side, Side] | Box = "auto",
     intensity: Intensity = "percentile-99.5",
+    patch: Box | None = None,
 ) -> Dataset:
-    """Scans that an adapter has listed, cut to slices, as a data set; a slice without any label is no case.
+    """Scans that an adapter has listed, as a data set; a slice or patch without any label is no case.
 
     Args:
         name: Name in the catalogue.
         listing: What there is.
         cache: Folder for decoded scans; None decodes a scan again whenever others were read in between.
-        axis: Along which the scans are cut.
+        axis: Along which the scans are cut to slices; "volume" leaves them whole, turned as a stack of axial
+            slices is.
         spacing: Size of a voxel in mm, along all axes, to which scans are resampled before they are cut.
-        canvas: Height and width in pixels of every slice, the scan in its middle; "auto" takes the smallest
-            multiples of 16 that every scan fits in.
-        intensity: Per scan, what becomes 1, the minimum becoming 0.
+        canvas: Height and width in pixels of every slice, or depth, height and width of every volume, the
+            scan in its middle; "auto" takes the smallest multiples of 16, or of the patch, that every scan
+            fits in.
+        intensity: How each scan and channel is normalised: "min-max", "percentile-P", "z-score", or the
+            `{centre: C, width: W}` of a window.
+        patch: Depth, height and width of patches that tile the volume; needs `axis: volume`.
 
     Raises:
+        StudyError: Patches of slices.
         DataError: A file cannot be used (see `volumes.read_volume`), holds an unknown label or nothing but
-            background, or the canvas is too small.
+            background, channels differ in number, or the canvas is too small.
     """
+    if patch is not None and axis != "volume":
+        raise StudyError(f"data.patch: patches are cut from volumes; got axis '{axis}'. Take axis: volume.")
+    if not listing.items:
+        raise DataError(f"'{name}' lists no scan that can be used.")
     decoding = Decoding(axis, spacing, intensity, listing.classes_of)
-    digests = {scan.scan_id: _digest(scan, decoding) for scan in listing.items}
-    cases: list[Case] = []
-    extents: dict[str, tuple[int, int]] = {}
-    for scan in listing.items:
-        stack = open_stack(scan, digests[scan.scan_id], decoding, cache)
-        cases += _cases(scan, stack, decoding.axis)
-        extents[scan.scan_id] = stack.images.shape[1:]
-    size = fit_canvas(canvas, extents)
-    reader = SliceReader({scan.scan_id: scan for scan in listing.items}, digests, decoding, cache, size)
+    digests = [digest_of(scan, decoding) for scan in listing.items]
+    found = outlines(listing.items, digests, decoding, cache)
+    channels = _channels(listing, found)
+    ids = [scan.scan_id for scan in listing.items]
+    size = fit_canvas(
+        canvas,
+        {scan: outline.extent[-_sides(axis) :] for scan, outline in zip(ids, found, strict=True)},
+        patch or [CANVAS_STEP] * _sides(axis),
+    )
+    if patch is not None:
+        size = tuple(side * count for side, count in zip(patch, tiles(size, patch), strict=True))
+    reader = ScanReader(
+        dict(zip(ids, listing.items, strict=True)),
+        dict(zip(ids, digests, strict=True)),
+        decoding,
+        cache,
+        size,
+        patch,
+    )
+    pairs = zip(listing.items, found, strict=True)
+    cases = chain.from_iterable(_cases(scan, outline, reader) for scan, outline in pairs)
+    shape = patch or size
     return Dataset(
         name=name,
         task=Task.SEGMENTATION,
         classes=listing.classes,
         unit=listing.unit,
-        channels=1,
-        shape=size,
-        spacing=(spacing, spacing),
+        channels=channels,
+        shape=shape,
+        spacing=(spacing,) * len(shape),
         cases=tuple(sorted(cases, key=lambda case: case.case_id)),
         read=reader,
-        fingerprint=_sha256(*chain.from_iterable(sorted(digests.items())), *map(str, size)),
+        fingerprint=sha256(
+            *chain.from_iterable(sorted(zip(ids, digests, strict=True))), *map(str, (*size, *(patch or ())))
+        ),
         official=listing.official,
-        facts={**listing.facts, **_facts(decoding, size)},
+        facts={**listing.facts, **_facts(decoding, size, patch)},
         bits=12,
         affine=reader.affine,
     )
 
 
-@lru_cache(maxsize=SCANS_IN_MEMORY)
-def open_stack(scan: Scan, digest: str, decoding: Decoding, cache: Path | None) -> Stack:
-    """The slices of a scan; `digest` names the decoded arrays in the cache."""
-    decoded = lru_cache(maxsize=1)(lambda: decode(scan, decoding))
-    key = f"{scan.scan_id}-{digest[:16]}"
-    return Stack(
-        cached_array(cache, f"{key}-images", lambda: decoded().images),
-        cached_array(cache, f"{key}-labels", lambda: decoded().labels),
-        cached_array(cache, f"{key}-affine", lambda: decoded().affine),
-    )
+def tiles(canvas: Sequence[int], patch: Sequence[int]) -> tuple[int, ...]:
+    """Patches along each axis that cover a canvas."""
+    return tuple(ceil(whole / side) for whole, side in zip(canvas, patch, strict=True))
 
 
-def decode(scan: Scan, decoding: Decoding) -> Stack:
-    """Read, normalise, resample and cut a scan.
-
-    Raises:
-        DataError: Its files cannot be used.
-    """
-    volume = read_volume(scan.image, scan.labels)
-    old = spacing_of(volume.affine)
-    classes = decoding.classes_of(volume.labels, scan.labels)
-    image = normalise(volume.image, decoding.intensity, str(scan.image))
-    image = np.clip(resample_image(image, old, decoding.spacing), 0, 1)
-    classes = resample_labels(classes, old, decoding.spacing)
-    affine = resampled(volume.affine, volume.image.shape, image.shape, decoding.spacing)
-    images, labels = slices_along(image, decoding.axis), slices_along(classes, decoding.axis)
-    if not labels.any():
-        raise DataError(f"{scan.labels} labels nothing but background.")
-    rows, columns = bounding_box((images > 0) | (labels > 0))
-    return Stack(
-        np.ascontiguousarray(images[:, rows, columns]),
-        np.ascontiguousarray(labels[:, rows, columns]),
-        shifted(turned(affine, image.shape, VIEWS[decoding.axis][0]), (0, rows.start, columns.start)),
-    )
+def _sides(axis: Cut) -> int:
+    """Sides of what is placed on the canvas."""
+    return 3 if axis == "volume" else 2
 
 
-def _cases(scan: Scan, stack: Stack, axis: Axis) -> list[Case]:
-    foreground = np.count_nonzero(stack.labels, axis=(1, 2))
+def _channels(listing: Scans, found: Sequence[Outline]) -> int:
+    for scan, outline in zip(listing.items, found, strict=True):
+        if outline.channels != found[0].channels:
+            raise DataError(
+                f"{scan.image} has {outline.channels} channels, but {listing.items[0].image} has "
+                f"{found[0].channels}. All scans need the same."
+            )
+    return found[0].channels
+
+
+def _cases(scan: Scan, outline: Outline, reader: ScanReader) -> list[Case]:
+    axis = "patch" if reader.patch is not None else reader.decoding.axis
+    if reader.patch is not None:
+        foreground = reader.foreground_of_patches(scan.scan_id)
+    elif axis == "volume":
+        foreground = [sum(outline.foreground)]
+    else:
+        foreground = outline.foreground
     return [
         Case(
             case_id=f"{scan.scan_id}-{axis}-{position:03d}",
             scan_id=scan.scan_id,
             patient_id=scan.patient_id,
-            position=int(position),
-            foreground=int(foreground[position]),
+            position=position,
+            foreground=labelled,
         )
-        for position in np.flatnonzero(foreground)
+        for position, labelled in enumerate(foreground)
+        if labelled
     ]
 
 
-def _digest(scan: Scan, decoding: Decoding) -> str:
-    parts = [decoding.axis, str(decoding.spacing), decoding.intensity, str(REVISION), scan.patient_id]
-    for path in (scan.image, scan.labels):
-        try:
-            with path.open("rb") as file:
-                parts.append(hashlib.file_digest(file, "sha256").hexdigest())
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error}.") from None
-    return _sha256(*parts)
-
-
-def _sha256(*parts: str) -> str:
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
-
-
-def _facts(decoding: Decoding, canvas: tuple[int, int]) -> dict[str, str]:
-    brightest = (
-        "maximum" if decoding.intensity == "min-max" else "99.5th percentile of the voxels above the minimum"
-    )
+def _facts(decoding: Decoding, canvas: tuple[int, ...], patch: Box | None) -> dict[str, str]:
+    cut = "whole volumes as stacks of axial" if decoding.axis == "volume" else decoding.axis
+    unit = "pixels" if len(canvas) == 2 else "voxels"
+    whole = {"volume": "whole volumes"}.get(decoding.axis, "slices that hold at least one structure")
     return {
-        "orientation": f"read from the affine; {decoding.axis} slices, {VIEWS[decoding.axis][1]}",
+        "orientation": f"read from the affine; {cut} slices, {VIEWS[decoding.view][1]}",
         "spacing": (
             f"resampled to {decoding.spacing:g} mm: images by the mean over the new voxel, "
             "labels by the structure that fills most of it"
         ),
-        "canvas": f"{canvas[0]} x {canvas[1]} pixels, scan centred; auto: multiples of {CANVAS_STEP}",
-        "intensity": f"per scan, minimum to 0 and {brightest} to 1, clipped",
-        "cases": "slices that hold at least one structure",
+        "canvas": (
+            f"{' x '.join(map(str, canvas))} {unit}, scan centred; auto: multiples of "
+            + (str(CANVAS_STEP) if patch is None else "the patch")
+        ),
+        "intensity": intensity_fact(decoding.intensity),
+        "cases": (
+            whole
+            if patch is None
+            else f"patches of {' x '.join(map(str, patch))} voxels that hold at least one structure"
+        ),
     }

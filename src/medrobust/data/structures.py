@@ -1,13 +1,13 @@
-"""The 28 brain structures of the paper's segmentation task, and how BrainCOLOR's labels map onto them.
+"""The 28 brain structures of the paper's segmentation task, and the labels that map onto them.
 
 Shared by the real scans (`malc2012`) and the phantoms (`phantom_brains`): tables of both have the same rows.
 
 Source: order of the classes from QuickNAT v2 (Roy et al., NeuroImage 2019; the paper's group); label numbers
-from the BrainCOLOR protocol as released with the MICCAI 2012 Multi-Atlas Labelling Challenge.
+from the BrainCOLOR protocol as released with the MICCAI 2012 Multi-Atlas Labelling Challenge, and from
+FreeSurferColorLUT.txt.
 """
 
-import numpy as np
-from jaxtyping import UInt8, UInt16
+from medrobust.data.labels import LabelMap
 
 BRAINCOLOR: dict[str, tuple[int, ...]] = {
     "background": (),
@@ -47,42 +47,64 @@ STRUCTURES: tuple[str, ...] = tuple(BRAINCOLOR)
 BACKGROUND_LABELS: tuple[int, ...] = (
     *(0, 42, 43, 46, 74),  # air, head outside of the brain, CSF, vitamin E tablet
     *(15, 23, 30, 33, 34, 53, 54),  # fifth ventricle, accumbens, anterior amygdala, lesions
-    *(
-        63,
-        64,
-        65,
-        66,
-        67,
-        68,
-        69,
-        70,
-    ),  # vessels, strays of insula and operculum, optic chiasm, basal forebrain
+    *range(63, 71),  # vessels, strays of insula and operculum, optic chiasm, basal forebrain
     *(71, 72, 73, 75, 76),  # vermis, basal forebrain
 )
 """Regions that the protocol names but the 27 structures leave out. Its sulcal lines (2, 3, 5, ...) are no
 regions and count as unknown, so that FreeSurfer's numbers are refused instead of read as something else."""
 
-UNKNOWN = 255
-"""Entry of `lookup_table` for numbers that BrainCOLOR does not use."""
+BRAINCOLOR_LABELS = LabelMap(
+    STRUCTURES,
+    (BACKGROUND_LABELS, *list(BRAINCOLOR.values())[1:]),
+    advice="Are these FreeSurfer labels? Use the challenge's *_glm files.",
+)
+"""BrainCOLOR's numbers as classes."""
 
+FREESURFER: dict[str, tuple[int, ...]] = {
+    "left cerebral white matter": (2,),
+    "left cerebral cortex": (3, *range(1000, 1036)),
+    "right cerebral white matter": (41,),
+    "right cerebral cortex": (42, *range(2000, 2036)),
+    "left lateral ventricle": (4, 5),
+    "left cerebellar white matter": (7,),
+    "left cerebellar cortex": (8,),
+    "left thalamus": (9, 10),
+    "left caudate": (11,),
+    "left putamen": (12,),
+    "left pallidum": (13,),
+    "third ventricle": (14,),
+    "fourth ventricle": (15,),
+    "brain stem": (16,),
+    "left hippocampus": (17,),
+    "left amygdala": (18,),
+    "left ventral diencephalon": (28,),
+    "right lateral ventricle": (43, 44),
+    "right cerebellar white matter": (46,),
+    "right cerebellar cortex": (47,),
+    "right thalamus": (48, 49),
+    "right caudate": (50,),
+    "right putamen": (51,),
+    "right pallidum": (52,),
+    "right hippocampus": (53,),
+    "right amygdala": (54,),
+    "right ventral diencephalon": (60,),
+}
+"""FreeSurfer's numbers (aseg, and aparc+aseg with the Desikan-Killiany atlas) of the same structures, in the
+same order."""
 
-def lookup_table() -> UInt8[np.ndarray, "256"]:
-    """Class index of each label number below 256; `UNKNOWN` where BrainCOLOR has no such label."""
-    table = np.full(256, UNKNOWN, np.uint8)
-    table[list(BACKGROUND_LABELS)] = 0
-    for index, labels in enumerate(BRAINCOLOR.values()):
-        table[list(labels)] = index
-    return table
+FREESURFER_BACKGROUND: tuple[int, ...] = (
+    *(0, 1, 6, 40, 45),  # outside, and the rims of cerebrum and cerebellum
+    *(19, 20, 21, 22, 23, 55, 56, 57, 59),  # insula, operculum, lines and lesions of older versions
+    *(24, 26, 58, 72, 85),  # CSF, accumbens of either side, fifth ventricle, optic chiasm
+    *(25, 27, 29, 30, 31, 32, 61, 62, 63, 64, 65),  # lesions, substantia nigra, vessels, choroid plexus
+    *(77, 78, 79, 80, 81, 82),  # hypointensities
+    *(192, 251, 252, 253, 254, 255),  # corpus callosum
+)
+"""Numbers that FreeSurfer uses and the 27 structures leave out."""
 
-
-def unknown_labels(labels: UInt16[np.ndarray, "*space"]) -> tuple[int, ...]:
-    """Label numbers that BrainCOLOR does not use, in rising order."""
-    present = np.flatnonzero(np.bincount(labels.ravel()))
-    table = lookup_table()
-    return tuple(int(label) for label in present if label >= len(table) or table[label] == UNKNOWN)
-
-
-def to_structures(labels: UInt16[np.ndarray, "*space"]) -> UInt8[np.ndarray, "*space"]:
-    """Class indices in [0, 27] of BrainCOLOR labels, all of which must be known."""
-    classes: UInt8[np.ndarray, "*space"] = lookup_table()[labels]
-    return classes
+FREESURFER_LABELS = LabelMap(
+    STRUCTURES,
+    (FREESURFER_BACKGROUND, *FREESURFER.values()),
+    advice="Give `labels` in the study for other atlases than aseg and aparc+aseg.",
+)
+"""FreeSurfer's numbers as classes."""

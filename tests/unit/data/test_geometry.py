@@ -9,9 +9,10 @@ from nibabel.orientations import aff2axcodes
 from scipy.ndimage import binary_erosion
 
 from medrobust.data import open_dataset
+from medrobust.data.labels import LabelMap
 from medrobust.data.listing import Scan, Scans
 from medrobust.data.scans import open_scans
-from medrobust.data.volumes import VIEWS
+from medrobust.data.views import VIEWS
 
 SHAPE = (22, 26, 18)
 PLACE = (7.0, -31.0, 12.5)
@@ -27,18 +28,15 @@ WEIGHTS = ((1.0, 0.4, 0.2), (-0.3, 1.0, 0.5), (0.2, -0.6, 1.0))
 """Brightness may grow in any direction of the world; three that are independent settle where a pixel lies."""
 
 
-def same_classes(labels, path):
-    return labels.astype(np.uint8)
+MAP = LabelMap(("background", "left", "right"), ((0,), (1,), (2,)))
 
 
 def opened(folder, image, labels, affine, **parameters):
     """The data set of one scan that lies in a folder."""
     for name, voxels in (("scan", image), ("labels", labels)):
         nib.save(nib.Nifti1Image(voxels, affine), folder / f"{name}.nii")
-    items = (Scan("s", "p", folder / "scan.nii", folder / "labels.nii"),)
-    listing = Scans(
-        classes=("background", "left", "right"), unit="patient", items=items, classes_of=same_classes
-    )
+    items = (Scan("s", "p", (folder / "scan.nii",), folder / "labels.nii"),)
+    listing = Scans(classes=("background", "left", "right"), unit="patient", items=items, classes_of=MAP)
     return open_scans("test", listing, None, **{"intensity": "min-max", **parameters})
 
 
@@ -128,8 +126,8 @@ def test_the_cache_keeps_where_a_scan_lies(tmp_path, axis):
     listing = Scans(
         classes=fresh.classes,
         unit="patient",
-        items=(Scan("s", "p", tmp_path / "scan.nii", tmp_path / "labels.nii"),),
-        classes_of=same_classes,
+        items=(Scan("s", "p", (tmp_path / "scan.nii",), tmp_path / "labels.nii"),),
+        classes_of=MAP,
     )
     for _ in range(2):
         cached = open_scans("test", listing, tmp_path / "cache", axis=axis, intensity="min-max")

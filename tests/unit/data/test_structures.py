@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from medrobust.data.structures import BRAINCOLOR, STRUCTURES, to_structures, unknown_labels
+from medrobust.data.structures import (
+    BRAINCOLOR,
+    BRAINCOLOR_LABELS,
+    FREESURFER,
+    FREESURFER_LABELS,
+    STRUCTURES,
+)
+
+
+def to_structures(labels):
+    return BRAINCOLOR_LABELS(labels, "file")
 
 
 def test_the_28_classes_begin_with_the_background_and_have_their_order():
@@ -52,4 +62,34 @@ def test_every_structure_has_a_mirrored_partner_or_lies_in_the_middle():
 
 def test_numbers_that_braincolor_does_not_use_are_unknown():
     labels = np.array([0, 4, 2, 45, 99, 208, 1001, 207], np.uint16)
-    assert unknown_labels(labels) == (2, 99, 208, 1001)
+    assert BRAINCOLOR_LABELS.unknown(labels) == (2, 99, 208, 1001)
+
+
+def test_freesurfer_has_the_same_structures_in_the_same_order():
+    assert tuple(FREESURFER) == STRUCTURES[1:]
+    assert FREESURFER_LABELS.names == STRUCTURES
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        (2, "left cerebral white matter"),
+        (1035, "left cerebral cortex"),
+        (2001, "right cerebral cortex"),
+        (5, "left lateral ventricle"),
+        (10, "left thalamus"),
+        (49, "right thalamus"),
+        (17, "left hippocampus"),
+        (60, "right ventral diencephalon"),
+        (251, "background"),
+        (24, "background"),
+    ],
+)
+def test_freesurfer_s_numbers_become_their_structure(number, name):
+    assert STRUCTURES[FREESURFER_LABELS(np.full((1, 1, 1), number, np.uint16), "file").item()] == name
+
+
+@pytest.mark.parametrize("labels", [BRAINCOLOR_LABELS, FREESURFER_LABELS])
+def test_no_number_means_two_things(labels):
+    numbers = [number for own in labels.numbers for number in own]
+    assert len(numbers) == len(set(numbers))

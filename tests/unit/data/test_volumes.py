@@ -8,19 +8,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
+from medrobust.data.intensity import normalise
 from medrobust.data.resampling import overlaps, resample_image, resample_labels
-from medrobust.data.volumes import (
-    VIEWS,
-    bounding_box,
-    fit_canvas,
-    normalise,
-    on_canvas,
-    read_volume,
-    slices_along,
-)
+from medrobust.data.views import VIEWS, bounding_box, fit_canvas, on_canvas, slices_along
+from medrobust.data.volumes import read_volume as read_channels
 from medrobust.errors import DataError
 
 SHAPE = (5, 6, 7)
+
+
+def read_volume(image, labels):
+    volume = read_channels([image], labels)
+    return volume._replace(image=volume.image[0])
 
 
 def save(path, array, affine=None):
@@ -109,10 +108,33 @@ def test_affines_that_differ_are_refused(pair):
         read_volume(*pair(affine=np.eye(4), labels_affine=np.diag([-1.0, 1, 1, 1])))
 
 
-def test_more_than_three_dimensions_are_refused(pair):
+def test_labels_have_three_dimensions(pair):
     image = np.zeros((*SHAPE, 2), np.int16)
-    with pytest.raises(DataError, match=r"\(5, 6, 7, 2\); a volume has 3 dimensions"):
+    with pytest.raises(DataError, match=r"glm.*\(5, 6, 7, 2\); labels have 3 dimensions"):
         read_volume(*pair(image, image))
+
+
+def test_more_than_four_dimensions_are_refused(pair):
+    with pytest.raises(DataError, match=r"scan.*\(5, 6, 7, 2, 3\); a volume has 3 dimensions"):
+        read_volume(*pair(np.zeros((*SHAPE, 2, 3), np.int16)))
+
+
+@pytest.mark.parametrize("shape", [(*SHAPE, 3), (*SHAPE, 1, 3)])
+def test_a_fourth_dimension_holds_channels(pair, shape):
+    image = np.random.default_rng(0).integers(0, 99, shape).astype(np.int16)
+    volume = read_channels([pair(image)[0]], pair(image)[1])
+    assert volume.image.shape == (3, *SHAPE)
+    np.testing.assert_array_equal(volume.image, np.moveaxis(image.reshape(*SHAPE, 3), 3, 0))
+
+
+def test_channels_in_files_of_their_own_are_stacked_in_order(pair, tmp_path):
+    image, labels = pair()
+    other = save(tmp_path / "other.nii", np.full(SHAPE, 7, np.int16))
+    volume = read_channels([image, other], labels)
+    assert volume.image.shape == (2, *SHAPE)
+    assert (volume.image[1] == 7).all()
+    with pytest.raises(DataError, match=r"small\.nii has the shape \(2, 2, 2\), but its labels"):
+        read_channels([image, save(tmp_path / "small.nii", np.ones((2, 2, 2), np.int16))], labels)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -224,7 +246,7 @@ def test_air_stays_exactly_zero():
 def test_the_box_holds_all_slices():
     mask = np.zeros((3, 6, 7), bool)
     mask[0, 1, 5] = mask[2, 4, 2] = True
-    assert bounding_box(mask) == (slice(1, 5), slice(2, 6))
+    assert bounding_box(mask) == (slice(0, 3), slice(1, 5), slice(2, 6))
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 5), st.integers(0, 5))
