@@ -8,6 +8,7 @@ verified, and a bomb is not unpacked. Which way the axes run is read from the af
 # nibabel is not annotated.
 
 import hashlib
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,9 @@ SPARE = 2**20
 
 VOXEL_SIZES = (0.01, 50.0)
 """Smallest and largest size of a voxel in mm that is believed."""
+
+FARTHEST = 1e6
+"""Millimetres from the origin of the world that are believed."""
 
 SUSPICIOUS = 35
 """nibabel's level of faults in a header from which on it is refused, not repaired."""
@@ -94,7 +98,7 @@ def read_stored(path: Path) -> Stored:
     """
     if not path.name.endswith(SUFFIXES):
         raise DataError(f"{path}: volumes are read from files that end in {', '.join(SUFFIXES)}. Convert it.")
-    with _readable(path):
+    with _readable(path), np.errstate(all="ignore"):  # what overflows is refused below
         packed = _content(path)
         is_packed = path.name.endswith(("gz", ".mgz"))
         header = _header(_unpack(packed, HEAD)[:HEAD] if is_packed else packed[:HEAD], path)
@@ -115,10 +119,10 @@ def _content(path: Path) -> bytes:
     if path.exists() and not path.is_file():
         raise OSError("it is no regular file")
     with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise OSError(f"it is larger than {MOST_BYTES / 2**30:g} GB")
-    return content
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_BYTES:
+            raise OSError(f"it is larger than {MOST_BYTES / 2**30:g} GB")
+        return file.read(size)
 
 
 def _unpack(packed: bytes, most: int, whole: bool = False) -> bytes:
@@ -154,6 +158,8 @@ def _header(head: bytes, path: Path) -> Any:
     kind, length = (nib.Nifti2Header, 540) if 540 in size else (nib.Nifti1Header, 348)
     if not size & {348, 540}:
         raise ValueError("it begins with no header of NIfTI")
+    if len(head) < length:
+        raise ValueError("it is too short for a header")
     with ErrorLevel(SUSPICIOUS):
         header = kind(head[:length])
     if not bytes(header["magic"]).startswith(b"n+"):
@@ -165,7 +171,7 @@ def _claims(header: Any, path: Path) -> tuple[tuple[int, ...], np.dtype[Any], in
     """Shape without axes of one voxel at its end, type and place of the voxels, all checked."""
     full = tuple(int(side) for side in header.get_data_shape())
     shape = full[:3] + tuple(side for side in full[3:] if side != 1)
-    dtype, offset = header.get_data_dtype(), int(header.get_data_offset())
+    dtype, offset = _type(header), int(header.get_data_offset())
     if len(shape) not in (3, 4) or min(shape) < 1:
         raise DataError(f"{path} has the shape {full}; a volume has 3 dimensions, and perhaps channels.")
     if dtype.kind not in "iuf":
@@ -181,14 +187,23 @@ def _claims(header: Any, path: Path) -> tuple[tuple[int, ...], np.dtype[Any], in
     return shape, dtype, offset
 
 
+def _type(header: Any) -> np.dtype[Any]:
+    try:
+        return np.dtype(header.get_data_dtype())
+    except KeyError as error:
+        raise ValueError(f"its header names the unknown type of voxels {error}") from None
+
+
 def _check_affine(affine: Affine, path: Path) -> None:
-    if not np.isfinite(affine).all() or not abs(np.linalg.det(affine[:3, :3])) > 0:
+    if not np.isfinite(affine).all() or abs(affine).max() > FARTHEST:
+        raise DataError(f"{path} has an affine of numbers that lie nowhere. Repair its header.")
+    if not abs(np.linalg.det(affine[:3, :3])) > 0:
         raise DataError(
             f"{path} has an affine that spans no volume: its orientation is unknown. Repair its header."
         )
     smallest, largest = VOXEL_SIZES
     sizes = spacing_of(affine)
-    if not all(smallest <= size <= largest for size in sizes) or abs(affine).max() > 1e6:
+    if not all(smallest <= size <= largest for size in sizes):
         seen = " x ".join(f"{size:.3g}" for size in sizes)
         raise DataError(
             f"{path} has voxels of {seen} mm; sizes from {smallest:g} to {largest:g} mm are believed. "

@@ -1,0 +1,372 @@
+"""Each layout of scans on its miniature: what is there, and what is wrong, with the files named."""
+
+import json
+import re
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import made_scans
+from medrobust.core import Part
+from medrobust.data import list_dataset, open_dataset
+from medrobust.data.findings import Severity
+from medrobust.data.structures import STRUCTURES
+from medrobust.errors import DataError, StudyError
+
+
+@pytest.fixture
+def listed(tmp_path):
+    def listed(name, root, **keys):
+        return list_dataset({"name": name, "root": root, **keys}, None)
+
+    return listed
+
+
+def kinds(listing):
+    return [(finding.kind, str(finding.severity)) for finding in listing.findings]
+
+
+def names(listing):
+    return [scan.scan_id for scan in listing.items]
+
+
+def edit_json(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+class TestNiftiPairs:
+    @pytest.fixture
+    def root(self, tmp_path):
+        return made_scans.nifti_pairs(tmp_path / "pairs")
+
+    def test_self_check(self, listed, root):
+        listing = listed("nifti_pairs", root)
+        assert names(listing) == ["case0", "case1", "case2", "case3"]
+        assert listing.classes == ("background", "liver", "tumour")
+        assert listing.classes_of.colours == ((0, 128, 255), (1, 128, 255), (2, 128, 255))
+        assert (listing.unit, listing.official, listing.findings) == ("scan", None, ())
+        assert "every scan counts by itself" in listing.facts["patients"]
+
+    def test_a_study_may_name_the_labels(self, listed, root):
+        (root / "labels.tsv").unlink()
+        listing = listed("nifti_pairs", root, labels={"organ": [1, 2], "background": [9]})
+        assert listing.classes == ("background", "organ")
+        assert listing.classes_of.numbers == ((0, 9), (1, 2))
+        with pytest.raises(DataError, match=r"labels\.tsv: cannot be read as text"):
+            listed("nifti_pairs", root)
+
+    def test_patterns_find_patient_scan_and_channels(self, listed, tmp_path):
+        image, labels = made_scans.belly(0)
+        for patient in ("a", "b"):
+            for scan in ("1", "2"):
+                folder = tmp_path / "own" / patient / f"visit{scan}"
+                for name, voxels in (("t1", image), ("flair", image), ("seg", labels)):
+                    made_scans.write_volume(folder / f"{patient}_{name}.nii.gz", voxels)
+        listing = listed(
+            "nifti_pairs",
+            tmp_path / "own",
+            images=["{patient}/visit{scan}/*_t1.nii.gz", "{patient}/visit{scan}/{patient}_flair.nii.gz"],
+            segmentations="**/{patient}/visit{scan}/*_seg.nii.gz",
+            labels={"organ": [1, 2]},
+        )
+        assert names(listing) == ["a_1", "a_2", "b_1", "b_2"]
+        assert [scan.patient_id for scan in listing.items] == ["a", "a", "b", "b"]
+        assert [path.name for path in listing.items[0].images] == ["a_t1.nii.gz", "a_flair.nii.gz"]
+        assert (listing.unit, listing.findings) == ("patient", ())
+
+    def test_a_regular_expression_finds_the_patient(self, listed, root):
+        listing = listed("nifti_pairs", root, patient=r"case(\d)")
+        assert [scan.patient_id for scan in listing.items] == ["0", "1", "2", "3"]
+        assert listing.unit == "patient"
+        assert kinds(listed("nifti_pairs", root, patient=r"case([0-2])")) == [("patient unknown", "error")]
+        with pytest.raises(StudyError, match=r"data\.patient: '\(' is no regular expression"):
+            listed("nifti_pairs", root, patient="(")
+
+    def test_files_without_partner_are_found(self, listed, root):
+        (root / "labels/case1.nii.gz").unlink()
+        (root / "images/case2.nii.gz").unlink()
+        listing = listed("nifti_pairs", root)
+        assert names(listing) == ["case0", "case3"]
+        assert kinds(listing) == [("labels missing", "warning"), ("image missing", "error")]
+        assert listing.findings[0].files == (root / "images/case1.nii.gz",)
+
+    def test_a_scan_that_two_files_match_is_found(self, listed, root):
+        shutil.copy(root / "images/case1.nii.gz", root / "images/case1_again.nii.gz")
+        listing = listed("nifti_pairs", root, images="images/{scan}*.nii.gz", labels={"organ": [1, 2]})
+        assert ("listed twice", "error") in kinds(listing)
+
+    def test_patterns_that_find_nothing_say_what_they_found(self, listed, root):
+        with pytest.raises(DataError, match=r"4 images match .*, and 0 label files match 'truth"):
+            listed("nifti_pairs", root, segmentations="truth/{scan}.nii.gz")
+
+    @pytest.mark.parametrize(
+        ("images", "message"),
+        [("images/{subject}.nii", r"got '\{subject\}'"), ("images/*.nii", r"needs \{scan\} or \{patient\}")],
+    )
+    def test_a_wrong_pattern_is_refused(self, listed, root, images, message):
+        with pytest.raises(StudyError, match=rf"data\.images: .*{message}"):
+            listed("nifti_pairs", root, images=images)
+
+    def test_a_label_file_outside_of_the_root_is_refused(self, listed, root):
+        with pytest.raises(DataError, match="leads out of the data's folder"):
+            listed("nifti_pairs", root, labels="../labels.tsv")
+
+
+class TestBids:
+    @pytest.fixture
+    def root(self, tmp_path):
+        return made_scans.bids(tmp_path / "bids")
+
+    def test_self_check(self, listed, root):
+        listing = listed("bids", root)
+        assert names(listing) == [
+            f"sub-{n}" for n in ("01_ses-1", "01_ses-2", "02_ses-1", "03_ses-1", "04_ses-1")
+        ]
+        assert [scan.patient_id for scan in listing.items][:3] == ["sub-01", "sub-01", "sub-02"]
+        assert listing.items[0].image == root / "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz"
+        assert listing.classes == ("background", "liver", "tumour")
+        assert (listing.unit, listing.findings) == ("patient", ())
+
+    def test_two_contrasts_are_two_channels(self, root):
+        dataset = open_dataset({"name": "bids", "root": root, "images": ["T1w", "T2w"]}, None, None)
+        assert dataset.channels == 2
+        image = dataset.read(dataset.cases[0]).image
+        assert np.corrcoef(image.reshape(2, -1))[0, 1] < 0.9
+
+    def test_labels_in_another_space_go_with_the_pipeline_s_own_image(self, listed, root):
+        derived = root / "derivatives/bysegmenter/sub-02/ses-1/anat"
+        image, labels = made_scans.belly(5)
+        made_scans.write_volume(derived / "sub-02_ses-1_space-MNI_T1w.nii.gz", image)
+        made_scans.write_volume(derived / "sub-02_ses-1_space-MNI_desc-organs_dseg.nii.gz", labels)
+        listing = listed("bids", root, space="MNI")
+        assert [scan.image for scan in listing.items] == [derived / "sub-02_ses-1_space-MNI_T1w.nii.gz"]
+        assert ("listed twice", "error") in kinds(listed("bids", root))
+
+    def test_the_nearest_table_names_the_labels(self, listed, root):
+        made_scans.table(root / "dseg.tsv", {"wrong": 1})
+        assert listed("bids", root).classes == ("background", "liver", "tumour")
+        (root / "derivatives/bysegmenter/desc-organs_dseg.tsv").unlink()
+        assert listed("bids", root).classes == ("background", "wrong")
+        (root / "dseg.tsv").unlink()
+        with pytest.raises(DataError, match=r"has no dseg\.tsv that says what its numbers mean"):
+            listed("bids", root)
+        assert listed("bids", root, labels={"organ": [1, 2]}).classes == ("background", "organ")
+
+    def test_labels_of_two_pipelines_have_to_be_chosen(self, listed, root):
+        shutil.copytree(root / "derivatives/bysegmenter", root / "derivatives/other")
+        with pytest.raises(StudyError, match=r"data\.pipeline: several hold labels, 'bysegmenter', 'other'"):
+            listed("bids", root)
+        assert len(listed("bids", root, pipeline="other").items) == 5
+        with pytest.raises(DataError, match=r"data\.pipeline: .*fastsurfer holds no .*'bysegmenter'"):
+            listed("bids", root, pipeline="fastsurfer")
+
+    def test_missing_and_ambiguous_images_are_found(self, listed, root):
+        (root / "sub-02/ses-1/anat/sub-02_ses-1_T1w.nii.gz").unlink()
+        anat = root / "sub-03/ses-1/anat"
+        shutil.copy(anat / "sub-03_ses-1_T1w.nii.gz", anat / "sub-03_ses-1_run-2_T1w.nii.gz")
+        listing = listed("bids", root)
+        assert kinds(listing) == [("image missing", "error"), ("several images", "error")]
+        assert len(listing.items) == 3
+
+    def test_a_folder_without_labels_is_refused(self, listed, root):
+        with pytest.raises(DataError, match=r"holds no \*_dseg\.nii\.gz with desc aseg"):
+            listed("bids", root, desc="aseg")
+        shutil.rmtree(root / "derivatives")
+        with pytest.raises(DataError, match=r"bids holds no \*_dseg"):
+            listed("bids", root)
+
+    def test_the_derivative_alone_may_be_the_root(self, listed, root):
+        home = root / "derivatives/bysegmenter"
+        for path in root.glob("sub-*/ses-*/anat/*_T1w.nii.gz"):
+            shutil.copy(path, home / path.relative_to(root))
+        assert len(listed("bids", home).items) == 5
+
+
+class TestDecathlon:
+    @pytest.fixture
+    def root(self, tmp_path):
+        return made_scans.decathlon(tmp_path / "Task01")
+
+    @pytest.fixture
+    def nnunet(self, tmp_path):
+        return made_scans.nnunet(tmp_path / "Dataset001")
+
+    def test_self_check(self, listed, root):
+        listing = listed("decathlon", root)
+        assert names(listing) == [f"BRATS_00{case}" for case in range(4)]
+        assert listing.classes == ("background", "edema", "non-enhancing tumor", "enhancing tumour")
+        assert listing.facts["channels"] == "FLAIR, T1w"
+        assert (listing.unit, listing.findings) == ("scan", ())
+
+    def test_both_variants_hold_the_same_images(self, root, nnunet):
+        one, other = (
+            open_dataset({"name": "decathlon", "root": folder}, None, None) for folder in (root, nnunet)
+        )
+        assert one.channels == other.channels == 2
+        assert one.classes == other.classes
+        assert one.cases == other.cases
+        for case in one.cases[::5]:
+            for a, b in zip(one.read(case), other.read(case), strict=True):
+                np.testing.assert_array_equal(a, b)
+
+    def test_labels_may_be_joined(self, listed, root):
+        listing = listed("decathlon", root, labels={"tumour": [1, 2, 3]})
+        assert listing.classes == ("background", "tumour")
+
+    def test_a_case_whose_file_is_missing_is_found(self, listed, root):
+        (root / "labelsTr/BRATS_002.nii.gz").unlink()
+        listing = listed("decathlon", root)
+        assert (names(listing)[-1], kinds(listing)) == ("BRATS_003", [("file missing", "error")])
+        assert len(listing.items) == 3
+
+    def test_a_path_that_leaves_the_root_is_refused(self, listed, root):
+        edit_json(root / "dataset.json", lambda c: c["training"][1].update(image="../../etc/x.nii.gz"))
+        with pytest.raises(
+            DataError, match=r"training case 1: the path '\.\./\.\./etc/x\.nii\.gz' leads out"
+        ):
+            listed("decathlon", root)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda c: c.pop("training"), "`training` must list the cases"),
+            (lambda c: c.update(training=[{"image": 1}]), "training case 0: must be"),
+            (lambda c: c.update(labels={}), "`labels` must name the classes"),
+            (lambda c: c.update(labels={"0": "background", "1": 2}), "the label '1': 2 is not a number with"),
+            (lambda c: c.update(training=[]), "no case with image and labels"),
+        ],
+    )
+    def test_a_wrong_description_is_refused(self, listed, root, change, message):
+        edit_json(root / "dataset.json", change)
+        with pytest.raises(DataError, match=rf"dataset\.json.*{re.escape(message)}"):
+            listed("decathlon", root)
+
+    def test_a_folder_without_description_is_refused(self, listed, tmp_path):
+        with pytest.raises(DataError, match=r"no 'dataset\.json' in"):
+            listed("decathlon", tmp_path)
+
+    def test_nnunet_regions_and_unlabelled_voxels_are_refused_with_the_reason(self, listed, nnunet):
+        edit_json(nnunet / "dataset.json", lambda c: c["labels"].update(whole=[1, 2, 3]))
+        with pytest.raises(DataError, match=r"'whole' is a region of several labels \[1, 2, 3\].*overlap"):
+            listed("decathlon", nnunet)
+        edit_json(nnunet / "dataset.json", lambda c: c.update(labels={"background": 0, "a": 1, "ignore": 2}))
+        with pytest.raises(DataError, match="voxels of 'ignore' have no class"):
+            listed("decathlon", nnunet)
+        assert listed("decathlon", nnunet, labels={"all": [1, 2, 3]}).classes == ("background", "all")
+
+    def test_nnunet_files_that_lack_or_exceed_channels_are_found(self, listed, nnunet):
+        images = nnunet / "imagesTr"
+        (images / "BRATS_001_0001.nii.gz").unlink()
+        shutil.copy(images / "BRATS_002_0001.nii.gz", images / "BRATS_002_0007.nii.gz")
+        listing = listed("decathlon", nnunet)
+        assert sorted(kinds(listing)) == [("channel missing", "error"), ("strange name", "error")]
+        assert names(listing) == ["BRATS_000", "BRATS_002", "BRATS_003"]
+
+    def test_nnunet_may_list_files_that_lie_elsewhere(self, listed, nnunet):
+        (nnunet / "imagesTr").rename(nnunet / "elsewhere")
+        images = [f"elsewhere/BRATS_000_000{channel}.nii.gz" for channel in (0, 1)]
+        cases = {"first": {"images": images, "label": "labelsTr/BRATS_000.nii.gz"}}
+        edit_json(nnunet / "dataset.json", lambda c: c.update(dataset=cases))
+        assert names(listed("decathlon", nnunet)) == ["first"]
+        cases["first"]["images"] = images[:1]
+        edit_json(nnunet / "dataset.json", lambda c: c.update(dataset=cases))
+        with pytest.raises(DataError, match=r"case 'first': must hold `images`, one for each of 2 channels"):
+            listed("decathlon", nnunet)
+
+    def test_nnunet_endings_that_are_not_read_are_refused(self, listed, nnunet):
+        edit_json(nnunet / "dataset.json", lambda c: c.update(file_ending=".png"))
+        with pytest.raises(DataError, match=r"file_ending is '\.png'; read are"):
+            listed("decathlon", nnunet)
+
+
+class TestFreeSurfer:
+    @pytest.fixture
+    def root(self, tmp_path):
+        return made_scans.freesurfer(tmp_path / "subjects")
+
+    def test_self_check(self, listed, root):
+        listing = listed("freesurfer", root)
+        assert names(listing) == ["bert0", "bert1", "bert2", "bert3"]
+        assert listing.classes == STRUCTURES
+        assert (listing.unit, listing.findings) == ("patient", ())
+        assert "made by a program" in listing.facts["labels"]
+
+    def test_both_segmentations_hold_the_same_structures(self, root):
+        one, other = (
+            open_dataset({"name": "freesurfer", "root": root, "segmentation": name}, None, None)
+            for name in ("aseg", "aparc+aseg")
+        )
+        for case in one.cases[::4]:
+            np.testing.assert_array_equal(one.read(case).label, other.read(case).label)
+        seen = np.unique([one.read(case).label for case in one.cases])
+        shown = {"left cerebral white matter", "right cerebral cortex", "left hippocampus"}
+        assert {STRUCTURES[index] for index in seen} == {"background", *shown}
+
+    def test_sides_follow_the_affine_of_conformed_volumes(self, root):
+        dataset = open_dataset({"name": "freesurfer", "root": root}, None, None)
+        labels = np.stack([dataset.read(case).label for case in dataset.cases if case.scan_id == "bert0"])
+        right = np.argwhere(labels == STRUCTURES.index("right cerebral cortex"))[:, 2].mean()
+        left = np.argwhere(labels == STRUCTURES.index("left cerebral white matter"))[:, 2].mean()
+        # Radiological: the patient's right is on the left. In LIA the first axis grows to the patient's left.
+        assert right < left
+
+    def test_other_classes_and_patients(self, listed, root):
+        listing = listed("freesurfer", root, labels={"hippocampus": [17, 53], "background": [2, 42, 24]})
+        assert listing.classes == ("background", "hippocampus")
+        listing = listed("freesurfer", root, patient="^bert")
+        assert {scan.patient_id for scan in listing.items} == {"bert"}
+
+    def test_an_unfinished_subject_is_found(self, listed, root):
+        (root / "bert1/mri/aseg.mgz").unlink()
+        listing = listed("freesurfer", root)
+        assert kinds(listing) == [("volume missing", "error")]
+        assert len(listing.items) == 3
+        with pytest.raises(DataError, match=r"none of 4 subjects in .* has mri/T1\.mgz and mri/aseg\.mgz"):
+            listed("freesurfer", root, image="T1")
+
+
+class TestSecondReleaseOfMalc:
+    def test_self_check(self, listed, tmp_path):
+        listing = listed("malc2012", made_scans.malc2012_second(tmp_path))
+        assert names(listing) == ["1000", "1001", "1002", "1003", "1004"]
+        assert [listing.official[name] for name in names(listing)] == [Part.TRAIN] * 3 + [Part.TEST] * 2
+        assert (listing.classes, listing.findings) == (STRUCTURES, ())
+        same = listed("malc2012", tmp_path / "inst/extdata")
+        assert same.items == listing.items
+
+    def test_rescans_are_left_out_and_said(self, listed, tmp_path):
+        folder = made_scans.malc2012_second(tmp_path) / "inst/extdata"
+        for name in ("SS", "glm"):
+            shutil.copy(folder / f"1003_{name}.nii.gz", folder / f"1023_{name}.nii.gz")
+        listing = listed("malc2012", tmp_path)
+        assert kinds(listing) == [("rescan", str(Severity.WARNING))]
+        assert "1023" not in names(listing)
+
+    def test_labels_without_a_scan_are_found(self, listed, tmp_path):
+        folder = made_scans.malc2012_second(tmp_path) / "inst/extdata"
+        (folder / "1002_SS.nii.gz").unlink()
+        assert kinds(listed("malc2012", tmp_path)) == [("image missing", "error")]
+
+
+def test_voxels_are_read_as_they_lie(tmp_path):
+    """End to end, without resampling: what a case shows is what nibabel reads."""
+    root = made_scans.nifti_pairs(tmp_path)
+    block = {"name": "nifti_pairs", "root": root, "spacing": 1.0, "axis": "axial", "intensity": "min-max"}
+    dataset = open_dataset(block, None, None)
+    image, labels = (np.asarray(nib.load(root / f"{k}/case1.nii.gz").dataobj) for k in ("images", "labels"))
+    case = next(case for case in dataset.cases if case.scan_id == "case1" and case.position == 9)
+    sample = dataset.read(case)
+    # Stored as LAS, shown with the patient's left on the right, and anterior up.
+    expected = labels[:, ::-1, 9].T
+    rows, columns = np.nonzero(sample.label)
+    old_rows, old_columns = np.nonzero(expected)
+    np.testing.assert_array_equal(rows - rows[0], old_rows - old_rows[0])
+    np.testing.assert_array_equal(columns - columns[0], old_columns - old_columns[0])
+    scaled = (image - image.min()) / (image.max() - image.min())
+    np.testing.assert_allclose(
+        sample.image[0][sample.label > 0], scaled[:, ::-1, 9].T[expected > 0], atol=1e-6
+    )
