@@ -7,7 +7,7 @@
 Gorgolewski et al., Scientific Data 3, 160044 (2016); the names are those of the specification, 1.4 and later.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from medrobust.data.findings import Finding, Severity, quoted
@@ -62,23 +62,7 @@ def list_bids(
     if not segmentations:
         raise DataError(f"{home} holds no *_dseg.nii.gz with desc {desc} and space {space}. Name others.")
     findings: list[Finding] = []
-    places = [
-        path
-        for path in paths
-        if path.is_relative_to(home) or path.relative_to(root).parts[0] not in ("derivatives", "sourcedata")
-    ]
-    scans: dict[str, Scan] = {}
-    for path, entities in segmentations.items():
-        found = [_image(places, suffix, path, entities, home, findings) for suffix in suffixes]
-        own = tuple(image for image in found if image is not None)
-        scan = "_".join(f"{key}-{entities[key]}" for key in SAME if key in entities)
-        if scan in scans:
-            says = f"{scans[scan].labels} and {path} are labels of the same scan."
-            advice = "Choose by data.desc or data.space. The second is left out."
-            both = (scans[scan].labels, path)
-            findings.append(Finding("listed twice", Severity.ERROR, says, advice, both))
-        elif len(own) == len(suffixes):
-            scans[scan] = Scan(scan, f"sub-{entities['sub']}", own, path)
+    scans = _scans(segmentations, suffixes, _places(root, home, paths), home, findings)
     if not scans:
         raise DataError(
             f"{root}: none of {len(segmentations)} *_dseg files has an image *_{suffixes[0]}.nii.gz. "
@@ -98,6 +82,37 @@ def list_bids(
         },
         findings=tuple(findings),
     )
+
+
+def _places(root: Path, home: Path, paths: Iterable[Path]) -> list[Path]:
+    """Where images may lie: the raw data, and the pipeline itself."""
+    derived = ("derivatives", "sourcedata")
+    return [
+        path for path in paths if path.is_relative_to(home) or path.relative_to(root).parts[0] not in derived
+    ]
+
+
+def _scans(
+    segmentations: Mapping[Path, Entities],
+    suffixes: Sequence[str],
+    places: Iterable[Path],
+    home: Path,
+    findings: list[Finding],
+) -> dict[str, Scan]:
+    """Label files with their images, by the entities of the scan."""
+    scans: dict[str, Scan] = {}
+    for path, entities in segmentations.items():
+        found = [_image(places, suffix, path, entities, home, findings) for suffix in suffixes]
+        own = tuple(image for image in found if image is not None)
+        scan = "_".join(f"{key}-{entities[key]}" for key in SAME if key in entities)
+        if scan in scans:
+            says = f"{scans[scan].labels} and {path} are labels of the same scan."
+            advice = "Choose by data.desc or data.space. The second is left out."
+            both = (scans[scan].labels, path)
+            findings.append(Finding("listed twice", Severity.ERROR, says, advice, both))
+        elif len(own) == len(suffixes):
+            scans[scan] = Scan(scan, f"sub-{entities['sub']}", own, path)
+    return scans
 
 
 def _home(root: Path, paths: Iterable[Path], pipeline: str | None) -> Path:

@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from annotated_types import Ge, Le
 from jaxtyping import UInt8, UInt16
 
 from medrobust.data.findings import quoted
 from medrobust.errors import DataError, StudyError
 
-Labels = dict[str, int | list[int]]
+Number = Annotated[int, Ge(0), Le(65535)]
+
+Labels = dict[str, Number | list[Number]]
 """Numbers of each class, as a study gives them: `{liver: [1, 2], tumour: 3}`, and perhaps of `background`."""
 
 Colour = tuple[int, int, int]

@@ -126,25 +126,11 @@ def open_scans(
     if not listing.items:
         raise DataError(f"'{name}' lists no scan that can be used.")
     decoding = Decoding(axis, spacing, intensity, listing.classes_of)
-    digests = [digest_of(scan, decoding) for scan in listing.items]
-    found = outlines(listing.items, digests, decoding, cache)
-    channels = _channels(listing, found)
-    ids = [scan.scan_id for scan in listing.items]
-    size = fit_canvas(
-        canvas,
-        {scan: outline.extent[-_sides(axis) :] for scan, outline in zip(ids, found, strict=True)},
-        patch or [CANVAS_STEP] * _sides(axis),
-    )
-    if patch is not None:
-        size = tuple(side * count for side, count in zip(patch, tiles(size, patch), strict=True))
-    reader = ScanReader(
-        dict(zip(ids, listing.items, strict=True)),
-        dict(zip(ids, digests, strict=True)),
-        decoding,
-        cache,
-        size,
-        patch,
-    )
+    digests = {scan.scan_id: digest_of(scan, decoding) for scan in listing.items}
+    found = outlines(listing.items, list(digests.values()), decoding, cache)
+    size = _canvas(canvas, axis, listing, found, patch)
+    scans = {scan.scan_id: scan for scan in listing.items}
+    reader = ScanReader(scans, digests, decoding, cache, size, patch)
     pairs = zip(listing.items, found, strict=True)
     cases = chain.from_iterable(_cases(scan, outline, reader) for scan, outline in pairs)
     shape = patch or size
@@ -153,14 +139,12 @@ def open_scans(
         task=Task.SEGMENTATION,
         classes=listing.classes,
         unit=listing.unit,
-        channels=channels,
+        channels=_channels(listing, found),
         shape=shape,
         spacing=(spacing,) * len(shape),
         cases=tuple(sorted(cases, key=lambda case: case.case_id)),
         read=reader,
-        fingerprint=sha256(
-            *chain.from_iterable(sorted(zip(ids, digests, strict=True))), *map(str, (*size, *(patch or ())))
-        ),
+        fingerprint=sha256(*chain.from_iterable(sorted(digests.items())), *map(str, (*size, *(patch or ())))),
         official=listing.official,
         facts={**listing.facts, **_facts(decoding, size, patch)},
         bits=12,
@@ -176,6 +160,24 @@ def tiles(canvas: Sequence[int], patch: Sequence[int]) -> tuple[int, ...]:
 def _sides(axis: Cut) -> int:
     """Sides of what is placed on the canvas."""
     return 3 if axis == "volume" else 2
+
+
+def _canvas(
+    wanted: Literal["auto"] | tuple[int, ...],
+    axis: Cut,
+    listing: Scans,
+    found: Sequence[Outline],
+    patch: Box | None,
+) -> tuple[int, ...]:
+    """The canvas that is wanted, or the smallest; whole patches cover it."""
+    sides = _sides(axis)
+    extents = {
+        scan.scan_id: outline.extent[-sides:] for scan, outline in zip(listing.items, found, strict=True)
+    }
+    size = fit_canvas(wanted, extents, patch or [CANVAS_STEP] * sides)
+    if patch is None:
+        return size
+    return tuple(side * count for side, count in zip(patch, tiles(size, patch), strict=True))
 
 
 def _channels(listing: Scans, found: Sequence[Outline]) -> int:

@@ -189,9 +189,10 @@ def _claims(header: Any, path: Path) -> tuple[tuple[int, ...], np.dtype[Any], in
 
 def _type(header: Any) -> np.dtype[Any]:
     try:
-        return np.dtype(header.get_data_dtype())
+        dtype: np.dtype[Any] = header.get_data_dtype()
     except KeyError as error:
         raise ValueError(f"its header names the unknown type of voxels {error}") from None
+    return dtype
 
 
 def _check_affine(affine: Affine, path: Path) -> None:
