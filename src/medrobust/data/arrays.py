@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from shutil import copyfileobj
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -77,10 +77,9 @@ def read_array(path: Path, name: str) -> np.ndarray:
     """
     with _archive(path) as archive:
         form = _form(path, archive, name)
-        with archive.open(f"{name}.npy") as file:
-            file.read(form.offset)
-            values = np.frombuffer(_whole(file, form), form.dtype)
-    return values.reshape(form.shape)
+        content = archive.read(f"{name}.npy")  # to its end, where the archive's checksum is compared
+        values = np.frombuffer(content, form.dtype, offset=form.offset)
+        return values.reshape(form.shape)
 
 
 def picture_form(path: Path, name: str) -> Form:
@@ -151,14 +150,6 @@ def _size(form: Form) -> int:
     for side in form.shape:
         size *= int(side)
     return size
-
-
-def _whole(file: IO[bytes], form: Form) -> bytes:
-    """The values of an array; reading to the end also compares the archive's checksum."""
-    values = file.read()
-    if len(values) != _size(form):
-        raise ValueError("an array ends early")
-    return values
 
 
 def _place(path: Path, entry: tuple[str, int] | None) -> tuple[str, int]:

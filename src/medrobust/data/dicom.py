@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from jaxtyping import Float
+from jaxtyping import Float32
 from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
@@ -43,7 +43,7 @@ class DicomFiles:
     def header(self, path: Path, entry: tuple[str, int] | None = None) -> Header:
         """What the header of a file says."""
         with naming(path, "a DICOM picture"):
-            header = read_header(path)
+            header = read_dicom(path, pixels=False)
             channels = 1 if header.PhotometricInterpretation in GREY else 3
             return Header((int(header.Columns), int(header.Rows)), channels, int(header.BitsStored))
 
@@ -55,18 +55,21 @@ class DicomFiles:
                 something else than one picture.
         """
         with naming(path, "a DICOM picture"):
-            header = read_header(path)
-            dataset = pydicom.dcmread(path)
-            if header.PhotometricInterpretation not in GREY:
+            dataset = read_dicom(path)
+            if dataset.PhotometricInterpretation not in GREY:
                 return _colour_picture(dataset)
             values = _shown(dataset, self.window)
-            if header.PhotometricInterpretation == "MONOCHROME1":
+            if dataset.PhotometricInterpretation == "MONOCHROME1":
                 values = 1 - values
-            return Picture(to_bands(values * WHITE), int(header.BitsStored))
+            return Picture(to_bands(values * np.float32(WHITE)), int(dataset.BitsStored))
 
 
-def read_header(path: Path) -> Any:
-    """Everything but the pixels of a file that holds one picture.
+def read_dicom(path: Path, *, pixels: bool = True) -> Any:
+    """A file that holds one picture, which is not decoded yet.
+
+    Args:
+        path: The file.
+        pixels: Whether they are read too.
 
     Raises:
         DataError: It holds something else, or is too large to be read.
@@ -76,19 +79,19 @@ def read_header(path: Path) -> Any:
         raise DataError(f"{path}: is larger than {MOST_BYTES:,} bytes. Take it out of the data.")
     if read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
         raise DataError(f"{path}: is compressed as a whole (deflated). Save it in another transfer syntax.")
-    header = pydicom.dcmread(path, stop_before_pixels=True)
-    if "Rows" not in header or "Columns" not in header:
+    dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
+    if "Rows" not in dataset or "Columns" not in dataset:
         raise DataError(f"{path}: is a DICOM file without a picture.")
-    frames, kind = int(header.get("NumberOfFrames") or 1), header.get("PhotometricInterpretation")
+    frames, kind = int(dataset.get("NumberOfFrames") or 1), dataset.get("PhotometricInterpretation")
     if frames != 1:
         raise DataError(f"{path}: holds {frames} pictures, and one is read. Split the file, or take it out.")
-    if kind not in (*GREY, *COLOUR) or not 1 <= int(header.BitsStored) <= 16:
-        raise DataError(f"{path}: pictures of {kind} in {header.BitsStored} bits cannot be read.")
-    require_size(path, int(header.Columns), int(header.Rows))
-    return header
+    if kind not in (*GREY, *COLOUR) or not 1 <= int(dataset.BitsStored) <= 16:
+        raise DataError(f"{path}: pictures of {kind} in {dataset.BitsStored} bits cannot be read.")
+    require_size(path, int(dataset.Columns), int(dataset.Rows))
+    return dataset
 
 
-def _shown(dataset: Any, window: tuple[float, float] | None) -> Float[np.ndarray, "h w"]:
+def _shown(dataset: Any, window: tuple[float, float] | None) -> Float32[np.ndarray, "h w"]:
     """Grey values from 0, at the lower end of the window, to 1."""
     stored = pixel_array(dataset)
     rescaled: np.ndarray = apply_modality_lut(stored, dataset)
@@ -97,8 +100,8 @@ def _shown(dataset: Any, window: tuple[float, float] | None) -> Float[np.ndarray
         values, low, high = apply_voi_lut(rescaled, dataset, prefer_lut=True), 0.0, 2.0**bits - 1
     else:
         values, (low, high) = rescaled, _limits(dataset, window)
-    shown: np.ndarray = np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
-    return shown
+    shown: np.ndarray = (values.astype(np.float32) - np.float32(low)) / np.float32(high - low)
+    return np.clip(shown, 0, 1, out=shown)
 
 
 def _limits(dataset: Any, window: tuple[float, float] | None) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Gt
 
-from medrobust.data.dicom import DicomFiles, read_header
+from medrobust.data.dicom import DicomFiles, read_dicom
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.labelled import class_counts, group_by
 from medrobust.data.labelled_files import (
@@ -91,7 +91,7 @@ def _patient(file: LabelledFile, findings: list[Finding]) -> str | None:
     """The patient of a file, "" where it names none; None, and a finding, where it cannot be read."""
     try:
         with naming(file.path, "a DICOM picture"):
-            return str(read_header(file.path).get("PatientID") or "").strip()
+            return str(read_dicom(file.path, pixels=False).get("PatientID") or "").strip()
     except DataError as error:
         says, _, advice = str(error).rpartition(". ")
         findings.append(Finding("unreadable", Severity.ERROR, f"{says}.", advice, (file.path,)))

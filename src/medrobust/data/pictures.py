@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Shaped
@@ -68,6 +68,7 @@ class Picture(NamedTuple):
         return to_array(self.bands)
 
 
+@runtime_checkable
 class PictureFormat(Protocol):
     """How the pictures of a data set are read. Its `repr` says what the pixels depend on.
 
@@ -91,9 +92,8 @@ class ImageFiles:
     def header(self, path: Path, entry: tuple[str, int] | None = None) -> Header:
         """What the header of a file says."""
         with naming(path), _open(path) as image:
-            sideways = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
             return Header(
-                size=(image.height, image.width) if sideways else image.size,
+                size=(image.height, image.width) if _lies_sideways(image) else image.size,
                 channels=1 if image.mode in GREY_MODES else 3,
                 bits=SIXTEEN_BITS if _has_sixteen_bits(image) else 8,
             )
@@ -153,8 +153,9 @@ def require_size(path: Path, width: int, height: int) -> None:
 def to_array(bands: tuple[Image.Image, ...]) -> Shaped[np.ndarray, "c h w"]:
     """Images as one array: 8 bits as they are, "F" rounded to 16."""
     if bands[0].mode == "F":
-        planes: np.ndarray = np.rint([np.asarray(band) for band in bands])
-        return np.clip(planes, 0, 2**SIXTEEN_BITS - 1).astype(np.uint16)
+        planes = np.stack([np.asarray(band, np.float32) for band in bands])
+        whole: np.ndarray = np.clip(np.rint(planes), 0, 2**SIXTEEN_BITS - 1)
+        return whole.astype(np.uint16)
     (image,) = bands
     values = np.asarray(image)
     return np.ascontiguousarray(values.transpose(2, 0, 1)) if values.ndim == 3 else values[None].copy()
@@ -195,6 +196,13 @@ def _open(path: Path) -> Iterator[Image.Image]:
     with Image.open(path, formats=FORMATS) as image:
         require_size(path, *image.size)
         yield image
+
+
+def _lies_sideways(image: Image.Image) -> bool:
+    """Whether EXIF data swap width and height; those behind the pixels of a PNG would take decoding it."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return False
+    return image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
 
 
 def _has_sixteen_bits(image: Image.Image) -> bool:
