@@ -7,7 +7,8 @@ little; the last column is decoding in all threads, by the clock.
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -85,22 +86,17 @@ def with_pydicom(path: Path) -> np.ndarray:
     return centre(Image.fromarray(values.astype(np.float32)))
 
 
-class WithNumpy:
-    """Reads an archive whole, then gives its pictures one by one."""
+@lru_cache(maxsize=1)
+def pictures_of(path: Path) -> Iterator[np.ndarray]:
+    """The pictures of an archive, which is read whole when the first is wanted."""
+    with np.load(path) as arrays:
+        yield from np.concatenate([arrays[f"{part}_images"] for part in ("test", "train", "val")])
 
-    def __init__(self) -> None:
-        self.pictures: np.ndarray | None = None
-        self.next = 0
 
-    def __call__(self, path: Path) -> np.ndarray:
-        if self.pictures is None:
-            with np.load(path) as arrays:
-                self.pictures = np.concatenate(
-                    [arrays[f"{part}_images"] for part in ("test", "train", "val")]
-                )
-        self.next += 1
-        image = Image.fromarray(self.pictures[self.next - 1])
-        return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC), np.float32) / 255
+def with_numpy(path: Path) -> np.ndarray:
+    """The next picture of an archive."""
+    image = Image.fromarray(next(pictures_of(path)))
+    return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC), np.float32) / 255
 
 
 def folder_of(suffix: str) -> Callable[[Path, int], None]:
@@ -153,7 +149,7 @@ KINDS: dict[str, tuple[Callable[[Path, int], None], dict[str, object], Plain]] =
     "PNG, class folders": (folder_of(".png"), {"name": "image_folder"}, with_pillow),
     "TIFF, class folders": (folder_of(".tif"), {"name": "image_folder"}, with_pillow),
     "DICOM, 12 bits": (dicom, {"name": "dicom_images"}, with_pydicom),
-    "npz, 224 px": (medmnist, {"name": "medmnist", "file": "breastmnist_224.npz"}, WithNumpy()),
+    "npz, 224 px": (medmnist, {"name": "medmnist", "file": "breastmnist_224.npz"}, with_numpy),
 }
 
 if __name__ == "__main__":
