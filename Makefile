@@ -57,8 +57,9 @@ $(BENCH): $(READY)
 	$(BIN)/pip install --quiet --no-deps $(filter 'torchattacks%,$(PEERS))
 	@touch $@
 
-bench: $(BENCH)  ## Time the attacks and their peers (long: several minutes per table)
+bench: $(BENCH)  ## Time the attacks and their peers, and decoding (long: several minutes per table)
 	$(BIN)/python benchmarks/run.py --folder build/bench
+	PYTHONPATH=tests $(BIN)/python benchmarks/decoding.py
 
 bench-test: $(BENCH)  ## Compare the attacks with their peers
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/peers

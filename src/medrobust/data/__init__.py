@@ -9,11 +9,18 @@ from typing import Any
 from medrobust.core import Dataset, Task
 from medrobust.data.bids import list_bids
 from medrobust.data.decathlon import list_decathlon
+from medrobust.data.dermofit import list_dermofit
+from medrobust.data.dicom_images import list_dicom_images
 from medrobust.data.findings import require_sound
 from medrobust.data.freesurfer import list_freesurfer
 from medrobust.data.ham10000 import list_ham10000
+from medrobust.data.image_folder import list_image_folder
+from medrobust.data.isic import list_isic
+from medrobust.data.isic_segmentation import list_isic_segmentation
 from medrobust.data.listing import Listing
 from medrobust.data.malc2012 import list_malc2012
+from medrobust.data.masks import open_masked_photos
+from medrobust.data.medmnist import list_medmnist
 from medrobust.data.nifti_pairs import list_nifti_pairs
 from medrobust.data.phantom_brains import open_phantom_brains
 from medrobust.data.phantom_lesions import open_phantom_lesions
@@ -68,6 +75,48 @@ DATASETS: dict[str, DatasetEntry] = {
         "Tschandl, Rosendahl & Kittler, Scientific Data 5, 180161 (2018); CC BY-NC 4.0",
         open_photos,
         list_ham10000,
+    ),
+    "dermofit": DatasetEntry(
+        Task.CLASSIFICATION,
+        "photographs of skin lesions in 10 classes, the paper's own; by patient, inferred from the IDs",
+        "Ballerini et al., in Color Medical Image Analysis (2013); licensed by Edinburgh Innovations",
+        open_photos,
+        list_dermofit,
+    ),
+    "isic": DatasetEntry(
+        Task.CLASSIFICATION,
+        "dermatoscopic photographs of the ISIC challenges 2018 (task 3), 2019 and 2020, by lesion or patient",
+        "Codella et al. (2018); Combalia et al. (2019); Rotemberg et al. (2021); CC BY-NC 4.0",
+        open_photos,
+        list_isic,
+    ),
+    "medmnist": DatasetEntry(
+        Task.CLASSIFICATION,
+        "pictures of a MedMNIST archive (npz, 2D), with its own split; no patients",
+        "Yang et al., MedMNIST v2, Scientific Data 10, 41 (2023)",
+        open_photos,
+        list_medmnist,
+    ),
+    "image_folder": DatasetEntry(
+        Task.CLASSIFICATION,
+        "PNG, JPEG, TIFF and BMP files in class folders, or in a CSV table with labels and patients",
+        "your own",
+        open_photos,
+        list_image_folder,
+    ),
+    "dicom_images": DatasetEntry(
+        Task.CLASSIFICATION,
+        "DICOM pictures such as X-rays in class folders, or in a CSV table; patients by PatientID",
+        "your own",
+        open_photos,
+        list_dicom_images,
+    ),
+    "isic_segmentation": DatasetEntry(
+        Task.SEGMENTATION,
+        "dermatoscopic photographs with masks of the lesions (ISIC 2018, task 1)",
+        "Codella et al., arXiv 1902.03368 (2018); CC-0 and CC BY-NC 4.0",
+        open_masked_photos,
+        list_isic_segmentation,
     ),
     "malc2012": DatasetEntry(
         Task.SEGMENTATION,

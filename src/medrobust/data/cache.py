@@ -1,9 +1,14 @@
 """Decoded arrays on disk, in the run's own folder, opened as memory maps."""
 
+import math
 import os
 import tempfile
+import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,3 +55,65 @@ def _write(path: Path, array: np.ndarray) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+ROWS, MARKS, MARK = ".rows", ".marks", np.dtype("<u8")
+
+
+@dataclass(frozen=True, slots=True)
+class CachedRows:
+    """Arrays of one shape and type in one file, each made once, by any thread or process.
+
+    A checksum beside each row says that it is there, so that neither a killed run nor a failing disk gives
+    wrong values: such a row is made again.
+
+    Attributes:
+        path: The file, without its ending; names what the rows depend on.
+        count: Number of rows.
+        shape: Shape of a row.
+        dtype: Type of its values.
+    """
+
+    path: Path
+    count: int
+    shape: tuple[int, ...]
+    dtype: str
+
+    def get(self, number: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """A row; where it is not there yet, what `make` gives, which is then stored."""
+        rows, marks = _mapped(self)
+        stored: np.ndarray = rows[number]
+        if marks[number] == _mark(stored):
+            return stored
+        row = np.ascontiguousarray(make(), dtype=self.dtype).reshape(self.shape)
+        _put(self.path.with_suffix(ROWS), number * row.nbytes, row.tobytes())
+        _put(self.path.with_suffix(MARKS), number * MARK.itemsize, MARK.type(_mark(row)).tobytes())
+        return row
+
+
+@lru_cache(maxsize=8)
+def _mapped(rows: CachedRows) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and their marks, mapped read-only; rows that were never written take no room on disk."""
+    rows.path.parent.mkdir(parents=True, exist_ok=True)
+    return (
+        _map(rows.path.with_suffix(ROWS), np.dtype(rows.dtype), (rows.count, *rows.shape)),
+        _map(rows.path.with_suffix(MARKS), MARK, (rows.count,)),
+    )
+
+
+def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
+    with path.open("ab") as file:
+        file.truncate(dtype.itemsize * math.prod(shape))
+    return np.memmap(path, dtype=dtype, mode="r", shape=shape)
+
+
+def _mark(row: np.ndarray) -> int:
+    """The checksum of a row, plus one: zero says that there is none."""
+    return zlib.crc32(row.data) + 1
+
+
+def _put(path: Path, place: int, content: bytes) -> None:
+    """Write through a file, not the map: a full disk is an error then, not the end of the process."""
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(content)

@@ -9,10 +9,11 @@ saying so.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from medrobust.data.findings import Finding, Severity, quoted
+from medrobust.data.findings import Finding, Severity
+from medrobust.data.labelled import empty_classes, files_by_stem, missing_images
 from medrobust.data.listing import Photo, Photos
 from medrobust.data.tables import Row, read_table
 from medrobust.errors import DataError, unknown
@@ -46,7 +47,10 @@ def list_ham10000(root: Path) -> Photos:
     table = _find_table(root)
     findings: list[Finding] = []
     rows = _sound_rows(read_table(table, COLUMNS), table, findings)
-    files = _image_files(root, rows, findings)
+    findings += empty_classes(CLASSES, {row["dx"] for row in rows.values()}, table)
+    folders = _image_folders(root)
+    files = files_by_stem(_images_in(folders))
+    findings += missing_images(rows, files, folders)
     photos = tuple(
         Photo(image, row["lesion_id"], CLASSES.index(row["dx"]), files[image])
         for image, row in sorted(rows.items())
@@ -79,11 +83,6 @@ def _sound_rows(rows: Iterable[Row], table: Path, findings: list[Finding]) -> di
         else:
             sound[row["image_id"]] = row
             diagnosis_of[row["lesion_id"]] = row["dx"]
-    empty = [name for name in CLASSES if all(row["dx"] != name for row in sound.values())]
-    if empty:
-        says = f"{table}: no image of class {quoted(empty)}."
-        advice = "Every class needs some in all parts."
-        findings.append(Finding("class without images", Severity.ERROR, says, advice, (table,)))
     return sound
 
 
@@ -110,23 +109,15 @@ def _wrong_with(
     return Finding(kind, Severity.ERROR, says, advice, (table,))
 
 
-def _image_files(root: Path, images: Iterable[str], findings: list[Finding]) -> dict[str, Path]:
-    """The file of each image; where several folders hold it, as in a widely used download, the first."""
+def _image_folders(root: Path) -> list[Path]:
     folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name.lower() in FOLDERS)
-    found: dict[str, Path] = {}
-    for folder in (*folders, root):
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in SUFFIXES:
-                found.setdefault(path.stem, path)
-    missing = sorted(image for image in images if image not in found)
-    if missing:
-        says = (
-            f"{len(missing)} of the listed images have no file: {quoted(missing)}. "
-            f"Searched: {', '.join(str(folder) for folder in (*folders, root))}."
-        )
-        advice = "Download them or take their rows out of the table."
-        findings.append(Finding("image missing", Severity.ERROR, says, advice))
-    return found
+    return [*folders, root]
+
+
+def _images_in(folders: Iterable[Path]) -> Iterator[Path]:
+    """Images by folder: where several hold the same, as in a widely used download, the first one counts."""
+    for folder in folders:
+        yield from sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
 def _facts(photos: tuple[Photo, ...]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from medrobust.core import Part, Unit
 from medrobust.data.findings import Finding
 from medrobust.data.labels import LabelMap
+from medrobust.data.pictures import IMAGE_FILES, PictureFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +21,18 @@ class Photo:
     Attributes:
         case_id: Unique in its data set.
         patient_id: The group that splits are made over.
-        label: Index of its class.
+        label: Index of its class; None where every pixel has one, in a mask.
         path: Its file.
+        entry: Array and number inside a file of many; None where the file is the photograph.
+        mask: File of its mask, of the same size; None in classification.
     """
 
     case_id: str
     patient_id: str
-    label: int
+    label: int | None
     path: Path
+    entry: tuple[str, int] | None = None
+    mask: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +78,15 @@ class Listing:
 
 @dataclass(frozen=True, kw_only=True)
 class Photos(Listing):
-    """Photographs with a class each.
+    """Photographs with a class each, or a mask each.
 
     Attributes:
         items: All that can be used, sorted by `case_id`.
+        format: How their files are read.
     """
 
     items: tuple[Photo, ...]
+    format: PictureFormat = IMAGE_FILES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,22 @@
 """CSV tables that come with data, read with an eye on what people's files really hold."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from medrobust.data.findings import quoted
 from medrobust.errors import DataError
+
+MOST_BYTES = 2**26
+"""Size of the largest table or list that is read."""
+
+MOST_CELLS = 10**7
+"""Cells of the largest table that is read: as Python's texts they take 1 GB."""
+
+LONGEST_LINE = 2**17
+"""Characters of the longest line that is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +46,16 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
     Raises:
         DataError: The file cannot be read as such a table, or lacks a column.
     """
+    _require_size(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            lines, header = list(reader), list(reader.fieldnames or [])
+            reader = csv.DictReader(_short_lines(file), restval="")
+            header = list(reader.fieldnames or [])
+            lines = list(islice(reader, MOST_CELLS // max(len(header), 1) + 1))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a CSV table in UTF-8 ({error}).") from error
+    if len(lines) * len(header) > MOST_CELLS:
+        raise DataError(f"{path}: has over {MOST_CELLS:,} cells. Is it a table of images?")
     missing = [column for column in columns if column not in header]
     if missing:
         raise DataError(
@@ -49,6 +63,32 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
             f"Needed: {', '.join(columns)}."
         )
     return list(_rows(path, lines))
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of a text in UTF-8.
+
+    Raises:
+        DataError: The file cannot be read as such.
+    """
+    _require_size(path)
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a text in UTF-8 ({error}).") from error
+
+
+def _short_lines(file: Iterable[str]) -> Iterator[str]:
+    """Lines, of which none may hold millions of cells."""
+    for line in file:
+        if len(line) > LONGEST_LINE:
+            raise csv.Error(f"a line is longer than {LONGEST_LINE:,} characters")
+        yield line
+
+
+def _require_size(path: Path) -> None:
+    if path.is_file() and path.stat().st_size > MOST_BYTES:
+        raise DataError(f"{path}: is larger than {MOST_BYTES:,} bytes. Is it a table?")
 
 
 def _rows(path: Path, lines: list[dict[str, str]]) -> Iterator[Row]:

@@ -14,6 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from medrobust.core import Tick
 from medrobust.errors import RunError
 from medrobust.study.jobs import Job
 
@@ -49,6 +50,14 @@ def execute(jobs: Sequence[Job], console: Console) -> None:
 
 
 @contextmanager
+def reading(console: Console) -> Iterator[Tick]:
+    """A progress bar for opening and reading data; it is gone when that is done."""
+    with _bar(console, transient=True) as bar:
+        whole = bar.add_task("reading the data", total=1, note="")
+        yield lambda done, note: bar.update(whole, completed=done, note=note)
+
+
+@contextmanager
 def _clear_memory_errors(job: Job) -> Iterator[None]:
     """Say which step ran out of memory, and what to do about it."""
     try:
@@ -62,7 +71,7 @@ def _clear_memory_errors(job: Job) -> Iterator[None]:
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[Progress]:
+def _bar(console: Console, *, transient: bool = False) -> Iterator[Progress]:
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
@@ -73,6 +82,7 @@ def _bar(console: Console) -> Iterator[Progress]:
         TextColumn("{task.fields[note]}", markup=False),
         console=console,
         disable=not console.is_terminal,
+        transient=transient,
         speed_estimate_period=ESTIMATE_OVER,
     ) as bar:
         yield bar

@@ -22,7 +22,7 @@ from medrobust.storage.schemas import CRAFTED, EMBEDDINGS, SELFTEST, TIMING
 from medrobust.study.config import Study, resolved
 from medrobust.study.jobs import Job, Kind
 from medrobust.study.plan import Plan, make_plan
-from medrobust.study.progress import execute
+from medrobust.study.progress import execute, reading
 from medrobust.study.reading import STORED, read_stored_study
 from medrobust.study.setup import Setup, set_up
 from medrobust.study.work import jobs_of
@@ -56,7 +56,8 @@ def run_study(
     """
     with clear_disk_errors(folder.url):
         _refuse_other_study(study, folder)
-        setup = set_up(study, folder, data_dir=data_dir, device=device)
+        with reading(console) as tick:
+            setup = set_up(study, folder, data_dir=data_dir, device=device, tick=tick)
         plan = make_plan(setup)
         jobs = jobs_of(plan, {target.id.name: setup.speed(target) for target in setup.targets})
         jobs = [job for job in jobs if not only or job.kind in only]

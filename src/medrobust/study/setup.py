@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from medrobust.core import Case, Dataset, NetworkId, Part, Role
+from medrobust.core import Case, Dataset, NetworkId, Part, Role, Tick, silent
 from medrobust.data import DATASETS, open_dataset
+from medrobust.data.reading import read_all
 from medrobust.data.splits import Split, halves, make_split, select_cases, split_cases
 from medrobust.errors import StudyError
 from medrobust.models import ModelSpec, Network, prepare, recipe
@@ -66,6 +67,11 @@ class Setup:
     def test_cases(self) -> tuple[Case, ...]:
         """All cases of the test patients; `cases` are some or all of them."""
         return split_cases(self.dataset, self.split, Part.TEST)
+
+    @property
+    def all_cases(self) -> tuple[Case, ...]:
+        """Everything that some network is trained, watched or tested on."""
+        return tuple(case for case in self.dataset.cases if self.split[case.patient_id] != Part.UNUSED)
 
     @cached_property
     def targets(self) -> tuple[Trained, ...]:
@@ -141,7 +147,9 @@ class Setup:
         return made_from
 
 
-def set_up(study: Study, folder: RunFolder, *, data_dir: Path | None, device: torch.device) -> Setup:
+def set_up(
+    study: Study, folder: RunFolder, *, data_dir: Path | None, device: torch.device, tick: Tick = silent
+) -> Setup:
     """Open the data, make the split, and check what can be checked before any work.
 
     Args:
@@ -149,6 +157,7 @@ def set_up(study: Study, folder: RunFolder, *, data_dir: Path | None, device: to
         folder: The run folder; decoded data are kept in its `cache`.
         data_dir: Folder that the `root` of the data is relative to.
         device: Where networks will run.
+        tick: Told how far the data are decoded.
 
     Raises:
         StudyError: The study asks for something that cannot be with these data.
@@ -166,8 +175,7 @@ def set_up(study: Study, folder: RunFolder, *, data_dir: Path | None, device: to
     _require_training_part(setup)
     _require_validation_part(setup)
     _require_brought_weights(setup)
-    for case in (*setup.test_cases, *setup.validation_cases):
-        dataset.read(case)  # decodes into the cache; a damaged file is found before hours of training
+    read_all(dataset, setup.all_cases, tick)  # a damaged file is found before hours of training
     return setup
 
 

@@ -3,9 +3,10 @@
 import inspect
 from importlib.resources import files
 from string import Template
-from typing import Any
+from typing import Any, get_args
 
 import yaml
+from pydantic.fields import FieldInfo
 
 from medrobust.core import Task
 from medrobust.data import DATASETS, DatasetEntry
@@ -42,9 +43,9 @@ def template(task: Task, data: str | None = None) -> str:
 
 
 def _data_block(name: str, entry: DatasetEntry) -> str:
-    """The `data:` block of a data set with all of its parameters at their defaults."""
+    """The `data:` block of a data set with all of its parameters: their defaults, or examples."""
     parameters = {
-        parameter.name: parameter.default
+        parameter.name: _example(parameter)
         for function in entry.functions
         for parameter in inspect.signature(function).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY
@@ -52,6 +53,14 @@ def _data_block(name: str, entry: DatasetEntry) -> str:
     root = {"root": name} if entry.list else {}
     block = yaml.safe_dump({"data": {"name": name, **root, **_plain(parameters)}}, sort_keys=False)
     return f"# {entry.summary}\n{block}"
+
+
+def _example(parameter: inspect.Parameter) -> Any:
+    """The default of a parameter; where it has none, the example that its annotation gives."""
+    if parameter.default is not parameter.empty:
+        return parameter.default
+    notes = get_args(parameter.annotation)
+    return next(note.examples[0] for note in notes if isinstance(note, FieldInfo) and note.examples)
 
 
 def _plain(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,15 @@ from PIL import Image
 
 from medrobust.core import Task
 from medrobust.data import open_dataset
+from medrobust.data.framing import framed_picture
 from medrobust.data.ham10000 import CLASSES
-from medrobust.data.photos import decode
+from medrobust.data.pictures import IMAGE_FILES
 from medrobust.errors import DataError, StudyError
+
+
+def decode(path, size):
+    return framed_picture(IMAGE_FILES.picture(path), size, "crop", 3)
+
 
 COLUMNS = ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"]
 LAYOUTS = [("images",), ("HAM10000_images_part_1", "HAM10000_images_part_2"), ("",)]

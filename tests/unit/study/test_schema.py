@@ -34,6 +34,13 @@ def test_the_demo_and_the_template_are_valid(task: Task) -> None:
     VALIDATOR.validate(yaml.safe_load(template(task)))
 
 
+@pytest.mark.parametrize("name", list(DATASETS))
+def test_every_data_set_has_a_valid_template(name: str) -> None:
+    content = yaml.safe_load(template(DATASETS[name].task, name))
+    VALIDATOR.validate(content)
+    assert content["data"]["name"] == name
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
