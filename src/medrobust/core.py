@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 
 
 class Task(StrEnum):
@@ -91,6 +91,8 @@ class Dataset:
         facts: What a report must state about the data, e.g. orientation, spacing, intensity normalisation.
         phantom: True for generated data, which say nothing about anybody's networks.
         bits: Bits per channel of the images as they would be saved (8 for photos, 12 for MRI).
+        affine: Of a scan, by its id: from (slice, row, column) of its images, one above the other, to world
+            millimetres (right, anterior, superior); None where images lie nowhere, as photos do.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Dataset:
     facts: Mapping[str, str] | None = None
     phantom: bool = False
     bits: int = 8
+    affine: Callable[[str], Float64[np.ndarray, "4 4"]] | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)

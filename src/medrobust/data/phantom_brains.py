@@ -17,8 +17,9 @@ from jaxtyping import Float32
 from medrobust.core import Case, Dataset, Sample, Task
 from medrobust.data.brain_subject import scan_subject
 from medrobust.data.cache import cached_array
+from medrobust.data.geometry import Affine, centred, shifted
 from medrobust.data.structures import STRUCTURES
-from medrobust.data.volumes import CANVAS_STEP, VIEWS, Axis, fit_canvas, on_canvas, slices_along
+from medrobust.data.volumes import CANVAS_STEP, VIEWS, Axis, fit_canvas, margins, on_canvas, slices_along
 
 REVISION = 1
 """Raised with every change of what the images or labels hold."""
@@ -51,6 +52,7 @@ def open_phantom_brains(
     """
     phantoms = Phantoms(seed, float(spacing), axis, cache)
     size = fit_canvas(canvas, {f"brain{one:03d}": phantoms.extent(one) for one in range(subjects)})
+    reader = SliceReader(phantoms, size)
     return Dataset(
         name="phantom_brains",
         task=Task.SEGMENTATION,
@@ -60,11 +62,12 @@ def open_phantom_brains(
         shape=size,
         spacing=(float(spacing), float(spacing)),
         cases=tuple(case for subject in range(subjects) for case in phantoms.cases(subject)),
-        read=SliceReader(phantoms, size),
+        read=reader,
         fingerprint=fingerprint(subjects=subjects, seed=seed, spacing=float(spacing), axis=axis, canvas=size),
         facts=facts(axis, size),
         phantom=True,
         bits=12,
+        affine=reader.affine,
     )
 
 
@@ -125,7 +128,7 @@ _remembered = lru_cache(maxsize=4)(scan_subject)
 
 @dataclass(frozen=True, slots=True)
 class SliceReader:
-    """Reads the sample of a case; the `read` of a `Dataset`.
+    """Reads the sample of a case, and where a scan lies; the `read` and `affine` of a `Dataset`.
 
     Attributes:
         phantoms: Where the scans come from.
@@ -137,9 +140,20 @@ class SliceReader:
 
     def __call__(self, case: Case) -> Sample:
         """Image and labels of a case, in the middle of the canvas."""
-        stacks = self.phantoms.slices(int(case.scan_id.removeprefix("brain")))
+        stacks = self.phantoms.slices(_subject(case.scan_id))
         image, labels = (on_canvas(stack[case.position], self.canvas) for stack in stacks)
         return Sample(image[None], labels.astype(np.int64))
+
+    def affine(self, scan_id: str) -> Affine:
+        """From slice, row and column of a scan to millimetres from its middle."""
+        slices, *extent = self.phantoms.slices(_subject(scan_id))[0].shape
+        top, left = margins(self.canvas, extent)
+        place = centred((slices, *extent), self.phantoms.spacing, VIEWS[self.phantoms.axis][0])
+        return shifted(place, (0, -top, -left))
+
+
+def _subject(scan_id: str) -> int:
+    return int(scan_id.removeprefix("brain"))
 
 
 def fingerprint(**parameters: object) -> str:

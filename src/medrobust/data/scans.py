@@ -14,6 +14,7 @@ from jaxtyping import Float32, UInt8
 
 from medrobust.core import Case, Dataset, Sample, Task
 from medrobust.data.cache import cached_array
+from medrobust.data.geometry import Affine, resampled, shifted, spacing_of, turned
 from medrobust.data.listing import ClassesOf, Scan, Scans
 from medrobust.data.resampling import resample_image, resample_labels
 from medrobust.data.volumes import (
@@ -23,6 +24,7 @@ from medrobust.data.volumes import (
     Intensity,
     bounding_box,
     fit_canvas,
+    margins,
     normalise,
     on_canvas,
     read_volume,
@@ -56,15 +58,16 @@ class Decoding:
 
 
 class Stack(NamedTuple):
-    """The slices of a scan, all cut to the rows and columns that are not air."""
+    """The slices of a scan, all cut to the rows and columns that are not air, and where they lie."""
 
     images: Float32[np.ndarray, "s h w"]
     labels: UInt8[np.ndarray, "s h w"]
+    affine: Affine
 
 
 @dataclass(frozen=True, slots=True)
 class SliceReader:
-    """Reads the sample of a case; the `read` of a `Dataset`.
+    """Reads the sample of a case, and where a scan lies; the `read` and `affine` of a `Dataset`.
 
     Attributes:
         scans: Scans by id.
@@ -82,10 +85,19 @@ class SliceReader:
 
     def __call__(self, case: Case) -> Sample:
         """Image and labels of a case, on the canvas."""
-        stack = open_stack(self.scans[case.scan_id], self.digests[case.scan_id], self.decoding, self.cache)
+        stack = self._stack(case.scan_id)
         image = on_canvas(stack.images[case.position], self.canvas)
         labels = on_canvas(stack.labels[case.position], self.canvas)
         return Sample(image[None], labels.astype(np.int64))
+
+    def affine(self, scan_id: str) -> Affine:
+        """From slice, row and column of a scan's slices on the canvas to world millimetres."""
+        stack = self._stack(scan_id)
+        top, left = margins(self.canvas, stack.images.shape[1:])
+        return shifted(stack.affine, (0, -top, -left))
+
+    def _stack(self, scan_id: str) -> Stack:
+        return open_stack(self.scans[scan_id], self.digests[scan_id], self.decoding, self.cache)
 
 
 def open_scans(
@@ -123,7 +135,7 @@ def open_scans(
         cases += _cases(scan, stack, decoding.axis)
         extents[scan.scan_id] = stack.images.shape[1:]
     size = fit_canvas(canvas, extents)
-    scans = {scan.scan_id: scan for scan in listing.items}
+    reader = SliceReader({scan.scan_id: scan for scan in listing.items}, digests, decoding, cache, size)
     return Dataset(
         name=name,
         task=Task.SEGMENTATION,
@@ -133,11 +145,12 @@ def open_scans(
         shape=size,
         spacing=(spacing, spacing),
         cases=tuple(sorted(cases, key=lambda case: case.case_id)),
-        read=SliceReader(scans, digests, decoding, cache, size),
+        read=reader,
         fingerprint=_sha256(*chain.from_iterable(sorted(digests.items())), *map(str, size)),
         official=listing.official,
         facts={**listing.facts, **_facts(decoding, size)},
         bits=12,
+        affine=reader.affine,
     )
 
 
@@ -149,6 +162,7 @@ def open_stack(scan: Scan, digest: str, decoding: Decoding, cache: Path | None) 
     return Stack(
         cached_array(cache, f"{key}-images", lambda: decoded().images),
         cached_array(cache, f"{key}-labels", lambda: decoded().labels),
+        cached_array(cache, f"{key}-affine", lambda: decoded().affine),
     )
 
 
@@ -159,15 +173,21 @@ def decode(scan: Scan, decoding: Decoding) -> Stack:
         DataError: Its files cannot be used.
     """
     volume = read_volume(scan.image, scan.labels)
+    old = spacing_of(volume.affine)
     classes = decoding.classes_of(volume.labels, scan.labels)
     image = normalise(volume.image, decoding.intensity, str(scan.image))
-    image = np.clip(resample_image(image, volume.spacing, decoding.spacing), 0, 1)
-    classes = resample_labels(classes, volume.spacing, decoding.spacing)
+    image = np.clip(resample_image(image, old, decoding.spacing), 0, 1)
+    classes = resample_labels(classes, old, decoding.spacing)
+    affine = resampled(volume.affine, volume.image.shape, image.shape, decoding.spacing)
     images, labels = slices_along(image, decoding.axis), slices_along(classes, decoding.axis)
     if not labels.any():
         raise DataError(f"{scan.labels} labels nothing but background.")
     rows, columns = bounding_box((images > 0) | (labels > 0))
-    return Stack(*(np.ascontiguousarray(stack[:, rows, columns]) for stack in (images, labels)))
+    return Stack(
+        np.ascontiguousarray(images[:, rows, columns]),
+        np.ascontiguousarray(labels[:, rows, columns]),
+        shifted(turned(affine, image.shape, VIEWS[decoding.axis][0]), (0, rows.start, columns.start)),
+    )
 
 
 def _cases(scan: Scan, stack: Stack, axis: Axis) -> list[Case]:

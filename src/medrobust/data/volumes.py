@@ -9,7 +9,7 @@ never assumed.
 # nibabel is not annotated.
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,6 +21,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
 from nibabel.spatialimages import HeaderDataError
 
+from medrobust.data.geometry import Affine
 from medrobust.errors import DataError
 
 Axis = Literal["coronal", "axial", "sagittal"]
@@ -46,12 +47,12 @@ class Volume(NamedTuple):
     Attributes:
         image: Intensities as stored.
         labels: Label numbers as stored.
-        spacing: Size of a voxel in mm along x, y, z.
+        affine: From x, y, z to world millimetres.
     """
 
     image: Float32[np.ndarray, "x y z"]
     labels: UInt16[np.ndarray, "x y z"]
-    spacing: tuple[float, float, float]
+    affine: Affine
 
 
 def read_volume(image: Path, labels: Path) -> Volume:
@@ -79,8 +80,7 @@ def read_volume(image: Path, labels: Path) -> Volume:
     wrong = np.count_nonzero(~np.isfinite(intensities))
     if wrong:
         raise DataError(f"{image} holds NaN or infinite intensities in {wrong} voxels. Repair the file.")
-    x, y, z = (float(size) for size in nib.affines.voxel_sizes(scan.affine))
-    return Volume(intensities, _whole_numbers(_voxels(truth, labels), labels), (x, y, z))
+    return Volume(intensities, _whole_numbers(_voxels(truth, labels), labels), scan.affine)
 
 
 def normalise(
@@ -148,10 +148,15 @@ def on_canvas(
     image: Shaped[np.ndarray, "h w"], canvas: tuple[int, int]
 ) -> Shaped[np.ndarray, "height width"]:
     """The image in the middle of a black canvas that must not be smaller."""
-    margins = [(size - old) // 2 for size, old in zip(canvas, image.shape, strict=True)]
+    top, left = margins(canvas, image.shape)
     placed = np.zeros(canvas, image.dtype)
-    placed[margins[0] : margins[0] + image.shape[0], margins[1] : margins[1] + image.shape[1]] = image
+    placed[top : top + image.shape[0], left : left + image.shape[1]] = image
     return placed
+
+
+def margins(canvas: Sequence[int], extent: Sequence[int]) -> list[int]:
+    """Pixels of the canvas before an image in its middle, along each axis."""
+    return [(size - old) // 2 for size, old in zip(canvas, extent, strict=True)]
 
 
 def _load(path: Path) -> Any:

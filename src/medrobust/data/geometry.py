@@ -1,0 +1,71 @@
+"""Where the voxels of an array lie: affines from indices to world millimetres, whatever is done to it.
+
+An affine maps the index of a voxel's centre to the world. What turns, resamples, cuts or places an array has
+its counterpart here.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+# nibabel is not annotated.
+
+from collections.abc import Sequence
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Float64
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
+
+Affine = Float64[np.ndarray, "4 4"]
+"""From indices along three axes to world millimetres: right, anterior, superior."""
+
+
+def spacing_of(affine: Affine) -> tuple[float, float, float]:
+    """Distance in mm between neighbouring voxels along each axis."""
+    x, y, z = (float(size) for size in nib.affines.voxel_sizes(affine))
+    return x, y, z
+
+
+def resampled(affine: Affine, shape: Sequence[int], new_shape: Sequence[int], spacing: float) -> Affine:
+    """Affine of an isotropic grid that is centred on the old one, as `resampling.overlaps` lays it.
+
+    Args:
+        affine: Of the old grid.
+        shape: Of the old grid.
+        new_shape: Of the new grid.
+        spacing: Size of the new voxels in mm.
+    """
+    step = spacing / np.array(spacing_of(affine))
+    middle, new_middle = ((np.array(size) - 1) / 2 for size in (shape, new_shape))
+    onto_old: Affine = nib.affines.from_matvec(np.diag(step), middle - step * new_middle)
+    return affine @ onto_old
+
+
+def turned(affine: Affine, shape: Sequence[int], codes: str) -> Affine:
+    """Affine of an array that was turned from RAS to other axes, e.g. "AIL".
+
+    Args:
+        affine: Of the array in RAS.
+        shape: Of the array in RAS.
+        codes: Where the indices of the turned array grow to.
+    """
+    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
+    onto_ras: Affine = inv_ornt_aff(turn, shape)
+    return affine @ onto_ras
+
+
+def shifted(affine: Affine, first: Sequence[int]) -> Affine:
+    """Affine of an array that begins at the index `first` of the old one; below 0 is a margin before it."""
+    onto_old: Affine = nib.affines.from_matvec(np.eye(3), np.array(first))
+    return affine @ onto_old
+
+
+def centred(shape: Sequence[int], spacing: float, codes: str) -> Affine:
+    """Affine of an array of cubes with the origin of the world in its middle.
+
+    Args:
+        shape: Of the array.
+        spacing: Size of a voxel in mm.
+        codes: Where its indices grow to.
+    """
+    axes = turned(np.eye(4), (1, 1, 1), codes)[:3, :3] * spacing
+    affine: Affine = nib.affines.from_matvec(axes, -axes @ (np.array(shape) - 1) / 2)
+    return affine
