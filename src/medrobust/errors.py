@@ -14,6 +14,9 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MOST_SHOWN = 40
+"""Known names that a message lists; data have thousands of cases."""
+
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -44,9 +47,12 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     "Unknown perturbation 'fsgm'. Did you mean 'fgsm'? Known: deepfool, fgsm."
     """
     names = sorted(known)
+    shown = ", ".join(names[:MOST_SHOWN]) + (
+        f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
+    )
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     suggestion = f" Did you mean '{near[0]}'?" if near else ""
-    return f"Unknown {kind} '{name}'.{suggestion} Known: {', '.join(names) or 'none'}."
+    return f"Unknown {kind} '{name}'.{suggestion} Known: {shown or 'none'}."
 
 
 def reason(error: Exception) -> str:
