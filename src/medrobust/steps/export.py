@@ -64,6 +64,7 @@ class Exported:
         source: Folder of the network that it was crafted on; "" where there is none.
         folder: Where the files are.
         files: Names of all files.
+        changed: For every image whether it is of the set; the others are clean slices between those.
         bits: Bits per channel that the images were rounded to; None: not at all.
         stored: How far each image fools its source as it is stored: 0 or 1 for a photograph; for a slice the
             share of the pixels that the attack wanted otherwise which the source shows as wanted (of all
@@ -75,6 +76,7 @@ class Exported:
     source: str
     folder: Path
     files: tuple[str, ...]
+    changed: tuple[bool, ...]
     bits: int | None
     stored: tuple[float, ...]
     written: tuple[float, ...]
@@ -111,6 +113,7 @@ def export_set(
     source = image_set.source.folder if image_set.source else ""
     place = to / file_name("--".join(filter(None, (image_set.perturbation, source))))
     files: list[str] = []
+    changed: list[bool] = []
     stored: list[float] = []
     written: list[float] = []
     with clear_disk_errors(str(place)):
@@ -134,9 +137,19 @@ def export_set(
             names.append(f"{item.name}.json")
             (place / names[-1]).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
             files += names
+            changed += item.changed
             stored += before
             written += after if bits else []
-    return Exported(image_set.perturbation, source, place, tuple(files), bits, tuple(stored), tuple(written))
+    return Exported(
+        image_set.perturbation,
+        source,
+        place,
+        tuple(files),
+        tuple(changed),
+        bits,
+        tuple(stored),
+        tuple(written),
+    )
 
 
 def _items(

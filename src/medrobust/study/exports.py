@@ -104,12 +104,17 @@ def what_there_is(
 
 
 def exported_table(exported: Sequence[Exported]) -> Table:
-    """What was written, and how much of an attack's success is left in the files."""
-    table = Table("perturbation", "source", "files", "fools its source, as stored", "in the rounded file")
+    """What was written, and how much of an attack's success is left in rounded files."""
+    table = Table("perturbation", "source", "images", "files", "fools its source", "after rounding")
     for each in exported:
-        rounded = f"{_share(each.written)} ({each.bits} bits)" if each.written else "-"
+        images, clean = sum(each.changed), len(each.changed) - sum(each.changed)
         table.add_row(
-            each.perturbation, each.source or "-", str(len(each.files)), _share(each.stored), rounded
+            each.perturbation,
+            each.source or "-",
+            f"{images} and {clean} clean slices between them" if clean else str(images),
+            str(len(each.files)),
+            _share(each.stored),
+            f"{_share(each.written)} ({each.bits} bits)" if each.written else "-",
         )
     return table
 
@@ -124,11 +129,11 @@ def _reopen(run: str | os.PathLike[str], data: str | os.PathLike[str] | None, de
 
 
 def _share(values: Sequence[float]) -> str:
-    """How many photographs, where each fools or does not, else the mean share of pixels."""
+    """Of photographs how many do, of slices the mean share of pixels."""
     if not values:
         return "-"
     if set(values) <= {0.0, 1.0}:
-        return f"{sum(values):.0f} of {len(values)} images"
+        return f"{sum(values):.0f} of {len(values)}"
     return f"{sum(values) / len(values):.1%} of the pixels"
 
 
