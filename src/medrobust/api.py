@@ -25,12 +25,25 @@ from medrobust.steps.evaluate import row_table, whole_test_table
 from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import CRAFTED, SELFTEST
 from medrobust.study.config import Study
+from medrobust.study.exports import Wanted, export, exported_table, what_there_is
 from medrobust.study.reading import read_stored_study, read_study
 from medrobust.study.runner import choose_device, run_study
 from medrobust.study.selftests import selftest_table
 from medrobust.study.templates import demo_study, template
 
-__all__ = ["Run", "catalogue_table", "demo_study", "run", "selftest", "selftest_table", "write_template"]
+__all__ = [
+    "Run",
+    "Wanted",
+    "catalogue_table",
+    "demo_study",
+    "export",
+    "exported_table",
+    "run",
+    "selftest",
+    "selftest_table",
+    "what_there_is",
+    "write_template",
+]
 
 
 @dataclass(frozen=True)

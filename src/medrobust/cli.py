@@ -1,6 +1,5 @@
 """The command line: a thin layer over `medrobust.api`. Heavy imports wait until a command runs."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from typer.core import TyperGroup
 from medrobust import __version__
 from medrobust.core import Task
 from medrobust.errors import MedrobustError
+from medrobust.options import BITS, Bits, Changes, DataFolder, DemoTask, Device, Listing, RunDir, StudyFile
 
 FAILED, INTERRUPTED = 1, 3
 
@@ -47,22 +47,6 @@ app = typer.Typer(
 )
 
 
-class DemoTask(StrEnum):
-    """What `medrobust demo` runs."""
-
-    CLASSIFICATION = "classification"
-    SEGMENTATION = "segmentation"
-    BOTH = "both"
-
-
-class Listing(StrEnum):
-    """What `medrobust list` shows."""
-
-    MODELS = "models"
-    PERTURBATIONS = "perturbations"
-    DATASETS = "datasets"
-
-
 def _show_version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"medrobust {__version__}")
@@ -80,21 +64,6 @@ def options(
 
     Clean, noisy and adversarial performance, with intervals.
     """
-
-
-StudyFile = Annotated[
-    Path, typer.Argument(help="The study, a YAML file. `medrobust init` writes one.", show_default=False)
-]
-DataFolder = Annotated[
-    Path | None, typer.Option("--data", help="Folder that the `root` of the study's data is relative to.")
-]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY.PATH=VALUE", help="Change a key of the study, e.g. models.unet.width=16."
-    ),
-]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; auto takes the best there is.")]
 
 
 @app.command()
@@ -171,14 +140,51 @@ def selftest(
 
 @app.command()
 def report(
-    run_folder: Annotated[
-        Path, typer.Argument(metavar="RUN_DIR", help="A finished run folder.", show_default=False)
-    ],
+    run_folder: RunDir,
 ) -> None:
     """Make tables, figures and report.html anew from a run folder."""
     from medrobust import api
 
     _say_where(api.Run.open(run_folder).write_report())
+
+
+@app.command()
+def export(
+    run_folder: RunDir,
+    to: Annotated[Path, typer.Option(help="Folder for the files.", metavar="DIR")] = Path("exported"),
+    perturbation: Annotated[
+        list[str] | None, typer.Option(help="A label of the study, e.g. fgsm, gaussian@fgsm, clean.")
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Network that it was crafted on: unet, or unet-target-s0; all surrogates by default."
+        ),
+    ] = None,
+    case: Annotated[list[str] | None, typer.Option(help="A photograph or slice.")] = None,
+    scan: Annotated[list[str] | None, typer.Option(help="A whole scan.")] = None,
+    patient: Annotated[list[str] | None, typer.Option(help="All images of a patient.")] = None,
+    bits: Annotated[
+        Bits, typer.Option(help="Also write a rounded file; auto: of photographs, with 16 bits.")
+    ] = Bits.AUTO,
+    data: DataFolder = None,
+    device: Device = "auto",
+    show: Annotated[bool, typer.Option("--list", help="List what there is, and write nothing.")] = False,
+) -> None:
+    """Write images of a run to look at: scans as NIfTI that overlay the original, photographs as PNG.
+
+    Each comes with a lossless copy, the truth and what the networks predict. Options may be repeated.
+    """
+    from medrobust import api
+
+    console = Console()
+    if show:
+        console.print(api.what_there_is(run_folder, data=data, device=device))
+        return
+    wanted = api.Wanted(perturbation or (), source or (), case or (), scan or (), patient or ())
+    done = api.export(run_folder, to, wanted, bits=BITS[bits], data=data, device=device)
+    console.print(api.exported_table(done))
+    typer.echo(f"Files: {to}")
 
 
 @app.command(name="list")

@@ -10,8 +10,14 @@ Every message names the argument, the rule, the value seen and what to do. Wrong
 function raise `ValueError`.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+MOST_SHOWN = 40
+"""Known names that a message lists; data have thousands of cases."""
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class MedrobustError(Exception):
@@ -41,6 +47,22 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     "Unknown perturbation 'fsgm'. Did you mean 'fgsm'? Known: deepfool, fgsm."
     """
     names = sorted(known)
+    shown = ", ".join(names[:MOST_SHOWN]) + (
+        f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
+    )
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     suggestion = f" Did you mean '{near[0]}'?" if near else ""
-    return f"Unknown {kind} '{name}'.{suggestion} Known: {', '.join(names) or 'none'}."
+    return f"Unknown {kind} '{name}'.{suggestion} Known: {shown or 'none'}."
+
+
+def reason(error: Exception) -> str:
+    """Somebody else's exception in one line: its kind and first sentence.
+
+    Without a full stop, and without the colours that PyTorch puts in.
+
+    >>> reason(ValueError("It is odd. Even numbers only."))
+    'ValueError: It is odd'
+    """
+    first, *_ = str(error).strip().splitlines() or ["no message"]
+    sentence = _COLOURS.sub("", first).partition(". ")[0]
+    return f"{type(error).__name__}: {sentence.rstrip('.')}"

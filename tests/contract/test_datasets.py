@@ -49,7 +49,10 @@ TWINS: dict[str, Callable[[Path], Path]] = {
 OTHER: dict[str, dict[str, Any]] = {
     "phantom_brains": {"seed": 1},
     "phantom_lesions": {"seed": 1},
-    **dict.fromkeys(("malc2012", "nifti_pairs", "bids", "decathlon", "freesurfer"), {"intensity": "min-max"}),
+    **{
+        name: {"intensity": "min-max"}
+        for name in ("malc2012", "nifti_pairs", "bids", "decathlon", "freesurfer")
+    },
 }
 """What makes other images; photographs of every kind have a size."""
 

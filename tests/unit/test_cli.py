@@ -94,7 +94,7 @@ def fails_with(result: Result, message: str, code: int = 1) -> None:
         ({"data": {"name": "ham10000"}}, "data.root: 'ham10000' needs the folder of its files"),
         (
             {"data": {"name": "ham10000", "root": "nowhere"}},
-            "the folder of HAM10000 does not exist; got nowhere",
+            "the folder of 'ham10000' does not exist; got nowhere",
         ),
         ({"models": [{"name": "mobilnet_v1"}]}, "Did you mean 'mobilenet_v1'?"),
         (

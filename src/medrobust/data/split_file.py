@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medrobust.core import Part
 from medrobust.errors import DataError, unknown
+from medrobust.text import read_text
 
 COLUMNS = ("patient_id", "part")
 
@@ -32,7 +33,7 @@ def read_split(path: Path, patients: Collection[str]) -> dict[str, Part]:
             patient in two parts, leaves patients out, or has no test patient.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Split file {path} cannot be read: {error}.") from None
     return parse_split(text, patients, str(path))
@@ -40,7 +41,14 @@ def read_split(path: Path, patients: Collection[str]) -> dict[str, Part]:
 
 def parse_split(text: str, patients: Collection[str], where: str) -> dict[str, Part]:
     """The split that the text of a CSV file holds; as `read_split`, `where` names the file in errors."""
-    rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    try:
+        return _parsed(text, frozenset(patients), where)
+    except csv.Error as error:
+        raise DataError(f"{where}: is no CSV table ({error}). Write it again as patient_id,part.") from None
+
+
+def _parsed(text: str, patients: Collection[str], where: str) -> dict[str, Part]:
+    rows = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
     if not set(COLUMNS) <= set(rows.fieldnames or ()):
         raise DataError(
             f"{where}: needs the columns patient_id,part; got {','.join(rows.fieldnames or ()) or 'none'}."

@@ -1,19 +1,16 @@
 """From a specification to a network that is known to fit the study."""
 
-import importlib
-import inspect
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from medrobust.core import Task
-from medrobust.errors import ModelError
+from medrobust.errors import ModelError, reason
+from medrobust.load import accepted, load_function
 from medrobust.models.check import check_output
 from medrobust.models.embedding import Embedding, before_classifier, bottleneck_mean, last_layer_input
 from medrobust.models.network import Network
-from medrobust.models.reason import reason
 from medrobust.models.spec import PACKAGE, ModelSpec, recipe
 from medrobust.models.weights import load_in_order, load_weights
 
@@ -93,10 +90,9 @@ def _body(spec: ModelSpec, classes: int, channels: int, dimensions: int, *, down
 
 
 def _users_network(spec: ModelSpec, classes: int, channels: int) -> nn.Module:
-    module, _, name = str(spec.load).partition(":")
     try:
-        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-        body = function(**_accepted(function, {"classes": classes, "channels": channels}))
+        function = load_function(str(spec.load))
+        body = function(**accepted(function, {"classes": classes, "channels": channels}))
     # This is the user's code: whatever goes wrong in it is said as their network's failure.
     except Exception as error:
         raise ModelError(f"models.{spec.name}: `load: {spec.load}` failed: {reason(error)}.") from error
@@ -105,14 +101,6 @@ def _users_network(spec: ModelSpec, classes: int, channels: int) -> nn.Module:
             f"models.{spec.name}: `{spec.load}` must return a torch.nn.Module, got {type(body).__name__}."
         )
     return body
-
-
-def _accepted(function: Callable[..., Any], keywords: dict[str, int]) -> dict[str, int]:
-    known = inspect.signature(function).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known):
-        return keywords
-    names = {parameter.name for parameter in known if parameter.kind is not parameter.POSITIONAL_ONLY}
-    return {key: value for key, value in keywords.items() if key in names}
 
 
 def _load_weights(spec: ModelSpec, network: Network) -> None:

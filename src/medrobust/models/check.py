@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from medrobust.core import Task
-from medrobust.errors import ModelError
+from medrobust.errors import ModelError, reason
 from medrobust.models.network import Network
-from medrobust.models.reason import reason
 
 _PROBABILITIES = ("SigmoidBackward", "SoftmaxBackward")
 _RESHAPES = (

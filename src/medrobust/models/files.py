@@ -1,8 +1,7 @@
-"""Files that a study names indirectly: inside an installed package, or as a Python module."""
+"""Files of weights inside an installed package, and what tells files apart."""
 
 import hashlib
 import importlib.metadata
-import importlib.util
 from pathlib import Path
 
 from medrobust.errors import StudyError
@@ -33,15 +32,6 @@ def package_file(name: str) -> Path:
             "Give the path of a file."
         )
     return found[0]
-
-
-def module_file(reference: str) -> Path | None:
-    """File of the module in `package.module:function`, None if there is none."""
-    try:
-        found = importlib.util.find_spec(reference.partition(":")[0])
-    except (ImportError, ValueError):
-        return None
-    return Path(found.origin) if found and found.origin else None
 
 
 def digest(file: Path | None) -> str | None:

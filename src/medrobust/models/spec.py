@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
-from medrobust.models.files import digest, module_file, package_file
+from medrobust.load import check_reference, module_file
+from medrobust.models.files import digest, package_file
 from medrobust.parameters import parameter_model, resolve
 
 SUPPLIED: Final = ("classes", "channels", "dimensions", "pretrained")
@@ -121,7 +122,7 @@ def read_spec(entry: Mapping[str, Any], task: Task, find: Callable[[str], Archit
         _check_task(found, architecture, task, where)
         parameters = _parameters(found, entry.get("preset"), given, where)
     else:
-        architecture, found, parameters = _check_load(load, where), None, {}
+        architecture, found, parameters = check_reference(load, where), None, {}
         _refuse_parameters_of_loaded(entry, given, where)
     spec = ModelSpec(
         name=name,
@@ -184,19 +185,6 @@ def _parameters(found: Architecture, preset: object, given: Mapping[str, Any], w
 def _refuse_parameters_of_loaded(entry: Mapping[str, Any], given: Mapping[str, Any], where: str) -> None:
     for key in (*given, *(key for key in ("architecture", "preset") if key in entry)):
         raise StudyError(f"{where}: {unknown('key', key, ['name', 'load', 'weights', 'input', 'train'])}")
-
-
-def _check_load(load: object, where: str) -> str:
-    reference = str(load)
-    module, colon, function = reference.partition(":")
-    if not (module and colon and function):
-        raise StudyError(f"{where}.load must be `package.module:function`, got {load!r}.")
-    if module_file(reference) is None:
-        raise StudyError(
-            f"{where}.load: there is no Python module '{module}'. "
-            "Install it, or put it beside the study's file."
-        )
-    return reference
 
 
 def _read_input(given: object, where: str) -> InputSpec:

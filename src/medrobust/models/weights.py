@@ -1,6 +1,7 @@
 """Weight files: safetensors, or a torch state dict that is read without running code from it."""
 
 import hashlib
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,9 +9,8 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from medrobust.errors import ModelError
+from medrobust.errors import ModelError, reason
 from medrobust.models.network import Network
-from medrobust.models.reason import reason
 
 _WRAPPERS = ("body.", "module.", "model.", "network.", "_orig_mod.")
 
@@ -79,6 +79,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        _refuse_compressed(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"There is no weights file '{path}'. Give the path of one.") from None
@@ -91,11 +92,22 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return _state_dict(content, path)
 
 
+def _refuse_compressed(path: Path) -> None:
+    """A small compressed file may unpack to more than any memory; torch never compresses."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > path.stat().st_size:
+            raise ValueError("it is compressed, and torch.save compresses nothing")
+
+
 def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
         raise ModelError(
             f"The weights file '{path}' holds no state dict (names and tensors). "
             "Save it with `torch.save(model.state_dict(), path)`."
@@ -137,7 +149,15 @@ def _load(body: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
         for name, tensor in tensors.items()
         if name in own and tensor.shape != own[name].shape
     ]
+    problems += [
+        f"{name}: {tensor.dtype} in the file, {own[name].dtype} in the network"
+        for name, tensor in tensors.items()
+        if name in own and tensor.is_floating_point() != own[name].is_floating_point()
+    ]
     if problems:
         listed = "\n  ".join(problems)
         raise ModelError(f"{len(problems)} tensors of '{path}' do not fit the network:\n  {listed}")
-    body.load_state_dict(tensors)
+    try:
+        body.load_state_dict(tensors)
+    except RuntimeError as error:  # of the right shape, but sparse or without any values
+        raise ModelError(f"The tensors of '{path}' cannot be used: {reason(error)}.") from None

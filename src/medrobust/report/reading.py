@@ -44,7 +44,8 @@ def read_examples(folder: RunFolder) -> Examples | None:
     if not folder.exists("results", "examples.json"):
         return None
     told = folder.read_json("results", "examples.json")
-    with np.load(io.BytesIO(folder.read_bytes("results", "examples.npz"))) as arrays:
+    stored = io.BytesIO(folder.read_bytes("results", "examples.npz"))
+    with np.load(stored, allow_pickle=False) as arrays:
         return Examples(
             target=told["target"],
             source=told["source"],

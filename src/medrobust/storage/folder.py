@@ -117,7 +117,7 @@ class RunFolder:
         content = self.read_bytes(*parts)
         try:
             return json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RunError(
                 f"{self.path(*parts)} is not valid JSON ({error}). Delete it and run again."
             ) from None

@@ -6,7 +6,6 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import ValidationError
 
 from medrobust.errors import RunError, StudyError, unknown
@@ -15,6 +14,11 @@ from medrobust.parameters import describe
 from medrobust.storage import RunFolder
 from medrobust.study.checks import check_study
 from medrobust.study.config import Study
+from medrobust.study.yaml_text import load_yaml
+from medrobust.text import read_text
+
+LARGEST = 2**20
+"""Bytes of the largest study file; one with 50 networks has about 10,000."""
 
 STORED = "study.yaml"
 """Name of the resolved study in a run folder."""
@@ -59,8 +63,8 @@ def read_stored_study(folder: RunFolder) -> Study:
             f"'{folder.url}' is no run folder: it has no {STORED}. Give the --out folder of `medrobust run`."
         )
     try:
-        return _validated(yaml.safe_load(folder.read_bytes(STORED)))
-    except (yaml.YAMLError, StudyError) as error:
+        return _validated(load_yaml(folder.read_bytes(STORED).decode()))
+    except (UnicodeDecodeError, StudyError) as error:
         raise RunError(f"{folder.path(STORED)} is damaged, or of another version: {error}") from None
 
 
@@ -73,15 +77,15 @@ def _validated(content: Any) -> Study:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(read_text(path, LARGEST))
     except FileNotFoundError:
         raise StudyError(
             f"There is no study file '{path}'. `medrobust init {path}` writes one to start from."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"The study file '{path}' cannot be read: {error}.") from None
-    except yaml.YAMLError as error:
-        raise StudyError(f"The study file '{path}' is no valid YAML: {error}") from None
+    except StudyError as error:
+        raise StudyError(f"The study file '{path}' {error}") from None
     if not isinstance(content, dict):
         raise StudyError(f"The study file '{path}' must hold keys and values (task, data, models, ...).")
     return content
@@ -140,8 +144,8 @@ def _assign(content: dict[str, Any], change: str) -> None:
     for key in parents:
         node = _step(node, key, change)
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = load_yaml(text)
+    except StudyError:
         raise StudyError(f"--set {change}: '{text}' is no valid YAML value. Put quotes around it.") from None
     if isinstance(node, list):
         raise StudyError(f"--set {change}: '{last}' would replace a whole item; name one of its keys.")

@@ -61,8 +61,8 @@ def run_study(
         plan = make_plan(setup)
         jobs = jobs_of(plan, {target.id.name: setup.speed(target) for target in setup.targets})
         jobs = [job for job in jobs if not only or job.kind in only]
-        record = _record(setup)
-        _refuse_other_inputs(record, folder)
+        record = record_of(setup)
+        refuse_other_inputs(record, folder)
         _announce(setup, jobs, console)
         _write_record(setup, record)
         execute(jobs, console)
@@ -114,8 +114,12 @@ def _fixed(study: Study) -> dict[str, Any]:
     return content
 
 
-def _refuse_other_inputs(record: Mapping[str, Any], folder: RunFolder) -> None:
-    """The study may be the same while a file that it names, or the program, has changed since."""
+def refuse_other_inputs(record: Mapping[str, Any], folder: RunFolder) -> None:
+    """The study may be the same while a file that it names, or the program, has changed since.
+
+    Raises:
+        RunError: The data or networks are others than those that the run folder was made with.
+    """
     if not folder.exists("record.json"):
         return
     former = folder.read_json("record.json")
@@ -169,7 +173,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _record(setup: Setup) -> dict[str, Any]:
+def record_of(setup: Setup) -> dict[str, Any]:
     """The data, networks, versions and machine behind a run folder, as JSON-able data."""
     dataset = setup.dataset
     data = {

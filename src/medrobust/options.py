@@ -1,0 +1,55 @@
+"""Arguments and options that commands share, and the choices that they offer."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+class DemoTask(StrEnum):
+    """What `medrobust demo` runs."""
+
+    CLASSIFICATION = "classification"
+    SEGMENTATION = "segmentation"
+    BOTH = "both"
+
+
+class Listing(StrEnum):
+    """What `medrobust list` shows."""
+
+    MODELS = "models"
+    PERTURBATIONS = "perturbations"
+    DATASETS = "datasets"
+
+
+class Bits(StrEnum):
+    """What `medrobust export` rounds images to."""
+
+    AUTO = "auto"
+    EIGHT = "8"
+    SIXTEEN = "16"
+    FLOAT = "float"
+
+
+BITS: dict[Bits, Literal["auto", 8, 16] | None] = {
+    Bits.AUTO: "auto",
+    Bits.EIGHT: 8,
+    Bits.SIXTEEN: 16,
+    Bits.FLOAT: None,
+}
+
+StudyFile = Annotated[
+    Path, typer.Argument(help="The study, a YAML file. `medrobust init` writes one.", show_default=False)
+]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data", help="Folder that the `root` of the study's data is relative to.")
+]
+RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A finished run folder.", show_default=False)]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY.PATH=VALUE", help="Change a key of the study, e.g. models.unet.width=16."
+    ),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; auto takes the best there is.")]

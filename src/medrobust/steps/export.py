@@ -1,0 +1,243 @@
+"""Export: images of a run as files that other programs open, with what the networks make of them."""
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor, nn
+
+from medrobust.core import Case, Dataset, Task
+from medrobust.perturbations import targets_of
+from medrobust.steps.batches import stack
+from medrobust.steps.exported import Item, file_name, read_image, slices_in_file, write_image, write_labels
+from medrobust.steps.image_sets import ImageSet
+from medrobust.steps.measure import share_fooled
+from medrobust.steps.noise import CPU, images_of
+from medrobust.steps.predict import generators, outputs_of
+from medrobust.storage import RunFolder, read_rows
+from medrobust.storage.folder import clear_disk_errors
+from medrobust.storage.schemas import CRAFTED
+
+MEASURED = ("outcome", "ssim", "linf")
+"""Columns of the `crafted` rows that the description of an image repeats."""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Viewers:
+    """The networks that look at what is exported, prepared, on `device`.
+
+    Attributes:
+        source: The one that the images were crafted on; None for clean images and noise of fixed strength.
+        targets: Those whose predictions are written, by name.
+        device: Where they are.
+        batch_size: Images that they see together.
+    """
+
+    source: nn.Module | None
+    targets: Mapping[str, nn.Module]
+    device: torch.device
+    batch_size: int = 16
+
+    def predict(
+        self, network: nn.Module, images: Float32[Tensor, "n c *space"], cases: Sequence[Case]
+    ) -> Int64[Tensor, "n *labelspace"]:
+        """Predicted classes of images, on the CPU."""
+        outputs = outputs_of(
+            network, images, name="exported", cases=cases, device=self.device, batch_size=self.batch_size
+        )
+        return torch.cat([output.argmax(1).cpu() for _, output in outputs])
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written of one set of images.
+
+    Attributes:
+        perturbation: Its label.
+        source: Folder of the network that it was crafted on; "" where there is none.
+        folder: Where the files are.
+        files: Names of all files.
+        changed: For every image whether it is of the set; the others are clean slices between those.
+        bits: Bits per channel that the images were rounded to; None: not at all.
+        stored: How far each image fools its source as it is stored: 0 or 1 for a photograph; for a slice the
+            share of the pixels that the attack wanted otherwise which the source shows as wanted (of all
+            pixels those that are wrong, without targets). Empty without a source.
+        written: The same of the rounded file, read again. Empty without `bits`.
+    """
+
+    perturbation: str
+    source: str
+    folder: Path
+    files: tuple[str, ...]
+    changed: tuple[bool, ...]
+    bits: int | None
+    stored: tuple[float, ...]
+    written: tuple[float, ...]
+
+
+def export_set(
+    image_set: ImageSet,
+    cases: Collection[Case],
+    viewers: Viewers,
+    dataset: Dataset,
+    folder: RunFolder,
+    to: Path,
+    *,
+    bits: int | None,
+) -> Exported:
+    """Write images of a set, each scan or photograph by itself.
+
+    Scans become NIfTI, from the first to the last of the cases; slices between them that are not among the
+    cases are the clean ones. Photographs become NumPy arrays and, with `bits`, PNG. Both come with their
+    label maps (in segmentation) and a JSON file that says what is what.
+
+    Args:
+        image_set: Finished images of a run.
+        cases: Some of its cases.
+        viewers: The networks that look at the images.
+        dataset: Where the cases come from.
+        folder: The run folder.
+        to: Folder for the files; they go to a folder in it that is named after the set.
+        bits: 8 or 16 bits per channel to round to, beside the lossless copy; None: only that.
+
+    Raises:
+        RunError: Images are not finished or damaged, or the files cannot be written.
+    """
+    source = image_set.source.folder if image_set.source else ""
+    place = to / file_name("--".join(filter(None, (image_set.perturbation, source))))
+    files: list[str] = []
+    changed: list[bool] = []
+    stored: list[float] = []
+    written: list[float] = []
+    with clear_disk_errors(str(place)):
+        place.mkdir(parents=True, exist_ok=True)
+        for item, rows in _items(image_set, cases, dataset, folder):
+            names = write_image(item, place, bits)
+            seen = read_image(item, place / names[-1])
+            shown = {
+                name: viewers.predict(network, seen, item.cases) for name, network in viewers.targets.items()
+            }
+            before, after = (
+                _fooled(image_set, item, images, viewers, dataset) for images in (item.images, seen)
+            )
+            if dataset.task is Task.SEGMENTATION:
+                maps = {f"predicted-{name}": labels for name, labels in shown.items()}
+                names += write_labels(item, place, {"truth": item.labels, **maps})
+            description = _description(image_set, item, dataset) | {
+                "files": names,
+                "images": _images(item, rows, shown, dataset),
+            }
+            names.append(f"{item.name}.json")
+            (place / names[-1]).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+            files += names
+            changed += item.changed
+            stored += before
+            written += after if bits else []
+    return Exported(
+        image_set.perturbation,
+        source,
+        place,
+        tuple(files),
+        tuple(changed),
+        bits,
+        tuple(stored),
+        tuple(written),
+    )
+
+
+def _items(
+    image_set: ImageSet, cases: Collection[Case], dataset: Dataset, folder: RunFolder
+) -> Iterator[tuple[Item, dict[str, Row]]]:
+    """The scans or photographs of the cases, and the `crafted` rows of their cases by id."""
+    wanted = set(cases)
+    for number, chunk in enumerate(image_set.chunks):
+        if wanted.isdisjoint(chunk):
+            continue
+        images = images_of(image_set, number, stack(dataset, chunk, CPU), folder)
+        rows: dict[str, Row] = {}
+        if image_set.kind != "clean":
+            table = read_rows(folder, CRAFTED, *image_set.rows_part(number))
+            rows = {row["case_id"]: row for row in table.iter_rows(named=True)}
+        made = {case: image for case, image in zip(chunk, images, strict=True) if case in wanted}
+        for name, scan in groupby(made, key=lambda case: _item_name(case, dataset)):
+            yield _item(name, {case: made[case] for case in scan}, dataset), rows
+
+
+def _item_name(case: Case, dataset: Dataset) -> str:
+    return file_name(case.case_id if dataset.affine is None else case.scan_id)
+
+
+def _item(name: str, made: Mapping[Case, Tensor], dataset: Dataset) -> Item:
+    """One scan or photograph, with the clean slices that lie between those that were made."""
+    positions = [case.position for case in made]
+    between = [
+        case
+        for case in dataset.cases
+        if case.scan_id == next(iter(made)).scan_id and min(positions) <= case.position <= max(positions)
+    ]
+    clean = stack(dataset, sorted(between, key=lambda case: case.position), CPU)
+    images = [made.get(case, image) for case, image in zip(clean.cases, clean.images, strict=True)]
+    affine = None if dataset.affine is None else dataset.affine(clean.cases[0].scan_id)
+    changed = tuple(case in made for case in clean.cases)
+    return Item(name, clean.cases, torch.stack(images), clean.labels, changed, affine)
+
+
+def _fooled(
+    image_set: ImageSet,
+    item: Item,
+    images: Float32[Tensor, "n c *space"],
+    viewers: Viewers,
+    dataset: Dataset,
+) -> list[float]:
+    """How far the perturbed images of an item fool their source."""
+    if viewers.source is None or image_set.request is None:
+        return []
+    rngs = generators(image_set.recipe["seed"], image_set.request.name, item.cases)
+    wanted = targets_of(image_set.request, item.labels, rngs, dataset.spacing)
+    fooled = share_fooled(viewers.predict(viewers.source, images, item.cases), item.labels, wanted)
+    return [
+        value
+        for value, changed in zip(fooled.tolist(), item.changed, strict=True)
+        if changed and value == value
+    ]
+
+
+def _description(image_set: ImageSet, item: Item, dataset: Dataset) -> dict[str, Any]:
+    """What the files of an item are, as JSON-able data."""
+    return {
+        "data": dataset.name,
+        "perturbation": image_set.perturbation,
+        "source": image_set.source.folder if image_set.source else None,
+        "scan_id": item.cases[0].scan_id,
+        "patient_id": item.cases[0].patient_id,
+        "values": "0 to 1, as the networks are given them, and no longer the units of the original file",
+        "facts": dict(dataset.facts or {}),
+        "classes": list(dataset.classes),
+        "affine": item.place.tolist() if item.is_volume else None,
+    }
+
+
+def _images(
+    item: Item, rows: Mapping[str, Row], shown: Mapping[str, Tensor], dataset: Dataset
+) -> list[dict[str, Any]]:
+    """What each image of an item is, as JSON-able data."""
+    images: list[dict[str, Any]] = []
+    axis, slices = slices_in_file(item)
+    for number, (case, changed) in enumerate(zip(item.cases, item.changed, strict=True)):
+        image: dict[str, Any] = {"case_id": case.case_id, "perturbed": changed}
+        if item.is_stack:
+            image[axis] = slices[number]
+        row = rows.get(case.case_id, {}) if changed else {}
+        image |= {column: row[column] for column in MEASURED if column in row}
+        if dataset.task is Task.CLASSIFICATION:
+            image["truth"] = dataset.classes[int(item.labels[number])]
+            image["predicted"] = {name: dataset.classes[int(seen[number])] for name, seen in shown.items()}
+        images.append(image)
+    return images

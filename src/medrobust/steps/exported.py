@@ -1,0 +1,140 @@
+"""What is exported of a scan or photograph: its images in order, and the files they go to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64
+from torch import Tensor
+
+from medrobust.core import Case
+from medrobust.steps.image_sets import digest
+from medrobust.storage.picture_files import (
+    levels,
+    place_in_file,
+    read_nifti,
+    read_png,
+    write_nifti,
+    write_png,
+)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A photograph, or the slices of a scan one above the other.
+
+    Attributes:
+        name: Start of its files' names.
+        cases: In the order of their positions.
+        images: As stored in the run.
+        labels: The truth.
+        changed: Which images are perturbed; the others are clean.
+        affine: From slice, row and column of the scan to world millimetres; None where images lie nowhere.
+    """
+
+    name: str
+    cases: tuple[Case, ...]
+    images: Float32[Tensor, "n c *space"]
+    labels: Int64[Tensor, "n *labelspace"]
+    changed: tuple[bool, ...]
+    affine: Float64[np.ndarray, "4 4"] | None
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether it becomes NIfTI: it lies somewhere, or has no two axes that a picture needs."""
+        return self.affine is not None or self.images.ndim != 4
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether it is a volume of slices, rather than one that is a case as a whole."""
+        return self.is_volume and self.images.ndim == 4
+
+    @property
+    def place(self) -> Float64[np.ndarray, "4 4"]:
+        """Affine of its volume, which begins with its first slice; voxels of 1 mm where nothing is known."""
+        affine = np.eye(4) if self.affine is None else self.affine
+        first = np.eye(4)
+        first[0, 3] = self.cases[0].position if self.is_stack else 0
+        place: np.ndarray = affine @ first
+        return place
+
+    @property
+    def slices(self) -> list[int]:
+        """Number of each image among the slices of its volume; between them are slices without a label."""
+        return [case.position - self.cases[0].position for case in self.cases]
+
+
+def slices_in_file(item: Item) -> tuple[str, list[int]]:
+    """Axis along which the slices of an item lie in its file, and their numbers there."""
+    axis, is_turned = place_in_file(item.place, 0)
+    return axis, [item.slices[-1] - number if is_turned else number for number in item.slices]
+
+
+def write_image(item: Item, folder: Path, bits: int | None) -> list[str]:
+    """Write the images of an item as they are stored and, with `bits`, rounded.
+
+    Returns:
+        Names of the files; the rounded ones come last.
+    """
+    exact = item.images.numpy()
+    if not item.is_volume:
+        names = [f"{item.name}.npy"]
+        np.save(folder / names[0], exact[0], allow_pickle=False)
+        if bits is not None:
+            names.append(f"{item.name}-{bits}bit.png")
+            write_png(folder / names[-1], levels(exact[0], bits))
+        return names
+    voxels = _volume(item, np.moveaxis(exact, 1, -1))
+    voxels = voxels[..., 0] if voxels.shape[-1] == 1 else voxels
+    names = [f"{item.name}.nii.gz"]
+    write_nifti(folder / names[0], voxels, item.place)
+    if bits is not None:
+        names.append(f"{item.name}-{bits}bit.nii.gz")
+        write_nifti(folder / names[-1], levels(voxels, bits), item.place, slope=1 / (2**bits - 1))
+    return names
+
+
+def read_image(item: Item, file: Path) -> Float32[Tensor, "n c *space"]:
+    """The images of an item from a file that `write_image` wrote."""
+    if file.suffix == ".npy":
+        return torch.from_numpy(np.load(file, allow_pickle=False)[None])
+    if file.suffix == ".png":
+        return torch.from_numpy(read_png(file)[None])
+    voxels = read_nifti(file, item.place)
+    voxels = voxels[..., None] if voxels.ndim == 3 else voxels
+    images = voxels[item.slices] if item.is_stack else voxels[None]
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1), np.float32))
+
+
+def write_labels(item: Item, folder: Path, maps: Mapping[str, Int64[Tensor, "n *space"]]) -> list[str]:
+    """Write label maps, their numbers as they are, under a name each; returns the names of the files."""
+    names = []
+    for what, labels in maps.items():
+        numbers = labels.numpy().astype(np.uint8 if labels.max() < 256 else np.uint16)
+        names.append(f"{item.name}-{what}" + (".nii.gz" if item.is_volume else ".png"))
+        if item.is_volume:
+            write_nifti(folder / names[-1], _volume(item, numbers), item.place)
+        else:
+            write_png(folder / names[-1], numbers)
+    return names
+
+
+def _volume(item: Item, images: np.ndarray) -> np.ndarray:
+    """Images one above the other, black where the scan has a slice that is no case."""
+    if not item.is_stack:
+        return np.asarray(images[0])
+    volume = np.zeros((item.slices[-1] + 1, *images.shape[1:]), images.dtype)
+    volume[item.slices] = images
+    return volume
+
+
+def file_name(name: str) -> str:
+    """A name for files of a case, scan or set, whose own may hold anything, e.g. a path in the data's folder.
+
+    >>> file_name("1003_3"), file_name("mel/a.jpg")
+    ('1003_3', 'mel_a.jpg-ce30cb')
+    """
+    safe = "".join(letter if letter.isalnum() or letter in "._-+@" else "_" for letter in name)[:100]
+    return safe if safe == name else f"{safe}-{digest(name)[:6]}"
