@@ -125,13 +125,12 @@ def _checked(checks: Sequence[Callable[[Evidence], list[Finding]]], evidence: Ev
 def _amount(listing: Listing) -> str:
     match listing:
         case Photos():
-            items, what = listing.items, "photographs"
+            owners, what = [photo.patient_id for photo in listing.items], "photographs"
         case Scans():
-            items, what = listing.items, "scans"
+            owners, what = [scan.patient_id for scan in listing.items], "scans"
         case _:
             raise TypeError(f"{type(listing).__name__} cannot be audited.")
-    patients = len({item.patient_id for item in items})
-    return f"{len(items)} {what} of {patients} {listing.unit}s"
+    return f"{len(owners)} {what} of {len(set(owners))} {listing.unit}s"
 
 
 def _audit_generated(

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from medrobust.audit.hamming import near_pairs
 from medrobust.audit.parts import sides
 from medrobust.audit.records import PhotoEvidence
-from medrobust.audit.structure import ORIENTATIONS, detail, turned, turned_hashes
+from medrobust.audit.structure import ORIENTATIONS, Orientation, detail, turned, turned_hashes
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Photo
 
@@ -79,7 +79,7 @@ def near_copies(hashes: UInt64[np.ndarray, "n"], smalls: UInt8[np.ndarray, "n 32
 
 
 def _alike(
-    pairs: Int64[np.ndarray, "pairs 2"], smalls: UInt8[np.ndarray, "n 32 32"], way: tuple[bool, bool, bool]
+    pairs: Int64[np.ndarray, "pairs 2"], smalls: UInt8[np.ndarray, "n 32 32"], way: Orientation
 ) -> Iterator[tuple[int, int]]:
     one = detail(np.ascontiguousarray(turned(smalls[pairs[:, 0]], way)))
     other = detail(smalls[pairs[:, 1]])

@@ -132,7 +132,8 @@ def _on_the_wrong_side(look: LabelsLook, pairs: list[Pair]) -> Iterator[int]:
     midline = median((across[pair.left] + across[pair.right]) / 2 for pair in both)
     margin = float(np.abs(look.grid.affine[0, :3]).max())  # about a voxel
     for pair in pairs:
-        if look.voxels[pair.left] and across[pair.left] > midline + margin:
+        crossed = across[pair.left] > across[pair.right]  # never, where one of them is empty
+        if crossed or across[pair.left] > midline + margin:
             yield pair.left
-        if look.voxels[pair.right] and across[pair.right] < midline - margin:
+        if crossed or across[pair.right] < midline - margin:
             yield pair.right

@@ -24,36 +24,46 @@ def split_of(name: str, listing: Listing, rule: Mapping[str, Any], seed: int) ->
         rule: The study's `split:` block.
         seed: Of the study.
     """
-    findings = patients_on_both_sides(listing, rule["file"]) if "file" in rule else []
+    written = _written(rule)
+    findings = _on_both_sides(listing, written)
     try:
         return make_split(as_dataset(name, listing), rule, seed), findings
     except MedrobustError as error:
-        if findings:  # it stops at the first of these
-            return {}, findings
+        files = (Path(rule["file"]),) if "file" in rule else ()
         advice = "A run would stop here: change `split:` of the study, or its file."
-        return {}, [Finding("split impossible", Severity.ERROR, str(error), advice, _file(rule))]
+        stopped = Finding("split impossible", Severity.ERROR, str(error), advice, files)
+        known = {patient: Part(*parts) for patient, parts in written.items() if len(parts) == 1}
+        return known, findings or [stopped]  # it stops at the first patient on both sides
 
 
-def patients_on_both_sides(listing: Listing, file: Path | str) -> list[Finding]:
-    """Patients that a split file puts in two parts, with the files of each."""
+def _written(rule: Mapping[str, Any]) -> dict[str, set[str]]:
+    """The parts that a split file gives to each patient, whatever else is wrong with it."""
+    if "file" not in rule:
+        return {}
     try:
-        rows = read_table(Path(file), COLUMNS)
+        rows = read_table(Path(rule["file"]), COLUMNS)
     except DataError:
-        return []  # making the split says so
-    parts: defaultdict[str, set[str]] = defaultdict(set)
+        return {}  # making the split says so
+    written: defaultdict[str, set[str]] = defaultdict(set)
     for row in rows:
-        parts[row["patient_id"]].add(row["part"])
+        if row["part"] in set(Part):
+            written[row["patient_id"]].add(row["part"])
+    return written
+
+
+def _on_both_sides(listing: Listing, written: Mapping[str, set[str]]) -> list[Finding]:
+    """Patients that the split file puts in two parts, with the files of each."""
     owned = files_by_patient(listing)
     return [
         Finding(
             "patient on both sides",
             Severity.ERROR,
-            f"{file} puts {listing.unit} '{patient}' in {' and '.join(sorted(parts[patient]))}.",
-            "Keep one of the rows: networks must not be tested on what they learned.",
+            f"The split file puts {listing.unit} '{patient}' in {' and '.join(sorted(written[patient]))}.",
+            "Keep one of its rows: networks must not be tested on what they learned.",
             tuple(owned.get(patient, ())),
         )
-        for patient in sorted(parts)
-        if len(parts[patient]) > 1
+        for patient in sorted(written)
+        if len(written[patient]) > 1
     ]
 
 
@@ -103,10 +113,6 @@ def _cases(listing: Listing) -> tuple[Case, ...]:
 
 def _refuse(case: Case) -> Sample:
     raise NotImplementedError(f"Case {case.case_id} is listed, not opened.")
-
-
-def _file(rule: Mapping[str, Any]) -> tuple[Path, ...]:
-    return (Path(rule["file"]),) if "file" in rule else ()
 
 
 def sides(patients: Sequence[str], parts: Parts) -> list[Part]:

@@ -64,7 +64,7 @@ def constant(evidence: PhotoEvidence) -> list[Finding]:
         Finding(
             "constant image",
             Severity.ERROR,
-            f"{photo.path} shows nothing: its values range from {look.low} to {look.high}.",
+            f"{photo.path} shows nothing: no channel varies by more than {look.contrast}.",
             "Download it again, or take it out.",
             (photo.path,),
         )

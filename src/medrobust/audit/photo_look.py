@@ -43,8 +43,8 @@ def _look(path: Path) -> PhotoLook:
         alpha=alpha,
         grey=flat.shape[1] == 1 or bool((flat[:, :1] == flat[:, 1:]).all()),
         bits=bits,
-        low=int(flat.min()),
         high=int(flat.max()),
+        contrast=int((flat.max(0).astype(int) - flat.min(0)).max()),
         clipped=float((flat.min(1) >= top).mean()),
         digest=_digest(pixels),
         structure=structure_hash(small),
@@ -61,7 +61,7 @@ def _is_transparent(image: Image.Image) -> bool:
     """Whether an alpha channel, or a transparent colour, hides any pixel."""
     if "transparency" in image.info:
         return True
-    return image.mode in TRANSPARENT and image.getchannel("A").getextrema()[0] < 255
+    return image.mode in TRANSPARENT and bool((np.asarray(image.getchannel("A")) < 255).any())
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -74,7 +74,7 @@ def _digest(pixels: np.ndarray) -> bytes:
     if pixels.ndim == 3 and (pixels[..., :1] == pixels[..., 1:]).all():
         pixels = pixels[..., 0]
     digest = hashlib.blake2b(repr((pixels.shape, pixels.dtype.str)).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()
 
 
@@ -84,4 +84,4 @@ def _small(pixels: np.ndarray) -> UInt8[np.ndarray, "32 32"]:
         low, high = float(pixels.min()), float(pixels.max())
         pixels = ((pixels - low) * (255 / max(high - low, 1))).astype(np.uint8)
     grey = Image.fromarray(pixels).convert("L")
-    return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX))
+    return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BILINEAR))

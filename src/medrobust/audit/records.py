@@ -29,8 +29,8 @@ class PhotoLook:
         alpha: Whether any pixel is transparent.
         grey: Whether all channels are equal.
         bits: Bits per channel of the file: 8 or 16.
-        low: Smallest value of any channel, in [0, 2**bits - 1].
-        high: Largest value of any channel.
+        high: Largest value of any channel, in [0, 2**bits - 1].
+        contrast: Difference of largest and smallest value, of the channel where it is largest.
         clipped: Share of the pixels that have the largest possible value in all channels.
         digest: Hash of size and pixels: equal for equal images, however they are compressed.
         structure: Perceptual hash of 64 bits.
@@ -43,8 +43,8 @@ class PhotoLook:
     alpha: bool
     grey: bool
     bits: int
-    low: int
     high: int
+    contrast: int
     clipped: float
     digest: bytes
     structure: int
@@ -54,7 +54,7 @@ class PhotoLook:
     def is_blank(self) -> bool:
         """Whether nothing can be seen; compression leaves traces of `BLANK` steps."""
         is_deep = self.bits > 8 and self.high > 255  # not 8-bit values in a 16-bit file
-        return self.high - self.low <= BLANK * (257 if is_deep else 1)
+        return self.contrast <= BLANK * (257 if is_deep else 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ def _look_at_image(path: Path) -> VolumeLook:
     voxels, grid, dtype = _read(path)
     digest = hashlib.blake2b(repr(voxels.shape).encode(), digest_size=16)
     with np.errstate(over="ignore"):  # what is beyond float32 counts as infinite, as in a run
-        digest.update(np.ascontiguousarray(voxels, np.float32))
+        digest.update(np.ascontiguousarray(voxels, np.float32).data)
     finite, nan, infinite = _finite(voxels)
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (np.nan, np.nan)
     above = np.count_nonzero(finite > low)
@@ -148,4 +148,5 @@ def _centres(classes: UInt8[np.ndarray, "x y z"], grid: Grid, count: int) -> Flo
         places = np.broadcast_to(np.arange(length, dtype=np.float64).reshape(shape), classes.shape)
         with np.errstate(invalid="ignore"):  # an empty class has no centre: NaN
             means[:, axis] = np.bincount(flat, places.ravel(), minlength=count) / sizes
-    return means @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+    centres: Float64[np.ndarray, "classes 3"] = means @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+    return centres
