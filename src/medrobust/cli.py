@@ -139,6 +139,38 @@ def selftest(
 
 
 @app.command()
+def audit(
+    study: StudyFile,
+    data: DataFolder = None,
+    changes: Changes = None,
+    document: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write everything found as JSON.")
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page with thumbnails that opens offline."),
+    ] = None,
+) -> None:
+    """Read the data as a run would, change nothing, and say what is wrong with them.
+
+    Ends with exit code 0 where there is no error (warnings and notes may be), and 1 where there is one.
+    """
+    from medrobust import api
+
+    console = Console()
+    found = api.audit(study, data=data, changes=changes or (), console=console)
+    if found.findings:
+        console.print(api.findings_table(found))
+    console.print(api.summary(found), markup=False, highlight=False, soft_wrap=True)
+    if document:
+        api.write_audit(found, document)
+    if page:
+        api.write_audit_page(found, page)
+    if not found.is_sound:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
 def report(
     run_folder: RunDir,
 ) -> None:

@@ -72,7 +72,7 @@ def render(context: ReportContext) -> str:
     """
     sections = [section for section in _sections(context.tables) if _has_content(section, context)]
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             report=context,
@@ -115,14 +115,15 @@ def _blocks(section: Section, context: ReportContext) -> list[Block]:
     return [block for name in filled for block in blocks(name, context)]
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Templates of pages: every name must be known, and everything is escaped."""
+    made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update({"flattened": flattened, "setting": setting})
-    environment.globals.update({"plain_block": Block.plain})
-    return environment
+    made.filters.update({"flattened": flattened, "setting": setting})
+    made.globals.update({"plain_block": Block.plain})
+    return made

@@ -164,8 +164,8 @@ def set_up(
         DataError: The data are missing, unreadable or inconsistent.
         ModelError: Weights that the user brought cannot be read, or do not fit.
     """
-    _require_split(study)
-    _require_task(study)
+    require_split(study)
+    require_task(study)
     dataset = open_dataset(study.data, folder.local("cache"), data_dir)
     split = make_split(dataset, study.split, study.seed)
     cases = select_cases(
@@ -186,7 +186,7 @@ def surrogate_spec(spec: ModelSpec, weights: Path | None) -> ModelSpec:
     return spec if spec.train else replace(spec, weights="none", train=True)
 
 
-def _require_task(study: Study) -> None:
+def require_task(study: Study) -> None:
     """Said before scans are decoded, which may take minutes."""
     name = str(study.data.get("name"))
     if name in DATASETS and DATASETS[name].task != study.task:
@@ -195,7 +195,7 @@ def _require_task(study: Study) -> None:
         )
 
 
-def _require_split(study: Study) -> None:
+def require_split(study: Study) -> None:
     """A random split would test a network on patients that it was trained on elsewhere."""
     brought = [spec.name for spec in study.specs if not spec.train]
     if brought and not ("file" in study.split or study.split.get("test") == "all"):

@@ -1,0 +1,121 @@
+"""The split that a run would make, without opening a single image."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medrobust.audit.records import Parts
+from medrobust.core import Case, Dataset, Part, Sample, Task
+from medrobust.data.findings import Finding, Severity
+from medrobust.data.listing import Listing, Photos, Scans
+from medrobust.data.split_file import COLUMNS
+from medrobust.data.splits import make_split
+from medrobust.data.tables import read_table
+from medrobust.errors import DataError, MedrobustError
+
+
+def split_of(name: str, listing: Listing, rule: Mapping[str, Any], seed: int) -> tuple[Parts, list[Finding]]:
+    """Part of each patient, and what is wrong with the split; no parts where it cannot be made.
+
+    Args:
+        name: Of the data set.
+        listing: What there is.
+        rule: The study's `split:` block.
+        seed: Of the study.
+    """
+    written = _written(rule)
+    findings = _on_both_sides(listing, written)
+    try:
+        return make_split(as_dataset(name, listing), rule, seed), findings
+    except MedrobustError as error:
+        files = (Path(rule["file"]),) if "file" in rule else ()
+        advice = "A run would stop here: change `split:` of the study, or its file."
+        stopped = Finding("split impossible", Severity.ERROR, str(error), advice, files)
+        known = {patient: Part(*parts) for patient, parts in written.items() if len(parts) == 1}
+        return known, findings or [stopped]  # it stops at the first patient on both sides
+
+
+def _written(rule: Mapping[str, Any]) -> dict[str, set[str]]:
+    """The parts that a split file gives to each patient, whatever else is wrong with it."""
+    if "file" not in rule:
+        return {}
+    try:
+        rows = read_table(Path(rule["file"]), COLUMNS)
+    except DataError:
+        return {}  # making the split says so
+    written: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row["part"] in set(Part):
+            written[row["patient_id"]].add(row["part"])
+    return written
+
+
+def _on_both_sides(listing: Listing, written: Mapping[str, set[str]]) -> list[Finding]:
+    """Patients that the split file puts in two parts, with the files of each."""
+    owned = files_by_patient(listing)
+    return [
+        Finding(
+            "patient on both sides",
+            Severity.ERROR,
+            f"The split file puts {listing.unit} '{patient}' in {' and '.join(sorted(written[patient]))}.",
+            "Keep one of its rows: networks must not be tested on what they learned.",
+            tuple(owned.get(patient, ())),
+        )
+        for patient in sorted(written)
+        if len(written[patient]) > 1
+    ]
+
+
+def files_by_patient(listing: Listing) -> dict[str, list[Path]]:
+    """The images of each patient."""
+    owned: defaultdict[str, list[Path]] = defaultdict(list)
+    match listing:
+        case Photos():
+            for photo in listing.items:
+                owned[photo.patient_id].append(photo.path)
+        case Scans():
+            for scan in listing.items:
+                owned[scan.patient_id].append(scan.image)
+    return dict(owned)
+
+
+def as_dataset(name: str, listing: Listing) -> Dataset:
+    """As much of a data set as splits depend on: which patients there are, and their classes.
+
+    Opening the data would stop at the first damaged file.
+    """
+    return Dataset(
+        name=name,
+        task=Task.CLASSIFICATION if isinstance(listing, Photos) else Task.SEGMENTATION,
+        classes=listing.classes,
+        unit=listing.unit,
+        channels=0,
+        shape=(),
+        spacing=None,
+        cases=_cases(listing),
+        read=_refuse,
+        fingerprint="",
+        official=listing.official,
+    )
+
+
+def _cases(listing: Listing) -> tuple[Case, ...]:
+    match listing:
+        case Photos():
+            return tuple(
+                Case(photo.case_id, photo.case_id, photo.patient_id, photo.label) for photo in listing.items
+            )
+        case Scans():
+            return tuple(Case(scan.scan_id, scan.scan_id, scan.patient_id) for scan in listing.items)
+    raise TypeError(f"No cases are known of a {type(listing).__name__}.")
+
+
+def _refuse(case: Case) -> Sample:
+    raise NotImplementedError(f"Case {case.case_id} is listed, not opened.")
+
+
+def sides(patients: Sequence[str], parts: Parts) -> list[Part]:
+    """The parts that some patients are in, in the order of a study; unused ones are on no side."""
+    found = {parts[patient] for patient in patients if patient in parts}
+    return [part for part in (Part.TRAIN, Part.VALIDATION, Part.TEST) if part in found]

@@ -1,0 +1,152 @@
+"""Look at the files of a scan: once, and whatever they hold."""
+
+# mypy: disable-error-code="no-untyped-call"
+# nibabel is not annotated.
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Float64, Shaped, UInt8
+
+from medrobust.audit.person import person
+from medrobust.audit.records import COUNTED_LEVELS, Grid, LabelsLook, ScanRecord, VolumeLook
+from medrobust.data.listing import ClassesOf, Scan
+from medrobust.errors import DataError
+
+LOOKED_AT = 200_000
+"""Voxels that different intensities are first counted in."""
+
+GZIP = b"\x1f\x8b"
+
+
+def look_at_scan(scan: Scan, classes_of: ClassesOf, classes: int) -> ScanRecord:
+    """The record of a scan; a file that cannot be read becomes an error that says why.
+
+    Args:
+        scan: As listed.
+        classes_of: What the label numbers mean.
+        classes: Number of classes.
+    """
+    errors: dict[Path, str] = {}
+    image = labels = None
+    try:
+        image = _look_at_image(scan.image)
+    except Exception as error:  # whatever a reader raises at a damaged file must not end the audit
+        errors[scan.image] = _unreadable(scan.image, error)
+    try:
+        labels = _look_at_labels(scan.labels, classes_of, classes)
+    except Exception as error:
+        errors[scan.labels] = _unreadable(scan.labels, error)
+    return ScanRecord(scan, image, labels, errors)
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    try:
+        with path.open("rb") as file:
+            compressed = file.read(2) == GZIP
+    except OSError:
+        compressed = path.suffix == ".gz"
+    misnamed = {
+        (True, False): " It is compressed, so its name should end in .gz.",
+        (False, True): " It is not compressed, so its name should not end in .gz.",
+    }.get((compressed, path.suffix == ".gz"), "")
+    return f"{path} cannot be read ({type(error).__name__}: {error}).{misnamed}"
+
+
+def _read(path: Path) -> tuple[Shaped[np.ndarray, "x y z *channels"], Grid, str]:
+    """Voxels in RAS, where they lie, and the type of the numbers in the file."""
+    stored: Any = nib.load(path)
+    codes, differ = (1, 1), 0.0
+    if isinstance(stored, nib.Nifti1Image | nib.Nifti1Pair):
+        header = stored.header
+        codes = (int(header["qform_code"]), int(header["sform_code"]))
+        if all(codes):
+            differ = float(np.abs(header.get_qform() - header.get_sform()).max())
+    axes = "".join(code or "?" for code in nib.aff2axcodes(stored.affine))
+    dtype = np.dtype(stored.get_data_dtype())
+    image = nib.as_closest_canonical(nib.funcs.squeeze_image(stored))
+    grid = Grid(tuple(image.shape[:3]), image.affine, axes, codes, differ)
+    return np.asanyarray(image.dataobj), grid, dtype.name
+
+
+def _look_at_image(path: Path) -> VolumeLook:
+    voxels, grid, dtype = _read(path)
+    digest = hashlib.blake2b(repr(voxels.shape).encode(), digest_size=16)
+    with np.errstate(over="ignore"):  # what is beyond float32 counts as infinite, as in a run
+        digest.update(np.ascontiguousarray(voxels, np.float32).data)
+    finite, nan, infinite = _finite(voxels)
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (np.nan, np.nan)
+    above = np.count_nonzero(finite > low)
+    volume = voxels if voxels.ndim == 3 else voxels.reshape(*voxels.shape[:3], -1)[..., 0]
+    shown = person(volume, _spacing(grid)) if high > low and not nan + infinite else None
+    return VolumeLook(
+        grid=grid,
+        dtype=dtype,
+        not_numbers=nan,
+        infinite=infinite,
+        low=low,
+        high=high,
+        levels=_levels(finite),
+        clipped=np.count_nonzero(finite == high) / above if above else 0.0,
+        digest=digest.digest(),
+        person=None if shown is None else shown.detail,
+        size=0.0 if shown is None else shown.size,
+    )
+
+
+def _look_at_labels(path: Path, classes_of: ClassesOf, classes: int) -> LabelsLook:
+    voxels, grid, _ = _read(path)
+    with np.errstate(invalid="ignore"):  # NaN and negative numbers are told apart by the comparison
+        numbers = voxels.astype(np.uint16)
+    empty = np.full((classes, 3), np.nan)
+    if not np.array_equal(numbers, voxels):
+        wrong = voxels[numbers != voxels].flat[0]
+        strange = f"{path} holds the label {wrong:g}; labels are whole numbers from 0 to 65535."
+        return LabelsLook(grid, strange, False, (), empty)
+    try:
+        indices = classes_of(numbers, path)
+    except DataError as error:
+        return LabelsLook(grid, str(error), True, (), empty)
+    counts = np.bincount(indices.ravel(), minlength=classes)
+    return LabelsLook(grid, "", True, tuple(int(count) for count in counts), _centres(indices, grid, classes))
+
+
+def _finite(voxels: np.ndarray) -> tuple[np.ndarray, int, int]:
+    """The finite voxels, and how many are NaN and how many infinite."""
+    if voxels.dtype.kind != "f":
+        return voxels.ravel(), 0, 0
+    good = np.isfinite(voxels)
+    if good.all():
+        return voxels.ravel(), 0, 0
+    return voxels[good], int(np.isnan(voxels).sum()), int(np.isinf(voxels).sum())
+
+
+def _levels(values: Shaped[np.ndarray, "n"]) -> int:
+    """Different values, counted up to `COUNTED_LEVELS`: a part of them is enough where there are many."""
+    for part in (values[:: max(1, values.size // LOOKED_AT)], values):
+        levels = np.unique(part).size
+        if levels >= COUNTED_LEVELS:
+            return COUNTED_LEVELS
+    return int(levels)
+
+
+def _spacing(grid: Grid) -> tuple[float, float, float]:
+    x, y, z = (float(size) for size in nib.affines.voxel_sizes(grid.affine))
+    return x, y, z
+
+
+def _centres(classes: UInt8[np.ndarray, "x y z"], grid: Grid, count: int) -> Float64[np.ndarray, "classes 3"]:
+    """Centre of each class in world millimetres."""
+    flat, sizes = classes.ravel(), np.bincount(classes.ravel(), minlength=count)
+    means = np.empty((count, 3))
+    for axis, length in enumerate(classes.shape):
+        shape = [1, 1, 1]
+        shape[axis] = length
+        places = np.broadcast_to(np.arange(length, dtype=np.float64).reshape(shape), classes.shape)
+        with np.errstate(invalid="ignore"):  # an empty class has no centre: NaN
+            means[:, axis] = np.bincount(flat, places.ravel(), minlength=count) / sizes
+    centres: Float64[np.ndarray, "classes 3"] = means @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+    return centres
