@@ -28,7 +28,7 @@ def balanced_table(results: Results) -> pl.DataFrame:
     lines = []
     for cell in _cells(results):
         values = {
-            "accuracy": estimates.score(results, results.panel.cells[cell], *map(str, cell)),
+            "accuracy": estimates.score(results, results.panel.cells[cell]),
             "balanced_accuracy": of_cells[cell],
         }
         names = {"target": cell.target, "perturbation": cell.perturbation, "source": cell.source}

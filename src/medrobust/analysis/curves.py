@@ -53,14 +53,14 @@ def _points(results: Results, model: str, points: Sequence[Attack]) -> list[Line
 def _line(
     results: Results, model: str, name: str, budget: float, attacked: Scores | None, noise: Scores | None
 ) -> Line:
-    score, low, high = estimates.score(results, attacked, model, name, "curve")
+    score, low, high = estimates.score(results, attacked)
     return {
         "perturbation": name,
         "budget": budget,
         "score": score,
         "low": low,
         "high": high,
-        **with_bounds({"noise": estimates.score(results, noise, model, name, "curve noise")}),
+        **with_bounds({"noise": estimates.score(results, noise)}),
         "n_cases": results.n_cases,
         "n_patients": len(results.panel.patients),
     }

@@ -5,14 +5,18 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import polars as pl
+from jaxtyping import Float64
 
 from medrobust.analysis.complete import check_complete
 from medrobust.analysis.patients import CLEAN, Cell, Panel, classification_panel, segmentation_panel
 from medrobust.core import Task, Unit
 from medrobust.errors import RunError
+from medrobust.metrics.bootstrap import resampled_sums
+from medrobust.rng import generator
 
-Interval = Literal["default", "percentile", "bca"]
+Interval = Literal["default", "percentile", "bca", "bootstrap-t"]
 
 
 class Attack(NamedTuple):
@@ -44,7 +48,7 @@ class Settings:
         resamples: Bootstrap resamples and sampled sign patterns.
         relevant_difference: Smallest difference of scores that matters.
         interval: Closed forms of the protocol, or a bootstrap over patients.
-        seed: Seed of the study; resampling depends on it and on the number that is computed only.
+        seed: Seed of the study; resampling depends on it only.
     """
 
     confidence: float = 0.95
@@ -118,8 +122,14 @@ class Results:
         """
         check_complete(self.rows, self.task, self.models, [attack.label for attack in self.attacks])
         if self.task is Task.CLASSIFICATION:
-            return classification_panel(self.rows)
-        return segmentation_panel(self.rows, self.classes[0])
+            panel = classification_panel(self.rows)
+        else:
+            panel = segmentation_panel(self.rows, self.classes[0])
+        return panel if self.settings.interval == "default" else panel.resampled(self.resampled)
+
+    def resampled(self, values: Float64[np.ndarray, "k patients"]) -> Float64[np.ndarray, "k resamples"]:
+        """Sums of k numbers over the patients of every resample; the resamples are always the same."""
+        return resampled_sums(values, self.settings.resamples, generator(self.settings.seed, "resamples"))
 
     @property
     def n_cases(self) -> int:

@@ -20,7 +20,6 @@ from medrobust.analysis.seeds import (
 from medrobust.analysis.tables import frame
 from medrobust.metrics.bootstrap import share_first
 from medrobust.metrics.significance import ranks_interval
-from medrobust.rng import generator
 
 FEWEST_FOR_SHARES = 20
 FEWEST_FOR_TAU = 5
@@ -101,8 +100,7 @@ def _shares_first(results: Results, models: list[str]) -> dict[str, float]:
     totals = [each.totals for each in scores if each is not None]
     if len(results.panel.patients) < FEWEST_FOR_SHARES or len(totals) < max(len(models), 2):
         return {}
-    rng = generator(results.settings.seed, "share first")
-    shares = share_first(np.stack(totals), results.settings.resamples, rng)
+    shares = share_first(results.resampled(np.stack(totals)))
     return dict(zip(models, map(float, shares), strict=True))
 
 

@@ -8,9 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Interval
+import annotated_types
+from annotated_types import Ge, Gt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from medrobust.analysis.results import Interval
 from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.models import ModelSpec, model_spec
@@ -73,8 +75,12 @@ class Analysis(Block):
     """How rows become numbers with intervals."""
 
     resamples: Annotated[int, Ge(100)] = 10_000
-    confidence: Annotated[float, Interval(gt=0.5, lt=1.0)] = 0.95
+    confidence: Annotated[float, annotated_types.Interval(gt=0.5, lt=1.0)] = 0.95
     relevant_difference: Annotated[float, Gt(0)] = 0.02
+    interval: Interval = Field(
+        "default",
+        description="default: t over patients, for accuracies Wilson's with design effect; or a bootstrap.",
+    )
 
 
 class Study(Block):

@@ -240,7 +240,7 @@ def test_tables_do_not_depend_on_the_order_of_rows(photos, brains, seed):
     assert_frame_equal(structures(shuffled), structures(brains), check_exact=True)
 
 
-@pytest.mark.parametrize("interval", ["percentile", "bca"])
+@pytest.mark.parametrize("interval", ["percentile", "bca", "bootstrap-t"])
 @pytest.mark.parametrize("study", ["photos", "brains"])
 def test_bootstraps_keep_the_values_and_repeat(study, interval, request):
     results = request.getfixturevalue(study)
