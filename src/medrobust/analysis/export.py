@@ -13,6 +13,8 @@ from medrobust.analysis.comparisons import noise_control
 from medrobust.analysis.conditions import transfer_conditions
 from medrobust.analysis.curves import curve_table
 from medrobust.analysis.format import paper_layout, to_latex, to_markdown
+from medrobust.analysis.plane import plane
+from medrobust.analysis.quality import quality_table
 from medrobust.analysis.remarks import remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.seeds import architectures, by_seed
@@ -55,10 +57,15 @@ def all_tables(results: Results, conclusion: Verdict) -> Tables:
         "pairs": conclusion.pairs,
         "ranking": conclusion.ranking,
         "noise_control": noise_control(results),
+        "plane": plane(results),
     }
     if results.task is Task.SEGMENTATION:
         return common | {"structures": structures(results)}
-    return common | {"balanced": balanced_table(results), "transfer_rate": crafting.transfer_rate(results)}
+    return common | {
+        "balanced": balanced_table(results),
+        "quality": quality_table(results),
+        "transfer_rate": crafting.transfer_rate(results),
+    }
 
 
 def table_files(frames: Mapping[str, pl.DataFrame]) -> dict[str, bytes]:

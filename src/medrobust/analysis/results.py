@@ -217,6 +217,20 @@ class Results:
         return Cell(target, CLEAN)
 
     @property
+    def shown_cells(self) -> list[Cell]:
+        """Of every target: clean images, noise, and the attacks of Table 2."""
+        labels = [attack.label for attack in self.attacks]
+        return [
+            cell
+            for model in self.models
+            for cell in (
+                self.clean_cell(model),
+                *self.noise_cells(model, labels),
+                *self.cells(model, labels),
+            )
+        ]
+
+    @property
     def roundings(self) -> tuple[str, ...]:
         """Suffixes of the rounded variants that were evaluated, e.g. `~8bit`."""
         names = {cell.perturbation for cell in self.panel.cells if "~" in cell.perturbation}
