@@ -18,7 +18,7 @@ from medrobust.analysis.quality import quality_table
 from medrobust.analysis.remarks import remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.seeds import architectures, by_seed
-from medrobust.analysis.structures import structures
+from medrobust.analysis.structures import structures, worst_structures
 from medrobust.analysis.verdict import Verdict
 from medrobust.analysis.whole_test import whole_test_table
 from medrobust.core import Task
@@ -60,7 +60,8 @@ def all_tables(results: Results, conclusion: Verdict) -> Tables:
         "plane": plane(results),
     }
     if results.task is Task.SEGMENTATION:
-        return common | {"structures": structures(results)}
+        of_structures = structures(results)
+        return common | {"structures": of_structures, "worst_structures": worst_structures(of_structures)}
     return common | {
         "balanced": balanced_table(results),
         "quality": quality_table(results),
