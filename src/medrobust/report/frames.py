@@ -10,8 +10,6 @@ from jaxtyping import Shaped
 from medrobust.report.pixels import change_uri, image_uri, labels_uri
 from medrobust.steps.views import View
 
-Pairs = Sequence[Sequence[int]]
-
 
 def planes(view: View) -> list[View]:
     """A view of an image as it is; of a volume, a view of each plane."""
@@ -48,25 +46,6 @@ def frame(view: View, classes: Sequence[str]) -> dict[str, Any]:
         "truth": labels_uri(view.truth, classes),
         "answers": [labels_uri(answer, classes) for answer in view.answers],
         "dice": [dice_of(view.truth, answer, len(classes)) for answer in view.answers],
-    }
-
-
-def one_choice(shown: dict[str, Any], pairs: Pairs, chosen: tuple[int, int]) -> dict[str, Any]:
-    """Of a frame, what is seen of one set and target, beside the clean image that the same target sees.
-
-    The page picks the same out of the frames that it holds, see `explorer.js`.
-    """
-    place, target = chosen
-    clean, here = (list(map(tuple, pairs)).index(pair) for pair in ((0, target), chosen))
-    return {
-        "clean": shown["clean"],
-        "truth": shown.get("truth"),
-        "change": shown["changes"][place],
-        "largest": shown["largest"][place],
-        "answer": shown["answers"][here],
-        "cleanAnswer": shown["answers"][clean],
-        "dice": shown["dice"][here] if "dice" in shown else None,
-        "cleanDice": shown["dice"][clean] if "dice" in shown else None,
     }
 
 

@@ -5,7 +5,7 @@ results/explorer/facts.json  which scans, sets, targets and pairs these are; wri
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,15 +47,22 @@ def is_explored(folder: RunFolder, wanted: Wanted) -> bool:
     return folder.exists(*FACTS) and folder.read_json(*FACTS)["wanted"] == wanted._asdict()
 
 
-def set_facts(image_set: ImageSet) -> dict[str, Any]:
-    """What names a set on a page, whatever its fold."""
-    origin = image_set.origin
-    return {key: origin[key] for key in ("perturbation", "role", "source", "source_seed")}
+def names_of(
+    sets: Sequence[ImageSet], targets: Sequence[Target]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[tuple[int, int]]]:
+    """Sets and targets as a page names them, whatever their fold, and the pairs that exist, by places."""
+    of_sets = _distinct(_set_name(each) for each in sets)
+    of_targets = _distinct({"name": each.network_id.name, "seed": each.network_id.seed} for each in targets)
+    first = next(case for chunk in sets[0].chunks for case in chunk)
+    return of_sets, of_targets, pairs_of(*holding(sets, targets, first))
 
 
-def target_facts(target: Target) -> dict[str, Any]:
-    """What names a target on a page."""
-    return {"name": target.network_id.name, "seed": target.network_id.seed}
+def holding(
+    sets: Sequence[ImageSet], targets: Sequence[Target], case: Case
+) -> tuple[list[ImageSet], list[Target]]:
+    """The sets that a case is in, and the targets that face it: those of its fold."""
+    of_case = [each for each in sets if any(case in chunk for chunk in each.chunks)]
+    return of_case, [target for target in targets if target.faces(of_case[0])]
 
 
 def shown_cases(cases: Sequence[Case], scan_id: str, slices: int) -> tuple[Case, ...]:
@@ -80,7 +87,7 @@ def explore(
 
     Args:
         chosen: The scans.
-        sets: Clean images first, then all that are to be shown; of the same cases.
+        sets: Clean images first, then all that are to be shown; of the same cases, fold by fold.
         targets: The networks that are judged.
         networks: Each target's network, on `device` and in eval mode.
         dataset: Where the scans come from.
@@ -93,24 +100,17 @@ def explore(
         ModelError: A network's outputs are not finite.
         RunError: Images are not finished or damaged, or the disk is full.
     """
-    attacked = [case for chunk in sets[0].chunks for case in chunk]
+    attacked = list(dict.fromkeys(case for each in sets for chunk in each.chunks for case in chunk))
     told = []
     for number, scan in enumerate(chosen):
         cases = shown_cases(attacked, scan.scan_id, wanted.slices)
-        seen = views(sets, targets, networks, dataset, cases, folder, device=device)
+        seen = views(*holding(sets, targets, cases[0]), networks, dataset, cases, folder, device=device)
         folder.write_bytes(_packed(seen), *scan_part(number))
         told.append(scan._asdict() | {"cases": [case_facts(case) for case in cases]})
         tick((number + 1) / len(chosen), "")
-    folder.write_json(
-        {
-            "wanted": wanted._asdict(),
-            "sets": [set_facts(image_set) for image_set in sets],
-            "targets": [target_facts(target) for target in targets],
-            "pairs": pairs_of(sets, targets),
-            "scans": told,
-        },
-        *FACTS,
-    )
+    of_sets, of_targets, pairs = names_of(sets, targets)
+    facts = {"sets": of_sets, "targets": of_targets, "pairs": pairs, "scans": told}
+    folder.write_json(facts | {"wanted": wanted._asdict()}, *FACTS)
 
 
 def case_facts(case: Case) -> dict[str, Any]:
@@ -130,6 +130,15 @@ def read_views(folder: RunFolder, number: int) -> list[View]:
         View(**{name: column[case] for name, column in columns.items()})
         for case in range(len(columns["clean"]))
     ]
+
+
+def _set_name(image_set: ImageSet) -> dict[str, Any]:
+    origin = image_set.origin
+    return {key: origin[key] for key in ("perturbation", "role", "source", "source_seed")}
+
+
+def _distinct(names: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({tuple(name.values()): name for name in names}.values())
 
 
 def _packed(seen: Sequence[View]) -> bytes:

@@ -1,17 +1,20 @@
 """A made-up study of each task, as realistic as its report needs it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from browsing import Browser, open_browser
 from medrobust.core import Task
 from medrobust.report.context import ReportContext
 from medrobust.report.figures.examples import Examples
 from medrobust.report.frames import frame
+from medrobust.report.html import render
 from medrobust.report.pictures import Plane, draw
 from medrobust.report.pixels import GREY, STEP, hexadecimal
 from medrobust.report.threats import threat_table
@@ -497,3 +500,17 @@ def context(request: pytest.FixtureRequest) -> ReportContext:
 @pytest.fixture(scope="session")
 def make_context() -> Callable[[Task], ReportContext]:
     return made_up
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    page = open_browser(tmp_path_factory.mktemp("profile"))
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="session")
+def report(context: ReportContext, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(render(context), encoding="utf-8")
+    return path

@@ -111,15 +111,20 @@
     return copy;
   }
 
-  /** The left part of one picture and the right part of another. */
+  /** The left part of one picture and the right part of another, enlarged so that the line between is thin. */
   function wiped(left, right, share) {
-    const canvas = copied(left);
+    const scale = Math.max(1, Math.round(480 / left.width));
+    const canvas = blank(scale * left.width, scale * left.height);
     const context = canvas.getContext("2d");
-    const x = Math.round(share * canvas.width);
-    context.fillRect(x, 0, canvas.width - x, canvas.height);
-    if (x < canvas.width) context.drawImage(right, x, 0, canvas.width - x, canvas.height, x, 0, canvas.width - x, canvas.height);
+    context.imageSmoothingEnabled = false;
+    const x = Math.round(share * left.width);
+    const rest = left.width - x;
+    context.drawImage(left, 0, 0, canvas.width, canvas.height);
+    if (rest > 0) {
+      context.drawImage(right, x, 0, rest, left.height, scale * x, 0, scale * rest, canvas.height);
+    }
     context.fillStyle = "#ff5c4d";
-    context.fillRect(Math.min(x, canvas.width - 1), 0, 1, canvas.height);
+    context.fillRect(Math.min(scale * x, canvas.width - 2), 0, 2, canvas.height);
     return canvas;
   }
 
