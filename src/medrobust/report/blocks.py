@@ -14,6 +14,7 @@ from medrobust.report.display import (
     shown_table,
     spread_table,
 )
+from medrobust.report.marks import marked
 
 CAPTIONS = {
     "table1": "Table 1. {Score} of each network on clean images, on {noise}, and its mean over all attacks "
@@ -24,6 +25,7 @@ CAPTIONS = {
     "images for all networks. {basis}",
     "balanced": "Balanced accuracy (the mean over classes) on clean images and under each attack, target by "
     "source. {basis}",
+    "plane": "Clean and mean adversarial score of each network, as in the picture. {basis}",
     "seeds": "Each trained network alone. So few seeds show no variance and have no interval.",
     "ranking": "Ranks that the tests leave open, best network first. Share first: of resamples of the "
     "{units} in which the network comes first (not shown below 20 {units}).",
@@ -211,6 +213,12 @@ def _success(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     ]
 
 
+def _table1(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """Networks that no test ranks below another are marked."""
+    table = marked(shown_table(frame, context.unit), context.tables.get("ranking"))
+    return [Block(caption("table1", context), table)]
+
+
 def _table2(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     """Attacks beyond the paper are marked; the caption says what the mark means where there is one."""
     names = {label: label + BEYOND for label in context.beyond_paper}
@@ -235,6 +243,7 @@ LAYOUTS: Mapping[str, Callable[[pl.DataFrame, ReportContext], list[Block]]] = {
     "success": _success,
     "transfer_conditions": _conditions,
     "transfer_rate": _transfer_rate,
+    "table1": _table1,
     "table2": _table2,
     "whitebox": lambda frame, context: [
         Block(caption("whitebox", context), spread_table(frame, "target", "perturbation"))

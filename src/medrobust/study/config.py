@@ -83,6 +83,14 @@ class Analysis(Block):
     )
 
 
+class Report(Block):
+    """Which scans or photographs the explorer of the report holds; `medrobust view` shows all."""
+
+    hardest: Annotated[int, Interval(ge=0, le=50)] = Field(3, description="Those that attacks hit hardest.")
+    typical: Annotated[int, Interval(ge=0, le=50)] = Field(3, description="Those near the median.")
+    slices: Annotated[int, Interval(ge=1, le=500)] = Field(12, description="At most so many slices of each.")
+
+
 class Study(Block):
     """Everything a study file may hold."""
 
@@ -103,6 +111,7 @@ class Study(Block):
     cases: Cases = Cases()
     crafting: Crafting = Crafting()
     analysis: Analysis = Analysis()
+    report: Report = Report()
 
     @model_validator(mode="before")
     @classmethod

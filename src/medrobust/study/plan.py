@@ -107,6 +107,17 @@ class Plan:
         return (self.clean, *facing[0][1:], *(images[0] for images in facing))
 
     @property
+    def explored(self) -> tuple[ImageSet, ...]:
+        """What the explorer of the report shows: clean, then noise and attacks that were crafted apart."""
+        labels = {request.label for request in self._pictured}
+        return tuple(
+            images
+            for images in self.sets
+            if images.role in ("clean", "noise")
+            or (images.role == "transfer" and (images.attack or images).perturbation in labels)
+        )
+
+    @property
     def tested(self) -> tuple[Attack, ...]:
         """Attacks on surrogates that are self-tested, of a curve its middle; none where none is wanted."""
         study = self.setup.study

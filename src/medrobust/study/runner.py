@@ -105,11 +105,12 @@ def _refuse_other_study(study: Study, folder: RunFolder) -> None:
 def _fixed(study: Study) -> dict[str, Any]:
     """What of a study must stay as it is in a run folder.
 
-    Its analysis may change, whether attacks are self-tested, and how many images are attacked together
-    (memory may have run out).
+    Its analysis and report may change, whether attacks are self-tested, and how many images are attacked
+    together (memory may have run out).
     """
     content = resolved(study)
-    del content["analysis"], content["crafting"]["batch_size"], content["crafting"]["selftest"]
+    del content["analysis"], content["report"]
+    del content["crafting"]["batch_size"], content["crafting"]["selftest"]
     return content
 
 

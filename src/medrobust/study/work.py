@@ -15,6 +15,7 @@ from medrobust.steps.recipes import recipe_of
 from medrobust.steps.targets import Target, cells_of
 from medrobust.steps.train import train
 from medrobust.study.estimate import Speeds
+from medrobust.study.exploring import explorer_job
 from medrobust.study.jobs import Job
 from medrobust.study.plan import Attack, Plan
 from medrobust.study.selftests import selftest_jobs
@@ -43,6 +44,7 @@ def jobs_of(plan: Plan, speeds: Speeds) -> list[Job]:
         *([] if plan.whole_test is None else [_whole_test(plan, plan.whole_test, speeds)]),
         *(_embedding(plan, target, network, speeds) for target, network in _embedding_pairs(plan)),
         _examples(plan),
+        explorer_job(plan, speeds),
     ]
 
 

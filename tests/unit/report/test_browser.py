@@ -1,130 +1,14 @@
 """The report in a real browser: it loads by itself, shows everything, and fits a telephone."""
 
-import fcntl
-import json
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from browsing import Browser
 from medrobust.core import Task
 from medrobust.report.context import ReportContext
 from medrobust.report.html import render
-
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
-    *("--disable-dev-shm-usage", "--disable-extensions", "--remote-debugging-pipe"),
-)
-# The browser talks on file descriptors 3 and 4.
-LAUNCH = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.dup2(int(sys.argv[2]), 4)
-os.execvp(sys.argv[3], sys.argv[3:])
-"""
-
-
-class Browser:
-    """A page of a headless browser, driven by the DevTools protocol over pipes."""
-
-    def __init__(self, program: str, profile: Path) -> None:
-        self.events: list[dict[str, Any]] = []
-        self._count = 0
-        theirs_in, self._out = _pipe()
-        self._in, theirs_out = _pipe()
-        self._reader = os.fdopen(self._in, "rb")
-        command = [sys.executable, "-c", LAUNCH, str(theirs_in), str(theirs_out), program, *FLAGS]
-        self._process = subprocess.Popen(
-            [*command, f"--user-data-dir={profile}", "about:blank"],
-            pass_fds=(theirs_in, theirs_out),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self._session: str | None = None
-        target = self("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self(f"{domain}.enable")
-
-    def __call__(self, method: str, **parameters: Any) -> dict[str, Any]:
-        self._count += 1
-        message = {"id": self._count, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._out, json.dumps(message).encode() + b"\0")
-        while (answer := self._read()).get("id") != self._count:
-            self.events.append(answer)
-        assert "error" not in answer, answer
-        result: dict[str, Any] = answer["result"]
-        return result
-
-    def _read(self) -> dict[str, Any]:
-        content = bytearray()
-        while (byte := self._reader.read(1)) != b"\0":
-            assert byte, "the browser ended"
-            content += byte
-        message: dict[str, Any] = json.loads(content)
-        return message
-
-    def load(self, path: Path, width: int) -> None:
-        self(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=844,
-            deviceScaleFactor=1,
-            mobile=width < 500,
-        )
-        self.events.clear()
-        self("Page.navigate", url=path.as_uri())
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
-            self.events.append(self._read())
-
-    def value(self, expression: str) -> Any:
-        answer = self("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-        return answer["result"].get("value")
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._out)
-        self._reader.close()
-
-
-def _pipe() -> tuple[int, int]:
-    """A pipe whose numbers stay clear of 3 and 4."""
-    low = os.pipe()
-    high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in low]
-    for end in low:
-        os.close(end)
-    return high[0], high[1]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = next((found for name in NAMES if (found := shutil.which(name))), None)
-    if program is None:
-        message = f"no browser: install one of {', '.join(NAMES)}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    page = Browser(program, tmp_path_factory.mktemp("profile"))
-    yield page
-    page.close()
-
-
-@pytest.fixture(scope="module")
-def report(context: ReportContext, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(render(context), encoding="utf-8")
-    return path
 
 
 @pytest.mark.parametrize("width", [390, 1360])

@@ -40,7 +40,8 @@ STUDY = {
 
 def record(name: str, classes: tuple[str, ...]) -> dict[str, object]:
     data = {"name": name, "phantom": True, "classes": list(classes), "facts": {"spacing": "2 mm"}}
-    return {"data": data, "networks": {name: {} for name in NETWORKS}, "versions": {"python": "3.12"}}
+    data["fingerprint"] = "5e4d" * 16
+    return {"data": data, "networks": {name: {} for name in NETWORKS}, "versions": {"medrobust": "0.1.0"}}
 
 
 @pytest.fixture
