@@ -15,7 +15,7 @@ from medrobust.analysis.export import all_tables, as_json, table_files
 from medrobust.analysis.results import Attack, Results, Settings
 from medrobust.analysis.tables import table1, table2
 from medrobust.analysis.verdict import verdict
-from medrobust.core import NetworkId, Role, Task
+from medrobust.core import Role, Task
 from medrobust.data import DATASETS
 from medrobust.errors import RunError, StudyError
 from medrobust.models import MODELS
@@ -74,7 +74,6 @@ class Run:
         study, record = self.study, self.folder.read_json("record.json")
         rows, names = row_table(study.task), tuple(str(model["name"]) for model in study.models)
         whole_test = whole_test_table(study.task)
-        targets = {name: NetworkId(name, Role.TARGET, study.seed).folder for name in names}
         return Results(
             task=study.task,
             unit=record["data"]["unit"],
@@ -101,8 +100,9 @@ class Run:
             else None,  # of before there were self-tests
             settings=Settings(**study.analysis.model_dump(), seed=study.seed),
             architectures={
-                name: record["networks"][folder]["network"]["architecture"]
-                for name, folder in targets.items()
+                network["name"]: network["network"]["architecture"]
+                for network in record["networks"].values()
+                if network["role"] == Role.TARGET
             },
             record=record,
             **{rows.name: read_results(self.folder, rows)},

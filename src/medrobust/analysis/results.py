@@ -16,7 +16,7 @@ from medrobust.errors import RunError
 from medrobust.metrics.bootstrap import resampled_sums
 from medrobust.rng import generator
 
-Interval = Literal["default", "percentile", "bca", "bootstrap-t"]
+IntervalMethod = Literal["default", "percentile", "bca", "bootstrap-t"]
 
 
 class Attack(NamedTuple):
@@ -54,7 +54,7 @@ class Settings:
     confidence: float = 0.95
     resamples: int = 10_000
     relevant_difference: float = 0.02
-    interval: Interval = "default"
+    interval: IntervalMethod = "default"
     seed: int = 0
 
     @property
@@ -130,6 +130,11 @@ class Results:
     def resampled(self, values: Float64[np.ndarray, "k patients"]) -> Float64[np.ndarray, "k resamples"]:
         """Sums of k numbers over the patients of every resample; the resamples are always the same."""
         return resampled_sums(values, self.settings.resamples, generator(self.settings.seed, "resamples"))
+
+    @property
+    def folds(self) -> int:
+        """Number of splits in which every patient was tested once; 0 where there is a single split."""
+        return self.rows["fold"].drop_nulls().n_unique()
 
     @property
     def n_cases(self) -> int:

@@ -10,6 +10,7 @@ from scipy import stats
 
 from medrobust.analysis import comparisons
 from medrobust.analysis.comparisons import RANKED, TIED, TOO_FEW, UNRANKED
+from medrobust.analysis.conditions import shared_between_folds
 from medrobust.analysis.results import Results
 from medrobust.analysis.seeds import (
     FEWEST_SURROGATE_SEEDS,
@@ -166,7 +167,20 @@ def _limits(results: Results) -> list[str]:
         sentences.append(
             f"The data name no patients, the unit is the {results.unit}: intervals may be too narrow."
         )
-    return [*sentences, *_architectures(results)]
+    return [*sentences, *_folds(results), *_architectures(results)]
+
+
+def _folds(results: Results) -> list[str]:
+    if not results.folds:
+        return []
+    shared = shared_between_folds(results)
+    known = (
+        "" if shared is None else f", which share {shared:.0%} of their training {results.unit}s on average"
+    )
+    return [
+        f"Every {results.unit} was tested once, by networks of its own fold. Scores of different folds come"
+        f" from different networks{known}: they are not quite independent, and intervals may be too narrow."
+    ]
 
 
 def _left_out(results: Results) -> list[str]:

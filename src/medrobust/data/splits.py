@@ -6,11 +6,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Gt, Lt
+from annotated_types import Ge, Gt, Lt
 
 from medrobust.core import Case, Dataset, Part, Task
 from medrobust.data.split_file import read_split
-from medrobust.data.strata import apportion, draw_patients
+from medrobust.data.strata import apportion, deal, draw_patients
 from medrobust.errors import DataError, StudyError, unknown
 from medrobust.parameters import parameter_model, resolve
 from medrobust.rng import generator
@@ -30,7 +30,8 @@ def make_split(dataset: Dataset, rule: Mapping[str, Any], seed: int) -> dict[str
     Args:
         dataset: What is split.
         rule: `{rule: patient, test: 0.2}`, `{rule: official}`, `{file: split.csv}` or `{test: all}`; the
-            first three take `validation`, the share of the training patients that validates.
+            first three take `validation`, the share of the training patients that validates. `{folds: 5}` is
+            for `make_folds`.
         seed: Seed of the study.
 
     Raises:
@@ -42,6 +43,27 @@ def make_split(dataset: Dataset, rule: Mapping[str, Any], seed: int) -> dict[str
     split = function(dataset, seed, **resolve(parameter_model("split", function), given, "split"))
     _check_classes(dataset, split)
     return dict(sorted(split.items()))
+
+
+def make_folds(dataset: Dataset, rule: Mapping[str, Any], seed: int) -> tuple[dict[str, Part], ...]:
+    """The splits of a study: one, or with `{folds: k}` k of them, in which every patient is tested once.
+
+    Args:
+        dataset: What is split.
+        rule: As for `make_split`, or `{folds: 5}`, which takes `validation` and `stratify` too.
+        seed: Seed of the study.
+
+    Raises:
+        StudyError: As `make_split`.
+        DataError: As `make_split`; fewer patients than folds, or a class that is tested in no fold.
+    """
+    if "folds" not in rule:
+        return (make_split(dataset, rule, seed),)
+    given = resolve(parameter_model("split", by_fold), rule, "split")
+    folds = by_fold(dataset, seed, **given)
+    for split in folds:
+        _check_classes(dataset, split, (Part.TRAIN,))
+    return tuple(dict(sorted(split.items())) for split in folds)
 
 
 def split_cases(dataset: Dataset, split: Split, part: Part) -> tuple[Case, ...]:
@@ -100,6 +122,37 @@ def by_patient(
     return _with_validation(dataset, split, validation, seed, stratify)
 
 
+def by_fold(
+    dataset: Dataset,
+    seed: int,
+    *,
+    folds: Annotated[int, Ge(2)],
+    validation: Share = 0.15,
+    stratify: bool = True,
+) -> tuple[dict[str, Part], ...]:
+    """Splits of which every patient tests in exactly one; sizes of their test parts differ by at most one.
+
+    Args:
+        dataset: What is split.
+        seed: Seed of the study.
+        folds: Their number.
+        validation: Share of the patients not tested that validate.
+        stratify: Keep the classes' proportions, by each patient's most frequent class; segmentation has none.
+    """
+    patients = _patients(dataset)
+    if len(patients) < max(folds, 3):
+        raise DataError(
+            f"split.folds: {folds} folds need at least {max(folds, 3)} {dataset.unit}s; '{dataset.name}' has "
+            f"{len(patients)}. Take fewer folds."
+        )
+    fold_of = deal(dataset, patients, folds, generator(seed, "split", "folds"), stratify)
+    splits = []
+    for fold in range(folds):
+        split = {one: Part.TEST if fold_of[one] == fold else Part.TRAIN for one in patients}
+        splits.append(_with_validation(dataset, split, validation, seed, stratify))
+    return tuple(splits)
+
+
 def official(
     dataset: Dataset, seed: int, *, rule: Literal["official"], validation: Share = 0.15
 ) -> dict[str, Part]:
@@ -135,8 +188,8 @@ def _rule(given: Mapping[str, Any]) -> tuple[Callable[..., dict[str, Part]], Map
     if "test" in given:
         return all_test, given
     raise StudyError(
-        "split: needs one of {rule: patient, test: 0.2}, {rule: official}, {file: split.csv}, {test: all}; "
-        f"got {dict(given)}."
+        "split: needs one of {rule: patient, test: 0.2}, {rule: official}, {file: split.csv}, {folds: 5}, "
+        f"{{test: all}}; got {dict(given)}."
     )
 
 
@@ -160,11 +213,11 @@ def _with_validation(
     return split | dict.fromkeys(drawn, Part.VALIDATION)
 
 
-def _check_classes(dataset: Dataset, split: Split) -> None:
+def _check_classes(dataset: Dataset, split: Split, parts: Sequence[Part] = (Part.TRAIN, Part.TEST)) -> None:
     """Refuse a split in which a class cannot be learned, or cannot be scored."""
     if dataset.task != Task.CLASSIFICATION:
         return
-    for part in (Part.TRAIN, Part.TEST):
+    for part in parts:
         cases = split_cases(dataset, split, part)
         seen = {case.label for case in cases}
         lacking = [name for label, name in enumerate(dataset.classes) if label not in seen]

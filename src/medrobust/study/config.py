@@ -8,11 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import annotated_types
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Interval
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from medrobust.analysis.results import Interval
+from medrobust.analysis.results import IntervalMethod
 from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.models import ModelSpec, model_spec
@@ -75,9 +74,9 @@ class Analysis(Block):
     """How rows become numbers with intervals."""
 
     resamples: Annotated[int, Ge(100)] = 10_000
-    confidence: Annotated[float, annotated_types.Interval(gt=0.5, lt=1.0)] = 0.95
+    confidence: Annotated[float, Interval(gt=0.5, lt=1.0)] = 0.95
     relevant_difference: Annotated[float, Gt(0)] = 0.02
-    interval: Interval = Field(
+    interval: IntervalMethod = Field(
         "default",
         description="default: t over patients, for accuracies Wilson's with design effect; or a bootstrap.",
     )
@@ -97,7 +96,9 @@ class Study(Block):
     task: Task
     seed: Annotated[int, Ge(0)] = 0
     data: dict[str, Any]
-    split: dict[str, Any] = Field({}, description="rule: patient | official, or file, or test: all.")
+    split: dict[str, Any] = Field(
+        {}, description="rule: patient | official, or file, or folds, or test: all."
+    )
     models: tuple[dict[str, Any], ...] = Field(min_length=1)
     surrogates: Surrogates = Surrogates()
     training: TrainingConfig = TrainingConfig()

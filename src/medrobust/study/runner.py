@@ -1,5 +1,6 @@
 """Run a study: claim the folder, plan, announce, work, and join the rows."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,6 @@ from rich.table import Table
 
 from medrobust.core import Part
 from medrobust.data.split_file import split_csv
-from medrobust.data.splits import split_cases
 from medrobust.errors import RunError
 from medrobust.record import environment
 from medrobust.steps.evaluate import row_table, whole_test_table
@@ -24,7 +24,7 @@ from medrobust.study.jobs import Job, Kind
 from medrobust.study.plan import Plan, make_plan
 from medrobust.study.progress import execute
 from medrobust.study.reading import STORED, read_stored_study
-from medrobust.study.setup import Setup, set_up
+from medrobust.study.setup import Fold, Setup, set_up
 from medrobust.study.work import jobs_of
 
 REMEDY = "Give another folder with --out, or undo the change."
@@ -58,7 +58,8 @@ def run_study(
         _refuse_other_study(study, folder)
         setup = set_up(study, folder, data_dir=data_dir, device=device)
         plan = make_plan(setup)
-        jobs = jobs_of(plan, {target.id.name: setup.speed(target) for target in setup.targets})
+        first = setup.targets[: len(study.specs)]  # those of further folds are as fast
+        jobs = jobs_of(plan, {target.id.name: setup.speed(target) for target in first})
         jobs = [job for job in jobs if not only or job.kind in only]
         record = _record(setup)
         _refuse_other_inputs(record, folder)
@@ -133,14 +134,11 @@ def _refuse_other_inputs(record: Mapping[str, Any], folder: RunFolder) -> None:
 def _announce(setup: Setup, jobs: list[Job], console: Console) -> None:
     """Say what will be done, how long it takes and how much disk it needs."""
     study, dataset = setup.study, setup.dataset
-    counts = ", ".join(
-        f"{len({case.patient_id for case in split_cases(dataset, setup.split, part)})} {part}"
-        for part in Part
-        if part != Part.UNUSED
-    )
+    counts = "; ".join(_counts(fold) for fold in setup.folds)
+    several = f"; {len(setup.folds)} folds, every {dataset.unit} is tested once" if setup.folds[1:] else ""
     console.print(
         f"{study.task} on {dataset.name}: {len(study.specs)} networks, {len(study.attacks)} attacks, "
-        f"{len(setup.cases)} cases; {dataset.unit}s: {counts}"
+        f"{len(setup.cases)} cases; {dataset.unit}s: {counts}{several}"
     )
     table = Table("step", "jobs", "done", "time left", "disk")
     for kind in dict.fromkeys(job.kind for job in jobs):
@@ -148,6 +146,11 @@ def _announce(setup: Setup, jobs: list[Job], console: Console) -> None:
     table.add_section()
     table.add_row("all", *_summary(jobs))
     console.print(table)
+
+
+def _counts(fold: Fold) -> str:
+    parts = Counter(fold.split.values())
+    return ", ".join(f"{parts[part]} {part}" for part in Part if part != Part.UNUSED)
 
 
 def _summary(jobs: list[Job]) -> tuple[str, str, str, str]:
@@ -186,7 +189,7 @@ def _record(setup: Setup) -> dict[str, Any]:
     }
     return environment(str(setup.device), torch.get_num_threads()) | {
         "data": data,
-        "cases": {"attacked": len(setup.cases), "test": len(setup.test_cases)},
+        "cases": {"attacked": len(setup.cases), "test": sum(len(fold.test_cases) for fold in setup.folds)},
         "networks": networks,
     }
 
@@ -196,7 +199,7 @@ def _write_record(setup: Setup, record: Mapping[str, Any]) -> None:
     folder = setup.folder
     text = yaml.safe_dump(resolved(setup.study), sort_keys=False, allow_unicode=True)
     folder.write_json(record, "record.json")
-    folder.write_bytes(split_csv(setup.split).encode(), "split.csv")
+    folder.write_bytes(split_csv([fold.split for fold in setup.folds]).encode(), "split.csv")
     folder.write_bytes(text.encode(), STORED)
 
 

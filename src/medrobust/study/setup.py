@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 
 from medrobust.core import Case, Dataset, NetworkId, Part, Role
 from medrobust.data import DATASETS, open_dataset
-from medrobust.data.splits import Split, halves, make_split, select_cases, split_cases
+from medrobust.data.splits import Split, halves, make_folds, select_cases, split_cases
 from medrobust.errors import StudyError
 from medrobust.models import ModelSpec, Network, prepare, recipe
 from medrobust.steps.train import fresh_network
@@ -37,6 +38,25 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """A split of the patients, with networks of its own.
+
+    Attributes:
+        number: Which one; None where a study has a single split.
+        split: Part of each patient.
+        cases: The test cases that everything is scored on.
+        test_cases: All cases of its test patients; `cases` are some or all of them.
+        validation_cases: Cases that scores are watched on in training and budgets are solved on.
+    """
+
+    number: int | None
+    split: Split
+    cases: tuple[Case, ...]
+    test_cases: tuple[Case, ...]
+    validation_cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True)
 class Setup:
     """A study with its data opened, its split made and its networks named.
 
@@ -44,58 +64,57 @@ class Setup:
         study: What is asked for.
         folder: Where everything goes.
         dataset: The data, decoded into the run folder's cache on first use.
-        split: Part of each patient.
-        cases: The one case set that everything is scored on.
+        folds: One split, or several in which every patient is tested once.
         device: Where networks run.
     """
 
     study: Study
     folder: RunFolder
     dataset: Dataset
-    split: Split
-    cases: tuple[Case, ...]
+    folds: tuple[Fold, ...]
     device: torch.device
     _loaded: dict[NetworkId, Network] = field(default_factory=dict, repr=False)
 
-    @property
-    def validation_cases(self) -> tuple[Case, ...]:
-        """Cases that scores are watched on in training and budgets are solved on."""
-        return split_cases(self.dataset, self.split, Part.VALIDATION)
-
     @cached_property
-    def test_cases(self) -> tuple[Case, ...]:
-        """All cases of the test patients; `cases` are some or all of them."""
-        return split_cases(self.dataset, self.split, Part.TEST)
+    def cases(self) -> tuple[Case, ...]:
+        """The one case set that everything is scored on, of all folds."""
+        return tuple(sorted((case for fold in self.folds for case in fold.cases), key=attrgetter("case_id")))
 
     @cached_property
     def targets(self) -> tuple[Trained, ...]:
-        """The networks to judge."""
-        split = self._splits[0]
+        """The networks to judge, fold by fold."""
         return tuple(
-            Trained(NetworkId(spec.name, Role.TARGET, self.study.seed), spec, split, spec.train)
+            Trained(NetworkId(spec.name, Role.TARGET, self.study.seed, fold.number), spec, split, spec.train)
+            for fold, (split, _) in self._splits
             for spec in self.study.specs
         )
 
     @cached_property
     def surrogates(self) -> tuple[Trained, ...]:
-        """The networks that attacks are crafted on."""
-        split, given = self._splits[1], self.study.surrogates.weights
+        """The networks that attacks are crafted on, fold by fold."""
+        given = self.study.surrogates.weights
         return tuple(
             Trained(
-                NetworkId(spec.name, Role.SURROGATE, seed),
+                NetworkId(spec.name, Role.SURROGATE, seed, fold.number),
                 surrogate_spec(spec, given.get(spec.name)),
                 split,
                 spec.name not in given,
             )
+            for fold, (_, split) in self._splits
             for seed in self.study.surrogates.seeds
             for spec in self.study.specs
         )
 
     @cached_property
-    def _splits(self) -> tuple[Split, Split]:
+    def _splits(self) -> tuple[tuple[Fold, tuple[Split, Split]], ...]:
+        """Every fold with the split of its targets and that of its surrogates."""
         if self.study.surrogates.data == "disjoint":
-            return halves(self.dataset, self.split, self.study.seed)
-        return self.split, self.split
+            return tuple((fold, halves(self.dataset, fold.split, self.study.seed)) for fold in self.folds)
+        return tuple((fold, (fold.split, fold.split)) for fold in self.folds)
+
+    def fold(self, network: Trained) -> Fold:
+        """The fold that a network belongs to."""
+        return self.folds[network.id.fold or 0]
 
     def training_cases(self, network: Trained) -> tuple[Case, ...]:
         """What a network is trained on."""
@@ -158,17 +177,37 @@ def set_up(study: Study, folder: RunFolder, *, data_dir: Path | None, device: to
     _require_split(study)
     _require_task(study)
     dataset = open_dataset(study.data, folder.local("cache"), data_dir)
-    split = make_split(dataset, study.split, study.seed)
-    cases = select_cases(
-        dataset, split, seed=study.seed, per_patient=study.cases.per_patient, total=study.cases.total
-    )
-    setup = Setup(study, folder, dataset, split, cases, device)
+    setup = Setup(study, folder, dataset, _folds(study, dataset), device)
     _require_training_part(setup)
     _require_validation_part(setup)
     _require_brought_weights(setup)
-    for case in (*setup.test_cases, *setup.validation_cases):
-        dataset.read(case)  # decodes into the cache; a damaged file is found before hours of training
+    for fold in setup.folds:
+        for case in (*fold.test_cases, *fold.validation_cases):
+            dataset.read(case)  # decodes into the cache; a damaged file is found before hours of training
     return setup
+
+
+def _folds(study: Study, dataset: Dataset) -> tuple[Fold, ...]:
+    """The splits of a study with their cases, which are chosen among all that are tested in any fold."""
+    splits = make_folds(dataset, study.split, study.seed)
+    tested = {patient for split in splits for patient, part in split.items() if part == Part.TEST}
+    chosen = select_cases(
+        dataset,
+        {patient: Part.TEST if patient in tested else Part.UNUSED for patient in splits[0]},
+        seed=study.seed,
+        per_patient=study.cases.per_patient,
+        total=study.cases.total,
+    )
+    return tuple(
+        Fold(
+            number if len(splits) > 1 else None,
+            split,
+            tuple(case for case in chosen if split[case.patient_id] == Part.TEST),
+            split_cases(dataset, split, Part.TEST),
+            split_cases(dataset, split, Part.VALIDATION),
+        )
+        for number, split in enumerate(splits)
+    )
 
 
 def surrogate_spec(spec: ModelSpec, weights: Path | None) -> ModelSpec:
@@ -202,7 +241,7 @@ def _require_training_part(setup: Setup) -> None:
     untrained = [
         network.id.folder for network in (*setup.targets, *setup.surrogates) if network.is_trained_here
     ]
-    if untrained and not split_cases(setup.dataset, setup.split, Part.TRAIN):
+    if untrained and not all(split_cases(setup.dataset, fold.split, Part.TRAIN) for fold in setup.folds):
         raise StudyError(
             f"study.split leaves no training patients, but {untrained[0]} is to be trained here. Give "
             "weights for it (models and surrogates.weights), or a split with a training part."
@@ -211,7 +250,7 @@ def _require_training_part(setup: Setup) -> None:
 
 def _require_validation_part(setup: Setup) -> None:
     for attack in setup.study.attacks:
-        if attack.ssim is not None and not setup.validation_cases:
+        if attack.ssim is not None and not all(fold.validation_cases for fold in setup.folds):
             raise StudyError(
                 f"study.perturbations.{attack.label}.{attack.perturbation.budget} is solved on validation "
                 "cases, and the split has none. Give it as a number, or add a validation part."
