@@ -66,9 +66,9 @@ def quality_table(results: Results) -> pl.DataFrame:
     lines: list[dict[str, object]] = []
     for cell in results.shown_cells:
         names = {"target": cell.target, "perturbation": cell.perturbation, "source": cell.source}
-        lines.append(names | _qualities(parts[cell]))
-    names = dict.fromkeys(("target", "perturbation", "source"), pl.String)
-    return frame(lines, names | dict.fromkeys(QUALITIES, pl.Float64))
+        lines.append({**names, **_qualities(parts[cell])})
+    columns = dict.fromkeys(("target", "perturbation", "source"), pl.String)
+    return frame(lines, columns | dict.fromkeys(QUALITIES, pl.Float64))
 
 
 def _qualities(rows: pl.DataFrame) -> dict[str, float]:

@@ -119,10 +119,12 @@ def test_a_run_folder_gets_its_report_and_its_figures(folder: RunFolder, photogr
     put_features(folder)
     text = built(folder, photographs)
     figures = {
-        f"{name}.{kind}" for name in ("dotplot", "heatmap", "examples", "tsne") for kind in ("png", "svg")
+        f"{name}.{kind}"
+        for name in ("dotplot", "heatmap", "plane", "examples", "tsne")
+        for kind in ("png", "svg")
     }
     assert set(folder.names("figures")) == figures
-    assert text.count("<img ") == 4
+    assert text.count("<img ") == 5
     assert "Robustness of 3 classification networks on phantom_lesions" in text
     for fact in ("2 mm", "12,345", "eps.ssim = 0.98", "steps = 50", "displacement ratio", "the other half"):
         assert fact in text, fact
