@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 import polars as pl
 
 from medrobust.analysis.patients import Cell
-from medrobust.analysis.results import Attack, Results, Settings
+from medrobust.analysis.results import Results
+from medrobust.analysis.settings import Attack, Settings
 from medrobust.core import Task
 
 MODELS = ("a", "b", "c")

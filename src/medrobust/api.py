@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from medrobust.analysis.export import all_tables, as_json, table_files
-from medrobust.analysis.results import Attack, Results, Settings
+from medrobust.analysis.results import Results
+from medrobust.analysis.settings import Attack, Settings
 from medrobust.analysis.tables import table1, table2
 from medrobust.analysis.verdict import verdict
 from medrobust.core import Role, Task

@@ -7,7 +7,8 @@ import polars as pl
 from medrobust.analysis import estimates
 from medrobust.analysis.comparisons import Line
 from medrobust.analysis.patients import CLEAN, Scores
-from medrobust.analysis.results import Attack, Results
+from medrobust.analysis.results import Results
+from medrobust.analysis.settings import Attack
 from medrobust.analysis.tables import bounded, frame, with_bounds
 
 CURVE = {

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Interval
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from medrobust.analysis.results import IntervalMethod
+from medrobust.analysis.settings import IntervalMethod
 from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.models import ModelSpec, model_spec

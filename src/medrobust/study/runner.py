@@ -20,11 +20,12 @@ from medrobust.storage import RunFolder, compact
 from medrobust.storage.folder import clear_disk_errors
 from medrobust.storage.schemas import CRAFTED, EMBEDDINGS, SELFTEST, TIMING
 from medrobust.study.config import Study, resolved
+from medrobust.study.folds import Fold
 from medrobust.study.jobs import Job, Kind
 from medrobust.study.plan import Plan, make_plan
 from medrobust.study.progress import execute
 from medrobust.study.reading import STORED, read_stored_study
-from medrobust.study.setup import Fold, Setup, set_up
+from medrobust.study.setup import Setup, set_up
 from medrobust.study.work import jobs_of
 
 REMEDY = "Give another folder with --out, or undo the change."

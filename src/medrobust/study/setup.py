@@ -10,7 +10,7 @@ import torch
 
 from medrobust.core import Case, Dataset, NetworkId, Part, Role
 from medrobust.data import DATASETS, open_dataset
-from medrobust.data.splits import Split, halves, make_folds, select_cases, split_cases
+from medrobust.data.splits import Split, halves, split_cases
 from medrobust.errors import StudyError
 from medrobust.models import ModelSpec, Network, prepare, recipe
 from medrobust.steps.train import fresh_network
@@ -18,6 +18,7 @@ from medrobust.steps.training_folder import load_trained
 from medrobust.storage import RunFolder
 from medrobust.study.config import Study
 from medrobust.study.estimate import Speed, measure_speed
+from medrobust.study.folds import Fold, folds_of
 
 
 @dataclass(frozen=True)
@@ -35,25 +36,6 @@ class Trained:
     spec: ModelSpec
     split: Split
     is_trained_here: bool
-
-
-@dataclass(frozen=True)
-class Fold:
-    """A split of the patients, with networks of its own.
-
-    Attributes:
-        number: Which one; None where a study has a single split.
-        split: Part of each patient.
-        cases: The test cases that everything is scored on.
-        test_cases: All cases of its test patients; `cases` are some or all of them.
-        validation_cases: Cases that scores are watched on in training and budgets are solved on.
-    """
-
-    number: int | None
-    split: Split
-    cases: tuple[Case, ...]
-    test_cases: tuple[Case, ...]
-    validation_cases: tuple[Case, ...]
 
 
 @dataclass(frozen=True)
@@ -177,7 +159,7 @@ def set_up(study: Study, folder: RunFolder, *, data_dir: Path | None, device: to
     _require_split(study)
     _require_task(study)
     dataset = open_dataset(study.data, folder.local("cache"), data_dir)
-    setup = Setup(study, folder, dataset, _folds(study, dataset), device)
+    setup = Setup(study, folder, dataset, folds_of(study, dataset), device)
     _require_training_part(setup)
     _require_validation_part(setup)
     _require_brought_weights(setup)
@@ -185,29 +167,6 @@ def set_up(study: Study, folder: RunFolder, *, data_dir: Path | None, device: to
         for case in (*fold.test_cases, *fold.validation_cases):
             dataset.read(case)  # decodes into the cache; a damaged file is found before hours of training
     return setup
-
-
-def _folds(study: Study, dataset: Dataset) -> tuple[Fold, ...]:
-    """The splits of a study with their cases, which are chosen among all that are tested in any fold."""
-    splits = make_folds(dataset, study.split, study.seed)
-    tested = {patient for split in splits for patient, part in split.items() if part == Part.TEST}
-    chosen = select_cases(
-        dataset,
-        {patient: Part.TEST if patient in tested else Part.UNUSED for patient in splits[0]},
-        seed=study.seed,
-        per_patient=study.cases.per_patient,
-        total=study.cases.total,
-    )
-    return tuple(
-        Fold(
-            number if len(splits) > 1 else None,
-            split,
-            tuple(case for case in chosen if split[case.patient_id] == Part.TEST),
-            split_cases(dataset, split, Part.TEST),
-            split_cases(dataset, split, Part.VALIDATION),
-        )
-        for number, split in enumerate(splits)
-    )
 
 
 def surrogate_spec(spec: ModelSpec, weights: Path | None) -> ModelSpec:

@@ -13,7 +13,7 @@ from made_rows import MODELS
 from medrobust.analysis import tables
 from medrobust.analysis.balanced import balanced_table
 from medrobust.analysis.patients import Cell
-from medrobust.analysis.results import Attack, Settings
+from medrobust.analysis.settings import Attack, Settings
 from medrobust.analysis.structures import structures, worst_structures
 from medrobust.errors import RunError
 from medrobust.metrics.statistics import t_interval, wilson

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medrobust.core import Case, Dataset, Part, Sample, Task
+from medrobust.data.case_sets import select_cases
 from medrobust.data.split_file import parse_split, read_split, split_csv
-from medrobust.data.splits import halves, make_folds, make_split, select_cases, split_cases
+from medrobust.data.splits import halves, make_folds, make_split, split_cases
 from medrobust.data.strata import apportion
 from medrobust.errors import DataError, StudyError
 
