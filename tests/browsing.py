@@ -87,6 +87,28 @@ class Browser:
         answer = self("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         return answer["result"].get("value")
 
+    def press(self, key: str) -> None:
+        """Press a key on what has the focus."""
+        text = {"text": key} if len(key) == 1 else {}
+        self("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, **text)
+        self("Input.dispatchKeyEvent", type="keyUp", key=key, code=key)
+
+    def colours(self, scheme: str) -> None:
+        """Prefer "light" or "dark" from the next page on."""
+        self("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    @property
+    def requests(self) -> list[str]:
+        """Addresses that were asked for since the page was opened."""
+        asked = [event for event in self.events if event["method"] == "Network.requestWillBeSent"]
+        return [event["params"]["request"]["url"] for event in asked]
+
+    @property
+    def complaints(self) -> list[dict[str, Any]]:
+        """What the console holds since the page was opened."""
+        kinds = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
+        return [event for event in self.events if event["method"] in kinds]
+
     def close(self) -> None:
         self._process.kill()
         self._process.wait()

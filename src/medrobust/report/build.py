@@ -11,6 +11,7 @@ from medrobust.analysis.remarks import remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.verdict import Verdict
 from medrobust.report import reading
+from medrobust.report.cards import card_files
 from medrobust.report.context import ReportContext
 from medrobust.report.explorer import read_explorer
 from medrobust.report.html import render
@@ -23,7 +24,7 @@ LARGEST, SCRIPT_ROOM = 15_000_000, 100_000
 
 
 def build(folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame], verdict: Verdict) -> None:
-    """Write `figures/*.png`, `figures/*.svg` and `report.html`; the same run folder gives the same bytes.
+    """Write `figures/`, `cards/` and `report.html`; the same run folder gives the same bytes.
 
     Args:
         folder: The run folder, with `study.yaml`, `split.csv` and the results.
@@ -71,6 +72,8 @@ def build(folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame
             attack.label for attack in results.attacks if attack.beyond_paper or attack.curve is not None
         ),
     )
+    for name, content in card_files(context).items():
+        folder.write_bytes(content, "cards", name)
     room = LARGEST - len(render(context).encode()) - SCRIPT_ROOM
     context = replace(context, explorer=read_explorer(folder, results, room))
     folder.write_bytes(render(context).encode(), "report.html")

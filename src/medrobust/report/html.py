@@ -44,7 +44,7 @@ SECTIONS = (
         "overall",
         "Clean, noise, attack",
         (),
-        ("table1", "whole_test", "off_diagonal", "balanced", "seeds"),
+        ("table1", "whole_test", "off_diagonal", "balanced", "quality", "seeds"),
     ),
     Section(
         "transfer",
@@ -55,7 +55,7 @@ SECTIONS = (
     Section("differences", "Which differences are real", (), ("ranking", "pairs", "architectures")),
     Section("noise", "Attack against noise", (), ("noise_control", "noise", "matching")),
     Section("curve", "Score against budget", ("curve",), ("curve",)),
-    Section("structures", "Each structure", (), ("structures",)),
+    Section("structures", "Each structure", (), ("structures", "worst_structures")),
     Section("plane", "Generalizability against robustness", ("plane",), ("plane",)),
     Section("embedding", "In feature space", ("tsne",), ("embedding",)),
     Section("examples", "Examples", ("examples",)),

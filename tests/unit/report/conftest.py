@@ -503,6 +503,11 @@ def make_context() -> Callable[[Task], ReportContext]:
 
 
 @pytest.fixture(scope="session")
+def examples(context: ReportContext) -> Examples:
+    return brain_examples() if context.task is Task.SEGMENTATION else lesion_examples()
+
+
+@pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     page = open_browser(tmp_path_factory.mktemp("profile"))
     yield page

@@ -1,5 +1,6 @@
 """The report in a real browser: it loads by itself, shows everything, and fits a telephone."""
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,15 +22,9 @@ def test_it_opens_offline_without_complaint(browser: Browser, report: Path, widt
     assert len(images) >= 3
     assert all(images)
     assert browser.value("document.documentElement.scrollWidth") <= width
-    asked = [
-        event["params"]["request"]["url"]
-        for event in browser.events
-        if event["method"] == "Network.requestWillBeSent"
-    ]
-    assert asked
-    assert all(address.startswith(("file:", "data:")) for address in asked)
-    complaints = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
-    assert [event for event in browser.events if event["method"] in complaints] == []
+    assert browser.requests
+    assert all(address.startswith(("file:", "data:")) for address in browser.requests)
+    assert browser.complaints == []
 
 
 CONTRAST = """
@@ -45,7 +40,8 @@ CONTRAST = """
     return 'rgb(255, 255, 255)';
   };
   const text = [...document.querySelectorAll(
-    'p, th, td, li, a, dt, dd, h1, h2, h3, figcaption, caption, .interval')];
+    'p, th, td, li, a, dt, dd, h1, h2, h3, figcaption, caption, label, button, select, kbd, .interval, .mark'
+  )];
   return Math.min(...text.map(e => {
     const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => y - x);
     return (a + 0.05) / (b + 0.05);
@@ -56,7 +52,7 @@ CONTRAST = """
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_words_stand_out_in_both_modes(browser: Browser, report: Path, scheme: str) -> None:
-    browser("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    browser.colours(scheme)
     browser.load(report, 1360)
     ground = browser.value("getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(16, 22, 28)")
@@ -82,8 +78,61 @@ def test_the_checks_see_a_bad_page(
     )
     path = tmp_path / "bad.html"
     path.write_text(bad, encoding="utf-8")
-    browser("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
+    browser.colours("light")
     browser.load(path, 1360)
     assert browser.value("document.documentElement.scrollWidth") > 1360
     assert browser.value(CONTRAST) < 4.5
-    assert any(event["method"] == "Log.entryAdded" for event in browser.events)
+    assert browser.complaints
+
+
+COLUMN = """
+[...document.querySelectorAll('#overall table.sortable')[0].tBodies[0].rows]
+  .map(row => row.cells[COLUMN].textContent.trim().split(/\\s/)[0])
+"""
+
+
+def test_tables_sort_by_any_column_and_say_so(browser: Browser, report: Path, context: ReportContext) -> None:
+    browser.load(report, 1360)
+    head = "document.querySelectorAll('#overall table.sortable')[0].tHead.rows[0].cells"
+    table = context.tables["table1"]
+    names, scores = table["model"].to_list(), [f"{score:.3f}" for score in table["adversarial"]]
+    assert browser.value(COLUMN.replace("COLUMN", "3")) == scores
+    browser.value(f"{head}[3].querySelector('button').focus()")
+    browser.press("Enter")
+    browser.value(f"{head}[3].querySelector('button').click()")
+    assert browser.value(COLUMN.replace("COLUMN", "3")) == sorted(scores, reverse=True)
+    assert browser.value(f"{head}[3].ariaSort") == "descending"
+    browser.value(f"{head}[3].querySelector('button').click()")
+    assert browser.value(COLUMN.replace("COLUMN", "3")) == sorted(scores)
+    browser.value(f"{head}[0].querySelector('button').click()")
+    assert browser.value(COLUMN.replace("COLUMN", "0")) == sorted(names)
+    assert browser.value(f"[...{head}].map(each => each.ariaSort)")[:4] == ["ascending", None, None, None]
+
+
+def test_two_lines_of_heads_sort_too(browser: Browser, report: Path, context: ReportContext) -> None:
+    browser.load(report, 1360)
+    cells = context.tables["table2"]
+    first = cells.filter(perturbation=cells["perturbation"][0], source=cells["source"][0])
+    browser.value(
+        "document.querySelector('table.cross').tHead.rows[1].cells[0].querySelector('button').click()"
+    )
+    order = browser.value(
+        "[...document.querySelector('table.cross').tBodies[0].rows].map(row => row.cells[0].textContent)"
+    )
+    assert order == first.sort("score", descending=True)["target"].to_list()
+
+
+def test_it_prints_without_controls(browser: Browser, report: Path) -> None:
+    browser.load(report, 1360)
+    pdf = base64.b64decode(browser("Page.printToPDF", preferCSSPageSize=True)["data"])
+    assert pdf.startswith(b"%PDF")
+    assert len(pdf) > 50_000
+    browser("Emulation.setEmulatedMedia", media="print")
+    try:
+        hidden = browser.value(
+            "['nav', '.choices', '.keys'].map(name => getComputedStyle(document.querySelector(name)).display)"
+        )
+        assert hidden == ["none", "none", "none"]
+        assert browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    finally:
+        browser("Emulation.setEmulatedMedia", media="")

@@ -134,7 +134,8 @@ def test_segmentation_has_structures_and_needs_no_features(folder: RunFolder, sl
     text = built(folder, slices)
     assert set(re.findall(r'<section id="(\w+)"', text)) >= {"overall", "structures", "whitebox", "noise"}
     assert 'id="embedding"' not in text
-    assert set(folder.names("figures")) == {"dotplot.png", "dotplot.svg", "heatmap.png", "heatmap.svg"}
+    figures = {f"{name}.{kind}" for name in ("dotplot", "heatmap", "plane") for kind in ("png", "svg")}
+    assert set(folder.names("figures")) == figures
 
 
 def test_the_same_folder_gives_the_same_bytes(folder: RunFolder, photographs: Results) -> None:

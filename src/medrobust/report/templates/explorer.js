@@ -278,6 +278,7 @@
     parts.slice.max = names.length - 1;
     parts.slice.value = choice.frame;
     parts["slice-name"].textContent = names[choice.frame];
+    parts.slice.setAttribute("aria-valuetext", names[choice.frame]);
     parts.slices.hidden = names.length < 2;
     parts.labels.hidden = !index.segmentation;
     parts.wiper.hidden = !parts.wipe.checked;
