@@ -3,7 +3,12 @@
 import os
 from typing import Any
 
+import hypothesis
 import pytest
+
+# The time of an example says nothing on a shared machine.
+hypothesis.settings.register_profile("without deadlines", deadline=None)
+hypothesis.settings.load_profile("without deadlines")
 
 # Several test processes that use all cores each are slower by far than single-threaded ones.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

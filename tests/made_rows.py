@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 import polars as pl
 
 from medrobust.analysis.patients import Cell
-from medrobust.analysis.results import Attack, Results, Settings
+from medrobust.analysis.results import Results
+from medrobust.analysis.settings import Attack, Settings
 from medrobust.core import Task
 
 MODELS = ("a", "b", "c")
@@ -57,6 +58,7 @@ def predictions(
                         _keys(cell, target_seed=seed)
                         | {"case_id": case, "scan_id": case, "patient_id": patient, "label": label}
                         | {"prediction": label if hit else 1 - label}
+                        | {"probabilities": [0.9, 0.1] if (label == 0) == hit else [0.1, 0.9]}
                     )
     return pl.DataFrame(rows, schema_overrides={"fold": pl.Int64})
 

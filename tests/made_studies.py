@@ -77,7 +77,7 @@ def _write(
         "surrogates": {"weights": {name: f"weights/{name}-surrogate.safetensors" for name in builders}},
         "analysis": {"resamples": 200},
     }
-    (folder / "split.csv").write_text(split_csv(split), encoding="utf-8")
+    (folder / "split.csv").write_text(split_csv([split]), encoding="utf-8")
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
     return path

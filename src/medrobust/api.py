@@ -13,14 +13,15 @@ from rich.console import Console
 from rich.table import Table
 
 from medrobust.analysis.export import all_tables, as_json, table_files
-from medrobust.analysis.results import Attack, Results, Settings
+from medrobust.analysis.results import Results
+from medrobust.analysis.settings import Attack, Settings
 from medrobust.analysis.tables import table1, table2
 from medrobust.analysis.verdict import verdict
 from medrobust.audit.audit import Audit, audit_data
 from medrobust.audit.document import as_document
 from medrobust.audit.table import findings_table, summary
 from medrobust.audit.thumbnails import thumbnails
-from medrobust.core import NetworkId, Role, Task
+from medrobust.core import Role, Task
 from medrobust.data import DATASETS
 from medrobust.errors import RunError, StudyError
 from medrobust.models import MODELS
@@ -33,11 +34,14 @@ from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import CRAFTED, SELFTEST
 from medrobust.study.config import Study
 from medrobust.study.exports import Wanted, export, exported_table, what_there_is
+from medrobust.study.plan import make_plan
 from medrobust.study.reading import read_stored_study, read_study
 from medrobust.study.runner import choose_device, run_study
 from medrobust.study.selftests import selftest_table
-from medrobust.study.setup import require_split, require_task
+from medrobust.study.setup import require_split, require_task, set_up
 from medrobust.study.templates import demo_study, template
+from medrobust.view.gallery import Gallery
+from medrobust.view.server import Server
 
 __all__ = [
     "Audit",
@@ -53,6 +57,7 @@ __all__ = [
     "selftest",
     "selftest_table",
     "summary",
+    "viewer",
     "what_there_is",
     "write_audit",
     "write_audit_page",
@@ -88,7 +93,6 @@ class Run:
         study, record = self.study, self.folder.read_json("record.json")
         rows, names = row_table(study.task), tuple(str(model["name"]) for model in study.models)
         whole_test = whole_test_table(study.task)
-        targets = {name: NetworkId(name, Role.TARGET, study.seed).folder for name in names}
         return Results(
             task=study.task,
             unit=record["data"]["unit"],
@@ -115,8 +119,9 @@ class Run:
             else None,  # of before there were self-tests
             settings=Settings(**study.analysis.model_dump(), seed=study.seed),
             architectures={
-                name: record["networks"][folder]["network"]["architecture"]
-                for name, folder in targets.items()
+                network["name"]: network["network"]["architecture"]
+                for network in record["networks"].values()
+                if network["role"] == Role.TARGET
             },
             record=record,
             **{rows.name: read_results(self.folder, rows)},
@@ -273,6 +278,36 @@ def write_audit_page(finished: Audit, file: Path) -> None:
     """Write what an audit found as one HTML file with thumbnails, which opens offline."""
     page = audit_page(finished.name, summary(finished), finished.findings, thumbnails(finished.findings))
     file.write_text(page, encoding="utf-8")
+
+
+def viewer(
+    path: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    port: int = 0,
+) -> Server:
+    """A server on loopback that shows every case of a finished run; `serve_forever` starts it.
+
+    Args:
+        path: The run folder.
+        data: Folder that the `root` of the study's data is relative to; the working directory by default.
+        device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes the best there is.
+        port: Port to listen on; 0 takes a free one.
+
+    Raises:
+        MedrobustError: The run is not finished, or its data are not found or have changed.
+        OSError: The port is taken.
+    """
+    opened = Run.open(path)
+    setup = set_up(
+        opened.study,
+        opened.folder,
+        data_dir=None if data is None else Path(data),
+        device=choose_device(device),
+    )
+    gallery = Gallery(make_plan(setup), opened.results)
+    return Server(gallery, f"{setup.dataset.name}, image by image", port=port)
 
 
 def write_template(file: Path, task: Task, data: str | None) -> None:

@@ -219,6 +219,26 @@ def export(
     typer.echo(f"Files: {to}")
 
 
+@app.command()
+def view(
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="A finished run folder.", show_default=False)
+    ],
+    data: DataFolder = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Look at every case of a run, image by image, in your browser. Only this machine can see the page."""
+    from contextlib import suppress
+
+    from medrobust import api
+
+    with api.viewer(run_folder, data=data, device=device, port=port) as server:
+        typer.echo(f"Open {server.address} in your browser; Ctrl-C ends it.")
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
+
+
 @app.command(name="list")
 def listing(
     what: Annotated[Listing | None, typer.Argument(help="One catalogue; all of them by default.")] = None,

@@ -127,6 +127,12 @@ class NetworkId:
         fold = "" if self.fold is None else f"-f{self.fold}"
         return f"{self.name}-{self.role}-s{self.seed}{fold}"
 
+    @property
+    def title(self) -> str:
+        """What a person reads, e.g. "unet (target, fold 2)"."""
+        fold = "" if self.fold is None else f", fold {self.fold}"
+        return f"{self.name} ({self.role}{fold})"
+
 
 Tick = Callable[[float, str], None]
 """Progress of a step: called with the share of the step that is done, in [0, 1], and a short note (e.g.

@@ -9,7 +9,8 @@ import pytest
 
 import made_rows
 from medrobust.analysis.patients import Cell
-from medrobust.analysis.results import Attack, Results
+from medrobust.analysis.results import Results
+from medrobust.analysis.settings import Attack
 from medrobust.analysis.tables import off_diagonal, table1, table2
 
 CLEAN = {"IV3": 710, "IV4": 810, "MN": 800, "SN": 842, "UN": 862, "DN": 861}

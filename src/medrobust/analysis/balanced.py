@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from medrobust.analysis import estimates
-from medrobust.analysis.patients import CELL, CLEAN, Cell, with_whitebox
+from medrobust.analysis.patients import CELL, Cell, with_whitebox
 from medrobust.analysis.results import Results
 from medrobust.analysis.tables import bounded, frame, with_bounds
 from medrobust.core import Task
@@ -26,9 +26,9 @@ def balanced_table(results: Results) -> pl.DataFrame:
         raise RunError("Balanced accuracy needs one class per image; this study is one of segmentation.")
     of_cells = balanced_accuracies(results)
     lines = []
-    for cell in _cells(results):
+    for cell in results.shown_cells:
         values = {
-            "accuracy": estimates.score(results, results.panel.cells[cell], *map(str, cell)),
+            "accuracy": estimates.score(results, results.panel.cells[cell]),
             "balanced_accuracy": of_cells[cell],
         }
         names = {"target": cell.target, "perturbation": cell.perturbation, "source": cell.source}
@@ -47,19 +47,6 @@ def balanced_accuracies(results: Results) -> dict[Cell, Estimate]:
         .partition_by(CELL, as_dict=True)
     )
     return {Cell(*cell): _balanced(rows, results.settings.confidence) for cell, rows in counts.items()}
-
-
-def _cells(results: Results) -> list[Cell]:
-    labels = [attack.label for attack in results.attacks]
-    return [
-        cell
-        for model in results.models
-        for cell in (
-            Cell(model, CLEAN),
-            *results.noise_cells(model, labels),
-            *results.cells(model, labels),
-        )
-    ]
 
 
 def _balanced(counts: pl.DataFrame, confidence: float) -> Estimate:

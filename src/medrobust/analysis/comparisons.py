@@ -118,8 +118,8 @@ def noise_control(results: Results) -> pl.DataFrame:
                 continue
             key = (model, label, "noise control")
             scores = {"attacked": attacked, "noise": noise}
-            values = {name: estimates.score(results, each, *key, name) for name, each in scores.items()}
-            values["extra_drop_points"] = estimates.difference(results, noise, attacked, *key).scaled(100)
+            values = {name: estimates.score(results, each) for name, each in scores.items()}
+            values["extra_drop_points"] = estimates.difference(results, noise, attacked).scaled(100)
             p = {"p": _sign_flip(results, noise, attacked, *key)}
             lines.append({"target": model, "perturbation": label, **with_bounds(values), **p})
     for line, p_holm in zip(lines, _adjusted(lines), strict=True):
@@ -137,10 +137,10 @@ def _pair(results: Results, first: str, second: str, tests: int) -> Line:
     unseen, other_unseen = (panel.mean(results.judged_cells(model, neutral)) for model in models)
     drop, other_drop = _drop(clean, attacked), _drop(other_clean, other_attacked)
     values = {
-        "difference": estimates.difference(results, attacked, other_attacked, *models, "attacks"),
-        "drop_difference": estimates.difference(results, drop, other_drop, *models, "drops").scaled(100),
-        "neutral_difference": estimates.difference(results, unseen, other_unseen, *models, "neutral"),
-        "clean_difference": estimates.difference(results, clean, other_clean, *models, "clean"),
+        "difference": estimates.difference(results, attacked, other_attacked),
+        "drop_difference": estimates.difference(results, drop, other_drop).scaled(100),
+        "neutral_difference": estimates.difference(results, unseen, other_unseen),
+        "clean_difference": estimates.difference(results, clean, other_clean),
     }
     ahead, lost = values["difference"].value, values["drop_difference"].value
     return {
@@ -161,7 +161,7 @@ def _neutral_sources(results: Results, *networks: str) -> list[str]:
 
 
 def _drop(clean: Scores, attacked: Scores | None) -> Scores | None:
-    return None if attacked is None else Scores(clean.totals - attacked.totals, attacked.repeats)
+    return None if attacked is None else clean.minus(attacked)
 
 
 def _sign_flip(results: Results, first: Scores | None, second: Scores | None, *key: str) -> float:

@@ -1,6 +1,7 @@
 """What a source shares with a target: an attack transfers more easily between networks that are alike."""
 
 from collections.abc import Mapping
+from itertools import permutations
 from typing import Any
 
 import polars as pl
@@ -40,6 +41,21 @@ def transfer_conditions(results: Results) -> pl.DataFrame:
                     | {"shared_training": _shared_training(target, source)}
                 )
     return frame(rows, CONDITIONS)
+
+
+def shared_between_folds(results: Results) -> float | None:
+    """Mean share of the training patients that two folds' targets of one name have in common, in [0, 1].
+
+    None without folds, and where nobody knows who trained them.
+    """
+    recorded = [
+        network
+        for network in results.record.get("networks", {}).values()
+        if network.get("role") == Role.TARGET and network.get("name") == results.models[0]
+    ]
+    shares = [_shared_training(first, second) for first, second in permutations(recorded, 2)]
+    known = [share for share in shares if share is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _network(results: Results, name: str, role: Role) -> Mapping[str, Any]:

@@ -55,8 +55,9 @@ def budgets(results: Results) -> pl.DataFrame:
     """Budgets that were solved for an SSIM on validation cases, and the SSIM that they give on test cases.
 
     Returns:
-        `perturbation, source, source_seed, role, parameter, value, ssim_wanted, ssim_reached` (mean over
-        the test cases), `n_images`; empty where the study gives every budget as a number.
+        `perturbation, source, source_seed, role`, with folds `fold`, `parameter, value, ssim_wanted,
+        ssim_reached` (mean over the test cases), `n_images`; empty where the study gives every budget as a
+        number.
     """
     solved = [attack for attack in results.attacks if attack.budget]
     wanted = pl.DataFrame(
@@ -64,7 +65,7 @@ def budgets(results: Results) -> pl.DataFrame:
         schema={"perturbation": pl.String, "parameter": pl.String, "ssim_wanted": pl.Float64},
         orient="row",
     )
-    keys = ("perturbation", "source", "source_seed", "role")
+    keys = ("perturbation", "source", "source_seed", "role", *(["fold"] if results.folds else []))
     table = (
         results.crafted.join(wanted, on="perturbation")
         .group_by(*keys, "parameter", "ssim_wanted")

@@ -7,7 +7,8 @@ import polars as pl
 from medrobust.analysis import estimates
 from medrobust.analysis.comparisons import Line
 from medrobust.analysis.patients import CLEAN, Scores
-from medrobust.analysis.results import Attack, Results
+from medrobust.analysis.results import Results
+from medrobust.analysis.settings import Attack
 from medrobust.analysis.tables import bounded, frame, with_bounds
 
 CURVE = {
@@ -53,14 +54,14 @@ def _points(results: Results, model: str, points: Sequence[Attack]) -> list[Line
 def _line(
     results: Results, model: str, name: str, budget: float, attacked: Scores | None, noise: Scores | None
 ) -> Line:
-    score, low, high = estimates.score(results, attacked, model, name, "curve")
+    score, low, high = estimates.score(results, attacked)
     return {
         "perturbation": name,
         "budget": budget,
         "score": score,
         "low": low,
         "high": high,
-        **with_bounds({"noise": estimates.score(results, noise, model, name, "curve noise")}),
+        **with_bounds({"noise": estimates.score(results, noise)}),
         "n_cases": results.n_cases,
         "n_patients": len(results.panel.patients),
     }

@@ -12,11 +12,13 @@ from medrobust.analysis.balanced import balanced_table
 from medrobust.analysis.comparisons import noise_control
 from medrobust.analysis.conditions import transfer_conditions
 from medrobust.analysis.curves import curve_table
-from medrobust.analysis.format import paper_layout, to_latex, to_markdown
+from medrobust.analysis.format import paper_latex, paper_layout, to_latex, to_markdown
+from medrobust.analysis.plane import plane
+from medrobust.analysis.quality import quality_table
 from medrobust.analysis.remarks import remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.seeds import architectures, by_seed
-from medrobust.analysis.structures import structures
+from medrobust.analysis.structures import structures, worst_structures
 from medrobust.analysis.verdict import Verdict
 from medrobust.analysis.whole_test import whole_test_table
 from medrobust.core import Task
@@ -55,20 +57,26 @@ def all_tables(results: Results, conclusion: Verdict) -> Tables:
         "pairs": conclusion.pairs,
         "ranking": conclusion.ranking,
         "noise_control": noise_control(results),
+        "plane": plane(results),
     }
     if results.task is Task.SEGMENTATION:
-        return common | {"structures": structures(results)}
-    return common | {"balanced": balanced_table(results), "transfer_rate": crafting.transfer_rate(results)}
+        of_structures = structures(results)
+        return common | {"structures": of_structures, "worst_structures": worst_structures(of_structures)}
+    return common | {
+        "balanced": balanced_table(results),
+        "quality": quality_table(results),
+        "transfer_rate": crafting.transfer_rate(results),
+    }
 
 
 def table_files(frames: Mapping[str, pl.DataFrame]) -> dict[str, bytes]:
     """The files of `tables/`: each table as CSV with all digits, and for people as Markdown and LaTeX."""
     files = {}
     for name, frame in frames.items():
-        shown = paper_layout(frame) if name in _CELL_TABLES else frame
+        crossed = name in _CELL_TABLES
         files[f"{name}.csv"] = frame.write_csv().encode()
-        files[f"{name}.md"] = to_markdown(shown).encode()
-        files[f"{name}.tex"] = to_latex(shown).encode()
+        files[f"{name}.md"] = to_markdown(paper_layout(frame) if crossed else frame).encode()
+        files[f"{name}.tex"] = (paper_latex if crossed else to_latex)(frame).encode()
     return files
 
 

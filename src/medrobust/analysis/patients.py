@@ -1,19 +1,23 @@
 """From rows to one number per patient and cell: what every interval and test is made over."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
+from medrobust.metrics.bootstrap import Draws
 from medrobust.metrics.scores import dice
 from medrobust.metrics.statistics import Totals
 
 CLEAN = "clean"
 CELL = ("target", "perturbation", "source", "whitebox")
 SEEDS = ("target_seed", "source_seed")
+
+Resample = Callable[[Float64[np.ndarray, "k patients"]], Float64[np.ndarray, "k resamples"]]
+"""Sums of k numbers over the patients of every resample of a study."""
 
 
 class Cell(NamedTuple):
@@ -32,10 +36,17 @@ class Scores(NamedTuple):
         totals: Dice of each patient, or number of its right images; a mean where several cells or seeds are
             pooled.
         repeats: How many cells and seeds are pooled.
+        draws: Sum of the totals in every resample of the patients; None where nothing is resampled.
     """
 
     totals: Totals
     repeats: int
+    draws: Draws | None = None
+
+    def minus(self, other: "Scores") -> "Scores":
+        """Paired differences."""
+        draws = None if self.draws is None or other.draws is None else self.draws - other.draws
+        return Scores(self.totals - other.totals, self.repeats, draws)
 
 
 @dataclass(frozen=True)
@@ -47,12 +58,28 @@ class Panel:
         undefined: Patients left out because none of the structures is present in their truth.
         sizes: Images of each patient; 1 in segmentation, where a patient's Dice counts once.
         cells: Scores of each cell, in the order of `patients`.
+        drawn_sizes: Sum of the sizes in every resample; None where nothing is resampled.
     """
 
     patients: tuple[str, ...]
     undefined: int
     sizes: Totals
     cells: Mapping[Cell, Scores]
+    drawn_sizes: Draws | None = None
+
+    @property
+    def images(self) -> Scores:
+        """The sizes as what other totals are divided by."""
+        return Scores(self.sizes, 1, self.drawn_sizes)
+
+    def resampled(self, resample: Resample) -> "Panel":
+        """The panel with draws of all cells, from the same resamples."""
+        names = list(self.cells)
+        sums = resample(np.stack([self.sizes, *(self.cells[name].totals for name in names)]))
+        cells = {
+            name: self.cells[name]._replace(draws=draws) for name, draws in zip(names, sums[1:], strict=True)
+        }
+        return replace(self, cells=cells, drawn_sizes=sums[0])
 
     def mean(self, cells: Iterable[Cell]) -> Scores | None:
         """Scores under several conditions averaged within each patient; None without cells."""
@@ -60,7 +87,9 @@ class Panel:
         if not chosen:
             return None
         totals: Float64[np.ndarray, "cells patients"] = np.stack([scores.totals for scores in chosen])
-        return Scores(totals.mean(0), sum(scores.repeats for scores in chosen))
+        drawn = [scores.draws for scores in chosen if scores.draws is not None]
+        draws = np.mean(drawn, axis=0) if len(drawn) == len(chosen) else None
+        return Scores(totals.mean(0), sum(scores.repeats for scores in chosen), draws)
 
 
 def with_whitebox(rows: pl.DataFrame) -> pl.DataFrame:

@@ -3,60 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
+import numpy as np
 import polars as pl
+from jaxtyping import Float64
 
 from medrobust.analysis.complete import check_complete
 from medrobust.analysis.patients import CLEAN, Cell, Panel, classification_panel, segmentation_panel
+from medrobust.analysis.settings import Attack, Settings
 from medrobust.core import Task, Unit
 from medrobust.errors import RunError
-
-Interval = Literal["default", "percentile", "bca"]
-
-
-class Attack(NamedTuple):
-    """An attack of the study.
-
-    Attributes:
-        label: Its name in the rows.
-        beyond_paper: The paper did not have it: it stands in the tables but enters no average.
-        budget: The parameter that was solved for an SSIM; None where none was.
-        ssim: The SSIM that it was solved for.
-        curve: The curve over budgets that it is a point of; None: of none. Points enter no average.
-        value: Its budget, as a point of a curve.
-    """
-
-    label: str
-    beyond_paper: bool = False
-    budget: str | None = None
-    ssim: float | None = None
-    curve: str | None = None
-    value: float | None = None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How numbers are judged.
-
-    Attributes:
-        confidence: Level of the intervals; tests are made at `1 - confidence`.
-        resamples: Bootstrap resamples and sampled sign patterns.
-        relevant_difference: Smallest difference of scores that matters.
-        interval: Closed forms of the protocol, or a bootstrap over patients.
-        seed: Seed of the study; resampling depends on it and on the number that is computed only.
-    """
-
-    confidence: float = 0.95
-    resamples: int = 10_000
-    relevant_difference: float = 0.02
-    interval: Interval = "default"
-    seed: int = 0
-
-    @property
-    def alpha(self) -> float:
-        """Level of the tests."""
-        return round(1 - self.confidence, 12)
+from medrobust.metrics.bootstrap import resampled_sums
+from medrobust.rng import generator
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +51,7 @@ class Results:
     overlaps: pl.DataFrame | None = None
     whole_test: pl.DataFrame | None = None
     selftests: pl.DataFrame | None = None
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
     architectures: Mapping[str, str] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
 
@@ -118,8 +77,19 @@ class Results:
         """
         check_complete(self.rows, self.task, self.models, [attack.label for attack in self.attacks])
         if self.task is Task.CLASSIFICATION:
-            return classification_panel(self.rows)
-        return segmentation_panel(self.rows, self.classes[0])
+            panel = classification_panel(self.rows)
+        else:
+            panel = segmentation_panel(self.rows, self.classes[0])
+        return panel if self.settings.interval == "default" else panel.resampled(self.resampled)
+
+    def resampled(self, values: Float64[np.ndarray, "k patients"]) -> Float64[np.ndarray, "k resamples"]:
+        """Sums of k numbers over the patients of every resample; the resamples are always the same."""
+        return resampled_sums(values, self.settings.resamples, generator(self.settings.seed, "resamples"))
+
+    @property
+    def folds(self) -> int:
+        """Number of splits in which every patient was tested once; 0 where there is a single split."""
+        return self.rows["fold"].drop_nulls().n_unique()
 
     @property
     def n_cases(self) -> int:
@@ -205,6 +175,20 @@ class Results:
     def clean_cell(self, target: str) -> Cell:
         """The cell of a target's clean score."""
         return Cell(target, CLEAN)
+
+    @property
+    def shown_cells(self) -> list[Cell]:
+        """Of every target: clean images, noise, and the attacks of Table 2."""
+        labels = [attack.label for attack in self.attacks]
+        return [
+            cell
+            for model in self.models
+            for cell in (
+                self.clean_cell(model),
+                *self.noise_cells(model, labels),
+                *self.cells(model, labels),
+            )
+        ]
 
     @property
     def roundings(self) -> tuple[str, ...]:

@@ -17,8 +17,9 @@ def structures(results: Results) -> pl.DataFrame:
 
     Returns:
         `target, perturbation, structure, score, low, high, n_patients` (patients in whose truth the
-        structure is present), and `false_positive_pixels`: the mean number shown in a scan that does not
-        have the structure, null where all have it.
+        structure is present); `volume_error`: the mean over those patients of (shown - true) / true, so
+        that -1 is a structure not shown at all; and `false_positive_pixels`: the mean number shown in a scan
+        that does not have the structure, null where all have it.
 
     Raises:
         RunError: The study is not one of segmentation.
@@ -30,30 +31,41 @@ def structures(results: Results) -> pl.DataFrame:
         pl.col("role") != "whitebox",
         pl.col("structure") != results.classes[0],
     )
-    by_patient = _patient_dice(rows, results.classes[0])
+    by_patient = _by_patient(rows, results.classes[0])
     lines = [
         dict(zip(_CONDITION, key, strict=True)) | _line(part, results.settings.confidence)
         for key, part in by_patient.partition_by(_CONDITION, as_dict=True, maintain_order=True).items()
     ]
     numbers = dict.fromkeys(("score", "low", "high"), pl.Float64)
-    table = frame(lines, dict.fromkeys(_CONDITION, pl.String) | numbers | {"n_patients": pl.Int64})
+    counts = {"n_patients": pl.Int64, "volume_error": pl.Float64}
+    table = frame(lines, dict.fromkeys(_CONDITION, pl.String) | numbers | counts)
     table = table.join(_false_positives(rows), on=list(_CONDITION), how="left", maintain_order="left")
     return _ordered(table, results)
 
 
-def _patient_dice(rows: pl.DataFrame, background: str) -> pl.DataFrame:
-    """Mean Dice of each patient over scans, then over sources and seeds."""
+def worst_structures(table: pl.DataFrame) -> pl.DataFrame:
+    """Of each target and perturbation the structure with the lowest Dice: rows of `structures`."""
+    scored = table.filter(pl.col("score").is_not_null())
+    lowest = pl.col("score") == pl.col("score").min().over("target", "perturbation")
+    return scored.filter(lowest).unique(("target", "perturbation"), keep="first", maintain_order=True)
+
+
+def _by_patient(rows: pl.DataFrame, background: str) -> pl.DataFrame:
+    """Mean Dice and volume error of each patient over scans, then over sources and seeds."""
+    means = [pl.col("dice").mean(), pl.col("volume_error").mean()]
     by_cell = (
         scan_dice(rows, background)
+        .with_columns(volume_error=pl.col("n_pred") / pl.col("n_true") - 1)
         .group_by(*_CONDITION, "source", *SEEDS, "patient_id", maintain_order=True)
-        .agg(pl.col("dice").mean())
+        .agg(means)
     )
-    return by_cell.group_by(*_CONDITION, "patient_id", maintain_order=True).agg(pl.col("dice").mean())
+    return by_cell.group_by(*_CONDITION, "patient_id", maintain_order=True).agg(means)
 
 
 def _line(part: pl.DataFrame, confidence: float) -> dict[str, float]:
     value, low, high = t_interval(part["dice"].to_numpy(), confidence).clipped(0.0, 1.0)
-    return {"score": value, "low": low, "high": high, "n_patients": part.height}
+    volumes = {"n_patients": part.height, "volume_error": part["volume_error"].to_numpy().mean()}
+    return {"score": value, "low": low, "high": high, **volumes}
 
 
 def _false_positives(rows: pl.DataFrame) -> pl.DataFrame:

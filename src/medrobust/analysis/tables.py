@@ -56,11 +56,11 @@ def table1(results: Results, rounding: str = "") -> pl.DataFrame:
     for model in results.models:
         clean, noise, attacked = conditions(results, model, rounding)
         values = {
-            "clean": estimates.score(results, clean, model, "clean"),
-            "noise": estimates.score(results, noise, model, "noise" + rounding),
-            "adversarial": estimates.score(results, attacked, model, "attacks" + rounding),
-            "drop_points": estimates.difference(results, clean, attacked, model, rounding).scaled(100),
-            "drop_percent": estimates.relative_drop(results, clean, attacked, model, rounding).scaled(100),
+            "clean": estimates.score(results, clean),
+            "noise": estimates.score(results, noise),
+            "adversarial": estimates.score(results, attacked),
+            "drop_points": estimates.difference(results, clean, attacked).scaled(100),
+            "drop_percent": estimates.relative_drop(results, clean, attacked).scaled(100),
         }
         rows.append({"model": model, **with_bounds(values)})
     return frame(rows, {"model": pl.String} | bounded(*TABLE1))
@@ -114,7 +114,7 @@ def cell_table(results: Results, cells: Iterable[Cell]) -> pl.DataFrame:
     """A row per cell, in the columns of Table 2."""
     rows = []
     for cell in cells:
-        value, low, high = estimates.score(results, results.panel.cells[cell], *map(str, cell))
+        value, low, high = estimates.score(results, results.panel.cells[cell])
         counts = {"n_cases": results.n_cases, "n_patients": len(results.panel.patients)}
         names = {"target": cell.target, "perturbation": cell.perturbation, "source": cell.source}
         rows.append(names | {"score": value, "low": low, "high": high} | counts)
@@ -157,7 +157,7 @@ def off_diagonal(results: Results) -> pl.DataFrame:
         own = results.architecture(model)
         others = [source for source in results.sources if results.architecture(source) != own]
         scores = results.panel.mean(results.attack_cells(model, sources=others))
-        value = {"adversarial": estimates.score(results, scores, model, "off-diagonal")}
+        value = {"adversarial": estimates.score(results, scores)}
         note = {"sources": ", ".join(others), "note": "not on identical images"}
         rows.append({"model": model, **note, **with_bounds(value)})
     return frame(rows, {"model": pl.String, "sources": pl.String, "note": pl.String} | bounded("adversarial"))

@@ -10,6 +10,7 @@ from scipy import stats
 
 from medrobust.analysis import comparisons
 from medrobust.analysis.comparisons import RANKED, TIED, TOO_FEW, UNRANKED
+from medrobust.analysis.conditions import shared_between_folds
 from medrobust.analysis.results import Results
 from medrobust.analysis.seeds import (
     FEWEST_SURROGATE_SEEDS,
@@ -20,7 +21,6 @@ from medrobust.analysis.seeds import (
 from medrobust.analysis.tables import frame
 from medrobust.metrics.bootstrap import share_first
 from medrobust.metrics.significance import ranks_interval
-from medrobust.rng import generator
 
 FEWEST_FOR_SHARES = 20
 FEWEST_FOR_TAU = 5
@@ -101,8 +101,7 @@ def _shares_first(results: Results, models: list[str]) -> dict[str, float]:
     totals = [each.totals for each in scores if each is not None]
     if len(results.panel.patients) < FEWEST_FOR_SHARES or len(totals) < max(len(models), 2):
         return {}
-    rng = generator(results.settings.seed, "share first")
-    shares = share_first(np.stack(totals), results.settings.resamples, rng)
+    shares = share_first(results.resampled(np.stack(totals)))
     return dict(zip(models, map(float, shares), strict=True))
 
 
@@ -168,7 +167,20 @@ def _limits(results: Results) -> list[str]:
         sentences.append(
             f"The data name no patients, the unit is the {results.unit}: intervals may be too narrow."
         )
-    return [*sentences, *_architectures(results)]
+    return [*sentences, *_folds(results), *_architectures(results)]
+
+
+def _folds(results: Results) -> list[str]:
+    if not results.folds:
+        return []
+    shared = shared_between_folds(results)
+    known = (
+        "" if shared is None else f", which share {shared:.0%} of their training {results.unit}s on average"
+    )
+    return [
+        f"Every {results.unit} was tested once, by networks of its own fold. Scores of different folds come"
+        f" from different networks{known}: they are not quite independent, and intervals may be too narrow."
+    ]
 
 
 def _left_out(results: Results) -> list[str]:

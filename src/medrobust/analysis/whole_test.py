@@ -38,7 +38,7 @@ def whole_test_table(results: Results) -> pl.DataFrame:
     lines = []
     for model in results.models:
         cell = whole.clean_cell(model)
-        values = {"clean": estimates.score(whole, whole.panel.cells[cell], model, "whole test set")}
+        values = {"clean": estimates.score(whole, whole.panel.cells[cell])}
         values |= {"balanced_accuracy": balanced[cell]} if classifies else {}
         lines.append({"model": model, **with_bounds(values), **counts})
     return frame(lines, schema)

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from medrobust.core import Part
@@ -12,12 +12,15 @@ from medrobust.text import read_text
 COLUMNS = ("patient_id", "part")
 
 
-def split_csv(split: Mapping[str, Part]) -> str:
-    """The text of a split's CSV file, sorted by patient."""
+def split_csv(folds: Sequence[Mapping[str, Part]]) -> str:
+    """The text of a split's CSV file, sorted by patient; of several folds with a column `fold` before."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(sorted((patient, str(part)) for patient, part in split.items()))
+    several = len(folds) > 1
+    writer.writerow((*(("fold",) if several else ()), *COLUMNS))
+    for number, split in enumerate(folds):
+        fold = (number,) if several else ()
+        writer.writerows((*fold, patient, str(split[patient])) for patient in sorted(split))
     return text.getvalue()
 
 

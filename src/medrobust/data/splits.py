@@ -1,16 +1,14 @@
 """Which patients train, validate and test: all cases of one are on the same side."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from operator import attrgetter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Gt, Lt
+from annotated_types import Ge, Gt, Lt
 
 from medrobust.core import Case, Dataset, Part, Task
 from medrobust.data.split_file import read_split
-from medrobust.data.strata import apportion, draw_patients
+from medrobust.data.strata import deal, draw_patients
 from medrobust.errors import DataError, StudyError, unknown
 from medrobust.parameters import parameter_model, resolve
 from medrobust.rng import generator
@@ -20,9 +18,6 @@ Split = Mapping[str, Part]
 
 Share = Annotated[float, Gt(0), Lt(1)]
 
-PER_CLASS = 5
-"""Test photographs that a class keeps where it has them."""
-
 
 def make_split(dataset: Dataset, rule: Mapping[str, Any], seed: int) -> dict[str, Part]:
     """The split that a study's `split:` block asks for; depends on its patients, the rule and the seed only.
@@ -30,7 +25,8 @@ def make_split(dataset: Dataset, rule: Mapping[str, Any], seed: int) -> dict[str
     Args:
         dataset: What is split.
         rule: `{rule: patient, test: 0.2}`, `{rule: official}`, `{file: split.csv}` or `{test: all}`; the
-            first three take `validation`, the share of the training patients that validates.
+            first three take `validation`, the share of the training patients that validates. `{folds: 5}` is
+            for `make_folds`.
         seed: Seed of the study.
 
     Raises:
@@ -42,6 +38,27 @@ def make_split(dataset: Dataset, rule: Mapping[str, Any], seed: int) -> dict[str
     split = function(dataset, seed, **resolve(parameter_model("split", function), given, "split"))
     _check_classes(dataset, split)
     return dict(sorted(split.items()))
+
+
+def make_folds(dataset: Dataset, rule: Mapping[str, Any], seed: int) -> tuple[dict[str, Part], ...]:
+    """The splits of a study: one, or with `{folds: k}` k of them, in which every patient is tested once.
+
+    Args:
+        dataset: What is split.
+        rule: As for `make_split`, or `{folds: 5}`, which takes `validation` and `stratify` too.
+        seed: Seed of the study.
+
+    Raises:
+        StudyError: As `make_split`.
+        DataError: As `make_split`; fewer patients than folds, or a class that is tested in no fold.
+    """
+    if "folds" not in rule:
+        return (make_split(dataset, rule, seed),)
+    given = resolve(parameter_model("split", by_fold), rule, "split")
+    folds = by_fold(dataset, seed, **given)
+    for split in folds:
+        _check_classes(dataset, split, (Part.TRAIN,))
+    return tuple(dict(sorted(split.items())) for split in folds)
 
 
 def split_cases(dataset: Dataset, split: Split, part: Part) -> tuple[Case, ...]:
@@ -100,6 +117,37 @@ def by_patient(
     return _with_validation(dataset, split, validation, seed, stratify)
 
 
+def by_fold(
+    dataset: Dataset,
+    seed: int,
+    *,
+    folds: Annotated[int, Ge(2)],
+    validation: Share = 0.15,
+    stratify: bool = True,
+) -> tuple[dict[str, Part], ...]:
+    """Splits of which every patient tests in exactly one; sizes of their test parts differ by at most one.
+
+    Args:
+        dataset: What is split.
+        seed: Seed of the study.
+        folds: Their number.
+        validation: Share of the patients not tested that validate.
+        stratify: Keep the classes' proportions, by each patient's most frequent class; segmentation has none.
+    """
+    patients = _patients(dataset)
+    if len(patients) < max(folds, 3):
+        raise DataError(
+            f"split.folds: {folds} folds need at least {max(folds, 3)} {dataset.unit}s; '{dataset.name}' has "
+            f"{len(patients)}. Take fewer folds."
+        )
+    fold_of = deal(dataset, patients, folds, generator(seed, "split", "folds"), stratify)
+    splits = []
+    for fold in range(folds):
+        split = {one: Part.TEST if fold_of[one] == fold else Part.TRAIN for one in patients}
+        splits.append(_with_validation(dataset, split, validation, seed, stratify))
+    return tuple(splits)
+
+
 def official(
     dataset: Dataset, seed: int, *, rule: Literal["official"], validation: Share = 0.15
 ) -> dict[str, Part]:
@@ -135,8 +183,8 @@ def _rule(given: Mapping[str, Any]) -> tuple[Callable[..., dict[str, Part]], Map
     if "test" in given:
         return all_test, given
     raise StudyError(
-        "split: needs one of {rule: patient, test: 0.2}, {rule: official}, {file: split.csv}, {test: all}; "
-        f"got {dict(given)}."
+        "split: needs one of {rule: patient, test: 0.2}, {rule: official}, {file: split.csv}, {folds: 5}, "
+        f"{{test: all}}; got {dict(given)}."
     )
 
 
@@ -160,11 +208,11 @@ def _with_validation(
     return split | dict.fromkeys(drawn, Part.VALIDATION)
 
 
-def _check_classes(dataset: Dataset, split: Split) -> None:
+def _check_classes(dataset: Dataset, split: Split, parts: Sequence[Part] = (Part.TRAIN, Part.TEST)) -> None:
     """Refuse a split in which a class cannot be learned, or cannot be scored."""
     if dataset.task != Task.CLASSIFICATION:
         return
-    for part in (Part.TRAIN, Part.TEST):
+    for part in parts:
         cases = split_cases(dataset, split, part)
         seen = {case.label for case in cases}
         lacking = [name for label, name in enumerate(dataset.classes) if label not in seen]
@@ -173,76 +221,3 @@ def _check_classes(dataset: Dataset, split: Split) -> None:
                 f"split: class {', '.join(repr(name) for name in lacking)} has no case in the {part} part. "
                 "Change the shares or the seed, bring more cases, or leave the class out."
             )
-
-
-def select_cases(
-    dataset: Dataset, split: Split, *, seed: int, per_patient: int | None = None, total: int | None = None
-) -> tuple[Case, ...]:
-    """The one case set of a study: the test cases that clean images, noise and every attack are scored on.
-
-    Args:
-        dataset: Data of the study.
-        split: Its split.
-        seed: Seed of the study.
-        per_patient: Most cases of a patient, at least 1; None takes all. Slices are equidistant over those
-            with foreground, and the scans of a patient share its number; photographs are drawn at random.
-        total: Most photographs altogether, stratified by class with at least 5 a class where there are; None
-            takes all.
-
-    Raises:
-        StudyError: No test case, `per_patient` below 1, `total` for slices or too small for 5 a class.
-    """
-    cases = split_cases(dataset, split, Part.TEST)
-    if not cases:
-        raise StudyError("split: no test case. Give at least one patient the part 'test'.")
-    if per_patient is not None and per_patient < 1:
-        raise StudyError(f"cases.per_patient: must be at least 1; got {per_patient}.")
-    if dataset.task == Task.SEGMENTATION:
-        if total is not None:
-            raise StudyError(
-                f"cases.total: is for photographs; got {total}. Limit slices by cases.per_patient."
-            )
-        return cases if per_patient is None else _sorted(_equidistant(cases, per_patient))
-    if per_patient is not None:
-        cases = _sorted(_at_most(cases, per_patient, seed))
-    return cases if total is None or total >= len(cases) else _sorted(_stratified(cases, total, seed))
-
-
-def _equidistant(cases: Iterable[Case], count: int) -> Iterator[Case]:
-    """`count` slices of each patient, in the middle of equal stretches of each of its scans."""
-    labelled = [case for case in cases if case.foreground]
-    for of_patient in _grouped(labelled, attrgetter("patient_id")).values():
-        scans = _grouped(of_patient, attrgetter("scan_id"))
-        for place, scan in enumerate(scans.values()):
-            slices = sorted(scan, key=attrgetter("position"))
-            wanted = min((count + len(scans) - 1 - place) // len(scans), len(slices))
-            yield from (slices[(2 * step + 1) * len(slices) // (2 * wanted)] for step in range(wanted))
-
-
-def _at_most(cases: Iterable[Case], count: int, seed: int) -> Iterator[Case]:
-    for patient, photographs in _grouped(cases, attrgetter("patient_id")).items():
-        order = generator(seed, "cases", patient).permutation(len(photographs))
-        yield from (photographs[place] for place in order[:count])
-
-
-def _stratified(cases: Sequence[Case], total: int, seed: int) -> Iterator[Case]:
-    classes = _grouped(cases, attrgetter("label"))
-    sizes = [len(photographs) for photographs in classes.values()]
-    low = [min(PER_CLASS, size) for size in sizes]
-    if total < sum(low):
-        raise StudyError(f"cases.total: {PER_CLASS} a class need at least {sum(low)}; got {total}.")
-    counts = apportion(sizes, total, low=low, high=sizes)
-    for (label, photographs), count in zip(classes.items(), counts, strict=True):
-        order = generator(seed, "cases", "class", label).permutation(len(photographs))
-        yield from (photographs[place] for place in order[:count])
-
-
-def _grouped(cases: Iterable[Case], key: Callable[[Case], Any]) -> dict[Any, list[Case]]:
-    groups: defaultdict[Any, list[Case]] = defaultdict(list)
-    for case in cases:
-        groups[key(case)].append(case)
-    return dict(sorted(groups.items()))
-
-
-def _sorted(cases: Iterable[Case]) -> tuple[Case, ...]:
-    return tuple(sorted(cases, key=attrgetter("case_id")))

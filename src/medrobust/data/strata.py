@@ -50,6 +50,26 @@ def draw_patients(
     }
 
 
+def deal(
+    dataset: Dataset, patients: Iterable[str], hands: int, rng: np.random.Generator, stratify: bool = True
+) -> dict[str, int]:
+    """Deal the patients out at random, class by class and in turn; hands differ by at most one.
+
+    Args:
+        dataset: Whose cases tell the patients' classes.
+        patients: Who is dealt out; their order plays no part.
+        hands: To how many.
+        rng: Source of randomness.
+        stratify: False ignores the classes.
+
+    Returns:
+        The hand, from 0 on, of each patient.
+    """
+    strata = _strata(dataset, sorted(patients), stratify)
+    shuffled = [stratum[index] for stratum in strata for index in rng.permutation(len(stratum))]
+    return {patient: place % hands for place, patient in enumerate(shuffled)}
+
+
 def _strata(dataset: Dataset, patients: Sequence[str], stratify: bool) -> list[list[str]]:
     """Patients by their most frequent class; one stratum in segmentation."""
     labels: defaultdict[str, Counter[int | None]] = defaultdict(Counter)

@@ -5,84 +5,29 @@ from typing import NamedTuple
 
 import polars as pl
 
+from medrobust.report.captions import caption
 from medrobust.report.context import ReportContext
 from medrobust.report.display import (
     CrossTable,
     ShownTable,
-    capitalised,
     cross_table,
     shown_table,
     spread_table,
 )
+from medrobust.report.marks import marked
 
-CAPTIONS = {
-    "table1": "Table 1. {Score} of each network on clean images, on {noise}, and its mean over all attacks "
-    "and sources. Drops are from clean to adversarial, paired: in points, and in % of clean. {basis}",
-    "whole_test": "{Score} on clean images of the whole test set; Table 1 is on the cases that are "
-    "attacked. Nothing else is computed from these. {basis}",
-    "off_diagonal": "The adversarial score over sources of other architectures only; not on identical "
-    "images for all networks. {basis}",
-    "balanced": "Balanced accuracy (the mean over classes) on clean images and under each attack, target by "
-    "source. {basis}",
-    "seeds": "Each trained network alone. So few seeds show no variance and have no interval.",
-    "ranking": "Ranks that the tests leave open, best network first. Share first: of resamples of the "
-    "{units} in which the network comes first (not shown below 20 {units}).",
-    "pairs": "Each pair of networks under attack: difference of the mean adversarial scores, first "
-    "minus second, paired. p by sign flips of {unit} totals, adjusted after Holm. {basis}",
-    "pairs_beside": "The same pairs by other measures: drop in points, sources of neither "
-    "architecture, clean images (p equal: two one-sided tests), and {units} needed for 80\u00a0% power. "
-    "{basis}",
-    "table2": "Table 2. {Score} under each attack, target by source; framed is the target's own "
-    "surrogate (same architecture, trained apart). {basis}",
-    "curve": "{Score} at each budget and of the noise matched to it, averaged over the sources that all "
-    "networks face. {basis}",
-    "transfer_conditions": "What a source shares with a target; the more, the easier an attack "
-    "transfers. Same pre-training: both were trained from the same weights, so transfer is inflated. Shared "
-    "training: share of the source's training {units} that trained the target too. Unknown: of networks "
-    "that were not trained here.",
-    "architectures": "Differences of the mean adversarial score between architectures, first minus second: "
-    "patients and seeds are resampled crossed, by percentiles. {basis}",
-    "conditional": "Table 2 on the scans of which no attack dropped a case: conditional on what the attacks "
-    "reached, not to be compared with Tables 1 and 2. {basis}",
-    "other_sources": "Attacks from sources that only some targets face; they enter no average. {basis}",
-    "transfer_rate": "Share of images fooled among those that the source and every target get right "
-    "when clean.",
-    "noise": "{Score} on {noise}; matched noise by the source of its attack. {basis}",
-    "noise_control": "Each attack against its own matched noise: does it do more harm than noise that "
-    "changes the images as much? Extra drop in points, paired; p by sign flips, adjusted after Holm. "
-    "{basis}",
-    "matching": "How well the noise has the SSIM of its attack (means over the support). "
-    "Unreachable: images whose strength could not be found within the tolerance.",
-    "whitebox": "{Score} when the attack is crafted on the judged network itself. {basis}",
-    "structures": "{Score} of each structure of {of}, averaged over the sources that all networks "
-    "face. {basis}",
-    "success": "Whether the attacks fooled the network that they were crafted on, measured once, on the "
-    "images as stored: {fooled}, what was wrong before, and what became of the images.",
-    "changes": "How far the attacks changed the images: means, and medians where it is said.",
-    "budgets": "Budgets solved for an SSIM on validation cases, and the mean SSIM that they give on the test "
-    "cases.",
-    "selftests": "Whether each attack is as strong as it should be on the network that it was crafted on, "
-    "tried on {images} {part} cases (a dash: does not apply, or these images do not tell). Columns of "
-    "attacks that fail stand in Tables 1 and 2, and are left out of the verdict.",
-    "rounded": "Table 1 on attacked and noisy images rounded to the bits they would be saved with. {basis}",
-    "embedding": "How far attack and noise move the images in the network's features (a ratio, "
-    "geometric mean), and the share of an image's 10 nearest clean neighbours that have its class. "
-    "{basis}",
-}
 PAIRS = (
     *("first", "second", "difference", "difference_low", "difference_high"),
     *("p", "p_holm", "verdict", "better"),
 )
 CHANGES = ("ssim", "ssim_image", "mse", "l2_mean", "l2_median", "steps")
 """Columns of `success` that measure the images."""
-FOOLED = {
-    "accuracy": "fooled is the share of images that it gets wrong then, fooled of right the same among those "
-    "that it gets right when clean",
-    "Dice": "fooled is the share of the pixels to be changed that it shows as what the attack wanted",
-}
 UNKNOWN = "unknown"
 BEYOND = " †"
 BEYOND_SAID = " † beyond the paper: in no average or verdict of a study that has attacks of the paper."
+_AS_STORED = ~pl.col("perturbation").str.contains("~", literal=True)
+"""Leaves out images that were rounded."""
+
 CELL_COLUMNS = {"target", "perturbation", "source", "score", "low", "high"}
 
 
@@ -115,23 +60,6 @@ def blocks(name: str, context: ReportContext) -> list[Block]:
 
 def _plain(name: str, frame: pl.DataFrame, context: ReportContext) -> Block:
     return Block.plain(frame, caption(name, context), context.unit)
-
-
-def caption(name: str, context: ReportContext, of: str = "", **facts: object) -> str:
-    """The caption of a table, or of its part about one network; an unknown table goes by its name.
-
-    `facts` are what only this caption says.
-    """
-    return CAPTIONS.get(name, capitalised(name.replace("_", " ")) + ".").format(
-        Score=capitalised(context.score),
-        basis=f"In brackets: {100 * context.confidence:g}\u00a0% intervals over {context.units}.",
-        noise="noise matched to the attacks" if context.matched_noise else "noise of fixed strength",
-        unit=context.unit,
-        units=context.units,
-        of=of,
-        fooled=FOOLED[context.score],
-        **facts,
-    )
 
 
 def _balanced(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
@@ -171,6 +99,17 @@ def _pairs(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     return [_plain("pairs", frame.select(PAIRS), context), _plain("pairs_beside", beside, context)]
 
 
+def _plane(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """What the picture shows; the covariances behind its regions stand in the CSV."""
+    return [_plain("plane", frame.select("model", "clean", "adversarial", "on_front"), context)]
+
+
+def _quality(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """Clean images and attacks; noise stands in the CSV."""
+    shown = frame.filter(~pl.col("perturbation").str.contains("@", literal=True))
+    return [_plain("quality", shown, context)]
+
+
 def _ranks(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     """Ranks as one column, "1" or "2 to 3"; the scores stand in Table 1, with their intervals."""
     low, high = (pl.col(f"rank_{end}").cast(pl.String) for end in ("low", "high"))
@@ -187,7 +126,7 @@ def _seeds(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
 
 def _structures(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     """Structures by perturbations, a table per target; rounded images stand in the CSV only."""
-    shown = frame.filter(~pl.col("perturbation").str.contains("~", literal=True))
+    shown = frame.filter(_AS_STORED)
     return [
         Block(caption("structures", context, target), spread_table(rows, "structure", "perturbation"))
         for (target,), rows in shown.group_by("target", maintain_order=True)
@@ -211,6 +150,12 @@ def _success(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     ]
 
 
+def _table1(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """Networks that no test ranks below another are marked."""
+    table = marked(shown_table(frame, context.unit), context.tables.get("ranking"))
+    return [Block(caption("table1", context), table)]
+
+
 def _table2(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     """Attacks beyond the paper are marked; the caption says what the mark means where there is one."""
     names = {label: label + BEYOND for label in context.beyond_paper}
@@ -228,6 +173,8 @@ LAYOUTS: Mapping[str, Callable[[pl.DataFrame, ReportContext], list[Block]]] = {
     "balanced": _balanced,
     "off_diagonal": lambda frame, context: [_plain("off_diagonal", frame.drop("note"), context)],
     "pairs": _pairs,
+    "plane": _plane,
+    "quality": _quality,
     "ranking": _ranks,
     "seeds": _seeds,
     "selftests": _selftests,
@@ -235,7 +182,11 @@ LAYOUTS: Mapping[str, Callable[[pl.DataFrame, ReportContext], list[Block]]] = {
     "success": _success,
     "transfer_conditions": _conditions,
     "transfer_rate": _transfer_rate,
+    "table1": _table1,
     "table2": _table2,
+    "worst_structures": lambda frame, context: [
+        _plain("worst_structures", frame.drop("false_positive_pixels").filter(_AS_STORED), context)
+    ],
     "whitebox": lambda frame, context: [
         Block(caption("whitebox", context), spread_table(frame, "target", "perturbation"))
     ],

@@ -1,6 +1,7 @@
 """From a finished run folder to its figures and its report."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -10,14 +11,20 @@ from medrobust.analysis.remarks import remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.verdict import Verdict
 from medrobust.report import reading
+from medrobust.report.cards import card_files
 from medrobust.report.context import ReportContext
+from medrobust.report.explorer import read_explorer
 from medrobust.report.html import render
 from medrobust.report.pictures import draw
+from medrobust.report.threats import threat_table
 from medrobust.storage.folder import RunFolder
+
+LARGEST, SCRIPT_ROOM = 15_000_000, 100_000
+"""In bytes: the size that no report exceeds, and what the explorer takes beside its pictures."""
 
 
 def build(folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame], verdict: Verdict) -> None:
-    """Write `figures/*.png`, `figures/*.svg` and `report.html`; the same run folder gives the same bytes.
+    """Write `figures/`, `cards/` and `report.html`; the same run folder gives the same bytes.
 
     Args:
         folder: The run folder, with `study.yaml`, `split.csv` and the results.
@@ -56,6 +63,7 @@ def build(folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame
         split=reading.read_split(folder),
         networks=reading.read_networks(folder, results.record["networks"]),
         attacks=reading.attack_table(study),
+        threats=threat_table(study),
         tables=shown,
         pictures={name: figure.picture(files[name]) for name, figure in drawn.items()},
         study=study,
@@ -64,6 +72,10 @@ def build(folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame
             attack.label for attack in results.attacks if attack.beyond_paper or attack.curve is not None
         ),
     )
+    for name, content in card_files(context).items():
+        folder.write_bytes(content, "cards", name)
+    room = LARGEST - len(render(context).encode()) - SCRIPT_ROOM
+    context = replace(context, explorer=read_explorer(folder, results, room))
     folder.write_bytes(render(context).encode(), "report.html")
 
 
@@ -80,4 +92,6 @@ def _facts(results: Results) -> dict[str, str]:
         "data set": str(data["name"]),
         "classes": classes,
         **{key: str(value) for key, value in data["facts"].items()},
+        f"test {results.unit}s": str(len(results.panel.patients)),
+        "fingerprint (SHA-256)": str(data["fingerprint"]),
     }

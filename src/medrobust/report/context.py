@@ -54,6 +54,8 @@ class ReportContext:
         pictures: Figures by name: dotplot, heatmap, examples, tsne.
         study: The study as resolved.
         record: Versions, seeds and hashes.
+        threats: A row per attack and place where it was crafted, from `threats.threat_table`.
+        explorer: What the explorer shows, from `explorer.read_explorer`; None: nothing.
         beyond_paper: Labels of the attacks that the paper did not have, and of points of curves.
     """
 
@@ -73,6 +75,8 @@ class ReportContext:
     pictures: Mapping[str, Picture]
     study: Mapping[str, Any]
     record: Mapping[str, Any]
+    threats: pl.DataFrame
+    explorer: Mapping[str, Any] | None = None
     beyond_paper: tuple[str, ...] = ()
 
     @property

@@ -45,10 +45,11 @@ ONE_DECIMAL = ("points", "percent", "drop_difference")
 
 
 class Cell(NamedTuple):
-    """What stands in a cell: the number or word, and its interval below or beside it."""
+    """What stands in a cell: the number or word, its interval below or beside it, and a remark on it."""
 
     text: str
     interval: str = ""
+    mark: str = ""
 
 
 class Column(NamedTuple):

@@ -1,5 +1,7 @@
-"""The report as one HTML file that opens offline: styles and images are in it, nothing is loaded."""
+"""The report as one HTML file that opens offline: styles, scripts and images are in it, nothing is loaded."""
 
+import base64
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +14,7 @@ from medrobust.report.context import ReportContext
 from medrobust.report.display import flattened, number, setting
 
 TEMPLATES = Path(__file__).with_name("templates")
+SCRIPTS = ("tables.js", "explorer.js")
 
 
 class Section(NamedTuple):
@@ -30,35 +33,42 @@ class Section(NamedTuple):
     tables: tuple[str, ...] = ()
 
 
-WORDS_ONLY = ("done", "methods", "record")
+WORDS_ONLY = ("data", "threats", "methods", "record", "cite")
 """Sections that are always there."""
 
+OPENING = "dotplot"
+"""The picture that stands with the verdict."""
+
 SECTIONS = (
-    Section("done", "What was done"),
     Section(
         "overall",
         "Clean, noise, attack",
-        ("dotplot",),
-        ("table1", "whole_test", "off_diagonal", "balanced", "seeds"),
+        (),
+        ("table1", "whole_test", "off_diagonal", "balanced", "quality", "seeds"),
     ),
-    Section("differences", "Which differences are real", (), ("ranking", "pairs", "architectures")),
     Section(
         "transfer",
         "Every attack, source and target",
         ("heatmap",),
-        ("transfer_conditions", "table2", "other_sources", "conditional", "transfer_rate"),
+        ("table2", "transfer_conditions", "other_sources", "conditional", "transfer_rate"),
     ),
+    Section("differences", "Which differences are real", (), ("ranking", "pairs", "architectures")),
+    Section("noise", "Attack against noise", (), ("noise_control", "noise", "matching")),
     Section("curve", "Score against budget", ("curve",), ("curve",)),
-    Section("noise", "Noise", (), ("noise", "noise_control", "matching")),
+    Section("structures", "Each structure", (), ("structures", "worst_structures")),
+    Section("plane", "Generalizability against robustness", ("plane",), ("plane",)),
+    Section("embedding", "In feature space", ("tsne",), ("embedding",)),
+    Section("examples", "Examples", ("examples",)),
+    Section("explorer", "Image by image"),
     Section("whitebox", "White-box attacks", (), ("whitebox",)),
-    Section("structures", "Each structure", (), ("structures",)),
+    Section("rounded", "After saving with few bits", (), ("rounded",)),
     Section("success", "What the attacks did to the images", (), ("success", "budgets")),
     Section("selftests", "Attack self-tests", (), ("selftests",)),
-    Section("rounded", "After saving with few bits", (), ("rounded",)),
-    Section("examples", "Examples", ("examples",)),
-    Section("embedding", "In feature space", ("tsne",), ("embedding",)),
+    Section("data", "Data and networks"),
+    Section("threats", "Threat models"),
     Section("methods", "Methods and limits"),
-    Section("record", "Record"),
+    Section("record", "Versions and settings"),
+    Section("cite", "How to cite"),
 )
 ONLY_AS_FILES = ("patients",)
 """Tables with a row per patient and network, too long to be read here."""
@@ -71,16 +81,30 @@ def render(context: ReportContext) -> str:
         jinja2.UndefinedError: A template asks for something that the context does not have.
     """
     sections = [section for section in _sections(context.tables) if _has_content(section, context)]
+    scripts = SCRIPTS if context.explorer is not None else SCRIPTS[:1]
     return (
         environment()
         .get_template("report.html.j2")
         .render(
             report=context,
+            opening=context.pictures.get(OPENING),
             sections=sections,
             blocks={section.name: _blocks(section, context) for section in sections},
             glance=at_a_glance(context),
+            scripts=[script_text(name) for name in scripts],
+            allowed=" ".join(script_hash(script_text(name)) for name in scripts),
         )
     )
+
+
+def script_text(name: str) -> str:
+    """A script as it stands in a page."""
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def script_hash(text: str) -> str:
+    """The source expression of a content security policy that allows this script and no other."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def at_a_glance(context: ReportContext) -> list[tuple[str, str]]:
@@ -98,16 +122,17 @@ def at_a_glance(context: ReportContext) -> list[tuple[str, str]]:
 
 
 def _sections(tables: Mapping[str, pl.DataFrame]) -> list[Section]:
-    """All sections; tables that none of them names stand in one before the methods."""
+    """All sections; tables that none of them names stand in one before the data."""
     named = {name for section in SECTIONS for name in section.tables}
     further = tuple(name for name in tables if name not in {*named, *ONLY_AS_FILES})
-    place = [section.name for section in SECTIONS].index("methods")
+    place = [section.name for section in SECTIONS].index("data")
     return [*SECTIONS[:place], Section("further", "Further tables", (), further), *SECTIONS[place:]]
 
 
 def _has_content(section: Section, context: ReportContext) -> bool:
     pictured = any(name in context.pictures for name in section.pictures)
-    return section.name in WORDS_ONLY or pictured or bool(_blocks(section, context))
+    explored = section.name == "explorer" and context.explorer is not None
+    return section.name in WORDS_ONLY or pictured or explored or bool(_blocks(section, context))
 
 
 def _blocks(section: Section, context: ReportContext) -> list[Block]:

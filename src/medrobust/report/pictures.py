@@ -13,6 +13,7 @@ from medrobust.report.figures.curves import curve_plot
 from medrobust.report.figures.dotplot import dot_plot
 from medrobust.report.figures.examples import Examples, examples_figure
 from medrobust.report.figures.heatmap import heat_map
+from medrobust.report.figures.plane import plane_plot
 from medrobust.report.figures.tsne import tsne_plot
 
 NO_CURVE = pl.DataFrame(schema={"perturbation": pl.String})
@@ -58,7 +59,7 @@ def draw(
     """All figures for which there is something to draw.
 
     Args:
-        tables: `table1`, `table2` and, where the study has one, `curve`.
+        tables: `table1`, `table2` and, where the study has them, `curve` and `plane`.
         score: Name of the score.
         percent: Confidence of the intervals, e.g. "95 %".
         units: What intervals are made over, in the plural.
@@ -73,6 +74,8 @@ def draw(
         drawn["heatmap"] = _table2(cells, score, intervals, left_out=cells.height < tables["table2"].height)
     if curve.height:
         drawn["curve"] = _curve(curve, score, intervals)
+    if "plane" in tables and len(tables["plane"]) > 1:
+        drawn["plane"] = _plane(tables["plane"], score, percent, units)
     if examples is not None:
         drawn["examples"] = _examples(examples)
     if plane is not None:
@@ -111,6 +114,17 @@ def _curve(table: pl.DataFrame, score: str, intervals: str) -> Drawn:
         f"{capitalised(score)} against the budget, the largest change that an attack may make: means over "
         f"the sources that all networks face, from the clean images on. Bands are {intervals}.{dashed} "
         "Points of a curve enter no average, comparison or verdict where the study has other attacks.",
+    )
+
+
+def _plane(table: pl.DataFrame, score: str, percent: str, units: str) -> Drawn:
+    return Drawn(
+        plane_plot(table, score=_axis(score)),
+        f"Scatter plot of the clean {score} of each network against its mean {score} under attack, each with "
+        "the region that holds both.",
+        "Generalizability to the right, robustness upwards. A region holds both scores of its network with "
+        f"{percent} confidence over {units}, not adjusted for the number of networks. No other network beats "
+        "one on the Pareto front in both scores.",
     )
 
 

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
-from torch import Tensor, nn
+from torch import nn
 
 from medrobust.core import Case, Dataset, Task
-from medrobust.steps.batches import stack
 from medrobust.steps.image_sets import ImageSet
-from medrobust.steps.noise import CPU, images_of
 from medrobust.steps.predict import output_of
 from medrobust.steps.targets import Target
+from medrobust.steps.views import collect
 from medrobust.storage import RunFolder
 
 ARRAYS, FACTS = ("results", "examples.npz"), ("results", "examples.json")
@@ -69,7 +67,7 @@ def examples(
         RunError: Images are not finished or damaged, or the disk is full.
         ValueError: The sets have different cases, or lack one to show.
     """
-    images, labels = _collect(sets, cases, dataset, folder)
+    images, labels = collect(sets, cases, dataset, folder)
     name = target.network_id.folder
     logits = torch.stack(
         [
@@ -93,23 +91,3 @@ def examples(
         },
         *FACTS,
     )
-
-
-def _collect(
-    sets: Sequence[ImageSet], cases: Sequence[Case], dataset: Dataset, folder: RunFolder
-) -> tuple[Float32[Tensor, "case column c *space"], Int64[Tensor, "case *labelspace"]]:
-    """Images of the cases in each set, and their labels; each chunk is read once."""
-    chunks = sets[0].chunks
-    places = {case: (number, row) for number, chunk in enumerate(chunks) for row, case in enumerate(chunk)}
-    if any(image_set.chunks != chunks for image_set in sets) or not all(case in places for case in cases):
-        raise ValueError("sets: must have the same cases, and all that are to be shown among them.")
-    found: dict[Case, tuple[Tensor, Tensor]] = {}
-    for number in sorted({places[case][0] for case in cases}):
-        clean = stack(dataset, chunks[number], CPU)
-        columns = [images_of(image_set, number, clean, folder) for image_set in sets]
-        for case in cases:
-            if places[case][0] == number:
-                row = places[case][1]
-                found[case] = (torch.stack([images[row] for images in columns]), clean.labels[row])
-    images, labels = zip(*(found[case] for case in cases), strict=True)
-    return torch.stack(images), torch.stack(labels)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Interval
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from medrobust.analysis.settings import IntervalMethod
 from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.models import ModelSpec, model_spec
@@ -75,6 +76,18 @@ class Analysis(Block):
     resamples: Annotated[int, Ge(100)] = 10_000
     confidence: Annotated[float, Interval(gt=0.5, lt=1.0)] = 0.95
     relevant_difference: Annotated[float, Gt(0)] = 0.02
+    interval: IntervalMethod = Field(
+        "default",
+        description="default: t over patients, for accuracies Wilson's with design effect; or a bootstrap.",
+    )
+
+
+class Report(Block):
+    """Which scans or photographs the explorer of the report holds; `medrobust view` shows all."""
+
+    hardest: Annotated[int, Interval(ge=0, le=50)] = Field(3, description="Those that attacks hit hardest.")
+    typical: Annotated[int, Interval(ge=0, le=50)] = Field(3, description="Those near the median.")
+    slices: Annotated[int, Interval(ge=1, le=500)] = Field(12, description="At most so many slices of each.")
 
 
 class Study(Block):
@@ -83,7 +96,9 @@ class Study(Block):
     task: Task
     seed: Annotated[int, Ge(0)] = 0
     data: dict[str, Any]
-    split: dict[str, Any] = Field({}, description="rule: patient | official, or file, or test: all.")
+    split: dict[str, Any] = Field(
+        {}, description="rule: patient | official, or file, or folds, or test: all."
+    )
     models: tuple[dict[str, Any], ...] = Field(min_length=1)
     surrogates: Surrogates = Surrogates()
     training: TrainingConfig = TrainingConfig()
@@ -97,6 +112,7 @@ class Study(Block):
     cases: Cases = Cases()
     crafting: Crafting = Crafting()
     analysis: Analysis = Analysis()
+    report: Report = Report()
 
     @model_validator(mode="before")
     @classmethod

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medrobust.core import Role, Task
+from medrobust.core import NetworkId, Role, Task
 from medrobust.perturbations import Request
 from medrobust.steps.embed import embedding_parts
 from medrobust.steps.evaluate import evaluation_parts, timing_parts
@@ -38,15 +38,15 @@ class Plan:
         setup: Study, data and networks.
         attacks: Every attack on every surrogate, then the white-box ones.
         noise: Noise matched to every attack on a surrogate, and noise of fixed strength.
-        clean: The images as they are.
-        whole_test: Clean images of all test cases, where the study is limited to some of them.
+        clean: The images as they are, of every fold.
+        whole_test: Clean images of all test cases, where the study is limited to some of them; else none.
     """
 
     setup: Setup
     attacks: tuple[Attack, ...]
     noise: tuple[ImageSet, ...]
-    clean: ImageSet
-    whole_test: ImageSet | None
+    clean: tuple[ImageSet, ...]
+    whole_test: tuple[ImageSet, ...]
 
     @property
     def crafted(self) -> tuple[ImageSet, ...]:
@@ -56,7 +56,7 @@ class Plan:
     @property
     def sets(self) -> tuple[ImageSet, ...]:
         """All images that targets are shown."""
-        return (self.clean, *self.crafted)
+        return (*self.clean, *self.crafted)
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -68,17 +68,19 @@ class Plan:
         """Bits that perturbed images are also rounded to."""
         return self.setup.dataset.bits if self.setup.study.crafting.quantise else None
 
-    def facing(self, model: str, label: str) -> tuple[ImageSet, ...]:
-        """An attack on the first surrogate of a model, and the noise matched to it."""
-        seed = self.setup.study.surrogates.seeds[0]
+    def facing(self, target: NetworkId, label: str) -> tuple[ImageSet, ...]:
+        """An attack on the first surrogate of a target's model and fold, and the noise matched to it."""
+        source = NetworkId(target.name, Role.SURROGATE, self.setup.study.surrogates.seeds[0], target.fold)
         attack = next(
             attack.images
             for attack in self.attacks
-            if (attack.source.id.name, attack.source.id.role, attack.source.id.seed)
-            == (model, Role.SURROGATE, seed)
-            and attack.job.request.label == label
+            if attack.source.id == source and attack.job.request.label == label
         )
         return (attack, *(noise for noise in self.noise if noise.attack == attack))
+
+    def clean_of(self, target: NetworkId) -> ImageSet:
+        """The clean images of a target's fold."""
+        return next(images for images in self.clean if images.fold == target.fold)
 
     def embedded(self, target: Target) -> tuple[ImageSet, ...]:
         """What the t-SNE of a target compares: clean, FGSM of its own surrogate, and the matched noise.
@@ -88,7 +90,9 @@ class Plan:
         if self.setup.study.task is not Task.CLASSIFICATION:
             return ()
         labels = [request.label for request in self._pictured if request.name == "fgsm"]
-        return (self.clean, *self.facing(target.network_id.name, labels[0])) if labels else ()
+        if not labels:
+            return ()
+        return (self.clean_of(target.network_id), *self.facing(target.network_id, labels[0]))
 
     @property
     def _pictured(self) -> tuple[Request, ...]:
@@ -100,11 +104,22 @@ class Plan:
     def shown(self) -> tuple[ImageSet, ...]:
         """Columns of the example figure: clean, noise matched to the first attack, and each attack.
 
-        All of the first model's surrogate.
+        All of the first target's own surrogate.
         """
-        model = self.setup.targets[0].id.name
-        facing = [self.facing(model, request.label) for request in self._pictured]
-        return (self.clean, *facing[0][1:], *(images[0] for images in facing))
+        target = self.setup.targets[0].id
+        facing = [self.facing(target, request.label) for request in self._pictured]
+        return (self.clean_of(target), *facing[0][1:], *(images[0] for images in facing))
+
+    @property
+    def explored(self) -> tuple[ImageSet, ...]:
+        """What the explorer of the report shows: clean, then noise and attacks that were crafted apart."""
+        labels = {request.label for request in self._pictured}
+        return tuple(
+            images
+            for images in self.sets
+            if images.role in ("clean", "noise")
+            or (images.role == "transfer" and (images.attack or images).perturbation in labels)
+        )
 
     @property
     def tested(self) -> tuple[Attack, ...]:
@@ -131,8 +146,7 @@ class Plan:
 
     def whole_test_parts(self) -> list[Part]:
         """Paths of the rows of all test cases; none where the study is of all of them anyway."""
-        sets = () if self.whole_test is None else (self.whole_test,)
-        return evaluation_parts(sets, self.targets, self.setup.study.task, None)
+        return evaluation_parts(self.whole_test, self.targets, self.setup.study.task, None)
 
     def crafted_parts(self) -> list[Part]:
         """Paths of the rows about all images that are made."""
@@ -155,15 +169,15 @@ def _budget(point: Request) -> float:
 def make_plan(setup: Setup) -> Plan:
     """Name every attack and noise of a study. Nothing is computed."""
     attacks = _attacks(setup)
-    clean = clean_set(setup.dataset, setup.cases)
-    whole_test = clean_set(setup.dataset, setup.test_cases)
-    return Plan(
-        setup,
-        attacks,
-        _noise(setup, attacks),
-        clean,
-        None if whole_test.n_cases == clean.n_cases else whole_test,
+    limited = any(len(fold.cases) < len(fold.test_cases) for fold in setup.folds)
+    clean, whole_test = (
+        tuple(clean_set(setup.dataset, cases, fold=number) for number, cases in of_folds)
+        for of_folds in (
+            [(fold.number, fold.cases) for fold in setup.folds],
+            [(fold.number, fold.test_cases) for fold in setup.folds if limited],
+        )
     )
+    return Plan(setup, attacks, _noise(setup, attacks), clean, whole_test)
 
 
 def _attacks(setup: Setup) -> tuple[Attack, ...]:
@@ -189,10 +203,10 @@ def _attack(setup: Setup, request: Request, source: Trained) -> Attack:
     images = crafted_set(
         job,
         setup.dataset,
-        setup.cases,
+        setup.fold(source).cases,
         seed=setup.study.seed,
         support_mode=setup.study.support,
-        validation=setup.validation_cases,
+        validation=setup.fold(source).validation_cases,
     )
     return Attack(job, source, images)
 
@@ -205,7 +219,15 @@ def _noise(setup: Setup, attacks: Sequence[Attack]) -> tuple[ImageSet, ...]:
         if noise is not None and attack.job.role == "transfer"
     ]
     fixed = [
-        fixed_noise_set(request, setup.dataset, setup.cases, seed=study.seed, support_mode=study.support)
+        fixed_noise_set(
+            request,
+            setup.dataset,
+            fold.cases,
+            seed=study.seed,
+            support_mode=study.support,
+            fold=fold.number,
+        )
         for request in study.fixed_noise
+        for fold in setup.folds
     ]
     return (*matched, *fixed)

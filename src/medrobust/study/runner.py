@@ -1,5 +1,6 @@
 """Run a study: claim the folder, plan, announce, work, and join the rows."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,6 @@ from rich.table import Table
 
 from medrobust.core import Part
 from medrobust.data.split_file import split_csv
-from medrobust.data.splits import split_cases
 from medrobust.errors import RunError
 from medrobust.record import environment
 from medrobust.steps.evaluate import row_table, whole_test_table
@@ -20,6 +20,7 @@ from medrobust.storage import RunFolder, compact
 from medrobust.storage.folder import clear_disk_errors
 from medrobust.storage.schemas import CRAFTED, EMBEDDINGS, SELFTEST, TIMING
 from medrobust.study.config import Study, resolved
+from medrobust.study.folds import Fold
 from medrobust.study.jobs import Job, Kind
 from medrobust.study.plan import Plan, make_plan
 from medrobust.study.progress import execute, reading
@@ -59,7 +60,8 @@ def run_study(
         with reading(console) as tick:
             setup = set_up(study, folder, data_dir=data_dir, device=device, tick=tick)
         plan = make_plan(setup)
-        jobs = jobs_of(plan, {target.id.name: setup.speed(target) for target in setup.targets})
+        first = setup.targets[: len(study.specs)]  # those of further folds are as fast
+        jobs = jobs_of(plan, {target.id.name: setup.speed(target) for target in first})
         jobs = [job for job in jobs if not only or job.kind in only]
         record = record_of(setup)
         refuse_other_inputs(record, folder)
@@ -106,11 +108,12 @@ def _refuse_other_study(study: Study, folder: RunFolder) -> None:
 def _fixed(study: Study) -> dict[str, Any]:
     """What of a study must stay as it is in a run folder.
 
-    Its analysis may change, whether attacks are self-tested, and how many images are attacked together
-    (memory may have run out).
+    Its analysis and report may change, whether attacks are self-tested, and how many images are attacked
+    together (memory may have run out).
     """
     content = resolved(study)
-    del content["analysis"], content["crafting"]["batch_size"], content["crafting"]["selftest"]
+    del content["analysis"], content["report"]
+    del content["crafting"]["batch_size"], content["crafting"]["selftest"]
     return content
 
 
@@ -137,14 +140,11 @@ def refuse_other_inputs(record: Mapping[str, Any], folder: RunFolder) -> None:
 def _announce(setup: Setup, jobs: list[Job], console: Console) -> None:
     """Say what will be done, how long it takes and how much disk it needs."""
     study, dataset = setup.study, setup.dataset
-    counts = ", ".join(
-        f"{len({case.patient_id for case in split_cases(dataset, setup.split, part)})} {part}"
-        for part in Part
-        if part != Part.UNUSED
-    )
+    counts = "; ".join(_counts(fold) for fold in setup.folds)
+    several = f"; {len(setup.folds)} folds, every {dataset.unit} is tested once" if setup.folds[1:] else ""
     console.print(
         f"{study.task} on {dataset.name}: {len(study.specs)} networks, {len(study.attacks)} attacks, "
-        f"{len(setup.cases)} cases; {dataset.unit}s: {counts}"
+        f"{len(setup.cases)} cases; {dataset.unit}s: {counts}{several}"
     )
     table = Table("step", "jobs", "done", "time left", "disk")
     for kind in dict.fromkeys(job.kind for job in jobs):
@@ -152,6 +152,11 @@ def _announce(setup: Setup, jobs: list[Job], console: Console) -> None:
     table.add_section()
     table.add_row("all", *_summary(jobs))
     console.print(table)
+
+
+def _counts(fold: Fold) -> str:
+    parts = Counter(fold.split.values())
+    return ", ".join(f"{parts[part]} {part}" for part in Part if part != Part.UNUSED)
 
 
 def _summary(jobs: list[Job]) -> tuple[str, str, str, str]:
@@ -190,7 +195,7 @@ def record_of(setup: Setup) -> dict[str, Any]:
     }
     return environment(str(setup.device), torch.get_num_threads()) | {
         "data": data,
-        "cases": {"attacked": len(setup.cases), "test": len(setup.test_cases)},
+        "cases": {"attacked": len(setup.cases), "test": sum(len(fold.test_cases) for fold in setup.folds)},
         "networks": networks,
     }
 
@@ -200,7 +205,7 @@ def _write_record(setup: Setup, record: Mapping[str, Any]) -> None:
     folder = setup.folder
     text = yaml.safe_dump(resolved(setup.study), sort_keys=False, allow_unicode=True)
     folder.write_json(record, "record.json")
-    folder.write_bytes(split_csv(setup.split).encode(), "split.csv")
+    folder.write_bytes(split_csv([fold.split for fold in setup.folds]).encode(), "split.csv")
     folder.write_bytes(text.encode(), STORED)
 
 

@@ -19,25 +19,26 @@ def selftest_jobs(plan: Plan, speeds: Speeds) -> list[Job]:
 
 def _selftest(plan: Plan, attack: Attack, speeds: Speeds) -> Job:
     setup, request = plan.setup, attack.job.request
+    fold = setup.fold(attack.source)
 
     def run(tick: Tick) -> None:
         selftest_attack(
             attack.job,
             setup.network(attack.source),
             setup.dataset,
-            setup.cases,
+            fold.cases,
             setup.folder,
             seed=setup.study.seed,
             support_mode=setup.study.support,
             device=setup.device,
             batch_size=setup.study.crafting.batch_size,
-            validation=setup.validation_cases,
+            validation=fold.validation_cases,
             tick=tick,
         )
 
     return Job(
         kind="selftest",
-        title=f"test {request.label} on {attack.source.id.name} ({attack.source.id.role})",
+        title=f"test {request.label} on {attack.source.id.title}",
         seconds=IMAGES * passes(request, setup.study.task) * speeds[attack.source.id.name].gradient,
         disk=0,
         done=setup.folder.exists(*selftest_part(attack.images)),

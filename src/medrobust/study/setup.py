@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from medrobust.core import Case, Dataset, NetworkId, Part, Role, Tick, silent
 from medrobust.data import DATASETS, open_dataset
 from medrobust.data.reading import read_all
-from medrobust.data.splits import Split, halves, make_split, select_cases, split_cases
+from medrobust.data.splits import Split, halves, split_cases
 from medrobust.errors import StudyError
 from medrobust.models import ModelSpec, Network, prepare, recipe
 from medrobust.steps.train import fresh_network
@@ -18,6 +19,7 @@ from medrobust.steps.training_folder import load_trained
 from medrobust.storage import RunFolder
 from medrobust.study.config import Study
 from medrobust.study.estimate import Speed, measure_speed
+from medrobust.study.folds import Fold, folds_of
 
 
 @dataclass(frozen=True)
@@ -45,63 +47,64 @@ class Setup:
         study: What is asked for.
         folder: Where everything goes.
         dataset: The data, decoded into the run folder's cache on first use.
-        split: Part of each patient.
-        cases: The one case set that everything is scored on.
+        folds: One split, or several in which every patient is tested once.
         device: Where networks run.
     """
 
     study: Study
     folder: RunFolder
     dataset: Dataset
-    split: Split
-    cases: tuple[Case, ...]
+    folds: tuple[Fold, ...]
     device: torch.device
     _loaded: dict[NetworkId, Network] = field(default_factory=dict, repr=False)
 
-    @property
-    def validation_cases(self) -> tuple[Case, ...]:
-        """Cases that scores are watched on in training and budgets are solved on."""
-        return split_cases(self.dataset, self.split, Part.VALIDATION)
-
     @cached_property
-    def test_cases(self) -> tuple[Case, ...]:
-        """All cases of the test patients; `cases` are some or all of them."""
-        return split_cases(self.dataset, self.split, Part.TEST)
+    def cases(self) -> tuple[Case, ...]:
+        """The one case set that everything is scored on, of all folds."""
+        return tuple(sorted((case for fold in self.folds for case in fold.cases), key=attrgetter("case_id")))
 
     @property
     def all_cases(self) -> tuple[Case, ...]:
         """Everything that some network is trained, watched or tested on."""
-        return tuple(case for case in self.dataset.cases if self.split[case.patient_id] != Part.UNUSED)
+        return tuple(
+            case for case in self.dataset.cases if self.folds[0].split[case.patient_id] != Part.UNUSED
+        )
 
     @cached_property
     def targets(self) -> tuple[Trained, ...]:
-        """The networks to judge."""
-        split = self._splits[0]
+        """The networks to judge, fold by fold."""
         return tuple(
-            Trained(NetworkId(spec.name, Role.TARGET, self.study.seed), spec, split, spec.train)
+            Trained(NetworkId(spec.name, Role.TARGET, self.study.seed, fold.number), spec, split, spec.train)
+            for fold, (split, _) in self._splits
             for spec in self.study.specs
         )
 
     @cached_property
     def surrogates(self) -> tuple[Trained, ...]:
-        """The networks that attacks are crafted on."""
-        split, given = self._splits[1], self.study.surrogates.weights
+        """The networks that attacks are crafted on, fold by fold."""
+        given = self.study.surrogates.weights
         return tuple(
             Trained(
-                NetworkId(spec.name, Role.SURROGATE, seed),
+                NetworkId(spec.name, Role.SURROGATE, seed, fold.number),
                 surrogate_spec(spec, given.get(spec.name)),
                 split,
                 spec.name not in given,
             )
+            for fold, (_, split) in self._splits
             for seed in self.study.surrogates.seeds
             for spec in self.study.specs
         )
 
     @cached_property
-    def _splits(self) -> tuple[Split, Split]:
+    def _splits(self) -> tuple[tuple[Fold, tuple[Split, Split]], ...]:
+        """Every fold with the split of its targets and that of its surrogates."""
         if self.study.surrogates.data == "disjoint":
-            return halves(self.dataset, self.split, self.study.seed)
-        return self.split, self.split
+            return tuple((fold, halves(self.dataset, fold.split, self.study.seed)) for fold in self.folds)
+        return tuple((fold, (fold.split, fold.split)) for fold in self.folds)
+
+    def fold(self, network: Trained) -> Fold:
+        """The fold that a network belongs to."""
+        return self.folds[network.id.fold or 0]
 
     def training_cases(self, network: Trained) -> tuple[Case, ...]:
         """What a network is trained on."""
@@ -167,11 +170,7 @@ def set_up(
     require_split(study)
     require_task(study)
     dataset = open_dataset(study.data, folder.local("cache"), data_dir)
-    split = make_split(dataset, study.split, study.seed)
-    cases = select_cases(
-        dataset, split, seed=study.seed, per_patient=study.cases.per_patient, total=study.cases.total
-    )
-    setup = Setup(study, folder, dataset, split, cases, device)
+    setup = Setup(study, folder, dataset, folds_of(study, dataset), device)
     _require_training_part(setup)
     _require_validation_part(setup)
     _require_brought_weights(setup)
@@ -210,7 +209,7 @@ def _require_training_part(setup: Setup) -> None:
     untrained = [
         network.id.folder for network in (*setup.targets, *setup.surrogates) if network.is_trained_here
     ]
-    if untrained and not split_cases(setup.dataset, setup.split, Part.TRAIN):
+    if untrained and not all(split_cases(setup.dataset, fold.split, Part.TRAIN) for fold in setup.folds):
         raise StudyError(
             f"study.split leaves no training patients, but {untrained[0]} is to be trained here. Give "
             "weights for it (models and surrogates.weights), or a split with a training part."
@@ -219,7 +218,7 @@ def _require_training_part(setup: Setup) -> None:
 
 def _require_validation_part(setup: Setup) -> None:
     for attack in setup.study.attacks:
-        if attack.ssim is not None and not setup.validation_cases:
+        if attack.ssim is not None and not all(fold.validation_cases for fold in setup.folds):
             raise StudyError(
                 f"study.perturbations.{attack.label}.{attack.perturbation.budget} is solved on validation "
                 "cases, and the split has none. Give it as a number, or add a validation part."

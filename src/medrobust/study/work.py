@@ -15,6 +15,7 @@ from medrobust.steps.recipes import recipe_of
 from medrobust.steps.targets import Target, cells_of
 from medrobust.steps.train import train
 from medrobust.study.estimate import Speeds
+from medrobust.study.exploring import explorer_job
 from medrobust.study.jobs import Job
 from medrobust.study.plan import Attack, Plan
 from medrobust.study.selftests import selftest_jobs
@@ -40,27 +41,29 @@ def jobs_of(plan: Plan, speeds: Speeds) -> list[Job]:
         *(_crafting(plan, attack, speeds) for attack in plan.attacks),
         *(_noise(plan, noise) for noise in plan.noise),
         _evaluation(plan, speeds),
-        *([] if plan.whole_test is None else [_whole_test(plan, plan.whole_test, speeds)]),
+        *([_whole_test(plan, speeds)] if plan.whole_test else []),
         *(_embedding(plan, target, network, speeds) for target, network in _embedding_pairs(plan)),
         _examples(plan),
+        explorer_job(plan, speeds),
     ]
 
 
 def _training(plan: Plan, network: Trained, speeds: Speeds) -> Job:
     setup = plan.setup
     config, cases = setup.study.trainings[network.id.name], setup.training_cases(network)
+    validation = setup.fold(network).validation_cases
     recipe = recipe_of(config, setup.study.task)
     scans = len({case.scan_id for case in cases})
     shown = len(cases) if recipe.slices_per_scan is None else min(len(cases), recipe.slices_per_scan * scans)
     speed = speeds[network.id.name]
-    per_epoch = TRAINING_PASSES * speed.gradient * shown + speed.forward * len(setup.validation_cases)
+    per_epoch = TRAINING_PASSES * speed.gradient * shown + speed.forward * len(validation)
 
     def run(tick: Tick) -> None:
         train(
             setup.fresh(network),
             setup.dataset,
             cases,
-            setup.validation_cases,
+            validation,
             config=config,
             network_id=network.id,
             seed=setup.study.seed,
@@ -71,7 +74,7 @@ def _training(plan: Plan, network: Trained, speeds: Speeds) -> Job:
 
     return Job(
         kind="train",
-        title=f"train {network.id.name} ({network.id.role})",
+        title=f"train {network.id.title}",
         seconds=recipe.epochs * per_epoch,
         disk=4 * speed.parameters,
         done=setup.folder.exists("models", network.id.folder, "card.json"),
@@ -81,6 +84,7 @@ def _training(plan: Plan, network: Trained, speeds: Speeds) -> Job:
 
 def _crafting(plan: Plan, attack: Attack, speeds: Speeds) -> Job:
     setup, images, request = plan.setup, attack.images, attack.job.request
+    fold = setup.fold(attack.source)
     passes = request.perturbation.passes(request.parameters)
     image_bytes = 4 * setup.dataset.channels * int(np.prod(setup.dataset.shape))
 
@@ -89,19 +93,19 @@ def _crafting(plan: Plan, attack: Attack, speeds: Speeds) -> Job:
             attack.job,
             setup.network(attack.source),
             setup.dataset,
-            setup.cases,
+            fold.cases,
             setup.folder,
             seed=setup.study.seed,
             support_mode=setup.study.support,
             device=setup.device,
             batch_size=setup.study.crafting.batch_size,
-            validation=setup.validation_cases,
+            validation=fold.validation_cases,
             tick=tick,
         )
 
     return Job(
         kind="craft",
-        title=f"craft {request.label} on {attack.source.id.name} ({attack.source.id.role})",
+        title=f"craft {request.label} on {attack.source.id.title}",
         seconds=images.n_cases * passes * speeds[attack.source.id.name].gradient,
         disk=images.n_cases * image_bytes,
         done=images.is_done(setup.folder),
@@ -114,7 +118,7 @@ def _noise(plan: Plan, noise: ImageSet) -> Job:
     size = setup.study.crafting.batch_size
     return Job(
         kind="noise",
-        title=f"match {noise.perturbation}" + (f" ({noise.source.name})" if noise.source else ""),
+        title=f"match {noise.perturbation}" + (f" on {noise.source.title}" if noise.source else ""),
         seconds=noise.n_cases * NOISE_SECONDS,
         disk=0,
         done=noise.is_done(setup.folder),
@@ -124,30 +128,33 @@ def _noise(plan: Plan, noise: ImageSet) -> Job:
 
 def _evaluation(plan: Plan, speeds: Speeds) -> Job:
     setup = plan.setup
-    forward = [
-        speeds[cell.target.network_id.name].forward for cell in cells_of(plan.sets, plan.targets, plan.bits)
+    seconds = [
+        cell.image_set.n_cases * speeds[cell.target.network_id.name].forward
+        for cell in cells_of(plan.sets, plan.targets, plan.bits)
     ]
-
     return Job(
         kind="evaluate",
         title="evaluate all cells",
-        seconds=len(setup.cases) * sum(forward),
+        seconds=sum(seconds),
         disk=0,
         done=all(setup.folder.exists(*part) for part in plan.evaluation_parts()),
         run=lambda tick: _evaluate(plan, plan.sets, tick),
     )
 
 
-def _whole_test(plan: Plan, images: ImageSet, speeds: Speeds) -> Job:
+def _whole_test(plan: Plan, speeds: Speeds) -> Job:
     """The clean score on all test cases, of which only some are attacked."""
     setup = plan.setup
     return Job(
         kind="evaluate",
         title="score the whole test set",
-        seconds=images.n_cases * sum(speeds[target.id.name].forward for target in setup.targets),
+        seconds=sum(
+            cell.image_set.n_cases * speeds[cell.target.network_id.name].forward
+            for cell in cells_of(plan.whole_test, plan.targets, None)
+        ),
         disk=0,
         done=all(setup.folder.exists(*part) for part in plan.whole_test_parts()),
-        run=lambda tick: _evaluate(plan, (images,), tick),
+        run=lambda tick: _evaluate(plan, plan.whole_test, tick),
     )
 
 
@@ -176,8 +183,8 @@ def _embedding(plan: Plan, target: Target, network: Trained, speeds: Speeds) -> 
     setup, sets = plan.setup, plan.embedded(target)
     return Job(
         kind="embed",
-        title=f"embed with {network.id.name}",
-        seconds=len(sets) * len(setup.cases) * speeds[network.id.name].forward,
+        title=f"embed with {network.id.title}",
+        seconds=len(sets) * len(setup.fold(network).cases) * speeds[network.id.name].forward,
         disk=0,
         done=all(setup.folder.exists(*part) for part in embedding_parts(sets, target)),
         run=lambda tick: embed(
@@ -195,7 +202,7 @@ def _embedding(plan: Plan, target: Target, network: Trained, speeds: Speeds) -> 
 
 def _examples(plan: Plan) -> Job:
     setup = plan.setup
-    cases = example_cases(setup.cases, setup.study.task, SHOWN[setup.study.task])
+    cases = example_cases(setup.folds[0].cases, setup.study.task, SHOWN[setup.study.task])
 
     def run(tick: Tick) -> None:
         examples(

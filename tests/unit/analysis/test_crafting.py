@@ -5,7 +5,7 @@ import pytest
 
 import made_rows
 from medrobust.analysis.crafting import budgets, matching, success, transfer_rate
-from medrobust.analysis.results import Attack
+from medrobust.analysis.settings import Attack
 from medrobust.errors import RunError
 
 PATIENTS = {"p1": 2, "p2": 2}

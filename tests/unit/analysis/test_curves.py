@@ -8,7 +8,7 @@ import made_rows
 from medrobust.analysis import comparisons, tables
 from medrobust.analysis.curves import curve_table
 from medrobust.analysis.format import readable
-from medrobust.analysis.results import Attack
+from medrobust.analysis.settings import Attack
 from medrobust.analysis.verdict import verdict
 from medrobust.rng import generator
 

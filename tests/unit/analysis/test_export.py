@@ -1,5 +1,7 @@
 import io
 import json
+import shutil
+import subprocess
 from dataclasses import replace
 
 import polars as pl
@@ -8,7 +10,14 @@ from polars.testing import assert_frame_equal
 
 import made_rows
 from medrobust.analysis.export import all_tables, as_json, table_as_json, table_files
-from medrobust.analysis.format import paper_layout, readable, to_latex, to_markdown, with_interval
+from medrobust.analysis.format import (
+    paper_latex,
+    paper_layout,
+    readable,
+    to_latex,
+    to_markdown,
+    with_interval,
+)
 from medrobust.analysis.verdict import verdict
 
 TABLE = pl.DataFrame(
@@ -65,13 +74,67 @@ def test_markdown_escapes_what_would_break_the_table():
     assert len(lines) == 4
     assert lines[0].startswith("| model | clean | drop\\_points |")
     assert lines[3].startswith("| 50%\\|x | — | 0.0 |")
+    assert "&lt;script>" in to_markdown(pl.DataFrame({"class": ["<script>"]}))
 
 
 def test_latex_escapes_what_would_not_compile():
     text = to_latex(TABLE)
     assert r"u\_net & 0.713 [0.68, 0.74] & 6.9 [3.2, 10.5]" in text
-    assert r"50\%|x" in text
+    assert r"50\%\textbar{}x" in text
     assert text.count(r"\\") == 3
+    assert text.splitlines()[:2] == [r"% \usepackage{booktabs}", r"\begin{tabular}{lrrrrl}"]
+    assert "model & clean & drop points & mse & n cases & ranked" in text
+
+
+def test_latex_prints_minus_signs_and_no_hyphens_for_them():
+    table = pl.DataFrame(
+        {"model": ["u-net-2", "[x]"], "drop": [-0.5, 0.1], "drop_low": [-1.0, -0.2], "drop_high": [0.0, 0.3]}
+    )
+    lines = to_latex(table).splitlines()
+    assert lines[5] == r"u-net-2 & $-$0.500 [$-$1.00, 0.00] \\"
+    assert lines[6].startswith("{}[x] & ")
+
+
+def test_latex_of_table_2_has_sources_below_attacks():
+    results = photos()
+    frames = all_tables(results, verdict(results))
+    lines = paper_latex(frames["table2"]).splitlines()
+    assert lines[1] == r"\begin{tabular}{lcccccc}"
+    assert lines[3:6] == [
+        r" & \multicolumn{3}{c}{fgsm} & \multicolumn{3}{c}{deepfool} \\",
+        r"\cmidrule(lr){2-4} \cmidrule(lr){5-7}",
+        r"target & a & b & c & a & b & c \\",
+    ]
+    assert lines[7].startswith("a & 0.667 [")
+
+
+ODD = {"name": ["[a]", r"\end{x}", "50 % & <b>", '"c" ~ ^ # $ {', "*"], "value": [None, -0.5, 1e-5, 3.0, 1.0]}
+
+
+def test_every_table_compiles(tmp_path):
+    """LaTeX itself reads them, with booktabs and nothing else."""
+    program = shutil.which("pdflatex")
+    if program is None:
+        pytest.skip("no LaTeX: install pdflatex with booktabs (Debian: texlive-latex-recommended)")
+    studies = [(results, all_tables(results, verdict(results))) for results in (photos(), brains())]
+    texts = [
+        content.decode()
+        for _, frames in studies
+        for name, content in table_files(frames | {"odd": pl.DataFrame(ODD)}).items()
+        if name.endswith(".tex")
+    ]
+    head = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
+    (tmp_path / "all.tex").write_text("\n\n".join([head, *texts, r"\end{document}"]), encoding="utf-8")
+    done = subprocess.run(
+        [program, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "all.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert len(texts) > 40
+    assert "Missing character" not in (tmp_path / "all.log").read_text(encoding="latin-1")
 
 
 def test_paper_layout_has_a_row_per_target_and_a_column_per_attack_and_source():

@@ -13,8 +13,8 @@ from made_rows import MODELS
 from medrobust.analysis import tables
 from medrobust.analysis.balanced import balanced_table
 from medrobust.analysis.patients import Cell
-from medrobust.analysis.results import Attack, Settings
-from medrobust.analysis.structures import structures
+from medrobust.analysis.settings import Attack, Settings
+from medrobust.analysis.structures import structures, worst_structures
 from medrobust.errors import RunError
 from medrobust.metrics.statistics import t_interval, wilson
 from medrobust.rng import generator
@@ -240,7 +240,7 @@ def test_tables_do_not_depend_on_the_order_of_rows(photos, brains, seed):
     assert_frame_equal(structures(shuffled), structures(brains), check_exact=True)
 
 
-@pytest.mark.parametrize("interval", ["percentile", "bca"])
+@pytest.mark.parametrize("interval", ["percentile", "bca", "bootstrap-t"])
 @pytest.mark.parametrize("study", ["photos", "brains"])
 def test_bootstraps_keep_the_values_and_repeat(study, interval, request):
     results = request.getfixturevalue(study)
@@ -253,6 +253,30 @@ def test_bootstraps_keep_the_values_and_repeat(study, interval, request):
 
 
 # Structures
+
+
+def test_volume_errors_are_means_over_sources_then_patients(brains):
+    row = structures(brains).row(
+        by_predicate=(pl.col("target") == "b")
+        & (pl.col("perturbation") == "dag_a")
+        & (pl.col("structure") == "left"),
+        named=True,
+    )
+    patients = []
+    for scans in SCANS.values():
+        counts = [overlap(Cell("b", "dag_a", source), scan, "left") for source in MODELS for scan in scans]
+        patients.append(np.mean([n_pred / n_true - 1 for n_true, n_pred, _ in counts]))
+    assert row["volume_error"] == pytest.approx(np.mean(patients))
+
+
+def test_the_worst_structure_has_the_lowest_dice_of_its_target_and_perturbation(brains):
+    table = structures(brains)
+    worst = worst_structures(table)
+    assert worst.select("target", "perturbation").is_unique().all()
+    for row in worst.iter_rows(named=True):
+        same = table.filter(target=row["target"], perturbation=row["perturbation"])
+        assert row["score"] == same["score"].min()
+    assert worst.height == table.select("target", "perturbation").n_unique()
 
 
 def test_dice_of_a_structure_leaves_out_scans_without_it(brains):

@@ -17,7 +17,7 @@ from medrobust.analysis.comparisons import (
 )
 from medrobust.analysis.export import all_tables
 from medrobust.analysis.patients import Cell
-from medrobust.analysis.results import Settings
+from medrobust.analysis.settings import Settings
 from medrobust.analysis.tables import by_patient, table1, table2
 from medrobust.analysis.verdict import verdict
 from medrobust.metrics.significance import holm, sign_flip_test

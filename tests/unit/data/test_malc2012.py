@@ -11,7 +11,8 @@ import pytest
 
 from medrobust.core import Part, Task
 from medrobust.data import open_dataset
-from medrobust.data.splits import make_split, select_cases
+from medrobust.data.case_sets import select_cases
+from medrobust.data.splits import make_split
 from medrobust.data.stacks import open_stack
 from medrobust.data.structures import STRUCTURES
 from medrobust.errors import DataError, StudyError

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medrobust.core import Case, Dataset, Part, Sample, Task
+from medrobust.data.case_sets import select_cases
 from medrobust.data.split_file import parse_split, read_split, split_csv
-from medrobust.data.splits import halves, make_split, select_cases, split_cases
+from medrobust.data.splits import halves, make_folds, make_split, split_cases
 from medrobust.data.strata import apportion
 from medrobust.errors import DataError, StudyError
 
@@ -209,20 +210,20 @@ def test_halves_of_one_patient_are_refused():
 )
 def test_a_split_file_gives_back_the_split(split):
     with_test = split | {"tested": Part.TEST}
-    assert parse_split(split_csv(with_test), with_test, "split.csv") == with_test
+    assert parse_split(split_csv([with_test]), with_test, "split.csv") == with_test
 
 
 def test_a_split_file_of_a_study(tmp_path):
     path = tmp_path / "split.csv"
     split = make_split(EVEN, {"rule": "patient", "test": 0.5}, 0)
-    path.write_text("\ufeff" + split_csv(split), encoding="utf-8")  # as spreadsheets write it
+    path.write_text("\ufeff" + split_csv([split]), encoding="utf-8")  # as spreadsheets write it
     assert make_split(EVEN, {"file": str(path)}, 1) == split
 
 
 def test_a_split_file_without_validation_patients_gets_some(tmp_path):
     path = tmp_path / "split.csv"
     split = {f"p{patient}": Part.TEST if patient < 4 else Part.TRAIN for patient in range(10)}
-    path.write_text(split_csv(split))
+    path.write_text(split_csv([split]))
     assert Counter(make_split(BRAINS, {"file": str(path)}, 0).values()) == {
         Part.TEST: 4,
         Part.TRAIN: 5,
@@ -372,3 +373,67 @@ def test_wrong_limits_are_refused(dataset, limits, message):
 def test_a_split_without_test_patients_has_no_cases():
     with pytest.raises(StudyError, match="no test case"):
         select_cases(BRAINS, dict.fromkeys({case.patient_id for case in BRAINS.cases}, Part.TRAIN), seed=0)
+
+
+# Folds
+
+
+@pytest.mark.parametrize("dataset", [EVEN, BRAINS], ids=["photographs", "scans"])
+@pytest.mark.parametrize("folds", [2, 3, 5])
+def test_every_patient_tests_in_exactly_one_fold(dataset, folds):
+    splits = make_folds(dataset, {"folds": folds}, 0)
+    patients = {case.patient_id for case in dataset.cases}
+    assert len(splits) == folds
+    assert all(split.keys() == patients for split in splits)
+    tested = Counter(patient for split in splits for patient, part in split.items() if part == Part.TEST)
+    assert tested == dict.fromkeys(patients, 1)
+    sizes = [Counter(split.values()) for split in splits]
+    assert max(size[Part.TEST] for size in sizes) - min(size[Part.TEST] for size in sizes) <= 1
+    assert all(size[Part.VALIDATION] and size[Part.TRAIN] for size in sizes)
+
+
+def test_folds_keep_the_proportions_of_the_classes():
+    dataset = photographs([[0]] * 30 + [[1]] * 10)
+    for split in make_folds(dataset, {"folds": 5}, 1):
+        labels = Counter(case.label for case in split_cases(dataset, split, Part.TEST))
+        assert labels == {0: 6, 1: 2}
+
+
+def test_folds_depend_on_the_seed_only():
+    assert make_folds(EVEN, {"folds": 3}, 1) == make_folds(EVEN, {"folds": 3}, 1)
+    assert make_folds(EVEN, {"folds": 3}, 1) != make_folds(EVEN, {"folds": 3}, 2)
+
+
+def test_other_rules_are_one_fold():
+    rule = {"rule": "patient", "test": 0.3}
+    assert make_folds(EVEN, rule, 0) == (make_split(EVEN, rule, 0),)
+
+
+def test_a_rare_class_may_be_tested_in_some_folds_only():
+    dataset = photographs([[0]] * 20 + [[1]] * 3)
+    assert len(make_folds(dataset, {"folds": 5}, 0)) == 5
+
+
+@pytest.mark.parametrize(
+    ("rule", "error", "message"),
+    [
+        ({"folds": 1}, StudyError, r"split\.folds.*greater than or equal to 2; got 1"),
+        ({"folds": 3, "test": 0.2}, StudyError, "split: Unknown key 'test'"),
+        ({"folds": 50}, DataError, r"split\.folds: 50 folds need at least 50 patients; 'made_up' has 40"),
+    ],
+)
+def test_wrong_folds(rule, error, message):
+    with pytest.raises(error, match=message):
+        make_folds(EVEN, rule, 0)
+
+
+def test_a_class_that_a_fold_cannot_learn_is_refused():
+    with pytest.raises(DataError, match="class 'b' has no case in the train part"):
+        make_folds(photographs([[0]] * 9 + [[1]]), {"folds": 2}, 0)
+
+
+def test_the_file_of_several_folds_names_them():
+    lines = split_csv(make_folds(EVEN, {"folds": 2}, 0)).splitlines()
+    assert lines[0] == "fold,patient_id,part"
+    assert len(lines) == 1 + 2 * 40
+    assert {line.partition(",")[0] for line in lines[1:]} == {"0", "1"}

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy import stats
 
-from medrobust.metrics.bootstrap import bca, percentile, resampled_ratios, share_first
+from medrobust.metrics.bootstrap import bca, bootstrap_t, percentile, resampled_sums, share_first
 from medrobust.metrics.significance import (
     equivalence_test,
     holm,
@@ -286,33 +287,86 @@ def test_ranks_that_the_tests_leave_open():
 # Bootstrap
 
 
+def bootstrapped(function, x, resamples, rng, y=None):
+    """An interval of `sum(x) / sum(y)`, y being 1 unless told otherwise."""
+    y = np.ones_like(x) if y is None else y
+    products = [x * x, x * y, y * y] if function is bootstrap_t else []
+    drawn_x, drawn_y, *drawn = resampled_sums(np.stack([x, y, *products]), resamples, rng)
+    return function(x, y, drawn_x, drawn_y, *([np.stack(drawn)] if drawn else []), 0.95)
+
+
+def test_resampled_sums_are_those_of_patients_drawn_with_replacement():
+    one_hot = np.eye(7)
+    counts = resampled_sums(one_hot, 4000, generator(0, "boot"))
+    np.testing.assert_array_equal(counts.sum(0), np.full(4000, 7.0))
+    # Each count is binomial(7, 1/7); two of them have the covariance -1/7.
+    np.testing.assert_allclose(counts.mean(1), 1.0, atol=0.06)
+    np.testing.assert_allclose(np.cov(counts), np.eye(7) - 1 / 7, atol=0.08)
+
+
+def test_all_numbers_share_the_resamples_and_chunks_change_none(monkeypatch):
+    values = generator(0, "values").uniform(0, 1, (3, 60))
+    together = resampled_sums(values, 500, generator(0, "boot"))
+    monkeypatch.setattr("medrobust.metrics.bootstrap._CHUNK", 60 * 7)
+    alone = [resampled_sums(row[None], 500, generator(0, "boot"))[0] for row in values]
+    np.testing.assert_allclose(together, alone, rtol=1e-12)
+
+
 def test_percentile_bounds_are_quantiles_of_the_resampled_means():
     values = generator(0, "values").uniform(0, 1, 60)
-    estimate = percentile(values, np.ones(60), 0.95, 4000, generator(0, "boot"))
+    estimate = bootstrapped(percentile, values, 4000, generator(0, "boot"))
     half = 1.96 * values.std() / math.sqrt(60)
     assert estimate.low == pytest.approx(values.mean() - half, abs=0.01)
     assert estimate.high == pytest.approx(values.mean() + half, abs=0.01)
-    draws = resampled_ratios(values, np.ones(60), 4000, generator(0, "boot"))
+    draws = resampled_sums(values[None], 4000, generator(0, "boot"))[0] / 60
     assert estimate[1:] == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])))
+
+
+@pytest.mark.parametrize(
+    ("function", "method"), [(percentile, "percentile"), (bca, "BCa")], ids=["percentile", "bca"]
+)
+def test_bootstraps_agree_with_scipy(function, method):
+    values = generator(0, "skewed").exponential(1, 40)
+    ours = bootstrapped(function, values, 20_000, generator(0))
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method=method, rng=np.random.default_rng(0)
+    )
+    assert ours[1:] == pytest.approx(tuple(theirs.confidence_interval), abs=0.02)
 
 
 def test_bca_leans_towards_the_long_tail():
     values = generator(0, "skewed").exponential(1, 40)
-    plainly = percentile(values, np.ones(40), 0.95, 4000, generator(0))
-    corrected = bca(values, np.ones(40), 0.95, 4000, generator(0))
+    plainly = bootstrapped(percentile, values, 4000, generator(0))
+    corrected = bootstrapped(bca, values, 4000, generator(0))
     assert corrected.low > plainly.low
     assert corrected.high > plainly.high
 
 
-def test_bootstrap_of_patients_that_are_alike_has_no_width_and_of_one_no_bounds():
-    for function in (percentile, bca):
-        same = function(np.full(5, 0.5), np.ones(5), 0.95, 200, generator(0))
-        assert same == (0.5, 0.5, 0.5)
-        assert math.isnan(function(np.array([0.5]), np.ones(1), 0.95, 200, generator(0)).low)
+def test_bootstrap_t_divides_every_deviation_by_its_own_error():
+    x, y = generator(0, "x").exponential(1, (2, 30))
+    rng = generator(0, "boot")
+    counts = resampled_sums(np.eye(30), 2000, rng)
+    value = x.sum() / y.sum()
+
+    def error(times):
+        residuals = times * (x - (times @ x) / (times @ y) * y) ** 2
+        return math.sqrt(residuals.sum()) / (times @ y)
+
+    t = [((times @ x) / (times @ y) - value) / error(times) for times in counts.T]
+    low, high = np.quantile(t, [0.025, 0.975])
+    ours = bootstrapped(bootstrap_t, x, 2000, generator(0, "boot"), y)
+    scale = error(np.ones(30))
+    assert ours == pytest.approx((value, value - high * scale, value - low * scale))
+
+
+@pytest.mark.parametrize("function", [percentile, bca, bootstrap_t])
+def test_bootstrap_of_patients_that_are_alike_has_no_width_and_of_one_no_bounds(function):
+    assert bootstrapped(function, np.full(5, 0.5), 200, generator(0)) == pytest.approx((0.5, 0.5, 0.5))
+    assert math.isnan(bootstrapped(function, np.array([0.5]), 200, generator(0)).low)
 
 
 def test_shares_of_coming_first():
-    rng = generator(0, "first")
-    same = np.tile(rng.uniform(0, 1, 25), (2, 1))
-    np.testing.assert_allclose(share_first(same, 300, rng), [0.5, 0.5])
-    np.testing.assert_array_equal(share_first(np.stack([same[0] + 1, same[1]]), 300, rng), [1, 0])
+    same = np.tile(generator(0, "first").uniform(0, 1, 25), (2, 1))
+    drawn = resampled_sums(same, 300, generator(0))
+    np.testing.assert_allclose(share_first(drawn), [0.5, 0.5])
+    np.testing.assert_array_equal(share_first(np.stack([drawn[0] + 1, drawn[1]])), [1, 0])

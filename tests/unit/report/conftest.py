@@ -1,16 +1,24 @@
 """A made-up study of each task, as realistic as its report needs it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from browsing import Browser, open_browser
 from medrobust.core import Task
 from medrobust.report.context import ReportContext
 from medrobust.report.figures.examples import Examples
+from medrobust.report.frames import frame
+from medrobust.report.html import render
 from medrobust.report.pictures import Plane, draw
+from medrobust.report.pixels import GREY, STEP, hexadecimal
+from medrobust.report.threats import threat_table
+from medrobust.steps.views import LEVELS, View
 
 NETWORKS = {
     Task.CLASSIFICATION: ("inception_v3", "inception_v4", "mobilenet_v1"),
@@ -20,6 +28,7 @@ ATTACKS = {
     Task.CLASSIFICATION: ("fgsm", "deepfool", "saliency_map"),
     Task.SEGMENTATION: ("dag_a", "dag_b", "dag_c"),
 }
+BUDGETS = {"fgsm": {"eps": 2 / 255}}
 NOISE = {Task.CLASSIFICATION: "gaussian", Task.SEGMENTATION: "rician"}
 CELLS = {  # the paper's Table 2: a row per target; nine cells, attack by attack
     Task.CLASSIFICATION: (
@@ -330,7 +339,8 @@ def study(task: Task) -> dict[str, object]:
         ],
         "surrogates": {"seeds": [1], "data": "same"},
         "perturbations": [
-            {"name": name, "label": name, "wrong": "attack", "failed": "last"} for name in ATTACKS[task]
+            {"name": name, "label": name, "wrong": "attack", "failed": "last", **BUDGETS.get(name, {})}
+            for name in ATTACKS[task]
         ],
         "noise": {"name": NOISE[task]},
         "support": "auto",
@@ -355,6 +365,70 @@ def networks(task: Task) -> pl.DataFrame:
             for role, seed in (("target", 0), ("surrogate", 1))
         ]
     )
+
+
+def made_view(examples: Examples, case: int, targets: int) -> View:
+    """What `examples` shows, as every target sees it; to the second one all images are as the clean one."""
+    shown = examples.images[case]
+    change = shown - shown[0]
+    largest = np.abs(change).reshape(len(shown), -1).max(1)
+    steps = np.where(largest > 0, largest, 1)[:, None, None, None]
+    said = examples.predictions[case]
+    if not examples.segmentation:
+        said = 0.1 + 0.5 * np.eye(len(examples.classes))[said]
+    answers = [
+        said[place] if target != 1 else said[0] for place in range(len(shown)) for target in range(targets)
+    ]
+    return View(
+        clean=np.rint(255 * shown[0]).astype(np.uint8),
+        changes=np.rint(LEVELS * change / steps).astype(np.int8),
+        largest=largest.astype(np.float32),
+        truth=examples.labels[case],
+        answers=np.stack(answers),
+    )
+
+
+def made_explorer(task: Task) -> dict[str, Any]:
+    """Two cases of two frames, under every column of the examples, crafted on one source."""
+    segmentation = task is Task.SEGMENTATION
+    examples = brain_examples() if segmentation else lesion_examples()
+    targets = len(NETWORKS[task])
+    pairs = [[place, target] for place in range(len(examples.columns)) for target in range(targets)]
+    draws = np.random.default_rng(6)
+    scores: list[Any] = [
+        [[None, *draws.integers(200, 900, len(examples.classes) - 1).tolist()] for _ in pairs]
+        if segmentation
+        else draws.random(len(pairs)).round(4).tolist()
+        for _ in range(2)
+    ]
+    frames = [
+        [
+            frame(made_view(examples, case % len(examples.case_ids), targets), examples.classes)
+            for _ in range(2)
+        ]
+        for case in range(2)
+    ]
+    return {
+        "index": {
+            "segmentation": segmentation,
+            "levels": {"grey": GREY, "step": STEP, "count": LEVELS},
+            "classes": list(examples.classes),
+            "colours": hexadecimal(examples.classes) if segmentation else [],
+            "targets": list(NETWORKS[task]),
+            "sets": [
+                {"perturbation": name, "source": "" if name == "clean" else examples.source}
+                for name in examples.columns
+            ],
+            "pairs": pairs,
+            "scans": [
+                {"id": f"case {case}", "why": why, "truth": None if segmentation else examples.classes[0]}
+                | {"frames": ["slice 3", "slice 9"], "scores": scores[case]}
+                for case, why in enumerate(("hardest", "typical"))
+            ],
+        },
+        "frames": frames,
+        "left_out": "",
+    }
 
 
 @cache
@@ -403,11 +477,13 @@ def made_up(task: Task) -> ReportContext:
                 "parameters": ["eps = 0.0078", "steps = 50", "theta = 0.1, entries_per_step = 8"],
             }
         ),
+        threats=threat_table(study(task)),
+        explorer=made_explorer(task),
         tables=found,
         pictures={name: figure.picture(figure.files()) for name, figure in drawn.items()},
         study=study(task),
         record={
-            "versions": {"python": "3.12.4", "torch": "2.14.1"},
+            "versions": {"medrobust": "0.1.0", "python": "3.12.4", "torch": "2.14.1"},
             "commit": None,
             "device": "cpu",
             "threads": 2,
@@ -424,3 +500,22 @@ def context(request: pytest.FixtureRequest) -> ReportContext:
 @pytest.fixture(scope="session")
 def make_context() -> Callable[[Task], ReportContext]:
     return made_up
+
+
+@pytest.fixture(scope="session")
+def examples(context: ReportContext) -> Examples:
+    return brain_examples() if context.task is Task.SEGMENTATION else lesion_examples()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    page = open_browser(tmp_path_factory.mktemp("profile"))
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="session")
+def report(context: ReportContext, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(render(context), encoding="utf-8")
+    return path

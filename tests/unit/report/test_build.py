@@ -40,7 +40,8 @@ STUDY = {
 
 def record(name: str, classes: tuple[str, ...]) -> dict[str, object]:
     data = {"name": name, "phantom": True, "classes": list(classes), "facts": {"spacing": "2 mm"}}
-    return {"data": data, "networks": {name: {} for name in NETWORKS}, "versions": {"python": "3.12"}}
+    data["fingerprint"] = "5e4d" * 16
+    return {"data": data, "networks": {name: {} for name in NETWORKS}, "versions": {"medrobust": "0.1.0"}}
 
 
 @pytest.fixture
@@ -118,10 +119,12 @@ def test_a_run_folder_gets_its_report_and_its_figures(folder: RunFolder, photogr
     put_features(folder)
     text = built(folder, photographs)
     figures = {
-        f"{name}.{kind}" for name in ("dotplot", "heatmap", "examples", "tsne") for kind in ("png", "svg")
+        f"{name}.{kind}"
+        for name in ("dotplot", "heatmap", "plane", "examples", "tsne")
+        for kind in ("png", "svg")
     }
     assert set(folder.names("figures")) == figures
-    assert text.count("<img ") == 4
+    assert text.count("<img ") == 5
     assert "Robustness of 3 classification networks on phantom_lesions" in text
     for fact in ("2 mm", "12,345", "eps.ssim = 0.98", "steps = 50", "displacement ratio", "the other half"):
         assert fact in text, fact
@@ -131,7 +134,8 @@ def test_segmentation_has_structures_and_needs_no_features(folder: RunFolder, sl
     text = built(folder, slices)
     assert set(re.findall(r'<section id="(\w+)"', text)) >= {"overall", "structures", "whitebox", "noise"}
     assert 'id="embedding"' not in text
-    assert set(folder.names("figures")) == {"dotplot.png", "dotplot.svg", "heatmap.png", "heatmap.svg"}
+    figures = {f"{name}.{kind}" for name in ("dotplot", "heatmap", "plane") for kind in ("png", "svg")}
+    assert set(folder.names("figures")) == figures
 
 
 def test_the_same_folder_gives_the_same_bytes(folder: RunFolder, photographs: Results) -> None:

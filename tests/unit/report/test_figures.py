@@ -21,6 +21,7 @@ from medrobust.report.figures.dotplot import SERIES, dot_plot
 from medrobust.report.figures.examples import Examples, difference_scale, examples_figure, in_plane
 from medrobust.report.figures.heatmap import COLOURS, heat_map, luminance
 from medrobust.report.figures.palette import coloured, structure_colours
+from medrobust.report.figures.plane import ellipse, plane_plot
 from medrobust.report.figures.tsne import tsne_plot
 
 MakeContext = Callable[[Task], ReportContext]
@@ -274,3 +275,41 @@ def test_sides_share_a_hue_and_all_structures_can_be_told_apart() -> None:
     lab = rgb2lab(colours)
     apart = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
     assert apart[~np.eye(len(lab), dtype=bool)].min() > 15
+
+
+PLACES = pl.DataFrame(
+    {
+        "model": ["a", "b", "c", "d"],
+        "clean": [0.9, 0.8, 0.7, 0.6],
+        "adversarial": [0.5, 0.6, 0.4, None],
+        "var_clean": [4e-4, 1e-4, 1e-4, None],
+        "var_adversarial": [1e-4, 4e-4, 1e-4, None],
+        "covariance": [1e-4, 0.0, -1e-4, None],
+        "scale": [9.0, 9.0, None, None],
+        "on_front": [True, True, False, False],
+    }
+)
+
+
+def test_the_edge_of_a_region_lies_at_its_distance():
+    row = PLACES.row(0, named=True)
+    inverse = np.linalg.inv([[4e-4, 1e-4], [1e-4, 1e-4]])
+    offsets = ellipse(row) - np.array([[0.9], [0.5]])
+    np.testing.assert_allclose(np.einsum("ip,ij,jp->p", offsets, inverse, offsets), 9.0)
+
+
+def test_the_plane_draws_what_is_defined_and_a_stair_along_the_front():
+    figure = plane_plot(PLACES, score="Dice")
+    (axes,) = figure.axes
+    assert {"Dice, clean", "Dice, mean under attack"} <= set(words(figure))
+    names = [line.get_label() for line in axes.get_lines()]
+    assert names == ["a", "b", "c", "Pareto front"]
+    assert len(axes.patches) == 2, "no region without a scale"
+    stair = axes.get_lines()[-1]
+    assert stair.get_xdata().tolist() == [0.8, 0.9]
+    assert 0 <= axes.get_xlim()[0] <= axes.get_xlim()[1] <= 1
+
+
+def test_one_network_on_the_front_needs_no_stair():
+    alone = PLACES.with_columns(on_front=pl.Series([True, False, False, False]))
+    assert "Pareto front" not in words(plane_plot(alone, score="Dice"))

@@ -1,18 +1,23 @@
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 from jinja2 import UndefinedError
 
 from medrobust.analysis.remarks import Remark
 from medrobust.core import Task
-from medrobust.report.blocks import CAPTIONS, blocks
+from medrobust.report.blocks import blocks
+from medrobust.report.captions import CAPTIONS
 from medrobust.report.context import Picture, ReportContext
-from medrobust.report.html import SECTIONS, TEMPLATES, WORDS_ONLY, at_a_glance, render
+from medrobust.report.html import OPENING, SECTIONS, TEMPLATES, WORDS_ONLY, at_a_glance, render, script_hash
 from medrobust.report.pictures import draw
+from medrobust.report.threats import threat_table
 
 MakeContext = Callable[[Task], ReportContext]
 
@@ -30,14 +35,14 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        if tag not in {"meta", "link", "img", "br"}:
+        if tag not in {"meta", "link", "img", "br", "input"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.words += data
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
@@ -50,18 +55,35 @@ def page(context: ReportContext) -> Page:
 
 
 def test_nothing_is_fetched(page: Page, context: ReportContext) -> None:
+    text = render(context)
     for tag, attributes in page.elements:
         for name in ("src", "href", "srcset", "action", "data", "poster"):
             address = attributes.get(name)
             assert address is None or address.startswith(("data:", "#")), (tag, address)
-    assert "url(" not in render(context)
-    assert "@import" not in render(context)
-    assert not page.all("script")
-    assert page.all("meta")[2]["content"] == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert "url(" not in text
+    assert "@import" not in text
+    policy = page.all("meta")[2]["content"] or ""
+    assert policy.startswith(
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-"
+    )
+
+
+def test_only_the_scripts_of_the_report_may_run(page: Page, context: ReportContext) -> None:
+    text = render(context)
+    policy = page.all("meta")[2]["content"] or ""
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert [script_hash(script) for script in scripts] == re.findall(r"'sha256-[^']+'", policy)
+    assert len(scripts) == 2
+    assert len(page.all("script")) == 3
+    assert page.all("script")[0] == {"type": "application/json", "id": "explorer-data"}
+    without = Page(render(replace(context, explorer=None)))
+    assert len(without.all("script")) == 1
+    assert "explorer" not in [section["id"] for section in without.all("section")]
 
 
 def test_every_table_has_a_caption_and_heads_with_scope(page: Page) -> None:
-    assert len(page.all("table")) == len(page.all("caption")) > 5
+    filled = [table for table in page.all("table") if "data-part" not in table]  # the explorer's is empty
+    assert len(filled) == len(page.all("caption")) > 5
     assert all(head["scope"] in {"col", "row", "colgroup"} for head in page.all("th"))
 
 
@@ -72,12 +94,15 @@ def test_every_picture_says_what_it_shows(page: Page, context: ReportContext) ->
 
 
 def order(context: ReportContext) -> list[str]:
-    return [name for section in SECTIONS for name in section.pictures if name in context.pictures]
+    placed = [name for section in SECTIONS for name in section.pictures if name in context.pictures]
+    return [OPENING, *placed]
 
 
 def test_headings_and_contents_agree(page: Page) -> None:
     sections = [attributes["id"] for attributes in page.all("section")]
-    assert [link["href"] for link in page.all("a")] == ["#main", *(f"#{name}" for name in sections)]
+    links = [link["href"] for link in page.all("a")]
+    assert links[: len(sections) + 1] == ["#main", *(f"#{name}" for name in sections)]
+    assert set(links[len(sections) + 1 :]) <= {f"#{name}" for name in sections}
     assert len(page.all("h1")) == 1
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -95,7 +120,7 @@ def test_scores_stand_with_their_intervals_and_the_unit_is_named(page: Page, con
 def test_the_verdict_comes_first(page: Page, context: ReportContext) -> None:
     places = [page.words.index(sentence) for sentence in context.verdict]
     assert places == sorted(places)
-    assert places[-1] < page.words.index("What was done")
+    assert places[-1] < page.words.index("Table 1 as a picture") < page.words.index("Table 1. ")
     assert f"Verdict: {context.outcome}" in page.words
 
 
@@ -108,12 +133,18 @@ def test_phantoms_say_that_they_are_phantoms(make_context: MakeContext) -> None:
 
 
 def test_text_is_escaped(make_context: MakeContext) -> None:
-    context = replace(
-        make_context(Task.SEGMENTATION), title="<script>alert(1)</script>", verdict=("a < b & c",)
-    )
+    evil = "</script><script>alert(1)</script>"
+    context = make_context(Task.SEGMENTATION)
+    names = {"classes": ["background", evil], "targets": [evil, "b", "c"]}
+    explorer = {**context.explorer, "index": {**context.explorer["index"], **names}}
+    context = replace(context, title=evil, verdict=("a < b & c",), explorer=explorer)
     text = render(context)
-    assert "<script>" not in text
+    assert "alert(1)<" not in text
+    assert len(Page(text).all("script")) == 3
     assert "a &lt; b &amp; c" in text
+    held = re.search(r'id="explorer-data">(.*?)</script>', text, re.DOTALL)
+    assert held is not None
+    assert json.loads(held[1])["index"]["classes"][1] == evil
 
 
 def test_a_picture_is_embedded_as_it_is() -> None:
@@ -133,15 +164,18 @@ def test_absent_and_empty_tables_have_no_section(make_context: MakeContext) -> N
                 context,
                 tables={**few, "whitebox": context.tables["whitebox"].clear()},
                 pictures={},
+                explorer=None,
             )
         )
     )
     assert [section["id"] for section in page.all("section")] == [
-        "done",
         "overall",
         "transfer",
+        "data",
+        "threats",
         "methods",
         "record",
+        "cite",
     ]
 
 
@@ -202,7 +236,7 @@ def test_warnings_stand_in_their_sections_and_are_announced_above(make_context: 
     remarks = (Remark("noise", "3 of 50 have no match."), Remark("success", "fgsm is off."))
     page = Page(render(replace(make_context(Task.CLASSIFICATION), remarks=remarks)))
     words = re.sub(r"\s+", " ", page.words)
-    assert "Read with care. 2 warnings, in Noise, What the attacks did to the images." in words
+    assert "Read with care. 2 warnings, in Attack against noise, What the attacks did to the images." in words
     assert words.index("Noise is the control") < words.index("3 of 50 have no match.")
     assert words.index("3 of 50 have no match.") < words.index("fgsm is off.") < words.index("Budgets solved")
     links = [link["href"] for link in page.all("a")]
@@ -329,4 +363,65 @@ def test_every_named_table_has_a_caption_and_every_wordy_section_its_words() -> 
     named = {name for section in SECTIONS for name in section.tables}
     assert named | {"pairs_beside", "changes"} == set(CAPTIONS)
     written = {path.name.removesuffix(".html.j2") for path in (TEMPLATES / "sections").iterdir()}
-    assert set(WORDS_ONLY) <= written <= {section.name for section in SECTIONS}
+    assert written <= {section.name for section in SECTIONS}
+    assert set(WORDS_ONLY) <= written
+
+
+def test_the_best_are_marked_as_far_as_tests_tell(make_context: MakeContext) -> None:
+    context = make_context(Task.CLASSIFICATION)
+    ranking = context.tables["ranking"]
+
+    def marks(rank_low: list[int | None]) -> list[str]:
+        order = ranking.with_columns(pl.Series("rank_low", rank_low, pl.Int64))
+        (block,) = blocks("table1", replace(context, tables={**context.tables, "ranking": order}))
+        named = {row[0].text: row[0].mark for row in block.table.rows}
+        return [named[name] for name in ranking["model"]]
+
+    assert marks([1, 2, 2]) == ["best", "", ""]
+    assert marks([1, 1, 3]) == ["highest score", "not distinguishable from the highest", ""]
+    assert marks([None, None, None]) == ["", "", ""]
+    tables = {name: frame for name, frame in context.tables.items() if name != "ranking"}
+    (block,) = blocks("table1", replace(context, tables=tables))
+    assert {row[0].mark for row in block.table.rows} == {""}
+
+
+def test_what_the_attacker_may_do_is_told_for_each_cell() -> None:
+    table = threat_table(
+        {
+            "surrogates": {"data": "disjoint"},
+            "crafting": {"whitebox": True},
+            "perturbations": [
+                {"name": "fgsm", "label": "weak", "eps": 2 / 255},
+                {"name": "pgd", "label": "pgd", "eps": {"ssim": 0.98}, "norm": "2"},
+                {"name": "dag_a", "label": "dag_a", "steps": 25},
+                {"name": "deepfool", "label": "deepfool", "steps": 50},
+            ],
+        }
+    )
+    told = table.select("attack", "cells", "wants", "may_change", "norm").rows()
+    assert told == [
+        ("weak", "Tables 1 and 2", "any wrong answer", "eps = 2/255", "L∞"),
+        ("weak", "white-box", "any wrong answer", "eps = 2/255", "L∞"),
+        ("pgd", "Tables 1 and 2", "any wrong answer", "eps solved for a mean SSIM of 0.98", "L2"),
+        (
+            *("dag_a", "Tables 1 and 2", "chosen classes in chosen pixels"),
+            *("no bound: until it has what it wants, at most 25 steps", "none"),
+        ),
+        (
+            *("dag_a", "white-box", "chosen classes in chosen pixels"),
+            *("no bound: until it has what it wants, at most 25 steps", "none"),
+        ),
+        ("deepfool", "Tables 1 and 2", "any wrong answer", "as little as it can, at most 50 steps", "none"),
+    ]
+    knows = dict(table.select("cells", "attacker_knows").rows())
+    assert "of other patients" in knows["Tables 1 and 2"]
+    assert knows["white-box"].startswith("everything")
+
+
+def test_the_paper_and_the_software_are_cited_as_the_repository_asks() -> None:
+    asked = yaml.safe_load((Path(__file__).parents[3] / "CITATION.cff").read_text(encoding="utf-8"))
+    words = re.sub(r"\s+", " ", (TEMPLATES / "sections" / "cite.html.j2").read_text(encoding="utf-8"))
+    paper = asked["preferred-citation"]
+    for fact in (paper["title"], paper["doi"], str(paper["year"]), asked["title"], asked["license"]):
+        assert fact in words, fact
+    assert all(author["family-names"] in words for author in paper["authors"])

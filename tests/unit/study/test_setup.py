@@ -10,6 +10,7 @@ import torch
 import made_studies
 from fitted_networks import save
 from medrobust.core import Part, Role
+from medrobust.data.splits import make_split
 from medrobust.errors import DataError, RunError
 from medrobust.steps.training_folder import load_trained
 from medrobust.storage import RunFolder
@@ -70,7 +71,7 @@ def test_a_damaged_test_image_is_found_before_training(
 
     def with_a_damaged_case(*arguments: Any) -> Any:
         dataset = original(*arguments)
-        split = module.make_split(dataset, LESIONS["split"], 0)
+        split = make_split(dataset, LESIONS["split"], 0)
         victim = next(case for case in dataset.cases if split[case.patient_id] == Part.TEST)
 
         def read(case: Any) -> Any:

@@ -40,12 +40,12 @@ def test_it_is_planned_only_where_cases_are_left_out(tmp_path: Path) -> None:
     plan, jobs = planned(tmp_path / "some", cases={"per_patient": 2})
     (job,) = [job for job in jobs if job.title == TITLE]
     assert job.kind == "evaluate"
-    assert job.seconds == pytest.approx(0.1 * len(plan.setup.test_cases))
-    assert len(plan.setup.cases) == 2 < len(plan.setup.test_cases)
+    assert job.seconds == pytest.approx(0.1 * len(plan.setup.folds[0].test_cases))
+    assert len(plan.setup.cases) == 2 < len(plan.setup.folds[0].test_cases)
 
     plan, jobs = planned(tmp_path / "all")
-    assert plan.setup.cases == plan.setup.test_cases
-    assert plan.whole_test is None
+    assert plan.setup.cases == plan.setup.folds[0].test_cases
+    assert plan.whole_test == ()
     assert plan.whole_test_parts() == []
     assert TITLE not in [job.title for job in jobs]
 

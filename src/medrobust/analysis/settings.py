@@ -1,0 +1,50 @@
+"""What a study asked for, as far as its analysis must know."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+IntervalMethod = Literal["default", "percentile", "bca", "bootstrap-t"]
+
+
+class Attack(NamedTuple):
+    """An attack of the study.
+
+    Attributes:
+        label: Its name in the rows.
+        beyond_paper: The paper did not have it: it stands in the tables but enters no average.
+        budget: The parameter that was solved for an SSIM; None where none was.
+        ssim: The SSIM that it was solved for.
+        curve: The curve over budgets that it is a point of; None: of none. Points enter no average.
+        value: Its budget, as a point of a curve.
+    """
+
+    label: str
+    beyond_paper: bool = False
+    budget: str | None = None
+    ssim: float | None = None
+    curve: str | None = None
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How numbers are judged.
+
+    Attributes:
+        confidence: Level of the intervals; tests are made at `1 - confidence`.
+        resamples: Bootstrap resamples and sampled sign patterns.
+        relevant_difference: Smallest difference of scores that matters.
+        interval: Closed forms of the protocol, or a bootstrap over patients.
+        seed: Seed of the study; resampling depends on it only.
+    """
+
+    confidence: float = 0.95
+    resamples: int = 10_000
+    relevant_difference: float = 0.02
+    interval: IntervalMethod = "default"
+    seed: int = 0
+
+    @property
+    def alpha(self) -> float:
+        """Level of the tests."""
+        return round(1 - self.confidence, 12)

@@ -1,0 +1,401 @@
+/* The explorer: one case under one perturbation, as one network sees it.
+
+   The page holds JSON (#explorer-data): `index` says what can be chosen and how every case does; `frames` holds
+   the pictures, or is absent on the page of `medrobust view`, which is asked for them. A *set* is a perturbation
+   crafted on a source, a *pair* a set and a network that faces it, a *frame* a photo, a slice or a plane. */
+"use strict";
+
+(() => {
+  const holder = document.getElementById("explorer-data");
+  if (!holder) return;
+  const { index, frames } = JSON.parse(holder.textContent);
+  const root = document.getElementById("explorer-view");
+  const parts = Object.fromEntries([...root.querySelectorAll("[data-part]")].map(e => [e.dataset.part, e]));
+  const pairs = new Map(index.pairs.map((pair, place) => [pair.join("/"), place]));
+  const CLEAN = 0;
+  const choice = { scan: 0, frame: 0, set: CLEAN, target: 0 };
+  let drawn = 0;
+
+  /* ---- what there is to choose ---- */
+
+  const pairOf = (set, target) => pairs.get(`${set}/${target}`);
+  const faces = (set, target) => pairs.has(`${set}/${target}`);
+  const chosenSet = () => index.sets[choice.set];
+
+  /** The sets of a perturbation that the chosen network faces. */
+  const setsOf = perturbation =>
+    [...index.sets.keys()].filter(
+      set => index.sets[set].perturbation === perturbation && faces(set, choice.target));
+
+  /** Dice over the structures of a whole scan, or the probability of the truth; null where undefined. */
+  function score(scan, set = choice.set) {
+    const value = index.scans[scan].scores[pairOf(set, choice.target)];
+    return Array.isArray(value) ? mean(value) : value;
+  }
+
+  function mean(thousandths) {
+    const known = thousandths.filter(value => value !== null);
+    return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length / 1000 : null;
+  }
+
+  /** All cases, the worst under the present choice first. */
+  function worstFirst() {
+    const value = scan => score(scan) ?? Infinity;
+    return [...index.scans.keys()].sort((a, b) => value(a) - value(b) || a - b);
+  }
+
+  const digits = value => (value === null || value === undefined ? "–" : value.toFixed(3));
+
+  /* ---- pictures ---- */
+
+  /** The pictures and answers of the choice, from the page or from the server behind it. */
+  async function picturesOf({ scan, frame, set, target }) {
+    if (!frames) {
+      const query = new URLSearchParams({ scan, frame, set, target });
+      const answer = await fetch(`frame?${query}`);
+      if (!answer.ok) throw new Error(await answer.text());
+      return answer.json();
+    }
+    const whole = frames[scan][frame];
+    const [clean, here] = [pairOf(CLEAN, target), pairOf(set, target)];
+    return {
+      clean: whole.clean,
+      truth: whole.truth,
+      change: whole.changes[set],
+      largest: whole.largest[set],
+      answer: whole.answers[here],
+      cleanAnswer: whole.answers[clean],
+      dice: whole.dice?.[here],
+      cleanDice: whole.dice?.[clean],
+    };
+  }
+
+  function blank(width, height) {
+    const canvas = document.createElement("canvas");
+    Object.assign(canvas, { width, height });
+    return canvas;
+  }
+
+  async function canvasOf(uri) {
+    const image = new Image();
+    image.src = uri;
+    await image.decode();
+    const canvas = blank(image.naturalWidth, image.naturalHeight);
+    canvas.getContext("2d", { willReadFrequently: true }).drawImage(image, 0, 0);
+    return canvas;
+  }
+
+  /** The clean image plus the changes, which come in levels around a middle grey. */
+  function changed(clean, change, largest) {
+    const { grey, step, count } = index.levels;
+    const canvas = blank(clean.width, clean.height);
+    const context = canvas.getContext("2d");
+    const pixels = clean.getContext("2d").getImageData(0, 0, clean.width, clean.height);
+    const added = change.getContext("2d").getImageData(0, 0, clean.width, clean.height).data;
+    const unit = (255 * largest) / (step * count);
+    pixels.data.forEach((value, place, data) => {
+      if (place % 4 < 3) data[place] = value + (added[place] - grey) * unit;
+    });
+    context.putImageData(pixels, 0, 0);
+    return canvas;
+  }
+
+  function copied(canvas, over, opacity) {
+    const copy = blank(canvas.width, canvas.height);
+    const context = copy.getContext("2d");
+    context.drawImage(canvas, 0, 0);
+    if (over && opacity > 0) {
+      context.globalAlpha = opacity;
+      context.drawImage(over, 0, 0);
+    }
+    return copy;
+  }
+
+  /** The left part of one picture and the right part of another, enlarged so that the line between is thin. */
+  function wiped(left, right, share) {
+    const scale = Math.max(1, Math.round(480 / left.width));
+    const canvas = blank(scale * left.width, scale * left.height);
+    const context = canvas.getContext("2d");
+    context.imageSmoothingEnabled = false;
+    const x = Math.round(share * left.width);
+    const rest = left.width - x;
+    context.drawImage(left, 0, 0, canvas.width, canvas.height);
+    if (rest > 0) {
+      context.drawImage(right, x, 0, rest, left.height, scale * x, 0, scale * rest, canvas.height);
+    }
+    context.fillStyle = "#ff5c4d";
+    context.fillRect(Math.min(scale * x, canvas.width - 2), 0, 2, canvas.height);
+    return canvas;
+  }
+
+  /* ---- what is shown ---- */
+
+  function figure(canvas, caption) {
+    const element = document.createElement("figure");
+    const words = document.createElement("figcaption");
+    words.textContent = caption;
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", caption);
+    element.append(canvas, words);
+    return element;
+  }
+
+  async function load(shown) {
+    const [clean, truth, change] = await Promise.all(
+      [shown.clean, shown.truth, shown.change].map(uri => uri && canvasOf(uri)));
+    const [answer, cleanAnswer] = index.segmentation
+      ? await Promise.all([canvasOf(shown.answer), canvasOf(shown.cleanAnswer)])
+      : [null, null];
+    const perturbed = change ? changed(clean, change, shown.largest) : clean;
+    const factor = change ? (index.levels.step * index.levels.count) / (255 * shown.largest) : 0;
+    return { clean, truth, change, perturbed, answer, cleanAnswer, factor };
+  }
+
+  function panels(pictures) {
+    const name = chosenSet().perturbation;
+    const opacity = parts.overlay.value / 100;
+    const left = copied(pictures.clean, pictures.truth, opacity);
+    const right = copied(pictures.perturbed, pictures.answer, opacity);
+    const difference = pictures.change
+      ? [figure(copied(pictures.change), `Difference × ${pictures.factor.toPrecision(2)}`)] : [];
+    const truth = pictures.truth && onBlack(pictures.truth);
+    const answer = pictures.answer && onBlack(pictures.answer);
+    if (parts.wipe.checked) {
+      const share = parts.position.value / 100;
+      return [
+        figure(wiped(left, right, share), `Left clean, right ${name}`),
+        ...difference,
+        ...(truth ? [figure(wiped(truth, answer, share), "Left truth, right prediction")] : []),
+      ];
+    }
+    return [
+      figure(left, "Clean"),
+      ...(choice.set === CLEAN ? [] : [figure(right, name)]),
+      ...difference,
+      ...(truth ? [figure(truth, "Truth"), figure(answer, "Prediction")] : []),
+    ];
+  }
+
+  /** A label map on black, as its background is transparent. */
+  function onBlack(labels) {
+    const canvas = blank(labels.width, labels.height);
+    const context = canvas.getContext("2d");
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(labels, 0, 0);
+    return canvas;
+  }
+
+  function cell(tag, text, options = {}) {
+    const element = document.createElement(tag);
+    element.textContent = text;
+    if (tag === "th") element.scope = options.scope ?? "col";
+    if (options.number) element.className = "number";
+    return element;
+  }
+
+  function row(...cells) {
+    const element = document.createElement("tr");
+    element.append(...cells);
+    return element;
+  }
+
+  function fillTable(caption, heads, rows) {
+    const words = document.createElement("caption");
+    const span = document.createElement("span");
+    span.textContent = caption;
+    words.append(span);
+    const [head, body] = [document.createElement("thead"), document.createElement("tbody")];
+    head.append(row(...heads.map((text, place) => cell("th", text, { number: place > 0 }))));
+    body.append(...rows);
+    parts.table.replaceChildren(words, head, body);
+  }
+
+  function swatch(colour) {
+    const element = document.createElement("span");
+    element.className = "swatch";
+    element.style.backgroundColor = colour;
+    return element;
+  }
+
+  /** Legend and Dice of every structure that the scan or the slice has, those that lost most first. */
+  function structureTable(shown) {
+    const scores = index.scans[choice.scan].scores;
+    const whole = [CLEAN, choice.set].map(set => scores[pairOf(set, choice.target)] ?? []);
+    const thousandth = value => (value === null || value === undefined ? "–" : (value / 1000).toFixed(3));
+    const loss = place => (whole[0][place] ?? 0) - (whole[1][place] ?? 0);
+    const present = [...index.classes.keys()].filter(place =>
+      [shown.dice, shown.cleanDice, ...whole].some(list => (list[place] ?? null) !== null));
+    const rows = present.sort((a, b) => loss(b) - loss(a) || a - b).map(place => {
+      const name = cell("th", index.classes[place], { scope: "row" });
+      name.prepend(swatch(index.colours[place]));
+      const values = [shown.cleanDice[place], shown.dice[place], whole[0][place], whole[1][place]];
+      return row(name, ...values.map(value => cell("td", thousandth(value), { number: true })));
+    });
+    const name = chosenSet().perturbation;
+    fillTable("Dice of each structure; those that lose most over the whole scan come first. The colours are those of the label maps.",
+      ["structure", "slice, clean", `slice, ${name}`, "scan, clean", `scan, ${name}`], rows);
+  }
+
+  function probabilityTable(shown) {
+    const truth = index.scans[choice.scan].truth;
+    const order = [...index.classes.keys()].sort((a, b) => shown.answer[b] - shown.answer[a] || a - b);
+    const rows = order.map(place => row(
+      cell("th", index.classes[place] + (index.classes[place] === truth ? " (truth)" : ""), { scope: "row" }),
+      cell("td", digits(shown.cleanAnswer[place]), { number: true }),
+      cell("td", digits(shown.answer[place]), { number: true })));
+    fillTable("Probability of each class, the most probable one under the perturbation first.",
+      ["class", "clean", chosenSet().perturbation], rows);
+  }
+
+  function say() {
+    const { perturbation, source } = chosenSet();
+    const scan = index.scans[choice.scan];
+    const measure = index.segmentation ? "mean Dice" : `probability of the truth (${scan.truth})`;
+    const order = worstFirst();
+    const under = choice.set === CLEAN ? "" : ` under ${perturbation}${source && ` crafted on ${source}`},`
+      + ` ${digits(score(choice.scan, CLEAN))} when clean`;
+    parts.said.textContent = `${scan.id}: ${measure} of ${index.targets[choice.target]}`
+      + ` ${digits(score(choice.scan))}${under}.`
+      + ` Number ${order.indexOf(choice.scan) + 1} of ${order.length}, counted from the worst.`;
+  }
+
+  /* ---- the controls ---- */
+
+  function fill(select, options, chosen) {
+    select.replaceChildren(...options.map(([value, text]) => new Option(text, value, false, value === chosen)));
+    select.disabled = options.length < 2;
+  }
+
+  function fillControls() {
+    const { perturbation } = chosenSet();
+    const named = [...new Set(index.sets.map(set => set.perturbation))].filter(name => setsOf(name).length);
+    const why = scan => (index.scans[scan].why ? `, ${index.scans[scan].why}` : "");
+    fill(parts.case, worstFirst().map(scan => [scan, `${index.scans[scan].id} (${digits(score(scan))}${why(scan)})`]), choice.scan);
+    fill(parts.target, index.targets.map((name, place) => [place, name]), choice.target);
+    fill(parts.perturbation, named.map(name => [name, name]), perturbation);
+    fill(parts.source, setsOf(perturbation).map(set => [set, index.sets[set].source || "–"]), choice.set);
+    const names = index.scans[choice.scan].frames;
+    parts.slice.max = names.length - 1;
+    parts.slice.value = choice.frame;
+    parts["slice-name"].textContent = names[choice.frame];
+    parts.slice.setAttribute("aria-valuetext", names[choice.frame]);
+    parts.slices.hidden = names.length < 2;
+    parts.labels.hidden = !index.segmentation;
+    parts.wiper.hidden = !parts.wipe.checked;
+  }
+
+  async function render() {
+    const turn = ++drawn;
+    fillControls();
+    say();
+    root.setAttribute("aria-busy", "true");
+    try {
+      const shown = await picturesOf(choice);
+      const pictures = await load(shown);
+      if (turn !== drawn) return; // another choice was made meanwhile
+      parts.panels.replaceChildren(...panels(pictures));
+      if (index.segmentation) structureTable(shown); else probabilityTable(shown);
+    } catch (error) {
+      if (turn === drawn) parts.said.textContent = `This image cannot be shown: ${error.message}`;
+    }
+    if (turn === drawn) root.removeAttribute("aria-busy");
+  }
+
+  /** Changes the choice, mends what no longer goes together, and keeps it in the address. */
+  function choose(wish) {
+    const { perturbation, source } = chosenSet();
+    Object.assign(choice, wish);
+    if (!faces(choice.set, choice.target)) {
+      const same = setsOf(perturbation);
+      choice.set = same.find(set => index.sets[set].source === source) ?? same[0] ?? CLEAN;
+    }
+    choice.frame = Math.min(Math.max(choice.frame, 0), index.scans[choice.scan].frames.length - 1);
+    const scan = index.scans[choice.scan];
+    const address = new URLSearchParams({
+      case: scan.id, target: index.targets[choice.target], ...chosenSet(), slice: scan.frames[choice.frame],
+    });
+    history.replaceState(null, "", `#explorer?${address}`);
+    render();
+  }
+
+  const middle = scan => Math.floor(index.scans[scan].frames.length / 2);
+
+  /** The choice that the address names; what it does not name, or names wrongly, stays. */
+  function fromAddress() {
+    if (!location.hash.startsWith("#explorer?")) return false;
+    const wanted = new URLSearchParams(location.hash.slice("#explorer?".length));
+    const found = (list, test, otherwise) => {
+      const place = list.findIndex(test);
+      return place < 0 ? otherwise : place;
+    };
+    choice.scan = found(index.scans, scan => scan.id === wanted.get("case"), choice.scan);
+    choice.target = found(index.targets, name => name === wanted.get("target"), choice.target);
+    const set = found(index.sets, each => each.perturbation === wanted.get("perturbation")
+      && each.source === wanted.get("source"), choice.set);
+    choice.set = faces(set, choice.target) ? set : CLEAN;
+    choice.frame = found(index.scans[choice.scan].frames, name => name === wanted.get("slice"), middle(choice.scan));
+    return true;
+  }
+
+  function step(by) {
+    const order = worstFirst();
+    const scan = order[order.indexOf(choice.scan) + by];
+    if (scan !== undefined) choose({ scan, frame: middle(scan) });
+  }
+
+  function toggle(box) {
+    box.checked = !box.checked;
+    render();
+  }
+
+  const KEYS = {
+    ArrowLeft: () => choose({ frame: choice.frame - 1 }),
+    ArrowRight: () => choose({ frame: choice.frame + 1 }),
+    n: () => step(1),
+    p: () => step(-1),
+    s: () => toggle(parts.wipe),
+    l: () => { parts.overlay.value = Number(parts.overlay.value) ? 0 : 50; render(); },
+  };
+
+  function listen() {
+    parts.case.addEventListener("change", () => {
+      const scan = Number(parts.case.value);
+      choose({ scan, frame: middle(scan) });
+    });
+    parts.target.addEventListener("change", () => choose({ target: Number(parts.target.value) }));
+    parts.perturbation.addEventListener("change", () => {
+      const sets = setsOf(parts.perturbation.value);
+      const same = sets.find(set => index.sets[set].source === chosenSet().source);
+      choose({ set: same ?? sets[0] });
+    });
+    parts.source.addEventListener("change", () => choose({ set: Number(parts.source.value) }));
+    parts.slice.addEventListener("input", () => choose({ frame: Number(parts.slice.value) }));
+    for (const name of ["overlay", "wipe", "position"]) parts[name].addEventListener("input", render);
+    parts.next.addEventListener("click", () => step(1));
+    parts.previous.addEventListener("click", () => step(-1));
+    root.addEventListener("keydown", event => {
+      const native = event.target.matches("select") || (event.target.matches("input") && event.key.startsWith("Arrow"));
+      if (native || event.ctrlKey || event.metaKey || event.altKey || !(event.key in KEYS)) return;
+      event.preventDefault();
+      KEYS[event.key]();
+    });
+    window.addEventListener("hashchange", () => { if (fromAddress()) show(); });
+  }
+
+  function show() {
+    root.scrollIntoView();
+    render();
+  }
+
+  function start() {
+    root.hidden = false;
+    const attacked = [...index.sets.keys()].find(set => set !== CLEAN && faces(set, choice.target));
+    choice.set = attacked ?? CLEAN;
+    choice.scan = worstFirst()[0];
+    choice.frame = middle(choice.scan);
+    listen();
+    if (fromAddress()) show(); else render();
+  }
+
+  start();
+})();

@@ -1,0 +1,57 @@
+"""Which scans are worth a look: those that attacks hit hardest, and typical ones."""
+
+from typing import Literal, NamedTuple
+
+import polars as pl
+
+from medrobust.core import Task
+
+Why = Literal["hardest", "typical"]
+
+
+class Chosen(NamedTuple):
+    """A scan, and why it is shown."""
+
+    scan_id: str
+    why: Why
+
+
+def scan_scores(rows: pl.DataFrame, task: Task, background: str) -> pl.DataFrame:
+    """How every scan does, on average over its rows.
+
+    Args:
+        rows: Rows of `predictions` or `overlaps`.
+        task: Which of the two.
+        background: The class that no Dice is taken of, in segmentation.
+
+    Returns:
+        `scan_id, score`: the mean probability of the true class; or the mean Dice over structures that the
+        truth has, then over cells. Scans without any such structure are left out.
+    """
+    if task is Task.CLASSIFICATION:
+        score = pl.col("probabilities").list.get(pl.col("label"))
+        return rows.group_by("scan_id").agg(score.mean().cast(pl.Float64).alias("score")).sort("scan_id")
+    dice = 2 * pl.col("n_both") / (pl.col("n_true") + pl.col("n_pred"))
+    counted = rows.filter(pl.col("structure") != background, pl.col("n_true") > 0)
+    cell = ("scan_id", "perturbation", "source", "source_seed", "target", "target_seed")
+    return (
+        counted.group_by(cell)
+        .agg(dice.mean().alias("score"))
+        .group_by("scan_id")
+        .agg(pl.col("score").mean())
+        .sort("scan_id")
+    )
+
+
+def chosen_scans(scores: pl.DataFrame, hardest: int, typical: int) -> list[Chosen]:
+    """The scans with the lowest scores, worst first, then those nearest to the median, nearest first.
+
+    Args:
+        scores: `scan_id, score`.
+        hardest: How many of the first kind.
+        typical: How many of the second; none is shown twice.
+    """
+    worst = scores.sort("score", "scan_id")["scan_id"].head(hardest).to_list()
+    distance = (pl.col("score") - pl.col("score").median()).abs()
+    near = scores.sort(distance, "scan_id").filter(~pl.col("scan_id").is_in(worst))["scan_id"].head(typical)
+    return [*(Chosen(scan, "hardest") for scan in worst), *(Chosen(scan, "typical") for scan in near)]

@@ -1,0 +1,50 @@
+"""The splits of a study: one, or several in which every patient is tested once."""
+
+from dataclasses import dataclass
+
+from medrobust.core import Case, Dataset, Part
+from medrobust.data.case_sets import select_cases
+from medrobust.data.splits import Split, make_folds, split_cases
+from medrobust.study.config import Study
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A split of the patients, with networks of its own.
+
+    Attributes:
+        number: Which one; None where a study has a single split.
+        split: Part of each patient.
+        cases: The test cases that everything is scored on.
+        test_cases: All cases of its test patients; `cases` are some or all of them.
+        validation_cases: Cases that scores are watched on in training and budgets are solved on.
+    """
+
+    number: int | None
+    split: Split
+    cases: tuple[Case, ...]
+    test_cases: tuple[Case, ...]
+    validation_cases: tuple[Case, ...]
+
+
+def folds_of(study: Study, dataset: Dataset) -> tuple[Fold, ...]:
+    """The splits of a study with their cases, which are chosen among all that are tested in any fold."""
+    splits = make_folds(dataset, study.split, study.seed)
+    tested = {patient for split in splits for patient, part in split.items() if part == Part.TEST}
+    chosen = select_cases(
+        dataset,
+        {patient: Part.TEST if patient in tested else Part.UNUSED for patient in splits[0]},
+        seed=study.seed,
+        per_patient=study.cases.per_patient,
+        total=study.cases.total,
+    )
+    return tuple(
+        Fold(
+            number if len(splits) > 1 else None,
+            split,
+            tuple(case for case in chosen if split[case.patient_id] == Part.TEST),
+            split_cases(dataset, split, Part.TEST),
+            split_cases(dataset, split, Part.VALIDATION),
+        )
+        for number, split in enumerate(splits)
+    )

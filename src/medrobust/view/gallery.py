@@ -1,0 +1,120 @@
+"""All cases of a finished run: what can be chosen, and any one image with what a network says about it."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from threading import Lock
+from typing import Any
+
+from medrobust.analysis.results import Results
+from medrobust.core import Case
+from medrobust.errors import RunError
+from medrobust.report.explorer import frame_names, index
+from medrobust.report.frames import frame, planes
+from medrobust.steps.evaluate import row_table
+from medrobust.steps.explorer import case_facts, holding, names_of, shown_cases
+from medrobust.steps.predict import remember_weights
+from medrobust.steps.views import View, views
+from medrobust.study.plan import Plan
+
+VIEWS_KEPT = 8
+
+
+class Gallery:
+    """A run with its data and networks at hand.
+
+    Images are read from the store or made again, answers are asked of the networks; nothing is written.
+    """
+
+    def __init__(self, plan: Plan, results: Results) -> None:
+        """Open a run.
+
+        Args:
+            plan: Of the run's study; all of its images are finished.
+            results: The rows of the run.
+
+        Raises:
+            RunError: The data are others than those of the run.
+        """
+        self._plan, self._results = plan, results
+        dataset = plan.setup.dataset
+        if results.record["data"]["fingerprint"] != dataset.fingerprint:
+            raise RunError(
+                f"The run in '{plan.setup.folder.url}' was made with other data than those found now. Give "
+                "the folder of its data with --data."
+            )
+        self._depth = dataset.shape[0] if len(dataset.shape) == 3 else 1
+        self._scans = {
+            scan: shown_cases(plan.setup.cases, scan, len(plan.setup.cases))
+            for scan in dict.fromkeys(case.scan_id for case in plan.setup.cases)
+        }
+        self._sets, self._targets, self._pairs = names_of(plan.sets, plan.targets)
+        self._one_at_a_time = Lock()  # requests come from several threads
+        self._view = lru_cache(VIEWS_KEPT)(self._look)
+
+    def index(self) -> dict[str, Any]:
+        """What can be chosen, and how every case does; see `report.explorer.index`."""
+        scans = []
+        for scan, cases in self._scans.items():
+            told = [case_facts(case) for case in cases]
+            names = frame_names(told, self._results.task, self._depth)
+            scans.append({"scan_id": scan, "why": "", "cases": told, "frames": names})
+        facts = {"sets": self._sets, "targets": self._targets, "pairs": self._pairs, "scans": scans}
+        return index(facts, self._results)
+
+    def frame(self, scan: int, frame: int, set: int, target: int) -> dict[str, Any]:  # noqa: A002
+        """One image under one set as one target sees it, beside the clean one.
+
+        Args:
+            scan: Place of the scan in the index.
+            frame: Place of the image among the scan's frames.
+            set: Place of the perturbation and source.
+            target: Place of the network.
+
+        Raises:
+            IndexError: There is no such place, or the target does not face the set.
+            RunError: Images are damaged, or the network's weights are not those of the run.
+        """
+        cases = dict(enumerate(self._scans.values())).get(scan, ())
+        if (set, target) not in self._pairs or not 0 <= frame < len(cases) * self._depth:
+            raise IndexError("there is no such image")
+        case = cases[frame // self._depth]
+        with self._one_at_a_time:
+            seen = planes(self._view(case, set, target))[frame % self._depth]
+        return shown_alone(seen, self._results.classes)
+
+    def _look(self, case: Case, place: int, target: int) -> View:
+        """The clean image and the chosen one, as the chosen target sees them."""
+        setup = self._plan.setup
+        sets, targets = holding(self._plan.sets, self._plan.targets, case)
+        network = next(each for each in setup.targets if each.id == targets[target].network_id)
+        loaded = setup.network(network)
+        remember_weights(
+            setup.folder, loaded, network.id.folder, *targets[target].folder(row_table(setup.study.task))
+        )
+        (seen,) = views(
+            [sets[0], sets[place]],
+            [targets[target]],
+            {network.id: loaded},
+            setup.dataset,
+            [case],
+            setup.folder,
+            device=setup.device,
+        )
+        return seen
+
+
+def shown_alone(view: View, classes: tuple[str, ...]) -> Mapping[str, Any]:
+    """A view of the clean image and one set by one target, as `explorer.js` wants it."""
+    whole = frame(view, classes)
+    (clean_answer, answer), (_, change), (_, largest) = whole["answers"], whole["changes"], whole["largest"]
+    clean_dice, dice = whole.get("dice", (None, None))
+    return {
+        "clean": whole["clean"],
+        "truth": whole.get("truth"),
+        "change": change,
+        "largest": largest,
+        "answer": answer,
+        "cleanAnswer": clean_answer,
+        "dice": dice,
+        "cleanDice": clean_dice,
+    }

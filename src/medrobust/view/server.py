@@ -1,0 +1,131 @@
+"""The explorer as a page on loopback. Two things can be asked for: the page, and one image by four numbers.
+
+No part of a request is ever a path: there is nothing to read but what the gallery counts.
+"""
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from medrobust.errors import MedrobustError
+from medrobust.report.html import environment, script_hash, script_text
+from medrobust.view.gallery import Gallery
+
+LOOPBACK = "127.0.0.1"
+NUMBERS = ("scan", "frame", "set", "target")
+LONGEST_NUMBER = 9
+"""Digits: more are no place of anything, and slow to read."""
+
+
+class Server(ThreadingHTTPServer):
+    """Serves a gallery to this machine only."""
+
+    daemon_threads = True
+
+    def __init__(self, gallery: Gallery, title: str, *, port: int = 0) -> None:
+        """Listen, and serve with `serve_forever`.
+
+        Args:
+            gallery: What is shown.
+            title: Headline of the page.
+            port: Port to listen on; 0 takes a free one.
+
+        Raises:
+            OSError: The port is taken.
+        """
+        self.gallery = gallery
+        self.page, self.policy = page(title, gallery.index())
+        super().__init__((LOOPBACK, port), Handler)
+
+    @property
+    def address(self) -> str:
+        """Where the page is."""
+        return f"http://{LOOPBACK}:{self.server_port}/"
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Names by which it may be called; others come from a page that wants to read ours."""
+        return frozenset(f"{name}:{self.server_port}" for name in (LOOPBACK, "localhost"))
+
+
+def page(title: str, index: Mapping[str, Any]) -> tuple[bytes, str]:
+    """The page, and the content security policy that it comes with."""
+    script = script_text("explorer.js")
+    text = environment().get_template("view.html.j2").render(title=title, index=index, script=script)
+    policy = (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; connect-src 'self'; "
+        f"frame-ancestors 'none'; script-src {script_hash(script)}"
+    )
+    return text.encode(), policy
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers GET, and nothing else."""
+
+    server: Server
+    server_version, sys_version = "medrobust", ""
+
+    def do_GET(self) -> None:
+        """Answer with the page or an image."""
+        if self.headers.get("Host") not in self.server.hosts:
+            self._say(HTTPStatus.FORBIDDEN, "This page is for this machine only.")
+            return
+        asked = urlsplit(self.path)
+        if asked.path == "/":
+            self._send(HTTPStatus.OK, "text/html; charset=utf-8", self.server.page)
+        elif asked.path == "/frame":
+            self._send_frame(asked.query)
+        else:
+            self._say(HTTPStatus.NOT_FOUND, "There is nothing here.")
+
+    def _send_frame(self, query: str) -> None:
+        try:
+            shown = self.server.gallery.frame(**numbers(query))
+        except (ValueError, IndexError) as error:
+            self._say(HTTPStatus.BAD_REQUEST, str(error))
+        except MedrobustError as error:
+            self._say(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+        else:
+            self._send(HTTPStatus.OK, "application/json", json.dumps(shown).encode())
+
+    def _say(self, status: HTTPStatus, text: str) -> None:
+        self._send(status, "text/plain; charset=utf-8", text.encode())
+
+    def _send(self, status: HTTPStatus, media: str, content: bytes) -> None:
+        self.send_response(status)
+        for name, value in (
+            ("Content-Type", media),
+            ("Content-Length", str(len(content))),
+            ("Content-Security-Policy", self.server.policy),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "no-referrer"),
+            ("Cache-Control", "no-store"),
+        ):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *values: Any) -> None:  # noqa: A002
+        """Say nothing: a person who looks at images wants no list of requests."""
+
+
+def numbers(query: str) -> dict[str, int]:
+    """The four numbers of a query.
+
+    Raises:
+        ValueError: One is missing, given twice, or no number.
+    """
+    given = parse_qs(query, max_num_fields=len(NUMBERS))
+    if given.keys() != set(NUMBERS):
+        raise ValueError(f"asked for {', '.join(sorted(given)) or 'nothing'}; needs {', '.join(NUMBERS)}")
+    for name, values in given.items():
+        if (
+            len(values) != 1
+            or not (values[0].isascii() and values[0].isdigit())
+            or len(values[0]) > LONGEST_NUMBER
+        ):
+            raise ValueError(f"{name} must be one whole number")
+    return {name: int(values[0]) for name, values in given.items()}

@@ -1,0 +1,156 @@
+"""What the page is given: pictures that give the images back, names, scores, and a size that is kept."""
+
+import base64
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from made_rows import classification, segmentation
+from medrobust.core import Task
+from medrobust.report.explorer import fitting, frame_names, index, read_explorer
+from medrobust.report.figures.palette import structure_colours
+from medrobust.report.frames import dice_of, frame, planes
+from medrobust.report.pixels import GREY, STEP, change_uri, hexadecimal, image_uri, labels_uri
+from medrobust.steps.explorer import FACTS
+from medrobust.steps.views import LEVELS, View
+from medrobust.storage import RunFolder
+
+CLASSES = ("ground", "left horn", "right horn", "stem")
+
+
+def decoded(uri: str) -> Image.Image:
+    head, _, content = uri.partition(",")
+    assert head == "data:image/png;base64"
+    return Image.open(io.BytesIO(base64.b64decode(content)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_and_changes_come_back(channels: int) -> None:
+    draws = np.random.default_rng(0)
+    image = draws.integers(0, 256, (channels, 5, 7), dtype=np.uint8)
+    change = draws.integers(-LEVELS, LEVELS + 1, (channels, 5, 7)).astype(np.int8)
+    back = np.asarray(decoded(image_uri(image))).reshape(5, 7, channels)
+    np.testing.assert_array_equal(np.moveaxis(back, -1, 0), image)
+    levels = (np.asarray(decoded(change_uri(change))).astype(int) - GREY).reshape(5, 7, channels)
+    np.testing.assert_array_equal(np.moveaxis(levels, -1, 0), STEP * change)
+
+
+def test_other_numbers_of_channels_show_the_first() -> None:
+    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    np.testing.assert_array_equal(np.asarray(decoded(image_uri(image))), image[0])
+
+
+@pytest.mark.parametrize("classes", [CLASSES, ("ground", *(f"s{i}" for i in range(300)))])
+def test_label_maps_have_the_colours_of_the_legend_on_nothing(classes: tuple[str, ...]) -> None:
+    labels = np.arange(len(classes)).reshape(1, -1)
+    shown = np.asarray(decoded(labels_uri(labels, classes)).convert("RGBA"))[0]
+    assert shown[0, 3] == 0
+    assert (shown[1:, 3] == 255).all()
+    np.testing.assert_array_equal(shown[1:, :3], np.rint(255 * structure_colours(classes)[1:]))
+    assert hexadecimal(classes)[1] == "#" + bytes(shown[1, :3]).hex()
+
+
+def test_dice_of_a_slice_is_undefined_where_nobody_sees_the_structure() -> None:
+    truth = np.array([[0, 1, 1, 1], [0, 0, 2, 2]])
+    answer = np.array([[0, 1, 1, 0], [0, 0, 1, 1]])
+    assert dice_of(truth, answer, 4) == [None, round(2000 * 2 / 7), 0, None]
+
+
+def volume() -> View:
+    draws = np.random.default_rng(1)
+    truth = draws.integers(0, 4, (2, 5, 6))
+    changes = np.zeros((2, 1, 2, 5, 6), np.int8)
+    changes[1, :, 1] = 3
+    return View(
+        clean=draws.integers(0, 256, (1, 2, 5, 6), dtype=np.uint8),
+        changes=changes,
+        largest=np.array([0, 0.125], np.float32),
+        truth=truth,
+        answers=np.stack([truth, (truth + 1) % 4]).astype(np.uint16),
+    )
+
+
+def test_a_volume_is_as_many_frames_as_it_has_planes() -> None:
+    first, second = (frame(plane, CLASSES) for plane in planes(volume()))
+    assert (first["changes"], first["largest"]) == ([None, None], [0.0, 0.125])
+    assert [change is None for change in second["changes"]] == [True, False]
+    assert first["dice"][0][1:] == [1000, 1000, 1000]
+    np.testing.assert_array_equal(np.asarray(decoded(second["clean"])), volume().clean[0, 1])
+    photo = replace(volume(), truth=np.array(1), answers=np.array([[0.25, 0.75], [1, 0]]))
+    assert [frame(plane, ("a", "b"))["answers"] for plane in planes(photo)] == 2 * [[[0.25, 0.75], [1, 0]]]
+    assert len(planes(planes(volume())[0])) == 1
+
+
+def test_frames_have_names() -> None:
+    cases = [{"position": 3}, {"position": 9}]
+    assert frame_names(cases, Task.SEGMENTATION, 1) == ["slice 3", "slice 9"]
+    assert frame_names(cases[:1], Task.SEGMENTATION, 2) == ["plane 0", "plane 1"]
+    assert frame_names(cases[:1], Task.CLASSIFICATION, 1) == [""]
+
+
+@pytest.mark.parametrize(
+    ("room", "kept"),
+    [
+        (140, [[0, 1, 2, 3, 4], [0, 1]]),
+        (139, [[0, 2, 4], [1]]),
+        (79, [[2], [1]]),
+        (39, [[2]]),
+        (19, []),
+    ],
+)
+def test_what_is_too_much_is_thinned_out_evenly(room: int, kept: list[list[int]]) -> None:
+    text = "x" * 16  # 18 characters of JSON, and 2 between
+    assert fitting([[text] * 5, [text] * 2], room) == kept
+
+
+def facts(sets: list[dict[str, object]], seeds: tuple[int, ...] = (0,)) -> dict[str, object]:
+    targets = [{"name": name, "seed": seed} for name in "ab" for seed in seeds]
+    pairs = [[place, target] for place in range(len(sets)) for target in range(len(targets))]
+    return {"sets": sets, "targets": targets, "pairs": pairs}
+
+
+def one_set(perturbation: str, role: str, source: str, seed: int) -> dict[str, object]:
+    return {"perturbation": perturbation, "role": role, "source": source, "source_seed": seed}
+
+
+CLEAN = one_set("clean", "clean", "", 0)
+
+
+def test_scores_are_those_of_the_rows() -> None:
+    results = segmentation(
+        lambda cell, scan, structure: (10, 10, 5 if cell.source else 10),
+        {f"p{i}": [f"s{i}"] for i in range(3)},
+    )
+    scan = {"scan_id": "s1", "why": "typical", "cases": [], "frames": ["slice 3"]}
+    told = facts([CLEAN, one_set("dag_a", "transfer", "b", 1), one_set("dag_a", "whitebox", "b", 1)])
+    told["pairs"] = [[0, 0], [1, 1], [2, 1], [2, 0]]
+    shown = index(told | {"scans": [scan]}, results)
+    assert shown["scans"] == [
+        {"id": "s1", "why": "typical", "truth": None, "frames": ["slice 3"]}
+        | {"scores": [[None, 1000, 1000], [None, 500, 500], [None, 500, 500], None]}
+    ]
+    assert [each["source"] for each in shown["sets"]] == ["", "b", "b (white-box)"]
+
+
+def test_probabilities_and_seeds() -> None:
+    results = classification(lambda *_: True, {"p0": 2}, seeds=2)
+    rows = results.rows.with_columns(probabilities=pl.lit(pl.Series([[0.25, 0.75]])).first())
+    scan = {"scan_id": "p0-1", "why": "", "cases": [{"label": 1}], "frames": [""]}
+    sets = [CLEAN, *(one_set("fgsm", "transfer", "a", seed) for seed in (1, 2))]
+    shown = index(facts(sets, (0, 1)) | {"scans": [scan]}, replace(results, predictions=rows))
+    assert shown["targets"] == ["a, seed 0", "a, seed 1", "b, seed 0", "b, seed 1"]
+    assert [each["source"] for each in shown["sets"]] == ["", "a, seed 1", "a, seed 2"]
+    assert shown["scans"][0]["truth"] == "malignant"
+    assert shown["scans"][0]["scores"] == 8 * [0.75] + 4 * [None]  # no attack was crafted on seed 2
+
+
+def test_a_run_of_before_there_was_an_explorer_has_none(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    results = classification(lambda *_: True, {"p0": 2})
+    assert not folder.exists(*FACTS)
+    assert read_explorer(folder, results, 10**6) is None

@@ -1,0 +1,197 @@
+"""The page of `medrobust view`: every case of a run, and nothing else of this machine."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import made_studies
+from browsing import Browser, open_browser
+from medrobust import api
+from medrobust.errors import RunError
+from medrobust.report.explorer import read_explorer
+from medrobust.view.server import LOOPBACK, Server, numbers
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> api.Run:
+    study = made_studies.segmentation(tmp_path_factory.mktemp("study"))
+    content = yaml.safe_load(study.read_text(encoding="utf-8"))
+    content["crafting"] = {"selftest": False}
+    content["report"] = {"hardest": 1, "typical": 1, "slices": 2}
+    study.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return api.run(study, out=tmp_path_factory.mktemp("run"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def server(run: api.Run) -> Iterator[Server]:
+    with api.viewer(run.folder.url, device="cpu") as served:
+        thread = threading.Thread(target=served.serve_forever)
+        thread.start()
+        yield served
+        served.shutdown()
+        thread.join()
+
+
+def ask(server: Server, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict[str, str]]:
+    connection = HTTPConnection(LOOPBACK, server.server_port, timeout=60)
+    connection.request(method, path, headers=headers)
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, content, dict(answer.getheaders())
+
+
+def frame(server: Server, **places: int) -> dict[str, Any]:
+    status, content, _ = ask(server, "/frame?" + "&".join(f"{key}={value}" for key, value in places.items()))
+    assert status == 200, content
+    shown: dict[str, Any] = json.loads(content)
+    return shown
+
+
+def test_it_shows_all_cases_and_the_same_as_the_report(server: Server, run: api.Run) -> None:
+    index = server.gallery.index()
+    kept = read_explorer(run.folder, run.results, 10**7)
+    assert kept is not None
+    assert [scan["id"] for scan in index["scans"]] == sorted(run.results.rows["scan_id"].unique())
+    assert [len(scan["frames"]) for scan in index["scans"]] == [3, 3]
+    assert len(kept["index"]["scans"][0]["frames"]) == 2
+    white = [each["source"] for each in index["sets"] if each["source"].endswith("(white-box)")]
+    assert white == ["sharp (white-box)", "blurred (white-box)"]
+
+    scan = [each["id"] for each in index["scans"]].index(kept["index"]["scans"][0]["id"])
+    names = index["scans"][scan]["frames"]
+    for place, name in enumerate(kept["index"]["scans"][0]["frames"]):
+        whole = kept["frames"][0][place]
+        for pair, (number, target) in enumerate(kept["index"]["pairs"]):
+            known = kept["index"]["sets"][number]
+            here = frame(
+                server, scan=scan, frame=names.index(name), set=index["sets"].index(known), target=target
+            )
+            assert here["clean"] == whole["clean"]
+            assert here["truth"] == whole["truth"]
+            assert here["change"] == whole["changes"][number]
+            assert here["largest"] == whole["largest"][number]
+            assert here["answer"] == whole["answers"][pair]
+            assert here["dice"] == whole["dice"][pair]
+            assert here["cleanDice"] == whole["dice"][kept["index"]["pairs"].index([0, target])]
+
+
+def test_a_white_box_attack_is_shown_to_its_own_target_only(server: Server) -> None:
+    index = server.gallery.index()
+    place = [each["source"] for each in index["sets"]].index("blurred (white-box)")
+    assert [pair for pair in index["pairs"] if pair[0] == place] == [[place, 1]]
+    assert frame(server, scan=0, frame=0, set=place, target=1)["change"]
+    assert ask(server, f"/frame?scan=0&frame=0&set={place}&target=0")[0] == 400
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "scan=0&frame=0&set=0",
+        "scan=0&frame=0&set=0&target=0&more=1",
+        "scan=0&scan=1&frame=0&set=0&target=0",
+        "scan=-1&frame=0&set=0&target=0",
+        "scan=99&frame=0&set=0&target=0",
+        "scan=0&frame=3&set=0&target=0",
+        "scan=0&frame=0&set=99&target=0",
+        "scan=1.0&frame=0&set=0&target=0",
+        "scan=%D9%A3&frame=0&set=0&target=0",
+        "scan=" + "9" * 5000 + "&frame=0&set=0&target=0",
+        "scan=../study.yaml&frame=0&set=0&target=0",
+    ],
+)
+def test_what_is_no_image_is_refused(server: Server, query: str) -> None:
+    status, content, _ = ask(server, f"/frame?{query}")
+    assert status == 400
+    assert b"Traceback" not in content
+    assert len(content) < 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/study.yaml", "/../study.yaml", "/%2e%2e/study.yaml", "//etc/passwd", "/frame/", "/index.html", "/.."],
+)
+def test_no_path_reaches_the_files(server: Server, path: str) -> None:
+    assert ask(server, path)[:2] == (404, b"There is nothing here.")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"])
+def test_only_get_is_answered(server: Server, method: str) -> None:
+    assert ask(server, "/", method)[0] == 501
+
+
+def test_pages_of_others_cannot_read_it(server: Server) -> None:
+    assert server.server_address[0] == "127.0.0.1"
+    assert ask(server, "/", Host="evil.example")[0] == 403
+    assert ask(server, "/", Host=f"localhost:{server.server_port}")[0] == 200
+    status, _, headers = ask(server, "/")
+    assert status == 200
+    assert "Access-Control-Allow-Origin" not in headers
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "'unsafe-inline'" not in policy.partition("script-src")[2]
+    assert (headers["X-Content-Type-Options"], headers["Cache-Control"]) == ("nosniff", "no-store")
+
+
+def test_four_whole_numbers_are_read() -> None:
+    assert numbers("scan=1&frame=02&set=3&target=4") == {"scan": 1, "frame": 2, "set": 3, "target": 4}
+    with pytest.raises(ValueError, match="asked for scan; needs scan, frame, set, target"):
+        numbers("scan=1")
+    with pytest.raises(ValueError, match="set must be one whole number"):
+        numbers("scan=1&frame=2&set=x&target=4")
+
+
+def test_nothing_is_written(server: Server, run: api.Run) -> None:
+    def files() -> dict[str, int]:
+        root = run.folder.local()
+        return {str(path): path.stat().st_mtime_ns for path in Path(root).rglob("*") if path.is_file()}
+
+    before = files()
+    frame(server, scan=1, frame=1, set=3, target=1)
+    assert files() == before
+
+
+def test_other_weights_are_told(run: api.Run) -> None:
+    with api.viewer(run.folder.url, device="cpu") as served:
+        setup = served.gallery._plan.setup
+        network = setup.network(setup.targets[0])
+        next(network.parameters()).data.add_(1)
+        with pytest.raises(RunError, match="was made with other weights of 'sharp-target-s0'"):
+            served.gallery.frame(scan=0, frame=0, set=1, target=0)
+
+
+def test_other_data_are_refused(run: api.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = {**run.results.record, "data": {**run.results.record["data"], "fingerprint": "x"}}
+    monkeypatch.setattr(api.Run, "results", property(lambda self: type("R", (), {"record": record})()))
+    with pytest.raises(RunError, match=r"made with other data .* folder of its data with --data"):
+        api.viewer(run.folder.url, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    page = open_browser(tmp_path_factory.mktemp("profile"))
+    yield page
+    page.close()
+
+
+def test_the_page_asks_this_machine_only_and_for_what_is_looked_at(browser: Browser, server: Server) -> None:
+    browser.load(
+        f"{server.address}#explorer?case=brain001&target=blurred&perturbation=dag_b&source=sharp", 400
+    )
+    look = "document.querySelectorAll('#explorer-view canvas').length"
+    browser.value(
+        f"new Promise(done => {{ const look = () => {look} ? done() : setTimeout(look, 20); look(); }})"
+    )
+    asked = [address for address in browser.requests if not address.startswith("data:")]
+    assert asked[0] == server.address or asked[0].startswith(server.address)
+    assert all(address.startswith(server.address) for address in asked)
+    assert sum("/frame?" in address for address in asked) == 1
+    assert browser.value("document.documentElement.scrollWidth") <= 400
+    assert browser.complaints == []
