@@ -1,43 +1,15 @@
 """The command line: a thin layer over `medrobust.api`. Heavy imports wait until a command runs."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
 
 from medrobust import __version__
 from medrobust.core import Task
-from medrobust.errors import MedrobustError
+from medrobust.guarded import FAILED, Guarded
 from medrobust.options import BITS, Bits, Changes, DataFolder, DemoTask, Device, Listing, RunDir, StudyFile
-
-FAILED, INTERRUPTED = 1, 3
-
-
-class Guarded(TyperGroup):
-    """One readable message and the right exit code for everything that can go wrong.
-
-    Typer itself exits with 2 on wrong usage.
-    """
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command; 1 where the data, the study or the run failed, 3 where a person interrupted it."""
-        errors = Console(stderr=True, soft_wrap=True)
-        try:
-            return super().invoke(ctx)
-        except MedrobustError as error:
-            errors.print(f"Error: {error}", style="red", markup=False, highlight=False)
-            raise typer.Exit(FAILED) from None
-        except BrokenPipeError:
-            raise  # of `medrobust list | head`; Click ends quietly
-        except OSError as error:
-            errors.print(f"Error: {error}", style="red", markup=False, highlight=False)
-            raise typer.Exit(FAILED) from None
-        except KeyboardInterrupt:
-            errors.print("Interrupted. What is finished is kept; the same command goes on from there.")
-            raise typer.Exit(INTERRUPTED) from None
-
 
 app = typer.Typer(
     cls=Guarded,

@@ -7,7 +7,10 @@ import pytest
 import medrobust as mr
 from medrobust import api
 from medrobust.core import Task
+from medrobust.data import DATASETS
 from medrobust.errors import RunError, StudyError
+from medrobust.models import MODELS
+from medrobust.perturbations import PERTURBATIONS
 
 
 def test_a_run_is_opened_by_its_folder(tmp_path: Path) -> None:
@@ -39,6 +42,6 @@ def test_attacks_beyond_the_paper_are_marked_in_the_catalogue() -> None:
 
 @pytest.mark.parametrize("catalogue", ["models", "perturbations", "datasets"])
 def test_catalogues_are_shown_whole(catalogue: str) -> None:
-    known = {"models": api.MODELS, "perturbations": api.PERTURBATIONS, "datasets": api.DATASETS}[catalogue]
+    known = {"models": MODELS, "perturbations": PERTURBATIONS, "datasets": DATASETS}[catalogue]
     shown = list(api.catalogue_table(catalogue).columns[0].cells)
     assert [name for name in shown if name != "..."] == list(known)

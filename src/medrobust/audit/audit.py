@@ -16,7 +16,7 @@ from medrobust.audit.scan_checks import SCAN_CHECKS
 from medrobust.data import list_dataset, open_dataset
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Listing, Photos, Scans
-from medrobust.data.splits import make_split
+from medrobust.data.splits import make_folds
 from medrobust.errors import MedrobustError
 
 Evidence = TypeVar("Evidence")
@@ -139,7 +139,7 @@ def _audit_generated(
     """Generated data have no files: only the split can be wrong."""
     dataset = open_dataset(data, None, None)
     try:
-        make_split(dataset, split, seed)
+        make_folds(dataset, split, seed)
     except MedrobustError as error:
         advice = "A run would stop here: change `split:` of the study."
         return "no files", [Finding("split impossible", Severity.ERROR, str(error), advice)]

@@ -13,7 +13,8 @@ from jaxtyping import Float64, Shaped, UInt8
 
 from medrobust.audit.person import person
 from medrobust.audit.records import COUNTED_LEVELS, Grid, LabelsLook, ScanRecord, VolumeLook
-from medrobust.data.listing import ClassesOf, Scan
+from medrobust.data.labels import LabelMap
+from medrobust.data.listing import Scan
 from medrobust.errors import DataError
 
 LOOKED_AT = 200_000
@@ -22,7 +23,7 @@ LOOKED_AT = 200_000
 GZIP = b"\x1f\x8b"
 
 
-def look_at_scan(scan: Scan, classes_of: ClassesOf, classes: int) -> ScanRecord:
+def look_at_scan(scan: Scan, classes_of: LabelMap, classes: int) -> ScanRecord:
     """The record of a scan; a file that cannot be read becomes an error that says why.
 
     Args:
@@ -97,7 +98,7 @@ def _look_at_image(path: Path) -> VolumeLook:
     )
 
 
-def _look_at_labels(path: Path, classes_of: ClassesOf, classes: int) -> LabelsLook:
+def _look_at_labels(path: Path, classes_of: LabelMap, classes: int) -> LabelsLook:
     voxels, grid, _ = _read(path)
     with np.errstate(invalid="ignore"):  # NaN and negative numbers are told apart by the comparison
         numbers = voxels.astype(np.uint16)

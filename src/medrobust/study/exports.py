@@ -10,13 +10,14 @@ from rich.table import Table
 
 from medrobust.core import Case, NetworkId
 from medrobust.errors import RunError, unknown
+from medrobust.models import Network
 from medrobust.steps.export import Exported, Viewers, export_set
 from medrobust.steps.image_sets import ImageSet
 from medrobust.storage import RunFolder
 from medrobust.study.plan import Plan, make_plan
 from medrobust.study.reading import read_stored_study
 from medrobust.study.runner import choose_device, record_of, refuse_other_inputs
-from medrobust.study.setup import set_up
+from medrobust.study.setup import Setup, set_up
 
 
 @dataclass(frozen=True)
@@ -66,23 +67,29 @@ def export(
     """
     plan = _reopen(run, data, device)
     setup = plan.setup
-    sets, cases = _sets(plan, wanted), _cases(plan.clean, wanted)
+    sets, cases = _sets(plan, wanted), _cases(setup.cases, wanted)
     trained = {network.id: network for network in (*setup.targets, *setup.surrogates)}
-    targets = {network.id.name: setup.network(network) for network in setup.targets}
-    sources = [setup.network(trained[each.source]) if each.source else None for each in sets]
     is_picture = setup.dataset.affine is None and len(setup.dataset.shape) == 2
-    return [
-        export_set(
-            image_set,
-            cases,
-            Viewers(source, targets, setup.device, setup.study.crafting.batch_size),
-            setup.dataset,
-            setup.folder,
-            Path(to),
-            bits=bits if bits != "auto" else 16 if is_picture else None,
-        )
-        for image_set, source in zip(sets, sources, strict=True)
-    ]
+    exported = []
+    for image_set in sets:
+        own = [case for case in cases if any(case in chunk for chunk in image_set.chunks)]
+        source = setup.network(trained[image_set.source]) if image_set.source else None
+        viewers = Viewers(source, _facing(setup, image_set), setup.device, setup.study.crafting.batch_size)
+        rounding = bits if bits != "auto" else 16 if is_picture else None
+        if own:
+            exported.append(
+                export_set(image_set, own, viewers, setup.dataset, setup.folder, Path(to), bits=rounding)
+            )
+    return exported
+
+
+def _facing(setup: Setup, image_set: ImageSet) -> dict[str, Network]:
+    """The targets of the fold that images belong to, by name."""
+    return {
+        network.id.name: setup.network(network)
+        for network in setup.targets
+        if network.id.fold == image_set.fold
+    }
 
 
 def what_there_is(
@@ -94,7 +101,7 @@ def what_there_is(
     for label in dict.fromkeys(image_set.perturbation for image_set in plan.sets):
         sources = [each.source.folder for each in plan.sets if each.perturbation == label and each.source]
         table.add_row(label, ", ".join(dict.fromkeys(sources)) or "-")
-    cases = [case for chunk in plan.clean.chunks for case in chunk]
+    cases = plan.setup.cases
     first = cases[0]
     table.caption = (
         f"{len(cases)} cases, e.g. --case {first.case_id}, --scan {first.scan_id}, "
@@ -171,9 +178,8 @@ def _is_wanted(image_set: ImageSet, sources: Sequence[str]) -> bool:
     return not sources or source.folder in sources or source.name in sources
 
 
-def _cases(clean: ImageSet, wanted: Wanted) -> list[Case]:
+def _cases(every: Sequence[Case], wanted: Wanted) -> list[Case]:
     """The cases that any of the given names stands for."""
-    every = [case for chunk in clean.chunks for case in chunk]
     chosen: set[Case] = set()
     by: dict[str, tuple[Sequence[str], Callable[[Case], str]]] = {
         "case": (wanted.cases, lambda case: case.case_id),

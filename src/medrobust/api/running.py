@@ -1,0 +1,91 @@
+"""Run a study, or test its attacks."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+
+from medrobust.api.runs import Run
+from medrobust.storage import RunFolder, read_results
+from medrobust.storage.schemas import SELFTEST
+from medrobust.study.reading import read_study
+from medrobust.study.runner import choose_device, run_study
+
+
+def run(
+    study: str | os.PathLike[str] | Mapping[str, Any],
+    out: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    changes: Iterable[str] = (),
+    device: str = "auto",
+    console: Console | None = None,
+) -> Run:
+    """Run a study, or go on where it stopped, and write its report.
+
+    Args:
+        study: A YAML file, or its content.
+        out: The run folder.
+        data: Folder that the `root` of the study's data is relative to; the working directory by default.
+        changes: `key.path=value` assignments on top of the study.
+        device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes the best there is.
+        console: Where the plan and the progress are shown; None: nowhere.
+
+    Raises:
+        MedrobustError: Something that a person can mend; the message says what. What is finished is kept.
+    """
+    source = study if isinstance(study, Mapping) else Path(study)
+    folder, console = RunFolder(out), console or Console(quiet=True)
+    run_study(
+        read_study(source, changes),
+        folder,
+        data_dir=None if data is None else Path(data),
+        device=choose_device(device),
+        console=console,
+    )
+    finished = Run.open(out)
+    finished.write_report()
+    for warning in finished.warnings:
+        console.print(f"Warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    return finished
+
+
+def selftest(
+    study: str | os.PathLike[str] | Mapping[str, Any],
+    out: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    changes: Iterable[str] = (),
+    device: str = "auto",
+    console: Console | None = None,
+) -> pl.DataFrame:
+    """Train the networks of a study and self-test its attacks on every source; `run` goes on from there.
+
+    Args:
+        study: A YAML file, or its content.
+        out: The run folder; what it holds is not done again.
+        data: Folder that the `root` of the study's data is relative to; the working directory by default.
+        changes: `key.path=value` assignments on top of the study.
+        device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes the best there is.
+        console: Where the plan and the progress are shown; None: nowhere.
+
+    Returns:
+        The rows of `results/selftest.parquet`: one per attack, source and check.
+
+    Raises:
+        MedrobustError: Something that a person can mend; the message says what.
+    """
+    source = study if isinstance(study, Mapping) else Path(study)
+    folder = RunFolder(out)
+    run_study(
+        read_study(source, [*changes, "crafting.selftest=true"]),
+        folder,
+        data_dir=None if data is None else Path(data),
+        device=choose_device(device),
+        console=console or Console(quiet=True),
+        only=("train", "selftest"),
+    )
+    return read_results(folder, SELFTEST)

@@ -1,0 +1,117 @@
+"""A finished run: its rows, its tables, its report."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+
+from medrobust.analysis.export import all_tables, as_json, table_files
+from medrobust.analysis.results import Results
+from medrobust.analysis.settings import Attack, Settings
+from medrobust.analysis.tables import table1, table2
+from medrobust.analysis.verdict import verdict
+from medrobust.core import Role
+from medrobust.errors import RunError
+from medrobust.report.build import build
+from medrobust.steps.evaluate import row_table, whole_test_table
+from medrobust.storage import RunFolder, read_results
+from medrobust.storage.schemas import CRAFTED, SELFTEST
+from medrobust.study.config import Study
+from medrobust.study.reading import read_stored_study
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its study, and the rows that all numbers are computed from."""
+
+    folder: RunFolder
+    study: Study
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Run":
+        """Open a run folder.
+
+        Raises:
+            RunError: It is no run folder, or the run is not finished.
+        """
+        folder = RunFolder(path)
+        run = cls(folder, read_stored_study(folder))
+        if not folder.exists("results", f"{row_table(run.study.task).name}.parquet"):
+            raise RunError(
+                f"The run in '{folder.url}' is not finished. Run its study again: what is finished is kept."
+            )
+        return run
+
+    @cached_property
+    def results(self) -> Results:
+        """All rows, with the order in which the study names things."""
+        study, record = self.study, self.folder.read_json("record.json")
+        rows, names = row_table(study.task), tuple(str(model["name"]) for model in study.models)
+        whole_test = whole_test_table(study.task)
+        return Results(
+            task=study.task,
+            unit=record["data"]["unit"],
+            classes=tuple(record["data"]["classes"]),
+            models=names,
+            attacks=tuple(
+                Attack(
+                    attack.label,
+                    attack.perturbation.beyond_paper,
+                    None if attack.ssim is None else attack.perturbation.budget,
+                    attack.ssim,
+                    attack.curve,
+                    None if attack.curve is None else attack.parameters[str(attack.perturbation.budget)],
+                )
+                for attack in study.attacks
+            ),
+            noise=tuple(
+                noise.label for noise in ([study.matched_noise] if study.matched_noise else study.fixed_noise)
+            ),
+            crafted=read_results(self.folder, CRAFTED),
+            whole_test=read_results(self.folder, whole_test),
+            selftests=read_results(self.folder, SELFTEST)
+            if self.folder.exists("results", f"{SELFTEST.name}.parquet")
+            else None,  # of before there were self-tests
+            settings=Settings(**study.analysis.model_dump(), seed=study.seed),
+            architectures={
+                network["name"]: network["network"]["architecture"]
+                for network in record["networks"].values()
+                if network["role"] == Role.TARGET
+            },
+            record=record,
+            **{rows.name: read_results(self.folder, rows)},
+        )
+
+    def table1(self) -> pl.DataFrame:
+        """A row per target: clean, noise and adversarial score, and the drops, with intervals."""
+        return table1(self.results)
+
+    def table2(self) -> pl.DataFrame:
+        """A row per attack, source and target."""
+        return table2(self.results)
+
+    @property
+    def report(self) -> Path:
+        """Where the report is."""
+        return self.folder.local("report.html")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What must be known before the numbers are trusted; from `results.json`."""
+        return tuple(self.folder.read_json("results.json")["warnings"])
+
+    def write_report(self) -> Path:
+        """Write tables, figures, `results.json` and `report.html` from the rows.
+
+        Raises:
+            RunError: Rows are missing, or the cells were not evaluated on the same cases.
+        """
+        conclusion = verdict(self.results)
+        tables = all_tables(self.results, conclusion)
+        for name, content in table_files(tables).items():
+            self.folder.write_bytes(content, "tables", name)
+        self.folder.write_json(as_json(self.results, tables, conclusion), "results.json")
+        build(self.folder, self.results, tables, conclusion)
+        return self.report
