@@ -12,7 +12,7 @@ from medrobust.audit.audit import Audit, audit_data
 from medrobust.audit.document import as_document
 from medrobust.audit.table import summary
 from medrobust.audit.thumbnails import thumbnails
-from medrobust.models.files import module_file
+from medrobust.load import module_file
 from medrobust.report.audit_page import audit_page
 from medrobust.study.reading import read_study
 from medrobust.study.setup import require_split, require_task
