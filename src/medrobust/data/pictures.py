@@ -75,10 +75,10 @@ class PictureFormat(Protocol):
     `entry` is that of `listing.Photo`: the place inside a file of many.
     """
 
-    def header(self, path: Path, entry: tuple[str, int] | None) -> Header:
+    def header(self, path: Path, entry: tuple[str, int] | None = None) -> Header:
         """What a picture is like; raises a DataError where its file does not say."""
 
-    def picture(self, path: Path, entry: tuple[str, int] | None) -> Picture:
+    def picture(self, path: Path, entry: tuple[str, int] | None = None) -> Picture:
         """Decode a picture; raises a DataError where that cannot be done."""
 
 
