@@ -73,7 +73,7 @@ def isic_2018(root: Path) -> Path:
         for number in range(count * len(ISIC_2018)):
             name = f"ISIC_{place}{number:06d}"
             truth.append((name, *(f"{float(label == number % 7)}" for label in range(7))))
-            groups.append((name, f"HAM_{number // 2 * 7 + number % 7:07d}", "histopathology"))
+            groups.append((name, f"HAM_{number // 14 * 7 + number % 7:07d}", "histopathology"))
             write_photo(root / f"ISIC2018_Task3_{part}_Input" / f"{name}.jpg", number)
         write_table(root / f"ISIC2018_Task3_{part}_GroundTruth.csv", ("image", *ISIC_2018), truth)
         if part == "Training":

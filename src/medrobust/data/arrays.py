@@ -38,13 +38,13 @@ class NpzArrays:
     An array is unpacked once per process, into an unnamed file of the folder for temporary files, and mapped.
     """
 
-    def header(self, path: Path, entry: tuple[str, int] | None) -> Header:
+    def header(self, path: Path, entry: tuple[str, int] | None = None) -> Header:
         """What the header of the array says."""
         name, _ = _place(path, entry)
         form = picture_form(path, name)
         return Header((form.shape[2], form.shape[1]), 3 if len(form.shape) == 4 else 1, BITS[form.dtype])
 
-    def picture(self, path: Path, entry: tuple[str, int] | None) -> Picture:
+    def picture(self, path: Path, entry: tuple[str, int] | None = None) -> Picture:
         """Read one picture.
 
         Raises:

@@ -101,6 +101,8 @@ def _shown(dataset: Any, window: tuple[float, float] | None) -> Float32[np.ndarr
     else:
         values, (low, high) = rescaled, _limits(dataset, window)
     shown: np.ndarray = (values.astype(np.float32) - np.float32(low)) / np.float32(high - low)
+    if not np.isfinite(shown).all():
+        raise ValueError("its rescaled values are no numbers")
     return np.clip(shown, 0, 1, out=shown)
 
 

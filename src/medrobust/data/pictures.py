@@ -75,10 +75,10 @@ class PictureFormat(Protocol):
     `entry` is that of `listing.Photo`: the place inside a file of many.
     """
 
-    def header(self, path: Path, entry: tuple[str, int] | None) -> Header:
+    def header(self, path: Path, entry: tuple[str, int] | None = None) -> Header:
         """What a picture is like; raises a DataError where its file does not say."""
 
-    def picture(self, path: Path, entry: tuple[str, int] | None) -> Picture:
+    def picture(self, path: Path, entry: tuple[str, int] | None = None) -> Picture:
         """Decode a picture; raises a DataError where that cannot be done."""
 
 
@@ -86,7 +86,8 @@ class PictureFormat(Protocol):
 class ImageFiles:
     """PNG, JPEG, TIFF and BMP, turned upright as their EXIF data say.
 
-    Palettes and CMYK become RGB. What is transparent lies on black. 16 bits are kept; 32 have no range.
+    Palettes and CMYK become RGB. What is transparent lies on black. 16 bits of grey are kept; 16 bits of
+    colour, which Pillow cuts to 8, and 32 bits, which have no white, are refused.
     """
 
     def header(self, path: Path, entry: tuple[str, int] | None = None) -> Header:
@@ -212,20 +213,13 @@ def _has_sixteen_bits(image: Image.Image) -> bool:
 
 
 def _sixteen_bit_bands(image: Image.Image, path: Path) -> tuple[Image.Image, ...]:
-    if image.mode.startswith("I"):
-        ImageOps.exif_transpose(image, in_place=True)
-        return to_bands(np.asarray(image).astype(np.uint16))
-    if image.format != "PNG":
+    if not image.mode.startswith("I"):
         raise DataError(
-            f"{path}: is a {image.format} of 16 bits in colour, of which 8 would be lost. Save it as PNG."
+            f"{path}: holds 16 bits per channel and several channels, of which Pillow reads 8 bits. Save it "
+            "in 8 bits if that is enough, or in grey."
         )
-    from torchvision.io import ImageReadMode, decode_image  # Pillow keeps 8 of the 16 bits
-
-    decoded = decode_image(str(path), ImageReadMode.UNCHANGED, apply_exif_orientation=True)
-    values = decoded.numpy().transpose(1, 2, 0).astype(np.float32)
-    if values.shape[2] in (2, 4):
-        values = values[..., :-1] * (values[..., -1:] / (2**SIXTEEN_BITS - 1))
-    return to_bands(values)
+    ImageOps.exif_transpose(image, in_place=True)
+    return to_bands(np.asarray(image).astype(np.uint16))
 
 
 def _plain(image: Image.Image) -> Image.Image:
