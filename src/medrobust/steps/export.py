@@ -64,6 +64,7 @@ class Exported:
         source: Folder of the network that it was crafted on; "" where there is none.
         folder: Where the files are.
         files: Names of all files.
+        task: Of the study.
         changed: For every image whether it is of the set; the others are clean slices between those.
         bits: Bits per channel that the images were rounded to; None: not at all.
         stored: How far each image fools its source as it is stored: 0 or 1 for a photograph; for a slice the
@@ -76,6 +77,7 @@ class Exported:
     source: str
     folder: Path
     files: tuple[str, ...]
+    task: Task
     changed: tuple[bool, ...]
     bits: int | None
     stored: tuple[float, ...]
@@ -120,7 +122,8 @@ def export_set(
         place.mkdir(parents=True, exist_ok=True)
         for item, rows in _items(image_set, cases, dataset, folder):
             names = write_image(item, place, bits)
-            seen = read_image(item, place / names[-1])
+            file = names[-1]
+            seen = read_image(item, place / file)
             shown = {
                 name: viewers.predict(network, seen, item.cases) for name, network in viewers.targets.items()
             }
@@ -132,6 +135,7 @@ def export_set(
                 names += write_labels(item, place, {"truth": item.labels, **maps})
             description = _description(image_set, item, dataset) | {
                 "files": names,
+                "predictions_of": file,
                 "images": _images(item, rows, shown, dataset),
             }
             names.append(f"{item.name}.json")
@@ -145,6 +149,7 @@ def export_set(
         source,
         place,
         tuple(files),
+        dataset.task,
         tuple(changed),
         bits,
         tuple(stored),

@@ -8,7 +8,7 @@ from typing import Literal
 
 from rich.table import Table
 
-from medrobust.core import Case, NetworkId
+from medrobust.core import Case, NetworkId, Task
 from medrobust.errors import RunError, unknown
 from medrobust.steps.export import Exported, Viewers, export_set
 from medrobust.steps.image_sets import ImageSet
@@ -111,11 +111,13 @@ def exported_table(exported: Sequence[Exported]) -> Table:
         table.add_row(
             each.perturbation,
             each.source or "-",
-            f"{images} and {clean} clean slices between them" if clean else str(images),
+            f"{images} + {clean} clean" if clean else str(images),
             str(len(each.files)),
-            _share(each.stored),
-            f"{_share(each.written)} ({each.bits} bits)" if each.written else "-",
+            _share(each.stored, each.task),
+            _share(each.written, each.task) + (f", {each.bits} bits" if each.written else ""),
         )
+    if not all(all(each.changed) for each in exported):
+        table.caption = "Slices between those of the study are clean; the JSON files say which."
     return table
 
 
@@ -128,13 +130,13 @@ def _reopen(run: str | os.PathLike[str], data: str | os.PathLike[str] | None, de
     return make_plan(setup)
 
 
-def _share(values: Sequence[float]) -> str:
+def _share(values: Sequence[float], task: Task) -> str:
     """Of photographs how many do, of slices the mean share of pixels."""
     if not values:
         return "-"
-    if set(values) <= {0.0, 1.0}:
+    if task is Task.CLASSIFICATION:
         return f"{sum(values):.0f} of {len(values)}"
-    return f"{sum(values) / len(values):.1%} of the pixels"
+    return f"{sum(values) / len(values):.1%} of pixels"
 
 
 def _sets(plan: Plan, wanted: Wanted) -> list[ImageSet]:
