@@ -15,9 +15,9 @@ from medrobust.analysis.export import all_tables, as_json, table_files
 from medrobust.analysis.results import Attack, Results, Settings
 from medrobust.analysis.tables import table1, table2
 from medrobust.analysis.verdict import verdict
-from medrobust.core import NetworkId, Role, Task
+from medrobust.core import Dataset, NetworkId, Role
 from medrobust.data import DATASETS
-from medrobust.errors import RunError, StudyError
+from medrobust.errors import RunError
 from medrobust.models import MODELS
 from medrobust.perturbations import PERTURBATIONS
 from medrobust.report.build import build
@@ -29,7 +29,7 @@ from medrobust.study.exports import Wanted, export, exported_table, what_there_i
 from medrobust.study.reading import read_stored_study, read_study
 from medrobust.study.runner import choose_device, run_study
 from medrobust.study.selftests import selftest_table
-from medrobust.study.templates import demo_study, template
+from medrobust.study.templates import demo_study, write_template
 
 __all__ = [
     "Run",
@@ -149,6 +149,7 @@ def run(
     changes: Iterable[str] = (),
     device: str = "auto",
     console: Console | None = None,
+    dataset: Dataset | None = None,
 ) -> Run:
     """Run a study, or go on where it stopped, and write its report.
 
@@ -159,6 +160,7 @@ def run(
         changes: `key.path=value` assignments on top of the study.
         device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes the best there is.
         console: Where the plan and the progress are shown; None: nowhere.
+        dataset: The data, of a study without `data`; see docs/data.md, "Own data in Python".
 
     Raises:
         MedrobustError: Something that a person can mend; the message says what. What is finished is kept.
@@ -166,11 +168,12 @@ def run(
     source = study if isinstance(study, Mapping) else Path(study)
     folder, console = RunFolder(out), console or Console(quiet=True)
     run_study(
-        read_study(source, changes),
+        read_study(source, changes, given=None if dataset is None else dataset.name),
         folder,
         data_dir=None if data is None else Path(data),
         device=choose_device(device),
         console=console,
+        dataset=dataset,
     )
     finished = Run.open(out)
     finished.write_report()
@@ -187,6 +190,7 @@ def selftest(
     changes: Iterable[str] = (),
     device: str = "auto",
     console: Console | None = None,
+    dataset: Dataset | None = None,
 ) -> pl.DataFrame:
     """Train the networks of a study and self-test its attacks on every source; `run` goes on from there.
 
@@ -197,6 +201,7 @@ def selftest(
         changes: `key.path=value` assignments on top of the study.
         device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes the best there is.
         console: Where the plan and the progress are shown; None: nowhere.
+        dataset: The data, of a study without `data`.
 
     Returns:
         The rows of `results/selftest.parquet`: one per attack, source and check.
@@ -207,30 +212,17 @@ def selftest(
     source = study if isinstance(study, Mapping) else Path(study)
     folder = RunFolder(out)
     run_study(
-        read_study(source, [*changes, "crafting.selftest=true"]),
+        read_study(
+            source, [*changes, "crafting.selftest=true"], given=None if dataset is None else dataset.name
+        ),
         folder,
         data_dir=None if data is None else Path(data),
         device=choose_device(device),
         console=console or Console(quiet=True),
         only=("train", "selftest"),
+        dataset=dataset,
     )
     return read_results(folder, SELFTEST)
-
-
-def write_template(file: Path, task: Task, data: str | None) -> None:
-    """Write a commented study to start from.
-
-    Raises:
-        StudyError: The file exists, its folder does not, or the data set is unknown.
-    """
-    text = template(task, data)
-    try:
-        with file.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except FileExistsError:
-        raise StudyError(f"'{file}' exists and is not overwritten. Choose another name.") from None
-    except OSError as error:
-        raise StudyError(f"'{file}' cannot be written: {error.strerror}.") from None
 
 
 def catalogue_table(catalogue: str) -> Table:

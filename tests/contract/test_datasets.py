@@ -12,6 +12,7 @@ import pytest
 import made_folders
 from medrobust.core import Dataset, Part, Task
 from medrobust.data import DATASETS, open_dataset
+from medrobust.data.contract import check_dataset, check_sample
 from medrobust.data.splits import make_split, select_cases, split_cases
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -71,6 +72,14 @@ def test_what_it_declares(name: str, opened: Open) -> None:
     assert dataset.facts
     assert all(isinstance(fact, str) and fact for fact in dataset.facts.values())
     assert len(dataset.fingerprint) == len(hashlib.sha256().hexdigest())
+
+
+@names
+def test_the_contract_that_data_of_the_users_are_held_to(name: str, opened: Open) -> None:
+    dataset = opened(name)
+    check_dataset(dataset)
+    for case in few(dataset):
+        check_sample(dataset, case, dataset.read(case))
 
 
 @names

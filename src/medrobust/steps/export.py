@@ -11,6 +11,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from medrobust.core import Case, Dataset, Task
+from medrobust.errors import RunError
 from medrobust.perturbations import targets_of
 from medrobust.steps.batches import stack
 from medrobust.steps.exported import Item, Row, describe, file_name, read_image, write_image, write_labels
@@ -174,6 +175,11 @@ def _item(name: str, made: Mapping[Case, Tensor], dataset: Dataset) -> Item:
     ]
     clean = stack(dataset, sorted(between, key=lambda case: case.position), CPU)
     images = [made.get(case, image) for case, image in zip(clean.cases, clean.images, strict=True)]
+    if len(dataset.shape) == 3 and len(clean.cases) > 1:
+        raise RunError(
+            f"Scan '{clean.cases[0].scan_id}' is cut to patches, and where each lies is not known here. Only "
+            "slices, whole volumes and photographs can be exported."
+        )
     affine = None if dataset.affine is None else dataset.affine(clean.cases[0].scan_id)
     changed = tuple(case in made for case in clean.cases)
     return Item(name, clean.cases, torch.stack(images), clean.labels, changed, affine)

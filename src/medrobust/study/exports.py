@@ -8,7 +8,7 @@ from typing import Literal
 
 from rich.table import Table
 
-from medrobust.core import Case, NetworkId, Task
+from medrobust.core import Case, Dataset, NetworkId, Task
 from medrobust.errors import RunError, unknown
 from medrobust.steps.export import Exported, Viewers, export_set
 from medrobust.steps.image_sets import ImageSet
@@ -47,6 +47,7 @@ def export(
     bits: Literal["auto", 8, 16] | None = "auto",
     data: str | os.PathLike[str] | None = None,
     device: str = "auto",
+    dataset: Dataset | None = None,
 ) -> list[Exported]:
     """Write images of a run to files that other programs open, a folder for each perturbation and source.
 
@@ -58,13 +59,14 @@ def export(
             photographs, with 16 bits.
         data: Folder that the `root` of the study's data is relative to; the working directory by default.
         device: Where the networks look at them.
+        dataset: The data, where the run was given them in Python.
 
     Raises:
         RunError: A name is unknown (the nearest is suggested), nothing fits, images are not finished, data or
             networks have changed since, or the files cannot be written.
         MedrobustError: Data or networks cannot be opened any more.
     """
-    plan = _reopen(run, data, device)
+    plan = _reopen(run, data, device, dataset)
     setup = plan.setup
     sets, cases = _sets(plan, wanted), _cases(plan.clean, wanted)
     trained = {network.id: network for network in (*setup.targets, *setup.surrogates)}
@@ -121,11 +123,16 @@ def exported_table(exported: Sequence[Exported]) -> Table:
     return table
 
 
-def _reopen(run: str | os.PathLike[str], data: str | os.PathLike[str] | None, device: str) -> Plan:
+def _reopen(
+    run: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None,
+    device: str,
+    dataset: Dataset | None = None,
+) -> Plan:
     """The plan of a run folder, with data and networks as they were."""
     folder = RunFolder(run)
     study, data_dir = read_stored_study(folder), None if data is None else Path(data)
-    setup = set_up(study, folder, data_dir=data_dir, device=choose_device(device))
+    setup = set_up(study, folder, data_dir=data_dir, device=choose_device(device), dataset=dataset)
     refuse_other_inputs(record_of(setup), folder)
     return make_plan(setup)
 

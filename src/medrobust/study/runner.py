@@ -10,7 +10,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from medrobust.core import Part
+from medrobust.core import Dataset, Part
 from medrobust.data.split_file import split_csv
 from medrobust.data.splits import split_cases
 from medrobust.errors import RunError
@@ -38,6 +38,7 @@ def run_study(
     device: torch.device,
     console: Console,
     only: Collection[Kind] = (),
+    dataset: Dataset | None = None,
 ) -> None:
     """Train, craft, evaluate and embed all that a study asks for and the folder does not hold yet.
 
@@ -49,6 +50,7 @@ def run_study(
         console: Where the plan and the progress are shown.
         only: Kinds of jobs that are done; empty: all. Rows of the self-tests are joined in any case, all
             others where all jobs are done.
+        dataset: The data, where they are given in Python and not opened as the study says.
 
     Raises:
         RunError: The folder belongs to another study or other data, or cannot be written.
@@ -56,7 +58,7 @@ def run_study(
     """
     with clear_disk_errors(folder.url):
         _refuse_other_study(study, folder)
-        setup = set_up(study, folder, data_dir=data_dir, device=device)
+        setup = set_up(study, folder, data_dir=data_dir, device=device, dataset=dataset)
         plan = make_plan(setup)
         jobs = jobs_of(plan, {target.id.name: setup.speed(target) for target in setup.targets})
         jobs = [job for job in jobs if not only or job.kind in only]

@@ -9,6 +9,7 @@ import torch
 
 from medrobust.core import Case, Dataset, NetworkId, Part, Role
 from medrobust.data import DATASETS, open_dataset
+from medrobust.data.contract import checked
 from medrobust.data.splits import Split, halves, make_split, select_cases, split_cases
 from medrobust.errors import StudyError
 from medrobust.models import ModelSpec, Network, prepare, recipe
@@ -141,7 +142,14 @@ class Setup:
         return made_from
 
 
-def set_up(study: Study, folder: RunFolder, *, data_dir: Path | None, device: torch.device) -> Setup:
+def set_up(
+    study: Study,
+    folder: RunFolder,
+    *,
+    data_dir: Path | None,
+    device: torch.device,
+    dataset: Dataset | None = None,
+) -> Setup:
     """Open the data, make the split, and check what can be checked before any work.
 
     Args:
@@ -149,6 +157,7 @@ def set_up(study: Study, folder: RunFolder, *, data_dir: Path | None, device: to
         folder: The run folder; decoded data are kept in its `cache`.
         data_dir: Folder that the `root` of the data is relative to.
         device: Where networks will run.
+        dataset: The data, where they are given in Python and not opened as the study says.
 
     Raises:
         StudyError: The study asks for something that cannot be with these data.
@@ -157,17 +166,19 @@ def set_up(study: Study, folder: RunFolder, *, data_dir: Path | None, device: to
     """
     _require_split(study)
     _require_task(study)
-    dataset = open_dataset(study.data, folder.local("cache"), data_dir)
-    split = make_split(dataset, study.split, study.seed)
+    cache = folder.local("cache")
+    opened = open_dataset(study.data, cache, data_dir) if dataset is None else checked(dataset)
+    _require_same_task(study, opened)
+    split = make_split(opened, study.split, study.seed)
     cases = select_cases(
-        dataset, split, seed=study.seed, per_patient=study.cases.per_patient, total=study.cases.total
+        opened, split, seed=study.seed, per_patient=study.cases.per_patient, total=study.cases.total
     )
-    setup = Setup(study, folder, dataset, split, cases, device)
+    setup = Setup(study, folder, opened, split, cases, device)
     _require_training_part(setup)
     _require_validation_part(setup)
     _require_brought_weights(setup)
     for case in (*setup.test_cases, *setup.validation_cases):
-        dataset.read(case)  # decodes into the cache; a damaged file is found before hours of training
+        opened.read(case)  # decodes into the cache; a damaged file is found before hours of training
     return setup
 
 
@@ -184,6 +195,13 @@ def _require_task(study: Study) -> None:
     if name in DATASETS and DATASETS[name].task != study.task:
         raise StudyError(
             f"study.task is {study.task}, but '{name}' is labelled for {DATASETS[name].task}. Change one."
+        )
+
+
+def _require_same_task(study: Study, dataset: Dataset) -> None:
+    if dataset.task != study.task:
+        raise StudyError(
+            f"study.task is {study.task}, but '{dataset.name}' is labelled for {dataset.task}. Change one."
         )
 
 
