@@ -1,5 +1,6 @@
 """The user's own code: `load:` of a study, the only key that may name any."""
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -43,6 +44,12 @@ def module_file(reference: str) -> Path | None:
     except (ImportError, ValueError):
         return None
     return Path(found.origin) if found and found.origin else None
+
+
+def code_digest(reference: str) -> str | None:
+    """SHA-256 of the file of the module in `package.module:function` (not of what it imports)."""
+    file = module_file(reference)
+    return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def load_function(reference: str) -> Callable[..., Any]:

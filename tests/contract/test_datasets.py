@@ -15,6 +15,7 @@ import made_scans
 from medrobust.core import Dataset, Part, Task
 from medrobust.data import DATASETS, open_dataset
 from medrobust.data.case_sets import select_cases
+from medrobust.data.contract import check_dataset, check_sample
 from medrobust.data.splits import make_split, split_cases
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -104,6 +105,14 @@ def test_what_it_declares(name: str, opened: Open) -> None:
     assert dataset.facts
     assert all(isinstance(fact, str) and fact for fact in dataset.facts.values())
     assert len(dataset.fingerprint) == len(hashlib.sha256().hexdigest())
+
+
+@names
+def test_the_contract_that_data_of_the_users_are_held_to(name: str, opened: Open) -> None:
+    dataset = opened(name)
+    check_dataset(dataset)
+    for case in few(dataset):
+        check_sample(dataset, case, dataset.read(case))
 
 
 @names

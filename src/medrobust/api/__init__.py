@@ -1,7 +1,7 @@
 """The Python interface: run a study, open what a run left, and look at data and images."""
 
 from medrobust.api.auditing import audit, write_audit, write_audit_page
-from medrobust.api.lists import catalogue_table, write_template
+from medrobust.api.lists import catalogue_table
 from medrobust.api.running import run, selftest
 from medrobust.api.runs import Run
 from medrobust.api.viewing import viewer
@@ -9,7 +9,7 @@ from medrobust.audit.audit import Audit
 from medrobust.audit.table import findings_table, summary
 from medrobust.study.exports import Wanted, export, exported_table, what_there_is
 from medrobust.study.selftests import selftest_table
-from medrobust.study.templates import demo_study
+from medrobust.study.templates import demo_study, write_template
 
 __all__ = [
     "Audit",

@@ -1,31 +1,10 @@
-"""What there is: catalogues, and studies to start from."""
-
-from pathlib import Path
+"""What there is: the catalogues."""
 
 from rich.table import Table
 
-from medrobust.core import Task
 from medrobust.data import DATASETS
-from medrobust.errors import StudyError
 from medrobust.models import MODELS
 from medrobust.perturbations import PERTURBATIONS
-from medrobust.study.templates import template
-
-
-def write_template(file: Path, task: Task, data: str | None) -> None:
-    """Write a commented study to start from.
-
-    Raises:
-        StudyError: The file exists, its folder does not, or the data set is unknown.
-    """
-    text = template(task, data)
-    try:
-        with file.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except FileExistsError:
-        raise StudyError(f"'{file}' exists and is not overwritten. Choose another name.") from None
-    except OSError as error:
-        raise StudyError(f"'{file}' cannot be written: {error.strerror}.") from None
 
 
 def catalogue_table(catalogue: str) -> Table:

@@ -9,6 +9,7 @@ import polars as pl
 from rich.console import Console
 
 from medrobust.api.runs import Run
+from medrobust.core import Dataset
 from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import SELFTEST
 from medrobust.study.reading import read_study
@@ -23,6 +24,7 @@ def run(
     changes: Iterable[str] = (),
     device: str = "auto",
     console: Console | None = None,
+    dataset: Dataset | None = None,
 ) -> Run:
     """Run a study, or go on where it stopped, and write its report.
 
@@ -33,6 +35,7 @@ def run(
         changes: `key.path=value` assignments on top of the study.
         device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes the best there is.
         console: Where the plan and the progress are shown; None: nowhere.
+        dataset: The data, of a study without `data`; see docs/data.md, "Own data in Python".
 
     Raises:
         MedrobustError: Something that a person can mend; the message says what. What is finished is kept.
@@ -40,11 +43,12 @@ def run(
     source = study if isinstance(study, Mapping) else Path(study)
     folder, console = RunFolder(out), console or Console(quiet=True)
     run_study(
-        read_study(source, changes),
+        read_study(source, changes, given=None if dataset is None else dataset.name),
         folder,
         data_dir=None if data is None else Path(data),
         device=choose_device(device),
         console=console,
+        dataset=dataset,
     )
     finished = Run.open(out)
     finished.write_report()
@@ -61,6 +65,7 @@ def selftest(
     changes: Iterable[str] = (),
     device: str = "auto",
     console: Console | None = None,
+    dataset: Dataset | None = None,
 ) -> pl.DataFrame:
     """Train the networks of a study and self-test its attacks on every source; `run` goes on from there.
 
@@ -71,6 +76,7 @@ def selftest(
         changes: `key.path=value` assignments on top of the study.
         device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes the best there is.
         console: Where the plan and the progress are shown; None: nowhere.
+        dataset: The data, of a study without `data`.
 
     Returns:
         The rows of `results/selftest.parquet`: one per attack, source and check.
@@ -81,11 +87,14 @@ def selftest(
     source = study if isinstance(study, Mapping) else Path(study)
     folder = RunFolder(out)
     run_study(
-        read_study(source, [*changes, "crafting.selftest=true"]),
+        read_study(
+            source, [*changes, "crafting.selftest=true"], given=None if dataset is None else dataset.name
+        ),
         folder,
         data_dir=None if data is None else Path(data),
         device=choose_device(device),
         console=console or Console(quiet=True),
         only=("train", "selftest"),
+        dataset=dataset,
     )
     return read_results(folder, SELFTEST)

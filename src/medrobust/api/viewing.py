@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 from medrobust.api.runs import Run
+from medrobust.study.opening import set_up
 from medrobust.study.plan import make_plan
 from medrobust.study.runner import choose_device
-from medrobust.study.setup import set_up
 from medrobust.view.gallery import Gallery
 from medrobust.view.server import Server
 

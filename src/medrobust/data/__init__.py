@@ -22,6 +22,7 @@ from medrobust.data.malc2012 import list_malc2012
 from medrobust.data.masks import open_masked_photos
 from medrobust.data.medmnist import list_medmnist
 from medrobust.data.nifti_pairs import list_nifti_pairs
+from medrobust.data.own import open_own
 from medrobust.data.phantom_brains import open_phantom_brains
 from medrobust.data.phantom_lesions import open_phantom_lesions
 from medrobust.data.photos import open_photos
@@ -161,7 +162,8 @@ def open_dataset(parameters: Mapping[str, Any], cache: Path | None, data_dir: Pa
     """Open the data set that a study's `data:` block asks for.
 
     Args:
-        parameters: The block: `name`, `root` where the data set has a folder, and its own parameters.
+        parameters: The block: `name`, `root` where the data set has a folder, and its own parameters; or
+            `load` and the arguments of the user's function (see `own.open_own`).
         cache: Folder for decoded arrays; None decodes again whenever memory was freed.
         data_dir: Folder that a relative `root` lies in; None is the working directory.
 
@@ -169,6 +171,8 @@ def open_dataset(parameters: Mapping[str, Any], cache: Path | None, data_dir: Pa
         StudyError: Unknown name or key, missing `root`, value out of its range.
         DataError: The data are missing, unreadable or inconsistent.
     """
+    if "load" in parameters:
+        return open_own(parameters, cache, data_dir)
     name, entry, own = _resolve(parameters)
     opening = _arguments(entry.open, own)
     listing = _list(name, entry, own, parameters.get("root"), data_dir)
@@ -179,7 +183,7 @@ def open_dataset(parameters: Mapping[str, Any], cache: Path | None, data_dir: Pa
 
 
 def list_dataset(parameters: Mapping[str, Any], data_dir: Path | None) -> Listing | None:
-    """What is in the folder of a data set, and what is wrong with it; None for generated data.
+    """What is in the folder of a data set, and what is wrong with it; None for generated and own data.
 
     Args:
         parameters: A study's `data:` block.
@@ -189,12 +193,19 @@ def list_dataset(parameters: Mapping[str, Any], data_dir: Path | None) -> Listin
         StudyError: Unknown name or key, missing `root`, value out of its range.
         DataError: There is nothing to list.
     """
+    if "load" in parameters:
+        return None
     name, entry, own = _resolve(parameters)
     return _list(name, entry, own, parameters.get("root"), data_dir)
 
 
 def _resolve(parameters: Mapping[str, Any]) -> tuple[str, DatasetEntry, dict[str, Any]]:
     """The entry that a block names, and its parameters with defaults filled in."""
+    if "given" in parameters:
+        raise StudyError(
+            f"data: this is a study of '{parameters['given']}', a data set that was given in Python. Give it "
+            "again (dataset=...), or write a `data:` block."
+        )
     name = parameters.get("name")
     if not isinstance(name, str) or name not in DATASETS:
         raise StudyError(f"data.name: {unknown('data set', str(name), DATASETS)}")

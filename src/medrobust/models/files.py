@@ -34,9 +34,7 @@ def package_file(name: str) -> Path:
     return found[0]
 
 
-def digest(file: Path | None) -> str | None:
-    """SHA-256 of a file, None for none."""
-    if file is None:
-        return None
+def digest(file: Path) -> str:
+    """SHA-256 of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

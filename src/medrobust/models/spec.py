@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
-from medrobust.load import check_reference, module_file
+from medrobust.load import check_reference, code_digest
 from medrobust.models.files import digest, package_file
 from medrobust.parameters import parameter_model, resolve
 
@@ -149,7 +149,7 @@ def recipe(spec: ModelSpec) -> dict[str, Any]:
     Files count by their content: the weights, and of the user's code the module that `load` names (not what
     it imports).
     """
-    code = None if spec.load is None else digest(module_file(spec.load))
+    code = None if spec.load is None else code_digest(spec.load)
     file = spec.weights_file
     return {
         "architecture": spec.architecture,

@@ -2,19 +2,19 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from medrobust.core import Case, Dataset, Task
+from medrobust.errors import RunError
 from medrobust.perturbations import targets_of
 from medrobust.steps.batches import stack
-from medrobust.steps.exported import Item, file_name, read_image, slices_in_file, write_image, write_labels
+from medrobust.steps.exported import Item, Row, describe, file_name, read_image, write_image, write_labels
 from medrobust.steps.image_sets import ImageSet
 from medrobust.steps.measure import share_fooled
 from medrobust.steps.noise import CPU, images_of
@@ -22,11 +22,6 @@ from medrobust.steps.predict import generators, outputs_of
 from medrobust.storage import RunFolder, read_rows
 from medrobust.storage.folder import clear_disk_errors
 from medrobust.storage.schemas import CRAFTED
-
-MEASURED = ("outcome", "ssim", "linf")
-"""Columns of the `crafted` rows that the description of an image repeats."""
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -63,9 +58,10 @@ class Exported:
         perturbation: Its label.
         source: Folder of the network that it was crafted on; "" where there is none.
         folder: Where the files are.
+        task: Of the study.
+        bits: Bits per channel that the images were rounded to; None: not at all.
         files: Names of all files.
         changed: For every image whether it is of the set; the others are clean slices between those.
-        bits: Bits per channel that the images were rounded to; None: not at all.
         stored: How far each image fools its source as it is stored: 0 or 1 for a photograph; for a slice the
             share of the pixels that the attack wanted otherwise which the source shows as wanted (of all
             pixels those that are wrong, without targets). Empty without a source.
@@ -75,11 +71,12 @@ class Exported:
     perturbation: str
     source: str
     folder: Path
-    files: tuple[str, ...]
-    changed: tuple[bool, ...]
+    task: Task
     bits: int | None
-    stored: tuple[float, ...]
-    written: tuple[float, ...]
+    files: list[str] = field(default_factory=list)
+    changed: list[bool] = field(default_factory=list)
+    stored: list[float] = field(default_factory=list)
+    written: list[float] = field(default_factory=list)
 
 
 def export_set(
@@ -112,44 +109,38 @@ def export_set(
     """
     source = image_set.source.folder if image_set.source else ""
     place = to / file_name("--".join(filter(None, (image_set.perturbation, source))))
-    files: list[str] = []
-    changed: list[bool] = []
-    stored: list[float] = []
-    written: list[float] = []
+    done = Exported(image_set.perturbation, source, place, dataset.task, bits)
     with clear_disk_errors(str(place)):
         place.mkdir(parents=True, exist_ok=True)
         for item, rows in _items(image_set, cases, dataset, folder):
-            names = write_image(item, place, bits)
-            seen = read_image(item, place / names[-1])
-            shown = {
-                name: viewers.predict(network, seen, item.cases) for name, network in viewers.targets.items()
-            }
-            before, after = (
-                _fooled(image_set, item, images, viewers, dataset) for images in (item.images, seen)
-            )
-            if dataset.task is Task.SEGMENTATION:
-                maps = {f"predicted-{name}": labels for name, labels in shown.items()}
-                names += write_labels(item, place, {"truth": item.labels, **maps})
-            description = _description(image_set, item, dataset) | {
-                "files": names,
-                "images": _images(item, rows, shown, dataset),
-            }
-            names.append(f"{item.name}.json")
-            (place / names[-1]).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-            files += names
-            changed += item.changed
-            stored += before
-            written += after if bits else []
-    return Exported(
-        image_set.perturbation,
-        source,
-        place,
-        tuple(files),
-        tuple(changed),
-        bits,
-        tuple(stored),
-        tuple(written),
-    )
+            done.changed.extend(item.changed)
+            done.files.extend(_write(image_set, item, rows, viewers, dataset, done))
+    return done
+
+
+def _write(
+    image_set: ImageSet,
+    item: Item,
+    rows: Mapping[str, Row],
+    viewers: Viewers,
+    dataset: Dataset,
+    done: Exported,
+) -> list[str]:
+    """Write all files of an item, and note how far its images fool their source; returns their names."""
+    names = write_image(item, done.folder, done.bits)
+    file = names[-1]
+    seen = read_image(item, done.folder / file)
+    shown = {name: viewers.predict(network, seen, item.cases) for name, network in viewers.targets.items()}
+    if dataset.task is Task.SEGMENTATION:
+        maps = {f"predicted-{name}": labels for name, labels in shown.items()}
+        names += write_labels(item, done.folder, {"truth": item.labels, **maps})
+    done.stored.extend(_fooled(image_set, item, item.images, viewers, dataset))
+    if done.bits is not None:
+        done.written.extend(_fooled(image_set, item, seen, viewers, dataset))
+    description = describe(image_set, item, dataset, rows, shown) | {"predictions_of": file, "files": names}
+    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    (done.folder / f"{item.name}.json").write_text(text, encoding="utf-8")
+    return [*names, f"{item.name}.json"]
 
 
 def _items(
@@ -184,6 +175,11 @@ def _item(name: str, made: Mapping[Case, Tensor], dataset: Dataset) -> Item:
     ]
     clean = stack(dataset, sorted(between, key=lambda case: case.position), CPU)
     images = [made.get(case, image) for case, image in zip(clean.cases, clean.images, strict=True)]
+    if len(dataset.shape) == 3 and len(clean.cases) > 1:
+        raise RunError(
+            f"Scan '{clean.cases[0].scan_id}' is cut to patches, and where each lies is not known here. Only "
+            "slices, whole volumes and photographs can be exported."
+        )
     affine = None if dataset.affine is None else dataset.affine(clean.cases[0].scan_id)
     changed = tuple(case in made for case in clean.cases)
     return Item(name, clean.cases, torch.stack(images), clean.labels, changed, affine)
@@ -207,37 +203,3 @@ def _fooled(
         for value, changed in zip(fooled.tolist(), item.changed, strict=True)
         if changed and value == value
     ]
-
-
-def _description(image_set: ImageSet, item: Item, dataset: Dataset) -> dict[str, Any]:
-    """What the files of an item are, as JSON-able data."""
-    return {
-        "data": dataset.name,
-        "perturbation": image_set.perturbation,
-        "source": image_set.source.folder if image_set.source else None,
-        "scan_id": item.cases[0].scan_id,
-        "patient_id": item.cases[0].patient_id,
-        "values": "0 to 1, as the networks are given them, and no longer the units of the original file",
-        "facts": dict(dataset.facts or {}),
-        "classes": list(dataset.classes),
-        "affine": item.place.tolist() if item.is_volume else None,
-    }
-
-
-def _images(
-    item: Item, rows: Mapping[str, Row], shown: Mapping[str, Tensor], dataset: Dataset
-) -> list[dict[str, Any]]:
-    """What each image of an item is, as JSON-able data."""
-    images: list[dict[str, Any]] = []
-    axis, slices = slices_in_file(item)
-    for number, (case, changed) in enumerate(zip(item.cases, item.changed, strict=True)):
-        image: dict[str, Any] = {"case_id": case.case_id, "perturbed": changed}
-        if item.is_stack:
-            image[axis] = slices[number]
-        row = rows.get(case.case_id, {}) if changed else {}
-        image |= {column: row[column] for column in MEASURED if column in row}
-        if dataset.task is Task.CLASSIFICATION:
-            image["truth"] = dataset.classes[int(item.labels[number])]
-            image["predicted"] = {name: dataset.classes[int(seen[number])] for name, seen in shown.items()}
-        images.append(image)
-    return images

@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
-from medrobust.core import Case
-from medrobust.steps.image_sets import digest
+from medrobust.core import Case, Dataset, Task
+from medrobust.steps.image_sets import ImageSet, digest
 from medrobust.storage.picture_files import (
     levels,
     place_in_file,
@@ -19,6 +20,11 @@ from medrobust.storage.picture_files import (
     write_nifti,
     write_png,
 )
+
+MEASURED = ("outcome", "ssim", "linf")
+"""Columns of the `crafted` rows that the description of an image repeats."""
+
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,54 @@ def _volume(item: Item, images: np.ndarray) -> np.ndarray:
     volume = np.zeros((item.slices[-1] + 1, *images.shape[1:]), images.dtype)
     volume[item.slices] = images
     return volume
+
+
+def describe(
+    image_set: ImageSet,
+    item: Item,
+    dataset: Dataset,
+    rows: Mapping[str, Row],
+    shown: Mapping[str, Int64[Tensor, "n *labelspace"]],
+) -> dict[str, Any]:
+    """What the files of an item are, as JSON-able data.
+
+    Args:
+        image_set: What the images are of.
+        item: The images.
+        dataset: Where they come from.
+        rows: The `crafted` rows of the set by case.
+        shown: What networks predict, by name.
+    """
+    return {
+        "data": dataset.name,
+        "perturbation": image_set.perturbation,
+        "source": image_set.source.folder if image_set.source else None,
+        "scan_id": item.cases[0].scan_id,
+        "patient_id": item.cases[0].patient_id,
+        "values": "0 to 1, as the networks are given them, and no longer the units of the original file",
+        "facts": dict(dataset.facts or {}),
+        "classes": list(dataset.classes),
+        "images": _images(item, rows, shown, dataset),
+    }
+
+
+def _images(
+    item: Item, rows: Mapping[str, Row], shown: Mapping[str, Tensor], dataset: Dataset
+) -> list[dict[str, Any]]:
+    """What each image of an item is, as JSON-able data."""
+    images: list[dict[str, Any]] = []
+    axis, slices = slices_in_file(item)
+    for number, (case, changed) in enumerate(zip(item.cases, item.changed, strict=True)):
+        image: dict[str, Any] = {"case_id": case.case_id, "perturbed": changed}
+        if item.is_stack:
+            image[axis] = slices[number]
+        row = rows.get(case.case_id, {}) if changed else {}
+        image |= {column: row[column] for column in MEASURED if column in row}
+        if dataset.task is Task.CLASSIFICATION:
+            image["truth"] = dataset.classes[int(item.labels[number])]
+            image["predicted"] = {name: dataset.classes[int(seen[number])] for name, seen in shown.items()}
+        images.append(image)
+    return images
 
 
 def file_name(name: str) -> str:

@@ -8,16 +8,17 @@ from typing import Literal
 
 from rich.table import Table
 
-from medrobust.core import Case, NetworkId
+from medrobust.core import Case, Dataset, NetworkId, Task
 from medrobust.errors import RunError, unknown
 from medrobust.models import Network
 from medrobust.steps.export import Exported, Viewers, export_set
 from medrobust.steps.image_sets import ImageSet
 from medrobust.storage import RunFolder
+from medrobust.study.opening import set_up
 from medrobust.study.plan import Plan, make_plan
 from medrobust.study.reading import read_stored_study
 from medrobust.study.runner import choose_device, record_of, refuse_other_inputs
-from medrobust.study.setup import Setup, set_up
+from medrobust.study.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def export(
     bits: Literal["auto", 8, 16] | None = "auto",
     data: str | os.PathLike[str] | None = None,
     device: str = "auto",
+    dataset: Dataset | None = None,
 ) -> list[Exported]:
     """Write images of a run to files that other programs open, a folder for each perturbation and source.
 
@@ -59,13 +61,14 @@ def export(
             photographs, with 16 bits.
         data: Folder that the `root` of the study's data is relative to; the working directory by default.
         device: Where the networks look at them.
+        dataset: The data, where the run was given them in Python.
 
     Raises:
         RunError: A name is unknown (the nearest is suggested), nothing fits, images are not finished, data or
             networks have changed since, or the files cannot be written.
         MedrobustError: Data or networks cannot be opened any more.
     """
-    plan = _reopen(run, data, device)
+    plan = _reopen(run, data, device, dataset)
     setup = plan.setup
     sets, cases = _sets(plan, wanted), _cases(setup.cases, wanted)
     trained = {network.id: network for network in (*setup.targets, *setup.surrogates)}
@@ -118,30 +121,37 @@ def exported_table(exported: Sequence[Exported]) -> Table:
         table.add_row(
             each.perturbation,
             each.source or "-",
-            f"{images} and {clean} clean slices between them" if clean else str(images),
+            f"{images} + {clean} clean" if clean else str(images),
             str(len(each.files)),
-            _share(each.stored),
-            f"{_share(each.written)} ({each.bits} bits)" if each.written else "-",
+            _share(each.stored, each.task),
+            _share(each.written, each.task) + (f", {each.bits} bits" if each.written else ""),
         )
+    if not all(all(each.changed) for each in exported):
+        table.caption = "Slices between those of the study are clean; the JSON files say which."
     return table
 
 
-def _reopen(run: str | os.PathLike[str], data: str | os.PathLike[str] | None, device: str) -> Plan:
+def _reopen(
+    run: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None,
+    device: str,
+    dataset: Dataset | None = None,
+) -> Plan:
     """The plan of a run folder, with data and networks as they were."""
     folder = RunFolder(run)
     study, data_dir = read_stored_study(folder), None if data is None else Path(data)
-    setup = set_up(study, folder, data_dir=data_dir, device=choose_device(device))
+    setup = set_up(study, folder, data_dir=data_dir, device=choose_device(device), dataset=dataset)
     refuse_other_inputs(record_of(setup), folder)
     return make_plan(setup)
 
 
-def _share(values: Sequence[float]) -> str:
+def _share(values: Sequence[float], task: Task) -> str:
     """Of photographs how many do, of slices the mean share of pixels."""
     if not values:
         return "-"
-    if set(values) <= {0.0, 1.0}:
+    if task is Task.CLASSIFICATION:
         return f"{sum(values):.0f} of {len(values)}"
-    return f"{sum(values) / len(values):.1%} of the pixels"
+    return f"{sum(values) / len(values):.1%} of pixels"
 
 
 def _sets(plan: Plan, wanted: Wanted) -> list[ImageSet]:

@@ -24,12 +24,15 @@ STORED = "study.yaml"
 """Name of the resolved study in a run folder."""
 
 
-def read_study(source: Path | str | Mapping[str, Any], changes: Iterable[str] = ()) -> Study:
+def read_study(
+    source: Path | str | Mapping[str, Any], changes: Iterable[str] = (), *, given: str | None = None
+) -> Study:
     """Read and check a study.
 
     Args:
         source: A YAML file, or its content as a mapping.
         changes: `key.path=value` assignments made on top; list items are addressed by their name or label.
+        given: Name of a data set that is given in Python, where the study has no `data`.
 
     Returns:
         The study, every default filled in and every catalogue name known. Relative paths of a split or of
@@ -43,6 +46,10 @@ def read_study(source: Path | str | Mapping[str, Any], changes: Iterable[str] = 
     content = deepcopy(dict(source)) if isinstance(source, Mapping) else _load(Path(source))
     for change in changes:
         _assign(content, change)
+    if given is not None:
+        if content.get("data"):
+            raise StudyError("study.data: the data set is given in Python (dataset=...). Leave the key out.")
+        content["data"] = {"given": given}
     if not isinstance(source, Mapping):
         folder = Path(source).absolute().parent
         _anchor(content, folder)

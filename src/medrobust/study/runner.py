@@ -11,7 +11,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from medrobust.core import Part
+from medrobust.core import Dataset, Part
 from medrobust.data.split_file import split_csv
 from medrobust.errors import RunError
 from medrobust.record import environment
@@ -22,10 +22,11 @@ from medrobust.storage.schemas import CRAFTED, EMBEDDINGS, SELFTEST, TIMING
 from medrobust.study.config import Study, resolved
 from medrobust.study.folds import Fold
 from medrobust.study.jobs import Job, Kind
+from medrobust.study.opening import set_up
 from medrobust.study.plan import Plan, make_plan
 from medrobust.study.progress import execute, reading
 from medrobust.study.reading import STORED, read_stored_study
-from medrobust.study.setup import Setup, set_up
+from medrobust.study.setup import Setup
 from medrobust.study.work import jobs_of
 
 REMEDY = "Give another folder with --out, or undo the change."
@@ -39,6 +40,7 @@ def run_study(
     device: torch.device,
     console: Console,
     only: Collection[Kind] = (),
+    dataset: Dataset | None = None,
 ) -> None:
     """Train, craft, evaluate and embed all that a study asks for and the folder does not hold yet.
 
@@ -50,6 +52,7 @@ def run_study(
         console: Where the plan and the progress are shown.
         only: Kinds of jobs that are done; empty: all. Rows of the self-tests are joined in any case, all
             others where all jobs are done.
+        dataset: The data, where they are given in Python and not opened as the study says.
 
     Raises:
         RunError: The folder belongs to another study or other data, or cannot be written.
@@ -58,7 +61,7 @@ def run_study(
     with clear_disk_errors(folder.url):
         _refuse_other_study(study, folder)
         with reading(console) as tick:
-            setup = set_up(study, folder, data_dir=data_dir, device=device, tick=tick)
+            setup = set_up(study, folder, data_dir=data_dir, device=device, dataset=dataset, tick=tick)
         plan = make_plan(setup)
         first = setup.targets[: len(study.specs)]  # those of further folds are as fast
         jobs = jobs_of(plan, {target.id.name: setup.speed(target) for target in first})

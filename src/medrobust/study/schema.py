@@ -14,6 +14,14 @@ Schema = dict[str, Any]
 FRACTION: Schema = {"type": "string", "pattern": r"^\s*\d*\.?\d+\s*/\s*\d*\.?\d+\s*$"}
 """Numbers may be written as fractions, e.g. 4/255."""
 
+OWN_DATA: Schema = {
+    "type": "object",
+    "title": "load",
+    "description": "A function of yours that opens the data; the other keys are its arguments.",
+    "properties": {"load": {"type": "string", "pattern": r"^[\w.]+:\w+$"}},
+    "required": ["load"],
+}
+
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 """pydantic leaves the bounds of a number that is parsed first under its own names."""
 
@@ -22,7 +30,7 @@ def study_schema() -> Schema:
     """JSON Schema (2020-12) of a study file."""
     schema = Study.model_json_schema()
     properties = schema["properties"]
-    properties["data"] = {"anyOf": [_dataset(name) for name in DATASETS]}
+    properties["data"] = {"anyOf": [*(_dataset(name) for name in DATASETS), OWN_DATA]}
     properties["models"]["items"] = {
         "type": "object",
         "properties": {"name": _names(MODELS)},

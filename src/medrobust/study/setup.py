@@ -8,18 +8,15 @@ from typing import Any
 
 import torch
 
-from medrobust.core import Case, Dataset, NetworkId, Part, Role, Tick, silent
-from medrobust.data import DATASETS, open_dataset
-from medrobust.data.reading import read_all
+from medrobust.core import Case, Dataset, NetworkId, Part, Role
 from medrobust.data.splits import Split, halves, split_cases
-from medrobust.errors import StudyError
 from medrobust.models import ModelSpec, Network, prepare, recipe
 from medrobust.steps.train import fresh_network
 from medrobust.steps.training_folder import load_trained
 from medrobust.storage import RunFolder
 from medrobust.study.config import Study
 from medrobust.study.estimate import Speed, measure_speed
-from medrobust.study.folds import Fold, folds_of
+from medrobust.study.folds import Fold
 
 
 @dataclass(frozen=True)
@@ -150,91 +147,8 @@ class Setup:
         return made_from
 
 
-def set_up(
-    study: Study, folder: RunFolder, *, data_dir: Path | None, device: torch.device, tick: Tick = silent
-) -> Setup:
-    """Open the data, make the split, and check what can be checked before any work.
-
-    Args:
-        study: What is asked for.
-        folder: The run folder; decoded data are kept in its `cache`.
-        data_dir: Folder that the `root` of the data is relative to.
-        device: Where networks will run.
-        tick: Told how far the data are decoded.
-
-    Raises:
-        StudyError: The study asks for something that cannot be with these data.
-        DataError: The data are missing, unreadable or inconsistent.
-        ModelError: Weights that the user brought cannot be read, or do not fit.
-    """
-    require_split(study)
-    require_task(study)
-    dataset = open_dataset(study.data, folder.local("cache"), data_dir)
-    setup = Setup(study, folder, dataset, folds_of(study, dataset), device)
-    _require_training_part(setup)
-    _require_validation_part(setup)
-    _require_brought_weights(setup)
-    read_all(dataset, setup.all_cases, tick)  # a damaged file is found before hours of training
-    return setup
-
-
 def surrogate_spec(spec: ModelSpec, weights: Path | None) -> ModelSpec:
     """A surrogate of a network: the same architecture, trained here, or with weights of its own."""
     if weights is not None:
         return replace(spec, weights=str(weights), train=False)
     return spec if spec.train else replace(spec, weights="none", train=True)
-
-
-def require_task(study: Study) -> None:
-    """Said before scans are decoded, which may take minutes."""
-    name = str(study.data.get("name"))
-    if name in DATASETS and DATASETS[name].task != study.task:
-        raise StudyError(
-            f"study.task is {study.task}, but '{name}' is labelled for {DATASETS[name].task}. Change one."
-        )
-
-
-def require_split(study: Study) -> None:
-    """A random split would test a network on patients that it was trained on elsewhere."""
-    brought = [spec.name for spec in study.specs if not spec.train]
-    if brought and not ("file" in study.split or study.split.get("test") == "all"):
-        raise StudyError(
-            f"study.split: '{brought[0]}' brings trained weights, so the split it was trained with "
-            "is needed: {file: split.csv} with columns patient_id,part, or {test: all} if none of these "
-            "patients trained it."
-        )
-
-
-def _require_training_part(setup: Setup) -> None:
-    untrained = [
-        network.id.folder for network in (*setup.targets, *setup.surrogates) if network.is_trained_here
-    ]
-    if untrained and not all(split_cases(setup.dataset, fold.split, Part.TRAIN) for fold in setup.folds):
-        raise StudyError(
-            f"study.split leaves no training patients, but {untrained[0]} is to be trained here. Give "
-            "weights for it (models and surrogates.weights), or a split with a training part."
-        )
-
-
-def _require_validation_part(setup: Setup) -> None:
-    for attack in setup.study.attacks:
-        if attack.ssim is not None and not all(fold.validation_cases for fold in setup.folds):
-            raise StudyError(
-                f"study.perturbations.{attack.label}.{attack.perturbation.budget} is solved on validation "
-                "cases, and the split has none. Give it as a number, or add a validation part."
-            )
-
-
-def _require_brought_weights(setup: Setup) -> None:
-    """Load what is not trained here, and see that a surrogate is not the target itself."""
-    targets = {network.id.name: network for network in setup.targets}
-    for network in (*setup.targets, *setup.surrogates):
-        if not network.is_trained_here:
-            setup.network(network)
-    for surrogate in setup.surrogates:
-        target = targets[surrogate.id.name]
-        if not surrogate.is_trained_here and setup.recipe(surrogate) == setup.recipe(target):
-            raise StudyError(
-                f"study.surrogates.weights.{surrogate.id.name}: holds the weights of the target itself, and "
-                "a surrogate is trained apart from it. Give other weights, or leave the key out to train one."
-            )

@@ -2,6 +2,7 @@
 
 import inspect
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 from typing import Any, get_args
 
@@ -40,6 +41,22 @@ def template(task: Task, data: str | None = None) -> str:
             f"--data: '{name}' is labelled for {entry.task}. Add --task {entry.task}, or take another one."
         )
     return Template(_embedded(f"template-{task}.yaml")).substitute(data=_data_block(name, entry))
+
+
+def write_template(file: Path, task: Task, data: str | None) -> None:
+    """Write a commented study to start from.
+
+    Raises:
+        StudyError: The file exists, its folder does not, or the data set is unknown.
+    """
+    text = template(task, data)
+    try:
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise StudyError(f"'{file}' exists and is not overwritten. Choose another name.") from None
+    except OSError as error:
+        raise StudyError(f"'{file}' cannot be written: {error.strerror}.") from None
 
 
 def _data_block(name: str, entry: DatasetEntry) -> str:

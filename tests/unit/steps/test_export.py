@@ -94,8 +94,8 @@ def test_photographs(tmp_path: Path, folder: RunFolder, bits: int | None) -> Non
         assert told["images"][0]["predicted"] == {"mine": predicted}
         assert told["images"][0]["truth"] == dataset.classes[case.label]
         assert told["images"][0]["outcome"] in ("crafted", "failed", "kept_clean")
-        assert told["affine"] is None
-    assert list(done.written if bits else done.stored) == fooled
+        assert told["predictions_of"] == (f"{case.case_id}{png[0]}" if png else f"{case.case_id}.npy")
+    assert (done.written if bits else done.stored) == fooled
     assert len(done.written) == (3 if bits else 0)
 
 
@@ -123,7 +123,7 @@ def test_scans(tmp_path: Path, folder: RunFolder, bits: int | None) -> None:
     images = attacked(dataset, network, few, folder, name="dag_a", steps=3)
     chosen = [case for case in few if case.scan_id != "s0"]
     done = export_set(images, chosen, viewers(network), dataset, folder, tmp_path, bits=bits)
-    assert done.changed == (True, True, False, True, True)
+    assert done.changed == [True, True, False, True, True]
     place, original = done.folder, stored(images, folder)
     volume = nib.load(place / "s1.nii.gz")
     assert nib.aff2axcodes(volume.affine) == ("R", "A", "S")
@@ -181,7 +181,7 @@ def test_noise_and_clean_images(tmp_path: Path, folder: RunFolder) -> None:
     for image_set, source in ((matched, network), (fixed, None), (clean, None)):
         seen = Viewers(source, {}, CPU)
         done = export_set(image_set, dataset.cases[:3], seen, dataset, folder, tmp_path, bits=None)
-        assert done.files == ("s0.nii.gz", "s0-truth.nii.gz", "s0.json")
+        assert done.files == ["s0.nii.gz", "s0-truth.nii.gz", "s0.json"]
         assert len(done.stored) == (0 if source is None else 3)
         volumes[done.folder.name] = np.asarray(nib.load(done.folder / "s0.nii.gz").dataobj)
     assert volumes.keys() == {"rician@dag_a--net-surrogate-s1", "strong", "clean"}
@@ -197,7 +197,7 @@ def test_slices_without_a_label_are_black(tmp_path: Path, folder: RunFolder) -> 
     clean = clean_set(dataset, dataset.cases)
     ends = [case for case in dataset.cases if case.case_id in ("s1-1", "s1-3")]
     done = export_set(clean, ends, Viewers(None, {}, CPU), dataset, folder, tmp_path, bits=None)
-    assert done.changed == (True, True)
+    assert done.changed == [True, True]
     voxels = np.asarray(nib.load(done.folder / "s1.nii.gz").dataobj)
     assert [bool(voxels[:, y].any()) for y in range(voxels.shape[1])] == [True, False, True]
 

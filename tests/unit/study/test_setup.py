@@ -14,10 +14,11 @@ from medrobust.data.splits import make_split
 from medrobust.errors import DataError, RunError
 from medrobust.steps.training_folder import load_trained
 from medrobust.storage import RunFolder
-from medrobust.study import setup as module
+from medrobust.study import opening as module
+from medrobust.study.opening import set_up
 from medrobust.study.plan import make_plan
 from medrobust.study.reading import read_study
-from medrobust.study.setup import Setup, set_up
+from medrobust.study.setup import Setup
 
 LESIONS: dict[str, Any] = {
     "task": "classification",

@@ -14,9 +14,9 @@ from medrobust import api
 from medrobust.storage import RunFolder
 from medrobust.study.estimate import Speed
 from medrobust.study.jobs import Job
+from medrobust.study.opening import set_up
 from medrobust.study.plan import Plan, make_plan
 from medrobust.study.reading import read_study
-from medrobust.study.setup import set_up
 from medrobust.study.work import jobs_of
 
 STUDY: dict[str, Any] = {

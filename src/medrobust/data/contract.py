@@ -1,0 +1,226 @@
+"""What every data set promises, as checks that say which field breaks it.
+
+The catalogue is tested with these; data of the user's own are checked with them whenever they are opened and
+read.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import numpy as np
+
+from medrobust.core import Case, Dataset, Part, Sample, Task, Unit
+from medrobust.data.findings import quoted
+from medrobust.errors import DataError, MedrobustError, reason
+
+AFFINE_SHAPE = (4, 4)
+
+
+def check_dataset(dataset: Dataset) -> None:
+    """Check everything that a data set says about itself; its images are checked by `check_sample`.
+
+    Raises:
+        DataError: A field breaks the contract of `core.Dataset`; the message names it.
+    """
+    where = f"Data set {dataset.name!r}"
+    for rules in (_of_the_whole, _of_the_grid, _of_cases, _of_labels, _of_the_rest):
+        _require_none(rules(dataset), where)
+
+
+def check_sample(dataset: Dataset, case: Case, sample: Sample) -> None:
+    """Check what a data set has read.
+
+    Raises:
+        DataError: The image or label breaks the contract of `core.Sample`; the message names the case.
+    """
+    _require_none(_of_sample(dataset, case, sample), f"Data set {dataset.name!r}, case '{case.case_id}'")
+
+
+def _require_none(faults: "Faults", where: str) -> None:
+    """Stop at the first fault. Later rules rely on earlier ones, so no fault is looked for beyond it."""
+    try:
+        for field, says in faults:
+            raise DataError(f"{where}: {field} {says}")
+    except (TypeError, ValueError, AttributeError) as error:  # something of a kind that no rule thought of
+        raise DataError(f"{where}: a field holds something of a wrong kind ({reason(error)}).") from error
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedReader:
+    """The `read` of a data set that checks every sample before anybody sees it."""
+
+    dataset: Dataset
+
+    def __call__(self, case: Case) -> Sample:
+        """The sample of a case.
+
+        Raises:
+            DataError: It cannot be read, or breaks the contract.
+        """
+        try:
+            sample = Sample(*self.dataset.read(case))
+        except MedrobustError:
+            raise
+        except Exception as error:  # of the user's code
+            raise DataError(
+                f"Data set {self.dataset.name!r}, case '{case.case_id}': `read` failed: {reason(error)}."
+            ) from error
+        check_sample(self.dataset, case, sample)
+        return sample
+
+
+def checked(dataset: Dataset) -> Dataset:
+    """The same data set, known to keep the contract, its samples whenever they are read.
+
+    Raises:
+        DataError: A field breaks the contract.
+    """
+    check_dataset(dataset)
+    return replace(dataset, read=CheckedReader(dataset))
+
+
+Faults = Iterator[tuple[str, str]]
+"""Fields that break a rule, each with the rule, the value seen and what to do."""
+
+
+def _of_the_whole(dataset: Dataset) -> Faults:
+    if not isinstance(dataset.name, str) or not dataset.name:
+        yield "name", f"must be a text; got {dataset.name!r}."
+    if not isinstance(dataset.task, Task):
+        yield "task", f"must be a medrobust.core.Task; got {dataset.task!r}."
+    if not _is_tuple_of(dataset.classes, str) or len(dataset.classes) < 2:
+        yield "classes", f"must be a tuple of at least two names; got {dataset.classes!r}."
+    if len(set(dataset.classes)) < len(dataset.classes) or "" in dataset.classes:
+        yield "classes", f"must be different names; got {dataset.classes!r}."
+    if dataset.unit not in get_args(Unit):
+        yield "unit", f"must be one of {', '.join(get_args(Unit))}; got {dataset.unit!r}."
+    if not isinstance(dataset.fingerprint, str) or not dataset.fingerprint:
+        yield (
+            "fingerprint",
+            f"must be a text that changes with every image and label; got {dataset.fingerprint!r}. "
+            "`medrobust.data.own.fingerprint` makes one.",
+        )
+
+
+def _of_the_grid(dataset: Dataset) -> Faults:
+    if not _is_count(dataset.channels):
+        yield "channels", f"must be a whole number from 1; got {dataset.channels!r}."
+    if not isinstance(dataset.shape, tuple) or not all(map(_is_count, dataset.shape)):
+        yield "shape", f"must be a tuple of whole numbers from 1; got {dataset.shape!r}."
+    if len(dataset.shape) not in (2, 3):
+        yield "shape", f"must have 2 or 3 sides; got {dataset.shape!r}."
+    if dataset.spacing is not None and len(dataset.spacing) != len(dataset.shape):
+        yield "spacing", f"must have a size in mm for each side of {dataset.shape}; got {dataset.spacing!r}."
+    if not all(size > 0 and np.isfinite(size) for size in dataset.spacing or ()):
+        yield "spacing", f"must be sizes above 0 mm; got {dataset.spacing!r}."
+    if not _is_count(dataset.bits) or dataset.bits > 16:
+        yield "bits", f"must be a whole number from 1 to 16; got {dataset.bits!r}."
+
+
+def _of_cases(dataset: Dataset) -> Faults:
+    if not _is_tuple_of(dataset.cases, Case) or not dataset.cases:
+        yield "cases", "must be a tuple of at least one medrobust.core.Case."
+    for field in ("case_id", "scan_id", "patient_id"):
+        names = [getattr(case, field) for case in dataset.cases]
+        if not all(isinstance(name, str) and name for name in names):
+            yield f"cases.{field}", "must be a text that is not empty, in every case."
+    ids = [case.case_id for case in dataset.cases]
+    if len(set(ids)) < len(ids):
+        yield "cases.case_id", f"must be unique; twice: {quoted(_twice(ids))}."
+    if ids != sorted(ids):
+        yield "cases", "must be sorted by case_id: tuple(sorted(cases, key=lambda case: case.case_id))."
+    places = [f"{case.scan_id} at {case.position}" for case in dataset.cases]
+    if len(set(places)) < len(places):
+        yield "cases.position", f"must be unique in a scan; twice: {quoted(_twice(places))}."
+    owners = {(case.scan_id, case.patient_id) for case in dataset.cases}
+    shared = _twice(scan for scan, _ in owners)
+    if shared:
+        yield "cases.patient_id", f"must be the same for all cases of a scan; not so: {quoted(shared)}."
+
+
+def _of_labels(dataset: Dataset) -> Faults:
+    if dataset.task is Task.SEGMENTATION:
+        if any(case.label is not None for case in dataset.cases):
+            yield "cases.label", "must be None in segmentation: labels are read with the images."
+        empty = [case.case_id for case in dataset.cases if not _is_count(case.foreground)]
+        if empty:
+            yield (
+                "cases.foreground",
+                f"must be the number of pixels that are not background, at least 1; not so: {quoted(empty)}. "
+                "Leave images without any structure out.",
+            )
+        return
+    known = range(len(dataset.classes))
+    wrong = [
+        case.case_id for case in dataset.cases if case.label not in known or isinstance(case.label, bool)
+    ]
+    if wrong:
+        yield "cases.label", f"must be a number of a class, 0 to {known[-1]}; not so: {quoted(wrong)}."
+    present = {case.label for case in dataset.cases}
+    absent = [name for index, name in enumerate(dataset.classes) if index not in present]
+    if absent:
+        yield "classes", f"must all have cases; without any: {quoted(absent)}."
+    if any(case.foreground != 0 for case in dataset.cases):
+        yield "cases.foreground", "must be 0 in classification."
+
+
+def _of_the_rest(dataset: Dataset) -> Faults:
+    if dataset.official is not None:
+        patients = {case.patient_id for case in dataset.cases}
+        if not all(isinstance(part, Part) for part in dataset.official.values()):
+            yield "official", "must give each patient a medrobust.core.Part."
+        missing = sorted(patients - dataset.official.keys())
+        if missing:
+            yield "official", f"must give every patient a part; without one: {quoted(missing)}."
+    facts = dataset.facts or {}
+    if not all(isinstance(text, str) and text for pair in facts.items() for text in pair):
+        yield "facts", f"must be texts by name; got {facts!r}."
+    if dataset.affine is not None:
+        affine = np.asarray(dataset.affine(dataset.cases[0].scan_id))
+        if affine.shape != AFFINE_SHAPE or not np.isfinite(affine).all() or np.linalg.det(affine) == 0:
+            yield "affine", f"must give 4 x 4 numbers that span a volume; got {affine.tolist()}."
+
+
+def _of_sample(dataset: Dataset, case: Case, sample: Sample) -> Faults:
+    yield from _of_array("image", sample.image, np.float32, (dataset.channels, *dataset.shape))
+    if not np.isfinite(sample.image).all():
+        yield "image", "must be finite; it holds NaN or infinity."
+    low, high = sample.image.min(), sample.image.max()
+    if low < 0 or high > 1:
+        yield (
+            "image",
+            f"must lie in [0, 1]; got {low:g} to {high:g}. Divide by the largest value there can be.",
+        )
+    is_photo = dataset.task is Task.CLASSIFICATION
+    yield from _of_array("label", sample.label, np.int64, () if is_photo else dataset.shape)
+    low, high = sample.label.min(), sample.label.max()
+    if low < 0 or high >= len(dataset.classes):
+        yield "label", f"must number the {len(dataset.classes)} classes from 0; got {low} to {high}."
+    if is_photo and int(sample.label) != case.label:
+        yield "label", f"must be that of its case, {case.label}; got {int(sample.label)}."
+    if not is_photo and np.count_nonzero(sample.label) != case.foreground:
+        labelled = np.count_nonzero(sample.label)
+        yield "label", f"must have {case.foreground} pixels (cases.foreground); got {labelled}."
+
+
+def _of_array(field: str, array: Any, dtype: Any, shape: tuple[int, ...]) -> Faults:
+    if not isinstance(array, np.ndarray):
+        yield field, f"must be a NumPy array; got {type(array).__name__}."
+    elif array.dtype != dtype:
+        yield field, f"must be {np.dtype(dtype)}; got {array.dtype}."
+    elif array.shape != shape:
+        yield field, f"must have the shape {shape}; got {array.shape}."
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
+
+
+def _is_tuple_of(values: object, kind: type) -> bool:
+    return isinstance(values, tuple) and all(isinstance(value, kind) for value in values)
+
+
+def _twice(names: Iterable[str]) -> list[str]:
+    seen: set[str] = set()
+    return sorted({name for name in names if name in seen or seen.add(name)})  # type: ignore[func-returns-value]

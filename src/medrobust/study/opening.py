@@ -1,0 +1,115 @@
+"""Open the data of a study, and check what can be checked before hours of work are spent."""
+
+from pathlib import Path
+
+import torch
+
+from medrobust.core import Dataset, Part, Tick, silent
+from medrobust.data import DATASETS, open_dataset
+from medrobust.data.contract import checked
+from medrobust.data.reading import read_all
+from medrobust.data.splits import split_cases
+from medrobust.errors import StudyError
+from medrobust.storage import RunFolder
+from medrobust.study.config import Study
+from medrobust.study.folds import folds_of
+from medrobust.study.setup import Setup
+
+
+def set_up(
+    study: Study,
+    folder: RunFolder,
+    *,
+    data_dir: Path | None,
+    device: torch.device,
+    dataset: Dataset | None = None,
+    tick: Tick = silent,
+) -> Setup:
+    """Open the data, make the split, and check what can be checked before any work.
+
+    Args:
+        study: What is asked for.
+        folder: The run folder; decoded data are kept in its `cache`.
+        data_dir: Folder that the `root` of the data is relative to.
+        device: Where networks will run.
+        dataset: The data, where they are given in Python and not opened as the study says.
+        tick: Told how far the data are decoded.
+
+    Raises:
+        StudyError: The study asks for something that cannot be with these data.
+        DataError: The data are missing, unreadable or inconsistent.
+        ModelError: Weights that the user brought cannot be read, or do not fit.
+    """
+    require_split(study)
+    require_task(study)
+    cache = folder.local("cache")
+    opened = open_dataset(study.data, cache, data_dir) if dataset is None else checked(dataset)
+    _require_same_task(study, opened)
+    setup = Setup(study, folder, opened, folds_of(study, opened), device)
+    _require_training_part(setup)
+    _require_validation_part(setup)
+    _require_brought_weights(setup)
+    read_all(opened, setup.all_cases, tick)  # a damaged file is found before hours of training
+    return setup
+
+
+def require_task(study: Study) -> None:
+    """Said before scans are decoded, which may take minutes."""
+    name = str(study.data.get("name"))
+    if name in DATASETS and DATASETS[name].task != study.task:
+        raise StudyError(
+            f"study.task is {study.task}, but '{name}' is labelled for {DATASETS[name].task}. Change one."
+        )
+
+
+def _require_same_task(study: Study, dataset: Dataset) -> None:
+    if dataset.task != study.task:
+        raise StudyError(
+            f"study.task is {study.task}, but '{dataset.name}' is labelled for {dataset.task}. Change one."
+        )
+
+
+def require_split(study: Study) -> None:
+    """A random split would test a network on patients that it was trained on elsewhere."""
+    brought = [spec.name for spec in study.specs if not spec.train]
+    if brought and not ("file" in study.split or study.split.get("test") == "all"):
+        raise StudyError(
+            f"study.split: '{brought[0]}' brings trained weights, so the split it was trained with "
+            "is needed: {file: split.csv} with columns patient_id,part, or {test: all} if none of these "
+            "patients trained it."
+        )
+
+
+def _require_training_part(setup: Setup) -> None:
+    untrained = [
+        network.id.folder for network in (*setup.targets, *setup.surrogates) if network.is_trained_here
+    ]
+    if untrained and not all(split_cases(setup.dataset, fold.split, Part.TRAIN) for fold in setup.folds):
+        raise StudyError(
+            f"study.split leaves no training patients, but {untrained[0]} is to be trained here. Give "
+            "weights for it (models and surrogates.weights), or a split with a training part."
+        )
+
+
+def _require_validation_part(setup: Setup) -> None:
+    for attack in setup.study.attacks:
+        if attack.ssim is not None and not all(fold.validation_cases for fold in setup.folds):
+            raise StudyError(
+                f"study.perturbations.{attack.label}.{attack.perturbation.budget} is solved on validation "
+                "cases, and the split has none. Give it as a number, or add a validation part."
+            )
+
+
+def _require_brought_weights(setup: Setup) -> None:
+    """Load what is not trained here, and see that a surrogate is not the target itself."""
+    targets = {network.id.name: network for network in setup.targets}
+    for network in (*setup.targets, *setup.surrogates):
+        if not network.is_trained_here:
+            setup.network(network)
+    for surrogate in setup.surrogates:
+        target = targets[surrogate.id.name]
+        if not surrogate.is_trained_here and setup.recipe(surrogate) == setup.recipe(target):
+            raise StudyError(
+                f"study.surrogates.weights.{surrogate.id.name}: holds the weights of the target itself, and "
+                "a surrogate is trained apart from it. Give other weights, or leave the key out to train one."
+            )
