@@ -17,7 +17,7 @@ from medrobust.audit.structure import ORIENTATIONS, Orientation, detail, turned,
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Photo
 
-ALIKE = 0.93
+ALIKE = 0.82
 """Correlation of detail from which on two photographs are copies; `structure` says what was measured."""
 
 NAMED = 3

@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import ExifTags, Image, ImageOps
 
 from medrobust.audit.records import PhotoLook, PhotoRecord
@@ -33,20 +33,22 @@ def _look(path: Path) -> PhotoLook:
         upright = ImageOps.exif_transpose(image)
         alpha = _is_transparent(upright)
         pixels = np.asarray(upright if bits == 16 else _plain(upright))
-    flat = pixels.reshape(-1, pixels.shape[2] if pixels.ndim == 3 else 1)
-    top = (1 << bits) - 1
+    channels = np.moveaxis(np.atleast_3d(pixels), 2, 0)
+    grey = all(np.array_equal(channel, channels[0]) for channel in channels[1:])
+    channels = np.ascontiguousarray(channels[:1] if grey else channels)
+    ranges = [(int(channel.min()), int(channel.max())) for channel in channels]
     small = _small(pixels)
     return PhotoLook(
         form=form,
         mode=mode,
         turned=turned,
         alpha=alpha,
-        grey=flat.shape[1] == 1 or bool((flat[:, :1] == flat[:, 1:]).all()),
+        grey=grey,
         bits=bits,
-        high=int(flat.max()),
-        contrast=int((flat.max(0).astype(int) - flat.min(0)).max()),
-        clipped=float((flat.min(1) >= top).mean()),
-        digest=_digest(pixels),
+        high=max(high for _, high in ranges),
+        contrast=max(high - low for low, high in ranges),
+        clipped=_share_at(channels, (1 << bits) - 1),
+        digest=_digest(channels),
         structure=structure_hash(small),
         small=small,
     )
@@ -69,12 +71,18 @@ def _plain(image: Image.Image) -> Image.Image:
     return image if image.mode == "L" else image.convert("RGB")
 
 
-def _digest(pixels: np.ndarray) -> bytes:
-    """Equal for equal pixels; grey in one channel and grey in three are the same."""
-    if pixels.ndim == 3 and (pixels[..., :1] == pixels[..., 1:]).all():
-        pixels = pixels[..., 0]
-    digest = hashlib.blake2b(repr((pixels.shape, pixels.dtype.str)).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(pixels).data)
+def _share_at(channels: Shaped[np.ndarray, "c h w"], top: int) -> float:
+    """Share of the pixels with the value `top` in all channels."""
+    darkest = channels[0]
+    for channel in channels[1:]:
+        darkest = np.minimum(darkest, channel)
+    return float(np.count_nonzero(darkest >= top) / darkest.size)
+
+
+def _digest(channels: Shaped[np.ndarray, "c h w"]) -> bytes:
+    """Equal for equal pixels."""
+    digest = hashlib.blake2b(repr((channels.shape, channels.dtype.str)).encode(), digest_size=16)
+    digest.update(channels.data)
     return digest.digest()
 
 
