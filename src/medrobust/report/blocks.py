@@ -25,7 +25,7 @@ CAPTIONS = {
     "images for all networks. {basis}",
     "balanced": "Balanced accuracy (the mean over classes) on clean images and under each attack, target by "
     "source. {basis}",
-    "plane": "Clean and mean adversarial score of each network, as in the picture. {basis}",
+    "plane": "Clean and mean adversarial score of each network. {basis}",
     "seeds": "Each trained network alone. So few seeds show no variance and have no interval.",
     "ranking": "Ranks that the tests leave open, best network first. Share first: of resamples of the "
     "{units} in which the network comes first (not shown below 20 {units}).",
@@ -120,10 +120,7 @@ def _plain(name: str, frame: pl.DataFrame, context: ReportContext) -> Block:
 
 
 def caption(name: str, context: ReportContext, of: str = "", **facts: object) -> str:
-    """The caption of a table, or of its part about one network; an unknown table goes by its name.
-
-    `facts` are what only this caption says.
-    """
+    """The caption of a table or of its part `of` a network, with `facts`; an unknown table goes by its name."""
     return CAPTIONS.get(name, capitalised(name.replace("_", " ")) + ".").format(
         Score=capitalised(context.score),
         basis=f"In brackets: {100 * context.confidence:g}\u00a0% intervals over {context.units}.",
@@ -215,8 +212,8 @@ def _success(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
 
 def _table1(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     """Networks that no test ranks below another are marked."""
-    table = marked(shown_table(frame, context.unit), context.tables.get("ranking"))
-    return [Block(caption("table1", context), table)]
+    table, said = marked(shown_table(frame, context.unit), context.tables.get("ranking"))
+    return [Block(caption("table1", context) + said, table)]
 
 
 def _table2(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
