@@ -25,25 +25,12 @@ from medrobust.steps.evaluate import row_table, whole_test_table
 from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import CRAFTED, SELFTEST
 from medrobust.study.config import Study
-from medrobust.study.plan import make_plan
 from medrobust.study.reading import read_stored_study, read_study
 from medrobust.study.runner import choose_device, run_study
 from medrobust.study.selftests import selftest_table
-from medrobust.study.setup import set_up
 from medrobust.study.templates import demo_study, template
-from medrobust.view.gallery import Gallery
-from medrobust.view.server import Server
 
-__all__ = [
-    "Run",
-    "catalogue_table",
-    "demo_study",
-    "run",
-    "selftest",
-    "selftest_table",
-    "viewer",
-    "write_template",
-]
+__all__ = ["Run", "catalogue_table", "demo_study", "run", "selftest", "selftest_table", "write_template"]
 
 
 @dataclass(frozen=True)
@@ -215,36 +202,6 @@ def selftest(
         only=("train", "selftest"),
     )
     return read_results(folder, SELFTEST)
-
-
-def viewer(
-    path: str | os.PathLike[str],
-    *,
-    data: str | os.PathLike[str] | None = None,
-    device: str = "auto",
-    port: int = 0,
-) -> Server:
-    """A server on loopback that shows every case of a finished run; `serve_forever` starts it.
-
-    Args:
-        path: The run folder.
-        data: Folder that the `root` of the study's data is relative to; the working directory by default.
-        device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes the best there is.
-        port: Port to listen on; 0 takes a free one.
-
-    Raises:
-        MedrobustError: The run is not finished, or its data are not found or have changed.
-        OSError: The port is taken.
-    """
-    opened = Run.open(path)
-    setup = set_up(
-        opened.study,
-        opened.folder,
-        data_dir=None if data is None else Path(data),
-        device=choose_device(device),
-    )
-    gallery = Gallery(make_plan(setup), opened.results)
-    return Server(gallery, f"{setup.dataset.name}, image by image", port=port)
 
 
 def write_template(file: Path, task: Task, data: str | None) -> None:

@@ -120,7 +120,7 @@ def _plain(name: str, frame: pl.DataFrame, context: ReportContext) -> Block:
 
 
 def caption(name: str, context: ReportContext, of: str = "", **facts: object) -> str:
-    """The caption of a table or of its part `of` a network, with `facts`; an unknown table goes by its name."""
+    """The caption of a table, or of its part about a network, with `facts`; others go by their name."""
     return CAPTIONS.get(name, capitalised(name.replace("_", " ")) + ".").format(
         Score=capitalised(context.score),
         basis=f"In brackets: {100 * context.confidence:g}\u00a0% intervals over {context.units}.",
