@@ -1,87 +1,28 @@
 """Which table is laid out how, and what stands above it: what its numbers are, and over how many patients."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import polars as pl
 
+from medrobust.report.captions import caption
 from medrobust.report.context import ReportContext
 from medrobust.report.display import (
     CrossTable,
     ShownTable,
-    capitalised,
     cross_table,
     shown_table,
     spread_table,
 )
 from medrobust.report.marks import marked
 
-CAPTIONS = {
-    "table1": "Table 1. {Score} of each network on clean images, on {noise}, and its mean over all attacks "
-    "and sources. Drops are from clean to adversarial, paired: in points, and in % of clean. {basis}",
-    "whole_test": "{Score} on clean images of the whole test set; Table 1 is on the cases that are "
-    "attacked. Nothing else is computed from these. {basis}",
-    "off_diagonal": "The adversarial score over sources of other architectures only; not on identical "
-    "images for all networks. {basis}",
-    "balanced": "Balanced accuracy (the mean over classes) on clean images and under each attack, target by "
-    "source. {basis}",
-    "plane": "Clean and mean adversarial score of each network. {basis}",
-    "seeds": "Each trained network alone. So few seeds show no variance and have no interval.",
-    "ranking": "Ranks that the tests leave open, best network first. Share first: of resamples of the "
-    "{units} in which the network comes first (not shown below 20 {units}).",
-    "pairs": "Each pair of networks under attack: difference of the mean adversarial scores, first "
-    "minus second, paired. p by sign flips of {unit} totals, adjusted after Holm. {basis}",
-    "pairs_beside": "The same pairs by other measures: drop in points, sources of neither "
-    "architecture, clean images (p equal: two one-sided tests), and {units} needed for 80\u00a0% power. "
-    "{basis}",
-    "table2": "Table 2. {Score} under each attack, target by source; framed is the target's own "
-    "surrogate (same architecture, trained apart). {basis}",
-    "curve": "{Score} at each budget and of the noise matched to it, averaged over the sources that all "
-    "networks face. {basis}",
-    "transfer_conditions": "What a source shares with a target; the more, the easier an attack "
-    "transfers. Same pre-training: both were trained from the same weights, so transfer is inflated. Shared "
-    "training: share of the source's training {units} that trained the target too. Unknown: of networks "
-    "that were not trained here.",
-    "architectures": "Differences of the mean adversarial score between architectures, first minus second: "
-    "patients and seeds are resampled crossed, by percentiles. {basis}",
-    "conditional": "Table 2 on the scans of which no attack dropped a case: conditional on what the attacks "
-    "reached, not to be compared with Tables 1 and 2. {basis}",
-    "other_sources": "Attacks from sources that only some targets face; they enter no average. {basis}",
-    "transfer_rate": "Share of images fooled among those that the source and every target get right "
-    "when clean.",
-    "noise": "{Score} on {noise}; matched noise by the source of its attack. {basis}",
-    "noise_control": "Each attack against its own matched noise: does it do more harm than noise that "
-    "changes the images as much? Extra drop in points, paired; p by sign flips, adjusted after Holm. "
-    "{basis}",
-    "matching": "How well the noise has the SSIM of its attack (means over the support). "
-    "Unreachable: images whose strength could not be found within the tolerance.",
-    "whitebox": "{Score} when the attack is crafted on the judged network itself. {basis}",
-    "structures": "{Score} of each structure of {of}, averaged over the sources that all networks "
-    "face. {basis}",
-    "success": "Whether the attacks fooled the network that they were crafted on, measured once, on the "
-    "images as stored: {fooled}, what was wrong before, and what became of the images.",
-    "changes": "How far the attacks changed the images: means, and medians where it is said.",
-    "budgets": "Budgets solved for an SSIM on validation cases, and the mean SSIM that they give on the test "
-    "cases.",
-    "selftests": "Whether each attack is as strong as it should be on the network that it was crafted on, "
-    "tried on {images} {part} cases (a dash: does not apply, or these images do not tell). Columns of "
-    "attacks that fail stand in Tables 1 and 2, and are left out of the verdict.",
-    "rounded": "Table 1 on attacked and noisy images rounded to the bits they would be saved with. {basis}",
-    "embedding": "How far attack and noise move the images in the network's features (a ratio, "
-    "geometric mean), and the share of an image's 10 nearest clean neighbours that have its class. "
-    "{basis}",
-}
 PAIRS = (
     *("first", "second", "difference", "difference_low", "difference_high"),
     *("p", "p_holm", "verdict", "better"),
 )
 CHANGES = ("ssim", "ssim_image", "mse", "l2_mean", "l2_median", "steps")
 """Columns of `success` that measure the images."""
-FOOLED = {
-    "accuracy": "fooled is the share of images that it gets wrong then, fooled of right the same among those "
-    "that it gets right when clean",
-    "Dice": "fooled is the share of the pixels to be changed that it shows as what the attack wanted",
-}
 UNKNOWN = "unknown"
 BEYOND = " †"
 BEYOND_SAID = " † beyond the paper: in no average or verdict of a study that has attacks of the paper."
@@ -117,20 +58,6 @@ def blocks(name: str, context: ReportContext) -> list[Block]:
 
 def _plain(name: str, frame: pl.DataFrame, context: ReportContext) -> Block:
     return Block.plain(frame, caption(name, context), context.unit)
-
-
-def caption(name: str, context: ReportContext, of: str = "", **facts: object) -> str:
-    """The caption of a table, or of its part about a network, with `facts`; others go by their name."""
-    return CAPTIONS.get(name, capitalised(name.replace("_", " ")) + ".").format(
-        Score=capitalised(context.score),
-        basis=f"In brackets: {100 * context.confidence:g}\u00a0% intervals over {context.units}.",
-        noise="noise matched to the attacks" if context.matched_noise else "noise of fixed strength",
-        unit=context.unit,
-        units=context.units,
-        of=of,
-        fooled=FOOLED[context.score],
-        **facts,
-    )
 
 
 def _balanced(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
@@ -184,11 +111,11 @@ def _seeds(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     return [_plain("seeds", frame, context)] if frame["model"].is_duplicated().any() else []
 
 
-def _structures(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
-    """Structures by perturbations, a table per target; rounded images stand in the CSV only."""
+def _by_target(name: str, column: str, frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """Structures or classes by perturbations, a table per target; rounded images stand in the CSV only."""
     shown = frame.filter(~pl.col("perturbation").str.contains("~", literal=True))
     return [
-        Block(caption("structures", context, target), spread_table(rows, "structure", "perturbation"))
+        Block(caption(name, context, target), spread_table(rows, column, "perturbation"))
         for (target,), rows in shown.group_by("target", maintain_order=True)
     ]
 
@@ -236,7 +163,8 @@ LAYOUTS: Mapping[str, Callable[[pl.DataFrame, ReportContext], list[Block]]] = {
     "ranking": _ranks,
     "seeds": _seeds,
     "selftests": _selftests,
-    "structures": _structures,
+    "classes": partial(_by_target, "classes", "class"),
+    "structures": partial(_by_target, "structures", "structure"),
     "success": _success,
     "transfer_conditions": _conditions,
     "transfer_rate": _transfer_rate,

@@ -12,7 +12,8 @@ from jinja2 import UndefinedError
 
 from medrobust.analysis.remarks import Remark
 from medrobust.core import Task
-from medrobust.report.blocks import CAPTIONS, blocks
+from medrobust.report.blocks import blocks
+from medrobust.report.captions import CAPTIONS
 from medrobust.report.context import Picture, ReportContext
 from medrobust.report.html import OPENING, SECTIONS, TEMPLATES, WORDS_ONLY, at_a_glance, render, script_hash
 from medrobust.report.pictures import draw
