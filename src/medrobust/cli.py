@@ -204,8 +204,10 @@ def view(
     from contextlib import suppress
 
     from medrobust import api
+    from medrobust.view.opening import open_viewer
 
-    with api.viewer(run_folder, data=data, device=device, port=port) as server:
+    run = api.Run.open(run_folder)
+    with open_viewer(run.study, run.folder, run.results, data_dir=data, device=device, port=port) as server:
         typer.echo(f"Open {server.address} in your browser; Ctrl-C ends it.")
         with suppress(KeyboardInterrupt):
             server.serve_forever()

@@ -98,7 +98,7 @@ def test_the_run_folder_is_laid_out_as_promised(golden: SimpleNamespace) -> None
     folder, results = golden.folder, golden.folder / "results"
     assert {path.name for path in folder.iterdir()} == {
         *("study.yaml", "record.json", "split.csv", "results.json", "report.html"),
-        *("cache", "crafted", "results", "tables", "figures"),
+        *("cache", "crafted", "results", "tables", "figures", "cards"),
     }
     assert {path.stem for path in results.glob("*.parquet")} == ROWS[golden.task]
     for table in TABLES:
@@ -106,6 +106,10 @@ def test_the_run_folder_is_laid_out_as_promised(golden: SimpleNamespace) -> None
     for figure in ("examples", "dotplot", "heatmap"):
         assert {path.suffix for path in (folder / "figures").glob(f"{figure}.*")} == {".png", ".svg"}
     assert (folder / "figures" / "tsne.png").exists() is (golden.task == "classification")
+    for model in golden.run.study.models:
+        assert {path.suffix for path in (folder / "cards").glob(f"{model['name']}.*")} == {".md", ".yaml"}
+    assert (results / "explorer" / "facts.json").exists()
+    assert 'id="explorer-data"' in (folder / "report.html").read_text(encoding="utf-8")
     for crafted in (folder / "crafted").iterdir():
         label, source, key = crafted.name.split("--")
         assert source.rsplit("-", 2)[1] in ("surrogate", "target")

@@ -283,6 +283,7 @@ def test_a_report_of_no_finished_run(tmp_path: Path, stored: str | None, message
     if stored is not None:
         (tmp_path / "study.yaml").write_text(stored)
     fails_with(medrobust("report", tmp_path), message)
+    fails_with(medrobust("view", tmp_path), message)
 
 
 def test_init_writes_once(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 
 from medrobust.analysis import crafting, tables
 from medrobust.analysis.balanced import balanced_table
+from medrobust.analysis.classes import classes
 from medrobust.analysis.comparisons import noise_control
 from medrobust.analysis.conditions import transfer_conditions
 from medrobust.analysis.curves import curve_table
@@ -39,6 +40,7 @@ def all_tables(results: Results, conclusion: Verdict) -> Tables:
         "table1": tables.table1(results),
         "whole_test": whole_test_table(results),
         "table2": tables.table2(results),
+        **_per_class(results),
         "curve": curve_table(results),
         "noise": tables.noise_table(results),
         "whitebox": tables.whitebox_table(results),
@@ -107,6 +109,10 @@ def as_json(results: Results, frames: Mapping[str, pl.DataFrame], conclusion: Ve
         "tables": {name: table_as_json(frame) for name, frame in frames.items()},
         "record": dict(results.record),
     }
+
+
+def _per_class(results: Results) -> Tables:
+    return {"classes": classes(results)} if results.task is Task.CLASSIFICATION else {}
 
 
 def table_as_json(table: pl.DataFrame) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from medrobust.api.auditing import audit, write_audit, write_audit_page
 from medrobust.api.lists import catalogue_table
 from medrobust.api.running import run, selftest
 from medrobust.api.runs import Run
-from medrobust.api.viewing import viewer
 from medrobust.audit.audit import Audit
 from medrobust.audit.table import findings_table, summary
 from medrobust.study.exports import Wanted, export, exported_table, what_there_is
@@ -25,7 +24,6 @@ __all__ = [
     "selftest",
     "selftest_table",
     "summary",
-    "viewer",
     "what_there_is",
     "write_audit",
     "write_audit_page",

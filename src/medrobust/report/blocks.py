@@ -1,6 +1,7 @@
 """Which table is laid out how, and what stands above it: what its numbers are, and over how many patients."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import polars as pl
@@ -124,11 +125,11 @@ def _seeds(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     return [_plain("seeds", frame, context)] if frame["model"].is_duplicated().any() else []
 
 
-def _structures(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
-    """Structures by perturbations, a table per target; rounded images stand in the CSV only."""
+def _by_target(name: str, column: str, frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """Structures or classes by perturbations, a table per target; rounded images stand in the CSV only."""
     shown = frame.filter(_AS_STORED)
     return [
-        Block(caption("structures", context, target), spread_table(rows, "structure", "perturbation"))
+        Block(caption(name, context, target), spread_table(rows, column, "perturbation"))
         for (target,), rows in shown.group_by("target", maintain_order=True)
     ]
 
@@ -152,8 +153,8 @@ def _success(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
 
 def _table1(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     """Networks that no test ranks below another are marked."""
-    table = marked(shown_table(frame, context.unit), context.tables.get("ranking"))
-    return [Block(caption("table1", context), table)]
+    table, said = marked(shown_table(frame, context.unit), context.tables.get("ranking"))
+    return [Block(caption("table1", context) + said, table)]
 
 
 def _table2(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
@@ -178,7 +179,8 @@ LAYOUTS: Mapping[str, Callable[[pl.DataFrame, ReportContext], list[Block]]] = {
     "ranking": _ranks,
     "seeds": _seeds,
     "selftests": _selftests,
-    "structures": _structures,
+    "classes": partial(_by_target, "classes", "class"),
+    "structures": partial(_by_target, "structures", "structure"),
     "success": _success,
     "transfer_conditions": _conditions,
     "transfer_rate": _transfer_rate,

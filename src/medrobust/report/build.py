@@ -12,10 +12,10 @@ from medrobust.analysis.results import Results
 from medrobust.analysis.verdict import Verdict
 from medrobust.report import reading
 from medrobust.report.cards import card_files
-from medrobust.report.context import ReportContext
+from medrobust.report.context import Picture, ReportContext
 from medrobust.report.explorer import read_explorer
 from medrobust.report.html import render
-from medrobust.report.pictures import draw
+from medrobust.report.pictures import Plane, draw
 from medrobust.report.threats import threat_table
 from medrobust.storage.folder import RunFolder
 
@@ -37,20 +37,42 @@ def build(folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame
     """
     embedded = reading.embed(folder, results)
     shown = dict(tables) if embedded is None else {**tables, "embedding": embedded[1]}
+    pictures = _write_figures(folder, results, shown, None if embedded is None else embedded[0])
+    context = _context(folder, results, shown, verdict, pictures)
+    for name, content in card_files(context).items():
+        folder.write_bytes(content, "cards", name)
+    room = LARGEST - len(render(context).encode()) - SCRIPT_ROOM
+    context = replace(context, explorer=read_explorer(folder, results, room))
+    folder.write_bytes(render(context).encode(), "report.html")
+
+
+def _write_figures(
+    folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame], plane: Plane | None
+) -> dict[str, Picture]:
     drawn = draw(
-        shown,
+        tables,
         score="Dice" if results.overlaps is not None else "accuracy",
         percent=f"{100 * results.settings.confidence:g}\u00a0%",
         units=f"{results.unit}s",
         examples=reading.read_examples(folder),
-        plane=None if embedded is None else embedded[0],
+        plane=plane,
     )
     files = {name: figure.files() for name, figure in drawn.items()}
     for name, kinds in files.items():
         for kind, content in kinds.items():
             folder.write_bytes(content, "figures", f"{name}.{kind}")
+    return {name: figure.picture(files[name]) for name, figure in drawn.items()}
+
+
+def _context(
+    folder: RunFolder,
+    results: Results,
+    tables: Mapping[str, pl.DataFrame],
+    verdict: Verdict,
+    pictures: Mapping[str, Picture],
+) -> ReportContext:
     study = yaml.safe_load(folder.read_bytes("study.yaml"))
-    context = ReportContext(
+    return ReportContext(
         title=_title(results),
         task=results.task,
         unit=results.unit,
@@ -64,19 +86,14 @@ def build(folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame
         networks=reading.read_networks(folder, results.record["networks"]),
         attacks=reading.attack_table(study),
         threats=threat_table(study),
-        tables=shown,
-        pictures={name: figure.picture(files[name]) for name, figure in drawn.items()},
+        tables=tables,
+        pictures=pictures,
         study=study,
         record=reading.without_patients(results.record),
         beyond_paper=tuple(
             attack.label for attack in results.attacks if attack.beyond_paper or attack.curve is not None
         ),
     )
-    for name, content in card_files(context).items():
-        folder.write_bytes(content, "cards", name)
-    room = LARGEST - len(render(context).encode()) - SCRIPT_ROOM
-    context = replace(context, explorer=read_explorer(folder, results, room))
-    folder.write_bytes(render(context).encode(), "report.html")
 
 
 def _title(results: Results) -> str:

@@ -51,6 +51,8 @@ CAPTIONS = {
     "whitebox": "{Score} when the attack is crafted on the judged network itself. {basis}",
     "structures": "{Score} of each structure of {of}, averaged over the sources that all networks "
     "face. {basis}",
+    "classes": "Share of the images of each class that {of} gets right, over the sources that all networks "
+    "face. {basis}",
     "success": "Whether the attacks fooled the network that they were crafted on, measured once, on the "
     "images as stored: {fooled}, what was wrong before, and what became of the images.",
     "changes": "How far the attacks changed the images: means, and medians where it is said.",

@@ -1,9 +1,12 @@
 """The explorer of a report: what can be chosen, how every scan does, and the frames of those it holds."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from medrobust.analysis.results import Results
@@ -15,6 +18,8 @@ from medrobust.steps.views import LEVELS
 from medrobust.storage import RunFolder
 
 Facts = Mapping[str, Any]
+SURELY_TOO_MUCH = 1.6
+"""Of the room, judged by the middle frames, which are the largest: then the others are not even made."""
 CELL = ("perturbation", "role", "source", "source_seed", "target", "target_seed")
 
 
@@ -24,7 +29,7 @@ def read_explorer(folder: RunFolder, results: Results, room: int) -> dict[str, A
     Args:
         folder: The run folder.
         results: Its rows.
-        room: Bytes that it may take. Slices are left out evenly, then scans from the last, until it fits;
+        room: Bytes that it may take. Frames are left out evenly, then scans from the last, until it fits;
             `left_out` says what was.
 
     Returns:
@@ -33,18 +38,23 @@ def read_explorer(folder: RunFolder, results: Results, room: int) -> dict[str, A
     if not folder.exists(*FACTS):
         return None
     facts = folder.read_json(*FACTS)
-    frames = [_frames(folder, number, results.classes) for number in range(len(facts["scans"]))]
-    kept = fitting(frames, room)
+    scans = [
+        [plane for view in read_views(folder, number) for plane in planes(view)]
+        for number in range(len(facts["scans"]))
+    ]
+    shown = cache(lambda scan, place: frame(scans[scan][place], results.classes))
+    counts = [len(scan) for scan in scans]
+    kept = fitting(counts, lambda scan, place: len(json.dumps(shown(scan, place))) + 2, room)
     if not kept:
         return None
-    scans = [
-        scan | {"frames": [_frame_names(scan, results.task, len(whole))[place] for place in places]}
-        for scan, whole, places in zip(facts["scans"], frames, kept, strict=False)
+    told = [
+        scan | {"frames": [_frame_names(scan, results.task, count)[place] for place in places]}
+        for scan, count, places in zip(facts["scans"], counts, kept, strict=False)
     ]
     return {
-        "index": index({**facts, "scans": scans}, results),
-        "frames": [[whole[place] for place in places] for whole, places in zip(frames, kept, strict=False)],
-        "left_out": _left_out(frames, kept),
+        "index": index({**facts, "scans": told}, results),
+        "frames": [[shown(scan, place) for place in places] for scan, places in enumerate(kept)],
+        "left_out": _left_out(counts, kept),
     }
 
 
@@ -83,44 +93,44 @@ def index(facts: Facts, results: Results) -> dict[str, Any]:
     }
 
 
-def fitting(frames: Sequence[Sequence[Any]], room: int) -> list[list[int]]:
-    """Places of the frames to keep of each scan, so that their JSON takes at most `room` bytes.
+def fitting(counts: Sequence[int], size: Callable[[int, int], int], room: int) -> list[list[int]]:
+    """Places of the frames to keep of each scan, so that they take at most `room` bytes.
 
-    All of them where they fit; else every second, third, ... of each scan, the middle one always among them;
-    and where even one of each is too much, only of the first scans.
+    Args:
+        counts: Frames of each scan.
+        size: Bytes of a frame, by scan and place; asked for as few as possible.
+        room: Bytes that there are.
+
+    Returns:
+        As many of each scan as fit, evenly spaced; where even the middle ones are too much, those of the
+        first scans only.
     """
-    sizes = [[len(json.dumps(each)) + 2 for each in scan] for scan in frames]
-    longest = max(map(len, sizes), default=0)
-    for stride in range(1, longest + 1):
-        kept = [_every(len(scan), stride) for scan in sizes]
-        if sum(scan[place] for scan, places in zip(sizes, kept, strict=True) for place in places) <= room:
+    middles = [size(scan, count // 2) for scan, count in enumerate(counts)]
+    for most in range(max(counts, default=0), 0, -1):
+        kept = [_evenly(count, most) for count in counts]
+        about = sum(middle * len(places) for middle, places in zip(middles, kept, strict=True))
+        if about > SURELY_TOO_MUCH * room:
+            continue
+        if sum(size(scan, place) for scan, places in enumerate(kept) for place in places) <= room:
             return kept
-    kept, total = [], 0
-    for scan in sizes:
-        middle = len(scan) // 2
-        total += scan[middle]
-        if total > room:
-            break
-        kept.append([middle])
-    return kept
+    fit = sum(total <= room for total in accumulate(middles))
+    return [[count // 2] for count in counts[:fit]]
 
 
-def _every(count: int, stride: int) -> list[int]:
-    middle = count // 2
-    return [place for place in range(count) if (place - middle) % stride == 0]
+def _evenly(count: int, most: int) -> list[int]:
+    """Places of at most so many of `count` things; a single one is the middle."""
+    if most == 1:
+        return [count // 2]
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most)).tolist()})
 
 
-def _left_out(frames: Sequence[Sequence[Any]], kept: Sequence[Sequence[int]]) -> str:
+def _left_out(counts: Sequence[int], kept: Sequence[Sequence[int]]) -> str:
     """What there was no room for, in words; empty where everything is shown."""
-    shown, whole = sum(map(len, kept)), sum(map(len, frames))
+    shown, whole = sum(map(len, kept)), sum(counts)
     if shown == whole:
         return ""
-    scans = "" if len(kept) == len(frames) else f" and {len(kept)} of {len(frames)} cases"
+    scans = "" if len(kept) == len(counts) else f" and {len(kept)} of {len(counts)} cases"
     return f"To keep this file small, it holds {shown} of {whole} kept images{scans}."
-
-
-def _frames(folder: RunFolder, number: int, classes: Sequence[str]) -> list[dict[str, Any]]:
-    return [frame(plane, classes) for view in read_views(folder, number) for plane in planes(view)]
 
 
 def _frame_names(scan: Mapping[str, Any], task: Task, count: int) -> list[str]:

@@ -1,6 +1,6 @@
 """Frames: what the explorer shows at once, as JSON: a photo, a slice, or a plane of a volume."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ def planes(view: View) -> list[View]:
     ]
 
 
-def frame(view: View, classes: Sequence[str]) -> dict[str, Any]:
+def frame(view: View, classes: tuple[str, ...]) -> dict[str, Any]:
     """Everything about one plane.
 
     Returns:

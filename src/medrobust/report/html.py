@@ -56,6 +56,7 @@ SECTIONS = (
     Section("noise", "Attack against noise", (), ("noise_control", "noise", "matching")),
     Section("curve", "Score against budget", ("curve",), ("curve",)),
     Section("structures", "Each structure", (), ("structures", "worst_structures")),
+    Section("classes", "Each class", (), ("classes",)),
     Section("plane", "Generalizability against robustness", ("plane",), ("plane",)),
     Section("embedding", "In feature space", ("tsne",), ("embedding",)),
     Section("examples", "Examples", ("examples",)),

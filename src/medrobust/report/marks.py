@@ -6,12 +6,18 @@ import polars as pl
 
 from medrobust.report.display import ShownTable
 
+SAID = " The marks go by the tests of the adversarial score."
 
-def marked(table: ShownTable, ranking: pl.DataFrame | None) -> ShownTable:
-    """The table with a mark on each network, by the name in its first column, that may come first."""
+
+def marked(table: ShownTable, ranking: pl.DataFrame | None) -> tuple[ShownTable, str]:
+    """The table with a mark on each network, by the name in its first column, that may come first.
+
+    Returns:
+        The table, and a sentence for its caption; empty where nothing is marked.
+    """
     marks = marks_of(ranking)
     rows = tuple((first._replace(mark=marks.get(first.text, "")), *others) for first, *others in table.rows)
-    return replace(table, rows=rows)
+    return replace(table, rows=rows), SAID if marks else ""
 
 
 def marks_of(ranking: pl.DataFrame | None) -> dict[str, str]:

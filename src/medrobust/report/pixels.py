@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from jaxtyping import Int8, Shaped, UInt8
@@ -26,24 +26,32 @@ def change_uri(change: Int8[np.ndarray, "c h w"]) -> str:
     return image_uri((GREY + STEP * change.astype(np.int16)).astype(np.uint8))
 
 
-def labels_uri(labels: Shaped[np.ndarray, "h w"], classes: Sequence[str]) -> str:
+def labels_uri(labels: Shaped[np.ndarray, "h w"], classes: tuple[str, ...]) -> str:
     """A label map in the colours of `structure_colours`; the background is transparent."""
+    entry, palette = _palette(classes)
+    picture = Image.fromarray(entry[labels]).convert("P")
+    picture.putpalette(palette.tobytes())
+    return _uri(picture, transparency=0, bits=(len(palette) - 1).bit_length())
+
+
+def hexadecimal(classes: tuple[str, ...]) -> list[str]:
+    """The colour of each class, for the legend of label maps."""
+    entry, palette = _palette(classes)
+    return ["#" + bytes(colour).hex() for colour in palette[entry]]
+
+
+@cache
+def _palette(classes: tuple[str, ...]) -> tuple[UInt8[np.ndarray, " k"], UInt8[np.ndarray, "colours 3"]]:
+    """Each class' entry in a palette, and the palette; the background is the first one, and black."""
     colours = np.rint(255 * structure_colours(classes)).astype(np.uint8)
     palette, entry = np.unique(colours[1:], axis=0, return_inverse=True)
-    index = np.concatenate([[0], 1 + entry.ravel()]).astype(np.uint8)[labels]
-    picture = Image.fromarray(index).convert("P")
-    picture.putpalette(np.concatenate([[[0, 0, 0]], palette]).astype(np.uint8).tobytes())
-    return _uri(picture, transparency=0, bits=max(1, len(palette).bit_length()))
-
-
-def hexadecimal(classes: Sequence[str]) -> list[str]:
-    """The colour of each class, for the legend of label maps."""
-    return [
-        "#" + bytes(np.rint(255 * colour).astype(np.uint8)).hex() for colour in structure_colours(classes)
-    ]
+    return (
+        np.concatenate([[0], 1 + entry.ravel()]).astype(np.uint8),
+        np.concatenate([colours[:1], palette]).astype(np.uint8),
+    )
 
 
 def _uri(picture: Image.Image, **options: int) -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", compress_level=9, **options)
+    picture.save(buffer, format="PNG", compress_level=6, **options)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

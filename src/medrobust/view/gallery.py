@@ -1,6 +1,5 @@
 """All cases of a finished run: what can be chosen, and any one image with what a network says about it."""
 
-from collections.abc import Mapping
 from functools import lru_cache
 from threading import Lock
 from typing import Any
@@ -103,7 +102,7 @@ class Gallery:
         return seen
 
 
-def shown_alone(view: View, classes: tuple[str, ...]) -> Mapping[str, Any]:
+def shown_alone(view: View, classes: tuple[str, ...]) -> dict[str, Any]:
     """A view of the clean image and one set by one target, as `explorer.js` wants it."""
     whole = frame(view, classes)
     (clean_answer, answer), (_, change), (_, largest) = whole["answers"], whole["changes"], whole["largest"]

@@ -97,15 +97,29 @@ def test_frames_have_names() -> None:
     ("room", "kept"),
     [
         (140, [[0, 1, 2, 3, 4], [0, 1]]),
-        (139, [[0, 2, 4], [1]]),
+        (139, [[0, 1, 3, 4], [0, 1]]),
+        (119, [[0, 2, 4], [0, 1]]),
+        (99, [[0, 4], [0, 1]]),
         (79, [[2], [1]]),
         (39, [[2]]),
         (19, []),
     ],
 )
 def test_what_is_too_much_is_thinned_out_evenly(room: int, kept: list[list[int]]) -> None:
-    text = "x" * 16  # 18 characters of JSON, and 2 between
-    assert fitting([[text] * 5, [text] * 2], room) == kept
+    assert fitting([5, 2], lambda scan, place: 20, room) == kept
+
+
+def test_frames_that_cannot_fit_are_not_even_made() -> None:
+    made: set[tuple[int, int]] = set()
+
+    def size(scan: int, place: int) -> int:
+        made.add((scan, place))
+        return 100 - abs(place - 50)
+
+    kept = fitting([101, 101], size, 1000)
+    assert sum(size(scan, place) for scan, places in enumerate(kept) for place in places) <= 1000
+    assert [len(places) for places in kept] == [7, 7]
+    assert len(made) < 30
 
 
 def facts(sets: list[dict[str, object]], seeds: tuple[int, ...] = (0,)) -> dict[str, object]:

@@ -383,6 +383,8 @@ def test_the_best_are_marked_as_far_as_tests_tell(make_context: MakeContext) -> 
     tables = {name: frame for name, frame in context.tables.items() if name != "ranking"}
     (block,) = blocks("table1", replace(context, tables=tables))
     assert {row[0].mark for row in block.table.rows} == {""}
+    assert "marks" not in block.caption
+    assert "The marks go by the tests" in blocks("table1", context)[0].caption
 
 
 def test_what_the_attacker_may_do_is_told_for_each_cell() -> None:

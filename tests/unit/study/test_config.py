@@ -150,5 +150,5 @@ def test_the_report_shows_so_many_cases() -> None:
         StudyError, match=r"report\.slices: Input should be greater than or equal to 1; got 0"
     ):
         read_study(changed(report={"slices": 0}))
-    with pytest.raises(StudyError, match=r"report: Unknown key 'hardst'. Did you mean 'hardest'"):
+    with pytest.raises(StudyError, match=r"report: Unknown key 'hardst'\. Did you mean 'hardest'"):
         read_study(changed(report={"hardst": 1}))

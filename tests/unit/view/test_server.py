@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from browsing import Browser, open_browser
 from medrobust import api
 from medrobust.errors import RunError
 from medrobust.report.explorer import read_explorer
+from medrobust.view.opening import open_viewer
 from medrobust.view.server import LOOPBACK, Server, numbers
 
 
@@ -28,9 +30,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> api.Run:
     return api.run(study, out=tmp_path_factory.mktemp("run"), device="cpu")
 
 
+def opened(run: api.Run) -> Server:
+    return open_viewer(run.study, run.folder, run.results, device="cpu")
+
+
 @pytest.fixture(scope="module")
 def server(run: api.Run) -> Iterator[Server]:
-    with api.viewer(run.folder.url, device="cpu") as served:
+    with opened(run) as served:
         thread = threading.Thread(target=served.serve_forever)
         thread.start()
         yield served
@@ -159,7 +165,7 @@ def test_nothing_is_written(server: Server, run: api.Run) -> None:
 
 
 def test_other_weights_are_told(run: api.Run) -> None:
-    with api.viewer(run.folder.url, device="cpu") as served:
+    with opened(run) as served:
         setup = served.gallery._plan.setup
         network = setup.network(setup.targets[0])
         next(network.parameters()).data.add_(1)
@@ -167,11 +173,11 @@ def test_other_weights_are_told(run: api.Run) -> None:
             served.gallery.frame(scan=0, frame=0, set=1, target=0)
 
 
-def test_other_data_are_refused(run: api.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_data_are_refused(run: api.Run) -> None:
     record = {**run.results.record, "data": {**run.results.record["data"], "fingerprint": "x"}}
-    monkeypatch.setattr(api.Run, "results", property(lambda self: type("R", (), {"record": record})()))
+    other = replace(run.results, record=record)
     with pytest.raises(RunError, match=r"made with other data .* folder of its data with --data"):
-        api.viewer(run.folder.url, device="cpu")
+        open_viewer(run.study, run.folder, other, device="cpu")
 
 
 @pytest.fixture(scope="module")
