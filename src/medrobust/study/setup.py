@@ -242,6 +242,6 @@ def _require_apart(setup: Setup, target: Trained, surrogate: Trained) -> None:
     if weights_sha256(setup.fresh(surrogate)) == weights_sha256(setup.network(target)):
         raise StudyError(
             f"study.models.{name}: {target.spec.load} loads the trained weights by itself, so that a "
-            "surrogate trained here would begin as the target. Let it only make the network and name the file in "
-            f"`weights`, or give a surrogate of your own in surrogates.weights.{name}."
+            "surrogate trained here would begin as the target. Let it only make the network and name the "
+            f"file in `weights`, or give a surrogate of your own in surrogates.weights.{name}."
         )
