@@ -25,8 +25,10 @@ from peer_attacks import PEERS
 from subjects import RECIPES, Subject, subject
 from timing import Timed, timed
 
-THREADS = 2
-ART_SHARE = 0.005
+IMAGES = {"deepfool": 16, "saliency_map": 8}
+"""Images for attacks of which some library takes hundreds of passes; all others get the whole batch."""
+
+ART_SHARE = 0.01
 """Of the entries, that ART may change: images that it cannot fool take all of them."""
 
 DAG_STEPS = 10
@@ -51,12 +53,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="rounds; the median counts")
     parser.add_argument("--folder", type=Path, default=Path("build/bench"), help="keeps pictures and weights")
     parser.add_argument("--without-peers", action="store_true")
+    parser.add_argument("--threads", type=int, default=2, help="1 where others work on the machine")
     options = parser.parse_args()
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(options.threads)
     for name in options.networks:
-        attacked = subject(name, options.folder, print)
+        whole = subject(name, options.folder)
         for attack in options.attacks:
-            if attack in (DENSE if attacked.labels.ndim > 1 else PER_IMAGE):
+            if attack in (DENSE if whole.labels.ndim > 1 else PER_IMAGE):
+                attacked = whole.first(IMAGES.get(attack, len(whole.images)))
                 rows = [row for row in TABLES[attack](attacked) if is_there(row.name, options.without_peers)]
                 results = timed(
                     attacked, {row.name: partial(row.attack, row.tally) for row in rows}, options.repeats

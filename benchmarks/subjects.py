@@ -1,12 +1,13 @@
 """What is attacked: briefly trained networks and a batch of test images that each of them gets right."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from rich.progress import Progress
 from torch import Tensor
 
 from medrobust.core import Case, Dataset, NetworkId, Part, Role, Task
@@ -82,14 +83,25 @@ class Subject:
     images: Tensor
     labels: Tensor
 
+    def first(self, count: int) -> "Subject":
+        """The same with its first images only."""
+        return replace(self, images=self.images[:count], labels=self.labels[:count])
 
-def subject(name: str, folder: Path, say: Callable[[str], None]) -> Subject:
+
+class Trained(NamedTuple):
+    """A trained network in eval mode, its data, and the test cases."""
+
+    network: Network
+    dataset: Dataset
+    cases: tuple[Case, ...]
+
+
+def trained(name: str, folder: Path) -> Trained:
     """Train the network of that name, or load it from an earlier run.
 
     Args:
         name: Key of `RECIPES`.
         folder: Keeps pictures and weights.
-        say: Told what happens.
     """
     recipe = RECIPES[name]
     dataset = with_classes(open_dataset(recipe.data, folder / "data", None), recipe.classes)
@@ -99,21 +111,29 @@ def subject(name: str, folder: Path, say: Callable[[str], None]) -> Subject:
     network = fresh_network(
         model_spec(recipe.model, recipe.task), dataset, network_id=key, seed=0, initialise=True
     )
-    card = train(
-        network,
-        dataset,
-        parts[Part.TRAIN],
-        parts[Part.VALIDATION],
-        config=TrainingConfig(**recipe.training),
-        network_id=key,
-        seed=0,
-        folder=folder / name,
-        device=CPU,
-        tick=lambda done, note: say(f"training {name}: {done:.0%} {note}"),
-    )
-    say(f"{name}: {card['score_name']} {card['score']}")
+    with Progress() as bar:
+        whole = bar.add_task(f"training {name}", total=1)
+        card = train(
+            network,
+            dataset,
+            parts[Part.TRAIN],
+            parts[Part.VALIDATION],
+            config=TrainingConfig(**recipe.training),
+            network_id=key,
+            seed=0,
+            folder=folder / name,
+            device=CPU,
+            tick=lambda done, _: bar.update(whole, completed=done),
+        )
+    print(f"{name}: {card['score_name']} {card['score']:.3f}", flush=True)
+    return Trained(network, dataset, parts[Part.TEST])
+
+
+def subject(name: str, folder: Path) -> Subject:
+    """The network of that name under attack; see `trained`."""
+    network, dataset, cases = trained(name, folder)
     network = network.to(memory_format=torch.contiguous_format).requires_grad_(True).eval()
-    images, labels = chosen(network, dataset, parts[Part.TEST])
+    images, labels = chosen(network, dataset, cases)
     return Subject(name, network, prepare(deepcopy(network), CPU), images, labels)
 
 

@@ -6,97 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from medrobust.core import Task
-from medrobust.errors import ModelError
 from medrobust.metrics.similarity import linf
 from medrobust.perturbations import PERTURBATIONS, Tally, parameters_of, perturb, request
-from medrobust.rng import generator
-
-SIZE = 14
-CLASSES = 4
-
-
-class Smooth(nn.Module):
-    """A small smooth network with what can be left changed: dropout and batch norm."""
-
-    def __init__(self, task, channels=1, dimensions=2, classes=CLASSES):
-        super().__init__()
-        convolution = {2: nn.Conv2d, 3: nn.Conv3d}[dimensions]
-        norm = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dimensions]
-        first, last = convolution(channels, 6, 3, padding=1), convolution(6, classes, 3, padding=1)
-        self.body = nn.Sequential(first, norm(6), nn.Tanh(), nn.Dropout(0.5), last)
-        self.pool = task == Task.CLASSIFICATION
-        self.register_buffer("centre", torch.zeros(classes))
-        self.register_buffer("scale", torch.ones(classes))
-
-    def forward(self, images):
-        logits = self.body(images)
-        if self.pool:
-            logits = logits.flatten(2).mean(2)
-        shape = (-1, *[1] * (logits.ndim - 2))
-        return (logits - self.centre.view(shape)) / self.scale.view(shape)
-
-
-def make_network(task, channels=1, dimensions=2, classes=CLASSES):
-    """Its logits have mean 0 and deviation 1 on random images, so that every class is predicted."""
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(5)
-        network = Smooth(task, channels, dimensions, classes)
-        images = torch.rand(32, channels, *[SIZE if dimensions == 2 else 6] * dimensions)
-        network.train()(images)
-        logits = network.eval()(images).movedim(1, 0).flatten(1)
-        network.centre += logits.mean(1)
-        network.scale *= logits.std(1)
-    return network
-
-
-def make_batch(task, network, n=3, channels=1, space=(SIZE, SIZE)):
-    draw = np.random.default_rng(3)
-    images = torch.from_numpy(draw.random((n, channels, *space), dtype=np.float32))
-    with torch.no_grad():
-        labels = network(images).argmax(1)
-    return images, labels
-
-
-def make_rngs(n):
-    return [generator(0, "contract", number) for number in range(n)]
-
-
-def left_half(images):
-    support = torch.zeros_like(images[:, :1], dtype=torch.bool)
-    support[..., : images.shape[-1] // 2] = True
-    return support
-
-
-def entries():
-    for name, entry in PERTURBATIONS.items():
-        for task in entry.tasks:
-            for preset in [None, *entry.presets]:
-                if (name, task, preset) != ("fgsm", Task.SEGMENTATION, "foolbox-0.8"):
-                    yield pytest.param(name, task, preset, id=f"{name}-{task}-{preset or 'default'}")
-
-
-def ask(name, task, preset=None):
-    wanted = {"name": name, **({"preset": preset} if preset else {})}
-    budget = PERTURBATIONS[name].budget
-    if budget and not preset:
-        wanted[budget] = 0.05
-    if name == "dag_c":
-        wanted["radius_mm"] = 2
-    if name.startswith("dag"):
-        wanted["steps"] = 8
-    if name == "saliency_map":
-        wanted["steps"] = 40
-    return request(wanted, task)
-
-
-every = pytest.mark.parametrize(("name", "task", "preset"), list(entries()))
-each = pytest.mark.parametrize(
-    ("name", "task"),
-    [pytest.param(n, t, id=f"{n}-{t}") for n, entry in PERTURBATIONS.items() for t in entry.tasks],
-)
+from perturbation_cases import CLASSES, ask, each, every, left_half, make_batch, make_network, make_rngs
 
 
 @every
@@ -143,6 +57,16 @@ def test_network_leaves_as_it_came(name, task, preset):
         assert not module._forward_hooks
         assert not module._backward_hooks
         assert not module._forward_pre_hooks
+
+
+@every
+def test_modes_that_were_left_wrong_do_not_matter(name, task, preset):
+    """Dropout and batch norm in training mode give what the network gives in evaluation mode."""
+    network = make_network(task)
+    images, labels = make_batch(task, network)
+    wanted = ask(name, task, preset)
+    expected = perturb(wanted, network, images, labels, rngs=make_rngs(3))
+    assert torch.equal(perturb(wanted, network.train(), images, labels, rngs=make_rngs(3)), expected)
 
 
 @each
@@ -193,29 +117,6 @@ def test_an_image_alone_gives_what_it_gave_in_a_batch(name, task, preset):
 
 
 @each
-@pytest.mark.parametrize(("channels", "space"), [(3, (11, 17)), (1, (5, 6, 7)), (2, (13, 12))])
-@pytest.mark.parametrize("classes", [2, 3])
-def test_any_channels_size_and_dimension(name, task, channels, space, classes):
-    shape = {"channels": channels, "dimensions": len(space), "classes": classes}
-    network = make_network(task, **shape)
-    images, labels = make_batch(task, network, n=2, channels=channels, space=space)
-    result = perturb(ask(name, task), network, images, labels, rngs=make_rngs(2))
-    assert result.shape == images.shape
-    assert result.isfinite().all()
-
-
-@each
-def test_memory_layout_does_not_matter(name, task):
-    network = make_network(task, channels=3)
-    images, labels = make_batch(task, network, channels=3)
-    plain = perturb(ask(name, task), network, images, labels, rngs=make_rngs(3))
-    transposed = images.transpose(2, 3).contiguous().transpose(2, 3)
-    for same in (images.to(memory_format=torch.channels_last), transposed):
-        result = perturb(ask(name, task), network, same, labels, rngs=make_rngs(3))
-        assert ((result - plain).abs() > 1e-4).float().mean() <= 0.01
-
-
-@each
 def test_nothing_changes_where_support_is_empty(name, task):
     network = make_network(task)
     images, labels = make_batch(task, network)
@@ -236,70 +137,6 @@ def test_where_there_is_no_gradient_images_stay_where_the_attack_begins(name):
         wanted = replace(wanted, parameters={**wanted.parameters, "random_start": False})
     result = perturb(wanted, network, images, labels, rngs=make_rngs(3))
     assert torch.equal(result, images)
-
-
-BAD_INPUTS = {
-    "half": (lambda x, y: (x.half(), y), "images: must be float32, got torch.float16"),
-    "range": (
-        lambda x, y: (x * 255, y),
-        r"images: must be finite and lie in \[0, 1\], got values from .* to 2",
-    ),
-    "nan": (lambda x, y: (x.where(x < 0.9, torch.nan), y), "images: must be finite"),
-    "rank": (lambda x, y: (x[0], y), "images: must have the shape"),
-    "empty": (lambda x, y: (x[:0], y[:0]), "nothing empty"),
-    "float labels": (lambda x, y: (x, y.float()), "labels: must be int64"),
-    "fewer labels": (lambda x, y: (x, y[:-1]), r"labels: must have the shape \(3,\)"),
-    "negative label": (lambda x, y: (x, y - 9), "labels: must be class numbers from 0 on, got -"),
-}
-
-
-@each
-@pytest.mark.parametrize("fault", BAD_INPUTS)
-def test_wrong_input_says_what_to_do(name, task, fault):
-    network = make_network(task)
-    change, message = BAD_INPUTS[fault]
-    images, labels = change(*make_batch(task, network))
-    with pytest.raises(ValueError, match=message):
-        call(name, task, network, images, labels)
-
-
-@each
-def test_wrong_support_says_what_to_do(name, task):
-    network = make_network(task)
-    images, labels = make_batch(task, network)
-    for support in (images[:, :1], left_half(images)[:2], left_half(images)[:, 0]):
-        with pytest.raises(
-            ValueError, match=r"support: must be a bool tensor of shape \(3, 1, 14, 14\); got"
-        ):
-            call(name, task, network, images, labels, support=support)
-
-
-@pytest.mark.parametrize("name", [n for n, entry in PERTURBATIONS.items() if entry.kind == "attack"])
-def test_a_network_that_does_not_fit_is_refused(name):
-    task = PERTURBATIONS[name].tasks[-1]
-    network = make_network(task)
-    images, labels = make_batch(task, network)
-    with pytest.raises(ValueError, match=r"labels: the network has 4 classes, 0 to 3, got 9"):
-        call(name, task, network, images, labels + 9 - labels.max())
-    for broken, message in [
-        (lambda x: network(x)[:, :1], "one logit"),
-        (lambda x: network(x)[:1], "logits of shape"),
-        (lambda x: network(x) * torch.nan, "not finite"),
-    ]:
-        with pytest.raises(ModelError, match=message):
-            call(name, task, broken, images, labels)
-
-
-def call(name, task, network, images, labels, support=None):
-    """The function itself, with targets that fit whatever the images and labels are."""
-    wanted = ask(name, task)
-    entry = PERTURBATIONS[name]
-    parameters = {
-        key: value for key, value in wanted.parameters.items() if key in ("eps", "strength", "steps")
-    }
-    if entry.targets:
-        parameters["targets"] = torch.zeros_like(labels)
-    return entry.function(network, images, labels, support=support, rngs=make_rngs(3), **parameters)
 
 
 @pytest.mark.parametrize(

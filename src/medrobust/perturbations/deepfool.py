@@ -20,11 +20,12 @@ MINIMAL_STEP = 1e-4
 """Added to every distance, as the authors' code does: a step shorter than float32 resolves would never
 arrive."""
 
-SLACK = 1.25
-"""A rival gets a gradient only if its boundary seems at most so many times as far as the nearest one's.
+SLACK = 1.1
+"""After a first step that looks at all rivals, one gets a gradient only if its boundary seems at most so many
+times as far as the nearest one's.
 
-It seems so by the size of the gradient last seen, so that a step can miss the nearest boundary; what that
-costs and saves stands in docs/performance.md.
+It seems so by the size of its gradient when last seen, so that a step can miss the nearest boundary; what
+that costs and saves stands in docs/performance.md.
 """
 
 Norm = Literal["2", "inf"]
@@ -170,17 +171,14 @@ class Rivals(NamedTuple):
     ) -> tuple[Int64[Tensor, "r rivals"], Int64[Tensor, " r"]]:
         """The rivals of images, those whose boundaries seem nearest first; and how many of them are near.
 
-        A rival's gap of logits, divided by the size of its gradient at the last look (before the first, the
-        largest that was seen of another one), stands for its distance. Numbers of near rivals are rounded up
-        to powers of two, or to all.
+        A rival's gap of logits, divided by the size of its gradient when last seen, stands for its distance;
+        at first all are near. Numbers of near rivals are rounded up to powers of two, or to all.
         """
         gaps = (logits.gather(1, self.classes[places]) - logits.gather(1, labels[places, None])).abs()
         sizes = self.sizes[places]
-        largest = sizes.nan_to_num(0).amax(1, keepdim=True)
-        sizes = torch.where(sizes.isnan(), torch.where(largest > 0, largest, 1), sizes)
         # A rival that no gradient led to is the last resort.
         distances = torch.where(sizes > 0, gaps / sizes, torch.inf)
-        near = distances <= SLACK * distances.amin(1, keepdim=True)
+        near = sizes.isnan() | (distances <= SLACK * distances.amin(1, keepdim=True))
         rounded = 2 ** near.sum(1).log2().ceil().long()
         return distances.argsort(dim=1, stable=True), rounded.clamp_max(near.shape[1])
 

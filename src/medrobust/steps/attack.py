@@ -43,7 +43,7 @@ class Source:
         self, images: Float32[Tensor, "n c *space"], cases: Sequence[Case]
     ) -> Int64[Tensor, "n *labelspace"]:
         """Predicted classes."""
-        return output_of(self.network, images, name=self.name, cases=cases).argmax(1)
+        return output_of(self.network, images, name=self.name, cases=cases).max(1).indices
 
 
 class Attacked(NamedTuple):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from medrobust.core import Case
 from medrobust.errors import ModelError, RunError
+from medrobust.perturbations.checks import all_finite
 from medrobust.rng import generator
 from medrobust.storage import RunFolder
 
@@ -63,8 +64,8 @@ def check_finite(output: Float[Tensor, "n ..."], name: str, cases: Sequence[Case
     Raises:
         ModelError: Names the network and the first case.
     """
-    finite = output.isfinite().flatten(1).all(1)
-    if not finite.all():
+    if not all_finite(output):
+        finite = output.isfinite().flatten(1).all(1)
         case = cases[int((~finite).nonzero()[0])].case_id
         raise ModelError(
             f"Network '{name}' gives values that are not finite for case '{case}'. Its weights may have "

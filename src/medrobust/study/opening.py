@@ -10,10 +10,11 @@ from medrobust.data.contract import checked
 from medrobust.data.reading import read_all
 from medrobust.data.splits import split_cases
 from medrobust.errors import StudyError
+from medrobust.steps.predict import weights_sha256
 from medrobust.storage import RunFolder
 from medrobust.study.config import Study
 from medrobust.study.folds import folds_of
-from medrobust.study.setup import Setup
+from medrobust.study.setup import Setup, Trained
 
 
 def set_up(
@@ -101,15 +102,28 @@ def _require_validation_part(setup: Setup) -> None:
 
 
 def _require_brought_weights(setup: Setup) -> None:
-    """Load what is not trained here, and see that a surrogate is not the target itself."""
+    """Load what is not trained here, and see that surrogates are apart from targets."""
     targets = {network.id.name: network for network in setup.targets}
     for network in (*setup.targets, *setup.surrogates):
         if not network.is_trained_here:
             setup.network(network)
     for surrogate in setup.surrogates:
-        target = targets[surrogate.id.name]
-        if not surrogate.is_trained_here and setup.recipe(surrogate) == setup.recipe(target):
-            raise StudyError(
-                f"study.surrogates.weights.{surrogate.id.name}: holds the weights of the target itself, and "
-                "a surrogate is trained apart from it. Give other weights, or leave the key out to train one."
-            )
+        _require_apart(setup, targets[surrogate.id.name], surrogate)
+
+
+def _require_apart(setup: Setup, target: Trained, surrogate: Trained) -> None:
+    """See that a surrogate is not the target, and does not begin as a target that is trained already."""
+    name = surrogate.id.name
+    if not surrogate.is_trained_here and setup.recipe(surrogate) == setup.recipe(target):
+        raise StudyError(
+            f"study.surrogates.weights.{name}: holds the weights of the target itself, and a surrogate is "
+            "trained apart from it. Give other weights, or leave the key out to train one."
+        )
+    if not surrogate.is_trained_here or target.is_trained_here:
+        return
+    if weights_sha256(setup.fresh(surrogate)) == weights_sha256(setup.network(target)):
+        raise StudyError(
+            f"study.models.{name}: {target.spec.load} loads the trained weights by itself, so that a "
+            "surrogate trained here would begin as the target. Let it only make the network and name the "
+            f"file in `weights`, or give a surrogate of your own in surrogates.weights.{name}."
+        )

@@ -84,7 +84,8 @@ def test_deepfool_takes_gradients_of_near_rivals_only(monkeypatch):
     result = deepfool(model, images, labels, tally=tally)
     taken = int(tally.steps.sum())
     assert taken > 12
-    assert taken <= sum(Passing.seen) <= 2 * taken
+    later = sum(Passing.seen) - 5 * 12  # the first step looks at all rivals
+    assert taken - 12 <= later <= 2 * (taken - 12)
     Passing.seen.clear()
     monkeypatch.setattr(deepfool_module, "SLACK", torch.inf)
     assert torch.allclose(deepfool(model, images, labels), result, atol=1e-6)

@@ -270,6 +270,22 @@ def test_every_part_of_the_recipe_gives_another_folder(change: dict[str, Any]) -
     assert name() != name(**change)
 
 
+def test_success_of_an_attack_in_reduced_precision_is_measured_in_float32(tmp_path: Path) -> None:
+    folder, dataset = RunFolder(tmp_path), photos()
+    network, dtypes = wrapped(ByChannel(), 3), []
+    network.register_forward_hook(lambda *seen: dtypes.append(seen[2].dtype))
+    image_set = crafted(folder, dataset=dataset, network=network, job=job_of(FGSM, autocast=True))
+    batches = len(dtypes) // 3  # one pass to attack each batch, between one before and one after
+    assert dtypes == [torch.float32, torch.bfloat16, torch.float32] * batches
+    stored, labels = images(image_set, dataset, folder), []
+    for chunk in image_set.chunks:
+        labels += [case.label for case in chunk]
+    wrong = (wrapped(ByChannel(), 3)(stored).argmax(1) != torch.tensor(labels)).tolist()
+    by_case = dict(zip((case.case_id for chunk in image_set.chunks for case in chunk), wrong, strict=True))
+    rows = rows_of(image_set, folder)
+    assert rows["fooled_source"].to_list() == [by_case[case] for case in rows["case_id"]]
+
+
 def test_the_order_of_cases_does_not_matter() -> None:
     dataset = scans()
     assert work_chunks(dataset, dataset.cases) == work_chunks(dataset, reversed(dataset.cases))

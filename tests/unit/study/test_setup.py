@@ -11,7 +11,7 @@ import made_studies
 from fitted_networks import save
 from medrobust.core import Part, Role
 from medrobust.data.splits import make_split
-from medrobust.errors import DataError, RunError
+from medrobust.errors import DataError, RunError, StudyError
 from medrobust.steps.training_folder import load_trained
 from medrobust.storage import RunFolder
 from medrobust.study import opening as module
@@ -63,6 +63,21 @@ def test_a_brought_network_gets_surrogates_that_are_trained_here(tmp_path: Path)
         True
     ] * 2
     assert all(network.spec.weights == "none" for network in setup.surrogates)
+
+
+def test_a_surrogate_does_not_begin_as_the_trained_target(tmp_path: Path) -> None:
+    made_studies.classification(tmp_path)
+
+    def set_up_with(function: str) -> Setup:
+        keys = {
+            "models": [{"name": "mine", "load": function}],
+            "split": {"file": str(tmp_path / "split.csv")},
+        }
+        return setup_of(tmp_path, data=made_studies.LESIONS, **keys)
+
+    with pytest.raises(StudyError, match=r"models\.mine: made_networks:with_weights_of_its_own loads the"):
+        set_up_with("made_networks:with_weights_of_its_own")
+    assert set_up_with("made_networks:classifier").surrogates[0].is_trained_here
 
 
 def test_a_damaged_test_image_is_found_before_training(
