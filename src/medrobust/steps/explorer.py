@@ -124,7 +124,7 @@ def read_views(folder: RunFolder, number: int) -> list[View]:
     Raises:
         RunError: They are missing.
     """
-    with np.load(io.BytesIO(folder.read_bytes(*scan_part(number)))) as arrays:
+    with np.load(io.BytesIO(folder.read_bytes(*scan_part(number))), allow_pickle=False) as arrays:
         columns = {name: arrays[name] for name in View.__dataclass_fields__}
     return [
         View(**{name: column[case] for name, column in columns.items()})
