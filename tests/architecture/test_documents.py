@@ -20,7 +20,7 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

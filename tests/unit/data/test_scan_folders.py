@@ -3,17 +3,23 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 
 import made_scans
 from medrobust.core import Part
-from medrobust.data import list_dataset, open_dataset
+from medrobust.data import DATASETS, list_dataset, open_dataset
 from medrobust.data.findings import Severity
+from medrobust.data.scans import open_scans
 from medrobust.data.structures import STRUCTURES
 from medrobust.errors import DataError, StudyError
+from medrobust.parameters import parameter_model, resolve
+from medrobust.study.schema import study_schema
 
 
 @pytest.fixture
@@ -350,6 +356,27 @@ class TestSecondReleaseOfMalc:
         folder = made_scans.malc2012_second(tmp_path) / "inst/extdata"
         (folder / "1002_SS.nii.gz").unlink()
         assert kinds(listed("malc2012", tmp_path)) == [("image missing", "error")]
+
+
+def documented_blocks():
+    text = (Path(__file__).parents[3] / "docs/data/scans.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    return [block["data"] for block in blocks if "data" in block]
+
+
+@pytest.mark.parametrize("block", documented_blocks(), ids=lambda block: block["root"])
+def test_what_the_documentation_shows_may_be_asked_for(block):
+    parameters = {key: value for key, value in block.items() if key not in ("name", "root")}
+    entry = DATASETS[block["name"]]
+    assert resolve(parameter_model(block["name"], *entry.functions), parameters, "data")
+    Draft202012Validator(
+        study_schema()["properties"]["data"] | {"$defs": study_schema().get("$defs", {})}
+    ).validate(block)
+
+
+def test_every_layout_of_scans_is_documented():
+    scans = {name for name, entry in DATASETS.items() if entry.open is open_scans}
+    assert {block["name"] for block in documented_blocks()} == scans
 
 
 def test_voxels_are_read_as_they_lie(tmp_path):
