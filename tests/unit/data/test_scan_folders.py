@@ -84,6 +84,14 @@ class TestNiftiPairs:
         assert [path.name for path in listing.items[0].images] == ["a_t1.nii.gz", "a_flair.nii.gz"]
         assert (listing.unit, listing.findings) == ("patient", ())
 
+    def test_a_field_that_stands_twice_is_the_same_both_times(self, listed, root):
+        for folder in ("images", "labels"):
+            (root / folder / "case1").mkdir()
+            for name in ("case1", "case2"):
+                shutil.copy(root / folder / f"{name}.nii.gz", root / folder / "case1")
+        keys = {"images": "images/{scan}/{scan}.nii.gz", "segmentations": "labels/{scan}/{scan}.nii.gz"}
+        assert names(listed("nifti_pairs", root, **keys)) == ["case1"]
+
     def test_a_regular_expression_finds_the_patient(self, listed, root):
         listing = listed("nifti_pairs", root, patient=r"case(\d)")
         assert [scan.patient_id for scan in listing.items] == ["0", "1", "2", "3"]
@@ -161,6 +169,18 @@ class TestBids:
         with pytest.raises(DataError, match=r"has no dseg\.tsv that says what its numbers mean"):
             listed("bids", root)
         assert listed("bids", root, labels={"organ": [1, 2]}).classes == ("background", "organ")
+
+    def test_the_table_of_the_most_entities_goes_first(self, listed, root):
+        made_scans.table(root / "derivatives/bysegmenter/dseg.tsv", {"wrong": 1})
+        made_scans.table(root / "derivatives/bysegmenter/desc-other_dseg.tsv", {"other": 1})
+        assert listed("bids", root).classes == ("background", "liver", "tumour")
+
+    def test_the_raw_image_goes_before_the_pipeline_s_own(self, listed, root):
+        derived = root / "derivatives/bysegmenter/sub-02/ses-1/anat/sub-02_ses-1_desc-preproc_T1w.nii.gz"
+        shutil.copy(root / "sub-02/ses-1/anat/sub-02_ses-1_T1w.nii.gz", derived)
+        listing = listed("bids", root)
+        assert (len(listing.items), listing.findings) == (5, ())
+        assert "derivatives" not in listing.items[2].image.relative_to(root).parts
 
     def test_labels_of_two_pipelines_have_to_be_chosen(self, listed, root):
         shutil.copytree(root / "derivatives/bysegmenter", root / "derivatives/other")
