@@ -100,11 +100,11 @@ def read_stored(path: Path) -> Stored:
         raise DataError(f"{path}: volumes are read from files that end in {', '.join(SUFFIXES)}. Convert it.")
     with _readable(path), np.errstate(all="ignore"):  # what overflows is refused below
         packed = _content(path)
-        is_packed = path.name.endswith(("gz", ".mgz"))
-        header = _header(_unpack(packed, HEAD)[:HEAD] if is_packed else packed[:HEAD], path)
+        head = _unpack(packed, HEAD) if _is_packed(path) else packed
+        header = _header(head[:HEAD], path)
         shape, dtype, offset = _claims(header, path)
         claimed = offset + prod(shape) * dtype.itemsize
-        content = _unpack(packed, claimed + SPARE, whole=True) if is_packed else packed
+        content = _unpack(packed, claimed + SPARE, whole=True) if _is_packed(path) else packed
         if len(content) < claimed:
             raise ValueError(f"it holds {len(content)} bytes, and its header promises {claimed}")
         del packed
@@ -113,6 +113,21 @@ def read_stored(path: Path) -> Stored:
         affine: Affine = header.get_best_affine()
     _check_affine(affine, path)
     return _in_ras(scaled, affine)
+
+
+def claimed_voxels(path: Path) -> int:
+    """Voxels times channels that a file's header claims; 0 where it cannot be read."""
+    try:
+        with _readable(path), np.errstate(all="ignore"), path.open("rb") as file:
+            head = file.read(2 * HEAD)
+            head = _unpack(head, HEAD) if _is_packed(path) else head
+            return prod(_claims(_header(head[:HEAD], path), path)[0])
+    except DataError:
+        return 0
+
+
+def _is_packed(path: Path) -> bool:
+    return path.name.endswith(("gz", ".mgz"))
 
 
 def _content(path: Path) -> bytes:
