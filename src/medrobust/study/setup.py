@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from medrobust.core import Case, Dataset, NetworkId, Part, Role
-from medrobust.data import DATASETS, open_dataset
+from medrobust.data import open_dataset
 from medrobust.data.contract import checked
 from medrobust.data.splits import Split, halves, make_split, select_cases, split_cases
 from medrobust.errors import StudyError
@@ -16,6 +16,7 @@ from medrobust.models import ModelSpec, Network, prepare, recipe
 from medrobust.steps.train import fresh_network
 from medrobust.steps.training_folder import load_trained
 from medrobust.storage import RunFolder
+from medrobust.study.checks import require_same_task, require_split, require_task
 from medrobust.study.config import Study
 from medrobust.study.estimate import Speed, measure_speed
 
@@ -164,11 +165,11 @@ def set_up(
         DataError: The data are missing, unreadable or inconsistent.
         ModelError: Weights that the user brought cannot be read, or do not fit.
     """
-    _require_split(study)
-    _require_task(study)
+    require_split(study)
+    require_task(study)
     cache = folder.local("cache")
     opened = open_dataset(study.data, cache, data_dir) if dataset is None else checked(dataset)
-    _require_same_task(study, opened)
+    require_same_task(study, opened.name, opened.task)
     split = make_split(opened, study.split, study.seed)
     cases = select_cases(
         opened, split, seed=study.seed, per_patient=study.cases.per_patient, total=study.cases.total
@@ -187,33 +188,6 @@ def surrogate_spec(spec: ModelSpec, weights: Path | None) -> ModelSpec:
     if weights is not None:
         return replace(spec, weights=str(weights), train=False)
     return spec if spec.train else replace(spec, weights="none", train=True)
-
-
-def _require_task(study: Study) -> None:
-    """Said before scans are decoded, which may take minutes."""
-    name = str(study.data.get("name"))
-    if name in DATASETS and DATASETS[name].task != study.task:
-        raise StudyError(
-            f"study.task is {study.task}, but '{name}' is labelled for {DATASETS[name].task}. Change one."
-        )
-
-
-def _require_same_task(study: Study, dataset: Dataset) -> None:
-    if dataset.task != study.task:
-        raise StudyError(
-            f"study.task is {study.task}, but '{dataset.name}' is labelled for {dataset.task}. Change one."
-        )
-
-
-def _require_split(study: Study) -> None:
-    """A random split would test a network on patients that it was trained on elsewhere."""
-    brought = [spec.name for spec in study.specs if not spec.train]
-    if brought and not ("file" in study.split or study.split.get("test") == "all"):
-        raise StudyError(
-            f"study.split: '{brought[0]}' brings trained weights, so the split it was trained with "
-            "is needed: {file: split.csv} with columns patient_id,part, or {test: all} if none of these "
-            "patients trained it."
-        )
 
 
 def _require_training_part(setup: Setup) -> None:
