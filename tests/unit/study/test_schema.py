@@ -85,7 +85,7 @@ def test_budgets_may_be_lists() -> None:
 
 def test_every_data_set_attack_and_noise_is_offered() -> None:
     properties = study_schema()["properties"]
-    assert {one["title"] for one in properties["data"]["anyOf"]} == set(DATASETS)
+    assert {one["title"] for one in properties["data"]["anyOf"]} == {*DATASETS, "load"}
     offered = properties["perturbations"]["items"]["anyOf"] + properties["noise"]["anyOf"][:-1]
     assert {one["title"] for one in offered} == {
         name for name, one in PERTURBATIONS.items() if one.kind != "clean"
