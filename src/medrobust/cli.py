@@ -186,17 +186,17 @@ def audit(
 
     Ends with exit code 0 where there is no error (warnings and notes may be), and 1 where there is one.
     """
-    from medrobust import api
+    from medrobust.audit import entry, table
 
     console = Console()
-    found = api.audit(study, data=data, changes=changes or (), console=console)
+    found = entry.audit(study, data=data, changes=changes or (), console=console)
     if found.findings:
-        console.print(api.findings_table(found))
-    console.print(api.summary(found), markup=False, highlight=False, soft_wrap=True)
+        console.print(table.findings_table(found))
+    console.print(table.summary(found), markup=False, highlight=False, soft_wrap=True)
     if document:
-        api.write_audit(found, document)
+        entry.write_document(found, document)
     if page:
-        api.write_audit_page(found, page)
+        entry.write_page(found, page)
     if not found.is_sound:
         raise typer.Exit(FAILED)
 
