@@ -10,7 +10,7 @@ from PIL import Image
 
 from medrobust.audit.copies import ALIKE, near_copies
 from medrobust.audit.hamming import RADIUS, near_pairs
-from medrobust.audit.photo_look import _small
+from medrobust.audit.photo_look import squeezed
 from medrobust.audit.structure import ORIENTATIONS, detail, structure_hash, turned, turned_hashes
 
 hashes = st.lists(st.integers(0, 2**64 - 1), max_size=30)
@@ -56,7 +56,7 @@ def picture(seed: int, side: int = 200) -> Image.Image:
 
 
 def small(image: Image.Image) -> np.ndarray:
-    return _small(np.asarray(image))
+    return squeezed(np.asarray(image))
 
 
 @pytest.mark.parametrize("way", ORIENTATIONS)
