@@ -1,5 +1,6 @@
 """The Python interface: run a study, open what a run left, and write its report."""
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,12 +16,17 @@ from medrobust.analysis.export import all_tables, as_json, table_files
 from medrobust.analysis.results import Attack, Results, Settings
 from medrobust.analysis.tables import table1, table2
 from medrobust.analysis.verdict import verdict
-from medrobust.audit.entry import audit
+from medrobust.audit.audit import Audit, audit_data
+from medrobust.audit.document import as_document
+from medrobust.audit.table import findings_table, summary
+from medrobust.audit.thumbnails import thumbnails
 from medrobust.core import NetworkId, Role, Task
 from medrobust.data import DATASETS
 from medrobust.errors import RunError, StudyError
 from medrobust.models import MODELS
+from medrobust.models.files import module_file
 from medrobust.perturbations import PERTURBATIONS
+from medrobust.report.audit_page import audit_page
 from medrobust.report.build import build
 from medrobust.steps.evaluate import row_table, whole_test_table
 from medrobust.storage import RunFolder, read_results
@@ -29,16 +35,22 @@ from medrobust.study.config import Study
 from medrobust.study.reading import read_stored_study, read_study
 from medrobust.study.runner import choose_device, run_study
 from medrobust.study.selftests import selftest_table
+from medrobust.study.setup import require_split, require_task
 from medrobust.study.templates import demo_study, template
 
 __all__ = [
+    "Audit",
     "Run",
     "audit",
     "catalogue_table",
     "demo_study",
+    "findings_table",
     "run",
     "selftest",
     "selftest_table",
+    "summary",
+    "write_audit",
+    "write_audit_page",
     "write_template",
 ]
 
@@ -212,6 +224,50 @@ def selftest(
         only=("train", "selftest"),
     )
     return read_results(folder, SELFTEST)
+
+
+def audit(
+    study: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    changes: Iterable[str] = (),
+    console: Console | None = None,
+) -> Audit:
+    """Read the data of a study as a run would, change nothing, and say what is wrong.
+
+    Args:
+        study: A YAML file, or its content.
+        data: Folder that the `root` of the study's data is relative to; the working directory by default.
+        changes: `key.path=value` assignments on top of the study.
+        console: Where the progress is shown; None: nowhere.
+
+    Raises:
+        StudyError: The study asks for something that cannot be.
+        DataError: There are no data at all.
+    """
+    asked = read_study(study if isinstance(study, Mapping) else Path(study), changes)
+    require_split(asked)
+    require_task(asked)
+    loaded = {spec.name: module_file(spec.load) for spec in asked.specs if spec.load}
+    return audit_data(
+        asked.data,
+        asked.split,
+        asked.seed,
+        data_dir=None if data is None else Path(data),
+        code={f"models.{name}.load": file for name, file in loaded.items() if file},
+        console=console or Console(quiet=True),
+    )
+
+
+def write_audit(finished: Audit, file: Path) -> None:
+    """Write what an audit found as JSON; docs/audit.md describes it."""
+    file.write_text(json.dumps(as_document(finished), indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def write_audit_page(finished: Audit, file: Path) -> None:
+    """Write what an audit found as one HTML file with thumbnails, which opens offline."""
+    page = audit_page(finished.name, summary(finished), finished.findings, thumbnails(finished.findings))
+    file.write_text(page, encoding="utf-8")
 
 
 def write_template(file: Path, task: Task, data: str | None) -> None:

@@ -186,17 +186,17 @@ def audit(
 
     Ends with exit code 0 where there is no error (warnings and notes may be), and 1 where there is one.
     """
-    from medrobust.audit import entry, table
+    from medrobust import api
 
     console = Console()
-    found = entry.audit(study, data=data, changes=changes or (), console=console)
+    found = api.audit(study, data=data, changes=changes or (), console=console)
     if found.findings:
-        console.print(table.findings_table(found))
-    console.print(table.summary(found), markup=False, highlight=False, soft_wrap=True)
+        console.print(api.findings_table(found))
+    console.print(api.summary(found), markup=False, highlight=False, soft_wrap=True)
     if document:
-        entry.write_document(found, document)
+        api.write_audit(found, document)
     if page:
-        entry.write_page(found, page)
+        api.write_audit_page(found, page)
     if not found.is_sound:
         raise typer.Exit(FAILED)
 
