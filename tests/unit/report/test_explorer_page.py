@@ -232,7 +232,7 @@ def test_labels_lie_over_the_images(
     page = tmp_path / "report.html"
     page.write_text(render(make_context(Task.SEGMENTATION)), encoding="utf-8")
     explorer = Explorer(browser, page)
-    assert explorer.captions[-2:] == ["Truth", "Prediction"]
+    assert explorer.captions[-3:] == ["Truth", "Prediction when clean", "Prediction under rician@dag_a"]
     plain, truth = explorer.pixels(0), explorer.pixels(3)
     explorer.set("overlay", "100")
     labelled = explorer.pixels(0)
