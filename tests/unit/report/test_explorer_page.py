@@ -154,14 +154,16 @@ def test_the_address_keeps_the_choice(
 ) -> None:
     assert context.explorer is not None
     index = context.explorer["index"]
+    other = {"case 0": "case 1", "case 1": "case 0"}[explorer.chosen("case").partition(" (")[0]]
     explorer.choose("perturbation", index["sets"][3]["perturbation"])
     explorer.choose("target", index["targets"][1])
-    explorer.choose("case", "case 1")
+    explorer.choose("case", other)
     explorer.set("slice", "0")
     address = explorer.value("location.hash")
     again = Explorer(browser, report, address)
     names = ("case", "target", "perturbation", "source")
     assert [again.chosen(name) for name in names] == [explorer.chosen(name) for name in names]
+    assert again.chosen("case").startswith(other)
     assert again.part("slice-name", "textContent") == "slice 3"
     assert again.value("location.hash") == address
 
@@ -232,7 +234,7 @@ def test_labels_lie_over_the_images(
     page = tmp_path / "report.html"
     page.write_text(render(make_context(Task.SEGMENTATION)), encoding="utf-8")
     explorer = Explorer(browser, page)
-    assert explorer.captions[-2:] == ["Truth", "Prediction"]
+    assert explorer.captions[-3:] == ["Truth", "Prediction when clean", "Prediction under rician@dag_a"]
     plain, truth = explorer.pixels(0), explorer.pixels(3)
     explorer.set("overlay", "100")
     labelled = explorer.pixels(0)
