@@ -135,6 +135,7 @@ def content(tmp_path_factory) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore")  # as in a run: what decoders remark ends nothing
 class TestHostileFiles:
     @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())

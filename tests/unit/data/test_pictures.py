@@ -191,6 +191,7 @@ hostile = settings(
 )
 
 
+@pytest.mark.filterwarnings("ignore")  # as in a run: what decoders remark ends nothing
 class TestHostileFiles:
     @hostile
     @given(data=st.data(), name=st.sampled_from(sorted(CONTENTS)))
