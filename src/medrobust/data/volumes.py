@@ -76,7 +76,7 @@ def _intensities(voxels: Num[np.ndarray, "x y z *c"], path: Path) -> Float32[np.
 
 def _whole_numbers(labels: Num[np.ndarray, "x y z"], path: Path) -> UInt16[np.ndarray, "x y z"]:
     if labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < NUMBERS:
-        return labels.astype(np.uint16)
+        return labels.view(np.uint16) if labels.dtype == np.int16 else labels.astype(np.uint16)
     with np.errstate(invalid="ignore"):  # NaN and negative numbers are told apart below
         numbers = labels.astype(np.uint16)
     if not np.array_equal(numbers, labels):
