@@ -191,6 +191,20 @@ def test_noise_and_clean_images(tmp_path: Path, folder: RunFolder) -> None:
         np.testing.assert_array_equal(in_world(volume, dataset, case), dataset.read(case).image[0])
 
 
+def test_the_numbers_of_slices_that_are_turned_round_in_the_file(tmp_path: Path, folder: RunFolder) -> None:
+    """Cut from the front to the back, they lie from the back to the front in NIfTI's order."""
+    dataset = replace(scans(), affine=lambda scan: OBLIQUE * [-1, 1, 1, 1])
+    cases = [case for case in dataset.cases if case.scan_id == "s1"]
+    clean = clean_set(dataset, cases)
+    done = export_set(clean, cases, Viewers(None, {}, CPU), dataset, folder, tmp_path, bits=None)
+    voxels = np.asarray(nib.load(done.folder / "s1.nii.gz").dataobj)
+    told = json.loads((done.folder / "s1.json").read_text())["images"]
+    assert [image["y"] for image in told] == [4, 3, 2, 1, 0]
+    for image, case in zip(told, cases, strict=True):
+        expected = dataset.read(case).image.sum(dtype=float)
+        assert np.isclose(voxels[:, image["y"]].sum(dtype=float), expected, rtol=1e-6)
+
+
 def test_slices_without_a_label_are_black(tmp_path: Path, folder: RunFolder) -> None:
     dataset = lying(scans())
     dataset = replace(dataset, cases=tuple(case for case in dataset.cases if case.case_id != "s1-2"))
