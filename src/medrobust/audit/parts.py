@@ -87,7 +87,7 @@ def as_dataset(name: str, listing: Listing) -> Dataset:
     """
     return Dataset(
         name=name,
-        task=Task.CLASSIFICATION if isinstance(listing, Photos) else Task.SEGMENTATION,
+        task=Task.CLASSIFICATION if _has_labels(listing) else Task.SEGMENTATION,
         classes=listing.classes,
         unit=listing.unit,
         channels=0,
@@ -98,6 +98,11 @@ def as_dataset(name: str, listing: Listing) -> Dataset:
         fingerprint="",
         official=listing.official,
     )
+
+
+def _has_labels(listing: Listing) -> bool:
+    """Whether photographs have a class each, not a mask."""
+    return isinstance(listing, Photos) and all(photo.label is not None for photo in listing.items)
 
 
 def _cases(listing: Listing) -> tuple[Case, ...]:

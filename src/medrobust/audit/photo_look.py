@@ -11,28 +11,48 @@ from PIL import ExifTags, Image, ImageOps
 from medrobust.audit.records import PhotoLook, PhotoRecord
 from medrobust.audit.structure import SIDE, structure_hash
 from medrobust.data.listing import Photo
+from medrobust.data.pictures import FORMATS, IMAGE_FILES, PictureFormat, require_size
+from medrobust.errors import DataError
 
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
-def look_at_photo(photo: Photo) -> PhotoRecord:
+def look_at_photo(photo: Photo, files: PictureFormat = IMAGE_FILES) -> PhotoRecord:
     """The record of a photograph; a file that cannot be read becomes a record that says why."""
     try:
-        return PhotoRecord(photo, _look(photo.path))
+        return PhotoRecord(photo, _look(photo.path) if files == IMAGE_FILES else _look_inside(photo, files))
+    except DataError as error:
+        return PhotoRecord(photo, None, str(error))
     except Exception as error:  # whatever a decoder raises at a damaged file must not end the audit
         return PhotoRecord(
             photo, None, f"{photo.path} cannot be read as an image ({type(error).__name__}: {error})."
         )
 
 
+def _look_inside(photo: Photo, files: PictureFormat) -> PhotoLook:
+    """A picture of another kind than image files: DICOM, or in an archive."""
+    pixels = np.squeeze(np.moveaxis(files.picture(photo.path, photo.entry).pixels, 0, 2))
+    bits = 8 * pixels.dtype.itemsize
+    mode = "RGB" if pixels.ndim == 3 else "L" if bits == 8 else "I;16"
+    return _seen(pixels, form=type(files).__name__, mode=mode, turned=False, alpha=False, bits=bits)
+
+
 def _look(path: Path) -> PhotoLook:
-    with warnings.catch_warnings(), Image.open(path) as image:
+    with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
         warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+        require_size(path, *image.size)
         form, mode, bits = image.format or "?", image.mode, _bits(image)
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
         upright = ImageOps.exif_transpose(image)
         alpha = _is_transparent(upright)
         pixels = np.asarray(upright if bits == 16 else _plain(upright))
+    return _seen(pixels, form=form, mode=mode, turned=turned, alpha=alpha, bits=bits)
+
+
+def _seen(
+    pixels: Shaped[np.ndarray, "h w *c"], *, form: str, mode: str, turned: bool, alpha: bool, bits: int
+) -> PhotoLook:
+    """What the pixels of a picture say, beside what its file says."""
     channels = np.moveaxis(np.atleast_3d(pixels), 2, 0)
     grey = all(np.array_equal(channel, channels[0]) for channel in channels[1:])
     channels = np.ascontiguousarray(channels[:1] if grey else channels)
