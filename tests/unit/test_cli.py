@@ -25,6 +25,7 @@ from medrobust.data import open_dataset, phantom_lesions
 from medrobust.errors import RunError
 from medrobust.study import progress, runner
 from medrobust.study.jobs import Job
+from medrobust.study.reading import read_study
 
 LESIONS: dict[str, Any] = {
     "task": "classification",

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from medrobust.errors import MedrobustError
+from medrobust.errors import MedrobustError, RunError
 from medrobust.report.html import EXPLORER, allowed, environment, script_texts
 from medrobust.view.gallery import Gallery
 
@@ -34,11 +34,16 @@ class Server(ThreadingHTTPServer):
             port: Port to listen on; 0 takes a free one.
 
         Raises:
-            OSError: The port is taken.
+            RunError: The port is taken, or not for everybody.
         """
         self.gallery = gallery
         self.page, self.policy = page(title, gallery.index())
-        super().__init__((LOOPBACK, port), Handler)
+        try:
+            super().__init__((LOOPBACK, port), Handler)
+        except OSError as error:
+            raise RunError(
+                f"--port: {port} cannot be had ({error.strerror}). Leave it out to take a free one."
+            ) from error
 
     @property
     def address(self) -> str:

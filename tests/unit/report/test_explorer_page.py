@@ -1,6 +1,7 @@
 """The explorer in a real browser: choices, pictures, slider, keys, and the address."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -134,11 +135,14 @@ def test_every_choice_changes_what_is_shown(explorer: Explorer, context: ReportC
     before = explorer.pixels(1)
     explorer.choose("perturbation", index["sets"][2]["perturbation"])
     assert explorer.captions[1] == index["sets"][2]["perturbation"]
-    assert explorer.captions[2].startswith("Difference \u00d7 ")
+    assert re.fullmatch(r"Difference \u00d7 [\d.]+", explorer.captions[2])
     assert explorer.pixels(1) != before
     said = explorer.part("said", "textContent")
     explorer.choose("target", index["targets"][2])
     assert index["targets"][2] in explorer.part("said", "textContent") != said
+    if not index["segmentation"]:
+        explorer.choose("perturbation", "deepfool")  # changes of some 255ths: multiplied by hundreds
+        assert re.fullmatch(r"Difference \u00d7 \d{3}", explorer.captions[2])
     explorer.choose("perturbation", "clean")
     assert explorer.captions[0] == "Clean"
     assert not any(caption.startswith("Difference") for caption in explorer.captions)

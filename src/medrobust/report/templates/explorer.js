@@ -88,7 +88,7 @@
     const left = pictures.copied(seen.clean, seen.truth, opacity);
     const right = pictures.copied(seen.perturbed, seen.answer, opacity);
     const difference = seen.change
-      ? [pictures.figure(pictures.copied(seen.change), `Difference × ${seen.factor.toPrecision(2)}`)] : [];
+      ? [pictures.figure(pictures.copied(seen.change), `Difference × ${Number(seen.factor.toPrecision(2))}`)] : [];
     const [truth, answer, cleanAnswer] = [seen.truth, seen.answer, seen.cleanAnswer].map(
       labels => labels && pictures.onBlack(labels));
     if (parts.wipe.checked) {
