@@ -108,7 +108,7 @@ def read_stored(path: Path) -> Stored:
         del packed
         stored: np.ndarray = np.ndarray(shape, dtype, content, offset, order="F")
         scaled = apply_read_scaling(stored, *header.get_slope_inter())
-        affine: Affine = header.get_best_affine()
+        affine: Affine = header.get_best_affine().astype(np.float64)
     _check_affine(affine, path)
     return _in_ras(scaled, affine)
 
