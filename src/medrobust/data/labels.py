@@ -62,7 +62,7 @@ class LabelMap:
     colours: tuple[Colour | None, ...] = ()
     advice: str = "Name it in the labels, or list it under background."
 
-    def __call__(self, labels: UInt16[np.ndarray, "x y z"], path: Path) -> UInt8[np.ndarray, "x y z"]:
+    def __call__(self, labels: UInt16[np.ndarray, "*space"], path: Path) -> UInt8[np.ndarray, "*space"]:
         """Class indices of the numbers in a file.
 
         Raises:

@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Num, UInt8
+from jaxtyping import Num
 from nibabel.imageglobals import ErrorLevel
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
 from medrobust.data.geometry import Affine, joined, spacing_of
+from medrobust.data.gzipped import SPARE, unpack, unpack_start
 from medrobust.errors import DataError
 
 MOST_VOXELS = 2**28
@@ -35,15 +36,6 @@ MOST_BYTES = 2**30
 
 HEAD = 540
 """Bytes of the largest header, that of NIfTI-2."""
-
-SPARE = 2**20
-"""Bytes that a file may hold beyond its voxels: footers, comments and padding."""
-
-MOST_PACKED = 1032
-"""Bytes that a byte of gzip can hold at most."""
-
-PIECE = 2**16
-"""Bytes that are unpacked at a time."""
 
 VOXEL_SIZES = (0.01, 50.0)
 """Smallest and largest size of a voxel in mm that is believed."""
@@ -106,17 +98,17 @@ def read_stored(path: Path) -> Stored:
         raise DataError(f"{path}: volumes are read from files that end in {', '.join(SUFFIXES)}. Convert it.")
     with _readable(path), np.errstate(all="ignore"):  # what overflows is refused below
         packed = _content(path)
-        head = _unpack_head(packed) if _is_packed(path) else packed
+        head = unpack_start(packed, HEAD) if _is_packed(path) else packed
         header = _header(head[:HEAD], path)
         shape, dtype, offset = _claims(header, path)
         claimed = offset + prod(shape) * dtype.itemsize
-        content: Any = _unpack(packed, claimed) if _is_packed(path) else packed
+        content: Any = unpack(packed, claimed) if _is_packed(path) else packed
         if len(content) < claimed:
             raise ValueError(f"it holds {len(content)} bytes, and its header promises {claimed}")
         del packed
         stored: np.ndarray = np.ndarray(shape, dtype, content, offset, order="F")
         scaled = apply_read_scaling(stored, *header.get_slope_inter())
-        affine: Affine = header.get_best_affine()
+        affine: Affine = header.get_best_affine().astype(np.float64)
     _check_affine(affine, path)
     return _in_ras(scaled, affine)
 
@@ -126,7 +118,7 @@ def claimed_voxels(path: Path) -> int:
     try:
         with _readable(path), np.errstate(all="ignore"), path.open("rb") as file:
             head = file.read(2 * HEAD)
-            head = _unpack_head(head) if _is_packed(path) else head
+            head = unpack_start(head, HEAD) if _is_packed(path) else head
             return prod(_claims(_header(head[:HEAD], path), path)[0])
     except DataError:
         return 0
@@ -144,41 +136,6 @@ def _content(path: Path) -> bytes:
         if size > MOST_BYTES:
             raise OSError(f"it is larger than {MOST_BYTES / 2**30:g} GB")
         return file.read(size)
-
-
-def _unpack_head(packed: bytes) -> bytes:
-    """The first bytes of what gzip packed."""
-    return zlib.decompressobj(wbits=31).decompress(packed, HEAD)
-
-
-def _unpack(packed: bytes, claimed: int) -> UInt8[np.ndarray, "claimed"]:
-    """What gzip packed, straight into its place; several members follow each other, as bgzip packs.
-
-    Raises:
-        ValueError: It is shorter than claimed, much longer, or ends within a member.
-        zlib.error: Damaged, or no gzip.
-    """
-    if claimed > MOST_PACKED * len(packed):
-        raise ValueError(f"{len(packed)} packed bytes cannot hold the {claimed} that its header promises")
-    content, filled = np.empty(claimed, np.uint8), 0
-    member, is_open = zlib.decompressobj(wbits=31), False
-    for start in range(0, len(packed), PIECE):
-        piece: Any = memoryview(packed)[start : start + PIECE]
-        while piece:
-            part = member.decompress(piece, 16 * PIECE)
-            kept = part[: max(claimed - filled, 0)]
-            content[filled : filled + len(kept)] = np.frombuffer(kept, np.uint8)
-            filled += len(part)
-            if filled > claimed + SPARE:
-                raise ValueError("the packed content goes on after what its header promises")
-            is_open = not member.eof
-            piece = member.unconsumed_tail if is_open else member.unused_data.lstrip(b"\0")
-            member = member if is_open else zlib.decompressobj(wbits=31)
-    if is_open:
-        raise ValueError("the packed content ends before its end")
-    if filled < claimed:
-        raise ValueError(f"it holds {filled} bytes, and its header promises {claimed}")
-    return content
 
 
 def _header(head: bytes, path: Path) -> Any:

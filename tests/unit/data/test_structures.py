@@ -1,5 +1,7 @@
 """The map from BrainCOLOR's labels to the 28 classes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from medrobust.data.structures import (
 
 
 def to_structures(labels):
-    return BRAINCOLOR_LABELS(labels, "file")
+    return BRAINCOLOR_LABELS(labels, Path("file"))
 
 
 def test_the_28_classes_begin_with_the_background_and_have_their_order():
@@ -86,7 +88,7 @@ def test_freesurfer_has_the_same_structures_in_the_same_order():
     ],
 )
 def test_freesurfer_s_numbers_become_their_structure(number, name):
-    assert STRUCTURES[FREESURFER_LABELS(np.full((1, 1, 1), number, np.uint16), "file").item()] == name
+    assert STRUCTURES[FREESURFER_LABELS(np.full((1, 1, 1), number, np.uint16), Path("file")).item()] == name
 
 
 @pytest.mark.parametrize("labels", [BRAINCOLOR_LABELS, FREESURFER_LABELS])
