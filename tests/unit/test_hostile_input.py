@@ -254,6 +254,18 @@ def test_hostile_safetensors(with_weights: Callable[..., Result], content: bytes
     assert "mine.safetensors" in result.stderr
 
 
+def test_a_header_of_millions_of_tensors(with_weights: Callable[..., Result]) -> None:
+    """Each of them empty: 75 MB of names take 2.7 GB to read."""
+    content = header(b'{"a":' + b" " * 9 * 2**20 + json.dumps(F32).encode() + b"}", data=bytes(8))
+    result = with_weights(content, "mine.safetensors")
+    check(result)
+    assert "its header claims 9 MB" in result.stderr
+    many = {str(number): {**F32, "shape": [0], "data_offsets": [0, 0]} for number in range(500)}
+    result = with_weights(header(many), "mine.safetensors")
+    check(result)
+    assert "and 402 more" in result.stderr
+
+
 def test_hostile_torch_files(with_weights: Callable[..., Result], state: dict[str, torch.Tensor]) -> None:
     first = next(iter(state))
     for content, message in (

@@ -12,6 +12,12 @@ from torch import Tensor, nn
 from medrobust.errors import ModelError, reason
 from medrobust.models.network import Network
 
+LARGEST_HEADER = 8 * 2**20
+"""Bytes that name the tensors of a safetensors file; 50,000 tensors need about 5 MB."""
+
+MOST_LISTED = 100
+"""Tensors that do not fit and are listed in the message."""
+
 _WRAPPERS = ("body.", "module.", "model.", "network.", "_orig_mod.")
 
 
@@ -43,7 +49,7 @@ def load_weights(network: Network, path: Path, *, new_head: bool = False) -> Non
         new_head: Keep the network's own last layer where the file's is for another number of classes.
 
     Raises:
-        ModelError: The file cannot be read, or tensors do not fit (all are listed).
+        ModelError: The file cannot be read, or tensors do not fit (the first 100 are listed).
     """
     own = network.body.state_dict()
     tensors = _without_wrapper(read_tensors(path), own)
@@ -78,6 +84,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     try:
         if path.suffix == ".safetensors":
+            _refuse_large_header(path)
             return load_file(path)
         _refuse_compressed(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -90,6 +97,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             "Save it with `torch.save(model.state_dict(), path)` or as safetensors."
         ) from None
     return _state_dict(content, path)
+
+
+def _refuse_large_header(path: Path) -> None:
+    """Names of millions of empty tensors fit into a file that takes gigabytes of memory to read."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > LARGEST_HEADER:
+        raise ValueError(
+            f"its header claims {length / 2**20:,.0f} MB of names, and a network has less than 8"
+        )
 
 
 def _refuse_compressed(path: Path) -> None:
@@ -155,7 +172,9 @@ def _load(body: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
         if name in own and tensor.is_floating_point() != own[name].is_floating_point()
     ]
     if problems:
-        listed = "\n  ".join(problems)
+        listed = "\n  ".join(problems[:MOST_LISTED])
+        if len(problems) > MOST_LISTED:
+            listed += f"\n  and {len(problems) - MOST_LISTED} more"
         raise ModelError(f"{len(problems)} tensors of '{path}' do not fit the network:\n  {listed}")
     try:
         body.load_state_dict(tensors)
