@@ -18,9 +18,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from medrobust.data import list_dataset, open_dataset, stacks
+from medrobust.data import list_dataset, open_dataset
 from medrobust.data.listing import Scan
-from medrobust.data.volumes import read_volume
+from medrobust.data.scans import stacks
+from medrobust.data.scans.volumes import read_volume
 
 SHAPE = (162, 214, 167)
 

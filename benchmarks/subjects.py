@@ -12,7 +12,7 @@ from torch import Tensor
 
 from medrobust.core import Case, Dataset, NetworkId, Part, Role, Task
 from medrobust.data import open_dataset
-from medrobust.data.splits import make_split, split_cases
+from medrobust.data.splitting.splits import make_split, split_cases
 from medrobust.models import Network, model_spec, prepare
 from medrobust.steps.batches import stack
 from medrobust.steps.train import TrainingConfig, fresh_network, train

@@ -14,9 +14,9 @@ from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
 from made_folders import write_volume
 from medrobust.core import Part
 from medrobust.data import open_dataset
-from medrobust.data.brain_subject import scan_subject
-from medrobust.data.ham10000 import CLASSES
-from medrobust.data.structures import BRAINCOLOR
+from medrobust.data.adapters.ham10000 import CLASSES
+from medrobust.data.phantoms.brain_subject import scan_subject
+from medrobust.data.scans.structures import BRAINCOLOR
 
 HEADER = ("lesion_id", "image_id", "dx")
 TEST, VALIDATION, TRAIN = 18, 2, 3

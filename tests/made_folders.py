@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from medrobust.data.ham10000 import CLASSES
+from medrobust.data.adapters.ham10000 import CLASSES
 
 LAS = np.diag([-1.0, 1.0, 1.0, 1.0])
 TRAINING, TESTING = ("1000_3", "1001_3", "1002_3"), ("1003_3",)

@@ -9,7 +9,7 @@ import pydicom
 from PIL import Image
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
-from medrobust.data.dermofit import CLASSES as DERMOFIT_CLASSES
+from medrobust.data.adapters.dermofit import CLASSES as DERMOFIT_CLASSES
 
 
 def pixels(seed: int, shape: Sequence[int] = (45, 60, 3), dtype: type = np.uint8) -> np.ndarray:

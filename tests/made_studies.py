@@ -12,7 +12,7 @@ from fitted_networks import blurred as blurred_network
 from fitted_networks import coarse, fine, fit_classifier, fit_segmenter, save, sharp
 from medrobust.core import Case, Dataset, Part
 from medrobust.data import open_dataset
-from medrobust.data.split_file import split_csv
+from medrobust.data.splitting.split_file import split_csv
 
 LESIONS = {"name": "phantom_lesions", "images": 240, "size": 32}
 BRAINS = {"name": "phantom_brains", "subjects": 5, "spacing": 4.0}

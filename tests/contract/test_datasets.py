@@ -14,9 +14,9 @@ import made_photos
 import made_scans
 from medrobust.core import Dataset, Part, Task
 from medrobust.data import DATASETS, open_dataset
-from medrobust.data.case_sets import select_cases
 from medrobust.data.contract import check_dataset, check_sample
-from medrobust.data.splits import make_split, split_cases
+from medrobust.data.splitting.case_sets import select_cases
+from medrobust.data.splitting.splits import make_split, split_cases
 
 SMALL: dict[str, dict[str, Any]] = {
     "phantom_brains": {"subjects": 3, "spacing": 4.0},

@@ -21,7 +21,8 @@ import made_folders
 from fitted_networks import coarse, save
 from medrobust import __version__, api
 from medrobust.cli import app
-from medrobust.data import open_dataset, phantom_lesions
+from medrobust.data import open_dataset
+from medrobust.data.phantoms import phantom_lesions
 from medrobust.errors import RunError
 from medrobust.study import progress, runner
 from medrobust.study.jobs import Job

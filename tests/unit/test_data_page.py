@@ -12,7 +12,7 @@ import yaml
 import medrobust as mr
 from medrobust.core import Task
 from medrobust.data import open_dataset
-from medrobust.data.splits import make_split
+from medrobust.data.splitting.splits import make_split
 from medrobust.errors import DataError
 from medrobust.rng import generator
 from medrobust.study.reading import read_study

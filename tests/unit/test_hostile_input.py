@@ -20,8 +20,8 @@ from typer.testing import CliRunner, Result
 from fitted_networks import coarse
 from medrobust.cli import app
 from medrobust.data import open_dataset
-from medrobust.data.case_sets import select_cases
-from medrobust.data.splits import make_split
+from medrobust.data.splitting.case_sets import select_cases
+from medrobust.data.splitting.splits import make_split
 from medrobust.errors import RunError
 from medrobust.study import runner
 from medrobust.study.config import Study, resolved

@@ -16,7 +16,7 @@ from medrobust.audit.scan_checks import SCAN_CHECKS
 from medrobust.data import list_dataset, open_dataset
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Listing, Photos, Scans
-from medrobust.data.splits import make_folds
+from medrobust.data.splitting.splits import make_folds
 from medrobust.errors import MedrobustError
 
 Evidence = TypeVar("Evidence")

@@ -7,11 +7,11 @@ from typing import Any
 
 from medrobust.audit.records import Parts
 from medrobust.core import Case, Dataset, Part, Sample, Task
+from medrobust.data.files.tables import read_table
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Listing, Photos, Scans
-from medrobust.data.split_file import COLUMNS
-from medrobust.data.splits import make_split
-from medrobust.data.tables import read_table
+from medrobust.data.splitting.split_file import COLUMNS
+from medrobust.data.splitting.splits import make_split
 from medrobust.errors import DataError, MedrobustError
 
 

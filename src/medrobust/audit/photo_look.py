@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, ImageOps
 from medrobust.audit.records import PhotoLook, PhotoRecord
 from medrobust.audit.structure import SIDE, structure_hash
 from medrobust.data.listing import Photo
-from medrobust.data.pictures import FORMATS, IMAGE_FILES, PictureFormat, require_size
+from medrobust.data.photographs.pictures import FORMATS, IMAGE_FILES, PictureFormat, require_size
 from medrobust.errors import DataError
 
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")

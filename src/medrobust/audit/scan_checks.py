@@ -15,7 +15,7 @@ from medrobust.audit.records import COUNTED_LEVELS, ScanEvidence
 from medrobust.audit.rescans import equal_scans, one_person_twice, several_scans
 from medrobust.audit.sizes import few_patients
 from medrobust.data.findings import Finding, Severity
-from medrobust.data.volumes import AFFINE_TOLERANCE
+from medrobust.data.scans.volumes import AFFINE_TOLERANCE
 
 CLIPPED = 0.01
 """Share of the voxels above the smallest intensity that may have the largest one."""

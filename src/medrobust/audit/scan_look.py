@@ -13,8 +13,8 @@ from jaxtyping import Float64, Shaped, UInt8
 
 from medrobust.audit.person import person
 from medrobust.audit.records import COUNTED_LEVELS, Grid, LabelsLook, ScanRecord, VolumeLook
-from medrobust.data.labels import LabelMap
 from medrobust.data.listing import Scan
+from medrobust.data.scans.labels import LabelMap
 from medrobust.errors import DataError
 
 LOOKED_AT = 200_000

@@ -7,26 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from medrobust.core import Dataset, Task
-from medrobust.data.bids import list_bids
-from medrobust.data.decathlon import list_decathlon
-from medrobust.data.dermofit import list_dermofit
-from medrobust.data.dicom_images import list_dicom_images
+from medrobust.data.adapters.bids import list_bids
+from medrobust.data.adapters.decathlon import list_decathlon
+from medrobust.data.adapters.dermofit import list_dermofit
+from medrobust.data.adapters.dicom_images import list_dicom_images
+from medrobust.data.adapters.freesurfer import list_freesurfer
+from medrobust.data.adapters.ham10000 import list_ham10000
+from medrobust.data.adapters.image_folder import list_image_folder
+from medrobust.data.adapters.isic import list_isic
+from medrobust.data.adapters.isic_segmentation import list_isic_segmentation
+from medrobust.data.adapters.malc2012 import list_malc2012
+from medrobust.data.adapters.medmnist import list_medmnist
+from medrobust.data.adapters.nifti_pairs import list_nifti_pairs
 from medrobust.data.findings import require_sound
-from medrobust.data.freesurfer import list_freesurfer
-from medrobust.data.ham10000 import list_ham10000
-from medrobust.data.image_folder import list_image_folder
-from medrobust.data.isic import list_isic
-from medrobust.data.isic_segmentation import list_isic_segmentation
 from medrobust.data.listing import Listing
-from medrobust.data.malc2012 import list_malc2012
-from medrobust.data.masks import open_masked_photos
-from medrobust.data.medmnist import list_medmnist
-from medrobust.data.nifti_pairs import list_nifti_pairs
 from medrobust.data.own import open_own
-from medrobust.data.phantom_brains import open_phantom_brains
-from medrobust.data.phantom_lesions import open_phantom_lesions
-from medrobust.data.photos import open_photos
-from medrobust.data.scans import open_scans
+from medrobust.data.phantoms.phantom_brains import open_phantom_brains
+from medrobust.data.phantoms.phantom_lesions import open_phantom_lesions
+from medrobust.data.photographs.masked import open_masked_photos
+from medrobust.data.photographs.opening import open_photos
+from medrobust.data.scans.opening import open_scans
 from medrobust.errors import DataError, StudyError, unknown
 from medrobust.parameters import parameter_model, resolve
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from medrobust.core import Part, Unit
 from medrobust.data.findings import Finding
-from medrobust.data.labels import LabelMap
-from medrobust.data.pictures import IMAGE_FILES, PictureFormat
+from medrobust.data.photographs.pictures import IMAGE_FILES, PictureFormat
+from medrobust.data.scans.labels import LabelMap
 
 
 @dataclass(frozen=True, slots=True)

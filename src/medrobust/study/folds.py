@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from medrobust.core import Case, Dataset, Part
-from medrobust.data.case_sets import select_cases
-from medrobust.data.splits import Split, make_folds, split_cases
+from medrobust.data.splitting.case_sets import select_cases
+from medrobust.data.splitting.splits import Split, make_folds, split_cases
 from medrobust.study.config import Study
 
 

@@ -8,7 +8,7 @@ from medrobust.core import Dataset, Part, Tick, silent
 from medrobust.data import open_dataset
 from medrobust.data.contract import checked
 from medrobust.data.reading import read_all
-from medrobust.data.splits import split_cases
+from medrobust.data.splitting.splits import split_cases
 from medrobust.errors import StudyError
 from medrobust.steps.predict import weights_sha256
 from medrobust.storage import RunFolder

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medrobust.core import Dataset, Part
-from medrobust.data.split_file import split_csv
+from medrobust.data.splitting.split_file import split_csv
 from medrobust.errors import RunError
 from medrobust.record import environment
 from medrobust.steps.evaluate import row_table, whole_test_table

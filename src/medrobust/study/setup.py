@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from medrobust.core import Case, Dataset, NetworkId, Part, Role
-from medrobust.data.splits import Split, halves, split_cases
+from medrobust.data.splitting.splits import Split, halves, split_cases
 from medrobust.models import ModelSpec, Network, prepare, recipe
 from medrobust.steps.train import fresh_network
 from medrobust.steps.training_folder import load_trained

@@ -5,7 +5,7 @@ import pytest
 
 from medrobust.audit.label_checks import Pair, side_pairs
 from medrobust.audit.sizes import FEWEST_PAIRS, TOO_WIDE, WIDE, expected_interval
-from medrobust.data.structures import STRUCTURES
+from medrobust.data.scans.structures import STRUCTURES
 
 
 @pytest.mark.parametrize(

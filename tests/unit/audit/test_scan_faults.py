@@ -12,7 +12,7 @@ from made_folders import write_volume
 from medrobust import api
 from medrobust.audit.audit import Audit
 from medrobust.data.findings import Severity
-from medrobust.data.structures import BRAINCOLOR, STRUCTURES
+from medrobust.data.scans.structures import BRAINCOLOR, STRUCTURES
 
 pytest.importorskip("nilearn", reason="phantom brains need the extra `demo`")
 

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from medrobust.data.brain_appearance import (
+from medrobust.data.phantoms.brain_appearance import (
     INTENSITIES,
     draw_intensities,
     majority,
@@ -14,7 +14,7 @@ from medrobust.data.brain_appearance import (
     rician,
     without_side,
 )
-from medrobust.data.brain_geometry import (
+from medrobust.data.phantoms.brain_geometry import (
     HIGH,
     LOW,
     PAIRED,
@@ -26,7 +26,7 @@ from medrobust.data.brain_geometry import (
     template,
     tissue_maps,
 )
-from medrobust.data.structures import STRUCTURES
+from medrobust.data.scans.structures import STRUCTURES
 from medrobust.errors import DataError
 from medrobust.rng import generator
 

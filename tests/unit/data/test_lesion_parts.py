@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medrobust.data.lesion_artefacts import Circumstances, add_artefacts, photograph
-from medrobust.data.lesion_classes import LOOKS
-from medrobust.data.lesion_shape import Form, draw_outline
-from medrobust.data.lesion_skin import BLOOD, MELANIN, Layers, Skin
-from medrobust.data.lesion_texture import (
+from medrobust.data.phantoms.lesion_artefacts import Circumstances, add_artefacts, photograph
+from medrobust.data.phantoms.lesion_classes import LOOKS
+from medrobust.data.phantoms.lesion_shape import Form, draw_outline
+from medrobust.data.phantoms.lesion_skin import BLOOD, MELANIN, Layers, Skin
+from medrobust.data.phantoms.lesion_texture import (
     Stroke,
     branches,
     curve,

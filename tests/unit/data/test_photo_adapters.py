@@ -13,11 +13,11 @@ from damage import damaged, only_errors_that_name
 from made_photos import write_photo, write_table
 from medrobust.core import Part
 from medrobust.data import open_dataset
-from medrobust.data.dermofit import list_dermofit
+from medrobust.data.adapters.dermofit import list_dermofit
+from medrobust.data.adapters.image_folder import list_image_folder
+from medrobust.data.adapters.isic import list_isic
+from medrobust.data.files.tables import read_table
 from medrobust.data.findings import Severity
-from medrobust.data.image_folder import list_image_folder
-from medrobust.data.isic import list_isic
-from medrobust.data.tables import read_table
 from medrobust.errors import DataError, StudyError
 
 

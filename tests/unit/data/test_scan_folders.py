@@ -15,8 +15,8 @@ import made_scans
 from medrobust.core import Part
 from medrobust.data import DATASETS, list_dataset, open_dataset
 from medrobust.data.findings import Severity
-from medrobust.data.scans import open_scans
-from medrobust.data.structures import STRUCTURES
+from medrobust.data.scans.opening import open_scans
+from medrobust.data.scans.structures import STRUCTURES
 from medrobust.errors import DataError, StudyError
 from medrobust.parameters import parameter_model, resolve
 from medrobust.study.schema import study_schema

@@ -13,7 +13,7 @@ from PIL import Image
 from skimage.color import rgb2lab
 
 from medrobust.core import Task
-from medrobust.data.structures import STRUCTURES
+from medrobust.data.scans.structures import STRUCTURES
 from medrobust.report.context import ReportContext
 from medrobust.report.figures import style
 from medrobust.report.figures.curves import curve_plot

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from medrobust.data import open_dataset
-from medrobust.data.case_sets import select_cases
-from medrobust.data.splits import make_split
+from medrobust.data.splitting.case_sets import select_cases
+from medrobust.data.splitting.splits import make_split
 from medrobust.errors import MedrobustError, RunError, StudyError
 from medrobust.storage import RunFolder
 from medrobust.study.config import Study, resolved

@@ -10,7 +10,7 @@ import torch
 import made_studies
 from fitted_networks import save
 from medrobust.core import Part, Role
-from medrobust.data.splits import make_split
+from medrobust.data.splitting.splits import make_split
 from medrobust.errors import DataError, RunError, StudyError
 from medrobust.steps.training_folder import load_trained
 from medrobust.storage import RunFolder

@@ -1,0 +1,98 @@
+"""DICOM pictures such as X-rays and mammograms: one folder per class, or a table of paths and labels.
+
+Patients are those of the headers (PatientID).
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Gt
+
+from medrobust.data.adapters.labelled import class_counts, group_by
+from medrobust.data.adapters.labelled_files import (
+    Columns,
+    LabelledFile,
+    Name,
+    classes_of,
+    files_of_folders,
+    files_of_table,
+    official_split,
+    on_both_sides,
+    require_columns_used,
+)
+from medrobust.data.findings import Finding, Severity
+from medrobust.data.listing import Photo, Photos
+from medrobust.data.photographs.dicom import DicomFiles, read_dicom
+from medrobust.data.photographs.pictures import naming
+from medrobust.errors import DataError
+
+SUFFIXES = (".dcm", ".dicom", ".ima", "")
+
+Window = tuple[Annotated[float, Gt(float("-inf"))], Annotated[float, Gt(0)]]
+
+
+def list_dicom_images(
+    root: Path,
+    *,
+    table: Name | None = None,
+    path_column: Name = "path",
+    label_column: Name = "label",
+    part_column: Name | None = None,
+    window: Literal["file"] | Window = "file",
+) -> Photos:
+    """DICOM files of two classes or more, one picture each; the unit is the patient of their headers.
+
+    Args:
+        root: Folder of the class folders, or of the table.
+        table: CSV table below the root with a row per file; None takes the class of a file from its folder:
+            `<class>/...`, or `<train|validation|test>/<class>/...`, which is an official split.
+        path_column: Column of the paths, relative to the root.
+        label_column: Column of the classes.
+        part_column: Column that says train, validation or test: an official split.
+        window: Which values become black and white: "file" takes the window of the file, or all that its bits
+            can hold where it has none; [centre, width] is in the units of the rescaled values.
+
+    Raises:
+        StudyError: A column without a table.
+        DataError: The table is missing or lacks a column, or there are fewer than two classes. Rows and files
+            that cannot be used, and patients in several parts, are findings.
+    """
+    require_columns_used(table, part_column=part_column)
+    findings: list[Finding] = []
+    if table is None:
+        files = files_of_folders(root, SUFFIXES, findings)
+    else:
+        files = files_of_table(root, table, Columns(path_column, label_column, part=part_column), findings)
+    patients = {file.name: patient for file in files if (patient := _patient(file, findings)) is not None}
+    files = tuple(file for file in files if file.name in patients)
+    classes = classes_of(files)
+    grouping = group_by(patients, "patient", "PatientID", root, findings)
+    groups = dict(grouping.groups)
+    findings += on_both_sides(files, groups)
+    photos = tuple(
+        Photo(file.name, groups[file.name], classes.index(file.label), file.path) for file in files
+    )
+    return Photos(
+        classes=classes,
+        unit=grouping.unit,
+        items=photos,
+        format=DicomFiles(None if window == "file" else window),
+        facts={
+            **class_counts(photos, classes),
+            "grouping": grouping.fact,
+            "window": "of each file" if window == "file" else f"centre {window[0]:g}, width {window[1]:g}",
+        },
+        findings=tuple(findings),
+        official=official_split(files, groups),
+    )
+
+
+def _patient(file: LabelledFile, findings: list[Finding]) -> str | None:
+    """The patient of a file, "" where it names none; None, and a finding, where it cannot be read."""
+    try:
+        with naming(file.path, "a DICOM picture"):
+            return str(read_dicom(file.path, pixels=False).get("PatientID") or "").strip()
+    except DataError as error:
+        says, _, advice = str(error).rpartition(". ")
+        findings.append(Finding("unreadable", Severity.ERROR, f"{says}.", advice, (file.path,)))
+        return None

@@ -1,0 +1,80 @@
+"""A folder of subjects as FreeSurfer's recon-all leaves it.
+
+    <subject>/mri/norm.mgz    <subject>/mri/aseg.mgz    <subject>/mri/aparc+aseg.mgz
+
+Fischl, "FreeSurfer", NeuroImage 62 (2012). Its labels are a program's, no person's: scores say how well
+networks agree with FreeSurfer.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from medrobust.data.adapters.pairing import by_patient
+from medrobust.data.findings import Finding, Severity
+from medrobust.data.listing import Scan, Scans
+from medrobust.data.scans.label_files import label_map
+from medrobust.data.scans.labels import Labels
+from medrobust.data.scans.structures import FREESURFER_LABELS
+from medrobust.errors import DataError
+
+Image = Literal["norm", "brain", "nu", "T1", "orig"]
+
+
+def list_freesurfer(
+    root: Path,
+    *,
+    image: Image = "norm",
+    segmentation: Literal["aseg", "aparc+aseg"] = "aseg",
+    labels: Labels | str | None = None,
+    patient: str | None = None,
+) -> Scans:
+    """The subjects of a SUBJECTS_DIR, with the paper's 27 structures unless others are asked for.
+
+    Args:
+        root: The folder of the subjects. Averages (fsaverage) are passed over.
+        image: Volume of the intensities; norm and brain are skull-stripped, nu, T1 and orig are not.
+        segmentation: Volume of the labels.
+        labels: Other classes, as numbers of FreeSurferColorLUT.txt, e.g. {hippocampus: [17, 53]}, or a file
+            that names them; numbers of the volume that they leave out belong under background.
+        patient: Regular expression that finds the patient in a subject's name, e.g. "^(.+?)_ses-" or, for
+            longitudinal names, "^[^.]+"; None: every subject is a patient.
+
+    Raises:
+        StudyError: A mapping or expression that cannot be used.
+        DataError: No subject has these volumes.
+    """
+    own = FREESURFER_LABELS if labels is None else label_map(labels, root)
+    findings: list[Finding] = []
+    scans = []
+    subjects = [path for path in sorted(root.iterdir()) if (path / "mri").is_dir() and not _is_average(path)]
+    for subject in subjects:
+        files = [subject / "mri" / f"{name}.mgz" for name in (image, segmentation)]
+        missing = tuple(file for file in files if not file.is_file())
+        if missing:
+            says = f"{subject} has no {' and no '.join(f'mri/{file.name}' for file in missing)}."
+            advice = "Finish recon-all, or take another volume. The subject is left out."
+            findings.append(Finding("volume missing", Severity.ERROR, says, advice, missing))
+        else:
+            scans.append(Scan(subject.name, subject.name, (files[0],), files[1]))
+    if not scans:
+        raise DataError(
+            f"data.root: none of {len(subjects)} subjects in {root} has mri/{image}.mgz and "
+            f"mri/{segmentation}.mgz. Give the folder of the subjects."
+        )
+    items, unit, grouping = by_patient(scans, patient or "^.+$", findings)
+    return Scans(
+        classes=own.names,
+        unit=unit,
+        items=tuple(items),
+        classes_of=own,
+        facts={
+            "labels": f"{len(own.names) - 1} structures of FreeSurfer's {segmentation}, made by a program",
+            "image": f"{image}.mgz",
+            "patients": grouping if patient else "every subject is one",
+        },
+        findings=tuple(findings),
+    )
+
+
+def _is_average(subject: Path) -> bool:
+    return subject.name.startswith("fsaverage")

@@ -1,0 +1,115 @@
+"""What adapters of photographs share: finding files by name, and what can be wrong with them as a whole."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from medrobust.core import Unit
+from medrobust.data.findings import Finding, Severity, quoted
+from medrobust.data.listing import Photo
+from medrobust.data.photographs.pictures import SUFFIXES
+
+
+class Grouping(NamedTuple):
+    """Which photographs belong together.
+
+    Attributes:
+        groups: Group of each photograph.
+        unit: What a group is.
+        fact: How it is known, for the report.
+    """
+
+    groups: Mapping[str, str]
+    unit: Unit
+    fact: str
+
+
+def files_below(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
+    """All files with one of these endings below a folder, sorted; hidden ones are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes
+        and path.is_file()
+        and not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
+    )
+
+
+def files_by_stem(paths: Iterable[Path]) -> dict[str, Path]:
+    """Files by their names without ending; of several with one name the first."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        found.setdefault(path.stem, path)
+    return found
+
+
+def missing_images(images: Iterable[str], files: Collection[str], searched: Iterable[Path]) -> list[Finding]:
+    """The images of a table that have no file."""
+    missing = sorted(image for image in images if image not in files)
+    if not missing:
+        return []
+    says = (
+        f"{len(missing)} of the listed images have no file: {quoted(missing)}. "
+        f"Searched: {', '.join(str(folder) for folder in searched)}."
+    )
+    advice = "Download them or take their rows out of the table."
+    return [Finding("image missing", Severity.ERROR, says, advice)]
+
+
+def empty_classes(classes: Sequence[str], labels: Collection[str], where: Path) -> list[Finding]:
+    """The classes that nothing is of."""
+    empty = [name for name in classes if name not in labels]
+    if not empty:
+        return []
+    says, advice = f"{where}: no image of class {quoted(empty)}.", "Every class needs some in all parts."
+    return [Finding("class without images", Severity.ERROR, says, advice, (where,))]
+
+
+def group_by(
+    column: Mapping[str, str], unit: Unit, key: str, where: Path, findings: list[Finding]
+) -> Grouping:
+    """Group photographs by an identifier that some, or all, may lack: those are groups of their own.
+
+    Args:
+        column: Identifier of each photograph, "" where there is none.
+        unit: What it identifies.
+        key: Its name in the data.
+        where: The file that it stands in.
+        findings: Get one where only some lack it.
+    """
+    lacking = sorted(image for image, group in column.items() if not group)
+    if len(lacking) == len(column):
+        fact = f"none: the data give no {key}; photographs of one patient may be on both sides of a split"
+        return Grouping({image: image for image in column}, "image", fact)
+    groups = {image: group or f"image {image}" for image, group in column.items()}
+    fact = f"by {unit} ({key})"
+    if lacking:
+        fact += f"; {len(lacking)} photographs without one count as groups of their own"
+        says = f"{where}: {len(lacking)} photographs have no {key}: {quoted(lacking)}."
+        advice = "They count as groups of their own; two of one patient may be on both sides of a split."
+        findings.append(Finding("group missing", Severity.WARNING, says, advice, (where,)))
+    return Grouping(groups, unit, fact)
+
+
+def group_labels(labels: Mapping[str, str], groups: Mapping[str, str], where: Path) -> list[Finding]:
+    """The groups whose photographs have several classes; right for patients, doubtful for lesions."""
+    first: dict[str, str] = {}
+    mixed = sorted(
+        {group for image, group in groups.items() if first.setdefault(group, labels[image]) != labels[image]}
+    )
+    if not mixed:
+        return []
+    says = f"{where}: {len(mixed)} lesions have images with different labels: {quoted(mixed)}."
+    advice = "Check which label is right."
+    return [Finding("two labels", Severity.WARNING, says, advice, (where,))]
+
+
+def class_counts(photos: Sequence[Photo], classes: Sequence[str]) -> dict[str, str]:
+    """How many photographs there are, for the report."""
+    counts = Counter(photo.label for photo in photos)
+    groups = len({photo.patient_id for photo in photos})
+    return {
+        "images": f"{len(photos)} in {groups} groups",
+        "classes": ", ".join(f"{name} {counts[index]}" for index, name in enumerate(classes)),
+    }

@@ -1,0 +1,161 @@
+"""MedMNIST and archives like it: small pictures of one size in an npz file, with a split of their own.
+
+    dermamnist_64.npz      train_images, train_labels, val_images, val_labels, test_images, test_labels
+
+Images are of shape (n, h, w) or (n, h, w, 3), labels (n, 1) or (n,). Nothing says which patient an image is
+of: in DermaMNIST, for one, images of the same lesion lie in different parts.
+
+Yang et al., "MedMNIST v2", Scientific Data 10, 41 (2023).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from annotated_types import MinLen
+from jaxtyping import Int64
+from pydantic import Field
+
+from medrobust.core import Part
+from medrobust.data.adapters.labelled import class_counts, empty_classes
+from medrobust.data.files.paths import inside
+from medrobust.data.findings import Finding
+from medrobust.data.listing import Photo, Photos
+from medrobust.data.photographs.arrays import NPZ_ARRAYS, Form, array_forms, picture_form, read_array
+from medrobust.errors import DataError
+
+FileName = Annotated[str, MinLen(1), Field(examples=["dermamnist.npz"])]
+
+PARTS = {"train": Part.TRAIN, "val": Part.VALIDATION, "test": Part.TEST}
+MOST_CLASSES = 1000
+
+ORGANS = (
+    "bladder",
+    "left femur",
+    "right femur",
+    "heart",
+    "left kidney",
+    "right kidney",
+    "liver",
+    "left lung",
+    "right lung",
+    "pancreas",
+    "spleen",
+)
+LABELS: dict[str, tuple[str, ...]] = {
+    "pathmnist": (
+        "adipose",
+        "background",
+        "debris",
+        "lymphocytes",
+        "mucus",
+        "smooth muscle",
+        "normal mucosa",
+        "cancer-associated stroma",
+        "adenocarcinoma epithelium",
+    ),
+    "dermamnist": ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"),
+    "octmnist": ("neovascularisation", "macular edema", "drusen", "normal"),
+    "pneumoniamnist": ("normal", "pneumonia"),
+    "retinamnist": ("grade 0", "grade 1", "grade 2", "grade 3", "grade 4"),
+    "breastmnist": ("malignant", "normal or benign"),
+    "bloodmnist": (
+        "basophil",
+        "eosinophil",
+        "erythroblast",
+        "immature granulocyte",
+        "lymphocyte",
+        "monocyte",
+        "neutrophil",
+        "platelet",
+    ),
+    "tissuemnist": (
+        "collecting duct",
+        "distal tubule",
+        "glomerular endothelium",
+        "interstitial endothelium",
+        "leukocytes",
+        "podocytes",
+        "proximal tubule",
+        "thick ascending limb",
+    ),
+    "organamnist": ORGANS,
+    "organcmnist": ORGANS,
+    "organsmnist": ORGANS,
+}
+"""What the numbers mean, by the name of the file; others are classes by number."""
+
+
+def list_medmnist(root: Path, *, file: FileName) -> Photos:
+    """The pictures of a MedMNIST archive; the unit is the image.
+
+    Args:
+        root: Folder of the archive.
+        file: Its name.
+
+    Raises:
+        DataError: There is no such file, it is damaged, its labels are several per image, or it holds
+            volumes. Classes without any image are findings.
+    """
+    path = inside(root, file, "data.file")
+    if not path.is_file():
+        raise DataError(f"data.file: there is no file '{file}' in {root}. Give the name of an npz archive.")
+    forms = array_forms(path)
+    labels = {part: _labels(path, part, forms) for part in PARTS if f"{part}_images" in forms}
+    if "train" not in labels or "test" not in labels:
+        raise DataError(
+            f"{path}: must hold train_images and test_images; found {', '.join(forms) or 'nothing'}."
+        )
+    classes = _classes(path, labels)
+    photos = tuple(
+        Photo(f"{part}-{number:06d}", f"{part}-{number:06d}", int(label), path, (f"{part}_images", number))
+        for part in sorted(labels)
+        for number, label in enumerate(labels[part])
+    )
+    found = {classes[photo.label] for photo in photos if photo.label is not None}
+    findings: list[Finding] = empty_classes(classes, found, path)
+    counts = class_counts(photos, classes)
+    return Photos(
+        classes=classes,
+        unit="image",
+        items=photos,
+        format=NPZ_ARRAYS,
+        facts={
+            "images": f"{len(photos)} of {path.name}",
+            "classes": counts["classes"],
+            "grouping": "none: the archive names no patients; images of one may be on both sides of a split",
+            "source": "MedMNIST v2; Yang et al., Scientific Data 2023; CC BY 4.0 (DermaMNIST: CC BY-NC 4.0)",
+        },
+        findings=tuple(findings),
+        official={photo.patient_id: PARTS[photo.case_id.partition("-")[0]] for photo in photos},
+    )
+
+
+def _labels(path: Path, part: str, forms: Mapping[str, Form]) -> Int64[np.ndarray, " n"]:
+    """The class of each image of a part."""
+    name = f"{part}_labels"
+    form, count = forms.get(name), picture_form(path, f"{part}_images").shape[0]
+    if form is not None and len(form.shape) == 2 and form.shape[1] > 1:
+        raise DataError(
+            f"{path}: '{name}' has {form.shape[1]} labels per image, and the protocol needs one class each: "
+            "attacks and scores have no meaning for several. Take another set, or make one label of them."
+        )
+    if form is None or form.dtype.kind not in "iu" or form.shape not in ((count, 1), (count,)):
+        seen = "none" if form is None else f"{form.dtype} of shape {form.shape}"
+        raise DataError(f"{path}: '{name}' must hold {count} whole numbers, one per image; got {seen}.")
+    labels = read_array(path, name).reshape(-1)
+    if count and not 0 <= int(labels.min()) <= int(labels.max()) < MOST_CLASSES:
+        raise DataError(f"{path}: '{name}' must hold classes from 0; got {labels.min()} to {labels.max()}.")
+    return labels.astype(np.int64)
+
+
+def _classes(path: Path, labels: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """Names of the classes; numbers where the file is none of MedMNIST's."""
+    most = max((int(values.max()) for values in labels.values() if values.size), default=0)
+    names = LABELS.get(path.stem.partition("_")[0].lower())
+    if names is None:
+        return tuple(map(str, range(most + 1)))
+    if most >= len(names):
+        raise DataError(f"{path}: holds the label {most}, but {path.stem} has classes 0 to {len(names) - 1}.")
+    return names

@@ -1,0 +1,83 @@
+"""Scans and their labels in files whose names say what belongs together.
+
+    images/case01.nii.gz    labels/case01.nii.gz    labels.tsv (index, name)
+
+or any other layout that patterns describe, e.g. `images: "{patient}/{scan}/t1.nii.gz"`.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import MinLen
+
+from medrobust.core import Unit
+from medrobust.data.adapters.pairing import by_patient, files_by_scan, pair, pattern, volumes_below
+from medrobust.data.findings import Finding
+from medrobust.data.listing import Scan, Scans
+from medrobust.data.scans.label_files import label_map
+from medrobust.data.scans.labels import Labels
+from medrobust.errors import DataError, StudyError
+
+
+def list_nifti_pairs(
+    root: Path,
+    *,
+    images: str | list[str] = "images/{scan}.nii*",
+    segmentations: Annotated[str, MinLen(1)] = "labels/{scan}.nii*",
+    labels: Labels | str = "labels.tsv",
+    patient: str | None = None,
+) -> Scans:
+    """Files of images and labels that belong together by their names.
+
+    Args:
+        root: Folder of all files.
+        images: Pattern of the images' paths below the root; several are the channels, in this order. {scan}
+            and {patient} stand for what tells scans and patients apart; *, ? and **/ for anything.
+        segmentations: Pattern of the label files.
+        labels: Numbers of each class, e.g. {liver: [1, 2], tumour: 3, background: 4}, or a file that says so.
+        patient: Regular expression that finds the patient in a scan's id; {patient} of the images goes first.
+
+    Raises:
+        StudyError: A pattern or mapping that cannot be used.
+        DataError: No scan with labels, or a wrong label file.
+    """
+    own = label_map(labels, root)
+    channels = [images] if isinstance(images, str) else images
+    if not channels:
+        raise StudyError("data.images: at least one pattern is needed; got [].")
+    named = [pattern(text, "data.images") for text in channels]
+    truth = pattern(segmentations, "data.segmentations")
+    paths, findings = volumes_below(root), list[Finding]()
+    targets = files_by_scan(root, paths, truth, findings)
+    label_files = {path for path, _ in targets.values()}
+    left = [path for path in paths if path not in label_files]
+    found = [files_by_scan(root, left, one, findings) for one in named]
+    files = [{scan: path for scan, (path, _) in one.items()} for one in (*found, targets)]
+    if not any(files[:-1]) or not files[-1]:
+        raise DataError(
+            f"{root}: {sum(map(len, files[:-1]))} images match {', '.join(map(repr, channels))}, and "
+            f"{len(files[-1])} label files match {segmentations!r}. Correct the patterns."
+        )
+    scans, unit, grouping = _patients(
+        pair(files[:-1], files[-1], findings),
+        {scan: who for scan, (_, who) in found[0].items()},
+        patient,
+        findings,
+    )
+    return Scans(
+        classes=own.names,
+        unit=unit,
+        items=tuple(scans),
+        classes_of=own,
+        facts={"labels": ", ".join(own.names[1:]), "patients": grouping},
+        findings=tuple(findings),
+    )
+
+
+def _patients(
+    scans: list[Scan], matched: dict[str, str | None], expression: str | None, findings: list[Finding]
+) -> tuple[list[Scan], Unit, str]:
+    if any(matched.values()):
+        named = [Scan(one.scan_id, matched[one.scan_id] or "", one.images, one.labels) for one in scans]
+        return named, "patient", "from the files' names, by {patient} in data.images"
+    return by_patient(scans, expression, findings)

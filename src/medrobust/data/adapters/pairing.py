@@ -1,0 +1,134 @@
+"""What adapters of scans share: files by pattern, the patient in a name, and images that go with labels."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from medrobust.core import Unit
+from medrobust.data.findings import Finding, Severity
+from medrobust.data.listing import Scan
+from medrobust.data.scans.volume_files import is_volume
+from medrobust.errors import StudyError
+
+TOKEN = re.compile(r"(\{[^{}]*\}|\*\*/|\*|\?)")
+WILD = {"**/": r"(?:.*/)?", "*": r"[^/]*", "?": r"[^/]"}
+
+
+def pattern(text: str, where: str) -> re.Pattern[str]:
+    """A pattern of relative paths, such as "{patient}/{scan}_t1.nii.gz"; *, ? and **/ match anything.
+
+    A field that stands there twice must be the same both times.
+
+    Raises:
+        StudyError: Another field than {scan} and {patient}, or neither of them.
+    """
+    seen: set[str] = set()
+    parts = []
+    for token in TOKEN.split(text):
+        field = token[1:-1] if token.startswith("{") and token.endswith("}") else None
+        if field is None:
+            parts.append(WILD.get(token, re.escape(token)))
+        elif field not in ("scan", "patient"):
+            raise StudyError(f"{where}: the fields are {{scan}} and {{patient}}; got {token!r} in {text!r}.")
+        else:
+            parts.append(f"(?P={field})" if field in seen else f"(?P<{field}>[^/]+?)")
+            seen.add(field)
+    if not seen:
+        raise StudyError(f"{where}: {text!r} needs {{scan}} or {{patient}}, which tell scans apart.")
+    return re.compile("".join(parts))
+
+
+def volumes_below(root: Path) -> list[Path]:
+    """All NIfTI and MGH files below a folder that no file manager left, sorted."""
+    return sorted(path for path in root.rglob("*") if is_volume(path) and path.is_file())
+
+
+def files_by_scan(
+    root: Path, paths: Iterable[Path], named: re.Pattern[str], findings: list[Finding]
+) -> dict[str, tuple[Path, str | None]]:
+    """Those of the files that a pattern matches, with the patient that it finds, by scan.
+
+    A scan is called by what both fields matched; one with two files becomes a finding.
+    """
+    found: dict[str, tuple[Path, str | None]] = {}
+    for path in paths:
+        match = named.fullmatch(path.relative_to(root).as_posix())
+        if match is None:
+            continue
+        fields = match.groupdict()
+        patient = fields.get("patient")
+        scan = "_".join(dict.fromkeys(value for value in (patient, fields.get("scan")) if value))
+        if scan in found:
+            both = (found[scan][0], path)
+            says = f"{both[0]} and {path} are both of the scan '{scan}'."
+            advice = "Keep one, or make the pattern tell them apart."
+            findings.append(Finding("listed twice", Severity.ERROR, says, advice, both))
+        else:
+            found[scan] = (path, patient)
+    return found
+
+
+def pair(
+    images: Sequence[Mapping[str, Path]], labels: Mapping[str, Path], findings: list[Finding]
+) -> list[Scan]:
+    """Scans that have all channels and labels, each a patient of its own, sorted; the others are findings.
+
+    Args:
+        images: For each channel, its files by scan.
+        labels: Label files by scan.
+        findings: What is wrong is added here.
+    """
+    scans = []
+    for scan in sorted({*labels, *(name for channel in images for name in channel)}):
+        own = tuple(channel[scan] for channel in images if scan in channel)
+        if scan not in labels:
+            findings.append(_missing("labels missing", Severity.WARNING, own, scan, "no labels"))
+        elif not own:
+            findings.append(_missing("image missing", Severity.ERROR, (labels[scan],), scan, "no image"))
+        elif len(own) < len(images):
+            lacks = f"{len(own)} of {len(images)} channels"
+            findings.append(_missing("channel missing", Severity.ERROR, own, scan, lacks))
+        else:
+            scans.append(Scan(scan, scan, own, labels[scan]))
+    return scans
+
+
+def _missing(kind: str, severity: Severity, files: tuple[Path, ...], scan: str, lacks: str) -> Finding:
+    says = f"The scan '{scan}' has {lacks}: {', '.join(map(str, files))}."
+    return Finding(kind, severity, says, "Add the file, or take these away. The scan is left out.", files)
+
+
+def by_patient(
+    scans: Iterable[Scan], expression: str | None, findings: list[Finding]
+) -> tuple[list[Scan], Unit, str]:
+    """Scans with the patient that a regular expression finds in their id, the unit, and what a report states.
+
+    Args:
+        scans: Each a patient of its own.
+        expression: Its group, or the whole of what it matches, is the patient; None: nothing is known.
+        findings: Scans without a match are added here, and left out.
+
+    Raises:
+        StudyError: The expression is none.
+    """
+    if expression is None:
+        return (
+            list(scans),
+            "scan",
+            "none declared: every scan counts by itself; give `patient` if some share one",
+        )
+    try:
+        compiled = re.compile(expression)
+    except re.error as error:
+        raise StudyError(f"data.patient: {expression!r} is no regular expression ({error}).") from None
+    named = []
+    for scan in scans:
+        match = compiled.search(scan.scan_id)
+        patient = match and match[min(compiled.groups, 1)]
+        if patient:
+            named.append(Scan(scan.scan_id, patient, scan.images, scan.labels))
+        else:
+            says = f"The scan '{scan.scan_id}' has no patient by data.patient {expression!r}."
+            advice = "Correct the expression, or rename the files. The scan is left out."
+            findings.append(Finding("patient unknown", Severity.ERROR, says, advice, scan.images))
+    return named, "patient", f"from the scan's name by {expression!r}"

@@ -1,0 +1,1 @@
+"""Tables, JSON and paths that come with data, none of them trusted."""

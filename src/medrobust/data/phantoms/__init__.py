@@ -1,0 +1,1 @@
+"""Generated data, which say nothing about anybody's networks."""

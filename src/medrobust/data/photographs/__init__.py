@@ -1,0 +1,1 @@
+"""Photographs: from files to images of one size."""

@@ -1,0 +1,1 @@
+"""Scans: from volumes to slices, boxes and patches on one grid."""

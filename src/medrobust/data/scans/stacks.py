@@ -1,0 +1,198 @@
+"""Decoded scans: read, normalised, resampled and cut, once into the cache folder, then from memory maps."""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil, prod
+from os import cpu_count
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from medrobust.data.cache import cached_array
+from medrobust.data.listing import Scan
+from medrobust.data.scans.geometry import Affine, resampled, shifted, spacing_of, turned
+from medrobust.data.scans.intensity import Intensity, normalise
+from medrobust.data.scans.labels import LabelMap
+from medrobust.data.scans.resampling import resample_image, resample_labels
+from medrobust.data.scans.views import VIEWS, Axis, bounding_box, slices_along
+from medrobust.data.scans.volume_files import MOST_VOXELS, claimed_voxels, file_digest
+from medrobust.data.scans.volumes import read_volume
+from medrobust.errors import DataError
+
+REVISION = 1
+"""Raised with every change of what images or labels hold: it is part of the fingerprint."""
+
+SCANS_IN_MEMORY = 4
+
+THREADS = min(cpu_count() or 1, 8)
+"""Scans that are decoded at once; unpacking and resampling let other threads run."""
+
+VOXELS_AT_ONCE = 2**27
+"""Large scans are decoded one by one, to keep memory in bounds: one takes about 17 bytes a voxel."""
+
+Cut = Axis | Literal["volume"]
+"""Along which axis a scan is cut to slices, or that it is left whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How a scan becomes a stack of slices.
+
+    Attributes:
+        axis: Along which it is cut. Whole volumes are turned as stacks of axial slices are.
+        spacing: Size of a voxel in mm after resampling.
+        intensity: How intensities are normalised.
+        classes_of: What the label numbers in the files mean.
+    """
+
+    axis: Cut
+    spacing: float
+    intensity: Intensity
+    classes_of: LabelMap
+
+    @property
+    def view(self) -> Axis:
+        """How the stack is turned."""
+        return "axial" if self.axis == "volume" else self.axis
+
+
+class Stack(NamedTuple):
+    """The slices of a scan, all cut to the rows and columns that are not air, and where they lie.
+
+    Attributes:
+        images: In [0, 1].
+        labels: Class indices.
+        affine: From slice, row and column to world millimetres.
+    """
+
+    images: Float32[np.ndarray, "c s h w"]
+    labels: UInt8[np.ndarray, "s h w"]
+    affine: Affine
+
+
+class Outline(NamedTuple):
+    """What is kept of every stack: its sizes, and how many voxels of each slice are labelled."""
+
+    channels: int
+    extent: tuple[int, ...]
+    foreground: tuple[int, ...]
+
+
+def outlines(
+    scans: Sequence[Scan], digests: Sequence[str], decoding: Decoding, cache: Path | None
+) -> list[Outline]:
+    """The outlines of all scans, in their order; several are decoded at once, into the cache.
+
+    Raises:
+        DataError: Of the first scan that cannot be used. Those before it are in the cache.
+    """
+
+    def outline(scan: Scan, digest: str) -> Outline:
+        stack = open_stack(scan, digest, decoding, cache)
+        foreground = np.count_nonzero(stack.labels, axis=(1, 2))
+        return Outline(len(stack.images), stack.labels.shape, tuple(map(int, foreground)))
+
+    largest = max(claimed_voxels(path) for scan in scans for path in scan.images)
+    with ThreadPoolExecutor(max(1, min(THREADS, VOXELS_AT_ONCE // max(largest, 1)))) as pool:
+        try:
+            return list(pool.map(outline, scans, digests))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+@lru_cache(maxsize=SCANS_IN_MEMORY)
+def open_stack(scan: Scan, digest: str, decoding: Decoding, cache: Path | None) -> Stack:
+    """The stack of a scan; `digest` names the decoded arrays in the cache."""
+    decoded = lru_cache(maxsize=1)(lambda: decode(scan, decoding))
+    key = f"{scan.scan_id}-{digest[:16]}"
+    return Stack(
+        cached_array(cache, f"{key}-images", lambda: decoded().images),
+        cached_array(cache, f"{key}-labels", lambda: decoded().labels),
+        cached_array(cache, f"{key}-affine", lambda: decoded().affine),
+    )
+
+
+def decode(scan: Scan, decoding: Decoding) -> Stack:
+    """Read, normalise, resample and cut a scan.
+
+    Raises:
+        DataError: Its files cannot be used.
+    """
+    volume = read_volume(scan.images, scan.labels)
+    old = spacing_of(volume.affine)
+    _require_size(volume.labels.shape, old, decoding.spacing, scan.image)
+    classes = decoding.classes_of(volume.labels, scan.labels)
+    if not classes.any():
+        raise DataError(f"{scan.labels} labels nothing but background.")
+    classes = resample_labels(classes, old, decoding.spacing)
+    if not classes.any():
+        raise DataError(
+            f"{scan.labels}: no structure fills most of any voxel of {decoding.spacing:g} mm. "
+            "Take a smaller spacing."
+        )
+    affine = resampled(volume.affine, volume.labels.shape, classes.shape, decoding.spacing)
+    images = [_image(channel, place, decoding, old) for channel, place in _channels(volume.image, scan)]
+    return _cut(images, classes, affine, decoding)
+
+
+def digest_of(scan: Scan, decoding: Decoding) -> str:
+    """SHA-256 of a scan's files and of how they are decoded.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    parts = [decoding.axis, str(decoding.spacing), str(decoding.intensity), str(REVISION), scan.patient_id]
+    parts += [repr(decoding.classes_of.numbers), *(file_digest(path) for path in (*scan.images, scan.labels))]
+    return sha256(*parts)
+
+
+def sha256(*parts: str) -> str:
+    """SHA-256 of some texts."""
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+
+
+def _channels(image: np.ndarray, scan: Scan) -> list[tuple[np.ndarray, str]]:
+    """Each channel, and what to call it."""
+    if len(image) == len(scan.images):
+        return [(channel, str(path)) for channel, path in zip(image, scan.images, strict=True)]
+    return [(channel, f"{scan.image}, channel {number}") for number, channel in enumerate(image)]
+
+
+def _image(
+    channel: np.ndarray, where: str, decoding: Decoding, old: tuple[float, float, float]
+) -> np.ndarray:
+    image = normalise(channel, decoding.intensity, where)
+    return np.asarray(np.clip(resample_image(image, old, decoding.spacing), 0, 1))
+
+
+def _cut(images: list[np.ndarray], classes: np.ndarray, affine: Affine, decoding: Decoding) -> Stack:
+    """The stack, as its own arrays, cut to the box of what is not air; slices are all kept."""
+    stacks, labels = (
+        [slices_along(image, decoding.view) for image in images],
+        slices_along(classes, decoding.view),
+    )
+    slices, rows, columns = bounding_box(np.logical_or.reduce([labels > 0, *(stack > 0 for stack in stacks)]))
+    if decoding.axis != "volume":
+        slices = slice(0, len(labels))
+    first = (slices.start, rows.start, columns.start)
+    return Stack(
+        np.stack([stack[slices, rows, columns] for stack in stacks]),
+        np.ascontiguousarray(labels[slices, rows, columns]),
+        shifted(turned(affine, classes.shape, VIEWS[decoding.view][0]), first),
+    )
+
+
+def _require_size(shape: Sequence[int], old: Sequence[float], new: float, path: Path) -> None:
+    """Said before memory is taken."""
+    wanted = [ceil(side * size / new) for side, size in zip(shape, old, strict=True)]
+    if prod(wanted) > MOST_VOXELS:
+        raise DataError(
+            f"data.spacing: {new:g} mm makes {' x '.join(map(str, wanted))} voxels of {path}; at most "
+            f"{MOST_VOXELS:,} are possible. Take a larger one."
+        )

@@ -1,0 +1,1 @@
+"""Who trains, validates and tests, and which cases are scored."""

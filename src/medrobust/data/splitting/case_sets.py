@@ -1,0 +1,88 @@
+"""The one case set of a study: which of the test cases are attacked and scored."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Any
+
+from medrobust.core import Case, Dataset, Part, Task
+from medrobust.data.splitting.splits import Split, split_cases
+from medrobust.data.splitting.strata import apportion
+from medrobust.errors import StudyError
+from medrobust.rng import generator
+
+PER_CLASS = 5
+"""Test photographs that a class keeps where it has them."""
+
+
+def select_cases(
+    dataset: Dataset, split: Split, *, seed: int, per_patient: int | None = None, total: int | None = None
+) -> tuple[Case, ...]:
+    """The one case set of a study: the test cases that clean images, noise and every attack are scored on.
+
+    Args:
+        dataset: Data of the study.
+        split: Its split.
+        seed: Seed of the study.
+        per_patient: Most cases of a patient, at least 1; None takes all. Slices are equidistant over those
+            with foreground, and the scans of a patient share its number; photographs are drawn at random.
+        total: Most photographs altogether, stratified by class with at least 5 a class where there are; None
+            takes all.
+
+    Raises:
+        StudyError: No test case, `per_patient` below 1, `total` for slices or too small for 5 a class.
+    """
+    cases = split_cases(dataset, split, Part.TEST)
+    if not cases:
+        raise StudyError("split: no test case. Give at least one patient the part 'test'.")
+    if per_patient is not None and per_patient < 1:
+        raise StudyError(f"cases.per_patient: must be at least 1; got {per_patient}.")
+    if dataset.task == Task.SEGMENTATION:
+        if total is not None:
+            raise StudyError(
+                f"cases.total: is for photographs; got {total}. Limit slices by cases.per_patient."
+            )
+        return cases if per_patient is None else _sorted(_equidistant(cases, per_patient))
+    if per_patient is not None:
+        cases = _sorted(_at_most(cases, per_patient, seed))
+    return cases if total is None or total >= len(cases) else _sorted(_stratified(cases, total, seed))
+
+
+def _equidistant(cases: Iterable[Case], count: int) -> Iterator[Case]:
+    """`count` slices of each patient, in the middle of equal stretches of each of its scans."""
+    labelled = [case for case in cases if case.foreground]
+    for of_patient in _grouped(labelled, attrgetter("patient_id")).values():
+        scans = _grouped(of_patient, attrgetter("scan_id"))
+        for place, scan in enumerate(scans.values()):
+            slices = sorted(scan, key=attrgetter("position"))
+            wanted = min((count + len(scans) - 1 - place) // len(scans), len(slices))
+            yield from (slices[(2 * step + 1) * len(slices) // (2 * wanted)] for step in range(wanted))
+
+
+def _at_most(cases: Iterable[Case], count: int, seed: int) -> Iterator[Case]:
+    for patient, photographs in _grouped(cases, attrgetter("patient_id")).items():
+        order = generator(seed, "cases", patient).permutation(len(photographs))
+        yield from (photographs[place] for place in order[:count])
+
+
+def _stratified(cases: Sequence[Case], total: int, seed: int) -> Iterator[Case]:
+    classes = _grouped(cases, attrgetter("label"))
+    sizes = [len(photographs) for photographs in classes.values()]
+    low = [min(PER_CLASS, size) for size in sizes]
+    if total < sum(low):
+        raise StudyError(f"cases.total: {PER_CLASS} a class need at least {sum(low)}; got {total}.")
+    counts = apportion(sizes, total, low=low, high=sizes)
+    for (label, photographs), count in zip(classes.items(), counts, strict=True):
+        order = generator(seed, "cases", "class", label).permutation(len(photographs))
+        yield from (photographs[place] for place in order[:count])
+
+
+def _grouped(cases: Iterable[Case], key: Callable[[Case], Any]) -> dict[Any, list[Case]]:
+    groups: defaultdict[Any, list[Case]] = defaultdict(list)
+    for case in cases:
+        groups[key(case)].append(case)
+    return dict(sorted(groups.items()))
+
+
+def _sorted(cases: Iterable[Case]) -> tuple[Case, ...]:
+    return tuple(sorted(cases, key=attrgetter("case_id")))
