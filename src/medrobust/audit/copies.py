@@ -147,8 +147,9 @@ def _names(evidence: PhotoEvidence, group: Iterable[Photo]) -> str:
     names = []
     for photo in group:
         part = evidence.parts.get(photo.patient_id)
-        known = [evidence.listing.classes[photo.label], *([str(part)] if part else [])]
-        names.append(f"{photo.path.name} ({', '.join(known)})")
+        label = None if photo.label is None else evidence.listing.classes[photo.label]
+        known = ", ".join(str(each) for each in (label, part) if each)
+        names.append(f"{photo.path.name} ({known})" if known else photo.path.name)
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
 

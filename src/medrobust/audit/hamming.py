@@ -17,7 +17,7 @@ RADIUS = 7
 """Most bits in which two hashes may differ: one less than twice the number of quarters."""
 
 PROBES = np.array([0, *(1 << bit for bit in range(16))], np.uint16)
-BLOCK = 4096
+BLOCK = 1024
 """Queries that are looked up together; bounds the memory."""
 
 

@@ -20,6 +20,9 @@ SIDE = 24
 EXTENT = 4.5
 """Side of the frame in units of the size of what is pictured: cuts off a brain's outermost cortex."""
 
+AIR = 0.2
+"""Share of the largest intensity below which a voxel is taken for air, with its noise."""
+
 COARSE = 4.0
 """Voxels are averaged to about this size in mm first: faster, and less noise."""
 
@@ -45,10 +48,10 @@ def person(image: Shaped[np.ndarray, "x y z"], spacing: tuple[float, float, floa
     """
     coarse, step = _averaged(image, spacing)
     coarse -= coarse.min()
-    shown = coarse > 0
+    coarse = np.minimum(coarse, np.percentile(coarse, 99.5))
+    shown = coarse > AIR * coarse.max()
     if min(coarse.shape) < 2 or np.count_nonzero(shown) < SIDE:
         return None
-    coarse = np.minimum(coarse, np.percentile(coarse[shown], 99.5))
     places, weights = np.argwhere(shown) * step, coarse[shown].astype(np.float64)
     centre = np.average(places, axis=0, weights=weights)
     spread = np.cov((places - centre).T, aweights=weights)

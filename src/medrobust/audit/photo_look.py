@@ -37,7 +37,7 @@ def _look(path: Path) -> PhotoLook:
     grey = all(np.array_equal(channel, channels[0]) for channel in channels[1:])
     channels = np.ascontiguousarray(channels[:1] if grey else channels)
     ranges = [(int(channel.min()), int(channel.max())) for channel in channels]
-    small = _small(pixels)
+    small = squeezed(pixels)
     return PhotoLook(
         form=form,
         mode=mode,
@@ -86,7 +86,7 @@ def _digest(channels: Shaped[np.ndarray, "c h w"]) -> bytes:
     return digest.digest()
 
 
-def _small(pixels: np.ndarray) -> UInt8[np.ndarray, "32 32"]:
+def squeezed(pixels: np.ndarray) -> UInt8[np.ndarray, "32 32"]:
     """The whole image in grey, squeezed to a square; more than 8 bits are stretched over the range."""
     if pixels.dtype != np.uint8:
         low, high = float(pixels.min()), float(pixels.max())

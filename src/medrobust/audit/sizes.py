@@ -32,7 +32,7 @@ def small_classes(evidence: PhotoEvidence) -> list[Finding]:
     """Classes with so few test patients that their score will be known badly."""
     tested: defaultdict[int, list[Photo]] = defaultdict(list)
     for photo in evidence.listing.items:
-        if evidence.parts.get(photo.patient_id) is Part.TEST:
+        if photo.label is not None and evidence.parts.get(photo.patient_id) is Part.TEST:
             tested[photo.label].append(photo)
     findings = (
         _small_class(evidence, name, tested[label]) for label, name in enumerate(evidence.listing.classes)

@@ -42,9 +42,8 @@ def _thumbnail(file: Path) -> bytes | None:
         image = _slice(file) if ".nii" in file.name or file.suffix in (".mgz", ".mgh") else _photo(file)
     except Exception:  # a damaged file has no picture; the finding says what is wrong with it
         return None
-    image.thumbnail((SIDE, SIDE))
     stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=80)
+    ImageOps.contain(image, (SIDE, SIDE)).save(stream, "JPEG", quality=80)
     return stream.getvalue()
 
 
@@ -61,7 +60,7 @@ def _slice(file: Path) -> Image.Image:
     stored: Any = nib.load(file)
     volume = nib.as_closest_canonical(nib.funcs.squeeze_image(stored))
     middle = np.asanyarray(volume.dataobj[:, :, volume.shape[2] // 2])
-    return Image.fromarray(_grey(middle.reshape(*middle.shape[:2], -1)[::-1, ::-1, 0].T)).resize((SIDE, SIDE))
+    return Image.fromarray(_grey(middle.reshape(*middle.shape[:2], -1)[::-1, ::-1, 0].T))
 
 
 def _grey(values: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h w"]:

@@ -1,0 +1,185 @@
+"""What `medrobust audit` prints, writes and returns."""
+
+import json
+import re
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+import made_folders
+from medrobust import api
+from medrobust.audit.audit import Audit, code_that_runs, in_order
+from medrobust.audit.document import SCHEMA, as_document
+from medrobust.audit.table import EACH, findings_table, summary
+from medrobust.audit.thumbnails import PER_FINDING, thumbnails
+from medrobust.cli import app
+from medrobust.data.findings import Finding, Severity
+from medrobust.report.audit_page import audit_page
+
+EVIL = "<img src=x onerror=alert(1)>.jpg"
+
+
+def finding(kind: str, severity: Severity = Severity.ERROR, *files: Path) -> Finding:
+    return Finding(kind, severity, f"Something is {kind}.", "Mend it.", files)
+
+
+def audited(*findings: Finding) -> Audit:
+    return Audit("ham10000", "7 photographs of 5 lesions", 1.2, in_order(findings))
+
+
+def printed(finished: Audit) -> str:
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(findings_table(finished))
+    return console.export_text()
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    made_folders.ham10000(tmp_path / "ham10000")
+    module = f"nets_{tmp_path.name}"  # what was found once beside a study stays importable
+    (tmp_path / f"{module}.py").write_text("raise AssertionError('an audit imports nothing')")
+    path = tmp_path / "study.yaml"
+    content: dict[str, Any] = {
+        "task": "classification",
+        "data": {"name": "ham10000", "root": "ham10000"},
+        "split": {"rule": "patient", "test": 0.5, "validation": 0.5},
+        "models": [{"name": "mine", "load": f"{module}:build", "train": True}],
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def medrobust(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_exit_code_is_0_without_an_error(study: Path, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))}
+    result = medrobust("audit", study, "--data", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.rstrip().splitlines()[-1].startswith("0 errors, ")
+    assert "reading" not in result.output  # no progress without a terminal
+    assert {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*"))} == before
+
+
+def test_exit_code_is_1_with_one_and_all_of_it_is_written(study: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "ham10000" / "images" / "ISIC_00000.jpg"
+    broken.write_bytes(b"")
+    document, page = tmp_path / "out.json", tmp_path / "out.html"
+    result = medrobust("audit", study, "--data", tmp_path, "--json", document, "--html", page)
+    assert result.exit_code == 1
+    assert "1 error, " in result.stdout
+    written = json.loads(document.read_text())
+    assert written["schema"] == SCHEMA
+    assert written["counts"]["error"] == 1
+    assert written["findings"][0]["kind"] == "unreadable file"
+    assert written["findings"][0]["files"] == [str(broken)]
+    assert "ISIC_00000.jpg" in page.read_text()
+
+
+def test_changes_of_the_study_are_audited(study: Path, tmp_path: Path) -> None:
+    changed = api.audit(study, data=tmp_path, changes=["split={rule: official}"])
+    (error,) = [each for each in changed.findings if each.severity is Severity.ERROR]
+    assert error.kind == "split impossible"
+    assert "has no official split" in error.says
+    assert medrobust("audit", study, "--data", tmp_path, "--set", "split={rule: official}").exit_code == 1
+
+
+def test_the_code_that_a_run_would_import_is_named_and_not_imported(study: Path, tmp_path: Path) -> None:
+    finished = api.audit(study, data=tmp_path)
+    (code,) = [each for each in finished.findings if each.kind == "code that runs"]
+    assert code.files == (tmp_path / f"nets_{tmp_path.name}.py",)
+    assert "models.mine.load imports" in code.says
+    assert code_that_runs({}) == []
+
+
+def test_generated_data_have_no_files() -> None:
+    study = {
+        "task": "classification",
+        "data": {"name": "phantom_lesions", "images": 100, "size": 32},
+        "models": [{"name": "mobilenet_v1", "weights": "none"}],
+    }
+    finished = api.audit(study)
+    assert finished.is_sound
+    assert [each.kind for each in finished.findings] == ["generated data"]
+    refused = api.audit({**study, "split": {"rule": "official"}})
+    assert [each.kind for each in refused.findings] == ["split impossible"]
+
+
+def test_findings_are_in_order_and_those_of_a_kind_together() -> None:
+    late, early = finding("b", Severity.NOTE), finding("a", Severity.ERROR)
+    ordered = in_order([late, finding("c"), early, finding("c"), finding("a")])
+    assert [each.kind for each in ordered] == ["c", "c", "a", "a", "b"]
+
+
+def test_a_few_findings_have_a_line_each_and_many_share_one() -> None:
+    files = [Path(f"/data/{number}.jpg") for number in range(EACH + 1)]
+    few = printed(audited(*(finding("odd", Severity.ERROR, file) for file in files[:EACH])))
+    assert few.count("Mend it.") == EACH
+    many = printed(audited(*(finding("odd", Severity.ERROR, file) for file in files)))
+    assert many.count("Mend it.") == 1
+    assert "odd (4 times)" in many
+    assert f"And {EACH} more like it." in many
+    assert "and 1 more" in many
+
+
+def test_files_of_the_same_name_are_shown_with_their_folder() -> None:
+    shown = printed(audited(finding("odd", Severity.ERROR, Path("/x/a/1.png"), Path("/x/b/1.png"))))
+    assert "a/1.png" in shown
+    assert "b/1.png" in shown
+
+
+def test_the_summary_counts() -> None:
+    finished = audited(finding("a"), finding("b", Severity.WARNING), finding("c", Severity.WARNING))
+    assert summary(finished) == "1 error, 2 warnings, 0 notes in 7 photographs of 5 lesions (1 s)."
+
+
+def test_the_document_holds_everything() -> None:
+    file = Path("/data/ä.jpg")
+    document = as_document(audited(finding("a", Severity.NOTE, file)))
+    assert json.loads(json.dumps(document)) == document
+    assert document["counts"] == {"error": 0, "warning": 0, "note": 1}
+    assert document["findings"] == [
+        {
+            "severity": "note",
+            "kind": "a",
+            "says": "Something is a.",
+            "advice": "Mend it.",
+            "files": [str(file)],
+        }
+    ]
+
+
+def test_the_page_escapes_names_and_loads_nothing(tmp_path: Path) -> None:
+    evil = tmp_path / EVIL
+    Image.new("RGB", (20, 30), "red").save(evil, "JPEG")
+    findings = (Finding(f"<b>{EVIL}</b>", Severity.ERROR, f"{evil} is odd.", "<script>", (evil,)),)
+    page = audit_page("ham10000", "1 error.", findings, thumbnails(findings))
+    assert "<img src=x" not in page
+    assert "<script" not in page
+    assert page.count("data:image/jpeg;base64,") == 1
+    assert "prefers-color-scheme: dark" in page
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
+
+
+def test_thumbnails_are_of_what_can_be_shown(tmp_path: Path) -> None:
+    photo, deep, scan, text = (tmp_path / name for name in ("a.png", "deep.png", "a.nii.gz", "a.csv"))
+    Image.new("RGBA", (300, 100)).save(photo)
+    Image.fromarray(np.arange(900, dtype=np.uint16).reshape(30, 30) * 70).save(deep)
+    made_folders.write_volume(scan, np.arange(1000, dtype=np.float32).reshape(10, 10, 10))
+    text.write_text("a,b")
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("no image")
+    findings = [finding("odd", Severity.NOTE, photo, deep, scan, text, broken, tmp_path / "gone.jpg")]
+    assert set(thumbnails(findings)) == {photo, deep, scan}
+    many = finding("odd", Severity.NOTE, *[photo.with_name(f"{number}.png") for number in range(20)])
+    for file in many.files:
+        Image.new("L", (8, 8)).save(file)
+    assert len(thumbnails([many])) == PER_FINDING
