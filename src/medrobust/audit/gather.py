@@ -20,7 +20,7 @@ Record = TypeVar("Record")
 
 def look_at_photos(listing: Photos, console: Console) -> tuple[PhotoRecord, ...]:
     """A record of every photograph, in the listing's order."""
-    return tuple(_looked_at(look_at_photo, listing.items, console))
+    return tuple(_looked_at(partial(look_at_photo, files=listing.format), listing.items, console))
 
 
 def look_at_scans(listing: Scans, console: Console) -> tuple[ScanRecord, ...]:
