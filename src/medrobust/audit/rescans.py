@@ -109,6 +109,5 @@ def _names(evidence: ScanEvidence, group: Sequence[Scan]) -> str:
     """Each scan with the part of its patient."""
     parts = (part_of(scan.patient_id, evidence.splits) for scan in group)
     return " and ".join(
-        f"{scan.image.name} ({part})" if part else scan.image.name
-        for scan, part in zip(group, parts, strict=True)
+        f"{scan.scan_id} ({part})" if part else scan.scan_id for scan, part in zip(group, parts, strict=True)
     )

@@ -22,6 +22,7 @@ LOOKED_AT = 200_000
 """Voxels that different intensities are first counted in."""
 
 GZIP = b"\x1f\x8b"
+PACKED = (".gz", ".mgz")
 
 
 def look_at_scan(scan: Scan, classes_of: LabelMap, classes: int) -> ScanRecord:
@@ -51,11 +52,11 @@ def _unreadable(path: Path, error: Exception) -> str:
         with path.open("rb") as file:
             compressed = file.read(2) == GZIP
     except OSError:
-        compressed = path.suffix == ".gz"
+        compressed = path.suffix in PACKED
     misnamed = {
         (True, False): " It is compressed, so its name should end in .gz.",
         (False, True): " It is not compressed, so its name should not end in .gz.",
-    }.get((compressed, path.suffix == ".gz"), "")
+    }.get((compressed, path.suffix in PACKED), "")
     says = str(error) if isinstance(error, DataError) else f"{path} cannot be read ({reason(error)})."
     return f"{says}{misnamed}"
 
