@@ -34,6 +34,15 @@ def test_search_equals_brute_force(hashes: list[int], flips: list[tuple[int, set
     assert near_pairs(queries, known, radius).tolist() == brute_force(queries, known, radius)
 
 
+@pytest.mark.parametrize("quarter", range(4))
+def test_the_hardest_pairs_are_found(quarter: int) -> None:
+    """Seven bits that leave only one quarter near: any one of its bits, and two in each of the others."""
+    others = sum(0b11 << 16 * each for each in range(4) if each != quarter)
+    known = np.array([others | 1 << 16 * quarter + bit for bit in range(16)], np.uint64)
+    found = near_pairs(np.zeros(1, np.uint64), known)
+    assert found.tolist() == [[0, bit] for bit in range(16)]
+
+
 def test_search_of_many_hashes_that_share_a_quarter() -> None:
     rng = np.random.default_rng(0)
     known = rng.integers(0, 2**12, 300).astype(np.uint64) << np.uint64(20)
