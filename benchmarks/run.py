@@ -28,7 +28,7 @@ from timing import Timed, timed
 IMAGES = {"deepfool": 16, "saliency_map": 8}
 """Images for attacks of which some library takes hundreds of passes; all others get the whole batch."""
 
-ART_SHARE = 0.01
+ART_SHARE = 0.005
 """Of the entries, that ART may change: images that it cannot fool take all of them."""
 
 DAG_STEPS = 10

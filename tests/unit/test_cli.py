@@ -25,6 +25,7 @@ from medrobust.data import open_dataset, phantom_lesions
 from medrobust.errors import RunError
 from medrobust.study import progress, runner
 from medrobust.study.jobs import Job
+from medrobust.study.reading import read_study
 
 LESIONS: dict[str, Any] = {
     "task": "classification",
@@ -290,7 +291,7 @@ def test_init_writes_once(tmp_path: Path) -> None:
     path = tmp_path / "new.yaml"
     for task, data in (("classification", "phantom_lesions"), ("segmentation", "phantom_brains")):
         assert medrobust("init", path, "--task", task, "--data", data).exit_code == 0
-        assert api.read_study(path).data["name"] == data
+        assert read_study(path).data["name"] == data
         fails_with(medrobust("init", path), "exists and is not overwritten")
         path.unlink()
     fails_with(medrobust("init", tmp_path / "no" / "new.yaml"), "cannot be written: No such file")
@@ -449,7 +450,9 @@ class TestDamagedScans:
     def test_a_label_outside_the_map(self, scans: Path, write: Write) -> None:
         victim = scans / "testing-labels" / "1003_3_glm.nii.gz"
         made_folders.write_volume(victim, np.full((24, 30, 20), 999, np.int16))
-        self.refused(scans, write, victim, "holds the label 999, which is no region of BrainCOLOR")
+        self.refused(
+            scans, write, victim, "holds the label 999, which is none of 'left cerebral white matter'"
+        )
 
     def test_another_shape(self, scans: Path, write: Write) -> None:
         victim = scans / "training-labels" / "1000_3_glm.nii.gz"

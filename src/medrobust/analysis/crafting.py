@@ -178,5 +178,5 @@ def _ordered(table: pl.DataFrame, perturbations: list[str], results: Results) ->
         )
         if column in table.columns
     ]
-    rest = [column for column in ("source", "source_seed", "role") if column in table.columns]
+    rest = [column for column in ("source", "source_seed", "fold", "role") if column in table.columns]
     return table.sort(*ranks, *rest, maintain_order=True)

@@ -14,7 +14,7 @@ from medrobust.audit.table import summary
 from medrobust.audit.thumbnails import thumbnails
 from medrobust.load import module_file
 from medrobust.report.audit_page import audit_page
-from medrobust.study.opening import require_split, require_task
+from medrobust.study.checks import require_split, require_task
 from medrobust.study.reading import read_study
 
 

@@ -13,7 +13,7 @@ from medrobust.audit.records import PhotoLook, PhotoRecord
 from medrobust.audit.structure import SIDE, structure_hash
 from medrobust.data.listing import Photo
 from medrobust.data.masks import read_mask
-from medrobust.data.pictures import ImageFiles, PictureFormat
+from medrobust.data.pictures import FORMATS, ImageFiles, PictureFormat
 from medrobust.errors import DataError, reason
 
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -80,7 +80,7 @@ NO_HEADER = FileHeader("", "", turned=False, alpha=False)
 
 
 def _header(path: Path) -> FileHeader:
-    with warnings.catch_warnings(), Image.open(path) as image:
+    with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
         warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
         return FileHeader(image.format or "", image.mode, turned, _is_transparent(image))

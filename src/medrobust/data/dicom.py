@@ -94,6 +94,8 @@ def read_dicom(path: Path, *, pixels: bool = True) -> Any:
 def _shown(dataset: Any, window: tuple[float, float] | None) -> Float32[np.ndarray, "h w"]:
     """Grey values from 0, at the lower end of the window, to 1."""
     stored = pixel_array(dataset)
+    if stored.shape != (dataset.Rows, dataset.Columns):
+        raise ValueError(f"pixels of shape {stored.shape} are no grey picture of the size that it says")
     rescaled: np.ndarray = apply_modality_lut(stored, dataset)
     if window is None and "VOILUTSequence" in dataset:
         bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
@@ -142,7 +144,7 @@ def _colour_picture(dataset: Any) -> Picture:
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         values = apply_color_lut(values, dataset)
     bits = 8 * values.dtype.itemsize
-    if values.ndim != 3 or values.shape[2] != 3 or bits not in (8, 16):
+    if values.shape != (dataset.Rows, dataset.Columns, 3) or bits not in (8, 16):
         raise ValueError(f"pixels of shape {values.shape} and type {values.dtype} are no picture in colour")
     return Picture(to_bands(values), bits)
 

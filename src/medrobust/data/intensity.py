@@ -62,7 +62,9 @@ def normalise(
             f"{where}: {_named(intensity)} maps the range {black:g} to {white:g} to [0, 1], which leaves no "
             "image. Take another normalisation."
         )
-    scaled: np.ndarray = np.clip((image - np.float32(black)) / scale, 0, 1)
+    scaled = image - np.float32(black)
+    scaled /= scale  # in place: volumes are large
+    np.clip(scaled, 0, 1, out=scaled)
     if isinstance(intensity, str) and intensity == "z-score":
         scaled[image == lowest] = 0
     if scaled.max() == scaled.min():
@@ -83,7 +85,8 @@ def _range(image: np.ndarray, lowest: np.float32, intensity: Intensity) -> tuple
     if intensity == "z-score":
         mean, deviation = above.mean(dtype=np.float64), above.std(dtype=np.float64)
         return mean - Z_RANGE * deviation, mean + Z_RANGE * deviation
-    return float(lowest), float(np.percentile(above, float(intensity.removeprefix("percentile-"))))
+    percentile = float(intensity.removeprefix("percentile-"))
+    return float(lowest), float(np.percentile(above, percentile, overwrite_input=True))
 
 
 def intensity_fact(intensity: Intensity) -> str:

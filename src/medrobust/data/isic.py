@@ -57,6 +57,13 @@ class Challenge:
     image: str
     source: str
 
+    @property
+    def rule(self) -> str:
+        """What a row must say, for messages."""
+        if not self.classes:
+            return "target 0 or 1"
+        return f"1 in one of {', '.join(self.classes)} and 0 in the others"
+
 
 PARTS = {Part.TRAIN: "Training", Part.VALIDATION: "Validation", Part.TEST: "Test"}
 CHALLENGES = (
@@ -181,12 +188,7 @@ def _add_rows(
         elif image in images:
             kind, says = "listed twice", f"{row.where}: image '{image}' is listed twice."
         elif label is None:
-            wanted = (
-                f"1 in one of {', '.join(challenge.classes)} and 0 in the others"
-                if challenge.classes
-                else "target 0 or 1"
-            )
-            kind, says = "unknown label", f"{row.where} ({image}): must have {wanted}."
+            kind, says = "unknown label", f"{row.where} ({image}): must have {challenge.rule}."
         else:
             images[image] = Diagnosis(label, part, groups.get(image, ""))
             continue

@@ -68,7 +68,9 @@ class LabelMap:
         Raises:
             DataError: A number that means nothing; names the file.
         """
-        classes: UInt8[np.ndarray, "x y z"] = self.table[labels]
+        table, classes = self.table, np.empty_like(labels, np.uint8)
+        for place in range(labels.shape[-1]):  # all at once, the numbers would be copied as 64-bit indices
+            classes[..., place] = table[labels[..., place]]
         if classes.max(initial=0) == UNKNOWN:
             unknown = ", ".join(map(str, self.unknown(labels)[:5]))
             raise DataError(
@@ -83,8 +85,8 @@ class LabelMap:
 
     def unknown(self, labels: UInt16[np.ndarray, "*space"]) -> tuple[int, ...]:
         """Numbers that mean nothing, in rising order."""
-        present = np.flatnonzero(np.bincount(labels.ravel()))
-        return tuple(int(number) for number in present if self.table[number] == UNKNOWN)
+        present = {int(number) for part in np.moveaxis(labels, -1, 0) for number in np.unique(part)}
+        return tuple(number for number in sorted(present) if self.table[number] == UNKNOWN)
 
 
 @lru_cache(maxsize=8)

@@ -94,7 +94,7 @@ def open_masked_photos(
         cases=cases,
         read=read,
         fingerprint=fingerprint,
-        official=listing.official,
+        official=listing.official and {case.patient_id: listing.official[case.patient_id] for case in cases},
         facts={**listing.facts, **facts_of(decoding), **_facts(len(inside) - len(cases))},
         bits=decoding.bits,
     )

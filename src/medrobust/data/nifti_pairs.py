@@ -22,8 +22,8 @@ from medrobust.errors import DataError, StudyError
 def list_nifti_pairs(
     root: Path,
     *,
-    images: str | list[str] = "images/{scan}.nii.gz",
-    segmentations: Annotated[str, MinLen(1)] = "labels/{scan}.nii.gz",
+    images: str | list[str] = "images/{scan}.nii*",
+    segmentations: Annotated[str, MinLen(1)] = "labels/{scan}.nii*",
     labels: Labels | str = "labels.tsv",
     patient: str | None = None,
 ) -> Scans:

@@ -41,7 +41,10 @@ def resample_labels(
     resampled = np.zeros([len(matrix) for matrix in weights], np.uint8)
     largest = np.zeros(resampled.shape, np.float32)
     boxes = find_objects(labels + 1)
-    sizes = np.bincount(labels.ravel())
+    # By planes: whole volumes would be copied as 64-bit numbers.
+    sizes = np.zeros(256, np.int64)
+    for plane in np.moveaxis(labels, -1, 0):
+        sizes += np.bincount(plane.ravel(), minlength=256)
     for label in sorted(np.flatnonzero(sizes), key=lambda label: -sizes[label]):
         box = boxes[label]
         place = tuple(_reached(matrix, old) for matrix, old in zip(weights, box, strict=True))

@@ -20,7 +20,7 @@ from medrobust.data.labels import LabelMap
 from medrobust.data.listing import Scan
 from medrobust.data.resampling import resample_image, resample_labels
 from medrobust.data.views import VIEWS, Axis, bounding_box, slices_along
-from medrobust.data.volume_files import MOST_VOXELS, file_digest
+from medrobust.data.volume_files import MOST_VOXELS, claimed_voxels, file_digest
 from medrobust.data.volumes import read_volume
 from medrobust.errors import DataError
 
@@ -31,6 +31,9 @@ SCANS_IN_MEMORY = 4
 
 THREADS = min(cpu_count() or 1, 8)
 """Scans that are decoded at once; unpacking and resampling let other threads run."""
+
+VOXELS_AT_ONCE = 2**27
+"""Large scans are decoded one by one, to keep memory in bounds: one takes about 17 bytes a voxel."""
 
 Cut = Axis | Literal["volume"]
 """Along which axis a scan is cut to slices, or that it is left whole."""
@@ -94,7 +97,8 @@ def outlines(
         foreground = np.count_nonzero(stack.labels, axis=(1, 2))
         return Outline(len(stack.images), stack.labels.shape, tuple(map(int, foreground)))
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    largest = max(claimed_voxels(path) for scan in scans for path in scan.images)
+    with ThreadPoolExecutor(max(1, min(THREADS, VOXELS_AT_ONCE // max(largest, 1)))) as pool:
         try:
             return list(pool.map(outline, scans, digests))
         except BaseException:

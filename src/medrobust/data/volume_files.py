@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Num, UInt8
 from nibabel.imageglobals import ErrorLevel
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from nibabel.spatialimages import HeaderDataError
@@ -38,6 +38,12 @@ HEAD = 540
 
 SPARE = 2**20
 """Bytes that a file may hold beyond its voxels: footers, comments and padding."""
+
+MOST_PACKED = 1032
+"""Bytes that a byte of gzip can hold at most."""
+
+PIECE = 2**16
+"""Bytes that are unpacked at a time."""
 
 VOXEL_SIZES = (0.01, 50.0)
 """Smallest and largest size of a voxel in mm that is believed."""
@@ -100,11 +106,11 @@ def read_stored(path: Path) -> Stored:
         raise DataError(f"{path}: volumes are read from files that end in {', '.join(SUFFIXES)}. Convert it.")
     with _readable(path), np.errstate(all="ignore"):  # what overflows is refused below
         packed = _content(path)
-        is_packed = path.name.endswith(("gz", ".mgz"))
-        header = _header(_unpack(packed, HEAD)[:HEAD] if is_packed else packed[:HEAD], path)
+        head = _unpack_head(packed) if _is_packed(path) else packed
+        header = _header(head[:HEAD], path)
         shape, dtype, offset = _claims(header, path)
         claimed = offset + prod(shape) * dtype.itemsize
-        content = _unpack(packed, claimed + SPARE, whole=True) if is_packed else packed
+        content: Any = _unpack(packed, claimed) if _is_packed(path) else packed
         if len(content) < claimed:
             raise ValueError(f"it holds {len(content)} bytes, and its header promises {claimed}")
         del packed
@@ -113,6 +119,21 @@ def read_stored(path: Path) -> Stored:
         affine: Affine = header.get_best_affine()
     _check_affine(affine, path)
     return _in_ras(scaled, affine)
+
+
+def claimed_voxels(path: Path) -> int:
+    """Voxels times channels that a file's header claims; 0 where it cannot be read."""
+    try:
+        with _readable(path), np.errstate(all="ignore"), path.open("rb") as file:
+            head = file.read(2 * HEAD)
+            head = _unpack_head(head) if _is_packed(path) else head
+            return prod(_claims(_header(head[:HEAD], path), path)[0])
+    except DataError:
+        return 0
+
+
+def _is_packed(path: Path) -> bool:
+    return path.name.endswith(("gz", ".mgz"))
 
 
 def _content(path: Path) -> bytes:
@@ -125,26 +146,39 @@ def _content(path: Path) -> bytes:
         return file.read(size)
 
 
-def _unpack(packed: bytes, most: int, whole: bool = False) -> bytes:
-    """The first bytes of what gzip packed, or all where that is no more than `most`.
+def _unpack_head(packed: bytes) -> bytes:
+    """The first bytes of what gzip packed."""
+    return zlib.decompressobj(wbits=31).decompress(packed, HEAD)
+
+
+def _unpack(packed: bytes, claimed: int) -> UInt8[np.ndarray, "claimed"]:
+    """What gzip packed, straight into its place; several members follow each other, as bgzip packs.
 
     Raises:
-        ValueError: The whole is wanted, and is longer or ends too early.
+        ValueError: It is shorter than claimed, much longer, or ends within a member.
         zlib.error: Damaged, or no gzip.
     """
-    parts: list[bytes] = []
-    left = most
-    while packed and left > 0:
-        member = zlib.decompressobj(wbits=31)
-        parts.append(member.decompress(packed, left))
-        left -= len(parts[-1])
-        if not member.eof:
-            if whole:
-                ends = "goes on after what its header promises" if left <= 0 else "ends before its end"
-                raise ValueError(f"the packed content {ends}")
-            break
-        packed = member.unused_data.lstrip(b"\0")
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    if claimed > MOST_PACKED * len(packed):
+        raise ValueError(f"{len(packed)} packed bytes cannot hold the {claimed} that its header promises")
+    content, filled = np.empty(claimed, np.uint8), 0
+    member, is_open = zlib.decompressobj(wbits=31), False
+    for start in range(0, len(packed), PIECE):
+        piece: Any = memoryview(packed)[start : start + PIECE]
+        while piece:
+            part = member.decompress(piece, 16 * PIECE)
+            kept = part[: max(claimed - filled, 0)]
+            content[filled : filled + len(kept)] = np.frombuffer(kept, np.uint8)
+            filled += len(part)
+            if filled > claimed + SPARE:
+                raise ValueError("the packed content goes on after what its header promises")
+            is_open = not member.eof
+            piece = member.unconsumed_tail if is_open else member.unused_data.lstrip(b"\0")
+            member = member if is_open else zlib.decompressobj(wbits=31)
+    if is_open:
+        raise ValueError("the packed content ends before its end")
+    if filled < claimed:
+        raise ValueError(f"it holds {filled} bytes, and its header promises {claimed}")
+    return content
 
 
 def _header(head: bytes, path: Path) -> Any:

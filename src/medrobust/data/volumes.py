@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Num, UInt16
 
 from medrobust.data.geometry import Affine
+from medrobust.data.labels import NUMBERS
 from medrobust.data.volume_files import Stored, read_stored
 from medrobust.errors import DataError
 
@@ -66,16 +67,19 @@ def _require_same_grid(image: Path, scan: Stored, labels: Path, truth: Stored) -
 def _intensities(voxels: Num[np.ndarray, "x y z *c"], path: Path) -> Float32[np.ndarray, "c x y z"]:
     with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused as that
         image = voxels.astype(np.float32)
-    if not np.isfinite(image.sum(dtype=np.float64)):  # cheap; one that is not finite makes the sum so
+    # The sum is cheap, and not finite where a single voxel is not; whole numbers always are.
+    if voxels.dtype.kind == "f" and not np.isfinite(image.sum(dtype=np.float64)):
         wrong = np.count_nonzero(~np.isfinite(image))
         raise DataError(f"{path} holds NaN or infinite intensities in {wrong} voxels. Repair the file.")
     return image[None] if image.ndim == 3 else np.moveaxis(image, 3, 0)
 
 
 def _whole_numbers(labels: Num[np.ndarray, "x y z"], path: Path) -> UInt16[np.ndarray, "x y z"]:
+    if labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < NUMBERS:
+        return labels.view(np.uint16) if labels.dtype == np.int16 else labels.astype(np.uint16)
     with np.errstate(invalid="ignore"):  # NaN and negative numbers are told apart below
         numbers = labels.astype(np.uint16)
     if not np.array_equal(numbers, labels):
         wrong = labels[numbers != labels].flat[0]
-        raise DataError(f"{path} holds the label {wrong}; labels are whole numbers from 0 to 65535.")
+        raise DataError(f"{path} holds the label {wrong}; labels are whole numbers from 0 to {NUMBERS - 1}.")
     return numbers

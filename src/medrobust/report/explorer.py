@@ -13,7 +13,7 @@ from medrobust.analysis.results import Results
 from medrobust.core import Task
 from medrobust.report.frames import frame, planes
 from medrobust.report.pixels import GREY, STEP, hexadecimal
-from medrobust.steps.explorer import FACTS, read_views
+from medrobust.steps.explorer import FACTS, Wanted, read_views
 from medrobust.steps.views import LEVELS
 from medrobust.storage import RunFolder
 
@@ -38,8 +38,9 @@ def read_explorer(folder: RunFolder, results: Results, room: int) -> dict[str, A
     if not folder.exists(*FACTS):
         return None
     facts = folder.read_json(*FACTS)
+    wanted = Wanted(**facts["wanted"])
     scans = [
-        [plane for view in read_views(folder, number) for plane in planes(view)]
+        [plane for view in read_views(folder, wanted, number) for plane in planes(view)]
         for number in range(len(facts["scans"]))
     ]
     shown = cache(lambda scan, place: frame(scans[scan][place], results.classes))

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,8 @@ from medrobust.report.context import ReportContext
 from medrobust.report.display import flattened, number, setting
 
 TEMPLATES = Path(__file__).with_name("templates")
-SCRIPTS = ("tables.js", "explorer.js")
+EXPLORER = ("pictures.js", "explorer.js")
+"""Scripts of the explorer, in their order."""
 
 
 class Section(NamedTuple):
@@ -82,7 +83,7 @@ def render(context: ReportContext) -> str:
         jinja2.UndefinedError: A template asks for something that the context does not have.
     """
     sections = [section for section in _sections(context.tables) if _has_content(section, context)]
-    scripts = SCRIPTS if context.explorer is not None else SCRIPTS[:1]
+    scripts = script_texts("tables.js", *(EXPLORER if context.explorer is not None else ()))
     return (
         environment()
         .get_template("report.html.j2")
@@ -92,20 +93,21 @@ def render(context: ReportContext) -> str:
             sections=sections,
             blocks={section.name: _blocks(section, context) for section in sections},
             glance=at_a_glance(context),
-            scripts=[script_text(name) for name in scripts],
-            allowed=" ".join(script_hash(script_text(name)) for name in scripts),
+            scripts=scripts,
+            allowed=allowed(scripts),
         )
     )
 
 
-def script_text(name: str) -> str:
-    """A script as it stands in a page."""
-    return (TEMPLATES / name).read_text(encoding="utf-8")
+def script_texts(*names: str) -> list[str]:
+    """Scripts as they stand in a page."""
+    return [(TEMPLATES / name).read_text(encoding="utf-8") for name in names]
 
 
-def script_hash(text: str) -> str:
-    """The source expression of a content security policy that allows this script and no other."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+def allowed(scripts: Iterable[str]) -> str:
+    """Source expressions of a content security policy that allows these scripts and no others."""
+    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    return " ".join(f"'sha256-{each}'" for each in hashes)
 
 
 def at_a_glance(context: ReportContext) -> list[tuple[str, str]]:

@@ -1,7 +1,9 @@
 """What the explorer of a report shows: the hardest and some typical scans, kept with the run.
 
-results/explorer/<i>.npz     views of the slices (or the photo) of a scan, stacked
-results/explorer/facts.json  which scans, sets, targets and pairs these are; written last
+results/explorer/<wanted>/<i>.npz  views of the slices (or the photo) of a scan, stacked
+results/explorer/facts.json        which scans, sets, targets and pairs these are; written last
+
+Who wants another number of them later does not write over those that the facts still tell of.
 """
 
 import io
@@ -36,15 +38,24 @@ class Wanted(NamedTuple):
     typical: int
     slices: int
 
+    @property
+    def name(self) -> str:
+        """Name of the folder of what is kept for it."""
+        return "-".join(map(str, self))
 
-def scan_part(number: int) -> Part:
+
+def scan_part(wanted: Wanted, number: int) -> Part:
     """Path of the views of a scan."""
-    return ("results", "explorer", f"{number:03d}.npz")
+    return ("results", "explorer", wanted.name, f"{number:03d}.npz")
 
 
 def is_explored(folder: RunFolder, wanted: Wanted) -> bool:
     """True if the run folder has what is wanted."""
-    return folder.exists(*FACTS) and folder.read_json(*FACTS)["wanted"] == wanted._asdict()
+    if not folder.exists(*FACTS):
+        return False
+    facts = folder.read_json(*FACTS)
+    parts = [scan_part(wanted, number) for number in range(len(facts["scans"]))]
+    return bool(facts["wanted"] == wanted._asdict()) and all(folder.exists(*part) for part in parts)
 
 
 def names_of(
@@ -105,7 +116,7 @@ def explore(
     for number, scan in enumerate(chosen):
         cases = shown_cases(attacked, scan.scan_id, wanted.slices)
         seen = views(*holding(sets, targets, cases[0]), networks, dataset, cases, folder, device=device)
-        folder.write_bytes(_packed(seen), *scan_part(number))
+        folder.write_bytes(_packed(seen), *scan_part(wanted, number))
         told.append(scan._asdict() | {"cases": [case_facts(case) for case in cases]})
         tick((number + 1) / len(chosen), "")
     of_sets, of_targets, pairs = names_of(sets, targets)
@@ -118,13 +129,13 @@ def case_facts(case: Case) -> dict[str, Any]:
     return {"case_id": case.case_id, "position": case.position, "label": case.label}
 
 
-def read_views(folder: RunFolder, number: int) -> list[View]:
+def read_views(folder: RunFolder, wanted: Wanted, number: int) -> list[View]:
     """The views of a scan that `explore` kept.
 
     Raises:
         RunError: They are missing.
     """
-    with np.load(io.BytesIO(folder.read_bytes(*scan_part(number))), allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(folder.read_bytes(*scan_part(wanted, number))), allow_pickle=False) as arrays:
         columns = {name: arrays[name] for name in View.__dataclass_fields__}
     return [
         View(**{name: column[case] for name, column in columns.items()})

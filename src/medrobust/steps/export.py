@@ -167,20 +167,18 @@ def _item_name(case: Case, dataset: Dataset) -> str:
 
 def _item(name: str, made: Mapping[Case, Tensor], dataset: Dataset) -> Item:
     """One scan or photograph, with the clean slices that lie between those that were made."""
-    positions = [case.position for case in made]
-    between = [
-        case
-        for case in dataset.cases
-        if case.scan_id == next(iter(made)).scan_id and min(positions) <= case.position <= max(positions)
-    ]
-    clean = stack(dataset, sorted(between, key=lambda case: case.position), CPU)
-    images = [made.get(case, image) for case, image in zip(clean.cases, clean.images, strict=True)]
-    if len(dataset.shape) == 3 and len(clean.cases) > 1:
+    scan_id = next(iter(made)).scan_id
+    scan = sorted((case for case in dataset.cases if case.scan_id == scan_id), key=lambda case: case.position)
+    if dataset.affine is not None and len(dataset.shape) == 3 and scan[-1].position > 0:
         raise RunError(
-            f"Scan '{clean.cases[0].scan_id}' is cut to patches, and where each lies is not known here. Only "
-            "slices, whole volumes and photographs can be exported."
+            f"Scan '{scan_id}' is cut to patches, and where each lies is not known here. Only slices, whole "
+            "volumes and photographs can be exported."
         )
-    affine = None if dataset.affine is None else dataset.affine(clean.cases[0].scan_id)
+    positions = [case.position for case in made]
+    between = [case for case in scan if min(positions) <= case.position <= max(positions)]
+    clean = stack(dataset, between, CPU)
+    images = [made.get(case, image) for case, image in zip(clean.cases, clean.images, strict=True)]
+    affine = None if dataset.affine is None else dataset.affine(scan_id)
     changed = tuple(case in made for case in clean.cases)
     return Item(name, clean.cases, torch.stack(images), clean.labels, changed, affine)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from medrobust.core import Task
+from medrobust.data import DATASETS
 from medrobust.errors import StudyError, unknown
 from medrobust.perturbations import PERTURBATIONS, Request
 from medrobust.perturbations.request import LABEL
@@ -24,6 +25,49 @@ def check_study(study: Study) -> None:
     _check_models(study)
     _check_perturbations(study)
     _check_surrogates(study)
+
+
+def require_task(study: Study) -> None:
+    """Say before scans are decoded, which may take minutes, that data of the catalogue are of the other task.
+
+    Raises:
+        StudyError: They are.
+    """
+    name = str(study.data.get("name"))
+    if name in DATASETS and "load" not in study.data:
+        require_same_task(study, name, DATASETS[name].task)
+
+
+def require_same_task(study: Study, name: str, task: Task) -> None:
+    """See that data are labelled for what the networks do.
+
+    Args:
+        study: What is asked for.
+        name: Of the data.
+        task: What they are labelled for.
+
+    Raises:
+        StudyError: They are labelled for the other task.
+    """
+    if task != study.task:
+        raise StudyError(f"study.task is {study.task}, but '{name}' is labelled for {task}. Change one.")
+
+
+def require_split(study: Study) -> None:
+    """See that networks with weights of their own come with a split.
+
+    A random one would test them on patients that they were trained on elsewhere.
+
+    Raises:
+        StudyError: There is none.
+    """
+    brought = [spec.name for spec in study.specs if not spec.train]
+    if brought and not ("file" in study.split or study.split.get("test") == "all"):
+        raise StudyError(
+            f"study.split: '{brought[0]}' brings trained weights, so the split it was trained with "
+            "is needed: {file: split.csv} with columns patient_id,part, or {test: all} if none of these "
+            "patients trained it."
+        )
 
 
 def _check_models(study: Study) -> None:

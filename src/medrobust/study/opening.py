@@ -5,13 +5,14 @@ from pathlib import Path
 import torch
 
 from medrobust.core import Dataset, Part, Tick, silent
-from medrobust.data import DATASETS, open_dataset
+from medrobust.data import open_dataset
 from medrobust.data.contract import checked
 from medrobust.data.reading import read_all
 from medrobust.data.splits import split_cases
 from medrobust.errors import StudyError
 from medrobust.steps.predict import weights_sha256
 from medrobust.storage import RunFolder
+from medrobust.study.checks import require_same_task, require_split, require_task
 from medrobust.study.config import Study
 from medrobust.study.folds import folds_of
 from medrobust.study.setup import Setup, Trained
@@ -45,40 +46,13 @@ def set_up(
     require_task(study)
     cache = folder.local("cache")
     opened = open_dataset(study.data, cache, data_dir) if dataset is None else checked(dataset)
-    _require_same_task(study, opened)
+    require_same_task(study, opened.name, opened.task)
     setup = Setup(study, folder, opened, folds_of(study, opened), device)
     _require_training_part(setup)
     _require_validation_part(setup)
     _require_brought_weights(setup)
     read_all(opened, setup.all_cases, tick)  # a damaged file is found before hours of training
     return setup
-
-
-def require_task(study: Study) -> None:
-    """Said before scans are decoded, which may take minutes."""
-    name = str(study.data.get("name"))
-    if name in DATASETS and DATASETS[name].task != study.task:
-        raise StudyError(
-            f"study.task is {study.task}, but '{name}' is labelled for {DATASETS[name].task}. Change one."
-        )
-
-
-def _require_same_task(study: Study, dataset: Dataset) -> None:
-    if dataset.task != study.task:
-        raise StudyError(
-            f"study.task is {study.task}, but '{dataset.name}' is labelled for {dataset.task}. Change one."
-        )
-
-
-def require_split(study: Study) -> None:
-    """A random split would test a network on patients that it was trained on elsewhere."""
-    brought = [spec.name for spec in study.specs if not spec.train]
-    if brought and not ("file" in study.split or study.split.get("test") == "all"):
-        raise StudyError(
-            f"study.split: '{brought[0]}' brings trained weights, so the split it was trained with "
-            "is needed: {file: split.csv} with columns patient_id,part, or {test: all} if none of these "
-            "patients trained it."
-        )
 
 
 def _require_training_part(setup: Setup) -> None:

@@ -30,6 +30,9 @@ def study_schema() -> Schema:
     """JSON Schema (2020-12) of a study file."""
     schema = Study.model_json_schema()
     properties = schema["properties"]
+    for name, entry in DATASETS.items():
+        own = parameter_model(name, *entry.functions).model_json_schema()
+        schema["$defs"] |= own.get("$defs", {})
     properties["data"] = {"anyOf": [*(_dataset(name) for name in DATASETS), OWN_DATA]}
     properties["models"]["items"] = {
         "type": "object",

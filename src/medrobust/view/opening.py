@@ -32,8 +32,7 @@ def open_viewer(
         port: Port to listen on; 0 takes a free one.
 
     Raises:
-        MedrobustError: The data are not found or have changed, or there is no such device.
-        OSError: The port is taken.
+        MedrobustError: The data are not found or have changed, or there is no such device or port.
     """
     setup = set_up(study, folder, data_dir=data_dir, device=choose_device(device))
     gallery = Gallery(make_plan(setup), results)

@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from medrobust.errors import MedrobustError
-from medrobust.report.html import environment, script_hash, script_text
+from medrobust.errors import MedrobustError, RunError
+from medrobust.report.html import EXPLORER, allowed, environment, script_texts
 from medrobust.view.gallery import Gallery
 
 LOOPBACK = "127.0.0.1"
@@ -34,11 +34,16 @@ class Server(ThreadingHTTPServer):
             port: Port to listen on; 0 takes a free one.
 
         Raises:
-            OSError: The port is taken.
+            RunError: The port is taken, or not for everybody.
         """
         self.gallery = gallery
         self.page, self.policy = page(title, gallery.index())
-        super().__init__((LOOPBACK, port), Handler)
+        try:
+            super().__init__((LOOPBACK, port), Handler)
+        except OSError as error:
+            raise RunError(
+                f"--port: {port} cannot be had ({error.strerror}). Leave it out to take a free one."
+            ) from error
 
     @property
     def address(self) -> str:
@@ -53,11 +58,11 @@ class Server(ThreadingHTTPServer):
 
 def page(title: str, index: Mapping[str, Any]) -> tuple[bytes, str]:
     """The page, and the content security policy that it comes with."""
-    script = script_text("explorer.js")
-    text = environment().get_template("view.html.j2").render(title=title, index=index, script=script)
+    scripts = script_texts(*EXPLORER)
+    text = environment().get_template("view.html.j2").render(title=title, index=index, scripts=scripts)
     policy = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; connect-src 'self'; "
-        f"frame-ancestors 'none'; script-src {script_hash(script)}"
+        f"frame-ancestors 'none'; script-src {allowed(scripts)}"
     )
     return text.encode(), policy
 

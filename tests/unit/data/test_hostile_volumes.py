@@ -98,7 +98,7 @@ def test_scaling_is_that_of_the_header(tmp_path):
 def test_blocks_of_gzip_are_joined(tmp_path):
     """As bgzip packs."""
     plain = CONTENT["scan.nii"]
-    blocks = [gzip.compress(plain[start : start + 100], mtime=0) for start in range(0, len(plain), 100)]
+    blocks = [gzip.compress(plain[start : start + 400], mtime=0) for start in range(0, len(plain), 400)]
     (tmp_path / "blocks.nii.gz").write_bytes(b"".join(blocks))
     (tmp_path / "one.nii.gz").write_bytes(CONTENT["scan.nii.gz"])
     one, other = (read_stored(tmp_path / name).voxels for name in ("blocks.nii.gz", "one.nii.gz"))
@@ -173,7 +173,17 @@ def test_voxels_that_are_promised_and_not_there_take_no_memory(tmp_path):
     refused(
         nifti(tmp_path / "short.nii", (600, 600, 600)), "holds 352 bytes, and its header promises 432000352"
     )
-    refused(nifti(tmp_path / "short.nii.gz", (600, 600, 600), packed=True), "holds 352 bytes, and its header")
+    refused(
+        nifti(tmp_path / "short.nii.gz", (600, 600, 600), packed=True),
+        "packed bytes cannot hold the 432000352",
+    )
+    path = nifti(
+        tmp_path / "less.nii.gz",
+        (100, 100, 100),
+        packed=True,
+        voxels=np.random.default_rng(0).bytes(1_900_000),
+    )
+    refused(path, "holds 1900352 bytes, and its header promises 2000352")
 
 
 def test_a_bomb_is_not_unpacked(tmp_path):

@@ -33,6 +33,11 @@ def test_paths_that_lead_out(root: Path, text: str) -> None:
         inside(root, text, "table.csv, row 3")
 
 
+def test_absolute_paths_even_below_the_root(root: Path) -> None:
+    with pytest.raises(DataError, match="give its path relative to the folder"):
+        inside(root, str(root / "images" / "a.png"))
+
+
 def test_links_that_lead_out(root: Path) -> None:
     (root / "linked.png").symlink_to(root.parent / "secret.png")
     (root / "folder").symlink_to(root.parent)

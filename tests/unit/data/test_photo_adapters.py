@@ -180,6 +180,14 @@ class TestImageFolder:
         assert grey.channels == 1
         assert grey.read(grey.cases[2]).image.shape == (1, 32, 32)
 
+    def test_white_is_white_at_every_depth(self, tmp_path):
+        for label, dtype, white in (("a", np.uint8, 255), ("b", np.uint16, 65535)):
+            (tmp_path / label).mkdir()
+            Image.fromarray(np.full((40, 40), white, dtype)).save(tmp_path / label / "x.png")
+        dataset = open_dataset({"name": "image_folder", "root": tmp_path, "size": 32}, None, None)
+        assert dataset.bits == 16
+        assert all((dataset.read(case).image == 1).all() for case in dataset.cases)
+
     def test_intensity_of_each_image(self, tmp_path):
         for label in ("a", "b"):
             (tmp_path / label).mkdir()

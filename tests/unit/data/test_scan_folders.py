@@ -3,17 +3,23 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 
 import made_scans
 from medrobust.core import Part
-from medrobust.data import list_dataset, open_dataset
+from medrobust.data import DATASETS, list_dataset, open_dataset
 from medrobust.data.findings import Severity
+from medrobust.data.scans import open_scans
 from medrobust.data.structures import STRUCTURES
 from medrobust.errors import DataError, StudyError
+from medrobust.parameters import parameter_model, resolve
+from medrobust.study.schema import study_schema
 
 
 @pytest.fixture
@@ -77,6 +83,14 @@ class TestNiftiPairs:
         assert [scan.patient_id for scan in listing.items] == ["a", "a", "b", "b"]
         assert [path.name for path in listing.items[0].images] == ["a_t1.nii.gz", "a_flair.nii.gz"]
         assert (listing.unit, listing.findings) == ("patient", ())
+
+    def test_a_field_that_stands_twice_is_the_same_both_times(self, listed, root):
+        for folder in ("images", "labels"):
+            (root / folder / "case1").mkdir()
+            for name in ("case1", "case2"):
+                shutil.copy(root / folder / f"{name}.nii.gz", root / folder / "case1")
+        keys = {"images": "images/{scan}/{scan}.nii.gz", "segmentations": "labels/{scan}/{scan}.nii.gz"}
+        assert names(listed("nifti_pairs", root, **keys)) == ["case1"]
 
     def test_a_regular_expression_finds_the_patient(self, listed, root):
         listing = listed("nifti_pairs", root, patient=r"case(\d)")
@@ -155,6 +169,18 @@ class TestBids:
         with pytest.raises(DataError, match=r"has no dseg\.tsv that says what its numbers mean"):
             listed("bids", root)
         assert listed("bids", root, labels={"organ": [1, 2]}).classes == ("background", "organ")
+
+    def test_the_table_of_the_most_entities_goes_first(self, listed, root):
+        made_scans.table(root / "derivatives/bysegmenter/dseg.tsv", {"wrong": 1})
+        made_scans.table(root / "derivatives/bysegmenter/desc-other_dseg.tsv", {"other": 1})
+        assert listed("bids", root).classes == ("background", "liver", "tumour")
+
+    def test_the_raw_image_goes_before_the_pipeline_s_own(self, listed, root):
+        derived = root / "derivatives/bysegmenter/sub-02/ses-1/anat/sub-02_ses-1_desc-preproc_T1w.nii.gz"
+        shutil.copy(root / "sub-02/ses-1/anat/sub-02_ses-1_T1w.nii.gz", derived)
+        listing = listed("bids", root)
+        assert (len(listing.items), listing.findings) == (5, ())
+        assert "derivatives" not in listing.items[2].image.relative_to(root).parts
 
     def test_labels_of_two_pipelines_have_to_be_chosen(self, listed, root):
         shutil.copytree(root / "derivatives/bysegmenter", root / "derivatives/other")
@@ -350,6 +376,27 @@ class TestSecondReleaseOfMalc:
         folder = made_scans.malc2012_second(tmp_path) / "inst/extdata"
         (folder / "1002_SS.nii.gz").unlink()
         assert kinds(listed("malc2012", tmp_path)) == [("image missing", "error")]
+
+
+def documented_blocks():
+    text = (Path(__file__).parents[3] / "docs/data/scans.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    return [block["data"] for block in blocks if "data" in block]
+
+
+@pytest.mark.parametrize("block", documented_blocks(), ids=lambda block: block["root"])
+def test_what_the_documentation_shows_may_be_asked_for(block):
+    parameters = {key: value for key, value in block.items() if key not in ("name", "root")}
+    entry = DATASETS[block["name"]]
+    assert resolve(parameter_model(block["name"], *entry.functions), parameters, "data")
+    Draft202012Validator(
+        study_schema()["properties"]["data"] | {"$defs": study_schema().get("$defs", {})}
+    ).validate(block)
+
+
+def test_every_layout_of_scans_is_documented():
+    scans = {name for name, entry in DATASETS.items() if entry.open is open_scans}
+    assert {block["name"] for block in documented_blocks()} == scans
 
 
 def test_voxels_are_read_as_they_lie(tmp_path):

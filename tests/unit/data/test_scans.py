@@ -181,6 +181,21 @@ def test_several_scans_are_decoded_at_once(opened, monkeypatch):
     assert len({case.scan_id for case in opened().cases}) == 3
 
 
+def test_large_scans_are_decoded_one_by_one(opened, monkeypatch):
+    monkeypatch.setattr(stacks_module, "VOXELS_AT_ONCE", 3 * 22 * 26 * 18)
+    monkeypatch.setattr(stacks_module, "THREADS", 3)
+    running, decode = threading.Semaphore(1), stacks_module.decode
+
+    def alone(*args):
+        assert running.acquire(blocking=False)
+        stack = decode(*args)
+        running.release()
+        return stack
+
+    monkeypatch.setattr(stacks_module, "decode", alone)
+    assert len({case.scan_id for case in opened().cases}) == 3
+
+
 def test_the_number_of_threads_changes_nothing(opened, monkeypatch, tmp_path):
     one = opened(tmp_path / "one")
     monkeypatch.setattr(stacks_module, "THREADS", 1)

@@ -251,7 +251,7 @@ def lesion_examples() -> Examples:
             0,
             draws.normal(0, 0.03, clean.shape),
             0.02 * np.sign(draws.normal(size=clean.shape)),
-            0.01 * np.roll(blob, 3) * draws.normal(size=clean.shape),
+            0.001 * np.roll(blob, 3) * draws.normal(size=clean.shape),
             few,
         ]
         images.append([np.clip(clean + shift, 0, 1) for shift in shifts])

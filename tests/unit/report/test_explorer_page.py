@@ -1,6 +1,7 @@
 """The explorer in a real browser: choices, pictures, slider, keys, and the address."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -134,11 +135,14 @@ def test_every_choice_changes_what_is_shown(explorer: Explorer, context: ReportC
     before = explorer.pixels(1)
     explorer.choose("perturbation", index["sets"][2]["perturbation"])
     assert explorer.captions[1] == index["sets"][2]["perturbation"]
-    assert explorer.captions[2].startswith("Difference \u00d7 ")
+    assert re.fullmatch(r"Difference \u00d7 [\d.]+", explorer.captions[2])
     assert explorer.pixels(1) != before
     said = explorer.part("said", "textContent")
     explorer.choose("target", index["targets"][2])
     assert index["targets"][2] in explorer.part("said", "textContent") != said
+    if not index["segmentation"]:
+        explorer.choose("perturbation", "deepfool")  # changes of some 255ths: multiplied by hundreds
+        assert re.fullmatch(r"Difference \u00d7 \d{3}", explorer.captions[2])
     explorer.choose("perturbation", "clean")
     assert explorer.captions[0] == "Clean"
     assert not any(caption.startswith("Difference") for caption in explorer.captions)
@@ -154,14 +158,16 @@ def test_the_address_keeps_the_choice(
 ) -> None:
     assert context.explorer is not None
     index = context.explorer["index"]
+    other = {"case 0": "case 1", "case 1": "case 0"}[explorer.chosen("case").partition(" (")[0]]
     explorer.choose("perturbation", index["sets"][3]["perturbation"])
     explorer.choose("target", index["targets"][1])
-    explorer.choose("case", "case 1")
+    explorer.choose("case", other)
     explorer.set("slice", "0")
     address = explorer.value("location.hash")
     again = Explorer(browser, report, address)
     names = ("case", "target", "perturbation", "source")
     assert [again.chosen(name) for name in names] == [explorer.chosen(name) for name in names]
+    assert again.chosen("case").startswith(other)
     assert again.part("slice-name", "textContent") == "slice 3"
     assert again.value("location.hash") == address
 
@@ -232,7 +238,7 @@ def test_labels_lie_over_the_images(
     page = tmp_path / "report.html"
     page.write_text(render(make_context(Task.SEGMENTATION)), encoding="utf-8")
     explorer = Explorer(browser, page)
-    assert explorer.captions[-2:] == ["Truth", "Prediction"]
+    assert explorer.captions[-3:] == ["Truth", "Prediction when clean", "Prediction under rician@dag_a"]
     plain, truth = explorer.pixels(0), explorer.pixels(3)
     explorer.set("overlay", "100")
     labelled = explorer.pixels(0)

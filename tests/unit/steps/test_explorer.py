@@ -19,6 +19,7 @@ from medrobust.steps.explorer import (
     is_explored,
     names_of,
     read_views,
+    scan_part,
     shown_cases,
 )
 from medrobust.steps.hardest import Chosen, chosen_scans, scan_scores
@@ -116,11 +117,32 @@ def test_what_is_kept_comes_back_and_other_wishes_are_told_apart(tmp_path: Path)
     ]
     assert [case["position"] for case in facts["scans"][0]["cases"]] == [0, 2, 4]
     (first, *_), direct = (
-        read_views(folder, 1),
+        read_views(folder, WANTED, 1),
         views(sets, TARGETS, networks, dataset, dataset.cases[:1], folder),
     )
     for name in ("clean", "changes", "largest", "truth", "answers"):
         np.testing.assert_array_equal(getattr(first, name), getattr(direct[0], name))
+
+
+def test_other_wishes_do_not_write_over_what_is_told_of(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    dataset, networks, sets = made("scans", folder)
+    explore([Chosen("s1", "hardest")], sets, TARGETS, networks, dataset, folder, wanted=WANTED)
+
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        explore(
+            [Chosen("s2", "hardest"), Chosen("s0", "typical")],
+            *(sets, TARGETS, networks, dataset, folder),
+            wanted=WANTED._replace(slices=4),
+            tick=killed,
+        )
+    assert is_explored(folder, WANTED)
+    assert len(read_views(folder, WANTED, 0)) == 3
+    folder.local(*scan_part(WANTED, 0)).unlink()
+    assert not is_explored(folder, WANTED)
 
 
 def test_slices_are_evenly_spaced_in_the_order_of_their_positions() -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from medrobust.core import Case, Dataset, NetworkId, Role
+from medrobust.core import Case, Dataset, NetworkId, Role, Sample
 from medrobust.data import open_dataset
+from medrobust.errors import RunError
 from medrobust.models import Network
 from medrobust.perturbations import request
 from medrobust.steps import image_sets
@@ -191,6 +192,20 @@ def test_noise_and_clean_images(tmp_path: Path, folder: RunFolder) -> None:
         np.testing.assert_array_equal(in_world(volume, dataset, case), dataset.read(case).image[0])
 
 
+def test_the_numbers_of_slices_that_are_turned_round_in_the_file(tmp_path: Path, folder: RunFolder) -> None:
+    """Cut from the front to the back, they lie from the back to the front in NIfTI's order."""
+    dataset = replace(scans(), affine=lambda scan: OBLIQUE * [-1, 1, 1, 1])
+    cases = [case for case in dataset.cases if case.scan_id == "s1"]
+    clean = clean_set(dataset, cases)
+    done = export_set(clean, cases, Viewers(None, {}, CPU), dataset, folder, tmp_path, bits=None)
+    voxels = np.asarray(nib.load(done.folder / "s1.nii.gz").dataobj)
+    told = json.loads((done.folder / "s1.json").read_text())["images"]
+    assert [image["y"] for image in told] == [4, 3, 2, 1, 0]
+    for image, case in zip(told, cases, strict=True):
+        expected = dataset.read(case).image.sum(dtype=float)
+        assert np.isclose(voxels[:, image["y"]].sum(dtype=float), expected, rtol=1e-6)
+
+
 def test_slices_without_a_label_are_black(tmp_path: Path, folder: RunFolder) -> None:
     dataset = lying(scans())
     dataset = replace(dataset, cases=tuple(case for case in dataset.cases if case.case_id != "s1-2"))
@@ -200,6 +215,54 @@ def test_slices_without_a_label_are_black(tmp_path: Path, folder: RunFolder) -> 
     assert done.changed == [True, True]
     voxels = np.asarray(nib.load(done.folder / "s1.nii.gz").dataobj)
     assert [bool(voxels[:, y].any()) for y in range(voxels.shape[1])] == [True, False, True]
+
+
+def volumes(parts: int) -> Dataset:
+    """Scans of two channels, each cut to so many patches of 4 slices."""
+    flat = scans(slices=(4 * parts,) * 2)
+
+    def read(case: Case) -> Sample:
+        part = [each for each in flat.cases if each.scan_id == case.scan_id]
+        part = part[4 * case.position : 4 * case.position + 4]
+        image, label = (np.stack(arrays) for arrays in zip(*map(flat.read, part), strict=True))
+        return Sample(np.stack([image[:, 0], image[:, 0] / 2]), label)
+
+    cases = [
+        Case(f"s{scan}-{part}", f"s{scan}", f"patient{scan}", position=part, foreground=1)
+        for scan in range(2)
+        for part in range(parts)
+    ]
+    whole = replace(
+        flat, cases=tuple(cases), read=read, channels=2, shape=(4, *flat.shape), spacing=(2.0,) * 3
+    )
+    return lying(whole)
+
+
+@pytest.mark.parametrize("bits", [None, 16])
+def test_whole_volumes_of_several_channels(tmp_path: Path, folder: RunFolder, bits: int | None) -> None:
+    dataset = volumes(parts=1)
+    clean = clean_set(dataset, dataset.cases)
+    shown = Viewers(None, {"first": lambda images: images[:, :1].repeat(1, 3, 1, 1, 1)}, CPU)
+    done = export_set(clean, dataset.cases[1:], shown, dataset, folder, tmp_path, bits=bits)
+    image, label = dataset.read(dataset.cases[1])
+    volume, truth = nib.load(done.folder / "s1.nii.gz"), nib.load(done.folder / "s1-truth.nii.gz")
+    assert volume.shape == (28, 4, 28, 2)
+    index = np.indices(label.shape).reshape(3, -1)
+    world = nib.affines.apply_affine(dataset.affine("s1"), index.T)
+    there = tuple(np.rint(nib.affines.apply_affine(np.linalg.inv(volume.affine), world)).astype(int).T)
+    np.testing.assert_array_equal(np.asarray(volume.dataobj)[there], image.reshape(2, -1).T)
+    np.testing.assert_array_equal(np.asarray(truth.dataobj)[there], label.ravel())
+    assert "s1-predicted-first.nii.gz" in done.files
+
+
+def test_patches_are_refused(tmp_path: Path, folder: RunFolder) -> None:
+    dataset = volumes(parts=2)
+    clean = clean_set(dataset, dataset.cases)
+    with pytest.raises(RunError, match="Scan 's0' is cut to patches, and where each lies is not known"):
+        export_set(clean, dataset.cases[:1], Viewers(None, {}, CPU), dataset, folder, tmp_path, bits=None)
+    nowhere = replace(dataset, affine=None)
+    done = export_set(clean, dataset.cases[:2], Viewers(None, {}, CPU), nowhere, folder, tmp_path, bits=None)
+    assert "s0-1.nii.gz" in done.files
 
 
 def test_segmentation_of_photographs(tmp_path: Path, folder: RunFolder) -> None:

@@ -1,3 +1,5 @@
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +55,16 @@ def test_every_data_set_has_a_valid_template(name: str) -> None:
         study(perturbations=[{"name": "pgd", "step": 0}]),
         study(perturbations=[{"name": "gaussian"}]),
         study(training={"recipe": "slow"}),
+        study(data={"name": "malc2012", "root": "x", "intensity": {"centre": 40}}),
     ],
 )
 def test_what_cannot_be_is_marked(wrong: dict[str, Any]) -> None:
     assert not VALIDATOR.is_valid(wrong)
+
+
+def test_a_window_is_given_by_its_two_keys() -> None:
+    window = {"centre": 40, "width": 400}
+    VALIDATOR.validate(study(data={"name": "malc2012", "root": "x", "intensity": window}))
 
 
 def test_budgets_may_be_lists() -> None:
@@ -77,8 +85,15 @@ def test_budgets_may_be_lists() -> None:
 
 def test_every_data_set_attack_and_noise_is_offered() -> None:
     properties = study_schema()["properties"]
-    assert {one["title"] for one in properties["data"]["anyOf"]} == set(DATASETS)
+    assert {one["title"] for one in properties["data"]["anyOf"]} == {*DATASETS, "load"}
     offered = properties["perturbations"]["items"]["anyOf"] + properties["noise"]["anyOf"][:-1]
     assert {one["title"] for one in offered} == {
         name for name, one in PERTURBATIONS.items() if one.kind != "clean"
     }
+
+
+def test_every_reference_leads_somewhere():
+    schema = study_schema()
+    references = set(re.findall(r'"#/\$defs/(\w+)"', json.dumps(schema)))
+    assert "Window" in references
+    assert references <= schema["$defs"].keys()

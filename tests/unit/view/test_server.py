@@ -1,6 +1,7 @@
 """The page of `medrobust view`: every case of a run, and nothing else of this machine."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,10 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 import made_studies
 from browsing import Browser, open_browser
 from medrobust import api
+from medrobust.cli import app
 from medrobust.errors import RunError
 from medrobust.report.explorer import read_explorer
 from medrobust.view.opening import open_viewer
@@ -178,6 +181,29 @@ def test_other_data_are_refused(run: api.Run) -> None:
     other = replace(run.results, record=record)
     with pytest.raises(RunError, match=r"made with other data .* folder of its data with --data"):
         open_viewer(run.study, run.folder, other, device="cpu")
+
+
+def test_the_command_says_where_the_page_is_and_ends_quietly(
+    run: api.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: Server) -> None:
+        assert self.server_address[0] == LOOPBACK
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Server, "serve_forever", interrupted)
+    done = CliRunner().invoke(app, ["view", run.folder.url, "--device", "cpu"])
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert re.fullmatch(r"Open http://127\.0\.0\.1:\d+/ in your browser; Ctrl-C ends it\.\n", done.stdout)
+
+
+def test_a_port_that_is_taken_is_said(run: api.Run, server: Server) -> None:
+    done = CliRunner().invoke(
+        app, ["view", run.folder.url, "--device", "cpu", "--port", str(server.server_port)]
+    )
+    assert done.exit_code == 1
+    assert done.stderr.startswith(
+        f"Error: --port: {server.server_port} cannot be had (Address already in use)."
+    )
 
 
 @pytest.fixture(scope="module")

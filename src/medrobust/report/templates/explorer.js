@@ -70,119 +70,42 @@
     };
   }
 
-  function blank(width, height) {
-    const canvas = document.createElement("canvas");
-    Object.assign(canvas, { width, height });
-    return canvas;
-  }
-
-  async function canvasOf(uri) {
-    const image = new Image();
-    image.src = uri;
-    await image.decode();
-    const canvas = blank(image.naturalWidth, image.naturalHeight);
-    canvas.getContext("2d", { willReadFrequently: true }).drawImage(image, 0, 0);
-    return canvas;
-  }
-
-  /** The clean image plus the changes, which come in levels around a middle grey. */
-  function changed(clean, change, largest) {
-    const { grey, step, count } = index.levels;
-    const canvas = blank(clean.width, clean.height);
-    const context = canvas.getContext("2d");
-    const pixels = clean.getContext("2d").getImageData(0, 0, clean.width, clean.height);
-    const added = change.getContext("2d").getImageData(0, 0, clean.width, clean.height).data;
-    const unit = (255 * largest) / (step * count);
-    pixels.data.forEach((value, place, data) => {
-      if (place % 4 < 3) data[place] = value + (added[place] - grey) * unit;
-    });
-    context.putImageData(pixels, 0, 0);
-    return canvas;
-  }
-
-  function copied(canvas, over, opacity) {
-    const copy = blank(canvas.width, canvas.height);
-    const context = copy.getContext("2d");
-    context.drawImage(canvas, 0, 0);
-    if (over && opacity > 0) {
-      context.globalAlpha = opacity;
-      context.drawImage(over, 0, 0);
-    }
-    return copy;
-  }
-
-  /** The left part of one picture and the right part of another, enlarged so that the line between is thin. */
-  function wiped(left, right, share) {
-    const scale = Math.max(1, Math.round(480 / left.width));
-    const canvas = blank(scale * left.width, scale * left.height);
-    const context = canvas.getContext("2d");
-    context.imageSmoothingEnabled = false;
-    const x = Math.round(share * left.width);
-    const rest = left.width - x;
-    context.drawImage(left, 0, 0, canvas.width, canvas.height);
-    if (rest > 0) {
-      context.drawImage(right, x, 0, rest, left.height, scale * x, 0, scale * rest, canvas.height);
-    }
-    context.fillStyle = "#ff5c4d";
-    context.fillRect(Math.min(scale * x, canvas.width - 2), 0, 2, canvas.height);
-    return canvas;
-  }
-
   /* ---- what is shown ---- */
 
-  function figure(canvas, caption) {
-    const element = document.createElement("figure");
-    const words = document.createElement("figcaption");
-    words.textContent = caption;
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", caption);
-    element.append(canvas, words);
-    return element;
-  }
-
   async function load(shown) {
-    const [clean, truth, change] = await Promise.all(
-      [shown.clean, shown.truth, shown.change].map(uri => uri && canvasOf(uri)));
-    const [answer, cleanAnswer] = index.segmentation
-      ? await Promise.all([canvasOf(shown.answer), canvasOf(shown.cleanAnswer)])
-      : [null, null];
-    const perturbed = change ? changed(clean, change, shown.largest) : clean;
+    const maps = index.segmentation ? [shown.truth, shown.answer, shown.cleanAnswer] : [];
+    const [clean, change, truth, answer, cleanAnswer] = await Promise.all(
+      [shown.clean, shown.change, ...maps].map(uri => uri && pictures.canvasOf(uri)));
+    const perturbed = change ? pictures.changed(clean, change, shown.largest, index.levels) : clean;
     const factor = change ? (index.levels.step * index.levels.count) / (255 * shown.largest) : 0;
     return { clean, truth, change, perturbed, answer, cleanAnswer, factor };
   }
 
-  function panels(pictures) {
+  function panels(seen) {
     const name = chosenSet().perturbation;
+    const attacked = choice.set !== CLEAN;
     const opacity = parts.overlay.value / 100;
-    const left = copied(pictures.clean, pictures.truth, opacity);
-    const right = copied(pictures.perturbed, pictures.answer, opacity);
-    const difference = pictures.change
-      ? [figure(copied(pictures.change), `Difference × ${pictures.factor.toPrecision(2)}`)] : [];
-    const truth = pictures.truth && onBlack(pictures.truth);
-    const answer = pictures.answer && onBlack(pictures.answer);
+    const left = pictures.copied(seen.clean, seen.truth, opacity);
+    const right = pictures.copied(seen.perturbed, seen.answer, opacity);
+    const difference = seen.change
+      ? [pictures.figure(pictures.copied(seen.change), `Difference × ${Number(seen.factor.toPrecision(2))}`)] : [];
+    const [truth, answer, cleanAnswer] = [seen.truth, seen.answer, seen.cleanAnswer].map(
+      labels => labels && pictures.onBlack(labels));
     if (parts.wipe.checked) {
       const share = parts.position.value / 100;
       return [
-        figure(wiped(left, right, share), `Left clean, right ${name}`),
+        pictures.figure(pictures.wiped(left, right, share), `Left clean, right ${name}`),
         ...difference,
-        ...(truth ? [figure(wiped(truth, answer, share), "Left truth, right prediction")] : []),
+        ...(truth ? [pictures.figure(pictures.wiped(truth, answer, share), "Left truth, right prediction")] : []),
       ];
     }
     return [
-      figure(left, "Clean"),
-      ...(choice.set === CLEAN ? [] : [figure(right, name)]),
+      pictures.figure(left, "Clean"),
+      ...(attacked ? [pictures.figure(right, name)] : []),
       ...difference,
-      ...(truth ? [figure(truth, "Truth"), figure(answer, "Prediction")] : []),
+      ...(truth ? [pictures.figure(truth, "Truth"), pictures.figure(cleanAnswer, "Prediction when clean")] : []),
+      ...(truth && attacked ? [pictures.figure(answer, `Prediction under ${name}`)] : []),
     ];
-  }
-
-  /** A label map on black, as its background is transparent. */
-  function onBlack(labels) {
-    const canvas = blank(labels.width, labels.height);
-    const context = canvas.getContext("2d");
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    context.drawImage(labels, 0, 0);
-    return canvas;
   }
 
   function cell(tag, text, options = {}) {
@@ -291,9 +214,9 @@
     root.setAttribute("aria-busy", "true");
     try {
       const shown = await picturesOf(choice);
-      const pictures = await load(shown);
+      const seen = await load(shown);
       if (turn !== drawn) return; // another choice was made meanwhile
-      parts.panels.replaceChildren(...panels(pictures));
+      parts.panels.replaceChildren(...panels(seen));
       if (index.segmentation) structureTable(shown); else probabilityTable(shown);
     } catch (error) {
       if (turn === drawn) parts.said.textContent = `This image cannot be shown: ${error.message}`;
