@@ -12,6 +12,7 @@ import pytest
 import made_folders
 import made_photos
 import made_scans
+from medrobust import api
 from medrobust.core import Dataset, Part, Task
 from medrobust.data import DATASETS, open_dataset
 from medrobust.data.contract import check_dataset, check_sample
@@ -193,3 +194,16 @@ def test_parameters_are_keywords_with_ranges(name: str) -> None:
 def test_what_lists_show(name: str) -> None:
     assert DATASETS[name].summary
     assert DATASETS[name].source
+
+
+@pytest.mark.parametrize("name", list(TWINS))
+def test_an_audit_reads_all_of_it(name: str, home: Path) -> None:
+    """What is said of the miniatures is about their contents: few, and made alike."""
+    task = DATASETS[name].task
+    network = {"name": "mobilenet_v1", "weights": "none"} if task is Task.CLASSIFICATION else {"name": "unet"}
+    block = {"name": name, **SMALL[name]}
+    split = {"rule": "patient", "test": 0.4}
+    study = {"task": str(task), "data": block, "split": split, "models": [network]}
+    kinds = {finding.kind for finding in api.audit(study, data=home).findings}
+    assert not kinds & {"unreadable file", "split impossible", "unknown label", "left and right swapped"}
+    assert not {kind for kind in kinds if kind.startswith("labels")}

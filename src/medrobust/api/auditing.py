@@ -40,23 +40,26 @@ def audit(
     asked = read_study(study if isinstance(study, Mapping) else Path(study), changes)
     require_split(asked)
     require_task(asked)
-    loaded = {spec.name: module_file(spec.load) for spec in asked.specs if spec.load}
+    loads = {f"models.{spec.name}.load": spec.load for spec in asked.specs if spec.load}
+    if "load" in asked.data:
+        loads["data.load"] = str(asked.data["load"])
+    code = {key: module_file(reference) for key, reference in loads.items()}
     return audit_data(
         asked.data,
         asked.split,
         asked.seed,
         data_dir=None if data is None else Path(data),
-        code={f"models.{name}.load": file for name, file in loaded.items() if file},
+        code={key: file for key, file in code.items() if file},
         console=console or Console(quiet=True),
     )
 
 
 def write_audit(finished: Audit, file: Path) -> None:
     """Write what an audit found as JSON; docs/audit.md describes it."""
-    file.write_text(json.dumps(as_document(finished), indent=2, ensure_ascii=False), encoding="utf-8")
+    file.write_text(json.dumps(as_document(finished), indent=2), encoding="utf-8")
 
 
 def write_audit_page(finished: Audit, file: Path) -> None:
     """Write what an audit found as one HTML file with thumbnails, which opens offline."""
     page = audit_page(finished.name, summary(finished), finished.findings, thumbnails(finished.findings))
-    file.write_text(page, encoding="utf-8")
+    file.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")

@@ -72,13 +72,22 @@ def audit_data(
         DataError: There is nothing to list.
     """
     start = time.perf_counter()
+    name = str(data.get("name", data.get("load")))
     listing = list_dataset(data, data_dir)
-    found = list(code_that_runs(code))
-    if listing is None:
-        looked_at, more = _audit_generated(data, split, seed)
+    if listing is not None:
+        looked_at, found = _audit_files(name, listing, split, seed, console)
+    elif "load" in data:
+        looked_at, found = "no files", [own_data(name)]
     else:
-        looked_at, more = _audit_files(str(data["name"]), listing, split, seed, console)
-    return Audit(str(data["name"]), looked_at, time.perf_counter() - start, in_order([*found, *more]))
+        looked_at, found = "no files", _audit_generated(data, split, seed)
+    findings = in_order([*code_that_runs(code), *found])
+    return Audit(name, looked_at, time.perf_counter() - start, findings)
+
+
+def own_data(reference: str) -> Finding:
+    """Only the user's code can open these, and an audit runs none."""
+    says = f"The data are opened by `{reference}`, which an audit does not run: nothing was looked at."
+    return Finding("own data", Severity.NOTE, says, "See the files that it reads by other means.")
 
 
 def in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
@@ -106,14 +115,14 @@ def code_that_runs(code: Mapping[str, Path]) -> list[Finding]:
 def _audit_files(
     name: str, listing: Listing, split: Mapping[str, Any], seed: int, console: Console
 ) -> tuple[str, list[Finding]]:
-    parts, found = split_of(name, listing, split, seed)
+    splits, found = split_of(name, listing, split, seed)
     findings = [*listing.findings, *found]
     match listing:
         case Photos():
-            photos = PhotoEvidence(listing, parts, look_at_photos(listing, console))
+            photos = PhotoEvidence(listing, splits, look_at_photos(listing, console))
             findings += _checked(PHOTO_CHECKS, photos)
         case Scans():
-            scans = ScanEvidence(listing, parts, look_at_scans(listing, console))
+            scans = ScanEvidence(listing, splits, look_at_scans(listing, console))
             findings += _checked(SCAN_CHECKS, scans)
     return _amount(listing), findings
 
@@ -133,15 +142,13 @@ def _amount(listing: Listing) -> str:
     return f"{len(owners)} {what} of {len(set(owners))} {listing.unit}s"
 
 
-def _audit_generated(
-    data: Mapping[str, Any], split: Mapping[str, Any], seed: int
-) -> tuple[str, list[Finding]]:
+def _audit_generated(data: Mapping[str, Any], split: Mapping[str, Any], seed: int) -> list[Finding]:
     """Generated data have no files: only the split can be wrong."""
     dataset = open_dataset(data, None, None)
     try:
         make_folds(dataset, split, seed)
     except MedrobustError as error:
         advice = "A run would stop here: change `split:` of the study."
-        return "no files", [Finding("split impossible", Severity.ERROR, str(error), advice)]
+        return [Finding("split impossible", Severity.ERROR, str(error), advice)]
     says = f"'{dataset.name}' is generated: there are no files to look at."
-    return "no files", [Finding("generated data", Severity.NOTE, says, "Nothing to do.")]
+    return [Finding("generated data", Severity.NOTE, says, "Nothing to do.")]

@@ -11,8 +11,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from medrobust.audit.hamming import near_pairs
-from medrobust.audit.parts import sides
-from medrobust.audit.records import PhotoEvidence
+from medrobust.audit.parts import are_apart, part_of
+from medrobust.audit.records import PhotoEvidence, short
 from medrobust.audit.structure import ORIENTATIONS, Orientation, detail, turned, turned_hashes
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Photo
@@ -103,25 +103,25 @@ def _groups(links: Sequence[Link], count: int) -> Iterator[tuple[list[int], bool
 
 def _equal(evidence: PhotoEvidence, group: list[Photo]) -> Finding:
     says = f"{_names(evidence, group)} hold the same pixels."
-    labels, parts = _conflicts(evidence, group)
+    labels, apart = _conflicts(evidence, group)
     if labels:
         kind, advice = "same image, two labels", "Find out which label is right, and keep one of them."
-    elif parts:
+    elif apart:
         kind = "same image on both sides"
         advice = "Keep one, or give both the same patient: networks are tested on what they learned."
     else:
         kind, advice = "same image twice", "Keep one: the second adds nothing, and counts twice."
-    severity = Severity.ERROR if labels or parts else Severity.WARNING
+    severity = Severity.ERROR if labels or apart else Severity.WARNING
     return Finding(kind, severity, says, advice, _paths(group))
 
 
 def _similar(evidence: PhotoEvidence, group: list[Photo], is_turned: bool) -> Finding:
     how = "turned or mirrored" if is_turned else "resized or compressed again"
     says = f"{_names(evidence, group)} look like the same image, {how}."
-    labels, parts = _conflicts(evidence, group)
+    labels, apart = _conflicts(evidence, group)
     if labels:
         kind, advice = "near copy, two labels", "Look at them; find out which label is right, and keep one."
-    elif parts:
+    elif apart:
         kind = "near copy on both sides"
         advice = "Look at them; keep one, or give both the same patient."
     elif len({photo.patient_id for photo in group}) > 1:
@@ -136,20 +136,20 @@ def _similar(evidence: PhotoEvidence, group: list[Photo], is_turned: bool) -> Fi
 
 
 def _conflicts(evidence: PhotoEvidence, group: Iterable[Photo]) -> tuple[bool, bool]:
-    """Whether photographs of the same thing differ in their labels, and in their parts."""
+    """Whether photographs of the same thing differ in their labels, and are on two sides."""
     group = list(group)
-    parts = sides([photo.patient_id for photo in group], evidence.parts)
-    return len({photo.label for photo in group}) > 1, len(parts) > 1
+    apart = are_apart([photo.patient_id for photo in group], evidence.splits)
+    return len({photo.label for photo in group}) > 1, apart
 
 
 def _names(evidence: PhotoEvidence, group: Iterable[Photo]) -> str:
     """Each photograph with its class and part."""
     names = []
     for photo in group:
-        part = evidence.parts.get(photo.patient_id)
+        part = part_of(photo.patient_id, evidence.splits)
         label = None if photo.label is None else evidence.listing.classes[photo.label]
         known = ", ".join(str(each) for each in (label, part) if each)
-        names.append(f"{photo.path.name} ({known})" if known else photo.path.name)
+        names.append(f"{short(photo)} ({known})" if known else short(photo))
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
 

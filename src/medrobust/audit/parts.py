@@ -5,18 +5,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrobust.audit.records import Parts
+from medrobust.audit.records import Splits
 from medrobust.core import Case, Dataset, Part, Sample, Task
 from medrobust.data.files.tables import read_table
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Listing, Photos, Scans
 from medrobust.data.splitting.split_file import COLUMNS
-from medrobust.data.splitting.splits import make_split
+from medrobust.data.splitting.splits import make_folds
 from medrobust.errors import DataError, MedrobustError
 
 
-def split_of(name: str, listing: Listing, rule: Mapping[str, Any], seed: int) -> tuple[Parts, list[Finding]]:
-    """Part of each patient, and what is wrong with the split; no parts where it cannot be made.
+def split_of(name: str, listing: Listing, rule: Mapping[str, Any], seed: int) -> tuple[Splits, list[Finding]]:
+    """Part of each patient in each fold, and what is wrong with the split; none where it cannot be made.
 
     Args:
         name: Of the data set.
@@ -27,13 +27,13 @@ def split_of(name: str, listing: Listing, rule: Mapping[str, Any], seed: int) ->
     written = _written(rule)
     findings = _on_both_sides(listing, written)
     try:
-        return make_split(as_dataset(name, listing), rule, seed), findings
+        return make_folds(as_dataset(name, listing), rule, seed), findings
     except MedrobustError as error:
         files = (Path(rule["file"]),) if "file" in rule else ()
         advice = "A run would stop here: change `split:` of the study, or its file."
         stopped = Finding("split impossible", Severity.ERROR, str(error), advice, files)
         known = {patient: Part(*parts) for patient, parts in written.items() if len(parts) == 1}
-        return known, findings or [stopped]  # it stops at the first patient on both sides
+        return (known,) if known else (), findings or [stopped]  # it stops at the first patient on both sides
 
 
 def _written(rule: Mapping[str, Any]) -> dict[str, set[str]]:
@@ -101,7 +101,7 @@ def as_dataset(name: str, listing: Listing) -> Dataset:
 
 
 def _has_labels(listing: Listing) -> bool:
-    """Whether photographs have a class each, not a mask."""
+    """Whether items have a class each, rather than one for every pixel."""
     return isinstance(listing, Photos) and all(photo.label is not None for photo in listing.items)
 
 
@@ -120,7 +120,18 @@ def _refuse(case: Case) -> Sample:
     raise NotImplementedError(f"Case {case.case_id} is listed, not opened.")
 
 
-def sides(patients: Sequence[str], parts: Parts) -> list[Part]:
-    """The parts that some patients are in, in the order of a study; unused ones are on no side."""
-    found = {parts[patient] for patient in patients if patient in parts}
-    return [part for part in (Part.TRAIN, Part.VALIDATION, Part.TEST) if part in found]
+def are_apart(patients: Sequence[str], splits: Splits) -> bool:
+    """Whether some patients are on two sides, in any fold; unused ones are on none."""
+    return any(
+        len({split.get(patient) for patient in patients} - {None, Part.UNUSED}) > 1 for split in splits
+    )
+
+
+def part_of(patient: str, splits: Splits) -> Part | None:
+    """The part of a patient; None where there are folds, in which it changes, or no split."""
+    return splits[0].get(patient) if len(splits) == 1 else None
+
+
+def is_tested(patient: str, splits: Splits) -> bool:
+    """Whether a patient tests, in any fold."""
+    return any(split.get(patient) is Part.TEST for split in splits)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from medrobust.audit.copies import equal_photos, similar_photos
-from medrobust.audit.records import PhotoEvidence, PhotoLook
+from medrobust.audit.records import PhotoEvidence, PhotoLook, where
 from medrobust.audit.sizes import small_classes
 from medrobust.data.findings import Finding, Severity
 
@@ -27,15 +27,24 @@ CLIPPED = 0.2
 def unreadable(evidence: PhotoEvidence) -> list[Finding]:
     """Files that are missing, damaged, cut short, or no images."""
     return [
+        Finding("unreadable file", Severity.ERROR, says, "Download it again, or take it out.", (path,))
+        for record in evidence.records
+        for path, says in record.errors.items()
+    ]
+
+
+def empty_masks(evidence: PhotoEvidence) -> list[Finding]:
+    """Masks with nothing inside."""
+    return [
         Finding(
-            "unreadable file",
-            Severity.ERROR,
-            record.error,
-            "Download it again, or take its row out.",
-            (record.photo.path,),
+            "empty mask",
+            Severity.WARNING,
+            f"{record.photo.mask} is black: nothing is inside.",
+            "The photograph is left out; find its mask, if there should be one.",
+            (record.photo.path, record.photo.mask),
         )
         for record in evidence.records
-        if record.error
+        if record.photo.mask and record.inside == 0
     ]
 
 
@@ -64,7 +73,7 @@ def constant(evidence: PhotoEvidence) -> list[Finding]:
         Finding(
             "constant image",
             Severity.ERROR,
-            f"{photo.path} shows nothing: no channel varies by more than {look.contrast}.",
+            f"{where(photo)} shows nothing: no channel varies by more than {look.contrast}.",
             "Download it again, or take it out.",
             (photo.path,),
         )
@@ -79,7 +88,7 @@ def clipped(evidence: PhotoEvidence) -> list[Finding]:
         Finding(
             "clipped intensities",
             Severity.WARNING,
-            f"{photo.path} is purely white in {look.clipped:.0%} of its pixels: what was there is lost.",
+            f"{where(photo)} is purely white in {look.clipped:.0%} of its pixels: what was there is lost.",
             "Look at it: overexposed photographs and scanned paper are better left out.",
             (photo.path,),
         )
@@ -94,7 +103,7 @@ def few_bits(evidence: PhotoEvidence) -> list[Finding]:
         Finding(
             "wrong bit depth",
             Severity.WARNING,
-            f"{photo.path} is a 16-bit file with 8-bit content: its largest value is {look.high}.",
+            f"{where(photo)} is a 16-bit file with 8-bit content: its largest value is {look.high}.",
             "It looks black. Save it with 8 bits, or scale it to the 16 bits that the file promises.",
             (photo.path,),
         )
@@ -121,7 +130,7 @@ def transparent(evidence: PhotoEvidence) -> list[Finding]:
         "alpha channel",
         lambda look: look.alpha,
         "have transparent pixels",
-        "Transparency is dropped when they are read: see that what it hides is no mask.",
+        "What is transparent lies on black when it is read: see that it is no mask.",
     )
 
 
@@ -164,6 +173,7 @@ def _note(
 
 PHOTO_CHECKS: tuple[Callable[[PhotoEvidence], list[Finding]], ...] = (
     unreadable,
+    empty_masks,
     constant,
     equal_photos,
     similar_photos,

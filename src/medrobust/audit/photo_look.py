@@ -3,80 +3,87 @@
 import hashlib
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from medrobust.audit.records import PhotoLook, PhotoRecord
 from medrobust.audit.structure import SIDE, structure_hash
 from medrobust.data.listing import Photo
-from medrobust.data.photographs.pictures import FORMATS, IMAGE_FILES, PictureFormat, require_size
-from medrobust.errors import DataError
+from medrobust.data.photographs.masked import read_mask
+from medrobust.data.photographs.pictures import FORMATS, ImageFiles, PictureFormat
+from medrobust.errors import DataError, reason
 
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
-def look_at_photo(photo: Photo, files: PictureFormat = IMAGE_FILES) -> PhotoRecord:
-    """The record of a photograph; a file that cannot be read becomes a record that says why."""
+def look_at_photo(photo: Photo, files: PictureFormat) -> PhotoRecord:
+    """The record of a photograph and its mask; files that cannot be read are errors that say why.
+
+    Args:
+        photo: As listed.
+        files: How its file is read.
+    """
+    errors: dict[Path, str] = {}
+    look = inside = None
     try:
-        return PhotoRecord(photo, _look(photo.path) if files == IMAGE_FILES else _look_inside(photo, files))
-    except DataError as error:
-        return PhotoRecord(photo, None, str(error))
+        look = _look(photo, files)
     except Exception as error:  # whatever a decoder raises at a damaged file must not end the audit
-        return PhotoRecord(
-            photo, None, f"{photo.path} cannot be read as an image ({type(error).__name__}: {error})."
-        )
+        errors[photo.path] = _why(photo.path, error)
+    try:
+        if photo.mask is not None:
+            inside = _inside(photo.mask, look)
+    except Exception as error:
+        errors[photo.mask or photo.path] = _why(photo.mask or photo.path, error)
+    return PhotoRecord(photo, look, inside, errors)
 
 
-def _look_inside(photo: Photo, files: PictureFormat) -> PhotoLook:
-    """A picture of another kind than image files: DICOM, or in an archive."""
-    pixels = np.squeeze(np.moveaxis(files.picture(photo.path, photo.entry).pixels, 0, 2))
-    bits = 8 * pixels.dtype.itemsize
-    mode = "RGB" if pixels.ndim == 3 else "L" if bits == 8 else "I;16"
-    return _seen(pixels, form=type(files).__name__, mode=mode, turned=False, alpha=False, bits=bits)
+def _why(path: Path, error: Exception) -> str:
+    return str(error) if isinstance(error, DataError) else f"{path} cannot be read ({reason(error)})."
 
 
-def _look(path: Path) -> PhotoLook:
-    with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
-        require_size(path, *image.size)
-        form, mode, bits = image.format or "?", image.mode, _bits(image)
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
-        upright = ImageOps.exif_transpose(image)
-        alpha = _is_transparent(upright)
-        pixels = np.asarray(upright if bits == 16 else _plain(upright))
-    return _seen(pixels, form=form, mode=mode, turned=turned, alpha=alpha, bits=bits)
-
-
-def _seen(
-    pixels: Shaped[np.ndarray, "h w *c"], *, form: str, mode: str, turned: bool, alpha: bool, bits: int
-) -> PhotoLook:
-    """What the pixels of a picture say, beside what its file says."""
-    channels = np.moveaxis(np.atleast_3d(pixels), 2, 0)
+def _look(photo: Photo, files: PictureFormat) -> PhotoLook:
+    picture = files.picture(photo.path, photo.entry)
+    header = _header(photo.path) if isinstance(files, ImageFiles) else NO_HEADER
+    channels = picture.pixels
     grey = all(np.array_equal(channel, channels[0]) for channel in channels[1:])
     channels = np.ascontiguousarray(channels[:1] if grey else channels)
     ranges = [(int(channel.min()), int(channel.max())) for channel in channels]
-    small = squeezed(pixels)
+    small = squeezed(channels)
     return PhotoLook(
-        form=form,
-        mode=mode,
-        turned=turned,
-        alpha=alpha,
+        **header._asdict(),
+        shape=channels.shape[1:],
         grey=grey,
-        bits=bits,
+        bits=picture.bits,
         high=max(high for _, high in ranges),
         contrast=max(high - low for low, high in ranges),
-        clipped=_share_at(channels, (1 << bits) - 1),
+        clipped=_share_at(channels, (1 << picture.bits) - 1),
         digest=_digest(channels),
         structure=structure_hash(small),
         small=small,
     )
 
 
-def _bits(image: Image.Image) -> int:
-    """Bits per channel, as far as Pillow keeps them: more than 8 only in images of one channel."""
-    return 16 if image.mode in ("I", "F") or image.mode.startswith("I;16") else 8
+class FileHeader(NamedTuple):
+    """What the file of a photograph says beside its pixels; as the fields of `PhotoLook`."""
+
+    form: str
+    mode: str
+    turned: bool
+    alpha: bool
+
+
+NO_HEADER = FileHeader("", "", turned=False, alpha=False)
+"""Of photographs inside an archive, and of formats that are checked by their reader."""
+
+
+def _header(path: Path) -> FileHeader:
+    with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
+        return FileHeader(image.format or "", image.mode, turned, _is_transparent(image))
 
 
 def _is_transparent(image: Image.Image) -> bool:
@@ -86,9 +93,19 @@ def _is_transparent(image: Image.Image) -> bool:
     return image.mode in TRANSPARENT and bool((np.asarray(image.getchannel("A")) < 255).any())
 
 
-def _plain(image: Image.Image) -> Image.Image:
-    """Grey images in one channel, all others as a run reads them, in RGB."""
-    return image if image.mode == "L" else image.convert("RGB")
+def _inside(mask: Path, look: PhotoLook | None) -> float:
+    """Share of the mask that is inside.
+
+    Raises:
+        DataError: It is no mask, or of another size than its image.
+    """
+    pixels = read_mask(mask)
+    if look and pixels.shape != look.shape:
+        height, width = look.shape
+        raise DataError(
+            f"{mask}: has {pixels.shape[1]} x {pixels.shape[0]} pixels, its image {width} x {height}."
+        )
+    return float(np.count_nonzero(pixels) / pixels.size)
 
 
 def _share_at(channels: Shaped[np.ndarray, "c h w"], top: int) -> float:
@@ -106,10 +123,11 @@ def _digest(channels: Shaped[np.ndarray, "c h w"]) -> bytes:
     return digest.digest()
 
 
-def squeezed(pixels: np.ndarray) -> UInt8[np.ndarray, "32 32"]:
+def squeezed(channels: Shaped[np.ndarray, "c h w"]) -> UInt8[np.ndarray, "32 32"]:
     """The whole image in grey, squeezed to a square; more than 8 bits are stretched over the range."""
+    pixels = np.moveaxis(channels, 0, 2) if len(channels) == 3 else channels[0]
     if pixels.dtype != np.uint8:
         low, high = float(pixels.min()), float(pixels.max())
         pixels = ((pixels - low) * (255 / max(high - low, 1))).astype(np.uint8)
-    grey = Image.fromarray(pixels).convert("L")
+    grey = Image.fromarray(np.ascontiguousarray(pixels)).convert("L")
     return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BILINEAR))

@@ -10,8 +10,8 @@ from jaxtyping import Float16, Float64, UInt8
 from medrobust.core import Part
 from medrobust.data.listing import Photo, Photos, Scan, Scans
 
-Parts = Mapping[str, Part]
-"""Part of each patient; empty where the split could not be made."""
+Splits = tuple[Mapping[str, Part], ...]
+"""Part of each patient in the split, or in each fold; none where the split could not be made."""
 
 
 BLANK = 2
@@ -23,10 +23,11 @@ class PhotoLook:
     """What a photograph that can be read looks like.
 
     Attributes:
-        form: Format of the file, whatever its name says, in Pillow's words: "JPEG", "PNG".
-        mode: Its pixels, in Pillow's words: "RGB", "L", "CMYK", "I;16".
+        form: Format of the file, whatever its name says, in Pillow's words: "JPEG", "PNG"; empty of others.
+        mode: Its pixels, in Pillow's words: "RGB", "L", "CMYK", "I;16"; empty of others.
         turned: Whether its EXIF tag asks for a rotation or reflection.
         alpha: Whether any pixel is transparent.
+        shape: Height and width.
         grey: Whether all channels are equal.
         bits: Bits per channel of the file: 8 or 16.
         high: Largest value of any channel, in [0, 2**bits - 1].
@@ -41,6 +42,7 @@ class PhotoLook:
     mode: str
     turned: bool
     alpha: bool
+    shape: tuple[int, ...]
     grey: bool
     bits: int
     high: int
@@ -64,12 +66,24 @@ class PhotoRecord:
     Attributes:
         photo: As listed.
         look: What it looks like; None where it cannot be read.
-        error: Why it cannot be read, as a sentence.
+        inside: Share of its mask that is inside; None where there is no mask, or none that can be read.
+        errors: Why a file cannot be read, as a sentence, by file.
     """
 
     photo: Photo
     look: PhotoLook | None
-    error: str = ""
+    inside: float | None
+    errors: Mapping[Path, str]
+
+
+def where(photo: Photo) -> str:
+    """The file of a photograph, and its place inside where that holds many."""
+    return str(photo.path) if photo.entry is None else f"{photo.path} ({photo.entry[0]} {photo.entry[1]})"
+
+
+def short(photo: Photo) -> str:
+    """The same without the folder."""
+    return photo.path.name + where(photo).removeprefix(str(photo.path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +165,13 @@ class ScanRecord:
 
     Attributes:
         scan: As listed.
-        image: Its intensities; None where they cannot be read.
+        images: Its intensities, by file; those that can be read.
         labels: Its labels; None where they cannot be read.
         errors: Why a file cannot be read, as a sentence, by file.
     """
 
     scan: Scan
-    image: VolumeLook | None
+    images: Mapping[Path, VolumeLook]
     labels: LabelsLook | None
     errors: Mapping[Path, str]
 
@@ -168,12 +182,12 @@ class PhotoEvidence:
 
     Attributes:
         listing: What there is.
-        parts: Part of each patient.
+        splits: Part of each patient, in each fold.
         records: One per photograph, in the listing's order.
     """
 
     listing: Photos
-    parts: Parts
+    splits: Splits
     records: tuple[PhotoRecord, ...]
 
     @property
@@ -188,18 +202,27 @@ class ScanEvidence:
 
     Attributes:
         listing: What there is.
-        parts: Part of each patient.
+        splits: Part of each patient, in each fold.
         records: One per scan, in the listing's order.
     """
 
     listing: Scans
-    parts: Parts
+    splits: Splits
     records: tuple[ScanRecord, ...]
 
     @property
-    def images(self) -> list[tuple[Scan, VolumeLook]]:
-        """The scans whose intensities can be read."""
-        return [(record.scan, record.image) for record in self.records if record.image]
+    def images(self) -> list[tuple[Path, VolumeLook]]:
+        """All files of intensities that can be read; a scan may have several, one per channel."""
+        return [image for record in self.records for image in record.images.items()]
+
+    @property
+    def scans(self) -> list[tuple[Scan, VolumeLook]]:
+        """The scans whose first file can be read, with what it looks like."""
+        return [
+            (record.scan, record.images[record.scan.image])
+            for record in self.records
+            if record.scan.image in record.images
+        ]
 
     @property
     def labels(self) -> list[tuple[Scan, LabelsLook]]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from medrobust.audit.parts import sides
+from medrobust.audit.parts import are_apart, part_of
 from medrobust.audit.records import ScanEvidence, VolumeLook
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Scan
@@ -23,13 +23,13 @@ BLOCK = 256
 def equal_scans(evidence: ScanEvidence) -> list[Finding]:
     """Scans with the same intensities."""
     groups: defaultdict[bytes, list[Scan]] = defaultdict(list)
-    for scan, look in evidence.images:
+    for scan, look in evidence.scans:
         if look.high > look.low:
             groups[look.digest].append(scan)
     findings = []
     for group in groups.values():
         patients = [scan.patient_id for scan in group]
-        apart = len(sides(patients, evidence.parts)) > 1
+        apart = are_apart(patients, evidence.splits)
         if len(group) < 2:
             continue
         if apart:
@@ -65,8 +65,8 @@ def several_scans(evidence: ScanEvidence) -> list[Finding]:
 def one_person_twice(evidence: ScanEvidence) -> list[Finding]:
     """Two patients whose scans look like the same person."""
     findings = []
-    for (first, _), (second, _), likeness in _alike(evidence.images):
-        apart = len(sides([first.patient_id, second.patient_id], evidence.parts)) > 1
+    for (first, _), (second, _), likeness in _alike(evidence.scans):
+        apart = are_apart([first.patient_id, second.patient_id], evidence.splits)
         says = f"{_names(evidence, (first, second))} look like one person (correlation {likeness:.2f})."
         advice = (
             "Look at them: rescans of one person need the same patient id, to stay on one side of the split."
@@ -107,8 +107,7 @@ def _may_be_one_person(one: tuple[Scan, VolumeLook], other: tuple[Scan, VolumeLo
 
 def _names(evidence: ScanEvidence, group: Sequence[Scan]) -> str:
     """Each scan with the part of its patient."""
-    parts = (evidence.parts.get(scan.patient_id) for scan in group)
+    parts = (part_of(scan.patient_id, evidence.splits) for scan in group)
     return " and ".join(
-        f"{scan.image.name} ({part})" if part else scan.image.name
-        for scan, part in zip(group, parts, strict=True)
+        f"{scan.scan_id} ({part})" if part else scan.scan_id for scan, part in zip(group, parts, strict=True)
     )

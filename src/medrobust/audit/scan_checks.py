@@ -1,6 +1,7 @@
 """Checks of scans, each a function of the evidence; `SCAN_CHECKS` lists them."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from medrobust.audit.label_checks import (
     swapped_sides,
     unused_classes,
 )
-from medrobust.audit.records import COUNTED_LEVELS, ScanEvidence
+from medrobust.audit.records import COUNTED_LEVELS, Grid, ScanEvidence
 from medrobust.audit.rescans import equal_scans, one_person_twice, several_scans
 from medrobust.audit.sizes import few_patients
 from medrobust.data.findings import Finding, Severity
@@ -37,57 +38,58 @@ def unreadable(evidence: ScanEvidence) -> list[Finding]:
 
 def other_grid(evidence: ScanEvidence) -> list[Finding]:
     """Labels whose voxels are not those of the image."""
-    findings = []
-    for record in evidence.records:
-        if record.image is None or record.labels is None:
-            continue
-        image, labels = record.image.grid, record.labels.grid
-        files = (record.scan.image, record.scan.labels)
-        difference = float(np.abs(image.affine - labels.affine).max())
-        if image.shape != labels.shape:
-            kind = "labels of another shape"
-            says = f"{files[0]} has the shape {image.shape}, its labels {files[1].name} {labels.shape}."
-        elif difference <= AFFINE_TOLERANCE:
-            continue
-        elif image.stored != labels.stored:
-            kind = "labels of another orientation"
-            says = f"{files[0]} is stored as {image.stored}, its labels {files[1].name} as {labels.stored}, "
-            says += f"and they do not lie on each other: the affines differ by up to {difference:.3g} mm."
-        else:
-            kind = "labels of another affine"
-            says = (
-                f"{files[0]} and its labels {files[1].name} have affines that differ by {difference:.3g} mm."
-            )
-        advice = "Resample the labels to the image by nearest neighbour, or repair the header that is wrong."
-        findings.append(Finding(kind, Severity.ERROR, says, advice, files))
-    return findings
+    return [
+        finding
+        for record in evidence.records
+        if record.labels
+        for path, look in record.images.items()
+        for finding in _grids_differ(path, look.grid, record.scan.labels, record.labels.grid)
+    ]
+
+
+def _grids_differ(path: Path, image: Grid, truth: Path, labels: Grid) -> list[Finding]:
+    difference = float(np.abs(image.affine - labels.affine).max())
+    if image.shape != labels.shape:
+        kind = "labels of another shape"
+        says = f"{path} has the shape {image.shape}, its labels {truth.name} {labels.shape}."
+    elif difference <= AFFINE_TOLERANCE:
+        return []
+    elif image.stored != labels.stored:
+        kind = "labels of another orientation"
+        says = f"{path} is stored as {image.stored}, its labels {truth.name} as {labels.stored}, and they do "
+        says += f"not lie on each other: the affines differ by up to {difference:.3g} mm."
+    else:
+        kind = "labels of another affine"
+        says = f"{path} and its labels {truth.name} have affines that differ by {difference:.3g} mm."
+    advice = "Resample the labels to the image by nearest neighbour, or repair the header that is wrong."
+    return [Finding(kind, Severity.ERROR, says, advice, (path, truth))]
 
 
 def uncertain_orientation(evidence: ScanEvidence) -> list[Finding]:
     """NIfTI headers that do not say, or say in two ways, where left is."""
     findings = []
-    for scan, look in evidence.images:
+    for path, look in evidence.images:
         if look.grid.codes == (0, 0):
-            says = f"{scan.image} does not say how the patient lies: its qform and sform codes are both 0."
+            says = f"{path} does not say how the patient lies: its qform and sform codes are both 0."
         elif look.grid.forms_differ > AFFINE_TOLERANCE:
-            says = f"{scan.image} says in two ways how the patient lies: qform and sform differ by "
+            says = f"{path} says in two ways how the patient lies: qform and sform differ by "
             says += f"{look.grid.forms_differ:.3g} mm. The sform is used."
         else:
             continue
         advice = "See in a viewer that left is left, and write a header that says it once."
-        findings.append(Finding("uncertain orientation", Severity.WARNING, says, advice, (scan.image,)))
+        findings.append(Finding("uncertain orientation", Severity.WARNING, says, advice, (path,)))
     return findings
 
 
 def not_finite(evidence: ScanEvidence) -> list[Finding]:
     """Intensities that are no numbers."""
     findings = []
-    for scan, look in evidence.images:
+    for path, look in evidence.images:
         for kind, count in (("NaN", look.not_numbers), ("infinite values", look.infinite)):
             if count:
-                says = f"{scan.image} holds {kind} in {count} voxels."
+                says = f"{path} holds {kind} in {count} voxels."
                 advice = "Find out which program wrote them, and repair the file."
-                findings.append(Finding(kind, Severity.ERROR, says, advice, (scan.image,)))
+                findings.append(Finding(kind, Severity.ERROR, says, advice, (path,)))
     return findings
 
 
@@ -97,11 +99,11 @@ def constant(evidence: ScanEvidence) -> list[Finding]:
         Finding(
             "constant image",
             Severity.ERROR,
-            f"{scan.image} shows nothing: every voxel has the same intensity.",
+            f"{path} shows nothing: every voxel has the same intensity.",
             "Download it again, or leave the scan out.",
-            (scan.image,),
+            (path,),
         )
-        for scan, look in evidence.images
+        for path, look in evidence.images
         if not look.high > look.low
     ]
 
@@ -112,13 +114,13 @@ def few_levels(evidence: ScanEvidence) -> list[Finding]:
         Finding(
             "few intensities",
             Severity.NOTE if look.dtype in NARROW else Severity.WARNING,
-            f"{scan.image} holds only {look.levels} different intensities, as {look.dtype}."
+            f"{path} holds only {look.levels} different intensities, as {look.dtype}."
             if look.dtype not in NARROW
-            else f"{scan.image} is stored with 8 bits: {look.levels} intensities.",
+            else f"{path} is stored with 8 bits: {look.levels} intensities.",
             "Take the scan from before it was converted: attacks and noise may be smaller than these steps.",
-            (scan.image,),
+            (path,),
         )
-        for scan, look in evidence.images
+        for path, look in evidence.images
         if 1 < look.levels < COUNTED_LEVELS
     ]
 
@@ -129,12 +131,12 @@ def clipped(evidence: ScanEvidence) -> list[Finding]:
         Finding(
             "clipped intensities",
             Severity.WARNING,
-            f"{scan.image} has its largest intensity, {look.high:g}, in {look.clipped:.1%} of the voxels "
+            f"{path} has its largest intensity, {look.high:g}, in {look.clipped:.1%} of the voxels "
             "that are not air: what was brighter is lost.",
             "Take the scan from before it was windowed.",
-            (scan.image,),
+            (path,),
         )
-        for scan, look in evidence.images
+        for path, look in evidence.images
         if look.clipped > CLIPPED and look.levels >= FEWEST_LEVELS
     ]
 

@@ -15,12 +15,14 @@ from medrobust.audit.person import person
 from medrobust.audit.records import COUNTED_LEVELS, Grid, LabelsLook, ScanRecord, VolumeLook
 from medrobust.data.listing import Scan
 from medrobust.data.scans.labels import LabelMap
-from medrobust.errors import DataError
+from medrobust.data.scans.volume_files import read_stored
+from medrobust.errors import DataError, reason
 
 LOOKED_AT = 200_000
 """Voxels that different intensities are first counted in."""
 
 GZIP = b"\x1f\x8b"
+PACKED = (".gz", ".mgz")
 
 
 def look_at_scan(scan: Scan, classes_of: LabelMap, classes: int) -> ScanRecord:
@@ -32,16 +34,17 @@ def look_at_scan(scan: Scan, classes_of: LabelMap, classes: int) -> ScanRecord:
         classes: Number of classes.
     """
     errors: dict[Path, str] = {}
-    image = labels = None
-    try:
-        image = _look_at_image(scan.image)
-    except Exception as error:  # whatever a reader raises at a damaged file must not end the audit
-        errors[scan.image] = _unreadable(scan.image, error)
+    images, labels = {}, None
+    for path in scan.images:
+        try:
+            images[path] = _look_at_image(path)
+        except Exception as error:  # whatever a reader raises at a damaged file must not end the audit
+            errors[path] = _unreadable(path, error)
     try:
         labels = _look_at_labels(scan.labels, classes_of, classes)
     except Exception as error:
         errors[scan.labels] = _unreadable(scan.labels, error)
-    return ScanRecord(scan, image, labels, errors)
+    return ScanRecord(scan, images, labels, errors)
 
 
 def _unreadable(path: Path, error: Exception) -> str:
@@ -49,28 +52,27 @@ def _unreadable(path: Path, error: Exception) -> str:
         with path.open("rb") as file:
             compressed = file.read(2) == GZIP
     except OSError:
-        compressed = path.suffix == ".gz"
+        compressed = path.suffix in PACKED
     misnamed = {
         (True, False): " It is compressed, so its name should end in .gz.",
         (False, True): " It is not compressed, so its name should not end in .gz.",
-    }.get((compressed, path.suffix == ".gz"), "")
-    return f"{path} cannot be read ({type(error).__name__}: {error}).{misnamed}"
+    }.get((compressed, path.suffix in PACKED), "")
+    says = str(error) if isinstance(error, DataError) else f"{path} cannot be read ({reason(error)})."
+    return f"{says}{misnamed}"
 
 
 def _read(path: Path) -> tuple[Shaped[np.ndarray, "x y z *channels"], Grid, str]:
     """Voxels in RAS, where they lie, and the type of the numbers in the file."""
-    stored: Any = nib.load(path)
+    stored = read_stored(path)
+    file: Any = nib.load(path)  # its header; the voxels are read once, above
     codes, differ = (1, 1), 0.0
-    if isinstance(stored, nib.Nifti1Image | nib.Nifti1Pair):
-        header = stored.header
-        codes = (int(header["qform_code"]), int(header["sform_code"]))
+    if isinstance(file, nib.Nifti1Image):
+        codes = (int(file.header["qform_code"]), int(file.header["sform_code"]))
         if all(codes):
-            differ = float(np.abs(header.get_qform() - header.get_sform()).max())
-    axes = "".join(code or "?" for code in nib.aff2axcodes(stored.affine))
-    dtype = np.dtype(stored.get_data_dtype())
-    image = nib.as_closest_canonical(nib.funcs.squeeze_image(stored))
-    grid = Grid(tuple(image.shape[:3]), image.affine, axes, codes, differ)
-    return np.asanyarray(image.dataobj), grid, dtype.name
+            differ = float(np.abs(file.header.get_qform() - file.header.get_sform()).max())
+    axes = "".join(code or "?" for code in nib.aff2axcodes(file.affine))
+    grid = Grid(tuple(stored.voxels.shape[:3]), stored.affine, axes, codes, differ)
+    return stored.voxels, grid, np.dtype(file.get_data_dtype()).name
 
 
 def _look_at_image(path: Path) -> VolumeLook:

@@ -4,8 +4,8 @@ from collections import defaultdict
 
 import numpy as np
 
+from medrobust.audit.parts import is_tested
 from medrobust.audit.records import PhotoEvidence, ScanEvidence
-from medrobust.core import Part
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Photo
 from medrobust.metrics.statistics import Estimate, wilson
@@ -32,7 +32,7 @@ def small_classes(evidence: PhotoEvidence) -> list[Finding]:
     """Classes with so few test patients that their score will be known badly."""
     tested: defaultdict[int, list[Photo]] = defaultdict(list)
     for photo in evidence.listing.items:
-        if photo.label is not None and evidence.parts.get(photo.patient_id) is Part.TEST:
+        if photo.label is not None and is_tested(photo.patient_id, evidence.splits):
             tested[photo.label].append(photo)
     findings = (
         _small_class(evidence, name, tested[label]) for label, name in enumerate(evidence.listing.classes)
@@ -67,7 +67,7 @@ def _small_class(evidence: PhotoEvidence, name: str, photos: list[Photo]) -> Fin
 
 def few_patients(evidence: ScanEvidence) -> list[Finding]:
     """So few test patients that no difference between networks can be shown."""
-    tested = [scan for scan in evidence.listing.items if evidence.parts.get(scan.patient_id) is Part.TEST]
+    tested = [scan for scan in evidence.listing.items if is_tested(scan.patient_id, evidence.splits)]
     patients = len({scan.patient_id for scan in tested})
     if not tested or patients >= FEWEST_PAIRS:
         return []

@@ -65,7 +65,7 @@ def picture(seed: int, side: int = 200) -> Image.Image:
 
 
 def small(image: Image.Image) -> np.ndarray:
-    return squeezed(np.asarray(image))
+    return squeezed(np.moveaxis(np.asarray(image), 2, 0))
 
 
 @pytest.mark.parametrize("way", ORIENTATIONS)

@@ -127,7 +127,7 @@ def test_memory_and_cache_give_the_same_bits(root, tmp_path):
 def test_a_filled_cache_spares_decoding(root, tmp_path, monkeypatch):
     open_malc2012(root, tmp_path / "cache")
     open_stack.cache_clear()
-    monkeypatch.setattr("medrobust.data.stacks.decode", lambda *_: pytest.fail("decoded a second time"))
+    monkeypatch.setattr("medrobust.data.scans.stacks.decode", lambda *_: pytest.fail("decoded a second time"))
     dataset = open_malc2012(root, tmp_path / "cache")
     dataset.read(dataset.cases[0])
 
