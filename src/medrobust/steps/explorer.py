@@ -138,7 +138,7 @@ def read_views(folder: RunFolder, wanted: Wanted, number: int) -> list[View]:
     with np.load(io.BytesIO(folder.read_bytes(*scan_part(wanted, number))), allow_pickle=False) as arrays:
         columns = {name: arrays[name] for name in View.__dataclass_fields__}
     return [
-        View(**{name: column[case] for name, column in columns.items()})
+        View(**{name: np.asarray(column[case]) for name, column in columns.items()})
         for case in range(len(columns["clean"]))
     ]
 
