@@ -11,7 +11,7 @@ from torch import Tensor
 
 from medrobust.parameters import Ratio
 from medrobust.perturbations.checks import check_classification, check_inputs, check_logits
-from medrobust.perturbations.gradients import Model, frozen, linearise, one_hot, predict
+from medrobust.perturbations.gradients import Model, Pullback, frozen, linearise
 from medrobust.perturbations.presets import Preset, accepts_preset
 from medrobust.perturbations.support import rows, within
 from medrobust.perturbations.tally import Tally
@@ -29,6 +29,9 @@ that costs and saves stands in docs/performance.md.
 """
 
 Norm = Literal["2", "inf"]
+
+View = tuple[Tensor, Pullback]
+"""Logits of images, and the way back to their gradients."""
 
 PRESETS = {
     "moosavi-2016": Preset(
@@ -91,31 +94,22 @@ def deepfool(
     check_classification(labels)
     walk = Walk(images, support, images.clone(), None if overshoot_on == "step" else torch.zeros_like(images))
     taken = torch.zeros_like(labels)
+    running = torch.arange(len(images), device=images.device)
     with frozen(model):
-        logits = predict(model, images)
-        check_logits(logits, labels)
-        rivals = Rivals.of(logits, labels, candidates)
-        running = (logits.argmax(1) == labels).nonzero()[:, 0]
-        logits = logits[running]
+        view = linearise(model, images)
+        check_logits(view[0], labels)
+        rivals = Rivals.of(view[0], labels, candidates)
         for _ in range(steps):
-            if len(running) == 0:
+            right = view[0].argmax(1) == labels[running]
+            if not right.any():
                 break
-            order, counts = rivals.nearest_first(logits, labels, running)
-            # Images that need about as many gradients share their passes.
-            for count in sorted(set(counts.tolist())):
-                group = (counts == count).nonzero()[:, 0]
-                places, looked_at = running[group], order[group, :count]
-                chosen = rivals.classes[places].gather(1, looked_at)
-                here = rows(support, places)
-                step, sizes = projection(model, walk.result[places], labels[places], chosen, here, norm)
-                rivals.sizes[places[:, None], looked_at] = sizes
-                walk.advance(places, step, 1 + overshoot)
+            # Images that were fooled by the last step share its pass once more, which costs less than a
+            # forward pass to tell them apart.
+            step = nearest_step(model, walk, view, labels, running, right, rivals, norm)
+            running = running[right]
+            walk.advance(running, step, 1 + overshoot)
             taken[running] += 1
-            # A forward pass of its own costs a tenth of the gradients that finished images would otherwise
-            # still get, and tells which rivals are near.
-            logits = predict(model, walk.result[running])
-            right = logits.argmax(1) == labels[running]
-            running, logits = running[right], logits[right]
+            view = linearise(model, walk.result[running])
     if tally is not None:
         tally.steps = taken
     return walk.result
@@ -183,38 +177,91 @@ class Rivals(NamedTuple):
         return distances.argsort(dim=1, stable=True), rounded.clamp_max(near.shape[1])
 
 
-def projection(
-    model: Model,
-    images: Float[Tensor, "n c *space"],
-    labels: Int64[Tensor, " n"],
-    rivals: Int64[Tensor, "n rivals"],
-    support: Bool[Tensor, "n 1 *space"] | None,
-    norm: Norm,
-) -> tuple[Float[Tensor, "n c *space"], Float[Tensor, "n rivals"]]:
-    """The step to the nearest of the boundaries with the rivals, all of them linearised at `images`.
+class Nearest:
+    """The nearest boundary of each image among those that were looked at.
 
-    Returns:
-        The step, 0 where no gradient leads anywhere; and the dual norm of every rival's gradient.
+    Attributes:
+        distance: How far it is; infinite before any.
+        size: Dual norm of the gradient that leads to it.
+        normal: That gradient.
     """
-    logits, pullback = linearise(model, images)
-    own = one_hot(labels, logits)
-    can_rise, can_fall = movable(images, support)
-    shortest, length = torch.full_like(logits[:, 0], torch.inf), torch.ones_like(logits[:, 0])
-    normal, sizes = torch.zeros_like(images), []
-    for place, rival in enumerate(rivals.T):
-        towards = one_hot(rival, logits) - own
-        gradient = pullback(towards, keep=place < rivals.shape[1] - 1)
-        gradient = gradient * torch.where(gradient > 0, can_rise, can_fall)
-        # The dual norm of the one that is made small turns a gap of logits into a distance.
-        size = gradient.flatten(1).norm(p=2 if norm == "2" else 1, dim=1)
-        distance = (towards * logits).sum(1).abs() / size + MINIMAL_STEP
-        nearer = distance < shortest
-        shortest, length = torch.where(nearer, distance, shortest), torch.where(nearer, size, length)
-        normal[nearer] = gradient[nearer]
-        sizes.append(size)
-    way = shortest.nan_to_num(posinf=0) / (length if norm == "2" else 1)
-    direction = normal if norm == "2" else normal.sign()
-    return way.view(-1, *[1] * (images.ndim - 1)) * direction, torch.stack(sizes, 1)
+
+    def __init__(self, images: Float[Tensor, "n c *space"], norm: Norm) -> None:
+        """Nothing has been looked at."""
+        self.distance = images.new_full((len(images),), torch.inf)
+        self.size = torch.ones_like(self.distance)
+        self.normal = torch.zeros_like(images)
+        self._norm = norm
+
+    def look(
+        self, places: Int64[Tensor, " r"], gaps: Float[Tensor, " r"], gradient: Float[Tensor, "r c *space"]
+    ) -> Float[Tensor, " r"]:
+        """Look at a boundary of some images.
+
+        Args:
+            places: Which images.
+            gaps: By how much logits differ.
+            gradient: Of that difference.
+
+        Returns:
+            Dual norms of the gradients: that of the norm that is made small, which turns a gap of logits into
+            a distance.
+        """
+        size: Tensor = gradient.flatten(1).norm(p=2 if self._norm == "2" else 1, dim=1)
+        distance = gaps.abs() / size + MINIMAL_STEP
+        nearer = distance < self.distance[places]
+        at = places[nearer]
+        self.distance[at], self.size[at], self.normal[at] = distance[nearer], size[nearer], gradient[nearer]
+        return size
+
+    @property
+    def step(self) -> Float[Tensor, "n c *space"]:
+        """The step to each boundary; 0 where no gradient leads anywhere."""
+        length = self.distance.nan_to_num(posinf=0) / (self.size if self._norm == "2" else 1)
+        direction = self.normal if self._norm == "2" else self.normal.sign()
+        return length.view(-1, *[1] * (direction.ndim - 1)) * direction
+
+
+def nearest_step(
+    model: Model,
+    walk: Walk,
+    view: View,
+    labels: Int64[Tensor, " n"],
+    running: Int64[Tensor, " r"],
+    right: Bool[Tensor, " r"],
+    rivals: Rivals,
+    norm: Norm,
+) -> Float[Tensor, "s c *space"]:
+    """The steps of those images that are still right to the nearest of their linearised boundaries.
+
+    All gradients that every one of them needs come from `view`, of which the images are at `running`; those
+    that need more are linearised once more, with others that need about as many.
+    """
+    logits, pullback = view
+    order, counts = rivals.nearest_first(logits[right], labels, running[right])
+    shared = int(counts.min())
+    nearest = Nearest(walk.result[running[right]], norm)
+
+    def look(pullback: Pullback, logits: Tensor, rows_of: Tensor, among: Tensor, ranks: range) -> None:
+        """Images `among` those still right lie at `rows_of` the logits."""
+        places = running[right][among]
+        can_rise, can_fall = movable(walk.result[places], rows(walk.support, places))
+        for rank in ranks:
+            rival = rivals.classes[places].gather(1, order[among, rank, None])[:, 0]
+            weights = torch.zeros_like(logits)
+            weights[rows_of, rival], weights[rows_of, labels[places]] = 1, -1
+            gradient = pullback(weights, keep=rank < ranks[-1])[rows_of]
+            gradient = gradient * torch.where(gradient > 0, can_rise, can_fall)
+            gaps = (weights[rows_of] * logits[rows_of]).sum(1)
+            rivals.sizes[places, order[among, rank]] = nearest.look(among, gaps, gradient)
+
+    everyone = torch.arange(len(counts), device=counts.device)
+    look(pullback, logits, right.nonzero()[:, 0], everyone, range(shared))
+    for count in sorted({*counts.tolist()} - {shared}):
+        among = (counts == count).nonzero()[:, 0]
+        again = linearise(model, walk.result[running[right][among]])
+        look(again[1], again[0], torch.arange(len(among), device=among.device), among, range(shared, count))
+    return nearest.step
 
 
 def movable(
