@@ -1,4 +1,3 @@
-import sys
 from typing import ClassVar
 
 import pytest
@@ -6,10 +5,8 @@ import torch
 from torch import nn
 
 from medrobust.errors import ModelError
-from medrobust.perturbations import Tally, dag, deepfool, fgsm, saliency_map
+from medrobust.perturbations import Tally, boundaries, dag, deepfool, fgsm, saliency_map
 from medrobust.rng import generator
-
-deepfool_module = sys.modules[deepfool.__module__]  # its name is that of the function
 
 
 class Counting(nn.Module):
@@ -88,7 +85,7 @@ def test_deepfool_takes_gradients_of_near_rivals_only(monkeypatch):
     # Then one gradient for each image that took the step before, fooled by it or not.
     assert taken - 12 <= later <= taken
     Passing.seen.clear()
-    monkeypatch.setattr(deepfool_module, "SLACK", torch.inf)
+    monkeypatch.setattr(boundaries, "SLACK", torch.inf)
     assert torch.allclose(deepfool(model, images, labels), result, atol=1e-6)
     assert sum(Passing.seen) == 5 * (12 + later)
 
@@ -97,7 +94,7 @@ def test_deepfool_takes_gradients_of_near_rivals_only(monkeypatch):
 def test_deepfool_finds_the_same_without_the_far_rivals(monkeypatch, norm):
     model, images, labels = bent([0.0] * 8)
     result = deepfool(model, images, labels, norm=norm)
-    monkeypatch.setattr(deepfool_module, "SLACK", torch.inf)
+    monkeypatch.setattr(boundaries, "SLACK", torch.inf)
     assert torch.allclose(deepfool(model, images, labels, norm=norm), result, atol=1e-6)
 
 
