@@ -143,7 +143,7 @@ def refuse_other_inputs(record: Mapping[str, Any], folder: RunFolder) -> None:
 def _announce(setup: Setup, jobs: list[Job], console: Console) -> None:
     """Say what will be done, how long it takes and how much disk it needs."""
     study, dataset = setup.study, setup.dataset
-    counts = "; ".join(_counts(fold) for fold in setup.folds)
+    counts = "; ".join(dict.fromkeys(_counts(fold) for fold in setup.folds))
     several = f"; {len(setup.folds)} folds, every {dataset.unit} is tested once" if setup.folds[1:] else ""
     console.print(
         f"{study.task} on {dataset.name}: {len(study.specs)} networks, {len(study.attacks)} attacks, "
