@@ -60,6 +60,7 @@ $(BENCH): $(READY)
 bench: $(BENCH)  ## Time the attacks and their peers, and decoding (long: several minutes per table)
 	$(BIN)/python benchmarks/run.py --folder build/bench
 	PYTHONPATH=tests $(BIN)/python benchmarks/decoding.py
+	$(BIN)/python benchmarks/scans.py
 
 bench-test: $(BENCH)  ## Compare the attacks with their peers
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/peers

@@ -13,7 +13,7 @@ import made_scans
 from made_folders import write_volume
 from medrobust.core import Case
 from medrobust.data import list_dataset, open_dataset
-from medrobust.data.scans.opening import stacks as stacks_module
+from medrobust.data.scans import stacks as stacks_module
 from medrobust.errors import DataError, StudyError
 
 
