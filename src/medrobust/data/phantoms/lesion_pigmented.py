@@ -22,7 +22,6 @@ from medrobust.data.phantoms.lesion_texture import (
 BLUE_GREY = (118, 130, 152)
 IVORY = (238, 226, 206)
 SCAR = (236, 208, 204)
-YELLOW_WHITE = (238, 219, 164)
 
 
 def nevus(rng: np.random.Generator, form: Outline, layers: Layers) -> None:

@@ -23,9 +23,6 @@ CHECKS: Mapping[str, str] = {
 }
 """Every check and what passing it means, in the order in which they are made."""
 
-OF_NETWORK = ("deterministic", "logits", "gradients")
-"""Checks of the network; where one fails, nothing can be said about an attack on it."""
-
 
 class Check(NamedTuple):
     """What one self-test saw.
