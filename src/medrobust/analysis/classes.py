@@ -2,7 +2,6 @@
 
 import polars as pl
 
-from medrobust.analysis.patients import CLEAN
 from medrobust.analysis.results import Results
 from medrobust.analysis.tables import frame
 from medrobust.core import Task
@@ -22,15 +21,12 @@ def classes(results: Results) -> pl.DataFrame:
     Raises:
         RunError: The study is not one of classification.
     """
-    if results.task is not Task.CLASSIFICATION or results.predictions is None:
+    if results.task is not Task.CLASSIFICATION:
         raise RunError("Only classification has a class per image; this study is one of segmentation.")
-    rows = results.predictions.filter(
-        pl.col("source").is_in(["", *results.sources]),
-        pl.col("role") != "whitebox",
-        pl.col("perturbation").is_in(_shown(results)),
-    )
+    shown = results.perturbations
     by_patient = (
-        rows.group_by(*_CONDITION, "patient_id")
+        results.shared_rows.filter(pl.col("perturbation").is_in(shown))
+        .group_by(*_CONDITION, "patient_id")
         .agg(
             right=(pl.col("label") == pl.col("prediction")).sum(),
             answers=pl.len(),
@@ -43,20 +39,13 @@ def classes(results: Results) -> pl.DataFrame:
         _line(by_patient[target, perturbation, label], results)
         | {"target": target, "perturbation": perturbation, "class": name}
         for target in results.models
-        for perturbation in _shown(results)
+        for perturbation in shown
         for label, name in enumerate(results.classes)
         if (target, perturbation, label) in by_patient
     ]
     names = dict.fromkeys(("target", "perturbation", "class"), pl.String)
     numbers = dict.fromkeys(("score", "low", "high"), pl.Float64)
     return frame(lines, names | numbers | {"n_cases": pl.Int64, "n_patients": pl.Int64})
-
-
-def _shown(results: Results) -> list[str]:
-    """Perturbations in the order of the study, noise before the attacks that it is matched to."""
-    labels = [attack.label for attack in results.attacks]
-    matched = [f"{noise}@{label}" for label in labels for noise in results.noise]
-    return [CLEAN, *results.noise, *matched, *labels]
 
 
 def _line(patients: pl.DataFrame, results: Results) -> dict[str, float]:

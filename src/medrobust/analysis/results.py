@@ -177,6 +177,18 @@ class Results:
         return Cell(target, CLEAN)
 
     @property
+    def perturbations(self) -> list[str]:
+        """What targets are shown, in the order of the study: noise before the attacks it is matched to."""
+        labels = [attack.label for attack in self.attacks]
+        matched = [f"{noise}@{label}" for label in labels for noise in self.noise]
+        return [CLEAN, *self.noise, *matched, *labels]
+
+    @property
+    def shared_rows(self) -> pl.DataFrame:
+        """Rows of clean images, and of noise and transferred attacks from sources that all targets face."""
+        return self.rows.filter(pl.col("source").is_in(["", *self.sources]), pl.col("role") != "whitebox")
+
+    @property
     def shown_cells(self) -> list[Cell]:
         """Of every target: clean images, noise, and the attacks of Table 2."""
         labels = [attack.label for attack in self.attacks]

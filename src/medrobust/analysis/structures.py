@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from medrobust.analysis.patients import CLEAN, SEEDS, scan_dice, with_whitebox
+from medrobust.analysis.patients import SEEDS, scan_dice, with_whitebox
 from medrobust.analysis.results import Results
 from medrobust.analysis.tables import frame
 from medrobust.core import Task
@@ -24,13 +24,9 @@ def structures(results: Results) -> pl.DataFrame:
     Raises:
         RunError: The study is not one of segmentation.
     """
-    if results.task is not Task.SEGMENTATION or results.overlaps is None:
+    if results.task is not Task.SEGMENTATION:
         raise RunError("Only segmentation has structures; this study is one of classification.")
-    rows = results.overlaps.filter(
-        pl.col("source").is_in(["", *results.sources]),
-        pl.col("role") != "whitebox",
-        pl.col("structure") != results.classes[0],
-    )
+    rows = results.shared_rows.filter(pl.col("structure") != results.classes[0])
     by_patient = _by_patient(rows, results.classes[0])
     lines = [
         dict(zip(_CONDITION, key, strict=True)) | _line(part, results.settings.confidence)
@@ -80,9 +76,7 @@ def _false_positives(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _ordered(table: pl.DataFrame, results: Results) -> pl.DataFrame:
     """Targets, perturbations and structures in the order of the study; perturbations not named there last."""
-    labels = [attack.label for attack in results.attacks]
-    matched = [f"{noise}@{label}" for label in labels for noise in results.noise]
-    orders = (results.models, (CLEAN, *results.noise, *matched, *labels), results.classes)
+    orders = (results.models, results.perturbations, results.classes)
     ranks = [
         pl.col(column).replace_strict({name: place for place, name in enumerate(names)}, default=len(names))
         for column, names in zip(_CONDITION, orders, strict=True)

@@ -73,16 +73,17 @@ def export(
     sets, cases = _sets(plan, wanted), _cases(setup.cases, wanted)
     trained = {network.id: network for network in (*setup.targets, *setup.surrogates)}
     is_picture = setup.dataset.affine is None and len(setup.dataset.shape) == 2
+    rounding = bits if bits != "auto" else 16 if is_picture else None
     exported = []
     for image_set in sets:
         own = [case for case in cases if any(case in chunk for chunk in image_set.chunks)]
+        if not own:  # they belong to another fold
+            continue
         source = setup.network(trained[image_set.source]) if image_set.source else None
         viewers = Viewers(source, _facing(setup, image_set), setup.device, setup.study.crafting.batch_size)
-        rounding = bits if bits != "auto" else 16 if is_picture else None
-        if own:
-            exported.append(
-                export_set(image_set, own, viewers, setup.dataset, setup.folder, Path(to), bits=rounding)
-            )
+        exported.append(
+            export_set(image_set, own, viewers, setup.dataset, setup.folder, Path(to), bits=rounding)
+        )
     return exported
 
 
