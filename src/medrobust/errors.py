@@ -5,6 +5,7 @@
     ├── DataError           a data set is missing, unreadable or inconsistent
     ├── ModelError          a network or its weights do not fit
     └── RunError            the run folder, or the run itself, failed
+        └── DamagedError    a file of the run folder is not as it was written
 
 Every message names the argument, the rule, the value seen and what to do. Wrong arguments of a Python
 function raise `ValueError`.
@@ -38,6 +39,10 @@ class ModelError(MedrobustError):
 
 class RunError(MedrobustError):
     """The run folder, or the run itself, failed."""
+
+
+class DamagedError(RunError):
+    """A file of the run folder is missing or not as it was written; what it held is made again."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

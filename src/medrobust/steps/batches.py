@@ -19,6 +19,10 @@ class Batch(NamedTuple):
     images: Float[Tensor, "n c *space"]
     labels: Int64[Tensor, "n *labelspace"]
 
+    def part(self, place: slice) -> "Batch":
+        """Some of the cases."""
+        return Batch(self.cases[place], self.images[place], self.labels[place])
+
 
 def stack(dataset: Dataset, cases: Sequence[Case], device: torch.device) -> Batch:
     """Read some cases and put them on a device."""

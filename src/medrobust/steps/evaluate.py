@@ -1,6 +1,7 @@
 """Evaluation: show every set of images to every target, and keep rows from which all scores are computed."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 from medrobust.core import Dataset, NetworkId, Task, Tick, silent
 from medrobust.metrics.counts import overlap_counts
 from medrobust.steps.image_sets import ImageSet, Part
+from medrobust.steps.memory import Limit
 from medrobust.steps.parts import rows_of, timed
 from medrobust.steps.predict import outputs_of, remember_weights
-from medrobust.steps.targets import Shown, Target, Visit, cells_of, parts_of
+from medrobust.steps.targets import Shown, Target, cells_of, parts_of, shown
 from medrobust.storage import RunFolder, frame_of, write_rows
 from medrobust.storage.schemas import (
     OVERLAPS,
@@ -23,50 +25,66 @@ from medrobust.storage.schemas import (
 )
 
 
-def evaluate(
-    sets: Iterable[ImageSet],
-    targets: Sequence[Target],
-    networks: Mapping[NetworkId, nn.Module],
-    dataset: Dataset,
-    folder: RunFolder,
-    *,
-    device: torch.device | str = "cpu",
-    batch_size: int = 16,
-    quantise: int | None = None,
-    tick: Tick = silent,
-) -> None:
-    """Show every set to every target that faces it. What is done is not done again: both lists may grow.
+@dataclass(frozen=True)
+class Judges:
+    """The networks that images are shown to, and how.
 
-    Args:
-        sets: Clean, crafted and noisy images, all finished.
+    Attributes:
         targets: The networks to judge.
         networks: Each target's network, on `device` and in eval mode.
         dataset: Where the cases come from.
         folder: The run folder.
         device: Where the networks are.
-        batch_size: Images that a network sees at once.
+        limit: Images that a network sees at once.
         quantise: Show perturbed images also after rounding to this many bits per channel.
-        tick: Told the progress after each chunk of a set.
-
-    Raises:
-        ModelError: A network's outputs are not finite.
-        RunError: Images are not finished or damaged, the disk is full, or finished rows were made with other
-            weights.
     """
-    table = row_table(dataset.task)
-    for target in targets:
-        remember_weights(folder, networks[target.network_id], target.network_id.folder, *target.folder(table))
-    visit = Visit(cells_of(sets, targets, quantise), table, dataset, folder)
-    total = len(visit)
-    for number, shown in enumerate(visit, 1):
-        cell, n_cases = shown.cell, len(shown.clean.cases)
-        with timed(
-            folder, cell.timing_part(table, shown.chunk), "evaluate", cell.columns, shown.chunk, n_cases
-        ):
-            rows = _rows(shown, networks[cell.target.network_id], dataset, device, batch_size)
-            write_rows(folder, frame_of(table, rows), *cell.part(table, shown.chunk))
-        tick(number / total, "")
-    tick(1.0, "")
+
+    targets: Sequence[Target]
+    networks: Mapping[NetworkId, nn.Module]
+    dataset: Dataset
+    folder: RunFolder
+    device: torch.device | str = "cpu"
+    limit: Limit = field(default_factory=Limit)
+    quantise: int | None = None
+
+    def remember_weights(self) -> None:
+        """Record whose weights the rows are of, or compare with what is recorded.
+
+        Raises:
+            RunError: Finished rows were made with other weights.
+        """
+        table = row_table(self.dataset.task)
+        for target in self.targets:
+            network = self.networks[target.network_id]
+            remember_weights(self.folder, network, target.network_id.folder, *target.folder(table))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Show the images of a set to every target that faces it; a piece is a chunk.
+
+    What is done is not done again: targets may be added.
+    """
+
+    image_set: ImageSet
+    judges: Judges
+
+    def do(self, piece: int, tick: Tick = silent) -> None:
+        """Keep the rows of a chunk.
+
+        Raises:
+            ModelError: A network's outputs are not finite.
+            RunError: Images are not finished or damaged, or the disk is full.
+        """
+        judges, table = self.judges, row_table(self.judges.dataset.task)
+        cells = list(cells_of([self.image_set], judges.targets, judges.quantise))
+        for number, seen in enumerate(shown(cells, piece, table, judges.dataset, judges.folder), 1):
+            cell, n_cases = seen.cell, len(seen.clean.cases)
+            with timed(
+                judges.folder, cell.timing_part(table, piece), "evaluate", cell.columns, piece, n_cases
+            ):
+                write_rows(judges.folder, frame_of(table, _rows(seen, judges)), *cell.part(table, piece))
+            tick(number / len(cells), "")
 
 
 def row_table(task: Task) -> Table:
@@ -82,7 +100,7 @@ def whole_test_table(task: Task) -> Table:
 def evaluation_parts(
     sets: Iterable[ImageSet], targets: Sequence[Target], task: Task, quantise: int | None
 ) -> list[Part]:
-    """Paths of all rows that `evaluate` leaves for these sets and targets."""
+    """Paths of all rows that evaluation leaves for these sets and targets."""
     return parts_of(cells_of(sets, targets, quantise), row_table(task))
 
 
@@ -99,47 +117,46 @@ def timing_parts(
     return [part for part in (*crafted, *evaluated) if folder.exists(*part)]
 
 
-def _rows(
-    shown: Shown, network: nn.Module, dataset: Dataset, device: torch.device | str, batch_size: int
-) -> list[dict[str, Any]]:
+def _rows(seen: Shown, judges: Judges) -> list[dict[str, Any]]:
+    target = seen.cell.target.network_id
     logits = outputs_of(
-        network,
-        shown.images,
-        name=shown.cell.target.network_id.folder,
-        cases=shown.clean.cases,
-        device=device,
-        batch_size=batch_size,
+        judges.networks[target],
+        seen.images,
+        name=target.folder,
+        cases=seen.clean.cases,
+        device=judges.device,
+        limit=judges.limit,
     )
-    if dataset.task is Task.CLASSIFICATION:
-        return _predictions(shown, logits)
-    return _overlaps(shown, logits, dataset.classes)
+    if judges.dataset.task is Task.CLASSIFICATION:
+        return _predictions(seen, logits)
+    return _overlaps(seen, logits, judges.dataset.classes)
 
 
-def _predictions(shown: Shown, logits: Iterable[tuple[slice, Tensor]]) -> list[dict[str, Any]]:
+def _predictions(seen: Shown, logits: Iterable[tuple[slice, Tensor]]) -> list[dict[str, Any]]:
     """A row per case."""
     every = torch.cat([part.float().cpu() for _, part in logits])
     columns = {
-        "label": shown.clean.labels.tolist(),
+        "label": seen.clean.labels.tolist(),
         "prediction": every.argmax(1).tolist(),
         "probabilities": every.softmax(1).tolist(),
     }
-    return rows_of(shown.clean.cases, shown.cell.columns, columns)
+    return rows_of(seen.clean.cases, seen.cell.columns, columns)
 
 
 def _overlaps(
-    shown: Shown, logits: Iterable[tuple[slice, Tensor]], classes: Sequence[str]
+    seen: Shown, logits: Iterable[tuple[slice, Tensor]], classes: Sequence[str]
 ) -> list[dict[str, Any]]:
     """A row per scan and class: counts are added up over the cases of a scan."""
     counts: dict[tuple[str, str], Int64[Tensor, "k 3"]] = {}
     for place, part in logits:
-        labels = shown.clean.labels[place].to(part.device)
+        labels = seen.clean.labels[place].to(part.device)
         # On CPUs argmax over the channels of logit maps takes up to three times as long as max.
         of_cases = overlap_counts(labels, part.max(1).indices, len(classes)).cpu()
-        for case, count in zip(shown.clean.cases[place], of_cases, strict=True):
+        for case, count in zip(seen.clean.cases[place], of_cases, strict=True):
             scan = (case.scan_id, case.patient_id)
             counts[scan] = counts[scan] + count if scan in counts else count
     return [
-        shown.cell.columns
+        seen.cell.columns
         | {"scan_id": scan_id, "patient_id": patient_id, "structure": structure}
         | {"n_true": n_true, "n_pred": n_pred, "n_both": n_both}
         for (scan_id, patient_id), count in counts.items()

@@ -18,6 +18,7 @@ from medrobust.steps.exported import Item, Row, describe, file_name, read_image,
 from medrobust.steps.image_sets import ImageSet
 from medrobust.steps.measure import share_fooled
 from medrobust.steps.noise import CPU, images_of
+from medrobust.steps.memory import Limit
 from medrobust.steps.predict import generators, outputs_of
 from medrobust.storage import RunFolder, read_rows
 from medrobust.storage.folder import clear_disk_errors
@@ -32,20 +33,20 @@ class Viewers:
         source: The one that the images were crafted on; None for clean images and noise of fixed strength.
         targets: Those whose predictions are written, by name.
         device: Where they are.
-        batch_size: Images that they see together.
+        limit: Images that they see together.
     """
 
     source: nn.Module | None
     targets: Mapping[str, nn.Module]
     device: torch.device
-    batch_size: int = 16
+    limit: Limit = field(default_factory=Limit)
 
     def predict(
         self, network: nn.Module, images: Float32[Tensor, "n c *space"], cases: Sequence[Case]
     ) -> Int64[Tensor, "n *labelspace"]:
         """Predicted classes of images, on the CPU."""
         outputs = outputs_of(
-            network, images, name="exported", cases=cases, device=self.device, batch_size=self.batch_size
+            network, images, name="exported", cases=cases, device=self.device, limit=self.limit
         )
         return torch.cat([output.argmax(1).cpu() for _, output in outputs])
 

@@ -7,7 +7,7 @@ computed: planning needs no network and no image.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -26,9 +26,40 @@ CHUNK_BYTES = 64 * 2**20
 
 BUDGET_CASES = 64
 
-Chunks = tuple[tuple[Case, ...], ...]
 Part = tuple[str, ...]
 """Path of a file in the run folder."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chunks(Sequence[tuple[Case, ...]]):
+    """Cases in chunks of work; cut once and shared by all sets that have them. Equal if their digests are."""
+
+    items: tuple[tuple[Case, ...], ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """Short hash of which cases there are, and of how they are cut."""
+        whole = hashlib.sha256()
+        for chunk in self.items:
+            whole.update(json.dumps([case.case_id for case in chunk]).encode())
+        return whole.hexdigest()[:16]
+
+    @cached_property
+    def n_cases(self) -> int:
+        """Number of all cases."""
+        return sum(map(len, self.items))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self.items[number]
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Chunks) and self.digest == other.digest)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
 
 @dataclass(frozen=True)
@@ -39,14 +70,14 @@ class CraftJob:
         request: The attack, as the study asks for it.
         source: The network to attack.
         role: "transfer" for a surrogate, "whitebox" for a target attacked directly.
-        source_recipe: Everything that the source's weights depend on (JSON).
+        source_recipe: Digest of everything that the source's weights depend on.
         autocast: Reduced precision where the device offers it; success is measured in float32 all the same.
     """
 
     request: Request
     source: NetworkId
     role: Literal["transfer", "whitebox"]
-    source_recipe: Mapping[str, Any]
+    source_recipe: str
     autocast: bool = False
 
 
@@ -91,7 +122,7 @@ class ImageSet:
     @property
     def n_cases(self) -> int:
         """Number of its cases."""
-        return sum(len(chunk) for chunk in self.chunks)
+        return self.chunks.n_cases
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -106,11 +137,17 @@ class ImageSet:
 
     def rows_part(self, chunk: int) -> Part:
         """Path of the `crafted` rows of a chunk."""
-        return (*self.folder, "rows", f"{chunk:05d}.parquet")
+        return (*self.folder, "rows", f"{chunk:05d}.parquet.gz")
 
     def timing_part(self, chunk: int) -> Part:
         """Path of the time that a chunk took."""
-        return (*self.folder, "timing", f"{chunk:05d}.parquet")
+        return (*self.folder, "timing", f"{chunk:05d}.parquet.gz")
+
+    def finished(self, folder: RunFolder) -> Set[int]:
+        """The chunks whose images can be read."""
+        if self.kind == "clean":
+            return set(range(len(self.chunks)))
+        return folder.numbers(*self.folder, "done" if self.kind == "stored" else "rows")
 
     def is_chunk_done(self, folder: RunFolder, chunk: int) -> bool:
         """True if the images of a chunk can be read."""
@@ -119,21 +156,16 @@ class ImageSet:
         done = (*self.folder, "done", f"{chunk:05d}.json") if self.kind == "stored" else self.rows_part(chunk)
         return folder.exists(*done)
 
-    def is_done(self, folder: RunFolder) -> bool:
-        """True if all of its images can be read."""
-        return all(self.is_chunk_done(folder, chunk) for chunk in range(len(self.chunks)))
 
-
-def clean_set(dataset: Dataset, cases: Iterable[Case], *, fold: int | None = None) -> ImageSet:
+def clean_set(dataset: Dataset, chunks: Chunks, *, fold: int | None = None) -> ImageSet:
     """The images as they are in the data."""
-    chunks = work_chunks(dataset, cases)
     return ImageSet("clean", "clean", "clean", None, fold, chunks, _data_recipe(dataset, chunks))
 
 
 def crafted_set(
     job: CraftJob,
     dataset: Dataset,
-    cases: Iterable[Case],
+    chunks: Chunks,
     *,
     seed: int,
     support_mode: SupportMode,
@@ -144,18 +176,17 @@ def crafted_set(
     Args:
         job: Attack and source.
         dataset: Where the cases come from.
-        cases: The cases to attack.
+        chunks: The cases to attack.
         seed: Seed of the study.
         support_mode: Where the attack may act.
         validation: Cases that a budget given as an SSIM is solved on; of no effect for other attacks.
     """
-    chunks = work_chunks(dataset, cases)
     recipe = (
         _data_recipe(dataset, chunks)
         | _request_recipe(job.request)
         | {
             "network": job.source.folder,
-            "source": dict(job.source_recipe),
+            "source": job.source_recipe,
             "precision": "autocast" if job.autocast else "float32",
             "seed": seed,
             "support": support_mode,
@@ -179,14 +210,13 @@ def crafted_set(
 def fixed_noise_set(
     request: Request,
     dataset: Dataset,
-    cases: Iterable[Case],
+    chunks: Chunks,
     *,
     seed: int,
     support_mode: SupportMode,
     fold: int | None = None,
 ) -> ImageSet:
     """Noise of the strength that the request gives."""
-    chunks = work_chunks(dataset, cases)
     recipe = (
         _data_recipe(dataset, chunks) | _request_recipe(request) | {"seed": seed, "support": support_mode}
     )
@@ -230,11 +260,11 @@ def work_chunks(dataset: Dataset, cases: Iterable[Case]) -> Chunks:
             chunks[-1] += scan
         else:
             chunks.append(scan)
-    return tuple(tuple(chunk) for chunk in chunks)
+    return Chunks(tuple(tuple(chunk) for chunk in chunks))
 
 
 def _data_recipe(dataset: Dataset, chunks: Chunks) -> dict[str, Any]:
-    return {"data": dataset.fingerprint, "cases": [[case.case_id for case in chunk] for chunk in chunks]}
+    return {"data": dataset.fingerprint, "cases": chunks.digest}
 
 
 def _request_recipe(request: Request) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Noise is always made on the CPU, so that a case has the same noise on every mach
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -25,27 +26,35 @@ from medrobust.storage.schemas import CRAFTED
 CPU = torch.device("cpu")
 
 
-def craft_noise(
-    image_set: ImageSet, dataset: Dataset, folder: RunFolder, *, batch_size: int = 16, tick: Tick = silent
-) -> None:
-    """Solve the strength of noise for every case and measure its images; goes on where it stopped.
+@dataclass(frozen=True)
+class Matching:
+    """Solve the strength of noise for every case of a set and measure its images; a piece is a chunk.
 
-    Args:
+    Attributes:
         image_set: Noise matched to an attack, or of a fixed strength or SSIM.
         dataset: Where the cases come from.
         folder: The run folder.
         batch_size: Images worked on together; of no effect on any image.
-        tick: Told the progress after each chunk.
-
-    Raises:
-        RunError: The attack's images are not finished, or the disk is full.
     """
-    for number, chunk in enumerate(image_set.chunks):
-        if not image_set.is_chunk_done(folder, number):
-            with timed(folder, image_set.timing_part(number), "noise", image_set.origin, number, len(chunk)):
-                columns = _chunk_columns(image_set, number, dataset, folder, batch_size)
-                write_crafted_rows(folder, image_set, number, columns)
-        tick((number + 1) / len(image_set.chunks), "")
+
+    image_set: ImageSet
+    dataset: Dataset
+    folder: RunFolder
+    batch_size: int = 16
+
+    def do(self, piece: int, tick: Tick = silent) -> None:
+        """Keep what is measured of a chunk.
+
+        Raises:
+            RunError: The attack's images are not finished, or the disk is full.
+        """
+        image_set, n_cases = self.image_set, len(self.image_set.chunks[piece])
+        with timed(
+            self.folder, image_set.timing_part(piece), "noise", image_set.origin, piece, n_cases
+        ):
+            columns = _chunk_columns(image_set, piece, self.dataset, self.folder, self.batch_size)
+            write_crafted_rows(self.folder, image_set, piece, columns)
+        tick(1.0, "")
 
 
 def images_of(

@@ -13,6 +13,7 @@ from medrobust.core import Case
 from medrobust.errors import ModelError, RunError
 from medrobust.perturbations.checks import all_finite
 from medrobust.rng import generator
+from medrobust.steps.memory import Limit
 from medrobust.storage import RunFolder
 
 Columns = dict[str, list[Any]]
@@ -50,12 +51,13 @@ def outputs_of(
     name: str,
     cases: Sequence[Case],
     device: torch.device | str,
-    batch_size: int,
+    limit: Limit,
 ) -> Iterator[tuple[slice, Float[Tensor, "b ..."]]]:
     """`output_of` batch by batch, on the network's device; each output with its place among the images."""
-    for start in range(0, len(images), batch_size):
-        place = slice(start, start + batch_size)
-        yield place, output_of(network, images[place].to(device), name=name, cases=cases[place])
+    return limit.parts(
+        len(images),
+        lambda place: output_of(network, images[place].to(device), name=name, cases=cases[place]),
+    )
 
 
 def check_finite(output: Float[Tensor, "n ..."], name: str, cases: Sequence[Case]) -> None:

@@ -9,10 +9,10 @@ from torch import nn
 from medrobust.core import Case, Dataset, Task, Tick, silent
 from medrobust.perturbations import support_of
 from medrobust.perturbations.selftest import selftest
-from medrobust.perturbations.support import SupportMode
 from medrobust.steps.batches import evenly_spaced, stack
-from medrobust.steps.craft import begin
-from medrobust.steps.image_sets import CraftJob, ImageSet, Part
+from medrobust.steps.craft import open_crafting
+from medrobust.steps.image_sets import ImageSet, Part
+from medrobust.steps.memory import Limit
 from medrobust.steps.predict import generators
 from medrobust.storage import RunFolder, frame_of, write_rows
 from medrobust.storage.schemas import SELFTEST
@@ -28,31 +28,25 @@ class Tried(NamedTuple):
 
 
 def selftest_attack(
-    job: CraftJob,
+    image_set: ImageSet,
     network: nn.Module,
     dataset: Dataset,
-    cases: Iterable[Case],
     folder: RunFolder,
     *,
-    seed: int,
-    support_mode: SupportMode = "auto",
     device: torch.device | str = "cpu",
-    batch_size: int = 16,
+    limit: Limit | None = None,
     validation: Iterable[Case] = (),
     tick: Tick = silent,
 ) -> None:
     """Test an attack on a source with a few validation cases, and keep what was seen.
 
     Args:
-        job: Attack and source.
+        image_set: The images that the study makes by it; tested on where there are no validation cases.
         network: The source, prepared for being attacked, on `device`.
         dataset: Where the cases come from.
-        cases: The cases that the study attacks; tested on where there are no validation cases.
         folder: The run folder.
-        seed: Seed of the study.
-        support_mode: Where the attack may act.
         device: Where the network is.
-        batch_size: Images attacked together where a budget is solved.
+        limit: Images attacked together where a budget is solved.
         validation: Cases to test on, and to solve a budget on.
         tick: Told the progress.
 
@@ -61,32 +55,25 @@ def selftest_attack(
         RunError: The disk is full, or finished images were made with other weights of the source.
         StudyError: The budget is given as an SSIM, and there are no validation cases.
     """
-    cases, validation = tuple(cases), tuple(validation)
-    begun = begin(
-        job,
-        network,
-        dataset,
-        cases,
-        folder,
-        seed=seed,
-        support_mode=support_mode,
-        device=device,
-        batch_size=batch_size,
-        validation=validation,
+    validation = tuple(validation)
+    opened = open_crafting(
+        image_set, network, dataset, folder, device=device, limit=limit, validation=validation
     )
+    source, request = opened.source, opened.request
+    cases = [case for chunk in image_set.chunks for case in chunk]
     tried = tried_cases(dataset.task, validation, cases)
-    batch = stack(dataset, tried.cases, begun.source.device)
-    with torch.autocast(begun.source.device.type, enabled=job.autocast):
+    batch = stack(dataset, tried.cases, source.device)
+    with torch.autocast(source.device.type, enabled=source.autocast):
         checks = selftest(
-            begun.request,
+            request,
             network,
             batch.images,
             batch.labels,
-            support=support_of(batch.images, support_mode),
-            rngs=generators(seed, job.request.name, tried.cases),
+            support=support_of(batch.images, source.support_mode),
+            rngs=generators(source.seed, request.name, tried.cases),
             spacing=dataset.spacing,
         )
-    shared = {name: value for name, value in begun.image_set.origin.items() if name in SELFTEST.schema}
+    shared = {name: value for name, value in image_set.origin.items() if name in SELFTEST.schema}
     rows = [
         {
             **shared,
@@ -99,13 +86,13 @@ def selftest_attack(
         }
         for check in checks
     ]
-    write_rows(folder, frame_of(SELFTEST, rows), *selftest_part(begun.image_set))
+    write_rows(folder, frame_of(SELFTEST, rows), *selftest_part(image_set))
     tick(1.0, "")
 
 
 def selftest_part(image_set: ImageSet) -> Part:
     """Path of the rows that the self-tests of an attack on a source leave."""
-    return (*image_set.folder, "selftest.parquet")
+    return (*image_set.folder, "selftest.parquet.gz")
 
 
 def tried_cases(task: Task, validation: Sequence[Case], test: Sequence[Case]) -> Tried:

@@ -1,6 +1,6 @@
 """Which target faces which images, and where the rows of that are kept."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from medrobust.core import Dataset, NetworkId
 from medrobust.steps.batches import Batch, stack
-from medrobust.steps.image_sets import Chunks, ImageSet, Part, digest
+from medrobust.steps.image_sets import ImageSet, Part
 from medrobust.steps.measure import quantised
 from medrobust.steps.noise import CPU, images_of
 from medrobust.storage import RunFolder
@@ -24,16 +24,16 @@ class Target:
 
     Attributes:
         network_id: Which one.
-        recipe: Everything that its weights depend on (JSON).
+        recipe: Digest of everything that its weights depend on.
     """
 
     network_id: NetworkId
-    recipe: Mapping[str, Any]
+    recipe: str
 
     @cached_property
     def name(self) -> str:
         """Name of the folders of its rows."""
-        return f"{self.network_id.folder}--{digest(self.recipe)}"
+        return f"{self.network_id.folder}--{self.recipe}"
 
     def folder(self, table: Table) -> Part:
         """Folder of its rows of a table."""
@@ -62,7 +62,11 @@ class Cell:
 
     def part(self, table: Table, chunk: int) -> Part:
         """Path of the rows of a chunk."""
-        return (*self.target.folder(table), f"{self.image_set.name}{self._suffix}", f"{chunk:05d}.parquet")
+        return (*self.rows_folder(table), f"{chunk:05d}.parquet.gz")
+
+    def rows_folder(self, table: Table) -> Part:
+        """Folder of the rows of all chunks."""
+        return (*self.target.folder(table), f"{self.image_set.name}{self._suffix}")
 
     def timing_part(self, table: Table, chunk: int) -> Part:
         """Path of the time that a chunk took."""
@@ -70,7 +74,7 @@ class Cell:
             *self.target.folder(table),
             "timing",
             f"{self.image_set.name}{self._suffix}",
-            f"{chunk:05d}.parquet",
+            f"{chunk:05d}.parquet.gz",
         )
 
     @property
@@ -118,34 +122,26 @@ class Shown(NamedTuple):
     images: Float32[Tensor, "n c *space"]
 
 
-class Visit:
-    """The chunks of some cells that have no rows yet. Each image is read once for all of them."""
+def finished(cells: Iterable[Cell], table: Table, folder: RunFolder) -> Set[int]:
+    """The chunks that all of some cells of one set have rows of."""
+    of_cells = [folder.numbers(*cell.rows_folder(table)) for cell in cells]
+    return set.intersection(*map(set, of_cells)) if of_cells else set()
 
-    def __init__(self, cells: Iterable[Cell], table: Table, dataset: Dataset, folder: RunFolder) -> None:
-        self._dataset, self._folder = dataset, folder
-        same_cases: dict[Chunks, list[Cell]] = {}
-        for cell in cells:
-            same_cases.setdefault(cell.image_set.chunks, []).append(cell)
-        every = (
-            (chunks, number, [cell for cell in group if not folder.exists(*cell.part(table, number))])
-            for chunks, group in same_cases.items()
-            for number in range(len(chunks))
-        )
-        self._open = [work for work in every if work[2]]
 
-    def __len__(self) -> int:
-        return sum(len(cells) for _, _, cells in self._open)
+def shown(
+    cells: Sequence[Cell], number: int, table: Table, dataset: Dataset, folder: RunFolder
+) -> Iterator[Shown]:
+    """A chunk of one set as each of some cells sees it that has no rows of it yet; it is read once.
 
-    def __iter__(self) -> Iterator[Shown]:
-        for chunks, number, cells in self._open:
-            clean = stack(self._dataset, chunks[number], CPU)
-            for _, same_set in groupby(cells, key=lambda cell: cell.image_set.name):
-                yield from self._shown(list(same_set), number, clean)
-
-    def _shown(self, cells: list[Cell], number: int, clean: Batch) -> Iterator[Shown]:
-        """The cells of one set; rounded ones follow each other."""
-        stored = images_of(cells[0].image_set, number, clean, self._folder)
-        for bits, same_bits in groupby(cells, key=lambda cell: cell.bits):
-            images = stored if bits is None else quantised(stored, bits)
-            for cell in same_bits:
-                yield Shown(cell, number, clean, images)
+    Cells of the same rounding follow each other.
+    """
+    missing = [cell for cell in cells if not folder.exists(*cell.part(table, number))]
+    if not missing:
+        return
+    image_set = missing[0].image_set
+    clean = stack(dataset, image_set.chunks[number], CPU)
+    stored = images_of(image_set, number, clean, folder)
+    for bits, same_bits in groupby(missing, key=lambda cell: cell.bits):
+        images = stored if bits is None else quantised(stored, bits)
+        for cell in same_bits:
+            yield Shown(cell, number, clean, images)

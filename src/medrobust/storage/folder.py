@@ -1,10 +1,15 @@
 """The run folder, opened by an fsspec URL; its files are put in place whole or not at all."""
 
 import errno
+import gzip
 import json
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,7 +19,10 @@ from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
-from medrobust.errors import RunError
+from medrobust.errors import DamagedError, RunError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No space, over a quota, or over the largest file that is allowed."""
 
 
 @contextmanager
@@ -23,10 +31,10 @@ def clear_disk_errors(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise RunError(
-                f"The disk is full: {where} could not be written. Everything finished before it is kept; "
-                "free some space and run the same command again."
+                f"The disk is full, or a quota is used up: {where} could not be written. Everything finished "
+                "before it is kept; free some space and run the same command again."
             ) from error
         raise RunError(
             f"{where}: a file cannot be read or written: {error}. Everything finished before it is kept."
@@ -52,16 +60,26 @@ class RunFolder:
         return "/".join((self._root.rstrip("/"), *parts))
 
     def local(self, *parts: str) -> Path:
-        """Path on this disk, for libraries that read and write by themselves.
+        """A folder on this disk for what can be made again at any time, such as decoded data.
 
-        Raises:
-            RunError: The run folder is behind a URL.
+        It is in the run folder, or, of one behind a URL, in a temporary folder of this process.
         """
+        if self.is_local:
+            return Path(self.path(*parts))
+        return Path(self._temporary.name, *parts)
+
+    @cached_property
+    def _temporary(self) -> "tempfile.TemporaryDirectory[str]":
+        return tempfile.TemporaryDirectory(prefix="medrobust-")
+
+    def free(self) -> int | None:
+        """Bytes that can still be written; None where nobody can say."""
         if not self.is_local:
-            raise RunError(
-                f"This step needs a run folder on this disk; got {self.url!r}. Give a path instead."
-            )
-        return Path(self.path(*parts))
+            return None
+        path = Path(self._root)
+        while not path.exists():
+            path = path.parent
+        return shutil.disk_usage(path).free
 
     def exists(self, *parts: str) -> bool:
         """True if there is a file or folder of this name."""
@@ -80,6 +98,26 @@ class RunFolder:
         names = (name.rstrip("/").rsplit("/", 1)[-1] for name in found)
         return sorted(name for name in names if not name.startswith("."))  # hidden: left by a killed write
 
+    def numbers(self, *parts: str) -> Set[int]:
+        """The numbers that names in a folder begin with, as in `00012.json`."""
+        stems = (name.partition(".")[0] for name in self.names(*parts))
+        return {int(stem) for stem in stems if stem.isdecimal()}
+
+    def remove(self, *parts: str) -> None:
+        """Remove a file, or a folder with all that is in it; nothing happens where there is none."""
+        path = self.path(*parts)
+        if self._fs.exists(path):
+            self._fs.rm(path, recursive=True)
+
+    def move(self, source: tuple[str, ...], goal: tuple[str, ...]) -> None:
+        """Give a folder another name."""
+        self._fs.makedirs(self.path(*goal[:-1]), exist_ok=True)
+        self._fs.mv(self.path(*source), self.path(*goal), recursive=True)
+
+    def size(self, *parts: str) -> int:
+        """Bytes of a file, or of all files in a folder."""
+        return int(self._fs.du(self.path(*parts)))
+
     def read_bytes(self, *parts: str) -> bytes:
         """The content of a file.
 
@@ -95,7 +133,7 @@ class RunFolder:
             ) from None
 
     def write_bytes(self, content: bytes, *parts: str) -> None:
-        """Write a file at once: a reader sees the old file or the new one, also after a kill.
+        """Write a file at once: a reader sees the old file or the new one, also after a kill or a power cut.
 
         Raises:
             RunError: The disk is full.
@@ -108,17 +146,40 @@ class RunFolder:
             else:  # object stores put a whole object or none
                 self._fs.pipe_file(path, content)
 
+    def read_sealed(self, *parts: str) -> bytes:
+        """The content that `write_sealed` wrote.
+
+        Raises:
+            RunError: There is no such file.
+            DamagedError: It is not as it was written.
+        """
+        try:
+            return gzip.decompress(self.read_bytes(*parts))
+        except (OSError, EOFError, zlib.error) as error:
+            raise DamagedError(
+                f"{self.path(*parts)} is damaged ({error}). Run the study again: only this part is made again."
+            ) from None
+
+    def write_sealed(self, content: bytes, *parts: str) -> None:
+        """Write a file at once, as gzip without compression: its CRC-32 finds any bit that flips later.
+
+        Raises:
+            RunError: The disk is full.
+        """
+        self.write_bytes(gzip.compress(content, 0, mtime=0), *parts)
+
     def read_json(self, *parts: str) -> Any:
         """The content of a JSON file.
 
         Raises:
-            RunError: There is no such file, or it is not JSON.
+            RunError: There is no such file.
+            DamagedError: It is not JSON.
         """
         content = self.read_bytes(*parts)
         try:
             return json.loads(content)
         except (ValueError, RecursionError) as error:
-            raise RunError(
+            raise DamagedError(
                 f"{self.path(*parts)} is not valid JSON ({error}). Delete it and run again."
             ) from None
 
@@ -133,11 +194,32 @@ class RunFolder:
         return LocalStore(path) if self.is_local else FsspecStore.from_url(self._fs.unstrip_protocol(path))
 
 
+    def sync(self, *parts: str) -> None:
+        """See that a file that a library wrote is on the disk, and not only on its way there."""
+        if self.is_local:
+            path = Path(self.path(*parts))
+            _sync(path)
+            _sync(path.parent)
+
+
 def _replace(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         temporary.write_bytes(content)
+        _sync(temporary)
         temporary.replace(path)
+        _sync(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _sync(path: Path) -> None:
+    """Put a file, or the names in a folder, on the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

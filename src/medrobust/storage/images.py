@@ -17,7 +17,7 @@ import zarr
 from jaxtyping import Float32
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from medrobust.errors import RunError
+from medrobust.errors import DamagedError, RunError
 from medrobust.storage.folder import RunFolder, clear_disk_errors
 
 
@@ -33,15 +33,19 @@ class ImageStore:
 
         Raises:
             RunError: There is no such store.
+            DamagedError: Its metadata cannot be read.
         """
         self._folder, self._parts = folder, parts
         self.card: dict[str, Any] = folder.read_json(*parts, "card.json")
-        self._images = zarr.open_array(folder.zarr_store(*parts, "images"), mode="r+", zarr_format=3)
-        places = np.asarray(zarr.open_array(folder.zarr_store(*parts, "case_id"), mode="r", zarr_format=3)[:])
-        self._width: int = self._images.chunks[0]
-        self.chunks: tuple[tuple[str, ...], ...] = tuple(
-            tuple(str(case) for case in chunk if case) for chunk in places.reshape(-1, self._width)
-        )
+        try:
+            store = folder.zarr_store(*parts, "images")
+            self._images = zarr.open_array(store, mode="r+", zarr_format=3)
+            self._width: int = self._images.chunks[0]
+        except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:
+            raise DamagedError(
+                f"{'/'.join(parts)}: the description of its images is damaged ({error}). "
+                f"Delete {'/'.join((*parts, 'card.json'))} and run the study again."
+            ) from None
 
     @classmethod
     def create(
@@ -87,29 +91,37 @@ class ImageStore:
         return self._folder.exists(*self._marker(chunk))
 
     def write(self, chunk: int, images: Float32[np.ndarray, "n c *space"]) -> str:
-        """Write the images of a chunk; it counts only after `mark_done`.
+        """Write the images of a chunk, of its cases in their order; it counts only after `mark_done`.
 
         Returns:
             SHA-256 of the images' bytes, for the marker.
 
         Raises:
             RunError: The disk is full.
-            ValueError: The number of images is not that of the chunk's cases, or they are not float32.
+            ValueError: The images are too many or none, of another shape, or not float32.
         """
-        expected = (len(self.chunks[chunk]), *self._images.shape[1:])
-        if images.shape != expected or images.dtype != np.float32:
-            raise ValueError(f"chunk {chunk} holds float32 {expected}; got {images.dtype} {images.shape}.")
+        fits = images.shape[1:] == self._images.shape[1:] and 0 < len(images) <= self._width
+        if not fits or images.dtype != np.float32:
+            raise ValueError(
+                f"chunk {chunk} holds at most {self._width} float32 images of shape {self._images.shape[1:]}; "
+                f"got {images.dtype} {images.shape}."
+            )
         whole = images
         if len(images) < self._width:
             whole = np.zeros(self._images.chunks, np.float32)
             whole[: len(images)] = images
         with clear_disk_errors("/".join(self._parts)):
             self._images[chunk * self._width : (chunk + 1) * self._width] = whole
+            self._folder.sync(*self._file(chunk))
         return _sha256(images)
 
-    def mark_done(self, chunk: int, sha256: str) -> None:
+    def mark_done(self, chunk: int, sha256: str, cases: Sequence[str]) -> None:
         """Write the marker of a chunk: the last thing that is done for it."""
-        self._folder.write_json({"sha256": sha256, "cases": list(self.chunks[chunk])}, *self._marker(chunk))
+        self._folder.write_json({"sha256": sha256, "cases": list(cases)}, *self._marker(chunk))
+
+    def forget(self, chunk: int) -> None:
+        """Remove the marker of a chunk, which is then made again."""
+        self._folder.remove(*self._marker(chunk))
 
     def read(self, chunk: int, *, verify: bool = False) -> Float32[np.ndarray, "n c *space"]:
         """Read the images of a finished chunk.
@@ -119,24 +131,27 @@ class ImageStore:
             verify: Also compare with the SHA-256 of its marker. The CRC finds a flipped bit in any case.
 
         Raises:
-            RunError: The chunk is not finished, missing or damaged.
+            RunError: The chunk is not finished.
+            DamagedError: It is missing or damaged.
         """
         name = "/".join((*self._parts, f"chunk {chunk}"))
-        marker = "/".join(self._marker(chunk))
-        remedy = f"Delete {marker} and run the study again: only this chunk is crafted again."
+        remedy = "Run the study again: only this chunk is crafted again."
         if not self.is_done(chunk):
             raise RunError(f"{name} is not finished. Run the study again: what is finished is kept.")
-        zarr_chunk = (str(chunk), *("0" for _ in self._images.shape[1:]))
-        if not self._folder.exists(*self._parts, "images", "c", *zarr_chunk):
-            raise RunError(f"{name} is marked as finished and its images are missing. {remedy}")
-        start = chunk * self._width
+        marker = self._folder.read_json(*self._marker(chunk))
+        if not self._folder.exists(*self._file(chunk)):
+            raise DamagedError(f"{name} is marked as finished and its images are missing. {remedy}")
         try:
-            images = np.asarray(self._images[start : start + len(self.chunks[chunk])])
-        except (ValueError, RuntimeError) as error:
-            raise RunError(f"{name} is damaged ({error}). {remedy}") from error
-        if verify and _sha256(images) != self._folder.read_json(*self._marker(chunk))["sha256"]:
-            raise RunError(f"{name} does not have the SHA-256 of its marker. {remedy}")
+            start, count = chunk * self._width, len(marker["cases"])
+            images = np.asarray(self._images[start : start + count])
+        except (ValueError, RuntimeError, KeyError, TypeError) as error:
+            raise DamagedError(f"{name} is damaged ({error}). {remedy}") from error
+        if verify and _sha256(images) != marker.get("sha256"):
+            raise DamagedError(f"{name} does not have the SHA-256 of its marker. {remedy}")
         return images
+
+    def _file(self, chunk: int) -> tuple[str, ...]:
+        return (*self._parts, "images", "c", str(chunk), *("0" for _ in self._images.shape[1:]))
 
     def _marker(self, chunk: int) -> tuple[str, ...]:
         return (*self._parts, "done", f"{chunk:05d}.json")

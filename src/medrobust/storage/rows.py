@@ -1,14 +1,21 @@
-"""Rows: small Parquet parts that are put in place whole, and one sorted table made of them."""
+"""Rows: small Parquet parts that are put in place whole, and one sorted table made of them.
 
+Parts are sealed (`<number>.parquet.gz`); of tables, which anybody may open, `results/checksums.json` holds the
+SHA-256.
+"""
+
+import hashlib
 import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import polars as pl
 
-from medrobust.errors import RunError
+from medrobust.errors import DamagedError, RunError
 from medrobust.storage.folder import RunFolder
 from medrobust.storage.schemas import Table
+
+CHECKSUMS = ("results", "checksums.json")
 
 
 def frame_of(table: Table, rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
@@ -28,29 +35,18 @@ def frame_of(table: Table, rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
 
 
 def write_rows(folder: RunFolder, frame: pl.DataFrame, *parts: str) -> None:
-    """Write a frame to a Parquet file at once."""
-    buffer = io.BytesIO()
-    frame.rechunk().write_parquet(buffer, compression="zstd")
-    folder.write_bytes(buffer.getvalue(), *parts)
+    """Write a frame as a sealed Parquet part at once."""
+    folder.write_sealed(_packed(frame), *parts)
 
 
 def read_rows(folder: RunFolder, table: Table, *parts: str) -> pl.DataFrame:
-    """Read a Parquet file of a table.
+    """Read a sealed part of a table.
 
     Raises:
-        RunError: It is missing or damaged, or has other columns than the table.
+        RunError: It is missing, or has other columns than the table.
+        DamagedError: It is not as it was written.
     """
-    content = folder.read_bytes(*parts)
-    try:
-        frame = pl.read_parquet(io.BytesIO(content))
-    except pl.exceptions.PolarsError as error:
-        raise RunError(f"{folder.path(*parts)} is damaged ({error}). Delete it and run again.") from None
-    if frame.schema != pl.Schema(table.schema):
-        raise RunError(
-            f"{folder.path(*parts)} does not have the columns of {table.name!r}; it was written by another "
-            "version. Use another run folder, or delete the file and run again."
-        )
-    return frame
+    return _unpacked(folder.read_sealed(*parts), table, folder.path(*parts))
 
 
 def compact(folder: RunFolder, table: Table, parts: Iterable[tuple[str, ...]]) -> pl.DataFrame:
@@ -74,7 +70,9 @@ def compact(folder: RunFolder, table: Table, parts: Iterable[tuple[str, ...]]) -
         raise RunError(
             f"results/{table.name}.parquet would hold the same row twice: {twice.row(0, named=True)}."
         )
-    write_rows(folder, frame, "results", f"{table.name}.parquet")
+    content = _packed(frame)
+    folder.write_bytes(content, *_place(table))
+    folder.write_json(_checksums(folder) | {table.name: _sha256(content)}, *CHECKSUMS)
     return frame
 
 
@@ -82,6 +80,47 @@ def read_results(folder: RunFolder, table: Table) -> pl.DataFrame:
     """Read `results/<table>.parquet`.
 
     Raises:
-        RunError: It is missing, damaged or has other columns.
+        RunError: It is missing or has other columns.
+        DamagedError: It is not as it was written.
     """
-    return read_rows(folder, table, "results", f"{table.name}.parquet")
+    content = folder.read_bytes(*_place(table))
+    if _checksums(folder).get(table.name, _sha256(content)) != _sha256(content):
+        raise DamagedError(
+            f"{folder.path(*_place(table))} is damaged: it does not have the SHA-256 of "
+            f"{'/'.join(CHECKSUMS)}. Run the study again: the table is joined anew."
+        )
+    return _unpacked(content, table, folder.path(*_place(table)))
+
+
+def _place(table: Table) -> tuple[str, str]:
+    return ("results", f"{table.name}.parquet")
+
+
+def _checksums(folder: RunFolder) -> dict[str, str]:
+    """The SHA-256 of each table; empty where there are none yet."""
+    return dict(folder.read_json(*CHECKSUMS)) if folder.exists(*CHECKSUMS) else {}
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _packed(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.rechunk().write_parquet(buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _unpacked(content: bytes, table: Table, path: str) -> pl.DataFrame:
+    try:
+        frame = pl.read_parquet(io.BytesIO(content))
+    except pl.exceptions.PolarsError as error:
+        raise DamagedError(
+            f"{path} is damaged ({error}). Run the study again: only this part is made again."
+        ) from None
+    if frame.schema != pl.Schema(table.schema):
+        raise RunError(
+            f"{path} does not have the columns of {table.name!r}; it was written by another version. Use "
+            "another run folder, or delete the file and run again."
+        )
+    return frame

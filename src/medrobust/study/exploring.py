@@ -9,7 +9,7 @@ from medrobust.steps.hardest import Chosen, chosen_scans, scan_scores
 from medrobust.steps.targets import cells_of, parts_of
 from medrobust.storage import read_rows
 from medrobust.study.estimate import Speeds
-from medrobust.study.jobs import Job
+from medrobust.study.jobs import Job, Once
 from medrobust.study.plan import Plan
 
 
@@ -19,12 +19,12 @@ def explorer_job(plan: Plan, speeds: Speeds) -> Job:
     scans = wanted.hardest + wanted.typical
     looks = min(scans * wanted.slices, len(setup.cases)) * len(plan.explored)
 
-    def run(tick: Tick) -> None:
+    def keep(tick: Tick) -> None:
         explore(
             _chosen(plan, wanted),
             plan.explored,
             plan.targets,
-            {target.id: setup.network(target) for target in setup.targets},
+            plan.judges.networks,
             setup.dataset,
             setup.folder,
             wanted=wanted,
@@ -38,8 +38,9 @@ def explorer_job(plan: Plan, speeds: Speeds) -> Job:
         title="keep hardest and typical cases",
         seconds=looks * sum(speeds[target.id.name].forward for target in setup.targets),
         disk=0,
-        done=is_explored(setup.folder, wanted),
-        run=run,
+        pieces=1,
+        finished=lambda: {0} if is_explored(setup.folder, wanted) else set(),
+        open=lambda: Once(keep),
     )
 
 

@@ -80,7 +80,7 @@ def export(
         if not own:  # they belong to another fold
             continue
         source = setup.network(trained[image_set.source]) if image_set.source else None
-        viewers = Viewers(source, _facing(setup, image_set), setup.device, setup.study.crafting.batch_size)
+        viewers = Viewers(source, _facing(setup, image_set), setup.device, setup.limit)
         exported.append(
             export_set(image_set, own, viewers, setup.dataset, setup.folder, Path(to), bits=rounding)
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from medrobust.core import Case, Dataset, Part
 from medrobust.data.splitting.case_sets import select_cases
 from medrobust.data.splitting.splits import Split, make_folds, split_cases
+from medrobust.steps.image_sets import Chunks, work_chunks
 from medrobust.study.config import Study
 
 
@@ -18,6 +19,8 @@ class Fold:
         cases: The test cases that everything is scored on.
         test_cases: All cases of its test patients; `cases` are some or all of them.
         validation_cases: Cases that scores are watched on in training and budgets are solved on.
+        chunks: `cases`, cut into chunks of work.
+        test_chunks: `test_cases`, cut into chunks of work.
     """
 
     number: int | None
@@ -25,6 +28,8 @@ class Fold:
     cases: tuple[Case, ...]
     test_cases: tuple[Case, ...]
     validation_cases: tuple[Case, ...]
+    chunks: Chunks
+    test_chunks: Chunks
 
 
 def folds_of(study: Study, dataset: Dataset) -> tuple[Fold, ...]:
@@ -39,12 +44,21 @@ def folds_of(study: Study, dataset: Dataset) -> tuple[Fold, ...]:
         total=study.cases.total,
     )
     return tuple(
-        Fold(
-            number if len(splits) > 1 else None,
-            split,
-            tuple(case for case in chosen if split[case.patient_id] == Part.TEST),
-            split_cases(dataset, split, Part.TEST),
-            split_cases(dataset, split, Part.VALIDATION),
-        )
+        _fold(dataset, split, chosen, number if len(splits) > 1 else None)
         for number, split in enumerate(splits)
+    )
+
+
+def _fold(dataset: Dataset, split: Split, chosen: tuple[Case, ...], number: int | None) -> Fold:
+    cases = tuple(case for case in chosen if split[case.patient_id] == Part.TEST)
+    tested = split_cases(dataset, split, Part.TEST)
+    chunks = work_chunks(dataset, cases)
+    return Fold(
+        number,
+        split,
+        cases,
+        tested,
+        split_cases(dataset, split, Part.VALIDATION),
+        chunks,
+        chunks if len(tested) == len(cases) else work_chunks(dataset, tested),
     )

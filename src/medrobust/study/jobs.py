@@ -1,30 +1,52 @@
-"""A run is a list of jobs; a job knows what it is, how long it should take, and whether it is done."""
+"""A run is a list of jobs, each cut into pieces that any process may do.
 
-from collections.abc import Callable
+Nothing in a job grows with the number of its pieces: which of them are finished is asked of the run folder.
+"""
+
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Literal
 
-from medrobust.core import Tick
+from medrobust.core import Tick, silent
+from medrobust.steps.pieces import Step
 
 Kind = Literal["train", "selftest", "craft", "noise", "evaluate", "embed", "examples"]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One step of a run on one network, attack or table.
+    """One step of a run on one network, attack or set of images.
 
     Attributes:
-        kind: Which step it is.
+        kind: Which step it is. Jobs of a kind do not wait for each other; those of the next kind wait for all.
         title: What a person reads while it runs.
         seconds: Expected duration on this machine.
         disk: Bytes that it adds to the run folder.
-        done: True if its result is in the run folder.
-        run: Does it, from where it stopped, and reports its progress.
+        pieces: Number of its pieces of work.
+        finished: Which of them the run folder holds.
+        open: Gets at hand what its pieces need, networks for example, and may be called by several processes.
     """
 
     kind: Kind
     title: str
     seconds: float
     disk: int
-    done: bool
-    run: Callable[[Tick], None]
+    pieces: int
+    finished: Callable[[], Set[int]]
+    open: Callable[[], Step]
+
+    def left(self) -> list[int]:
+        """The pieces that are still to be done, in order."""
+        finished = self.finished()
+        return [piece for piece in range(self.pieces) if piece not in finished]
+
+
+@dataclass(frozen=True)
+class Once:
+    """A step in one piece."""
+
+    work: Callable[[Tick], None]
+
+    def do(self, piece: int, tick: Tick = silent) -> None:
+        """Do it."""
+        self.work(tick)

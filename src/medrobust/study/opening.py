@@ -25,9 +25,10 @@ def set_up(
     data_dir: Path | None,
     device: torch.device,
     dataset: Dataset | None = None,
-    tick: Tick = silent,
 ) -> Setup:
     """Open the data, make the split, and check what can be checked before any work.
+
+    No image is decoded that opening does not need; `decode` reads them all.
 
     Args:
         study: What is asked for.
@@ -35,7 +36,6 @@ def set_up(
         data_dir: Folder that the `root` of the data is relative to.
         device: Where networks will run.
         dataset: The data, where they are given in Python and not opened as the study says.
-        tick: Told how far the data are decoded.
 
     Raises:
         StudyError: The study asks for something that cannot be with these data.
@@ -51,8 +51,16 @@ def set_up(
     _require_training_part(setup)
     _require_validation_part(setup)
     _require_brought_weights(setup)
-    read_all(opened, setup.all_cases, tick)  # a damaged file is found before hours of training
     return setup
+
+
+def decode(setup: Setup, tick: Tick = silent) -> None:
+    """Read every image of a study once: a damaged file is found before hours of training.
+
+    Raises:
+        DataError: A file is damaged.
+    """
+    read_all(setup.dataset, setup.all_cases, tick)
 
 
 def _require_training_part(setup: Setup) -> None:

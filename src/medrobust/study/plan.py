@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from medrobust.core import NetworkId, Role, Task
 from medrobust.perturbations import Request
 from medrobust.steps.embed import embedding_parts
-from medrobust.steps.evaluate import evaluation_parts, timing_parts
+from medrobust.steps.evaluate import Judges, evaluation_parts, timing_parts
 from medrobust.steps.image_sets import (
     CraftJob,
     ImageSet,
@@ -23,9 +24,9 @@ from medrobust.study.setup import Setup, Trained
 
 @dataclass(frozen=True)
 class Attack:
-    """An attack on a source: its job, its network and the images it gives."""
+    """An attack on a source: the attack, its network and the images it gives."""
 
-    job: CraftJob
+    request: Request
     source: Trained
     images: ImageSet
 
@@ -53,15 +54,31 @@ class Plan:
         """All images that are made: attacks and noise."""
         return (*(attack.images for attack in self.attacks), *self.noise)
 
+    @cached_property
+    def judges(self) -> Judges:
+        """All targets with their networks, whose weights are remembered."""
+        setup = self.setup
+        judges = Judges(
+            self.targets,
+            {target.id: setup.network(target) for target in setup.targets},
+            setup.dataset,
+            setup.folder,
+            setup.device,
+            setup.limit,
+            self.bits,
+        )
+        judges.remember_weights()
+        return judges
+
     @property
     def sets(self) -> tuple[ImageSet, ...]:
         """All images that targets are shown."""
         return (*self.clean, *self.crafted)
 
-    @property
+    @cached_property
     def targets(self) -> tuple[Target, ...]:
         """The networks to judge, as evaluation wants them."""
-        return tuple(Target(target.id, self.setup.recipe(target)) for target in self.setup.targets)
+        return tuple(Target(target.id, self.setup.digest(target)) for target in self.setup.targets)
 
     @property
     def bits(self) -> int | None:
@@ -74,7 +91,7 @@ class Plan:
         attack = next(
             attack.images
             for attack in self.attacks
-            if attack.source.id == source and attack.job.request.label == label
+            if attack.source.id == source and attack.request.label == label
         )
         return (attack, *(noise for noise in self.noise if noise.attack == attack))
 
@@ -132,8 +149,8 @@ class Plan:
             attack
             for attack in self.attacks
             if study.crafting.selftest
-            and attack.job.role == "transfer"
-            and (attack.job.request.curve is None or attack.job.request.label in middles)
+            and attack.images.role == "transfer"
+            and (attack.request.curve is None or attack.request.label in middles)
         )
 
     def selftest_parts(self) -> list[Part]:
@@ -171,10 +188,10 @@ def make_plan(setup: Setup) -> Plan:
     attacks = _attacks(setup)
     limited = any(len(fold.cases) < len(fold.test_cases) for fold in setup.folds)
     clean, whole_test = (
-        tuple(clean_set(setup.dataset, cases, fold=number) for number, cases in of_folds)
+        tuple(clean_set(setup.dataset, chunks, fold=number) for number, chunks in of_folds)
         for of_folds in (
-            [(fold.number, fold.cases) for fold in setup.folds],
-            [(fold.number, fold.test_cases) for fold in setup.folds if limited],
+            [(fold.number, fold.chunks) for fold in setup.folds],
+            [(fold.number, fold.test_chunks) for fold in setup.folds if limited],
         )
     )
     return Plan(setup, attacks, _noise(setup, attacks), clean, whole_test)
@@ -197,18 +214,18 @@ def _attack(setup: Setup, request: Request, source: Trained) -> Attack:
         request,
         source.id,
         "whitebox" if source in setup.targets else "transfer",
-        setup.recipe(source),
+        setup.digest(source),
         autocast=setup.study.crafting.autocast,
     )
     images = crafted_set(
         job,
         setup.dataset,
-        setup.fold(source).cases,
+        setup.fold(source).chunks,
         seed=setup.study.seed,
         support_mode=setup.study.support,
         validation=setup.fold(source).validation_cases,
     )
-    return Attack(job, source, images)
+    return Attack(request, source, images)
 
 
 def _noise(setup: Setup, attacks: Sequence[Attack]) -> tuple[ImageSet, ...]:
@@ -216,13 +233,13 @@ def _noise(setup: Setup, attacks: Sequence[Attack]) -> tuple[ImageSet, ...]:
     matched = [
         matched_noise_set(noise, attack.images)
         for attack in attacks
-        if noise is not None and attack.job.role == "transfer"
+        if noise is not None and attack.images.role == "transfer"
     ]
     fixed = [
         fixed_noise_set(
             request,
             setup.dataset,
-            fold.cases,
+            fold.chunks,
             seed=study.seed,
             support_mode=study.support,
             fold=fold.number,

@@ -1,13 +1,13 @@
 """One progress display for a whole run; silent where the output is no terminal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -15,8 +15,6 @@ from rich.progress import (
 )
 
 from medrobust.core import Tick
-from medrobust.errors import RunError
-from medrobust.study.jobs import Job
 
 ESTIMATE_OVER = 300.0
 """Seconds of work that the remaining time is extrapolated from.
@@ -25,28 +23,36 @@ Jobs differ in speed from what was planned.
 """
 
 
-def execute(jobs: Sequence[Job], console: Console) -> None:
-    """Do the jobs that are not done, in their order, under one progress bar in expected seconds.
+class Display:
+    """A bar over the expected seconds of all work that is left."""
 
-    Raises:
-        RunError: The memory does not suffice.
-    """
-    remaining = [job for job in jobs if not job.done]
+    def __init__(self, progress: Progress, task: TaskID, console: Console) -> None:
+        """Show work on a bar.
+
+        Args:
+            progress: The bar.
+            task: What it shows.
+            console: Where sentences are printed.
+        """
+        self._progress, self._task, self._console = progress, task, console
+        self._said: set[str] = set()
+
+    def show(self, seconds: float, *, title: str | None = None, note: str = "") -> None:
+        """Say how many of the expected seconds are over, and what is being done."""
+        self._progress.update(self._task, completed=seconds, description=title, note=note)
+
+    def say_once(self, sentence: str) -> None:
+        """Print a sentence above the bar, unless it was said before."""
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self._console.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def display(console: Console, seconds: float) -> Iterator[Display]:
+    """Show work that is expected to take so many seconds."""
     with _bar(console) as bar:
-        whole = bar.add_task("", total=sum(job.seconds for job in remaining), note="")
-        before = 0.0
-        for number, job in enumerate(remaining, 1):
-            bar.update(
-                whole, completed=before, description=f"[{number}/{len(remaining)}] {job.title}", note=""
-            )
-
-            def tick(done: float, note: str, start: float = before, job: Job = job) -> None:
-                bar.update(whole, completed=start + done * job.seconds, note=note)
-
-            with _clear_memory_errors(job):
-                job.run(tick)
-            before += job.seconds
-        bar.update(whole, completed=before, description="done", note="")
+        yield Display(bar, bar.add_task("", total=seconds, note=""), console)
 
 
 @contextmanager
@@ -55,19 +61,6 @@ def reading(console: Console) -> Iterator[Tick]:
     with _bar(console, transient=True) as bar:
         whole = bar.add_task("reading the data", total=1, note="")
         yield lambda done, note: bar.update(whole, completed=done, note=note)
-
-
-@contextmanager
-def _clear_memory_errors(job: Job) -> Iterator[None]:
-    """Say which step ran out of memory, and what to do about it."""
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        block = "training" if job.kind == "train" else "crafting"
-        raise RunError(
-            f"Out of memory: {job.title}. What is finished is kept; lower {block}.batch_size "
-            "(of a training: in another run folder)."
-        ) from error
 
 
 @contextmanager

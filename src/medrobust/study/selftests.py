@@ -8,7 +8,7 @@ from medrobust.core import Tick
 from medrobust.perturbations.selftest import CHECKS, passes
 from medrobust.steps.selftest import IMAGES, selftest_attack, selftest_part
 from medrobust.study.estimate import Speeds
-from medrobust.study.jobs import Job
+from medrobust.study.jobs import Job, Once
 from medrobust.study.plan import Attack, Plan
 
 
@@ -18,21 +18,17 @@ def selftest_jobs(plan: Plan, speeds: Speeds) -> list[Job]:
 
 
 def _selftest(plan: Plan, attack: Attack, speeds: Speeds) -> Job:
-    setup, request = plan.setup, attack.job.request
-    fold = setup.fold(attack.source)
+    setup, request = plan.setup, attack.request
 
-    def run(tick: Tick) -> None:
+    def test(tick: Tick) -> None:
         selftest_attack(
-            attack.job,
+            attack.images,
             setup.network(attack.source),
             setup.dataset,
-            fold.cases,
             setup.folder,
-            seed=setup.study.seed,
-            support_mode=setup.study.support,
             device=setup.device,
-            batch_size=setup.study.crafting.batch_size,
-            validation=fold.validation_cases,
+            limit=setup.limit,
+            validation=setup.fold(attack.source).validation_cases,
             tick=tick,
         )
 
@@ -41,8 +37,9 @@ def _selftest(plan: Plan, attack: Attack, speeds: Speeds) -> Job:
         title=f"test {request.label} on {attack.source.id.title}",
         seconds=IMAGES * passes(request, setup.study.task) * speeds[attack.source.id.name].gradient,
         disk=0,
-        done=setup.folder.exists(*selftest_part(attack.images)),
-        run=run,
+        pieces=1,
+        finished=lambda: {0} if setup.folder.exists(*selftest_part(attack.images)) else set(),
+        open=lambda: Once(test),
     )
 
 

@@ -11,6 +11,8 @@ import torch
 from medrobust.core import Case, Dataset, NetworkId, Part, Role
 from medrobust.data.splitting.splits import Split, halves, split_cases
 from medrobust.models import ModelSpec, Network, prepare, recipe
+from medrobust.steps.image_sets import digest
+from medrobust.steps.memory import Limit
 from medrobust.steps.train import fresh_network
 from medrobust.steps.training_folder import load_trained
 from medrobust.storage import RunFolder
@@ -54,6 +56,12 @@ class Setup:
     folds: tuple[Fold, ...]
     device: torch.device
     _loaded: dict[NetworkId, Network] = field(default_factory=dict, repr=False)
+    _digests: dict[NetworkId, str] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def limit(self) -> Limit:
+        """How many images are attacked and shown together."""
+        return Limit(self.study.crafting.batch_size)
 
     @cached_property
     def cases(self) -> tuple[Case, ...]:
@@ -137,14 +145,21 @@ class Setup:
             made_from |= {
                 "training": self.study.trainings[network.id.name].model_dump(mode="json"),
                 "data": self.dataset.fingerprint,
-                "patients": {
-                    patient: part
-                    for patient, part in network.split.items()
-                    if part in (Part.TRAIN, Part.VALIDATION)
-                },
+                "patients": _trained_on(network.split),
                 "id": network.id.folder,
             }
         return made_from
+
+    def digest(self, network: Trained) -> str:
+        """Short hash of the recipe of a network."""
+        if network.id not in self._digests:
+            self._digests[network.id] = digest(self.recipe(network))
+        return self._digests[network.id]
+
+
+def _trained_on(split: Split) -> str:
+    """Short hash of the patients that train and validate."""
+    return digest({one: part for one, part in split.items() if part in (Part.TRAIN, Part.VALIDATION)})
 
 
 def surrogate_spec(spec: ModelSpec, weights: Path | None) -> ModelSpec:

@@ -1,22 +1,21 @@
 """The jobs of a plan in their order, each with what it is expected to cost on this machine."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from medrobust.core import Task, Tick
-from medrobust.steps.craft import craft
-from medrobust.steps.embed import embed, embedding_parts
-from medrobust.steps.evaluate import evaluate
+from medrobust.steps.craft import Crafting, open_crafting
+from medrobust.steps.embed import Embedding
+from medrobust.steps.evaluate import Evaluation, row_table
 from medrobust.steps.examples import FACTS, example_cases, examples
 from medrobust.steps.image_sets import ImageSet
-from medrobust.steps.noise import craft_noise
+from medrobust.steps.noise import Matching
 from medrobust.steps.recipes import recipe_of
-from medrobust.steps.targets import Target, cells_of
+from medrobust.steps.targets import Target, cells_of, finished
 from medrobust.steps.train import train
+from medrobust.storage.schemas import EMBEDDINGS
 from medrobust.study.estimate import Speeds
 from medrobust.study.exploring import explorer_job
-from medrobust.study.jobs import Job
+from medrobust.study.jobs import Job, Once
 from medrobust.study.plan import Attack, Plan
 from medrobust.study.selftests import selftest_jobs
 from medrobust.study.setup import Trained
@@ -35,14 +34,15 @@ def jobs_of(plan: Plan, speeds: Speeds) -> list[Job]:
     """All jobs, in their order."""
     setup = plan.setup
     trained = [network for network in (*setup.targets, *setup.surrogates) if network.is_trained_here]
+    judged = zip(plan.targets, setup.targets, strict=True)
     return [
         *(_training(plan, network, speeds) for network in trained),
         *selftest_jobs(plan, speeds),
         *(_crafting(plan, attack, speeds) for attack in plan.attacks),
         *(_noise(plan, noise) for noise in plan.noise),
-        _evaluation(plan, speeds),
-        *([_whole_test(plan, speeds)] if plan.whole_test else []),
-        *(_embedding(plan, target, network, speeds) for target, network in _embedding_pairs(plan)),
+        *(_evaluation(plan, images, speeds, _title(images)) for images in plan.sets),
+        *(_evaluation(plan, images, speeds, "the whole test set") for images in plan.whole_test),
+        *(job for target, network in judged for job in _embeddings(plan, target, network, speeds)),
         _examples(plan),
         explorer_job(plan, speeds),
     ]
@@ -58,7 +58,7 @@ def _training(plan: Plan, network: Trained, speeds: Speeds) -> Job:
     speed = speeds[network.id.name]
     per_epoch = TRAINING_PASSES * speed.gradient * shown + speed.forward * len(validation)
 
-    def run(tick: Tick) -> None:
+    def fit(tick: Tick) -> None:
         train(
             setup.fresh(network),
             setup.dataset,
@@ -77,30 +77,26 @@ def _training(plan: Plan, network: Trained, speeds: Speeds) -> Job:
         title=f"train {network.id.title}",
         seconds=recipe.epochs * per_epoch,
         disk=4 * speed.parameters,
-        done=setup.folder.exists("models", network.id.folder, "card.json"),
-        run=run,
+        pieces=1,
+        finished=lambda: {0} if setup.folder.exists("models", network.id.folder, "card.json") else set(),
+        open=lambda: Once(fit),
     )
 
 
 def _crafting(plan: Plan, attack: Attack, speeds: Speeds) -> Job:
-    setup, images, request = plan.setup, attack.images, attack.job.request
-    fold = setup.fold(attack.source)
+    setup, images, request = plan.setup, attack.images, attack.request
     passes = request.perturbation.passes(request.parameters)
     image_bytes = 4 * setup.dataset.channels * int(np.prod(setup.dataset.shape))
 
-    def run(tick: Tick) -> None:
-        craft(
-            attack.job,
+    def begin() -> Crafting:
+        return open_crafting(
+            images,
             setup.network(attack.source),
             setup.dataset,
-            fold.cases,
             setup.folder,
-            seed=setup.study.seed,
-            support_mode=setup.study.support,
             device=setup.device,
-            batch_size=setup.study.crafting.batch_size,
-            validation=fold.validation_cases,
-            tick=tick,
+            limit=setup.limit,
+            validation=setup.fold(attack.source).validation_cases,
         )
 
     return Job(
@@ -108,95 +104,68 @@ def _crafting(plan: Plan, attack: Attack, speeds: Speeds) -> Job:
         title=f"craft {request.label} on {attack.source.id.title}",
         seconds=images.n_cases * passes * speeds[attack.source.id.name].gradient,
         disk=images.n_cases * image_bytes,
-        done=images.is_done(setup.folder),
-        run=run,
+        pieces=len(images.chunks),
+        finished=lambda: images.finished(setup.folder),
+        open=begin,
     )
 
 
 def _noise(plan: Plan, noise: ImageSet) -> Job:
     setup = plan.setup
-    size = setup.study.crafting.batch_size
     return Job(
         kind="noise",
-        title=f"match {noise.perturbation}" + (f" on {noise.source.title}" if noise.source else ""),
+        title=f"match {_title(noise)}",
         seconds=noise.n_cases * NOISE_SECONDS,
         disk=0,
-        done=noise.is_done(setup.folder),
-        run=lambda tick: craft_noise(noise, setup.dataset, setup.folder, batch_size=size, tick=tick),
+        pieces=len(noise.chunks),
+        finished=lambda: noise.finished(setup.folder),
+        open=lambda: Matching(noise, setup.dataset, setup.folder, setup.limit.size),
     )
 
 
-def _evaluation(plan: Plan, speeds: Speeds) -> Job:
-    setup = plan.setup
-    seconds = [
-        cell.image_set.n_cases * speeds[cell.target.network_id.name].forward
-        for cell in cells_of(plan.sets, plan.targets, plan.bits)
-    ]
+def _evaluation(plan: Plan, images: ImageSet, speeds: Speeds, title: str) -> Job:
+    """Show a set to all targets that face it."""
+    setup, table = plan.setup, row_table(plan.setup.study.task)
+    cells = list(cells_of([images], plan.targets, plan.bits))
     return Job(
         kind="evaluate",
-        title="evaluate all cells",
-        seconds=sum(seconds),
+        title=f"evaluate {title}",
+        seconds=images.n_cases * sum(speeds[cell.target.network_id.name].forward for cell in cells),
         disk=0,
-        done=all(setup.folder.exists(*part) for part in plan.evaluation_parts()),
-        run=lambda tick: _evaluate(plan, plan.sets, tick),
+        pieces=len(images.chunks),
+        finished=lambda: finished(cells, table, setup.folder),
+        open=lambda: Evaluation(images, plan.judges),
     )
 
 
-def _whole_test(plan: Plan, speeds: Speeds) -> Job:
-    """The clean score on all test cases, of which only some are attacked."""
+def _title(images: ImageSet) -> str:
+    return images.perturbation + (f" on {images.source.title}" if images.source else "")
+
+
+def _embeddings(plan: Plan, target: Target, network: Trained, speeds: Speeds) -> list[Job]:
+    """Features of everything that the t-SNE of a target compares."""
+    return [_embedding(plan, images, target, network, speeds) for images in plan.embedded(target)]
+
+
+def _embedding(plan: Plan, images: ImageSet, target: Target, network: Trained, speeds: Speeds) -> Job:
     setup = plan.setup
-    return Job(
-        kind="evaluate",
-        title="score the whole test set",
-        seconds=sum(
-            cell.image_set.n_cases * speeds[cell.target.network_id.name].forward
-            for cell in cells_of(plan.whole_test, plan.targets, None)
-        ),
-        disk=0,
-        done=all(setup.folder.exists(*part) for part in plan.whole_test_parts()),
-        run=lambda tick: _evaluate(plan, plan.whole_test, tick),
-    )
+    cells = list(cells_of([images], [target], None))
 
+    def begin() -> Embedding:
+        step = Embedding(
+            images, target, setup.network(network), setup.dataset, setup.folder, setup.device, setup.limit
+        )
+        step.remember_weights()
+        return step
 
-def _evaluate(plan: Plan, sets: Sequence[ImageSet], tick: Tick) -> None:
-    """Show images to all targets."""
-    setup = plan.setup
-    evaluate(
-        sets,
-        plan.targets,
-        {target.id: setup.network(target) for target in setup.targets},
-        setup.dataset,
-        setup.folder,
-        device=setup.device,
-        batch_size=setup.study.crafting.batch_size,
-        quantise=plan.bits,
-        tick=tick,
-    )
-
-
-def _embedding_pairs(plan: Plan) -> list[tuple[Target, Trained]]:
-    pairs = zip(plan.targets, plan.setup.targets, strict=True)
-    return [(target, network) for target, network in pairs if plan.embedded(target)]
-
-
-def _embedding(plan: Plan, target: Target, network: Trained, speeds: Speeds) -> Job:
-    setup, sets = plan.setup, plan.embedded(target)
     return Job(
         kind="embed",
-        title=f"embed with {network.id.title}",
-        seconds=len(sets) * len(setup.fold(network).cases) * speeds[network.id.name].forward,
+        title=f"embed {images.perturbation} with {network.id.title}",
+        seconds=images.n_cases * speeds[network.id.name].forward,
         disk=0,
-        done=all(setup.folder.exists(*part) for part in embedding_parts(sets, target)),
-        run=lambda tick: embed(
-            sets,
-            target,
-            setup.network(network),
-            setup.dataset,
-            setup.folder,
-            device=setup.device,
-            batch_size=setup.study.crafting.batch_size,
-            tick=tick,
-        ),
+        pieces=len(images.chunks),
+        finished=lambda: finished(cells, EMBEDDINGS, setup.folder),
+        open=begin,
     )
 
 
@@ -204,7 +173,7 @@ def _examples(plan: Plan) -> Job:
     setup = plan.setup
     cases = example_cases(setup.folds[0].cases, setup.study.task, SHOWN[setup.study.task])
 
-    def run(tick: Tick) -> None:
+    def keep(tick: Tick) -> None:
         examples(
             plan.shown,
             plan.targets[0],
@@ -221,6 +190,7 @@ def _examples(plan: Plan) -> Job:
         title="keep examples",
         seconds=1.0,
         disk=0,
-        done=setup.folder.exists(*FACTS),
-        run=run,
+        pieces=1,
+        finished=lambda: {0} if setup.folder.exists(*FACTS) else set(),
+        open=lambda: Once(keep),
     )
