@@ -42,7 +42,15 @@ ROWS = {
         "selftest",
         "timing",
     },
-    "segmentation": {"crafted", "overlaps", "whole_test_overlaps", "embeddings", "selftest", "timing"},
+    "segmentation": {
+        "crafted",
+        "overlaps",
+        "surfaces",
+        "whole_test_overlaps",
+        "embeddings",
+        "selftest",
+        "timing",
+    },
 }
 CPU = torch.device("cpu")
 

@@ -20,6 +20,7 @@ from medrobust.analysis.remarks import remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.seeds import architectures, by_seed
 from medrobust.analysis.structures import structures, worst_structures
+from medrobust.analysis.surfaces import surfaces
 from medrobust.analysis.verdict import Verdict
 from medrobust.analysis.whole_test import whole_test_table
 from medrobust.core import Task
@@ -63,7 +64,12 @@ def all_tables(results: Results, conclusion: Verdict) -> Tables:
     }
     if results.task is Task.SEGMENTATION:
         of_structures = structures(results)
-        return common | {"structures": of_structures, "worst_structures": worst_structures(of_structures)}
+        return common | {
+            "structures": of_structures,
+            "worst_structures": worst_structures(of_structures),
+            "surfaces": surfaces(results),
+            "structure_surfaces": surfaces(results, structures=True),
+        }
     return common | {
         "balanced": balanced_table(results),
         "quality": quality_table(results),

@@ -17,7 +17,7 @@ from medrobust.errors import RunError
 from medrobust.report.build import build
 from medrobust.steps.evaluate import row_table, whole_test_table
 from medrobust.storage import RunFolder, read_results
-from medrobust.storage.schemas import CRAFTED, SELFTEST
+from medrobust.storage.schemas import CRAFTED, SELFTEST, SURFACES, Table
 from medrobust.study.config import Study
 from medrobust.study.reading import read_stored_study
 
@@ -71,9 +71,8 @@ class Run:
             ),
             crafted=read_results(self.folder, CRAFTED),
             whole_test=read_results(self.folder, whole_test),
-            selftests=read_results(self.folder, SELFTEST)
-            if self.folder.exists("results", f"{SELFTEST.name}.parquet")
-            else None,  # of before there were self-tests
+            surfaces=self._rows_if_any(SURFACES),
+            selftests=self._rows_if_any(SELFTEST),
             settings=Settings(**study.analysis.model_dump(), seed=study.seed),
             architectures={
                 network["name"]: network["network"]["architecture"]
@@ -83,6 +82,11 @@ class Run:
             record=record,
             **{rows.name: read_results(self.folder, rows)},
         )
+
+    def _rows_if_any(self, table: Table) -> pl.DataFrame | None:
+        """Rows of a table that older run folders do not have."""
+        found = self.folder.exists("results", f"{table.name}.parquet")
+        return read_results(self.folder, table) if found else None
 
     def table1(self) -> pl.DataFrame:
         """A row per target: clean, noise and adversarial score, and the drops, with intervals."""

@@ -51,6 +51,14 @@ CAPTIONS = {
     "whitebox": "{Score} when the attack is crafted on the judged network itself. {basis}",
     "structures": "{Score} of each structure of {of}, averaged over the sources that all networks "
     "face. {basis}",
+    "surfaces": "Boundaries, means over structures: NSD, the share of the boundaries of truth and "
+    "prediction that lie within {tolerance} of each other (0 where nothing is shown), and HD95, the larger "
+    "of the two 95th percentiles of their distances, in {length}. HD95 needs the structure in both; where no "
+    "case of a scan has that it is left out: see the share undefined, and compare NSD. Missed: of cases with "
+    "a structure, the share in which nothing of it is shown. Added: of cases that show one, the share "
+    "without it. {basis}",
+    "structure_surfaces": "NSD within {tolerance} of each structure of {of}, averaged over the sources that "
+    "all networks face. {basis}",
     "classes": "Share of the images of each class that {of} gets right, over the sources that all networks "
     "face. {basis}",
     "success": "Whether the attacks fooled the network that they were crafted on, measured once, on the "

@@ -37,11 +37,14 @@ NAMES = {
     "same_pretraining": "same pre-training",
     "ssim_wanted": "SSIM wanted",
     "ssim_reached": "SSIM reached",
+    "nsd": "NSD",
+    "hd95": "HD95",
+    "hd95_undefined": "HD95 undefined",
     "n_inactive": "nothing to attack",
     "n_missed": "unreachable",
 }
 P_VALUES = ("p", "p_holm", "p_equal")
-ONE_DECIMAL = ("points", "percent", "drop_difference")
+ONE_DECIMAL = ("points", "percent", "drop_difference", "hd95")
 
 
 class Cell(NamedTuple):

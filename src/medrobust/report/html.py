@@ -56,7 +56,12 @@ SECTIONS = (
     Section("differences", "Which differences are real", (), ("ranking", "pairs", "architectures")),
     Section("noise", "Attack against noise", (), ("noise_control", "noise", "matching")),
     Section("curve", "Score against budget", ("curve",), ("curve",)),
-    Section("structures", "Each structure", (), ("structures", "worst_structures")),
+    Section(
+        "structures",
+        "Each structure",
+        (),
+        ("structures", "worst_structures", "surfaces", "structure_surfaces"),
+    ),
     Section("classes", "Each class", (), ("classes",)),
     Section("plane", "Generalizability against robustness", ("plane",), ("plane",)),
     Section("embedding", "In feature space", ("tsne",), ("embedding",)),

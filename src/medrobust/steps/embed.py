@@ -46,7 +46,12 @@ def embed(
     """
     name = target.network_id.folder
     remember_weights(folder, network, name, *target.folder(EMBEDDINGS))
-    visit = Visit(cells_of(sets, [target], None), EMBEDDINGS, dataset, folder)
+    visit = Visit(
+        cells_of(sets, [target], None),
+        lambda cell, chunk: not folder.exists(*cell.part(EMBEDDINGS, chunk)),
+        dataset,
+        folder,
+    )
     total = len(visit)
     for number, shown in enumerate(visit, 1):
         features = outputs_of(

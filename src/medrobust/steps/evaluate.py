@@ -4,19 +4,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Int64
 from torch import Tensor, nn
 
 from medrobust.core import Dataset, NetworkId, Task, Tick, silent
-from medrobust.metrics.counts import overlap_counts
 from medrobust.steps.image_sets import ImageSet, Part
 from medrobust.steps.parts import rows_of, timed
 from medrobust.steps.predict import outputs_of, remember_weights
-from medrobust.steps.targets import Shown, Target, Visit, cells_of, parts_of
+from medrobust.steps.scan_counts import overlap, scan_rows, surface_part, surfaces
+from medrobust.steps.targets import Cell, Shown, Target, Visit, cells_of, parts_of
 from medrobust.storage import RunFolder, frame_of, write_rows
 from medrobust.storage.schemas import (
     OVERLAPS,
     PREDICTIONS,
+    SURFACES,
     WHOLE_TEST_OVERLAPS,
     WHOLE_TEST_PREDICTIONS,
     Table,
@@ -33,6 +33,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     batch_size: int = 16,
     quantise: int | None = None,
+    tolerance: float | None = None,
     tick: Tick = silent,
 ) -> None:
     """Show every set to every target that faces it. What is done is not done again: both lists may grow.
@@ -46,6 +47,7 @@ def evaluate(
         device: Where the networks are.
         batch_size: Images that a network sees at once.
         quantise: Show perturbed images also after rounding to this many bits per channel.
+        tolerance: Measure boundaries of structures too, those this far apart as the same; None: do not.
         tick: Told the progress after each chunk of a set.
 
     Raises:
@@ -55,16 +57,29 @@ def evaluate(
     """
     table = row_table(dataset.task)
     for target in targets:
-        remember_weights(folder, networks[target.network_id], target.network_id.folder, *target.folder(table))
-    visit = Visit(cells_of(sets, targets, quantise), table, dataset, folder)
+        for each in (table, *([] if tolerance is None else [SURFACES])):
+            network = networks[target.network_id]
+            remember_weights(folder, network, target.network_id.folder, *target.folder(each))
+
+    def missing(cell: Cell, chunk: int) -> list[tuple[Table, Part]]:
+        parts = _parts(cell, chunk, table, tolerance)
+        return [(each, part) for each, part in parts if not folder.exists(*part)]
+
+    visit = Visit(cells_of(sets, targets, quantise), missing, dataset, folder)
     total = len(visit)
     for number, shown in enumerate(visit, 1):
-        cell, n_cases = shown.cell, len(shown.clean.cases)
-        with timed(
-            folder, cell.timing_part(table, shown.chunk), "evaluate", cell.columns, shown.chunk, n_cases
-        ):
-            rows = _rows(shown, networks[cell.target.network_id], dataset, device, batch_size)
-            write_rows(folder, frame_of(table, rows), *cell.part(table, shown.chunk))
+        cell, cases, parts = shown.cell, shown.clean.cases, missing(shown.cell, shown.chunk)
+        timing = cell.timing_part(parts[0][0], shown.chunk)
+        with timed(folder, timing, "evaluate", cell.columns, shown.chunk, len(cases)):
+            logits = outputs_of(
+                networks[cell.target.network_id],
+                shown.images,
+                name=cell.target.network_id.folder,
+                cases=cases,
+                device=device,
+                batch_size=batch_size,
+            )
+            _write_rows(shown, parts, logits, dataset, folder, tolerance)
         tick(number / total, "")
     tick(1.0, "")
 
@@ -99,20 +114,30 @@ def timing_parts(
     return [part for part in (*crafted, *evaluated) if folder.exists(*part)]
 
 
-def _rows(
-    shown: Shown, network: nn.Module, dataset: Dataset, device: torch.device | str, batch_size: int
-) -> list[dict[str, Any]]:
-    logits = outputs_of(
-        network,
-        shown.images,
-        name=shown.cell.target.network_id.folder,
-        cases=shown.clean.cases,
-        device=device,
-        batch_size=batch_size,
-    )
+def _parts(cell: Cell, chunk: int, table: Table, tolerance: float | None) -> list[tuple[Table, Part]]:
+    """What a chunk of a cell leaves: rows of the task's table and, where they are wanted, of `surfaces`."""
+    surface = None if tolerance is None else surface_part(cell, chunk, tolerance)
+    return [(table, cell.part(table, chunk)), *([] if surface is None else [(SURFACES, surface)])]
+
+
+def _write_rows(
+    shown: Shown,
+    parts: Sequence[tuple[Table, Part]],
+    logits: Iterable[tuple[slice, Tensor]],
+    dataset: Dataset,
+    folder: RunFolder,
+    tolerance: float | None,
+) -> None:
+    """Write the rows of each table to its part."""
     if dataset.task is Task.CLASSIFICATION:
-        return _predictions(shown, logits)
-    return _overlaps(shown, logits, dataset.classes)
+        rows = [_predictions(shown, logits)]
+    else:
+        known = [overlap(dataset), *([] if tolerance is None else [surfaces(dataset, tolerance)])]
+        wanted = [table.name for table, _ in parts]
+        measures = [measure for measure in known if measure.table.name in wanted]
+        rows = scan_rows(shown, logits, dataset.classes, measures)
+    for (table, part), of_table in zip(parts, rows, strict=True):
+        write_rows(folder, frame_of(table, of_table), *part)
 
 
 def _predictions(shown: Shown, logits: Iterable[tuple[slice, Tensor]]) -> list[dict[str, Any]]:
@@ -124,24 +149,3 @@ def _predictions(shown: Shown, logits: Iterable[tuple[slice, Tensor]]) -> list[d
         "probabilities": every.softmax(1).tolist(),
     }
     return rows_of(shown.clean.cases, shown.cell.columns, columns)
-
-
-def _overlaps(
-    shown: Shown, logits: Iterable[tuple[slice, Tensor]], classes: Sequence[str]
-) -> list[dict[str, Any]]:
-    """A row per scan and class: counts are added up over the cases of a scan."""
-    counts: dict[tuple[str, str], Int64[Tensor, "k 3"]] = {}
-    for place, part in logits:
-        labels = shown.clean.labels[place].to(part.device)
-        # On CPUs argmax over the channels of logit maps takes up to three times as long as max.
-        of_cases = overlap_counts(labels, part.max(1).indices, len(classes)).cpu()
-        for case, count in zip(shown.clean.cases[place], of_cases, strict=True):
-            scan = (case.scan_id, case.patient_id)
-            counts[scan] = counts[scan] + count if scan in counts else count
-    return [
-        shown.cell.columns
-        | {"scan_id": scan_id, "patient_id": patient_id, "structure": structure}
-        | {"n_true": n_true, "n_pred": n_pred, "n_both": n_both}
-        for (scan_id, patient_id), count in counts.items()
-        for structure, (n_true, n_pred, n_both) in zip(classes, count.tolist(), strict=True)
-    ]

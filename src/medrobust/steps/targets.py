@@ -1,6 +1,6 @@
 """Which target faces which images, and where the rows of that are kept."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -119,15 +119,21 @@ class Shown(NamedTuple):
 
 
 class Visit:
-    """The chunks of some cells that have no rows yet. Each image is read once for all of them."""
+    """The chunks of some cells that lack rows, as `missing` says. Each image is read once for all of them."""
 
-    def __init__(self, cells: Iterable[Cell], table: Table, dataset: Dataset, folder: RunFolder) -> None:
+    def __init__(
+        self,
+        cells: Iterable[Cell],
+        missing: Callable[[Cell, int], object],
+        dataset: Dataset,
+        folder: RunFolder,
+    ) -> None:
         self._dataset, self._folder = dataset, folder
         same_cases: dict[Chunks, list[Cell]] = {}
         for cell in cells:
             same_cases.setdefault(cell.image_set.chunks, []).append(cell)
         every = (
-            (chunks, number, [cell for cell in group if not folder.exists(*cell.part(table, number))])
+            (chunks, number, [cell for cell in group if missing(cell, number)])
             for chunks, group in same_cases.items()
             for number in range(len(chunks))
         )

@@ -76,6 +76,24 @@ OVERLAPS = Table(
     },
     keys=(*_CELL, "scan_id", "structure"),
 )
+SURFACES = Table(
+    "surfaces",
+    {
+        **_CELL,
+        "scan_id": pl.String,
+        "patient_id": pl.String,
+        "structure": pl.String,
+        "n_boundary": pl.Int64,
+        "n_within": pl.Int64,
+        "hd95_sum": pl.Float64,
+        "n_both": pl.Int64,
+        "n_missed": pl.Int64,
+        "n_added": pl.Int64,
+        "tolerance": pl.Float64,
+        "unit": pl.String,
+    },
+    keys=(*_CELL, "scan_id", "structure"),
+)
 WHOLE_TEST_PREDICTIONS = Table("whole_test_predictions", PREDICTIONS.schema, PREDICTIONS.keys)
 WHOLE_TEST_OVERLAPS = Table("whole_test_overlaps", OVERLAPS.schema, OVERLAPS.keys)
 EMBEDDINGS = Table(

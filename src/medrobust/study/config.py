@@ -80,6 +80,9 @@ class Analysis(Block):
         "default",
         description="default: t over patients, for accuracies Wilson's with design effect; or a bootstrap.",
     )
+    surface_tolerance: Annotated[float, Gt(0)] | None = Field(
+        None, description="In mm; boundaries so near count as the same. null: the longest side of a pixel."
+    )
 
 
 class Report(Block):

@@ -16,6 +16,7 @@ from medrobust.steps.image_sets import (
     fixed_noise_set,
     matched_noise_set,
 )
+from medrobust.steps.scan_counts import surface_parts, surface_tolerance
 from medrobust.steps.selftest import selftest_part
 from medrobust.steps.targets import Target
 from medrobust.study.setup import Setup, Trained
@@ -143,6 +144,19 @@ class Plan:
     def evaluation_parts(self) -> list[Part]:
         """Paths of the rows of all cells."""
         return evaluation_parts(self.sets, self.targets, self.setup.study.task, self.bits)
+
+    @property
+    def tolerance(self) -> float | None:
+        """Up to which distance boundaries of structures count as the same; None in classification."""
+        study = self.setup.study
+        if study.task is Task.CLASSIFICATION:
+            return None
+        return surface_tolerance(self.setup.dataset, study.analysis.surface_tolerance)
+
+    def surface_parts(self) -> list[Part]:
+        """Paths of the rows about boundaries; none in classification."""
+        tolerance = self.tolerance
+        return [] if tolerance is None else surface_parts(self.sets, self.targets, tolerance)
 
     def whole_test_parts(self) -> list[Part]:
         """Paths of the rows of all test cases; none where the study is of all of them anyway."""

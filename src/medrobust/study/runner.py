@@ -11,14 +11,14 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from medrobust.core import Dataset, Part
+from medrobust.core import Dataset, Part, Task
 from medrobust.data.splitting.split_file import split_csv
 from medrobust.errors import RunError
 from medrobust.record import environment
 from medrobust.steps.evaluate import row_table, whole_test_table
 from medrobust.storage import RunFolder, compact
 from medrobust.storage.folder import clear_disk_errors
-from medrobust.storage.schemas import CRAFTED, EMBEDDINGS, SELFTEST, TIMING
+from medrobust.storage.schemas import CRAFTED, EMBEDDINGS, SELFTEST, SURFACES, TIMING
 from medrobust.study.config import Study, resolved
 from medrobust.study.folds import Fold
 from medrobust.study.jobs import Job, Kind
@@ -219,5 +219,7 @@ def _join_rows(plan: Plan) -> None:
     compact(folder, CRAFTED, plan.crafted_parts())
     compact(folder, whole_test_table(task), plan.whole_test_parts())
     compact(folder, EMBEDDINGS, plan.embedding_parts())
+    if task is Task.SEGMENTATION:
+        compact(folder, SURFACES, plan.surface_parts())
     compact(folder, TIMING, plan.timing_parts())
     compact(folder, row_table(task), plan.evaluation_parts())  # last: a run with these rows is finished

@@ -137,8 +137,8 @@ def _evaluation(plan: Plan, speeds: Speeds) -> Job:
         title="evaluate all cells",
         seconds=sum(seconds),
         disk=0,
-        done=all(setup.folder.exists(*part) for part in plan.evaluation_parts()),
-        run=lambda tick: _evaluate(plan, plan.sets, tick),
+        done=all(setup.folder.exists(*part) for part in (*plan.evaluation_parts(), *plan.surface_parts())),
+        run=lambda tick: _evaluate(plan, plan.sets, tick, plan.tolerance),
     )
 
 
@@ -158,7 +158,7 @@ def _whole_test(plan: Plan, speeds: Speeds) -> Job:
     )
 
 
-def _evaluate(plan: Plan, sets: Sequence[ImageSet], tick: Tick) -> None:
+def _evaluate(plan: Plan, sets: Sequence[ImageSet], tick: Tick, tolerance: float | None = None) -> None:
     """Show images to all targets."""
     setup = plan.setup
     evaluate(
@@ -170,6 +170,7 @@ def _evaluate(plan: Plan, sets: Sequence[ImageSet], tick: Tick) -> None:
         device=setup.device,
         batch_size=setup.study.crafting.batch_size,
         quantise=plan.bits,
+        tolerance=tolerance,
         tick=tick,
     )
 

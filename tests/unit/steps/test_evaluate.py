@@ -10,6 +10,7 @@ import torch
 
 from medrobust.core import Dataset, NetworkId, Role, Task
 from medrobust.errors import ModelError, RunError
+from medrobust.metrics.surfaces import SUMS, surface_sums
 from medrobust.models import Network
 from medrobust.perturbations import request
 from medrobust.steps import image_sets
@@ -19,9 +20,10 @@ from medrobust.steps.evaluate import evaluate, evaluation_parts, row_table, timi
 from medrobust.steps.image_sets import CraftJob, ImageSet, clean_set, fixed_noise_set, matched_noise_set
 from medrobust.steps.measure import quantised
 from medrobust.steps.noise import CPU, craft_noise, images_of
+from medrobust.steps.scan_counts import surface_parts, surface_tolerance
 from medrobust.steps.targets import Target
 from medrobust.storage import RunFolder, compact
-from medrobust.storage.schemas import TIMING
+from medrobust.storage.schemas import SURFACES, TIMING
 from tiny_cases import ByBrightness, ByChannel, counting, photos, scans, wrapped
 
 SOURCE = NetworkId("one", Role.SURROGATE, 1)
@@ -282,3 +284,58 @@ def test_rounding_is_half_to_even_and_idempotent(bits: int) -> None:
     assert (quantised(halves, bits) * levels).round().tolist() == [[0, 2, 2, 4]]
     images = torch.rand(2, 1, 8, 8)
     assert torch.equal(quantised(quantised(images, bits), bits), quantised(images, bits))
+
+
+def surface_rows(small: Small, tolerance: float) -> pl.DataFrame:
+    """Evaluate with boundaries, and join their rows."""
+    small.evaluate(quantise=12, tolerance=tolerance)
+    return compact(small.folder, SURFACES, surface_parts(small.sets, small.targets, tolerance))
+
+
+def test_boundaries_add_up_over_the_cases_of_a_scan(tmp_path: Path) -> None:
+    small = make(Task.SEGMENTATION, tmp_path)
+    rows = surface_rows(small, 2.0).filter(perturbation="clean", target="two")
+    assert rows.select("tolerance", "unit").unique().rows() == [(2.0, "mm")]
+    for scan in ("s0", "s1", "s2"):
+        batch = stack(small.dataset, [case for case in small.dataset.cases if case.scan_id == scan], CPU)
+        shown = small.networks[TWO](batch.images).argmax(1)
+        sums = surface_sums(batch.labels, shown, 3, spacing=(2.0, 2.0), tolerance=2.0).sum(0)
+        for k, structure in enumerate(small.dataset.classes):
+            row = rows.filter(scan_id=scan, structure=structure).select(SUMS).row(0)
+            assert row == pytest.approx(sums[k])
+
+
+def test_boundaries_are_of_images_as_stored_that_were_crafted_apart(tmp_path: Path) -> None:
+    small = make(Task.SEGMENTATION, tmp_path)
+    rows = surface_rows(small, 2.0)
+    shown = {
+        cell for cell in cells(small.evaluate(quantise=12)) if "~" not in cell[0] and cell[1] != "whitebox"
+    }
+    assert cells(rows) == shown
+
+
+def test_a_run_of_before_or_another_tolerance_adds_boundaries_only(tmp_path: Path) -> None:
+    small = make(Task.SEGMENTATION, tmp_path)
+    small.networks[ONE].body.levels[1] = 0.8  # the rim of the disk is too dark for it
+    before = small.evaluate(quantise=12)
+    overlaps = list(small.folder.local("results", "parts", "overlaps").rglob("*.parquet"))
+    written = {path: path.stat().st_mtime_ns for path in overlaps}
+    strict, loose = surface_rows(small, 1e-6), surface_rows(small, 1000.0)
+    assert strict["n_within"].sum() < loose["n_within"].sum()
+    assert strict.drop("n_within", "tolerance").equals(loose.drop("n_within", "tolerance"))
+    assert written
+    assert {path: path.stat().st_mtime_ns for path in overlaps} == written
+    assert small.evaluate(quantise=12).equals(before)
+
+
+def test_without_a_pixel_size_lengths_are_in_pixels(tmp_path: Path) -> None:
+    small = make(Task.SEGMENTATION, tmp_path)
+    small.dataset = replace(small.dataset, spacing=None)
+    assert surface_tolerance(small.dataset, None) == 1.0
+    assert surface_rows(small, 1.0)["unit"].unique().to_list() == ["pixels"]
+
+
+def test_the_tolerance_is_the_longest_side_of_a_pixel_unless_asked() -> None:
+    dataset = replace(scans(), spacing=(1.0, 3.0))
+    assert surface_tolerance(dataset, None) == 3.0
+    assert surface_tolerance(dataset, 2.0) == 2.0
