@@ -35,6 +35,7 @@ STORED = Path(__file__).parent / "stored"
 TABLES = ("table1", "table2", "noise", "whitebox")
 ROWS = {
     "classification": {
+        "attributes",
         "crafted",
         "predictions",
         "whole_test_predictions",
@@ -43,6 +44,7 @@ ROWS = {
         "timing",
     },
     "segmentation": {
+        "attributes",
         "crafted",
         "overlaps",
         "surfaces",

@@ -20,6 +20,7 @@ from medrobust.analysis.remarks import remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.seeds import architectures, by_seed
 from medrobust.analysis.structures import structures, worst_structures
+from medrobust.analysis.subgroups import subgroup_sentences, subgroups
 from medrobust.analysis.surfaces import surfaces
 from medrobust.analysis.verdict import Verdict
 from medrobust.analysis.whole_test import whole_test_table
@@ -61,6 +62,7 @@ def all_tables(results: Results, conclusion: Verdict) -> Tables:
         "ranking": conclusion.ranking,
         "noise_control": noise_control(results),
         "plane": plane(results),
+        "subgroups": subgroups(results),
     }
     if results.task is Task.SEGMENTATION:
         of_structures = structures(results)
@@ -111,6 +113,7 @@ def as_json(results: Results, frames: Mapping[str, pl.DataFrame], conclusion: Ve
             "sentences": list(conclusion.sentences),
             "kendall_tau": conclusion.kendall_tau,
         },
+        "subgroups": list(subgroup_sentences(frames["subgroups"], results.unit)),
         "warnings": [remark.sentence for remark in remarks(frames, results.task)],
         "tables": {name: table_as_json(frame) for name, frame in frames.items()},
         "record": dict(results.record),

@@ -33,6 +33,7 @@ class Results:
         predictions: Rows of `results/predictions.parquet`, in classification.
         overlaps: Rows of `results/overlaps.parquet`, in segmentation.
         surfaces: Rows of `results/surfaces.parquet`, in segmentation; None in runs of before there were any.
+        attributes: Rows of `results/attributes.parquet`; None in runs of before there were any.
         whole_test: Rows of clean images of all test cases, where the study attacks only some of them.
         selftests: Rows of `results/selftest.parquet`; None or empty where attacks were not tested.
         settings: How numbers are judged.
@@ -51,6 +52,7 @@ class Results:
     predictions: pl.DataFrame | None = None
     overlaps: pl.DataFrame | None = None
     surfaces: pl.DataFrame | None = None
+    attributes: pl.DataFrame | None = None
     whole_test: pl.DataFrame | None = None
     selftests: pl.DataFrame | None = None
     settings: Settings = field(default_factory=Settings)

@@ -17,7 +17,7 @@ from medrobust.errors import RunError
 from medrobust.report.build import build
 from medrobust.steps.evaluate import row_table, whole_test_table
 from medrobust.storage import RunFolder, read_results
-from medrobust.storage.schemas import CRAFTED, SELFTEST, SURFACES, Table
+from medrobust.storage.schemas import ATTRIBUTES, CRAFTED, SELFTEST, SURFACES, Table
 from medrobust.study.config import Study
 from medrobust.study.reading import read_stored_study
 
@@ -72,6 +72,7 @@ class Run:
             crafted=read_results(self.folder, CRAFTED),
             whole_test=read_results(self.folder, whole_test),
             surfaces=self._rows_if_any(SURFACES),
+            attributes=self._rows_if_any(ATTRIBUTES),
             selftests=self._rows_if_any(SELFTEST),
             settings=Settings(**study.analysis.model_dump(), seed=study.seed),
             architectures={

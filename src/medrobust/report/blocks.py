@@ -151,6 +151,14 @@ def _success(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     ]
 
 
+def _subgroups(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """A table per attribute."""
+    return [
+        Block(caption("subgroups", context, attribute), shown_table(rows.drop("attribute"), context.unit))
+        for (attribute,), rows in frame.group_by("attribute", maintain_order=True)
+    ]
+
+
 def _surfaces(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     """The unit and the tolerance, which all rows share, stand in the caption."""
     text = caption("surfaces", context, **_lengths(frame))
@@ -205,6 +213,7 @@ LAYOUTS: Mapping[str, Callable[[pl.DataFrame, ReportContext], list[Block]]] = {
     "classes": partial(_by_target, "classes", "class"),
     "structures": partial(_by_target, "structures", "structure"),
     "structure_surfaces": _structure_surfaces,
+    "subgroups": _subgroups,
     "success": _success,
     "surfaces": _surfaces,
     "transfer_conditions": _conditions,

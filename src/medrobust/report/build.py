@@ -9,6 +9,7 @@ import yaml
 
 from medrobust.analysis.remarks import remarks
 from medrobust.analysis.results import Results
+from medrobust.analysis.subgroups import subgroup_sentences
 from medrobust.analysis.verdict import Verdict
 from medrobust.report import reading
 from medrobust.report.cards import card_files
@@ -90,6 +91,7 @@ def _context(
         pictures=pictures,
         study=study,
         record=reading.without_patients(results.record),
+        subgroups=subgroup_sentences(tables["subgroups"], results.unit),
         beyond_paper=tuple(
             attack.label for attack in results.attacks if attack.beyond_paper or attack.curve is not None
         ),

@@ -51,6 +51,8 @@ CAPTIONS = {
     "whitebox": "{Score} when the attack is crafted on the judged network itself. {basis}",
     "structures": "{Score} of each structure of {of}, averaged over the sources that all networks "
     "face. {basis}",
+    "subgroups": "{Score} by {of}: clean, with noise and under attack, and the paired drop from clean to "
+    "adversarial in points. {basis}",
     "surfaces": "Boundaries, means over structures: NSD, the share of the boundaries of truth and "
     "prediction that lie within {tolerance} of each other (0 where nothing is shown), and HD95, the larger "
     "of the two 95th percentiles of their distances, in {length}. HD95 needs the structure in both; where no "

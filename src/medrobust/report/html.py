@@ -63,6 +63,7 @@ SECTIONS = (
         ("structures", "worst_structures", "surfaces", "structure_surfaces"),
     ),
     Section("classes", "Each class", (), ("classes",)),
+    Section("subgroups", "Groups of patients", (), ("subgroups",)),
     Section("plane", "Generalizability against robustness", ("plane",), ("plane",)),
     Section("embedding", "In feature space", ("tsne",), ("embedding",)),
     Section("examples", "Examples", ("examples",)),

@@ -96,6 +96,11 @@ SURFACES = Table(
 )
 WHOLE_TEST_PREDICTIONS = Table("whole_test_predictions", PREDICTIONS.schema, PREDICTIONS.keys)
 WHOLE_TEST_OVERLAPS = Table("whole_test_overlaps", OVERLAPS.schema, OVERLAPS.keys)
+ATTRIBUTES = Table(
+    "attributes",
+    {"scan_id": pl.String, "patient_id": pl.String, "attribute": pl.String, "value": pl.String},
+    keys=("scan_id", "attribute"),
+)
 EMBEDDINGS = Table(
     "embeddings",
     {

@@ -19,6 +19,7 @@ from medrobust.steps.evaluate import row_table, whole_test_table
 from medrobust.storage import RunFolder, compact
 from medrobust.storage.folder import clear_disk_errors
 from medrobust.storage.schemas import CRAFTED, EMBEDDINGS, SELFTEST, SURFACES, TIMING
+from medrobust.study.attributes import write_attributes
 from medrobust.study.config import Study, resolved
 from medrobust.study.folds import Fold
 from medrobust.study.jobs import Job, Kind
@@ -111,11 +112,12 @@ def _refuse_other_study(study: Study, folder: RunFolder) -> None:
 def _fixed(study: Study) -> dict[str, Any]:
     """What of a study must stay as it is in a run folder.
 
-    Its analysis and report may change, whether attacks are self-tested, and how many images are attacked
-    together (memory may have run out).
+    Its analysis and report may change, and the groups that scores are shown for; whether attacks are
+    self-tested, and how many images are attacked together (memory may have run out).
     """
     content = resolved(study)
     del content["analysis"], content["report"]
+    content["data"].pop("attributes", None)
     del content["crafting"]["batch_size"], content["crafting"]["selftest"]
     return content
 
@@ -219,6 +221,7 @@ def _join_rows(plan: Plan) -> None:
     compact(folder, CRAFTED, plan.crafted_parts())
     compact(folder, whole_test_table(task), plan.whole_test_parts())
     compact(folder, EMBEDDINGS, plan.embedding_parts())
+    write_attributes(plan.setup)
     if task is Task.SEGMENTATION:
         compact(folder, SURFACES, plan.surface_parts())
     compact(folder, TIMING, plan.timing_parts())
