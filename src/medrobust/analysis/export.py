@@ -13,6 +13,7 @@ from medrobust.analysis.classes import classes
 from medrobust.analysis.comparisons import noise_control
 from medrobust.analysis.conditions import transfer_conditions
 from medrobust.analysis.curves import curve_table
+from medrobust.analysis.findings import audit_table
 from medrobust.analysis.format import paper_latex, paper_layout, to_latex, to_markdown
 from medrobust.analysis.plane import plane
 from medrobust.analysis.quality import quality_table
@@ -63,6 +64,7 @@ def all_tables(results: Results, conclusion: Verdict) -> Tables:
         "noise_control": noise_control(results),
         "plane": plane(results),
         "subgroups": subgroups(results),
+        "audit": audit_table(results),
     }
     if results.task is Task.SEGMENTATION:
         of_structures = structures(results)

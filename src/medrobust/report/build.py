@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import yaml
 
+from medrobust.analysis.findings import audit_fact
 from medrobust.analysis.remarks import remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.subgroups import subgroup_sentences
@@ -113,4 +114,5 @@ def _facts(results: Results) -> dict[str, str]:
         **{key: str(value) for key, value in data["facts"].items()},
         f"test {results.unit}s": str(len(results.panel.patients)),
         "fingerprint (SHA-256)": str(data["fingerprint"]),
+        "audit": audit_fact(results),
     }

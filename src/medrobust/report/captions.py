@@ -51,6 +51,8 @@ CAPTIONS = {
     "whitebox": "{Score} when the attack is crafted on the judged network itself. {basis}",
     "structures": "{Score} of each structure of {of}, averaged over the sources that all networks "
     "face. {basis}",
+    "audit": "What an audit of all files found, one row per kind, the first of it in words (`audit.json` has "
+    "all). Errors make numbers wrong, warnings may mislead, notes are worth knowing.",
     "subgroups": "{Score} by {of}: clean, with noise and under attack, and the paired drop from clean to "
     "adversarial in points. {basis}",
     "surfaces": "Boundaries, means over structures: NSD, the share of the boundaries of truth and "

@@ -72,7 +72,7 @@ SECTIONS = (
     Section("rounded", "After saving with few bits", (), ("rounded",)),
     Section("success", "What the attacks did to the images", (), ("success", "budgets")),
     Section("selftests", "Attack self-tests", (), ("selftests",)),
-    Section("data", "Data and networks"),
+    Section("data", "Data and networks", (), ("audit",)),
     Section("threats", "Threat models"),
     Section("methods", "Methods and limits"),
     Section("record", "Versions and settings"),

@@ -112,6 +112,7 @@ class Study(Block):
         {}, description="Noise matched to every attack, or a list with fixed strengths."
     )
     support: Literal["auto", "image", "foreground"] = "auto"
+    audit: bool = Field(True, description="Audit data with files once, before anything is trained.")
     cases: Cases = Cases()
     crafting: Crafting = Crafting()
     analysis: Analysis = Analysis()

@@ -6,7 +6,7 @@ from typing import Literal
 
 from medrobust.core import Tick
 
-Kind = Literal["train", "selftest", "craft", "noise", "evaluate", "embed", "examples"]
+Kind = Literal["audit", "train", "selftest", "craft", "noise", "evaluate", "embed", "examples"]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Run a study: claim the folder, plan, announce, work, and join the rows."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def run_study(
     device: torch.device,
     console: Console,
     only: Collection[Kind] = (),
+    first: Sequence[Job] = (),
     dataset: Dataset | None = None,
 ) -> None:
     """Train, craft, evaluate and embed all that a study asks for and the folder does not hold yet.
@@ -53,6 +54,7 @@ def run_study(
         console: Where the plan and the progress are shown.
         only: Kinds of jobs that are done; empty: all. Rows of the self-tests are joined in any case, all
             others where all jobs are done.
+        first: Further jobs, done before all others.
         dataset: The data, where they are given in Python and not opened as the study says.
 
     Raises:
@@ -64,8 +66,8 @@ def run_study(
         with reading(console) as tick:
             setup = set_up(study, folder, data_dir=data_dir, device=device, dataset=dataset, tick=tick)
         plan = make_plan(setup)
-        first = setup.targets[: len(study.specs)]  # those of further folds are as fast
-        jobs = jobs_of(plan, {target.id.name: setup.speed(target) for target in first})
+        timed = setup.targets[: len(study.specs)]  # those of further folds are as fast
+        jobs = [*first, *jobs_of(plan, {target.id.name: setup.speed(target) for target in timed})]
         jobs = [job for job in jobs if not only or job.kind in only]
         record = record_of(setup)
         refuse_other_inputs(record, folder)
@@ -112,11 +114,11 @@ def _refuse_other_study(study: Study, folder: RunFolder) -> None:
 def _fixed(study: Study) -> dict[str, Any]:
     """What of a study must stay as it is in a run folder.
 
-    Its analysis and report may change, and the groups that scores are shown for; whether attacks are
-    self-tested, and how many images are attacked together (memory may have run out).
+    Its analysis and report may change, and the groups that scores are shown for; whether data are audited and
+    attacks self-tested, and how many images are attacked together (memory may have run out).
     """
     content = resolved(study)
-    del content["analysis"], content["report"]
+    del content["analysis"], content["report"], content["audit"]
     content["data"].pop("attributes", None)
     del content["crafting"]["batch_size"], content["crafting"]["selftest"]
     return content
