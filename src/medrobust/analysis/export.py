@@ -23,6 +23,7 @@ from medrobust.analysis.seeds import architectures, by_seed
 from medrobust.analysis.structures import structures, worst_structures
 from medrobust.analysis.subgroups import subgroup_sentences, subgroups
 from medrobust.analysis.surfaces import surfaces
+from medrobust.analysis.variance import variance
 from medrobust.analysis.verdict import Verdict
 from medrobust.analysis.whole_test import whole_test_table
 from medrobust.core import Task
@@ -52,6 +53,7 @@ def all_tables(results: Results, conclusion: Verdict) -> Tables:
         "conditional": tables.conditional_table(results),
         "off_diagonal": tables.off_diagonal(results),
         "seeds": by_seed(results),
+        "variance": variance(results),
         "architectures": architectures(results),
         "patients": tables.by_patient(results),
         "transfer_conditions": transfer_conditions(results),

@@ -21,7 +21,7 @@ PAIRS = (
     *("first", "second", "difference", "difference_low", "difference_high"),
     *("p", "p_holm", "verdict", "better"),
 )
-CHANGES = ("ssim", "ssim_image", "mse", "l2_mean", "l2_median", "steps")
+CHANGES = ("ssim", "ssim_image", "psnr", "mse", "l0", "l2_mean", "l2_median", "linf", "steps")
 """Columns of `success` that measure the images."""
 UNKNOWN = "unknown"
 BEYOND = " †"

@@ -45,7 +45,7 @@ SECTIONS = (
         "overall",
         "Clean, noise, attack",
         (),
-        ("table1", "whole_test", "off_diagonal", "balanced", "quality", "seeds"),
+        ("table1", "whole_test", "off_diagonal", "balanced", "quality", "seeds", "variance"),
     ),
     Section(
         "transfer",
