@@ -93,6 +93,8 @@ class Dataset:
         bits: Bits per channel of the images as they would be saved (8 for photos, 12 for MRI).
         affine: Of a scan, by its id: from (slice, row, column) of its images, one above the other, to world
             millimetres (right, anterior, superior); None where images lie nowhere, as photos do.
+        attributes: What the data say of a scan and its patient, by scan id: `{"s1": {"age": 63}}`. Scores are
+            shown for its groups too; what is not known is left out.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Dataset:
     phantom: bool = False
     bits: int = 8
     affine: Callable[[str], Float64[np.ndarray, "4 4"]] | None = None
+    attributes: Mapping[str, Mapping[str, str | float]] | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)

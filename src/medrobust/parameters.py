@@ -61,7 +61,7 @@ def resolve(model: type[BaseModel], given: Mapping[str, Any], where: str) -> dic
     """
     for key in given:
         if key not in model.model_fields:
-            raise StudyError(f"{where}: {unknown('key', key, model.model_fields)}")
+            raise StudyError(f"{where}: {unknown('key', str(key), model.model_fields)}")
     try:
         return dict(model.model_validate(dict(given)))
     except ValidationError as error:

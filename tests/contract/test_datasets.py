@@ -15,6 +15,7 @@ import made_scans
 from medrobust import api
 from medrobust.core import Dataset, Part, Task
 from medrobust.data import DATASETS, open_dataset
+from medrobust.data.attributes import with_attributes
 from medrobust.data.contract import check_dataset, check_sample
 from medrobust.data.splitting.case_sets import select_cases
 from medrobust.data.splitting.splits import make_split, split_cases
@@ -179,6 +180,7 @@ def test_parameters_are_keywords_with_ranges(name: str) -> None:
     """Numbers carry their range; what else there is, is a choice."""
     entry = DATASETS[name]
     leading = {entry.list: ["root"], entry.open: ["name", "listing", "cache"] if entry.list else ["cache"]}
+    leading[with_attributes] = ["listing", "root"]
     for function in entry.functions:
         parameters = inspect.signature(function).parameters.values()
         places = [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]

@@ -26,8 +26,10 @@ import medrobust as mr
 from medrobust import cli
 from medrobust.core import Task
 from medrobust.perturbations.selftest import CHECKS
+from medrobust.steps.craft import Crafting
+from medrobust.steps.evaluate import Evaluation
+from medrobust.steps.noise import Matching
 from medrobust.storage import RunFolder
-from medrobust.study import work
 from medrobust.study.reading import read_study
 from medrobust.study.runner import run_study
 
@@ -35,6 +37,7 @@ STORED = Path(__file__).parent / "stored"
 TABLES = ("table1", "table2", "noise", "whitebox")
 ROWS = {
     "classification": {
+        "attributes",
         "crafted",
         "predictions",
         "whole_test_predictions",
@@ -42,7 +45,16 @@ ROWS = {
         "selftest",
         "timing",
     },
-    "segmentation": {"crafted", "overlaps", "whole_test_overlaps", "embeddings", "selftest", "timing"},
+    "segmentation": {
+        "attributes",
+        "crafted",
+        "overlaps",
+        "surfaces",
+        "whole_test_overlaps",
+        "embeddings",
+        "selftest",
+        "timing",
+    },
 }
 CPU = torch.device("cpu")
 
@@ -97,7 +109,8 @@ def test_the_study_says_something(golden: SimpleNamespace) -> None:
 def test_the_run_folder_is_laid_out_as_promised(golden: SimpleNamespace) -> None:
     folder, results = golden.folder, golden.folder / "results"
     assert {path.name for path in folder.iterdir()} == {
-        *("study.yaml", "record.json", "split.csv", "results.json", "report.html"),
+        *("study.yaml", "record.json", "references.json", "split.csv", "results.json", "report.html"),
+        *(".lock",),
         *("cache", "crafted", "results", "tables", "figures", "cards"),
     }
     assert {path.stem for path in results.glob("*.parquet")} == ROWS[golden.task]
@@ -115,7 +128,7 @@ def test_the_run_folder_is_laid_out_as_promised(golden: SimpleNamespace) -> None
         assert source.rsplit("-", 2)[1] in ("surrogate", "target")
         assert len(key) == 12
         assert (crafted / "images" / "zarr.json").exists() is ("@" not in label)
-    assert not list(folder.rglob("*.part")) + list(folder.rglob(".*"))
+    assert {path.name for path in folder.rglob(".*")} == {".lock"}
 
 
 def test_columns_are_those_of_the_design(golden: SimpleNamespace) -> None:
@@ -225,26 +238,23 @@ def test_a_run_folder_of_before_there_were_self_tests(golden: SimpleNamespace, c
         ).read_bytes()
 
 
-@pytest.mark.parametrize("step", ["craft", "craft_noise", "evaluate"])
+@pytest.mark.parametrize("step", [Crafting, Matching, Evaluation])
 def test_a_kill_loses_nothing(
-    golden: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    golden: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: type
 ) -> None:
-    """Killed in the second call of a step; what it gives in the end is the same to the last byte."""
+    """Killed in the third piece of a step; what it gives in the end is the same to the last byte."""
     shutil.copytree(golden.folder / "cache", tmp_path / "run" / "cache")
     done: list[int] = []
-    original: Callable[..., object] = getattr(work, step)
+    original = step.do
 
-    def killed(*arguments: object, tick: Callable[[float, str], None], **keywords: object) -> object:
-        def count(share: float, note: str) -> None:
-            done.append(1)
-            if len(done) == 3:
-                raise Killed
-            tick(share, note)
-
-        return original(*arguments, tick=count, **keywords)
+    def killed(self: object, piece: int, tick: Callable[[float, str], None]) -> None:
+        done.append(piece)
+        original(self, piece, tick)
+        if len(done) == 3:
+            raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(work, step, killed)
+        patch.setattr(step, "do", killed)
         with pytest.raises(Killed):
             go_on(golden.study, tmp_path / "run")
     go_on(golden.study, tmp_path / "run")

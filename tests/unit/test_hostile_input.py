@@ -143,6 +143,7 @@ def test_studies_that_are_refused(tmp_path: Path, content: str, message: str) ->
 
 @given(mutated(STUDY.encode()) | st.binary(max_size=40))
 @example(b"data: []\nmodels: {}\ntask: classification")
+@example(STUDY.replace("epochs: 2", "2").encode())
 @FUZZ
 def test_any_study(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "study.yaml").write_bytes(content)

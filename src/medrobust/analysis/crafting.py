@@ -21,9 +21,10 @@ def success(results: Results) -> pl.DataFrame:
         gets wrong;
         segmentation: mean share of pixels with target != truth that are shown as the target),
             `fooled_of_right` (classification: the same among images that it gets right when clean);
-            `already_wrong` (share of images, or of pixels); means `ssim`, `ssim_image`, `mse`, mean and
-            median of `l2`; median `steps`; numbers of images by outcome; `n_inactive`, images with nothing
-            to attack.
+            `already_wrong` (share of images, or of pixels); means `ssim`, `ssim_image`, `mse`, `l0`, `linf`,
+            mean and median of `l2`; `psnr`, the mean in dB over the images that were changed at all (of the
+            others it is infinite), null without any; median `steps`; numbers of images by outcome;
+            `n_inactive`, images with nothing to attack.
     """
     labels = [attack.label for attack in results.attacks]
     right = pl.col("already_wrong") == 0
@@ -38,8 +39,11 @@ def success(results: Results) -> pl.DataFrame:
                 "fooled_of_right"
             ),
             pl.col("already_wrong", "ssim", "ssim_image", "mse").mean(),
+            (-10 * pl.col("mse").filter(pl.col("mse") > 0).log10()).mean().alias("psnr"),
+            pl.col("l0").mean(),
             pl.col("l2").mean().alias("l2_mean"),
             pl.col("l2").median().alias("l2_median"),
+            pl.col("linf").mean(),
             pl.col("steps").median(),
             *(
                 (pl.col("outcome") == outcome).sum().cast(pl.Int64).alias(f"n_{outcome}")

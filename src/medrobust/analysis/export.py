@@ -13,6 +13,7 @@ from medrobust.analysis.classes import classes
 from medrobust.analysis.comparisons import noise_control
 from medrobust.analysis.conditions import transfer_conditions
 from medrobust.analysis.curves import curve_table
+from medrobust.analysis.findings import audit_table
 from medrobust.analysis.format import paper_latex, paper_layout, to_latex, to_markdown
 from medrobust.analysis.plane import plane
 from medrobust.analysis.quality import quality_table
@@ -20,6 +21,9 @@ from medrobust.analysis.remarks import remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.seeds import architectures, by_seed
 from medrobust.analysis.structures import structures, worst_structures
+from medrobust.analysis.subgroups import subgroup_sentences, subgroups
+from medrobust.analysis.surfaces import surfaces
+from medrobust.analysis.variance import variance
 from medrobust.analysis.verdict import Verdict
 from medrobust.analysis.whole_test import whole_test_table
 from medrobust.core import Task
@@ -49,6 +53,7 @@ def all_tables(results: Results, conclusion: Verdict) -> Tables:
         "conditional": tables.conditional_table(results),
         "off_diagonal": tables.off_diagonal(results),
         "seeds": by_seed(results),
+        "variance": variance(results),
         "architectures": architectures(results),
         "patients": tables.by_patient(results),
         "transfer_conditions": transfer_conditions(results),
@@ -60,10 +65,17 @@ def all_tables(results: Results, conclusion: Verdict) -> Tables:
         "ranking": conclusion.ranking,
         "noise_control": noise_control(results),
         "plane": plane(results),
+        "subgroups": subgroups(results),
+        "audit": audit_table(results),
     }
     if results.task is Task.SEGMENTATION:
         of_structures = structures(results)
-        return common | {"structures": of_structures, "worst_structures": worst_structures(of_structures)}
+        return common | {
+            "structures": of_structures,
+            "worst_structures": worst_structures(of_structures),
+            "surfaces": surfaces(results),
+            "structure_surfaces": surfaces(results, structures=True),
+        }
     return common | {
         "balanced": balanced_table(results),
         "quality": quality_table(results),
@@ -105,6 +117,7 @@ def as_json(results: Results, frames: Mapping[str, pl.DataFrame], conclusion: Ve
             "sentences": list(conclusion.sentences),
             "kendall_tau": conclusion.kendall_tau,
         },
+        "subgroups": list(subgroup_sentences(frames["subgroups"], results.unit)),
         "warnings": [remark.sentence for remark in remarks(frames, results.task)],
         "tables": {name: table_as_json(frame) for name, frame in frames.items()},
         "record": dict(results.record),

@@ -146,7 +146,7 @@ def _is_bound(name: str, columns: Sequence[str]) -> bool:
 
 
 def _digits(name: str) -> int:
-    return 1 if "points" in name or "percent" in name else 3
+    return 1 if "points" in name or "percent" in name or name.endswith("hd95") else 3
 
 
 def _text(value: object, name: str) -> str:

@@ -48,7 +48,7 @@ def on_front(scores: Float64[np.ndarray, "networks 2"]) -> Bool[np.ndarray, "net
 
 def _place(results: Results, clean: Scores, attacked: Scores | None) -> dict[str, float]:
     if attacked is None:
-        return {"clean": ratio(clean.totals, results.panel.sizes).value}
+        return {"clean": ratio(clean.totals, results.panel.sizes).value, "adversarial": math.nan}
     sizes = results.panel.sizes
     both = [ratio(each.totals, sizes) for each in (clean, attacked)]
     return {

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
+from medrobust.analysis.findings import ERROR
 from medrobust.core import Task
 
 SSIM_TOLERANCE = 0.005
@@ -14,7 +15,7 @@ SSIM_TOLERANCE = 0.005
 class Remark(NamedTuple):
     """A warning, and the part of a report that it belongs to."""
 
-    about: Literal["noise", "success", "selftests"]
+    about: Literal["data", "noise", "success", "selftests"]
     sentence: str
 
 
@@ -22,15 +23,23 @@ def remarks(tables: Mapping[str, pl.DataFrame], task: Task) -> tuple[Remark, ...
     """All warnings of a study.
 
     Args:
-        tables: At least `success`, `budgets`, `matching` and `selftests`.
+        tables: At least `audit`, `success`, `budgets`, `matching` and `selftests`.
         task: What the networks do.
     """
     return (
+        *_wrong_data(tables["audit"]),
         *_harmless(tables["success"], task),
         *_failed_selftests(tables["selftests"]),
         *_missed_budgets(tables["budgets"]),
         *_missed_matches(tables["matching"]),
     )
+
+
+def _wrong_data(audit: pl.DataFrame) -> Iterable[Remark]:
+    """Errors that the audit found and a run does not stop at, such as copies on both sides of the split."""
+    for row in audit.filter(severity=ERROR).iter_rows(named=True):
+        more = f" And {row['n_times'] - 1} more like it." if row["n_times"] > 1 else ""
+        yield Remark("data", f"The data: {row['kind']}. {row['seen']}{more} {row['what_to_do']}")
 
 
 def _harmless(success: pl.DataFrame, task: Task) -> Iterable[Remark]:

@@ -32,6 +32,9 @@ class Results:
         crafted: Rows of `results/crafted.parquet`.
         predictions: Rows of `results/predictions.parquet`, in classification.
         overlaps: Rows of `results/overlaps.parquet`, in segmentation.
+        surfaces: Rows of `results/surfaces.parquet`, in segmentation; None in runs of before there were any.
+        attributes: Rows of `results/attributes.parquet`; None in runs of before there were any.
+        audit: What an audit of the data found, as `audit.json` has it; None where there was none.
         whole_test: Rows of clean images of all test cases, where the study attacks only some of them.
         selftests: Rows of `results/selftest.parquet`; None or empty where attacks were not tested.
         settings: How numbers are judged.
@@ -49,6 +52,9 @@ class Results:
     crafted: pl.DataFrame
     predictions: pl.DataFrame | None = None
     overlaps: pl.DataFrame | None = None
+    surfaces: pl.DataFrame | None = None
+    attributes: pl.DataFrame | None = None
+    audit: Mapping[str, Any] | None = None
     whole_test: pl.DataFrame | None = None
     selftests: pl.DataFrame | None = None
     settings: Settings = field(default_factory=Settings)

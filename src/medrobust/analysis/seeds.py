@@ -25,7 +25,7 @@ def by_seed(results: Results) -> pl.DataFrame:
     lines = []
     for model in results.models:
         for seed in seeds(results, "target", model):
-            one = _alone(results, model, pl.col("target_seed") == seed)
+            one = alone(results, model, pl.col("target_seed") == seed)
             names = ("clean", "noise", "adversarial")
             values = (estimates.score(one, scores).value for scores in conditions(one, model))
             lines.append({"model": model, "target_seed": seed, **dict(zip(names, values, strict=True))})
@@ -71,7 +71,7 @@ def seeds(results: Results, role: str, network: str) -> list[int]:
     return rows[f"{role}_seed"].unique().sort().to_list()
 
 
-def _alone(results: Results, model: str, *rows: pl.Expr) -> Results:
+def alone(results: Results, model: str, *rows: pl.Expr) -> Results:
     """One target's share of the results, on the sources that all targets face."""
     shared = pl.col("source").is_in(["", *results.sources])
     return replace(
@@ -87,7 +87,7 @@ def _trainings(results: Results, model: str) -> Trainings:
     for target_seed in seeds(results, "target", model):
         for source_seed in source_seeds:
             of_source = (pl.col("source") == "") | (pl.col("source_seed") == source_seed)
-            one = _alone(results, model, pl.col("target_seed") == target_seed, of_source)
+            one = alone(results, model, pl.col("target_seed") == target_seed, of_source)
             cells = one.judged_cells(model)
             totals.append(np.mean([one.panel.cells[cell].totals for cell in cells], axis=0))
     return np.stack(totals).reshape(-1, len(source_seeds), results.panel.sizes.size)

@@ -35,6 +35,7 @@ class Settings:
         resamples: Bootstrap resamples and sampled sign patterns.
         relevant_difference: Smallest difference of scores that matters.
         interval: Closed forms of the protocol, or a bootstrap over patients.
+        surface_tolerance: Of surface distances, as asked for; their rows name the one that was taken.
         seed: Seed of the study; resampling depends on it only.
     """
 
@@ -42,6 +43,7 @@ class Settings:
     resamples: int = 10_000
     relevant_difference: float = 0.02
     interval: IntervalMethod = "default"
+    surface_tolerance: float | None = None
     seed: int = 0
 
     @property

@@ -1,5 +1,7 @@
 """Dice of every structure, and what networks show where a structure is absent."""
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from medrobust.analysis.patients import SEEDS, scan_dice, with_whitebox
@@ -9,7 +11,7 @@ from medrobust.core import Task
 from medrobust.errors import RunError
 from medrobust.metrics.statistics import t_interval
 
-_CONDITION = ("target", "perturbation", "structure")
+CONDITION = ("target", "perturbation", "structure")
 
 
 def structures(results: Results) -> pl.DataFrame:
@@ -29,14 +31,14 @@ def structures(results: Results) -> pl.DataFrame:
     rows = results.shared_rows.filter(pl.col("structure") != results.classes[0])
     by_patient = _by_patient(rows, results.classes[0])
     lines = [
-        dict(zip(_CONDITION, key, strict=True)) | _line(part, results.settings.confidence)
-        for key, part in by_patient.partition_by(_CONDITION, as_dict=True, maintain_order=True).items()
+        dict(zip(CONDITION, key, strict=True)) | _line(part, results.settings.confidence)
+        for key, part in by_patient.partition_by(CONDITION, as_dict=True, maintain_order=True).items()
     ]
     numbers = dict.fromkeys(("score", "low", "high"), pl.Float64)
     counts = {"n_patients": pl.Int64, "volume_error": pl.Float64}
-    table = frame(lines, dict.fromkeys(_CONDITION, pl.String) | numbers | counts)
-    table = table.join(_false_positives(rows), on=list(_CONDITION), how="left", maintain_order="left")
-    return _ordered(table, results)
+    table = frame(lines, dict.fromkeys(CONDITION, pl.String) | numbers | counts)
+    table = table.join(_false_positives(rows), on=list(CONDITION), how="left", maintain_order="left")
+    return ordered(table, results, CONDITION)
 
 
 def worst_structures(table: pl.DataFrame) -> pl.DataFrame:
@@ -52,10 +54,10 @@ def _by_patient(rows: pl.DataFrame, background: str) -> pl.DataFrame:
     by_cell = (
         scan_dice(rows, background)
         .with_columns(volume_error=pl.col("n_pred") / pl.col("n_true") - 1)
-        .group_by(*_CONDITION, "source", *SEEDS, "patient_id", maintain_order=True)
+        .group_by(*CONDITION, "source", *SEEDS, "patient_id", maintain_order=True)
         .agg(means)
     )
-    return by_cell.group_by(*_CONDITION, "patient_id", maintain_order=True).agg(means)
+    return by_cell.group_by(*CONDITION, "patient_id", maintain_order=True).agg(means)
 
 
 def _line(part: pl.DataFrame, confidence: float) -> dict[str, float]:
@@ -67,18 +69,20 @@ def _line(part: pl.DataFrame, confidence: float) -> dict[str, float]:
 def _false_positives(rows: pl.DataFrame) -> pl.DataFrame:
     absent = (
         with_whitebox(rows)
-        .group_by(*_CONDITION, "source", *SEEDS, "scan_id")
+        .group_by(*CONDITION, "source", *SEEDS, "scan_id")
         .agg(pl.col("n_true", "n_pred").sum())
         .filter(pl.col("n_true") == 0)
     )
-    return absent.group_by(_CONDITION).agg(false_positive_pixels=pl.col("n_pred").sum() / pl.len())
+    return absent.group_by(CONDITION).agg(false_positive_pixels=pl.col("n_pred").sum() / pl.len())
 
 
-def _ordered(table: pl.DataFrame, results: Results) -> pl.DataFrame:
+def ordered(table: pl.DataFrame, results: Results, keys: Sequence[str]) -> pl.DataFrame:
     """Targets, perturbations and structures in the order of the study; perturbations not named there last."""
-    orders = (results.models, results.perturbations, results.classes)
+    orders = dict(zip(CONDITION, (results.models, results.perturbations, results.classes), strict=True))
     ranks = [
-        pl.col(column).replace_strict({name: place for place, name in enumerate(names)}, default=len(names))
-        for column, names in zip(_CONDITION, orders, strict=True)
+        pl.col(key).replace_strict(
+            {name: place for place, name in enumerate(orders[key])}, default=len(orders[key])
+        )
+        for key in keys
     ]
-    return table.sort(*ranks, *_CONDITION)
+    return table.sort(*ranks, *keys)

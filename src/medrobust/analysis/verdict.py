@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
 from medrobust.analysis import comparisons
 from medrobust.analysis.comparisons import RANKED, TIED, TOO_FEW, UNRANKED
 from medrobust.analysis.conditions import shared_between_folds
+from medrobust.analysis.orders import clean_sentence, kendall_tau, noise_sentences, tau_sentences
 from medrobust.analysis.results import Results
 from medrobust.analysis.seeds import (
     FEWEST_SURROGATE_SEEDS,
@@ -23,7 +23,6 @@ from medrobust.metrics.bootstrap import share_first
 from medrobust.metrics.significance import ranks_interval
 
 FEWEST_FOR_SHARES = 20
-FEWEST_FOR_TAU = 5
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,10 @@ def verdict(results: Results) -> Verdict:
     order = ranking(results, pairs)
     wins = pairs["better"].drop_nulls().to_list()
     best = next((model for model in results.models if wins.count(model) == len(results.models) - 1 > 0), None)
-    sentences = (*_conclusions(results, pairs, outcome), *_limits(results))
-    return Verdict(outcome, best, sentences, order, pairs, _kendall_tau(results))
+    tau = _kendall_tau(results)
+    beside = noise_sentences(comparisons.noise_control(results), results.settings.alpha) + tau_sentences(tau)
+    sentences = (*_conclusions(results, pairs, outcome), *beside, *_limits(results))
+    return Verdict(outcome, best, sentences, order, pairs, tau)
 
 
 def ranking(results: Results, pairs: pl.DataFrame) -> pl.DataFrame:
@@ -106,11 +107,8 @@ def _shares_first(results: Results, models: list[str]) -> dict[str, float]:
 
 
 def _kendall_tau(results: Results) -> float | None:
-    if len(results.models) < FEWEST_FOR_TAU:
-        return None
     clean = [results.panel.cells[results.clean_cell(model)].totals.sum() for model in results.models]
-    tau = float(stats.kendalltau(clean, list(_adversarial(results).values())).statistic)
-    return None if math.isnan(tau) else tau
+    return kendall_tau(clean, list(_adversarial(results).values()))
 
 
 def _conclusions(results: Results, pairs: pl.DataFrame, outcome: str) -> list[str]:
@@ -143,6 +141,7 @@ def _ranked(row: dict[str, Any]) -> str:
     text = (
         f"{better} is more robust than {other} against these transferred attacks, for these trained weights:"
         f" mean adversarial score {value:+.3f} [{low:+.3f}, {high:+.3f}], {_p(row['p_holm'])} (Holm)."
+        f"{clean_sentence(row)}"
     )
     if row["drops_agree"]:
         return text

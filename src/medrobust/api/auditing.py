@@ -12,10 +12,20 @@ from medrobust.audit.audit import Audit, audit_data
 from medrobust.audit.document import as_document
 from medrobust.audit.table import summary
 from medrobust.audit.thumbnails import thumbnails
+from medrobust.core import Tick
 from medrobust.load import module_file
 from medrobust.report.audit_page import audit_page
+from medrobust.storage import RunFolder
 from medrobust.study.checks import require_split, require_task
+from medrobust.study.config import Study
+from medrobust.study.jobs import Job, Once
 from medrobust.study.reading import read_study
+
+STORED = "audit.json"
+"""Name of the audit in a run folder."""
+
+AUDIT_SECONDS = 5.0
+"""Of some thousand photographs, or of thirty scans."""
 
 
 def audit(
@@ -38,6 +48,35 @@ def audit(
         DataError: There are no data at all.
     """
     asked = read_study(study if isinstance(study, Mapping) else Path(study), changes)
+    return _audited(asked, None if data is None else Path(data), console or Console(quiet=True))
+
+
+def audit_jobs(study: Study, folder: RunFolder, data_dir: Path | None) -> list[Job]:
+    """The audit as a job of a run, which leaves `audit.json`; none for data that are not files of a folder.
+
+    Whatever it finds, the run goes on: what it must not go on with stops it when the data are opened.
+    """
+    if not study.audit or "root" not in study.data:
+        return []
+
+    def work(tick: Tick) -> None:
+        folder.write_json(as_document(_audited(study, data_dir, Console(quiet=True))), STORED)
+        tick(1.0, "")
+
+    return [
+        Job(
+            kind="audit",
+            title="audit the data",
+            seconds=AUDIT_SECONDS,
+            disk=0,
+            pieces=1,
+            finished=lambda: {0} if folder.exists(STORED) else set(),
+            open=lambda: Once(work),
+        )
+    ]
+
+
+def _audited(asked: Study, data_dir: Path | None, console: Console) -> Audit:
     require_split(asked)
     require_task(asked)
     loads = {f"models.{spec.name}.load": spec.load for spec in asked.specs if spec.load}
@@ -48,9 +87,9 @@ def audit(
         asked.data,
         asked.split,
         asked.seed,
-        data_dir=None if data is None else Path(data),
+        data_dir=data_dir,
         code={key: file for key, file in code.items() if file},
-        console=console or Console(quiet=True),
+        console=console,
     )
 
 

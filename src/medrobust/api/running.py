@@ -8,12 +8,14 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
+from medrobust.api.auditing import audit_jobs
 from medrobust.api.runs import Run
 from medrobust.core import Dataset
 from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import SELFTEST
+from medrobust.study.devices import choose_device
 from medrobust.study.reading import read_study
-from medrobust.study.runner import choose_device, run_study
+from medrobust.study.runner import run_study
 
 
 def run(
@@ -42,12 +44,15 @@ def run(
     """
     source = study if isinstance(study, Mapping) else Path(study)
     folder, console = RunFolder(out), console or Console(quiet=True)
+    asked = read_study(source, changes, given=None if dataset is None else dataset.name)
+    data_dir = None if data is None else Path(data)
     run_study(
-        read_study(source, changes, given=None if dataset is None else dataset.name),
+        asked,
         folder,
-        data_dir=None if data is None else Path(data),
+        data_dir=data_dir,
         device=choose_device(device),
         console=console,
+        first=audit_jobs(asked, folder, data_dir),
         dataset=dataset,
     )
     finished = Run.open(out)

@@ -1,9 +1,11 @@
 """A finished run: its rows, its tables, its report."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -12,12 +14,13 @@ from medrobust.analysis.results import Results
 from medrobust.analysis.settings import Attack, Settings
 from medrobust.analysis.tables import table1, table2
 from medrobust.analysis.verdict import verdict
+from medrobust.api.auditing import STORED as AUDIT
 from medrobust.core import Role
 from medrobust.errors import RunError
 from medrobust.report.build import build
 from medrobust.steps.evaluate import row_table, whole_test_table
 from medrobust.storage import RunFolder, read_results
-from medrobust.storage.schemas import CRAFTED, SELFTEST
+from medrobust.storage.schemas import ATTRIBUTES, CRAFTED, SELFTEST, SURFACES, Table
 from medrobust.study.config import Study
 from medrobust.study.reading import read_stored_study
 
@@ -71,9 +74,10 @@ class Run:
             ),
             crafted=read_results(self.folder, CRAFTED),
             whole_test=read_results(self.folder, whole_test),
-            selftests=read_results(self.folder, SELFTEST)
-            if self.folder.exists("results", f"{SELFTEST.name}.parquet")
-            else None,  # of before there were self-tests
+            surfaces=self._rows_if_any(SURFACES),
+            audit=self._audit(),
+            attributes=self._rows_if_any(ATTRIBUTES),
+            selftests=self._rows_if_any(SELFTEST),
             settings=Settings(**study.analysis.model_dump(), seed=study.seed),
             architectures={
                 network["name"]: network["network"]["architecture"]
@@ -83,6 +87,24 @@ class Run:
             record=record,
             **{rows.name: read_results(self.folder, rows)},
         )
+
+    def _rows_if_any(self, table: Table) -> pl.DataFrame | None:
+        """Rows of a table that older run folders do not have."""
+        found = self.folder.exists("results", f"{table.name}.parquet")
+        return read_results(self.folder, table) if found else None
+
+    def _audit(self) -> Mapping[str, Any] | None:
+        """What an audit of the data found, where there was one.
+
+        Raises:
+            RunError: The file is no audit.
+        """
+        if not self.folder.exists(AUDIT):
+            return None
+        document = self.folder.read_json(AUDIT)
+        if not isinstance(document, dict) or not {"findings", "counts", "looked_at"} <= document.keys():
+            raise RunError(f"{self.folder.path(AUDIT)} is no audit. Delete it and run again.")
+        return document
 
     def table1(self) -> pl.DataFrame:
         """A row per target: clean, noise and adversarial score, and the drops, with intervals."""

@@ -19,6 +19,7 @@ from medrobust.data.adapters.isic_segmentation import list_isic_segmentation
 from medrobust.data.adapters.malc2012 import list_malc2012
 from medrobust.data.adapters.medmnist import list_medmnist
 from medrobust.data.adapters.nifti_pairs import list_nifti_pairs
+from medrobust.data.attributes import with_attributes
 from medrobust.data.findings import require_sound
 from medrobust.data.listing import Listing
 from medrobust.data.own import open_own
@@ -54,7 +55,7 @@ class DatasetEntry:
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
         """The functions whose keyword-only arguments a study may give in its `data:` block."""
-        return (self.open,) if self.list is None else (self.list, self.open)
+        return (self.open,) if self.list is None else (self.list, self.open, with_attributes)
 
 
 DATASETS: dict[str, DatasetEntry] = {
@@ -233,4 +234,5 @@ def _list(
     folder = (data_dir or Path()) / Path(root).expanduser()
     if not folder.is_dir():
         raise DataError(f"data.root: the folder of '{name}' does not exist; got {folder}. Give its path.")
-    return entry.list(folder, **_arguments(entry.list, own))
+    listing = entry.list(folder, **_arguments(entry.list, own))
+    return with_attributes(listing, folder, **_arguments(with_attributes, own))

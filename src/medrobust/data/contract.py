@@ -176,10 +176,27 @@ def _of_the_rest(dataset: Dataset) -> Faults:
     facts = dataset.facts or {}
     if not all(isinstance(text, str) and text for pair in facts.items() for text in pair):
         yield "facts", f"must be texts by name; got {facts!r}."
+    yield from _of_attributes(dataset)
     if dataset.affine is not None:
         affine = np.asarray(dataset.affine(dataset.cases[0].scan_id))
         if affine.shape != AFFINE_SHAPE or not np.isfinite(affine).all() or np.linalg.det(affine) == 0:
             yield "affine", f"must give 4 x 4 numbers that span a volume; got {affine.tolist()}."
+
+
+def _of_attributes(dataset: Dataset) -> Faults:
+    attributes = dataset.attributes or {}
+    stray = sorted(attributes.keys() - {case.scan_id for case in dataset.cases})
+    if stray:
+        yield "attributes", f"must be by scan id, as in cases; not so: {quoted(stray)}."
+    for scan, values in attributes.items():
+        for name, value in values.items():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not isinstance(name, str) or not name or not (is_number or isinstance(value, str)):
+                yield (
+                    "attributes",
+                    f"must be texts or numbers by name; got {name!r}: {value!r} of '{scan}'. Leave out what "
+                    "is not known.",
+                )
 
 
 def _of_sample(dataset: Dataset, case: Case, sample: Sample) -> Faults:

@@ -67,6 +67,8 @@ class Listing:
         facts: What a report must state about the data.
         findings: What is wrong; items that cannot be used are left out.
         official: Part of each patient in the data's official split, None where there is none.
+        attributes: What the data say of a scan or photograph and its patient, by its id: age, sex, site. What
+            is not known is left out.
     """
 
     classes: tuple[str, ...]
@@ -74,6 +76,7 @@ class Listing:
     facts: Mapping[str, str] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     official: Mapping[str, Part] | None = None
+    attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

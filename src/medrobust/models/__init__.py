@@ -15,7 +15,7 @@ from medrobust.models.segnet import SegNet
 from medrobust.models.size import flops, parameter_count
 from medrobust.models.spec import Architecture, InputSpec, ModelSpec, read_spec, recipe
 from medrobust.models.unet import UNet
-from medrobust.models.weights import load_weights, save_weights
+from medrobust.models.weights import load_weights, weights_content
 
 __all__ = [
     "MODELS",
@@ -31,8 +31,8 @@ __all__ = [
     "parameter_count",
     "prepare",
     "recipe",
-    "save_weights",
     "to_channels_last",
+    "weights_content",
 ]
 
 MODELS: dict[str, Architecture] = {

@@ -1,12 +1,12 @@
 """Weight files: safetensors, or a torch state dict that is read without running code from it."""
 
-import hashlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
 from medrobust.errors import ModelError, reason
@@ -21,20 +21,32 @@ MOST_LISTED = 100
 _WRAPPERS = ("body.", "module.", "model.", "network.", "_orig_mod.")
 
 
-def save_weights(network: Network, path: Path) -> str:
-    """Write the state dict of the network's body as safetensors, atomically.
+def weights_content(network: Network) -> bytes:
+    """The state dict of the network's body as the content of a safetensors file."""
+    return save(
+        {
+            name: tensor.detach().cpu().contiguous().clone()
+            for name, tensor in network.body.state_dict().items()
+        }
+    )
 
-    Returns:
-        SHA-256 of the file.
+
+def load_content(network: Network, content: bytes, name: str) -> None:
+    """Put what `weights_content` gave into a network.
+
+    Args:
+        network: Changed in place.
+        content: Of a safetensors file.
+        name: Of the file, for the message.
+
+    Raises:
+        ModelError: It is none, or its tensors do not fit.
     """
-    tensors = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.body.state_dict().items()
-    }
-    content = save(tensors)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
-    return hashlib.sha256(content).hexdigest()
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise ModelError(f"{name} is no file of weights: {reason(error)}.") from None
+    _load(network.body, tensors, Path(name))
 
 
 def load_weights(network: Network, path: Path, *, new_head: bool = False) -> None:

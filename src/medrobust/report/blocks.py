@@ -21,7 +21,7 @@ PAIRS = (
     *("first", "second", "difference", "difference_low", "difference_high"),
     *("p", "p_holm", "verdict", "better"),
 )
-CHANGES = ("ssim", "ssim_image", "mse", "l2_mean", "l2_median", "steps")
+CHANGES = ("ssim", "ssim_image", "psnr", "mse", "l0", "l2_mean", "l2_median", "linf", "steps")
 """Columns of `success` that measure the images."""
 UNKNOWN = "unknown"
 BEYOND = " †"
@@ -151,6 +151,37 @@ def _success(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     ]
 
 
+def _subgroups(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """A table per attribute."""
+    return [
+        Block(caption("subgroups", context, attribute), shown_table(rows.drop("attribute"), context.unit))
+        for (attribute,), rows in frame.group_by("attribute", maintain_order=True)
+    ]
+
+
+def _surfaces(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """The unit and the tolerance, which all rows share, stand in the caption."""
+    text = caption("surfaces", context, **_lengths(frame))
+    return [Block(text, shown_table(frame.drop("tolerance", "unit"), context.unit))]
+
+
+def _structure_surfaces(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """Structures by perturbations, a table per target; HD95 stands in the CSV."""
+    scores = frame.with_columns(score="nsd", low="nsd_low", high="nsd_high")
+    return [
+        Block(
+            caption("structure_surfaces", context, target, **_lengths(frame)),
+            spread_table(rows, "structure", "perturbation"),
+        )
+        for (target,), rows in scores.group_by("target", maintain_order=True)
+    ]
+
+
+def _lengths(frame: pl.DataFrame) -> dict[str, str]:
+    unit, tolerance = frame["unit"].item(0), frame["tolerance"].item(0)
+    return {"length": unit, "tolerance": f"{tolerance:g}\u00a0{unit}"}
+
+
 def _table1(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     """Networks that no test ranks below another are marked."""
     table, said = marked(shown_table(frame, context.unit), context.tables.get("ranking"))
@@ -181,7 +212,10 @@ LAYOUTS: Mapping[str, Callable[[pl.DataFrame, ReportContext], list[Block]]] = {
     "selftests": _selftests,
     "classes": partial(_by_target, "classes", "class"),
     "structures": partial(_by_target, "structures", "structure"),
+    "structure_surfaces": _structure_surfaces,
+    "subgroups": _subgroups,
     "success": _success,
+    "surfaces": _surfaces,
     "transfer_conditions": _conditions,
     "transfer_rate": _transfer_rate,
     "table1": _table1,

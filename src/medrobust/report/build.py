@@ -7,8 +7,10 @@ from typing import Any
 import polars as pl
 import yaml
 
+from medrobust.analysis.findings import audit_fact
 from medrobust.analysis.remarks import remarks
 from medrobust.analysis.results import Results
+from medrobust.analysis.subgroups import subgroup_sentences
 from medrobust.analysis.verdict import Verdict
 from medrobust.report import reading
 from medrobust.report.cards import card_files
@@ -90,6 +92,7 @@ def _context(
         pictures=pictures,
         study=study,
         record=reading.without_patients(results.record),
+        subgroups=subgroup_sentences(tables["subgroups"], results.unit),
         beyond_paper=tuple(
             attack.label for attack in results.attacks if attack.beyond_paper or attack.curve is not None
         ),
@@ -111,4 +114,5 @@ def _facts(results: Results) -> dict[str, str]:
         **{key: str(value) for key, value in data["facts"].items()},
         f"test {results.unit}s": str(len(results.panel.patients)),
         "fingerprint (SHA-256)": str(data["fingerprint"]),
+        "audit": audit_fact(results),
     }

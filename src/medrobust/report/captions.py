@@ -20,6 +20,9 @@ CAPTIONS = {
     "worst_structures": "Of each network the structure with the lowest mean {Score}, and its volume error: "
     "the mean of (shown - true) / true. {basis}",
     "seeds": "Each trained network alone. So few seeds show no variance and have no interval.",
+    "variance": "How much {score} varies: standard deviation between {units}, and of the mean between "
+    "trainings of the network itself and of the networks that attacks were crafted on (from three trainings "
+    "on).",
     "ranking": "Ranks that the tests leave open, best network first. Share first: of resamples of the "
     "{units} in which the network comes first (not shown below 20 {units}).",
     "pairs": "Each pair of networks under attack: difference of the mean adversarial scores, first "
@@ -51,11 +54,25 @@ CAPTIONS = {
     "whitebox": "{Score} when the attack is crafted on the judged network itself. {basis}",
     "structures": "{Score} of each structure of {of}, averaged over the sources that all networks "
     "face. {basis}",
+    "audit": "What an audit of all files found, one row per kind, the first of it in words (`audit.json` has "
+    "all). Errors make numbers wrong, warnings may mislead, notes are worth knowing.",
+    "subgroups": "{Score} by {of}: clean, with noise and under attack, and the paired drop from clean to "
+    "adversarial in points. {basis}",
+    "surfaces": "Boundaries, means over structures: NSD, the share of the boundaries of truth and "
+    "prediction that lie within {tolerance} of each other (0 where nothing is shown), and HD95, the larger "
+    "of the two 95th percentiles of their distances, in {length}. HD95 needs the structure in both; where no "
+    "case of a scan has that it is left out: see the share undefined, and compare NSD. Missed: of cases with "
+    "a structure, the share in which nothing of it is shown. Added: of cases that show one, the share "
+    "without it. {basis}",
+    "structure_surfaces": "NSD within {tolerance} of each structure of {of}, averaged over the sources that "
+    "all networks face. {basis}",
     "classes": "Share of the images of each class that {of} gets right, over the sources that all networks "
     "face. {basis}",
     "success": "Whether the attacks fooled the network that they were crafted on, measured once, on the "
     "images as stored: {fooled}, what was wrong before, and what became of the images.",
-    "changes": "How far the attacks changed the images: means, and medians where it is said.",
+    "changes": "How far the attacks changed the images: means, and medians where it is said (steps: always). "
+    "PSNR in dB over the images that were changed at all; L0 is the number of changed values of an image, L∞ "
+    "the largest change.",
     "budgets": "Budgets solved for an SSIM on validation cases, and the mean SSIM that they give on the test "
     "cases.",
     "selftests": "Whether each attack is as strong as it should be on the network that it was crafted on, "
@@ -80,6 +97,7 @@ def caption(name: str, context: ReportContext, of: str = "", **facts: object) ->
     """
     return CAPTIONS.get(name, capitalised(name.replace("_", " ")) + ".").format(
         Score=capitalised(context.score),
+        score=context.score,
         basis=f"In brackets: {100 * context.confidence:g}\u00a0% intervals over {context.units}.",
         noise="noise matched to the attacks" if context.matched_noise else "noise of fixed strength",
         unit=context.unit,

@@ -56,6 +56,7 @@ class ReportContext:
         record: Versions, seeds and hashes.
         threats: A row per attack and place where it was crafted, from `threats.threat_table`.
         explorer: What the explorer shows, from `explorer.read_explorer`; None: nothing.
+        subgroups: What the scores of groups of patients show, a sentence per attribute.
         beyond_paper: Labels of the attacks that the paper did not have, and of points of curves.
     """
 
@@ -77,6 +78,7 @@ class ReportContext:
     record: Mapping[str, Any]
     threats: pl.DataFrame
     explorer: Mapping[str, Any] | None = None
+    subgroups: tuple[str, ...] = ()
     beyond_paper: tuple[str, ...] = ()
 
     @property

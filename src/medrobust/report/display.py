@@ -6,42 +6,12 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from medrobust.report.names import column_name
+
 MISSING = "\u2013"
 BOUNDS = ("_low", "_high")
-NAMES = {
-    "model": "network",
-    "source": "crafted on",
-    "drop_points": "drop in points",
-    "drop_percent": "drop in %",
-    "n_cases": "cases",
-    "n_scans": "scans",
-    "ssim": "SSIM",
-    "ssim_image": "SSIM, whole image",
-    "mse": "MSE",
-    "l0": "L0",
-    "l2": "L2",
-    "linf": "L∞",
-    "p_holm": "p, Holm",
-    "p_equal": "p equal",
-    "share_first": "share first",
-    "drop_difference": "drop, difference in points",
-    "neutral_difference": "sources of neither, difference",
-    "n_neutral_sources": "sources of neither",
-    "clean_difference": "clean, difference",
-    "extra_drop_points": "extra drop in points",
-    "ssim_noise": "SSIM of noise",
-    "ssim_attack": "SSIM of attack",
-    "l2_mean": "L2, mean",
-    "l2_median": "L2, median",
-    "source_seed": "seed",
-    "same_pretraining": "same pre-training",
-    "ssim_wanted": "SSIM wanted",
-    "ssim_reached": "SSIM reached",
-    "n_inactive": "nothing to attack",
-    "n_missed": "unreachable",
-}
 P_VALUES = ("p", "p_holm", "p_equal")
-ONE_DECIMAL = ("points", "percent", "drop_difference")
+ONE_DECIMAL = ("points", "percent", "drop_difference", "hd95")
 
 
 class Cell(NamedTuple):
@@ -149,12 +119,6 @@ def interval_columns(columns: Sequence[str], name: str) -> tuple[str, str] | Non
     if tuple(columns[place + 1 : place + 3]) == ("low", "high"):
         return "low", "high"
     return None
-
-
-def column_name(name: str, unit: str) -> str:
-    """A column's name in words; what is called a patient is the study's unit."""
-    words = NAMES.get(name, name.removeprefix("n_").replace("_", " "))
-    return words.replace("patient", unit)
 
 
 def number(value: Any, name: str = "", *, bounded: bool = False) -> str:

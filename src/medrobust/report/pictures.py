@@ -74,7 +74,7 @@ def draw(
         drawn["heatmap"] = _table2(cells, score, intervals, left_out=cells.height < tables["table2"].height)
     if curve.height:
         drawn["curve"] = _curve(curve, score, intervals)
-    if "plane" in tables and len(tables["plane"]) > 1:
+    if "plane" in tables and tables["plane"]["adversarial"].count() > 1:
         drawn["plane"] = _plane(tables["plane"], score, percent, units)
     if examples is not None:
         drawn["examples"] = _examples(examples)

@@ -51,9 +51,7 @@ class Crafting:
             RunError: The disk is full.
         """
         image_set, chunk = self.image_set, self.image_set.chunks[piece]
-        with timed(
-            self.folder, image_set.timing_part(piece), "craft", image_set.origin, piece, len(chunk)
-        ):
+        with timed(self.folder, image_set.timing_part(piece), "craft", image_set.origin, piece, len(chunk)):
             images, columns = self._attacked(chunk, tick)
             checksum = self.store.write(piece, images)
             write_crafted_rows(self.folder, image_set, piece, columns)

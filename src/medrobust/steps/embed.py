@@ -56,8 +56,8 @@ class Embedding:
             ModelError: Features are not finite.
             RunError: Images are not finished or damaged, or the disk is full.
         """
-        cells = list(cells_of([self.image_set], [self.target], None))
-        for seen in shown(cells, piece, EMBEDDINGS, self.dataset, self.folder):
+        cells = cells_of([self.image_set], [self.target], None)
+        for seen in shown(cells, piece, self.dataset, self.folder):
             features = outputs_of(
                 self.network.features,
                 seen.images,

@@ -5,20 +5,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Int64
 from torch import Tensor, nn
 
 from medrobust.core import Dataset, NetworkId, Task, Tick, silent
-from medrobust.metrics.counts import overlap_counts
 from medrobust.steps.image_sets import ImageSet, Part
 from medrobust.steps.memory import Limit
 from medrobust.steps.parts import rows_of, timed
 from medrobust.steps.predict import outputs_of, remember_weights
-from medrobust.steps.targets import Shown, Target, cells_of, parts_of, shown
+from medrobust.steps.scan_counts import overlap, scan_rows, surface_folder, surfaces
+from medrobust.steps.targets import Cell, Shown, Target, cells_of, part_name, parts_of, shown
 from medrobust.storage import RunFolder, frame_of, write_rows
 from medrobust.storage.schemas import (
     OVERLAPS,
     PREDICTIONS,
+    SURFACES,
     WHOLE_TEST_OVERLAPS,
     WHOLE_TEST_PREDICTIONS,
     Table,
@@ -53,10 +53,11 @@ class Judges:
         Raises:
             RunError: Finished rows were made with other weights.
         """
-        table = row_table(self.dataset.task)
+        boundaries = [SURFACES] if self.dataset.task is Task.SEGMENTATION else []
         for target in self.targets:
-            network = self.networks[target.network_id]
-            remember_weights(self.folder, network, target.network_id.folder, *target.folder(table))
+            for table in (row_table(self.dataset.task), *boundaries):
+                network = self.networks[target.network_id]
+                remember_weights(self.folder, network, target.network_id.folder, *target.folder(table))
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,16 @@ class Evaluation:
     """Show the images of a set to every target that faces it; a piece is a chunk.
 
     What is done is not done again: targets may be added.
+
+    Attributes:
+        image_set: The images.
+        judges: The networks.
+        tolerance: Measure boundaries of structures too, those this far apart as the same; None: do not.
     """
 
     image_set: ImageSet
     judges: Judges
+    tolerance: float | None = None
 
     def do(self, piece: int, tick: Tick = silent) -> None:
         """Keep the rows of a chunk.
@@ -77,14 +84,56 @@ class Evaluation:
             RunError: Images are not finished or damaged, or the disk is full.
         """
         judges, table = self.judges, row_table(self.judges.dataset.task)
-        cells = list(cells_of([self.image_set], judges.targets, judges.quantise))
-        for number, seen in enumerate(shown(cells, piece, table, judges.dataset, judges.folder), 1):
-            cell, n_cases = seen.cell, len(seen.clean.cases)
-            with timed(
-                judges.folder, cell.timing_part(table, piece), "evaluate", cell.columns, piece, n_cases
-            ):
-                write_rows(judges.folder, frame_of(table, _rows(seen, judges)), *cell.part(table, piece))
-            tick(number / len(cells), "")
+        missing = [
+            (cell, parts)
+            for cell in cells_of([self.image_set], judges.targets, judges.quantise)
+            if (parts := self._missing(cell, piece))
+        ]
+        every = shown([cell for cell, _ in missing], piece, judges.dataset, judges.folder)
+        for number, (seen, (cell, parts)) in enumerate(zip(every, missing, strict=True), 1):
+            n_cases = len(seen.clean.cases)
+            timing = cell.timing_part(table, piece)
+            with timed(judges.folder, timing, "evaluate", cell.columns, piece, n_cases):
+                self._write_rows(seen, parts)
+            tick(number / len(missing), "")
+
+    def _missing(self, cell: Cell, piece: int) -> list[tuple[Table, Part]]:
+        """The rows of a cell that are not there yet."""
+        folders = row_folders(cell, self.judges.dataset.task, self.tolerance)
+        parts = [(table, (*folder, part_name(piece))) for table, folder in folders]
+        return [(table, part) for table, part in parts if not self.judges.folder.exists(*part)]
+
+    def _write_rows(self, seen: Shown, parts: Sequence[tuple[Table, Part]]) -> None:
+        """Ask a target, and write the rows of each table to its part."""
+        judges, target = self.judges, seen.cell.target.network_id
+        logits = outputs_of(
+            judges.networks[target],
+            seen.images,
+            name=target.folder,
+            cases=seen.clean.cases,
+            device=judges.device,
+            limit=judges.limit,
+        )
+        if judges.dataset.task is Task.CLASSIFICATION:
+            rows = [_predictions(seen, logits)]
+        else:
+            tolerance = self.tolerance
+            known = [
+                overlap(judges.dataset),
+                *([] if tolerance is None else [surfaces(judges.dataset, tolerance)]),
+            ]
+            wanted = [table.name for table, _ in parts]
+            measures = [measure for measure in known if measure.table.name in wanted]
+            rows = scan_rows(seen, logits, judges.dataset.classes, measures)
+        for (table, part), of_table in zip(parts, rows, strict=True):
+            write_rows(judges.folder, frame_of(table, of_table), *part)
+
+
+def row_folders(cell: Cell, task: Task, tolerance: float | None) -> list[tuple[Table, Part]]:
+    """Where the rows of a cell are: of the task's table and, where they are wanted, of `surfaces`."""
+    table = row_table(task)
+    surface = None if tolerance is None else surface_folder(cell, tolerance)
+    return [(table, cell.rows_folder(table)), *([] if surface is None else [(SURFACES, surface)])]
 
 
 def row_table(task: Task) -> Table:
@@ -117,21 +166,6 @@ def timing_parts(
     return [part for part in (*crafted, *evaluated) if folder.exists(*part)]
 
 
-def _rows(seen: Shown, judges: Judges) -> list[dict[str, Any]]:
-    target = seen.cell.target.network_id
-    logits = outputs_of(
-        judges.networks[target],
-        seen.images,
-        name=target.folder,
-        cases=seen.clean.cases,
-        device=judges.device,
-        limit=judges.limit,
-    )
-    if judges.dataset.task is Task.CLASSIFICATION:
-        return _predictions(seen, logits)
-    return _overlaps(seen, logits, judges.dataset.classes)
-
-
 def _predictions(seen: Shown, logits: Iterable[tuple[slice, Tensor]]) -> list[dict[str, Any]]:
     """A row per case."""
     every = torch.cat([part.float().cpu() for _, part in logits])
@@ -141,24 +175,3 @@ def _predictions(seen: Shown, logits: Iterable[tuple[slice, Tensor]]) -> list[di
         "probabilities": every.softmax(1).tolist(),
     }
     return rows_of(seen.clean.cases, seen.cell.columns, columns)
-
-
-def _overlaps(
-    seen: Shown, logits: Iterable[tuple[slice, Tensor]], classes: Sequence[str]
-) -> list[dict[str, Any]]:
-    """A row per scan and class: counts are added up over the cases of a scan."""
-    counts: dict[tuple[str, str], Int64[Tensor, "k 3"]] = {}
-    for place, part in logits:
-        labels = seen.clean.labels[place].to(part.device)
-        # On CPUs argmax over the channels of logit maps takes up to three times as long as max.
-        of_cases = overlap_counts(labels, part.max(1).indices, len(classes)).cpu()
-        for case, count in zip(seen.clean.cases[place], of_cases, strict=True):
-            scan = (case.scan_id, case.patient_id)
-            counts[scan] = counts[scan] + count if scan in counts else count
-    return [
-        seen.cell.columns
-        | {"scan_id": scan_id, "patient_id": patient_id, "structure": structure}
-        | {"n_true": n_true, "n_pred": n_pred, "n_both": n_both}
-        for (scan_id, patient_id), count in counts.items()
-        for structure, (n_true, n_pred, n_both) in zip(classes, count.tolist(), strict=True)
-    ]

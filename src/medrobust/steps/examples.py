@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from medrobust.core import Case, Dataset, Task
-from medrobust.steps.image_sets import ImageSet
+from medrobust.steps.image_sets import ImageSet, digest
 from medrobust.steps.predict import output_of
 from medrobust.steps.targets import Target
 from medrobust.steps.views import collect
@@ -38,6 +38,17 @@ def example_cases(cases: Iterable[Case], task: Task, count: int) -> tuple[Case, 
         if turn < len(group)
     )
     return tuple(islice(in_turn, count))
+
+
+def made_of(sets: Iterable[ImageSet], targets: Iterable[Target], cases: Iterable[Case] = ()) -> str:
+    """Short hash of the images, networks and cases that something is kept of: a study may change."""
+    names = [image_set.name for image_set in sets], [target.name for target in targets]
+    return digest([*names, [case.case_id for case in cases]])
+
+
+def are_kept(folder: RunFolder, of: str) -> bool:
+    """True if the run folder has the examples of these images; see `made_of`."""
+    return folder.exists(*FACTS) and folder.read_json(*FACTS).get("of") == of
 
 
 def examples(
@@ -88,6 +99,7 @@ def examples(
             "classes": list(dataset.classes),
             "cases": [{"case_id": case.case_id, "label": case.label} for case in cases],
             "columns": [image_set.perturbation for image_set in sets],
+            "of": made_of(sets, [target], cases),
         },
         *FACTS,
     )

@@ -16,6 +16,7 @@ from torch import nn
 
 from medrobust.core import Case, Dataset, NetworkId, Tick, silent
 from medrobust.steps.batches import evenly_spaced
+from medrobust.steps.examples import made_of
 from medrobust.steps.hardest import Chosen
 from medrobust.steps.image_sets import ImageSet, Part
 from medrobust.steps.targets import Target
@@ -49,13 +50,14 @@ def scan_part(wanted: Wanted, number: int) -> Part:
     return ("results", "explorer", wanted.name, f"{number:03d}.npz")
 
 
-def is_explored(folder: RunFolder, wanted: Wanted) -> bool:
-    """True if the run folder has what is wanted."""
+def is_explored(folder: RunFolder, wanted: Wanted, of: str) -> bool:
+    """True if the run folder has what is wanted of these images; see `examples.made_of`."""
     if not folder.exists(*FACTS):
         return False
     facts = folder.read_json(*FACTS)
     parts = [scan_part(wanted, number) for number in range(len(facts["scans"]))]
-    return bool(facts["wanted"] == wanted._asdict()) and all(folder.exists(*part) for part in parts)
+    is_same = facts["wanted"] == wanted._asdict() and facts.get("of") == of
+    return is_same and all(folder.exists(*part) for part in parts)
 
 
 def names_of(
@@ -121,7 +123,7 @@ def explore(
         tick((number + 1) / len(chosen), "")
     of_sets, of_targets, pairs = names_of(sets, targets)
     facts = {"sets": of_sets, "targets": of_targets, "pairs": pairs, "scans": told}
-    folder.write_json(facts | {"wanted": wanted._asdict()}, *FACTS)
+    folder.write_json(facts | {"wanted": wanted._asdict(), "of": made_of(sets, targets)}, *FACTS)
 
 
 def case_facts(case: Case) -> dict[str, Any]:

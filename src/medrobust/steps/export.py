@@ -17,8 +17,8 @@ from medrobust.steps.batches import stack
 from medrobust.steps.exported import Item, Row, describe, file_name, read_image, write_image, write_labels
 from medrobust.steps.image_sets import ImageSet
 from medrobust.steps.measure import share_fooled
-from medrobust.steps.noise import CPU, images_of
 from medrobust.steps.memory import Limit
+from medrobust.steps.noise import CPU, images_of
 from medrobust.steps.predict import generators, outputs_of
 from medrobust.storage import RunFolder, read_rows
 from medrobust.storage.folder import clear_disk_errors

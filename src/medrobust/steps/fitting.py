@@ -88,8 +88,8 @@ def fit(network: Network, fitting: Fitting, folder: TrainingFolder) -> list[Epoc
         rate = learning_rate(recipe, (done + 1) / recipe.epochs)
         curve.append({"epoch": done + 1, "loss": loss, "score": fitting.score(module), "learning_rate": rate})
         if recipe.patience is not None and best_epoch(curve) == done + 1:
-            folder.save_best(module, fabric)
-        folder.save_state(module, steps, curve, fabric)
+            folder.save_best(network, fabric)
+        folder.save_state(network, steps, curve, fabric)
     if recipe.patience is not None:
         folder.restore_best(network, fabric)
     return curve

@@ -49,9 +49,7 @@ class Matching:
             RunError: The attack's images are not finished, or the disk is full.
         """
         image_set, n_cases = self.image_set, len(self.image_set.chunks[piece])
-        with timed(
-            self.folder, image_set.timing_part(piece), "noise", image_set.origin, piece, n_cases
-        ):
+        with timed(self.folder, image_set.timing_part(piece), "noise", image_set.origin, piece, n_cases):
             columns = _chunk_columns(image_set, piece, self.dataset, self.folder, self.batch_size)
             write_crafted_rows(self.folder, image_set, piece, columns)
         tick(1.0, "")

@@ -62,7 +62,7 @@ class Cell:
 
     def part(self, table: Table, chunk: int) -> Part:
         """Path of the rows of a chunk."""
-        return (*self.rows_folder(table), f"{chunk:05d}.parquet.gz")
+        return (*self.rows_folder(table), part_name(chunk))
 
     def rows_folder(self, table: Table) -> Part:
         """Folder of the rows of all chunks."""
@@ -74,7 +74,7 @@ class Cell:
             *self.target.folder(table),
             "timing",
             f"{self.image_set.name}{self._suffix}",
-            f"{chunk:05d}.parquet.gz",
+            part_name(chunk),
         )
 
     @property
@@ -122,26 +122,27 @@ class Shown(NamedTuple):
     images: Float32[Tensor, "n c *space"]
 
 
-def finished(cells: Iterable[Cell], table: Table, folder: RunFolder) -> Set[int]:
-    """The chunks that all of some cells of one set have rows of."""
-    of_cells = [folder.numbers(*cell.rows_folder(table)) for cell in cells]
-    return set.intersection(*map(set, of_cells)) if of_cells else set()
+def part_name(chunk: int) -> str:
+    """Name of the file with the rows of a chunk."""
+    return f"{chunk:05d}.parquet.gz"
 
 
-def shown(
-    cells: Sequence[Cell], number: int, table: Table, dataset: Dataset, folder: RunFolder
-) -> Iterator[Shown]:
-    """A chunk of one set as each of some cells sees it that has no rows of it yet; it is read once.
+def finished(folders: Iterable[Part], folder: RunFolder) -> Set[int]:
+    """The chunks that all of some folders have rows of."""
+    found = [folder.numbers(*of_rows) for of_rows in folders]
+    return set.intersection(*map(set, found)) if found else set()
+
+
+def shown(cells: Iterable[Cell], number: int, dataset: Dataset, folder: RunFolder) -> Iterator[Shown]:
+    """A chunk of one set as each of some cells sees it; it is read once.
 
     Cells of the same rounding follow each other.
     """
-    missing = [cell for cell in cells if not folder.exists(*cell.part(table, number))]
-    if not missing:
-        return
-    image_set = missing[0].image_set
-    clean = stack(dataset, image_set.chunks[number], CPU)
-    stored = images_of(image_set, number, clean, folder)
-    for bits, same_bits in groupby(missing, key=lambda cell: cell.bits):
-        images = stored if bits is None else quantised(stored, bits)
+    stored: Float32[Tensor, "n c *space"] | None = None
+    for bits, same_bits in groupby(cells, key=lambda cell: cell.bits):
         for cell in same_bits:
+            if stored is None:
+                clean = stack(dataset, cell.image_set.chunks[number], CPU)
+                stored = images_of(cell.image_set, number, clean, folder)
+            images = stored if bits is None else quantised(stored, bits)
             yield Shown(cell, number, clean, images)

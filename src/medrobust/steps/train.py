@@ -9,7 +9,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +22,7 @@ from medrobust.steps.losses import class_weights, make_loss
 from medrobust.steps.recipes import Recipe, TrainingConfig, recipe_of
 from medrobust.steps.training_folder import Epoch, TrainingFolder
 from medrobust.steps.validate import SCORE_NAMES
+from medrobust.storage import RunFolder
 from medrobust.storage.folder import clear_disk_errors
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def train(
     config: TrainingConfig,
     network_id: NetworkId,
     seed: int,
-    folder: Path,
+    folder: RunFolder,
     device: torch.device,
     tick: Tick = silent,
 ) -> dict[str, Any]:
@@ -107,8 +107,7 @@ def train(
     if goal.is_finished:
         return goal.load_finished(network.to(device))
     _check_cases(cases, validation_cases, recipe, network_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _isolated(), clear_disk_errors(str(folder)):
+    with _isolated(), clear_disk_errors(folder.url):
         fabric = _fabric(device, config)
         weights = class_weights(dataset, cases)
         fitting = Fitting(

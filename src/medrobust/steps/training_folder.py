@@ -2,16 +2,18 @@
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from medrobust.errors import RunError
-from medrobust.models import Network, load_weights, save_weights
+from medrobust.errors import DamagedError, RunError
+from medrobust.models import Network
+from medrobust.models.weights import load_content, weights_content
+from medrobust.storage import RunFolder
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -19,34 +21,33 @@ if TYPE_CHECKING:
 Epoch = dict[str, Any]
 """One row of a curve: epoch (from 1), loss, score (None without validation cases) and learning_rate."""
 
+CARD, WEIGHTS, LOG = "card.json", "weights.safetensors", "log.csv"
+STATE, BEST = "last.ckpt.gz", "best.ckpt.gz"
+
 
 @dataclass(frozen=True)
 class TrainingFolder:
     """One network's folder in a run.
 
     Attributes:
-        path: The folder.
+        folder: The folder.
         identity: Plain data that decides the trained weights; what lies in the folder must agree with it.
     """
 
-    path: Path
+    folder: RunFolder
     identity: Mapping[str, Any]
 
     @property
     def is_finished(self) -> bool:
         """True if it holds a trained network."""
-        return (self.path / "card.json").exists()
+        return self.folder.exists(CARD)
 
     def save_state(
-        self,
-        network: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
-        curve: Sequence[Epoch],
-        fabric: "Fabric",
+        self, network: Network, optimizer: torch.optim.Optimizer, curve: Sequence[Epoch], fabric: "Fabric"
     ) -> None:
         """Write what training goes on from, whole or not at all."""
-        state = {"network": network, "optimizer": optimizer, "curve": curve, "identity": self.identity}
-        _save(fabric, self.path / "last.ckpt", state)
+        state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+        self._save(STATE, {**state, "curve": list(curve), "identity": dict(self.identity)}, fabric)
 
     def restore_state(
         self, network: Network, optimizer: torch.optim.Optimizer, fabric: "Fabric"
@@ -58,88 +59,116 @@ class TrainingFolder:
 
         Raises:
             RunError: It belongs to another training.
+            DamagedError: It is not as it was written.
         """
-        if not (self.path / "last.ckpt").exists():
+        if not self.folder.exists(STATE):
             return []
-        state = fabric.load(self.path / "last.ckpt", weights_only=True)
-        self._refuse_other(state["identity"], "last.ckpt")
+        state = self._load(STATE, fabric)
+        self._refuse_other(state["identity"], STATE)
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         curve: list[Epoch] = state["curve"]
         return curve
 
-    def save_best(self, network: torch.nn.Module, fabric: "Fabric") -> None:
+    def save_best(self, network: Network, fabric: "Fabric") -> None:
         """Write the weights of the best epoch so far."""
-        _save(fabric, self.path / "best.ckpt", {"network": network})
+        self._save(BEST, {"network": network.state_dict()}, fabric)
 
     def restore_best(self, network: Network, fabric: "Fabric") -> None:
         """Read what `save_best` wrote."""
-        network.load_state_dict(fabric.load(self.path / "best.ckpt", weights_only=True)["network"])
+        network.load_state_dict(self._load(BEST, fabric)["network"])
 
     def finish(self, network: Network, card: dict[str, Any]) -> None:
         """Write weights and curve, then the card, which marks them as finished; only then drop the state."""
-        card["weights_sha256"] = save_weights(network, self.path / "weights.safetensors")
-        with (self.path / "log.csv").open("w", encoding="utf-8", newline="") as stream:
-            table = csv.DictWriter(stream, ["epoch", "loss", "score", "learning_rate"], lineterminator="\n")
-            table.writeheader()
-            table.writerows(card["curve"])
-        part = self.path / "card.json.part"
-        part.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(self.path / "card.json")
-        for state in ("last.ckpt", "best.ckpt"):
-            (self.path / state).unlink(missing_ok=True)
+        content = weights_content(network)
+        card["weights_sha256"] = hashlib.sha256(content).hexdigest()
+        self.folder.write_bytes(content, WEIGHTS)
+        self.folder.write_bytes(_table(card["curve"]).encode(), LOG)
+        self.folder.write_bytes((json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode(), CARD)
+        for state in (STATE, BEST):
+            self.folder.remove(state)
 
     def load_finished(self, network: Network) -> dict[str, Any]:
         """Load the finished weights into `network`, verified; returns the card.
 
         Raises:
-            RunError: The folder holds another training, or its weights are missing or changed.
+            RunError: The folder holds another training.
+            DamagedError: Its weights are missing or changed.
         """
-        card = _read_card(self.path)
-        self._refuse_other(card["identity"], "card.json")
-        load_trained(network, self.path)
-        return card
+        self._refuse_other(_read_card(self.folder)["identity"], CARD)
+        return load_trained(network, self.folder)
 
     def _refuse_other(self, found: Mapping[str, Any], file: str) -> None:
         differing = sorted(key for key in self.identity if self.identity[key] != found.get(key))
         if differing:
             raise RunError(
-                f"{self.path / file} is of another training: {', '.join(differing)} differ. "
+                f"{self.folder.path(file)} is of another training: {', '.join(differing)} differ. "
                 "Use another run folder, or delete this one's."
             )
 
+    def _save(self, name: str, state: dict[str, Any], fabric: "Fabric") -> None:
+        if fabric.is_global_zero:
+            buffer = io.BytesIO()
+            torch.save(state, buffer)
+            self.folder.write_sealed(buffer.getvalue(), name)
+        fabric.barrier()
 
-def load_trained(network: Network, path: Path) -> None:
+    def _load(self, name: str, fabric: "Fabric") -> dict[str, Any]:
+        content = io.BytesIO(self.folder.read_sealed(name))
+        state: dict[str, Any] = torch.load(content, map_location=fabric.device, weights_only=True)
+        return state
+
+
+def load_trained(network: Network, folder: RunFolder) -> dict[str, Any]:
     """Load the finished weights of a network's folder, verified, and leave the network in eval mode.
 
+    Returns:
+        The network's card.
+
     Raises:
-        RunError: Card or weights are missing or changed.
+        DamagedError: Card or weights are missing or changed.
     """
-    file = path / "weights.safetensors"
-    content = file.read_bytes() if file.exists() else b""
-    if hashlib.sha256(content).hexdigest() != _read_card(path)["weights_sha256"]:
-        raise RunError(
-            f"{file} is not what its card says (missing or changed). "
-            f"Delete the folder '{path}' to train the network again."
-        )
-    load_weights(network, file)
+    card, content = _verified(folder)
+    load_content(network, content, folder.path(WEIGHTS))
     network.eval()
+    return card
 
 
-def _read_card(path: Path) -> dict[str, Any]:
+def check_finished(folder: RunFolder, *parts: str) -> None:
+    """See that the weights in a network's folder are those of its card.
+
+    Raises:
+        DamagedError: They are not.
+    """
+    _verified(folder.within(*parts))
+
+
+def _verified(folder: RunFolder) -> tuple[dict[str, Any], bytes]:
+    card = _read_card(folder)
+    content = folder.read_bytes(WEIGHTS) if folder.exists(WEIGHTS) else b""
+    if hashlib.sha256(content).hexdigest() != card.get("weights_sha256"):
+        raise DamagedError(
+            f"{folder.path(WEIGHTS)} is not what its card says (missing or changed). "
+            f"Delete the folder '{folder.path()}' to train the network again."
+        )
+    return card, content
+
+
+def _read_card(folder: RunFolder) -> dict[str, Any]:
     try:
-        card: dict[str, Any] = json.loads((path / "card.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path / 'card.json'} cannot be read ({error}). "
-            f"Delete the folder '{path}' to train the network again."
+        card: dict[str, Any] = folder.read_json(CARD)
+    except RunError as error:
+        raise DamagedError(
+            f"{folder.path(CARD)} cannot be read ({error}). "
+            f"Delete the folder '{folder.path()}' to train the network again."
         ) from None
     return card
 
 
-def _save(fabric: "Fabric", path: Path, state: dict[str, Any]) -> None:
-    part = path.with_name(path.name + ".part")
-    fabric.save(part, state)
-    if fabric.is_global_zero:
-        part.replace(path)
-    fabric.barrier()
+def _table(curve: Sequence[Epoch]) -> str:
+    """The curve as CSV."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, ["epoch", "loss", "score", "learning_rate"], lineterminator="\n")
+    table.writeheader()
+    table.writerows(curve)
+    return text.getvalue()

@@ -2,6 +2,15 @@
 
 from medrobust.storage.folder import RunFolder
 from medrobust.storage.images import ImageStore
-from medrobust.storage.rows import compact, frame_of, read_results, read_rows, write_rows
+from medrobust.storage.rows import compact, frame_of, read_results, read_rows, write_results, write_rows
 
-__all__ = ["ImageStore", "RunFolder", "compact", "frame_of", "read_results", "read_rows", "write_rows"]
+__all__ = [
+    "ImageStore",
+    "RunFolder",
+    "compact",
+    "frame_of",
+    "read_results",
+    "read_rows",
+    "write_results",
+    "write_rows",
+]

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import weakref
 import zlib
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
@@ -49,11 +50,16 @@ class RunFolder:
 
     def __init__(self, url: str | os.PathLike[str]) -> None:
         self.url = os.fspath(url)
-        self._fs, self._root = url_to_fs(self.url)  # type: ignore[no-untyped-call]
+        # Others write into it too: what was listed once may no longer be all.
+        self._fs, self._root = url_to_fs(self.url, use_listings_cache=False)  # type: ignore[no-untyped-call]
         self.is_local = isinstance(self._fs, LocalFileSystem)
 
     def __repr__(self) -> str:
         return f"RunFolder({self.url!r})"
+
+    def within(self, *parts: str) -> "RunFolder":
+        """A folder in it, as one of its own."""
+        return RunFolder("/".join((self.url.rstrip("/"), *parts)))
 
     def path(self, *parts: str) -> str:
         """Path of a file in the file system of the URL."""
@@ -66,11 +72,14 @@ class RunFolder:
         """
         if self.is_local:
             return Path(self.path(*parts))
-        return Path(self._temporary.name, *parts)
+        return Path(self._temporary, *parts)
 
     @cached_property
-    def _temporary(self) -> "tempfile.TemporaryDirectory[str]":
-        return tempfile.TemporaryDirectory(prefix="medrobust-")
+    def _temporary(self) -> str:
+        """A folder that goes with this object, or at the end of the process."""
+        path = tempfile.mkdtemp(prefix="medrobust-")
+        weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
+        return path
 
     def free(self) -> int | None:
         """Bytes that can still be written; None where nobody can say."""
@@ -102,6 +111,12 @@ class RunFolder:
         """The numbers that names in a folder begin with, as in `00012.json`."""
         stems = (name.partition(".")[0] for name in self.names(*parts))
         return {int(stem) for stem in stems if stem.isdecimal()}
+
+    def files(self, *parts: str) -> Iterator[tuple[str, ...]]:
+        """All files below a folder, hidden ones too, as parts."""
+        base = self._root.rstrip("/")
+        for path in sorted(self._fs.find(self.path(*parts))):
+            yield tuple(path[len(base) :].strip("/").split("/"))
 
     def remove(self, *parts: str) -> None:
         """Remove a file, or a folder with all that is in it; nothing happens where there is none."""
@@ -157,7 +172,7 @@ class RunFolder:
             return gzip.decompress(self.read_bytes(*parts))
         except (OSError, EOFError, zlib.error) as error:
             raise DamagedError(
-                f"{self.path(*parts)} is damaged ({error}). Run the study again: only this part is made again."
+                f"{self.path(*parts)} is damaged ({error}). Run the study again: only it is made again."
             ) from None
 
     def write_sealed(self, content: bytes, *parts: str) -> None:
@@ -188,11 +203,23 @@ class RunFolder:
         text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
         self.write_bytes(text.encode() + b"\n", *parts)
 
+    def create_json(self, value: Any, *parts: str) -> bool:
+        """Write a JSON file only where there is none; False where there is one. Two cannot both succeed."""
+        text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
+        try:
+            self._fs.pipe_file(self.path(*parts), text.encode(), mode="create")
+        except FileExistsError:
+            return False
+        except OSError:  # a condition that failed; stores call it by different names
+            if self.exists(*parts):
+                return False
+            raise
+        return True
+
     def zarr_store(self, *parts: str) -> Store:
         """The Zarr store at a folder."""
         path = self.path(*parts)
         return LocalStore(path) if self.is_local else FsspecStore.from_url(self._fs.unstrip_protocol(path))
-
 
     def sync(self, *parts: str) -> None:
         """See that a file that a library wrote is on the disk, and not only on its way there."""

@@ -103,8 +103,8 @@ class ImageStore:
         fits = images.shape[1:] == self._images.shape[1:] and 0 < len(images) <= self._width
         if not fits or images.dtype != np.float32:
             raise ValueError(
-                f"chunk {chunk} holds at most {self._width} float32 images of shape {self._images.shape[1:]}; "
-                f"got {images.dtype} {images.shape}."
+                f"chunk {chunk} holds at most {self._width} float32 images of shape "
+                f"{self._images.shape[1:]}; got {images.dtype} {images.shape}."
             )
         whole = images
         if len(images) < self._width:

@@ -1,7 +1,7 @@
 """Rows: small Parquet parts that are put in place whole, and one sorted table made of them.
 
-Parts are sealed (`<number>.parquet.gz`); of tables, which anybody may open, `results/checksums.json` holds the
-SHA-256.
+Parts are sealed (`<number>.parquet.gz`); of tables, which anybody may open, `results/checksums.json` holds
+the SHA-256.
 """
 
 import hashlib
@@ -70,10 +70,16 @@ def compact(folder: RunFolder, table: Table, parts: Iterable[tuple[str, ...]]) -
         raise RunError(
             f"results/{table.name}.parquet would hold the same row twice: {twice.row(0, named=True)}."
         )
+    write_results(folder, table, frame)
+    return frame
+
+
+def write_results(folder: RunFolder, table: Table, frame: pl.DataFrame) -> None:
+    """Write `results/<table>.parquet`, and its SHA-256 unless it holds times."""
     content = _packed(frame)
     folder.write_bytes(content, *_place(table))
-    folder.write_json(_checksums(folder) | {table.name: _sha256(content)}, *CHECKSUMS)
-    return frame
+    if not table.is_measured:
+        folder.write_json(_checksums(folder) | {table.name: _sha256(content)}, *CHECKSUMS)
 
 
 def read_results(folder: RunFolder, table: Table) -> pl.DataFrame:

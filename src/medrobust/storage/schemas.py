@@ -18,11 +18,13 @@ class Table:
         schema: Columns and their types, in order.
         keys: Columns that name a row. Rows are sorted by them, so that the file does not depend on the order
             of the work.
+        is_measured: True for times, which are never the same twice.
     """
 
     name: str
     schema: Schema
     keys: tuple[str, ...]
+    is_measured: bool = False
 
 
 _ORIGIN: Schema = {"perturbation": pl.String, "source": pl.String, "source_seed": pl.Int64, "fold": pl.Int64}
@@ -76,8 +78,31 @@ OVERLAPS = Table(
     },
     keys=(*_CELL, "scan_id", "structure"),
 )
+SURFACES = Table(
+    "surfaces",
+    {
+        **_CELL,
+        "scan_id": pl.String,
+        "patient_id": pl.String,
+        "structure": pl.String,
+        "n_boundary": pl.Int64,
+        "n_within": pl.Int64,
+        "hd95_sum": pl.Float64,
+        "n_both": pl.Int64,
+        "n_missed": pl.Int64,
+        "n_added": pl.Int64,
+        "tolerance": pl.Float64,
+        "unit": pl.String,
+    },
+    keys=(*_CELL, "scan_id", "structure"),
+)
 WHOLE_TEST_PREDICTIONS = Table("whole_test_predictions", PREDICTIONS.schema, PREDICTIONS.keys)
 WHOLE_TEST_OVERLAPS = Table("whole_test_overlaps", OVERLAPS.schema, OVERLAPS.keys)
+ATTRIBUTES = Table(
+    "attributes",
+    {"scan_id": pl.String, "patient_id": pl.String, "attribute": pl.String, "value": pl.String},
+    keys=("scan_id", "attribute"),
+)
 EMBEDDINGS = Table(
     "embeddings",
     {
@@ -117,4 +142,5 @@ TIMING = Table(
         "seconds": pl.Float64,
     },
     keys=("step", *_ORIGIN, "role", "target", "target_seed", "chunk"),
+    is_measured=True,
 )

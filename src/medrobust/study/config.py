@@ -80,6 +80,17 @@ class Analysis(Block):
         "default",
         description="default: t over patients, for accuracies Wilson's with design effect; or a bootstrap.",
     )
+    surface_tolerance: Annotated[float, Gt(0)] | None = Field(
+        None, description="In mm; boundaries so near count as the same. null: the longest side of a pixel."
+    )
+
+
+class Ray(Block):
+    """What a piece of work gets on a Ray cluster; of `--executor ray` only."""
+
+    cpus: Annotated[float, Gt(0)] = Field(1, description="CPUs, and threads, of each piece of work.")
+    gpus: Annotated[float, Ge(0)] = Field(0, description="GPUs of each piece; 0.5 lets two share one.")
+    retries: Annotated[int, Ge(0)] = Field(3, description="How often a piece is tried again elsewhere.")
 
 
 class Report(Block):
@@ -109,10 +120,12 @@ class Study(Block):
         {}, description="Noise matched to every attack, or a list with fixed strengths."
     )
     support: Literal["auto", "image", "foreground"] = "auto"
+    audit: bool = Field(True, description="Audit data with files once, before anything is trained.")
     cases: Cases = Cases()
     crafting: Crafting = Crafting()
     analysis: Analysis = Analysis()
     report: Report = Report()
+    ray: Ray = Ray()
 
     @model_validator(mode="before")
     @classmethod

@@ -4,6 +4,7 @@ import polars as pl
 
 from medrobust.core import Tick
 from medrobust.steps.evaluate import row_table
+from medrobust.steps.examples import made_of
 from medrobust.steps.explorer import Wanted, explore, is_explored
 from medrobust.steps.hardest import Chosen, chosen_scans, scan_scores
 from medrobust.steps.targets import cells_of, parts_of
@@ -18,6 +19,7 @@ def explorer_job(plan: Plan, speeds: Speeds) -> Job:
     setup, wanted = plan.setup, Wanted(**plan.setup.study.report.model_dump())
     scans = wanted.hardest + wanted.typical
     looks = min(scans * wanted.slices, len(setup.cases)) * len(plan.explored)
+    of = made_of(plan.explored, plan.targets)
 
     def keep(tick: Tick) -> None:
         explore(
@@ -39,7 +41,7 @@ def explorer_job(plan: Plan, speeds: Speeds) -> Job:
         seconds=looks * sum(speeds[target.id.name].forward for target in setup.targets),
         disk=0,
         pieces=1,
-        finished=lambda: {0} if is_explored(setup.folder, wanted) else set(),
+        finished=lambda: {0} if is_explored(setup.folder, wanted, of) else set(),
         open=lambda: Once(keep),
     )
 

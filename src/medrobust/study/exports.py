@@ -14,10 +14,11 @@ from medrobust.models import Network
 from medrobust.steps.export import Exported, Viewers, export_set
 from medrobust.steps.image_sets import ImageSet
 from medrobust.storage import RunFolder
+from medrobust.study.devices import choose_device
 from medrobust.study.opening import set_up
 from medrobust.study.plan import Plan, make_plan
 from medrobust.study.reading import read_stored_study
-from medrobust.study.runner import choose_device, record_of, refuse_other_inputs
+from medrobust.study.recorded import record_of, refuse_other_inputs
 from medrobust.study.setup import Setup
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from medrobust.core import Case, Dataset, Part
 from medrobust.data.splitting.case_sets import select_cases
 from medrobust.data.splitting.splits import Split, make_folds, split_cases
-from medrobust.steps.image_sets import Chunks, work_chunks
+from medrobust.steps.chunks import Chunks, work_chunks
 from medrobust.study.config import Study
 
 

@@ -3,14 +3,15 @@
 Nothing in a job grows with the number of its pieces: which of them are finished is asked of the run folder.
 """
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from medrobust.core import Tick, silent
 from medrobust.steps.pieces import Step
 
-Kind = Literal["train", "selftest", "craft", "noise", "evaluate", "embed", "examples"]
+Kind = Literal["audit", "train", "selftest", "craft", "noise", "evaluate", "embed", "examples"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Job:
     """One step of a run on one network, attack or set of images.
 
     Attributes:
-        kind: Which step it is. Jobs of a kind do not wait for each other; those of the next kind wait for all.
+        kind: Which step it is. Jobs of a kind do not wait for each other, those of the next wait for all.
         title: What a person reads while it runs.
         seconds: Expected duration on this machine.
         disk: Bytes that it adds to the run folder.
@@ -35,10 +36,25 @@ class Job:
     finished: Callable[[], Set[int]]
     open: Callable[[], Step]
 
-    def left(self) -> list[int]:
+    def left(self) -> Iterator[int]:
         """The pieces that are still to be done, in order."""
         finished = self.finished()
-        return [piece for piece in range(self.pieces) if piece not in finished]
+        return (piece for piece in range(self.pieces) if piece not in finished)
+
+    @cached_property
+    def n_finished(self) -> int:
+        """How many pieces were finished when this was asked first."""
+        return len(self.finished())
+
+    @property
+    def seconds_left(self) -> float:
+        """Expected duration of the others."""
+        return self.seconds * (1 - self.n_finished / self.pieces)
+
+    @property
+    def disk_left(self) -> int:
+        """Bytes that the others add."""
+        return round(self.disk * (1 - self.n_finished / self.pieces))
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,16 @@ from functools import cached_property
 
 from medrobust.core import NetworkId, Role, Task
 from medrobust.perturbations import Request
-from medrobust.steps.embed import embedding_parts
-from medrobust.steps.evaluate import Judges, evaluation_parts, timing_parts
+from medrobust.steps.evaluate import Judges
 from medrobust.steps.image_sets import (
     CraftJob,
     ImageSet,
-    Part,
     clean_set,
     crafted_set,
     fixed_noise_set,
     matched_noise_set,
 )
-from medrobust.steps.selftest import selftest_part
+from medrobust.steps.scan_counts import surface_tolerance
 from medrobust.steps.targets import Target
 from medrobust.study.setup import Setup, Trained
 
@@ -153,30 +151,13 @@ class Plan:
             and (attack.request.curve is None or attack.request.label in middles)
         )
 
-    def selftest_parts(self) -> list[Part]:
-        """Paths of the rows of all self-tests."""
-        return [selftest_part(attack.images) for attack in self.tested]
-
-    def evaluation_parts(self) -> list[Part]:
-        """Paths of the rows of all cells."""
-        return evaluation_parts(self.sets, self.targets, self.setup.study.task, self.bits)
-
-    def whole_test_parts(self) -> list[Part]:
-        """Paths of the rows of all test cases; none where the study is of all of them anyway."""
-        return evaluation_parts(self.whole_test, self.targets, self.setup.study.task, None)
-
-    def crafted_parts(self) -> list[Part]:
-        """Paths of the rows about all images that are made."""
-        return [images.rows_part(number) for images in self.crafted for number in range(len(images.chunks))]
-
-    def embedding_parts(self) -> list[Part]:
-        """Paths of the stored features of all targets."""
-        return [part for target in self.targets for part in embedding_parts(self.embedded(target), target)]
-
-    def timing_parts(self) -> list[Part]:
-        """Paths of the times that crafting and evaluating took."""
-        setup = self.setup
-        return timing_parts(self.sets, self.targets, setup.study.task, self.bits, setup.folder)
+    @property
+    def tolerance(self) -> float | None:
+        """Up to which distance boundaries of structures count as the same; None in classification."""
+        study = self.setup.study
+        if study.task is Task.CLASSIFICATION:
+            return None
+        return surface_tolerance(self.setup.dataset, study.analysis.surface_tolerance)
 
 
 def _budget(point: Request) -> float:

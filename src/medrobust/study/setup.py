@@ -130,7 +130,7 @@ class Setup:
         if network.id not in self._loaded:
             body = self.fresh(network, initialise=not network.is_trained_here)
             if network.is_trained_here:
-                load_trained(body, self.folder.local("models", network.id.folder))
+                load_trained(body, self.folder.within("models", network.id.folder))
             self._loaded[network.id] = prepare(body, self.device)
         return self._loaded[network.id]
 
@@ -145,7 +145,11 @@ class Setup:
             made_from |= {
                 "training": self.study.trainings[network.id.name].model_dump(mode="json"),
                 "data": self.dataset.fingerprint,
-                "patients": _trained_on(network.split),
+                "patients": {
+                    patient: part
+                    for patient, part in network.split.items()
+                    if part in (Part.TRAIN, Part.VALIDATION)
+                },
                 "id": network.id.folder,
             }
         return made_from
@@ -155,11 +159,6 @@ class Setup:
         if network.id not in self._digests:
             self._digests[network.id] = digest(self.recipe(network))
         return self._digests[network.id]
-
-
-def _trained_on(split: Split) -> str:
-    """Short hash of the patients that train and validate."""
-    return digest({one: part for one, part in split.items() if part in (Part.TRAIN, Part.VALIDATION)})
 
 
 def surrogate_spec(spec: ModelSpec, weights: Path | None) -> ModelSpec:

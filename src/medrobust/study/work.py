@@ -1,12 +1,14 @@
 """The jobs of a plan in their order, each with what it is expected to cost on this machine."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from medrobust.core import Task, Tick
 from medrobust.steps.craft import Crafting, open_crafting
 from medrobust.steps.embed import Embedding
-from medrobust.steps.evaluate import Evaluation, row_table
-from medrobust.steps.examples import FACTS, example_cases, examples
+from medrobust.steps.evaluate import Evaluation, row_folders
+from medrobust.steps.examples import are_kept, example_cases, examples, made_of
 from medrobust.steps.image_sets import ImageSet
 from medrobust.steps.noise import Matching
 from medrobust.steps.recipes import recipe_of
@@ -40,8 +42,8 @@ def jobs_of(plan: Plan, speeds: Speeds) -> list[Job]:
         *selftest_jobs(plan, speeds),
         *(_crafting(plan, attack, speeds) for attack in plan.attacks),
         *(_noise(plan, noise) for noise in plan.noise),
-        *(_evaluation(plan, images, speeds, _title(images)) for images in plan.sets),
-        *(_evaluation(plan, images, speeds, "the whole test set") for images in plan.whole_test),
+        *(_evaluation(plan, images, speeds, plan.tolerance) for images in plan.sets),
+        *(_whole_test(plan, images, speeds) for images in plan.whole_test),
         *(job for target, network in judged for job in _embeddings(plan, target, network, speeds)),
         _examples(plan),
         explorer_job(plan, speeds),
@@ -67,7 +69,7 @@ def _training(plan: Plan, network: Trained, speeds: Speeds) -> Job:
             config=config,
             network_id=network.id,
             seed=setup.study.seed,
-            folder=setup.folder.local("models", network.id.folder),
+            folder=setup.folder.within("models", network.id.folder),
             device=setup.device,
             tick=tick,
         )
@@ -123,18 +125,24 @@ def _noise(plan: Plan, noise: ImageSet) -> Job:
     )
 
 
-def _evaluation(plan: Plan, images: ImageSet, speeds: Speeds, title: str) -> Job:
+def _whole_test(plan: Plan, images: ImageSet, speeds: Speeds) -> Job:
+    """The clean score on all test cases, of which only some are attacked."""
+    return replace(_evaluation(plan, images, speeds, None), title="score the whole test set")
+
+
+def _evaluation(plan: Plan, images: ImageSet, speeds: Speeds, tolerance: float | None) -> Job:
     """Show a set to all targets that face it."""
-    setup, table = plan.setup, row_table(plan.setup.study.task)
+    setup = plan.setup
     cells = list(cells_of([images], plan.targets, plan.bits))
+    folders = [folder for cell in cells for _, folder in row_folders(cell, setup.study.task, tolerance)]
     return Job(
         kind="evaluate",
-        title=f"evaluate {title}",
+        title=f"evaluate {_title(images)}",
         seconds=images.n_cases * sum(speeds[cell.target.network_id.name].forward for cell in cells),
         disk=0,
         pieces=len(images.chunks),
-        finished=lambda: finished(cells, table, setup.folder),
-        open=lambda: Evaluation(images, plan.judges),
+        finished=lambda: finished(folders, setup.folder),
+        open=lambda: Evaluation(images, plan.judges, tolerance),
     )
 
 
@@ -149,7 +157,7 @@ def _embeddings(plan: Plan, target: Target, network: Trained, speeds: Speeds) ->
 
 def _embedding(plan: Plan, images: ImageSet, target: Target, network: Trained, speeds: Speeds) -> Job:
     setup = plan.setup
-    cells = list(cells_of([images], [target], None))
+    folders = [cell.rows_folder(EMBEDDINGS) for cell in cells_of([images], [target], None)]
 
     def begin() -> Embedding:
         step = Embedding(
@@ -164,7 +172,7 @@ def _embedding(plan: Plan, images: ImageSet, target: Target, network: Trained, s
         seconds=images.n_cases * speeds[network.id.name].forward,
         disk=0,
         pieces=len(images.chunks),
-        finished=lambda: finished(cells, EMBEDDINGS, setup.folder),
+        finished=lambda: finished(folders, setup.folder),
         open=begin,
     )
 
@@ -172,6 +180,7 @@ def _embedding(plan: Plan, images: ImageSet, target: Target, network: Trained, s
 def _examples(plan: Plan) -> Job:
     setup = plan.setup
     cases = example_cases(setup.folds[0].cases, setup.study.task, SHOWN[setup.study.task])
+    of = made_of(plan.shown, plan.targets[:1], cases)
 
     def keep(tick: Tick) -> None:
         examples(
@@ -191,6 +200,6 @@ def _examples(plan: Plan) -> Job:
         seconds=1.0,
         disk=0,
         pieces=1,
-        finished=lambda: {0} if setup.folder.exists(*FACTS) else set(),
+        finished=lambda: {0} if are_kept(setup.folder, of) else set(),
         open=lambda: Once(keep),
     )

@@ -28,6 +28,9 @@ def test_success_counts_what_each_attack_did(photos):
         fooled_source=pl.Series([1.0, 1.0, 0.0, 1.0]),
         already_wrong=pl.Series([0.0, 0.0, 0.0, 1.0]),
         l2=pl.Series([1.0, 2.0, 3.0, 10.0]),
+        l0=pl.Series([100.0, 200.0, 0.0, 0.0]),
+        linf=pl.Series([0.1, 0.3, 0.0, 0.0]),
+        mse=pl.Series([1e-2, 1e-4, 0.0, 0.0]),
         outcome=pl.Series(["crafted", "crafted", "failed", "kept_clean"]),
         n_active=pl.Series([0, 1, 1, 1]),
         ssim=pl.Series([0.9, 0.9, 1.0, 1.0]),
@@ -40,6 +43,8 @@ def test_success_counts_what_each_attack_did(photos):
     assert row["fooled_of_right"] == pytest.approx(2 / 3)
     assert row["already_wrong"] == pytest.approx(0.25)
     assert (row["l2_mean"], row["l2_median"]) == (4.0, 2.5)
+    assert (row["l0"], row["linf"]) == (75.0, pytest.approx(0.1))
+    assert row["psnr"] == pytest.approx(30)  # of the two images that were changed: 20 and 40 dB
     assert [row[f"n_{name}"] for name in ("crafted", "failed", "kept_clean", "dropped", "inactive")] == [
         2,
         1,
@@ -48,6 +53,11 @@ def test_success_counts_what_each_attack_did(photos):
         1,
     ]
     assert row["ssim"] == pytest.approx(0.95)
+
+
+def test_images_that_no_attack_changed_have_no_psnr(photos):
+    untouched = replace(photos, crafted=photos.crafted.with_columns(mse=pl.lit(0.0)))
+    assert success(untouched)["psnr"].null_count() == success(untouched).height
 
 
 def test_success_names_attacks_and_sources_in_the_order_of_the_study(photos):

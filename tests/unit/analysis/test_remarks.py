@@ -14,9 +14,26 @@ TEST = {"perturbation": "fgsm", "source": "a", "source_seed": 1, "check": "noise
 TEST |= {"seen": "It fools 88 %, noise 12 %."}
 
 
-def of(task=Task.CLASSIFICATION, success=(SUCCESS,), budgets=(BUDGET,), matching=(MATCH,), selftests=(TEST,)):
+FOUND = {
+    "severity": "note",
+    "kind": "few test cases",
+    "n_times": 1,
+    "seen": "Few.",
+    "what_to_do": "Bring more.",
+}
+
+
+def of(
+    task=Task.CLASSIFICATION,
+    success=(SUCCESS,),
+    budgets=(BUDGET,),
+    matching=(MATCH,),
+    selftests=(TEST,),
+    audit=(FOUND,),
+):
     rows = {"success": success, "budgets": budgets, "matching": matching, "selftests": selftests}
-    frames = {"success": SUCCESS, "budgets": BUDGET, "matching": MATCH, "selftests": TEST}
+    rows["audit"] = audit
+    frames = {"success": SUCCESS, "budgets": BUDGET, "matching": MATCH, "selftests": TEST, "audit": FOUND}
     tables = {name: pl.DataFrame([frames[name], *given])[1:] for name, given in rows.items()}
     return [(remark.about, remark.sentence) for remark in remarks(tables, task)]
 
@@ -24,6 +41,13 @@ def of(task=Task.CLASSIFICATION, success=(SUCCESS,), budgets=(BUDGET,), matching
 def test_nothing_is_said_where_all_went_well():
     assert of() == []
     assert of(budgets=(), matching=()) == []
+
+
+def test_errors_in_the_data_are_said_and_warnings_are_not():
+    wrong = {"kind": "same image on both sides", "seen": "a.jpg and b.jpg.", "what_to_do": "Keep one."}
+    rows = [FOUND | wrong | {"severity": "error", "n_times": 3}, FOUND | wrong | {"severity": "warning"}]
+    text = "The data: same image on both sides. a.jpg and b.jpg. And 2 more like it. Keep one."
+    assert of(audit=rows) == [("data", text)]
 
 
 def test_attacks_that_fool_nobody_are_named_with_their_sources():

@@ -244,9 +244,13 @@ def test_columns_of_attacks_that_fail_their_self_tests_are_left_out_of_the_verdi
 def test_nothing_is_ranked_where_every_attack_fails_its_self_tests():
     every = [(attack, source) for attack in ("dag_a", "dag_b") for source in "abc"]
     results = made_rows.segmentation(biased, {f"p{n:02}": [f"s{n}"] for n in range(12)})
-    found = verdict(replace(results, selftests=selftests(*every)))
+    failed = replace(results, selftests=selftests(*every))
+    found = verdict(failed)
     assert found.outcome == UNRANKED
     assert found.best is None
     assert found.pairs["verdict"].to_list() == [UNRANKED] * 3
     assert any("None is left, so nothing is ranked." in sentence for sentence in found.sentences)
-    assert all_tables(results, found)["table1"].height == 3
+    tables = all_tables(failed, found)
+    assert tables["table1"].height == 3
+    assert tables["plane"]["adversarial"].to_list() == [None] * 3
+    assert tables["plane"]["on_front"].to_list() == [False] * 3

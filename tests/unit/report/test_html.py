@@ -15,6 +15,7 @@ from medrobust.core import Task
 from medrobust.report.blocks import blocks
 from medrobust.report.captions import CAPTIONS
 from medrobust.report.context import Picture, ReportContext
+from medrobust.report.display import Cell
 from medrobust.report.html import OPENING, SECTIONS, TEMPLATES, WORDS_ONLY, allowed, at_a_glance, render
 from medrobust.report.pictures import draw
 from medrobust.report.threats import threat_table
@@ -259,7 +260,7 @@ def test_success_and_changes_of_the_images_are_two_tables(context: ReportContext
     success, changes = blocks("success", context)
     assert "SSIM" not in [column.name for column in success.table.columns]
     assert [column.name for column in changes.table.columns][3:] == [
-        *("SSIM", "SSIM, whole image", "MSE", "L2, mean", "L2, median", "steps")
+        *("SSIM", "SSIM, whole image", "PSNR", "MSE", "L0", "L2, mean", "L2, median", "L∞", "steps")
     ]
     assert [row[-1].text for row in changes.table.rows][2:5] == ["1", "3", "3.5"]
 
@@ -427,3 +428,26 @@ def test_the_paper_and_the_software_are_cited_as_the_repository_asks() -> None:
     for fact in (paper["title"], paper["doi"], str(paper["year"]), asked["title"], asked["license"]):
         assert fact in words, fact
     assert all(author["family-names"] in words for author in paper["authors"])
+
+
+def test_boundaries_say_their_unit_once_and_hd95_has_one_decimal(make_context: MakeContext) -> None:
+    context = make_context(Task.SEGMENTATION)
+    row = {"target": "unet", "perturbation": "clean", "nsd": 0.81234, "nsd_low": 0.7, "nsd_high": 0.9}
+    row |= {"hd95": 4.567, "hd95_low": 3.0, "hd95_high": 6.0, "n_patients": 15, "hd95_undefined": 0.125}
+    row |= {"missed": 0.25, "added": 0.0, "tolerance": 1.5, "unit": "mm"}
+    tables = {
+        "surfaces": pl.DataFrame([row]),
+        "structure_surfaces": pl.DataFrame([row | {"structure": "<b>"}]),
+    }
+    context = replace(context, tables={**context.tables, **tables})
+    (block,) = blocks("surfaces", context)
+    assert "lie within 1.5\u00a0mm of each other" in block.caption
+    assert "in mm." in block.caption
+    shown = dict(zip([column.name for column in block.table.columns], block.table.rows[0], strict=True))
+    assert shown["NSD"] == Cell("0.812", "[0.700, 0.900]")
+    assert shown["HD95"] == Cell("4.6", "[3.0, 6.0]")
+    assert shown["HD95 undefined"] == Cell("0.125")
+    assert not {"unit", "tolerance"} & shown.keys()
+    (of_structures,) = blocks("structure_surfaces", context)
+    assert of_structures.table.rows == ((Cell("<b>"), Cell("0.812", "[0.700, 0.900]")),)
+    assert "in the plane of a slice" in render(context)

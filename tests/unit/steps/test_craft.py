@@ -16,25 +16,26 @@ from medrobust.errors import ModelError, RunError, StudyError
 from medrobust.metrics.similarity import ssim
 from medrobust.models import Network
 from medrobust.perturbations import request
-from medrobust.steps import image_sets
+from medrobust.steps import chunks
 from medrobust.steps.batches import stack
-from medrobust.steps.craft import craft
-from medrobust.steps.image_sets import CraftJob, ImageSet, crafted_set, matched_noise_set, work_chunks
-from medrobust.steps.noise import CPU, craft_noise, images_of
+from medrobust.steps.chunks import work_chunks
+from medrobust.steps.image_sets import CraftJob, ImageSet, matched_noise_set
+from medrobust.steps.noise import CPU, images_of
 from medrobust.storage import RunFolder, compact
 from medrobust.storage.schemas import CRAFTED
 from tiny_cases import ByBrightness, ByChannel, counting, photos, scans, wrapped
+from whole_steps import craft, craft_noise, crafted_set, left
 
 SURROGATE = NetworkId("net", Role.SURROGATE, 1)
 
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_sets, "CHUNK_CASES", 4)
+    monkeypatch.setattr(chunks, "CHUNK_CASES", 4)
 
 
 def job_of(entry: Mapping[str, Any], task: Task = Task.CLASSIFICATION, **changes: Any) -> CraftJob:
-    return replace(CraftJob(request(entry, task), SURROGATE, "transfer", {"weights": "w"}), **changes)
+    return replace(CraftJob(request(entry, task), SURROGATE, "transfer", "made"), **changes)
 
 
 FGSM = {"name": "fgsm", "eps": "8/255"}
@@ -315,11 +316,11 @@ def test_network_that_gives_nan_is_named_with_the_case(tmp_path: Path) -> None:
 
 def test_full_disk_is_said_and_finished_work_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, (dataset, reads) = RunFolder(tmp_path), counting(photos())
-    write, chunks = Path.write_bytes, []
+    write, refused = Path.write_bytes, []
 
     def full(path: Path, data: bytes) -> int:
         if ".00001.parquet" in path.name:
-            chunks.append(path)
+            refused.append(path)
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(path, data)
 
@@ -327,8 +328,8 @@ def test_full_disk_is_said_and_finished_work_is_kept(tmp_path: Path, monkeypatch
     with pytest.raises(RunError, match=r"disk is full.*free some space"):
         crafted(folder, dataset=dataset)
     monkeypatch.undo()
-    assert chunks
-    monkeypatch.setattr(image_sets, "CHUNK_CASES", 4)
+    assert refused
+    monkeypatch.setattr(chunks, "CHUNK_CASES", 4)
     reads.clear()
     image_set = crafted(folder, dataset=dataset)
     assert set(reads) == {case.case_id for chunk in image_set.chunks[1:] for case in chunk}
@@ -368,9 +369,9 @@ def test_matched_noise_has_the_ssim_of_its_attack(tmp_path: Path, which: str, no
     folder = RunFolder(tmp_path)
     attack = crafted(folder, entry, dataset=dataset)
     matched = matched_noise_set(request({"name": noise}, dataset.task), attack)
-    assert not matched.is_done(folder)
+    assert left(matched, folder)
     craft_noise(matched, dataset, folder, batch_size=3)
-    assert matched.is_done(folder)
+    assert not left(matched, folder)
     rows, wanted = rows_of(matched, folder), rows_of(attack, folder)
     assert rows["case_id"].equals(wanted["case_id"])
     assert set(rows["perturbation"]) == {f"{noise}@{attack.perturbation}"}

@@ -10,14 +10,14 @@ from medrobust.core import NetworkId, Role, Task
 from medrobust.errors import ModelError
 from medrobust.perturbations import request
 from medrobust.steps.batches import stack
-from medrobust.steps.craft import craft
-from medrobust.steps.embed import embed, embedding_parts
-from medrobust.steps.image_sets import CraftJob, clean_set, matched_noise_set
-from medrobust.steps.noise import CPU, craft_noise
+from medrobust.steps.embed import embedding_parts
+from medrobust.steps.image_sets import CraftJob, matched_noise_set
+from medrobust.steps.noise import CPU
 from medrobust.steps.targets import Target
 from medrobust.storage import RunFolder, compact
 from medrobust.storage.schemas import EMBEDDINGS
 from tiny_cases import ByBrightness, ByChannel, counting, photos, scans, wrapped
+from whole_steps import clean_set, craft, craft_noise, embed
 
 TARGET = Target(NetworkId("net", Role.TARGET, 0), {})
 
@@ -37,9 +37,9 @@ def test_features_of_clean_noisy_and_attacked_images(tmp_path: Path) -> None:
     sets = [clean_set(dataset, dataset.cases), attack, noise]
     reads.clear()
     embed(sets, TARGET, network, dataset, folder, batch_size=4)
-    assert set(reads.values()) == {1}
+    assert set(reads.values()) == {len(sets)}
     embed(sets, TARGET, network, dataset, folder)
-    assert set(reads.values()) == {1}
+    assert set(reads.values()) == {len(sets)}
     rows = compact(folder, EMBEDDINGS, embedding_parts(sets, TARGET))
     assert rows["perturbation"].value_counts().sort("perturbation").rows() == [
         ("clean", 10),

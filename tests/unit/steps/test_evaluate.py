@@ -10,19 +10,21 @@ import torch
 
 from medrobust.core import Dataset, NetworkId, Role, Task
 from medrobust.errors import ModelError, RunError
+from medrobust.metrics.surfaces import SUMS, surface_sums
 from medrobust.models import Network
 from medrobust.perturbations import request
-from medrobust.steps import image_sets
+from medrobust.steps import chunks
 from medrobust.steps.batches import stack
-from medrobust.steps.craft import craft
-from medrobust.steps.evaluate import evaluate, evaluation_parts, row_table, timing_parts
-from medrobust.steps.image_sets import CraftJob, ImageSet, clean_set, fixed_noise_set, matched_noise_set
+from medrobust.steps.evaluate import evaluation_parts, row_table, timing_parts
+from medrobust.steps.image_sets import CraftJob, ImageSet, matched_noise_set
 from medrobust.steps.measure import quantised
-from medrobust.steps.noise import CPU, craft_noise, images_of
+from medrobust.steps.noise import CPU, images_of
+from medrobust.steps.scan_counts import surface_parts, surface_tolerance
 from medrobust.steps.targets import Target
 from medrobust.storage import RunFolder, compact
-from medrobust.storage.schemas import TIMING
+from medrobust.storage.schemas import SURFACES, TIMING
 from tiny_cases import ByBrightness, ByChannel, counting, photos, scans, wrapped
+from whole_steps import clean_set, craft, craft_noise, evaluate, fixed_noise_set
 
 SOURCE = NetworkId("one", Role.SURROGATE, 1)
 ONE, TWO = NetworkId("one", Role.TARGET, 0), NetworkId("two", Role.TARGET, 0)
@@ -64,10 +66,10 @@ def make(task: Task, root: Path) -> Small:
     attack = request(entry, task)
     noise = request({"name": "gaussian"}, task)
     transfer = craft(
-        CraftJob(attack, SOURCE, "transfer", {}), network(1), dataset, dataset.cases, folder, seed=0
+        CraftJob(attack, SOURCE, "transfer", "made"), network(1), dataset, dataset.cases, folder, seed=0
     )
     whitebox = craft(
-        CraftJob(attack, ONE, "whitebox", {}), network(2), dataset, dataset.cases, folder, seed=0
+        CraftJob(attack, ONE, "whitebox", "made"), network(2), dataset, dataset.cases, folder, seed=0
     )
     matched = matched_noise_set(noise, transfer)
     fixed = fixed_noise_set(
@@ -81,19 +83,19 @@ def make(task: Task, root: Path) -> Small:
         craft_noise(noisy, dataset, folder)
     sets = (clean_set(dataset, dataset.cases), transfer, whitebox, matched, fixed)
     return Small(
-        folder, dataset, sets, (Target(ONE, {}), Target(TWO, {})), {ONE: network(2), TWO: network(3)}
+        folder, dataset, sets, (Target(ONE, "made"), Target(TWO, "made")), {ONE: network(2), TWO: network(3)}
     )
 
 
 @pytest.fixture(params=list(Task))
 def small(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Small:
-    monkeypatch.setattr(image_sets, "CHUNK_CASES", 4)
+    monkeypatch.setattr(chunks, "CHUNK_CASES", 4)
     return make(request.param, tmp_path)
 
 
 @pytest.fixture
 def classification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Small:
-    monkeypatch.setattr(image_sets, "CHUNK_CASES", 4)
+    monkeypatch.setattr(chunks, "CHUNK_CASES", 4)
     return make(Task.CLASSIFICATION, tmp_path)
 
 
@@ -166,9 +168,9 @@ def test_overlaps_add_up_over_the_cases_of_a_scan(tmp_path: Path) -> None:
 def test_targets_may_be_added_and_nothing_is_done_twice(small: Small) -> None:
     small.dataset, reads = counting(small.dataset)
     both = small.evaluate()
-    assert set(reads.values()) == {1}
+    assert set(reads.values()) == {len(small.sets)}
     small.evaluate()
-    assert set(reads.values()) == {1}
+    assert set(reads.values()) == {len(small.sets)}
 
     asked = 0
 
@@ -233,9 +235,7 @@ def test_damaged_images_are_found(classification: Small) -> None:
     damaged = bytearray(file.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     file.write_bytes(damaged)
-    with pytest.raises(
-        RunError, match=r"chunk 0 is damaged.*Delete .*done/00000.json and run the study again"
-    ):
+    with pytest.raises(RunError, match=r"chunk 0 is damaged.*only this chunk is crafted again"):
         classification.evaluate()
 
 
@@ -254,7 +254,7 @@ def test_networks_of_a_fold_face_its_cases_only(tmp_path: Path) -> None:
     )
     ids = [replace(ONE, fold=0), replace(ONE, fold=1)]
     small.networks |= {ids[0]: small.networks[ONE], ids[1]: small.networks[TWO]}
-    small.targets = tuple(Target(network_id, {}) for network_id in ids)
+    small.targets = tuple(Target(network_id, "made") for network_id in ids)
     rows = small.evaluate()
     assert rows.height == len(cases)
     assert set(rows.filter(fold=0)["case_id"]) == {case.case_id for case in cases[:6]}
@@ -282,3 +282,58 @@ def test_rounding_is_half_to_even_and_idempotent(bits: int) -> None:
     assert (quantised(halves, bits) * levels).round().tolist() == [[0, 2, 2, 4]]
     images = torch.rand(2, 1, 8, 8)
     assert torch.equal(quantised(quantised(images, bits), bits), quantised(images, bits))
+
+
+def surface_rows(small: Small, tolerance: float) -> pl.DataFrame:
+    """Evaluate with boundaries, and join their rows."""
+    small.evaluate(quantise=12, tolerance=tolerance)
+    return compact(small.folder, SURFACES, surface_parts(small.sets, small.targets, tolerance))
+
+
+def test_boundaries_add_up_over_the_cases_of_a_scan(tmp_path: Path) -> None:
+    small = make(Task.SEGMENTATION, tmp_path)
+    rows = surface_rows(small, 2.0).filter(perturbation="clean", target="two")
+    assert rows.select("tolerance", "unit").unique().rows() == [(2.0, "mm")]
+    for scan in ("s0", "s1", "s2"):
+        batch = stack(small.dataset, [case for case in small.dataset.cases if case.scan_id == scan], CPU)
+        shown = small.networks[TWO](batch.images).argmax(1)
+        sums = surface_sums(batch.labels, shown, 3, spacing=(2.0, 2.0), tolerance=2.0).sum(0)
+        for k, structure in enumerate(small.dataset.classes):
+            row = rows.filter(scan_id=scan, structure=structure).select(SUMS).row(0)
+            assert row == pytest.approx(sums[k])
+
+
+def test_boundaries_are_of_images_as_stored_that_were_crafted_apart(tmp_path: Path) -> None:
+    small = make(Task.SEGMENTATION, tmp_path)
+    rows = surface_rows(small, 2.0)
+    shown = {
+        cell for cell in cells(small.evaluate(quantise=12)) if "~" not in cell[0] and cell[1] != "whitebox"
+    }
+    assert cells(rows) == shown
+
+
+def test_a_run_of_before_or_another_tolerance_adds_boundaries_only(tmp_path: Path) -> None:
+    small = make(Task.SEGMENTATION, tmp_path)
+    small.networks[ONE].body.levels[1] = 0.8  # the rim of the disk is too dark for it
+    before = small.evaluate(quantise=12)
+    overlaps = list(small.folder.local("results", "parts", "overlaps").rglob("*.parquet.gz"))
+    written = {path: path.stat().st_mtime_ns for path in overlaps}
+    strict, loose = surface_rows(small, 1e-6), surface_rows(small, 1000.0)
+    assert strict["n_within"].sum() < loose["n_within"].sum()
+    assert strict.drop("n_within", "tolerance").equals(loose.drop("n_within", "tolerance"))
+    assert written
+    assert {path: path.stat().st_mtime_ns for path in overlaps} == written
+    assert small.evaluate(quantise=12).equals(before)
+
+
+def test_without_a_pixel_size_lengths_are_in_pixels(tmp_path: Path) -> None:
+    small = make(Task.SEGMENTATION, tmp_path)
+    small.dataset = replace(small.dataset, spacing=None)
+    assert surface_tolerance(small.dataset, None) == 1.0
+    assert surface_rows(small, 1.0)["unit"].unique().to_list() == ["pixels"]
+
+
+def test_the_tolerance_is_the_longest_side_of_a_pixel_unless_asked() -> None:
+    dataset = replace(scans(), spacing=(1.0, 3.0))
+    assert surface_tolerance(dataset, None) == 3.0
+    assert surface_tolerance(dataset, 2.0) == 2.0

@@ -10,21 +10,20 @@ import torch
 from medrobust.core import Dataset, NetworkId, Role, Task
 from medrobust.models import Network
 from medrobust.perturbations import request
-from medrobust.steps import image_sets
-from medrobust.steps.craft import craft
+from medrobust.steps import chunks
 from medrobust.steps.examples import ARRAYS, FACTS, example_cases, examples
-from medrobust.steps.image_sets import CraftJob, ImageSet, clean_set, matched_noise_set
-from medrobust.steps.noise import craft_noise
+from medrobust.steps.image_sets import CraftJob, ImageSet, matched_noise_set
 from medrobust.steps.targets import Target
 from medrobust.storage import RunFolder
 from tiny_cases import ByBrightness, ByChannel, photos, scans, wrapped
+from whole_steps import clean_set, craft, craft_noise
 
 TARGET = Target(NetworkId("net", Role.TARGET, 0), {})
 
 
 def sets_of(dataset: Dataset, network: Network, attack: str, noise: str, folder: RunFolder) -> list[ImageSet]:
     entry = {"name": attack, "eps": 0.02} if attack == "fgsm" else {"name": attack, "steps": 2}
-    job = CraftJob(request(entry, dataset.task), NetworkId("other", Role.SURROGATE, 1), "transfer", {})
+    job = CraftJob(request(entry, dataset.task), NetworkId("other", Role.SURROGATE, 1), "transfer", "made")
     attacked = craft(job, network, dataset, dataset.cases, folder, seed=0)
     noisy = matched_noise_set(request({"name": noise}, dataset.task), attacked)
     craft_noise(noisy, dataset, folder)
@@ -33,7 +32,7 @@ def sets_of(dataset: Dataset, network: Network, attack: str, noise: str, folder:
 
 @pytest.mark.parametrize("which", ["photos", "scans"])
 def test_arrays_and_facts(tmp_path: Path, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_sets, "CHUNK_CASES", 4)
+    monkeypatch.setattr(chunks, "CHUNK_CASES", 4)
     folder = RunFolder(tmp_path)
     if which == "photos":
         dataset, network = photos(), wrapped(ByChannel(), 3)

@@ -10,8 +10,8 @@ import torch
 from medrobust.core import Dataset, NetworkId, Role, Task
 from medrobust.models import Network
 from medrobust.perturbations import request
-from medrobust.steps import image_sets
-from medrobust.steps.craft import craft
+from medrobust.steps import chunks
+from medrobust.steps.examples import made_of
 from medrobust.steps.explorer import (
     FACTS,
     Wanted,
@@ -23,15 +23,15 @@ from medrobust.steps.explorer import (
     shown_cases,
 )
 from medrobust.steps.hardest import Chosen, chosen_scans, scan_scores
-from medrobust.steps.image_sets import CraftJob, ImageSet, clean_set, matched_noise_set
-from medrobust.steps.noise import craft_noise
+from medrobust.steps.image_sets import CraftJob, ImageSet, matched_noise_set
 from medrobust.steps.targets import Target
 from medrobust.steps.views import LEVELS, pairs_of, views
 from medrobust.storage import RunFolder
 from tiny_cases import ByBrightness, ByChannel, photos, scans, wrapped
+from whole_steps import clean_set, craft, craft_noise
 
 IDS = tuple(NetworkId(name, Role.TARGET, 0) for name in ("one", "two"))
-TARGETS = tuple(Target(each, {}) for each in IDS)
+TARGETS = tuple(Target(each, "made") for each in IDS)
 WANTED = Wanted(1, 1, 3)
 
 
@@ -46,8 +46,8 @@ def made(which: str, folder: RunFolder) -> tuple[Dataset, dict[NetworkId, Networ
     networks = {each: wrapped(body, channels) for each, body in zip(IDS, bodies, strict=True)}
     wish = request(attack, dataset.task)
     jobs = (
-        CraftJob(wish, NetworkId("one", Role.SURROGATE, 1), "transfer", {}),
-        CraftJob(wish, IDS[1], "whitebox", {}),
+        CraftJob(wish, NetworkId("one", Role.SURROGATE, 1), "transfer", "made"),
+        CraftJob(wish, IDS[1], "whitebox", "made"),
     )
     transfer, whitebox = (
         craft(job, networks[each], dataset, dataset.cases, folder, seed=0)
@@ -72,7 +72,7 @@ def test_white_box_images_are_paired_with_their_own_target(tmp_path: Path) -> No
 def test_a_view_is_the_image_in_255ths_and_the_answers_of_the_networks(
     which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_sets, "CHUNK_CASES", 4)
+    monkeypatch.setattr(chunks, "CHUNK_CASES", 4)
     folder = RunFolder(tmp_path)
     dataset, networks, sets = made(which, folder)
     cases = dataset.cases[1:3]
@@ -94,7 +94,7 @@ def test_a_view_is_the_image_in_255ths_and_the_answers_of_the_networks(
 def test_what_is_kept_comes_back_and_other_wishes_are_told_apart(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     dataset, networks, sets = made("scans", folder)
-    assert not is_explored(folder, WANTED)
+    assert not is_explored(folder, WANTED, of)
     done: list[float] = []
     chosen = [Chosen("s1", "hardest"), Chosen("s0", "typical")]
     explore(
@@ -107,8 +107,10 @@ def test_what_is_kept_comes_back_and_other_wishes_are_told_apart(tmp_path: Path)
         wanted=WANTED,
         tick=lambda part, _: done.append(part),
     )
-    assert is_explored(folder, WANTED)
-    assert not is_explored(folder, WANTED._replace(slices=4))
+    of = made_of(sets, TARGETS)
+    assert is_explored(folder, WANTED, of)
+    assert not is_explored(folder, WANTED, made_of(sets[:2], TARGETS))
+    assert not is_explored(folder, WANTED._replace(slices=4), of)
     assert done == [0.5, 1.0]
     facts = folder.read_json(*FACTS)
     assert [(scan["scan_id"], scan["why"]) for scan in facts["scans"]] == [
@@ -127,6 +129,7 @@ def test_what_is_kept_comes_back_and_other_wishes_are_told_apart(tmp_path: Path)
 def test_other_wishes_do_not_write_over_what_is_told_of(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     dataset, networks, sets = made("scans", folder)
+    of = made_of(sets, TARGETS)
     explore([Chosen("s1", "hardest")], sets, TARGETS, networks, dataset, folder, wanted=WANTED)
 
     def killed(*_: object) -> None:
@@ -139,10 +142,10 @@ def test_other_wishes_do_not_write_over_what_is_told_of(tmp_path: Path) -> None:
             wanted=WANTED._replace(slices=4),
             tick=killed,
         )
-    assert is_explored(folder, WANTED)
+    assert is_explored(folder, WANTED, of)
     assert len(read_views(folder, WANTED, 0)) == 3
     folder.local(*scan_part(WANTED, 0)).unlink()
-    assert not is_explored(folder, WANTED)
+    assert not is_explored(folder, WANTED, of)
 
 
 def test_slices_are_evenly_spaced_in_the_order_of_their_positions() -> None:

@@ -15,15 +15,14 @@ from medrobust.data import open_dataset
 from medrobust.errors import RunError
 from medrobust.models import Network
 from medrobust.perturbations import request
-from medrobust.steps import image_sets
-from medrobust.steps.craft import craft
+from medrobust.steps import chunks
 from medrobust.steps.export import Viewers, export_set
-from medrobust.steps.image_sets import CraftJob, ImageSet, clean_set, fixed_noise_set, matched_noise_set
+from medrobust.steps.image_sets import CraftJob, ImageSet, matched_noise_set
 from medrobust.steps.measure import quantised
-from medrobust.steps.noise import craft_noise
 from medrobust.storage import ImageStore, RunFolder, read_rows
 from medrobust.storage.schemas import CRAFTED
 from tiny_cases import ByBrightness, ByChannel, photos, scans, wrapped
+from whole_steps import clean_set, craft, craft_noise, fixed_noise_set
 
 CPU = torch.device("cpu")
 SOURCE = NetworkId("net", Role.SURROGATE, 1)
@@ -33,7 +32,7 @@ OBLIQUE = np.array([[0, 0.4, -1.9, 30], [2.0, 0, 0, -50], [0, -1.9, -0.4, 60], [
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_sets, "CHUNK_CASES", 4)
+    monkeypatch.setattr(chunks, "CHUNK_CASES", 4)
 
 
 @pytest.fixture
@@ -48,7 +47,7 @@ def lying(dataset: Dataset) -> Dataset:
 def attacked(
     dataset: Dataset, network: Network, cases: tuple[Case, ...], folder: RunFolder, **entry
 ) -> ImageSet:
-    job = CraftJob(request(entry, dataset.task), SOURCE, "transfer", {})
+    job = CraftJob(request(entry, dataset.task), SOURCE, "transfer", "made")
     return craft(job, network, dataset, cases, folder, seed=0)
 
 

@@ -9,25 +9,24 @@ from medrobust.core import Case, NetworkId, Role, Task
 from medrobust.errors import RunError
 from medrobust.perturbations import request
 from medrobust.perturbations.selftest import CHECKS
-from medrobust.steps.craft import craft
-from medrobust.steps.image_sets import CraftJob, crafted_set
+from medrobust.steps.image_sets import CraftJob
+from medrobust.steps.memory import Limit
 from medrobust.steps.selftest import IMAGES, selftest_attack, selftest_part, tried_cases
 from medrobust.storage import RunFolder
 from medrobust.storage.rows import read_rows
 from medrobust.storage.schemas import SELFTEST
 from tiny_cases import ByBrightness, ByChannel, photos, scans, wrapped
+from whole_steps import craft, crafted_set
 
 
 def job(name, task, **parameters):
     wanted = request({"name": name, **parameters}, task)
-    return CraftJob(wanted, NetworkId("net", Role.SURROGATE, 1), "transfer", {"made": "by hand"})
+    return CraftJob(wanted, NetworkId("net", Role.SURROGATE, 1), "transfer", "made")
 
 
 def rows_of(folder, wanted, network, dataset, cases, validation=()):
-    selftest_attack(
-        wanted, network, dataset, cases, folder, seed=0, validation=validation, device="cpu", batch_size=4
-    )
-    images = crafted_set(wanted, dataset, cases, seed=0, support_mode="auto", validation=validation)
+    images = crafted_set(wanted, dataset, cases, validation=validation)
+    selftest_attack(images, network, dataset, folder, validation=validation, limit=Limit(4))
     return read_rows(folder, SELFTEST, *selftest_part(images)), images
 
 

@@ -16,6 +16,7 @@ from medrobust.errors import DataError, ModelError, RunError
 from medrobust.models import load_weights, model_spec
 from medrobust.steps.recipes import SCHEDULES, learning_rate, recipe_of
 from medrobust.steps.train import TrainingConfig, fresh_network, train
+from medrobust.storage import RunFolder
 
 ID = NetworkId("unet", Role.TARGET, 0)
 CPU = torch.device("cpu")
@@ -66,7 +67,7 @@ def run(
         config=TrainingConfig(**({"epochs": 4, "batch_size": 4} | config)),
         network_id=network_id,
         seed=seed,
-        folder=folder,
+        folder=RunFolder(folder),
         device=device,
         tick=tick,
     )
@@ -83,7 +84,7 @@ def test_going_on_after_a_kill_changes_nothing(tmp_path, config):
     run(tmp_path / "straight", data, **config)
     with pytest.raises(Killed):
         run(tmp_path / "killed", data, tick=kill_after(2), **config)
-    assert (tmp_path / "killed" / "last.ckpt").exists()
+    assert (tmp_path / "killed" / "last.ckpt.gz").exists()
     run(tmp_path / "killed", data, **config)
     for file in ("weights.safetensors", "card.json", "log.csv"):
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "straight" / file).read_bytes()
@@ -153,7 +154,7 @@ def test_the_folder_of_another_training_is_refused(tmp_path, change, named):
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     with pytest.raises(Killed):
         run(tmp_path, squares(), tick=kill_after(1))
-    with pytest.raises(RunError, match=r"last\.ckpt is of another training: recipe differ"):
+    with pytest.raises(RunError, match=r"last\.ckpt\.gz is of another training: recipe differ"):
         run(tmp_path, squares(), learning_rate=0.1)
 
 

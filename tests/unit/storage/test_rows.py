@@ -108,13 +108,13 @@ def test_wrong_columns_are_refused(tmp_path: Path) -> None:
 def test_a_damaged_part_is_named(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.write_bytes(b"PAR1 and nothing more", "p.parquet")
-    with pytest.raises(RunError, match=r"p.parquet is damaged .*Delete it and run again"):
+    with pytest.raises(RunError, match=r"p.parquet is damaged .*only it is made again"):
         read_rows(folder, PREDICTIONS, "p.parquet")
 
 
 def test_every_table_is_listed_here() -> None:
     tables = {value.name for value in vars(schemas).values() if isinstance(value, Table)}
     assert tables == {
-        *("crafted", "predictions", "overlaps", "embeddings", "selftest", "timing"),
+        *("crafted", "predictions", "overlaps", "embeddings", "selftest", "timing", "surfaces", "attributes"),
         *("whole_test_predictions", "whole_test_overlaps"),
     }

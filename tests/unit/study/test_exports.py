@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import made_studies
 from medrobust.cli import app
-from medrobust.storage import ImageStore, RunFolder
+from medrobust.storage import RunFolder
 from medrobust.study.reading import read_study
 from medrobust.study.runner import run_study
 
@@ -50,7 +50,9 @@ def cases_of(run: Path, scan: str = "") -> list[str]:
     """Cases in the store that belong to a scan."""
     folder = RunFolder(run)
     store = next(name for name in folder.names("crafted") if "@" not in name)
-    return [case for chunk in ImageStore(folder, "crafted", store).chunks for case in chunk if scan in case]
+    markers = folder.names("crafted", store, "done")
+    chunks = [folder.read_json("crafted", store, "done", marker)["cases"] for marker in markers]
+    return [case for chunk in chunks for case in chunk if scan in case]
 
 
 def test_photographs_with_what_rounding_leaves(photographs: Path, tmp_path: Path) -> None:

@@ -41,11 +41,13 @@ def test_a_sound_study_ends_with_0_and_is_not_done_twice(
     assert "Attack self-tests on 8 validation cases" in first.stdout
     assert "One step cannot follow a curved boundary" in first.stdout
     results = {path.name for path in (study.parent / "run" / "results").iterdir()}
-    assert results == {"selftest.parquet"}
+    assert results == {"selftest.parquet", "checksums.json"}
     table = first.stdout[first.stdout.index("Attack self-tests") :]
     again = medrobust(*arguments)
     assert again.stdout[again.stdout.index("Attack self-tests") :] == table
-    monkeypatch.setattr(work, "craft", lambda *_, **__: pytest.fail("only the self-tests were asked for"))
+    monkeypatch.setattr(
+        work, "open_crafting", lambda *_, **__: pytest.fail("only the self-tests were asked for")
+    )
     assert medrobust(*arguments).exit_code == 0
 
 

@@ -98,14 +98,16 @@ def test_a_damaged_test_image_is_found_before_training(
         return replace(dataset, read=read)
 
     monkeypatch.setattr(module, "open_dataset", with_a_damaged_case)
+    setup = setup_of(tmp_path)
     with pytest.raises(DataError, match="cannot be read"):
-        setup_of(tmp_path)
+        module.decode(setup)
 
 
 def test_trained_weights_are_verified(tmp_path: Path) -> None:
     setup = setup_of(tmp_path)
     target = setup.targets[0]
     folder = tmp_path / "run" / "models" / target.id.folder
+    folder.mkdir(parents=True)
     with pytest.raises(RunError, match=r"is not what its card says|card\.json cannot be read"):
         setup.network(target)
     save(setup.fresh(target).body, folder / "weights.safetensors")
@@ -113,13 +115,13 @@ def test_trained_weights_are_verified(tmp_path: Path) -> None:
     with pytest.raises(
         RunError, match=r"weights\.safetensors is not what its card says.*to train the network again"
     ):
-        load_trained(setup.fresh(target), folder)
+        load_trained(setup.fresh(target), RunFolder(folder))
 
 
 def test_a_plan_has_every_cell_and_computes_nothing(tmp_path: Path) -> None:
     plan = make_plan(setup_of(tmp_path, surrogates={"seeds": [1, 2]}))
-    transfer = [attack for attack in plan.attacks if attack.job.role == "transfer"]
-    whitebox = [attack for attack in plan.attacks if attack.job.role == "whitebox"]
+    transfer = [attack for attack in plan.attacks if attack.images.role == "transfer"]
+    whitebox = [attack for attack in plan.attacks if attack.images.role == "whitebox"]
     assert (len(transfer), len(whitebox)) == (3 * 2, 1)
     assert len(plan.noise) == len(transfer)
     assert len({images.name for images in plan.sets}) == len(plan.sets)

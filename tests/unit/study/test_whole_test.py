@@ -46,7 +46,6 @@ def test_it_is_planned_only_where_cases_are_left_out(tmp_path: Path) -> None:
     plan, jobs = planned(tmp_path / "all")
     assert plan.setup.cases == plan.setup.folds[0].test_cases
     assert plan.whole_test == ()
-    assert plan.whole_test_parts() == []
     assert TITLE not in [job.title for job in jobs]
 
 

@@ -3,6 +3,7 @@
     sub-01/[ses-1/]anat/sub-01[_ses-1]_T1w.nii.gz
     derivatives/<pipeline>/sub-01/[ses-1/]anat/sub-01[_ses-1][_space-orig][_desc-aseg]_dseg.nii.gz
     derivatives/<pipeline>/[desc-aseg_]dseg.tsv (index, name, color)
+    participants.tsv (participant_id, and age, sex, site where there are)
 
 Gorgolewski et al., Scientific Data 3, 160044 (2016); the names are those of the specification, 1.4 and later.
 """
@@ -11,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from medrobust.data.adapters.pairing import volumes_below
+from medrobust.data.attributes import known
+from medrobust.data.files.tables import read_table
 from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Scan, Scans
 from medrobust.data.scans.label_files import label_map, read_label_file
@@ -20,6 +23,10 @@ from medrobust.errors import DataError, StudyError
 
 SAME = ("sub", "ses", "run", "acq", "rec", "ce", "echo")
 """Entities that an image and its labels share; labels may leave all but sub and ses out."""
+
+PARTICIPANTS = "participants.tsv"
+ATTRIBUTES = {name: name for name in ("age", "sex", "site")}
+"""Columns of the table of participants that say who somebody is."""
 
 ORIGINAL = (None, "orig", "individual", "T1w")
 """Spaces in which labels lie on the raw image's own grid."""
@@ -81,7 +88,21 @@ def list_bids(
             "patients": "sub- of the files' names",
         },
         findings=tuple(findings),
+        attributes=_attributes(root, scans.values()),
     )
+
+
+def _attributes(root: Path, scans: Iterable[Scan]) -> dict[str, dict[str, str]]:
+    """What the table of participants says, where there is one."""
+    table = root / PARTICIPANTS
+    rows = (
+        {row["participant_id"]: row for row in read_table(table, ["participant_id"])}
+        if table.is_file()
+        else {}
+    )
+    return {
+        scan.scan_id: known(rows[scan.patient_id], ATTRIBUTES) for scan in scans if scan.patient_id in rows
+    }
 
 
 def _places(root: Path, home: Path, paths: Iterable[Path]) -> list[Path]:

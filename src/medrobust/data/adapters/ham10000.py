@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from medrobust.data.adapters.labelled import empty_classes, files_by_stem, missing_images
+from medrobust.data.attributes import known
 from medrobust.data.files.tables import Row, read_table
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Photo, Photos
@@ -32,6 +33,7 @@ TABLES = ("HAM10000_metadata.csv", "HAM10000_metadata")
 FOLDERS = ("images", "ham10000_images_part_1", "ham10000_images_part_2")
 SUFFIXES = (".jpg", ".jpeg", ".png")
 COLUMNS = ("lesion_id", "image_id", "dx")
+ATTRIBUTES = {name: name for name in ("age", "sex", "localization")}
 
 
 def list_ham10000(root: Path) -> Photos:
@@ -62,6 +64,7 @@ def list_ham10000(root: Path) -> Photos:
         items=photos,
         facts=_facts(photos),
         findings=tuple(findings),
+        attributes={image: known(row, ATTRIBUTES) for image, row in rows.items()},
     )
 
 

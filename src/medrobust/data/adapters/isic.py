@@ -27,10 +27,19 @@ from medrobust.data.adapters.labelled import (
     group_labels,
     missing_images,
 )
+from medrobust.data.attributes import known
 from medrobust.data.files.tables import Row, read_table
 from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Photo, Photos
 from medrobust.errors import DataError
+
+ATTRIBUTES = {
+    "age_approx": "age",
+    "sex": "sex",
+    "anatom_site_general": "localization",
+    "anatom_site_general_challenge": "localization",
+}
+"""Columns of 2019 and 2020."""
 
 BENIGN, MALIGNANT = "benign", "malignant"
 
@@ -104,6 +113,7 @@ class Diagnosis:
     label: str
     part: Part
     group: str
+    attributes: Mapping[str, str]
 
 
 def list_isic(root: Path) -> Photos:
@@ -144,6 +154,7 @@ def list_isic(root: Path) -> Photos:
         facts={**class_counts(photos, classes), "grouping": grouping.fact, "source": challenge.source},
         findings=tuple(findings),
         official=official if Part.TEST in official.values() else None,
+        attributes={photo.case_id: images[photo.case_id].attributes for photo in photos},
     )
 
 
@@ -190,7 +201,9 @@ def _add_rows(
         elif label is None:
             kind, says = "unknown label", f"{row.where} ({image}): must have {challenge.rule}."
         else:
-            images[image] = Diagnosis(label, part, groups.get(image, ""))
+            beside = groups.get(image)
+            group, attributes = ("", {}) if beside is None else (beside[challenge.key], _attributes(beside))
+            images[image] = Diagnosis(label, part, group, attributes)
             continue
         findings.append(Finding(kind, Severity.ERROR, says, "Correct the row, or take it out.", (table,)))
 
@@ -211,13 +224,17 @@ def _number(text: str) -> float:
         return -1.0
 
 
-def _groups(root: Path, part: Part, table: Path, challenge: Challenge) -> dict[str, str]:
-    """Group of each image, "" or nothing where the data give none."""
+def _attributes(row: Row) -> dict[str, str]:
+    return known(row, {column: name for column, name in ATTRIBUTES.items() if column in row.cells})
+
+
+def _groups(root: Path, part: Part, table: Path, challenge: Challenge) -> dict[str, Row]:
+    """The row of each image that says its group, and more; nothing where the data have none."""
     beside = root / challenge.groups.get(part, table.name)
     if not beside.is_file():
         return {}
     columns = (challenge.image, challenge.key)
-    return {row[challenge.image]: row[challenge.key] for row in read_table(beside, columns)}
+    return {row[challenge.image]: row for row in read_table(beside, columns)}
 
 
 def _classes(challenge: Challenge, images: Mapping[str, Diagnosis]) -> tuple[str, ...]:

@@ -40,16 +40,17 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
     """Read a CSV table in UTF-8, with or without a byte order mark.
 
     Args:
-        path: The file.
+        path: The file; one that ends with .tsv has tabs between its cells.
         columns: Columns that it must have.
 
     Raises:
         DataError: The file cannot be read as such a table, or lacks a column.
     """
     _require_size(path)
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(_short_lines(file), restval="")
+            reader = csv.DictReader(_short_lines(file), restval="", delimiter=delimiter)
             header = list(reader.fieldnames or [])
             lines = list(islice(reader, MOST_CELLS // max(len(header), 1) + 1))
     except (OSError, UnicodeDecodeError, csv.Error) as error:

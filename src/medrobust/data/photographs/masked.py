@@ -103,6 +103,11 @@ def open_masked_photos(
         read=read,
         fingerprint=fingerprint,
         official=listing.official and {case.patient_id: listing.official[case.patient_id] for case in cases},
+        attributes={
+            case.scan_id: listing.attributes[case.scan_id]
+            for case in cases
+            if case.scan_id in listing.attributes
+        },
         facts={**listing.facts, **facts_of(decoding), **_facts(len(inside) - len(cases))},
         bits=decoding.bits,
     )

@@ -148,6 +148,7 @@ def open_photos(
         read=PhotoReader(listing.items, decoding, rows_of(cache, name, fingerprint, listing, decoding)),
         fingerprint=fingerprint,
         official=listing.official,
+        attributes=listing.attributes,
         facts={**listing.facts, **facts_of(decoding)},
         bits=decoding.bits,
     )

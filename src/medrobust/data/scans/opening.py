@@ -146,6 +146,7 @@ def open_scans(
         read=reader,
         fingerprint=sha256(*chain.from_iterable(sorted(digests.items())), *map(str, (*size, *(patch or ())))),
         official=listing.official,
+        attributes=listing.attributes,
         facts={**listing.facts, **_facts(decoding, size, patch)},
         bits=12,
         affine=reader.affine,

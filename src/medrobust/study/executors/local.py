@@ -14,13 +14,12 @@ from medrobust.study.progress import Display
 
 def run_here(plan: Plan, jobs: Sequence[Job], shown: Display) -> None:
     """An `Executor` that needs nothing."""
-    over, waiting = 0.0, [job for job in jobs if job.left()]
+    over, waiting = 0.0, [job for job in jobs if job.n_finished < job.pieces]
     for number, job in enumerate(waiting, 1):
-        left, title = job.left(), f"[{number}/{len(waiting)}] {job.title}"
-        shown.show(over, title=title)
+        shown.show(over, title=f"[{number}/{len(waiting)}] {job.title}")
         with clear_memory_errors(job):
             step = job.open()
-            for piece in left:
+            for piece in job.left():
                 step.do(piece, _tick(shown, over, job))
                 over += job.seconds / job.pieces
                 if plan.setup.limit.shrunk:
@@ -44,6 +43,6 @@ def clear_memory_errors(job: Job) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError) as error:
         block = "training" if job.kind == "train" else "crafting"
         raise RunError(
-            f"Out of memory: {job.title}. What is finished is kept; lower {block}.batch_size, or take smaller "
-            "images."
+            f"Out of memory: {job.title}. What is finished is kept; lower {block}.batch_size, or take "
+            "smaller images."
         ) from error

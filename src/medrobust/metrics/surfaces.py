@@ -1,0 +1,131 @@
+"""Distances between the boundaries of true and predicted structures, as sums that add up over cases.
+
+MONAI computes the same scores structure by structure; here all structures of many images share one tree of
+boundary pixels, which takes a twenty-fifth of the time. Tests compare the two.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+from scipy.spatial import KDTree
+from torch import Tensor
+
+PERCENTILE = 0.95
+ROUNDING = 1e-6
+"""Relative slack of the tolerance: sides such as 0.7 mm have no exact multiples."""
+
+SUMS = ("n_boundary", "n_within", "hd95_sum", "n_both", "n_missed", "n_added")
+"""What `surface_sums` gives of each structure, in this order."""
+
+
+def surface_sums(
+    labels: Int64[Tensor, "n *space"],
+    predictions: Int64[Tensor, "n *space"],
+    classes: int,
+    *,
+    spacing: Sequence[float],
+    tolerance: float,
+) -> Float64[np.ndarray, "n k 6"]:
+    """What normalised surface distance (NSD) and 95 % Hausdorff distance (HD95) are computed from.
+
+    The boundary of a structure is its pixels with a neighbour, across an edge (in 3D: a face), that is none
+    of it; beyond the image there is nothing. Distances are Euclidean, from pixel centre to pixel centre.
+
+    Args:
+        labels: True classes, in [0, classes); 0 is the background, which has no boundary of its own.
+        predictions: Predicted classes, in [0, classes).
+        classes: Number of classes `k`.
+        spacing: Size of a pixel along each spatial axis.
+        tolerance: Distance, in the unit of `spacing`, up to which boundaries count as the same.
+
+    Returns:
+        Of each image and class, in the order of `SUMS`: boundary pixels of truth and prediction together;
+        those of them that lie within the tolerance of the other boundary (none where there is no other); HD95
+        (the larger of the two directed 95th percentiles; 0 where it is undefined); and 1 where the structure
+        is in both, in the truth only, in the prediction only. NSD is `n_within / n_boundary`.
+
+    Raises:
+        ValueError: Shapes differ, or spacing and shape do not fit.
+    """
+    if labels.shape != predictions.shape or len(spacing) != labels.ndim - 1:
+        raise ValueError(
+            f"labels {tuple(labels.shape)} and predictions {tuple(predictions.shape)} must have one shape, "
+            f"and spacing a size for each side; got {tuple(spacing)}."
+        )
+    maps = labels.cpu().numpy(), predictions.cpu().numpy()
+    true, shown = (_boundary(each, spacing, classes) for each in maps)
+    apart = 1 + math.dist((0,) * len(spacing), np.multiply(labels.shape[1:], spacing))
+    groups = len(labels) * classes
+    sides = [_Side.of(true, shown, apart, groups), _Side.of(shown, true, apart, groups)]
+    slack = tolerance * (1 + ROUNDING)
+    sizes = [side.sizes for side in sides]
+    within = [np.bincount(side.group[side.distance <= slack], minlength=groups) for side in sides]
+    in_true, in_shown = (size > 0 for size in sizes)
+    both = in_true & in_shown
+    hd95 = np.where(both, np.maximum(*(side.quantile(PERCENTILE) for side in sides)), 0.0)
+    sums = (sum(sizes), sum(within), hd95, both, in_true & ~in_shown, in_shown & ~in_true)
+    return np.stack(sums, axis=-1).astype(np.float64).reshape(len(labels), classes, len(SUMS))
+
+
+class _Points(NamedTuple):
+    """Boundary pixels: the image and class of each as one number, and where it is."""
+
+    group: Int64[np.ndarray, "p"]
+    place: Float64[np.ndarray, "p d"]
+
+
+class _Side(NamedTuple):
+    """Boundary pixels of one map, sorted by group, and how far each is from that of the other map."""
+
+    group: Int64[np.ndarray, "p"]
+    distance: Float64[np.ndarray, "p"]
+    sizes: Int64[np.ndarray, "g"]
+
+    @classmethod
+    def of(cls, points: _Points, others: _Points, apart: float, groups: int) -> "_Side":
+        """The nearest other of the same group; infinitely far where there is none.
+
+        `apart` is longer than any image: groups lie that far from each other along an axis of their own, so
+        that one tree serves them all.
+        """
+        distance = np.full(points.group.size, np.inf)
+        if others.group.size:
+            tree = KDTree(_spread(others, apart))
+            distance[:] = tree.query(_spread(points, apart), distance_upper_bound=apart)[0]
+        order = np.lexsort((distance, points.group))
+        return cls(points.group[order], distance[order], np.bincount(points.group, minlength=groups))
+
+    def quantile(self, share: float) -> Float64[np.ndarray, "g"]:
+        """Of the distances of each group, with linear interpolation; 0 for groups without pixels."""
+        first = np.cumsum(self.sizes) - self.sizes
+        position = share * np.maximum(self.sizes - 1, 0)
+        below = np.floor(position).astype(np.int64)
+        above = np.minimum(below + 1, np.maximum(self.sizes - 1, 0))
+        distance = np.append(np.where(np.isinf(self.distance), 0.0, self.distance), 0.0)
+        last = len(self.distance)
+        low, high = (distance[np.minimum(first + place, last)] for place in (below, above))
+        return np.asarray(low + (position - below) * (high - low))
+
+
+def _spread(points: _Points, apart: float) -> Float64[np.ndarray, "p e"]:
+    return np.column_stack([points.group * apart, points.place])
+
+
+def _boundary(maps: Int64[np.ndarray, "n *space"], spacing: Sequence[float], classes: int) -> _Points:
+    edge = reduce(np.logical_or, (_changes(maps, axis) for axis in range(1, maps.ndim))) & (maps > 0)
+    found = np.argwhere(edge)
+    return _Points(found[:, 0] * classes + maps[edge], found[:, 1:] * np.asarray(spacing, np.float64))
+
+
+def _changes(maps: Int64[np.ndarray, "n *space"], axis: int) -> Bool[np.ndarray, "n *space"]:
+    """Pixels with a neighbour of another class along an axis, or at an end of it."""
+    differs = np.diff(maps, axis=axis) != 0
+    ends = np.ones_like(np.take(maps, [0], axis=axis), dtype=bool)
+    walls = np.concatenate([ends, differs, ends], axis=axis)
+    size = maps.shape[axis]
+    before, after = (np.take(walls, range(start, start + size), axis=axis) for start in (0, 1))
+    return np.asarray(before | after)

@@ -1,0 +1,44 @@
+"""Rows of all pieces, joined to one sorted table each."""
+
+from collections.abc import Iterator
+
+from medrobust.steps.embed import embedding_parts
+from medrobust.steps.evaluate import evaluation_parts, row_table, timing_parts, whole_test_table
+from medrobust.steps.image_sets import Part
+from medrobust.steps.scan_counts import surface_parts
+from medrobust.steps.selftest import selftest_part
+from medrobust.storage import compact
+from medrobust.storage.schemas import CRAFTED, EMBEDDINGS, SELFTEST, SURFACES, TIMING
+from medrobust.study.attributes import write_attributes
+from medrobust.study.plan import Plan
+
+
+def join_selftests(plan: Plan) -> None:
+    """Join what the self-tests saw."""
+    parts = [selftest_part(attack.images) for attack in plan.tested]
+    compact(plan.setup.folder, SELFTEST, parts)
+
+
+def join_rows(plan: Plan) -> None:
+    """Join the parts that the jobs left to one sorted table each."""
+    setup, targets = plan.setup, plan.targets
+    folder, task, bits = setup.folder, setup.study.task, plan.bits
+    compact(folder, CRAFTED, _crafted_parts(plan))
+    compact(folder, whole_test_table(task), evaluation_parts(plan.whole_test, targets, task, None))
+    compact(folder, EMBEDDINGS, _embedding_parts(plan))
+    write_attributes(setup)
+    if plan.tolerance is not None:
+        compact(folder, SURFACES, surface_parts(plan.sets, targets, plan.tolerance))
+    compact(folder, TIMING, timing_parts(plan.sets, targets, task, bits, folder))
+    # Last: a run with these rows is finished.
+    compact(folder, row_table(task), evaluation_parts(plan.sets, targets, task, bits))
+
+
+def _crafted_parts(plan: Plan) -> Iterator[Part]:
+    for images in plan.crafted:
+        yield from map(images.rows_part, range(len(images.chunks)))
+
+
+def _embedding_parts(plan: Plan) -> Iterator[Part]:
+    for target in plan.targets:
+        yield from embedding_parts(plan.embedded(target), target)
