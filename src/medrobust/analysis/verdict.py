@@ -74,14 +74,14 @@ def ranking(results: Results, pairs: pl.DataFrame) -> pl.DataFrame:
         below 20 patients.
     """
     sound = comparisons.above_majority(results)
-    models = [model for model in results.models if sound[model]]
+    means = _adversarial(results)
+    models = [model for model in results.models if sound[model] and not math.isnan(means[model])]
     place = {model: index for index, model in enumerate(models)}
     better = np.zeros((len(models), len(models)), dtype=bool)
     for row in pairs.filter(pl.col("better").is_not_null()).iter_rows(named=True):
         loser = row["second"] if row["better"] == row["first"] else row["first"]
         better[place[row["better"]], place[loser]] = True
     ranks = dict(zip(models, ranks_interval(better), strict=True))
-    means = _adversarial(results)
     shares = _shares_first(results, models)
     lines = []
     for model in results.models:
