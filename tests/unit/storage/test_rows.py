@@ -11,9 +11,21 @@ from hypothesis import strategies as st
 
 from medrobust.errors import RunError
 from medrobust.storage import RunFolder, compact, frame_of, read_results, read_rows, schemas, write_rows
-from medrobust.storage.schemas import CRAFTED, EMBEDDINGS, OVERLAPS, PREDICTIONS, TIMING, Table
+from medrobust.storage.schemas import (
+    ATTRIBUTES,
+    CRAFTED,
+    EMBEDDINGS,
+    OVERLAPS,
+    PREDICTIONS,
+    SURFACES,
+    TIMING,
+    Table,
+)
 
 DESIGN = {
+    "surfaces": """perturbation role source target source_seed target_seed fold scan_id patient_id structure
+        n_boundary n_within hd95_sum n_both n_missed n_added tolerance unit""",
+    "attributes": "scan_id patient_id attribute value",
     "crafted": """perturbation source source_seed fold case_id scan_id patient_id mse l0 l2 linf ssim
         ssim_image strength steps outcome role already_wrong fooled_source n_active""",
     "predictions": """perturbation role source target source_seed target_seed fold case_id scan_id patient_id
@@ -42,13 +54,15 @@ def prediction(case: str, **changes: Any) -> dict[str, Any]:
     return row | changes
 
 
-@pytest.mark.parametrize("table", [CRAFTED, PREDICTIONS, OVERLAPS], ids=lambda table: table.name)
+@pytest.mark.parametrize(
+    "table", [CRAFTED, PREDICTIONS, OVERLAPS, SURFACES, ATTRIBUTES], ids=lambda table: table.name
+)
 def test_columns_are_the_fixed_interface(table: Table) -> None:
     assert list(table.schema) == DESIGN[table.name].split()
 
 
 @pytest.mark.parametrize(
-    "table", [CRAFTED, PREDICTIONS, OVERLAPS, EMBEDDINGS, TIMING], ids=lambda table: table.name
+    "table", [CRAFTED, PREDICTIONS, OVERLAPS, SURFACES, EMBEDDINGS, TIMING], ids=lambda table: table.name
 )
 def test_a_table_without_rows_has_its_columns(tmp_path: Path, table: Table) -> None:
     folder = RunFolder(tmp_path)
@@ -116,5 +130,5 @@ def test_every_table_is_listed_here() -> None:
     tables = {value.name for value in vars(schemas).values() if isinstance(value, Table)}
     assert tables == {
         *("crafted", "predictions", "overlaps", "embeddings", "selftest", "timing"),
-        *("whole_test_predictions", "whole_test_overlaps"),
+        *("whole_test_predictions", "whole_test_overlaps", "surfaces", "attributes"),
     }
