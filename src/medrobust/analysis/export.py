@@ -65,8 +65,7 @@ def all_tables(results: Results, conclusion: Verdict) -> Tables:
         "ranking": conclusion.ranking,
         "noise_control": noise_control(results),
         "plane": plane(results),
-        "subgroups": subgroups(results),
-        "audit": audit_table(results),
+        **_of_the_data(results),
     }
     if results.task is Task.SEGMENTATION:
         of_structures = structures(results)
@@ -126,6 +125,10 @@ def as_json(results: Results, frames: Mapping[str, pl.DataFrame], conclusion: Ve
 
 def _per_class(results: Results) -> Tables:
     return {"classes": classes(results)} if results.task is Task.CLASSIFICATION else {}
+
+
+def _of_the_data(results: Results) -> Tables:
+    return {"subgroups": subgroups(results), "audit": audit_table(results)}
 
 
 def table_as_json(table: pl.DataFrame) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import polars as pl
 
 from medrobust.analysis.results import Results
 from medrobust.analysis.tables import frame
+from medrobust.data.findings import Severity
 
-ERROR = "error"
 _SCHEMA = {
     "severity": pl.String,
     "kind": pl.String,
@@ -37,8 +37,8 @@ def audit_fact(results: Results) -> str:
     if results.audit is None:
         generated = results.record["data"]["phantom"]
         return "none: generated data have no files" if generated else "none: the files were not looked at"
-    found = results.audit["counts"].items()
-    counts = (f"{number} {name}{'' if number == 1 else 's'}" for name, number in found)
+    found = results.audit["counts"]
+    counts = (f"{found[name]} {name}{'' if found[name] == 1 else 's'}" for name in map(str, Severity))
     return f"{', '.join(counts)} in {results.audit['looked_at']}"
 
 

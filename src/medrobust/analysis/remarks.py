@@ -5,8 +5,8 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
-from medrobust.analysis.findings import ERROR
 from medrobust.core import Task
+from medrobust.data.findings import Severity
 
 SSIM_TOLERANCE = 0.005
 """How far the mean SSIM on test cases may be from the one that a budget was solved for."""
@@ -37,7 +37,7 @@ def remarks(tables: Mapping[str, pl.DataFrame], task: Task) -> tuple[Remark, ...
 
 def _wrong_data(audit: pl.DataFrame) -> Iterable[Remark]:
     """Errors that the audit found and a run does not stop at, such as copies on both sides of the split."""
-    for row in audit.filter(severity=ERROR).iter_rows(named=True):
+    for row in audit.filter(severity=str(Severity.ERROR)).iter_rows(named=True):
         more = f" And {row['n_times'] - 1} more like it." if row["n_times"] > 1 else ""
         yield Remark("data", f"The data: {row['kind']}. {row['seen']}{more} {row['what_to_do']}")
 

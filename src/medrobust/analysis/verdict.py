@@ -55,8 +55,13 @@ def verdict(results: Results) -> Verdict:
     wins = pairs["better"].drop_nulls().to_list()
     best = next((model for model in results.models if wins.count(model) == len(results.models) - 1 > 0), None)
     tau = _kendall_tau(results)
-    beside = noise_sentences(comparisons.noise_control(results), results.settings.alpha) + tau_sentences(tau)
-    sentences = (*_conclusions(results, pairs, outcome), *beside, *_limits(results))
+    sentences = (
+        *_conclusions(results, pairs, outcome),
+        *_left_out(results),
+        *noise_sentences(_sound_control(results), results.settings.alpha),
+        *tau_sentences(tau),
+        *_limits(results),
+    )
     return Verdict(outcome, best, sentences, order, pairs, tau)
 
 
@@ -69,14 +74,14 @@ def ranking(results: Results, pairs: pl.DataFrame) -> pl.DataFrame:
         below 20 patients.
     """
     sound = comparisons.above_majority(results)
-    models = [model for model in results.models if sound[model]]
+    means = _adversarial(results)
+    models = [model for model in results.models if sound[model] and not math.isnan(means[model])]
     place = {model: index for index, model in enumerate(models)}
     better = np.zeros((len(models), len(models)), dtype=bool)
     for row in pairs.filter(pl.col("better").is_not_null()).iter_rows(named=True):
         loser = row["second"] if row["better"] == row["first"] else row["first"]
         better[place[row["better"]], place[loser]] = True
     ranks = dict(zip(models, ranks_interval(better), strict=True))
-    means = _adversarial(results)
     shares = _shares_first(results, models)
     lines = []
     for model in results.models:
@@ -159,7 +164,6 @@ def _tied(row: dict[str, Any], relevant: float) -> str:
 
 def _limits(results: Results) -> list[str]:
     sentences = [
-        *_left_out(results),
         f"Intervals and tests are over {_count(results)}; intervals are not adjusted for their number.",
     ]
     if results.unit != "patient":
@@ -180,6 +184,12 @@ def _folds(results: Results) -> list[str]:
         f"Every {results.unit} was tested once, by networks of its own fold. Scores of different folds come"
         f" from different networks{known}: they are not quite independent, and intervals may be too narrow."
     ]
+
+
+def _sound_control(results: Results) -> pl.DataFrame:
+    """Attacks against noise, without those that failed their self-tests on every source."""
+    sound = {cell.perturbation for model in results.models for cell in results.judged_cells(model)}
+    return comparisons.noise_control(results).filter(pl.col("perturbation").is_in(sorted(sound)))
 
 
 def _left_out(results: Results) -> list[str]:

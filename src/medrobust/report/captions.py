@@ -54,7 +54,7 @@ CAPTIONS = {
     "whitebox": "{Score} when the attack is crafted on the judged network itself. {basis}",
     "structures": "{Score} of each structure of {of}, averaged over the sources that all networks "
     "face. {basis}",
-    "audit": "What an audit of all files found, one row per kind, the first of it in words (`audit.json` has "
+    "audit": "What an audit of all files found, one row per kind, the first of it in words (audit.json has "
     "all). Errors make numbers wrong, warnings may mislead, notes are worth knowing.",
     "subgroups": "{Score} by {of}: clean, with noise and under attack, and the paired drop from clean to "
     "adversarial in points. {basis}",
@@ -70,9 +70,8 @@ CAPTIONS = {
     "face. {basis}",
     "success": "Whether the attacks fooled the network that they were crafted on, measured once, on the "
     "images as stored: {fooled}, what was wrong before, and what became of the images.",
-    "changes": "How far the attacks changed the images: means, and medians where it is said (steps: always). "
-    "PSNR in dB over the images that were changed at all; L0 is the number of changed values of an image, L∞ "
-    "the largest change.",
+    "changes": "How far the attacks changed the images: means, of steps the median. PSNR in dB is over the "
+    "images that were changed at all; L0 is the number of changed values of an image, L∞ the largest change.",
     "budgets": "Budgets solved for an SSIM on validation cases, and the mean SSIM that they give on the test "
     "cases.",
     "selftests": "Whether each attack is as strong as it should be on the network that it was crafted on, "

@@ -11,7 +11,7 @@ from medrobust.report.names import column_name
 MISSING = "\u2013"
 BOUNDS = ("_low", "_high")
 P_VALUES = ("p", "p_holm", "p_equal")
-ONE_DECIMAL = ("points", "percent", "drop_difference", "hd95")
+ONE_DECIMAL = ("points", "percent", "drop_difference", "hd95", "psnr")
 
 
 class Cell(NamedTuple):
@@ -152,8 +152,12 @@ def _real(value: float, name: str, bounded: bool) -> str:
     elif 0 < abs(value) < 0.001 and not bounded:
         return f"{value:.1e}"
     else:
-        text = f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
-    return text.replace("-", "\u2212" if float(text) else "")
+        text = f"{value:.3f}" if abs(value) < 100 else _large(value)
+    return text.replace("-", "\u2212" if float(text.replace(",", "")) else "")
+
+
+def _large(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
 def _cell(row: dict[str, Any], name: str, bounds: tuple[str, str] | None) -> Cell:

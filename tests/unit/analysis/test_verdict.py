@@ -250,6 +250,8 @@ def test_nothing_is_ranked_where_every_attack_fails_its_self_tests():
     assert found.best is None
     assert found.pairs["verdict"].to_list() == [UNRANKED] * 3
     assert any("None is left, so nothing is ranked." in sentence for sentence in found.sentences)
+    assert not any("noise of the same similarity" in sentence for sentence in found.sentences)
+    assert found.ranking["rank_low"].to_list() == found.ranking["rank_high"].to_list() == [None] * 3
     tables = all_tables(failed, found)
     assert tables["table1"].height == 3
     assert tables["plane"]["adversarial"].to_list() == [None] * 3

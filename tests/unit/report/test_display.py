@@ -91,3 +91,10 @@ def test_settings_keep_their_digits_and_items_go_by_their_name() -> None:
         ("x", "\u2013"),
     ]
     assert setting([]) == "none"
+
+
+def test_large_means_are_written_out() -> None:
+    assert number(12288.4, "l0") == "12,288"
+    assert number(-12288.4, "l0") == "\u221212,288"
+    assert number(1234.5, "l0") == "1234"
+    assert number(43.757, "psnr") == "43.8"

@@ -325,3 +325,9 @@ class TestRealData:
         means = np.stack([real.read(case).image.mean(axis=(1, 2)) for case in real.cases[::100]])
         assert ((means > 0.2) & (means < 0.95)).all()
         assert (means[:, 0] > means[:, 2]).mean() > 0.8
+
+    def test_ages_and_sexes(self, real):
+        known = [real.attributes[case.scan_id] for case in real.cases]
+        sexes = [values.get("sex") for values in known]
+        assert {sex: sexes.count(sex) for sex in set(sexes)} == {"male": 1118, "female": 798, None: 12}
+        assert all(0 <= float(values["age"]) <= 85 for values in known if "age" in values)
