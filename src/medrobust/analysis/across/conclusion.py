@@ -1,0 +1,137 @@
+"""What may be said of networks of several runs, in words."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from medrobust.analysis.across.differences import SAME, difference_table, families, pair_table
+from medrobust.analysis.across.runs import ComparedRun, same_weights
+from medrobust.analysis.comparisons import RANKED, TIED, TOO_FEW, UNRANKED
+from medrobust.analysis.verdict import p_value
+from medrobust.core import Role
+from medrobust.metrics.significance import patients_for_significance
+
+TRANSFERRED = "against these transferred attacks, for these trained weights"
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What may be concluded from a comparison.
+
+    Attributes:
+        outcome: "different" (at least one pair), "too few patients", "not distinguishable" or "not ranked".
+        sentences: One or more for every pair, the same network in both runs first.
+        pairs: From `differences.pair_table`.
+        differences: From `differences.difference_table`.
+    """
+
+    outcome: str
+    sentences: tuple[str, ...]
+    pairs: pl.DataFrame
+    differences: pl.DataFrame
+
+
+def conclude(runs: Sequence[ComparedRun]) -> Conclusion:
+    """Compare the networks of runs that `shared.comparable` has made comparable."""
+    of_kind = families(runs)
+    pairs, differences = pair_table(of_kind), difference_table(of_kind)
+    found = set(pairs["verdict"])
+    outcome = next((each for each in (RANKED, TOO_FEW, TIED) if each in found), UNRANKED)
+    clean = {
+        (row["first"], row["second"]): row
+        for row in differences.filter(condition="clean").iter_rows(named=True)
+    }
+    said = _Words(runs, clean)
+    sentences = [*said.too_few(pairs), *(said.of(row) for row in pairs.iter_rows(named=True))]
+    return Conclusion("different" if outcome == RANKED else outcome, tuple(sentences), pairs, differences)
+
+
+@dataclass(frozen=True)
+class _Words:
+    """Sentences about pairs; `clean` holds the rows of their clean scores."""
+
+    runs: Sequence[ComparedRun]
+    clean: Mapping[tuple[str, str], Mapping[str, Any]]
+
+    def of(self, row: Mapping[str, Any]) -> str:
+        """What may be said of a pair: under attack, and on clean images."""
+        words = {RANKED: self._ranked, TIED: self._tied, TOO_FEW: self._too_few, UNRANKED: self._unranked}
+        return f"{words[row['verdict']](row)} {self._on_clean(row)}"
+
+    def too_few(self, pairs: pl.DataFrame) -> Iterable[str]:
+        """Families of pairs for which no outcome could be significant."""
+        results = self.runs[0].results
+        for (kind,), rows in pairs.filter(verdict=TOO_FEW).group_by("pairs", maintain_order=True):
+            tests = pairs.filter(pairs=kind).height
+            needed = patients_for_significance(results.settings.alpha, tests)
+            which = "the same network in two runs" if kind == SAME else "different networks"
+            yield (
+                f"Too few patients to tell {which} apart: with {len(results.panel.patients)} {results.unit}s"
+                f" and {tests} pair{'s' if rows.height > 1 else ''} no outcome of the exact test could be"
+                f" significant; at least {needed} are needed."
+            )
+
+    def _ranked(self, row: Mapping[str, Any]) -> str:
+        more = "more" if row["better"] == row["first"] else "less"
+        text = (
+            f"{row['first']} is {more} robust than {row['second']} {TRANSFERRED}: mean adversarial score"
+            f" {_points(row)}, {p_value(row['p_holm'])} (Holm)."
+        )
+        if row["drops_agree"]:
+            return text
+        return f"{text} By the drop from the clean score it is the other way round."
+
+    def _tied(self, row: Mapping[str, Any]) -> str:
+        text = (
+            f"{row['first']} and {row['second']} are not distinguishable under attack: {_points(row)},"
+            f" {p_value(row['p_holm'])} (Holm)."
+        )
+        if row["patients_needed"] is None:
+            return text
+        relevant = 100 * self.runs[0].results.settings.relevant_difference
+        unit = self.runs[0].results.unit
+        return (
+            f"{text} To see a difference of {relevant:g} points with 80 % power takes about"
+            f" {row['patients_needed']} {unit}s."
+        )
+
+    def _too_few(self, row: Mapping[str, Any]) -> str:
+        return f"{row['first']} against {row['second']} under attack: {_points(row)}, no verdict."
+
+    def _unranked(self, row: Mapping[str, Any]) -> str:
+        if row["p"] is None:
+            why = "no attack is left that passed its self-tests"
+        else:
+            why = "a clean score is not above that of always answering with the majority class"
+        return f"{row['first']} and {row['second']} are not ranked: {why}."
+
+    def _on_clean(self, row: Mapping[str, Any]) -> str:
+        """Of the first network of a pair; the weights explain what is alike by construction."""
+        if self._is_same(row):
+            return (
+                "Both have the same weights, so their clean scores are equal by construction, and a"
+                " difference under attack is one of what the attacks were crafted on."
+            )
+        test = self.clean[row["first"], row["second"]]
+        if row["equally_good"]:
+            margin = 100 * self.runs[0].results.settings.relevant_difference
+            found = f"equally good (TOST within {margin:g} points, {p_value(row['p_equal'])})"
+        elif test["p_holm"] <= self.runs[0].results.settings.alpha:
+            word = "better" if test["difference_in_points"] > 0 else "worse"
+            found = f"{word}, {p_value(test['p_holm'])} (Holm)"
+        else:
+            found = f"not distinguishable, {p_value(test['p_holm'])} (Holm)"
+        return f"On clean images {_points(test)}: {found}."
+
+    def _is_same(self, row: Mapping[str, Any]) -> bool:
+        named = {network.name: (run, network.model) for run in self.runs for network in run.networks}
+        (later, model), (earlier, other) = named[row["first"]], named[row["second"]]
+        return model == other and same_weights(later, earlier, Role.TARGET, model)
+
+
+def _points(row: Mapping[str, Any]) -> str:
+    value, low, high = (row[f"difference_in_points{end}"] for end in ("", "_low", "_high"))
+    interval = "" if low is None or high is None else f" [{low:+.1f}, {high:+.1f}]"
+    return f"{value:+.1f} points{interval}"
