@@ -171,7 +171,7 @@ def _pair(first: Network, second: Network, tests: int) -> Line:
         "first": first.name,
         "second": second.name,
         **with_bounds(values),
-        "p": sign_flip(results, attacked, other_attacked, first.name, second.name),
+        "p": sign_flip(results, attacked, other_attacked, first.model, second.model),
         "drops_agree": None if math.isnan(ahead) else ahead * lost <= 0,
         "n_neutral_sources": len(neutral),
         **_equivalence(results, first.clean, second.clean),

@@ -19,6 +19,7 @@ from medrobust.report.display import (
     cross_table,
     setting,
     shown_table,
+    spread_table,
 )
 from medrobust.report.html import allowed, environment, script_texts
 from medrobust.report.reading import attack_table
@@ -44,7 +45,7 @@ CAPTIONS = {
     "attacks": "The attacks that are compared and their parameters, the same in all runs.",
     "threats": "What the attacker of each cell knows, wants and may change.",
 }
-PAIRS = ("pairs", "first", "second")
+PAIRS = ("first", "second", "kind")
 ENDPOINT = (
     *("difference_in_points", "difference_in_points_low", "difference_in_points_high"),
     *("p", "p_holm", "verdict", "better"),
@@ -156,9 +157,11 @@ def _blocks(runs: Sequence[ComparedRun], tables: Mapping[str, pl.DataFrame]) -> 
     }
     shown: dict[str, ShownTable | CrossTable] = {
         **{name: shown_table(frame, unit) for name, frame in plain.items()},
-        **{name: cross_table(tables[name]) for name in ("table2", "whitebox") if name in tables},
+        "table2": cross_table(tables["table2"]),
         "runs": _runs_table(runs),
     }
+    if "whitebox" in tables:
+        shown["whitebox"] = spread_table(tables["whitebox"], "target", "perturbation")
     return {name: Block(_caption(name, runs), table) for name, table in shown.items()}
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import polars as pl
 
-from medrobust.analysis.across.differences import SAME, difference_table, families, pair_table
-from medrobust.analysis.across.runs import ComparedRun, same_weights
+from medrobust.analysis.across.differences import SAME, difference_table, families, pair_table, same_trained
+from medrobust.analysis.across.runs import ComparedRun
 from medrobust.analysis.comparisons import RANKED, TIED, TOO_FEW, UNRANKED
 from medrobust.analysis.verdict import p_value
-from medrobust.core import Role
 from medrobust.metrics.significance import patients_for_significance
 
+NO_PAIR = "the same networks"
 TRANSFERRED = "against these transferred attacks, for these trained weights"
 
 
@@ -21,7 +21,8 @@ class Conclusion:
     """What may be concluded from a comparison.
 
     Attributes:
-        outcome: "different" (at least one pair), "too few patients", "not distinguishable" or "not ranked".
+        outcome: "different" (at least one pair), "too few patients", "not distinguishable", "not ranked", or
+            "the same networks", where there is no pair.
         sentences: One or more for every pair, the same network in both runs first.
         pairs: From `differences.pair_table`.
         differences: From `differences.difference_table`.
@@ -38,13 +39,17 @@ def conclude(runs: Sequence[ComparedRun]) -> Conclusion:
     of_kind = families(runs)
     pairs, differences = pair_table(of_kind), difference_table(of_kind)
     found = set(pairs["verdict"])
-    outcome = next((each for each in (RANKED, TOO_FEW, TIED) if each in found), UNRANKED)
+    outcome = next((each for each in (RANKED, TOO_FEW, TIED, UNRANKED) if each in found), NO_PAIR)
     clean = {
         (row["first"], row["second"]): row
         for row in differences.filter(condition="clean").iter_rows(named=True)
     }
     said = _Words(runs, clean)
-    sentences = [*said.too_few(pairs), *(said.of(row) for row in pairs.iter_rows(named=True))]
+    sentences = [
+        *said.too_few(pairs),
+        *(said.of(row) for row in pairs.iter_rows(named=True)),
+        *(_same(later.name, earlier.name) for later, earlier in same_trained(runs)),
+    ]
     return Conclusion("different" if outcome == RANKED else outcome, tuple(sentences), pairs, differences)
 
 
@@ -63,13 +68,13 @@ class _Words:
     def too_few(self, pairs: pl.DataFrame) -> Iterable[str]:
         """Families of pairs for which no outcome could be significant."""
         results = self.runs[0].results
-        for (kind,), rows in pairs.filter(verdict=TOO_FEW).group_by("pairs", maintain_order=True):
-            tests = pairs.filter(pairs=kind).height
+        for kind in pairs.filter(verdict=TOO_FEW)["kind"].unique(maintain_order=True):
+            tests = pairs.filter(pl.col("kind") == kind).height
             needed = patients_for_significance(results.settings.alpha, tests)
             which = "the same network in two runs" if kind == SAME else "different networks"
             yield (
                 f"Too few patients to tell {which} apart: with {len(results.panel.patients)} {results.unit}s"
-                f" and {tests} pair{'s' if rows.height > 1 else ''} no outcome of the exact test could be"
+                f" and {tests} pair{'s' if tests > 1 else ''} no outcome of the exact test could be"
                 f" significant; at least {needed} are needed."
             )
 
@@ -108,16 +113,13 @@ class _Words:
         return f"{row['first']} and {row['second']} are not ranked: {why}."
 
     def _on_clean(self, row: Mapping[str, Any]) -> str:
-        """Of the first network of a pair; the weights explain what is alike by construction."""
-        if self._is_same(row):
-            return (
-                "Both have the same weights, so their clean scores are equal by construction, and a"
-                " difference under attack is one of what the attacks were crafted on."
-            )
+        """Of the first network of a pair, against the second."""
         test = self.clean[row["first"], row["second"]]
         if row["equally_good"]:
             margin = 100 * self.runs[0].results.settings.relevant_difference
             found = f"equally good (TOST within {margin:g} points, {p_value(row['p_equal'])})"
+        elif row["verdict"] == TOO_FEW:
+            found = "too few patients for a test"
         elif test["p_holm"] <= self.runs[0].results.settings.alpha:
             word = "better" if test["difference_in_points"] > 0 else "worse"
             found = f"{word}, {p_value(test['p_holm'])} (Holm)"
@@ -125,10 +127,12 @@ class _Words:
             found = f"not distinguishable, {p_value(test['p_holm'])} (Holm)"
         return f"On clean images {_points(test)}: {found}."
 
-    def _is_same(self, row: Mapping[str, Any]) -> bool:
-        named = {network.name: (run, network.model) for run in self.runs for network in run.networks}
-        (later, model), (earlier, other) = named[row["first"]], named[row["second"]]
-        return model == other and same_weights(later, earlier, Role.TARGET, model)
+
+def _same(later: str, earlier: str) -> str:
+    return (
+        f"{later} is the same trained network as {earlier} (same weights): clean scores are equal by"
+        " construction, a difference under attack would be one of the attacks, and nothing is tested."
+    )
 
 
 def _points(row: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 Two families of pairs: networks that both runs have by the same name, and all others. Within each, tests of a
 kind are adjusted together: mean adversarial scores (on which the verdict rests), clean scores, noise, single
-attacks, white-box attacks.
+attacks, white-box attacks. The same trained network in two runs is no pair: there is nothing to find out.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,10 +11,11 @@ from itertools import combinations
 import polars as pl
 
 from medrobust.analysis import estimates
-from medrobust.analysis.across.runs import ComparedRun
+from medrobust.analysis.across.runs import ComparedRun, same_weights
 from medrobust.analysis.comparisons import Line, Network, adjusted, duels, sign_flip
 from medrobust.analysis.patients import Cell, Scores
 from medrobust.analysis.tables import bounded, conditions, frame, with_bounds
+from medrobust.core import Role
 from medrobust.storage.schemas import Schema
 
 SAME, OTHER = "same network", "different networks"
@@ -25,7 +26,7 @@ Families = Mapping[str, Sequence[tuple[Network, Network]]]
 
 _IN_POINTS = ("difference", "neutral_difference", "clean_difference")
 _DIFFERENCE: Schema = {
-    **dict.fromkeys(("pairs", "first", "second", "condition", "perturbation"), pl.String),
+    **dict.fromkeys(("first", "second", "kind", "condition", "perturbation"), pl.String),
     **dict.fromkeys(("first_score", "second_score"), pl.Float64),
     **bounded("difference_in_points"),
     **dict.fromkeys(("p", "p_holm"), pl.Float64),
@@ -34,22 +35,33 @@ _DIFFERENCE: Schema = {
 
 def families(runs: Sequence[ComparedRun]) -> Families:
     """Every pair of networks across runs. Pairs within a run are for its own report."""
-    pairs = [
-        (later, earlier)
-        for before, after in combinations(runs, 2)
-        for later in after.networks
-        for earlier in before.networks
-    ]
-    both = {
+    pairs = [pair for pair, is_same in _across(runs) if not is_same]
+    return {
         SAME: [pair for pair in pairs if pair[0].model == pair[1].model],
         OTHER: [pair for pair in pairs if pair[0].model != pair[1].model],
     }
-    return {kind: of_kind for kind, of_kind in both.items() if of_kind}
+
+
+def same_trained(runs: Sequence[ComparedRun]) -> list[tuple[Network, Network]]:
+    """Networks that two runs have with the same weights, that of the later run first."""
+    return [pair for pair, is_same in _across(runs) if is_same]
+
+
+def _across(runs: Sequence[ComparedRun]) -> Iterable[tuple[tuple[Network, Network], bool]]:
+    """Pairs across runs, that of the later run first, and whether both have the same weights."""
+    for before, after in combinations(runs, 2):
+        for later in after.networks:
+            for earlier in before.networks:
+                weights = (after, later.model), (before, earlier.model)
+                yield (later, earlier), same_weights(Role.TARGET, *weights)
 
 
 def pair_table(families: Families) -> pl.DataFrame:
-    """The verdict on every pair: the columns of `comparisons.pairs`, differences in points, and `pairs`."""
-    tables = [duels(pairs).select(pl.lit(kind).alias("pairs"), pl.all()) for kind, pairs in families.items()]
+    """The verdict on every pair: the columns of `comparisons.pairs`, differences in points, and `kind`."""
+    tables = [
+        duels(pairs).select("first", "second", pl.lit(kind).alias("kind"), pl.exclude("first", "second"))
+        for kind, pairs in families.items()
+    ]
     table = pl.concat(tables)
     points = {name: [f"{name}{end}" for end in ("", "_low", "_high")] for name in _IN_POINTS}
     scaled = [pl.col(column) * 100 for columns in points.values() for column in columns]
@@ -65,7 +77,7 @@ def difference_table(families: Families) -> pl.DataFrame:
     """Both scores of every pair under every condition, and their paired difference.
 
     Returns:
-        `pairs` (what kind of pair), `first, second, condition` ("clean", "noise", "adversarial" for the mean
+        `first, second, kind` (of pair), `condition` ("clean", "noise", "adversarial" for the mean
         that the verdict rests on, "attack", "white-box"), `perturbation`, both scores,
         `difference_in_points` (first - second) with interval, `p`, `p_holm`.
     """
@@ -86,7 +98,7 @@ def _by_condition(kind: str, pairs: Iterable[tuple[Network, Network]]) -> dict[s
             other = others[condition, perturbation]
             if scores is not None and other is not None:
                 line = _line(first, scores, second, other, condition, perturbation)
-                families.setdefault(condition, []).append({"pairs": kind, **line})
+                families.setdefault(condition, []).append({"kind": kind, **line})
     return families
 
 
@@ -109,7 +121,7 @@ def _line(
     first: Network, scores: Scores, second: Network, other: Scores, condition: str, perturbation: str
 ) -> Line:
     results = first.results
-    # The draws of the verdict's own test, so that both tables have one p value.
+    # The draws of the verdict's own test, so that both tables have one p value; none depends on a run's name.
     key = () if condition == ADVERSARIAL else (condition, perturbation)
     return {
         "first": first.name,
@@ -119,7 +131,7 @@ def _line(
         "first_score": estimates.score(results, scores).value,
         "second_score": estimates.score(results, other).value,
         **with_bounds({"difference_in_points": estimates.difference(results, scores, other).scaled(100)}),
-        "p": sign_flip(results, scores, other, first.name, second.name, *key),
+        "p": sign_flip(results, scores, other, first.model, second.model, *key),
     }
 
 

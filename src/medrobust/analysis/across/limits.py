@@ -68,7 +68,7 @@ def _surrogates(runs: Sequence[ComparedRun]) -> Iterable[str]:
     first, *others = runs
     for other in others:
         shared = [source for source in first.results.sources if source in other.results.sources]
-        alike = [name for name in shared if same_weights(first, other, Role.SURROGATE, name)]
+        alike = [name for name in shared if same_weights(Role.SURROGATE, (first, name), (other, name))]
         apart = [name for name in shared if name not in alike]
         both = f"{first.name} and {other.name}"
         if alike:

@@ -51,7 +51,8 @@ class ComparedRun:
         return frozenset(self.weights[folder] for folder in folders)
 
 
-def same_weights(first: ComparedRun, second: ComparedRun, role: Role, name: str) -> bool:
-    """Whether two runs have the very same trained network (all seeds and folds of it) by this name."""
+def same_weights(role: Role, one: tuple[ComparedRun, str], other: tuple[ComparedRun, str]) -> bool:
+    """Whether two runs have the very same trained network, all seeds and folds of it, by these names."""
+    (first, name), (second, another) = one, other
     weights = first.weights_of(role, name)
-    return weights is not None and weights == second.weights_of(role, name)
+    return weights is not None and weights == second.weights_of(role, another)

@@ -92,6 +92,8 @@ def _differ(what: str, first: ComparedRun, value: Any, other: ComparedRun, anoth
 def _said(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_said(each)}" for key, each in value.items())
+    if value is None:
+        return "none"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
