@@ -219,12 +219,23 @@ class TestNumbers:
         assert row["difference_in_points"] == pytest.approx(50.0)
         assert row["better"] == "a of new"
 
-    def test_resampled_intervals(self) -> None:
-        settings = Settings(resamples=500, interval="percentile")
+    def test_resampled_intervals_are_those_of_the_first_run(self) -> None:
+        settings = Settings(resamples=500, interval="percentile", confidence=0.8)
         first, second = brains({"a": 0.6}, settings=settings), brains({"a": 0.7}, seed=6)
-        row = conclude(comparable([run("old", first), run("new", second)])).pairs.row(0, named=True)
-        low, value, high = (row[f"difference_in_points{end}"] for end in ("_low", "", "_high"))
-        assert 9 < low < value < high < 13
+        limited = comparable([run("old", first), run("new", second)])
+        row = conclude(limited).pairs.row(0, named=True)
+        old, new = (each.results.panel.mean(each.results.attack_cells("a")) for each in limited)
+        assert old is not None
+        assert new is not None
+        draws = 10 * first.resampled(np.stack([new.totals - old.totals]))[0]
+        bounds = [row[f"difference_in_points_{end}"] for end in ("low", "high")]
+        np.testing.assert_allclose(bounds, np.quantile(draws, [0.1, 0.9]))
+
+    def test_a_pair_has_one_p_value(self) -> None:
+        old, new = (brains({"a": 0.6}, patients=20, spread=0.1, seed=seed) for seed in (5, 6))
+        found = conclude(comparable([run("old", old), run("new", new)]))
+        mean = found.differences.filter(condition="adversarial")["p"].item()
+        assert 0.01 < mean == found.pairs["p"].item() < 1
 
 
 class TestRefusals:
@@ -356,6 +367,14 @@ class TestLimits:
         ):
             assert sentence in text
 
+    def test_scores_are_over_the_sources_that_all_runs_have(self) -> None:
+        old, new = brains({"a": 0.6, "b": 0.6}, spread=0.1), brains({"a": 0.6}, spread=0.1, seed=6)
+        runs = comparable([run("old", old), run("new", new)])
+        cells = [Cell("a", attack, "a") for attack in ("dag_a", "dag_b")]
+        means = [np.mean([each.results.panel.cells[cell].totals for cell in cells]) for each in runs]
+        row = conclude(runs).pairs.filter(first="a of new", second="a of old").row(0, named=True)
+        assert row["difference_in_points"] == pytest.approx(100 * (means[1] - means[0]))
+
     def test_sources_without_a_common_name(self) -> None:
         runs = [run("old", brains({"a": 0.6})), run("new", brains({"c": 0.7}, seed=6))]
         assert "The sources of the attacks have no name in common (old: a; new: c)" in self.said(*runs)
@@ -380,7 +399,7 @@ class TestLimits:
         folded = results.rows.with_columns(fold=pl.col("patient_id").str.tail(1).cast(pl.Int64) % 2)
         new = replace(run("new", replace(results, overlaps=folded)), split=split)
         text = self.said(old, new)
-        assert "The patients to train on differ (old: 1; new: 2)" in text
+        assert "The patients to train on differ (old: 1; new: 2; in common: 1)" in text
         assert "Folds (old: none; new: 2)" in text
 
     def test_an_attack_that_failed_its_self_test_in_one_run_is_left_out_in_all(self) -> None:

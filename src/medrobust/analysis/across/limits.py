@@ -104,7 +104,11 @@ def _said(value: Any) -> str:
 def _training(runs: Sequence[ComparedRun]) -> Iterable[str]:
     if any(run.trained_on != runs[0].trained_on for run in runs):
         said = "; ".join(f"{run.name}: {len(run.trained_on)}" for run in runs)
-        yield f"The {runs[0].results.unit}s to train on differ ({said}): so may the networks, for that alone."
+        common = len(frozenset.intersection(*(run.trained_on for run in runs)))
+        yield (
+            f"The {runs[0].results.unit}s to train on differ ({said}; in common: {common}): so may the"
+            " networks, for that alone."
+        )
     folds = [run.results.folds for run in runs]
     if any(folds):
         said = "; ".join(f"{run.name}: {number or 'none'}" for run, number in zip(runs, folds, strict=True))
