@@ -127,6 +127,12 @@ class TestRefusals:
         assert "--out: " in said
         assert "is a run folder. Give another folder for the comparison." in said
 
+    def test_out_is_a_file(self, runs: tuple[Path, Path], tmp_path: Path) -> None:
+        (tmp_path / "out").touch()
+        code, said = command(*runs, "--out", tmp_path / "out")
+        assert code == 1
+        assert "is a file. Give a folder, or a name that is free." in said
+
     def test_other_data_parameters_and_patients(self, runs: tuple[Path, Path], tmp_path: Path) -> None:
         other = Path(shutil.copytree(runs[1], tmp_path / "other"))
         record = json.loads((other / "record.json").read_text(encoding="utf-8"))
@@ -141,7 +147,7 @@ class TestRefusals:
         rows.filter(pl.col("patient_id") != left_out).write_parquet(predictions)
         code, said = command(runs[0], other, "--out", tmp_path / "out")
         assert code == 1
-        assert re.search(r"fingerprint of images and labels: \w{64} in before, 77aa in other", said)
+        assert re.search(r"fingerprint of images and labels: \w{40}… in before, 77aa in other", said)
         assert f"test patients: only before has {left_out}" in said
         assert "fgsm, eps: 0.0235294 in before, 0.1 in other" in said
         assert not (tmp_path / "out").exists()

@@ -71,6 +71,8 @@ def compare(
             cases or parameters of what is compared differ; the message names every difference.
     """
     folder = RunFolder(out)
+    if folder.is_file():
+        raise RunError(f"--out: '{folder.url}' is a file. Give a folder, or a name that is free.")
     if folder.exists(STORED):
         raise RunError(f"--out: '{folder.url}' is a run folder. Give another folder for the comparison.")
     given = [_opened(name, path) for name, path in _named(runs).items()]

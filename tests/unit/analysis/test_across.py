@@ -257,13 +257,15 @@ class TestRefusals:
             assert f"\n  {line}" in message
 
     def test_other_data_and_why(self) -> None:
-        other = self.changed(name="heads", fingerprint="77aa", facts={"spacing": "1 mm"})
+        other = self.changed(fingerprint="77aa", facts={"spacing": "1 mm"})
         self.refused(
             other,
-            "data set: brains in old, heads in new",
-            f"fingerprint of images and labels: {'5e4d' * 16} in old, 77aa in new",
+            f"fingerprint of images and labels: {'5e4d' * 10}… in old, 77aa in new",
             "data, spacing: 2 mm in old, 1 mm in new",
         )
+
+    def test_another_data_set(self) -> None:
+        self.refused(self.changed(name="heads"), "data set: brains in old, heads in new")
 
     def test_another_task(self) -> None:
         photos = made_rows.classification(lambda *_: True, {"p00": 2}, models=("a",))

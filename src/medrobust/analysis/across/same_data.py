@@ -11,14 +11,18 @@ from medrobust.core import Task
 SHOWN = 3
 """Patients and cases that a message names."""
 
+LONGEST = 40
+"""Characters that a message shows of a fingerprint, or of the names of classes."""
+
 
 def data_differences(first: ComparedRun, other: ComparedRun) -> list[str]:
     """One line for everything that differs; empty where both scored the same cases of the same data."""
     lines = [
-        f"{what}: {value} in {first.name}, {another} in {other.name}"
+        f"{what}: {_short(value)} in {first.name}, {_short(another)} in {other.name}"
         for what, value, another in _both(_stated(first), _stated(other))
     ]
-    if lines:  # what the data set says of itself tells why
+    same_name = first.results.record["data"]["name"] == other.results.record["data"]["name"]
+    if lines and same_name:  # what the data set says of itself tells why
         facts = (run.results.record["data"]["facts"] for run in (first, other))
         lines += [
             f"data, {what}: {value} in {first.name}, {another} in {other.name}"
@@ -33,6 +37,10 @@ def _both(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, A
     """Entries that differ."""
     values = ((what, one.get(what, "unknown"), other.get(what, "unknown")) for what in {**one, **other})
     return [(what, value, another) for what, value, another in values if value != another]
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
 
 
 def _stated(run: ComparedRun) -> dict[str, str]:
