@@ -92,6 +92,7 @@ class TestSentences:
         assert sentences == (
             "a of new is more robust than a of old against these transferred attacks, for these trained"
             " weights: mean adversarial score +11.2 points [+9.6, +12.9], p = 0.002 (Holm)."
+            " By the drop from the clean score too: -10.9 points [-13.3, -8.5]."
             " On clean images +0.3 points [-1.2, +1.8]: equally good (TOST within 2 points, p = 0.014).",
         )
 
@@ -106,8 +107,14 @@ class TestSentences:
     def test_the_order_by_drops_may_be_another(self) -> None:
         old, new = brains({"a": 0.6}, clean=0.7), brains({"a": 0.65}, clean=0.9, seed=6)
         (sentence,) = compared(run("old", old), run("new", new))
-        assert "By the drop from the clean score it is the other way round." in sentence
+        other_way = "By the drop from the clean score it is the other way round: +14.1 points [+11.7, +16.5]."
+        assert other_way in sentence
         assert sentence.endswith(": better, p = 0.002 (Holm).")
+
+    def test_drops_may_be_alike(self) -> None:
+        old, new = brains({"a": 0.6}, clean=0.7), brains({"a": 0.8}, clean=0.9, seed=6)
+        (sentence,) = compared(run("old", old), run("new", new))
+        assert "The drops from the clean score do not differ clearly: -0." in sentence
 
     def test_not_distinguishable(self) -> None:
         old, new = brains({"a": 0.6}, spread=0.1), brains({"a": 0.6}, spread=0.1, seed=6)

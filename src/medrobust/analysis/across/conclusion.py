@@ -80,13 +80,10 @@ class _Words:
 
     def _ranked(self, row: Mapping[str, Any]) -> str:
         more = "more" if row["better"] == row["first"] else "less"
-        text = (
+        return (
             f"{row['first']} is {more} robust than {row['second']} {TRANSFERRED}: mean adversarial score"
-            f" {_points(row)}, {p_value(row['p_holm'])} (Holm)."
+            f" {_points(row)}, {p_value(row['p_holm'])} (Holm). {_by_drop(row)}"
         )
-        if row["drops_agree"]:
-            return text
-        return f"{text} By the drop from the clean score it is the other way round."
 
     def _tied(self, row: Mapping[str, Any]) -> str:
         text = (
@@ -135,7 +132,19 @@ def _same(later: str, earlier: str) -> str:
     )
 
 
-def _points(row: Mapping[str, Any]) -> str:
-    value, low, high = (row[f"difference_in_points{end}"] for end in ("", "_low", "_high"))
+def _by_drop(row: Mapping[str, Any]) -> str:
+    """Whether the loss from the clean score, too, tells two networks apart that the attacked scores do."""
+    low, high = row["drop_difference_low"], row["drop_difference_high"]
+    if low is None or low <= 0 <= high:
+        text = "The drops from the clean score do not differ clearly"
+    elif row["drops_agree"]:
+        text = "By the drop from the clean score too"
+    else:
+        text = "By the drop from the clean score it is the other way round"
+    return f"{text}: {_points(row, 'drop_difference')}."
+
+
+def _points(row: Mapping[str, Any], name: str = "difference_in_points") -> str:
+    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
     interval = "" if low is None or high is None else f" [{low:+.1f}, {high:+.1f}]"
     return f"{value:+.1f} points{interval}"
