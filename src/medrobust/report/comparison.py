@@ -69,11 +69,12 @@ def comparison_page(
         limits: What differs between the runs, warnings and limits, in sentences.
     """
     scripts = script_texts("tables.js")
+    against = " against ".join(run.name for run in reversed(runs))
     return (
         environment()
         .get_template("comparison.html.j2")
         .render(
-            title=" against ".join(run.name for run in reversed(runs)),
+            title=f"{against} on {runs[0].results.record['data']['name']}",
             results=runs[0].results,
             phantom=any(run.results.record["data"]["phantom"] for run in runs),
             names=[run.name for run in runs],
