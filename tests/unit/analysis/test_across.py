@@ -47,7 +47,7 @@ def record(models: tuple[str, ...], classes: tuple[str, ...]) -> dict[str, Any]:
         for role, seed in (("target", 0), ("surrogate", 1))
     }
     data = {"name": "brains", "fingerprint": "5e4d" * 16, "facts": {"spacing": "2 mm"}, "classes": [*classes]}
-    return {"data": data, "networks": networks}
+    return {"data": data, "networks": networks, "versions": {"medrobust": "0.1.0", "torch": "2.9"}}
 
 
 def run(name: str, results: Results, study: Mapping[str, Any] = STUDY, **weights: str) -> ComparedRun:
@@ -390,6 +390,13 @@ class TestLimits:
         row = conclude(comparable(runs)).pairs.row(0, named=True)
         assert (row["first"], row["kind"], row["verdict"]) == ("c of new", OTHER, "ranked")
         assert row["difference_in_points"] == pytest.approx(10, abs=1.5)
+
+    def test_other_versions(self) -> None:
+        old, new = run("old", brains({"a": 0.6})), run("new", brains({"a": 0.6}, seed=6))
+        assert "versions" not in self.said(old, new)
+        changed = {**new.results.record, "versions": {"medrobust": "0.1.0", "torch": "2.10"}}
+        new = replace(new, results=replace(new.results, record=changed))
+        assert "Different versions (torch 2.9, 2.10): numbers may differ in" in self.said(old, new)
 
     def test_unknown_surrogates_are_taken_as_others(self) -> None:
         runs = [run("old", brains({"a": 0.6})), run("new", brains({"a": 0.6}))]

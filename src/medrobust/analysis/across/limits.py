@@ -36,6 +36,7 @@ def limits(given: Sequence[ComparedRun], compared: Sequence[ComparedRun]) -> tup
         *_surrogates(compared),
         *_settings(given),
         *_training(given),
+        *_versions(given),
         *_self_tests(compared),
         *_units(compared),
     )
@@ -115,6 +116,17 @@ def _training(runs: Sequence[ComparedRun]) -> Iterable[str]:
         yield (
             f"Folds ({said}): scores of different folds come from different networks, whose training data"
             " overlap, so that intervals may be too narrow."
+        )
+
+
+def _versions(runs: Sequence[ComparedRun]) -> Iterable[str]:
+    versions = [run.results.record["versions"] for run in runs]
+    changed = [name for name in versions[0] if any(each.get(name) != versions[0][name] for each in versions)]
+    said = (f"{name} {', '.join(str(each.get(name)) for each in versions)}" for name in changed)
+    if changed:
+        yield (
+            f"Different versions ({'; '.join(said)}): numbers may differ in their last digits, and between"
+            " versions of medrobust by what its changelog says."
         )
 
 
