@@ -73,6 +73,12 @@ def test_from_the_command_line(runs: tuple[Path, Path], tmp_path: Path) -> None:
     assert str(before) not in page
 
 
+def test_networks_of_one_name_stand_together(compared: api.Comparison) -> None:
+    names = [f"{model} of {run}" for model in ("fine", "coarse") for run in ("before", HOSTILE)]
+    for table in ("table2", "whitebox"):
+        assert compared.tables[table]["target"].unique(maintain_order=True).to_list() == names
+
+
 def test_scores_are_those_of_the_runs(runs: tuple[Path, Path], compared: api.Comparison) -> None:
     for name, folder in zip(("before", HOSTILE), runs, strict=True):
         own = mr.Run.open(folder).table1()

@@ -1,6 +1,5 @@
 """Compare finished runs on the same data."""
 
-import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from medrobust.api.runs import Run
 from medrobust.errors import RunError
 from medrobust.report.comparison import comparison_page, provenance
 from medrobust.report.pictures import comparison_picture
-from medrobust.report.reading import without_patients
+from medrobust.report.reading import read_parts, without_patients
 from medrobust.storage import RunFolder
 from medrobust.study.config import resolved
 from medrobust.study.reading import STORED
@@ -117,7 +116,7 @@ def _name_of(run: Folder) -> tuple[str, Folder]:
 def _opened(name: str, path: Folder) -> ComparedRun:
     run = Run.open(path)
     folder, results = run.folder, run.results
-    split = pl.read_csv(io.BytesIO(folder.read_bytes("split.csv")), infer_schema=False)
+    split = read_parts(folder)
     return ComparedRun(
         name, results, resolved(run.study), split, _weights(folder, results.record["networks"])
     )

@@ -9,8 +9,6 @@ from medrobust.analysis.across.conclusion import Conclusion
 from medrobust.analysis.across.runs import ComparedRun
 from medrobust.analysis.results import Results
 
-_NAME = pl.col("target") + " of " + pl.col("run")
-
 
 def comparison_tables(runs: Sequence[ComparedRun], conclusion: Conclusion) -> dict[str, pl.DataFrame]:
     """Every table of a comparison by the name of its file; budgets only where some were solved.
@@ -18,11 +16,11 @@ def comparison_tables(runs: Sequence[ComparedRun], conclusion: Conclusion) -> di
     Networks of the same name stand together, in the order of the runs.
     """
     found = {
-        "scores": _together(runs, of_all(runs, tables.table1)),
+        "scores": _together(runs, tables.table1, "model").select("model", "run", pl.exclude("model", "run")),
         "pairs": conclusion.pairs,
         "differences": conclusion.differences,
-        "table2": of_all(runs, tables.table2).with_columns(_NAME.alias("target")).drop("run"),
-        "whitebox": of_all(runs, tables.whitebox_table).with_columns(_NAME.alias("target")).drop("run"),
+        "table2": _named(_together(runs, tables.table2, "target")),
+        "whitebox": _named(_together(runs, tables.whitebox_table, "target")),
         "budgets": of_all(runs, crafting.budgets),
     }
     return {name: table for name, table in found.items() if table.height}
@@ -34,8 +32,15 @@ def of_all(runs: Sequence[ComparedRun], table: Callable[[Results], pl.DataFrame]
     return pl.concat(each, how="diagonal")  # only runs with folds have a column for them
 
 
-def _together(runs: Sequence[ComparedRun], table1: pl.DataFrame) -> pl.DataFrame:
+def _together(
+    runs: Sequence[ComparedRun], table: Callable[[Results], pl.DataFrame], column: str
+) -> pl.DataFrame:
+    """A table of every run, networks of the same name one below the other."""
     order = dict.fromkeys(model for run in runs for model in run.results.models)
     places = {model: place for place, model in enumerate(order)}
-    ordered = table1.sort(pl.col("model").replace_strict(places), maintain_order=True)
-    return ordered.select("model", "run", pl.exclude("model", "run"))
+    return of_all(runs, table).sort(pl.col(column).replace_strict(places), maintain_order=True)
+
+
+def _named(cells: pl.DataFrame) -> pl.DataFrame:
+    """Cells whose target names its run, as they are laid out in a cross table."""
+    return cells.with_columns(pl.col("target") + " of " + pl.col("run")).drop("run")
