@@ -121,8 +121,8 @@ def read_parts(folder: RunFolder) -> pl.DataFrame:
         raise RunError(f"{folder.path('split.csv')} is damaged ({error}). Run the study again.") from None
     if not {"patient_id", "part"} <= {*split.columns}:
         raise RunError(
-            f"{folder.path('split.csv')} must have the columns patient_id,part; got {','.join(split.columns)}."
-            " Run the study again."
+            f"{folder.path('split.csv')} must have the columns patient_id,part; got"
+            f" {','.join(split.columns)}. Run the study again."
         )
     return split
 
