@@ -25,6 +25,29 @@ os.execvp(sys.argv[3], sys.argv[3:])
 """
 
 
+CONTRAST = """
+(() => {
+  const part = c => c.match(/[\\d.]+/g).slice(0, 3).map(Number)
+    .map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const light = c => { const [r, g, b] = part(c); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const ground = e => {
+    for (; e; e = e.parentElement) {
+      const c = getComputedStyle(e).backgroundColor;
+      if (c !== 'rgba(0, 0, 0, 0)') return c;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  const words = e => [...e.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+  const text = [...document.body.querySelectorAll('*')].filter(e => words(e) && e.getClientRects().length);
+  return Math.min(...text.map(e => {
+    const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => y - x);
+    return (a + 0.05) / (b + 0.05);
+  }));
+})()
+"""
+"""The lowest contrast between words and what lies behind them (WCAG 2.2), of all text that a page shows."""
+
+
 class Browser:
     """A page of a headless browser, driven by the DevTools protocol over pipes."""
 

@@ -71,7 +71,9 @@ def blurred(classes: int) -> nn.Module:
     return Bayes(classes, 5)
 
 
-def fit_classifier(network: Pooled, dataset: Dataset, cases: Sequence[Case]) -> nn.Module:
+def fit_classifier(
+    network: Pooled, dataset: Dataset, cases: Sequence[Case], ridge: float = RIDGE
+) -> nn.Module:
     """Ridge regression of the classes, each case weighted by how rare its class is."""
     samples = [dataset.read(case) for case in cases]
     pooled = adaptive_avg_pool2d(torch.from_numpy(np.stack([s.image for s in samples])), network.tiles)
@@ -79,7 +81,7 @@ def fit_classifier(network: Pooled, dataset: Dataset, cases: Sequence[Case]) -> 
     labels = np.array([int(sample.label) for sample in samples])
     weights = 1 / np.bincount(labels, minlength=len(dataset.classes))[labels]
     y = np.eye(len(dataset.classes))[labels]
-    solution = np.linalg.solve((x.T * weights) @ x + RIDGE * np.eye(x.shape[1]), (x.T * weights) @ y)
+    solution = np.linalg.solve((x.T * weights) @ x + ridge * np.eye(x.shape[1]), (x.T * weights) @ y)
     solution = (STEEPNESS * solution).round(3)
     with torch.no_grad():
         network.head.weight.copy_(torch.from_numpy(solution[:-1].T))

@@ -7,15 +7,15 @@ allows, after the protocol of Paschali et al., MICCAI 2018.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medrobust.api import Run, run
+    from medrobust.api import Run, compare, run
 
-__all__ = ["Run", "__version__", "run"]
+__all__ = ["Run", "__version__", "compare", "run"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     """Import the interface on first use: `medrobust --help` must not wait for torch."""
-    if name in {"Run", "run"}:
+    if name in {"Run", "compare", "run"}:
         from medrobust import api
 
         return getattr(api, name)

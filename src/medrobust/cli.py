@@ -9,7 +9,25 @@ from rich.console import Console
 from medrobust import __version__
 from medrobust.core import Task
 from medrobust.guarded import FAILED, Guarded
-from medrobust.options import BITS, Bits, Changes, DataFolder, DemoTask, Device, Listing, RunDir, StudyFile
+from medrobust.options import (
+    BITS,
+    Bits,
+    Changes,
+    Compared,
+    ComparisonDir,
+    DataFolder,
+    DemoTask,
+    Device,
+    HtmlFile,
+    JsonFile,
+    Labels,
+    Listing,
+    RunDir,
+    RunDirs,
+    RunOut,
+    Sources,
+    StudyFile,
+)
 
 app = typer.Typer(
     cls=Guarded,
@@ -71,9 +89,7 @@ def init(
 @app.command()
 def run(
     study: StudyFile,
-    out: Annotated[
-        Path | None, typer.Option(help="The run folder; runs/<name of the study> by default.")
-    ] = None,
+    out: RunOut = None,
     data: DataFolder = None,
     changes: Changes = None,
     device: Device = "auto",
@@ -89,9 +105,7 @@ def run(
 @app.command()
 def selftest(
     study: StudyFile,
-    out: Annotated[
-        Path | None, typer.Option(help="The run folder; runs/<name of the study> by default.")
-    ] = None,
+    out: RunOut = None,
     data: DataFolder = None,
     changes: Changes = None,
     device: Device = "auto",
@@ -115,13 +129,8 @@ def audit(
     study: StudyFile,
     data: DataFolder = None,
     changes: Changes = None,
-    document: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write everything found as JSON.")
-    ] = None,
-    page: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="FILE", help="Write a page with thumbnails that opens offline."),
-    ] = None,
+    document: JsonFile = None,
+    page: HtmlFile = None,
 ) -> None:
     """Read the data as a run would, change nothing, and say what is wrong with them.
 
@@ -153,18 +162,19 @@ def report(
 
 
 @app.command()
+def compare(runs: RunDirs, out: ComparisonDir = Path("comparison"), perturbation: Compared = None) -> None:
+    """Compare finished runs on the same data: new network against old, before and after a defence."""
+    from medrobust import api
+
+    _say_where(api.compare(runs, out, perturbations=perturbation or ()).report)
+
+
+@app.command()
 def export(
     run_folder: RunDir,
     to: Annotated[Path, typer.Option(help="Folder for the files.", metavar="DIR")] = Path("exported"),
-    perturbation: Annotated[
-        list[str] | None, typer.Option(help="A label of the study, e.g. fgsm, gaussian@fgsm, clean.")
-    ] = None,
-    source: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Network that it was crafted on: unet, or unet-target-s0; all surrogates by default."
-        ),
-    ] = None,
+    perturbation: Labels = None,
+    source: Sources = None,
     case: Annotated[list[str] | None, typer.Option(help="A photograph or slice.")] = None,
     scan: Annotated[list[str] | None, typer.Option(help="A whole scan.")] = None,
     patient: Annotated[list[str] | None, typer.Option(help="All images of a patient.")] = None,
@@ -193,9 +203,7 @@ def export(
 
 @app.command()
 def view(
-    run_folder: Annotated[
-        Path, typer.Argument(metavar="RUN_DIR", help="A finished run folder.", show_default=False)
-    ],
+    run_folder: RunDir,
     data: DataFolder = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
     device: Device = "auto",

@@ -46,6 +46,36 @@ DataFolder = Annotated[
     Path | None, typer.Option("--data", help="Folder that the `root` of the study's data is relative to.")
 ]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A finished run folder.", show_default=False)]
+RunOut = Annotated[Path | None, typer.Option(help="The run folder; runs/<name of the study> by default.")]
+RunDirs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[NAME=]RUN_DIR",
+        help="Finished run folders, the earliest first; called by the folder's name, or as you say.",
+        show_default=False,
+    ),
+]
+ComparisonDir = Annotated[Path, typer.Option(help="Folder for the report, its tables and figures.")]
+Compared = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Label of an attack or noise to compare; may be repeated; all that the runs share by default."
+    ),
+]
+Labels = Annotated[
+    list[str] | None, typer.Option(help="A label of the study, e.g. fgsm, gaussian@fgsm, clean.")
+]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write everything found as JSON.")
+]
+HtmlFile = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE", help="Write a page with thumbnails that opens offline."),
+]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option(help="Network that it was crafted on: unet, or unet-target-s0; all surrogates by default."),
+]
 Changes = Annotated[
     list[str] | None,
     typer.Option(

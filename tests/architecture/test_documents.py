@@ -62,7 +62,7 @@ def test_make_targets_that_are_shown_exist(document: Path) -> None:
 
 
 def test_every_command_of_the_design_is_there() -> None:
-    assert {"audit", "demo", "init", "run", "report", "list", "schema"} <= commands().keys()
+    assert {"audit", "compare", "demo", "init", "run", "report", "list", "schema"} <= commands().keys()
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.name)

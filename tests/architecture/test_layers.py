@@ -40,7 +40,7 @@ assert not heavy, heavy
 
 
 def test_public_names() -> None:
-    assert set(medrobust.__all__) == {"Run", "run", "__version__"}
+    assert set(medrobust.__all__) == {"Run", "compare", "run", "__version__"}
     assert all(hasattr(medrobust, name) for name in medrobust.__all__)
     with pytest.raises(AttributeError, match="module 'medrobust' has no attribute 'runn'"):
         medrobust.runn  # noqa: B018

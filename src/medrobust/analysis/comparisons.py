@@ -4,8 +4,9 @@ Tests are exact sign flips over patients, adjusted by Holm within the family; in
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -33,6 +34,24 @@ UNRANKED = "not ranked"
 
 Line = dict[str, Any]
 """A row of a table before it becomes one."""
+
+
+class Network(NamedTuple):
+    """A network as it is compared: in the results of its run, and by a name that no other one has."""
+
+    results: Results
+    model: str
+    name: str
+
+    @property
+    def clean(self) -> Scores:
+        """Scores of its patients on clean images."""
+        return self.results.panel.cells[self.results.clean_cell(self.model)]
+
+    def attacked(self, sources: Sequence[str] | None = None) -> Scores | None:
+        """Scores of its patients under the attacks that a verdict rests on; None without any."""
+        return self.results.panel.mean(self.results.judged_cells(self.model, sources))
+
 
 _PAIR: Schema = {
     "first": pl.String,
@@ -65,11 +84,16 @@ def pairs(results: Results) -> pl.DataFrame:
         architecture; `clean_difference`, `p_equal` and `equally_good` (TOST within the relevant
         difference); `patients_needed` for 80 % power at the relevant difference.
     """
-    duels = list(combinations(results.models, 2))
-    lines = [_pair(results, first, second, len(duels)) for first, second in duels]
-    for line, p_holm in zip(lines, _adjusted(lines), strict=True):
+    return duels(list(combinations([Network(results, model, model) for model in results.models], 2)))
+
+
+def duels(networks: Sequence[tuple[Network, Network]]) -> pl.DataFrame:
+    """A family of pairs in the columns of `pairs`; both of a pair have the same patients and settings."""
+    lines = [_pair(first, second, len(networks)) for first, second in networks]
+    sound = {each.name: above_majority(each.results)[each.model] for pair in networks for each in pair}
+    for line, p_holm, (first, _) in zip(lines, adjusted(lines), networks, strict=True):
         line["p_holm"] = p_holm
-        line["verdict"] = _verdict(results, line, len(duels))
+        line["verdict"] = _verdict(first.results, line, sound, len(networks))
         ahead = line["first"] if line["difference"] > 0 else line["second"]
         line["better"] = ahead if line["verdict"] == RANKED else None
     return frame(lines, _PAIR)
@@ -120,66 +144,69 @@ def noise_control(results: Results) -> pl.DataFrame:
             scores = {"attacked": attacked, "noise": noise}
             values = {name: estimates.score(results, each) for name, each in scores.items()}
             values["extra_drop_points"] = estimates.difference(results, noise, attacked).scaled(100)
-            p = {"p": _sign_flip(results, noise, attacked, *key)}
+            p = {"p": sign_flip(results, noise, attacked, *key)}
             lines.append({"target": model, "perturbation": label, **with_bounds(values), **p})
-    for line, p_holm in zip(lines, _adjusted(lines), strict=True):
+    for line, p_holm in zip(lines, adjusted(lines), strict=True):
         line["p_holm"] = p_holm
     names = {"target": pl.String, "perturbation": pl.String}
     tests = {"p": pl.Float64, "p_holm": pl.Float64}
     return frame(lines, names | bounded("attacked", "noise", "extra_drop_points") | tests)
 
 
-def _pair(results: Results, first: str, second: str, tests: int) -> Line:
-    panel, models = results.panel, (first, second)
-    clean, other_clean = (panel.cells[results.clean_cell(model)] for model in models)
-    attacked, other_attacked = (panel.mean(results.judged_cells(model)) for model in models)
-    neutral = _neutral_sources(results, first, second)
-    unseen, other_unseen = (panel.mean(results.judged_cells(model, neutral)) for model in models)
-    drop, other_drop = _drop(clean, attacked), _drop(other_clean, other_attacked)
+def _pair(first: Network, second: Network, tests: int) -> Line:
+    results = first.results
+    attacked, other_attacked = first.attacked(), second.attacked()
+    neutral = _neutral_sources(first, second)
+    drop, other_drop = _drop(first.clean, attacked), _drop(second.clean, other_attacked)
     values = {
         "difference": estimates.difference(results, attacked, other_attacked),
         "drop_difference": estimates.difference(results, drop, other_drop).scaled(100),
-        "neutral_difference": estimates.difference(results, unseen, other_unseen),
-        "clean_difference": estimates.difference(results, clean, other_clean),
+        "neutral_difference": estimates.difference(
+            results, first.attacked(neutral), second.attacked(neutral)
+        ),
+        "clean_difference": estimates.difference(results, first.clean, second.clean),
     }
     ahead, lost = values["difference"].value, values["drop_difference"].value
     return {
-        "first": first,
-        "second": second,
+        "first": first.name,
+        "second": second.name,
         **with_bounds(values),
-        "p": _sign_flip(results, attacked, other_attacked, *models),
+        "p": sign_flip(results, attacked, other_attacked, first.model, second.model),
         "drops_agree": None if math.isnan(ahead) else ahead * lost <= 0,
         "n_neutral_sources": len(neutral),
-        **_equivalence(results, clean, other_clean),
+        **_equivalence(results, first.clean, second.clean),
         "patients_needed": _needed(results, attacked, other_attacked, tests),
     }
 
 
-def _neutral_sources(results: Results, *networks: str) -> list[str]:
-    own = {results.architecture(network) for network in networks}
-    return [source for source in results.sources if results.architecture(source) not in own]
+def _neutral_sources(*networks: Network) -> list[str]:
+    own = {each.results.architecture(each.model) for each in networks}
+    first, second = (each.results for each in networks)
+    shared = [source for source in first.sources if source in second.sources]
+    return [source for source in shared if first.architecture(source) not in own]
 
 
 def _drop(clean: Scores, attacked: Scores | None) -> Scores | None:
     return None if attacked is None else clean.minus(attacked)
 
 
-def _sign_flip(results: Results, first: Scores | None, second: Scores | None, *key: str) -> float:
+def sign_flip(results: Results, first: Scores | None, second: Scores | None, *key: str) -> float:
+    """Two-sided p value of a paired difference; NaN where either is missing. `key` names the random draws."""
     if first is None or second is None:
         return math.nan
     rng = generator(results.settings.seed, "sign flips", *key)
     return sign_flip_test(first.totals - second.totals, results.settings.resamples, rng)
 
 
-def _adjusted(lines: list[Line]) -> list[float]:
+def adjusted(lines: Sequence[Line]) -> list[float]:
+    """Holm's p values of a family of lines with `p`; NaN for all where one is undefined."""
     p_values = np.array([line["p"] for line in lines], dtype=np.float64)
     if np.isnan(p_values).any():
         return [math.nan] * len(lines)
     return [float(p) for p in holm(p_values)]
 
 
-def _verdict(results: Results, line: Line, tests: int) -> str:
-    sound = above_majority(results)
+def _verdict(results: Results, line: Line, sound: Mapping[str, bool], tests: int) -> str:
     if not (sound[line["first"]] and sound[line["second"]]) or math.isnan(line["p"]):
         return UNRANKED
     if too_few_patients(results, tests):

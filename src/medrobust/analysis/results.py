@@ -62,6 +62,11 @@ class Results:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def score(self) -> str:
+        """Name of the score."""
+        return "accuracy" if self.task is Task.CLASSIFICATION else "Dice"
+
+    @property
     def rows(self) -> pl.DataFrame:
         """Predictions or overlaps, whichever the task has.
 

@@ -133,7 +133,7 @@ def _conclusions(results: Results, pairs: pl.DataFrame, outcome: str) -> list[st
         )
     for row in pairs.filter(equally_good=True).iter_rows(named=True):
         both = f"{row['first']} and {row['second']}"
-        p = _p(row["p_equal"])
+        p = p_value(row["p_equal"])
         sentences.append(f"{both} are equally good on clean images (TOST within {relevant:g}, {p}).")
     return sentences
 
@@ -145,7 +145,7 @@ def _ranked(row: dict[str, Any]) -> str:
         other, value, low, high = row["first"], -value, -high, -low
     text = (
         f"{better} is more robust than {other} against these transferred attacks, for these trained weights:"
-        f" mean adversarial score {value:+.3f} [{low:+.3f}, {high:+.3f}], {_p(row['p_holm'])} (Holm)."
+        f" mean adversarial score {value:+.3f} [{low:+.3f}, {high:+.3f}], {p_value(row['p_holm'])} (Holm)."
         f"{clean_sentence(row)}"
     )
     if row["drops_agree"]:
@@ -155,7 +155,7 @@ def _ranked(row: dict[str, Any]) -> str:
 
 def _tied(row: dict[str, Any], relevant: float) -> str:
     both = f"{row['first']} and {row['second']}"
-    text = f"{both} cannot be told apart under attack ({_p(row['p_holm'])}, Holm)."
+    text = f"{both} cannot be told apart under attack ({p_value(row['p_holm'])}, Holm)."
     if row["patients_needed"] is None:
         return text
     needed = f"about {row['patients_needed']} patients"
@@ -232,5 +232,6 @@ def _count(results: Results) -> str:
     return f"{number} {results.unit}{'' if number == 1 else 's'}"
 
 
-def _p(value: float) -> str:
+def p_value(value: float) -> str:
+    """A p value in words, e.g. "p = 0.031"."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

@@ -1,6 +1,7 @@
-"""The Python interface: run a study, open what a run left, and look at data and images."""
+"""The Python interface: run a study, open what a run left, compare runs, and look at data and images."""
 
 from medrobust.api.auditing import audit, write_audit, write_audit_page
+from medrobust.api.comparing import Comparison, compare
 from medrobust.api.lists import catalogue_table
 from medrobust.api.running import run, selftest
 from medrobust.api.runs import Run
@@ -12,10 +13,12 @@ from medrobust.study.templates import demo_study, write_template
 
 __all__ = [
     "Audit",
+    "Comparison",
     "Run",
     "Wanted",
     "audit",
     "catalogue_table",
+    "compare",
     "demo_study",
     "export",
     "exported_table",

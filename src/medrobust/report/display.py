@@ -145,7 +145,7 @@ def _real(value: float, name: str, bounded: bool) -> str:
         return f"{value:.3f}" if value >= 0.001 else "< 0.001"
     if name == "steps":
         return f"{value:g}"
-    if name in SETTINGS:
+    if name in SETTINGS and not bounded:
         return SETTINGS[name](value)
     if name.endswith(ONE_DECIMAL):
         text = f"{value:.1f}"

@@ -95,6 +95,17 @@ def _table1(table: pl.DataFrame, score: str, intervals: str) -> Drawn:
     )
 
 
+def comparison_picture(scores: pl.DataFrame, score: str, intervals: str) -> Drawn:
+    """The scores of networks of several runs (`model`, `run` and the columns of Table 1)."""
+    named = scores.with_columns(pl.col("model") + " of " + pl.col("run"))
+    return Drawn(
+        dot_plot(named, score=_axis(score)),
+        f"Dot plot of clean, noise and adversarial {score} of each network of each run with intervals.",
+        f"The scores of every network in every run, the same network together. Lines are {intervals}; where "
+        "two of them overlap, the paired difference may still be clear: it stands in the tables.",
+    )
+
+
 def _table2(table: pl.DataFrame, score: str, intervals: str, *, left_out: bool) -> Drawn:
     points = " Points of curves have a picture of their own." if left_out else ""
     return Drawn(

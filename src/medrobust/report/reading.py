@@ -109,9 +109,27 @@ def without_patients(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**record, "networks": networks}
 
 
+def read_parts(folder: RunFolder) -> pl.DataFrame:
+    """The split as it stands in the run folder: `patient_id, part`, with folds also `fold`, all as text.
+
+    Raises:
+        RunError: It is missing, or no such table.
+    """
+    try:
+        split = pl.read_csv(io.BytesIO(folder.read_bytes("split.csv")), infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        raise RunError(f"{folder.path('split.csv')} is damaged ({error}). Run the study again.") from None
+    if not {"patient_id", "part"} <= {*split.columns}:
+        raise RunError(
+            f"{folder.path('split.csv')} must have the columns patient_id,part; got"
+            f" {','.join(split.columns)}. Run the study again."
+        )
+    return split
+
+
 def read_split(folder: RunFolder) -> pl.DataFrame:
     """Number of patients in each part of the split (and fold)."""
-    split = pl.read_csv(io.BytesIO(folder.read_bytes("split.csv")), infer_schema=False)
+    split = read_parts(folder)
     keys = [column for column in ("fold", "part") if column in split.columns]
     return split.group_by(keys, maintain_order=True).agg(pl.len().alias("n_patients")).sort(keys)
 

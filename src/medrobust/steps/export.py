@@ -21,7 +21,7 @@ from medrobust.steps.memory import Limit
 from medrobust.steps.noise import CPU, images_of
 from medrobust.steps.predict import generators, outputs_of
 from medrobust.storage import RunFolder, read_rows
-from medrobust.storage.folder import clear_disk_errors
+from medrobust.storage.disk import clear_disk_errors
 from medrobust.storage.schemas import CRAFTED
 
 

@@ -23,7 +23,7 @@ from medrobust.steps.recipes import Recipe, TrainingConfig, recipe_of
 from medrobust.steps.training_folder import Epoch, TrainingFolder
 from medrobust.steps.validate import SCORE_NAMES
 from medrobust.storage import RunFolder
-from medrobust.storage.folder import clear_disk_errors
+from medrobust.storage.disk import clear_disk_errors
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric

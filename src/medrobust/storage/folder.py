@@ -1,6 +1,5 @@
 """The run folder, opened by an fsspec URL; its files are put in place whole or not at all."""
 
-import errno
 import gzip
 import json
 import os
@@ -9,11 +8,9 @@ import tempfile
 import weakref
 import zlib
 from collections.abc import Iterator, Set
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
@@ -21,25 +18,7 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
 from medrobust.errors import DamagedError, RunError
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""No space, over a quota, or over the largest file that is allowed."""
-
-
-@contextmanager
-def clear_disk_errors(where: str) -> Iterator[None]:
-    """Turn what a disk can refuse into a `RunError` that says what is safe and what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise RunError(
-                f"The disk is full, or a quota is used up: {where} could not be written. Everything finished "
-                "before it is kept; free some space and run the same command again."
-            ) from error
-        raise RunError(
-            f"{where}: a file cannot be read or written: {error}. Everything finished before it is kept."
-        ) from error
+from medrobust.storage.disk import clear_disk_errors, replace_file, sync
 
 
 class RunFolder:
@@ -157,7 +136,7 @@ class RunFolder:
         with clear_disk_errors("/".join(parts)):
             self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
             if self.is_local:
-                _replace(Path(path), content)
+                replace_file(Path(path), content)
             else:  # object stores put a whole object or none
                 self._fs.pipe_file(path, content)
 
@@ -225,28 +204,5 @@ class RunFolder:
         """See that a file that a library wrote is on the disk, and not only on its way there."""
         if self.is_local:
             path = Path(self.path(*parts))
-            _sync(path)
-            _sync(path.parent)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        temporary.write_bytes(content)
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _sync(path: Path) -> None:
-    """Put a file, or the names in a folder, on the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows opens no folders
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            sync(path)
+            sync(path.parent)

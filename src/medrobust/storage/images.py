@@ -18,7 +18,8 @@ from jaxtyping import Float32
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from medrobust.errors import DamagedError, RunError
-from medrobust.storage.folder import RunFolder, clear_disk_errors
+from medrobust.storage.disk import clear_disk_errors
+from medrobust.storage.folder import RunFolder
 
 
 class ImageStore:

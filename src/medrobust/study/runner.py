@@ -8,7 +8,7 @@ from rich.console import Console
 
 from medrobust.core import Dataset
 from medrobust.storage import RunFolder
-from medrobust.storage.folder import clear_disk_errors
+from medrobust.storage.disk import clear_disk_errors
 from medrobust.storage.lock import locked
 from medrobust.study.announcing import announce
 from medrobust.study.changes import adopt, refuse_other_task

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from browsing import Browser
+from browsing import CONTRAST, Browser
 from medrobust.core import Task
 from medrobust.report.context import ReportContext
 from medrobust.report.html import render
@@ -25,29 +25,6 @@ def test_it_opens_offline_without_complaint(browser: Browser, report: Path, widt
     assert browser.requests
     assert all(address.startswith(("file:", "data:")) for address in browser.requests)
     assert browser.complaints == []
-
-
-CONTRAST = """
-(() => {
-  const part = c => c.match(/[\\d.]+/g).slice(0, 3).map(Number)
-    .map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-  const light = c => { const [r, g, b] = part(c); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-  const ground = e => {
-    for (; e; e = e.parentElement) {
-      const c = getComputedStyle(e).backgroundColor;
-      if (c !== 'rgba(0, 0, 0, 0)') return c;
-    }
-    return 'rgb(255, 255, 255)';
-  };
-  const text = [...document.querySelectorAll(
-    'p, th, td, li, a, dt, dd, h1, h2, h3, figcaption, caption, label, button, select, kbd, .interval, .mark'
-  )];
-  return Math.min(...text.map(e => {
-    const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => y - x);
-    return (a + 0.05) / (b + 0.05);
-  }));
-})()
-"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -180,6 +180,20 @@ def test_patients_are_counted_by_part(folder: RunFolder) -> None:
     assert reading.read_split(folder).rows() == [("test", 1), ("train", 2)]
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"split\.csv is damaged .* Run the study again"),
+        (b"a,b\n1,2\n", r"split\.csv must have the columns patient_id,part; got a,b"),
+        (b"\xff\xfe\x00", r"split\.csv "),
+    ],
+)
+def test_a_damaged_split_is_named(folder: RunFolder, content: bytes, message: str) -> None:
+    folder.write_bytes(content, "split.csv")
+    with pytest.raises(RunError, match=f"(?s){message}"):
+        reading.read_split(folder)
+
+
 def test_parameters_stand_in_one_cell() -> None:
     table = reading.attack_table(STUDY)
     assert table.rows()[0] == ("fgsm", "fgsm", "attack", "last", "eps.ssim = 0.98")

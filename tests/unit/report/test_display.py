@@ -73,6 +73,12 @@ def test_values_of_a_column_as_heads() -> None:
     assert table.rows == ((Cell("a"), Cell("0.500", "[0.400, 0.600]")),)
 
 
+def test_what_has_an_interval_is_no_setting() -> None:
+    measured = pl.DataFrame({"value": [7.856482], "value_low": [7.594779], "value_high": [8.125054]})
+    assert shown_table(measured, "patient").rows[0][0] == Cell("7.856", "[7.595, 8.125]")
+    assert shown_table(measured.select("value"), "patient").rows[0][0] == Cell("7.85648")
+
+
 def test_settings_keep_their_digits_and_items_go_by_their_name() -> None:
     study = {
         "seed": 0,

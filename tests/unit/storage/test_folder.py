@@ -10,7 +10,7 @@ import zarr
 
 from medrobust.errors import RunError
 from medrobust.storage import RunFolder
-from medrobust.storage.folder import clear_disk_errors
+from medrobust.storage.disk import clear_disk_errors
 
 
 @pytest.fixture(params=["path", "url", "memory"])

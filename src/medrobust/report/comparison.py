@@ -1,0 +1,185 @@
+"""The page that compares several runs: one HTML file that opens offline."""
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from medrobust.analysis.across.conclusion import Conclusion
+from medrobust.analysis.across.runs import ComparedRun
+from medrobust.analysis.across.shared import attacks_of
+from medrobust.core import Role
+from medrobust.report.blocks import Block
+from medrobust.report.context import Picture
+from medrobust.report.display import (
+    Cell,
+    Column,
+    CrossTable,
+    ShownTable,
+    capitalised,
+    cross_table,
+    setting,
+    shown_table,
+    spread_table,
+)
+from medrobust.report.html import allowed, environment, script_texts
+from medrobust.report.reading import attack_table
+from medrobust.report.threats import threat_table
+
+CAPTIONS = {
+    "scores": "{Score} of every network of every run on clean images, on noise, and its mean over the "
+    "attacks and sources compared. Drops are from clean to adversarial, paired. {basis}",
+    "pairs": "Every pair of networks across runs on the mean adversarial score: first (of the later run) "
+    "minus second (of the earlier one), paired. p by sign flips of {unit} totals, adjusted after Holm within "
+    "each kind of pair. {basis}",
+    "beside": "The same pairs by other measures: drop in points, sources of neither architecture, clean "
+    "images (p equal: two one-sided tests), and {units} needed for 80\u00a0% power. {basis}",
+    "differences": "The same pairs under every condition. Adversarial is the mean that the verdict rests on; "
+    "single attacks are averaged over sources, white-box ones were crafted on the network itself. p is "
+    "adjusted within each kind of pair and condition; all but adversarial stand beside the verdict. {basis}",
+    "table2": "{Score} under each attack, network by source. Each network was shown the images of its own "
+    "run. {basis}",
+    "whitebox": "{Score} when the attack is crafted on the judged network itself. {basis}",
+    "budgets": "Budgets solved for an SSIM on validation cases of each run, and the mean SSIM that they give "
+    "on the test cases.",
+    "runs": "What each run is.",
+    "attacks": "The attacks that are compared and their parameters, the same in all runs.",
+    "threats": "What the attacker of each cell knows, wants and may change.",
+}
+PAIRS = ("first", "second", "kind")
+ENDPOINT = (
+    *("difference_in_points", "difference_in_points_low", "difference_in_points_high"),
+    *("p", "p_holm", "verdict", "better"),
+)
+
+
+def comparison_page(
+    runs: Sequence[ComparedRun],
+    conclusion: Conclusion,
+    tables: Mapping[str, pl.DataFrame],
+    picture: Picture,
+    limits: Sequence[str],
+) -> str:
+    """The page.
+
+    Args:
+        runs: As compared.
+        conclusion: What may be said.
+        tables: From `across.tables.comparison_tables`.
+        picture: The scores of all runs.
+        limits: What differs between the runs, warnings and limits, in sentences.
+    """
+    scripts = script_texts("tables.js")
+    against = " against ".join(run.name for run in reversed(runs))
+    return (
+        environment()
+        .get_template("comparison.html.j2")
+        .render(
+            title=f"{against} on {runs[0].results.record['data']['name']}",
+            results=runs[0].results,
+            phantom=any(run.results.record["data"]["phantom"] for run in runs),
+            names=[run.name for run in runs],
+            conclusion=conclusion,
+            picture=picture,
+            limits=limits,
+            blocks=_blocks(runs, tables),
+            glance=_at_a_glance(runs),
+            versions=sorted({run.results.record["versions"]["medrobust"] for run in runs}),
+            scripts=scripts,
+            allowed=allowed(scripts),
+        )
+    )
+
+
+def provenance(run: ComparedRun) -> dict[str, str]:
+    """What a run is: its data, networks, attacks and versions."""
+    record, results = run.results.record, run.results
+    surrogates, versions = run.study["surrogates"], record["versions"]
+    commit = record["commit"] or {}
+    return {
+        "data set": record["data"]["name"],
+        "fingerprint (SHA-256)": record["data"]["fingerprint"],
+        **{name: str(value) for name, value in record["data"]["facts"].items()},
+        f"test {results.unit}s": str(len(results.panel.patients)),
+        f"training {results.unit}s": str(len(run.trained_on)),
+        "folds": str(results.folds or "none"),
+        "networks": ", ".join(results.models),
+        "weights (SHA-256)": ", ".join(_weights(run)),
+        "seed": str(run.study["seed"]),
+        "surrogates": ", ".join(dict.fromkeys(_named(run, Role.SURROGATE))),
+        "seeds of surrogates": setting(surrogates["seeds"]),
+        "data of surrogates": str(surrogates["data"]),
+        "attacks": ", ".join(attacks_of(run)),
+        "support": str(run.study["support"]),
+        "medrobust": str(versions["medrobust"]),
+        "commit": f"{commit.get('hash', 'none')}{' (changed)' if commit.get('changed') else ''}",
+        "torch": str(versions["torch"]),
+        "device": str(record["device"]),
+    }
+
+
+def _named(run: ComparedRun, role: Role) -> list[str]:
+    networks = run.results.record["networks"].values()
+    return [network["name"] for network in networks if network["role"] == role]
+
+
+def _weights(run: ComparedRun) -> list[str]:
+    targets = [
+        folder for folder, network in run.results.record["networks"].items() if network["role"] == Role.TARGET
+    ]
+    return [f"{folder} {run.weights.get(folder, 'unknown')[:12]}" for folder in targets]
+
+
+def _at_a_glance(runs: Sequence[ComparedRun]) -> list[tuple[str, str]]:
+    results = runs[0].results
+    return [
+        ("runs", str(len(runs))),
+        ("networks", str(sum(len(run.results.models) for run in runs))),
+        ("attacks compared", str(len(results.attacks))),
+        (f"test {results.unit}s", str(len(results.panel.patients))),
+        ("test cases", str(results.n_cases)),
+    ]
+
+
+def _blocks(runs: Sequence[ComparedRun], tables: Mapping[str, pl.DataFrame]) -> dict[str, Block]:
+    unit = runs[0].results.unit
+    pairs = tables["pairs"]
+    compared = {attack.label for attack in runs[0].results.attacks}
+    attacks = attack_table(runs[0].study).filter(pl.col("label").is_in(compared))
+    threats = pl.concat(
+        threat_table(run.study).select("attack", pl.lit(run.name).alias("run"), pl.exclude("attack"))
+        for run in runs
+    ).filter(pl.col("attack").is_in(compared))
+    plain = {
+        **{name: tables[name] for name in ("scores", "differences", "budgets") if name in tables},
+        "pairs": pairs.select(*PAIRS, *ENDPOINT),
+        "beside": pairs.select(*PAIRS, pl.exclude(*PAIRS, *ENDPOINT)),
+        "attacks": attacks,
+        "threats": threats.sort("attack", maintain_order=True),
+    }
+    shown: dict[str, ShownTable | CrossTable] = {
+        **{name: shown_table(frame, unit) for name, frame in plain.items()},
+        "table2": cross_table(tables["table2"]),
+        "runs": _runs_table(runs),
+    }
+    if "whitebox" in tables:
+        shown["whitebox"] = spread_table(tables["whitebox"], "target", "perturbation")
+    return {name: Block(_caption(name, runs), table) for name, table in shown.items()}
+
+
+def _runs_table(runs: Sequence[ComparedRun]) -> ShownTable:
+    facts = {run.name: provenance(run) for run in runs}
+    names = dict.fromkeys(name for each in facts.values() for name in each)
+    return ShownTable(
+        (Column("what", numeric=False), *(Column(run.name, numeric=False) for run in runs)),
+        tuple((Cell(name), *(Cell(each.get(name, "\u2013")) for each in facts.values())) for name in names),
+    )
+
+
+def _caption(name: str, runs: Sequence[ComparedRun]) -> str:
+    results = runs[0].results
+    return CAPTIONS[name].format(
+        Score=capitalised(results.score),
+        basis=f"In brackets: {100 * results.settings.confidence:g}\u00a0% intervals over {results.unit}s.",
+        unit=results.unit,
+        units=f"{results.unit}s",
+    )
