@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from medrobust import __version__
+from medrobust.commands import clean, listing, plan, schema
 from medrobust.core import Task
 from medrobust.guarded import FAILED, Guarded
 from medrobust.options import (
@@ -21,7 +22,6 @@ from medrobust.options import (
     HtmlFile,
     JsonFile,
     Labels,
-    Listing,
     RunDir,
     RunDirs,
     RunOut,
@@ -35,6 +35,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.command()(plan)
+app.command()(clean)
+app.command(name="list")(listing)
+app.command()(schema)
 
 
 def _show_version(wanted: bool) -> bool:
@@ -219,28 +225,6 @@ def view(
         typer.echo(f"Open {server.address} in your browser; Ctrl-C ends it.")
         with suppress(KeyboardInterrupt):
             server.serve_forever()
-
-
-@app.command(name="list")
-def listing(
-    what: Annotated[Listing | None, typer.Argument(help="One catalogue; all of them by default.")] = None,
-) -> None:
-    """List the networks, perturbations and data sets there are."""
-    from medrobust import api
-
-    console = Console()
-    for chosen in [what] if what else list(Listing):
-        console.print(api.catalogue_table(chosen.value))
-
-
-@app.command()
-def schema() -> None:
-    """Print the JSON Schema of a study, for editors."""
-    import json
-
-    from medrobust.study.schema import study_schema
-
-    typer.echo(json.dumps(study_schema(), indent=2))
 
 
 def _say_where(path: Path) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from rich.console import Console
 from typer.testing import CliRunner, Result
 
 import made_folders
@@ -24,7 +23,8 @@ from medrobust.cli import app
 from medrobust.data import open_dataset
 from medrobust.data.phantoms import phantom_lesions
 from medrobust.errors import RunError
-from medrobust.study import progress, runner
+from medrobust.study import runner
+from medrobust.study.executors.local import clear_memory_errors
 from medrobust.study.jobs import Job
 from medrobust.study.reading import read_study
 
@@ -55,7 +55,7 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("the run began its work")
 
-    monkeypatch.setattr(runner, "execute", refuse)
+    monkeypatch.setattr(runner, "_execute", refuse)
 
 
 def medrobust(*arguments: object) -> Result:
@@ -313,7 +313,7 @@ def test_an_interrupt_keeps_what_is_finished(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "execute", interrupt)
+    monkeypatch.setattr(runner, "_execute", interrupt)
     result = medrobust("run", write(), "--out", tmp_path / "run")
     assert result.exit_code == 3
     assert "the same command goes on from there" in result.stderr
@@ -328,6 +328,8 @@ def test_what_a_run_says_first(write: Write, tmp_path: Path) -> None:
         "cache",
         "study.yaml",
         "record.json",
+        "references.json",
+        ".lock",
         "split.csv",
     }
 
@@ -340,7 +342,19 @@ class TestFolderOfAnotherStudy:
 
     def test_other_keys(self, begun: Path, write: Write) -> None:
         result = medrobust("run", write(seed=7, surrogates={"seeds": [3]}), "--out", begun)
-        fails_with(result, "belongs to another study: seed, surrogates differ from its study.yaml")
+        assert isinstance(result.exception, AssertionError)  # of `nothing_is_trained`
+        assert "has changed since this run folder was begun: seed, surrogates." in result.stdout
+        assert "made again: mine-surrogate-s1, mine-target-s0." in " ".join(result.stdout.split())
+
+    def test_a_plan_says_what_a_run_would_do(self, begun: Path, write: Write) -> None:
+        before = {path: path.stat().st_mtime_ns for path in begun.rglob("*")}
+        result = medrobust("plan", write(cases={"total": 45}), "--out", begun)
+        assert result.exit_code == 0, result.output
+        assert "has changed since this run folder was begun: cases." in result.stdout
+        assert "craft" in result.stdout
+        assert {path: path.stat().st_mtime_ns for path in begun.rglob("*")} == before
+        assert medrobust("plan", write(), "--out", begun.parent / "none").exit_code == 0
+        assert not (begun.parent / "none").exists()
 
     def test_other_data(self, begun: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(phantom_lesions, "REVISION", 99)
@@ -358,7 +372,9 @@ class TestFolderOfAnotherStudy:
         place = lines.index(f"{patients.most_common()[-1][0]},train")
         lines[place] = lines[place].replace("train", "unused")
         (begun.parent / "split.csv").write_text("\n".join(lines))
-        fails_with(medrobust("run", study, "--out", other), "belongs to other networks: what mine-target-s0")
+        result = medrobust("run", study, "--out", other)
+        assert "begun: files that it names." in result.stdout
+        assert "made again: mine-surrogate-s1, mine-target-s0." in " ".join(result.stdout.split())
 
     def test_analysis_and_batch_size_may_change(self, begun: Path, write: Write) -> None:
         study = write(analysis={"resamples": 100}, crafting={"batch_size": 3})
@@ -410,7 +426,7 @@ class TestAsAProcess:
         )
         arguments = ("run", study, "--out", tmp_path / "run")
         process = subprocess.Popen(**self.command(*arguments, folder=tmp_path))
-        state = tmp_path / "run" / "models" / "mine-target-s0" / "last.ckpt"
+        state = tmp_path / "run" / "models" / "mine-target-s0" / "last.ckpt.gz"
         while not state.exists() and process.poll() is None:
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
@@ -424,12 +440,12 @@ class TestAsAProcess:
 
 
 def test_memory_that_runs_out_names_the_step() -> None:
-    def fill(_: object) -> None:
+    job = Job("craft", "craft fgsm on unet", 1.0, 0, 1, set, lambda: pytest.fail("is not opened here"))
+    with (
+        pytest.raises(RunError, match=r"Out of memory: craft fgsm on unet.*lower crafting\.batch_size"),
+        clear_memory_errors(job),
+    ):
         raise torch.OutOfMemoryError
-
-    job = Job("craft", "craft fgsm on unet", 1.0, 0, False, fill)
-    with pytest.raises(RunError, match=r"Out of memory: craft fgsm on unet.*lower crafting\.batch_size"):
-        progress.execute([job], Console(quiet=True))
 
 
 class TestDamagedScans:

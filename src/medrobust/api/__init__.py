@@ -3,10 +3,12 @@
 from medrobust.api.auditing import audit, write_audit, write_audit_page
 from medrobust.api.comparing import Comparison, compare
 from medrobust.api.lists import catalogue_table
+from medrobust.api.planning import plan
 from medrobust.api.running import run, selftest
 from medrobust.api.runs import Run
 from medrobust.audit.audit import Audit
 from medrobust.audit.table import findings_table, summary
+from medrobust.study.cleaning import clean, left_over_table, left_overs
 from medrobust.study.exports import Wanted, export, exported_table, what_there_is
 from medrobust.study.selftests import selftest_table
 from medrobust.study.templates import demo_study, write_template
@@ -18,11 +20,15 @@ __all__ = [
     "Wanted",
     "audit",
     "catalogue_table",
+    "clean",
     "compare",
     "demo_study",
     "export",
     "exported_table",
     "findings_table",
+    "left_over_table",
+    "left_overs",
+    "plan",
     "run",
     "selftest",
     "selftest_table",

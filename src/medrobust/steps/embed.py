@@ -56,7 +56,11 @@ class Embedding:
             ModelError: Features are not finite.
             RunError: Images are not finished or damaged, or the disk is full.
         """
-        cells = cells_of([self.image_set], [self.target], None)
+        cells = [
+            cell
+            for cell in cells_of([self.image_set], [self.target], None)
+            if not self.folder.exists(*cell.part(EMBEDDINGS, piece))
+        ]
         for seen in shown(cells, piece, self.dataset, self.folder):
             features = outputs_of(
                 self.network.features,

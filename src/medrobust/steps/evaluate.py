@@ -83,7 +83,7 @@ class Evaluation:
             ModelError: A network's outputs are not finite.
             RunError: Images are not finished or damaged, or the disk is full.
         """
-        judges, table = self.judges, row_table(self.judges.dataset.task)
+        judges = self.judges
         missing = [
             (cell, parts)
             for cell in cells_of([self.image_set], judges.targets, judges.quantise)
@@ -92,7 +92,7 @@ class Evaluation:
         every = shown([cell for cell, _ in missing], piece, judges.dataset, judges.folder)
         for number, (seen, (cell, parts)) in enumerate(zip(every, missing, strict=True), 1):
             n_cases = len(seen.clean.cases)
-            timing = cell.timing_part(table, piece)
+            timing = cell.timing_part(parts[0][0], piece)
             with timed(judges.folder, timing, "evaluate", cell.columns, piece, n_cases):
                 self._write_rows(seen, parts)
             tick(number / len(missing), "")

@@ -49,7 +49,7 @@ def adopt(plan: Plan, record: Mapping[str, Any], say: Say) -> None:
     refuse_other_data(former, record, folder)
     for sentence in changes(plan, former, record):
         say(sentence)
-    aside = _outdated(former, record)
+    aside = outdated(former, record)
     for name, digest in aside.items():
         if folder.exists("models", name):
             folder.move(("models", name), ("models", f"{name}--{digest}"))
@@ -63,8 +63,8 @@ def adopt(plan: Plan, record: Mapping[str, Any], say: Say) -> None:
 
 def changes(plan: Plan, former: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
     """What has changed, what still holds and what is made again, in sentences; none where nothing has."""
-    keys, outdated = _changed_keys(plan), _outdated(former, record)
-    if not keys and not outdated:
+    keys, others = _changed_keys(plan), outdated(former, record)
+    if not keys and not others:
         return []
     folder = plan.setup.folder
     known, wanted = folder.names("crafted"), [images.name for images in plan.crafted]
@@ -72,9 +72,9 @@ def changes(plan: Plan, former: Mapping[str, Any], record: Mapping[str, Any]) ->
     sentences = [
         f"The study has changed since this run folder was begun: {', '.join(keys) or 'files that it names'}."
     ]
-    if outdated:
+    if others:
         sentences.append(
-            f"These networks no longer hold, and are made again: {', '.join(outdated)}. What was trained is "
+            f"These networks no longer hold, and are made again: {', '.join(others)}. What was trained is "
             "put aside in models/, and comes back if the change is undone."
         )
     sentences.append(
@@ -84,7 +84,7 @@ def changes(plan: Plan, former: Mapping[str, Any], record: Mapping[str, Any]) ->
     return sentences
 
 
-def _outdated(former: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
+def outdated(former: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
     """Networks of the former study that are others now, or none of this study, with their former digests."""
     wanted = record["networks"]
     return {

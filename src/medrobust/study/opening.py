@@ -25,6 +25,7 @@ def set_up(
     data_dir: Path | None,
     device: torch.device,
     dataset: Dataset | None = None,
+    cache: Path | None = None,
 ) -> Setup:
     """Open the data, make the split, and check what can be checked before any work.
 
@@ -32,10 +33,11 @@ def set_up(
 
     Args:
         study: What is asked for.
-        folder: The run folder; decoded data are kept in its `cache`.
+        folder: The run folder.
         data_dir: Folder that the `root` of the data is relative to.
         device: Where networks will run.
         dataset: The data, where they are given in Python and not opened as the study says.
+        cache: Folder for decoded data; in the run folder by default.
 
     Raises:
         StudyError: The study asks for something that cannot be with these data.
@@ -44,7 +46,7 @@ def set_up(
     """
     require_split(study)
     require_task(study)
-    cache = folder.local("cache")
+    cache = cache or folder.local("cache")
     opened = open_dataset(study.data, cache, data_dir) if dataset is None else checked(dataset)
     require_same_task(study, opened.name, opened.task)
     setup = Setup(study, folder, opened, folds_of(study, opened), device)

@@ -55,8 +55,8 @@ def run_study(
         RunError: The folder belongs to other data, another process works on it, or it cannot be written.
         MedrobustError: Anything else that a person can mend.
     """
+    refuse_other_task(study, folder)
     with clear_disk_errors(folder.url), locked(folder):
-        refuse_other_task(study, folder)
         with reading(console) as tick:
             setup = set_up(study, folder, data_dir=data_dir, device=device, dataset=dataset)
             decode(setup, tick)

@@ -172,5 +172,5 @@ def test_the_study_of_a_run_folder_may_name_them_later(tmp_path: Path) -> None:
     mr.run(study, tmp_path / "run", device="cpu")
     run = mr.run({**study, "data": {**data, "attributes": PEOPLE}}, tmp_path / "run", device="cpu")
     assert run.results.attributes["attribute"].unique().sort().to_list() == ["age", "site"]
-    with pytest.raises(RunError, match="data differ"):
+    with pytest.raises(RunError, match="was made with other data"):
         mr.run({**study, "data": {**data, "size": 40}}, tmp_path / "run", device="cpu")

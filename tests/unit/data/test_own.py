@@ -156,8 +156,8 @@ def run(tmp_path: Path, **data: Any) -> Result:
 
 def test_a_study_names_the_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = []
-    monkeypatch.setattr(runner, "execute", lambda jobs, console: done.append(jobs))
-    monkeypatch.setattr(runner, "_join_rows", lambda plan: sys.exit(0))
+    monkeypatch.setattr(runner, "_execute", lambda plan, jobs, *_: done.append(jobs))
+    monkeypatch.setattr(runner, "join_selftests", lambda plan: sys.exit(0))
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(tmp_path)])
     result = run(tmp_path, **BLOCK)
     assert result.exit_code == 0, result.output

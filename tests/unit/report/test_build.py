@@ -18,7 +18,7 @@ from medrobust.report import reading
 from medrobust.report.build import build
 from medrobust.report.html import ONLY_AS_FILES, SECTIONS
 from medrobust.storage.folder import RunFolder
-from medrobust.storage.rows import frame_of, write_rows
+from medrobust.storage.rows import frame_of, write_results
 from medrobust.storage.schemas import EMBEDDINGS
 
 NETWORKS = [f"{name}-{role}-s{seed}" for name in "abc" for role, seed in (("target", 0), ("surrogate", 1))]
@@ -105,7 +105,7 @@ def put_features(folder: RunFolder) -> None:
         for name, source in (("clean", ""), ("gaussian@fgsm", target), ("fgsm", target))
         for i in range(6)
     ]
-    write_rows(folder, frame_of(EMBEDDINGS, rows), "results", "embeddings.parquet")
+    write_results(folder, EMBEDDINGS, frame_of(EMBEDDINGS, rows))
 
 
 def built(folder: RunFolder, results: Results) -> str:
@@ -208,11 +208,9 @@ def test_a_missing_file_is_named(folder: RunFolder, slices: Results) -> None:
 def test_features_without_matched_noise_make_no_picture(folder: RunFolder, photographs: Results) -> None:
     put_features(folder)
     everything = pl.read_parquet(folder.local("results", "embeddings.parquet"))
-    write_rows(
-        folder, everything.filter(pl.col("perturbation") != "gaussian@fgsm"), "results", "embeddings.parquet"
-    )
+    write_results(folder, EMBEDDINGS, everything.filter(pl.col("perturbation") != "gaussian@fgsm"))
     assert reading.embed(folder, photographs) is None
-    write_rows(folder, everything.filter(pl.col("target") == "z"), "results", "embeddings.parquet")
+    write_results(folder, EMBEDDINGS, everything.filter(pl.col("target") == "z"))
     assert reading.embed(folder, photographs) is None
 
 

@@ -94,6 +94,7 @@ def test_a_view_is_the_image_in_255ths_and_the_answers_of_the_networks(
 def test_what_is_kept_comes_back_and_other_wishes_are_told_apart(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     dataset, networks, sets = made("scans", folder)
+    of = made_of(sets, TARGETS)
     assert not is_explored(folder, WANTED, of)
     done: list[float] = []
     chosen = [Chosen("s1", "hardest"), Chosen("s0", "typical")]
@@ -107,7 +108,6 @@ def test_what_is_kept_comes_back_and_other_wishes_are_told_apart(tmp_path: Path)
         wanted=WANTED,
         tick=lambda part, _: done.append(part),
     )
-    of = made_of(sets, TARGETS)
     assert is_explored(folder, WANTED, of)
     assert not is_explored(folder, WANTED, made_of(sets[:2], TARGETS))
     assert not is_explored(folder, WANTED._replace(slices=4), of)

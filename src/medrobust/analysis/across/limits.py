@@ -6,6 +6,7 @@ from typing import Any
 from medrobust.analysis import crafting
 from medrobust.analysis.across.runs import ComparedRun, same_weights
 from medrobust.analysis.across.shared import attacks_of, common_sources, noise_of
+from medrobust.analysis.findings import audit_table
 from medrobust.analysis.remarks import remarks
 from medrobust.core import Role
 
@@ -167,6 +168,7 @@ def warnings(runs: Iterable[ComparedRun]) -> tuple[str, ...]:
         for run in runs
         for remark in remarks(
             {
+                "audit": audit_table(run.results),
                 "success": crafting.success(run.results),
                 "budgets": crafting.budgets(run.results),
                 "matching": crafting.matching(run.results),

@@ -1,0 +1,91 @@
+"""What a run would do, without doing any of it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from rich.console import Console
+
+from medrobust.core import Dataset
+from medrobust.storage import RunFolder
+from medrobust.study.announcing import announce, job_table
+from medrobust.study.changes import changes, outdated, refuse_other_task
+from medrobust.study.config import Study
+from medrobust.study.jobs import Job
+from medrobust.study.opening import set_up
+from medrobust.study.plan import Plan, make_plan
+from medrobust.study.recorded import RECORD, record_of, refuse_other_data
+from medrobust.study.setup import Setup, Trained
+from medrobust.study.work import jobs_of
+
+
+def show_plan(
+    study: Study,
+    folder: RunFolder,
+    *,
+    data_dir: Path | None,
+    device: torch.device,
+    console: Console,
+    first: Sequence[Job] = (),
+    dataset: Dataset | None = None,
+) -> None:
+    """Say which jobs a run has, what is done and left of each, and what that takes; nothing is written.
+
+    Args:
+        study: What is asked for.
+        folder: The run folder; need not exist.
+        data_dir: Folder that the `root` of the data is relative to.
+        device: Where networks would run; a few images are timed there.
+        console: Where the plan is shown.
+        first: Jobs that are done before all others.
+        dataset: The data, where they are given in Python and not opened as the study says.
+
+    Raises:
+        RunError: The folder belongs to other data.
+        MedrobustError: Anything else that a person can mend.
+    """
+    refuse_other_task(study, folder)
+    with TemporaryDirectory(prefix="medrobust-") as temporary:
+        known = folder.local("cache")
+        setup = set_up(
+            study,
+            folder,
+            data_dir=data_dir,
+            device=device,
+            dataset=dataset,
+            cache=known if known.exists() else Path(temporary),
+        )
+        plan = make_plan(setup)
+        timed = setup.targets[: len(study.specs)]
+        jobs = jobs_of(plan, {target.id.name: setup.speed(target) for target in timed})
+        jobs = [*first, *_as_it_would_be(plan, jobs, console)]
+        announce(setup, jobs, console)
+    console.print(job_table(jobs))
+
+
+def _as_it_would_be(plan: Plan, jobs: Sequence[Job], console: Console) -> list[Job]:
+    """The jobs when networks that no longer hold are put aside, and what has changed in words."""
+    folder = plan.setup.folder
+    if not folder.exists(RECORD):
+        return list(jobs)
+    former, record = folder.read_json(RECORD), record_of(plan.setup)
+    refuse_other_data(former, record, folder)
+    for sentence in changes(plan, former, record):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    others, setup = outdated(former, record), plan.setup
+    trained = [each for each in (*setup.targets, *setup.surrogates) if each.is_trained_here]
+    return [  # trainings come first
+        *(
+            _as_adopted(job, network, setup) if network.id.folder in others else job
+            for job, network in zip(jobs, trained, strict=False)
+        ),
+        *jobs[len(trained) :],
+    ]
+
+
+def _as_adopted(job: Job, network: Trained, setup: Setup) -> Job:
+    """A training whose network is another now: put aside before, or still to do."""
+    kept = setup.folder.exists("models", f"{network.id.folder}--{setup.digest(network)}", "card.json")
+    return replace(job, finished=lambda: {0} if kept else set())
