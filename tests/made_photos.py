@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,12 @@ def pixels(seed: int, shape: Sequence[int] = (45, 60, 3), dtype: type = np.uint8
     fine = np.asarray(Image.fromarray(coarse).resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
     fine = fine if len(shape) == 3 else fine[..., 0]
     return fine if dtype is np.uint8 else fine.astype(dtype) * 257
+
+
+def voxels(seed: int, side: int = 28) -> np.ndarray:
+    """A volume that fades from one smooth picture to another."""
+    first, last = (pixels(number, (side, side)).astype(float) for number in (seed, seed + 1000))
+    return np.stack([first + (last - first) * share for share in np.linspace(0, 1, side)]).astype(np.uint8)
 
 
 def write_photo(path: Path, seed: int, shape: Sequence[int] = (45, 60, 3), dtype: type = np.uint8) -> None:
@@ -99,11 +106,16 @@ def isic_2020(root: Path, patients: int = 10) -> Path:
 
 
 def medmnist(root: Path) -> Path:
-    """BreastMNIST in grey, and DermaMNIST of 64 pixels in colour."""
-    for name, shape, classes in (("breastmnist", (28, 28), 2), ("dermamnist_64", (64, 64, 3), 7)):
+    """BreastMNIST in grey, DermaMNIST of 64 pixels in colour, and the volumes of OrganMNIST3D."""
+    sets = (
+        ("breastmnist", partial(pixels, shape=(28, 28)), 2),
+        ("dermamnist_64", partial(pixels, shape=(64, 64, 3)), 7),
+        ("organmnist3d", voxels, 11),
+    )
+    for name, draw, classes in sets:
         arrays = {}
         for place, (part, count) in enumerate((("train", 28), ("val", 14), ("test", 14))):
-            arrays[f"{part}_images"] = np.stack([pixels(100 * place + n, shape) for n in range(count)])
+            arrays[f"{part}_images"] = np.stack([draw(100 * place + n) for n in range(count)])
             arrays[f"{part}_labels"] = (np.arange(count) % classes)[:, None].astype(np.uint8)
         root.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(root / f"{name}.npz", **arrays)

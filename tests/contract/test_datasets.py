@@ -179,7 +179,10 @@ def test_splits_and_case_sets(name: str, opened: Open) -> None:
 def test_parameters_are_keywords_with_ranges(name: str) -> None:
     """Numbers carry their range; what else there is, is a choice."""
     entry = DATASETS[name]
-    leading = {entry.list: ["root"], entry.open: ["name", "listing", "cache"] if entry.list else ["cache"]}
+    leading = {
+        entry.list: ["root"],
+        entry.open: ["name", "listing", "cache", "tick"] if entry.list else ["cache"],
+    }
     leading[with_attributes] = ["listing", "root"]
     for function in entry.functions:
         parameters = inspect.signature(function).parameters.values()

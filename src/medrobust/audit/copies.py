@@ -155,4 +155,4 @@ def _names(evidence: PhotoEvidence, group: Iterable[Photo]) -> str:
 
 
 def _paths(group: Iterable[Photo]) -> tuple[Path, ...]:
-    return tuple(photo.path for photo in group)
+    return tuple(photo.place for photo in group)

@@ -73,7 +73,7 @@ def files_by_patient(listing: Listing) -> dict[str, list[Path]]:
     match listing:
         case Photos():
             for photo in listing.items:
-                owned[photo.patient_id].append(photo.path)
+                owned[photo.patient_id].append(photo.place)
         case Scans():
             for scan in listing.items:
                 owned[scan.patient_id].append(scan.image)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from medrobust.audit.copies import equal_photos, similar_photos
-from medrobust.audit.records import PhotoEvidence, PhotoLook, where
+from medrobust.audit.records import PhotoEvidence, PhotoLook
 from medrobust.audit.sizes import small_classes
 from medrobust.data.findings import Finding, Severity
 
@@ -73,9 +73,9 @@ def constant(evidence: PhotoEvidence) -> list[Finding]:
         Finding(
             "constant image",
             Severity.ERROR,
-            f"{where(photo)} shows nothing: no channel varies by more than {look.contrast}.",
+            f"{photo.place} shows nothing: no channel varies by more than {look.contrast}.",
             "Download it again, or take it out.",
-            (photo.path,),
+            (photo.place,),
         )
         for photo, look in evidence.readable
         if look.is_blank
@@ -88,9 +88,9 @@ def clipped(evidence: PhotoEvidence) -> list[Finding]:
         Finding(
             "clipped intensities",
             Severity.WARNING,
-            f"{where(photo)} is purely white in {look.clipped:.0%} of its pixels: what was there is lost.",
+            f"{photo.place} is purely white in {look.clipped:.0%} of its pixels: what was there is lost.",
             "Look at it: overexposed photographs and scanned paper are better left out.",
-            (photo.path,),
+            (photo.place,),
         )
         for photo, look in evidence.readable
         if look.clipped > CLIPPED and not look.is_blank
@@ -103,9 +103,9 @@ def few_bits(evidence: PhotoEvidence) -> list[Finding]:
         Finding(
             "wrong bit depth",
             Severity.WARNING,
-            f"{where(photo)} is a 16-bit file with 8-bit content: its largest value is {look.high}.",
+            f"{photo.place} is a 16-bit file with 8-bit content: its largest value is {look.high}.",
             "It looks black. Save it with 8 bits, or scale it to the 16 bits that the file promises.",
-            (photo.path,),
+            (photo.place,),
         )
         for photo, look in evidence.readable
         if look.bits == 16 and look.high <= 255 and not look.is_blank
@@ -164,7 +164,7 @@ def _note(
     evidence: PhotoEvidence, kind: str, applies: Callable[[PhotoLook], bool], says: str, advice: str
 ) -> list[Finding]:
     """One note for all photographs that something applies to."""
-    files: tuple[Path, ...] = tuple(photo.path for photo, look in evidence.readable if applies(look))
+    files: tuple[Path, ...] = tuple(photo.place for photo, look in evidence.readable if applies(look))
     if not files:
         return []
     says = f"{len(files)} of {len(evidence.records)} photographs {says}."

@@ -12,8 +12,9 @@ from PIL import ExifTags, Image
 from medrobust.audit.records import PhotoLook, PhotoRecord
 from medrobust.audit.structure import SIDE, structure_hash
 from medrobust.data.listing import Photo
+from medrobust.data.photographs.image_files import FORMATS, ImageFiles
 from medrobust.data.photographs.masked import read_mask
-from medrobust.data.photographs.pictures import FORMATS, ImageFiles, PictureFormat
+from medrobust.data.photographs.pictures import PictureFormat, decoding_room
 from medrobust.errors import DataError, reason
 
 TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -45,13 +46,19 @@ def _why(path: Path, error: Exception) -> str:
 
 
 def _look(photo: Photo, files: PictureFormat) -> PhotoLook:
+    with decoding_room(files, photo.path, photo.entry):
+        return _look_at_picture(photo, files)
+
+
+def _look_at_picture(photo: Photo, files: PictureFormat) -> PhotoLook:
     picture = files.picture(photo.path, photo.entry)
     header = _header(photo.path) if isinstance(files, ImageFiles) else NO_HEADER
-    channels = picture.pixels
-    grey = all(np.array_equal(channel, channels[0]) for channel in channels[1:])
-    channels = np.ascontiguousarray(channels[:1] if grey else channels)
-    ranges = [(int(channel.min()), int(channel.max())) for channel in channels]
-    small = squeezed(channels)
+    channels, volume = picture.pixels, picture.is_volume
+    grey = volume or all(np.array_equal(channel, channels[0]) for channel in channels[1:])
+    channels = np.ascontiguousarray(channels[:1] if grey and not volume else channels)
+    planes = channels.reshape(1, -1) if volume else channels
+    ranges = [(int(plane.min()), int(plane.max())) for plane in planes]
+    small = squeezed(channels[len(channels) // 2][None] if volume else channels)
     return PhotoLook(
         **header._asdict(),
         shape=channels.shape[1:],
@@ -59,7 +66,7 @@ def _look(photo: Photo, files: PictureFormat) -> PhotoLook:
         bits=picture.bits,
         high=max(high for _, high in ranges),
         contrast=max(high - low for low, high in ranges),
-        clipped=_share_at(channels, (1 << picture.bits) - 1),
+        clipped=0.0 if picture.windowed else _share_at(planes, np.iinfo(planes.dtype).max),
         digest=_digest(channels),
         structure=structure_hash(small),
         small=small,
@@ -108,7 +115,7 @@ def _inside(mask: Path, look: PhotoLook | None) -> float:
     return float(np.count_nonzero(pixels) / pixels.size)
 
 
-def _share_at(channels: Shaped[np.ndarray, "c h w"], top: int) -> float:
+def _share_at(channels: Shaped[np.ndarray, "c *space"], top: int) -> float:
     """Share of the pixels with the value `top` in all channels."""
     darkest = channels[0]
     for channel in channels[1:]:

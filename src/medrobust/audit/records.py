@@ -76,14 +76,9 @@ class PhotoRecord:
     errors: Mapping[Path, str]
 
 
-def where(photo: Photo) -> str:
-    """The file of a photograph, and its place inside where that holds many."""
-    return str(photo.path) if photo.entry is None else f"{photo.path} ({photo.entry[0]} {photo.entry[1]})"
-
-
 def short(photo: Photo) -> str:
-    """The same without the folder."""
-    return photo.path.name + where(photo).removeprefix(str(photo.path))
+    """The file of a photograph, and its place inside where that holds many, without the folder."""
+    return str(photo.place.relative_to(photo.path.parent))
 
 
 @dataclass(frozen=True, slots=True)

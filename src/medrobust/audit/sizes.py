@@ -61,7 +61,7 @@ def _small_class(evidence: PhotoEvidence, name: str, photos: list[Photo]) -> Fin
         f"Class '{name}' is tested on {len(photos)} photographs of {patients} {unit}: "
         f"its accuracy {interval}.",
         "Bring more, let more of them test, join it to another class, or claim nothing about it.",
-        tuple(photo.path for photo in photos),
+        tuple(photo.place for photo in photos),
     )
 
 

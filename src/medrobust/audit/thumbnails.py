@@ -15,11 +15,18 @@ from jaxtyping import Shaped
 from PIL import Image, ImageOps
 
 from medrobust.data.findings import Finding
+from medrobust.data.photographs.arrays import NPZ_ARRAYS
+from medrobust.data.photographs.dicom import DicomFiles
+from medrobust.data.photographs.image_files import IMAGE_FILES
+from medrobust.data.photographs.pictures import Picture
 
 SIDE = 160
 PER_FINDING = 6
 PER_KIND = 60
 """Most pictures of a finding, and of a kind: a page of a damaged data set must still open."""
+
+DICOM = bytes(128) + b"DICM"
+"""How DICOM files begin, but for the first 128 bytes, which may be anything."""
 
 TEXT = (".csv", ".txt", ".tsv", ".json", ".py", ".yaml")
 
@@ -48,11 +55,24 @@ def _thumbnail(file: Path) -> bytes | None:
 
 
 def _photo(file: Path) -> Image.Image:
-    with Image.open(file) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I"):
-            return Image.fromarray(_grey(np.asarray(upright)))
-        return upright.convert("RGB")
+    """A photograph, or the middle slice of a volume; more than 8 bits of grey are stretched."""
+    picture = _picture(file)
+    bands = picture.bands[len(picture.bands) // 2 :][:1] if picture.is_volume else picture.bands
+    if bands[0].mode != "F":
+        return bands[0].convert("RGB")
+    if len(bands) == 1:
+        return Image.fromarray(_grey(np.asarray(bands[0])))
+    return Image.merge("RGB", [Image.fromarray((np.asarray(band) / 257).astype(np.uint8)) for band in bands])
+
+
+def _picture(file: Path) -> Picture:
+    """What is at a `Photo.place`."""
+    if file.parent.is_file():
+        name, _, number = file.name.partition("[")
+        return NPZ_ARRAYS.picture(file.parent, (name, int(number.rstrip("]"))))
+    with file.open("rb") as content:
+        is_dicom = content.read(len(DICOM))[-4:] == DICOM[-4:]
+    return (DicomFiles() if is_dicom else IMAGE_FILES).picture(file)
 
 
 def _slice(file: Path) -> Image.Image:

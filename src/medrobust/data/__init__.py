@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrobust.core import Dataset, Task
+from medrobust.core import Dataset, Task, Tick, silent
 from medrobust.data.adapters.bids import list_bids
 from medrobust.data.adapters.decathlon import list_decathlon
 from medrobust.data.adapters.dermofit import list_dermofit
@@ -40,8 +40,8 @@ class DatasetEntry:
         task: What it is labelled for.
         summary: One line for lists.
         source: Citation.
-        open: `(name, listing, cache, *, parameters) -> Dataset`, where `cache` is a folder for decoded
-            arrays; of generated data `(cache, *, parameters) -> Dataset`.
+        open: `(name, listing, cache, tick, *, parameters) -> Dataset`, where `cache` is a folder for decoded
+            arrays and `tick` is told how far it is; of generated data `(cache, *, parameters) -> Dataset`.
         list: `(root, *, parameters) -> Photos | Scans`, of data in a folder of the user's; None for generated
             data.
     """
@@ -94,7 +94,7 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "medmnist": DatasetEntry(
         Task.CLASSIFICATION,
-        "pictures of a MedMNIST archive (npz, 2D), with its own split; no patients",
+        "pictures or volumes of a MedMNIST archive (npz, 2D or 3D), with its own split; no patients",
         "Yang et al., MedMNIST v2, Scientific Data 10, 41 (2023)",
         open_photos,
         list_medmnist,
@@ -159,7 +159,9 @@ DATASETS: dict[str, DatasetEntry] = {
 """All data sets by name."""
 
 
-def open_dataset(parameters: Mapping[str, Any], cache: Path | None, data_dir: Path | None) -> Dataset:
+def open_dataset(
+    parameters: Mapping[str, Any], cache: Path | None, data_dir: Path | None, tick: Tick = silent
+) -> Dataset:
     """Open the data set that a study's `data:` block asks for.
 
     Args:
@@ -167,6 +169,7 @@ def open_dataset(parameters: Mapping[str, Any], cache: Path | None, data_dir: Pa
             `load` and the arguments of the user's function (see `own.open_own`).
         cache: Folder for decoded arrays; None decodes again whenever memory was freed.
         data_dir: Folder that a relative `root` lies in; None is the working directory.
+        tick: Told how far it is.
 
     Raises:
         StudyError: Unknown name or key, missing `root`, value out of its range.
@@ -180,7 +183,7 @@ def open_dataset(parameters: Mapping[str, Any], cache: Path | None, data_dir: Pa
     if listing is None:
         return entry.open(cache, **opening)
     require_sound(listing.findings)
-    return entry.open(name, listing, cache, **opening)
+    return entry.open(name, listing, cache, tick, **opening)
 
 
 def list_dataset(parameters: Mapping[str, Any], data_dir: Path | None) -> Listing | None:
@@ -233,6 +236,9 @@ def _list(
         raise StudyError(f"data.root: '{name}' needs the folder of its files; got {root!r}. Give its path.")
     folder = (data_dir or Path()) / Path(root).expanduser()
     if not folder.is_dir():
-        raise DataError(f"data.root: the folder of '{name}' does not exist; got {folder}. Give its path.")
+        raise DataError(
+            f"data.root: the folder of '{name}' does not exist; got {folder}. Give its path, and the "
+            "folder that it is relative to by --data (by default the working directory)."
+        )
     listing = entry.list(folder, **_arguments(entry.list, own))
     return with_attributes(listing, folder, **_arguments(with_attributes, own))

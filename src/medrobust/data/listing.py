@@ -10,7 +10,8 @@ from pathlib import Path
 
 from medrobust.core import Part, Unit
 from medrobust.data.findings import Finding
-from medrobust.data.photographs.pictures import IMAGE_FILES, PictureFormat
+from medrobust.data.photographs.image_files import IMAGE_FILES
+from medrobust.data.photographs.pictures import PictureFormat
 from medrobust.data.scans.labels import LabelMap
 
 
@@ -33,6 +34,11 @@ class Photo:
     path: Path
     entry: tuple[str, int] | None = None
     mask: Path | None = None
+
+    @property
+    def place(self) -> Path:
+        """Its file; of a picture inside a file of many "file/array[number]", as if that were a folder."""
+        return self.path if self.entry is None else self.path / f"{self.entry[0]}[{self.entry[1]}]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,36 @@ def require_same_task(study: Study, name: str, task: Task) -> None:
         raise StudyError(f"study.task is {study.task}, but '{name}' is labelled for {task}. Change one.")
 
 
+def require_slices(study: Study) -> None:
+    """Say before scans are decoded, which may take minutes, that whole volumes are wanted.
+
+    Raises:
+        StudyError: They are.
+    """
+    if study.data.get("axis") == "volume" and study.data.get("name") in DATASETS:
+        raise StudyError(
+            "study.data.axis: whole volumes and patches can be read and audited, but networks, attacks and "
+            "figures of a study are made for slices; got 'volume'. Take coronal, axial or sagittal."
+        )
+
+
+def require_flat(name: str, shape: tuple[int, ...]) -> None:
+    """See that images have two sides.
+
+    Args:
+        name: Of the data.
+        shape: Of their images.
+
+    Raises:
+        StudyError: They are volumes.
+    """
+    if len(shape) != 2:
+        raise StudyError(
+            f"study.data: '{name}' holds volumes of {' x '.join(map(str, shape))} voxels. They can be read "
+            "and audited, but networks, attacks and figures of a study are made for pictures and slices."
+        )
+
+
 def require_split(study: Study) -> None:
     """See that networks with weights of their own come with a split.
 

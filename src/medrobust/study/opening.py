@@ -12,7 +12,13 @@ from medrobust.data.splitting.splits import split_cases
 from medrobust.errors import StudyError
 from medrobust.steps.predict import weights_sha256
 from medrobust.storage import RunFolder
-from medrobust.study.checks import require_same_task, require_split, require_task
+from medrobust.study.checks import (
+    require_flat,
+    require_same_task,
+    require_slices,
+    require_split,
+    require_task,
+)
 from medrobust.study.config import Study
 from medrobust.study.folds import folds_of
 from medrobust.study.setup import Setup, Trained
@@ -26,6 +32,7 @@ def set_up(
     device: torch.device,
     dataset: Dataset | None = None,
     cache: Path | None = None,
+    tick: Tick = silent,
 ) -> Setup:
     """Open the data, make the split, and check what can be checked before any work.
 
@@ -38,6 +45,7 @@ def set_up(
         device: Where networks will run.
         dataset: The data, where they are given in Python and not opened as the study says.
         cache: Folder for decoded data; in the run folder by default.
+        tick: Told how far the data are opened.
 
     Raises:
         StudyError: The study asks for something that cannot be with these data.
@@ -46,9 +54,11 @@ def set_up(
     """
     require_split(study)
     require_task(study)
+    require_slices(study)
     cache = cache or folder.local("cache")
-    opened = open_dataset(study.data, cache, data_dir) if dataset is None else checked(dataset)
+    opened = open_dataset(study.data, cache, data_dir, tick) if dataset is None else checked(dataset)
     require_same_task(study, opened.name, opened.task)
+    require_flat(opened.name, opened.shape)
     setup = Setup(study, folder, opened, folds_of(study, opened), device)
     _require_training_part(setup)
     _require_validation_part(setup)

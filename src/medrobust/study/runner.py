@@ -7,6 +7,7 @@ import torch
 from rich.console import Console
 
 from medrobust.core import Dataset
+from medrobust.data.reading import share_of
 from medrobust.storage import RunFolder
 from medrobust.storage.disk import clear_disk_errors
 from medrobust.storage.lock import locked
@@ -23,6 +24,9 @@ from medrobust.study.plan import Plan, make_plan
 from medrobust.study.progress import display, reading
 from medrobust.study.recorded import record_of, write_record
 from medrobust.study.work import jobs_of
+
+OPENING = 0.3
+"""Share of the progress that opening the data takes, before every case is read."""
 
 
 def run_study(
@@ -58,8 +62,9 @@ def run_study(
     refuse_other_task(study, folder)
     with clear_disk_errors(folder.url), locked(folder):
         with reading(console) as tick:
-            setup = set_up(study, folder, data_dir=data_dir, device=device, dataset=dataset)
-            decode(setup, tick)
+            opening, rest = share_of(tick, 0, OPENING), share_of(tick, OPENING, 1)
+            setup = set_up(study, folder, data_dir=data_dir, device=device, dataset=dataset, tick=opening)
+            decode(setup, rest)
         plan = make_plan(setup)
         record = record_of(setup)
         say = _sayer(console)

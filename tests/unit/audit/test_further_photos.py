@@ -34,9 +34,9 @@ def test_copies_inside_an_archive_are_told_by_their_numbers(tmp_path: Path) -> N
     )
     errors = {each.kind: each.says for each in found.findings if each.severity is Severity.ERROR}
     assert errors.keys() == {"same image on both sides", "constant image"}
-    assert f"{file.name} (train_images 0) (" in errors["same image on both sides"]
-    assert f"{file.name} (test_images 1) (" in errors["same image on both sides"]
-    assert f"{file} (test_images 2) shows nothing" in errors["constant image"]
+    assert f"{file.name}/train_images[0] (" in errors["same image on both sides"]
+    assert f"{file.name}/test_images[1] (" in errors["same image on both sides"]
+    assert f"{file}/test_images[2] shows nothing" in errors["constant image"]
 
 
 def test_masks_that_cannot_be_used_or_are_empty(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from medrobust.data.adapters.labelled_files import (
 )
 from medrobust.data.findings import Finding
 from medrobust.data.listing import Photo, Photos
-from medrobust.data.photographs.pictures import SUFFIXES
+from medrobust.data.photographs.image_files import SUFFIXES
 
 
 def _with_one_group(pattern: str) -> str:

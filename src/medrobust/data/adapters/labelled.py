@@ -8,7 +8,7 @@ from typing import NamedTuple
 from medrobust.core import Unit
 from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Photo
-from medrobust.data.photographs.pictures import SUFFIXES
+from medrobust.data.photographs.image_files import SUFFIXES
 
 
 class Grouping(NamedTuple):

@@ -1,9 +1,9 @@
-"""MedMNIST and archives like it: small pictures of one size in an npz file, with a split of their own.
+"""MedMNIST and archives like it: small pictures or volumes in an npz file, with a split of their own.
 
     dermamnist_64.npz      train_images, train_labels, val_images, val_labels, test_images, test_labels
 
-Images are of shape (n, h, w) or (n, h, w, 3), labels (n, 1) or (n,). Nothing says which patient an image is
-of: in DermaMNIST, for one, images of the same lesion lie in different parts.
+Images are of shape (n, h, w) or (n, h, w, 3), volumes (n, d, h, w), labels (n, 1) or (n,). Nothing
+says which patient an image is of: in DermaMNIST, for one, images of the same lesion lie in different parts.
 
 Yang et al., "MedMNIST v2", Scientific Data 10, 41 (2023).
 """
@@ -22,7 +22,14 @@ from medrobust.data.adapters.labelled import class_counts, empty_classes
 from medrobust.data.files.paths import inside
 from medrobust.data.findings import Finding
 from medrobust.data.listing import Photo, Photos
-from medrobust.data.photographs.arrays import NPZ_ARRAYS, Form, array_forms, picture_form, read_array
+from medrobust.data.photographs.arrays import (
+    NPZ_ARRAYS,
+    Form,
+    array_forms,
+    is_volumes,
+    picture_form,
+    read_array,
+)
 from medrobust.errors import DataError
 
 FileName = Annotated[str, MinLen(1), Field(examples=["dermamnist.npz"])]
@@ -83,12 +90,30 @@ LABELS: dict[str, tuple[str, ...]] = {
     "organamnist": ORGANS,
     "organcmnist": ORGANS,
     "organsmnist": ORGANS,
+    "organmnist3d": (
+        "liver",
+        "right kidney",
+        "left kidney",
+        "right femur",
+        "left femur",
+        "bladder",
+        "heart",
+        "right lung",
+        "left lung",
+        "spleen",
+        "pancreas",
+    ),
+    "nodulemnist3d": ("benign", "malignant"),
+    "adrenalmnist3d": ("normal", "hyperplasia"),
+    "fracturemnist3d": ("buckle", "nondisplaced", "displaced"),
+    "vesselmnist3d": ("vessel", "aneurysm"),
+    "synapsemnist3d": ("inhibitory", "excitatory"),
 }
 """What the numbers mean, by the name of the file; others are classes by number."""
 
 
 def list_medmnist(root: Path, *, file: FileName) -> Photos:
-    """The pictures of a MedMNIST archive; the unit is the image.
+    """The pictures or volumes of a MedMNIST archive; the unit is the image.
 
     Args:
         root: Folder of the archive.
@@ -96,7 +121,7 @@ def list_medmnist(root: Path, *, file: FileName) -> Photos:
 
     Raises:
         DataError: There is no such file, it is damaged, its labels are several per image, or it holds
-            volumes. Classes without any image are findings.
+            volumes that are no cubes, or pictures beside volumes. Classes without any image are findings.
     """
     path = inside(root, file, "data.file")
     if not path.is_file():
@@ -107,6 +132,7 @@ def list_medmnist(root: Path, *, file: FileName) -> Photos:
         raise DataError(
             f"{path}: must hold train_images and test_images; found {', '.join(forms) or 'nothing'}."
         )
+    _require_one_kind(path, [f"{part}_images" for part in labels])
     classes = _classes(path, labels)
     photos = tuple(
         Photo(f"{part}-{number:06d}", f"{part}-{number:06d}", int(label), path, (f"{part}_images", number))
@@ -148,6 +174,20 @@ def _labels(path: Path, part: str, forms: Mapping[str, Form]) -> Int64[np.ndarra
     if count and not 0 <= int(labels.min()) <= int(labels.max()) < MOST_CLASSES:
         raise DataError(f"{path}: '{name}' must hold classes from 0; got {labels.min()} to {labels.max()}.")
     return labels.astype(np.int64)
+
+
+def _require_one_kind(path: Path, names: list[str]) -> None:
+    """Pictures, or volumes that become cubes without being stretched."""
+    forms = {name: picture_form(path, name) for name in names}
+    volumes = {name: form.shape for name, form in forms.items() if is_volumes(form)}
+    if volumes and len(volumes) < len(forms):
+        raise DataError(f"{path}: holds volumes and pictures: {', '.join(forms)} must be of one kind.")
+    for name, (_, *sides) in volumes.items():
+        if len(set(sides)) > 1:
+            raise DataError(
+                f"{path}: the volumes of '{name}' are of {' x '.join(map(str, sides))} voxels; cubes are "
+                "read. Crop or pad them."
+            )
 
 
 def _classes(path: Path, labels: Mapping[str, np.ndarray]) -> tuple[str, ...]:

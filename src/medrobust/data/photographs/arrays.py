@@ -1,4 +1,7 @@
-"""Pictures inside the arrays of an npz archive, as MedMNIST stores them. Nothing in it is ever unpickled."""
+"""Pictures and volumes inside the arrays of an npz archive, as MedMNIST stores them.
+
+Nothing in it is ever unpickled.
+"""
 
 import tempfile
 import zipfile
@@ -16,6 +19,7 @@ from numpy.lib import format as npy
 from medrobust.data.photographs.pictures import Header, Picture, naming, require_size, to_bands
 from medrobust.errors import DataError
 
+COLOURS = 3
 BITS = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16}
 MOST_EXPANSION = 200
 """How many times larger than in the archive an array over `FREE` bytes may be; pictures stay far below."""
@@ -33,7 +37,7 @@ class Form(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NpzArrays:
-    """Entries `(array, number)`: one picture each of an array of shape `n h w` or `n h w 3`.
+    """Entries `(array, number)`: one picture each of an array `n h w` or `n h w 3`, or a volume of `n d h w`.
 
     An array is unpacked once per process, into an unnamed file of the folder for temporary files, and mapped.
     """
@@ -42,17 +46,21 @@ class NpzArrays:
         """What the header of the array says."""
         name, _ = _place(path, entry)
         form = picture_form(path, name)
-        return Header((form.shape[2], form.shape[1]), 3 if len(form.shape) == 4 else 1, BITS[form.dtype])
+        depth, height, width, channels = _sides(form)
+        return Header((width, height), channels, BITS[form.dtype], depth)
 
     def picture(self, path: Path, entry: tuple[str, int] | None = None) -> Picture:
-        """Read one picture.
+        """Read one picture or volume.
 
         Raises:
             DataError: The archive is damaged, or the array holds no pictures.
         """
         name, number = _place(path, entry)
         pictures = _unpacked(path, name, path.stat().st_mtime_ns)
-        return Picture(to_bands(np.array(pictures[number])), BITS[pictures.dtype])
+        values, bits = np.array(pictures[number]), BITS[pictures.dtype]
+        if not is_volumes(picture_form(path, name)):
+            return Picture(to_bands(values), bits)
+        return Picture(tuple(to_bands(plane)[0] for plane in values), bits, is_volume=True)
 
 
 NPZ_ARRAYS = NpzArrays()
@@ -83,22 +91,37 @@ def read_array(path: Path, name: str) -> np.ndarray:
 
 
 def picture_form(path: Path, name: str) -> Form:
-    """Shape and type of an array of pictures.
+    """Shape and type of an array of pictures or volumes.
 
     Raises:
-        DataError: The archive is damaged, or the array holds no pictures.
+        DataError: The archive is damaged, or the array holds neither.
     """
     form = _forms(path, path.stat().st_mtime_ns).get(name)
     if form is None:
         raise DataError(f"{path}: has no array '{name}'.")
-    shape = form.shape
-    if form.dtype not in BITS or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] != 3):
+    if form.dtype not in BITS or len(form.shape) not in (3, 4):
         raise DataError(
-            f"{path}: the array '{name}' of {form.dtype} and shape {shape} holds no pictures, which are "
-            "uint8 or uint16 of shape n x height x width, or with 3 colours behind. Volumes cannot be read."
+            f"{path}: the array '{name}' of {form.dtype} and shape {form.shape} holds no pictures, which are "
+            "uint8 or uint16 of shape n x height x width, or with 3 colours behind, and no volumes, of shape "
+            "n x depth x height x width."
         )
-    require_size(path, shape[2], shape[1])
+    depth, height, width, channels = _sides(form)
+    require_size(path, width, depth * height, deep=channels > 1 and BITS[form.dtype] > 8)
     return form
+
+
+def is_volumes(form: Form) -> bool:
+    """Whether an array holds volumes: four axes, of which the last is no colour."""
+    return len(form.shape) == 4 and form.shape[3] != COLOURS
+
+
+def _sides(form: Form) -> tuple[int, int, int, int]:
+    """Depth, height, width and channels of what an array of pictures or volumes holds."""
+    if is_volumes(form):
+        _, depth, height, width = form.shape
+        return depth, height, width, 1
+    _, height, width, *colours = form.shape
+    return 1, height, width, COLOURS if colours else 1
 
 
 @lru_cache(maxsize=4)

@@ -61,7 +61,8 @@ class DicomFiles:
             values = _shown(dataset, self.window)
             if dataset.PhotometricInterpretation == "MONOCHROME1":
                 values = 1 - values
-            return Picture(to_bands(values * np.float32(WHITE)), int(dataset.BitsStored))
+            windowed = self.window is not None or _has_window(dataset)
+            return Picture(to_bands(values * np.float32(WHITE)), int(dataset.BitsStored), windowed=windowed)
 
 
 def read_dicom(path: Path, *, pixels: bool = True) -> Any:
@@ -87,7 +88,8 @@ def read_dicom(path: Path, *, pixels: bool = True) -> Any:
         raise DataError(f"{path}: holds {frames} pictures, and one is read. Split the file, or take it out.")
     if kind not in (*GREY, *COLOUR) or not 1 <= int(dataset.BitsStored) <= 16:
         raise DataError(f"{path}: pictures of {kind} in {dataset.BitsStored} bits cannot be read.")
-    require_size(path, int(dataset.Columns), int(dataset.Rows))
+    deep = kind not in GREY and int(dataset.BitsStored) > 8
+    require_size(path, int(dataset.Columns), int(dataset.Rows), deep=deep)
     return dataset
 
 
@@ -114,7 +116,7 @@ def _limits(dataset: Any, window: tuple[float, float] | None) -> tuple[float, fl
     A window of centre c and width w goes from c - 0.5 - (w - 1) / 2 to c - 0.5 + (w - 1) / 2 (DICOM PS3.3,
     C.11.2.1.2, LINEAR), or from c - w / 2 to c + w / 2 (LINEAR_EXACT, and windows that a study gives).
     """
-    if window is None and "WindowCenter" in dataset and "WindowWidth" in dataset:
+    if window is None and _has_window(dataset):
         centre, width = (_first(dataset[key].value) for key in ("WindowCenter", "WindowWidth"))
         function = dataset.get("VOILUTFunction", "LINEAR")
         if function == "LINEAR":
@@ -129,6 +131,10 @@ def _limits(dataset: Any, window: tuple[float, float] | None) -> tuple[float, fl
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"its window from {low:g} to {high:g} is empty")
     return low, high
+
+
+def _has_window(dataset: Any) -> bool:
+    return "VOILUTSequence" in dataset or ("WindowCenter" in dataset and "WindowWidth" in dataset)
 
 
 def _full_range(dataset: Any) -> tuple[float, float]:

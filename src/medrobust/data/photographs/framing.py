@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
-from medrobust.data.photographs.pictures import Picture, to_array
+from medrobust.data.photographs.pictures import Picture, to_array, to_bands
 
 Fit = Literal["crop", "pad", "stretch"]
 Colour = Literal["auto", "grey", "rgb"]
@@ -32,6 +32,22 @@ def framed_picture(
     """
     bands = in_channels(picture.bands, channels)
     return to_array(tuple(_framed(band, size, fit, Image.Resampling.BICUBIC) for band in bands))
+
+
+def framed_volume(picture: Picture, size: int) -> Shaped[np.ndarray, "1 size size size"]:
+    """A volume resized to a cube, axis by axis (bicubic, antialiased).
+
+    Args:
+        picture: What was decoded; its bands are slices.
+        size: Voxels along each side.
+    """
+    slices = to_array(
+        tuple(_framed(band, size, "stretch", Image.Resampling.BICUBIC) for band in picture.bands)
+    )
+    # A picture whose rows are the slices: its height becomes `size` as theirs did.
+    (rows,) = to_bands(slices.reshape(len(slices), size * size))
+    resized = rows.resize((size * size, size), Image.Resampling.BICUBIC)
+    return to_array((resized,)).reshape(1, size, size, size)
 
 
 def framed_mask(

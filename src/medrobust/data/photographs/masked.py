@@ -1,27 +1,20 @@
 """Photographs with a mask each, for segmentation."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from medrobust.core import Case, Dataset, Sample, Task
+from medrobust.core import Case, Dataset, Sample, Task, Tick, silent
 from medrobust.data.cache import CachedRows
 from medrobust.data.listing import Photo, Photos
+from medrobust.data.photographs.decoding import Decoding, Intensity, Size, facts_of, prepare, rows_of
 from medrobust.data.photographs.framing import Colour, Fit, framed_mask
-from medrobust.data.photographs.opening import (
-    Decoding,
-    Intensity,
-    PhotoReader,
-    Size,
-    facts_of,
-    prepare,
-    rows_of,
-)
-from medrobust.data.photographs.pictures import IMAGE_FILES
-from medrobust.data.reading import threads
+from medrobust.data.photographs.image_files import IMAGE_FILES
+from medrobust.data.photographs.opening import PhotoReader
+from medrobust.data.photographs.pictures import decoding_room
+from medrobust.data.reading import in_threads, share_of
 from medrobust.errors import DataError
 
 WHITE = (1, 255)
@@ -58,6 +51,7 @@ def open_masked_photos(
     name: str,
     listing: Photos,
     cache: Path | None,
+    tick: Tick = silent,
     *,
     size: Size = 128,
     fit: Fit = "pad",
@@ -70,27 +64,26 @@ def open_masked_photos(
         name: Name in the catalogue.
         listing: What there is.
         cache: Folder that keeps decoded images and masks; None decodes at every reading.
-        size: Pixels along each side. Photographs are resized to it (bicubic, with antialiasing), masks by
-            what fills most of a new pixel.
-        fit: "crop" takes the largest centred square, "pad" the whole picture with black beside it: both keep
-            the proportions of what is pictured. "stretch" does not.
-        colour: "grey" gives one channel, "rgb" three; "auto" gives one where no file is in colour.
-        intensity: What becomes 0 and 1: "stored" takes black and white of the file, "min-max" the darkest and
-            the brightest value of each image.
+        tick: Told how far it is.
+        size: As of `open_photos`; masks are resized by what fills most of a new pixel.
+        fit: As of `open_photos`, of image and mask alike.
+        colour: As of `open_photos`.
+        intensity: As of `open_photos`.
 
     Raises:
         DataError: There is no photograph, a file cannot be read, or a mask cannot be one. An image that
             cannot be decoded is reported when it is read.
     """
-    decoding, fingerprint = prepare(listing, size, fit, colour, intensity)
+    decoding, fingerprint = prepare(listing, size, fit, colour, intensity, share_of(tick, 0, 0.5))
     images = rows_of(cache, name, fingerprint, listing, decoding)
     masks = images and replace(images, path=Path(f"{images.path}-masks"), shape=(size, size), dtype="uint8")
     read = MaskedPhotoReader(PhotoReader(listing.items, decoding, images), masks)
-    with ThreadPoolExecutor(threads()) as pool:
-        inside = list(pool.map(lambda photo: np.count_nonzero(read.mask(photo.case_id)), listing.items))
-    cases = tuple(
-        _case(photo, int(count)) for photo, count in zip(listing.items, inside, strict=True) if count
-    )
+
+    def labelled(photo: Photo) -> int:
+        return int(np.count_nonzero(read.mask(photo.case_id)))
+
+    inside = in_threads(labelled, listing.items, share_of(tick, 0.5, 1), "mask")
+    cases = tuple(_case(photo, count) for photo, count in zip(listing.items, inside, strict=True) if count)
     return Dataset(
         name=name,
         task=Task.SEGMENTATION,
@@ -119,8 +112,8 @@ def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
     Raises:
         DataError: The file cannot be read, or holds something else than black and one white.
     """
-    picture = IMAGE_FILES.picture(path)
-    values = picture.pixels
+    with decoding_room(IMAGE_FILES, path):
+        values = IMAGE_FILES.picture(path).pixels
     if (values != values[:1]).any():
         raise DataError(f"{path}: a mask must be black and white, and this one is in colour.")
     found = set(np.unique(values).tolist()) - {0}

@@ -63,7 +63,8 @@ def normalise(
             "image. Take another normalisation."
         )
     scaled = image - np.float32(black)
-    scaled /= scale  # in place: volumes are large
+    with np.errstate(over="ignore"):  # beyond all numbers is clipped like everything above white
+        scaled /= scale  # in place: volumes are large
     np.clip(scaled, 0, 1, out=scaled)
     if isinstance(intensity, str) and intensity == "z-score":
         scaled[image == lowest] = 0

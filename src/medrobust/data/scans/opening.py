@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from math import ceil, prod
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge, Gt
 
-from medrobust.core import Case, Dataset, Sample, Task
+from medrobust.core import Case, Dataset, Sample, Task, Tick, silent
 from medrobust.data.listing import Scan, Scans
+from medrobust.data.reading import in_threads, share_of
 from medrobust.data.scans.geometry import Affine, shifted
 from medrobust.data.scans.intensity import Intensity, intensity_fact
 from medrobust.data.scans.stacks import Cut, Decoding, Outline, Stack, digest_of, open_stack, outlines, sha256
@@ -93,6 +95,7 @@ def open_scans(
     name: str,
     listing: Scans,
     cache: Path | None,
+    tick: Tick = silent,
     *,
     axis: Cut = "coronal",
     spacing: Annotated[float, Gt(0)] = 2.0,
@@ -106,6 +109,7 @@ def open_scans(
         name: Name in the catalogue.
         listing: What there is.
         cache: Folder for decoded scans; None decodes a scan again whenever others were read in between.
+        tick: Told how far it is.
         axis: Along which the scans are cut to slices; "volume" leaves them whole, turned as a stack of axial
             slices is.
         spacing: Size of a voxel in mm, along all axes, to which scans are resampled before they are cut.
@@ -126,10 +130,12 @@ def open_scans(
     if not listing.items:
         raise DataError(f"'{name}' lists no scan that can be used.")
     decoding = Decoding(axis, spacing, intensity, listing.classes_of)
-    digests = {scan.scan_id: digest_of(scan, decoding) for scan in listing.items}
-    found = outlines(listing.items, list(digests.values()), decoding, cache)
+    digest = partial(digest_of, decoding=decoding)
+    each = in_threads(digest, listing.items, share_of(tick, 0, 0.1), "checksum")
+    found = outlines(listing.items, each, decoding, cache, share_of(tick, 0.1, 1))
     size = _canvas(canvas, axis, listing, found, patch)
     scans = {scan.scan_id: scan for scan in listing.items}
+    digests = {scan.scan_id: one for scan, one in zip(listing.items, each, strict=True)}
     reader = ScanReader(scans, digests, decoding, cache, size, patch)
     pairs = zip(listing.items, found, strict=True)
     cases = chain.from_iterable(_cases(scan, outline, reader) for scan, outline in pairs)

@@ -2,19 +2,19 @@
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, prod
-from os import cpu_count
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from medrobust.core import Tick, silent
 from medrobust.data.cache import cached_array
 from medrobust.data.listing import Scan
+from medrobust.data.reading import in_threads, threads
 from medrobust.data.scans.geometry import Affine, resampled, shifted, spacing_of, turned
 from medrobust.data.scans.intensity import Intensity, normalise
 from medrobust.data.scans.labels import LabelMap
@@ -28,9 +28,6 @@ REVISION = 1
 """Raised with every change of what images or labels hold: it is part of the fingerprint."""
 
 SCANS_IN_MEMORY = 4
-
-THREADS = min(cpu_count() or 1, 8)
-"""Scans that are decoded at once; unpacking and resampling let other threads run."""
 
 VOXELS_AT_ONCE = 2**27
 """Large scans are decoded one by one, to keep memory in bounds: one takes about 17 bytes a voxel."""
@@ -84,7 +81,7 @@ class Outline(NamedTuple):
 
 
 def outlines(
-    scans: Sequence[Scan], digests: Sequence[str], decoding: Decoding, cache: Path | None
+    scans: Sequence[Scan], digests: Sequence[str], decoding: Decoding, cache: Path | None, tick: Tick = silent
 ) -> list[Outline]:
     """The outlines of all scans, in their order; several are decoded at once, into the cache.
 
@@ -92,18 +89,14 @@ def outlines(
         DataError: Of the first scan that cannot be used. Those before it are in the cache.
     """
 
-    def outline(scan: Scan, digest: str) -> Outline:
-        stack = open_stack(scan, digest, decoding, cache)
+    def outline(scan_and_digest: tuple[Scan, str]) -> Outline:
+        stack = open_stack(*scan_and_digest, decoding, cache)
         foreground = np.count_nonzero(stack.labels, axis=(1, 2))
         return Outline(len(stack.images), stack.labels.shape, tuple(map(int, foreground)))
 
     largest = max(claimed_voxels(path) for scan in scans for path in scan.images)
-    with ThreadPoolExecutor(max(1, min(THREADS, VOXELS_AT_ONCE // max(largest, 1)))) as pool:
-        try:
-            return list(pool.map(outline, scans, digests))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    most = max(1, min(threads(), VOXELS_AT_ONCE // max(largest, 1)))
+    return in_threads(outline, list(zip(scans, digests, strict=True)), tick, "scan", most)
 
 
 @lru_cache(maxsize=SCANS_IN_MEMORY)

@@ -17,6 +17,8 @@ from medrobust.data import open_dataset
 from medrobust.data.adapters.medmnist import list_medmnist
 from medrobust.data.listing import Photos
 from medrobust.data.photographs.arrays import NPZ_ARRAYS, array_forms, read_array
+from medrobust.data.photographs.framing import framed_volume
+from medrobust.data.photographs.pictures import Picture, to_bands
 from medrobust.errors import DataError, StudyError
 
 
@@ -32,6 +34,10 @@ def small(path: Path, images: tuple[int, ...] = (28, 28), labels: np.ndarray | N
         arrays[f"{part}_images"] = np.zeros((6, *images), np.uint8)
         arrays[f"{part}_labels"] = (np.arange(6)[:, None] % 2).astype(np.uint8) if labels is None else labels
     return archive(path, **{**arrays, **others})
+
+
+def volume_of(values: np.ndarray) -> Picture:
+    return Picture(tuple(to_bands(plane)[0] for plane in values), 8, is_volume=True)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +67,37 @@ class TestMedMNIST:
             case = next(case for case in dataset.cases if case.case_id == "train-000005")
             np.testing.assert_array_equal(dataset.read(case).image, expected.astype(np.float32) / 255)
 
+    def test_volumes(self, root):
+        listing = list_medmnist(root, file="organmnist3d.npz")
+        assert (listing.classes[0], listing.classes[-1], len(listing.items)) == ("liver", "pancreas", 56)
+        assert NPZ_ARRAYS.header(listing.items[0].path, listing.items[0].entry) == ((28, 28), 1, 8, 28)
+        block = {"name": "medmnist", "root": root, "file": "organmnist3d.npz", "size": 28}
+        dataset = open_dataset(block, None, None)
+        assert (dataset.channels, dataset.shape) == (1, (28, 28, 28))
+        assert dataset.facts["geometry"].startswith("whole volume, resized to 28 x 28 x 28 voxels")
+        case = dataset.cases[20]
+        with np.load(root / "organmnist3d.npz") as arrays:
+            expected = arrays["train_images"][6].astype(np.float32) / 255
+        assert case.case_id == "train-000006"
+        np.testing.assert_array_equal(dataset.read(case).image, expected[None])
+
+    def test_volumes_are_resized_along_all_axes_alike(self):
+        values = np.random.default_rng(0).integers(0, 256, (20, 20, 20), dtype=np.uint8)
+        resized = [
+            framed_volume(volume_of(np.moveaxis(values, axis, 0)), 16)[0].astype(int) for axis in range(3)
+        ]
+        for axis in (1, 2):
+            difference = np.abs(np.moveaxis(resized[axis], 0, axis) - resized[0])
+            assert difference.mean() < 0.6  # rounded between the axes, and clipped to 0 and 255 there
+        assert (framed_volume(volume_of(np.full((20, 20, 20), 77, np.uint8)), 16) == 77).all()
+
+    def test_what_volumes_cannot_be(self, root):
+        block = {"name": "medmnist", "root": root, "file": "organmnist3d.npz"}
+        with pytest.raises(StudyError, match=r"data\.colour: volumes are in grey; got 'rgb'"):
+            open_dataset({**block, "colour": "rgb"}, None, None)
+        with pytest.raises(StudyError, match=r"data\.size: 512 makes volumes of 134,217,728 voxels"):
+            open_dataset({**block, "size": 512}, None, None)
+
     def test_archives_of_others_have_classes_by_number(self, tmp_path):
         small(tmp_path / "mine.npz")
         assert list_medmnist(tmp_path, file="mine.npz").classes == ("0", "1")
@@ -76,7 +113,12 @@ class TestMedMNIST:
         ("changes", "message"),
         [
             ({"labels": np.zeros((6, 14), np.uint8)}, "has 14 labels per image, and the protocol needs one"),
-            ({"images": (28, 28, 28)}, r"\(6, 28, 28, 28\) holds no pictures.*Volumes cannot be read"),
+            ({"images": (28, 28, 28, 28)}, r"\(6, 28, 28, 28, 28\) holds no pictures.* and no volumes"),
+            (
+                {"images": (28, 28, 30)},
+                "volumes of 'train_images' are of 28 x 28 x 30 voxels; cubes are read",
+            ),
+            ({"test_images": np.zeros((6, 28, 28, 28), np.uint8)}, "holds volumes and pictures: "),
             (
                 {"labels": np.zeros((5, 1), np.uint8)},
                 "must hold 6 whole numbers, one per image; got uint8",

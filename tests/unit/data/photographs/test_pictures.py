@@ -5,8 +5,10 @@ import struct
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,8 +16,10 @@ from PIL import Image
 from damage import damaged, only_errors_that_name
 from made_photos import pixels
 from medrobust.data.photographs.framing import framed_mask, framed_picture
-from medrobust.data.photographs.pictures import IMAGE_FILES, MOST_PIXELS, Picture
+from medrobust.data.photographs.image_files import IMAGE_FILES
+from medrobust.data.photographs.pictures import MOST_PIXELS, Picture
 from medrobust.errors import DataError
+from medrobust.storage.picture_files import write_png
 
 
 def saved(path: Path, image: Image.Image, **options: object) -> Path:
@@ -58,7 +62,7 @@ class TestColours:
     def test_every_mode_keeps_what_is_pictured(self, tmp_path, mode, suffix, channels):
         image = Image.new("RGB", (40, 30), (255, 255, 255)).convert(mode)
         path = saved(tmp_path / f"a{suffix}", image)
-        assert IMAGE_FILES.header(path) == ((40, 30), channels, 8)
+        assert IMAGE_FILES.header(path)[:3] == ((40, 30), channels, 8)
         picture = IMAGE_FILES.picture(path)
         assert (picture.bits, picture.size) == (8, (40, 30))
         assert picture.pixels.shape == (channels, 30, 40)
@@ -76,15 +80,54 @@ class TestColours:
     def test_sixteen_bits_of_grey_are_kept(self, tmp_path, suffix):
         values = np.arange(30 * 40, dtype=np.uint16).reshape(30, 40) * 50
         path = saved(tmp_path / f"a{suffix}", Image.fromarray(values))
-        assert IMAGE_FILES.header(path) == ((40, 30), 1, 16)
+        assert IMAGE_FILES.header(path)[:3] == ((40, 30), 1, 16)
         np.testing.assert_array_equal(IMAGE_FILES.picture(path).pixels, values[None])
 
     @pytest.mark.parametrize("channels", [2, 3, 4])
-    def test_sixteen_bits_of_colour_are_not_cut_to_eight(self, tmp_path, channels):
-        path = png(tmp_path / "a.png", np.full((6, 5, channels), 7))
-        assert IMAGE_FILES.header(path).bits == 16
-        with pytest.raises(DataError, match=r"a\.png: holds 16 bits per channel and several channels"):
-            IMAGE_FILES.picture(path)
+    def test_sixteen_bits_of_colour_are_kept(self, tmp_path, channels):
+        values = np.random.default_rng(0).integers(0, 2**16, (6, 5, channels))
+        path = png(tmp_path / "a.png", values)
+        assert IMAGE_FILES.header(path)[:3] == ((5, 6), 1 if channels == 2 else 3, 16)
+        picture = IMAGE_FILES.picture(path)
+        opacity = values[..., -1:] / 65535 if channels in (2, 4) else 1
+        expected = (values[..., : 1 if channels == 2 else 3] * opacity).transpose(2, 0, 1)
+        np.testing.assert_allclose(picture.pixels, expected, atol=0.51)
+        assert picture.bits == 16
+
+    @pytest.mark.parametrize("compression", [None, "zlib", "lzw", "packbits"])
+    @pytest.mark.parametrize("planar", ["contig", "separate"])
+    @pytest.mark.parametrize("order", ["<", ">"])
+    def test_sixteen_bits_of_colour_in_tiff(self, tmp_path, compression, planar, order):
+        values = np.random.default_rng(0).integers(0, 2**16, (3, 50, 40), dtype=np.uint16)
+        path, stored = tmp_path / "a.tif", values if planar == "separate" else np.moveaxis(values, 0, 2)
+        options = {"photometric": "rgb", "planarconfig": planar, "compression": compression}
+        tifffile.imwrite(path, stored.copy(), byteorder=order, **options)
+        assert IMAGE_FILES.header(path)[:3] == ((40, 50), 3, 16)
+        np.testing.assert_array_equal(IMAGE_FILES.picture(path).pixels, values)
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_sixteen_bits_of_colour_are_turned_as_eight_are(self, tmp_path, orientation):
+        tag = [(274, "H", 1, orientation, True)]
+        values = np.random.default_rng(0).integers(0, 2**8, (7, 5, 3), dtype=np.uint8)
+        for name, depth, factor in (("a.tif", np.uint8, 1), ("b.tif", np.uint16, 257)):
+            tifffile.imwrite(tmp_path / name, values.astype(depth) * factor, photometric="rgb", extratags=tag)
+        eight, sixteen = (IMAGE_FILES.picture(tmp_path / name) for name in ("a.tif", "b.tif"))
+        assert sixteen.size == IMAGE_FILES.header(tmp_path / "b.tif").size
+        np.testing.assert_array_equal(sixteen.pixels, eight.pixels.astype(np.uint16) * 257)
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_exported_pictures_are_read_again(self, tmp_path, channels):
+        values = np.random.default_rng(0).integers(0, 2**16, (channels, 30, 20), dtype=np.uint16)
+        write_png(tmp_path / "a.png", values)
+        picture = IMAGE_FILES.picture(tmp_path / "a.png")
+        np.testing.assert_array_equal(picture.pixels, values)
+        framed = framed_picture(picture, 16, "stretch", channels)
+        assert (framed.dtype, framed.shape) == (np.uint16, (channels, 16, 16))
+
+    def test_sixteen_bits_for_print_are_refused(self, tmp_path):
+        tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 9, 4), np.uint16), photometric="separated")
+        with pytest.raises(DataError, match=r"a\.tif: .*Save it as RGB"):
+            IMAGE_FILES.picture(tmp_path / "a.tif")
 
     @pytest.mark.parametrize("dtype", [np.int32, np.float32])
     def test_32_bits_have_no_white(self, tmp_path, dtype):
@@ -186,6 +229,12 @@ def contents() -> dict[str, bytes]:
     ):
         stream = io.BytesIO()
         image.save(stream, kind, **options)
+        files[name] = stream.getvalue()
+    deep = pixels(3, (24, 32, 3), np.uint16)
+    files["k.png"] = imagecodecs.png_encode(deep)
+    for name, compression in (("l.tif", None), ("m.tif", "zlib"), ("n.tif", "lzw")):
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, deep, photometric="rgb", compression=compression)
         files[name] = stream.getvalue()
     return files
 

@@ -169,7 +169,7 @@ def test_a_spacing_that_leaves_no_structure_is_refused(tmp_path):
 
 
 def test_several_scans_are_decoded_at_once(opened, monkeypatch):
-    monkeypatch.setattr(stacks_module, "THREADS", 3)
+    monkeypatch.setattr(stacks_module, "threads", lambda: 3)
     meeting = threading.Barrier(3, timeout=60)
     decode = stacks_module.decode
 
@@ -183,7 +183,7 @@ def test_several_scans_are_decoded_at_once(opened, monkeypatch):
 
 def test_large_scans_are_decoded_one_by_one(opened, monkeypatch):
     monkeypatch.setattr(stacks_module, "VOXELS_AT_ONCE", 3 * 22 * 26 * 18)
-    monkeypatch.setattr(stacks_module, "THREADS", 3)
+    monkeypatch.setattr(stacks_module, "threads", lambda: 3)
     running, decode = threading.Semaphore(1), stacks_module.decode
 
     def alone(*args):
@@ -198,7 +198,7 @@ def test_large_scans_are_decoded_one_by_one(opened, monkeypatch):
 
 def test_the_number_of_threads_changes_nothing(opened, monkeypatch, tmp_path):
     one = opened(tmp_path / "one")
-    monkeypatch.setattr(stacks_module, "THREADS", 1)
+    monkeypatch.setattr(stacks_module, "threads", lambda: 1)
     other = opened(tmp_path / "other")
     assert (one.cases, one.fingerprint) == (other.cases, other.fingerprint)
 
