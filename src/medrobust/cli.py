@@ -12,6 +12,7 @@ from medrobust.core import Task
 from medrobust.guarded import FAILED, Guarded
 from medrobust.options import (
     BITS,
+    Address,
     Bits,
     Changes,
     Compared,
@@ -19,6 +20,7 @@ from medrobust.options import (
     DataFolder,
     DemoTask,
     Device,
+    Executor,
     HtmlFile,
     JsonFile,
     Labels,
@@ -27,6 +29,7 @@ from medrobust.options import (
     RunOut,
     Sources,
     StudyFile,
+    Who,
 )
 
 app = typer.Typer(
@@ -99,12 +102,23 @@ def run(
     data: DataFolder = None,
     changes: Changes = None,
     device: Device = "auto",
+    executor: Who = Executor.LOCAL,
+    address: Address = None,
 ) -> None:
     """Run a study, or go on where it stopped."""
     from medrobust import api
 
     folder = out or Path("runs") / study.stem
-    finished = api.run(study, out=folder, data=data, changes=changes or (), device=device, console=Console())
+    finished = api.run(
+        study,
+        out=folder,
+        data=data,
+        changes=changes or (),
+        device=device,
+        console=Console(),
+        executor=executor.value,
+        address=address,
+    )
     _say_where(finished.report)
 
 

@@ -23,6 +23,13 @@ class Listing(StrEnum):
     DATASETS = "datasets"
 
 
+class Executor(StrEnum):
+    """Who does the work of `medrobust run`."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class Bits(StrEnum):
     """What `medrobust export` rounds images to."""
 
@@ -81,5 +88,9 @@ Changes = Annotated[
     typer.Option(
         "--set", metavar="KEY.PATH=VALUE", help="Change a key of the study, e.g. models.unet.width=16."
     ),
+]
+Who = Annotated[Executor, typer.Option("--executor", help="This process, or the workers of a Ray cluster.")]
+Address = Annotated[
+    str | None, typer.Option(help="Of the Ray cluster; without it one is started on this machine.")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; auto takes the best there is.")]

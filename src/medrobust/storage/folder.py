@@ -36,6 +36,11 @@ class RunFolder:
     def __repr__(self) -> str:
         return f"RunFolder({self.url!r})"
 
+    @property
+    def absolute(self) -> str:
+        """Its URL, or its path from the root, as another process finds it."""
+        return os.path.abspath(self._root) if self.is_local else self.url  # noqa: PTH100
+
     def within(self, *parts: str) -> "RunFolder":
         """A folder in it, as one of its own."""
         return RunFolder("/".join((self.url.rstrip("/"), *parts)))
