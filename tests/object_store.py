@@ -9,6 +9,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
+from zarr.core.sync import _get_loop
 
 BUCKET = "runs"
 REQUEST = re.compile(r'"(?:\x1b\[\d+m)*([A-Z]+) (\S+) HTTP')
@@ -47,5 +48,13 @@ def object_store() -> Iterator[Requests]:
         finally:
             log.removeHandler(requests)
             log.propagate = True
-            S3FileSystem.clear_instance_cache()  # they are connected to this server
+            forget_clients()
             server.stop()
+
+
+def forget_clients() -> None:
+    """Close the connections of all clients, so that the next ones read the environment anew."""
+    for client in S3FileSystem._cache.values():
+        if client._s3 is not None:
+            S3FileSystem.close_session(_get_loop() if client.asynchronous else client.loop, client._s3creator)
+    S3FileSystem.clear_instance_cache()

@@ -13,8 +13,8 @@ from fsspec.utils import get_protocol
 from medrobust.errors import MedrobustError, RunError, reason, unknown
 
 PACKAGES = {
-    "s3": "medrobust[s3]",
-    "s3a": "medrobust[s3]",
+    "s3": "s3fs",
+    "s3a": "s3fs",
     "gs": "gcsfs",
     "gcs": "gcsfs",
     "abfs": "adlfs",
@@ -35,7 +35,7 @@ def open_file_system(url: str) -> tuple[Any, str]:
         system, path = url_to_fs(url, use_listings_cache=False)  # type: ignore[no-untyped-call]
     except ImportError as error:
         package = PACKAGES.get(protocol)
-        remedy = f"Run `pip install '{package}'`." if package else f"{error}."
+        remedy = f"Run `pip install {package}`." if package else f"{error}."
         raise RunError(f"'{url}': a package for {protocol}:// is missing. {remedy}") from error
     except ValueError as error:
         if protocol in known_implementations:
