@@ -41,13 +41,11 @@ def object_store() -> Iterator[Requests]:
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         log.addHandler(requests)
-        log.propagate = False
         try:
             boto3.client("s3").create_bucket(Bucket=BUCKET)
             yield requests
         finally:
             log.removeHandler(requests)
-            log.propagate = True
             forget_clients()
             server.stop()
 

@@ -96,14 +96,18 @@ def test_nothing_is_written_twice(store: Requests, behind_url: str) -> None:
     assert set(once.values()) == {1}
 
 
-def test_every_command_takes_a_url(study: Path, behind_url: str, on_disk: Path, tmp_path: Path) -> None:
+def test_runs_behind_urls_are_compared(study: Path, behind_url: str) -> None:
+    later, page = f"s3://{BUCKET}/later", f"s3://{BUCKET}/comparison"
+    mr.run(study, later, changes=["training.epochs=2"])
+    said = command("compare", behind_url, f"longer={later}", "--out", page)
+    assert f"Report: {page}/comparison.html" in said
+    assert RunFolder(page).exists("comparison.html")
+
+
+def test_every_command_takes_a_url(study: Path, behind_url: str, tmp_path: Path) -> None:
     assert "evaluate" in command("plan", study, "--out", behind_url)
     assert "Nothing is left over" in command("clean", behind_url)
     assert f"Report: {behind_url}/report.html" in command("report", behind_url)
-    other = f"s3://{BUCKET}/comparison"
-    said = command("compare", f"there={behind_url}", f"here={on_disk}", "--out", other)
-    assert f"Report: {other}/comparison.html" in said
-    assert RunFolder(other).exists("comparison.html")
     case = mr.Run.open(behind_url).results.predictions["case_id"][0]
     command("export", behind_url, "--perturbation", "fgsm", "--case", case, "--to", tmp_path)
     assert list(tmp_path.rglob("*.png"))
