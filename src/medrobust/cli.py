@@ -68,7 +68,9 @@ def options(
 @app.command()
 def demo(
     task: Annotated[DemoTask, typer.Option(help="Which of the two studies to run.")] = DemoTask.BOTH,
-    out: Annotated[Path, typer.Option(help="Folder for the run folders and reports.")] = Path("demo"),
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder, or URL, for the run folders and reports.")
+    ] = "demo",
     device: Device = "auto",
 ) -> None:
     """Run the whole protocol on embedded phantoms: train, attack, report."""
@@ -77,7 +79,7 @@ def demo(
     # Segmentation first: its report is there within minutes.
     both = [Task.SEGMENTATION, Task.CLASSIFICATION]
     for chosen in both if task is DemoTask.BOTH else [Task(task)]:
-        folder = out / chosen if task is DemoTask.BOTH else out
+        folder = f"{out.rstrip('/')}/{chosen}" if task is DemoTask.BOTH else out
         finished = api.run(api.demo_study(chosen), out=folder, device=device, console=Console())
         _say_where(finished.report)
 
@@ -182,7 +184,7 @@ def report(
 
 
 @app.command()
-def compare(runs: RunDirs, out: ComparisonDir = Path("comparison"), perturbation: Compared = None) -> None:
+def compare(runs: RunDirs, out: ComparisonDir = "comparison", perturbation: Compared = None) -> None:
     """Compare finished runs on the same data: new network against old, before and after a defence."""
     from medrobust import api
 
@@ -241,5 +243,5 @@ def view(
             server.serve_forever()
 
 
-def _say_where(path: Path) -> None:
-    typer.echo(f"Report: {path}")
+def _say_where(report: Path | str) -> None:
+    typer.echo(f"Report: {report}")
