@@ -12,6 +12,7 @@ from medrobust.core import Task
 from medrobust.guarded import FAILED, Guarded
 from medrobust.options import (
     BITS,
+    Address,
     Bits,
     Changes,
     Compared,
@@ -19,6 +20,7 @@ from medrobust.options import (
     DataFolder,
     DemoTask,
     Device,
+    Executor,
     HtmlFile,
     JsonFile,
     Labels,
@@ -27,6 +29,7 @@ from medrobust.options import (
     RunOut,
     Sources,
     StudyFile,
+    Who,
 )
 
 app = typer.Typer(
@@ -65,7 +68,9 @@ def options(
 @app.command()
 def demo(
     task: Annotated[DemoTask, typer.Option(help="Which of the two studies to run.")] = DemoTask.BOTH,
-    out: Annotated[Path, typer.Option(help="Folder for the run folders and reports.")] = Path("demo"),
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder, or URL, for the run folders and reports.")
+    ] = "demo",
     device: Device = "auto",
 ) -> None:
     """Run the whole protocol on embedded phantoms: train, attack, report."""
@@ -74,7 +79,7 @@ def demo(
     # Segmentation first: its report is there within minutes.
     both = [Task.SEGMENTATION, Task.CLASSIFICATION]
     for chosen in both if task is DemoTask.BOTH else [Task(task)]:
-        folder = out / chosen if task is DemoTask.BOTH else out
+        folder = f"{out.rstrip('/')}/{chosen}" if task is DemoTask.BOTH else out
         finished = api.run(api.demo_study(chosen), out=folder, device=device, console=Console())
         _say_where(finished.report)
 
@@ -99,12 +104,23 @@ def run(
     data: DataFolder = None,
     changes: Changes = None,
     device: Device = "auto",
+    executor: Who = Executor.LOCAL,
+    address: Address = None,
 ) -> None:
     """Run a study, or go on where it stopped."""
     from medrobust import api
 
     folder = out or Path("runs") / study.stem
-    finished = api.run(study, out=folder, data=data, changes=changes or (), device=device, console=Console())
+    finished = api.run(
+        study,
+        out=folder,
+        data=data,
+        changes=changes or (),
+        device=device,
+        console=Console(),
+        executor=executor.value,
+        address=address,
+    )
     _say_where(finished.report)
 
 
@@ -168,7 +184,7 @@ def report(
 
 
 @app.command()
-def compare(runs: RunDirs, out: ComparisonDir = Path("comparison"), perturbation: Compared = None) -> None:
+def compare(runs: RunDirs, out: ComparisonDir = "comparison", perturbation: Compared = None) -> None:
     """Compare finished runs on the same data: new network against old, before and after a defence."""
     from medrobust import api
 
@@ -227,5 +243,5 @@ def view(
             server.serve_forever()
 
 
-def _say_where(path: Path) -> None:
-    typer.echo(f"Report: {path}")
+def _say_where(report: Path | str) -> None:
+    typer.echo(f"Report: {report}")

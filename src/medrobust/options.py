@@ -23,6 +23,13 @@ class Listing(StrEnum):
     DATASETS = "datasets"
 
 
+class Executor(StrEnum):
+    """Who does the work of `medrobust run`."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class Bits(StrEnum):
     """What `medrobust export` rounds images to."""
 
@@ -45,17 +52,30 @@ StudyFile = Annotated[
 DataFolder = Annotated[
     Path | None, typer.Option("--data", help="Folder that the `root` of the study's data is relative to.")
 ]
-RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A finished run folder.", show_default=False)]
-RunOut = Annotated[Path | None, typer.Option(help="The run folder; runs/<name of the study> by default.")]
+RunDir = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN_DIR", help="A finished run folder, or its URL (s3://bucket/run).", show_default=False
+    ),
+]
+RunOut = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN_DIR",
+        help="The run folder, or a URL (s3://bucket/run); runs/<name of the study> by default.",
+    ),
+]
 RunDirs = Annotated[
     list[str],
     typer.Argument(
         metavar="[NAME=]RUN_DIR",
-        help="Finished run folders, the earliest first; called by the folder's name, or as you say.",
+        help="Finished run folders or URLs, the earliest first; called by the folder's name, or as you say.",
         show_default=False,
     ),
 ]
-ComparisonDir = Annotated[Path, typer.Option(help="Folder for the report, its tables and figures.")]
+ComparisonDir = Annotated[
+    str, typer.Option(metavar="DIR", help="Folder, or URL, for the report, its tables and figures.")
+]
 Compared = Annotated[
     list[str] | None,
     typer.Option(
@@ -81,5 +101,9 @@ Changes = Annotated[
     typer.Option(
         "--set", metavar="KEY.PATH=VALUE", help="Change a key of the study, e.g. models.unet.width=16."
     ),
+]
+Who = Annotated[Executor, typer.Option("--executor", help="This process, or the workers of a Ray cluster.")]
+Address = Annotated[
+    str | None, typer.Option(help="Of the Ray cluster; without it one is started on this machine.")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps; auto takes the best there is.")]

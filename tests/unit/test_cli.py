@@ -440,7 +440,9 @@ class TestAsAProcess:
 
 
 def test_memory_that_runs_out_names_the_step() -> None:
-    job = Job("craft", "craft fgsm on unet", 1.0, 0, 1, set, lambda: pytest.fail("is not opened here"))
+    job = Job(
+        "craft", "fgsm", "craft fgsm on unet", 1.0, 0, 1, set, lambda: pytest.fail("is not opened here")
+    )
     with (
         pytest.raises(RunError, match=r"Out of memory: craft fgsm on unet.*lower crafting\.batch_size"),
         clear_memory_errors(job),

@@ -66,6 +66,7 @@ def audit_jobs(study: Study, folder: RunFolder, data_dir: Path | None) -> list[J
     return [
         Job(
             kind="audit",
+            name="audit",
             title="audit the data",
             seconds=AUDIT_SECONDS,
             disk=0,

@@ -34,14 +34,14 @@ class Comparison:
     """Several runs, compared.
 
     Attributes:
-        report: The page.
+        report: The page: a path on this disk, or a URL.
         outcome: "different", "too few patients", "not distinguishable" or "not ranked".
         sentences: What may be said, one or more sentences for every pair of networks across runs.
         limits: What differs between the runs, their warnings, and what is left open.
         tables: Every table by the name of its file: scores, pairs, differences, table2, ...
     """
 
-    report: Path
+    report: Path | str
     outcome: str
     sentences: tuple[str, ...]
     limits: tuple[str, ...]
@@ -104,7 +104,8 @@ def _name_of(run: Folder) -> tuple[str, Folder]:
     """The name of a folder, or what stands before the "=" where the whole is no folder."""
     text = os.fspath(run)
     name, equals, path = text.partition("=")
-    if equals and not RunFolder(text).exists():
+    named = equals and "://" not in name
+    if named and ("://" in path or not RunFolder(text).exists()):
         if not name.strip() or not path:
             raise RunError(f"'{text}' must be a run folder, or NAME=RUN_DIR.")
         return name.strip(), path
@@ -155,7 +156,9 @@ def _written(
     folder.write_json(_document(runs, conclusion, said, tables), "comparison.json")
     page = comparison_page(runs, conclusion, tables, drawn.picture(files), said)
     folder.write_bytes(page.encode(), "comparison.html")
-    return Comparison(folder.local("comparison.html"), conclusion.outcome, conclusion.sentences, said, tables)
+    return Comparison(
+        folder.address("comparison.html"), conclusion.outcome, conclusion.sentences, said, tables
+    )
 
 
 def _document(

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 from rich.console import Console
@@ -11,9 +11,13 @@ from rich.console import Console
 from medrobust.api.auditing import audit_jobs
 from medrobust.api.runs import Run
 from medrobust.core import Dataset
+from medrobust.errors import StudyError
 from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import SELFTEST
 from medrobust.study.devices import choose_device
+from medrobust.study.executors import Executor
+from medrobust.study.executors.local import run_here
+from medrobust.study.executors.ray_cluster import on_ray
 from medrobust.study.reading import read_study
 from medrobust.study.runner import run_study
 
@@ -27,6 +31,8 @@ def run(
     device: str = "auto",
     console: Console | None = None,
     dataset: Dataset | None = None,
+    executor: Literal["local", "ray"] = "local",
+    address: str | None = None,
 ) -> Run:
     """Run a study, or go on where it stopped, and write its report.
 
@@ -38,6 +44,8 @@ def run(
         device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes the best there is.
         console: Where the plan and the progress are shown; None: nowhere.
         dataset: The data, of a study without `data`; see docs/data.md, "Own data in Python".
+        executor: Who does the work: this process, or the workers of a Ray cluster; see docs/scale.md.
+        address: Of the Ray cluster; None starts one on this machine.
 
     Raises:
         MedrobustError: Something that a person can mend; the message says what. What is finished is kept.
@@ -54,6 +62,7 @@ def run(
         console=console,
         first=audit_jobs(asked, folder, data_dir),
         dataset=dataset,
+        executor=_executor(executor, address, data_dir, device, dataset),
     )
     finished = Run.open(out)
     finished.write_report()
@@ -103,3 +112,13 @@ def selftest(
         dataset=dataset,
     )
     return read_results(folder, SELFTEST)
+
+
+def _executor(
+    name: str, address: str | None, data_dir: Path | None, device: str, dataset: Dataset | None
+) -> Executor:
+    if name == "ray":
+        return on_ray(address, data_dir=data_dir, device=device, dataset=dataset)
+    if address is not None:
+        raise StudyError("--address: is of a Ray cluster. Add --executor ray.")
+    return run_here

@@ -115,16 +115,16 @@ class Run:
         return table2(self.results)
 
     @property
-    def report(self) -> Path:
-        """Where the report is."""
-        return self.folder.local("report.html")
+    def report(self) -> Path | str:
+        """Where the report is: a path on this disk, or a URL."""
+        return self.folder.address("report.html")
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What must be known before the numbers are trusted; from `results.json`."""
         return tuple(self.folder.read_json("results.json")["warnings"])
 
-    def write_report(self) -> Path:
+    def write_report(self) -> Path | str:
         """Write tables, figures, `results.json` and `report.html` from the rows.
 
         Raises:

@@ -8,17 +8,18 @@ import tempfile
 import weakref
 import zlib
 from collections.abc import Iterator, Set
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
 from medrobust.errors import DamagedError, RunError
 from medrobust.storage.disk import clear_disk_errors, replace_file, sync
+from medrobust.storage.remote import open_file_system, reached
 
 
 class RunFolder:
@@ -28,13 +29,22 @@ class RunFolder:
     """
 
     def __init__(self, url: str | os.PathLike[str]) -> None:
+        """Open a folder, which need not be there yet.
+
+        Raises:
+            RunError: The protocol of the URL is unknown, or the package for it is missing.
+        """
         self.url = os.fspath(url)
-        # Others write into it too: what was listed once may no longer be all.
-        self._fs, self._root = url_to_fs(self.url, use_listings_cache=False)  # type: ignore[no-untyped-call]
+        self._fs, self._root = open_file_system(self.url)
         self.is_local = isinstance(self._fs, LocalFileSystem)
 
     def __repr__(self) -> str:
         return f"RunFolder({self.url!r})"
+
+    @property
+    def absolute(self) -> str:
+        """Its URL, or its path from the root, as another process finds it."""
+        return os.path.abspath(self._root) if self.is_local else self.url  # noqa: PTH100
 
     def within(self, *parts: str) -> "RunFolder":
         """A folder in it, as one of its own."""
@@ -43,6 +53,10 @@ class RunFolder:
     def path(self, *parts: str) -> str:
         """Path of a file in the file system of the URL."""
         return "/".join((self._root.rstrip("/"), *parts))
+
+    def address(self, *parts: str) -> Path | str:
+        """Where a person finds a file: a path on this disk, or a URL."""
+        return Path(self.path(*parts)) if self.is_local else "/".join((self.url.rstrip("/"), *parts))
 
     def local(self, *parts: str) -> Path:
         """A folder on this disk for what can be made again at any time, such as decoded data.
@@ -134,11 +148,24 @@ class RunFolder:
         """
         path = self.path(*parts)
         with clear_disk_errors("/".join(parts)):
-            self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
             if self.is_local:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
                 replace_file(Path(path), content)
             else:  # object stores put a whole object or none
-                self._fs.pipe_file(path, content)
+                self._put(content, path, "overwrite")
+
+    def _put(self, content: bytes, path: str, mode: str) -> None:
+        """Write a file behind a URL, into a folder that is made only where it must be."""
+        try:
+            self._fs.pipe_file(path, content, mode=mode)
+        except FileNotFoundError:
+            top = path[: path.index("/", 1)]
+            if not self._fs.exists(top):
+                raise RunError(
+                    f"'{self.url}': there is no '{top}'. Make it first (a bucket is never made here)."
+                ) from None
+            self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+            self._fs.pipe_file(path, content, mode=mode)
 
     def read_sealed(self, *parts: str) -> bytes:
         """The content that `write_sealed` wrote.
@@ -186,14 +213,18 @@ class RunFolder:
         """Write a JSON file only where there is none; False where there is one. Two cannot both succeed."""
         text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
         try:
-            self._fs.pipe_file(self.path(*parts), text.encode(), mode="create")
+            self._put(text.encode(), self.path(*parts), "create")
         except FileExistsError:
             return False
-        except OSError:  # a condition that failed; stores call it by different names
+        except RunError:  # a condition that failed; stores call it by different names
             if self.exists(*parts):
                 return False
             raise
         return True
+
+    def reached(self, *passing: type[Exception]) -> AbstractContextManager[None]:
+        """Around what a library does in a folder behind a URL: all but `passing` ends as a `RunError`."""
+        return nullcontext() if self.is_local else reached(self.url, *passing)
 
     def zarr_store(self, *parts: str) -> Store:
         """The Zarr store at a folder."""

@@ -21,6 +21,9 @@ from medrobust.errors import DamagedError, RunError
 from medrobust.storage.disk import clear_disk_errors
 from medrobust.storage.folder import RunFolder
 
+DAMAGE = (ValueError, TypeError, KeyError, AttributeError, RuntimeError, FileNotFoundError)
+"""What Zarr raises where its files are missing or not as it wrote them."""
+
 
 class ImageStore:
     """Images of one perturbation and source, in chunks of work."""
@@ -39,10 +42,11 @@ class ImageStore:
         self._folder, self._parts = folder, parts
         self.card: dict[str, Any] = folder.read_json(*parts, "card.json")
         try:
-            store = folder.zarr_store(*parts, "images")
-            self._images = zarr.open_array(store, mode="r+", zarr_format=3)
-            self._width: int = self._images.chunks[0]
-        except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:
+            with folder.reached(*DAMAGE):
+                store = folder.zarr_store(*parts, "images")
+                self._images = zarr.open_array(store, mode="r+", zarr_format=3)
+                self._width: int = self._images.chunks[0]
+        except DAMAGE as error:
             raise DamagedError(
                 f"{'/'.join(parts)}: the description of its images is damaged ({error}). "
                 f"Delete {'/'.join((*parts, 'card.json'))} and run the study again."
@@ -71,7 +75,7 @@ class ImageStore:
             places = np.array(
                 [[*chunk, *[""] * (width - len(chunk))] for chunk in chunks], dtype=object
             ).ravel()
-            with clear_disk_errors("/".join(parts)):
+            with clear_disk_errors("/".join(parts)), folder.reached():
                 group = zarr.open_group(folder.zarr_store(*parts), mode="w", zarr_format=3)
                 group.create_array(
                     "images",
@@ -111,7 +115,7 @@ class ImageStore:
         if len(images) < self._width:
             whole = np.zeros(self._images.chunks, np.float32)
             whole[: len(images)] = images
-        with clear_disk_errors("/".join(self._parts)):
+        with clear_disk_errors("/".join(self._parts)), self._folder.reached():
             self._images[chunk * self._width : (chunk + 1) * self._width] = whole
             self._folder.sync(*self._file(chunk))
         return _sha256(images)
@@ -140,13 +144,16 @@ class ImageStore:
         if not self.is_done(chunk):
             raise RunError(f"{name} is not finished. Run the study again: what is finished is kept.")
         marker = self._folder.read_json(*self._marker(chunk))
-        if not self._folder.exists(*self._file(chunk)):
-            raise DamagedError(f"{name} is marked as finished and its images are missing. {remedy}")
         try:
             start, count = chunk * self._width, len(marker["cases"])
-            images = np.asarray(self._images[start : start + count])
-        except (ValueError, RuntimeError, KeyError, TypeError) as error:
+            with self._folder.reached(*DAMAGE):
+                images = np.asarray(self._images[start : start + count])
+        except DAMAGE as error:
             raise DamagedError(f"{name} is damaged ({error}). {remedy}") from error
+        if np.isnan(images).all() and not self._folder.exists(
+            *self._file(chunk)
+        ):  # Zarr fills what is not there
+            raise DamagedError(f"{name} is marked as finished and its images are missing. {remedy}")
         if verify and _sha256(images) != marker.get("sha256"):
             raise DamagedError(f"{name} does not have the SHA-256 of its marker. {remedy}")
         return images

@@ -4,6 +4,7 @@ On a disk the operating system holds the lock, and lets it go when the process e
 URL a conditional write claims the folder and is renewed; who does not renew it for five minutes has lost it.
 """
 
+import hashlib
 import os
 import socket
 import threading
@@ -55,10 +56,7 @@ def _on_disk(folder: RunFolder) -> Iterator[None]:
 
 @contextmanager
 def _behind_url(folder: RunFolder) -> Iterator[None]:
-    if not folder.create_json(_owner(), OWNER):
-        if time.time() - _holder(folder).get("renewed", 0) < STALE:
-            raise _taken(folder)
-        folder.write_json(_owner(), OWNER)
+    _claim(folder, OWNER)
     over = threading.Event()
 
     def renew() -> None:
@@ -75,6 +73,26 @@ def _behind_url(folder: RunFolder) -> Iterator[None]:
         folder.remove(OWNER)
 
 
+def _claim(folder: RunFolder, name: str) -> None:
+    """Write a claim where there is none, or a stale one; of many who try at once one succeeds.
+
+    Who replaces a stale claim first claims to be the only one who does.
+    """
+    if folder.create_json(_owner(), name):
+        return
+    stale = _holder(folder, name)
+    if time.time() - stale.get("renewed", 0) < STALE:
+        raise _taken(folder)
+    ticket = f"{name}.{hashlib.sha256(repr(stale).encode()).hexdigest()[:12]}"
+    _claim(folder, ticket)
+    try:
+        if _holder(folder, name) != stale:  # another was faster, and is through
+            raise _taken(folder)
+        folder.write_json(_owner(), name)
+    finally:
+        folder.remove(ticket)
+
+
 def _owner() -> dict[str, Any]:
     now = time.time()
     return {
@@ -85,10 +103,10 @@ def _owner() -> dict[str, Any]:
     }
 
 
-def _holder(folder: RunFolder) -> dict[str, Any]:
+def _holder(folder: RunFolder, name: str = OWNER) -> dict[str, Any]:
     """Who says that it works on a folder; nothing where the file is gone by now, or half of it."""
     try:
-        holder = folder.read_json(OWNER)
+        holder = folder.read_json(name)
     except RunError:
         return {}
     return holder if isinstance(holder, dict) else {}

@@ -37,6 +37,7 @@ def explorer_job(plan: Plan, speeds: Speeds) -> Job:
 
     return Job(
         kind="examples",
+        name="explorer",
         title="keep hardest and typical cases",
         seconds=looks * sum(speeds[target.id.name].forward for target in setup.targets),
         disk=0,

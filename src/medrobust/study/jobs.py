@@ -20,6 +20,7 @@ class Job:
 
     Attributes:
         kind: Which step it is. Jobs of a kind do not wait for each other, those of the next wait for all.
+        name: Names it among those of its kind, in every process.
         title: What a person reads while it runs.
         seconds: Expected duration on this machine.
         disk: Bytes that it adds to the run folder.
@@ -29,6 +30,7 @@ class Job:
     """
 
     kind: Kind
+    name: str
     title: str
     seconds: float
     disk: int

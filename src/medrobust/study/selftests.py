@@ -34,6 +34,7 @@ def _selftest(plan: Plan, attack: Attack, speeds: Speeds) -> Job:
 
     return Job(
         kind="selftest",
+        name=attack.images.name,
         title=f"test {request.label} on {attack.source.id.title}",
         seconds=IMAGES * passes(request, setup.study.task) * speeds[attack.source.id.name].gradient,
         disk=0,

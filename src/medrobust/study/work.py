@@ -76,6 +76,7 @@ def _training(plan: Plan, network: Trained, speeds: Speeds) -> Job:
 
     return Job(
         kind="train",
+        name=network.id.folder,
         title=f"train {network.id.title}",
         seconds=recipe.epochs * per_epoch,
         disk=4 * speed.parameters,
@@ -103,6 +104,7 @@ def _crafting(plan: Plan, attack: Attack, speeds: Speeds) -> Job:
 
     return Job(
         kind="craft",
+        name=images.name,
         title=f"craft {request.label} on {attack.source.id.title}",
         seconds=images.n_cases * passes * speeds[attack.source.id.name].gradient,
         disk=images.n_cases * image_bytes,
@@ -116,6 +118,7 @@ def _noise(plan: Plan, noise: ImageSet) -> Job:
     setup = plan.setup
     return Job(
         kind="noise",
+        name=noise.name,
         title=f"match {_title(noise)}",
         seconds=noise.n_cases * NOISE_SECONDS,
         disk=0,
@@ -137,6 +140,7 @@ def _evaluation(plan: Plan, images: ImageSet, speeds: Speeds, tolerance: float |
     folders = [folder for cell in cells for _, folder in row_folders(cell, setup.study.task, tolerance)]
     return Job(
         kind="evaluate",
+        name=images.name,
         title=f"evaluate {_title(images)}",
         seconds=images.n_cases * sum(speeds[cell.target.network_id.name].forward for cell in cells),
         disk=0,
@@ -168,6 +172,7 @@ def _embedding(plan: Plan, images: ImageSet, target: Target, network: Trained, s
 
     return Job(
         kind="embed",
+        name=f"{target.name}/{images.name}",
         title=f"embed {images.perturbation} with {network.id.title}",
         seconds=images.n_cases * speeds[network.id.name].forward,
         disk=0,
@@ -196,6 +201,7 @@ def _examples(plan: Plan) -> Job:
 
     return Job(
         kind="examples",
+        name="examples",
         title="keep examples",
         seconds=1.0,
         disk=0,

@@ -1,0 +1,248 @@
+"""Pieces of work as tasks on a Ray cluster.
+
+A task is told the name of a job and the number of a piece. Its process opens the study by itself and keeps it
+for the next task; images, rows and weights go straight to the run folder.
+"""
+
+import json
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medrobust.core import Dataset
+from medrobust.errors import MedrobustError, RunError, reason
+from medrobust.steps.pieces import Step
+from medrobust.storage import RunFolder
+from medrobust.study.config import Ray, resolved
+from medrobust.study.devices import choose_device
+from medrobust.study.estimate import Speed
+from medrobust.study.executors import Executor
+from medrobust.study.executors.local import SHRUNK, clear_memory_errors, run_here
+from medrobust.study.jobs import Job
+from medrobust.study.opening import set_up
+from medrobust.study.plan import Plan, make_plan
+from medrobust.study.progress import Display
+from medrobust.study.reading import read_study
+from medrobust.study.work import jobs_of
+
+WAIT = 10.0
+"""Seconds that a cluster has to answer."""
+
+IN_FLIGHT = 2
+"""Tasks that are waiting or running for each that the cluster can run at once."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a process needs to open a study.
+
+    Attributes:
+        study: The resolved study, as JSON.
+        url: The run folder, as every node reaches it.
+        data_dir: Folder that the `root` of the data is relative to.
+        device: Where networks run, by name.
+        paths: Folders that modules are imported from.
+        dataset: The data, where they are given in Python.
+    """
+
+    study: str
+    url: str
+    data_dir: str | None
+    device: str
+    paths: tuple[str, ...]
+    dataset: Dataset | None = field(default=None, compare=False)
+
+
+def on_ray(
+    address: str | None, *, data_dir: Path | None, device: str, dataset: Dataset | None = None
+) -> Executor:
+    """An `Executor` on a Ray cluster.
+
+    Args:
+        address: Of the cluster; None starts one on this machine for as long as the work takes.
+        data_dir: Folder that the `root` of the data is relative to; every node must have it.
+        device: Where networks run on each node.
+        dataset: The data, where they are given in Python; they are sent to the workers.
+
+    Raises:
+        RunError: Ray is not installed.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise RunError("--executor ray: Ray is not installed. pip install 'medrobust[ray]'") from None
+    del ray
+
+    def execute(plan: Plan, jobs: Sequence[Job], shown: Display) -> None:
+        run_here(plan, [job for job in jobs if job.kind == "audit"], shown)
+        context = Context(
+            json.dumps(resolved(plan.setup.study)),
+            plan.setup.folder.absolute,
+            None if data_dir is None else str(data_dir.absolute()),
+            device,
+            tuple(sys.path),
+            dataset,
+        )
+        with _cluster(address):
+            _execute(context, plan.setup.study.ray, jobs, shown)
+
+    return execute
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[None]:
+    """Connect to a cluster, or start one; let it go at the end."""
+    import ray
+
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        _require_answer(address)
+        ray.init(
+            address=address or "local",
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise RunError(f"--address: no Ray cluster answers at '{address}' ({reason(error)}).") from None
+    with suppress(ValueError):  # in another thread than the main one, where Ray changes nothing
+        signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _require_answer(address: str | None) -> None:
+    """See that somebody listens at `host:port`, for which Ray itself would wait minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal() and "://" not in host:
+        socket.create_connection((host, int(port)), timeout=WAIT).close()
+
+
+def _execute(context: Context, asked: Ray, jobs: Sequence[Job], shown: Display) -> None:
+    """Kind after kind, since each reads what those before it wrote."""
+    import ray
+
+    options = {"num_cpus": asked.cpus, "num_gpus": asked.gpus, "max_retries": asked.retries}
+    tasks = _Tasks(ray.put(context), ray.remote(_do).options(**options), asked, shown)
+    with _clear_errors(tasks):
+        for kind, of_kind in groupby((job for job in jobs if job.kind != "audit"), lambda job: job.kind):
+            waiting = [job for job in of_kind if job.n_finished < job.pieces]
+            if kind == "craft":  # stores and solved budgets are there before many write and read them
+                tasks.run((job, None) for job in waiting)
+            tasks.run((job, piece) for job in waiting for piece in job.left())
+
+
+class _Tasks:
+    """Tasks in flight: never more than a small multiple of what the cluster can run."""
+
+    def __init__(self, context: Any, remote: Any, asked: Ray, shown: Display) -> None:
+        self._context, self._remote, self._asked, self._shown = context, remote, asked, shown
+        self._flying: dict[Any, tuple[Job, int | None]] = {}
+        self._over = 0.0
+        self.latest = ""
+
+    def run(self, work: Iterator[tuple[Job, int | None]]) -> None:
+        """Do some pieces, in any order; where the piece is None the job is only opened."""
+        for job, piece in work:
+            while len(self._flying) >= self._room():
+                self._collect()
+            task = self._remote.remote(self._context, job.kind, job.name, piece)
+            self._flying[task] = (job, piece)
+        while self._flying:
+            self._collect()
+
+    def cancel(self) -> None:
+        """Stop what is in flight; what is finished is in the run folder."""
+        import ray
+
+        for task in self._flying:
+            ray.cancel(task, force=True)
+
+    def _room(self) -> int:
+        import ray
+
+        cpus = float(ray.cluster_resources().get("CPU", 1.0))  # type: ignore[no-untyped-call]
+        return max(IN_FLIGHT, round(IN_FLIGHT * cpus / self._asked.cpus))
+
+    def _collect(self) -> None:
+        import ray
+
+        (task, *_), _rest = ray.wait(list(self._flying), num_returns=1)
+        job, piece = self._flying.pop(task)
+        self.latest = job.title
+        if ray.get(task):
+            self._shown.say_once(SHRUNK)
+        if piece is not None:
+            self._over += job.seconds / job.pieces
+        self._shown.show(self._over, title=job.title, note=f"{len(self._flying)} tasks in flight")
+
+
+@contextmanager
+def _clear_errors(tasks: _Tasks) -> Iterator[None]:
+    """Errors of workers as the errors that they are, and nothing left in flight."""
+    from ray.exceptions import RayError, RayTaskError
+
+    try:
+        yield
+    except RayTaskError as error:
+        tasks.cancel()
+        cause = error.cause
+        if isinstance(cause, MedrobustError):
+            raise cause from None
+        raise RunError(f"{tasks.latest} failed on a worker: {reason(cause)}.") from error
+    except RayError as error:
+        tasks.cancel()
+        raise RunError(
+            f"{tasks.latest}: a worker was lost again and again ({reason(error)}). Its memory may not "
+            "suffice: lower crafting.batch_size or raise ray.cpus. What is finished is kept."
+        ) from error
+    except KeyboardInterrupt:
+        tasks.cancel()
+        raise
+
+
+def _do(context: Context, kind: str, name: str, piece: int | None) -> bool:
+    """In a worker: do a piece, or only open its job; True where memory did not suffice for whole batches."""
+    plan, jobs = _opened(context)
+    with clear_memory_errors(jobs[kind, name]):
+        step = _step(context, kind, name)
+        if piece is not None:
+            step.do(piece)
+    return plan.setup.limit.shrunk
+
+
+@lru_cache(maxsize=1)
+def _opened(context: Context) -> tuple[Plan, dict[tuple[str, str], Job]]:
+    """The study, opened once in a process."""
+    sys.path += [path for path in context.paths if path not in sys.path]
+    study = read_study(json.loads(context.study), given=None)
+    torch.set_num_threads(max(1, round(study.ray.cpus)))
+    plan = make_plan(
+        set_up(
+            study,
+            RunFolder(context.url),
+            data_dir=None if context.data_dir is None else Path(context.data_dir),
+            device=choose_device(context.device),
+            dataset=context.dataset,
+        )
+    )
+    unknown = {spec.name: Speed(0.0, 0.0, 0) for spec in study.specs}
+    return plan, {(job.kind, job.name): job for job in jobs_of(plan, unknown)}
+
+
+@lru_cache(maxsize=1)
+def _step(context: Context, kind: str, name: str) -> Step:
+    """A job, opened for all pieces of it that this process does one after the other."""
+    return _opened(context)[1][kind, name].open()
