@@ -50,9 +50,16 @@ def reached(url: str, *passing: type[Exception]) -> Iterator[None]:
 
     Clients have exceptions of their own, of no common base: for missing credentials, for no connection.
     """
+    through: tuple[type[Exception], ...] = (
+        FileNotFoundError,
+        FileExistsError,
+        MedrobustError,
+        MemoryError,
+        *passing,
+    )
     try:
         yield
-    except (FileNotFoundError, FileExistsError, MedrobustError, MemoryError, *passing):
+    except through:
         raise
     except Exception as error:
         raise RunError(

@@ -1,5 +1,6 @@
 """A run folder on an object store holds what one on a disk does, byte for byte."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 import medrobust as mr
 from medrobust.cli import app
-from medrobust.storage import ImageStore, RunFolder
+from medrobust.storage import RunFolder
 from medrobust.view.opening import open_viewer
 from object_store import BUCKET, Requests, object_store
 
@@ -117,15 +118,28 @@ def test_every_command_takes_a_url(study: Path, behind_url: str, tmp_path: Path)
     assert "budget" in command("selftest", study, "--out", behind_url)
 
 
-def test_requests_of_a_chunk(store: Requests, behind_url: str) -> None:
-    """Those of docs/scale.md: a chunk that is crafted is put in four requests and asks for nothing."""
-    folder = RunFolder(behind_url)
-    (name,) = (name for name in folder.names("crafted") if name.startswith("fgsm"))
-    images = ImageStore(folder, "crafted", name)
-    before = len(store.made)
-    images.read(0)
-    assert Counter(method for method, _ in store.made[before:]) == {"HEAD": 3, "GET": 2}
-    before = len(store.made)
-    images.mark_done(0, images.write(0, images.read(0)), folder.read_json(*images._marker(0))["cases"])
-    puts = [path for method, path in store.made[before:] if method == "PUT"]
-    assert len(puts) == 2
+def requests(store: Requests, after: str, until: str) -> Counter[str]:
+    """How many of each kind were made between the last puts of two objects, the second one included."""
+    puts = [place for place, (method, _) in enumerate(store.made) if method == "PUT"]
+    first, last = (
+        max(place for place in puts if re.search(part, store.made[place][1])) for part in (after, until)
+    )
+    made = store.made[first + 1 : last + 1]
+    return Counter("LIST" if "list-type" in path else method for method, path in made)
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ("crafted/fgsm[^/]*/timing", {"PUT": 4}),
+        ("crafted/gaussian[^/]*/timing", {"PUT": 2, "GET": 1, "HEAD": 2}),
+        ("predictions/[^/]*/timing/clean[^/]*", {"PUT": 2, "HEAD": 1, "LIST": 1}),
+        ("predictions/[^/]*/timing/fgsm[^/]*8bit", {"PUT": 4, "GET": 4, "HEAD": 7, "LIST": 2}),
+        ("predictions/[^/]*/timing/gaussian[^/]*8bit", {"PUT": 4, "GET": 1, "HEAD": 3, "LIST": 2}),
+        ("embeddings/[^/]*/fgsm[^/]*", {"PUT": 1, "GET": 4, "HEAD": 6, "LIST": 1}),
+    ],
+)
+@pytest.mark.usefixtures("behind_url")
+def test_requests_of_a_chunk(store: Requests, part: str, expected: dict[str, int]) -> None:
+    """Those of docs/scale.md."""
+    assert requests(store, f"/studies/run/.*{part}/00000", f"/studies/run/.*{part}/00001") == expected
