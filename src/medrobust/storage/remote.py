@@ -76,6 +76,8 @@ class _Reached:
         self._system, self._url = system, url
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):  # of Python itself: asked for by copy and pickle before there is a system
+            raise AttributeError(name)
         call = getattr(self._system, name)
 
         @wraps(call)
