@@ -13,10 +13,10 @@ from ray.cluster_utils import Cluster
 
 import medrobust as mr
 
-ROUNDS = 3
+ROUNDS = 2
 STUDY: dict[str, Any] = {
     "task": "classification",
-    "data": {"name": "phantom_lesions", "images": 1600, "size": 64},
+    "data": {"name": "phantom_lesions", "images": 1000, "size": 64},
     "split": {"rule": "patient", "test": 0.8},
     "models": [{"name": "net", "architecture": "resnet10t", "weights": "none"}],
     "training": {"epochs": 1},
@@ -46,7 +46,7 @@ def main() -> None:
     for _ in range(ROUNDS):
         with TemporaryDirectory() as folder:
             (one, chunks), (two, _chunks) = (throughput(Path(folder) / str(n), n) for n in (1, 2))
-            print(f"one worker {one:.1f}, two {two:.1f} images per second ({chunks} chunks): {two / one:.2f}")
+            print(f"one worker {one:.1f}, two {two:.1f} images per second ({chunks} chunks): {two / one:.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -102,6 +102,22 @@ def test_only_what_is_asked_for(runs: tuple[Path, Path], tmp_path: Path) -> None
 
 
 class TestRefusals:
+    def test_the_same_network_and_no_other(self, tmp_path: Path) -> None:
+        study = {
+            "task": "classification",
+            "data": {"name": "phantom_lesions", "images": 100, "size": 32},
+            "models": [{"name": "net", "architecture": "resnet10t", "weights": "none"}],
+            "training": {"epochs": 1},
+            "perturbations": [{"name": "fgsm", "eps": 0.02}],
+            "crafting": {"selftest": False, "whitebox": False},
+        }
+        api.run(study, tmp_path / "one", device="cpu")
+        shutil.copytree(tmp_path / "one", tmp_path / "two")
+        code, said = command(tmp_path / "one", tmp_path / "two", "--out", tmp_path / "out")
+        assert code == 1
+        assert "All networks of one, two are the same one" in said
+        assert not (tmp_path / "out").exists()
+
     def test_one_run(self, runs: tuple[Path, Path]) -> None:
         code, said = command(runs[0])
         assert (code, said) == (1, "Error: A comparison needs at least two run folders; got 1.")

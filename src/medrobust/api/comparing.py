@@ -67,7 +67,8 @@ def compare(
 
     Raises:
         RunError: Fewer than two runs, two of one name, no finished run, or runs whose data, test patients,
-            cases or parameters of what is compared differ; the message names every difference.
+            cases or parameters of what is compared differ (the message names every difference), or that have
+            nothing but one and the same network.
     """
     folder = RunFolder(out)
     if folder.is_file():
@@ -77,6 +78,11 @@ def compare(
     given = [_opened(name, path) for name, path in _named(runs).items()]
     compared = comparable(given, tuple(perturbations))
     conclusion = conclude(compared)
+    if conclusion.pairs.is_empty():
+        raise RunError(
+            f"All networks of {', '.join(run.name for run in compared)} are the same one, with the same "
+            "weights: there is nothing to compare. Give runs of other networks."
+        )
     said = (*limits(given, compared), *warnings(compared))
     return _written(folder, compared, conclusion, said)
 
