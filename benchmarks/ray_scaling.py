@@ -46,7 +46,10 @@ def main() -> None:
     for _ in range(ROUNDS):
         with TemporaryDirectory() as folder:
             (one, chunks), (two, _chunks) = (throughput(Path(folder) / str(n), n) for n in (1, 2))
-            print(f"one worker {one:.1f}, two {two:.1f} images per second ({chunks} chunks): {two / one:.2f}", flush=True)
+            print(
+                f"one worker {one:.1f}, two {two:.1f} images per second ({chunks} chunks): {two / one:.2f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -33,10 +33,15 @@ def sign_flip_test(differences: Totals, resamples: int, rng: np.random.Generator
     # Zeros do not change a total: they only repeat every pattern, so the p value is that of the others.
     sizes = np.abs(differences[differences != 0])
     observed = abs(float(differences.sum())) - 1e-12 * float(sizes.sum())
-    if 2.0**differences.size <= EXACT_LIMIT:
+    if _can_count_all(differences.size):
         return float(np.mean(np.abs(_all_totals(sizes)) >= observed))
     extreme = np.sum(np.abs(_sampled_totals(sizes, resamples, rng)) >= observed)
     return float((extreme + 1) / (resamples + 1))
+
+
+def _can_count_all(patients: int) -> bool:
+    """True if the patterns of signs are few enough to be counted; in logarithms, as patients may be thousands."""
+    return patients <= math.log2(EXACT_LIMIT)
 
 
 def _all_totals(sizes: Totals) -> Float64[np.ndarray, "patterns"]:
@@ -58,7 +63,7 @@ def _sampled_totals(
 
 def smallest_p(patients: int, resamples: int) -> float:
     """The smallest p value that `sign_flip_test` can give."""
-    return min(1.0, 2.0 ** (1 - patients)) if 2.0**patients <= EXACT_LIMIT else 1 / (resamples + 1)
+    return min(1.0, 2.0 ** (1 - patients)) if _can_count_all(patients) else 1 / (resamples + 1)
 
 
 def patients_for_significance(alpha: float, tests: int) -> int:

@@ -216,6 +216,14 @@ def test_sign_flips_are_counted_exactly(differences):
     assert p == pytest.approx(brute_force(differences))
 
 
+def test_thousands_of_patients_are_sampled():
+    """2 to the power of 5,000 is no float."""
+    rng = generator(0)
+    assert sign_flip_test(rng.normal(0.2, 1.0, 5000), 999, rng) == 0.001
+    assert sign_flip_test(np.resize([1.0, -1.0], 5000), 999, rng) > 0.9
+    assert smallest_p(5000, 999) == 0.001
+
+
 def test_smallest_p_values_are_reached():
     ahead = np.linspace(0.1, 1, 7)
     assert sign_flip_test(ahead, 10, generator(0)) == smallest_p(7, 10) == 2 / 2**7
