@@ -40,7 +40,7 @@ def sign_flip_test(differences: Totals, resamples: int, rng: np.random.Generator
 
 
 def _can_count_all(patients: int) -> bool:
-    """True if the patterns of signs are few enough to be counted; in logarithms, for thousands of patients."""
+    """True if the patterns of signs are few; in logarithms, since patients may be thousands."""
     return patients <= math.log2(EXACT_LIMIT)
 
 
