@@ -1,11 +1,12 @@
 """Work that is cut into pieces, which can be done in any order and by any process."""
 
 from collections.abc import Collection
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from medrobust.core import Tick, silent
 
 
+@runtime_checkable
 class Step(Protocol):
     """Some work, opened: what all of its pieces need is at hand."""
 

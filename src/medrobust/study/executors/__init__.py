@@ -1,13 +1,14 @@
 """Who does the pieces of a plan's jobs: this process, or a Ray cluster."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from medrobust.study.jobs import Job
 from medrobust.study.plan import Plan
 from medrobust.study.progress import Display
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Does all pieces that are left, kind after kind."""
 
