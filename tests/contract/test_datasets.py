@@ -4,7 +4,7 @@ import hashlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -60,6 +60,50 @@ OTHER: dict[str, dict[str, Any]] = {
 }
 """What makes other images; photographs of every kind have a size."""
 
+
+class Known(NamedTuple):
+    """What a data set is known to hold; of two cases the label, or the number of labelled pixels."""
+
+    cases: int
+    patients: int
+    classes: int
+    names: tuple[str, str]
+    first: tuple[str, int]
+    last: tuple[str, int]
+
+
+BRAIN = (28, ("background", "right ventral diencephalon"))
+ORGANS = (3, ("background", "tumour"))
+KNOWN: dict[str, Known] = {
+    "phantom_brains": Known(123, 3, *BRAIN, ("brain000-s000", 17), ("brain002-s040", 43)),
+    "phantom_lesions": Known(100, 46, 10, ("AK", "DF"), ("A001a", 2), ("T044", 0)),
+    "ham10000": Known(42, 28, 7, ("akiec", "vasc"), ("ISIC_00000", 0), ("ISIC_00271", 6)),
+    "dermofit": Known(75, 50, 10, ("ak", "vasc"), ("A10", 0), ("P57b", 7)),
+    "isic": Known(60, 44, 8, ("MEL", "SCC"), ("ISIC_00000_downsampled", 0), ("ISIC_00391_downsampled", 7)),
+    "medmnist": Known(56, 56, 2, ("malignant", "normal or benign"), ("test-000000", 0), ("val-000013", 1)),
+    "image_folder": Known(
+        30, 10, 2, ("benign", "malignant"), ("benign/P000_0.png", 0), ("malignant/P009_2.tif", 1)
+    ),
+    "dicom_images": Known(
+        20, 10, 2, ("normal", "pneumonia"), ("normal/0000.dcm", 0), ("pneumonia/0019.dcm", 1)
+    ),
+    "isic_segmentation": Known(
+        12, 12, 2, ("background", "lesion"), ("ISIC_0000000", 28), ("ISIC_0000011", 248)
+    ),
+    "malc2012": Known(52, 4, *BRAIN, ("1000_3-coronal-001", 12), ("1003_3-coronal-013", 12)),
+    "nifti_pairs": Known(44, 4, *ORGANS, ("case0-coronal-001", 5), ("case3-coronal-011", 5)),
+    "bids": Known(55, 4, *ORGANS, ("sub-01_ses-1-coronal-001", 5), ("sub-04_ses-1-coronal-011", 5)),
+    "decathlon": Known(
+        44,
+        4,
+        4,
+        ("background", "enhancing tumour"),
+        ("BRATS_000-coronal-001", 5),
+        ("BRATS_003-coronal-011", 5),
+    ),
+    "freesurfer": Known(28, 4, *BRAIN, ("bert0-coronal-001", 23), ("bert3-coronal-007", 23)),
+}
+
 names = pytest.mark.parametrize("name", list(DATASETS))
 
 
@@ -90,8 +134,22 @@ def few(dataset: Dataset) -> list[Any]:
 
 
 def test_every_data_set_is_under_contract() -> None:
-    assert SMALL.keys() == DATASETS.keys()
+    assert SMALL.keys() == KNOWN.keys() == DATASETS.keys()
     assert TWINS.keys() == {name for name, entry in DATASETS.items() if entry.list}
+
+
+@names
+def test_self_check(name: str, opened: Open) -> None:
+    """Counts, classes, and the first and last case; a new data set fails here until it has a line."""
+    dataset = opened(name)
+    ends = [
+        (case.case_id, case.foreground if case.label is None else case.label)
+        for case in (dataset.cases[0], dataset.cases[-1])
+    ]
+    patients = len({case.patient_id for case in dataset.cases})
+    names = (dataset.classes[0], dataset.classes[-1])
+    seen = Known(len(dataset.cases), patients, len(dataset.classes), names, ends[0], ends[1])
+    assert seen == KNOWN[name]
 
 
 @names

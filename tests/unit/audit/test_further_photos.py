@@ -22,7 +22,7 @@ def audit(task: str, split: dict[str, Any], **data: Any) -> Audit:
 
 def test_copies_inside_an_archive_are_told_by_their_numbers(tmp_path: Path) -> None:
     root = made_photos.medmnist(tmp_path / "medmnist")
-    file = next(root.glob("*.npz"))
+    file = root / "breastmnist.npz"
     with np.load(file) as archive:
         arrays = dict(archive)
     arrays["test_images"][1] = arrays["train_images"][0]
@@ -86,3 +86,45 @@ def test_code_that_opens_data_is_named_and_not_run(tmp_path: Path, monkeypatch: 
     assert [each.kind for each in found.findings] == ["code that runs", "own data"]
     assert found.findings[0].files == (tmp_path / "opens_data.py",)
     assert found.is_sound
+
+
+def test_a_window_clips_nothing_that_is_in_the_file(tmp_path: Path) -> None:
+    """White beyond a window is not lost; white at the end of what the bits hold is."""
+    values = made_photos.pixels(1, (48, 40)).astype(np.uint16) * 16
+    values[:20] = 4095
+    for number, label in enumerate(("a", "b", "a", "b")):
+        values[20 + number] = 0
+        window = {"WindowCenter": 1000, "WindowWidth": 200} if number < 2 else {}
+        path = tmp_path / label / f"{number}.dcm"
+        made_photos.write_dicom(
+            path, values, PhotometricInterpretation="MONOCHROME2", PatientID=f"{number}", **window
+        )
+    study = {
+        "task": "classification",
+        "data": {"name": "dicom_images", "root": str(tmp_path), "size": 32},
+        "split": {"rule": "patient", "test": 0.5},
+        "models": [{"name": "mobilenet_v1", "weights": "none"}],
+    }
+    clipped = [each for each in api.audit(study).findings if each.kind == "clipped intensities"]
+    assert sorted(file.name for each in clipped for file in each.files) == ["2.dcm", "3.dcm"]
+
+
+def test_an_audit_of_volumes_compares_all_of_their_voxels(tmp_path: Path) -> None:
+    root = made_photos.medmnist(tmp_path)
+    with np.load(root / "organmnist3d.npz") as stored:
+        arrays = dict(stored)
+    arrays["test_images"][3] = arrays["train_images"][7]
+    arrays["train_images"][9, 1:] = arrays["train_images"][8, 1:]  # but for the first slice
+    arrays["val_images"][2] = 5
+    np.savez_compressed(root / "organmnist3d.npz", **arrays)
+    study = {
+        "task": "classification",
+        "data": {"name": "medmnist", "root": str(root), "file": "organmnist3d.npz", "size": 28},
+        "split": {"rule": "official"},
+        "models": [{"name": "mobilenet_v1", "weights": "none"}],
+    }
+    found = {each.kind: each for each in api.audit(study).findings}
+    archive = root / "organmnist3d.npz"
+    assert found["same image, two labels"].files == (archive / "test_images[3]", archive / "train_images[7]")
+    assert found["constant image"].files == (archive / "val_images[2]",)
+    assert "same image twice" not in found

@@ -1,5 +1,6 @@
 """What `medrobust audit` prints, writes and returns."""
 
+import io
 import json
 import re
 from io import StringIO
@@ -14,6 +15,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 import made_folders
+import made_photos
 from medrobust import api
 from medrobust.audit.audit import Audit, code_that_runs, in_order
 from medrobust.audit.document import SCHEMA, as_document
@@ -22,6 +24,7 @@ from medrobust.audit.thumbnails import PER_FINDING, thumbnails
 from medrobust.cli import app
 from medrobust.data.findings import Finding, Severity
 from medrobust.report.audit_page import audit_page
+from medrobust.storage.picture_files import write_png
 
 EVIL = "<img src=x onerror=alert(1)>.jpg"
 
@@ -179,6 +182,19 @@ def test_thumbnails_are_of_what_can_be_shown(tmp_path: Path) -> None:
     broken.write_text("no image")
     findings = [finding("odd", Severity.NOTE, photo, deep, scan, text, broken, tmp_path / "gone.jpg")]
     assert set(thumbnails(findings)) == {photo, deep, scan}
+    inside = made_photos.medmnist(tmp_path / "medmnist")
+    made_photos.dicom_images(tmp_path / "xrays", patients=1)
+    write_png(tmp_path / "colours.png", np.full((3, 9, 9), 257 * 200, np.uint16))
+    places = [
+        inside / "dermamnist_64.npz" / "test_images[3]",
+        inside / "organmnist3d.npz" / "test_images[3]",
+        tmp_path / "xrays" / "normal" / "0001.dcm",
+        tmp_path / "colours.png",
+    ]
+    shown = thumbnails([finding("odd", Severity.NOTE, *places, inside / "dermamnist_64.npz" / "images[99]")])
+    assert set(shown) == set(places)
+    flat = np.asarray(Image.open(io.BytesIO(shown[places[-1]])))
+    assert (flat == 200).all()
     many = finding("odd", Severity.NOTE, *[photo.with_name(f"{number}.png") for number in range(20)])
     for file in many.files:
         Image.new("L", (8, 8)).save(file)

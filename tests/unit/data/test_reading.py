@@ -1,13 +1,15 @@
 """Reading everything in parallel before the work begins."""
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 import made_data
 from medrobust.data import reading
-from medrobust.data.reading import AHEAD, read_all, threads
+from medrobust.data.reading import AHEAD, Room, in_threads, read_all, share_of, threads
 from medrobust.errors import DataError
 
 
@@ -61,3 +63,48 @@ def test_few_cases_are_read_ahead(monkeypatch):
 
 def test_there_is_a_thread():
     assert threads() >= 1
+
+
+def test_work_in_threads_keeps_its_order_and_tells_how_far_it_is():
+    told = []
+
+    def halved(number):
+        time.sleep((number % 3) / 1000)
+        return number / 2
+
+    ticks = share_of(lambda done, note: told.append((done, note)), 0.5, 1)
+    assert in_threads(halved, range(20), ticks, "number", 4) == [number / 2 for number in range(20)]
+    assert [share for share, _ in told] == pytest.approx([0.5 + number / 40 for number in range(1, 21)])
+    assert told[-1][1] == "number 20 of 20"
+    assert in_threads(halved, []) == []
+
+
+def test_work_stops_at_the_first_that_fails():
+    begun = []
+
+    def fails(number):
+        begun.append(number)
+        if number == 3:
+            raise DataError("3 is damaged")
+        time.sleep(0.001)
+
+    with pytest.raises(DataError, match="3 is damaged"):
+        in_threads(fails, range(1000), most=2)
+    assert len(begun) < 100
+
+
+def test_threads_share_a_room_and_one_that_is_too_large_has_it_alone():
+    room, held, most = Room(10), [], []
+
+    def hold(amount):
+        with room.holding(amount):
+            held.append(amount)
+            most.append(sum(held))
+            time.sleep(0.002)
+            held.remove(amount)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(hold, [4, 3, 25, 2, 5, 10, 1, 4] * 4))
+    assert len(most) == 32
+    assert {total for total in most if total > 10} == {25}
+    assert max(total for total in most if total <= 10) > 5

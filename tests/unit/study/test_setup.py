@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+import made_photos
+import made_scans
 import made_studies
 from fitted_networks import save
 from medrobust.core import Part, Role
@@ -133,3 +135,42 @@ def test_a_plan_has_every_cell_and_computes_nothing(tmp_path: Path) -> None:
         "saliency_map",
     ]
     assert not (tmp_path / "run" / "crafted").exists()
+
+
+def test_whole_volumes_are_refused_before_they_are_decoded(tmp_path: Path, monkeypatch) -> None:
+    root = made_scans.nifti_pairs(tmp_path / "pairs")
+    data = {"name": "nifti_pairs", "root": str(root), "axis": "volume"}
+    study = {"task": "segmentation", "data": data, "models": [{"name": "unet"}]}
+    monkeypatch.setattr(module, "open_dataset", None)
+    with pytest.raises(StudyError, match=r"study\.data\.axis: .* made for slices; got 'volume'"):
+        set_up(read_study(study), RunFolder(tmp_path / "run"), data_dir=None, device=CPU)
+
+
+def test_volumes_of_an_archive_are_refused_before_networks_see_them(tmp_path: Path) -> None:
+    data = {
+        "name": "medmnist",
+        "root": str(made_photos.medmnist(tmp_path)),
+        "file": "organmnist3d.npz",
+        "size": 28,
+    }
+    with pytest.raises(StudyError, match=r"'medmnist' holds volumes of 28 x 28 x 28 voxels"):
+        setup_of(tmp_path, data=data, split={"rule": "official"})
+
+
+def test_progress_of_opening_and_reading_rises_to_the_end(tmp_path: Path) -> None:
+    root = made_photos.isic_segmentation(tmp_path / "isic")
+    data = {"name": "isic_segmentation", "root": str(root), "size": 32}
+    study = {"task": "segmentation", "data": data, "split": {"rule": "patient", "test": 0.4}}
+    ticks: list[tuple[float, str]] = []
+    set_up(
+        read_study(study | {"models": [{"name": "unet"}]}),
+        RunFolder(tmp_path / "run"),
+        data_dir=None,
+        device=CPU,
+        tick=lambda done, note: ticks.append((done, note)),
+    )
+    shares = [done for done, _ in ticks]
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < 0.05
+    kinds = dict.fromkeys(note.split()[0] for _, note in ticks)
+    assert list(kinds) == ["checksum", "header", "mask"]

@@ -27,8 +27,8 @@ ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 SIDEWAYS = (5, 6, 7, 8)
 """Orientations of EXIF that swap width and height."""
 
-OPAQUE, STRAIGHT = ("RGB", "RGBX", "RGBa"), ("RGBA",)
-"""Modes of 16 bits that lie on black (alpha is multiplied in, or means nothing), and that do not yet."""
+WHITE_IS_ZERO = 0
+"""TIFF's number for pictures whose low values are bright."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -56,9 +56,8 @@ class ImageFiles:
     def header(self, path: Path, entry: tuple[str, int] | None = None) -> Header:
         """What the header of a file says."""
         with naming(path), _open(path) as image:
-            width, height = _stored_size(image)
             return Header(
-                size=(height, width) if _lies_sideways(image) else (width, height),
+                size=_upright_size(image),
                 channels=1 if image.mode in GREY_MODES or _is_grey_with_alpha(image) else 3,
                 bits=SIXTEEN_BITS if _has_sixteen_bits(image) else 8,
             )
@@ -114,6 +113,11 @@ def _open(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    width, height = _stored_size(image)
+    return (height, width) if _lies_sideways(image) else (width, height)
+
+
 def _stored_size(image: Image.Image) -> tuple[int, int]:
     """Width and height of the pixels in the file; Pillow gives those of a TIFF file upright."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -147,36 +151,47 @@ def _raw_modes(image: Image.Image) -> str:
 def _sixteen_bit_bands(image: Image.Image, path: Path) -> tuple[Image.Image, ...]:
     if image.mode.startswith("I"):
         ImageOps.exif_transpose(image, in_place=True)
-        return to_bands(np.asarray(image).astype(np.uint16))
+        return to_bands(_sixteen_bit_greys(image, path))
     values = _sixteen_bit_colours(image, path)
     turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     bands = to_bands(values)
     return bands if turn is None else tuple(band.transpose(turn) for band in bands)
 
 
+def _sixteen_bit_greys(image: Image.Image, path: Path) -> UInt16[np.ndarray, "h w"]:
+    values = np.asarray(image)
+    if values.min() < 0:
+        raise DataError(f"{path}: holds negative values, and nothing says what is black. Save it from 0 on.")
+    grey = values.astype(np.uint16)
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO:
+        return np.invert(grey)  # Pillow does so with 8 bits only
+    return grey
+
+
 def _sixteen_bit_colours(image: Image.Image, path: Path) -> UInt16[np.ndarray, "h w c"]:
     """Three colours, or one grey, of a file whose header Pillow has read."""
-    if image.mode not in (*OPAQUE, *STRAIGHT) or "transparency" in image.info:
+    if image.mode not in ("RGB", "RGBA") or "transparency" in image.info:
         raise DataError(f"{path}: is a picture of 16 bits in {image.mode}. Save it as RGB of 16 bits.")
     require_size(path, *image.size, deep=True)
     if path.stat().st_size > MOST_BYTES:
         raise DataError(f"{path}: is larger than {MOST_BYTES:,} bytes. Take it out of the data.")
     decode = imagecodecs.png_decode if image.format == "PNG" else imagecodecs.tiff_decode
     values: np.ndarray = decode(path.read_bytes())
-    channels = 2 if _is_grey_with_alpha(image) else len(image.getbands())
-    width, height = _stored_size(image)
-    if values.shape == (channels, height, width):  # a TIFF file with a plane for each colour
+    least = 2 if _is_grey_with_alpha(image) else len(image.getbands())
+    size = _stored_size(image)[::-1]
+    if values.ndim == 3 and values.shape[1:] == size:  # a TIFF file with a plane for each colour
         values = np.moveaxis(values, 0, 2)
-    if values.shape != (height, width, channels) or values.dtype != np.uint16:
+    if values.ndim != 3 or values.shape[:2] != size or values.dtype != np.uint16 or values.shape[2] < least:
         raise ValueError(
             f"its pixels of {values.dtype} and shape {values.shape} are not what its header says"
         )
-    if image.mode in OPAQUE:
-        opaque: np.ndarray = values[..., :3]
-        return opaque
-    alpha = values[..., -1:].astype(np.float32) / np.float32(2**SIXTEEN_BITS - 1)
-    on_black: np.ndarray = np.rint(values[..., :-1] * alpha).astype(np.uint16)
-    return on_black
+    if image.mode == "RGB" or "RGBa;16" in _raw_modes(image):  # alpha is none, or is multiplied in
+        return values[..., :3]
+    alpha = values[..., -1].astype(np.float32) / np.float32(2**SIXTEEN_BITS - 1)
+    for band in np.moveaxis(values[..., :-1], 2, 0):  # in place: float32 takes twice the memory
+        band[...] = np.rint(band * alpha)
+    return values[..., :-1]
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -94,13 +94,15 @@ same order."""
 
 FREESURFER_BACKGROUND: tuple[int, ...] = (
     *(0, 1, 6, 40, 45),  # outside, and the rims of cerebrum and cerebellum
-    *(19, 20, 21, 22, 23, 55, 56, 57, 59),  # insula, operculum, lines and lesions of older versions
+    *(21, 22, 23),  # lines
     *(24, 26, 58, 72, 85),  # CSF, accumbens of either side, fifth ventricle, optic chiasm
-    *(25, 27, 29, 30, 31, 32, 61, 62, 63, 64, 65),  # lesions, substantia nigra, vessels, choroid plexus
+    *(25, 57, 27, 59, 29, 61),  # lesion, substantia nigra and what is undetermined, of either side
+    *(30, 62, 31, 63),  # vessel and choroid plexus of either side
     *(77, 78, 79, 80, 81, 82),  # hypointensities
     *(192, 251, 252, 253, 254, 255),  # corpus callosum
 )
-"""Numbers that FreeSurfer uses and the 27 structures leave out."""
+"""Numbers that FreeSurfer uses and the 27 structures leave out. Those of insula, operculum and gyri of the
+orbit (19, 20, 32 to 39, 55, 56, 64 to 71) are cortex that aseg no longer tells apart: unknown, so refused."""
 
 FREESURFER_LABELS = LabelMap(
     STRUCTURES,

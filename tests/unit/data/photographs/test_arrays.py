@@ -114,10 +114,7 @@ class TestMedMNIST:
         [
             ({"labels": np.zeros((6, 14), np.uint8)}, "has 14 labels per image, and the protocol needs one"),
             ({"images": (28, 28, 28, 28)}, r"\(6, 28, 28, 28, 28\) holds no pictures.* and no volumes"),
-            (
-                {"images": (28, 28, 30)},
-                "volumes of 'train_images' are of 28 x 28 x 30 voxels; cubes are read",
-            ),
+            ({"images": (28, 28, 30)}, "'train_images' are of 28 x 28 x 30 voxels; cubes are read"),
             ({"test_images": np.zeros((6, 28, 28, 28), np.uint8)}, "holds volumes and pictures: "),
             (
                 {"labels": np.zeros((5, 1), np.uint8)},

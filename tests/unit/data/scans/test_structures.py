@@ -9,9 +9,11 @@ from medrobust.data.scans.structures import (
     BRAINCOLOR,
     BRAINCOLOR_LABELS,
     FREESURFER,
+    FREESURFER_BACKGROUND,
     FREESURFER_LABELS,
     STRUCTURES,
 )
+from medrobust.errors import DataError
 
 
 def to_structures(labels):
@@ -95,3 +97,56 @@ def test_freesurfer_s_numbers_become_their_structure(number, name):
 def test_no_number_means_two_things(labels):
     numbers = [number for own in labels.numbers for number in own]
     assert len(numbers) == len(set(numbers))
+
+
+LEFT = {
+    2: "Cerebral-White-Matter",
+    3: "Cerebral-Cortex",
+    4: "Lateral-Ventricle",
+    5: "Inf-Lat-Vent",
+    7: "Cerebellum-White-Matter",
+    8: "Cerebellum-Cortex",
+    9: "Thalamus",
+    10: "Thalamus-Proper",
+    11: "Caudate",
+    12: "Putamen",
+    13: "Pallidum",
+    17: "Hippocampus",
+    18: "Amygdala",
+    28: "VentralDC",
+}
+RIGHT = {2: 41, 3: 42, 4: 43, 5: 44, 7: 46, 8: 47, 9: 48, 10: 49, 28: 60} | {
+    left: left + 39 for left in (11, 12, 13)
+}
+RIGHT |= {17: 53, 18: 54}
+MIDDLE = {14: "3rd-Ventricle", 15: "4th-Ventricle", 16: "Brain-Stem"}
+OURS = {
+    "Inf-Lat-Vent": "lateral ventricle",
+    "Cerebellum-White-Matter": "cerebellar white matter",
+    "Cerebellum-Cortex": "cerebellar cortex",
+    "Thalamus-Proper": "thalamus",
+    "VentralDC": "ventral diencephalon",
+    "3rd-Ventricle": "third ventricle",
+    "4th-Ventricle": "fourth ventricle",
+}
+"""Numbers and names of FreeSurferColorLUT.txt (version 1.105), and those of our names that differ."""
+
+
+def ours(name: str) -> str:
+    return OURS.get(name, name.replace("-", " ").lower())
+
+
+def test_freesurfers_numbers_mean_what_its_table_says():
+    named = {number: ours(name) for number, name in MIDDLE.items()}
+    for number, name in LEFT.items():
+        named |= {number: f"left {ours(name)}", RIGHT[number]: f"right {ours(name)}"}
+    for first, side in ((1000, "left"), (2000, "right")):  # ctx-lh-unknown to ctx-lh-insula, and ctx-rh
+        named |= dict.fromkeys(range(first, first + 36), f"{side} cerebral cortex")
+    assert {number: name for name, own in FREESURFER.items() for number in own} == named
+
+
+@pytest.mark.parametrize("number", [19, 20, 32, 55, 56, 64, 65, 96, 1036, 3001])
+def test_cortex_and_structures_that_are_no_class_are_never_taken_for_background(number):
+    assert number not in FREESURFER_BACKGROUND
+    with pytest.raises(DataError, match=rf"holds the label {number}.*Give `labels` in the study"):
+        FREESURFER_LABELS(np.full((1, 1, 1), number, np.uint16), Path("aseg.mgz"))
