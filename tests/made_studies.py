@@ -1,4 +1,4 @@
-"""Two small studies of networks that were "trained elsewhere": files as a user would bring them."""
+"""Small studies: one that trains, and two of networks that were "trained elsewhere", in files of a user's."""
 
 from collections.abc import Callable, Mapping
 from itertools import cycle
@@ -13,6 +13,18 @@ from fitted_networks import coarse, fine, fit_classifier, fit_segmenter, save, s
 from medrobust.core import Case, Dataset, Part
 from medrobust.data import open_dataset
 from medrobust.data.splitting.split_file import split_csv
+
+TINY: dict[str, Any] = {  # trains a network in a second
+    "task": "classification",
+    "data": {"name": "phantom_lesions", "images": 100, "size": 32},
+    "split": {"rule": "patient", "test": 0.4},
+    "models": [{"name": "net", "architecture": "resnet10t", "weights": "none"}],
+    "training": {"epochs": 1},
+    "perturbations": [{"name": "fgsm", "eps": 0.02}],
+    "crafting": {"selftest": False, "whitebox": False},
+    "cases": {"total": 50},
+    "report": {"hardest": 1, "typical": 0},
+}
 
 LESIONS = {"name": "phantom_lesions", "images": 240, "size": 32}
 BRAINS = {"name": "phantom_brains", "subjects": 5, "spacing": 4.0}

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import made_studies
 import medrobust as mr
 from browsing import CONTRAST, Browser, open_browser
 from made_comparisons import before_and_after
@@ -103,15 +104,7 @@ def test_only_what_is_asked_for(runs: tuple[Path, Path], tmp_path: Path) -> None
 
 class TestRefusals:
     def test_the_same_network_and_no_other(self, tmp_path: Path) -> None:
-        study = {
-            "task": "classification",
-            "data": {"name": "phantom_lesions", "images": 100, "size": 32},
-            "models": [{"name": "net", "architecture": "resnet10t", "weights": "none"}],
-            "training": {"epochs": 1},
-            "perturbations": [{"name": "fgsm", "eps": 0.02}],
-            "crafting": {"selftest": False, "whitebox": False},
-        }
-        api.run(study, tmp_path / "one", device="cpu")
+        api.run(made_studies.TINY, tmp_path / "one", device="cpu")
         shutil.copytree(tmp_path / "one", tmp_path / "two")
         code, said = command(tmp_path / "one", tmp_path / "two", "--out", tmp_path / "out")
         assert code == 1

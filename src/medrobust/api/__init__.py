@@ -3,8 +3,7 @@
 from medrobust.api.auditing import audit, write_audit, write_audit_page
 from medrobust.api.comparing import Comparison, compare
 from medrobust.api.lists import catalogue_table
-from medrobust.api.planning import plan
-from medrobust.api.running import run, selftest
+from medrobust.api.running import plan, run, selftest
 from medrobust.api.runs import Run
 from medrobust.audit.audit import Audit
 from medrobust.audit.table import findings_table, summary

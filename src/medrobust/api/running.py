@@ -1,4 +1,4 @@
-"""Run a study, or test its attacks."""
+"""Run a study, say what a run would do, or test its attacks."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -14,10 +14,12 @@ from medrobust.core import Dataset
 from medrobust.errors import StudyError
 from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import SELFTEST
+from medrobust.study.config import Study
 from medrobust.study.devices import choose_device
 from medrobust.study.executors import Executor
 from medrobust.study.executors.local import run_here
 from medrobust.study.executors.ray_cluster import on_ray
+from medrobust.study.planning import show_plan
 from medrobust.study.reading import read_study
 from medrobust.study.runner import run_study
 
@@ -50,10 +52,8 @@ def run(
     Raises:
         MedrobustError: Something that a person can mend; the message says what. What is finished is kept.
     """
-    source = study if isinstance(study, Mapping) else Path(study)
-    folder, console = RunFolder(out), console or Console(quiet=True)
-    asked = read_study(source, changes, given=None if dataset is None else dataset.name)
-    data_dir = None if data is None else Path(data)
+    asked, folder, data_dir = _asked(study, out, data, changes, dataset)
+    console = console or Console(quiet=True)
     run_study(
         asked,
         folder,
@@ -69,6 +69,42 @@ def run(
     for warning in finished.warnings:
         console.print(f"Warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     return finished
+
+
+def plan(
+    study: str | os.PathLike[str] | Mapping[str, Any],
+    out: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    changes: Iterable[str] = (),
+    device: str = "auto",
+    console: Console | None = None,
+    dataset: Dataset | None = None,
+) -> None:
+    """Say what `run` with the same arguments would do; nothing is run or written.
+
+    Args:
+        study: A YAML file, or its content.
+        out: The run folder; need not exist.
+        data: Folder that the `root` of the study's data is relative to; the working directory by default.
+        changes: `key.path=value` assignments on top of the study.
+        device: Where networks would run.
+        console: Where the plan is shown.
+        dataset: The data, of a study without `data`.
+
+    Raises:
+        MedrobustError: Something that a person can mend; the message says what.
+    """
+    asked, folder, data_dir = _asked(study, out, data, changes, dataset)
+    show_plan(
+        asked,
+        folder,
+        data_dir=data_dir,
+        device=choose_device(device),
+        console=console or Console(),
+        first=audit_jobs(asked, folder, data_dir),
+        dataset=dataset,
+    )
 
 
 def selftest(
@@ -98,20 +134,31 @@ def selftest(
     Raises:
         MedrobustError: Something that a person can mend; the message says what.
     """
-    source = study if isinstance(study, Mapping) else Path(study)
-    folder = RunFolder(out)
+    wanted = [*changes, "crafting.selftest=true"]
+    asked, folder, data_dir = _asked(study, out, data, wanted, dataset)
     run_study(
-        read_study(
-            source, [*changes, "crafting.selftest=true"], given=None if dataset is None else dataset.name
-        ),
+        asked,
         folder,
-        data_dir=None if data is None else Path(data),
+        data_dir=data_dir,
         device=choose_device(device),
         console=console or Console(quiet=True),
         only=("train", "selftest"),
         dataset=dataset,
     )
     return read_results(folder, SELFTEST)
+
+
+def _asked(
+    study: str | os.PathLike[str] | Mapping[str, Any],
+    out: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None,
+    changes: Iterable[str],
+    dataset: Dataset | None,
+) -> tuple[Study, RunFolder, Path | None]:
+    """The study with its changes, its run folder, and the folder of its data."""
+    source = study if isinstance(study, Mapping) else Path(study)
+    asked = read_study(source, changes, given=None if dataset is None else dataset.name)
+    return asked, RunFolder(out), None if data is None else Path(data)
 
 
 def _executor(

@@ -10,6 +10,7 @@ from medrobust.core import Part
 from medrobust.storage import RunFolder
 from medrobust.study.folds import Fold
 from medrobust.study.jobs import Job
+from medrobust.study.progress import sayer
 from medrobust.study.setup import Setup
 
 
@@ -29,8 +30,9 @@ def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
     table.add_section()
     table.add_row("all", str(len(jobs)), *_summary(jobs))
     console.print(table)
+    say = sayer(console)
     for sentence in _about_disk(setup.folder, sum(job.disk_left for job in jobs)):
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        say(sentence)
 
 
 def job_table(jobs: Sequence[Job]) -> Table:

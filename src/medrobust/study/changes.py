@@ -5,7 +5,8 @@ never taken for others. Networks have plain names: former ones are put aside, an
 does.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from medrobust.errors import RunError
@@ -15,8 +16,6 @@ from medrobust.study.config import Study, resolved
 from medrobust.study.plan import Plan
 from medrobust.study.reading import STORED, read_stored_study
 from medrobust.study.recorded import RECORD, REMEDY, refuse_other_data
-
-Say = Callable[[str], None]
 
 
 def refuse_other_task(study: Study, folder: RunFolder) -> None:
@@ -31,65 +30,86 @@ def refuse_other_task(study: Study, folder: RunFolder) -> None:
         raise RunError(f"The run folder '{folder.url}' belongs to another study: task differs. {REMEDY}")
 
 
-def adopt(plan: Plan, record: Mapping[str, Any], say: Say) -> None:
-    """Make a run folder one of the study as it is now.
+@dataclass(frozen=True)
+class Change:
+    """What a study has become since its run folder was begun.
+
+    Attributes:
+        sentences: What has changed, what still holds and what is made again; none where nothing has.
+        outdated: Networks of the folder that are others now, or gone from the study, with their digests.
+    """
+
+    sentences: tuple[str, ...] = ()
+    outdated: Mapping[str, str] = field(default_factory=dict)
+
+
+def change_since(plan: Plan, record: Mapping[str, Any]) -> Change:
+    """Compare a study with what its run folder was made with.
 
     Args:
         plan: What the study consists of now.
         record: Its record.
-        say: Told what has changed, what still holds and what is made again.
 
     Raises:
         RunError: The data are others: nothing at all would hold.
     """
     folder = plan.setup.folder
     if not folder.exists(RECORD):
-        return
+        return Change()
     former = folder.read_json(RECORD)
     refuse_other_data(former, record, folder)
-    for sentence in changes(plan, former, record):
-        say(sentence)
-    aside = outdated(former, record)
-    for name, digest in aside.items():
+    keys, outdated = _changed_keys(plan), _outdated(former["networks"], record["networks"])
+    if not keys and not outdated:
+        return Change()
+    return Change(tuple(_sentences(plan, keys, outdated)), outdated)
+
+
+def adopt(plan: Plan, record: Mapping[str, Any], change: Change) -> None:
+    """Make a run folder one of the study as it is now: put networks aside, or bring them back.
+
+    Args:
+        plan: What the study consists of now.
+        record: Its record.
+        change: From `change_since`.
+    """
+    if not change.sentences:
+        return
+    folder = plan.setup.folder
+    for name, digest in change.outdated.items():
         if folder.exists("models", name):
-            folder.move(("models", name), ("models", f"{name}--{digest}"))
+            folder.move(("models", name), aside(name, digest))
     for name, entry in record["networks"].items():
-        kept = ("models", f"{name}--{entry['digest']}")
+        kept = aside(name, entry["digest"])
         if folder.exists(*kept) and not folder.exists("models", name):
             folder.move(kept, ("models", name))
-    if aside or _changed_keys(plan):
-        folder.remove("results", f"{row_table(plan.setup.study.task).name}.parquet")  # no longer finished
+    folder.remove("results", f"{row_table(plan.setup.study.task).name}.parquet")  # no longer finished
 
 
-def changes(plan: Plan, former: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
-    """What has changed, what still holds and what is made again, in sentences; none where nothing has."""
-    keys, others = _changed_keys(plan), outdated(former, record)
-    if not keys and not others:
-        return []
-    folder = plan.setup.folder
-    known, wanted = folder.names("crafted"), [images.name for images in plan.crafted]
-    held = [name for name in wanted if name in known]
-    sentences = [
-        f"The study has changed since this run folder was begun: {', '.join(keys) or 'files that it names'}."
-    ]
-    if others:
-        sentences.append(
-            f"These networks no longer hold, and are made again: {', '.join(others)}. What was trained is "
+def aside(name: str, digest: str) -> tuple[str, str]:
+    """Where a network is kept that the study no longer has, by the digest of its recipe."""
+    return ("models", f"{name}--{digest}")
+
+
+def _sentences(plan: Plan, keys: Sequence[str], outdated: Iterable[str]) -> Iterator[str]:
+    what = ", ".join(keys) or "files that it names"
+    yield f"The study has changed since this run folder was begun: {what}."
+    if outdated:
+        yield (
+            f"These networks no longer hold, and are made again: {', '.join(outdated)}. What was trained is "
             "put aside in models/, and comes back if the change is undone."
         )
-    sentences.append(
+    known, wanted = plan.setup.folder.names("crafted"), [images.name for images in plan.crafted]
+    held = [name for name in wanted if name in known]
+    yield (
         f"Of {len(wanted)} sets of perturbed images {len(held)} still hold and {len(wanted) - len(held)} are "
         f"made; {len(set(known) - set(wanted))} are no longer used (`medrobust clean`)."
     )
-    return sentences
 
 
-def outdated(former: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
-    """Networks of the former study that are others now, or none of this study, with their former digests."""
-    wanted = record["networks"]
+def _outdated(former: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:
     return {
         name: str(entry.get("digest"))
-        for name, entry in former["networks"].items()
+        for name, entry in former.items()
         if name not in wanted or wanted[name]["digest"] != entry.get("digest")
     }
 

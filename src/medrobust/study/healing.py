@@ -1,14 +1,10 @@
 """Look for damage in what a run folder holds, and take it away, so that it is made again."""
 
-from collections.abc import Callable
-
 from medrobust.errors import DamagedError
-from medrobust.steps.training_folder import STATE, check_finished
+from medrobust.steps.image_sets import Part
+from medrobust.steps.training_folder import BEST, STATE, check_finished
 from medrobust.storage import ImageStore, RunFolder
-
-Say = Callable[[str], None]
-
-Part = tuple[str, ...]
+from medrobust.study.progress import Say
 
 
 def heal(folder: RunFolder, say: Say) -> None:
@@ -35,8 +31,9 @@ def heal(folder: RunFolder, say: Say) -> None:
 
 def _heal_network(folder: RunFolder, name: str, say: Say) -> None:
     try:
-        if folder.exists("models", name, STATE):
-            folder.read_sealed("models", name, STATE)
+        for state in (STATE, BEST):
+            if folder.exists("models", name, state):
+                folder.read_sealed("models", name, state)
         if folder.exists("models", name, "card.json"):
             check_finished(folder, "models", name)
     except DamagedError as error:

@@ -11,12 +11,13 @@ from rich.console import Console
 from medrobust.core import Dataset
 from medrobust.storage import RunFolder
 from medrobust.study.announcing import announce, job_table
-from medrobust.study.changes import changes, outdated, refuse_other_task
+from medrobust.study.changes import Change, aside, change_since, refuse_other_task
 from medrobust.study.config import Study
 from medrobust.study.jobs import Job
 from medrobust.study.opening import set_up
-from medrobust.study.plan import Plan, make_plan
-from medrobust.study.recorded import RECORD, record_of, refuse_other_data
+from medrobust.study.plan import make_plan
+from medrobust.study.progress import sayer
+from medrobust.study.recorded import record_of
 from medrobust.study.setup import Setup, Trained
 from medrobust.study.work import jobs_of
 
@@ -58,34 +59,27 @@ def show_plan(
             cache=known if known.exists() else Path(temporary),
         )
         plan = make_plan(setup)
-        timed = setup.targets[: len(study.specs)]
-        jobs = jobs_of(plan, {target.id.name: setup.speed(target) for target in timed})
-        jobs = [*first, *_as_it_would_be(plan, jobs, console)]
+        change, say = change_since(plan, record_of(setup)), sayer(console)
+        for sentence in change.sentences:
+            say(sentence)
+        jobs = [*first, *_as_adopted(jobs_of(plan, setup.speeds()), setup, change)]
         announce(setup, jobs, console)
     console.print(job_table(jobs))
 
 
-def _as_it_would_be(plan: Plan, jobs: Sequence[Job], console: Console) -> list[Job]:
-    """The jobs when networks that no longer hold are put aside, and what has changed in words."""
-    folder = plan.setup.folder
-    if not folder.exists(RECORD):
-        return list(jobs)
-    former, record = folder.read_json(RECORD), record_of(plan.setup)
-    refuse_other_data(former, record, folder)
-    for sentence in changes(plan, former, record):
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-    others, setup = outdated(former, record), plan.setup
+def _as_adopted(jobs: Sequence[Job], setup: Setup, change: Change) -> list[Job]:
+    """The jobs as they are once networks that no longer hold are put aside, or brought back."""
     trained = [each for each in (*setup.targets, *setup.surrogates) if each.is_trained_here]
     return [  # trainings come first
         *(
-            _as_adopted(job, network, setup) if network.id.folder in others else job
+            _afresh(job, network, setup) if network.id.folder in change.outdated else job
             for job, network in zip(jobs, trained, strict=False)
         ),
         *jobs[len(trained) :],
     ]
 
 
-def _as_adopted(job: Job, network: Trained, setup: Setup) -> Job:
+def _afresh(job: Job, network: Trained, setup: Setup) -> Job:
     """A training whose network is another now: put aside before, or still to do."""
-    kept = setup.folder.exists("models", f"{network.id.folder}--{setup.digest(network)}", "card.json")
+    kept = setup.folder.exists(*aside(network.id.folder, setup.digest(network)), "card.json")
     return replace(job, finished=lambda: {0} if kept else set())

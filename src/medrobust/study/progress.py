@@ -1,6 +1,6 @@
 """One progress display for a whole run; silent where the output is no terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -15,6 +15,9 @@ from rich.progress import (
 )
 
 from medrobust.core import Tick
+
+Say = Callable[[str], None]
+"""Tells a person a sentence."""
 
 ESTIMATE_OVER = 300.0
 """Seconds of work that the remaining time is extrapolated from.
@@ -46,6 +49,11 @@ class Display:
         if sentence not in self._said:
             self._said.add(sentence)
             self._console.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def sayer(console: Console) -> Say:
+    """Print sentences as they are, whatever names from the data they hold."""
+    return lambda sentence: console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

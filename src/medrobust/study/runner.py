@@ -1,6 +1,6 @@
 """Run a study: claim the folder, plan, announce, work, and join the rows."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from medrobust.storage import RunFolder
 from medrobust.storage.disk import clear_disk_errors
 from medrobust.storage.lock import locked
 from medrobust.study.announcing import announce
-from medrobust.study.changes import adopt, refuse_other_task
+from medrobust.study.changes import adopt, change_since, refuse_other_task
 from medrobust.study.config import Study
 from medrobust.study.executors import Executor
 from medrobust.study.executors.local import run_here
@@ -21,7 +21,7 @@ from medrobust.study.jobs import Job, Kind
 from medrobust.study.joining import join_rows, join_selftests
 from medrobust.study.opening import decode, set_up
 from medrobust.study.plan import Plan, make_plan
-from medrobust.study.progress import display, reading
+from medrobust.study.progress import display, reading, sayer
 from medrobust.study.recorded import record_of, write_record
 from medrobust.study.work import jobs_of
 
@@ -67,12 +67,12 @@ def run_study(
             decode(setup, rest)
         plan = make_plan(setup)
         record = record_of(setup)
-        say = _sayer(console)
-        adopt(plan, record, say)
+        change, say = change_since(plan, record), sayer(console)
+        for sentence in change.sentences:
+            say(sentence)
+        adopt(plan, record, change)
         heal(folder, say)
-        timed = setup.targets[: len(study.specs)]  # those of further folds are as fast
-        jobs = [*first, *jobs_of(plan, {target.id.name: setup.speed(target) for target in timed})]
-        jobs = [job for job in jobs if not only or job.kind in only]
+        jobs = [job for job in (*first, *jobs_of(plan, setup.speeds())) if not only or job.kind in only]
         announce(setup, jobs, console)
         write_record(plan, record)
         _execute(plan, jobs, executor, console)
@@ -88,12 +88,7 @@ def _execute(plan: Plan, jobs: Sequence[Job], executor: Executor, console: Conso
             executor(plan, jobs, shown)
     except KeyboardInterrupt:
         done, every = sum(len(job.finished()) for job in jobs), sum(job.pieces for job in jobs)
-        _sayer(console)(
+        sayer(console)(
             f"{done} of {every} pieces of work are finished and kept in '{plan.setup.folder.url}'."
         )
         raise
-
-
-def _sayer(console: Console) -> Callable[[str], None]:
-    """Print sentences that hold names from the data."""
-    return lambda sentence: console.print(sentence, markup=False, highlight=False, soft_wrap=True)

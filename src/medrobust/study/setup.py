@@ -134,9 +134,13 @@ class Setup:
             self._loaded[network.id] = prepare(body, self.device)
         return self._loaded[network.id]
 
-    def speed(self, network: Trained) -> Speed:
-        """What a network costs here. Building it also shows whether data and weights fit."""
-        return measure_speed(self.fresh(network).to(self.device), self.dataset, self.device)
+    def speeds(self) -> dict[str, Speed]:
+        """What each network costs here, by name. Building them also shows whether data and weights fit."""
+        first = self.targets[: len(self.study.specs)]  # those of further folds are as fast
+        return {
+            network.id.name: measure_speed(self.fresh(network).to(self.device), self.dataset, self.device)
+            for network in first
+        }
 
     def recipe(self, network: Trained) -> dict[str, Any]:
         """Everything that the weights of a network depend on, as JSON-able data."""

@@ -8,28 +8,18 @@ import pytest
 import torch
 from rich.console import Console
 
+from made_studies import TINY
 from medrobust.errors import RunError
 from medrobust.storage import RunFolder
 from medrobust.study.reading import read_study
 from medrobust.study.runner import run_study
-
-STUDY: dict[str, Any] = {
-    "task": "classification",
-    "data": {"name": "phantom_lesions", "images": 100, "size": 32},
-    "split": {"rule": "patient", "test": 0.4},
-    "models": [{"name": "resnet18", "architecture": "resnet10t", "weights": "none"}],
-    "training": {"epochs": 1},
-    "perturbations": [{"name": "fgsm", "eps": 0.02}],
-    "crafting": {"selftest": False, "whitebox": False},
-    "cases": {"total": 50},
-}
 
 
 def run(folder: Path, **changes: Any) -> str:
     """Run, and return what was said."""
     console = Console(record=True, width=400, file=io.StringIO())
     run_study(
-        read_study(STUDY | changes),
+        read_study(TINY | changes),
         RunFolder(folder),
         data_dir=None,
         device=torch.device("cpu"),
@@ -59,7 +49,7 @@ def test_another_training_puts_networks_aside_and_undoing_it_brings_them_back(tm
     weights = {path: path.read_bytes() for path in tmp_path.glob("models/*/weights.safetensors")}
     assert len(weights) == 2
     said = run(tmp_path, training={"epochs": 2})
-    assert "no longer hold, and are made again: resnet18-surrogate-s1, resnet18-target-s0." in said
+    assert "no longer hold, and are made again: net-surrogate-s1, net-target-s0." in said
     assert all(path.read_bytes() != content for path, content in weights.items())
     said = run(tmp_path)
     assert "Of 2 sets of perturbed images 2 still hold and 0 are made; 2 are no longer used" in said
@@ -70,4 +60,4 @@ def test_another_training_puts_networks_aside_and_undoing_it_brings_them_back(tm
 def test_other_data_or_another_task_are_refused(tmp_path: Path) -> None:
     run(tmp_path)
     with pytest.raises(RunError, match="was made with other data"):
-        run(tmp_path, data={**STUDY["data"], "images": 120})
+        run(tmp_path, data={**TINY["data"], "images": 120})

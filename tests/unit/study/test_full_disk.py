@@ -3,24 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 import medrobust as mr
+from made_studies import TINY
 
-STUDY: dict[str, Any] = {
-    "task": "classification",
-    "data": {"name": "phantom_lesions", "images": 100, "size": 32},
-    "split": {"rule": "patient", "test": 0.4},
-    "models": [{"name": "net", "architecture": "resnet10t", "weights": "none"}],
-    "training": {"epochs": 1},
-    "perturbations": [{"name": "fgsm", "eps": 0.02}],
-    "crafting": {"selftest": False, "whitebox": False},
-    "cases": {"total": 50},
-    "report": {"hardest": 1, "typical": 0},
-}
 NAMESPACE = ("unshare", "--map-root-user", "--mount", "sh", "-c")
 SCRIPT = """
 mount -t tmpfs -o size=90m none "$2" || exit 9
@@ -42,7 +31,7 @@ def test_a_full_disk_ends_a_run_and_space_lets_it_go_on(tmp_path: Path) -> None:
     if allowed.returncode:
         pytest.skip("no file system may be mounted here, not even in a namespace of one's own")
     study, disk = tmp_path / "study.yaml", tmp_path / "disk"
-    study.write_text(yaml.safe_dump(STUDY), encoding="utf-8")
+    study.write_text(yaml.safe_dump(TINY), encoding="utf-8")
     disk.mkdir()
     done = subprocess.run(
         [*NAMESPACE, SCRIPT, sys.executable, study, disk, tmp_path],

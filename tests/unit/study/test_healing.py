@@ -11,30 +11,18 @@ import torch
 from rich.console import Console
 
 import medrobust as mr
+from made_studies import TINY
 from medrobust.errors import RunError
+from medrobust.steps.training_folder import BEST, STATE
 from medrobust.storage import RunFolder
 from medrobust.study.reading import read_study
 from medrobust.study.runner import run_study
-
-STUDY: dict[str, Any] = {
-    "task": "classification",
-    "data": {"name": "phantom_lesions", "images": 100, "size": 32},
-    "split": {"rule": "patient", "test": 0.4},
-    "models": [{"name": "net", "architecture": "resnet10t", "weights": "none"}],
-    "training": {"epochs": 1},
-    "perturbations": [{"name": "fgsm", "eps": 0.02}],
-    "crafting": {"selftest": False, "whitebox": False},
-    "cases": {"total": 50},
-    "report": {"hardest": 1, "typical": 0},
-}
 
 
 def go_on(folder: Path) -> str:
     """Run without a report, and return what was said."""
     console = Console(record=True, width=400, file=io.StringIO())
-    run_study(
-        read_study(STUDY), RunFolder(folder), data_dir=None, device=torch.device("cpu"), console=console
-    )
+    run_study(read_study(TINY), RunFolder(folder), data_dir=None, device=torch.device("cpu"), console=console)
     return " ".join(console.export_text().split())
 
 
@@ -101,6 +89,15 @@ def test_a_table_is_noticed_when_it_is_read_and_joined_anew(finished: Path, copy
     with pytest.raises(RunError, match=r"predictions\.parquet is damaged.*the table is joined anew"):
         _ = mr.Run.open(copy).results
     go_on(copy)
+    assert contents(copy) == contents(finished)
+
+
+@pytest.mark.parametrize("state", [STATE, BEST])
+def test_a_damaged_state_of_a_training(finished: Path, copy: Path, state: str) -> None:
+    (network,) = copy.glob("models/*target*")
+    RunFolder(network).write_sealed(bytes(1000), state)
+    flip(network / state)
+    assert f"{state} is damaged" in go_on(copy)
     assert contents(copy) == contents(finished)
 
 

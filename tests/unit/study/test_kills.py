@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 import yaml
 
-STUDY: dict[str, Any] = {
-    "task": "classification",
-    "data": {"name": "phantom_lesions", "images": 160, "size": 32},
+from made_studies import TINY
+
+STUDY = TINY | {
+    "data": TINY["data"] | {"images": 160},
     "split": {"rule": "patient", "test": 0.5},
-    "models": [{"name": "net", "architecture": "resnet10t", "weights": "none"}],
     "training": {"epochs": 4},
     "perturbations": [{"name": "fgsm", "eps": {"ssim": 0.95}}, {"name": "deepfool", "steps": 8}],
+    "crafting": {},
     "cases": {"total": 70},
     "report": {"hardest": 1, "typical": 1},
     "analysis": {"resamples": 200},

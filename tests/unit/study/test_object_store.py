@@ -12,22 +12,12 @@ import yaml
 from typer.testing import CliRunner
 
 import medrobust as mr
+from made_studies import TINY
 from medrobust.cli import app
 from medrobust.storage import RunFolder
 from medrobust.view.opening import open_viewer
 from object_store import BUCKET, Requests, object_store
 
-STUDY: dict[str, Any] = {
-    "task": "classification",
-    "data": {"name": "phantom_lesions", "images": 100, "size": 32},
-    "split": {"rule": "patient", "test": 0.4},
-    "models": [{"name": "net", "architecture": "resnet10t", "weights": "none"}],
-    "training": {"epochs": 1},
-    "perturbations": [{"name": "fgsm", "eps": 0.02}],
-    "crafting": {"selftest": False, "whitebox": False},
-    "cases": {"total": 50},
-    "report": {"hardest": 1, "typical": 0},
-}
 URL = f"s3://{BUCKET}/studies/run"
 
 
@@ -40,7 +30,7 @@ def store() -> Iterator[Requests]:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("study") / "study.yaml"
-    file.write_text(yaml.safe_dump(STUDY), encoding="utf-8")
+    file.write_text(yaml.safe_dump(TINY), encoding="utf-8")
     return file
 
 
