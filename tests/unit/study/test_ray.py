@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import medrobust as mr
+from made_studies import TINY
 from medrobust.errors import MedrobustError, RunError
 
 ray = pytest.importorskip("ray")
@@ -22,16 +23,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-STUDY: dict[str, Any] = {
-    "task": "classification",
-    "data": {"name": "phantom_lesions", "images": 160, "size": 32},
+STUDY = TINY | {
+    "data": TINY["data"] | {"images": 160},
     "split": {"rule": "patient", "test": 0.5},
-    "models": [{"name": "net", "architecture": "resnet10t", "weights": "none"}],
-    "training": {"epochs": 1},
     "perturbations": [{"name": "fgsm", "eps": {"ssim": 0.95}}, {"name": "deepfool", "steps": 8}],
-    "crafting": {"selftest": False, "whitebox": False},
+    "cases": {},
     "analysis": {"resamples": 200},
-    "report": {"hardest": 1, "typical": 0},
 }
 
 
@@ -44,6 +41,12 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mr.run(STUDY, folder, device="cpu")
     torch.set_num_threads(threads)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _as_important_as_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's workers are of low priority, and starve where tests share a machine."""
+    monkeypatch.setenv("RAY_worker_niceness", "0")
 
 
 @pytest.fixture
@@ -69,6 +72,11 @@ def test_an_error_of_a_worker_is_one_message(tmp_path: Path) -> None:
         mr.run(wrong, tmp_path / "run", device="cpu", executor="ray")
     assert len(str(raised.value).splitlines()) == 1
     assert not ray.is_initialized()
+
+
+def test_what_no_node_can_give_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"1 CPUs and 64 GPUs for each piece of work, and no node has them"):
+        mr.run(STUDY | {"ray": {"gpus": 64}}, tmp_path / "run", device="cpu", executor="ray")
 
 
 def test_an_address_that_answers_nothing_and_one_without_ray(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Pieces of work as tasks on a Ray cluster.
 
-A task is told the name of a job and the number of a piece. Its process opens the study by itself and keeps it
-for the next task; images, rows and weights go straight to the run folder.
+A task is told the name of a job and the number of a piece, see `ray_worker`; images, rows and weights go
+straight to the run folder.
 """
 
 import json
@@ -11,56 +11,25 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from medrobust.core import Dataset
 from medrobust.errors import MedrobustError, RunError, reason
-from medrobust.steps.pieces import Step
-from medrobust.storage import RunFolder
 from medrobust.study.config import Ray, resolved
-from medrobust.study.devices import choose_device
-from medrobust.study.estimate import Speed
 from medrobust.study.executors import Executor
-from medrobust.study.executors.local import SHRUNK, clear_memory_errors, run_here
+from medrobust.study.executors.local import SHRUNK, run_here
+from medrobust.study.executors.ray_worker import Context, do_piece
 from medrobust.study.jobs import Job
-from medrobust.study.opening import set_up
-from medrobust.study.plan import Plan, make_plan
+from medrobust.study.plan import Plan
 from medrobust.study.progress import Display
-from medrobust.study.reading import read_study
-from medrobust.study.work import jobs_of
 
 WAIT = 10.0
 """Seconds that a cluster has to answer."""
 
 IN_FLIGHT = 2
 """Tasks that are waiting or running for each that the cluster can run at once."""
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a process needs to open a study.
-
-    Attributes:
-        study: The resolved study, as JSON.
-        url: The run folder, as every node reaches it.
-        data_dir: Folder that the `root` of the data is relative to.
-        device: Where networks run, by name.
-        paths: Folders that modules are imported from.
-        dataset: The data, where they are given in Python.
-    """
-
-    study: str
-    url: str
-    data_dir: str | None
-    device: str
-    paths: tuple[str, ...]
-    dataset: Dataset | None = field(default=None, compare=False)
 
 
 def on_ray(
@@ -94,6 +63,7 @@ def on_ray(
             dataset,
         )
         with _cluster(address):
+            _require_room(plan.setup.study.ray, address, shown)
             _execute(context, plan.setup.study.ray, jobs, shown)
 
     return execute
@@ -130,12 +100,32 @@ def _require_answer(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=WAIT).close()
 
 
+def _require_room(asked: Ray, address: str | None, shown: Display) -> None:
+    """See that some node can do a piece; Ray would wait for one without a word.
+
+    A cluster of the user's may grow, so there it is said and not refused.
+    """
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    if any(node.get("CPU", 0) >= asked.cpus and node.get("GPU", 0) >= asked.gpus for node in nodes):
+        return
+    largest = ", ".join(f"{max(node.get(kind, 0) for node in nodes):g} {kind}s" for kind in ("CPU", "GPU"))
+    sentence = (
+        f"study.ray asks for {asked.cpus:g} CPUs and {asked.gpus:g} GPUs for each piece of work, and no node "
+        f"has them (at most: {largest})."
+    )
+    if address is None:
+        raise RunError(f"{sentence} Lower ray.cpus or ray.gpus.")
+    shown.say_once(f"{sentence} Work waits until a node that has them joins.")
+
+
 def _execute(context: Context, asked: Ray, jobs: Sequence[Job], shown: Display) -> None:
     """Kind after kind, since each reads what those before it wrote."""
     import ray
 
     options = {"num_cpus": asked.cpus, "num_gpus": asked.gpus, "max_retries": asked.retries}
-    tasks = _Tasks(ray.put(context), ray.remote(_do).options(**options), asked, shown)
+    tasks = _Tasks(ray.put(context), ray.remote(do_piece).options(**options), asked, shown)
     with _clear_errors(tasks):
         for kind, of_kind in groupby((job for job in jobs if job.kind != "audit"), lambda job: job.kind):
             waiting = [job for job in of_kind if job.n_finished < job.pieces]
@@ -173,8 +163,10 @@ class _Tasks:
     def _room(self) -> int:
         import ray
 
-        cpus = float(ray.cluster_resources().get("CPU", 1.0))  # type: ignore[no-untyped-call]
-        return max(IN_FLIGHT, round(IN_FLIGHT * cpus / self._asked.cpus))
+        there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        wanted = {"CPU": self._asked.cpus, "GPU": self._asked.gpus}
+        at_once = min(there.get(kind, 0.0) / each for kind, each in wanted.items() if each > 0)
+        return max(IN_FLIGHT, round(IN_FLIGHT * at_once))
 
     def _collect(self) -> None:
         import ray
@@ -211,38 +203,3 @@ def _clear_errors(tasks: _Tasks) -> Iterator[None]:
     except KeyboardInterrupt:
         tasks.cancel()
         raise
-
-
-def _do(context: Context, kind: str, name: str, piece: int | None) -> bool:
-    """In a worker: do a piece, or only open its job; True where memory did not suffice for whole batches."""
-    plan, jobs = _opened(context)
-    with clear_memory_errors(jobs[kind, name]):
-        step = _step(context, kind, name)
-        if piece is not None:
-            step.do(piece)
-    return plan.setup.limit.shrunk
-
-
-@lru_cache(maxsize=1)
-def _opened(context: Context) -> tuple[Plan, dict[tuple[str, str], Job]]:
-    """The study, opened once in a process."""
-    sys.path += [path for path in context.paths if path not in sys.path]
-    study = read_study(json.loads(context.study), given=None)
-    torch.set_num_threads(max(1, round(study.ray.cpus)))
-    plan = make_plan(
-        set_up(
-            study,
-            RunFolder(context.url),
-            data_dir=None if context.data_dir is None else Path(context.data_dir),
-            device=choose_device(context.device),
-            dataset=context.dataset,
-        )
-    )
-    unknown = {spec.name: Speed(0.0, 0.0, 0) for spec in study.specs}
-    return plan, {(job.kind, job.name): job for job in jobs_of(plan, unknown)}
-
-
-@lru_cache(maxsize=1)
-def _step(context: Context, kind: str, name: str) -> Step:
-    """A job, opened for all pieces of it that this process does one after the other."""
-    return _opened(context)[1][kind, name].open()
