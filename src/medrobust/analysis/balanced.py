@@ -38,7 +38,7 @@ def balanced_table(results: Results) -> pl.DataFrame:
 
 
 def balanced_accuracies(results: Results) -> dict[Cell, Estimate]:
-    """Balanced accuracy of every cell, with its t interval over patients."""
+    """Balanced accuracy of every cell, with its t interval of log-odds over patients."""
     counts = (
         with_whitebox(results.rows)
         .group_by(*CELL, "patient_id", "label")
@@ -56,4 +56,4 @@ def _balanced(counts: pl.DataFrame, confidence: float) -> Estimate:
     right, outcomes = np.zeros(shape), np.zeros(shape)
     right[patient, label] = counts["right"]
     outcomes[patient, label] = counts["outcomes"]
-    return mean_of_ratios(right, outcomes).interval(confidence).clipped(0.0, 1.0)
+    return mean_of_ratios(right, outcomes).share_interval(confidence)

@@ -15,7 +15,7 @@ from openTSNE.tsne import TSNE
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from medrobust.metrics.statistics import t_interval
+from medrobust.metrics.statistics import mean
 
 CLEAN = "clean"
 COMPONENTS = 50
@@ -168,7 +168,7 @@ def _line(
         .group_by("patient", maintain_order=True)
         .mean()["value"]
     )
-    interval = t_interval(means.to_numpy(), confidence)
+    interval = mean(means.to_numpy()).interval(confidence)
     return {
         "measure": measure,
         "perturbation": perturbation,

@@ -18,7 +18,7 @@ from medrobust.metrics.statistics import (
 
 
 def score(results: Results, scores: Scores | None) -> Estimate:
-    """A score in [0, 1]: t interval over patients (Dice), Wilson's with design effect (accuracy).
+    """A score in [0, 1]: t interval of log-odds over patients (Dice), Wilson's with design effect (accuracy).
 
     Args:
         results: The study.
@@ -32,7 +32,7 @@ def score(results: Results, scores: Scores | None) -> Estimate:
     if results.task is Task.CLASSIFICATION:
         # Outcomes are counted before they are averaged over cells and seeds: each is right or wrong.
         return wilson(scores.totals * scores.repeats, sizes * scores.repeats, confidence)
-    return ratio(scores.totals, sizes).interval(confidence).clipped(0.0, 1.0)
+    return ratio(scores.totals, sizes).share_interval(confidence)
 
 
 def difference(results: Results, first: Scores | None, second: Scores | None) -> Estimate:

@@ -9,7 +9,7 @@ from medrobust.analysis.results import Results
 from medrobust.analysis.tables import frame
 from medrobust.core import Task
 from medrobust.errors import RunError
-from medrobust.metrics.statistics import t_interval
+from medrobust.metrics.statistics import mean
 
 CONDITION = ("target", "perturbation", "structure")
 
@@ -61,7 +61,7 @@ def _by_patient(rows: pl.DataFrame, background: str) -> pl.DataFrame:
 
 
 def _line(part: pl.DataFrame, confidence: float) -> dict[str, float]:
-    value, low, high = t_interval(part["dice"].to_numpy(), confidence).clipped(0.0, 1.0)
+    value, low, high = mean(part["dice"].to_numpy()).share_interval(confidence)
     volumes = {"n_patients": part.height, "volume_error": part["volume_error"].to_numpy().mean()}
     return {"score": value, "low": low, "high": high, **volumes}
 

@@ -1,5 +1,6 @@
 """How well boundaries of structures are met: normalised surface distance and 95 % Hausdorff distance."""
 
+import math
 from collections.abc import Sequence
 
 import polars as pl
@@ -8,7 +9,7 @@ from medrobust.analysis.patients import SEEDS
 from medrobust.analysis.results import Results
 from medrobust.analysis.structures import CONDITION, ordered
 from medrobust.analysis.tables import bounded, frame, with_bounds
-from medrobust.metrics.statistics import UNDEFINED, Estimate, t_interval
+from medrobust.metrics.statistics import mean
 
 _SHARES = {
     # Of scans and structures: no case has the structure in both maps, so that there is nothing to measure.
@@ -84,13 +85,9 @@ def _by_patient(scans: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
 
 
 def _line(part: pl.DataFrame, confidence: float) -> dict[str, float]:
+    nsd, hd95 = (mean(part[column].drop_nulls().to_numpy()) for column in ("nsd", "hd95"))
     values = {
-        "nsd": _mean(part["nsd"], confidence, 1.0),
-        "hd95": _mean(part["hd95"], confidence, float("inf")),
+        "nsd": nsd.share_interval(confidence),
+        "hd95": hd95.interval(confidence).clipped(0.0, math.inf),
     }
     return with_bounds(values) | {"n_patients": part.height}
-
-
-def _mean(values: pl.Series, confidence: float, largest: float) -> Estimate:
-    defined = values.drop_nulls().to_numpy()
-    return t_interval(defined, confidence).clipped(0.0, largest) if defined.size else UNDEFINED

@@ -21,7 +21,7 @@ from medrobust.analysis.settings import Attack, Settings
 from medrobust.analysis.tables import table1
 from medrobust.errors import RunError
 from medrobust.metrics.significance import holm, sign_flip_test
-from medrobust.metrics.statistics import t_interval
+from medrobust.metrics.statistics import mean
 from medrobust.rng import generator
 from medrobust.storage.schemas import SELFTEST
 
@@ -172,13 +172,13 @@ class TestNumbers:
         found = conclude(runs)
         cells = [Cell("a", attack, source) for attack in ("dag_a", "dag_b") for source in "ab"]
         totals = [np.mean([each.results.panel.cells[cell].totals for cell in cells], 0) for each in runs]
-        wanted = t_interval(100 * (totals[1] - totals[0]), 0.95)
+        wanted = mean(100 * (totals[1] - totals[0])).interval(0.95)
         columns = ["difference_in_points", "difference_in_points_low", "difference_in_points_high"]
         row = found.pairs.filter(first="a of new", second="a of old")
         np.testing.assert_allclose(row.select(columns).row(0), wanted, rtol=1e-12)
         assert row["p"].item() == sign_flip_test(totals[1] - totals[0], 500, generator(0))
-        mean = found.differences.filter(first="a of new", second="a of old", condition="adversarial")
-        assert mean.select(*columns, "p", "p_holm").rows() == row.select(*columns, "p", "p_holm").rows()
+        averaged = found.differences.filter(first="a of new", second="a of old", condition="adversarial")
+        assert averaged.select(*columns, "p", "p_holm").rows() == row.select(*columns, "p", "p_holm").rows()
         scores = comparison_tables(runs, found)["scores"]
         assert scores.select("model", "run").rows() == [
             ("a", "old"),

@@ -21,7 +21,7 @@ from medrobust.analysis.settings import Settings
 from medrobust.analysis.tables import by_patient, table1, table2
 from medrobust.analysis.verdict import verdict
 from medrobust.metrics.significance import holm, sign_flip_test
-from medrobust.metrics.statistics import t_interval
+from medrobust.metrics.statistics import mean
 from medrobust.rng import generator
 from medrobust.storage.schemas import SELFTEST
 
@@ -84,7 +84,7 @@ def test_p_values_are_sign_flips_of_patients_adjusted_by_holm():
     ]
     assert table["p"].to_list() == pytest.approx(p)
     assert table["p_holm"].to_list() == pytest.approx(list(holm(np.array(p))))
-    expected = t_interval(scores["a"] - scores["b"])
+    expected = mean(scores["a"] - scores["b"]).interval(0.95)
     assert table.select("difference", "difference_low", "difference_high").row(0) == pytest.approx(expected)
 
 

@@ -21,9 +21,9 @@ from medrobust.metrics.significance import (
 from medrobust.metrics.statistics import (
     Ratio,
     accuracy_difference,
+    mean,
     mean_of_ratios,
     ratio,
-    t_interval,
     t_quantile,
     wilson,
 )
@@ -57,15 +57,42 @@ def test_confidence_outside_0_to_1_is_refused(confidence):
 
 @given(scores)
 def test_t_interval_is_the_textbook_one(values):
-    estimate = t_interval(np.array(values), 0.95)
+    estimate = mean(np.array(values)).interval(0.95)
     half = t_quantile(0.95, len(values) - 1) * plain.stdev(values) / math.sqrt(len(values))
     assert estimate.value == pytest.approx(plain.fmean(values))
     assert estimate.high - estimate.value == pytest.approx(half, abs=1e-9)
     assert estimate.value - estimate.low == pytest.approx(half, abs=1e-9)
 
 
+@given(scores)
+def test_the_interval_of_a_share_holds_it_within_0_and_1_and_does_not_care_which_way_it_is_counted(values):
+    right, wrong = (mean(shares).share_interval(0.95) for shares in (np.array(values), 1 - np.array(values)))
+    assert 0 <= right.low <= right.value <= right.high <= 1
+    assert right.low == pytest.approx(1 - wrong.high, abs=1e-9)
+    assert right.high == pytest.approx(1 - wrong.low, abs=1e-9)
+
+
+def test_the_interval_of_a_share_is_that_of_its_log_odds():
+    low, high = mean(np.array([0.7, 0.9, 0.8])).share_interval(0.95)[1:]
+    half = 4.302653 * (0.1 / math.sqrt(3)) / (0.8 * 0.2)  # t of 2 degrees of freedom, delta method
+    assert math.log(low / (1 - low)) == pytest.approx(math.log(4) - half, abs=1e-6)
+    assert math.log(high / (1 - high)) == pytest.approx(math.log(4) + half, abs=1e-6)
+
+
+def test_the_interval_of_a_share_is_the_plain_one_where_patients_hardly_differ():
+    values = 0.8 + np.array([-2e-4, 1e-4, 0, 1e-4])
+    plainly, share = mean(values).interval(0.95), mean(values).share_interval(0.95)
+    assert share == pytest.approx(plainly, abs=1e-6)
+    assert mean(np.ones(4)).share_interval(0.95) == (1, 1, 1)
+
+
 def test_one_patient_has_a_value_and_no_interval():
-    for estimate in (t_interval(np.array([0.7])), wilson(np.array([7.0]), np.array([10.0]), 0.95)):
+    one = mean(np.array([0.7]))
+    for estimate in (
+        one.interval(0.95),
+        one.share_interval(0.95),
+        wilson(np.array([7.0]), np.array([10.0]), 0.95),
+    ):
         assert estimate.value == pytest.approx(0.7)
         assert math.isnan(estimate.low)
         assert math.isnan(estimate.high)
