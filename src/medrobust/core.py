@@ -132,9 +132,9 @@ class NetworkId:
 
     @property
     def title(self) -> str:
-        """What a person reads, e.g. "unet (target, fold 2)"."""
+        """What a person reads, e.g. "unet (target, seed 0, fold 2)"."""
         fold = "" if self.fold is None else f", fold {self.fold}"
-        return f"{self.name} ({self.role}{fold})"
+        return f"{self.name} ({self.role}, seed {self.seed}{fold})"
 
 
 Tick = Callable[[float, str], None]

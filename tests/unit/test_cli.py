@@ -343,7 +343,7 @@ class TestFolderOfAnotherStudy:
     def test_other_keys(self, begun: Path, write: Write) -> None:
         result = medrobust("run", write(seed=7, surrogates={"seeds": [3]}), "--out", begun)
         assert isinstance(result.exception, AssertionError)  # of `nothing_is_trained`
-        assert "has changed since this run folder was begun: seed, surrogates." in result.stdout
+        assert "has changed since this run folder was begun: seed, targets, surrogates." in result.stdout
         assert "made again: mine-surrogate-s1, mine-target-s0." in " ".join(result.stdout.split())
 
     def test_a_plan_says_what_a_run_would_do(self, begun: Path, write: Write) -> None:

@@ -105,6 +105,7 @@ def provenance(run: ComparedRun) -> dict[str, str]:
         "networks": ", ".join(results.models),
         "weights (SHA-256)": ", ".join(_weights(run)),
         "seed": str(run.study["seed"]),
+        "seeds of targets": setting(run.study["targets"]["seeds"]),
         "surrogates": ", ".join(dict.fromkeys(_named(run, Role.SURROGATE))),
         "seeds of surrogates": setting(surrogates["seeds"]),
         "data of surrogates": str(surrogates["data"]),

@@ -19,8 +19,9 @@ def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
     study, dataset = setup.study, setup.dataset
     counts = "; ".join(dict.fromkeys(_counts(fold) for fold in setup.folds))
     several = f"; {len(setup.folds)} folds, every {dataset.unit} is tested once" if setup.folds[1:] else ""
+    seeds = f" x {len(study.targets.seeds)} seeds" if study.targets.seeds[1:] else ""
     console.print(
-        f"{study.task} on {dataset.name}: {len(study.specs)} networks, {len(study.attacks)} attacks, "
+        f"{study.task} on {dataset.name}: {len(study.specs)} networks{seeds}, {len(study.attacks)} attacks, "
         f"{len(setup.cases)} cases; {dataset.unit}s: {counts}{several}"
     )
     table = Table("step", "jobs", "pieces", "done", "time left", "disk")

@@ -24,6 +24,7 @@ def check_study(study: Study) -> None:
         )
     _check_models(study)
     _check_perturbations(study)
+    _check_targets(study)
     _check_surrogates(study)
 
 
@@ -152,6 +153,17 @@ def _check_curves(attacks: Sequence[Request]) -> None:
             )
 
 
+def _check_targets(study: Study) -> None:
+    seeds = study.targets.seeds
+    _refuse_repeated("targets", seeds)
+    brought = [spec.name for spec in study.specs if not spec.train]
+    if brought and len(seeds) > 1:
+        raise StudyError(
+            f"study.targets.seeds: '{brought[0]}' brings trained weights, which are the same for every seed; "
+            f"got {list(seeds)}. Give one seed, and each of its trainings as a model of its own."
+        )
+
+
 def _check_surrogates(study: Study) -> None:
     surrogates, names = study.surrogates, [spec.name for spec in study.specs]
     for name, file in surrogates.weights.items():
@@ -159,17 +171,17 @@ def _check_surrogates(study: Study) -> None:
             raise StudyError(f"study.surrogates.weights: {unknown('model', name, names)}")
         if not file.is_file():
             raise StudyError(f"study.surrogates.weights.{name}: there is no file '{file}'.")
-    if len(set(surrogates.seeds)) < len(surrogates.seeds):
-        raise StudyError(f"study.surrogates.seeds: every seed once; got {list(surrogates.seeds)}.")
+    _refuse_repeated("surrogates", surrogates.seeds)
     if surrogates.weights and len(surrogates.seeds) > 1:
         raise StudyError(
             "study.surrogates.seeds: networks with weights of their own are the same for every seed. "
             "Give one seed, or leave surrogates.weights out."
         )
-    if study.seed in surrogates.seeds:
+    shared = sorted({*study.targets.seeds} & {*surrogates.seeds})
+    if shared:
         raise StudyError(
-            f"study.surrogates.seeds must differ from the targets' seed ({study.seed}), since a surrogate is "
-            "trained independently. Choose another seed."
+            f"study.surrogates.seeds must differ from the targets' seeds (both have {shared[0]}), since a "
+            "surrogate is trained independently. Choose another seed."
         )
 
 
@@ -184,6 +196,11 @@ def _require_kind(block: str, item: Request, kind: str) -> None:
         raise StudyError(
             f"study.{block}: the label 'clean' is taken by the images as they are. Choose another."
         )
+
+
+def _refuse_repeated(block: str, seeds: Sequence[int]) -> None:
+    if len(set(seeds)) < len(seeds):
+        raise StudyError(f"study.{block}.seeds: every seed once; got {list(seeds)}.")
 
 
 def _refuse_twins(where: str, names: list[str], key: str) -> None:

@@ -33,6 +33,14 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Targets(Block):
+    """The networks to judge: one per model and seed, averaged within the patient."""
+
+    seeds: tuple[Annotated[int, Ge(0)], ...] = Field(
+        (0,), min_length=1, description="One network of every model per seed; by default the study's seed."
+    )
+
+
 class Surrogates(Block):
     """The networks that attacks are crafted on: one independent copy per model and seed."""
 
@@ -111,6 +119,7 @@ class Study(Block):
         {}, description="rule: patient | official, or file, or folds, or test: all."
     )
     models: tuple[dict[str, Any], ...] = Field(min_length=1)
+    targets: Targets = Targets()
     surrogates: Surrogates = Surrogates()
     training: TrainingConfig = TrainingConfig()
     perturbations: tuple[dict[str, Any], ...] = Field(
@@ -130,13 +139,14 @@ class Study(Block):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_the_paper(cls, given: Any) -> Any:
-        """Defaults that depend on the task: attacks, noise and the split of the paper."""
+        """Defaults that depend on other keys: attacks, noise and split of the paper, seed of the targets."""
         if not isinstance(given, Mapping) or given.get("task") not in list(Task):
             return given
         task = Task(given["task"])
         filled = dict(given)
         filled.setdefault("split", {"rule": "patient", "test": PAPER_TEST_SHARE[task]})
         filled.setdefault("noise", {"name": PAPER_NOISE[task]})
+        filled.setdefault("targets", {"seeds": [given.get("seed", 0)]})
         filled.setdefault("perturbations", [{"name": name} for name in PAPER_ATTACKS[task]])
         return filled
 

@@ -89,9 +89,10 @@ def export(
 
 
 def _facing(setup: Setup, image_set: ImageSet) -> dict[str, Network]:
-    """The targets of the fold that images belong to, by name."""
+    """The targets of the fold that images belong to, by name; with their seeds where there are several."""
+    several = len(setup.study.targets.seeds) > 1
     return {
-        network.id.name: setup.network(network)
+        network.id.name + (f"-s{network.id.seed}" if several else ""): setup.network(network)
         for network in setup.targets
         if network.id.fold == image_set.fold
     }

@@ -100,9 +100,11 @@ class Plan:
     def embedded(self, target: Target) -> tuple[ImageSet, ...]:
         """What the t-SNE of a target compares: clean, FGSM of its own surrogate, and the matched noise.
 
-        Empty in segmentation, where features are of pixels, and where the study has no FGSM.
+        Empty in segmentation, where features are of pixels, where the study has no FGSM, and for further
+        seeds of a target: a picture shows one network.
         """
-        if self.setup.study.task is not Task.CLASSIFICATION:
+        study = self.setup.study
+        if study.task is not Task.CLASSIFICATION or target.network_id.seed != min(study.targets.seeds):
             return ()
         labels = [request.label for request in self._pictured if request.name == "fgsm"]
         if not labels:

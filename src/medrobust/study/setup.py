@@ -79,8 +79,9 @@ class Setup:
     def targets(self) -> tuple[Trained, ...]:
         """The networks to judge, fold by fold."""
         return tuple(
-            Trained(NetworkId(spec.name, Role.TARGET, self.study.seed, fold.number), spec, split, spec.train)
+            Trained(NetworkId(spec.name, Role.TARGET, seed, fold.number), spec, split, spec.train)
             for fold, (split, _) in self._splits
+            for seed in self.study.targets.seeds
             for spec in self.study.specs
         )
 
@@ -136,7 +137,7 @@ class Setup:
 
     def speeds(self) -> dict[str, Speed]:
         """What each network costs here, by name. Building them also shows whether data and weights fit."""
-        first = self.targets[: len(self.study.specs)]  # those of further folds are as fast
+        first = self.targets[: len(self.study.specs)]  # those of further seeds and folds are as fast
         return {
             network.id.name: measure_speed(self.fresh(network).to(self.device), self.dataset, self.device)
             for network in first

@@ -340,6 +340,7 @@ def study(task: Task) -> dict[str, object]:
             {"name": name, "weights": "imagenet" if "inception" in name else "none"}
             for name in NETWORKS[task]
         ],
+        "targets": {"seeds": [0]},
         "surrogates": {"seeds": [1], "data": "same"},
         "perturbations": [
             {"name": name, "label": name, "wrong": "attack", "failed": "last", **BUDGETS.get(name, {})}

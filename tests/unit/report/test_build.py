@@ -25,6 +25,7 @@ NETWORKS = [f"{name}-{role}-s{seed}" for name in "abc" for role, seed in (("targ
 STUDY = {
     "seed": 0,
     "models": [{"name": name} for name in "abc"],
+    "targets": {"seeds": [0]},
     "surrogates": {"seeds": [1], "data": "disjoint"},
     "perturbations": [
         {"name": "fgsm", "label": "fgsm", "wrong": "attack", "failed": "last", "eps": {"ssim": 0.98}},

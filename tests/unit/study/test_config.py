@@ -108,7 +108,10 @@ def test_set_reaches_perturbations_by_label() -> None:
             r"deepfool is not for segmentation; these are: .*dag_a",
         ),
         (changed(noise={"name": "rican"}), r"Unknown perturbation 'rican'\. Did you mean 'rician'\?"),
-        (changed(surrogates={"seeds": [0]}), r"must differ from the targets' seed \(0\)"),
+        (changed(surrogates={"seeds": [0]}), r"must differ from the targets' seeds \(both have 0\)"),
+        (changed(targets={"seeds": [4, 1]}), r"must differ from the targets' seeds \(both have 1\)"),
+        (changed(targets={"seeds": [2, 2]}), r"study\.targets\.seeds: every seed once; got \[2, 2\]"),
+        (changed(targets={"seeds": []}), r"study\.targets\.seeds"),
         (changed(surrogates={"weights": {"unt": "x"}}), r"Unknown model 'unt'\. Did you mean 'unet'\?"),
     ],
 )

@@ -27,6 +27,7 @@ FULL: dict[str, Any] = {
         {"name": "inception_v3", "weights": "none", "training": {"epochs": 2}},
         {"name": "mine", "load": "made_networks:classifier", "train": True, "input": {"size": 8}},
     ],
+    "targets": {"seeds": [0]},
     "surrogates": {"seeds": [1], "data": "same", "weights": {}},
     "training": {"recipe": "quick", "epochs": 3, "batch_size": 4, "augment": {"rotation": 3}},
     "perturbations": [

@@ -65,6 +65,10 @@ def test_a_brought_network_gets_surrogates_that_are_trained_here(tmp_path: Path)
         True
     ] * 2
     assert all(network.spec.weights == "none" for network in setup.surrogates)
+    with pytest.raises(
+        StudyError, match=r"study\.targets\.seeds: 'fine' brings .* the same for every seed; got"
+    ):
+        read_study(study, ["surrogates.weights={}", "targets.seeds=[0, 2]"])
 
 
 def test_a_surrogate_does_not_begin_as_the_trained_target(tmp_path: Path) -> None:
