@@ -47,7 +47,7 @@ def plain(scan: Scan) -> None:
 
 def ours(scan: Scan) -> None:
     """The same through medrobust, which also checks headers, checksums, grids and numbers."""
-    read_volume(scan.images, scan.labels)
+    read_volume(scan.images, scan.labels, scan.format)
 
 
 def rate(

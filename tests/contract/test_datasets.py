@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin
 import numpy as np
 import pytest
 
+import made_dicom
 import made_folders
 import made_photos
 import made_scans
@@ -32,6 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "isic_segmentation": {"root": "isic_segmentation", "size": 32},
     "malc2012": {"root": "malc2012"},
     "nifti_pairs": {"root": "nifti_pairs"},
+    "dicom_seg": {"root": "dicom_seg"},
     "bids": {"root": "bids"},
     "decathlon": {"root": "decathlon"},
     "freesurfer": {"root": "freesurfer"},
@@ -46,6 +48,7 @@ TWINS: dict[str, Callable[[Path], Path]] = {
     "isic_segmentation": made_photos.isic_segmentation,
     "malc2012": made_folders.malc2012,
     "nifti_pairs": made_scans.nifti_pairs,
+    "dicom_seg": made_dicom.dicom_seg,
     "bids": made_scans.bids,
     "decathlon": made_scans.decathlon,
     "freesurfer": made_scans.freesurfer,
@@ -55,7 +58,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "phantom_lesions": {"seed": 1},
     **{
         name: {"intensity": "min-max"}
-        for name in ("malc2012", "nifti_pairs", "bids", "decathlon", "freesurfer")
+        for name in ("malc2012", "nifti_pairs", "dicom_seg", "bids", "decathlon", "freesurfer")
     },
 }
 """What makes other images; photographs of every kind have a size."""
@@ -92,6 +95,7 @@ KNOWN: dict[str, Known] = {
     ),
     "malc2012": Known(52, 4, *BRAIN, ("1000_3-coronal-001", 12), ("1003_3-coronal-013", 12)),
     "nifti_pairs": Known(44, 4, *ORGANS, ("case0-coronal-001", 5), ("case3-coronal-011", 5)),
+    "dicom_seg": Known(44, 4, *ORGANS, ("PAT0_63dd1f11-coronal-001", 8), ("PAT3_1990f0ab-coronal-011", 8)),
     "bids": Known(55, 4, *ORGANS, ("sub-01_ses-1-coronal-001", 5), ("sub-04_ses-1-coronal-011", 5)),
     "decathlon": Known(
         44,

@@ -15,7 +15,7 @@ from medrobust.audit.person import person
 from medrobust.audit.records import COUNTED_LEVELS, Grid, LabelsLook, ScanRecord, VolumeLook
 from medrobust.data.listing import Scan
 from medrobust.data.scans.labels import LabelMap
-from medrobust.data.scans.volume_files import read_stored
+from medrobust.data.scans.stored import VolumeFormat
 from medrobust.errors import DataError, reason
 
 LOOKED_AT = 200_000
@@ -23,6 +23,7 @@ LOOKED_AT = 200_000
 
 GZIP = b"\x1f\x8b"
 PACKED = (".gz", ".mgz")
+NIFTI = (".nii", ".nii.gz")
 
 
 def look_at_scan(scan: Scan, classes_of: LabelMap, classes: int) -> ScanRecord:
@@ -37,11 +38,11 @@ def look_at_scan(scan: Scan, classes_of: LabelMap, classes: int) -> ScanRecord:
     images, labels = {}, None
     for path in scan.images:
         try:
-            images[path] = _look_at_image(path)
+            images[path] = _look_at_image(path, scan.format)
         except Exception as error:  # whatever a reader raises at a damaged file must not end the audit
             errors[path] = _unreadable(path, error)
     try:
-        labels = _look_at_labels(scan.labels, classes_of, classes)
+        labels = _look_at_labels(scan, classes_of, classes)
     except Exception as error:
         errors[scan.labels] = _unreadable(scan.labels, error)
     return ScanRecord(scan, images, labels, errors)
@@ -61,22 +62,25 @@ def _unreadable(path: Path, error: Exception) -> str:
     return f"{says}{misnamed}"
 
 
-def _read(path: Path) -> tuple[Shaped[np.ndarray, "x y z *channels"], Grid, str]:
+def _read(path: Path, files: VolumeFormat) -> tuple[Shaped[np.ndarray, "x y z *channels"], Grid, str]:
     """Voxels in RAS, where they lie, and the type of the numbers in the file."""
-    stored = read_stored(path)
-    file: Any = nib.load(path)  # its header; the voxels are read once, above
-    codes, differ = (1, 1), 0.0
-    if isinstance(file, nib.Nifti1Image):
-        codes = (int(file.header["qform_code"]), int(file.header["sform_code"]))
-        if all(codes):
-            differ = float(np.abs(file.header.get_qform() - file.header.get_sform()).max())
-    axes = "".join(code or "?" for code in nib.aff2axcodes(file.affine))
-    grid = Grid(tuple(stored.voxels.shape[:3]), stored.affine, axes, codes, differ)
-    return stored.voxels, grid, np.dtype(file.get_data_dtype()).name
+    stored = files.read(path)
+    codes, differ = _forms(path)
+    grid = Grid(tuple(stored.voxels.shape[:3]), stored.affine, stored.axes, codes, differ)
+    return stored.voxels, grid, stored.dtype.name
 
 
-def _look_at_image(path: Path) -> VolumeLook:
-    voxels, grid, dtype = _read(path)
+def _forms(path: Path) -> tuple[tuple[int, int], float]:
+    """NIfTI's qform and sform code, and by how many mm the two differ; see `Grid`."""
+    if not path.name.endswith(NIFTI):
+        return (1, 1), 0.0
+    header: Any = nib.load(path).header
+    codes = int(header["qform_code"]), int(header["sform_code"])
+    return codes, float(np.abs(header.get_qform() - header.get_sform()).max()) if all(codes) else 0.0
+
+
+def _look_at_image(path: Path, files: VolumeFormat) -> VolumeLook:
+    voxels, grid, dtype = _read(path, files)
     digest = hashlib.blake2b(repr(voxels.shape).encode(), digest_size=16)
     with np.errstate(over="ignore"):  # what is beyond float32 counts as infinite, as in a run
         digest.update(np.ascontiguousarray(voxels, np.float32).data)
@@ -100,8 +104,9 @@ def _look_at_image(path: Path) -> VolumeLook:
     )
 
 
-def _look_at_labels(path: Path, classes_of: LabelMap, classes: int) -> LabelsLook:
-    voxels, grid, _ = _read(path)
+def _look_at_labels(scan: Scan, classes_of: LabelMap, classes: int) -> LabelsLook:
+    path = scan.labels
+    voxels, grid, _ = _read(path, scan.format)
     with np.errstate(invalid="ignore"):  # NaN and negative numbers are told apart by the comparison
         numbers = voxels.astype(np.uint16)
     empty = np.full((classes, 3), np.nan)

@@ -13,6 +13,8 @@ from medrobust.data.findings import Finding
 from medrobust.data.photographs.image_files import IMAGE_FILES
 from medrobust.data.photographs.pictures import PictureFormat
 from medrobust.data.scans.labels import LabelMap
+from medrobust.data.scans.stored import VolumeFormat
+from medrobust.data.scans.volume_files import VOLUME_FILES
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,14 @@ class Scan:
         patient_id: Whose it is.
         images: Files of the intensities: one per channel, or one that holds all channels.
         labels: File of the labels, on the same grid.
+        format: How these files are read.
     """
 
     scan_id: str
     patient_id: str
     images: tuple[Path, ...]
     labels: Path
+    format: VolumeFormat = VOLUME_FILES
 
     @property
     def image(self) -> Path:

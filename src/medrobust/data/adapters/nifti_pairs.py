@@ -5,6 +5,7 @@
 or any other layout that patterns describe, e.g. `images: "{patient}/{scan}/t1.nii.gz"`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -78,6 +79,6 @@ def _patients(
     scans: list[Scan], matched: dict[str, str | None], expression: str | None, findings: list[Finding]
 ) -> tuple[list[Scan], Unit, str]:
     if any(matched.values()):
-        named = [Scan(one.scan_id, matched[one.scan_id] or "", one.images, one.labels) for one in scans]
+        named = [replace(scan, patient_id=matched[scan.scan_id] or "") for scan in scans]
         return named, "patient", "from the files' names, by {patient} in data.images"
     return by_patient(scans, expression, findings)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from medrobust.core import Unit
@@ -126,7 +127,7 @@ def by_patient(
         match = compiled.search(scan.scan_id)
         patient = match and match[min(compiled.groups, 1)]
         if patient:
-            named.append(Scan(scan.scan_id, patient, scan.images, scan.labels))
+            named.append(replace(scan, patient_id=patient))
         else:
             says = f"The scan '{scan.scan_id}' has no patient by data.patient {expression!r}."
             advice = "Correct the expression, or rename the files. The scan is left out."

@@ -8,18 +8,12 @@ from typing import Any
 import numpy as np
 import pydicom
 from jaxtyping import Float32
-from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
 
+from medrobust.data.files.dicom_files import read_dicom_file
 from medrobust.data.photographs.pictures import Header, Picture, naming, require_size, to_bands
 from medrobust.errors import DataError
-
-MOST_BYTES = 2**30
-"""Size of the largest file that is read."""
-
-DEFLATED = "1.2.840.10008.1.2.1.99"
-"""Transfer syntax of files that are compressed as a whole: how large they get is not known before."""
 
 WHITE = 2**16 - 1
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
@@ -76,11 +70,7 @@ def read_dicom(path: Path, *, pixels: bool = True) -> Any:
         DataError: It holds something else, or is too large to be read.
         Exception: It is no DICOM file, or damaged; see `pictures.naming`.
     """
-    if path.stat().st_size > MOST_BYTES:
-        raise DataError(f"{path}: is larger than {MOST_BYTES:,} bytes. Take it out of the data.")
-    if read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
-        raise DataError(f"{path}: is compressed as a whole (deflated). Save it in another transfer syntax.")
-    dataset = pydicom.dcmread(path, stop_before_pixels=not pixels)
+    dataset = read_dicom_file(path, pixels=pixels)
     if "Rows" not in dataset or "Columns" not in dataset:
         raise DataError(f"{path}: is a DICOM file without a picture.")
     frames, kind = int(dataset.get("NumberOfFrames") or 1), dataset.get("PhotometricInterpretation")

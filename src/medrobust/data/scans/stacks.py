@@ -19,8 +19,8 @@ from medrobust.data.scans.geometry import Affine, resampled, shifted, spacing_of
 from medrobust.data.scans.intensity import Intensity, normalise
 from medrobust.data.scans.labels import LabelMap
 from medrobust.data.scans.resampling import resample_image, resample_labels
+from medrobust.data.scans.stored import MOST_VOXELS
 from medrobust.data.scans.views import VIEWS, Axis, bounding_box, slices_along
-from medrobust.data.scans.volume_files import MOST_VOXELS, claimed_voxels, file_digest
 from medrobust.data.scans.volumes import read_volume
 from medrobust.errors import DataError
 
@@ -94,7 +94,7 @@ def outlines(
         foreground = np.count_nonzero(stack.labels, axis=(1, 2))
         return Outline(len(stack.images), stack.labels.shape, tuple(map(int, foreground)))
 
-    largest = max(claimed_voxels(path) for scan in scans for path in scan.images)
+    largest = max(scan.format.claimed_voxels(path) for scan in scans for path in scan.images)
     most = max(1, min(threads(), VOXELS_AT_ONCE // max(largest, 1)))
     return in_threads(outline, list(zip(scans, digests, strict=True)), tick, "scan", most)
 
@@ -117,7 +117,7 @@ def decode(scan: Scan, decoding: Decoding) -> Stack:
     Raises:
         DataError: Its files cannot be used.
     """
-    volume = read_volume(scan.images, scan.labels)
+    volume = read_volume(scan.images, scan.labels, scan.format)
     old = spacing_of(volume.affine)
     _require_size(volume.labels.shape, old, decoding.spacing, scan.image)
     classes = decoding.classes_of(volume.labels, scan.labels)
@@ -141,7 +141,8 @@ def digest_of(scan: Scan, decoding: Decoding) -> str:
         DataError: A file cannot be read.
     """
     parts = [decoding.axis, str(decoding.spacing), str(decoding.intensity), str(REVISION), scan.patient_id]
-    parts += [repr(decoding.classes_of.numbers), *(file_digest(path) for path in (*scan.images, scan.labels))]
+    parts.append(repr(decoding.classes_of.numbers))
+    parts += [scan.format.digest(path) for path in (*scan.images, scan.labels)]
     return sha256(*parts)
 
 

@@ -7,41 +7,28 @@ verified, and a bomb is not unpacked. Which way the axes run is read from the af
 # mypy: disable-error-code="no-untyped-call"
 # nibabel is not annotated.
 
-import hashlib
 import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Num
 from nibabel.imageglobals import ErrorLevel
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
-from medrobust.data.scans.geometry import Affine, joined, spacing_of
+from medrobust.data.scans.geometry import Affine
 from medrobust.data.scans.gzipped import SPARE, unpack, unpack_start
+from medrobust.data.scans.stored import MOST_BYTES, MOST_VOXELS, Stored, file_digest, in_ras
 from medrobust.errors import DataError
-
-MOST_VOXELS = 2**28
-"""Voxels times channels of the largest volume: a CT of 1,024 slices of 512 x 512."""
-
-MOST_BYTES = 2**30
-"""Bytes of the largest file, packed or unpacked."""
 
 HEAD = 540
 """Bytes of the largest header, that of NIfTI-2."""
-
-VOXEL_SIZES = (0.01, 50.0)
-"""Smallest and largest size of a voxel in mm that is believed."""
-
-FARTHEST = 1e6
-"""Millimetres from the origin of the world that are believed."""
 
 SUSPICIOUS = 35
 """nibabel's level of faults in a header from which on it is refused, not repaired."""
@@ -49,16 +36,31 @@ SUSPICIOUS = 35
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 
 
-class Stored(NamedTuple):
-    """A volume in RAS as its file stores it.
+@dataclass(frozen=True, slots=True)
+class VolumeFiles:
+    """NIfTI and MGH: a file for each volume."""
 
-    Attributes:
-        voxels: Scaled as the header says; a last axis holds channels where there are any.
-        affine: From x, y, z to world millimetres.
-    """
+    def read(self, path: Path) -> Stored:
+        """The volume in a file (see `read_stored`)."""
+        return read_stored(path)
 
-    voxels: Num[np.ndarray, "x y z *c"]
-    affine: Affine
+    def digest(self, path: Path) -> str:
+        """SHA-256 of a file."""
+        return file_digest(path)
+
+    def claimed_voxels(self, path: Path) -> int:
+        """Voxels times channels that a file's header claims; 0 where it cannot be read."""
+        try:
+            with _readable(path), np.errstate(all="ignore"), path.open("rb") as file:
+                head = file.read(2 * HEAD)
+                head = unpack_start(head, HEAD) if _is_packed(path) else head
+                return prod(_claims(_header(head[:HEAD], path), path)[0])
+        except DataError:
+            return 0
+
+
+VOLUME_FILES = VolumeFiles()
+"""How files are read unless an adapter says otherwise."""
 
 
 def is_volume(path: Path) -> bool:
@@ -69,19 +71,6 @@ def is_volume(path: Path) -> bool:
 def stem(path: Path) -> str:
     """The name of a volume's file without its ending."""
     return path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".mgz").removesuffix(".mgh")
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file.
-
-    Raises:
-        DataError: It cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}.") from None
 
 
 def read_stored(path: Path) -> Stored:
@@ -109,19 +98,7 @@ def read_stored(path: Path) -> Stored:
         stored: np.ndarray = np.ndarray(shape, dtype, content, offset, order="F")
         scaled = apply_read_scaling(stored, *header.get_slope_inter())
         affine: Affine = header.get_best_affine().astype(np.float64)
-    _check_affine(affine, path)
-    return _in_ras(scaled, affine)
-
-
-def claimed_voxels(path: Path) -> int:
-    """Voxels times channels that a file's header claims; 0 where it cannot be read."""
-    try:
-        with _readable(path), np.errstate(all="ignore"), path.open("rb") as file:
-            head = file.read(2 * HEAD)
-            head = unpack_start(head, HEAD) if _is_packed(path) else head
-            return prod(_claims(_header(head[:HEAD], path), path)[0])
-    except DataError:
-        return 0
+    return in_ras(scaled, affine, dtype, path)
 
 
 def _is_packed(path: Path) -> bool:
@@ -184,29 +161,6 @@ def _type(header: Any) -> np.dtype[Any]:
     except KeyError as error:
         raise ValueError(f"its header names the unknown type of voxels {error}") from None
     return dtype
-
-
-def _check_affine(affine: Affine, path: Path) -> None:
-    if not np.isfinite(affine).all() or abs(affine).max() > FARTHEST:
-        raise DataError(f"{path} has an affine of numbers that lie nowhere. Repair its header.")
-    if not abs(np.linalg.det(affine[:3, :3])) > 0:
-        raise DataError(
-            f"{path} has an affine that spans no volume: its orientation is unknown. Repair its header."
-        )
-    smallest, largest = VOXEL_SIZES
-    sizes = spacing_of(affine)
-    if not all(smallest <= size <= largest for size in sizes):
-        seen = " x ".join(f"{size:.3g}" for size in sizes)
-        raise DataError(
-            f"{path} has voxels of {seen} mm; sizes from {smallest:g} to {largest:g} mm are believed. "
-            "Repair its header."
-        )
-
-
-def _in_ras(voxels: np.ndarray, affine: Affine) -> Stored:
-    turn = io_orientation(affine)
-    turned: np.ndarray = apply_orientation(voxels, turn)
-    return Stored(turned, joined(affine, inv_ornt_aff(turn, voxels.shape)))
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from jaxtyping import Float32, Num, UInt16
 
 from medrobust.data.scans.geometry import Affine
 from medrobust.data.scans.labels import NUMBERS
-from medrobust.data.scans.volume_files import Stored, read_stored
+from medrobust.data.scans.stored import Stored, VolumeFormat
+from medrobust.data.scans.volume_files import VOLUME_FILES
 from medrobust.errors import DataError
 
 AFFINE_TOLERANCE = 1e-3
@@ -30,23 +31,24 @@ class Volume(NamedTuple):
     affine: Affine
 
 
-def read_volume(images: Sequence[Path], labels: Path) -> Volume:
+def read_volume(images: Sequence[Path], labels: Path, files: VolumeFormat = VOLUME_FILES) -> Volume:
     """Read a scan and its labels, and bring both into RAS.
 
     Args:
         images: One file per channel, or one that holds all channels as a fourth dimension.
         labels: File of the same shape and affine.
+        files: How they are read.
 
     Raises:
-        DataError: A file that cannot be read (see `read_stored`), shapes or affines that differ, intensities
-            that are NaN or infinite, labels that are no whole numbers from 0 to 65535.
+        DataError: A file that cannot be read, shapes or affines that differ, intensities that are NaN or
+            infinite, labels that are no whole numbers from 0 to 65535.
     """
-    truth = read_stored(labels)
+    truth = files.read(labels)
     if truth.voxels.ndim != 3:
         raise DataError(f"{labels} has the shape {truth.voxels.shape}; labels have 3 dimensions.")
     channels = []
     for path in images:
-        stored = read_stored(path)
+        stored = files.read(path)
         _require_same_grid(path, stored, labels, truth)
         channels.append(_intensities(stored.voxels, path))
     image = channels[0] if len(channels) == 1 else np.concatenate(channels)

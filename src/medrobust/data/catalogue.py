@@ -1,0 +1,161 @@
+"""The catalogue of data sets: one entry per name that a study may give as `data: {name: ...}`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from medrobust.core import Dataset, Task
+from medrobust.data.adapters.bids import list_bids
+from medrobust.data.adapters.decathlon import list_decathlon
+from medrobust.data.adapters.dermofit import list_dermofit
+from medrobust.data.adapters.dicom_images import list_dicom_images
+from medrobust.data.adapters.dicom_seg import list_dicom_seg
+from medrobust.data.adapters.freesurfer import list_freesurfer
+from medrobust.data.adapters.ham10000 import list_ham10000
+from medrobust.data.adapters.image_folder import list_image_folder
+from medrobust.data.adapters.isic import list_isic
+from medrobust.data.adapters.isic_segmentation import list_isic_segmentation
+from medrobust.data.adapters.malc2012 import list_malc2012
+from medrobust.data.adapters.medmnist import list_medmnist
+from medrobust.data.adapters.nifti_pairs import list_nifti_pairs
+from medrobust.data.attributes import with_attributes
+from medrobust.data.listing import Listing
+from medrobust.data.phantoms.phantom_brains import open_phantom_brains
+from medrobust.data.phantoms.phantom_lesions import open_phantom_lesions
+from medrobust.data.photographs.masked import open_masked_photos
+from medrobust.data.photographs.opening import open_photos
+from medrobust.data.scans.opening import open_scans
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """One data set of the catalogue.
+
+    Attributes:
+        task: What it is labelled for.
+        summary: One line for lists.
+        source: Citation.
+        open: `(name, listing, cache, tick, *, parameters) -> Dataset`, where `cache` is a folder for decoded
+            arrays and `tick` is told how far it is; of generated data `(cache, *, parameters) -> Dataset`.
+        list: `(root, *, parameters) -> Photos | Scans`, of data in a folder of the user's; None for generated
+            data.
+    """
+
+    task: Task
+    summary: str
+    source: str
+    open: Callable[..., Dataset]
+    list: Callable[..., Listing] | None = None
+
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """The functions whose keyword-only arguments a study may give in its `data:` block."""
+        return (self.open,) if self.list is None else (self.list, self.open, with_attributes)
+
+
+DATASETS: dict[str, DatasetEntry] = {
+    "phantom_brains": DatasetEntry(
+        Task.SEGMENTATION,
+        "generated T1-weighted brains with malc2012's 27 structures, as slices; needs the extra `demo`",
+        "medrobust's own; outline and cortex from the ICBM152 tissue maps in nilearn (Fonov et al., 2011)",
+        open_phantom_brains,
+    ),
+    "phantom_lesions": DatasetEntry(
+        Task.CLASSIFICATION,
+        "generated skin lesions of Dermofit's 10 classes, several per patient; needs no files",
+        "medrobust's own; colours after public ISIC images",
+        open_phantom_lesions,
+    ),
+    "ham10000": DatasetEntry(
+        Task.CLASSIFICATION,
+        "dermatoscopic photographs of pigmented lesions in 7 classes, grouped by lesion",
+        "Tschandl, Rosendahl & Kittler, Scientific Data 5, 180161 (2018); CC BY-NC 4.0",
+        open_photos,
+        list_ham10000,
+    ),
+    "dermofit": DatasetEntry(
+        Task.CLASSIFICATION,
+        "photographs of skin lesions in 10 classes, the paper's own; by patient, inferred from the IDs",
+        "Ballerini et al., in Color Medical Image Analysis (2013); licensed by Edinburgh Innovations",
+        open_photos,
+        list_dermofit,
+    ),
+    "isic": DatasetEntry(
+        Task.CLASSIFICATION,
+        "dermatoscopic photographs of the ISIC challenges 2018 (task 3), 2019 and 2020, by lesion or patient",
+        "Codella et al. (2018); Combalia et al. (2019); Rotemberg et al. (2021); CC BY-NC 4.0",
+        open_photos,
+        list_isic,
+    ),
+    "medmnist": DatasetEntry(
+        Task.CLASSIFICATION,
+        "pictures or volumes of a MedMNIST archive (npz, 2D or 3D), with its own split; no patients",
+        "Yang et al., MedMNIST v2, Scientific Data 10, 41 (2023)",
+        open_photos,
+        list_medmnist,
+    ),
+    "image_folder": DatasetEntry(
+        Task.CLASSIFICATION,
+        "PNG, JPEG, TIFF and BMP files in class folders, or in a CSV table with labels and patients",
+        "your own",
+        open_photos,
+        list_image_folder,
+    ),
+    "dicom_images": DatasetEntry(
+        Task.CLASSIFICATION,
+        "DICOM pictures such as X-rays in class folders, or in a CSV table; patients by PatientID",
+        "your own",
+        open_photos,
+        list_dicom_images,
+    ),
+    "isic_segmentation": DatasetEntry(
+        Task.SEGMENTATION,
+        "dermatoscopic photographs with masks of the lesions (ISIC 2018, task 1)",
+        "Codella et al., arXiv 1902.03368 (2018); CC-0 and CC BY-NC 4.0",
+        open_masked_photos,
+        list_isic_segmentation,
+    ),
+    "malc2012": DatasetEntry(
+        Task.SEGMENTATION,
+        "T1-weighted brain MRI with 27 structures, as slices; 15 training and 12 or more test patients",
+        "Landman & Warfield (eds.), MICCAI 2012 Workshop on Multi-Atlas Labeling; CC BY-NC",
+        open_scans,
+        list_malc2012,
+    ),
+    "nifti_pairs": DatasetEntry(
+        Task.SEGMENTATION,
+        "scans and their labels in files whose names say what belongs together",
+        "your own",
+        open_scans,
+        list_nifti_pairs,
+    ),
+    "dicom_seg": DatasetEntry(
+        Task.SEGMENTATION,
+        "DICOM series such as CT or MR with DICOM segmentations (SEG); needs the extra `dicom-seg`",
+        "your own; highdicom: Bridge et al., Journal of Digital Imaging (2022)",
+        open_scans,
+        list_dicom_seg,
+    ),
+    "bids": DatasetEntry(
+        Task.SEGMENTATION,
+        "BIDS data with *_dseg files and their tables as derivatives",
+        "your own; BIDS: Gorgolewski et al., Scientific Data 3, 160044 (2016)",
+        open_scans,
+        list_bids,
+    ),
+    "decathlon": DatasetEntry(
+        Task.SEGMENTATION,
+        "folders with a dataset.json, of the Medical Segmentation Decathlon or of nnU-Net",
+        "Antonelli et al., Nature Communications 13, 4128 (2022); CC BY-SA 4.0",
+        open_scans,
+        list_decathlon,
+    ),
+    "freesurfer": DatasetEntry(
+        Task.SEGMENTATION,
+        "subjects of FreeSurfer with aseg or aparc+aseg, as malc2012's 27 structures",
+        "your own; FreeSurfer: Fischl, NeuroImage 62, 774 (2012)",
+        open_scans,
+        list_freesurfer,
+    ),
+}
+"""All data sets by name."""
