@@ -19,6 +19,9 @@ ORIGIN = (40.0, -30.0, 12.0)
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 INTERCEPT = -1024
+COLOURS = ((220, 20, 60), (0, 0, 255))
+"""Of the first and the second segment."""
+
 ORGANS = {1: "liver", 2: "tumour"}
 
 
@@ -89,6 +92,7 @@ def write_segmentation(
             segmented_property_category=codes.SCT.Organ,
             segmented_property_type=codes.SCT.Liver,
             algorithm_type="MANUAL",
+            display_color=hd.color.CIELabColor.from_rgb(*COLOURS[number - 1]),
         )
         for number, name in enumerate(names, start=1)
     ]

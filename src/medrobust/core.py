@@ -95,6 +95,8 @@ class Dataset:
             millimetres (right, anterior, superior); None where images lie nowhere, as photos do.
         attributes: What the data say of a scan and its patient, by scan id: `{"s1": {"age": 63}}`. Scores are
             shown for its groups too; what is not known is left out.
+        colours: Red, green and blue, 0 to 255, of each class in label maps, None where unknown; empty where
+            the data give none.
     """
 
     name: str
@@ -113,6 +115,7 @@ class Dataset:
     bits: int = 8
     affine: Callable[[str], Float64[np.ndarray, "4 4"]] | None = None
     attributes: Mapping[str, Mapping[str, str | float]] | None = None
+    colours: tuple[tuple[int, int, int] | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -40,6 +40,7 @@ class Results:
         settings: How numbers are judged.
         architectures: Architecture of each network, where its name is another; sources of the same one are
             told apart.
+        colours: Red, green and blue of each class, None where unknown; empty where the data give none.
         record: What was run, handed on to `results.json`.
     """
 
@@ -59,6 +60,7 @@ class Results:
     selftests: pl.DataFrame | None = None
     settings: Settings = field(default_factory=Settings)
     architectures: Mapping[str, str] = field(default_factory=dict)
+    colours: tuple[Sequence[int] | None, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -57,6 +57,7 @@ class Run:
             task=study.task,
             unit=record["data"]["unit"],
             classes=tuple(record["data"]["classes"]),
+            colours=tuple(record["data"].get("colours", ())),
             models=names,
             attacks=tuple(
                 Attack(

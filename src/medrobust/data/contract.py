@@ -177,6 +177,11 @@ def _of_the_rest(dataset: Dataset) -> Faults:
     if not all(isinstance(text, str) and text for pair in facts.items() for text in pair):
         yield "facts", f"must be texts by name; got {facts!r}."
     yield from _of_attributes(dataset)
+    colours = [colour for colour in dataset.colours if colour is not None]
+    if len(dataset.colours) not in (0, len(dataset.classes)) or any(len(colour) != 3 for colour in colours):
+        yield "colours", f"must be (red, green, blue) or None for each class; got {dataset.colours!r}."
+    if not all(isinstance(part, int) and 0 <= part <= 255 for colour in colours for part in colour):
+        yield "colours", f"must be whole numbers from 0 to 255; got {dataset.colours!r}."
     if dataset.affine is not None:
         affine = np.asarray(dataset.affine(dataset.cases[0].scan_id))
         if affine.shape != AFFINE_SHAPE or not np.isfinite(affine).all() or np.linalg.det(affine) == 0:

@@ -56,7 +56,7 @@ def _write_figures(
         score="Dice" if results.overlaps is not None else "accuracy",
         percent=f"{100 * results.settings.confidence:g}\u00a0%",
         units=f"{results.unit}s",
-        examples=reading.read_examples(folder),
+        examples=reading.read_examples(folder, results),
         plane=plane,
     )
     files = {name: figure.files() for name, figure in drawn.items()}

@@ -11,8 +11,9 @@ import polars as pl
 
 from medrobust.analysis.results import Results
 from medrobust.core import Task
+from medrobust.report.figures.palette import structure_colours
 from medrobust.report.frames import frame, planes
-from medrobust.report.pixels import GREY, STEP, hexadecimal
+from medrobust.report.pixels import GREY, STEP
 from medrobust.steps.explorer import FACTS, Wanted, read_views
 from medrobust.steps.views import LEVELS
 from medrobust.storage import RunFolder
@@ -43,7 +44,8 @@ def read_explorer(folder: RunFolder, results: Results, room: int) -> dict[str, A
         [plane for view in read_views(folder, wanted, number) for plane in planes(view)]
         for number in range(len(facts["scans"]))
     ]
-    shown = cache(lambda scan, place: frame(scans[scan][place], results.classes))
+    colours = structure_colours(results.classes, results.colours)
+    shown = cache(lambda scan, place: frame(scans[scan][place], colours))
     counts = [len(scan) for scan in scans]
     kept = fitting(counts, lambda scan, place: len(json.dumps(shown(scan, place))) + 2, room)
     if not kept:
@@ -74,7 +76,7 @@ def index(facts: Facts, results: Results) -> dict[str, Any]:
         "segmentation": segmentation,
         "levels": {"grey": GREY, "step": STEP, "count": LEVELS},
         "classes": list(results.classes),
-        "colours": hexadecimal(results.classes) if segmentation else [],
+        "colours": structure_colours(results.classes, results.colours) if segmentation else [],
         "targets": _names(facts["targets"], "name", "seed"),
         "sets": [
             {"perturbation": each["perturbation"], "source": source}

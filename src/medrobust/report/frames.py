@@ -28,8 +28,8 @@ def planes(view: View) -> list[View]:
     ]
 
 
-def frame(view: View, classes: tuple[str, ...]) -> dict[str, Any]:
-    """Everything about one plane.
+def frame(view: View, colours: tuple[str, ...]) -> dict[str, Any]:
+    """Everything about one plane; `colours` are those of the classes in label maps.
 
     Returns:
         `clean`, `changes` (null for an unchanged image) and `largest` by set; `answers` by pair. In
@@ -43,9 +43,9 @@ def frame(view: View, classes: tuple[str, ...]) -> dict[str, Any]:
     if view.truth.ndim == 0:
         return shown | {"answers": [[round(float(p), 4) for p in answer] for answer in view.answers]}
     return shown | {
-        "truth": labels_uri(view.truth, classes),
-        "answers": [labels_uri(answer, classes) for answer in view.answers],
-        "dice": [dice_of(view.truth, answer, len(classes)) for answer in view.answers],
+        "truth": labels_uri(view.truth, colours),
+        "answers": [labels_uri(answer, colours) for answer in view.answers],
+        "dice": [dice_of(view.truth, answer, len(colours)) for answer in view.answers],
     }
 
 

@@ -6,9 +6,8 @@ from functools import cache
 
 import numpy as np
 from jaxtyping import Int8, Shaped, UInt8
-from PIL import Image
+from PIL import Image, ImageColor
 
-from medrobust.report.figures.palette import structure_colours
 from medrobust.steps.views import LEVELS
 
 GREY, STEP = 128, 127 // LEVELS
@@ -26,29 +25,20 @@ def change_uri(change: Int8[np.ndarray, "c h w"]) -> str:
     return image_uri((GREY + STEP * change.astype(np.int16)).astype(np.uint8))
 
 
-def labels_uri(labels: Shaped[np.ndarray, "h w"], classes: tuple[str, ...]) -> str:
-    """A label map in the colours of `structure_colours`; the background is transparent."""
-    entry, palette = _palette(classes)
+def labels_uri(labels: Shaped[np.ndarray, "h w"], colours: tuple[str, ...]) -> str:
+    """A label map in the hexadecimal colours of the classes; the background is transparent."""
+    entry, palette = _palette(colours)
     picture = Image.fromarray(entry[labels]).convert("P")
     picture.putpalette(palette.tobytes())
     return _uri(picture, transparency=0, bits=(len(palette) - 1).bit_length())
 
 
-def hexadecimal(classes: tuple[str, ...]) -> list[str]:
-    """The colour of each class, for the legend of label maps."""
-    entry, palette = _palette(classes)
-    return ["#" + bytes(colour).hex() for colour in palette[entry]]
-
-
 @cache
-def _palette(classes: tuple[str, ...]) -> tuple[UInt8[np.ndarray, " k"], UInt8[np.ndarray, "colours 3"]]:
-    """Each class' entry in a palette, and the palette; the background is the first one, and black."""
-    colours = np.rint(255 * structure_colours(classes)).astype(np.uint8)
-    palette, entry = np.unique(colours[1:], axis=0, return_inverse=True)
-    return (
-        np.concatenate([[0], 1 + entry.ravel()]).astype(np.uint8),
-        np.concatenate([colours[:1], palette]).astype(np.uint8),
-    )
+def _palette(colours: tuple[str, ...]) -> tuple[UInt8[np.ndarray, " k"], UInt8[np.ndarray, "colours 3"]]:
+    """Each class' entry in a palette, and the palette; the background is the first one."""
+    values = np.array([ImageColor.getrgb(colour) for colour in colours], np.uint8)
+    palette, entry = np.unique(values[1:], axis=0, return_inverse=True)
+    return np.concatenate([[0], 1 + entry.ravel()]).astype(np.uint8), np.concatenate([values[:1], palette])
 
 
 def _uri(picture: Image.Image, **options: int) -> str:

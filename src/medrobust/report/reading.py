@@ -20,6 +20,7 @@ from medrobust.analysis.results import Results
 from medrobust.errors import RunError
 from medrobust.report.display import flattened
 from medrobust.report.figures.examples import Examples
+from medrobust.report.figures.palette import structure_colours
 from medrobust.report.pictures import Plane
 from medrobust.storage.folder import RunFolder
 from medrobust.storage.rows import read_results
@@ -39,7 +40,7 @@ CARD = {
 FEWEST_POINTS = 5
 
 
-def read_examples(folder: RunFolder) -> Examples | None:
+def read_examples(folder: RunFolder, results: Results) -> Examples | None:
     """The example images; None where the run kept none."""
     if not folder.exists("results", "examples.json"):
         return None
@@ -49,7 +50,8 @@ def read_examples(folder: RunFolder) -> Examples | None:
         return Examples(
             target=told["target"],
             source=told["source"],
-            classes=tuple(told["classes"]),
+            classes=results.classes,
+            colours=structure_colours(results.classes, results.colours),
             columns=tuple(told["columns"]),
             case_ids=tuple(case["case_id"] for case in told["cases"]),
             images=arrays["images"],

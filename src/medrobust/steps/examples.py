@@ -96,7 +96,6 @@ def examples(
         {
             "target": target.network_id.name,
             "source": next((image_set.source.name for image_set in sets if image_set.source), ""),
-            "classes": list(dataset.classes),
             "cases": [{"case_id": case.case_id, "label": case.label} for case in cases],
             "columns": [image_set.perturbation for image_set in sets],
             "of": made_of(sets, [target], cases),

@@ -29,6 +29,7 @@ def record_of(setup: Setup) -> dict[str, Any]:
         "phantom": dataset.phantom,
         "unit": dataset.unit,
         "classes": list(dataset.classes),
+        "colours": list(dataset.colours),
         "fingerprint": dataset.fingerprint,
         "facts": dict(dataset.facts or {}),
     }

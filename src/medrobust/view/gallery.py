@@ -8,6 +8,7 @@ from medrobust.analysis.results import Results
 from medrobust.core import Case
 from medrobust.errors import RunError
 from medrobust.report.explorer import frame_names, index
+from medrobust.report.figures.palette import structure_colours
 from medrobust.report.frames import frame, planes
 from medrobust.steps.evaluate import row_table
 from medrobust.steps.explorer import case_facts, holding, names_of, shown_cases
@@ -47,6 +48,7 @@ class Gallery:
             for scan in dict.fromkeys(case.scan_id for case in plan.setup.cases)
         }
         self._sets, self._targets, self._pairs = names_of(plan.sets, plan.targets)
+        self._colours = structure_colours(results.classes, results.colours)
         self._one_at_a_time = Lock()  # requests come from several threads
         self._view = lru_cache(VIEWS_KEPT)(self._look)
 
@@ -79,7 +81,7 @@ class Gallery:
         case = cases[frame // self._depth]
         with self._one_at_a_time:
             seen = planes(self._view(case, set, target))[frame % self._depth]
-        return shown_alone(seen, self._results.classes)
+        return shown_alone(seen, self._colours)
 
     def _look(self, case: Case, place: int, target: int) -> View:
         """The clean image and the chosen one, as the chosen target sees them."""
@@ -102,9 +104,9 @@ class Gallery:
         return seen
 
 
-def shown_alone(view: View, classes: tuple[str, ...]) -> dict[str, Any]:
+def shown_alone(view: View, colours: tuple[str, ...]) -> dict[str, Any]:
     """A view of the clean image and one set by one target, as `explorer.js` wants it."""
-    whole = frame(view, classes)
+    whole = frame(view, colours)
     (clean_answer, answer), (_, change), (_, largest) = whole["answers"], whole["changes"], whole["largest"]
     clean_dice, dice = whole.get("dice", (None, None))
     return {

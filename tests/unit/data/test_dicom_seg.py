@@ -177,6 +177,13 @@ class TestPairs:
         assert listing.attributes == {scan.scan_id: {"sex": "F", "age": "62", "manufacturer": "maker"}}
         assert listing.facts["modality"] == "CT 1"
 
+    def test_colours_are_those_of_the_segments(self, root):
+        colours = listed(root).classes_of.colours
+        assert colours[0] is None
+        np.testing.assert_allclose(np.array(colours[1:]), made_dicom.COLOURS, atol=2)
+        both = listed(root, labels={"organ": NAMES}).classes_of.colours
+        assert both == colours[:2]
+
     def test_a_series_that_it_does_not_refer_to_shares_its_frame_of_reference(self, root, segmentation):
         path = segmentation()
         other = pydicom.dcmread(path)

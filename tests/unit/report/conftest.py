@@ -13,10 +13,11 @@ from browsing import Browser, open_browser
 from medrobust.core import Task
 from medrobust.report.context import ReportContext
 from medrobust.report.figures.examples import Examples
+from medrobust.report.figures.palette import structure_colours
 from medrobust.report.frames import frame
 from medrobust.report.html import render
 from medrobust.report.pictures import Plane, draw
-from medrobust.report.pixels import GREY, STEP, hexadecimal
+from medrobust.report.pixels import GREY, STEP
 from medrobust.report.threats import threat_table
 from medrobust.steps.views import LEVELS, View
 
@@ -262,6 +263,7 @@ def lesion_examples() -> Examples:
         target="inception_v3",
         source="inception_v3",
         classes=LESIONS,
+        colours=structure_colours(LESIONS),
         columns=("clean", "gaussian@fgsm", "fgsm", "deepfool", "saliency_map"),
         case_ids=("ISIC_0024306", "ISIC_0031270"),
         images=np.array(images, np.float32),
@@ -303,6 +305,7 @@ def brain_examples() -> Examples:
         target="fc_densenet",
         source="fc_densenet",
         classes=STRUCTURES,
+        colours=structure_colours(STRUCTURES),
         columns=("clean", "rician@dag_a", "dag_a", "dag_b", "dag_c"),
         case_ids=("1003_3 slice 84",),
         images=np.array([[np.clip(clean + shift, 0, 1)[None] for shift in shifts]], np.float32),
@@ -407,7 +410,7 @@ def made_explorer(task: Task) -> dict[str, Any]:
     ]
     frames = [
         [
-            frame(made_view(examples, case % len(examples.case_ids), targets), examples.classes)
+            frame(made_view(examples, case % len(examples.case_ids), targets), examples.colours)
             for _ in range(2)
         ]
         for case in range(2)
@@ -417,7 +420,7 @@ def made_explorer(task: Task) -> dict[str, Any]:
             "segmentation": segmentation,
             "levels": {"grey": GREY, "step": STEP, "count": LEVELS},
             "classes": list(examples.classes),
-            "colours": hexadecimal(examples.classes) if segmentation else [],
+            "colours": examples.colours if segmentation else [],
             "targets": list(NETWORKS[task]),
             "sets": [
                 {"perturbation": name, "source": "" if name == "clean" else examples.source}

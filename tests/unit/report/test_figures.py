@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -50,6 +51,7 @@ def examples() -> Examples:
         target="net",
         source="net",
         classes=("nevus", "a lesion with a very long name"),
+        colours=("#000000", "#ffffff"),
         columns=("clean", "gaussian@fgsm", "saliency_map"),
         case_ids=("photo 1",),
         images=np.stack([clean, noisy, dotted], axis=1),
@@ -67,7 +69,8 @@ def volumes() -> Examples:
     images = np.random.default_rng(0).random((1, 2, 1, 5, 6, 7))
     names = ("background", "left thalamus", "right thalamus", "brain stem")
     predictions = np.stack([labels, labels], axis=1)
-    return Examples("net", "net", names, ("clean", "dag_a"), ("scan",), images, labels, predictions)
+    colours = structure_colours(names)
+    return Examples("net", "net", names, colours, ("clean", "dag_a"), ("scan",), images, labels, predictions)
 
 
 def curves_of(budgets: list[float], noise: bool = True) -> pl.DataFrame:
@@ -262,19 +265,45 @@ class TestExamples:
         assert legend == ["thalamus"]
         assert {"truth", "left side light, right side dark"} <= set(words(figure))
         shown = [axes.images[0].get_array() for axes in figure.axes if axes.images]
-        truth = coloured(volumes.labels[0, 3], volumes.classes)
+        truth = coloured(volumes.labels[0, 3], volumes.colours)
         assert sum(image.shape == truth.shape and np.allclose(image, truth) for image in shown) == 3
 
 
 def test_sides_share_a_hue_and_all_structures_can_be_told_apart() -> None:
-    colours = structure_colours(STRUCTURES)
+    colours = coloured(np.arange(len(STRUCTURES)), structure_colours(STRUCTURES))
     assert (colours[0] == 0).all()
     left, right = (colours[STRUCTURES.index(f"{side} thalamus")] for side in ("left", "right"))
-    assert np.allclose(right / left, right[0] / left[0])
+    np.testing.assert_allclose(right / left, right[0] / left[0], rtol=0.02)
     assert (right < left).all()
     lab = rgb2lab(colours)
     apart = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
     assert apart[~np.eye(len(lab), dtype=bool)].min() > 15
+
+
+class TestColoursOfTheData:
+    CLASSES = ("background", "left thalamus", "right thalamus", "lesion")
+    CHOSEN = structure_colours(CLASSES)
+
+    def test_they_are_taken_where_they_tell_classes_apart(self) -> None:
+        given = ((1, 2, 3), (200, 0, 0), (0, 0, 255), (0, 128, 0))
+        assert structure_colours(self.CLASSES, given) == ("#000000", "#c80000", "#0000ff", "#008000")
+        assert structure_colours(self.CLASSES, (None, *given[1:]))[1:] == ("#c80000", "#0000ff", "#008000")
+
+    def test_sides_of_one_colour_are_told_apart(self) -> None:
+        given = (None, (200, 0, 0), (200, 0, 0), (0, 128, 0))
+        assert structure_colours(self.CLASSES, given) == ("#000000", "#c80000", "#7c0000", "#008000")
+
+    @pytest.mark.parametrize("last", [None, (200, 9, 9), (9, 9, 9)], ids=["none", "as another", "black"])
+    def test_others_are_chosen_here(self, last: tuple[int, int, int] | None) -> None:
+        given = (None, (200, 0, 0), (0, 0, 255), last)
+        assert structure_colours(self.CLASSES, given) == self.CHOSEN
+        assert structure_colours(self.CLASSES) == self.CHOSEN
+
+    def test_the_figure_does_not_call_them_light_and_dark(self, volumes: Examples) -> None:
+        own = ("#000000", "#c80000", "#0000ff", "#008000")
+        figure = examples_figure(replace(volumes, colours=own))
+        assert "left side light, right side dark" not in words(figure)
+        assert to_hex(figure.legends[0].get_patches()[0].get_facecolor()) == "#c80000"
 
 
 PLACES = pl.DataFrame(

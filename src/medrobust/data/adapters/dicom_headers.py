@@ -11,6 +11,7 @@ from medrobust.data.files.dicom_files import read_dicom_file
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.photographs.pictures import naming
 from medrobust.data.scans.dicom_series import background_of, voxels_of
+from medrobust.data.scans.labels import Colour
 from medrobust.errors import DataError
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
@@ -61,6 +62,7 @@ class Segmentation(NamedTuple):
         description: SeriesDescription.
         refers: SeriesInstanceUIDs of the series that it refers to.
         segments: Labels of its segments by their numbers.
+        colours: Of its labels, those that it gives.
     """
 
     path: Path
@@ -68,6 +70,7 @@ class Segmentation(NamedTuple):
     description: str
     refers: tuple[str, ...]
     segments: Mapping[int, str]
+    colours: Mapping[str, Colour]
 
 
 def read_headers(root: Path, findings: list[Finding]) -> tuple[dict[str, Series], list[Segmentation]]:
@@ -134,7 +137,17 @@ def _segmentation(path: Path, header: Any) -> Segmentation:
         description=_text(header, "SeriesDescription"),
         refers=tuple(str(one.SeriesInstanceUID) for one in header.get("ReferencedSeriesSequence", ())),
         segments=segments,
+        colours=dict(filter(None, map(_colour, header.SegmentSequence))),
     )
+
+
+def _colour(segment: Any) -> tuple[str, Colour] | None:
+    from highdicom.color import CIELabColor
+
+    value = segment.get("RecommendedDisplayCIELabValue")
+    if value is None:
+        return None
+    return _text(segment, "SegmentLabel"), CIELabColor.from_dicom_value(value).to_rgb(clip=True)
 
 
 def _text(header: Any, keyword: str) -> str:

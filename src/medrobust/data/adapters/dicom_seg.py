@@ -17,7 +17,7 @@ from medrobust.data.adapters.dicom_headers import Segmentation, Series, read_hea
 from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Scan, Scans
 from medrobust.data.scans.dicom_series import DicomScan, require_highdicom
-from medrobust.data.scans.labels import BACKGROUND, UNKNOWN, LabelMap
+from medrobust.data.scans.labels import BACKGROUND, UNKNOWN, Colour, LabelMap
 from medrobust.errors import DataError, StudyError
 
 Names = dict[str, str | list[str]]
@@ -62,7 +62,9 @@ def list_dicom_seg(root: Path, *, labels: Names | None = None, segmentation: str
         classes=classes,
         unit=unit,
         items=tuple(sorted(scans, key=lambda scan: scan.scan_id)),
-        classes_of=LabelMap(classes, tuple((index,) for index in range(len(classes)))),
+        classes_of=LabelMap(
+            classes, tuple((index,) for index in range(len(classes))), _colours(classes, owner, pairs)
+        ),
         facts={
             "labels": ", ".join(classes[1:]),
             "modality": ", ".join(
@@ -148,6 +150,17 @@ def _owners(present: Iterable[str], labels: Names | None) -> dict[str, str]:
                     f"data.labels: '{label}' is both '{owner[label]}' and '{name}'. Name it once."
                 )
     return owner
+
+
+def _colours(
+    classes: Sequence[str], owner: Mapping[str, str], pairs: Sequence[tuple[Series, Segmentation]]
+) -> tuple[Colour | None, ...]:
+    """The first colour that a segmentation gives to a label of each class; empty where none gives any."""
+    given: dict[str, Colour] = {}
+    for _, one in pairs:
+        for label, colour in one.colours.items():
+            given.setdefault(owner.get(label, ""), colour)
+    return tuple(given.get(name) for name in classes) if given else ()
 
 
 def _are_known(one: Segmentation, owner: Mapping[str, str], findings: list[Finding]) -> bool:

@@ -153,6 +153,7 @@ def open_scans(
         fingerprint=sha256(*chain.from_iterable(sorted(digests.items())), *map(str, (*size, *(patch or ())))),
         official=listing.official,
         attributes=listing.attributes,
+        colours=listing.classes_of.colours,
         facts={**listing.facts, **_facts(decoding, size, patch)},
         bits=12,
         affine=reader.affine,

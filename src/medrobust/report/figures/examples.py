@@ -31,6 +31,7 @@ class Examples:
         target: The network whose predictions are shown.
         source: The network that the attacks were crafted on.
         classes: Names of all classes; in segmentation the first is the background.
+        colours: Hexadecimal colours of the classes.
         columns: Perturbations, the first being "clean".
         case_ids: A name per case.
         images: In [0, 1].
@@ -42,6 +43,7 @@ class Examples:
     target: str
     source: str
     classes: tuple[str, ...]
+    colours: tuple[str, ...]
     columns: tuple[str, ...]
     case_ids: tuple[str, ...]
     images: Float[np.ndarray, "case column c *space"]
@@ -100,7 +102,7 @@ def examples_figure(examples: Examples) -> Figure:
         for case in range(len(flat.case_ids)):
             _draw_case(grid, flat, case)
         if shown:
-            _draw_legend(figure, flat.classes, shown)
+            _draw_legend(figure, flat, shown)
     return figure
 
 
@@ -148,7 +150,7 @@ def _draw_case(grid: Grid, examples: Examples, case: int) -> None:
         if examples.segmentation:
             axes = grid.axes(case, 2, column + 1)
             axes.imshow(
-                coloured(examples.predictions[case, column], examples.classes), interpolation="nearest"
+                coloured(examples.predictions[case, column], examples.colours), interpolation="nearest"
             )
         else:
             _say_prediction(axes, examples, case, column)
@@ -161,7 +163,7 @@ def _draw_words(grid: Grid, examples: Examples, case: int) -> None:
     grid.axes(case, 1, 0).text(0.94, 0.5, "difference\nto clean", ha="right", va="center", linespacing=1.5)
     if examples.segmentation:
         axes = grid.axes(case, 2, 0)
-        axes.imshow(coloured(examples.labels[case], examples.classes), interpolation="nearest")
+        axes.imshow(coloured(examples.labels[case], examples.colours), interpolation="nearest")
         _caption(axes, "truth", style.INK)
         _caption(grid.axes(case, 2, 1), f"as {examples.target} sees it  →", style.MUTED, left=True)
 
@@ -217,18 +219,18 @@ def _caption(axes: Axes, text: str, colour: str, left: bool = False) -> None:
     axes.text(place, -0.03, text, transform=axes.transAxes, ha=align, va="top", fontsize=8, color=colour)
 
 
-def _draw_legend(figure: Figure, classes: tuple[str, ...], shown: list[str]) -> None:
+def _draw_legend(figure: Figure, examples: Examples, shown: list[str]) -> None:
     """One entry per structure, with a patch for each side it has."""
-    colours = structure_colours(classes)
+    classes, colours = examples.classes, examples.colours
     handles = [
         tuple(
-            Patch(color=tuple(colours[index]))
+            Patch(color=colours[index])
             for index, name in enumerate(classes)
             if index and family(name) == wanted
         )
         for wanted in shown
     ]
-    paired = any(len(patches) == 2 for patches in handles)
+    shaded = colours == structure_colours(classes) and any(len(patches) == 2 for patches in handles)
     figure.legend(  # type: ignore[call-overload]  # tuples of handles are allowed, see HandlerTuple
         handles,
         shown,
@@ -237,6 +239,6 @@ def _draw_legend(figure: Figure, classes: tuple[str, ...], shown: list[str]) -> 
         ncols=LEGEND_COLUMNS,
         fontsize=8,
         handlelength=2.2,
-        title="left side light, right side dark" if paired else None,
+        title="left side light, right side dark" if shaded else None,
         title_fontsize=8,
     )
