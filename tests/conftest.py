@@ -1,10 +1,17 @@
-"""Before anything is imported: one thread per process and, on demand, checks of the shapes in annotations."""
+"""Before anything is imported: one thread per process and, on demand, checks of the shapes in annotations.
+
+Also the browser, which tests of several folders open pages with.
+"""
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import hypothesis
 import pytest
+from playwright.sync_api import Browser, Page
+
+import browsing
 
 # The time of an example says nothing on a shared machine.
 hypothesis.settings.register_profile("without deadlines", deadline=None)
@@ -32,3 +39,25 @@ def check_shapes() -> None:
 
 if os.environ.get("MEDROBUST_CHECK_SHAPES"):  # `make test-shapes`
     check_shapes()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Ends with its module: the event loop that it keeps running would be in the way of other tests."""
+    with browsing.chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A window that shows pages without fault, or the test fails."""
+    with browsing.flawless(chromium.new_page(viewport={"width": 1360, "height": 844})) as page:
+        yield page
+
+
+@pytest.fixture
+def phone(chromium: Browser) -> Iterator[Page]:
+    """The same as narrow as a telephone."""
+    narrow = chromium.new_page(viewport={"width": 400, "height": 844}, is_mobile=True)
+    with browsing.flawless(narrow) as page:
+        yield page

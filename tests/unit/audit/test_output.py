@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from playwright.sync_api import Page
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
 import made_folders
 import made_photos
+from browsing import CONTRAST, WIDTH
 from medrobust import api
 from medrobust.audit.audit import Audit, code_that_runs, in_order
 from medrobust.audit.document import SCHEMA, as_document
@@ -170,6 +172,25 @@ def test_the_page_escapes_names_and_loads_nothing(tmp_path: Path) -> None:
     assert page.count("data:image/jpeg;base64,") == 1
     assert "prefers-color-scheme: dark" in page
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("window", ["page", "phone"])
+def test_the_page_can_be_read_in_a_browser(
+    request: pytest.FixtureRequest, tmp_path: Path, scheme: str, window: str
+) -> None:
+    photo = tmp_path / ("a_long_name" * 9 + ".png")
+    Image.new("RGB", (300, 100), "red").save(photo)
+    others = [photo.with_name(f"{number}.csv") for number in range(3)]
+    findings = [finding(f"{severity}ish", severity, photo, *others) for severity in Severity]
+    written = tmp_path / "audit.html"
+    written.write_text(audit_page("ham10000", "1 error.", findings, thumbnails(findings)), encoding="utf-8")
+    page: Page = request.getfixturevalue(window)
+    page.emulate_media(color_scheme=scheme)
+    page.goto(written.as_uri())
+    assert page.locator("img").first.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+    assert page.evaluate(WIDTH) == page.evaluate("screen.width")
+    assert page.evaluate(CONTRAST) >= 4.5
 
 
 def test_thumbnails_are_of_what_can_be_shown(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A made-up study of each task, as realistic as its report needs it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from browsing import Browser, open_browser
 from medrobust.core import Task
 from medrobust.report.context import ReportContext
 from medrobust.report.figures.examples import Examples
@@ -512,13 +511,6 @@ def make_context() -> Callable[[Task], ReportContext]:
 @pytest.fixture(scope="session")
 def examples(context: ReportContext) -> Examples:
     return brain_examples() if context.task is Task.SEGMENTATION else lesion_examples()
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    page = open_browser(tmp_path_factory.mktemp("profile"))
-    yield page
-    page.close()
 
 
 @pytest.fixture(scope="session")
