@@ -32,6 +32,7 @@ from medrobust.steps.noise import Matching
 from medrobust.storage import RunFolder
 from medrobust.study.reading import read_study
 from medrobust.study.runner import run_study
+from typesetting import flaws
 
 STORED = Path(__file__).parent / "stored"
 TABLES = ("table1", "table2", "noise", "whitebox")
@@ -104,6 +105,12 @@ def test_the_study_says_something(golden: SimpleNamespace) -> None:
     assert table2["score"].n_unique() > 6
     crafted = golden.run.results.crafted.filter(pl.col("perturbation").str.contains("@").not_())
     assert (crafted.group_by("perturbation").agg(pl.col("mse").max())["mse"] > 0).all()
+
+
+def test_latex_reads_every_table_and_it_fits(golden: SimpleNamespace, tmp_path: Path) -> None:
+    tables = sorted((golden.folder / "tables").glob("*.tex"))
+    assert len(tables) > 25
+    assert flaws((table.read_text(encoding="utf-8") for table in tables), tmp_path) == []
 
 
 def test_the_run_folder_is_laid_out_as_promised(golden: SimpleNamespace) -> None:

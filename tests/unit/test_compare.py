@@ -17,6 +17,7 @@ from browsing import CONTRAST, WIDTH
 from made_comparisons import before_and_after
 from medrobust import api, cli
 from medrobust.errors import RunError
+from typesetting import flaws
 
 HOSTILE = "<script>alert('x')</script> & $x_1$"
 
@@ -71,6 +72,12 @@ def test_networks_of_one_name_stand_together(compared: api.Comparison) -> None:
     names = [f"{model} of {run}" for model in ("fine", "coarse") for run in ("before", HOSTILE)]
     for table in ("table2", "whitebox"):
         assert compared.tables[table]["target"].unique(maintain_order=True).to_list() == names
+
+
+def test_latex_reads_every_table_and_it_fits(compared: api.Comparison, tmp_path: Path) -> None:
+    tables = sorted((compared.report.parent / "tables").glob("*.tex"))
+    assert len(tables) == 5
+    assert flaws((table.read_text(encoding="utf-8") for table in tables), tmp_path) == []
 
 
 def test_scores_are_those_of_the_runs(runs: tuple[Path, Path], compared: api.Comparison) -> None:

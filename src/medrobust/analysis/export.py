@@ -14,7 +14,8 @@ from medrobust.analysis.comparisons import noise_control
 from medrobust.analysis.conditions import transfer_conditions
 from medrobust.analysis.curves import curve_table
 from medrobust.analysis.findings import audit_table
-from medrobust.analysis.format import paper_latex, paper_layout, to_latex, to_markdown
+from medrobust.analysis.format import paper_layout, to_markdown
+from medrobust.analysis.latex import paper_latex, to_latex
 from medrobust.analysis.plane import plane
 from medrobust.analysis.quality import quality_table
 from medrobust.analysis.remarks import remarks

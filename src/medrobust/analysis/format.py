@@ -1,9 +1,7 @@
-"""Tables for people: numbers with their intervals in Markdown and LaTeX."""
+"""Tables for people: numbers with their intervals as text, and in Markdown."""
 
 import math
-import re
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 
 import polars as pl
 
@@ -11,19 +9,6 @@ ABSENT = "—"
 SETTINGS = ("budget", "value")
 """Columns of what was set, not measured: budgets such as 0.5/255 need more digits than a score."""
 KEYS = ("target", "perturbation", "source")
-END = r"\\"
-_LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "|": r"\textbar{}",
-    '"': "''",
-}
-_MINUS = re.compile(r"(?<![\w.)])-(?=\d)")
-"""A minus sign, which LaTeX would print as a hyphen."""
 _MARKDOWN = {"|": r"\|", "~": r"\~", "_": r"\_", "*": r"\*", "<": "&lt;"}
 
 
@@ -75,7 +60,7 @@ def readable(table: pl.DataFrame) -> pl.DataFrame:
 
 def paper_layout(cells: pl.DataFrame) -> pl.DataFrame:
     """Table 2 as it is printed: a row per target, a column per perturbation and source, as text."""
-    heads, rows = _crossed(cells)
+    heads, rows = crossed(cells)
     names = [
         "target",
         *(f"{perturbation} / {source}" if source else perturbation for perturbation, source in heads),
@@ -83,7 +68,7 @@ def paper_layout(cells: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
 
 
-def _crossed(cells: pl.DataFrame) -> tuple[list[tuple[str, str]], list[list[str]]]:
+def crossed(cells: pl.DataFrame) -> tuple[list[tuple[str, str]], list[list[str]]]:
     """Perturbation and source of each column, and the rows, each with its target first."""
     scores = zip(*(cells[name] for name in KEYS), readable(cells)["score"], strict=True)
     text = {(target, perturbation, source): score for target, perturbation, source, score in scores}
@@ -97,46 +82,6 @@ def to_markdown(table: pl.DataFrame) -> str:
     text = readable(table)
     rows = (text.columns, ["---"] * text.width, *text.rows())
     return "".join(f"| {' | '.join(_escaped(row, _MARKDOWN))} |\n" for row in rows)
-
-
-def to_latex(table: pl.DataFrame) -> str:
-    """A LaTeX tabular with the numbers as text; needs the package booktabs."""
-    text = readable(table)
-    numeric = [table.schema[name].is_numeric() for name in text.columns]
-    heads = [name.replace("_", " ") for name in text.columns]
-    return _tabular("".join("r" if each else "l" for each in numeric), [_line(heads)], text.rows())
-
-
-def paper_latex(cells: pl.DataFrame) -> str:
-    """Table 2 in LaTeX as the paper prints it: sources below perturbations; needs the package booktabs."""
-    heads, rows = _crossed(cells)
-    above, rules, place = [""], [], 2
-    for perturbation, group in groupby(heads, key=lambda head: head[0]):
-        width = len(list(group))
-        above.append(rf"\multicolumn{{{width}}}{{c}}{{{_latex(perturbation)}}}")
-        rules.append(rf"\cmidrule(lr){{{place}-{place + width - 1}}}")
-        place += width
-    head = [
-        f"{' & '.join(above)} {END}",
-        " ".join(rules),
-        _line(["target", *(source for _, source in heads)]),
-    ]
-    return _tabular("l" + "c" * len(heads), [line for line in head if line], rows)
-
-
-def _tabular(columns: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *head, r"\midrule", *map(_line, rows)]
-    return "\n".join([r"% \usepackage{booktabs}", *lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"{' & '.join(map(_latex, cells))} {END}"
-
-
-def _latex(text: str) -> str:
-    """Text that LaTeX prints as it is; braces keep a first bracket from being an option of the line above."""
-    escaped = _MINUS.sub(r"$-$", "".join(_LATEX.get(character, character) for character in text))
-    return f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped
 
 
 def _is_bound(name: str, columns: Sequence[str]) -> bool:

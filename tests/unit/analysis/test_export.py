@@ -1,7 +1,5 @@
 import io
 import json
-import shutil
-import subprocess
 from dataclasses import replace
 
 import polars as pl
@@ -11,14 +9,14 @@ from polars.testing import assert_frame_equal
 import made_rows
 from medrobust.analysis.export import all_tables, as_json, table_as_json, table_files
 from medrobust.analysis.format import (
-    paper_latex,
     paper_layout,
     readable,
-    to_latex,
     to_markdown,
     with_interval,
 )
+from medrobust.analysis.latex import BELOW, paper_latex, to_latex
 from medrobust.analysis.verdict import verdict
+from typesetting import flaws
 
 TABLE = pl.DataFrame(
     {
@@ -81,9 +79,9 @@ def test_latex_escapes_what_would_not_compile():
     text = to_latex(TABLE)
     assert r"u\_net & 0.713 [0.68, 0.74] & 6.9 [3.2, 10.5]" in text
     assert r"50\%\textbar{}x" in text
-    assert text.count(r"\\") == 3
-    assert text.splitlines()[:2] == [r"% \usepackage{booktabs}", r"\begin{tabular}{lrrrrl}"]
-    assert "model & clean & drop points & mse & n cases & ranked" in text
+    assert text.splitlines()[0] == r"% \usepackage{booktabs,graphicx}"
+    assert text.splitlines()[2] == r"\begin{tabular}{lrrrrl}"
+    assert r"model & clean & \shortstack[r]{drop\\points} & mse & \shortstack[r]{n\\cases} & ranked" in text
 
 
 def test_latex_prints_minus_signs_and_no_hyphens_for_them():
@@ -91,50 +89,85 @@ def test_latex_prints_minus_signs_and_no_hyphens_for_them():
         {"model": ["u-net-2", "[x]"], "drop": [-0.5, 0.1], "drop_low": [-1.0, -0.2], "drop_high": [0.0, 0.3]}
     )
     lines = to_latex(table).splitlines()
-    assert lines[5] == r"u-net-2 & $-$0.500 [$-$1.00, 0.00] \\"
-    assert lines[6].startswith("{}[x] & ")
+    assert lines[6] == r"u-net-2 & $-$0.500 [$-$1.00, 0.00] \\"
+    assert lines[7].startswith("{}[x] & ")
 
 
 def test_latex_of_table_2_has_sources_below_attacks():
     results = photos()
     frames = all_tables(results, verdict(results))
     lines = paper_latex(frames["table2"]).splitlines()
-    assert lines[1] == r"\begin{tabular}{lcccccc}"
-    assert lines[3:6] == [
+    assert lines[2] == r"\begin{tabular}{lcccccc}"
+    assert lines[4:7] == [
         r" & \multicolumn{3}{c}{fgsm} & \multicolumn{3}{c}{deepfool} \\",
         r"\cmidrule(lr){2-4} \cmidrule(lr){5-7}",
         r"target & a & b & c & a & b & c \\",
     ]
-    assert lines[7].startswith("a & 0.667 [")
+    assert lines[8].startswith("a & 0.667 [")
+
+
+def test_latex_of_table_2_prints_attacks_below_each_other_that_are_too_many():
+    attacks = tuple(made_rows.Attack(name) for name in ("w", "x", "y", "z"))
+    results = made_rows.classification(lambda *_: True, {"p1": 2, "p2": 1}, attacks=attacks)
+    first, second = paper_latex(all_tables(results, verdict(results))["table2"]).split(BELOW)
+    assert [name in first for name in ("{w}", "{x}", "{y}", "{z}")] == [True, True, True, False]
+    assert "{lccc}" in second
+    assert r"\cmidrule(lr){2-4}" in second
+    assert second.count("1.000") == 9
 
 
 ODD = {"name": ["[a]", r"\end{x}", "50 % & <b>", '"c" ~ ^ # $ {', "*"], "value": [None, -0.5, 1e-5, 3.0, 1.0]}
+WIDE = [pl.lit(0.123456).alias(f"another_number_{place}") for place in range(30)]
 
 
-def test_every_table_compiles(tmp_path):
-    """LaTeX itself reads them, with booktabs and nothing else."""
-    program = shutil.which("pdflatex")
-    if program is None:
-        pytest.skip("no LaTeX: install pdflatex with booktabs (Debian: texlive-latex-recommended)")
-    studies = [(results, all_tables(results, verdict(results))) for results in (photos(), brains())]
-    texts = [
-        content.decode()
-        for _, frames in studies
-        for name, content in table_files(frames | {"odd": pl.DataFrame(ODD)}).items()
-        if name.endswith(".tex")
-    ]
-    head = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
-    (tmp_path / "all.tex").write_text("\n\n".join([head, *texts, r"\end{document}"]), encoding="utf-8")
-    done = subprocess.run(
-        [program, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "all.tex"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+def filled(table):
+    """A table with a row of made-up values where it has none."""
+    if table.height:
+        return table
+    made = {pl.String: "a_b", pl.Boolean: True, pl.Int64: 12, pl.Float64: 0.1234}
+    return pl.DataFrame([{name: made[kind] for name, kind in table.schema.items()}], schema=table.schema)
+
+
+@pytest.mark.parametrize("study", [photos, brains])
+def test_latex_reads_every_table_and_it_fits(study, tmp_path):
+    results = study()
+    frames = {name: filled(table) for name, table in all_tables(results, verdict(results)).items()}
+    odd = pl.DataFrame(ODD)
+    frames |= {"odd": odd, "long": pl.concat([odd] * 20), "wide": odd.select(pl.all(), *WIDE)}
+    texts = [content.decode() for name, content in table_files(frames).items() if name.endswith(".tex")]
+    assert len(texts) == len(frames) > 30
+    assert flaws(texts, tmp_path) == []
+
+
+def test_what_latex_does_not_read_is_found(tmp_path):
+    bad = r"% \usepackage{booktabs}" + "\n" + r"\rule{20cm}{1pt}\par\rule{1pt}{30cm}\par\resizebox"
+    found = " ".join(flaws([bad], tmp_path))
+    assert "Overfull \\hbox" in found
+    assert "Overfull \\vbox" in found
+    assert "! Undefined control sequence" in found
+
+
+def test_latex_breaks_what_is_too_wide_and_names_the_rows_again():
+    numbers = {f"a_number_{place}": [0.123456] for place in range(20)}
+    wide = pl.DataFrame({"model": ["u_net"], "source": ["x"]} | numbers)
+    parts = to_latex(wide).split(BELOW)
+    assert len(parts) == 2
+    assert all(part.count("u\\_net & x & 0.123") == 1 for part in parts)
+    heads = [rf"\shortstack[r]{{a\\number\\{place}}}" for place in range(20)]
+    assert [sum(head in part for part in parts) for head in heads] == [1] * 20
+
+
+def test_latex_of_more_rows_than_a_page_holds_may_break():
+    short, long = (to_latex(pl.DataFrame({"name": ["a"] * rows, "value": 0.5})) for rows in (40, 41))
+    assert r"\begin{tabular}{lr}" in short
+    assert r"\begin{longtable}{lr}" in long
+    assert long.splitlines()[0] == r"% \usepackage{booktabs,longtable}"
+
+
+def test_sentences_wrap_in_latex():
+    assert r"\begin{tabular}{lp{0.3\linewidth}r}" in to_latex(
+        pl.DataFrame({"kind": ["a"], "says": ["This is a whole sentence of more than 40 letters."], "n": [1]})
     )
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert len(texts) > 40
-    assert "Missing character" not in (tmp_path / "all.log").read_text(encoding="latin-1")
 
 
 def test_paper_layout_has_a_row_per_target_and_a_column_per_attack_and_source():
