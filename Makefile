@@ -9,7 +9,7 @@ WORKERS ?= 2
 PEERS = $(shell $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 	print(*map(repr, project['optional-dependencies']['bench']))")
 
-.PHONY: help setup demo test test-slow test-shapes check format browser bench-setup bench bench-test clean
+.PHONY: help setup demo test test-slow test-shapes check format browser fuzz bench-setup bench bench-test clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,11 @@ browser:  ## Chromium, for the test that opens the report (where apt can install
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 		&& apt-get -qq update && apt-get -qq install --yes chromium >/dev/null; } \
 		|| echo "no chromium here: the browser test will say that it skips"
+
+fuzz: $(READY)  ## Fuzz what is read from files, two minutes per format; what breaks a reader is left in build/fuzz
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	mkdir -p build/fuzz && cd build/fuzz && for format in $$(PYTHONPATH=$(CURDIR)/tests $(CURDIR)/$(BIN)/python $(CURDIR)/tests/fuzz.py); do \
+		PYTHONPATH=$(CURDIR)/tests $(CURDIR)/$(BIN)/python $(CURDIR)/tests/fuzz.py $$format -max_total_time=120 || exit 1; done
 
 bench-setup: $(BENCH)  ## Install the peers that attacks are compared with
 
