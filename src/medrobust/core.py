@@ -72,6 +72,13 @@ class Sample(NamedTuple):
     label: Int64[np.ndarray, "*labelspace"]
 
 
+class Grid(NamedTuple):
+    """Where the voxels of a volume lie: their number along each axis, and the affine from indices to mm."""
+
+    shape: tuple[int, ...]
+    affine: Float64[np.ndarray, "4 4"]
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A data set that is read case by case; memory does not grow with the number of cases.
@@ -97,6 +104,8 @@ class Dataset:
             shown for its groups too; what is not known is left out.
         colours: Red, green and blue, 0 to 255, of each class in label maps, None where unknown; empty where
             the data give none.
+        original: Grid of the file of a scan, by its id, so that exports can lie voxel on voxel with it; None
+            where there is no such file.
     """
 
     name: str
@@ -116,6 +125,7 @@ class Dataset:
     affine: Callable[[str], Float64[np.ndarray, "4 4"]] | None = None
     attributes: Mapping[str, Mapping[str, str | float]] | None = None
     colours: tuple[tuple[int, int, int] | None, ...] = ()
+    original: Callable[[str], Grid] | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)

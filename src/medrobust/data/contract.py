@@ -182,10 +182,12 @@ def _of_the_rest(dataset: Dataset) -> Faults:
         yield "colours", f"must be (red, green, blue) or None for each class; got {dataset.colours!r}."
     if not all(isinstance(part, int) and 0 <= part <= 255 for colour in colours for part in colour):
         yield "colours", f"must be whole numbers from 0 to 255; got {dataset.colours!r}."
-    if dataset.affine is not None:
-        affine = np.asarray(dataset.affine(dataset.cases[0].scan_id))
-        if affine.shape != AFFINE_SHAPE or not np.isfinite(affine).all() or np.linalg.det(affine) == 0:
-            yield "affine", f"must give 4 x 4 numbers that span a volume; got {affine.tolist()}."
+    scan = dataset.cases[0].scan_id
+    affines = [("affine", dataset.affine(scan))] if dataset.affine else []
+    affines += [("original", dataset.original(scan).affine)] if dataset.original else []
+    for field, affine in affines:
+        if np.shape(affine) != AFFINE_SHAPE or not np.isfinite(affine).all() or np.linalg.det(affine) == 0:
+            yield field, f"must give 4 x 4 numbers that span a volume; got {np.asarray(affine).tolist()}."
 
 
 def _of_attributes(dataset: Dataset) -> Faults:

@@ -181,7 +181,8 @@ def _item(name: str, made: Mapping[Case, Tensor], dataset: Dataset) -> Item:
     images = [made.get(case, image) for case, image in zip(clean.cases, clean.images, strict=True)]
     affine = None if dataset.affine is None else dataset.affine(scan_id)
     changed = tuple(case in made for case in clean.cases)
-    return Item(name, clean.cases, torch.stack(images), clean.labels, changed, affine)
+    original = None if dataset.original is None else dataset.original(scan_id)
+    return Item(name, clean.cases, torch.stack(images), clean.labels, changed, affine, original)
 
 
 def _fooled(

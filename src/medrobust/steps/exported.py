@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
-from medrobust.core import Case, Dataset, Task
+from medrobust.core import Case, Dataset, Grid, Task
+from medrobust.steps.grids import Steps, canonical, put, steps_between, take
 from medrobust.steps.image_sets import ImageSet, digest
 from medrobust.storage.picture_files import (
     levels,
-    place_in_file,
     read_nifti,
     read_png,
     write_nifti,
@@ -23,6 +24,9 @@ from medrobust.storage.picture_files import (
 
 MEASURED = ("outcome", "ssim", "linf")
 """Columns of the `crafted` rows that the description of an image repeats."""
+
+ORIGINAL = "that of the original file: its shape, its affine and the order of its voxels"
+OWN = "that of the study; axes of volumes grow to the right, to the front and to the top"
 
 Row = Mapping[str, Any]
 
@@ -38,6 +42,7 @@ class Item:
         labels: The truth.
         changed: Which images are perturbed; the others are clean.
         affine: From slice, row and column of the scan to world millimetres; None where images lie nowhere.
+        original: Grid of the scan's own file; None where there is none.
     """
 
     name: str
@@ -46,6 +51,7 @@ class Item:
     labels: Int64[Tensor, "n *labelspace"]
     changed: tuple[bool, ...]
     affine: Float64[np.ndarray, "4 4"] | None
+    original: Grid | None = None
 
     @property
     def is_volume(self) -> bool:
@@ -58,13 +64,32 @@ class Item:
         return self.is_volume and self.images.ndim == 4
 
     @property
-    def place(self) -> Float64[np.ndarray, "4 4"]:
-        """Affine of its volume, which begins with its first slice; voxels of 1 mm where nothing is known."""
+    def grid(self) -> Grid:
+        """That of its volume, which begins with its first slice; voxels of 1 mm where nothing is known."""
         affine = np.eye(4) if self.affine is None else self.affine
         first = np.eye(4)
         first[0, 3] = self.cases[0].position if self.is_stack else 0
-        place: np.ndarray = affine @ first
-        return place
+        rows = self.images.shape[2:] if self.is_stack else self.images.shape[3:]
+        depth = self.slices[-1] + 1 if self.is_stack else self.images.shape[2]
+        return Grid((depth, *rows), affine @ first)
+
+    @cached_property
+    def file(self) -> Grid:
+        """That of its files: of the original, where all voxels are some of it and none is lost."""
+        volume = _volume(self, np.moveaxis(self.images.numpy(), 1, -1))
+        steps = None if self.original is None else steps_between(self.grid, self.original)
+        if self.original is not None and steps is not None:
+            kept = take(put(volume, steps, self.original.shape), steps, self.grid.shape)
+            if np.array_equal(kept, volume):
+                return self.original
+        return canonical(self.grid)
+
+    @property
+    def steps(self) -> Steps:
+        """From the indices of its volume to those of its files."""
+        steps = steps_between(self.grid, self.file)
+        assert steps is not None
+        return steps
 
     @property
     def slices(self) -> list[int]:
@@ -72,10 +97,10 @@ class Item:
         return [case.position - self.cases[0].position for case in self.cases]
 
 
-def slices_in_file(item: Item) -> tuple[str, list[int]]:
-    """Axis along which the slices of an item lie in its file, and their numbers there."""
-    axis, is_turned = place_in_file(item.place, 0)
-    return axis, [item.slices[-1] - number if is_turned else number for number in item.slices]
+def place_in_file(item: Item, number: int) -> tuple[str, int]:
+    """Axis along which the slices of an item lie in its file, and the number there of one of its images."""
+    axis = int(np.flatnonzero(item.steps[:3, 0])[0])
+    return "xyz"[axis], int(item.steps[axis] @ [item.slices[number], 0, 0, 1])
 
 
 def write_image(item: Item, folder: Path, bits: int | None) -> list[str]:
@@ -92,13 +117,13 @@ def write_image(item: Item, folder: Path, bits: int | None) -> list[str]:
             names.append(f"{item.name}-{bits}bit.png")
             write_png(folder / names[-1], levels(exact[0], bits))
         return names
-    voxels = _volume(item, np.moveaxis(exact, 1, -1))
+    voxels = _in_file(item, np.moveaxis(exact, 1, -1))
     voxels = voxels[..., 0] if voxels.shape[-1] == 1 else voxels
     names = [f"{item.name}.nii.gz"]
-    write_nifti(folder / names[0], voxels, item.place)
+    write_nifti(folder / names[0], voxels, item.file.affine)
     if bits is not None:
         names.append(f"{item.name}-{bits}bit.nii.gz")
-        write_nifti(folder / names[-1], levels(voxels, bits), item.place, slope=1 / (2**bits - 1))
+        write_nifti(folder / names[-1], levels(voxels, bits), item.file.affine, slope=1 / (2**bits - 1))
     return names
 
 
@@ -108,7 +133,7 @@ def read_image(item: Item, file: Path) -> Float32[Tensor, "n c *space"]:
         return torch.from_numpy(np.load(file, allow_pickle=False)[None])
     if file.suffix == ".png":
         return torch.from_numpy(read_png(file)[None])
-    voxels = read_nifti(file, item.place)
+    voxels = take(read_nifti(file), item.steps, item.grid.shape)
     voxels = voxels[..., None] if voxels.ndim == 3 else voxels
     images = voxels[item.slices] if item.is_stack else voxels[None]
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1), np.float32))
@@ -121,10 +146,14 @@ def write_labels(item: Item, folder: Path, maps: Mapping[str, Int64[Tensor, "n *
         numbers = labels.numpy().astype(np.uint8 if labels.max() < 256 else np.uint16)
         names.append(f"{item.name}-{what}" + (".nii.gz" if item.is_volume else ".png"))
         if item.is_volume:
-            write_nifti(folder / names[-1], _volume(item, numbers), item.place)
+            write_nifti(folder / names[-1], _in_file(item, numbers), item.file.affine)
         else:
             write_png(folder / names[-1], numbers)
     return names
+
+
+def _in_file(item: Item, images: np.ndarray) -> np.ndarray:
+    return put(_volume(item, images), item.steps, item.file.shape)
 
 
 def _volume(item: Item, images: np.ndarray) -> np.ndarray:
@@ -159,6 +188,7 @@ def describe(
         "scan_id": item.cases[0].scan_id,
         "patient_id": item.cases[0].patient_id,
         "values": "0 to 1, as the networks are given them, and no longer the units of the original file",
+        "grid": ORIGINAL if item.is_volume and item.file is item.original else OWN,
         "facts": dict(dataset.facts or {}),
         "classes": list(dataset.classes),
         "images": _images(item, rows, shown, dataset),
@@ -170,11 +200,11 @@ def _images(
 ) -> list[dict[str, Any]]:
     """What each image of an item is, as JSON-able data."""
     images: list[dict[str, Any]] = []
-    axis, slices = slices_in_file(item)
     for number, (case, changed) in enumerate(zip(item.cases, item.changed, strict=True)):
         image: dict[str, Any] = {"case_id": case.case_id, "perturbed": changed}
         if item.is_stack:
-            image[axis] = slices[number]
+            axis, place = place_in_file(item, number)
+            image[axis] = place
         row = rows.get(case.case_id, {}) if changed else {}
         image |= {column: row[column] for column in MEASURED if column in row}
         if dataset.task is Task.CLASSIFICATION:

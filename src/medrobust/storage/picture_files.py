@@ -13,7 +13,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from jaxtyping import Float32, Float64, Integer, UInt8, UInt16
-from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
 COLOUR_TYPES = {1: 0, 3: 2}
 """PNG's number for grey and colour, by channels."""
@@ -68,7 +67,7 @@ def write_nifti(
     *,
     slope: float = 1.0,
 ) -> None:
-    """Write a volume, turned so that its axes grow to the right, to the front and to the top.
+    """Write a volume.
 
     Args:
         path: A name that ends with .nii or .nii.gz.
@@ -76,25 +75,16 @@ def write_nifti(
         affine: From indices to world millimetres (right, anterior, superior).
         slope: What readers multiply the voxels with.
     """
-    image = nib.as_closest_canonical(nib.Nifti1Image(voxels, affine))
+    image = nib.Nifti1Image(voxels, affine)
     image.header.set_xyzt_units("mm")
     if slope != 1.0:
         image.header.set_slope_inter(slope, 0)
     nib.save(image, path)
 
 
-def read_nifti(path: Path, affine: Float64[np.ndarray, "4 4"]) -> Float32[np.ndarray, "x y z *c"]:
-    """The voxels of a volume that was written with this affine, its axes turned back to what they were."""
-    voxels = np.asarray(nib.Nifti1Image.from_filename(path).get_fdata(dtype=np.float32))
-    turn = ornt_transform(axcodes2ornt("RAS"), io_orientation(affine))
-    turned: np.ndarray = apply_orientation(voxels, turn)
-    return turned
-
-
-def place_in_file(affine: Float64[np.ndarray, "4 4"], axis: int) -> tuple[str, bool]:
-    """Axis (x, y or z) that an axis of a volume becomes in its file, and whether it is turned round there."""
-    to, direction = io_orientation(affine)[axis]
-    return "xyz"[int(to)], bool(direction < 0)
+def read_nifti(path: Path) -> Float32[np.ndarray, "x y z *c"]:
+    """The voxels of a volume, scaled as its header says."""
+    return np.asarray(nib.Nifti1Image.from_filename(path).get_fdata(dtype=np.float32))
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from made_data import squares, stripes
-from medrobust.core import Case, Dataset, Part, Sample
+from medrobust.core import Case, Dataset, Grid, Part, Sample
 from medrobust.data.contract import check_dataset, check_sample, checked
 from medrobust.errors import DataError
 
@@ -85,6 +85,7 @@ def test_what_is_right_passes_as_it_is() -> None:
         (PHOTOS, {"facts": {"size": 3}}, "facts must be texts by name"),
         (SCANS, {"affine": lambda scan: np.zeros((4, 4))}, "affine must give 4 x 4 numbers that span"),
         (SCANS, {"affine": lambda scan: np.eye(3)}, "affine must give 4 x 4 numbers"),
+        (SCANS, {"original": lambda scan: Grid((4, 4, 4), np.eye(3))}, "original must give 4 x 4 numbers"),
     ],
 )
 def test_fields(dataset: Dataset, changes: dict[str, Any], message: str) -> None:

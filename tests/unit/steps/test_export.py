@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from medrobust.core import Case, Dataset, NetworkId, Role, Sample
+import made_scans
+from medrobust.core import Case, Dataset, Grid, NetworkId, Role, Sample
 from medrobust.data import open_dataset
 from medrobust.errors import RunError
 from medrobust.models import Network
@@ -252,6 +253,76 @@ def test_whole_volumes_of_several_channels(tmp_path: Path, folder: RunFolder, bi
     np.testing.assert_array_equal(np.asarray(volume.dataobj)[there], image.reshape(2, -1).T)
     np.testing.assert_array_equal(np.asarray(truth.dataobj)[there], label.ravel())
     assert "s1-predicted-first.nii.gz" in done.files
+
+
+class TestOriginalGrid:
+    """Scans that were not resampled lie voxel on voxel with their files."""
+
+    LAS = nib.affines.from_matvec(np.diag([-1.0, 1, 1]), (11, -13, 7))
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        """Scans that are stored as LAS, with air around them."""
+        root = made_scans.nifti_pairs(tmp_path / "pairs")
+        for path in (*(root / "images").iterdir(), *(root / "labels").iterdir()):
+            voxels = np.pad(np.asarray(nib.load(path).dataobj), ((5, 2), (1, 6), (3, 4)))
+            made_scans.write_volume(path, voxels, self.LAS)
+        return root
+
+    @pytest.mark.parametrize("axis", ["coronal", "axial", "sagittal", "volume"])
+    def test_voxel_by_voxel(self, root: Path, tmp_path: Path, folder: RunFolder, axis: str) -> None:
+        keys = {"axis": axis, "spacing": 1.0, "intensity": "min-max"}
+        dataset = open_dataset({"name": "nifti_pairs", "root": root, **keys}, None, None)
+        clean = clean_set(dataset, dataset.cases)
+        own = [case for case in dataset.cases if case.scan_id == "case1"]
+        done = export_set(clean, own, Viewers(None, {}, CPU), dataset, folder, tmp_path, bits=16)
+        image, labels = (nib.load(root / kind / "case1.nii.gz") for kind in ("images", "labels"))
+        exported, truth, rounded = (
+            nib.load(done.folder / f"case1{end}.nii.gz") for end in ("", "-truth", "-16bit")
+        )
+        for each in (exported, truth, rounded):
+            assert each.shape == image.shape
+            np.testing.assert_allclose(each.affine, image.affine, atol=1e-5)
+        numbers = np.asarray(labels.dataobj)
+        np.testing.assert_array_equal(np.asarray(truth.dataobj), numbers)
+        voxels = image.get_fdata()
+        expected = (voxels - voxels.min()) / (voxels.max() - voxels.min())
+        along = {"coronal": (0, 2), "axial": (0, 1), "sagittal": (1, 2), "volume": (0, 1, 2)}[axis]
+        labelled = (numbers > 0).any(axis=along, keepdims=True)  # other slices are no cases
+        np.testing.assert_allclose(exported.get_fdata(), expected * labelled, atol=1e-5)
+        assert np.abs(rounded.get_fdata() - exported.get_fdata()).max() <= 0.5001 / 65535
+        told = json.loads((done.folder / "case1.json").read_text())
+        assert told["grid"].startswith("that of the original file")
+        if axis == "coronal":
+            places = [image["y"] for image in told["images"]]
+            assert places == np.flatnonzero(labelled.ravel()).tolist()
+
+    def test_resampled_scans_have_the_grid_of_the_study(
+        self, root: Path, tmp_path: Path, folder: RunFolder
+    ) -> None:
+        dataset = open_dataset({"name": "nifti_pairs", "root": root, "spacing": 2.0}, None, None)
+        clean = clean_set(dataset, dataset.cases)
+        done = export_set(
+            clean, dataset.cases[:3], Viewers(None, {}, CPU), dataset, folder, tmp_path, bits=None
+        )
+        assert nib.aff2axcodes(nib.load(done.folder / "case0.nii.gz").affine) == ("R", "A", "S")
+        assert json.loads((done.folder / "case0.json").read_text())["grid"].startswith("that of the study")
+
+    def test_nothing_is_cut_off(self, tmp_path: Path, folder: RunFolder) -> None:
+        """An image that goes on beyond the edges of the file keeps the grid of the study."""
+        dataset = lying(scans())
+        own = dataset.affine("s1")
+        for first, kept in ((0, True), (6, False)):
+            grid = Grid((5, 28, 28), own @ nib.affines.from_matvec(np.eye(3), (0, first, 0)))
+            there = replace(dataset, original=lambda scan, grid=grid: grid)
+            cases = [case for case in dataset.cases if case.scan_id == "s1"]
+            clean = clean_set(there, cases)
+            done = export_set(clean, cases, Viewers(None, {}, CPU), there, folder, tmp_path, bits=None)
+            volume = nib.load(done.folder / "s1.nii.gz")
+            assert (volume.shape == (5, 28, 28)) is kept
+            np.testing.assert_array_equal(
+                in_world(volume, dataset, cases[2]), dataset.read(cases[2]).image[0]
+            )
 
 
 def test_patches_are_refused(tmp_path: Path, folder: RunFolder) -> None:

@@ -1,6 +1,5 @@
 """Files that other programs open, read back by other programs."""
 
-from itertools import permutations, product
 from pathlib import Path
 
 import nibabel as nib
@@ -14,7 +13,6 @@ from PIL import Image
 
 from medrobust.storage.picture_files import (
     levels,
-    place_in_file,
     read_nifti,
     read_png,
     write_nifti,
@@ -25,11 +23,6 @@ in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixt
 IMAGES = st.tuples(st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9)).flatmap(
     lambda shape: arrays(np.float32, shape, elements=st.floats(0, 1, width=32))
 )
-AFFINES = [
-    nib.affines.from_matvec(2 * np.array(signs)[:, None] * np.eye(3)[list(order)], (5, -7, 9))
-    for order in permutations(range(3))
-    for signs in product((-1, 1), repeat=3)
-]
 
 
 @given(IMAGES, st.sampled_from([8, 16]))
@@ -76,27 +69,13 @@ def test_a_png_has_one_or_three_channels(tmp_path: Path) -> None:
         write_png(tmp_path / "a.png", np.zeros((4, 2, 2), np.uint8))
 
 
-@pytest.mark.parametrize("affine", AFFINES[::5])
-@pytest.mark.parametrize("channels", [(), (2,)])
-def test_a_volume_keeps_every_value_at_its_place_in_the_world(
-    tmp_path: Path, affine: np.ndarray, channels: tuple[int, ...]
-) -> None:
-    voxels = np.random.default_rng(0).random((3, 4, 5, *channels), np.float32)
+def test_a_volume_comes_back(tmp_path: Path) -> None:
+    voxels, affine = np.random.default_rng(0).random((3, 4, 5, 2), np.float32), np.diag([-2.0, 1, 1, 1])
     write_nifti(tmp_path / "a.nii.gz", voxels, affine)
-    np.testing.assert_array_equal(read_nifti(tmp_path / "a.nii.gz", affine), voxels)
+    np.testing.assert_array_equal(read_nifti(tmp_path / "a.nii.gz"), voxels)
     image = nib.load(tmp_path / "a.nii.gz")
-    assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
-    stored = np.asarray(image.dataobj)
-    assert stored.dtype == np.float32
-    for index in np.ndindex(3, 4, 5):
-        world = affine @ (*index, 1)
-        there = np.rint(np.linalg.solve(image.affine, world)[:3]).astype(int)
-        np.testing.assert_array_equal(stored[tuple(there)], voxels[index])
-    axis, is_turned = place_in_file(affine, 0)
-    first = 2 if is_turned else 0
-    np.testing.assert_array_equal(
-        np.sort(np.take(stored, first, "xyz".index(axis)), axis=None), np.sort(voxels[0], axis=None)
-    )
+    assert image.get_data_dtype() == np.float32
+    np.testing.assert_array_equal(image.affine, affine)
 
 
 @pytest.mark.parametrize("bits", [8, 16])

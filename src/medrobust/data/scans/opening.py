@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge, Gt
 
-from medrobust.core import Case, Dataset, Sample, Task, Tick, silent
+from medrobust.core import Case, Dataset, Grid, Sample, Task, Tick, silent
 from medrobust.data.listing import Scan, Scans
 from medrobust.data.reading import in_threads, share_of
 from medrobust.data.scans.geometry import Affine, shifted
@@ -59,6 +59,11 @@ class ScanReader:
         """From slice, row and column of a scan on the canvas to world millimetres."""
         stack = self._stack(scan_id)
         return shifted(stack.affine, self._origin(stack))
+
+    def original(self, scan_id: str) -> Grid:
+        """The grid of the first image of a scan as its file has it."""
+        scan = self.scans[scan_id]
+        return scan.format.read(scan.image).grid
 
     def foreground_of_patches(self, scan_id: str) -> Sequence[int]:
         """Labelled voxels of each patch that tiles a scan."""
@@ -157,6 +162,7 @@ def open_scans(
         facts={**listing.facts, **_facts(decoding, size, patch)},
         bits=12,
         affine=reader.affine,
+        original=reader.original,
     )
 
 

@@ -10,9 +10,16 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import nibabel as nib
 import numpy as np
 from jaxtyping import Num
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 
-from medrobust.data.scans.geometry import Affine, joined, spacing_of
+from medrobust.core import Grid
+from medrobust.data.scans.geometry import Affine, joined, spacing_of, turned
 from medrobust.errors import DataError
 
 MOST_VOXELS = 2**28
@@ -43,6 +50,14 @@ class Stored(NamedTuple):
     axes: str
     dtype: np.dtype[Any]
 
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels lie in the file itself, before they were turned."""
+        turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(self.axes))
+        shape = np.empty(3, int)
+        shape[turn[:, 0].astype(int)] = self.voxels.shape[:3]
+        return Grid(tuple(shape.tolist()), turned(self.affine, self.voxels.shape[:3], self.axes))
+
 
 @runtime_checkable
 class VolumeFormat(Protocol):
@@ -72,9 +87,9 @@ def in_ras(voxels: Num[np.ndarray, "i j k *c"], affine: Affine, dtype: np.dtype[
     """
     _require_affine(affine, path)
     turn = io_orientation(affine)
-    turned: np.ndarray = apply_orientation(voxels, turn)
+    in_order: np.ndarray = apply_orientation(voxels, turn)
     axes = "".join(code or "?" for code in nib.aff2axcodes(affine))
-    return Stored(turned, joined(affine, inv_ornt_aff(turn, voxels.shape)), axes, dtype)
+    return Stored(in_order, joined(affine, inv_ornt_aff(turn, voxels.shape)), axes, dtype)
 
 
 def file_digest(path: Path) -> str:
