@@ -43,6 +43,12 @@ class Finding:
     files: tuple[Path, ...] = ()
 
 
+def refused(kind: str, error: DataError, path: Path) -> Finding:
+    """A file, or a line in it, that cannot be used; the last sentence of the error is the advice."""
+    says, _, advice = str(error).rpartition(". ")
+    return Finding(kind, Severity.ERROR, f"{says}.", advice, (path,))
+
+
 def require_sound(findings: Iterable[Finding]) -> None:
     """Stop at findings that would make a run fail or its numbers wrong.
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from medrobust.data.attributes import MISSING
 from medrobust.data.files.dicom_files import read_dicom_file
-from medrobust.data.findings import Finding, Severity
+from medrobust.data.findings import Finding, refused
 from medrobust.data.photographs.pictures import naming
 from medrobust.data.scans.dicom_series import background_of, voxels_of
 from medrobust.data.scans.labels import Colour
@@ -95,8 +95,7 @@ def read_headers(root: Path, findings: list[Finding]) -> tuple[dict[str, Series]
                     own = series.setdefault(str(header.SeriesInstanceUID), _series(header))
                     own.files.setdefault(str(header.SOPInstanceUID), (path, voxels_of(header)))
         except DataError as error:
-            says, _, advice = str(error).rpartition(". ")
-            findings.append(Finding("unreadable", Severity.ERROR, f"{says}.", advice, (path,)))
+            findings.append(refused("unreadable", error, path))
     return series, list(segmentations.values())
 
 

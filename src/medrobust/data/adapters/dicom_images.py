@@ -3,25 +3,16 @@
 Patients are those of the headers (PatientID).
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Gt
 
-from medrobust.data.adapters.labelled import class_counts, group_by
-from medrobust.data.adapters.labelled_files import (
-    Columns,
-    LabelledFile,
-    Name,
-    classes_of,
-    files_of_folders,
-    files_of_table,
-    official_split,
-    on_both_sides,
-    require_columns_used,
-)
-from medrobust.data.findings import Finding, Severity
-from medrobust.data.listing import Photo, Photos
+from medrobust.data.adapters.labelled import group_by
+from medrobust.data.adapters.labelled_files import Columns, LabelledFile, Name, labelled_files, photos_of
+from medrobust.data.findings import Finding, refused
+from medrobust.data.listing import Photos
 from medrobust.data.photographs.dicom import DicomFiles, read_dicom
 from medrobust.data.photographs.pictures import naming
 from medrobust.errors import DataError
@@ -57,34 +48,15 @@ def list_dicom_images(
         DataError: The table is missing or lacks a column, or there are fewer than two classes. Rows and files
             that cannot be used, and patients in several parts, are findings.
     """
-    require_columns_used(table, part_column=part_column)
     findings: list[Finding] = []
-    if table is None:
-        files = files_of_folders(root, SUFFIXES, findings)
-    else:
-        files = files_of_table(root, table, Columns(path_column, label_column, part=part_column), findings)
+    columns = Columns(path_column, label_column, part=part_column)
+    files = labelled_files(root, SUFFIXES, table, columns, findings)
     patients = {file.name: patient for file in files if (patient := _patient(file, findings)) is not None}
-    files = tuple(file for file in files if file.name in patients)
-    classes = classes_of(files)
+    readable = [file for file in files if file.name in patients]
     grouping = group_by(patients, "patient", "PatientID", root, findings)
-    groups = dict(grouping.groups)
-    findings += on_both_sides(files, groups)
-    photos = tuple(
-        Photo(file.name, groups[file.name], classes.index(file.label), file.path) for file in files
-    )
-    return Photos(
-        classes=classes,
-        unit=grouping.unit,
-        items=photos,
-        format=DicomFiles(None if window == "file" else window),
-        facts={
-            **class_counts(photos, classes),
-            "grouping": grouping.fact,
-            "window": "of each file" if window == "file" else f"centre {window[0]:g}, width {window[1]:g}",
-        },
-        findings=tuple(findings),
-        official=official_split(files, groups),
-    )
+    photos = photos_of(readable, grouping, findings, format=DicomFiles(None if window == "file" else window))
+    shown = "of each file" if window == "file" else f"centre {window[0]:g}, width {window[1]:g}"
+    return replace(photos, facts={**photos.facts, "window": shown})
 
 
 def _patient(file: LabelledFile, findings: list[Finding]) -> str | None:
@@ -93,6 +65,5 @@ def _patient(file: LabelledFile, findings: list[Finding]) -> str | None:
         with naming(file.path, "a DICOM picture"):
             return str(read_dicom(file.path, pixels=False).get("PatientID") or "").strip()
     except DataError as error:
-        says, _, advice = str(error).rpartition(". ")
-        findings.append(Finding("unreadable", Severity.ERROR, f"{says}.", advice, (file.path,)))
+        findings.append(refused("unreadable", error, file.path))
         return None

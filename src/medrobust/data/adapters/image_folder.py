@@ -7,20 +7,10 @@ from typing import Annotated
 from annotated_types import MinLen
 from pydantic import AfterValidator
 
-from medrobust.data.adapters.labelled import Grouping, class_counts, group_by
-from medrobust.data.adapters.labelled_files import (
-    Columns,
-    LabelledFile,
-    Name,
-    classes_of,
-    files_of_folders,
-    files_of_table,
-    official_split,
-    on_both_sides,
-    require_columns_used,
-)
+from medrobust.data.adapters.labelled import Grouping, group_by
+from medrobust.data.adapters.labelled_files import Columns, LabelledFile, Name, labelled_files, photos_of
 from medrobust.data.findings import Finding
-from medrobust.data.listing import Photo, Photos
+from medrobust.data.listing import Photos
 from medrobust.data.photographs.image_files import SUFFIXES
 
 
@@ -65,28 +55,11 @@ def list_image_folder(
         DataError: The table is missing or lacks a column, or there are fewer than two classes. Rows and files
             that cannot be used, and patients in several parts, are findings.
     """
-    require_columns_used(table, patient_column=patient_column, part_column=part_column)
     findings: list[Finding] = []
-    if table is None:
-        files = files_of_folders(root, SUFFIXES, findings)
-    else:
-        columns = Columns(path_column, label_column, patient_column, part_column)
-        files = files_of_table(root, table, columns, findings)
-    classes = classes_of(files)
+    columns = Columns(path_column, label_column, patient_column, part_column)
+    files = labelled_files(root, SUFFIXES, table, columns, findings)
     grouping = _grouping(files, patient_column, patient_pattern, root / table if table else root, findings)
-    groups = dict(grouping.groups)
-    findings += on_both_sides(files, groups)
-    photos = tuple(
-        Photo(file.name, groups[file.name], classes.index(file.label), file.path) for file in files
-    )
-    return Photos(
-        classes=classes,
-        unit=grouping.unit,
-        items=photos,
-        facts={**class_counts(photos, classes), "grouping": grouping.fact},
-        findings=tuple(findings),
-        official=official_split(files, groups),
-    )
+    return photos_of(files, grouping, findings)
 
 
 def _grouping(

@@ -8,10 +8,13 @@ from typing import Annotated
 from annotated_types import MinLen
 
 from medrobust.core import Part
-from medrobust.data.adapters.labelled import files_below
+from medrobust.data.adapters.labelled import Grouping, class_counts, files_below
 from medrobust.data.files.paths import inside
 from medrobust.data.files.tables import Row, read_table
-from medrobust.data.findings import Finding, Severity, quoted
+from medrobust.data.findings import Finding, Severity, quoted, refused
+from medrobust.data.listing import Photo, Photos
+from medrobust.data.photographs.image_files import IMAGE_FILES
+from medrobust.data.photographs.pictures import PictureFormat
 from medrobust.errors import DataError, StudyError
 
 Name = Annotated[str, MinLen(1)]
@@ -60,20 +63,69 @@ class LabelledFile:
     part: Part | None = None
 
 
-def files_of_table(
-    root: Path, table: str, columns: Columns, findings: list[Finding]
+def labelled_files(
+    root: Path, suffixes: Collection[str], table: str | None, columns: Columns, findings: list[Finding]
 ) -> tuple[LabelledFile, ...]:
-    """The files that a table names, sorted; what is wrong with its rows becomes findings.
+    """The files of a folder, sorted; what cannot be used becomes findings.
 
     Args:
-        root: Folder of the table, and what its paths are relative to.
-        table: Path of the table below the root.
-        columns: Names of its columns.
+        root: Folder of the class folders, or of the table.
+        suffixes: Endings of the files, in lower case.
+        table: CSV table below the root with a row per file; None takes the class of a file from its folder:
+            `<class>/...`, or `<train|validation|test>/<class>/...`.
+        columns: Names of the columns of the table.
         findings: Get what is wrong.
 
     Raises:
+        StudyError: A column without a table.
         DataError: There is no such table, it cannot be read, or it lacks a column.
     """
+    if table is not None:
+        return tuple(_of_table(root, table, columns, findings))
+    given = {"patient_column": columns.patient, "part_column": columns.part}
+    for name, column in given.items():
+        if column is not None:
+            raise StudyError(
+                f"data.{name}: is a column of `table`, which is not given. Give both, or neither."
+            )
+    return tuple(_of_folders(root, suffixes, _has_parts(root), findings))
+
+
+def photos_of(
+    files: Collection[LabelledFile],
+    grouping: Grouping,
+    findings: list[Finding],
+    *,
+    format: PictureFormat = IMAGE_FILES,  # noqa: A002
+) -> Photos:
+    """Files as photographs, with the split that comes with them.
+
+    Args:
+        files: Sorted by name.
+        grouping: Whose each is, by name.
+        findings: What is wrong so far.
+        format: How the files are read.
+
+    Raises:
+        DataError: There are fewer than two classes, or too many.
+    """
+    classes, groups = _classes_of(files), dict(grouping.groups)
+    photos = tuple(
+        Photo(file.name, groups[file.name], classes.index(file.label), file.path) for file in files
+    )
+    return Photos(
+        classes=classes,
+        unit=grouping.unit,
+        items=photos,
+        format=format,
+        facts={**class_counts(photos, classes), "grouping": grouping.fact},
+        findings=(*findings, *_on_both_sides(files, groups)),
+        official=_official_split(files, groups),
+    )
+
+
+def _of_table(root: Path, table: str, columns: Columns, findings: list[Finding]) -> Iterator[LabelledFile]:
+    """The files that a table names, sorted."""
     path = inside(root, table, "data.table")
     if not path.is_file():
         raise DataError(f"data.table: there is no file '{table}' in {root}. Give its path below the root.")
@@ -85,35 +137,20 @@ def files_of_table(
             if file.name in found:
                 raise DataError(f"{row.where}: '{file.name}' is listed twice. Keep one of its rows.")
         except DataError as error:
-            says, _, advice = str(error).rpartition(". ")
-            findings.append(Finding("wrong row", Severity.ERROR, f"{says}.", advice, (path,)))
+            findings.append(refused("wrong row", error, path))
         else:
             found[file.name] = file
-    return tuple(found[name] for name in sorted(found))
+    yield from (found[name] for name in sorted(found))
 
 
-def files_of_folders(
-    root: Path, suffixes: Collection[str], findings: list[Finding]
-) -> tuple[LabelledFile, ...]:
-    """The files below class folders, sorted: `<class>/...`, or `<train|validation|test>/<class>/...`.
-
-    Args:
-        root: Folder of the class folders.
-        suffixes: Endings of the files, in lower case.
-        findings: Get what is wrong.
-    """
-    has_parts = _has_parts(root)
-    return tuple(_sound_files(root, suffixes, has_parts, findings))
-
-
-def official_split(files: Collection[LabelledFile], groups: dict[str, str]) -> dict[str, Part] | None:
+def _official_split(files: Collection[LabelledFile], groups: dict[str, str]) -> dict[str, Part] | None:
     """Part of each group, where the data come with a split."""
     parts = {groups[file.name]: file.part for file in files if file.part is not None}
     is_split = {Part.TRAIN, Part.TEST} <= set(parts.values()) and all(file.part for file in files)
     return parts if is_split else None
 
 
-def on_both_sides(files: Collection[LabelledFile], groups: dict[str, str]) -> list[Finding]:
+def _on_both_sides(files: Collection[LabelledFile], groups: dict[str, str]) -> list[Finding]:
     """The groups that have files in several parts of the split that comes with the data."""
     first: dict[str, Part | None] = {}
     mixed = sorted({groups[f.name] for f in files if first.setdefault(groups[f.name], f.part) != f.part})
@@ -133,7 +170,7 @@ def _has_parts(root: Path) -> bool:
     return folders <= PARTS.keys() and {Part.TRAIN, Part.TEST} <= parts
 
 
-def _sound_files(
+def _of_folders(
     root: Path, suffixes: Collection[str], has_parts: bool, findings: list[Finding]
 ) -> Iterator[LabelledFile]:
     depth = 2 if has_parts else 1
@@ -172,7 +209,7 @@ def _of_row(row: Row, root: Path, columns: Columns) -> LabelledFile:
     )
 
 
-def classes_of(files: Collection[LabelledFile]) -> tuple[str, ...]:
+def _classes_of(files: Collection[LabelledFile]) -> tuple[str, ...]:
     """The classes of files, sorted.
 
     Raises:
@@ -186,14 +223,3 @@ def classes_of(files: Collection[LabelledFile]) -> tuple[str, ...]:
             "files lie in, or a column of the table that `table` names."
         )
     return tuple(names)
-
-
-def require_columns_used(table: str | None, **columns: str | None) -> None:
-    """Refuse a column that no table is there for.
-
-    Raises:
-        StudyError: That is so.
-    """
-    given = next((name for name, column in columns.items() if column is not None), None)
-    if table is None and given:
-        raise StudyError(f"data.{given}: is a column of `table`, which is not given. Give both, or neither.")
