@@ -21,6 +21,7 @@ from medrobust.analysis.quality import quality_table
 from medrobust.analysis.remarks import remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.seeds import architectures, by_seed
+from medrobust.analysis.structure_overview import structure_overview
 from medrobust.analysis.structures import structures, worst_structures
 from medrobust.analysis.subgroups import subgroup_sentences, subgroups
 from medrobust.analysis.surfaces import surfaces
@@ -69,13 +70,7 @@ def all_tables(results: Results, conclusion: Verdict) -> Tables:
         **_of_the_data(results),
     }
     if results.task is Task.SEGMENTATION:
-        of_structures = structures(results)
-        return common | {
-            "structures": of_structures,
-            "worst_structures": worst_structures(of_structures),
-            "surfaces": surfaces(results),
-            "structure_surfaces": surfaces(results, structures=True),
-        }
+        return common | _per_structure(results)
     return common | {
         "balanced": balanced_table(results),
         "quality": quality_table(results),
@@ -126,6 +121,17 @@ def as_json(results: Results, frames: Mapping[str, pl.DataFrame], conclusion: Ve
 
 def _per_class(results: Results) -> Tables:
     return {"classes": classes(results)} if results.task is Task.CLASSIFICATION else {}
+
+
+def _per_structure(results: Results) -> Tables:
+    dice, boundaries = structures(results), surfaces(results, structures=True)
+    return {
+        "structure_overview": structure_overview(results, dice, boundaries),
+        "structures": dice,
+        "worst_structures": worst_structures(dice),
+        "surfaces": surfaces(results),
+        "structure_surfaces": boundaries,
+    }
 
 
 def _of_the_data(results: Results) -> Tables:

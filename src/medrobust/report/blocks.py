@@ -12,6 +12,7 @@ from medrobust.report.display import (
     CrossTable,
     ShownTable,
     cross_table,
+    measures_table,
     shown_table,
     spread_table,
 )
@@ -23,6 +24,8 @@ PAIRS = (
 )
 CHANGES = ("ssim", "ssim_image", "psnr", "mse", "l0", "l2_mean", "linf", "steps")
 """Columns of `success` that measure the images."""
+MEASURES = ("dice", "nsd", "hd95", "volume_error")
+"""Columns of `structure_overview` that are shown."""
 UNKNOWN = "unknown"
 BEYOND = " †"
 BEYOND_SAID = " † beyond the paper: in no average or verdict of a study that has attacks of the paper."
@@ -159,6 +162,16 @@ def _subgroups(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     ]
 
 
+def _structure_overview(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """Structures by measures, clean and attacked beside each other; a table per target."""
+    shown = []
+    for (target,), rows in frame.group_by("target", maintain_order=True):
+        attack = rows["perturbation"].item(-1)
+        text = caption("structure_overview", context, target, attack=attack, **_lengths(frame))
+        shown.append(Block(text, measures_table(rows, "structure", "perturbation", MEASURES)))
+    return shown
+
+
 def _surfaces(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     """The unit and the tolerance, which all rows share, stand in the caption."""
     text = caption("surfaces", context, **_lengths(frame))
@@ -212,6 +225,7 @@ LAYOUTS: Mapping[str, Callable[[pl.DataFrame, ReportContext], list[Block]]] = {
     "selftests": _selftests,
     "classes": partial(_by_target, "classes", "class"),
     "structures": partial(_by_target, "structures", "structure"),
+    "structure_overview": _structure_overview,
     "structure_surfaces": _structure_surfaces,
     "subgroups": _subgroups,
     "success": _success,

@@ -52,6 +52,9 @@ CAPTIONS = {
     "matching": "How well the noise has the SSIM of its attack (means over the support). "
     "Unreachable: images whose strength could not be found within the tolerance.",
     "whitebox": "{Score} when the attack is crafted on the judged network itself. {basis}",
+    "structure_overview": "Each structure of {of}, clean and under {attack}, the attack of its lowest mean "
+    "{Score}: {Score}, NSD within {tolerance}, HD95 in {length}, and volume error, the mean of "
+    "(shown - true) / true; averaged over the sources that all networks face. {basis}",
     "structures": "{Score} of each structure of {of}, averaged over the sources that all networks "
     "face. {basis}",
     "audit": "What an audit of all files found, one row per kind, the first of it in words (audit.json has "

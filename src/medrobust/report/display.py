@@ -46,10 +46,14 @@ class ShownTable:
 
 @dataclass(frozen=True)
 class CrossTable:
-    """Targets in rows, sources below attacks in columns."""
+    """Targets in rows, sources below attacks in columns, or whatever else needs two lines of heads.
+
+    `first` heads the rows.
+    """
 
     groups: tuple[tuple[str, tuple[str, ...]], ...]
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    first: str = "target"
 
     def headed(self, cells: tuple[Cell, ...]) -> list[tuple[Head, Cell]]:
         """The cells of a row, each with the head of its column."""
@@ -92,6 +96,23 @@ def cross_table(frame: pl.DataFrame) -> CrossTable:
         for target in frame["target"].unique(maintain_order=True)
     )
     return CrossTable(groups, rows)
+
+
+def measures_table(frame: pl.DataFrame, rows: str, columns: str, measures: Sequence[str]) -> CrossTable:
+    """A long table of several numbers: each, where there is any, above the values of one of its columns."""
+    names = [name for name in measures if frame[name].null_count() < frame.height]
+    bounds = {name: interval_columns(frame.columns, name) for name in names}
+    lines = {(line[rows], line[columns]): line for line in frame.fill_nan(None).iter_rows(named=True)}
+    heads = tuple(frame[columns].unique(maintain_order=True))
+    shown = [(name, head) for name in names for head in heads]
+    return CrossTable(
+        tuple((column_name(name, name), heads) for name in names),
+        tuple(
+            (row, tuple(_cell(lines[row, head], name, bounds[name]) for name, head in shown))
+            for row in frame[rows].unique(maintain_order=True)
+        ),
+        column_name(rows, rows),
+    )
 
 
 def spread_table(frame: pl.DataFrame, rows: str, columns: str) -> ShownTable:

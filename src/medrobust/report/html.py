@@ -60,7 +60,7 @@ SECTIONS = (
         "structures",
         "Each structure",
         (),
-        ("structures", "worst_structures", "surfaces", "structure_surfaces"),
+        ("structure_overview", "structures", "worst_structures", "surfaces", "structure_surfaces"),
     ),
     Section("classes", "Each class", (), ("classes",)),
     Section("subgroups", "Groups of patients", (), ("subgroups",)),

@@ -30,6 +30,7 @@ NAMES = {
     "same_pretraining": "same pre-training",
     "ssim_wanted": "SSIM wanted",
     "ssim_reached": "SSIM reached",
+    "dice": "Dice",
     "nsd": "NSD",
     "hd95": "HD95",
     "hd95_undefined": "HD95 undefined",

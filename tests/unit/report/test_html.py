@@ -430,6 +430,33 @@ def test_the_paper_and_the_software_are_cited_as_the_repository_asks() -> None:
     assert all(author["family-names"] in words for author in paper["authors"])
 
 
+def test_structures_stand_by_all_measures_clean_and_attacked(make_context: MakeContext) -> None:
+    context = make_context(Task.SEGMENTATION)
+    row = {"target": "unet", "perturbation": "clean", "structure": "<b>", "dice": 0.9, "dice_low": 0.8}
+    row |= {"dice_high": 0.95, "nsd": 0.81234, "nsd_low": 0.7, "nsd_high": 0.9, "hd95": 4.567}
+    row |= {"hd95_low": 3.0, "hd95_high": 6.0, "volume_error": -0.25, "n_patients": 15}
+    row |= {"tolerance": 1.5, "unit": "mm"}
+    attacked = row | {"perturbation": "dag_a", "dice": 0.1, "dice_low": 0.0, "dice_high": 0.2, "hd95": None}
+    frame = pl.DataFrame([row, attacked | {"hd95_low": None, "hd95_high": None}])
+    context = replace(context, tables={**context.tables, "structure_overview": frame})
+    (block,) = blocks("structure_overview", context)
+    assert "unet, clean and under dag_a" in block.caption
+    assert "NSD within 1.5\u00a0mm, HD95 in mm" in block.caption
+    assert block.table.first == "structure"
+    assert block.table.groups == tuple(
+        (name, ("clean", "dag_a")) for name in ("Dice", "NSD", "HD95", "volume error")
+    )
+    ((structure, cells),) = block.table.rows
+    assert structure == "<b>"
+    assert cells[:2] == (Cell("0.900", "[0.800, 0.950]"), Cell("0.100", "[0.000, 0.200]"))
+    assert cells[4:] == (Cell("4.6", "[3.0, 6.0]"), Cell("\u2013"), Cell("\u22120.250"), Cell("\u22120.250"))
+    page = render(context)
+    assert '<th scope="col" rowspan="2">structure</th>' in page
+    assert '<th scope="row">&lt;b&gt;</th>' in page
+    empty = replace(context, tables={**context.tables, "structure_overview": frame.clear()})
+    assert "HD95 in mm" not in render(empty)
+
+
 def test_boundaries_say_their_unit_once_and_hd95_has_one_decimal(make_context: MakeContext) -> None:
     context = make_context(Task.SEGMENTATION)
     row = {"target": "unet", "perturbation": "clean", "nsd": 0.81234, "nsd_low": 0.7, "nsd_high": 0.9}
