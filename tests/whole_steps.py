@@ -11,7 +11,7 @@ from medrobust.perturbations import Request
 from medrobust.steps import image_sets
 from medrobust.steps.chunks import work_chunks
 from medrobust.steps.craft import open_crafting
-from medrobust.steps.embed import Embedding
+from medrobust.steps.embed import Embedding, embedded_chunks
 from medrobust.steps.evaluate import Evaluation, Judges
 from medrobust.steps.image_sets import CraftJob, ImageSet
 from medrobust.steps.memory import Limit
@@ -75,7 +75,7 @@ def embed(
     for images in sets:
         step = Embedding(images, target, network, dataset, folder, limit=Limit(batch_size))
         step.remember_weights()
-        do_pieces(step, range(len(images.chunks)))
+        do_pieces(step, range(len(embedded_chunks(images.chunks))))
 
 
 def evaluate(

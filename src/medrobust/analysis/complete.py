@@ -27,8 +27,9 @@ def check_complete(rows: pl.DataFrame, task: Task, models: Sequence[str], attack
         RunError: A network without clean predictions, a missing cell, or a cell with missing, additional or
         repeated cases.
     """
-    _check_models(rows, models)
-    _check_cells(rows, attacks)
+    cells = rows.lazy().select(_CELL).unique().collect(engine="streaming")
+    _check_models(cells, models)
+    _check_cells(cells, attacks)
     if task is Task.CLASSIFICATION:
         _check_cases(rows, ("case_id",))
     else:
@@ -36,9 +37,9 @@ def check_complete(rows: pl.DataFrame, task: Task, models: Sequence[str], attack
         _check_truth(rows)
 
 
-def _check_models(rows: pl.DataFrame, models: Sequence[str]) -> None:
-    trained = rows.select("target", "target_seed").unique()
-    clean = rows.filter(pl.col("perturbation") == CLEAN).select("target", "target_seed").unique()
+def _check_models(cells: pl.DataFrame, models: Sequence[str]) -> None:
+    trained = cells.select("target", "target_seed").unique()
+    clean = cells.filter(pl.col("perturbation") == CLEAN).select("target", "target_seed").unique()
     incomplete = {*trained.join(clean, on=["target", "target_seed"], how="anti")["target"]}
     missing = [model for model in models if model in incomplete or model not in trained["target"]]
     if missing:
@@ -47,9 +48,9 @@ def _check_models(rows: pl.DataFrame, models: Sequence[str]) -> None:
         )
 
 
-def _check_cells(rows: pl.DataFrame, attacks: Sequence[str]) -> None:
+def _check_cells(cells: pl.DataFrame, attacks: Sequence[str]) -> None:
     """Every source that a target faces, with all its seeds, under every perturbation made from sources."""
-    crafted = rows.filter(pl.col("source") != "", pl.col("role") != "whitebox")
+    crafted = cells.filter(pl.col("source") != "", pl.col("role") != "whitebox")
     rounded = pl.col("perturbation").str.contains("~", literal=True)
     perturbations = crafted.filter(~rounded)["perturbation"].unique().to_list()
     faced = crafted.select("target", "target_seed", "source", "source_seed").unique()
@@ -68,15 +69,16 @@ def _check_cells(rows: pl.DataFrame, attacks: Sequence[str]) -> None:
 
 
 def _check_cases(rows: pl.DataFrame, item: tuple[str, ...]) -> None:
-    repeated = rows.filter(rows.select(*_CELL, *item).is_duplicated())
-    if not repeated.is_empty():
-        row = repeated.row(0, named=True)
+    of_cells = rows.lazy().group_by(_CELL).agg(pl.len(), distinct=pl.struct(item).n_unique())
+    counts = of_cells.collect(engine="streaming")  # in pieces: there may be millions of rows
+    if (counts["distinct"] < counts["len"]).any():
+        row = rows.filter(rows.select(*_CELL, *item).is_duplicated()).row(0, named=True)
         raise RunError(
             f"{_name(row)}: {item[0]} {row[item[0]]!r} was evaluated more than once. Delete the folder"
             " `results` of the run and evaluate again."
         )
     every = rows.select(item).unique()
-    short = rows.group_by(_CELL).len().filter(pl.col("len") < every.height).sort(_CELL)
+    short = counts.filter(pl.col("len") < every.height).sort(_CELL)
     if short.is_empty():
         return
     cell = short.row(0, named=True)

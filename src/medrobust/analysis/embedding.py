@@ -151,7 +151,8 @@ def same_class_share(
 
 
 def _features(rows: pl.DataFrame) -> Float[np.ndarray, "n d"]:
-    return np.stack(rows["embedding"].to_list()).astype(np.float64)
+    vectors = rows["embedding"]
+    return vectors.list.to_array(vectors.list.len().item(0)).to_numpy().astype(np.float64)
 
 
 def _line(

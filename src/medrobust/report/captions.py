@@ -82,7 +82,8 @@ CAPTIONS = {
     "attacks that fail stand in Tables 1 and 2, and are left out of the verdict.",
     "rounded": "Table 1 on attacked and noisy images rounded to the bits they would be saved with. {basis}",
     "embedding": "How far attack and noise move the images in the network's features (a ratio, "
-    "geometric mean), and the share of an image's 10 nearest clean neighbours that have its class. "
+    "geometric mean), and the share of an image's 10 nearest clean neighbours that have its class; of "
+    "about 2,000 cases where there are more. "
     "{basis}",
 }
 FOOLED = {

@@ -70,7 +70,7 @@ def index(facts: Facts, results: Results) -> dict[str, Any]:
         results: The rows of the run.
     """
     segmentation = results.task is Task.SEGMENTATION
-    scores = _scores(results)
+    scores = _scores(results, [scan["scan_id"] for scan in facts["scans"]])
     cells = [_cell(facts["sets"][place], facts["targets"][target]) for place, target in facts["pairs"]]
     return {
         "segmentation": segmentation,
@@ -173,9 +173,10 @@ def _names(targets: Sequence[Mapping[str, Any]], name: str, seed: str) -> list[s
     return [f"{each[name]}, seed {each[seed]}" if several else str(each[name]) for each in targets]
 
 
-def _scores(results: Results) -> dict[tuple[Any, ...], Any]:
-    """Of every cell and scan: the probability of the truth, or the Dice of each structure in thousandths."""
-    rows = results.rows.filter(~pl.col("perturbation").str.contains("~", literal=True))
+def _scores(results: Results, scans: Sequence[str]) -> dict[tuple[Any, ...], Any]:
+    """Of every cell and these scans: probability of the truth, or each structure's Dice in thousandths."""
+    rounded = pl.col("perturbation").str.contains("~", literal=True)
+    rows = results.rows.filter(pl.col("scan_id").is_in(scans), ~rounded)
     if results.task is Task.CLASSIFICATION:
         truth = pl.col("probabilities").list.get(pl.col("label")).cast(pl.Float64).round(4)
         return {row[:-1]: row[-1] for row in rows.select(*CELL, "scan_id", truth).iter_rows()}

@@ -1,4 +1,8 @@
-"""Embedding: a target's features of clean, noisy and attacked images of the same cases."""
+"""Embedding: a target's features of clean, noisy and attacked images of the same cases.
+
+A t-SNE of all cases of a large study would neither fit into memory nor show more: about `MOST_CASES` cases
+at most are embedded, in chunks that are evenly spaced.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,17 +14,20 @@ from torch import Tensor
 
 from medrobust.core import Dataset, Tick, silent
 from medrobust.models import Network
+from medrobust.steps.chunks import Chunks
 from medrobust.steps.image_sets import ImageSet, Part
 from medrobust.steps.memory import Limit
 from medrobust.steps.predict import outputs_of, remember_weights
-from medrobust.steps.targets import Shown, Target, cells_of, parts_of, shown
+from medrobust.steps.targets import Shown, Target, cells_of, shown
 from medrobust.storage import RunFolder, frame_of, write_rows
 from medrobust.storage.schemas import EMBEDDINGS
+
+MOST_CASES = 2000
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Keep a target's features of the images of a set; a piece is a chunk.
+    """Keep a target's features of the images of a set; a piece is one of its `embedded_chunks`.
 
     Attributes:
         image_set: Usually clean, an attack on the target's own surrogate, or its matched noise.
@@ -56,12 +63,13 @@ class Embedding:
             ModelError: Features are not finite.
             RunError: Images are not finished or damaged, or the disk is full.
         """
+        chunk = embedded_chunks(self.image_set.chunks)[piece]
         cells = [
             cell
             for cell in cells_of([self.image_set], [self.target], None)
-            if not self.folder.exists(*cell.part(EMBEDDINGS, piece))
+            if not self.folder.exists(*cell.part(EMBEDDINGS, chunk))
         ]
-        for seen in shown(cells, piece, self.dataset, self.folder):
+        for seen in shown(cells, chunk, self.dataset, self.folder):
             features = outputs_of(
                 self.network.features,
                 seen.images,
@@ -71,13 +79,23 @@ class Embedding:
                 limit=self.limit,
             )
             rows = _rows(seen, torch.cat([part.float().cpu() for _, part in features]))
-            write_rows(self.folder, frame_of(EMBEDDINGS, rows), *seen.cell.part(EMBEDDINGS, piece))
+            write_rows(self.folder, frame_of(EMBEDDINGS, rows), *seen.cell.part(EMBEDDINGS, chunk))
         tick(1.0, "")
+
+
+def embedded_chunks(chunks: Chunks) -> tuple[int, ...]:
+    """The chunks that are embedded: all, or as many as hold about `MOST_CASES` cases, evenly spaced."""
+    count = max(1, len(chunks) * min(MOST_CASES, chunks.n_cases) // chunks.n_cases)
+    return tuple(place * len(chunks) // count for place in range(count))
 
 
 def embedding_parts(sets: Iterable[ImageSet], target: Target) -> list[Part]:
     """Paths of all rows that embedding leaves for these sets."""
-    return parts_of(cells_of(sets, [target], None), EMBEDDINGS)
+    return [
+        cell.part(EMBEDDINGS, chunk)
+        for cell in cells_of(sets, [target], None)
+        for chunk in embedded_chunks(cell.image_set.chunks)
+    ]
 
 
 def _rows(seen: Shown, features: Float32[Tensor, "n d"]) -> list[dict[str, Any]]:

@@ -6,16 +6,24 @@ the SHA-256.
 
 import hashlib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from medrobust.errors import DamagedError, RunError
 from medrobust.storage.folder import RunFolder
 from medrobust.storage.schemas import Table
 
 CHECKSUMS = ("results", "checksums.json")
+
+ROW_GROUP = 100_000
+"""Rows of a table that are compressed together."""
+
+Cell = Sequence[tuple[str, ...]]
+"""Paths of the parts of a cell."""
 
 
 def frame_of(table: Table, rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
@@ -49,34 +57,63 @@ def read_rows(folder: RunFolder, table: Table, *parts: str) -> pl.DataFrame:
     return _unpacked(folder.read_sealed(*parts), table, folder.path(*parts))
 
 
-def compact(folder: RunFolder, table: Table, parts: Iterable[tuple[str, ...]]) -> pl.DataFrame:
+def compact(folder: RunFolder, table: Table, parts: Iterable[tuple[str, ...]]) -> None:
     """Join parts to `results/<table>.parquet`, sorted by the table's keys.
+
+    The parts of a folder are rows of one cell, which no other folder has rows between. One folder's rows are
+    in memory at a time, so that what joining takes does not grow with the number of cells.
 
     Args:
         folder: The run folder.
         table: What the parts are rows of.
-        parts: Path of each part; without any the table is empty and has its columns all the same.
-
-    Returns:
-        What was written.
+        parts: Path of each part, those of a folder one after the other; without any the table is empty and
+            has its columns all the same.
 
     Raises:
         RunError: A part is missing or damaged, or two rows have the same keys.
     """
-    frames = [read_rows(folder, table, *part) for part in parts]
-    frame = pl.concat([pl.DataFrame(schema=table.schema), *frames]).sort(table.keys, nulls_last=False)
+    cells = [list(of_folder) for _, of_folder in groupby(parts, key=lambda part: part[:-1])]
+
+    def batches(*_: object) -> Iterator[pl.DataFrame]:
+        yield pl.DataFrame(schema=table.schema)
+        last = pl.DataFrame(schema=table.schema)
+        for cell in _in_order(folder, table, cells):
+            frame = pl.concat(read_rows(folder, table, *part) for part in cell).sort(table.keys)
+            _refuse_twins(table, frame, last)
+            last = frame.tail(1)
+            yield frame
+
+    content = io.BytesIO()
+    rows = register_io_source(batches, schema=table.schema)
+    rows.sink_parquet(content, compression="zstd", row_group_size=ROW_GROUP)
+    _write_table(folder, table, content.getvalue())
+
+
+def _in_order(folder: RunFolder, table: Table, cells: Sequence[Cell]) -> list[Cell]:
+    """Cells in the order of their rows."""
+    firsts = [read_rows(folder, table, *cell[0]).select(table.keys).head(1) for cell in cells]
+    places = pl.concat([pl.DataFrame(schema=table.schema).select(table.keys), *firsts]).with_row_index("cell")
+    return [cells[place] for place in places.sort(table.keys)["cell"]]
+
+
+def _refuse_twins(table: Table, frame: pl.DataFrame, last: pl.DataFrame) -> None:
+    """See that no two sorted rows have the same keys, and that all come after the last one before them."""
     twice = frame.filter(frame.select(table.keys).is_duplicated())
+    border = pl.concat([last, frame.head(1)]).select(table.keys)
+    if border.is_duplicated().any() or not border.equals(border.sort(table.keys)):
+        twice = frame
     if twice.height:
         raise RunError(
             f"results/{table.name}.parquet would hold the same row twice: {twice.row(0, named=True)}."
         )
-    write_results(folder, table, frame)
-    return frame
 
 
 def write_results(folder: RunFolder, table: Table, frame: pl.DataFrame) -> None:
     """Write `results/<table>.parquet`, and its SHA-256 unless it holds times."""
-    content = _packed(frame)
+    _write_table(folder, table, _packed(frame))
+
+
+def _write_table(folder: RunFolder, table: Table, content: bytes) -> None:
     folder.write_bytes(content, *_place(table))
     if not table.is_measured:
         folder.write_json(_checksums(folder) | {table.name: _sha256(content)}, *CHECKSUMS)

@@ -1,12 +1,13 @@
 """The jobs of a plan in their order, each with what it is expected to cost on this machine."""
 
+from collections.abc import Set
 from dataclasses import replace
 
 import numpy as np
 
 from medrobust.core import Task, Tick
 from medrobust.steps.craft import Crafting, open_crafting
-from medrobust.steps.embed import Embedding
+from medrobust.steps.embed import Embedding, embedded_chunks
 from medrobust.steps.evaluate import Evaluation, row_folders
 from medrobust.steps.examples import are_kept, example_cases, examples, made_of
 from medrobust.steps.image_sets import ImageSet
@@ -162,6 +163,12 @@ def _embeddings(plan: Plan, target: Target, network: Trained, speeds: Speeds) ->
 def _embedding(plan: Plan, images: ImageSet, target: Target, network: Trained, speeds: Speeds) -> Job:
     setup = plan.setup
     folders = [cell.rows_folder(EMBEDDINGS) for cell in cells_of([images], [target], None)]
+    chunks = embedded_chunks(images.chunks)
+    n_cases = sum(len(images.chunks[chunk]) for chunk in chunks)
+
+    def embedded() -> Set[int]:
+        done = finished(folders, setup.folder)
+        return {piece for piece, chunk in enumerate(chunks) if chunk in done}
 
     def begin() -> Embedding:
         step = Embedding(
@@ -174,10 +181,10 @@ def _embedding(plan: Plan, images: ImageSet, target: Target, network: Trained, s
         kind="embed",
         name=f"{target.name}/{images.name}",
         title=f"embed {images.perturbation} with {network.id.title}",
-        seconds=images.n_cases * speeds[network.id.name].forward,
+        seconds=n_cases * speeds[network.id.name].forward,
         disk=0,
-        pieces=len(images.chunks),
-        finished=lambda: finished(folders, setup.folder),
+        pieces=len(chunks),
+        finished=embedded,
         open=begin,
     )
 

@@ -21,7 +21,7 @@ from medrobust.steps.batches import stack
 from medrobust.steps.chunks import work_chunks
 from medrobust.steps.image_sets import CraftJob, ImageSet, matched_noise_set
 from medrobust.steps.noise import CPU, images_of
-from medrobust.storage import RunFolder, compact
+from medrobust.storage import RunFolder, compact, read_results
 from medrobust.storage.schemas import CRAFTED
 from tiny_cases import ByBrightness, ByChannel, counting, photos, scans, wrapped
 from whole_steps import craft, craft_noise, crafted_set, left
@@ -54,7 +54,8 @@ def crafted(folder: RunFolder, entry: Mapping[str, Any] = FGSM, **keywords: Any)
 
 
 def rows_of(image_set: ImageSet, folder: RunFolder) -> pl.DataFrame:
-    return compact(folder, CRAFTED, [image_set.rows_part(chunk) for chunk in range(len(image_set.chunks))])
+    compact(folder, CRAFTED, [image_set.rows_part(chunk) for chunk in range(len(image_set.chunks))])
+    return read_results(folder, CRAFTED)
 
 
 def images(image_set: ImageSet, dataset: Dataset, folder: RunFolder) -> torch.Tensor:

@@ -9,12 +9,14 @@ import torch
 from medrobust.core import NetworkId, Role, Task
 from medrobust.errors import ModelError
 from medrobust.perturbations import request
+from medrobust.steps import chunks
+from medrobust.steps import embed as steps_embed
 from medrobust.steps.batches import stack
-from medrobust.steps.embed import embedding_parts
+from medrobust.steps.embed import embedded_chunks, embedding_parts
 from medrobust.steps.image_sets import CraftJob, matched_noise_set
 from medrobust.steps.noise import CPU
 from medrobust.steps.targets import Target
-from medrobust.storage import RunFolder, compact
+from medrobust.storage import RunFolder, compact, read_results
 from medrobust.storage.schemas import EMBEDDINGS
 from tiny_cases import ByBrightness, ByChannel, counting, photos, scans, wrapped
 from whole_steps import clean_set, craft, craft_noise, embed
@@ -40,7 +42,8 @@ def test_features_of_clean_noisy_and_attacked_images(tmp_path: Path) -> None:
     assert set(reads.values()) == {len(sets)}
     embed(sets, TARGET, network, dataset, folder)
     assert set(reads.values()) == {len(sets)}
-    rows = compact(folder, EMBEDDINGS, embedding_parts(sets, TARGET))
+    compact(folder, EMBEDDINGS, embedding_parts(sets, TARGET))
+    rows = read_results(folder, EMBEDDINGS)
     assert rows["perturbation"].value_counts().sort("perturbation").rows() == [
         ("clean", 10),
         ("fgsm", 10),
@@ -53,11 +56,25 @@ def test_features_of_clean_noisy_and_attacked_images(tmp_path: Path) -> None:
     assert clean["source"].unique().to_list() == [""]
 
 
+def test_of_many_cases_some_are_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_CASES", 2)
+    folder, dataset = RunFolder(tmp_path), photos()
+    sets = [clean_set(dataset, dataset.cases)]
+    assert embedded_chunks(sets[0].chunks) == (0, 1, 2, 3, 4)
+    monkeypatch.setattr(steps_embed, "MOST_CASES", 5)
+    assert embedded_chunks(sets[0].chunks) == (0, 2)
+    embed(sets, TARGET, wrapped(ByChannel(), 3), dataset, folder)
+    compact(folder, EMBEDDINGS, embedding_parts(sets, TARGET))
+    some = [case.case_id for chunk in (0, 2) for case in sets[0].chunks[chunk]]
+    assert read_results(folder, EMBEDDINGS)["case_id"].to_list() == sorted(some)
+
+
 def test_slices_have_no_label(tmp_path: Path) -> None:
     folder, dataset = RunFolder(tmp_path), scans()
     sets = [clean_set(dataset, dataset.cases)]
     embed(sets, TARGET, wrapped(ByBrightness(), 1), dataset, folder)
-    rows = compact(folder, EMBEDDINGS, embedding_parts(sets, TARGET))
+    compact(folder, EMBEDDINGS, embedding_parts(sets, TARGET))
+    rows = read_results(folder, EMBEDDINGS)
     assert rows["label"].null_count() == len(dataset.cases)
 
 

@@ -21,7 +21,7 @@ from medrobust.steps.measure import quantised
 from medrobust.steps.noise import CPU, images_of
 from medrobust.steps.scan_counts import surface_parts, surface_tolerance
 from medrobust.steps.targets import Target
-from medrobust.storage import RunFolder, compact
+from medrobust.storage import RunFolder, compact, read_results
 from medrobust.storage.schemas import SURFACES, TIMING
 from tiny_cases import ByBrightness, ByChannel, counting, photos, scans, wrapped
 from whole_steps import clean_set, craft, craft_noise, evaluate, fixed_noise_set
@@ -53,7 +53,8 @@ class Small:
             **{"batch_size": 3, "quantise": bits, **keywords},
         )
         parts = evaluation_parts(self.sets, targets, self.dataset.task, bits)
-        return compact(self.folder, row_table(self.dataset.task), parts)
+        compact(self.folder, row_table(self.dataset.task), parts)
+        return read_results(self.folder, row_table(self.dataset.task))
 
 
 def make(task: Task, root: Path) -> Small:
@@ -263,7 +264,8 @@ def test_networks_of_a_fold_face_its_cases_only(tmp_path: Path) -> None:
 def test_times_are_kept_apart(small: Small) -> None:
     small.evaluate()
     parts = timing_parts(small.sets, small.targets, small.dataset.task, None, small.folder)
-    times = compact(small.folder, TIMING, parts)
+    compact(small.folder, TIMING, parts)
+    times = read_results(small.folder, TIMING)
     assert (times["seconds"] > 0).all()
     assert set(times["step"]) == {"craft", "noise", "evaluate"}
     n_cases = len(small.dataset.cases)
@@ -287,7 +289,8 @@ def test_rounding_is_half_to_even_and_idempotent(bits: int) -> None:
 def surface_rows(small: Small, tolerance: float) -> pl.DataFrame:
     """Evaluate with boundaries, and join their rows."""
     small.evaluate(quantise=12, tolerance=tolerance)
-    return compact(small.folder, SURFACES, surface_parts(small.sets, small.targets, tolerance))
+    compact(small.folder, SURFACES, surface_parts(small.sets, small.targets, tolerance))
+    return read_results(small.folder, SURFACES)
 
 
 def test_boundaries_add_up_over_the_cases_of_a_scan(tmp_path: Path) -> None:
