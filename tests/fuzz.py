@@ -2,8 +2,9 @@
 
     python tests/fuzz.py FORMAT [libFuzzer's options, e.g. -max_total_time=600]
 
-Without a format it prints all of them. A reader may return, or refuse the file by name. A traceback, a hang or too much memory ends it, and leaves the
-content that did it in a file `crash-...`, `timeout-...` or `oom-...` of the working directory.
+Without a format it prints all of them. A reader may return, or refuse the file by name. A traceback, a hang
+or too much memory ends it, and leaves the content that did it in a file `crash-...`, `timeout-...` or
+`oom-...` of the working directory.
 """
 
 import sys
