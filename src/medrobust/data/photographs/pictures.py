@@ -24,6 +24,10 @@ MOST_DEEP_PIXELS = 2**25
 
 SIXTEEN_BITS = 16
 
+# Pillow takes the memory of a picture in blocks. What the system's allocator gives in pieces of up to 32 MB,
+# each thread keeps when it is freed; larger ones go back at once.
+Image.core.set_block_size(2**26)  # type: ignore[attr-defined]  # documented, but not in the stubs
+
 
 class Header(NamedTuple):
     """What a picture is like, as far as its file says without being decoded.
@@ -82,8 +86,11 @@ class PictureFormat(Protocol):
         """Decode a picture; raises a DataError where that cannot be done."""
 
 
-ROOM = Room(4 * MOST_PIXELS)
-"""Bytes of pictures that all threads decode at a time: cores must not multiply the memory of large ones."""
+ROOM = Room(MOST_PIXELS)
+"""Pixels that all threads decode at a time: cores must not multiply the memory of large pictures.
+
+One takes up to 18 bytes a pixel, whatever its format, and twice that of 16 bits per colour.
+"""
 
 
 @contextmanager
@@ -94,8 +101,8 @@ def decoding_room(files: PictureFormat, path: Path, entry: tuple[str, int] | Non
     except DataError:
         header = Header((1, 1), 1, 8)
     width, height = header.size
-    value = 1 if header.bits <= 8 else np.dtype(np.float32).itemsize
-    with ROOM.holding(width * height * header.depth * header.channels * value):
+    is_deep = header.bits > 8 and header.channels > 1
+    with ROOM.holding(width * height * header.depth * (MOST_PIXELS // MOST_DEEP_PIXELS if is_deep else 1)):
         yield
 
 

@@ -38,6 +38,8 @@ def resample_labels(
     Where two structures fill the same share of a voxel, it goes to the one that is smaller in this scan.
     """
     weights = [overlaps(n, size, new) for n, size in zip(labels.shape, spacing, strict=True)]
+    if all(map(_changes_nothing, weights)):
+        return labels
     resampled = np.zeros([len(matrix) for matrix in weights], np.uint8)
     largest = np.zeros(resampled.shape, np.float32)
     boxes = find_objects(labels + 1)
@@ -81,5 +83,13 @@ def _reached(weights: Float32[np.ndarray, "m n"], old: slice) -> slice:
 def _mean(volume: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
     for matrix in weights:
         # The new axis comes last, so that three turns restore the order.
-        volume = np.tensordot(volume, matrix, axes=(0, 1))
+        if _changes_nothing(matrix):  # a product would take two more copies of a large volume
+            volume = np.moveaxis(volume, 0, -1)
+        else:
+            volume = np.tensordot(volume, matrix, axes=(0, 1))
     return volume
+
+
+def _changes_nothing(weights: Float32[np.ndarray, "m n"]) -> bool:
+    """Whether every new voxel is an old one."""
+    return np.array_equal(weights, np.eye(len(weights), dtype=np.float32))

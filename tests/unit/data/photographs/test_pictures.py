@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -20,6 +22,30 @@ from medrobust.data.photographs.image_files import IMAGE_FILES
 from medrobust.data.photographs.pictures import MOST_PIXELS, Picture
 from medrobust.errors import DataError
 from medrobust.storage.picture_files import write_png
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from medrobust.data.listing import Photo
+from medrobust.data.photographs.decoding import Decoding
+from medrobust.data.photographs.image_files import IMAGE_FILES
+from medrobust.data.reading import in_threads
+path = Path(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+decoding = Decoding(IMAGE_FILES, 16, "crop", 3, 8, "stored")
+in_threads(decoding.pixels, [Photo(str(one), "", 0, path) for one in range(6)], most=3)
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+"""What six large pictures take in three threads, in a process of its own."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory is counted in other units")
+def test_threads_do_not_multiply_the_memory_of_large_pictures(tmp_path: Path) -> None:
+    side = int(MOST_PIXELS**0.5)
+    path = saved(tmp_path / "large.png", Image.new("LA", (side, side), 9), compress_level=1)
+    done = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 18 * MOST_PIXELS
 
 
 def saved(path: Path, image: Image.Image, **options: object) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from made_folders import write_volume
 from medrobust.core import Case
 from medrobust.data import list_dataset, open_dataset
 from medrobust.data.scans import stacks as stacks_module
+from medrobust.data.scans.labels import map_of_study
+from medrobust.data.scans.resampling import resample_image, resample_labels
 from medrobust.errors import DataError, StudyError
 
 
@@ -194,6 +197,31 @@ def test_large_scans_are_decoded_one_by_one(opened, monkeypatch):
 
     monkeypatch.setattr(stacks_module, "decode", alone)
     assert len({case.scan_id for case in opened().cases}) == 3
+
+
+@pytest.mark.parametrize(("spacing", "most"), [(1.0, 12), (1.01, 25)])
+def test_memory_that_decoding_takes(tmp_path, spacing, most):
+    """Bytes a voxel, as NumPy counts them; 25 and more where copies are kept."""
+    shape = (96, 96, 96)
+    image, labels = made_scans.belly(0, shape)
+    write_volume(tmp_path / "images" / "a.nii", image.astype(np.int16))
+    write_volume(tmp_path / "labels" / "a.nii", np.minimum(labels, 1))
+    block = {"name": "nifti_pairs", "root": tmp_path, "labels": {"liver": 1}}
+    scan = list_dataset(block, None).items[0]
+    decoding = stacks_module.Decoding("coronal", spacing, "percentile-99.5", map_of_study({"liver": 1}))
+    stacks_module.decode(scan, decoding)
+    tracemalloc.start()
+    stacks_module.decode(scan, decoding)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak / np.prod(shape) < most
+
+
+def test_voxels_that_are_not_resampled_stay_as_they_are():
+    image, labels = made_scans.belly(0)
+    same = (1.0, 1.0, 1.0)
+    np.testing.assert_array_equal(resample_image(image, same, 1.0), image)
+    np.testing.assert_array_equal(resample_labels(labels.astype(np.uint8), same, 1.0), labels)
 
 
 def test_the_number_of_threads_changes_nothing(opened, monkeypatch, tmp_path):
