@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import polars as pl
 import pytest
 import yaml
-from huggingface_hub.repocard_data import model_index_to_eval_results
+from huggingface_hub import ModelCard, metadata_load
+from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
 from medrobust.core import Task
 from medrobust.report.cards import card_files
 from medrobust.report.context import ReportContext
+
+ENDS = ("", "_low", "_high")
 
 
 def test_every_network_has_both_files(context: ReportContext) -> None:
@@ -18,27 +22,45 @@ def test_every_network_has_both_files(context: ReportContext) -> None:
     assert set(card_files(context)) == {f"{name}.{kind}" for name in names for kind in ("yaml", "md")}
 
 
-def test_the_index_is_read_by_the_hub(context: ReportContext) -> None:
-    files = card_files(context)
-    for row in context.tables["table1"].iter_rows(named=True):
-        content = yaml.safe_load(files[f"{row['model']}.yaml"])
-        name, results = model_index_to_eval_results(content["model-index"])
-        assert name == row["model"]
-        segmentation = context.task is Task.SEGMENTATION
-        assert {result.task_type for result in results} == {f"image-{context.task}"}
-        assert {result.metric_type for result in results} == {"dice" if segmentation else "accuracy"}
-        found = {result.dataset_config: result for result in results}
-        assert len(found) == len(results) == 3 + 9
-        adversarial = found["mean over all attacks and sources"]
-        assert adversarial.metric_value == pytest.approx(row["adversarial"], abs=5e-5)
-        assert adversarial.metric_args == {
-            "interval": [round(row["adversarial_low"], 4), round(row["adversarial_high"], 4)],
-            "confidence": 0.95,
-            "over": context.units,
-        }
-        for cell in context.tables["table2"].filter(target=name).iter_rows(named=True):
-            result = found[f"{cell['perturbation']} crafted on {cell['source']}"]
-            assert result.metric_value == pytest.approx(cell["score"], abs=5e-5)
+@pytest.fixture
+def card(context: ReportContext, tmp_path: Path) -> Path:
+    """The card of the first network: its YAML between two lines, its Markdown below."""
+    files, name = card_files(context), context.tables["table1"]["model"][0]
+    path = tmp_path / "README.md"
+    path.write_bytes(b"---\n" + files[f"{name}.yaml"] + b"---\n\n" + files[f"{name}.md"])
+    return path
+
+
+def test_the_hub_reads_every_figure_with_its_interval(context: ReportContext, card: Path) -> None:
+    read = ModelCard.load(card)
+    row = context.tables["table1"].row(0, named=True)
+    assert read.data.model_name == row["model"]
+    assert read.text.strip().startswith("## Robustness")
+    expected = {
+        "clean images": [row[f"clean{end}"] for end in ENDS],
+        "noise": [row[f"noise{end}"] for end in ENDS],
+        "mean over all attacks and sources": [row[f"adversarial{end}"] for end in ENDS],
+    }
+    for cell in context.tables["table2"].filter(target=row["model"]).iter_rows(named=True):
+        condition = f"{cell['perturbation']} crafted on {cell['source']}"
+        expected[condition] = [cell["score"], cell["low"], cell["high"]]
+    found = {result.dataset_config: result for result in read.data.eval_results}
+    assert len(read.data.eval_results) == len(found) == 3 + 9
+    for condition, figures in expected.items():
+        value, low, high = (round(figure, 4) for figure in figures)
+        result = found[condition]
+        assert result.metric_value == value
+        assert result.metric_args == {"interval": [low, high], "confidence": 0.95, "over": context.units}
+        assert result.task_type == f"image-{context.task}"
+        assert result.metric_type == ("dice" if context.task is Task.SEGMENTATION else "accuracy")
+        assert result.dataset_name == context.data["data set"]
+        assert result.dataset_split == "test"
+
+
+def test_the_hub_would_write_the_same_index(card: Path) -> None:
+    index = metadata_load(card)["model-index"]
+    assert index == eval_results_to_model_index(*model_index_to_eval_results(index))
+    assert ModelCard.load(card).data.to_dict()["model-index"] == index
 
 
 def test_the_words_hold_the_same_figures_and_their_limits(context: ReportContext) -> None:
