@@ -8,13 +8,31 @@ from typing import Annotated, Any, Final, Literal
 
 import torch
 from annotated_types import Ge, Gt
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from torch import nn
 
 from medrobust.core import Task
+from medrobust.errors import unknown
 from medrobust.steps.augment import Augmentation
 
 Precision = Literal[32, "16-mixed", "bf16-mixed"]
+
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
+"""Lightning's names of how devices work together, of those in which every device has the whole network."""
+
+
+def _known_strategy(name: str) -> str:
+    if name not in STRATEGIES:
+        raise ValueError(
+            f"{unknown('strategy', name, STRATEGIES)} Strategies that spread a network over devices (fsdp, "
+            "deepspeed) are not taken, since a training goes on from the whole network"
+        )
+    return name
+
+
+Strategy = Annotated[
+    str, AfterValidator(_known_strategy), Field(json_schema_extra={"enum": list(STRATEGIES)})
+]
 
 
 class TrainingConfig(BaseModel):
@@ -29,7 +47,10 @@ class TrainingConfig(BaseModel):
         augment: Affine augmentation: true, false, or how far.
         slices_per_scan: In each epoch, train on this many random slices of every scan; None is all.
         precision: Of training: 32, or `16-mixed` or `bf16-mixed` on a GPU.
-        devices: GPUs (or processes) that train one network together.
+        devices: GPUs (or processes) of each node that train one network together.
+        nodes: Machines that do; torchrun or srun starts the run on them.
+        strategy: How they work together: `auto` or `ddp`; `ddp_find_unused_parameters_true` for networks
+            that do not use all weights in every step.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +64,13 @@ class TrainingConfig(BaseModel):
     slices_per_scan: Annotated[int, Ge(1)] | None = None
     precision: Precision = 32
     devices: Annotated[int, Ge(1)] = 1
+    nodes: Annotated[int, Ge(1)] = 1
+    strategy: Strategy = "auto"
+
+    def deciding(self) -> dict[str, Any]:
+        """What of it the trained weights depend on, as JSON-able data."""
+        without = {"strategy"} if self.nodes > 1 else {"strategy", "nodes"}
+        return self.model_dump(mode="json", exclude=without)
 
 
 @dataclass(frozen=True)

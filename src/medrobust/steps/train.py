@@ -9,6 +9,8 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +21,7 @@ from medrobust.models import ModelSpec, Network, build, parameter_count, to_chan
 from medrobust.rng import integer_seed
 from medrobust.steps.fitting import Fitting, best_epoch, finish, fit
 from medrobust.steps.losses import class_weights, make_loss
+from medrobust.steps.processes import launched, starts_processes
 from medrobust.steps.recipes import Recipe, TrainingConfig, recipe_of
 from medrobust.steps.training_folder import Epoch, TrainingFolder
 from medrobust.steps.validate import SCORE_NAMES
@@ -107,30 +110,54 @@ def train(
     if goal.is_finished:
         return goal.load_finished(network.to(device))
     _check_cases(cases, validation_cases, recipe, network_id)
+    plan = _Plan(dataset, _sorted(cases), _sorted(validation_cases), config, seed, network_id.folder)
+    alone = not starts_processes(config)
     with _isolated(), clear_disk_errors(folder.url):
-        fabric = _fabric(device, config)
-        weights = class_weights(dataset, cases)
+        work = partial(_train, plan=plan, goal=goal, tick=tick if alone else silent)
+        card = launched(work, network, device=device, config=config)
+    network.eval()
+    return card if alone else goal.load_finished(network.to(device))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a training is of, as every process of it is told."""
+
+    dataset: Dataset
+    cases: tuple[Case, ...]
+    validation_cases: tuple[Case, ...]
+    config: TrainingConfig
+    seed: int
+    key: str
+
+
+def _train(
+    fabric: "Fabric", network: Network, *, plan: _Plan, goal: TrainingFolder, tick: Tick
+) -> dict[str, Any]:
+    """A whole training, in each of its processes; returns the card."""
+    with _isolated():
+        weights = class_weights(plan.dataset, plan.cases)
+        weight = torch.tensor(weights, dtype=torch.float32, device=fabric.device)
         fitting = Fitting(
-            dataset=dataset,
-            train_cases=_sorted(cases),
-            validation_cases=_sorted(validation_cases),
-            recipe=recipe,
-            loss=make_loss(dataset.task, torch.tensor(weights, dtype=torch.float32, device=fabric.device)),
-            seed=seed,
-            key=network_id.folder,
+            dataset=plan.dataset,
+            train_cases=plan.cases,
+            validation_cases=plan.validation_cases,
+            recipe=recipe_of(plan.config, plan.dataset.task),
+            loss=make_loss(plan.dataset.task, weight),
+            seed=plan.seed,
+            key=plan.key,
             fabric=fabric,
             tick=tick,
         )
         curve = fit(to_channels_last(network), fitting, goal)
-        card = _card(network, fitting, config, curve) | {
-            "identity": identity,
+        card = _card(network, fitting, plan.config, curve) | {
+            "identity": dict(goal.identity),
             "class_weights": [round(weight, 6) for weight in weights.tolist()],
             "score": finish(network, fitting),
         }
         if fabric.is_global_zero:
             goal.finish(network, card)
         fabric.barrier()
-    network.eval()
     return card
 
 
@@ -141,7 +168,7 @@ def _made_from(network: Network, dataset: Dataset, config: TrainingConfig, recip
         "data": dataset.fingerprint,
         "recipe": recipe.as_data(),
         "precision": config.precision,
-        "devices": config.devices,
+        "devices": config.devices * config.nodes,
     }
 
 
@@ -185,21 +212,8 @@ def _card(network: Network, fitting: Fitting, config: TrainingConfig, curve: lis
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "device": fitting.fabric.device.type,
+        "processes": fitting.fabric.world_size,
     }
-
-
-def _fabric(device: torch.device, config: TrainingConfig) -> "Fabric":
-    """Lightning's Fabric on one device, or on several of its kind."""
-    from lightning.fabric import Fabric
-
-    several = config.devices > 1 or device.type == "cpu"
-    fabric = Fabric(
-        accelerator=device.type,
-        devices=config.devices if several else [device.index or 0],
-        precision="32-true" if config.precision == 32 else config.precision,
-    )
-    fabric.launch()
-    return fabric
 
 
 @contextmanager

@@ -112,6 +112,11 @@ def _check_models(study: Study) -> None:
             raise StudyError(
                 f"study.models.{spec.name}.training: '{spec.name}' is not trained here. Leave the key out."
             )
+        if study.trainings[spec.name].nodes != study.training.nodes:
+            raise StudyError(
+                f"study.models.{spec.name}.training.nodes: all networks are trained on as many nodes; got "
+                f"{study.trainings[spec.name].nodes}. Set it in study.training."
+            )
     _refuse_twins("models", [spec.name for spec in study.specs], "name")
 
 

@@ -2,18 +2,21 @@
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from rich.console import Console
 
 from medrobust.core import Dataset
 from medrobust.data.reading import share_of
+from medrobust.steps.processes import global_rank, meet, require_launcher
 from medrobust.storage import RunFolder
 from medrobust.storage.disk import clear_disk_errors
 from medrobust.storage.lock import locked
 from medrobust.study.announcing import announce
 from medrobust.study.changes import adopt, change_since, refuse_other_task
 from medrobust.study.config import Study
+from medrobust.study.estimate import Speed
 from medrobust.study.executors import Executor
 from medrobust.study.executors.local import run_here
 from medrobust.study.healing import heal
@@ -60,6 +63,10 @@ def run_study(
         MedrobustError: Anything else that a person can mend.
     """
     refuse_other_task(study, folder)
+    for config in study.trainings.values():
+        require_launcher(config)
+    if study.training.nodes > 1 and global_rank() > 0:
+        _help(study, folder, data_dir=data_dir, device=device, dataset=dataset)
     with clear_disk_errors(folder.url), locked(folder):
         with reading(console) as tick:
             opening, rest = share_of(tick, 0, OPENING), share_of(tick, OPENING, 1)
@@ -75,10 +82,26 @@ def run_study(
         jobs = [job for job in (*first, *jobs_of(plan, setup.speeds())) if not only or job.kind in only]
         announce(setup, jobs, console)
         write_record(plan, record)
+        if study.training.nodes > 1:
+            meet(device, study.training)
         _execute(plan, jobs, executor, console)
         join_selftests(plan)
         if not only:
             join_rows(plan)
+
+
+def _help(
+    study: Study, folder: RunFolder, *, data_dir: Path | None, device: torch.device, dataset: Dataset | None
+) -> NoReturn:
+    """Take part in trainings that another process leads; all else is done by that one, so this one ends."""
+    setup = set_up(study, folder, data_dir=data_dir, device=device, dataset=dataset)
+    plan = make_plan(setup)
+    meet(device, study.training)
+    unknown = {spec.name: Speed(0.0, 0.0, 0) for spec in study.specs}
+    for job in jobs_of(plan, unknown):
+        if job.kind == "train" and not job.n_finished:
+            job.open().do(0)
+    raise SystemExit(0)
 
 
 def _execute(plan: Plan, jobs: Sequence[Job], executor: Executor, console: Console) -> None:

@@ -148,7 +148,7 @@ class Setup:
         made_from: dict[str, Any] = {"network": recipe(network.spec)}
         if network.is_trained_here:
             made_from |= {
-                "training": self.study.trainings[network.id.name].model_dump(mode="json"),
+                "training": self.study.trainings[network.id.name].deciding(),
                 "data": self.dataset.fingerprint,
                 "patients": {
                     patient: part
