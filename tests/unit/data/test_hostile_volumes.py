@@ -207,6 +207,15 @@ def test_voxels_of_unbelievable_size_are_refused(tmp_path, size):
     )
 
 
+def test_axes_that_are_nearly_parallel_are_refused(tmp_path):
+    """Their volume is above 0, but which way the third axis runs is not to be seen."""
+    rows = (0, 1, 1, 0, 0, 0, 1e-30, 0)
+    path = nifti(
+        tmp_path / "flat.nii", change=lambda raw: struct.pack_into("<8f", raw, 296, *rows), voxels=bytes(120)
+    )
+    refused(path, "spans no volume")
+
+
 @pytest.mark.parametrize("dtype", [np.complex64, nib.nifti1.data_type_codes.dtype["RGB"]])
 def test_what_holds_no_numbers_is_refused(tmp_path, dtype):
     refused(nifti(tmp_path / "colour.nii", dtype=dtype, voxels=bytes(1000)), "instead of numbers")
