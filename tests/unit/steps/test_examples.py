@@ -46,7 +46,6 @@ def test_arrays_and_facts(tmp_path: Path, which: str, monkeypatch: pytest.Monkey
     facts = folder.read_json(*FACTS)
     assert facts["target"] == "net"
     assert facts["source"] == "other"
-    assert facts["classes"] == list(dataset.classes)
     assert facts["columns"] == [image_set.perturbation for image_set in sets]
     assert facts["cases"] == [{"case_id": case.case_id, "label": case.label} for case in cases]
     arrays = np.load(io.BytesIO(folder.read_bytes(*ARRAYS)))
