@@ -19,7 +19,7 @@ def flaws(tables: Iterable[str], folder: Path) -> list[str]:
     """
     program = shutil.which("pdflatex")
     if program is None:
-        pytest.skip("no LaTeX: install pdflatex with booktabs (Debian: texlive-latex-extra)")
+        pytest.skip("no LaTeX: install pdflatex with booktabs (Debian: texlive-latex-recommended)")
     tables = list(tables)
     packages = sorted({table.splitlines()[0].removeprefix("% ") for table in tables})
     pages = (f"\\noindent\n{table}\\clearpage" for table in tables)

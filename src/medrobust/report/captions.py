@@ -18,7 +18,7 @@ CAPTIONS = {
     "Brier score (0 to 2) and expected calibration error, and the mean confidence where the answer is wrong. "
     "Without intervals.",
     "worst_structures": "Of each network the structure with the lowest mean {Score}, and its volume error: "
-    "the mean of (shown - true) / true. {basis}",
+    "the mean of (shown \u2212 true) / true. {basis}",
     "seeds": "Each trained network alone. So few seeds show no variance and have no interval.",
     "variance": "How much {score} varies: standard deviation between {units}, and of the mean between "
     "trainings of the network itself and of the networks that attacks were crafted on (from three trainings "
@@ -54,7 +54,7 @@ CAPTIONS = {
     "whitebox": "{Score} when the attack is crafted on the judged network itself. {basis}",
     "structure_overview": "Each structure of {of}, clean and under {attack}, the attack of its lowest mean "
     "{Score}: {Score}, NSD within {tolerance}, HD95 in {length}, and volume error, the mean of "
-    "(shown - true) / true; averaged over the sources that all networks face. {basis}",
+    "(shown \u2212 true) / true; averaged over the sources that all networks face. {basis}",
     "structures": "{Score} of each structure of {of}, averaged over the sources that all networks "
     "face. {basis}",
     "audit": "What an audit of all files found, one row per kind, the first of it in words (audit.json has "
