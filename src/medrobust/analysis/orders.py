@@ -28,22 +28,58 @@ def tau_sentences(tau: float | None) -> list[str]:
     ]
 
 
+def led(row: Mapping[str, Any], name: str) -> tuple[float, float, float]:
+    """A difference of a ranked pair with its bounds, NaN where unknown: the better network minus the other.
+
+    Args:
+        row: A row of `comparisons.pairs`.
+        name: Its column.
+    """
+    value, low, high = (
+        math.nan if row[column] is None else row[column] for column in (name, f"{name}_low", f"{name}_high")
+    )
+    return (value, low, high) if row["better"] == row["first"] else (-value, -high, -low)
+
+
+def led_over(row: Mapping[str, Any]) -> str:
+    """The network of a ranked pair that is not the better one."""
+    return str(row["second"] if row["better"] == row["first"] else row["first"])
+
+
 def clean_sentence(row: Mapping[str, Any]) -> str:
     """Of a ranked pair: that the other network is the better one on clean images; "" where it is not.
 
     Args:
         row: A row of `comparisons.pairs`.
     """
-    value, low, high = (row[f"clean_difference{end}"] for end in ("", "_low", "_high"))
-    sure = low is not None and high is not None and low * high > 0
-    if not sure or (value > 0) == (row["better"] == row["first"]):
+    value, low, high = led(row, "clean_difference")
+    if not high < 0:
         return ""
-    other = row["second"] if row["better"] == row["first"] else row["first"]
-    nearest, farthest = sorted((abs(low), abs(high)))
     return (
-        f" On clean images {other} has the higher score, {abs(value):+.3f} [{nearest:+.3f}, {farthest:+.3f}]:"
+        f" On clean images {led_over(row)} has the higher score, {-value:+.3f} [{-high:+.3f}, {-low:+.3f}]:"
         " the orders by clean and by adversarial score differ."
     )
+
+
+def drop_sentence(row: Mapping[str, Any]) -> str:
+    """Of a ranked pair: that the drop from the clean score does not clearly put the same network ahead.
+
+    Without it a lead on clean images alone would pass for robustness.
+
+    Args:
+        row: A row of `comparisons.pairs`.
+    """
+    value, low, high = led(row, "drop_difference")
+    better, other, unclear = row["better"], led_over(row), low <= 0 <= high
+    if value > 0:
+        hedge = ", though not clearly" if unclear else ""
+        return f" By the drop from the clean score, {other} comes first{hedge}: the two orders differ."
+    if unclear:
+        return (
+            f" But their drops from the clean score do not differ clearly ({better} - {other}:"
+            f" {value:+.1f} points [{low:+.1f}, {high:+.1f}])."
+        )
+    return ""
 
 
 def noise_sentences(control: pl.DataFrame, alpha: float) -> list[str]:

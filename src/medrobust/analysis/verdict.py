@@ -10,7 +10,15 @@ import polars as pl
 from medrobust.analysis import comparisons
 from medrobust.analysis.comparisons import RANKED, TIED, TOO_FEW, UNRANKED
 from medrobust.analysis.conditions import shared_between_folds
-from medrobust.analysis.orders import clean_sentence, kendall_tau, noise_sentences, tau_sentences
+from medrobust.analysis.orders import (
+    clean_sentence,
+    drop_sentence,
+    kendall_tau,
+    led,
+    led_over,
+    noise_sentences,
+    tau_sentences,
+)
 from medrobust.analysis.results import Results
 from medrobust.analysis.seeds import (
     FEWEST_SURROGATE_SEEDS,
@@ -139,18 +147,12 @@ def _conclusions(results: Results, pairs: pl.DataFrame, outcome: str) -> list[st
 
 
 def _ranked(row: dict[str, Any]) -> str:
-    better, value, low, high = row["better"], row["difference"], row["difference_low"], row["difference_high"]
-    other = row["second"]
-    if better == other:
-        other, value, low, high = row["first"], -value, -high, -low
-    text = (
-        f"{better} is more robust than {other} against these transferred attacks, for these trained weights:"
-        f" mean adversarial score {value:+.3f} [{low:+.3f}, {high:+.3f}], {p_value(row['p_holm'])} (Holm)."
-        f"{clean_sentence(row)}"
+    value, low, high = led(row, "difference")
+    return (
+        f"{row['better']} is more robust than {led_over(row)} against these transferred attacks, for these"
+        f" trained weights: mean adversarial score {value:+.3f} [{low:+.3f}, {high:+.3f}],"
+        f" {p_value(row['p_holm'])} (Holm).{clean_sentence(row)}{drop_sentence(row)}"
     )
-    if row["drops_agree"]:
-        return text
-    return f"{text} By the drop from the clean score, {other} comes first: the two orders differ."
 
 
 def _tied(row: dict[str, Any], relevant: float) -> str:

@@ -4,7 +4,13 @@ import polars as pl
 import pytest
 
 import made_rows
-from medrobust.analysis.orders import clean_sentence, kendall_tau, noise_sentences, tau_sentences
+from medrobust.analysis.orders import (
+    clean_sentence,
+    drop_sentence,
+    kendall_tau,
+    noise_sentences,
+    tau_sentences,
+)
 from medrobust.analysis.verdict import verdict
 
 PAIR = {"first": "a", "second": "b", "better": "a"}
@@ -70,6 +76,18 @@ GOLDEN = {
         Intervals and tests are over 10 patients; intervals are not adjusted for their number.
         """,
     ),
+    "the lead is that of the clean score": (
+        {"a": (9000, 8000), "b": (8500, 7500)},
+        {"spread": 5},
+        """
+        a is more robust than b against these transferred attacks, for these trained weights: mean adversarial
+        score +0.050 [+0.050, +0.050], p = 0.002 (Holm). But their drops from the clean score do not differ
+        clearly (a - b: +0.0 points [-0.0, +0.0]).
+        Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
+        points (Holm).
+        Intervals and tests are over 10 patients; intervals are not adjusted for their number.
+        """,
+    ),
     "clean and adversarial order disagree": (
         {"a": (8500, 8000), "b": (9500, 7000)},
         {},
@@ -111,6 +129,24 @@ def test_that_the_other_is_better_on_clean_images_is_said_where_it_is_sure(bette
     row = PAIR | {"better": better, "clean_difference": value}
     sentence = clean_sentence(row | {"clean_difference_low": low, "clean_difference_high": high})
     assert said in sentence
+    assert bool(said) == bool(sentence)
+
+
+@pytest.mark.parametrize(
+    ("better", "value", "low", "high", "said"),
+    [
+        ("a", -3.0, -4.0, -2.0, ""),
+        ("b", 3.0, 2.0, 4.0, ""),
+        ("a", -0.2, -1.1, 0.8, " (a - b: -0.2 points [-1.1, +0.8])."),
+        ("b", 0.2, -0.8, 1.1, " (b - a: -0.2 points [-1.1, +0.8])."),
+        ("a", 3.0, 2.0, 4.0, " By the drop from the clean score, b comes first: the two orders differ."),
+        ("b", -0.2, -1.1, 0.8, ", a comes first, though not clearly: the two orders differ."),
+    ],
+)
+def test_a_lead_that_the_drops_do_not_confirm_is_called_so(better, value, low, high, said):
+    row = PAIR | {"better": better, "drop_difference": value}
+    sentence = drop_sentence(row | {"drop_difference_low": low, "drop_difference_high": high})
+    assert sentence.endswith(said)
     assert bool(said) == bool(sentence)
 
 
