@@ -269,7 +269,12 @@ def test_a_kill_loses_nothing(
     assert contents(tmp_path / "run", rows) == contents(golden.folder, rows)
 
 
-def test_another_batch_size_gives_the_same_scores(golden: SimpleNamespace, tmp_path: Path) -> None:
+def test_another_batch_size_gives_the_same_scores(
+    golden: SimpleNamespace,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """The same cases, draws and targets; at most one prediction in a thousand may differ."""
     shutil.copytree(golden.folder / "cache", tmp_path / "run" / "cache")
     go_on(golden.study, tmp_path / "run", "crafting.batch_size=5")
@@ -285,4 +290,8 @@ def test_another_batch_size_gives_the_same_scores(golden: SimpleNamespace, tmp_p
             pl.read_parquet(folder / "results" / "predictions.parquet")
             for folder in (golden.folder, tmp_path / "run")
         )
-        assert (one["prediction"] != other["prediction"]).mean() <= 0.001
+        differ = (one["prediction"] != other["prediction"]).sum()
+        record_property("predictions_that_differ", differ)
+        with capsys.disabled():
+            print(f"\n{differ} of {one.height} predictions differ with batches of 5 instead of 16")  # noqa: T201
+        assert differ <= 0.001 * one.height

@@ -157,13 +157,9 @@ def timing_parts(
     sets: Sequence[ImageSet], targets: Sequence[Target], task: Task, quantise: int | None, folder: RunFolder
 ) -> list[Part]:
     """Paths of the times of crafting and evaluating, as far as they are known."""
-    crafted = [image_set.timing_part(chunk) for image_set in sets for chunk in range(len(image_set.chunks))]
-    evaluated = [
-        cell.timing_part(row_table(task), chunk)
-        for cell in cells_of(sets, targets, quantise)
-        for chunk in range(len(cell.image_set.chunks))
-    ]
-    return [part for part in (*crafted, *evaluated) if folder.exists(*part)]
+    crafted = [image_set.timing_part(0)[:-1] for image_set in sets]
+    evaluated = [cell.timing_part(row_table(task), 0)[:-1] for cell in cells_of(sets, targets, quantise)]
+    return [(*times, name) for times in (*crafted, *evaluated) for name in folder.names(*times)]
 
 
 def _predictions(seen: Shown, logits: Iterable[tuple[slice, Tensor]]) -> list[dict[str, Any]]:

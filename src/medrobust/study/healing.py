@@ -1,5 +1,6 @@
 """Look for damage in what a run folder holds, and take it away, so that it is made again."""
 
+from medrobust.core import Tick, silent
 from medrobust.errors import DamagedError
 from medrobust.steps.image_sets import Part
 from medrobust.steps.training_folder import BEST, STATE, check_finished
@@ -7,7 +8,7 @@ from medrobust.storage import ImageStore, RunFolder
 from medrobust.study.progress import Say
 
 
-def heal(folder: RunFolder, say: Say) -> None:
+def heal(folder: RunFolder, say: Say, tick: Tick = silent) -> None:
     """Compare everything finished with its checksums; nothing else is touched.
 
     Object stores see to it themselves that nothing changes: there, files are compared when they are read.
@@ -15,13 +16,17 @@ def heal(folder: RunFolder, say: Say) -> None:
     Args:
         folder: The run folder, which nobody else works on.
         say: Told of every damage.
+        tick: Told how far it is, by networks and sets of images.
     """
     if not folder.is_local:
         return
-    for name in folder.names("models"):
-        _heal_network(folder, name, say)
-    for name in folder.names("crafted"):
-        _heal_images(folder, name, say)
+    networks, sets = folder.names("models"), folder.names("crafted")
+    for number, name in enumerate((*networks, *sets)):
+        tick(number / len((*networks, *sets)), f"checksums of {name}")
+        if number < len(networks):
+            _heal_network(folder, name, say)
+        else:
+            _heal_images(folder, name, say)
     for part in [*folder.files("crafted"), *folder.files("results")]:
         if part[-1].startswith("."):  # left by a killed write
             folder.remove(*part)

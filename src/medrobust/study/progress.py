@@ -64,10 +64,10 @@ def display(console: Console, seconds: float) -> Iterator[Display]:
 
 
 @contextmanager
-def reading(console: Console) -> Iterator[Tick]:
-    """A progress bar for opening and reading data; it is gone when that is done."""
+def reading(console: Console, what: str = "reading the data") -> Iterator[Tick]:
+    """A progress bar for opening and reading; it is gone when that is done."""
     with _bar(console, transient=True) as bar:
-        whole = bar.add_task("reading the data", total=1, note="")
+        whole = bar.add_task(what, total=1, note="")
         yield lambda done, note: bar.update(whole, completed=done, note=note)
 
 

@@ -78,7 +78,8 @@ def run_study(
         for sentence in change.sentences:
             say(sentence)
         adopt(plan, record, change)
-        heal(folder, say)
+        with reading(console, "comparing with checksums") as tick:
+            heal(folder, say, tick)
         jobs = [job for job in (*first, *jobs_of(plan, setup.speeds())) if not only or job.kind in only]
         announce(setup, jobs, console)
         write_record(plan, record)

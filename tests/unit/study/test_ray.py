@@ -86,6 +86,13 @@ def test_an_address_that_answers_nothing_and_one_without_ray(tmp_path: Path) -> 
         mr.run(STUDY, tmp_path / "other", device="cpu", address="127.0.0.1:1")
 
 
+def test_an_address_has_no_protocol(tmp_path: Path) -> None:
+    with pytest.raises(
+        RunError, match=r"--address: give the cluster's host:port, .*; got 'ray://head:10001'"
+    ):
+        mr.run(STUDY, tmp_path / "run", device="cpu", executor="ray", address="ray://head:10001")
+
+
 def test_a_node_that_is_killed_changes_nothing(alone: Path, cluster: Any, tmp_path: Path) -> None:
     """Three nodes; one dies when the first chunk is crafted, and is not replaced."""
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]

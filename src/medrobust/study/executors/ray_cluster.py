@@ -95,8 +95,10 @@ def _cluster(address: str | None) -> Iterator[None]:
 
 def _require_answer(address: str | None) -> None:
     """See that somebody listens at `host:port`, for which Ray itself would wait minutes."""
+    if "://" in (address or ""):
+        raise RunError(f"--address: give the cluster's host:port, without a protocol; got '{address}'.")
     host, _, port = (address or "").rpartition(":")
-    if host and port.isdecimal() and "://" not in host:
+    if host and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=WAIT).close()
 
 
