@@ -1,6 +1,8 @@
 """A run folder on an object store holds what one on a disk does, byte for byte."""
 
+import os
 import re
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count
@@ -15,6 +17,7 @@ import medrobust as mr
 from made_studies import TINY
 from medrobust.cli import app
 from medrobust.storage import RunFolder
+from medrobust.storage.lock import locked
 from medrobust.view.opening import open_viewer
 from object_store import BUCKET, Requests, object_store
 
@@ -133,3 +136,15 @@ def requests(store: Requests, after: str, until: str) -> Counter[str]:
 def test_requests_of_a_chunk(store: Requests, part: str, expected: dict[str, int]) -> None:
     """Those of docs/scale.md."""
     assert requests(store, f"/studies/run/.*{part}/00000", f"/studies/run/.*{part}/00001") == expected
+
+
+def test_one_process_at_a_time_works_behind_a_url(store: Requests, study: Path) -> None:
+    """By a conditional write; the second is another process, as far as the store can tell."""
+    shared = f"s3://{BUCKET}/shared"
+    with locked(RunFolder(shared)):
+        result = CliRunner().invoke(app, ["run", str(study), "--out", shared, "--device", "cpu"])
+    assert result.exit_code == 1
+    assert f"works on the run folder '{shared}': process {os.getpid()} on {socket.gethostname()}" in (
+        result.stderr
+    )
+    assert list(RunFolder(shared).names()) == []
