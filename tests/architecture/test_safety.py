@@ -32,9 +32,8 @@ def faults(source: str, name: str) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            modules = (
-                [node.module or ""] if isinstance(node, ast.ImportFrom) else [n.name for n in node.names]
-            )
+            names = [alias.name for alias in node.names if not alias.name.endswith("Error")]  # run nothing
+            modules = [node.module or ""] * bool(names) if isinstance(node, ast.ImportFrom) else names
             found += [module for module in modules if module.partition(".")[0] in UNSAFE_MODULES]
         if isinstance(node, ast.Call):
             call, keywords = ast.unparse(node.func), {ast.unparse(keyword) for keyword in node.keywords}
@@ -55,6 +54,7 @@ def test_no_source_file_can_run_what_it_reads(path: Path) -> None:
     "source",
     [
         "import pickle",
+        "from pickle import PicklingError, loads",
         "from joblib import load",
         "torch.load(path)",
         "torch.load(path, weights_only=False)",
@@ -68,4 +68,5 @@ def test_no_source_file_can_run_what_it_reads(path: Path) -> None:
 )
 def test_the_check_itself(source: str) -> None:
     assert faults(source, "any.py")
-    assert not faults("torch.load(path, weights_only=True)\nnp.load(path, allow_pickle=False)", "any.py")
+    sound = "from pickle import PicklingError; torch.load(path, weights_only=True)"
+    assert not faults(f"{sound}; np.load(path, allow_pickle=False)", "any.py")
