@@ -97,14 +97,23 @@ def test_killed_at_25_random_moments(tmp_path: Path) -> None:
     assert contents(folder) == contents(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "executor"), [(signal.SIGTERM, "local"), (signal.SIGINT, "local"), (signal.SIGINT, "ray")]
+)
 def test_a_signal_stops_within_ten_seconds_and_says_what_is_kept(
-    tmp_path: Path, number: signal.Signals
+    tmp_path: Path, number: signal.Signals, executor: str
 ) -> None:
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY | {"training": {"epochs": 400}}))
-    code = "from medrobust.cli import app; app(['run', 'study.yaml', '--out', 'run'])"
+    if executor == "ray":
+        pytest.importorskip("ray")
+    code = "import sys; from medrobust.cli import app; app(sys.argv[1:])"
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, "run", "study.yaml", "--out", "run", "--executor", executor],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "RAY_worker_niceness": "0"},
     )
     state = tmp_path / "run" / "models" / "net-target-s0" / "last.ckpt.gz"
     while not state.exists() and process.poll() is None:
