@@ -5,6 +5,7 @@ from medrobust.errors import DamagedError
 from medrobust.steps.image_sets import Part
 from medrobust.steps.training_folder import BEST, STATE, check_finished
 from medrobust.storage import ImageStore, RunFolder
+from medrobust.storage.disk import is_temporary
 from medrobust.study.progress import Say
 
 
@@ -27,10 +28,11 @@ def heal(folder: RunFolder, say: Say, tick: Tick = silent) -> None:
             _heal_network(folder, name, say)
         else:
             _heal_images(folder, name, say)
-    for part in [*folder.files("crafted"), *folder.files("results")]:
-        if part[-1].startswith("."):  # left by a killed write
+    for part in folder.files():
+        hidden_below = len(part) > 1 and part[-1].startswith(".")
+        if hidden_below or is_temporary(part[-1]):  # left by a killed write
             folder.remove(*part)
-        elif part[-1].endswith(".gz"):
+        elif part[0] in ("crafted", "results") and part[-1].endswith(".gz"):
             _heal_part(folder, part, say)
 
 

@@ -102,8 +102,15 @@ def test_a_damaged_state_of_a_training(finished: Path, copy: Path, state: str) -
 
 
 def test_what_a_killed_write_left_is_swept_up(finished: Path, copy: Path) -> None:
-    (copy / "results" / "parts" / ".00000.parquet.gz.0123").write_bytes(b"half")
+    left = ["tables/.a.csv", "models/.b", "cache/.c", ".report.html.0123456789abcdef0123456789abcdef"]
+    left += ["results/parts/.00000.parquet.gz.0123", "crafted/.d"]
+    for name in left:
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_bytes(b"half")
+    (copy / ".mine").write_bytes(b"of a user")
     go_on(copy)
+    assert not [name for name in left if (copy / name).exists()]
+    (copy / ".mine").unlink()  # is still there
     assert contents(copy) == contents(finished)
 
 
