@@ -102,3 +102,6 @@ def test_it_prints_without_controls(page: Page, report: Path) -> None:
     for control in ("nav", ".choices", ".keys"):
         expect(page.locator(control).first).to_be_hidden()
     expect(page.locator("body")).to_have_css("background-color", "rgb(255, 255, 255)")
+    page.set_viewport_size({"width": 703, "height": 1000})  # between the margins of A4, at 96 points an inch
+    right = "Math.max(...[...document.querySelectorAll('table')].map(e => e.getBoundingClientRect().right))"
+    assert page.evaluate(right) <= 704  # on paper nothing scrolls
