@@ -86,7 +86,7 @@ class Analysis(Block):
     relevant_difference: Annotated[float, Gt(0)] = 0.02
     interval: IntervalMethod = Field(
         "default",
-        description="default: t over patients, for accuracies Wilson's with design effect; or a bootstrap.",
+        description="default: t over patients (log-odds for scores), Wilson's for accuracies; or bootstraps.",
     )
     surface_tolerance: Annotated[float, Gt(0)] | None = Field(
         None, description="In mm; boundaries so near count as the same. null: the longest side of a pixel."
