@@ -65,14 +65,3 @@ def test_nothing_global(path: Path) -> None:
     seeds = {"np.random.seed", "random.seed", "torch.manual_seed", "torch.cuda.manual_seed_all"}
     trains = path.name in ("train.py", "fitting.py") and path.parent.name == "steps"
     assert not calls & ({"print", "breakpoint"} | (set() if trains else seeds))
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=ids)
-def test_files_and_functions_stay_small(path: Path) -> None:
-    text = path.read_text()
-    assert text.count("\n") <= 250
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            body = node.body[1:] if ast.get_docstring(node) else node.body
-            lines = (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
-            assert lines <= 40, f"{node.name} has {lines} lines"
