@@ -13,8 +13,8 @@ _NAMES = ("logits", "out")
 def main_output(output: object) -> Tensor:
     """The logits among what a network returned.
 
-    Libraries return them alone, in a mapping or an object with the entry `logits` (Hugging Face) or `out` (torchvision), or
-    first in a tuple or list, before auxiliary heads and the coarser levels of deep supervision.
+    Libraries return them alone, as the entry `logits` (Hugging Face) or `out` (torchvision) of a mapping or an
+    object, or first in a tuple or list, before auxiliary heads and the coarser levels of deep supervision.
 
     Args:
         output: Whatever the network's forward gave.
@@ -37,6 +37,6 @@ def main_output(output: object) -> Tensor:
     else:
         seen = type(output).__name__
     raise ModelError(
-        f"The network must return its logits as a tensor, got {seen}. Return the tensor alone, first in a tuple, or as "
-        "the entry 'logits' of a dict."
+        f"The network must return its logits as a tensor, got {seen}. Return the tensor alone, first in a "
+        "tuple, or as the entry 'logits' of a dict."
     )
