@@ -13,8 +13,8 @@ _NAMES = ("logits", "out")
 def main_output(output: object) -> Tensor:
     """The logits among what a network returned.
 
-    Libraries return them alone, as the entry `logits` (Hugging Face) or `out` (torchvision) of a mapping or an
-    object, or first in a tuple or list, before auxiliary heads and the coarser levels of deep supervision.
+    Libraries return them alone, as the entry `logits` (Hugging Face) or `out` (torchvision) of a mapping or
+    an object, or first in a tuple or list, before auxiliary heads and the coarser levels of deep supervision.
 
     Args:
         output: Whatever the network's forward gave.
