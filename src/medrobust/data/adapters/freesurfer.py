@@ -56,7 +56,7 @@ def list_freesurfer(
             findings.append(Finding("volume missing", Severity.ERROR, says, advice, missing))
         else:
             scans.append(Scan(subject.name, subject.name, (files[0],), files[1]))
-    if not scans:
+    if not subjects:
         raise DataError(
             f"data.root: none of {len(subjects)} subjects in {root} has mri/{image}.mgz and "
             f"mri/{segmentation}.mgz. Give the folder of the subjects."
