@@ -17,6 +17,7 @@ from medrobust.data.findings import Finding, Severity, is_sound, quoted, refused
 from medrobust.data.listing import Photo, Photos
 from medrobust.data.photographs.image_files import IMAGE_FILES
 from medrobust.data.photographs.pictures import PictureFormat
+from medrobust.data.splitting.split_file import PARTS
 from medrobust.errors import DataError, StudyError, unknown
 
 Name = Annotated[str, MinLen(1)]
@@ -29,17 +30,6 @@ def all_different(names: list[str]) -> list[str]:
         raise ValueError(f"must be different; got {', '.join(names)}")
     return names
 
-
-PARTS = {
-    "train": Part.TRAIN,
-    "training": Part.TRAIN,
-    "val": Part.VALIDATION,
-    "valid": Part.VALIDATION,
-    "validation": Part.VALIDATION,
-    "test": Part.TEST,
-    "testing": Part.TEST,
-}
-"""Words for the parts of a split, in lower case."""
 
 MOST_CLASSES = 1000
 
@@ -261,7 +251,8 @@ def _of_row(
     if classes is not None and label not in classes:
         raise DataError(f"{row.where}: {unknown('class', label, classes)} Correct it, or data.classes.")
     word = row[columns.part].lower() if columns.part else ""
-    if columns.part and word not in PARTS:
+    part = PARTS.get(word)
+    if columns.part and part is None:
         raise DataError(
             f"{row.where}: {columns.part} must be train, validation or test; got '{word}'. Correct the row."
         )
@@ -270,7 +261,7 @@ def _of_row(
         path=path,
         label=label,
         patient=row[columns.patient] if columns.patient else "",
-        part=PARTS.get(word),
+        part=part,
     )
 
 

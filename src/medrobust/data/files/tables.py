@@ -96,7 +96,7 @@ def rows_of(text: str, where: str, columns: Sequence[str], optional: Iterable[st
                 f"{where}: column {quoted(missing)} is missing; found {quoted(header, 20) or 'none'}. "
                 f"Needed: {', '.join(columns)}."
             )
-        rows = []
+        rows: list[Row] = []
         for number, cells in filled:
             if len(rows) * len(header) > MOST_CELLS:
                 raise DataError(f"{where}: has over {MOST_CELLS:,} cells. Is it a table of images?")
