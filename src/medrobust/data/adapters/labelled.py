@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from medrobust.core import Unit
 from medrobust.data.files.missing import is_missing
+from medrobust.data.files.tables import Row
 from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Photo
 from medrobust.data.photographs.image_files import SUFFIXES
@@ -44,6 +45,15 @@ def files_by_stem(paths: Iterable[Path]) -> dict[str, Path]:
     for path in paths:
         found.setdefault(path.stem, path)
     return found
+
+
+def repeats(rows: Sequence[Row], table: Path) -> list[Finding]:
+    """The rows that say again, word for word, what another row of the same image says."""
+    if not rows:
+        return []
+    says = f"{table}: {len(rows)} rows repeat others: {quoted([f'row {row.number}' for row in rows])}."
+    advice = "Each image counts once; nothing needs to be done."
+    return [Finding("listed twice", Severity.NOTE, says, advice, (table,))]
 
 
 def missing_images(images: Iterable[str], files: Collection[str], searched: Iterable[Path]) -> list[Finding]:

@@ -9,7 +9,14 @@ from annotated_types import MinLen
 from pydantic import AfterValidator
 
 from medrobust.core import Part
-from medrobust.data.adapters.labelled import Grouping, alike, class_counts, empty_classes, files_below
+from medrobust.data.adapters.labelled import (
+    Grouping,
+    alike,
+    class_counts,
+    empty_classes,
+    files_below,
+    repeats,
+)
 from medrobust.data.files.missing import is_missing
 from medrobust.data.files.paths import ListedFiles, inside
 from medrobust.data.files.tables import Row, read_table
@@ -169,11 +176,12 @@ def _of_table(
             "Fill it in, or take the rows out; if a word is a class of its own, list all in data.classes."
         )
         findings.append(Finding("label missing", Severity.ERROR, says, advice, (path,)))
-    left_out = {row.number for row in unlabelled}
+    left_out, again = {row.number for row in unlabelled}, list[Row]()
     for row in (row for row in rows if row.number not in left_out):
         try:
             file = _of_row(row, listed, root, columns, classes)
             first, _ = found.setdefault(file.name, (row, file))
+            again += [row] if first is not row and first.cells == row.cells else []
             if first.cells != row.cells:
                 raise DataError(
                     f"{row.where}: '{file.name}' is listed twice, otherwise in row {first.number}. Find out "
@@ -181,6 +189,7 @@ def _of_table(
                 )
         except DataError as error:
             findings.append(refused("wrong row", error, path))
+    findings += repeats(again, path)
     yield from (found[name][1] for name in sorted(found))
 
 
