@@ -47,11 +47,17 @@ def files_by_stem(paths: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
+def rows_named(rows: Sequence[Row], column: str | None = None) -> str:
+    """The numbers of the first few rows, each with what a column says, and how many more there are."""
+    shown = ", ".join(f"row {row.number}" + (f" ('{row[column]}')" if column else "") for row in rows[:5])
+    return shown + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+
+
 def repeats(rows: Sequence[Row], table: Path) -> list[Finding]:
     """The rows that say again, word for word, what another row of the same image says."""
     if not rows:
         return []
-    says = f"{table}: {len(rows)} rows repeat others: {quoted([f'row {row.number}' for row in rows])}."
+    says = f"{table}: {len(rows)} rows repeat others: {rows_named(rows)}."
     advice = "Each image counts once; nothing needs to be done."
     return [Finding("listed twice", Severity.NOTE, says, advice, (table,))]
 
@@ -79,7 +85,13 @@ def empty_classes(classes: Sequence[str], labels: Collection[str], where: Path) 
 
 
 def group_by(
-    column: Mapping[str, str], unit: Unit, key: str, where: Path, findings: list[Finding]
+    column: Mapping[str, str],
+    unit: Unit,
+    key: str,
+    where: Path,
+    findings: list[Finding],
+    *,
+    asked: bool = False,
 ) -> Grouping:
     """Group photographs by an identifier that some, or all, may lack: those are groups of their own.
 
@@ -91,10 +103,11 @@ def group_by(
         where: The file that it stands in.
         findings: Get one where only some lack it, or where words stand in its place, and one where
             identifiers are nearly the same.
+        asked: Whether the study names where it stands, so that it is a finding where all lack it, too.
     """
     lacking = {image: group for image, group in column.items() if is_missing(group)}
     words = sorted({group for group in lacking.values() if group})
-    if words or 0 < len(lacking) < len(column):
+    if words or (lacking and (asked or len(lacking) < len(column))):
         written = f" (it says {quoted(words)})" if words else ""
         says = f"{where}: {len(lacking)} photographs have no {key}{written}: {quoted(sorted(lacking))}."
         advice = "They count as groups of their own; two of one patient may be on both sides of a split."
