@@ -238,7 +238,7 @@ class TestImageFolder:
             ("../secret.png,a,p,train", r"row 8: the path '\.\./secret\.png' leads out of"),
             ("/etc/passwd,a,p,train", "row 8: the path '/etc/passwd' leads out of"),
             ("files/9.png,a,p,train", r"row 8: there is no file 'files/9\.png'"),
-            ("files/0.png,b,p,train", r"row 8: 'files/0\.png' is listed twice, otherwise in row 2"),
+            ("files/0.png,b,p,train", r"row 8: 'files/0\.png' is listed twice, and row 2 differs"),
             (",a,p,train", "row 8: a path in .* is empty"),
             ("files,a,p,train", "row 8: there is no file 'files'"),
             ("files/0.png,a,p,later", "row 8: part must be train, validation or test; got 'later'"),

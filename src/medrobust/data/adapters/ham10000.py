@@ -108,7 +108,7 @@ def _wrong_with(
         says = f"{row.where} ({image}): {unknown('diagnosis (dx)', diagnosis, CLASSES)}"
     elif image in sound and sound[image].cells != row.cells:
         kind, advice = "listed twice", "Keep one of its rows."
-        says = f"{row.where}: image '{image}' is listed twice, otherwise in row {sound[image].number}."
+        says = f"{row.where}: image '{image}' is listed twice, and row {sound[image].number} differs."
     elif first != diagnosis:
         kind, advice = "two labels", "Correct its rows or take them out."
         says = f"{row.where}: lesion '{lesion}' has two diagnoses, '{first}' and '{diagnosis}'."

@@ -253,7 +253,7 @@ class TestBadInput:
 
     def test_an_image_listed_twice(self, twin):
         write_table(twin, [*rows(), [*rows()[0][:-1], "elsewhere"]])
-        with pytest.raises(DataError, match="row 23: image 'ISIC_00270' is listed twice, otherwise in row 2"):
+        with pytest.raises(DataError, match="row 23: image 'ISIC_00270' is listed twice, and row 2 differs"):
             open_ham10000(twin, None)
         write_table(twin, [*rows(), rows()[0]])
         assert len(open_ham10000(twin, None).cases) == 21
