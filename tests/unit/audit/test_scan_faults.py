@@ -191,8 +191,10 @@ def test_every_planted_fault_is_found_and_nothing_else(damaged: tuple[Audit, Fou
 
 
 def test_misnamed_volumes_are_said_to_be(damaged: tuple[Audit, Found]) -> None:
-    advice = [each.advice for each in damaged[0].findings if each.kind == "unreadable file"]
-    assert advice.count("It is not compressed, so its name should not end in .gz.") == 1
+    says = [each.says for each in damaged[0].findings if each.kind == "unreadable file"]
+    assert (
+        sum("It is not compressed, so its name should not end in .gz." in sentence for sentence in says) == 1
+    )
 
 
 def test_a_mirrored_affine_swaps_all_structures(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def missing_images(images: Iterable[str], files: Collection[str], searched: Iter
         f"{len(missing)} of the listed images have no file: {quoted(missing)}. "
         f"Searched: {', '.join(str(folder) for folder in searched)}."
     )
-    advice = "Download them or take their rows out of the table."
+    advice = "Add the files, or take their rows out of the table."
     return [Finding("image missing", Severity.ERROR, says, advice)]
 
 
