@@ -100,7 +100,7 @@ def constant(evidence: ScanEvidence) -> list[Finding]:
             "constant image",
             Severity.ERROR,
             f"{path} shows nothing: every voxel has the same intensity.",
-            "Download it again, or leave the scan out.",
+            "Look at it, and leave the scan out, or replace it.",
             (path,),
         )
         for path, look in evidence.images
