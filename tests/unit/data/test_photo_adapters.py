@@ -345,7 +345,6 @@ class TestMissingWords:
 
     def test_classes_that_do_not_fit(self, listed, tmp_path):
         assert said(listed(classes=["a", "c"]))[0].startswith("wrong row: ")
-        assert "row 3: Unknown class 'b'. Did" not in said(listed(classes=["a", "c"]))[0]
         assert "row 3: Unknown class 'b'. Known: a, c." in said(listed(classes=["a", "c"]))[0]
         assert said(listed(classes=["a", "b", "c"])) == [
             f"class without images: {tmp_path / 'list.csv'}: no image of class 'c'."
@@ -389,7 +388,7 @@ class TestMissingWords:
         table.write_text(table.read_text().replace(",,female", ",NA,female"))
         listing = list_isic(root)
         assert len({photo.patient_id for photo in listing.items}) == 44
-        assert "(it says 'NA')" in listing.findings[0].says
+        assert "12 photographs have no lesion_id" in listing.findings[0].says
 
 
 class TestRowsThatSayTheSame:
