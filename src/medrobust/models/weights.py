@@ -104,8 +104,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"There is no weights file '{path}'. Give the path of one.") from None
     # A damaged file can raise nearly anything.
     except Exception as error:
+        unsafe = str(error).partition("GLOBAL ")[2].partition(" ")[0]  # so torch says what it does not load
+        why = f"it holds {unsafe}, which is no tensor" if unsafe else reason(error)
         raise ModelError(
-            f"The weights file '{path}' cannot be read safely: {reason(error)}. "
+            f"The weights file '{path}' cannot be read safely: {why}. "
             "Save it with `torch.save(model.state_dict(), path)` or as safetensors."
         ) from None
     return _state_dict(content, path)
