@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from medrobust import __version__
 from medrobust.commands import clean, listing, plan, schema
@@ -31,6 +30,7 @@ from medrobust.options import (
     StudyFile,
     Who,
 )
+from medrobust.terminal import output
 
 app = typer.Typer(
     cls=Guarded,
@@ -80,7 +80,7 @@ def demo(
     both = [Task.SEGMENTATION, Task.CLASSIFICATION]
     for chosen in both if task is DemoTask.BOTH else [Task(task)]:
         folder = f"{out.rstrip('/')}/{chosen}" if task is DemoTask.BOTH else out
-        finished = api.run(api.demo_study(chosen), out=folder, device=device, console=Console())
+        finished = api.run(api.demo_study(chosen), out=folder, device=device, console=output())
         _say_where(finished.report)
 
 
@@ -117,7 +117,7 @@ def run(
         data=data,
         changes=changes or (),
         device=device,
-        console=Console(),
+        console=output(),
         executor=executor.value,
         address=address,
     )
@@ -139,7 +139,7 @@ def selftest(
     """
     from medrobust import api
 
-    folder, console = out or Path("runs") / study.stem, Console()
+    folder, console = out or Path("runs") / study.stem, output()
     rows = api.selftest(study, out=folder, data=data, changes=changes or (), device=device, console=console)
     console.print(api.selftest_table(rows))
     if not rows["passed"].fill_null(True).all():
@@ -160,7 +160,7 @@ def audit(
     """
     from medrobust import api
 
-    console = Console()
+    console = output()
     found = api.audit(study, data=data, changes=changes or (), console=console)
     if found.findings:
         console.print(api.findings_table(found))
@@ -213,7 +213,7 @@ def export(
     """
     from medrobust import api
 
-    console = Console()
+    console = output()
     if show:
         console.print(api.what_there_is(run_folder, data=data, device=device))
         return

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from medrobust.options import Changes, DataFolder, Device, Listing, RunDir, RunOut, StudyFile
+from medrobust.terminal import output
 
 
 def plan(
@@ -20,7 +20,7 @@ def plan(
     from medrobust import api
 
     folder = out or Path("runs") / study.stem
-    api.plan(study, out=folder, data=data, changes=changes or (), device=device, console=Console())
+    api.plan(study, out=folder, data=data, changes=changes or (), device=device, console=output())
 
 
 def clean(
@@ -36,7 +36,7 @@ def clean(
     if not found:
         typer.echo("Nothing is left over: the study refers to everything.")
         return
-    Console().print(api.left_over_table(found))
+    output().print(api.left_over_table(found))
     if yes:
         api.clean(folder, found)
         typer.echo("Removed.")
@@ -50,7 +50,7 @@ def listing(
     """List the networks, perturbations and data sets there are."""
     from medrobust import api
 
-    console = Console()
+    console = output()
     for chosen in [what] if what else list(Listing):
         console.print(api.catalogue_table(chosen.value))
 

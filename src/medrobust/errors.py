@@ -18,6 +18,9 @@ from difflib import get_close_matches
 MOST_SHOWN = 40
 """Known names that a message lists; data have thousands of cases."""
 
+LONGEST_REASON = 500
+"""Characters of somebody else's message that are passed on; a network may list a thousand tensors."""
+
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -55,19 +58,24 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     shown = ", ".join(names[:MOST_SHOWN]) + (
         f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
     )
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
-    suggestion = f" Did you mean '{near[0]}'?" if near else ""
-    return f"Unknown {kind} '{name}'.{suggestion} Known: {shown or 'none'}."
+    return f"Unknown {kind} '{name}'.{nearest(name, names)} Known: {shown or 'none'}."
 
 
-def reason(error: Exception) -> str:
-    """Somebody else's exception in one line: its kind and first sentence.
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A question for the name that was perhaps meant, after a space; empty where none is near."""
+    near = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    return f" Did you mean '{near[0]}'?" if near else ""
 
-    Without a full stop, and without the colours that PyTorch puts in.
 
-    >>> reason(ValueError("It is odd. Even numbers only."))
-    'ValueError: It is odd'
+def reason(error: BaseException) -> str:
+    r"""Somebody else's exception in one line: its kind and all that it says, of at most `LONGEST_REASON`.
+
+    Without a full stop at its end, and without the colours that PyTorch puts in.
+
+    >>> reason(ValueError("It is odd:\n    3. Even numbers only."))
+    'ValueError: It is odd: 3. Even numbers only'
     """
-    first, *_ = str(error).strip().splitlines() or ["no message"]
-    sentence = _COLOURS.sub("", first).partition(". ")[0]
-    return f"{type(error).__name__}: {sentence.rstrip('.')}"
+    text = " ".join(_COLOURS.sub("", str(error)).split()).rstrip(".") or "no message"
+    if len(text) > LONGEST_REASON:  # what went wrong stands at its beginning, or at its end
+        text = f"{text[: LONGEST_REASON // 2]} ... {text[-LONGEST_REASON // 2 :]}"
+    return f"{type(error).__name__}: {text}"

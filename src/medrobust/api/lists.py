@@ -5,11 +5,12 @@ from rich.table import Table
 from medrobust.data import DATASETS
 from medrobust.models import MODELS
 from medrobust.perturbations import PERTURBATIONS
+from medrobust.terminal import text_table
 
 
 def catalogue_table(catalogue: str) -> Table:
     """One of the catalogues (models, perturbations, datasets) as a table."""
-    table = Table("name", "task", "what it is", "source", title=catalogue)
+    table = text_table("name", "task", "what it is", "source", title=catalogue)
     if catalogue == "models":
         for name, model in MODELS.items():
             table.add_row(name, str(model.task), model.summary, model.source)

@@ -22,6 +22,7 @@ from medrobust.study.executors.ray_cluster import on_ray
 from medrobust.study.planning import show_plan
 from medrobust.study.reading import read_study
 from medrobust.study.runner import run_study
+from medrobust.terminal import output
 
 
 def run(
@@ -101,7 +102,7 @@ def plan(
         folder,
         data_dir=data_dir,
         device=choose_device(device),
-        console=console or Console(),
+        console=console or output(),
         first=audit_jobs(asked, folder, data_dir),
         dataset=dataset,
     )

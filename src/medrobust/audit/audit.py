@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
+from medrobust.audit.attribute_checks import two_sexes
 from medrobust.audit.gather import look_at_photos, look_at_scans
-from medrobust.audit.parts import split_of
+from medrobust.audit.parts import owners, split_of
 from medrobust.audit.photo_checks import PHOTO_CHECKS
 from medrobust.audit.records import PhotoEvidence, ScanEvidence
 from medrobust.audit.scan_checks import SCAN_CHECKS
@@ -115,8 +116,10 @@ def code_that_runs(code: Mapping[str, Path]) -> list[Finding]:
 def _audit_files(
     name: str, listing: Listing, split: Mapping[str, Any], seed: int, console: Console
 ) -> tuple[str, list[Finding]]:
+    if not owners(listing):  # the findings say why
+        return _amount(listing), list(listing.findings)
     splits, found = split_of(name, listing, split, seed)
-    findings = [*listing.findings, *found]
+    findings = [*listing.findings, *found, *two_sexes(listing)]
     match listing:
         case Photos():
             photos = PhotoEvidence(listing, splits, look_at_photos(listing, console))
@@ -132,14 +135,9 @@ def _checked(checks: Sequence[Callable[[Evidence], list[Finding]]], evidence: Ev
 
 
 def _amount(listing: Listing) -> str:
-    match listing:
-        case Photos():
-            owners, what = [photo.patient_id for photo in listing.items], "photographs"
-        case Scans():
-            owners, what = [scan.patient_id for scan in listing.items], "scans"
-        case _:
-            raise TypeError(f"{type(listing).__name__} cannot be audited.")
-    return f"{len(owners)} {what} of {len(set(owners))} {listing.unit}s"
+    patients = owners(listing).values()
+    what = "photographs" if isinstance(listing, Photos) else "scans"
+    return f"{len(patients)} {what} of {len(set(patients))} {listing.unit}s"
 
 
 def _audit_generated(data: Mapping[str, Any], split: Mapping[str, Any], seed: int) -> list[Finding]:

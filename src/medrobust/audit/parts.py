@@ -10,7 +10,7 @@ from medrobust.core import Case, Dataset, Part, Sample, Task
 from medrobust.data.files.tables import read_table
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Listing, Photos, Scans
-from medrobust.data.splitting.split_file import COLUMNS
+from medrobust.data.splitting.split_file import COLUMNS, PARTS
 from medrobust.data.splitting.splits import make_folds
 from medrobust.errors import DataError, MedrobustError
 
@@ -32,11 +32,11 @@ def split_of(name: str, listing: Listing, rule: Mapping[str, Any], seed: int) ->
         files = (Path(rule["file"]),) if "file" in rule else ()
         advice = "A run would stop here: change `split:` of the study, or its file."
         stopped = Finding("split impossible", Severity.ERROR, str(error), advice, files)
-        known = {patient: Part(*parts) for patient, parts in written.items() if len(parts) == 1}
+        known = {patient: next(iter(parts)) for patient, parts in written.items() if len(parts) == 1}
         return (known,) if known else (), findings or [stopped]  # it stops at the first patient on both sides
 
 
-def _written(rule: Mapping[str, Any]) -> dict[str, set[str]]:
+def _written(rule: Mapping[str, Any]) -> dict[str, set[Part]]:
     """The parts that a split file gives to each patient, whatever else is wrong with it."""
     if "file" not in rule:
         return {}
@@ -44,14 +44,14 @@ def _written(rule: Mapping[str, Any]) -> dict[str, set[str]]:
         rows = read_table(Path(rule["file"]), COLUMNS)
     except DataError:
         return {}  # making the split says so
-    written: defaultdict[str, set[str]] = defaultdict(set)
+    written: defaultdict[str, set[Part]] = defaultdict(set)
     for row in rows:
-        if row["part"] in set(Part):
-            written[row["patient_id"]].add(row["part"])
+        if row["part"].lower() in PARTS:
+            written[row["patient_id"]].add(PARTS[row["part"].lower()])
     return written
 
 
-def _on_both_sides(listing: Listing, written: Mapping[str, set[str]]) -> list[Finding]:
+def _on_both_sides(listing: Listing, written: Mapping[str, set[Part]]) -> list[Finding]:
     """Patients that the split file puts in two parts, with the files of each."""
     owned = files_by_patient(listing)
     return [
@@ -65,6 +65,16 @@ def _on_both_sides(listing: Listing, written: Mapping[str, set[str]]) -> list[Fi
         for patient in sorted(written)
         if len(written[patient]) > 1
     ]
+
+
+def owners(listing: Listing) -> dict[str, str]:
+    """The patient of each photograph or scan, by its id."""
+    match listing:
+        case Photos():
+            return {photo.case_id: photo.patient_id for photo in listing.items}
+        case Scans():
+            return {scan.scan_id: scan.patient_id for scan in listing.items}
+    raise TypeError(f"A {type(listing).__name__} cannot be audited.")
 
 
 def files_by_patient(listing: Listing) -> dict[str, list[Path]]:

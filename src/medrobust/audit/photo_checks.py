@@ -6,7 +6,7 @@ from pathlib import Path
 from medrobust.audit.copies import equal_photos, similar_photos
 from medrobust.audit.records import PhotoEvidence, PhotoLook
 from medrobust.audit.sizes import small_classes
-from medrobust.data.findings import Finding, Severity
+from medrobust.data.findings import Finding, Severity, refused
 
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -27,7 +27,7 @@ CLIPPED = 0.2
 def unreadable(evidence: PhotoEvidence) -> list[Finding]:
     """Files that are missing, damaged, cut short, or no images."""
     return [
-        Finding("unreadable file", Severity.ERROR, says, "Download it again, or take it out.", (path,))
+        refused("unreadable file", says, path)
         for record in evidence.records
         for path, says in record.errors.items()
     ]
@@ -74,7 +74,7 @@ def constant(evidence: PhotoEvidence) -> list[Finding]:
             "constant image",
             Severity.ERROR,
             f"{photo.place} shows nothing: no channel varies by more than {look.contrast}.",
-            "Download it again, or take it out.",
+            "Look at it, and take it out, or replace it.",
             (photo.place,),
         )
         for photo, look in evidence.readable

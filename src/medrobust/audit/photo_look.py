@@ -37,7 +37,9 @@ def look_at_photo(photo: Photo, files: PictureFormat) -> PhotoRecord:
 
 
 def _why(path: Path, error: Exception) -> str:
-    return str(error) if isinstance(error, DataError) else f"{path} cannot be read ({reason(error)})."
+    if isinstance(error, DataError):
+        return str(error)
+    return f"{path} cannot be read ({reason(error)}). See whether another program opens it, or take it out."
 
 
 def _look(photo: Photo, files: PictureFormat) -> PhotoLook:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from medrobust.audit.audit import Audit
 from medrobust.data.findings import Finding, Severity
+from medrobust.terminal import text_table
 
 STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 FILES = 3
@@ -20,7 +21,7 @@ EACH = 3
 
 def findings_table(audit: Audit) -> Table:
     """A line per finding, most severe first; where a kind was found often, one line for all of it."""
-    table = Table("", "what", "seen", "files", "what to do", show_lines=True)
+    table = text_table("", "what", "seen", "files", "what to do", show_lines=True)
     for (severity, kind), found in groupby(audit.findings, lambda each: (each.severity, each.kind)):
         group = list(found)
         for share in [group] if len(group) > EACH else [[finding] for finding in group]:

@@ -1,6 +1,6 @@
 """What data say of a patient or scan beside its label: age, sex, site. Scores are told apart by it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -8,14 +8,12 @@ from typing import Annotated
 from annotated_types import MinLen
 from pydantic import BaseModel, ConfigDict
 
+from medrobust.data.files.missing import is_missing
 from medrobust.data.files.paths import inside
 from medrobust.data.files.tables import Row, read_table
-from medrobust.data.findings import quoted
+from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Listing, Photo
 from medrobust.errors import DataError
-
-MISSING = frozenset(("", "n/a", "na", "nan", "none", "null", "unknown", "?"))
-"""Words for what is not known, in lower case."""
 
 Name = Annotated[str, MinLen(1)]
 
@@ -43,8 +41,52 @@ def known(row: Row, names: Mapping[str, str]) -> dict[str, str]:
         row: A row of somebody's table.
         names: Attributes by column; columns that the table does not have are passed over.
     """
-    cells = {name: row.cells.get(column, "") for column, name in names.items()}
-    return {name: text for name, text in cells.items() if text.lower() not in MISSING}
+    cells = {column: row.cells.get(column, "") for column in names}
+    return {names[column]: text for column, text in cells.items() if not is_missing(text)}
+
+
+def told(
+    rows: Iterable[Row],
+    key: str,
+    names: Mapping[str, str],
+    findings: list[Finding],
+    severity: Severity = Severity.WARNING,
+) -> dict[str, dict[str, str]]:
+    """What the rows of a table say of each patient, scan or image; one may have several.
+
+    Args:
+        rows: Of one table.
+        key: The column that says whom a row is of; rows of nobody are passed over.
+        names: Attributes by column.
+        findings: Get one where rows contradict each other; that attribute then counts as not known.
+        severity: Of that finding.
+
+    Returns:
+        The attributes that are known, by what the column `key` says.
+    """
+    said: dict[str, dict[str, dict[str, Row]]] = {}
+    for row in rows:
+        if not is_missing(row[key]):
+            own = said.setdefault(row[key], {})
+            for name, text in known(row, names).items():
+                own.setdefault(name, {}).setdefault(text, row)
+    conflicts = [
+        f"'{owner}' has the {name} "
+        + " and ".join(f"'{text}' (row {row.number})" for text, row in texts.items())
+        for owner, own in said.items()
+        for name, texts in own.items()
+        if len(texts) > 1
+    ]
+    if conflicts:
+        table = next(row.table for own in said.values() for texts in own.values() for row in texts.values())
+        more = f", and {len(conflicts) - 3} more" if len(conflicts) > 3 else ""
+        says = f"{table}: rows contradict each other: {', '.join(conflicts[:3])}{more}."
+        advice = "What they differ in counts as not known. Correct the table, or keep one row of each."
+        findings.append(Finding("contradiction", severity, says, advice, (Path(table),)))
+    return {
+        owner: {name: next(iter(texts)) for name, texts in own.items() if len(texts) == 1}
+        for owner, own in said.items()
+    }
 
 
 def with_attributes(listing: Listing, root: Path, *, attributes: AttributeTable | None = None) -> Listing:
@@ -64,27 +106,23 @@ def with_attributes(listing: Listing, root: Path, *, attributes: AttributeTable 
     path = inside(root, attributes.table, "data.attributes.table")
     if not path.is_file():
         raise DataError(f"data.attributes.table: there is no file '{attributes.table}' in {root}.")
-    names = {column: column for column in attributes.columns}
-    rows = {row[attributes.key]: row for row in read_table(path, (attributes.key, *names))}
+    names, findings = {column: column for column in attributes.columns}, list[Finding]()
+    rows = told(read_table(path, (attributes.key, *names)), attributes.key, names, findings)
     owners = dict(_owners(listing))
-    if not rows.keys() & {*owners, *owners.values()}:
+    if owners and not rows.keys() & {*owners, *owners.values()}:
         examples = quoted(sorted({*owners.values(), *owners}))
         raise DataError(
             f"{path}: column '{attributes.key}' holds no patient, scan or image of the data. It must "
             f"hold names such as {examples}; got {quoted(list(rows))}."
         )
     merged = {
-        scan: {**listing.attributes.get(scan, {}), **_of(rows, patient, names), **_of(rows, scan, names)}
+        scan: {**listing.attributes.get(scan, {}), **rows.get(patient, {}), **rows.get(scan, {})}
         for scan, patient in owners.items()
     }
-    return replace(listing, attributes=merged)
+    return replace(listing, attributes=merged, findings=(*listing.findings, *findings))
 
 
-def _of(rows: Mapping[str, Row], name: str, names: Mapping[str, str]) -> dict[str, str]:
-    return known(rows[name], names) if name in rows else {}
-
-
-def _owners(listing: Listing) -> Iterable[tuple[str, str]]:
+def _owners(listing: Listing) -> Iterator[tuple[str, str]]:
     """Scans or photographs, each with its patient."""
     for item in getattr(listing, "items", ()):
         yield (item.case_id if isinstance(item, Photo) else item.scan_id), item.patient_id

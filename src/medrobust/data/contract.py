@@ -11,6 +11,7 @@ from typing import Any, get_args
 import numpy as np
 
 from medrobust.core import Case, Dataset, Part, Sample, Task, Unit
+from medrobust.data.files.missing import is_missing
 from medrobust.data.findings import quoted
 from medrobust.errors import DataError, MedrobustError, reason
 
@@ -134,6 +135,13 @@ def _of_cases(dataset: Dataset) -> Faults:
     if len(set(places)) < len(places):
         yield "cases.position", f"must be unique in a scan; twice: {quoted(_twice(places))}."
     owners = {(case.scan_id, case.patient_id) for case in dataset.cases}
+    nobody = [patient for _, patient in owners if is_missing(patient)]
+    if len(nobody) > 1:
+        yield (
+            "cases.patient_id",
+            f"must say whose a scan is; got {quoted(sorted(set(nobody)))} for {len(nobody)} scans. Where the "
+            "patient is not known, give each scan one of its own.",
+        )
     shared = _twice(scan for scan, _ in owners)
     if shared:
         yield "cases.patient_id", f"must be the same for all cases of a scan; not so: {quoted(shared)}."

@@ -4,6 +4,7 @@ An adapter collects findings instead of stopping at the first, so that an audit 
 where one of them is an error.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -43,10 +44,19 @@ class Finding:
     files: tuple[Path, ...] = ()
 
 
-def refused(kind: str, error: DataError, path: Path) -> Finding:
-    """A file, or a line in it, that cannot be used; the last sentence of the error is the advice."""
-    says, _, advice = str(error).rpartition(". ")
-    return Finding(kind, Severity.ERROR, f"{says}.", advice, (path,))
+LAST_SENTENCE = re.compile(r"(?P<says>.*[.?!]) (?P<advice>[A-Z`][^()]*)", re.DOTALL)
+
+
+def refused(kind: str, error: DataError | str, path: Path) -> Finding:
+    """A file, or a line in it, that cannot be used; of several sentences of the error the last is advice."""
+    parted = LAST_SENTENCE.fullmatch(str(error))
+    says, advice = parted.group("says", "advice") if parted else (str(error), "Correct it, or take it out.")
+    return Finding(kind, Severity.ERROR, says, advice, (path,))
+
+
+def is_sound(findings: Iterable[Finding]) -> bool:
+    """Whether none of them is an error."""
+    return not any(finding.severity is Severity.ERROR for finding in findings)
 
 
 def require_sound(findings: Iterable[Finding]) -> None:

@@ -12,6 +12,7 @@ from medrobust.study.folds import Fold
 from medrobust.study.jobs import Job
 from medrobust.study.progress import sayer
 from medrobust.study.setup import Setup
+from medrobust.terminal import text_table
 
 
 def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
@@ -24,7 +25,7 @@ def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
         f"{study.task} on {dataset.name}: {len(study.specs)} networks{seeds}, {len(study.attacks)} attacks, "
         f"{len(setup.cases)} cases; {dataset.unit}s: {counts}{several}"
     )
-    table = Table("step", "jobs", "pieces", "done", "time left", "disk")
+    table = text_table("step", "jobs", "pieces", "done", "time left", "disk")
     for kind in dict.fromkeys(job.kind for job in jobs):
         of_kind = [job for job in jobs if job.kind == kind]
         table.add_row(kind, str(len(of_kind)), *_summary(of_kind))
@@ -38,7 +39,7 @@ def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
 
 def job_table(jobs: Sequence[Job]) -> Table:
     """Every job, how many of its pieces are done, and what the others will cost."""
-    table = Table("step", "job", "pieces", "done", "time left", "disk")
+    table = text_table("step", "job", "pieces", "done", "time left", "disk")
     for job in jobs:
         table.add_row(job.kind, job.title, *_summary([job]))
     return table

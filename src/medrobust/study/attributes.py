@@ -1,5 +1,6 @@
 """What the data say of the scans that are judged, kept for the groups that scores are shown for."""
 
+from medrobust.data.files.missing import is_missing
 from medrobust.storage import frame_of, write_results
 from medrobust.storage.schemas import ATTRIBUTES
 from medrobust.study.setup import Setup
@@ -18,6 +19,7 @@ def write_attributes(setup: Setup) -> None:
         }
         for scan, patient in owners.items()
         for name, value in known.get(scan, {}).items()
+        if not is_missing(str(value))
     ]
     frame = frame_of(ATTRIBUTES, rows).sort(ATTRIBUTES.keys)
     write_results(setup.folder, ATTRIBUTES, frame)

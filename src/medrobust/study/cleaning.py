@@ -10,6 +10,7 @@ from medrobust.storage import RunFolder
 from medrobust.storage.lock import locked
 from medrobust.study.announcing import size
 from medrobust.study.recorded import REFERENCES
+from medrobust.terminal import text_table
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def clean(folder: RunFolder, found: Sequence[LeftOver]) -> None:
 
 def left_over_table(found: Sequence[LeftOver]) -> Table:
     """What is left over, for people."""
-    table = Table("folder", "what", "size", show_footer=True)
+    table = text_table("folder", "what", "size", show_footer=True)
     table.columns[0].footer, table.columns[2].footer = "all", size(sum(each.bytes for each in found))
     for each in found:
         table.add_row("/".join(each.parts), each.what, size(each.bytes))

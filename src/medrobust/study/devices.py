@@ -2,7 +2,7 @@
 
 import torch
 
-from medrobust.errors import RunError
+from medrobust.errors import RunError, reason
 
 
 def choose_device(name: str) -> torch.device:
@@ -18,6 +18,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # "meta" holds no numbers
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"--device: '{name}' cannot be used here ({reason}). Take auto or cpu.") from None
+        raise RunError(
+            f"--device: '{name}' cannot be used here ({reason(error)}). Take auto or cpu."
+        ) from None
     return device

@@ -20,6 +20,7 @@ from medrobust.study.plan import Plan, make_plan
 from medrobust.study.reading import read_stored_study
 from medrobust.study.recorded import record_of, refuse_other_inputs
 from medrobust.study.setup import Setup
+from medrobust.terminal import text_table
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def what_there_is(
 ) -> Table:
     """The perturbations of a run with their sources, and how its cases are called; arguments as `export`."""
     plan = _reopen(run, data, device)
-    table = Table("--perturbation", "--source")
+    table = text_table("--perturbation", "--source")
     for label in dict.fromkeys(image_set.perturbation for image_set in plan.sets):
         sources = [each.source.folder for each in plan.sets if each.perturbation == label and each.source]
         table.add_row(label, ", ".join(dict.fromkeys(sources)) or "-")
@@ -118,7 +119,7 @@ def what_there_is(
 
 def exported_table(exported: Sequence[Exported]) -> Table:
     """What was written, and how much of an attack's success is left in rounded files."""
-    table = Table("perturbation", "source", "images", "files", "fools its source", "after rounding")
+    table = text_table("perturbation", "source", "images", "files", "fools its source", "after rounding")
     for each in exported:
         images, clean = sum(each.changed), len(each.changed) - sum(each.changed)
         table.add_row(

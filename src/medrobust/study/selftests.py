@@ -10,6 +10,7 @@ from medrobust.steps.selftest import IMAGES, selftest_attack, selftest_part
 from medrobust.study.estimate import Speeds
 from medrobust.study.jobs import Job, Once
 from medrobust.study.plan import Attack, Plan
+from medrobust.terminal import text_table
 
 
 def selftest_jobs(plan: Plan, speeds: Speeds) -> list[Job]:
@@ -47,7 +48,7 @@ def _selftest(plan: Plan, attack: Attack, speeds: Speeds) -> Job:
 def selftest_table(rows: pl.DataFrame) -> Table:
     """The rows of `results/selftest.parquet` for people, failures in red."""
     part = " and ".join(rows["cases"].unique().sort())
-    table = Table("source", "attack", "check", "passed", "what was seen")
+    table = text_table("source", "attack", "check", "passed", "what was seen")
     table.title = f"Attack self-tests on {rows['n_images'].max()!s} {part} cases"
     words, order = {True: "yes", False: "no", None: "-"}, list(CHECKS)
     by_source = sorted(

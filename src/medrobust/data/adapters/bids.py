@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from medrobust.data.adapters.pairing import volumes_below
-from medrobust.data.attributes import known
+from medrobust.data.attributes import told
 from medrobust.data.files.tables import read_table
 from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Scan, Scans
@@ -55,7 +55,7 @@ def list_bids(
 
     Raises:
         StudyError: Several pipelines to choose from, or a mapping that cannot be used.
-        DataError: No labels, no image for any of them, or no table of their numbers.
+        DataError: No labels, or no table of their numbers. Labels without an image are findings.
     """
     suffixes = [images] if isinstance(images, str) else images
     paths = volumes_below(root)
@@ -70,13 +70,9 @@ def list_bids(
         raise DataError(f"{home} holds no *_dseg.nii.gz with desc {desc} and space {space}. Name others.")
     findings: list[Finding] = []
     scans = _scans(segmentations, suffixes, _places(root, home, paths), home, findings)
-    if not scans:
-        raise DataError(
-            f"{root}: none of {len(segmentations)} *_dseg files has an image *_{suffixes[0]}.nii.gz. "
-            "Correct data.images, or put the raw data beside derivatives/."
-        )
-    used = [scan.labels for scan in scans.values()]
+    used = [scan.labels for scan in scans.values()] or list(segmentations)
     own_map = label_map(labels, root) if labels is not None else _table(root, used)
+    attributes = _attributes(root, scans.values(), findings)
     return Scans(
         classes=own_map.names,
         unit="patient",
@@ -88,21 +84,17 @@ def list_bids(
             "patients": "sub- of the files' names",
         },
         findings=tuple(findings),
-        attributes=_attributes(root, scans.values()),
+        attributes=attributes,
     )
 
 
-def _attributes(root: Path, scans: Iterable[Scan]) -> dict[str, dict[str, str]]:
+def _attributes(root: Path, scans: Iterable[Scan], findings: list[Finding]) -> dict[str, dict[str, str]]:
     """What the table of participants says, where there is one."""
-    table = root / PARTICIPANTS
-    rows = (
-        {row["participant_id"]: row for row in read_table(table, ["participant_id"])}
-        if table.is_file()
-        else {}
-    )
-    return {
-        scan.scan_id: known(rows[scan.patient_id], ATTRIBUTES) for scan in scans if scan.patient_id in rows
-    }
+    table, key = root / PARTICIPANTS, "participant_id"
+    if not table.is_file():
+        return {}
+    people = told(read_table(table, [key], ATTRIBUTES), key, ATTRIBUTES, findings)
+    return {scan.scan_id: people[scan.patient_id] for scan in scans if scan.patient_id in people}
 
 
 def _places(root: Path, home: Path, paths: Iterable[Path]) -> list[Path]:
@@ -181,7 +173,10 @@ def _image(
     where = f" in the space {entities['space']}" if "space" in entities else ""
     shown = f": {quoted([str(path) for path in chosen])}." if chosen else "."
     says = f"{labels} has {len(chosen)} images *_{suffix}.nii.gz{where}{shown}"
-    kind, advice = "several images" if chosen else "image missing", "It needs one. The scan is left out."
+    kind = "several images" if chosen else "image missing"
+    advice = (
+        "It needs one: correct data.images, or put the raw data beside derivatives/. The scan is left out."
+    )
     findings.append(Finding(kind, Severity.ERROR, says, advice, (labels, *chosen)))
     return None
 

@@ -1,58 +1,88 @@
-"""Folders of the Medical Segmentation Decathlon, and nnU-Net's variant of them.
+"""Folders of the Medical Segmentation Decathlon, nnU-Net's variants of them, and MONAI's lists of cases.
 
-    dataset.json    imagesTr/case_001.nii.gz         labelsTr/case_001.nii.gz     (the Decathlon, MONAI)
+    dataset.json    imagesTr/case_001.nii.gz         labelsTr/case_001.nii.gz     (the Decathlon)
     dataset.json    imagesTr/case_001_0000.nii.gz    labelsTr/case_001.nii.gz     (nnU-Net, per channel)
+    list.json       {"training": [{"image": ..., "label": ...}], "testing": [...]}     (MONAI)
 
 Antonelli et al., "The Medical Segmentation Decathlon", Nature Communications 13, 4128 (2022); Isensee et al.,
-"nnU-Net", Nature Methods 18 (2021). Images in imagesTs have no labels and take no part.
+"nnU-Net", Nature Methods 18 (2021). Images without labels, as those of imagesTs, take no part. nnU-Net's
+first version lists `case_001.nii.gz` and means its channels.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
+from annotated_types import MinLen
+
+from medrobust.core import Part
 from medrobust.data.adapters.pairing import by_patient, pair
 from medrobust.data.files.json_files import read_json
-from medrobust.data.files.paths import inside
-from medrobust.data.findings import Finding, Severity
+from medrobust.data.files.missing import is_missing
+from medrobust.data.files.paths import ListedFiles, inside
+from medrobust.data.findings import Finding, Severity, is_sound, quoted, refused
 from medrobust.data.listing import Scan, Scans
 from medrobust.data.scans.label_files import label_map, labels_of_json
 from medrobust.data.scans.labels import LabelMap, Labels, map_of_file
 from medrobust.data.scans.volume_files import SUFFIXES, is_volume, stem
+from medrobust.data.splitting.split_file import PARTS
 from medrobust.errors import DataError
 
 CHANNEL = re.compile(r"(?P<scan>.+)_(?P<channel>\d{4})")
 """nnU-Net's names of images, without their ending."""
 
 
-def list_decathlon(root: Path, *, labels: Labels | str | None = None, patient: str | None = None) -> Scans:
-    """The training cases that a dataset.json describes; its test images have no labels.
+class Entry(NamedTuple):
+    """A case of a list: its files, its part, and whether nnU-Net's numbers tell its channels."""
+
+    images: tuple[Path, ...]
+    truth: Path
+    part: Part
+    numbered: bool
+
+
+def list_decathlon(
+    root: Path,
+    *,
+    file: Annotated[str, MinLen(1)] = "dataset.json",
+    labels: Labels | str | None = None,
+    patient: str | None = None,
+) -> Scans:
+    """The cases with labels that a dataset.json, or a list of MONAI's, describes.
 
     Args:
-        root: Folder of dataset.json.
-        labels: Other classes than those of dataset.json, e.g. {tumour: [1, 2, 3]}, or a file that names them.
+        root: Folder of all files.
+        file: Path of the description below the root.
+        labels: Other classes than those of the description, e.g. {tumour: [1, 2, 3]}, or a file that names
+            them; lists of MONAI's name none.
         patient: Regular expression that finds the patient in a case's name.
 
     Raises:
         StudyError: A mapping or expression that cannot be used.
-        DataError: dataset.json is missing or wrong, names regions, or a path in it leads out of the root; or
-            there is no case.
+        DataError: The description is missing or wrong, names no classes or regions; or there is no case.
+            Cases that cannot be used are findings.
     """
-    path = root / "dataset.json"
+    path = inside(root, file, "data.file")
     if not path.is_file():
-        raise DataError(f"data.root: no 'dataset.json' in {root}. Give the folder that holds it.")
+        raise DataError(f"data.root: no '{file}' in {root}. Give the folder that holds it.")
     content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: must hold an object with labels and training cases.")
     findings: list[Finding] = []
+    files, parts = ListedFiles(root, SUFFIXES), dict[str, Part]()
     is_nnunet = "channel_names" in content or "file_ending" in content
-    listed = _nnunet(root, content, path, findings) if is_nnunet else _listed(root, content, path, findings)
-    if not listed:
+    if is_nnunet:
+        listed = _nnunet(root, content, path, files, findings)
+    else:
+        listed, parts = _listed(root, content, path, files, findings)
+    if not listed and is_sound(findings):
         raise DataError(f"{path}: no case with image and labels is left. Correct the file, or the folder.")
     own = _labels(root, content, path, labels)
     scans, unit, grouping = by_patient(listed, patient, findings)
-    channels = content.get("channel_names") if is_nnunet else content.get("modality")
+    official = _official(scans, parts, findings)
+    channels = content.get("channel_names" if is_nnunet else "modality")
     shown = ", ".join(map(str, channels.values())) if isinstance(channels, dict) else "not named"
     return Scans(
         classes=own.names,
@@ -66,47 +96,130 @@ def list_decathlon(root: Path, *, labels: Labels | str | None = None, patient: s
             "patients": grouping,
         },
         findings=tuple(findings),
+        official=official,
     )
 
 
 def _labels(root: Path, content: Mapping[str, Any], path: Path, labels: Labels | str | None) -> LabelMap:
     if labels is not None:
         return label_map(labels, root)
-    return map_of_file(labels_of_json(path, content.get("labels")), path)
+    if "labels" not in content:
+        raise DataError(f"{path}: names no classes. Give them as data.labels, e.g. {{liver: 1, tumour: 2}}.")
+    return map_of_file(labels_of_json(path, content["labels"]), path)
 
 
-def _listed(root: Path, content: Mapping[str, Any], path: Path, findings: list[Finding]) -> list[Scan]:
-    """The cases that `training` lists."""
-    training = content.get("training")
-    if not isinstance(training, list):
+def _listed(
+    root: Path, content: Mapping[str, Any], path: Path, files: ListedFiles, findings: list[Finding]
+) -> tuple[list[Scan], dict[str, Part]]:
+    """The labelled cases of `training`, `validation` and `test`, and their parts."""
+    lists = {key: each for key, each in content.items() if key.lower() in PARTS and isinstance(each, list)}
+    if Part.TRAIN not in {PARTS[key.lower()] for key in lists}:
         raise DataError(
             f"{path}: `training` must list the cases as {{image, label}}. Is this the right file?"
         )
-    scans: dict[str, Scan] = {}
-    for number, entry in enumerate(training):
-        where = f"{path}, training case {number}"
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(k), str) for k in ("image", "label")):
-            raise DataError(f"{where}: must be {{image: ..., label: ...}}; got {str(entry)[:80]}.")
-        image, truth = (inside(root, entry[key], where) for key in ("image", "label"))
-        scan = stem(image)
-        if scan in scans:
-            says = f"{where}: '{scan}' is listed twice."
+    channels, found = content.get("modality"), dict[tuple[Path, ...], Entry]()
+    unlabelled = []
+    for key, number, case in ((name, *each) for name in lists for each in enumerate(lists[name])):
+        where, part = f"{path}, {key} case {number}", PARTS[key.lower()]
+        if isinstance(case, str) or (isinstance(case, dict) and is_missing(str(case.get("label")))):
+            unlabelled += [where] if part is not Part.TEST else []  # those of a challenge have none
+            continue
+        try:
+            entry = _entry(case, part, where, files, len(channels) if isinstance(channels, dict) else None)
+        except DataError as error:
+            findings.append(refused("wrong case", error, path))
+            continue
+        if found.setdefault(entry.images, entry) != entry:
+            says = f"{where}: {quoted([str(image) for image in entry.images])} is listed twice, otherwise."
             findings.append(Finding("listed twice", Severity.ERROR, says, "Take one out.", (path,)))
-        elif _exist((image, truth), where, findings):
-            scans[scan] = Scan(scan, scan, (image,), truth)
-    return [scans[scan] for scan in sorted(scans)]
+    if unlabelled:
+        says = f"{len(unlabelled)} cases have no label: {quoted(unlabelled)}."
+        findings.append(Finding("labels missing", Severity.WARNING, says, "They are left out.", (path,)))
+    if any(isinstance(case, dict) and "fold" in case for each in lists.values() for case in each):
+        says = f"{path}: the cases have a `fold` each, which is not read."
+        advice = "Let the study draw folds, `split: {folds: 5}`, or give `split: {file: split.csv}`."
+        findings.append(Finding("folds", Severity.NOTE, says, advice, (path,)))
+    return _named(root, list(found.values()))
 
 
-def _exist(files: tuple[Path, ...], where: str, findings: list[Finding]) -> bool:
-    missing = [file for file in files if not file.is_file()]
-    for file in missing:
-        says = f"{where}: {file} does not exist."
-        advice = "Add the file, or take the case out of dataset.json."
-        findings.append(Finding("file missing", Severity.ERROR, says, advice, (file,)))
-    return not missing
+def _entry(case: object, part: Part, where: str, files: ListedFiles, channels: int | None) -> Entry:
+    """A case with its files; raises a DataError where it has none."""
+    images, truths = (_texts(case, key) for key in ("image", "label"))
+    if not images or len(truths) != 1:
+        raise DataError(
+            f"{where}: must be {{image: ..., label: ...}}, with the path of one label file, and of one image "
+            f"or a list of channels; got {str(case)[:200]}. Correct it, or take it out."
+        )
+    label = files.find(truths[0], where)
+    if len(images) > 1:
+        return Entry(tuple(files.find(each, where) for each in images), label, part, numbered=True)
+    try:
+        return Entry((files.find(images[0], where),), label, part, numbered=False)
+    except DataError:
+        numbered = tuple(_numbered(images[0], where, files, channels))
+        if not numbered:
+            raise
+    return Entry(numbered, label, part, numbered=True)
 
 
-def _nnunet(root: Path, content: Mapping[str, Any], path: Path, findings: list[Finding]) -> list[Scan]:
+def _texts(case: object, key: str) -> list[str]:
+    """The path, or paths, of a case; empty where there is anything else."""
+    value = case.get(key) if isinstance(case, dict) else None
+    values = value if isinstance(value, list) else [value]
+    texts = [each for each in values if isinstance(each, str)]
+    return texts if len(texts) == len(values) else []
+
+
+def _numbered(text: str, where: str, files: ListedFiles, channels: int | None) -> Iterator[Path]:
+    """The channels of an image that nnU-Net's first version lists without their numbers, if there are any.
+
+    Raises:
+        DataError: Some of the channels are missing.
+    """
+    ending = max((each for each in SUFFIXES if text.endswith(each)), key=len, default="")
+    for channel in count() if channels is None else range(channels):
+        try:
+            yield files.find(f"{text.removesuffix(ending)}_{channel:04d}{ending}", where)
+        except DataError:
+            if channels is None or channel == 0:
+                return
+            raise
+
+
+def _named(root: Path, entries: Sequence[Entry]) -> tuple[list[Scan], dict[str, Part]]:
+    """Scans called as their files, sorted; with their folders, where those tell them apart."""
+    owners = [entry.truth if entry.numbered else entry.images[0] for entry in entries]
+    names = [stem(file) for file in owners]
+    if len(set(names)) < len(names):
+        names = ["_".join((*file.relative_to(root).parent.parts, stem(file))) for file in owners]
+    scans = [Scan(name, name, entry.images, entry.truth) for name, entry in zip(names, entries, strict=True)]
+    parts = {name: entry.part for name, entry in zip(names, entries, strict=True)}
+    return sorted(scans, key=lambda scan: scan.scan_id), parts
+
+
+def _official(
+    scans: Sequence[Scan], parts: Mapping[str, Part], findings: list[Finding]
+) -> dict[str, Part] | None:
+    """The split of a list that has labelled cases to train and to test with."""
+    if not {Part.TRAIN, Part.TEST} <= {parts.get(scan.scan_id) for scan in scans}:
+        return None
+    official: dict[str, Part] = {}
+    mixed = [
+        scan
+        for scan in scans
+        if official.setdefault(scan.patient_id, parts[scan.scan_id]) is not parts[scan.scan_id]
+    ]
+    if mixed:
+        says = f"Patients have scans in several lists: {quoted(sorted({scan.patient_id for scan in mixed}))}."
+        advice = "Move them to one list: networks must not be tested on what they learned."
+        files = tuple(scan.image for scan in mixed)
+        findings.append(Finding("patient on both sides", Severity.ERROR, says, advice, files))
+    return official
+
+
+def _nnunet(
+    root: Path, content: Mapping[str, Any], path: Path, files: ListedFiles, findings: list[Finding]
+) -> list[Scan]:
     """The cases of imagesTr and labelsTr, or those that `dataset` lists."""
     ending, names = content.get("file_ending", ".nii.gz"), content.get("channel_names")
     if ending not in SUFFIXES:
@@ -116,7 +229,7 @@ def _nnunet(root: Path, content: Mapping[str, Any], path: Path, findings: list[F
     if not isinstance(names, dict) or not names:
         raise DataError(f"{path}: channel_names must name the channels, e.g. {{'0': 'T1'}}.")
     if "dataset" in content:
-        return _dataset(root, content["dataset"], path, len(names), findings)
+        return _dataset(files, content["dataset"], path, len(names), findings)
     channels: list[dict[str, Path]] = [{} for _ in names]
     for file in _files(root / "imagesTr", ending):
         match = CHANNEL.fullmatch(stem(file))
@@ -128,7 +241,9 @@ def _nnunet(root: Path, content: Mapping[str, Any], path: Path, findings: list[F
     return pair(channels, {stem(file): file for file in _files(root / "labelsTr", ending)}, findings)
 
 
-def _dataset(root: Path, cases: object, path: Path, channels: int, findings: list[Finding]) -> list[Scan]:
+def _dataset(
+    files: ListedFiles, cases: object, path: Path, channels: int, findings: list[Finding]
+) -> list[Scan]:
     """nnU-Net's cases whose files lie anywhere below the root."""
     scans = []
     for name, entry in sorted(cases.items()) if isinstance(cases, dict) else []:
@@ -136,9 +251,12 @@ def _dataset(root: Path, cases: object, path: Path, channels: int, findings: lis
         images = entry.get("images") if isinstance(entry, dict) else None
         if not isinstance(images, list) or not isinstance(entry.get("label"), str) or len(images) != channels:
             raise DataError(f"{where}: must hold `images`, one for each of {channels} channels, and `label`.")
-        *files, truth = (inside(root, str(text), where) for text in (*images, entry["label"]))
-        if _exist((*files, truth), where, findings):
-            scans.append(Scan(name, name, tuple(files), truth))
+        try:
+            *own, truth = (files.find(str(text), where) for text in (*images, entry["label"]))
+        except DataError as error:
+            findings.append(refused("wrong case", error, path))
+        else:
+            scans.append(Scan(name, name, tuple(own), truth))
     return scans
 
 

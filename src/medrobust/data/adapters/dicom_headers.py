@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medrobust.data.attributes import MISSING
 from medrobust.data.files.dicom_files import read_dicom_file
+from medrobust.data.files.missing import is_missing
 from medrobust.data.findings import Finding, refused
 from medrobust.data.photographs.pictures import naming
 from medrobust.data.scans.dicom_series import background_of, voxels_of
@@ -115,9 +115,9 @@ def _series(header: Any) -> Series:
     return Series(
         uid=str(header.SeriesInstanceUID),
         frame=_text(header, "FrameOfReferenceUID"),
-        patient=_text(header, "PatientID"),
+        patient="" if is_missing(patient := _text(header, "PatientID")) else patient,
         modality=_text(header, "Modality"),
-        attributes={name: text for name, text in attributes.items() if text.lower() not in MISSING},
+        attributes={name: text for name, text in attributes.items() if not is_missing(text)},
     )
 
 

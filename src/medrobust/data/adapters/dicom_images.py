@@ -10,7 +10,14 @@ from typing import Annotated, Literal
 from annotated_types import Gt
 
 from medrobust.data.adapters.labelled import group_by
-from medrobust.data.adapters.labelled_files import Columns, LabelledFile, Name, labelled_files, photos_of
+from medrobust.data.adapters.labelled_files import (
+    Classes,
+    Columns,
+    LabelledFile,
+    Name,
+    labelled_files,
+    photos_of,
+)
 from medrobust.data.findings import Finding, refused
 from medrobust.data.listing import Photos
 from medrobust.data.photographs.dicom import DicomFiles, read_dicom
@@ -30,6 +37,7 @@ def list_dicom_images(
     label_column: Name = "label",
     part_column: Name | None = None,
     window: Literal["file"] | Window = "file",
+    classes: Classes | None = None,
 ) -> Photos:
     """DICOM files of two classes or more, one picture each; the unit is the patient of their headers.
 
@@ -42,6 +50,8 @@ def list_dicom_images(
         part_column: Column that says train, validation or test: an official split.
         window: Which values become black and white: "file" takes the window of the file, or all that its bits
             can hold where it has none; [centre, width] is in the units of the rescaled values.
+        classes: All classes, in their order; None: those that there are, sorted. A word for what is not
+            known, such as "unknown" or "none", is a class of a table only where it is listed here.
 
     Raises:
         StudyError: A column without a table.
@@ -50,11 +60,12 @@ def list_dicom_images(
     """
     findings: list[Finding] = []
     columns = Columns(path_column, label_column, part=part_column)
-    files = labelled_files(root, SUFFIXES, table, columns, findings)
+    files = labelled_files(root, SUFFIXES, table, columns, classes, findings)
     patients = {file.name: patient for file in files if (patient := _patient(file, findings)) is not None}
     readable = [file for file in files if file.name in patients]
     grouping = group_by(patients, "patient", "PatientID", root, findings)
-    photos = photos_of(readable, grouping, findings, format=DicomFiles(None if window == "file" else window))
+    files_format, where = DicomFiles(None if window == "file" else window), root / table if table else root
+    photos = photos_of(readable, grouping, classes, where, findings, format=files_format)
     shown = "of each file" if window == "file" else f"centre {window[0]:g}, width {window[1]:g}"
     return replace(photos, facts={**photos.facts, "window": shown})
 

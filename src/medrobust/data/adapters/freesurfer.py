@@ -61,16 +61,18 @@ def list_freesurfer(
             f"data.root: none of {len(subjects)} subjects in {root} has mri/{image}.mgz and "
             f"mri/{segmentation}.mgz. Give the folder of the subjects."
         )
-    items, unit, grouping = by_patient(scans, patient or "^.+$", findings)
+    items, grouping = scans, "every subject is one"
+    if patient is not None:
+        items, _, grouping = by_patient(scans, patient, findings)
     return Scans(
         classes=own.names,
-        unit=unit,
+        unit="patient",
         items=tuple(items),
         classes_of=own,
         facts={
             "labels": f"{len(own.names) - 1} structures of FreeSurfer's {segmentation}, made by a program",
             "image": f"{image}.mgz",
-            "patients": grouping if patient else "every subject is one",
+            "patients": grouping,
         },
         findings=tuple(findings),
     )

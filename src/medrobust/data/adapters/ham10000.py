@@ -14,6 +14,7 @@ from pathlib import Path
 
 from medrobust.data.adapters.labelled import empty_classes, files_by_stem, missing_images
 from medrobust.data.attributes import known
+from medrobust.data.files.missing import is_missing
 from medrobust.data.files.tables import Row, read_table
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Photo, Photos
@@ -48,7 +49,7 @@ def list_ham10000(root: Path) -> Photos:
     """
     table = _find_table(root)
     findings: list[Finding] = []
-    rows = _sound_rows(read_table(table, COLUMNS), table, findings)
+    rows = _sound_rows(read_table(table, COLUMNS, ATTRIBUTES), table, findings)
     findings += empty_classes(CLASSES, {row["dx"] for row in rows.values()}, table)
     folders = _image_folders(root)
     files = files_by_stem(_images_in(folders))
@@ -83,7 +84,7 @@ def _sound_rows(rows: Iterable[Row], table: Path, findings: list[Finding]) -> di
         finding = _wrong_with(row, table, sound, diagnosis_of)
         if finding:
             findings.append(finding)
-        else:
+        elif row["image_id"] not in sound:
             sound[row["image_id"]] = row
             diagnosis_of[row["lesion_id"]] = row["dx"]
     return sound
@@ -95,15 +96,15 @@ def _wrong_with(
     """What is wrong with a row by itself, or together with those before it."""
     lesion, image, diagnosis = (row[column] for column in COLUMNS)
     first = diagnosis_of.get(lesion, diagnosis)
-    if not lesion or not image:
+    if is_missing(lesion) or is_missing(image):
         kind, advice = "identifier missing", "Fill them in, or take the row out."
-        says = f"{row.where}: lesion_id and image_id must not be empty; got '{lesion}', '{image}'."
+        says = f"{row.where}: lesion_id and image_id must be known; got '{lesion}', '{image}'."
     elif diagnosis not in CLASSES:
         kind, advice = "unknown label", "Correct the row, or take it out."
         says = f"{row.where} ({image}): {unknown('diagnosis (dx)', diagnosis, CLASSES)}"
-    elif image in sound:
+    elif image in sound and sound[image].cells != row.cells:
         kind, advice = "listed twice", "Keep one of its rows."
-        says = f"{row.where}: image '{image}' is listed twice."
+        says = f"{row.where}: image '{image}' is listed twice, otherwise in row {sound[image].number}."
     elif first != diagnosis:
         kind, advice = "two labels", "Correct its rows or take them out."
         says = f"{row.where}: lesion '{lesion}' has two diagnoses, '{first}' and '{diagnosis}'."

@@ -8,7 +8,14 @@ from annotated_types import MinLen
 from pydantic import AfterValidator
 
 from medrobust.data.adapters.labelled import Grouping, group_by
-from medrobust.data.adapters.labelled_files import Columns, LabelledFile, Name, labelled_files, photos_of
+from medrobust.data.adapters.labelled_files import (
+    Classes,
+    Columns,
+    LabelledFile,
+    Name,
+    labelled_files,
+    photos_of,
+)
 from medrobust.data.findings import Finding
 from medrobust.data.listing import Photos
 from medrobust.data.photographs.image_files import SUFFIXES
@@ -36,6 +43,7 @@ def list_image_folder(
     patient_column: Name | None = None,
     part_column: Name | None = None,
     patient_pattern: Pattern | None = None,
+    classes: Classes | None = None,
 ) -> Photos:
     """PNG, JPEG, TIFF and BMP files of two classes or more.
 
@@ -43,12 +51,14 @@ def list_image_folder(
         root: Folder of the class folders, or of the table.
         table: CSV table below the root with a row per file; None takes the class of a file from its folder:
             `<class>/...`, or `<train|validation|test>/<class>/...`, which is an official split.
-        path_column: Column of the paths, relative to the root.
+        path_column: Column of the paths, relative to the root; see `ListedFiles` for what else is found.
         label_column: Column of the classes.
         patient_column: Column of the patients; None: not known, or by `patient_pattern`.
         part_column: Column that says train, validation or test: an official split.
         patient_pattern: Regular expression that is searched in a file's path below the root and whose one
             group is the patient, e.g. "(P[0-9]+)_" where names begin with the patient.
+        classes: All classes, in their order; None: those that there are, sorted. A word for what is not
+            known, such as "unknown" or "none", is a class of a table only where it is listed here.
 
     Raises:
         StudyError: Columns without a table.
@@ -57,9 +67,10 @@ def list_image_folder(
     """
     findings: list[Finding] = []
     columns = Columns(path_column, label_column, patient_column, part_column)
-    files = labelled_files(root, SUFFIXES, table, columns, findings)
-    grouping = _grouping(files, patient_column, patient_pattern, root / table if table else root, findings)
-    return photos_of(files, grouping, findings)
+    files = labelled_files(root, SUFFIXES, table, columns, classes, findings)
+    where = root / table if table else root
+    grouping = _grouping(files, patient_column, patient_pattern, where, findings)
+    return photos_of(files, grouping, classes, where, findings)
 
 
 def _grouping(

@@ -27,7 +27,8 @@ from medrobust.data.adapters.labelled import (
     group_labels,
     missing_images,
 )
-from medrobust.data.attributes import known
+from medrobust.data.attributes import told
+from medrobust.data.files.missing import is_missing
 from medrobust.data.files.tables import Row, read_table
 from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Photo, Photos
@@ -190,20 +191,19 @@ def _add_rows(
     findings: list[Finding],
 ) -> None:
     """Add the rows of one part; what is wrong with them becomes findings."""
-    groups = _groups(root, part, table, challenge)
+    groups, attributes = _beside(root, part, table, challenge, findings)
     needed = (challenge.image, *(challenge.classes or ("target",)))
     for row in read_table(table, needed):
         image, label = row[challenge.image], _label(row, challenge.classes)
-        if not image:
-            kind, says = "identifier missing", f"{row.where}: {challenge.image} must not be empty."
-        elif image in images:
-            kind, says = "listed twice", f"{row.where}: image '{image}' is listed twice."
+        if is_missing(image):
+            kind, says = "identifier missing", f"{row.where}: {challenge.image} must be known; got '{image}'."
         elif label is None:
             kind, says = "unknown label", f"{row.where} ({image}): must have {challenge.rule}."
+        elif image in images and (images[image].label, images[image].part) != (label, part):
+            kind, says = "listed twice", f"{row.where}: image '{image}' is listed twice."
         else:
-            beside = groups.get(image)
-            group, attributes = ("", {}) if beside is None else (beside[challenge.key], _attributes(beside))
-            images[image] = Diagnosis(label, part, group, attributes)
+            group = groups.get(image, {}).get(challenge.key, "")
+            images[image] = Diagnosis(label, part, group, attributes.get(image, {}))
             continue
         findings.append(Finding(kind, Severity.ERROR, says, "Correct the row, or take it out.", (table,)))
 
@@ -219,22 +219,24 @@ def _label(row: Row, classes: Iterable[str]) -> str | None:
 
 def _number(text: str) -> float:
     try:
-        return float(text)
+        return float(text.replace(",", "."))
     except ValueError:
         return -1.0
 
 
-def _attributes(row: Row) -> dict[str, str]:
-    return known(row, {column: name for column, name in ATTRIBUTES.items() if column in row.cells})
-
-
-def _groups(root: Path, part: Part, table: Path, challenge: Challenge) -> dict[str, Row]:
-    """The row of each image that says its group, and more; nothing where the data have none."""
+def _beside(
+    root: Path, part: Part, table: Path, challenge: Challenge, findings: list[Finding]
+) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]]:
+    """Group and attributes of each image by another table; nothing where the data have none."""
     beside = root / challenge.groups.get(part, table.name)
     if not beside.is_file():
-        return {}
-    columns = (challenge.image, challenge.key)
-    return {row[challenge.image]: row for row in read_table(beside, columns)}
+        return {}, {}
+    rows = read_table(beside, (challenge.image, challenge.key), ATTRIBUTES)
+    group = {challenge.key: challenge.key}
+    return (
+        told(rows, challenge.image, group, findings, Severity.ERROR),
+        told(rows, challenge.image, ATTRIBUTES, findings),
+    )
 
 
 def _classes(challenge: Challenge, images: Mapping[str, Diagnosis]) -> tuple[str, ...]:

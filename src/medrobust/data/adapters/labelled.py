@@ -1,11 +1,13 @@
 """What adapters of photographs share: finding files by name, and what can be wrong with them as a whole."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from medrobust.core import Unit
+from medrobust.data.files.missing import is_missing
 from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Photo
 from medrobust.data.photographs.image_files import SUFFIXES
@@ -72,24 +74,44 @@ def group_by(
     """Group photographs by an identifier that some, or all, may lack: those are groups of their own.
 
     Args:
-        column: Identifier of each photograph, "" where there is none.
+        column: Identifier of each photograph; "", or a word such as "nan" (see `is_missing`), where there is
+            none.
         unit: What it identifies.
         key: Its name in the data.
         where: The file that it stands in.
-        findings: Get one where only some lack it.
+        findings: Get one where only some lack it, or where words stand in its place, and one where
+            identifiers are nearly the same.
     """
-    lacking = sorted(image for image, group in column.items() if not group)
+    lacking = {image: group for image, group in column.items() if is_missing(group)}
+    words = sorted({group for group in lacking.values() if group})
+    if words or 0 < len(lacking) < len(column):
+        written = f" (it says {quoted(words)})" if words else ""
+        says = f"{where}: {len(lacking)} photographs have no {key}{written}: {quoted(sorted(lacking))}."
+        advice = "They count as groups of their own; two of one patient may be on both sides of a split."
+        findings.append(Finding("group missing", Severity.WARNING, says, advice, (where,)))
     if len(lacking) == len(column):
         fact = f"none: the data give no {key}; photographs of one patient may be on both sides of a split"
         return Grouping({image: image for image in column}, "image", fact)
-    groups = {image: group or f"image {image}" for image, group in column.items()}
+    groups = {image: f"image {image}" if image in lacking else group for image, group in column.items()}
+    findings += alike(set(column.values()) - set(lacking.values()), f"{unit}s", where)
     fact = f"by {unit} ({key})"
     if lacking:
         fact += f"; {len(lacking)} photographs without one count as groups of their own"
-        says = f"{where}: {len(lacking)} photographs have no {key}: {quoted(lacking)}."
-        advice = "They count as groups of their own; two of one patient may be on both sides of a split."
-        findings.append(Finding("group missing", Severity.WARNING, says, advice, (where,)))
     return Grouping(groups, unit, fact)
+
+
+def alike(names: Iterable[str], what: str, where: Path) -> list[Finding]:
+    """Names that are probably meant to be one: they differ in the case of letters, spaces, or 1 and 1.0."""
+    same: dict[str, list[str]] = {}
+    for name in sorted(names):
+        plain = "".join(name.split()).casefold()
+        same.setdefault(re.sub(r"(?<=^\d)(\d*)\.0+$", r"\1", plain), []).append(name)
+    found = [name for group in same.values() if len(group) > 1 for name in group]
+    if not found:
+        return []
+    says = f"{where}: {what} whose names are nearly the same: {quoted(found)}."
+    advice = "They count as different; write them in one way if they are not."
+    return [Finding("similar names", Severity.WARNING, says, advice, (where,))]
 
 
 def group_labels(labels: Mapping[str, str], groups: Mapping[str, str], where: Path) -> list[Finding]:

@@ -1,37 +1,40 @@
 """Files in a folder with their classes, from the folders they lie in or from a table beside them."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from annotated_types import MinLen
+from pydantic import AfterValidator
 
 from medrobust.core import Part
-from medrobust.data.adapters.labelled import Grouping, class_counts, files_below
-from medrobust.data.files.paths import inside
+from medrobust.data.adapters.labelled import Grouping, alike, class_counts, empty_classes, files_below
+from medrobust.data.files.missing import is_missing
+from medrobust.data.files.paths import ListedFiles, inside
 from medrobust.data.files.tables import Row, read_table
-from medrobust.data.findings import Finding, Severity, quoted, refused
+from medrobust.data.findings import Finding, Severity, is_sound, quoted, refused
 from medrobust.data.listing import Photo, Photos
 from medrobust.data.photographs.image_files import IMAGE_FILES
 from medrobust.data.photographs.pictures import PictureFormat
-from medrobust.errors import DataError, StudyError
+from medrobust.data.splitting.split_file import PARTS
+from medrobust.errors import DataError, StudyError, unknown
 
 Name = Annotated[str, MinLen(1)]
-"""Name of a file or of a column."""
+"""Name of a file, of a column or of a class."""
 
-PARTS = {
-    "train": Part.TRAIN,
-    "training": Part.TRAIN,
-    "val": Part.VALIDATION,
-    "valid": Part.VALIDATION,
-    "validation": Part.VALIDATION,
-    "test": Part.TEST,
-    "testing": Part.TEST,
-}
-"""Words for the parts of a split, in lower case."""
+
+def all_different(names: list[str]) -> list[str]:
+    """The names, where none stands there twice."""
+    if len(set(names)) < len(names):
+        raise ValueError(f"must be different; got {', '.join(names)}")
+    return names
+
 
 MOST_CLASSES = 1000
+
+Classes = Annotated[list[Name], MinLen(2), AfterValidator(all_different)]
+"""All classes, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,12 @@ class LabelledFile:
 
 
 def labelled_files(
-    root: Path, suffixes: Collection[str], table: str | None, columns: Columns, findings: list[Finding]
+    root: Path,
+    suffixes: Collection[str],
+    table: str | None,
+    columns: Columns,
+    classes: Sequence[str] | None,
+    findings: list[Finding],
 ) -> tuple[LabelledFile, ...]:
     """The files of a folder, sorted; what cannot be used becomes findings.
 
@@ -74,6 +82,8 @@ def labelled_files(
         table: CSV table below the root with a row per file; None takes the class of a file from its folder:
             `<class>/...`, or `<train|validation|test>/<class>/...`.
         columns: Names of the columns of the table.
+        classes: All of them, where the study lists them; words for what is not known are among them only
+            then.
         findings: Get what is wrong.
 
     Raises:
@@ -81,19 +91,21 @@ def labelled_files(
         DataError: There is no such table, it cannot be read, or it lacks a column.
     """
     if table is not None:
-        return tuple(_of_table(root, table, columns, findings))
+        return tuple(_of_table(root, suffixes, table, columns, classes, findings))
     given = {"patient_column": columns.patient, "part_column": columns.part}
     for name, column in given.items():
         if column is not None:
             raise StudyError(
                 f"data.{name}: is a column of `table`, which is not given. Give both, or neither."
             )
-    return tuple(_of_folders(root, suffixes, _has_parts(root), findings))
+    return tuple(_of_folders(root, suffixes, _has_parts(root), classes, findings))
 
 
 def photos_of(
     files: Collection[LabelledFile],
     grouping: Grouping,
+    classes: Sequence[str] | None,
+    where: Path,
     findings: list[Finding],
     *,
     format: PictureFormat = IMAGE_FILES,  # noqa: A002
@@ -103,13 +115,21 @@ def photos_of(
     Args:
         files: Sorted by name.
         grouping: Whose each is, by name.
+        classes: All of them, in their order, where the study lists them; None: those that there are, sorted.
+        where: Table or folder that says the classes.
         findings: What is wrong so far.
         format: How the files are read.
 
     Raises:
-        DataError: There are fewer than two classes, or too many.
+        DataError: There are fewer than two classes, or too many, and no finding says why.
     """
-    classes, groups = _classes_of(files), dict(grouping.groups)
+    labels, groups = sorted({file.label for file in files}), dict(grouping.groups)
+    if classes is None:
+        _require_classes(labels, findings)
+        findings = [*findings, *alike(labels, "classes", where)]
+    else:
+        findings = [*findings, *empty_classes(classes, labels, where)]
+    classes = tuple(classes or labels)
     photos = tuple(
         Photo(file.name, groups[file.name], classes.index(file.label), file.path) for file in files
     )
@@ -124,23 +144,44 @@ def photos_of(
     )
 
 
-def _of_table(root: Path, table: str, columns: Columns, findings: list[Finding]) -> Iterator[LabelledFile]:
-    """The files that a table names, sorted."""
+def _of_table(
+    root: Path,
+    suffixes: Collection[str],
+    table: str,
+    columns: Columns,
+    classes: Sequence[str] | None,
+    findings: list[Finding],
+) -> Iterator[LabelledFile]:
+    """The files that a table names, sorted; a row that repeats another is passed over."""
     path = inside(root, table, "data.table")
     if not path.is_file():
         raise DataError(f"data.table: there is no file '{table}' in {root}. Give its path below the root.")
+    known = classes or ()
     wanted = [column for column in (columns.path, columns.label, columns.patient, columns.part) if column]
-    found: dict[str, LabelledFile] = {}
-    for row in read_table(path, wanted):
+    found: dict[str, tuple[Row, LabelledFile]] = {}
+    listed, rows = ListedFiles(root, suffixes), read_table(path, wanted)
+    unlabelled = [row for row in rows if is_missing(row[columns.label]) and row[columns.label] not in known]
+    if unlabelled:
+        shown = ", ".join(f"row {row.number} ('{row[columns.label]}')" for row in unlabelled[:5])
+        more = f" and {len(unlabelled) - 5} more" if len(unlabelled) > 5 else ""
+        says = f"{path}: {len(unlabelled)} of {len(rows)} rows have no {columns.label}: {shown}{more}."
+        advice = (
+            "Fill it in, or take the rows out; if a word is a class of its own, list all in data.classes."
+        )
+        findings.append(Finding("label missing", Severity.ERROR, says, advice, (path,)))
+    left_out = {row.number for row in unlabelled}
+    for row in (row for row in rows if row.number not in left_out):
         try:
-            file = _of_row(row, root, columns)
-            if file.name in found:
-                raise DataError(f"{row.where}: '{file.name}' is listed twice. Keep one of its rows.")
+            file = _of_row(row, listed, root, columns, classes)
+            first, _ = found.setdefault(file.name, (row, file))
+            if first.cells != row.cells:
+                raise DataError(
+                    f"{row.where}: '{file.name}' is listed twice, otherwise in row {first.number}. Find out "
+                    "which is right, and keep that row: an image has one class, patient and part."
+                )
         except DataError as error:
             findings.append(refused("wrong row", error, path))
-        else:
-            found[file.name] = file
-    yield from (found[name] for name in sorted(found))
+    yield from (found[name][1] for name in sorted(found))
 
 
 def _official_split(files: Collection[LabelledFile], groups: dict[str, str]) -> dict[str, Part] | None:
@@ -171,9 +212,13 @@ def _has_parts(root: Path) -> bool:
 
 
 def _of_folders(
-    root: Path, suffixes: Collection[str], has_parts: bool, findings: list[Finding]
+    root: Path,
+    suffixes: Collection[str],
+    has_parts: bool,
+    classes: Sequence[str] | None,
+    findings: list[Finding],
 ) -> Iterator[LabelledFile]:
-    depth = 2 if has_parts else 1
+    depth, doubtful = 2 if has_parts else 1, dict[str, list[Path]]()
     for path in files_below(root, suffixes):
         above = path.relative_to(root).parts[:-1]
         name = path.relative_to(root).as_posix()
@@ -183,43 +228,48 @@ def _of_folders(
         elif not name.isprintable():  # also what is no UTF-8
             says = f"{name!a} in {root} holds characters that cannot be shown."
             findings.append(Finding("strange name", Severity.ERROR, says, "Rename the file.", (path,)))
+        elif classes is not None and above[depth - 1] not in classes:
+            says = f"{path}: {unknown('class', above[depth - 1], classes)}"
+            advice = "Name it in data.classes, or move the folder away."
+            findings.append(Finding("unknown label", Severity.ERROR, says, advice, (path,)))
         else:
-            part = PARTS[above[0].lower()] if has_parts else None
-            yield LabelledFile(name, path, above[depth - 1], part=part)
+            part, label = PARTS[above[0].lower()] if has_parts else None, above[depth - 1]
+            if classes is None and is_missing(label):
+                doubtful.setdefault(label, []).append(path)
+            yield LabelledFile(name, path, label, part=part)
+    for label, paths in doubtful.items():
+        says = f"{len(paths)} files lie in a folder called '{label}', as if their class were not known."
+        advice = "It counts as a class: move them away if it is none, or list all classes in data.classes."
+        findings.append(Finding("doubtful class", Severity.WARNING, says, advice, tuple(paths)))
 
 
-def _of_row(row: Row, root: Path, columns: Columns) -> LabelledFile:
+def _of_row(
+    row: Row, listed: ListedFiles, root: Path, columns: Columns, classes: Sequence[str] | None
+) -> LabelledFile:
     """The file of a row; raises a DataError where there is none, or a cell cannot be."""
-    path = inside(root, row[columns.path], row.where)
-    if not path.is_file():
-        raise DataError(f"{row.where}: there is no file '{row[columns.path]}' in {root}. Correct the row.")
-    if not row[columns.label]:
-        raise DataError(f"{row.where}: {columns.label} must not be empty. Fill it in, or take the row out.")
+    path, label = listed.find(row[columns.path], row.where), row[columns.label]
+    if classes is not None and label not in classes:
+        raise DataError(f"{row.where}: {unknown('class', label, classes)} Correct it, or data.classes.")
     word = row[columns.part].lower() if columns.part else ""
-    if columns.part and word not in PARTS:
+    part = PARTS.get(word)
+    if columns.part and part is None:
         raise DataError(
             f"{row.where}: {columns.part} must be train, validation or test; got '{word}'. Correct the row."
         )
     return LabelledFile(
         name=path.relative_to(root).as_posix(),
         path=path,
-        label=row[columns.label],
+        label=label,
         patient=row[columns.patient] if columns.patient else "",
-        part=PARTS.get(word),
+        part=part,
     )
 
 
-def _classes_of(files: Collection[LabelledFile]) -> tuple[str, ...]:
-    """The classes of files, sorted.
-
-    Raises:
-        DataError: There are fewer than two, or too many to be classes.
-    """
-    names = sorted({file.label for file in files})
-    if not 2 <= len(names) <= MOST_CLASSES:
+def _require_classes(names: Sequence[str], findings: Sequence[Finding]) -> None:
+    """Refuse too few classes, or too many to be classes; where findings are errors, those say why."""
+    if is_sound(findings) and not 2 <= len(names) <= MOST_CLASSES:
         seen = f"{len(names)} ({quoted(names)})" if names else "none"
         raise DataError(
             f"data.root: 2 to {MOST_CLASSES} classes are needed; found {seen}. Classes are the folders that "
             "files lie in, or a column of the table that `table` names."
         )
-    return tuple(names)

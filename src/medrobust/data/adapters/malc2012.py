@@ -17,7 +17,7 @@ from pathlib import Path
 
 from medrobust.core import Part
 from medrobust.data.adapters.pairing import pair
-from medrobust.data.findings import Finding, Severity, quoted
+from medrobust.data.findings import Finding, Severity, is_sound, quoted
 from medrobust.data.listing import Scan, Scans
 from medrobust.data.scans.structures import BRAINCOLOR_LABELS, STRUCTURES
 from medrobust.errors import DataError
@@ -139,7 +139,7 @@ def _files(folder: Path, name: re.Pattern[str], example: str, findings: list[Fin
             findings.append(Finding("listed twice", Severity.ERROR, says, "Keep one.", both))
         else:
             files[match["scan"]] = path
-    if not files:
+    if not files and is_sound(findings):
         raise DataError(f"{folder} holds no NIfTI file such as {example}.")
     return files
 

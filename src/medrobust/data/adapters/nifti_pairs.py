@@ -5,14 +5,20 @@
 or any other layout that patterns describe, e.g. `images: "{patient}/{scan}/t1.nii.gz"`.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from annotated_types import MinLen
 
 from medrobust.core import Unit
-from medrobust.data.adapters.pairing import by_patient, files_by_scan, pair, pattern, volumes_below
+from medrobust.data.adapters.pairing import (
+    by_patient,
+    files_by_scan,
+    of_patients,
+    pair,
+    pattern,
+    volumes_below,
+)
 from medrobust.data.findings import Finding
 from medrobust.data.listing import Scan, Scans
 from medrobust.data.scans.label_files import label_map
@@ -79,6 +85,6 @@ def _patients(
     scans: list[Scan], matched: dict[str, str | None], expression: str | None, findings: list[Finding]
 ) -> tuple[list[Scan], Unit, str]:
     if any(matched.values()):
-        named = [replace(scan, patient_id=matched[scan.scan_id] or "") for scan in scans]
+        named = of_patients(scans, matched, "{patient} in data.images", findings)
         return named, "patient", "from the files' names, by {patient} in data.images"
     return by_patient(scans, expression, findings)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medrobust.core import Unit
+from medrobust.data.files.missing import is_missing
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Scan
 from medrobust.data.scans.volume_files import is_volume
@@ -122,14 +123,32 @@ def by_patient(
         compiled = re.compile(expression)
     except re.error as error:
         raise StudyError(f"data.patient: {expression!r} is no regular expression ({error}).") from None
+    items = list(scans)
+    matches = {scan.scan_id: compiled.search(scan.scan_id) for scan in items}
+    patients = {scan: match and match[min(compiled.groups, 1)] for scan, match in matches.items()}
+    named = of_patients(items, patients, f"data.patient {expression!r}", findings)
+    return named, "patient", f"from the scan's name by {expression!r}"
+
+
+def of_patients(
+    scans: Iterable[Scan], patients: Mapping[str, str | None], how: str, findings: list[Finding]
+) -> list[Scan]:
+    """Scans with their patients; those of which none is known are findings, and left out.
+
+    Args:
+        scans: Each a patient of its own.
+        patients: The patient of each, by its id; None, "" and words such as "unknown" are none.
+        how: What says the patients, for the message.
+        findings: What is wrong is added here.
+    """
     named = []
     for scan in scans:
-        match = compiled.search(scan.scan_id)
-        patient = match and match[min(compiled.groups, 1)]
-        if patient:
+        patient = patients.get(scan.scan_id) or ""
+        if not is_missing(patient):
             named.append(replace(scan, patient_id=patient))
-        else:
-            says = f"The scan '{scan.scan_id}' has no patient by data.patient {expression!r}."
-            advice = "Correct the expression, or rename the files. The scan is left out."
-            findings.append(Finding("patient unknown", Severity.ERROR, says, advice, scan.images))
-    return named, "patient", f"from the scan's name by {expression!r}"
+            continue
+        written = f" (it says '{patient}')" if patient else ""
+        says = f"The scan '{scan.scan_id}' has no patient by {how}{written}."
+        advice = "Correct it, or rename the files. The scan is left out."
+        findings.append(Finding("patient unknown", Severity.ERROR, says, advice, scan.images))
+    return named

@@ -1,6 +1,9 @@
 """Paths that stand in somebody's table or JSON file."""
 
-from pathlib import Path
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path, PureWindowsPath
 
 from medrobust.errors import DataError
 
@@ -35,3 +38,99 @@ def inside(root: Path, text: str, where: str | None = None) -> Path:
             "read. Put the file there, and give its path relative to the folder."
         )
     return root / path
+
+
+class ListedFiles:
+    """Finds the files that a table or list names, below the folder of the data and nowhere else.
+
+    Lists are made on other machines. So a path may have backslashes, lack the file's ending, differ from it
+    in the case of letters, or begin with the name of the root; and an absolute one may begin with a folder
+    that is not here: then its end must be the path of exactly one file below the root.
+
+    Args:
+        root: Folder of the data.
+        endings: What names may lack, in lower case, e.g. ".png".
+    """
+
+    def __init__(self, root: Path, endings: Collection[str]) -> None:
+        self._root, self._endings = root, endings
+        self._folders: dict[Path, dict[str, list[str]]] = {}
+
+    def find(self, text: str, where: str) -> Path:
+        """The file that a path means.
+
+        Args:
+            text: The path as it is written.
+            where: File and row that it stands in, for the message.
+
+        Raises:
+            DataError: There is no such file, there are several, or the path leads out of the root.
+        """
+        parts = _parts(text)
+        is_absolute = Path(text).is_absolute() or PureWindowsPath(text).is_absolute()
+        if not is_absolute:
+            inside(self._root, "/".join(parts) or text, where)
+        found = list(dict.fromkeys(self._candidates(text, parts, is_absolute)))
+        if len(found) > 1:
+            names = " or ".join(f"'{path.relative_to(self._root).as_posix()}'" for path in found[:2])
+            raise DataError(
+                f"{where}: '{text}' may be {names} in {self._root}. Give the path relative to that folder."
+            )
+        if found:
+            return inside(self._root, found[0].relative_to(self._root).as_posix(), where)
+        if Path(text).is_absolute():
+            inside(self._root, text, where)
+        raise DataError(
+            f"{where}: there is no file '{text[:200]}' in {self._root}.{self._near(parts)} Correct the path; "
+            "it must be relative to that folder."
+        )
+
+    def _candidates(self, text: str, parts: Sequence[str], is_absolute: bool) -> Iterator[Path]:
+        """The files that a path may mean: as it stands, or without folders at its beginning."""
+        whole = parts
+        with suppress(OSError, ValueError, RuntimeError):
+            whole = Path(text).resolve().relative_to(self._root.resolve()).parts if is_absolute else parts
+        if as_it_stands := list(self._existing(whole)):
+            yield from as_it_stands
+            return
+        for start in range(1, len(parts)) if ".." not in parts else ():
+            if is_absolute or parts[start - 1] == self._root.resolve().name:
+                with suppress(DataError):
+                    inside(self._root, "/".join(parts[start:]))
+                    yield from self._existing(parts[start:])
+
+    def _existing(self, parts: Sequence[str]) -> Iterator[Path]:
+        """The file of this path, or those whose name differs in the case of letters or has an ending more."""
+        if not parts:
+            return
+        folder, name = self._root.joinpath(*parts[:-1]), parts[-1]
+        same = self._named(folder, name)
+        for one in [name] if name in same else same or self._with_endings(folder, name):
+            if (folder / one).is_file():
+                yield folder / one
+
+    def _near(self, parts: Sequence[str]) -> str:
+        """A question for a file of this name with another ending."""
+        folder, name = self._root.joinpath(*parts[:-1]), "".join(parts[-1:]).casefold()
+        bare = next((name.removesuffix(each) for each in self._endings if each and name.endswith(each)), name)
+        near = self._with_endings(folder, bare)
+        return f" Did you mean '{(folder / near[0]).relative_to(self._root).as_posix()}'?" if near else ""
+
+    def _with_endings(self, folder: Path, name: str) -> list[str]:
+        return [one for ending in self._endings for one in self._named(folder, name + ending)]
+
+    def _named(self, folder: Path, name: str) -> list[str]:
+        """The names in a folder that are alike but for the case of letters."""
+        if folder not in self._folders:
+            names: dict[str, list[str]] = {}
+            with suppress(OSError, ValueError):
+                for each in sorted(path.name for path in folder.iterdir()):
+                    names.setdefault(each.casefold(), []).append(each)
+            self._folders[folder] = names
+        return self._folders[folder].get(name.casefold(), [])
+
+
+def _parts(text: str) -> list[str]:
+    """The folders and the name of a path of any system, without its drive."""
+    parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".")]
+    return parts[1:] if parts and re.fullmatch("[A-Za-z]:|file:", parts[0]) else parts

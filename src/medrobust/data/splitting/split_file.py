@@ -6,10 +6,23 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from medrobust.core import Part
-from medrobust.errors import DataError, unknown
+from medrobust.data.files.tables import rows_of
+from medrobust.errors import DataError, nearest, unknown
 from medrobust.text import read_text
 
 COLUMNS = ("patient_id", "part")
+
+PARTS = {
+    "train": Part.TRAIN,
+    "training": Part.TRAIN,
+    "val": Part.VALIDATION,
+    "valid": Part.VALIDATION,
+    "validation": Part.VALIDATION,
+    "test": Part.TEST,
+    "testing": Part.TEST,
+    "unused": Part.UNUSED,
+}
+"""Words for the parts of a split, in lower case."""
 
 
 def split_csv(folds: Sequence[Mapping[str, Part]]) -> str:
@@ -44,41 +57,23 @@ def read_split(path: Path, patients: Collection[str]) -> dict[str, Part]:
 
 def parse_split(text: str, patients: Collection[str], where: str) -> dict[str, Part]:
     """The split that the text of a CSV file holds; as `read_split`, `where` names the file in errors."""
-    try:
-        return _parsed(text, frozenset(patients), where)
-    except csv.Error as error:
-        raise DataError(f"{where}: is no CSV table ({error}). Write it again as patient_id,part.") from None
-
-
-def _parsed(text: str, patients: Collection[str], where: str) -> dict[str, Part]:
-    rows = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
-    if not set(COLUMNS) <= set(rows.fieldnames or ()):
-        raise DataError(
-            f"{where}: needs the columns patient_id,part; got {','.join(rows.fieldnames or ()) or 'none'}."
-        )
-    split: dict[str, Part] = {}
-    for row in rows:
-        place = f"{where}, line {rows.line_num}"
-        patient, part = _entry(row, patients, place)
+    patients, split = frozenset(patients), dict[str, Part]()
+    for row in rows_of(text, where, COLUMNS):
+        patient, word = row["patient_id"], row["part"]
+        if patient not in patients:
+            raise DataError(
+                f"{row.where}: Unknown patient '{patient}'.{nearest(patient, patients)} The data set has "
+                f"{len(patients)}, e.g. {_some(sorted(patients))}."
+            )
+        part = PARTS.get(word.lower())
+        if part is None:
+            raise DataError(f"{row.where}: {unknown('part', word, Part)}")
         if split.setdefault(patient, part) != part:
-            raise DataError(f"{place}: patient '{patient}' is in both {split[patient]} and {part}. Keep one.")
+            raise DataError(
+                f"{row.where}: patient '{patient}' is in both {split[patient]} and {part}. Keep one."
+            )
     _check_complete(split, patients, where)
     return split
-
-
-def _entry(row: Mapping[str, str | None], patients: Collection[str], place: str) -> tuple[str, Part]:
-    patient, part = ((row[column] or "").strip() for column in COLUMNS)
-    if patient not in patients:
-        raise DataError(f"{place}: {_unknown_patient(patient, patients)}")
-    if part not in set(Part):
-        raise DataError(f"{place}: {unknown('part', part, Part)}")
-    return patient, Part(part)
-
-
-def _unknown_patient(patient: str, patients: Collection[str]) -> str:
-    """The nearest patient without the list of all, which may be thousands."""
-    message, _, _ = unknown("patient", patient, patients).partition(" Known:")
-    return f"{message} The data set has {len(patients)}, e.g. {_some(sorted(patients))}."
 
 
 def _check_complete(split: Mapping[str, Part], patients: Collection[str], where: str) -> None:
