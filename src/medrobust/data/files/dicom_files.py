@@ -57,7 +57,7 @@ def read_dicom_file(
     with path.open("rb") as file:
         begin = _begin(file)
         if begin is None:
-            raise DataError(f"{path}: is no DICOM file by its content. Take it out of the data.")
+            raise DataError(f"{path}: cannot be read (it is no DICOM file by its content). Take it out of the data.")
         file.seek(begin)
         meta = read_dataset(file, False, True, stop_when=lambda tag, _vr, _length: tag.group != META)
     if meta.get("TransferSyntaxUID") == uid.DeflatedExplicitVRLittleEndian:

@@ -78,7 +78,7 @@ class Window(NamedTuple):
             raise ValueError(
                 f"its window of centre {self.centre:g} and width {self.width:g} is empty; data.window can give another"
             )
-        away = (values - centre).astype(np.float32)
+        away = np.subtract(values, centre, dtype=np.float64).astype(np.float32)
         if self.function == "SIGMOID":
             shown: np.ndarray = expit(away * np.float32(4 / width))
         elif width == 0:

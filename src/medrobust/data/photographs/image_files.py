@@ -43,8 +43,7 @@ class ImageFiles:
                     return png.png_header(path)
                 case "TIFF":
                     return tiff.tiff_header(path)
-            with Image.open(path, formats=PLAIN) as image:
-                require_size(path, *image.size)
+            with _open_plain(path) as image:
                 channels = 1 if image.mode in ("1", "L") else 3
                 return Header.upright(image.size, channels, 8, _orientation(image))
 
@@ -61,8 +60,7 @@ class ImageFiles:
                     return png.png_picture(path)
                 case "TIFF":
                     return tiff.tiff_picture(path)
-            with Image.open(path, formats=PLAIN) as image:
-                require_size(path, *image.size)
+            with _open_plain(path) as image:
                 origin = Origin(image.format or "", image.mode)
                 kept = "RGBA" if image.mode == "RGBA" else "L" if image.mode in ("1", "L") else "RGB"
                 levels = np.atleast_3d(np.array(image.convert(kept)))
@@ -72,23 +70,39 @@ class ImageFiles:
 IMAGE_FILES = ImageFiles()
 
 
-def _format(path: Path) -> str:
-    """The format of a file by its content.
+def is_nameless_image(path: Path) -> bool:
+    """Whether a file without an ending is an image by its content; one that cannot be read may be."""
+    try:
+        return not path.suffix and _format(path) is not None
+    except OSError:
+        return True
 
-    Raises:
-        DataError: It is none of those that are read.
-    """
+
+def _format(path: Path) -> str | None:
+    """The format of a file by its content; None: none of those that are read."""
     with path.open("rb") as file:
         begin = file.read(8)
-    for magic, name in MAGIC.items():
-        if begin.startswith(magic):
-            return name
-    if not begin:
-        raise DataError(f"{path}: is empty. Download it again or take it out of the data.")
-    raise DataError(
-        f"{path}: is no PNG, JPEG, TIFF or BMP file by its content. Save it as one of these, or take it out of "
-        "the data."
-    )
+    return next((name for magic, name in MAGIC.items() if begin.startswith(magic)), None)
+
+
+def _open_plain(path: Path) -> Image.Image:
+    """A JPEG or BMP file of a reasonable size that is not decoded yet.
+
+    Raises:
+        DataError: It is none, or too large.
+    """
+    if not path.stat().st_size:
+        raise DataError(
+            f"{path}: cannot be read as an image (it is empty). Download it again or take it out of the data."
+        )
+    if _format(path) is None:
+        raise DataError(
+            f"{path}: cannot be read as an image (it is no PNG, JPEG, TIFF or BMP file by its content). Save it as "
+            "one of these, or take it out of the data."
+        )
+    image = Image.open(path, formats=PLAIN)
+    require_size(path, *image.size)
+    return image
 
 
 def _orientation(image: Image.Image) -> int:

@@ -306,7 +306,7 @@ class TestHostileFiles:
             content = bytearray(original)
             content[place] ^= 1
             path.write_bytes(content)
-            with pytest.raises(DataError, match=r"cannot be read as an image|is no PNG|claims to be|animation"):
+            with pytest.raises(DataError, match=r"cannot be read as an image|claims to be"):
                 IMAGE_FILES.picture(path)
 
     @pytest.mark.parametrize("name", sorted(CONTENTS))
@@ -315,8 +315,7 @@ class TestHostileFiles:
         path = tmp_path / name
         for length in (0, 1, 10, len(original) // 2, len(original) - 40):
             path.write_bytes(original[:length])
-            message = "cannot be read as an image" if length > 9 else "is empty|is no PNG, JPEG, TIFF or BMP file"
-            with pytest.raises(DataError, match=rf"{name}: ({message})"):
+            with pytest.raises(DataError, match=r"cannot be read as an image"):
                 IMAGE_FILES.picture(path)
 
     @pytest.mark.parametrize("size", [(8193, 8193), (2**31 - 1, 2**31 - 1), (0, 5), (60_000, 60_000)])
@@ -330,5 +329,5 @@ class TestHostileFiles:
         for kind in ("EPS", "GIF", "PDF", "ICNS"):
             path = tmp_path / "a.png"
             Image.new("RGB", (16, 16)).save(path, kind)
-            with pytest.raises(DataError, match=r"a\.png: is no PNG, JPEG, TIFF or BMP file by its content"):
+            with pytest.raises(DataError, match=r"a\.png: .* no PNG, JPEG, TIFF or BMP file by its content"):
                 IMAGE_FILES.picture(path)
