@@ -47,13 +47,15 @@ def left_out(folder: Path, taken: Collection[Path]) -> list[Finding]:
     kinds = {path: mimetypes.guess_type(path.name)[0] or "" for path in others}
     pictures = [path for path in others if kinds[path].startswith("image/")]
     shown = quoted([path.relative_to(folder).as_posix() for path in (pictures or others)])
-    what = "pictures of formats that are not read here" if pictures else "none of the files that are read here"
+    what = (
+        "pictures of formats that are not read here" if pictures else "none of the files that are read here"
+    )
     return [
         Finding(
             "files left out",
             Severity.WARNING if pictures else Severity.NOTE,
             f"{len(pictures or others)} files in {folder} are {what}, and are left out: {shown}.",
-            "Save those that should be cases in a format that is read; for the others there is nothing to do.",
+            "Save those that should be cases in a format that is read; the others may stay.",
             tuple(pictures or others),
         )
     ]

@@ -281,6 +281,6 @@ def _require_classes(names: Sequence[str], findings: Sequence[Finding]) -> None:
         seen = f"{len(names)} ({quoted(names)})" if names else "none"
         also = "".join(f" {finding.says}" for finding in findings)
         raise DataError(
-            f"data.root: 2 to {MOST_CLASSES} classes are needed; found {seen}.{also} Classes are the folders that "
-            "files lie in, or a column of the table that `table` names."
+            f"data.root: 2 to {MOST_CLASSES} classes are needed; found {seen}.{also} Classes are the folders "
+            "that files lie in, or a column of the table that `table` names."
         )

@@ -3,8 +3,8 @@
     dermamnist_64.npz      train_images, train_labels, val_images, val_labels, test_images, test_labels
 
 Images are of shape (n, h, w), (n, h, w, 1) or (n, h, w, 3), volumes (n, d, h, w), labels (n, 1), (n,), or one
-column per class. Nothing says which patient an image is of: in DermaMNIST, for one, images of the same lesion lie
-in different parts.
+column per class. Nothing says which patient an image is of: in DermaMNIST, for one, images of the same
+lesion lie in different parts.
 
 Yang et al., "MedMNIST v2", Scientific Data 10, 41 (2023).
 """
@@ -166,15 +166,16 @@ def _labels(path: Path, part: str, forms: Mapping[str, Form]) -> Int64[np.ndarra
     if form is None or form.dtype.kind not in "biuf" or form.shape[:1] != count or len(form.shape) > 2:
         seen = "none" if form is None else f"{form.dtype} of shape {form.shape}"
         raise DataError(
-            f"{path}: '{name}' must hold whole numbers, one for each of {count[0] if count else 0} images; got "
-            f"{seen}. Save the numbers of the classes."
+            f"{path}: '{name}' must hold whole numbers, one for each of {(*count, 0)[0]} images; got {seen}. "
+            " Save the numbers of the classes."
         )
     labels = read_array(path, name)
     if labels.ndim == 2 and labels.shape[1] > 1:
         if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
             raise DataError(
-                f"{path}: '{name}' has {form.shape[1]} labels per image, and the protocol needs one class each: "
-                "attacks and scores have no meaning for several. Take another set, or make one label of them."
+                f"{path}: '{name}' has {form.shape[1]} labels per image, and the protocol needs one class "
+                "each: attacks and scores have no meaning for several. Take another set, or make one label of "
+                "them."
             )
         labels = labels.argmax(axis=1)
     labels = labels.reshape(-1)

@@ -1,14 +1,13 @@
 """Compressed pixels of DICOM files, decoded by imagecodecs where pydicom has no decoder of its own.
 
-pydicom alone decodes RLE and, through Pillow, JPEG of 8 bits and JPEG 2000 of up to 16 bits of grey. This adds
-JPEG of 12 bits, JPEG Lossless, JPEG-LS, High-Throughput JPEG 2000 and JPEG 2000 in deep colour.
+pydicom alone decodes RLE and, through Pillow, JPEG of 8 bits and JPEG 2000 of up to 16 bits of grey. This
+adds JPEG of 12 bits, JPEG Lossless, JPEG-LS, High-Throughput JPEG 2000 and JPEG 2000 in deep colour.
 """
 
 import imagecodecs
 import numpy as np
 from pydicom import uid
-from pydicom.pixels import get_decoder
-from pydicom.pixels.decoders.base import DecodeRunner
+from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
 
 NAME = "imagecodecs"
 
@@ -19,7 +18,7 @@ JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLos
 SIZ = b"\xff\x4f\xff\x51"
 """How a JPEG 2000 codestream begins; its size follows 4 bytes later."""
 
-DECODER_DEPENDENCIES = {syntax: ("imagecodecs>=2025.3",) for syntax in (*JPEG, *JPEG_LS, *JPEG_2000)}
+DECODER_DEPENDENCIES = dict.fromkeys((*JPEG, *JPEG_LS, *JPEG_2000), ("imagecodecs>=2025.3",))
 """What pydicom says where a decoder is missing."""
 
 
@@ -38,11 +37,15 @@ def decode_frame(content: bytes, runner: DecodeRunner) -> bytearray:
     Raises:
         Exception: The frame is damaged, or not of the size that the header says.
     """
-    shape = runner.rows, runner.columns, *((runner.samples_per_pixel,) if runner.samples_per_pixel > 1 else ())
+    shape = (
+        runner.rows,
+        runner.columns,
+        *((runner.samples_per_pixel,) if runner.samples_per_pixel > 1 else ()),
+    )
     if runner.transfer_syntax in JPEG:
         # Colours stay as they are stored: pydicom converts them where the header says so.
-        space = {"colorspace": "RGB", "outcolorspace": "RGB"} if len(shape) == 3 else {}
-        values = imagecodecs.jpeg8_decode(content, **space)
+        space = "RGB" if len(shape) == 3 else None
+        values: np.ndarray = imagecodecs.jpeg8_decode(content, colorspace=space, outcolorspace=space)
     elif runner.transfer_syntax in JPEG_LS:
         values = imagecodecs.jpegls_decode(content)
     else:
@@ -62,7 +65,9 @@ def _require_size(content: bytes, runner: DecodeRunner) -> None:
     place = content.find(SIZ)
     right, bottom, left, top = np.frombuffer(content, ">u4", 4, place + len(SIZ) + 4).tolist()
     if place < 0 or (bottom - top, right - left) != (runner.rows, runner.columns):
-        raise ValueError(f"its compressed pixels are {right - left} wide and {bottom - top} high, unlike the header")
+        raise ValueError(
+            f"its compressed pixels are {right - left} wide and {bottom - top} high, unlike the header"
+        )
 
 
 def add_decoders() -> None:

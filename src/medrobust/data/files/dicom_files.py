@@ -22,7 +22,7 @@ MAGIC = (128, b"DICM")
 META, IDENTIFYING = 2, 8
 """Groups of elements: one of them begins what follows the preamble, or a file that has none."""
 
-UNCOMPRESSED = {
+UNCOMPRESSED: dict[tuple[bool | None, bool | None], uid.UID] = {
     (True, True): uid.ImplicitVRLittleEndian,
     (False, True): uid.ExplicitVRLittleEndian,
     (False, False): uid.ExplicitVRBigEndian,
@@ -57,7 +57,9 @@ def read_dicom_file(
     with path.open("rb") as file:
         begin = _begin(file)
         if begin is None:
-            raise DataError(f"{path}: cannot be read (it is no DICOM file by its content). Take it out of the data.")
+            raise DataError(
+                f"{path}: cannot be read (it is no DICOM file by its content). Take it out of the data."
+            )
         file.seek(begin)
         meta = read_dataset(file, False, True, stop_when=lambda tag, _vr, _length: tag.group != META)
     if meta.get("TransferSyntaxUID") == uid.DeflatedExplicitVRLittleEndian:
@@ -68,7 +70,8 @@ def read_dicom_file(
     if not dataset.file_meta.get("TransferSyntaxUID"):
         if "PixelData" in dataset and dataset["PixelData"].is_undefined_length:
             raise DataError(
-                f"{path}: its pixels are compressed, and it does not say how (TransferSyntaxUID). Export it again."
+                f"{path}: its pixels are compressed, and it does not say how (TransferSyntaxUID). "
+                "Export it again."
             )
         dataset.file_meta.TransferSyntaxUID = UNCOMPRESSED[dataset.original_encoding]
     return dataset
@@ -91,7 +94,7 @@ def stored_pixels(dataset: Any, path: Path) -> np.ndarray:
         advice = (
             "Install what is named here, or save the file uncompressed."
             if "missing dependencies" in why
-            else "If another program opens it, save it uncompressed there; if none does, take it out of the data."
+            else "If another program opens it, save it uncompressed there; if none does, take it out."
         )
         raise DataError(f"{path}: its pixels ({syntax.name}) cannot be decoded ({why}). {advice}") from error
 

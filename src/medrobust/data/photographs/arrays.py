@@ -138,25 +138,27 @@ def layout_of(path: Path, name: str) -> Layout:
     bits = BITS.get(form.dtype.str[1:])
     if bits is None:
         raise DataError(
-            f"{path}: the array '{name}' holds {form.dtype}, and nothing says what is black and what is white. "
-            "Save it as uint8 from 0 to 255, or as uint16 from 0 to 65535."
+            f"{path}: the array '{name}' holds {form.dtype}, and nothing says what is black and what is "
+            "white. Save it as uint8 from 0 to 255, or as uint16 from 0 to 65535."
         )
     sides, axis = form.shape[1:], None
     if len(sides) in (3, 4):
-        axis = next((at for at in (len(sides) - 1, 0) if sides[at] in (CHANNELS if len(sides) == 3 else (1,))), None)
+        axis = next(
+            (at for at in (len(sides) - 1, 0) if sides[at] in (CHANNELS if len(sides) == 3 else (1,))), None
+        )
     channels = 1 if axis is None else sides[axis]
     space = tuple(side for at, side in enumerate(sides) if at != axis)
     if len(space) not in (2, 3):
         raise DataError(
-            f"{path}: the array '{name}' of shape {form.shape} holds no pictures, which are of shape n x height x "
-            "width, or with 1 or 3 channels behind or in front of these, and no volumes, of shape n x depth x "
-            "height x width."
+            f"{path}: the array '{name}' of shape {form.shape} holds no pictures and no volumes. Save "
+            "pictures as n x height x width, or with 1 or 3 channels behind, and volumes as n x depth x height "
+            "x width."
         )
     depth, height, width = (1,) * (3 - len(space)) + space
     if len(space) == 3 and len(set(space)) > 1:
         raise DataError(
-            f"{path}: the array '{name}' of shape {form.shape} holds neither pictures, which have 1 or 3 channels, "
-            "nor volumes, which are cubes here. Save pictures in grey or RGB; crop or pad volumes."
+            f"{path}: the array '{name}' of shape {form.shape} holds neither pictures, which have 1 or 3 "
+            "channels, nor volumes, which are cubes here. Save pictures in grey or RGB; crop or pad volumes."
         )
     require_size(path, width, depth * height, deep=channels > 1 and bits > 8)
     return Layout((depth, height, width), channels, bits, axis, is_volumes=len(space) == 3)

@@ -1,7 +1,7 @@
 """DICOM files that hold one picture: X-rays, mammograms, photographs, single slices.
 
-Elements by DICOM PS3.3: C.7.6.3 (pixels and palettes), C.11.1 (modality), C.11.2 (windows), C.7.6.16 (functional
-groups).
+Elements by DICOM PS3.3: C.7.6.3 (pixels and palettes), C.7.6.16 (functional groups), C.11.1 (modality) and
+C.11.2 (windows).
 """
 
 import math
@@ -25,7 +25,14 @@ GREY = ("MONOCHROME1", "MONOCHROME2")
 PRIMARIES = ("Red", "Green", "Blue")
 
 OPTIONAL = (
-    *("NumberOfFrames", "SamplesPerPixel", "PlanarConfiguration", "PixelRepresentation", "HighBit", "PixelPresentation"),
+    *(
+        "NumberOfFrames",
+        "SamplesPerPixel",
+        "PlanarConfiguration",
+        "PixelRepresentation",
+        "HighBit",
+        "PixelPresentation",
+    ),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "PresentationLUTShape"),
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
@@ -42,7 +49,7 @@ class Table(NamedTuple):
 
     Attributes:
         values: One for each number, or one colour.
-        first: The number of the first; smaller ones take its value, and larger than the last those of the last.
+        first: The number of the first, whose value smaller numbers take; larger ones take the last value.
         bits: Of its values.
     """
 
@@ -53,7 +60,8 @@ class Table(NamedTuple):
     def of(self, numbers: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h w *colours"]:
         """What stands for each number; they are rounded."""
         places = np.rint(numbers).astype(np.int64) - self.first
-        return self.values[np.clip(places, 0, len(self.values) - 1, out=places)]
+        found: np.ndarray = self.values[np.clip(places, 0, len(self.values) - 1, out=places)]
+        return found
 
 
 class Window(NamedTuple):
@@ -73,10 +81,15 @@ class Window(NamedTuple):
         if self.function == "LINEAR":
             centre, width = centre - 0.5, width - 1
         elif self.function not in ("LINEAR_EXACT", "SIGMOID"):
-            raise ValueError(f"its window function {self.function} is not known here; data.window can give a window")
-        if not (math.isfinite(centre) and 0 <= width < math.inf) or (width == 0 and self.function != "LINEAR"):
             raise ValueError(
-                f"its window of centre {self.centre:g} and width {self.width:g} is empty; data.window can give another"
+                f"its window function {self.function} is not known here; data.window can give a window"
+            )
+        if not (math.isfinite(centre) and 0 <= width < math.inf) or (
+            width == 0 and self.function != "LINEAR"
+        ):
+            raise ValueError(
+                f"its window of centre {self.centre:g} and width {self.width:g} is empty; data.window can "
+                "give another"
             )
         away = np.subtract(values, centre, dtype=np.float64).astype(np.float32)
         if self.function == "SIGMOID":
@@ -123,7 +136,10 @@ class DicomFiles:
             if dataset.PhotometricInterpretation not in GREY:
                 return Picture(to_bands(_colours(stored, dataset)), _bits(dataset))
             shown = _shown(stored, dataset, self.window)
-            if dataset.PhotometricInterpretation == "MONOCHROME1" or dataset.get("PresentationLUTShape") == "INVERSE":
+            if (
+                dataset.PhotometricInterpretation == "MONOCHROME1"
+                or dataset.get("PresentationLUTShape") == "INVERSE"
+            ):
                 np.subtract(1, shown, out=shown)
             shown[_is_padding(stored, dataset)] = 0
             windowed = self.window is not None or (_voi_table(dataset) or _own_window(dataset)) is not None
@@ -142,6 +158,29 @@ def read_dicom(path: Path, *, pixels: bool = True) -> Any:
         Exception: It is no DICOM file, or damaged; see `pictures.naming`.
     """
     dataset = read_dicom_file(path, pixels=pixels)
+    _plain(dataset)
+    if not (dataset.get("Rows") and dataset.get("Columns")):
+        raise DataError(f"{path}: is a DICOM file without a picture. Take it out of the data.")
+    frames, kind = int(dataset.get("NumberOfFrames", 1)), dataset.get("PhotometricInterpretation")
+    bits = dataset.get("BitsStored") or "unknown"
+    if frames > 1:
+        raise DataError(f"{path}: holds {frames} pictures, and one is read. Split the file, or take it out.")
+    if kind not in (*GREY, *COLOUR) or bits == "unknown" or not 1 <= int(bits) <= 16:
+        raise DataError(
+            f"{path}: pictures of {kind or 'unknown colours'} in {bits} bits cannot be read. Take it out."
+        )
+    if kind in GREY and dataset.get("PixelPresentation") in ("COLOR", "MIXED"):
+        raise DataError(
+            f"{path}: colours a part of its grey values (Supplemental Palette), which cannot be read. "
+            "Save it as RGB."
+        )
+    deep = kind not in GREY and int(bits) > 8
+    require_size(path, int(dataset.Columns), int(dataset.Rows), deep=deep)
+    return dataset
+
+
+def _plain(dataset: Any) -> None:
+    """Put what stands in functional groups beside the rest, and leave out what is empty or usual."""
     for group in (item for name in GROUPS for item in (dataset.get(name) or ())[:1]):
         for macro in (item for name in MACROS for item in (group.get(name) or ())[:1]):
             for element in macro:
@@ -150,25 +189,11 @@ def read_dicom(path: Path, *, pixels: bool = True) -> Any:
     for keyword in OPTIONAL:
         if keyword in dataset and dataset[keyword].is_empty:
             del dataset[keyword]
-    if not (dataset.get("Rows") and dataset.get("Columns")):
-        raise DataError(f"{path}: is a DICOM file without a picture. Take it out of the data.")
-    frames, kind = int(dataset.get("NumberOfFrames", 1)), dataset.get("PhotometricInterpretation")
-    bits = dataset.get("BitsStored") or "unknown"
-    if frames > 1:
-        raise DataError(f"{path}: holds {frames} pictures, and one is read. Split the file, or take it out.")
-    if kind not in (*GREY, *COLOUR) or bits == "unknown" or not 1 <= int(bits) <= 16:
-        raise DataError(f"{path}: pictures of {kind or 'unknown colours'} in {bits} bits cannot be read. Take it out.")
-    if kind in GREY and dataset.get("PixelPresentation") in ("COLOR", "MIXED"):
-        raise DataError(
-            f"{path}: colours a part of its grey values (Supplemental Palette), which cannot be read. Save it as RGB."
-        )
-    planes = 1 if kind in (*GREY, "PALETTE COLOR") else 3
-    for keyword, usual in (("SamplesPerPixel", planes), ("PlanarConfiguration", 0), ("PixelRepresentation", 0)):
+    planes = 1 if dataset.get("PhotometricInterpretation") in (*GREY, "PALETTE COLOR") else 3
+    usual = {"SamplesPerPixel": planes, "PlanarConfiguration": 0, "PixelRepresentation": 0}
+    for keyword, value in usual.items():
         if keyword not in dataset:
-            setattr(dataset, keyword, usual)
-    deep = kind not in GREY and int(bits) > 8
-    require_size(path, int(dataset.Columns), int(dataset.Rows), deep=deep)
-    return dataset
+            setattr(dataset, keyword, value)
 
 
 def _stored(dataset: Any, path: Path) -> Shaped[np.ndarray, "h w *c"]:
@@ -188,7 +213,9 @@ def _stored(dataset: Any, path: Path) -> Shaped[np.ndarray, "h w *c"]:
     dataset.BitsStored = bits
     has_planes = dataset.PhotometricInterpretation not in (*GREY, "PALETTE COLOR")
     if stored.shape != (dataset.Rows, dataset.Columns, *((3,) if has_planes else ())):
-        raise ValueError(f"pixels of shape {stored.shape} are no picture of the size and colours that it says")
+        raise ValueError(
+            f"pixels of shape {stored.shape} are no picture of the size and colours that it says"
+        )
     return stored >> spare if is_shifted else stored
 
 
@@ -230,12 +257,16 @@ def _full_range(dataset: Any) -> tuple[float, float]:
 def _ends(dataset: Any) -> tuple[int, int]:
     """The smallest and the largest number that the bits of a pixel hold."""
     bits = int(dataset.BitsStored)
-    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if dataset.get("PixelRepresentation") else (0, 2**bits - 1)
+    return (
+        (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if dataset.get("PixelRepresentation") else (0, 2**bits - 1)
+    )
 
 
 def _own_window(dataset: Any) -> Window | None:
     """The first window of a file, which viewers show first."""
-    for centre, width in zip(_several(dataset, "WindowCenter"), _several(dataset, "WindowWidth"), strict=False):
+    for centre, width in zip(
+        _several(dataset, "WindowCenter"), _several(dataset, "WindowWidth"), strict=False
+    ):
         if centre != "" and width != "":
             return Window(float(centre), float(width), dataset.get("VOILUTFunction", "LINEAR").upper())
     return None
@@ -334,7 +365,10 @@ def _is_padding(stored: Shaped[np.ndarray, "h w"], dataset: Any) -> Shaped[np.nd
     """Where pixels only fill up the rectangle (PS3.3, C.7.5.1.1.2)."""
     if "PixelPaddingValue" not in dataset:
         return np.zeros(stored.shape, bool)
-    ends = [int(dataset.PixelPaddingValue), int(dataset.get("PixelPaddingRangeLimit", dataset.PixelPaddingValue))]
+    ends = [
+        int(dataset.PixelPaddingValue),
+        int(dataset.get("PixelPaddingRangeLimit", dataset.PixelPaddingValue)),
+    ]
     if dataset.get("PixelRepresentation"):
         ends = [end - 2**16 if end >= 2**15 else end for end in ends]
     return (stored >= min(ends)) & (stored <= max(ends))

@@ -51,8 +51,8 @@ class ImageFiles:
         """Decode a file.
 
         Raises:
-            DataError: It is damaged, too large, of another format, of several pages, or its black and white are
-                not known.
+            DataError: It is damaged, too large, of another format, of several pages, or its black and white
+                are not known.
         """
         with naming(path):
             match _format(path):
@@ -97,8 +97,8 @@ def _open_plain(path: Path) -> Image.Image:
         )
     if _format(path) is None:
         raise DataError(
-            f"{path}: cannot be read as an image (it is no PNG, JPEG, TIFF or BMP file by its content). Save it as "
-            "one of these, or take it out of the data."
+            f"{path}: cannot be read as an image (by its content it is no PNG, JPEG, TIFF or BMP file). "
+            "Save it as one of these, or take it out of the data."
         )
     image = Image.open(path, formats=PLAIN)
     require_size(path, *image.size)

@@ -162,8 +162,8 @@ def naming(path: Path, what: str = "an image") -> Iterator[None]:
             reason, advice = error.strerror, "See that it is there, and that you may read it."
         else:
             advice = (
-                "If another program opens it, save it anew there; if none does, download it again or take it out "
-                "of the data."
+                "If another program opens it, save it anew there; if none does, download it again or take it "
+                "out of the data."
             )
         raise DataError(f"{path}: cannot be read as {what} ({reason}). {advice}") from error
 
@@ -189,12 +189,13 @@ def require_size(path: Path, width: int, height: int, *, deep: bool = False) -> 
 
 
 def to_white(values: Shaped[np.ndarray, "h w c"], bits: int) -> Shaped[np.ndarray, "h w c"]:
-    """Unsigned numbers of some bits as levels from 0 to 255; of more than 8 bits as levels from 0 to 65535."""
+    """Unsigned numbers of some bits as levels from 0 to 255, or of more than 8 bits from 0 to 65535."""
     if bits in (8, SIXTEEN_BITS):
         return values
     dtype = np.uint8 if bits < 8 else np.uint16
-    levels = np.rint(np.arange(2**bits) * (np.iinfo(dtype).max / (2**bits - 1))).astype(dtype)
-    return levels[values.astype(np.uint16, copy=False)]
+    table = np.rint(np.arange(2**bits) * (np.iinfo(dtype).max / (2**bits - 1))).astype(dtype)
+    levels: np.ndarray = table[values.astype(np.uint16, copy=False)]
+    return levels
 
 
 def upright_picture(

@@ -1,4 +1,4 @@
-"""PNG files, decoded by libpng: palettes become RGB, one to four bits become eight, a transparent colour alpha.
+"""PNG files, decoded by libpng, to which a transparent colour is alpha.
 
 Pillow would drop 8 of 16 bits per colour, and compares the transparent colour of two or four bits of grey
 with scaled values; a torchvision that meets a damaged PNG takes the process with it.

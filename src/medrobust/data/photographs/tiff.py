@@ -1,7 +1,7 @@
 """TIFF files: what their tags say is read here, their pixels by libtiff.
 
-Only layouts whose black and white are known are decoded: unsigned numbers of 1 to 16 bits that are grey, RGB or
-of a palette, and 8 bits of YCbCr or CMYK. Pillow reads 12 bits as 8, and of several pages the first.
+Only layouts whose black and white are known are decoded: unsigned numbers of 1 to 16 bits that are grey,
+RGB or of a palette, and 8 bits of YCbCr or CMYK. Pillow reads 12 bits as 8, and of several pages the first.
 
 TIFF Revision 6.0 (Adobe, 1992); BigTIFF (libtiff.gitlab.io/libtiff/specification/bigtiff.html).
 """
@@ -57,7 +57,7 @@ LAYOUTS = {
     CMYK: (4, 8, "CMYK"),
     YCBCR: (3, 8, "YCbCr"),
 }
-"""Photometric interpretations that are read: their numbers per pixel, the most bits of each, and their name."""
+"""Photometric interpretations that are read: numbers per pixel, the most bits of each, and a name."""
 
 OTHERS = {4: "a transparency mask", 8: "CIELAB", 9: "ICCLAB", 10: "ITULAB", 32803: "raw data of a camera"}
 """Some of those that are not, by the names that people know."""
@@ -176,9 +176,13 @@ def _require_shape(values: np.ndarray, shape: tuple[int, ...]) -> None:
 def _page(path: Path, file: BinaryIO) -> Page:
     """The one page of a file that is no smaller copy and no mask of another."""
     pages = _directories(file)
-    whole = [page for page in pages if not (_one(page, SUBFILE, 0) & 0b101 or _one(page, OLD_SUBFILE, 1) == 2)]
+    whole = [
+        page for page in pages if not (_one(page, SUBFILE, 0) & 0b101 or _one(page, OLD_SUBFILE, 1) == 2)
+    ]
     chosen = whole or pages
-    stack = re.match(rb"ImageJ=.*^images=(\d+)", bytes(chosen[0].get(DESCRIPTION, ())), re.DOTALL | re.MULTILINE)
+    stack = re.match(
+        rb"ImageJ=.*^images=(\d+)", bytes(chosen[0].get(DESCRIPTION, ())), re.DOTALL | re.MULTILINE
+    )
     count = max(len(chosen), int(stack[1]) if stack else 1, _one(chosen[0], DEPTH, 1))
     if count > 1:
         raise DataError(
@@ -301,4 +305,5 @@ def _numbers(file: BinaryIO, entry: tuple[Any, ...], order: str, length: int) ->
             raise ValueError("the file ends early")
         file.seek(place)
         held = file.read(size)
-    return np.frombuffer(held[:size], dtype).tolist()
+    numbers: list[int] = np.frombuffer(held[:size], dtype).tolist()
+    return numbers

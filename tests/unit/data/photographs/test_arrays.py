@@ -134,7 +134,9 @@ class TestMedMNIST:
         photo = next(photo for photo in listing.items if photo.case_id == "train-000004")
         header, picture = (read(photo.path, photo.entry) for read in (NPZ_ARRAYS.header, NPZ_ARRAYS.picture))
         assert header == ((28, 20), channels, 16 if "u2" in dtype else 8, 1)
-        np.testing.assert_array_equal(picture.pixels, stored[4] * np.uint8(255) if dtype == "?" else stored[4])
+        np.testing.assert_array_equal(
+            picture.pixels, stored[4] * np.uint8(255) if dtype == "?" else stored[4]
+        )
 
     @pytest.mark.parametrize("place", [1, 4])
     def test_volumes_may_have_an_axis_of_one_channel(self, tmp_path, place):
@@ -159,8 +161,11 @@ class TestMedMNIST:
         ("changes", "message"),
         [
             ({"labels": np.zeros((6, 14), np.uint8)}, "has 14 labels per image, and the protocol needs one"),
-            ({"images": (28, 28, 28, 28)}, r"\(6, 28, 28, 28, 28\) holds no pictures.* and no volumes"),
-            ({"images": (28, 28, 30)}, r"'train_images' of shape \(6, 28, 28, 30\) holds neither pictures.* nor volumes, which are cubes"),
+            ({"images": (28, 28, 28, 28)}, r"\(6, 28, 28, 28, 28\) holds no pictures and no volumes"),
+            (
+                {"images": (28, 28, 30)},
+                r"'train_images' of shape \(6, 28, 28, 30\) holds neither pictures.* nor volumes, which",
+            ),
             ({"test_images": np.zeros((6, 28, 28, 28), np.uint8)}, "holds volumes and pictures: "),
             (
                 {"labels": np.zeros((5, 1), np.uint8)},
@@ -171,9 +176,12 @@ class TestMedMNIST:
             ({"labels": np.full(6, "a")}, "must hold whole numbers, one for each of 6 images; got <U1"),
             ({"labels": np.full((6, 1), -1)}, "must hold classes from 0; got -1 to -1"),
             ({"labels": np.full((6, 1), 2**40)}, "must hold classes from 0"),
-            ({"test_images": np.zeros((6, 28, 28))}, "'test_images' holds float64, and nothing says what is black"),
+            (
+                {"test_images": np.zeros((6, 28, 28))},
+                "'test_images' holds float64, and nothing says what is black",
+            ),
             ({"images": (28, 28, 4)}, "holds neither pictures, which have 1 or 3 channels, nor volumes"),
-            ({"images": (28, 2)[::-1] + (28, 28)}, "holds no pictures|holds neither"),
+            ({"images": (2, 28, 28)}, "holds neither pictures"),
             ({"images": (0, 28)}, "claims to be of 28 x 0 pixels"),
         ],
     )

@@ -85,7 +85,12 @@ class TestGreyValues:
     @pytest.mark.parametrize("function", [None, "LINEAR", "LINEAR_EXACT", "SIGMOID"])
     @pytest.mark.parametrize(("centre", "width"), [(40, 400), (1024.5, 2000.5), (0, 1.5), (-100, 2)])
     def test_every_function_is_that_of_pydicom(self, tmp_path, function, centre, width):
-        elements = {"RescaleSlope": 1.5, "RescaleIntercept": -1024, "WindowCenter": centre, "WindowWidth": width}
+        elements = {
+            "RescaleSlope": 1.5,
+            "RescaleIntercept": -1024,
+            "WindowCenter": centre,
+            "WindowWidth": width,
+        }
         elements |= {"VOILUTFunction": function} if function else {}
         values = shown(tmp_path / "a.dcm", **elements)
         dataset = dcmread(tmp_path / "a.dcm")
@@ -108,7 +113,9 @@ class TestGreyValues:
         ],
     )
     def test_windows_that_cannot_be(self, tmp_path, elements):
-        with pytest.raises(DataError, match=r"a\.dcm: cannot be read as a DICOM picture \(.*window.* data\.window"):
+        with pytest.raises(
+            DataError, match=r"a\.dcm: cannot be read as a DICOM picture \(.*window.* data\.window"
+        ):
             shown(tmp_path / "a.dcm", **{"WindowCenter": 5, "WindowWidth": 9, **elements})
 
     def test_low_values_are_bright_in_an_inverse_presentation(self, tmp_path):
@@ -159,7 +166,9 @@ class TestEmptyElements:
 
     def test_an_intercept_without_a_slope(self, tmp_path):
         elements = {"RescaleSlope": None, "RescaleIntercept": -1000, "WindowCenter": 40.5, "WindowWidth": 401}
-        assert shown(tmp_path / "a.dcm", **elements) == pytest.approx(np.clip((RAMP - 840.0) / 400, 0, 1), abs=1e-5)
+        assert shown(tmp_path / "a.dcm", **elements) == pytest.approx(
+            np.clip((RAMP - 840.0) / 400, 0, 1), abs=1e-5
+        )
 
     @pytest.mark.parametrize("keyword", ["Rows", "BitsStored", "PhotometricInterpretation", "PixelData"])
     def test_a_picture_needs_some(self, tmp_path, keyword):
@@ -224,7 +233,9 @@ class TestBits:
             assert values == pytest.approx((4095 - RAMP.astype(float)) / 4095, abs=1e-5)
 
 
-def palette(path: Path, depth: int, packed: bool, little: bool, count: int = 200, first: int = 3) -> np.ndarray:
+def palette(
+    path: Path, depth: int, packed: bool, little: bool, count: int = 200, first: int = 3
+) -> np.ndarray:
     """A picture through a palette; what it shows, from 0 to 1."""
     table = np.random.default_rng(0).integers(0, 2**depth, (3, count))
     table[:, -1] = 2**depth - 1
@@ -242,7 +253,7 @@ def palette(path: Path, depth: int, packed: bool, little: bool, count: int = 200
         dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
         dataset.PixelData = stored.view("<u2").astype(">u2").tobytes()
         dataset["PixelData"].VR = "OW"
-        dataset.save_as(path, implicit_vr=False, little_endian=False)
+        dataset.save_as(path, implicit_vr=False, little_endian=False, enforce_file_format=True)
     return table[:, np.clip(stored.astype(int) - first, 0, count - 1)] / (2**depth - 1)
 
 
@@ -303,10 +314,21 @@ class TestCompressed:
     @pytest.mark.parametrize(
         ("syntax", "encode"),
         [
-            (JPEGLossless, lambda values, bits: imagecodecs.jpeg8_encode(values, lossless=True, bitspersample=bits)),
-            (JPEGLosslessSV1, lambda values, bits: imagecodecs.jpeg8_encode(values, lossless=True, bitspersample=bits)),
+            (
+                JPEGLossless,
+                lambda values, bits: imagecodecs.jpeg8_encode(values, lossless=True, bitspersample=bits),
+            ),
+            (
+                JPEGLosslessSV1,
+                lambda values, bits: imagecodecs.jpeg8_encode(values, lossless=True, bitspersample=bits),
+            ),
             (JPEGLSLossless, lambda values, _: imagecodecs.jpegls_encode(values)),
-            (JPEG2000Lossless, lambda values, bits: imagecodecs.jpeg2k_encode(values, codecformat="j2k", reversible=True, bitspersample=bits)),
+            (
+                JPEG2000Lossless,
+                lambda values, bits: imagecodecs.jpeg2k_encode(
+                    values, codecformat="j2k", reversible=True, bitspersample=bits
+                ),
+            ),
             (HTJ2KLossless, lambda values, _: imagecodecs.htj2k_encode(values, reversible=True)),
         ],
         ids=["lossless", "lossless, first order", "JPEG-LS", "JPEG 2000", "HTJ2K"],
@@ -344,12 +366,16 @@ class TestCompressed:
         frame = imagecodecs.jpeg2k_encode(np.zeros((900, 800), np.uint16), codecformat="j2k")
         frame = frame.replace((800).to_bytes(4, "big"), (2**31).to_bytes(4, "big"), 1)
         path = compressed(tmp_path / "a.dcm", self.grey, 12, HTJ2KLossless, frame)
-        with pytest.raises(DataError, match=r"a\.dcm: its pixels .*compressed pixels are .* unlike the header"):
+        with pytest.raises(
+            DataError, match=r"a\.dcm: its pixels .*compressed pixels are .* unlike the header"
+        ):
             DicomFiles().picture(path)
 
     def test_what_nothing_decodes_is_said_in_full(self, tmp_path):
         path = compressed(tmp_path / "a.dcm", self.grey, 12, MPEG2MPML, bytes(16))
-        with pytest.raises(DataError, match=r"a\.dcm: its pixels \(MPEG2 .*\) cannot be decoded \(.*save it unc"):
+        with pytest.raises(
+            DataError, match=r"a\.dcm: its pixels \(MPEG2 .*\) cannot be decoded \(.*save it unc"
+        ):
             DicomFiles().picture(path)
 
 
@@ -435,7 +461,14 @@ class TestFolder:
             np.testing.assert_array_equal(changed[name], before)
 
     def test_files_beside_the_pictures_harm_nobody(self, plain):
-        for name in ("README", "notes.txt", "normal/Thumbs.db", "normal/x.json", "normal/.DS_Store", "DICOMDIR"):
+        for name in (
+            "README",
+            "notes.txt",
+            "normal/Thumbs.db",
+            "normal/x.json",
+            "normal/.DS_Store",
+            "DICOMDIR",
+        ):
             (plain / name).write_bytes(b"\0" * 128 + b"DICM" if name == "DICOMDIR" else b"words")
         listing = list_dicom_images(plain)
         (finding,) = listing.findings

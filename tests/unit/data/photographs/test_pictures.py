@@ -155,7 +155,9 @@ class TestColours:
         tifffile.imwrite(tmp_path / "a.tif", values, photometric="miniswhite")
         np.testing.assert_array_equal(IMAGE_FILES.picture(tmp_path / "a.tif").pixels[0], 65535 - values)
         tifffile.imwrite(tmp_path / "b.tif", values.astype(np.int16) - 10)
-        with pytest.raises(DataError, match=r"b\.tif: holds signed numbers of 16 bits, and nothing says what"):
+        with pytest.raises(
+            DataError, match=r"b\.tif: holds signed numbers of 16 bits, and nothing says what"
+        ):
             IMAGE_FILES.picture(tmp_path / "b.tif")
 
     @pytest.mark.parametrize(("meaning", "seen"), [("unspecified", 7), ("unassalpha", 0), ("assocalpha", 7)])
@@ -329,5 +331,5 @@ class TestHostileFiles:
         for kind in ("EPS", "GIF", "PDF", "ICNS"):
             path = tmp_path / "a.png"
             Image.new("RGB", (16, 16)).save(path, kind)
-            with pytest.raises(DataError, match=r"a\.png: .* no PNG, JPEG, TIFF or BMP file by its content"):
+            with pytest.raises(DataError, match=r"a\.png: .* no PNG, JPEG, TIFF or BMP file"):
                 IMAGE_FILES.picture(path)

@@ -39,8 +39,18 @@ def raw_tiff(
     words[273] = place
     number, count = ("Q", "Q") if big else ("I", "H")
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "H", 43 if big else 42)
-    head += struct.pack(order + "HHQ", 8, 0, place + len(content)) if big else struct.pack(order + "I", place + len(content))
-    start = place + len(content) + struct.calcsize(order + count) + len(words) * (20 if big else 12) + (8 if big else 4)
+    head += (
+        struct.pack(order + "HHQ", 8, 0, place + len(content))
+        if big
+        else struct.pack(order + "I", place + len(content))
+    )
+    start = (
+        place
+        + len(content)
+        + struct.calcsize(order + count)
+        + len(words) * (20 if big else 12)
+        + (8 if big else 4)
+    )
     entries, further = b"", b""
     for tag, value in sorted(words.items()):
         values = [value] if isinstance(value, int) else list(value)
@@ -49,7 +59,9 @@ def raw_tiff(
         if len(stored) > struct.calcsize(number):
             where, further = start + len(further), further + stored
             stored = struct.pack(order + number, where)
-        entries += struct.pack(f"{order}HH{number}", tag, kind, len(values)) + stored.ljust(struct.calcsize(number), b"\0")
+        entries += struct.pack(f"{order}HH{number}", tag, kind, len(values)) + stored.ljust(
+            struct.calcsize(number), b"\0"
+        )
     directory = struct.pack(order + count, len(words)) + entries + struct.pack(order + number, 0)
     path.write_bytes(head + content + directory + further)
     return path
@@ -61,7 +73,9 @@ class TestDepths:
     def test_grey_of_every_depth(self, tmp_path, bits, photometric):
         stored = numbers(bits, (20, 37))
         path = tmp_path / "a.tif"
-        tifffile.imwrite(path, stored.astype(bool) if bits == 1 else stored, bitspersample=bits, photometric=photometric)
+        tifffile.imwrite(
+            path, stored.astype(bool) if bits == 1 else stored, bitspersample=bits, photometric=photometric
+        )
         expected = stored / (2**bits - 1)
         seen = shown(path)[0]
         assert seen == pytest.approx(expected if photometric == "minisblack" else 1 - expected, abs=0.5 / 255)
@@ -92,7 +106,9 @@ class TestDepths:
     def test_numbers_without_a_white(self, tmp_path, dtype):
         tifffile.imwrite(tmp_path / "a.tif", np.ones((8, 9), dtype), photometric="minisblack")
         for read in (IMAGE_FILES.header, IMAGE_FILES.picture):
-            with pytest.raises(DataError, match=r"a\.tif: holds .*numbers of .* bits, and nothing says what is"):
+            with pytest.raises(
+                DataError, match=r"a\.tif: holds .*numbers of .* bits, and nothing says what is"
+            ):
                 read(tmp_path / "a.tif")
 
 
@@ -154,7 +170,16 @@ class TestLayouts:
         table[0, 0] = 2**width - 1
         stored = numbers(bits, (6, 8))
         each = np.unpackbits(stored.reshape(-1, 1), axis=1)[:, 8 - bits :]
-        tags = {256: 8, 257: 6, 258: bits, 259: 1, PHOTOMETRIC: 3, 277: 1, 278: 6, 320: table.ravel().tolist()}
+        tags = {
+            256: 8,
+            257: 6,
+            258: bits,
+            259: 1,
+            PHOTOMETRIC: 3,
+            277: 1,
+            278: 6,
+            320: table.ravel().tolist(),
+        }
         path = raw_tiff(tmp_path / "a.tif", np.packbits(each).tobytes(), tags)
         assert shown(path) == pytest.approx(table[:, stored] / (2**width - 1), abs=0.5 / 255)
 
@@ -205,9 +230,11 @@ class TestPages:
             IMAGE_FILES.picture(path)
 
 
-class TestWhatIsNotKnown:
-    base = {256: 4, 257: 2, 258: [8, 8, 8], 259: 1, PHOTOMETRIC: 2, 277: 3, 278: 2}
+BASE = {256: 4, 257: 2, 258: [8, 8, 8], 259: 1, PHOTOMETRIC: 2, 277: 3, 278: 2}
+"""Tags of a small picture in RGB."""
 
+
+class TestWhatIsNotKnown:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
@@ -221,21 +248,28 @@ class TestWhatIsNotKnown:
             ({PHOTOMETRIC: 1, 277: 2, 258: [8, 8], EXTRA: 0}, "is a picture of grey with further channels"),
             ({PHOTOMETRIC: 5, 277: 4, 258: [8] * 4, 332: 2}, "is a picture of inks other than CMYK"),
             ({277: 5, 258: [8] * 5, EXTRA: [0, 0]}, "is a picture of RGB with further channels"),
-            ({PHOTOMETRIC: 1, 277: 2, 258: [8, 8], EXTRA: 2, 259: 7}, "is a picture of grey with alpha in JPEG"),
+            (
+                {PHOTOMETRIC: 1, 277: 2, 258: [8, 8], EXTRA: 2, 259: 7},
+                "is a picture of grey with alpha in JPEG",
+            ),
             ({SAMPLE_FORMAT: [2, 2, 2]}, "holds signed numbers of 8 bits"),
             ({273: 9999}, "the file ends early"),
             ({322: 60000, 323: 60000}, "claims to be of 60000 x 60000 pixels"),
         ],
     )
     def test_is_refused(self, tmp_path, changes, message):
-        path = raw_tiff(tmp_path / "a.tif", bytes(64), {**self.base, **changes})
+        path = raw_tiff(tmp_path / "a.tif", bytes(64), {**BASE, **changes})
         if 273 in changes:
-            path.write_bytes(path.read_bytes().replace(struct.pack("<HHII", 273, 4, 1, 8), struct.pack("<HHII", 273, 4, 1, 9999)))
+            path.write_bytes(
+                path.read_bytes().replace(
+                    struct.pack("<HHII", 273, 4, 1, 8), struct.pack("<HHII", 273, 4, 1, 9999)
+                )
+            )
         for read in (IMAGE_FILES.header, IMAGE_FILES.picture):
             with pytest.raises(DataError, match=rf"a\.tif: .*{message}"):
                 read(path)
 
     def test_a_fourth_channel_that_nothing_explains_is_none_of_the_colours(self, tmp_path):
         values = numbers(8, (2, 4, 4))
-        path = raw_tiff(tmp_path / "a.tif", values.tobytes(), {**self.base, 258: [8] * 4, 277: 4})
+        path = raw_tiff(tmp_path / "a.tif", values.tobytes(), {**BASE, 258: [8] * 4, 277: 4})
         np.testing.assert_array_equal(IMAGE_FILES.picture(path).pixels, np.moveaxis(values[..., :3], 2, 0))
