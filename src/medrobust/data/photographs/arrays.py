@@ -151,8 +151,8 @@ def layout_of(path: Path, name: str) -> Layout:
     if len(space) not in (2, 3):
         raise DataError(
             f"{path}: the array '{name}' of shape {form.shape} holds no pictures and no volumes. Save "
-            "pictures as n x height x width, or with 1 or 3 channels behind, and volumes as n x depth x height "
-            "x width."
+            "pictures as n x height x width, or with 1 or 3 channels behind, and volumes as n x depth x "
+            "height x width."
         )
     depth, height, width = (1,) * (3 - len(space)) + space
     if len(space) == 3 and len(set(space)) > 1:

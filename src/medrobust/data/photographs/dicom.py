@@ -59,8 +59,9 @@ class Table(NamedTuple):
 
     def of(self, numbers: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h w *colours"]:
         """What stands for each number; they are rounded."""
-        places = np.rint(numbers).astype(np.int64) - self.first
-        found: np.ndarray = self.values[np.clip(places, 0, len(self.values) - 1, out=places)]
+        places = np.subtract(numbers, self.first, dtype=np.float32, casting="same_kind")
+        np.clip(np.rint(places, out=places), 0, len(self.values) - 1, out=places)
+        found: np.ndarray = self.values[places.astype(np.int32)]
         return found
 
 
@@ -72,7 +73,7 @@ class Window(NamedTuple):
     function: str = "LINEAR_EXACT"
 
     def of(self, values: Shaped[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-        """Values from 0, black, to 1, white.
+        """Values from 0, black, to 1, white; those of float64 are changed, so that they take no more memory.
 
         Raises:
             ValueError: The function is none of the standard's, or does not allow the width.
@@ -91,7 +92,8 @@ class Window(NamedTuple):
                 f"its window of centre {self.centre:g} and width {self.width:g} is empty; data.window can "
                 "give another"
             )
-        away = np.subtract(values, centre, dtype=np.float64).astype(np.float32)
+        own = values if values.dtype == np.float64 else None
+        away = np.subtract(values, centre, out=own, dtype=np.float64).astype(np.float32)
         if self.function == "SIGMOID":
             shown: np.ndarray = expit(away * np.float32(4 / width))
         elif width == 0:

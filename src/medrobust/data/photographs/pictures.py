@@ -225,7 +225,8 @@ def upright_picture(
         if alpha and not is_multiplied:
             share = opacity.astype(np.float32) / np.float32(white)
             for band in np.moveaxis(levels, 2, 0):  # in place: float32 takes twice the memory
-                band[...] = np.rint(band * share)
+                product = band * share
+                band[...] = np.rint(product, out=product)
     turn = TURNS.get(orientation)
     bands = to_bands(levels)
     if turn is not None:
