@@ -294,7 +294,9 @@ class TestImageFolder:
         for label in "ab":
             (tmp_path / label).mkdir()
             Image.new("L", (8, 8)).save(tmp_path / label / "x.gif")
-        with pytest.raises(DataError, match=r"found none. 2 files in .* formats that are not read here.*'a/x\.gif'"):
+        with pytest.raises(
+            DataError, match=r"found none. 2 files in .* formats that are not read here.*'a/x\.gif'"
+        ):
             list_image_folder(tmp_path)
 
 

@@ -18,7 +18,7 @@ JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLos
 SIZ = b"\xff\x4f\xff\x51"
 """How a JPEG 2000 codestream begins; its size follows 4 bytes later."""
 
-DECODER_DEPENDENCIES = dict.fromkeys((*JPEG, *JPEG_LS, *JPEG_2000), ("imagecodecs>=2025.3",))
+DECODER_DEPENDENCIES = dict.fromkeys((*JPEG, *JPEG_LS, *JPEG_2000), ("imagecodecs>=2026.3.6",))
 """What pydicom says where a decoder is missing."""
 
 

@@ -1,8 +1,9 @@
 """DICOM files of anybody's, read so that none takes more memory than its size lets one expect."""
 
 from collections.abc import Sequence
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -99,7 +100,7 @@ def stored_pixels(dataset: Any, path: Path) -> np.ndarray:
         raise DataError(f"{path}: its pixels ({syntax.name}) cannot be decoded ({why}). {advice}") from error
 
 
-def _begin(file: BinaryIO) -> int | None:
+def _begin(file: BufferedIOBase) -> int | None:
     """Where the elements of a DICOM file begin; None: it is none."""
     place, magic = MAGIC
     head = file.read(place + len(magic))

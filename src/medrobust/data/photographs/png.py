@@ -5,9 +5,9 @@ with scaled values; a torchvision that meets a damaged PNG takes the process wit
 """
 
 import zlib
-from io import BytesIO
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import imagecodecs
 import numpy as np
@@ -90,7 +90,7 @@ def _head(path: Path, parts: dict[bytes, bytes]) -> Head:
     )
 
 
-def _parts(file: BinaryIO, *, checked: bool) -> dict[bytes, bytes]:
+def _parts(file: BufferedIOBase, *, checked: bool) -> dict[bytes, bytes]:
     """The parts that say what the picture is like; on request, all checksums are compared.
 
     Raises:

@@ -8,9 +8,9 @@ TIFF Revision 6.0 (Adobe, 1992); BigTIFF (libtiff.gitlab.io/libtiff/specificatio
 
 import re
 import struct
-from io import BytesIO
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import imagecodecs
 import numpy as np
@@ -173,7 +173,7 @@ def _require_shape(values: np.ndarray, shape: tuple[int, ...]) -> None:
         raise ValueError(f"its pixels of shape {values.shape} are not what its tags say")
 
 
-def _page(path: Path, file: BinaryIO) -> Page:
+def _page(path: Path, file: BufferedIOBase) -> Page:
     """The one page of a file that is no smaller copy and no mask of another."""
     pages = _directories(file)
     whole = [
@@ -252,7 +252,7 @@ def _one(tags: Tags, tag: int, default: int) -> int:
     return (tags.get(tag) or [default])[0]
 
 
-def _directories(file: BinaryIO) -> list[Tags]:
+def _directories(file: BufferedIOBase) -> list[Tags]:
     """The tags of all pages.
 
     Raises:
@@ -284,7 +284,7 @@ def _directories(file: BinaryIO) -> list[Tags]:
     return list(pages.values())
 
 
-def _read(file: BinaryIO, form: str) -> tuple[Any, ...]:
+def _read(file: BufferedIOBase, form: str) -> tuple[Any, ...]:
     size = struct.calcsize(form)
     content = file.read(size)
     if len(content) < size:
@@ -292,7 +292,7 @@ def _read(file: BinaryIO, form: str) -> tuple[Any, ...]:
     return struct.unpack(form, content)
 
 
-def _numbers(file: BinaryIO, entry: tuple[Any, ...], order: str, length: int) -> list[int]:
+def _numbers(file: BufferedIOBase, entry: tuple[Any, ...], order: str, length: int) -> list[int]:
     """The numbers of a tag, which stand in its entry or elsewhere in the file."""
     _, kind, count, held = entry
     if kind not in TYPES:
