@@ -220,7 +220,7 @@ def test_a_patient_on_both_sides_of_a_split_file(write: Write, tmp_path: Path) -
     (tmp_path / "split.csv").write_text(f"patient_id,part\n{name},train\n{name},test\n")
     result = medrobust("run", write(split={"file": "split.csv"}), "--out", tmp_path / "run")
     fails_with(result, f"patient '{name}' is in both train and test. Keep one.")
-    assert f"{tmp_path / 'split.csv'}, line 3" in result.stderr  # relative to the study's file
+    assert f"{tmp_path / 'split.csv'}, row 3" in result.stderr  # relative to the study's file
 
 
 @pytest.mark.parametrize(

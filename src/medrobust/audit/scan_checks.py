@@ -15,7 +15,7 @@ from medrobust.audit.label_checks import (
 from medrobust.audit.records import COUNTED_LEVELS, Grid, ScanEvidence
 from medrobust.audit.rescans import equal_scans, one_person_twice, several_scans
 from medrobust.audit.sizes import few_patients
-from medrobust.data.findings import Finding, Severity, refused
+from medrobust.data.findings import Finding, Severity
 from medrobust.data.scans.volumes import AFFINE_TOLERANCE
 
 CLIPPED = 0.01
@@ -30,7 +30,7 @@ NARROW = ("uint8", "int8")
 def unreadable(evidence: ScanEvidence) -> list[Finding]:
     """Files that are damaged, cut short, or no volumes."""
     return [
-        refused("unreadable file", says, path)
+        Finding("unreadable file", Severity.ERROR, says, "Download it again, or leave the scan out.", (path,))
         for record in evidence.records
         for path, says in record.errors.items()
     ]

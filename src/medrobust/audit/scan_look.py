@@ -58,10 +58,8 @@ def _unreadable(path: Path, error: Exception) -> str:
         (True, False): " It is compressed, so its name should end in .gz.",
         (False, True): " It is not compressed, so its name should not end in .gz.",
     }.get((compressed, path.suffix in PACKED), "")
-    if isinstance(error, DataError):
-        return f"{error}{misnamed}"
-    advice = misnamed or " See whether another program opens it, or leave the scan out."
-    return f"{path} cannot be read ({reason(error)}).{advice}"
+    says = str(error) if isinstance(error, DataError) else f"{path} cannot be read ({reason(error)})."
+    return f"{says}{misnamed}"
 
 
 def _read(path: Path, files: VolumeFormat) -> tuple[Shaped[np.ndarray, "x y z *channels"], Grid, str]:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 import made_folders
 import made_photos
+import made_scans
 from browsing import CONTRAST, WIDTH
 from medrobust import api
 from medrobust.audit.audit import Audit, code_that_runs, in_order
@@ -220,3 +221,83 @@ def test_thumbnails_are_of_what_can_be_shown(tmp_path: Path) -> None:
     for file in many.files:
         Image.new("L", (8, 8)).save(file)
     assert len(thumbnails([many])) == PER_FINDING
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Photographs with long names, half of them of one person who is a woman and a man."""
+    names = [f"a_photograph_with_a_rather_long_name_{number:07d}.png" for number in range(8)]
+    for number, name in enumerate(names):
+        made_photos.write_photo(tmp_path / "photos" / name, number)
+    rows = [
+        (name, "ab"[n % 2], ("p", "p", "q", "q", "r", "nan", "s", "t")[n], ("f", "M", "f", "F")[n % 4])
+        for n, name in enumerate(names)
+    ]
+    made_photos.write_table(tmp_path / "photos" / "list.csv", ("path", "label", "who", "sex"), rows)
+    content = {
+        "task": "classification",
+        "data": {
+            "name": "image_folder",
+            "root": "photos",
+            "table": "list.csv",
+            "patient_column": "who",
+            "attributes": {"table": "list.csv", "key": "path", "columns": ["sex"]},
+        },
+        "split": {"test": "all"},
+        "models": [{"name": "mobilenet_v1", "weights": "none"}],
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(content))
+    return tmp_path
+
+
+def test_names_of_files_are_whole_where_there_is_no_terminal(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as continuous integration sets it
+    result = medrobust("audit", folder / "study.yaml", "--data", folder)
+    assert result.exit_code == 0, result.output
+    lines = [re.sub("\x1b.*?m", "", line) for line in result.stdout.splitlines()]
+    (sexes,) = [line for line in lines if "two sexes" in line]
+    assert "1 patients have images of both sexes: 'p'." in sexes
+    assert "a_photograph_with_a_rather_long_name_0000000.png" in sexes
+    (missing,) = [line for line in lines if "group missing" in line]
+    assert "1 photographs have no who (it says 'nan')" in missing
+    assert "\N{HORIZONTAL ELLIPSIS}" not in result.stdout
+
+
+def test_names_of_files_are_folded_in_a_terminal() -> None:
+    name = "a_photograph_with_a_rather_long_name_0000000.png"
+    console = Console(width=60, record=True, file=StringIO(), force_terminal=True)
+    console.print(findings_table(audited(finding("odd", Severity.ERROR, Path(name)))))
+    rows = [line.split("\N{BOX DRAWINGS LIGHT VERTICAL}") for line in console.export_text().splitlines()]
+    assert "".join(cells[4].strip() for cells in rows if len(cells) == 7) == name
+
+
+def test_where_every_row_is_refused_the_audit_and_a_run_say_why(folder: Path) -> None:
+    table = folder / "photos" / "list.csv"
+    table.write_text(table.read_text().replace(".png", ".gif"))
+    result = medrobust("audit", folder / "study.yaml", "--data", folder)
+    assert result.exit_code == 1
+    assert (
+        "list.csv, row 2: there is no file 'a_photograph_with_a_rather_long_name_0000000.gif'"
+        in result.stdout
+    )
+    assert "And 7 more like it." in result.stdout
+    assert (
+        result.stdout.rstrip().splitlines()[-1].startswith("8 errors, 0 warnings, 0 notes in 0 photographs")
+    )
+    result = medrobust("run", folder / "study.yaml", "--data", folder, "--out", folder / "run")
+    assert result.exit_code == 1
+    assert "row 2: there is no file 'a_photograph_with_a_rather_long_name_0000000.gif'" in result.stderr
+    assert "(7 more errors: `medrobust audit` lists them.)" in result.stderr
+
+
+def test_where_every_scan_is_refused_the_audit_says_why(tmp_path: Path) -> None:
+    root = made_scans.decathlon(tmp_path / "data")
+    for path in (root / "labelsTr").iterdir():
+        path.unlink()
+    data = {"name": "decathlon", "root": str(root)}
+    finished = api.audit({"task": "segmentation", "data": data, "models": [{"name": "unet"}]})
+    assert [each.kind for each in finished.findings] == ["wrong case"] * 4
+    assert finished.looked_at == "0 scans of 0 scans"

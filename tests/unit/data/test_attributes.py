@@ -83,6 +83,38 @@ def test_a_table_for_any_data_is_of_patients_or_of_scans(tmp_path: Path) -> None
     assert attributes["sub-02_ses-1"] == {"site": "South"}
 
 
+@pytest.mark.parametrize("name", ["participants.tsv", "people.csv"])
+def test_rows_of_one_patient(tmp_path: Path, name: str) -> None:
+    """What several rows agree in is known; what they contradict each other in is not, and is said."""
+    root = made_scans.bids(tmp_path)
+    key, keys = ("participant_id", {}) if name == "participants.tsv" else ("who", {"attributes": PEOPLE})
+    rows = [
+        "sub-01,34,N",
+        "sub-01,34,N",
+        "sub-02,50,",
+        "sub-02,NA,S",
+        "sub-03,60,N",
+        "sub-03,61,N",
+        "n/a,9,Q",
+    ]
+    text = "\n".join([f"{key},age,site", *rows])
+    (root / name).write_text(text.replace(",", "\t") if name.endswith("tsv") else text)
+    listing = listed("bids", root, **keys)
+    assert listing.attributes["sub-01_ses-1"] == {"age": "34", "site": "N"}
+    assert listing.attributes["sub-02_ses-1"] == {"age": "50", "site": "S"}
+    assert listing.attributes["sub-03_ses-1"] == {"site": "N"}
+    (finding,) = listing.findings
+    assert (finding.kind, str(finding.severity)) == ("contradiction", "warning")
+    assert "'sub-03' has the age '60' (row 6) and '61' (row 7)" in finding.says
+
+
+def test_two_columns_of_one_name(tmp_path: Path) -> None:
+    root = made_scans.bids(tmp_path)
+    (root / "participants.tsv").write_text("participant_id\tage\tage\nsub-01\t34\t35\n")
+    with pytest.raises(DataError, match=r"participants\.tsv, row 2: 2 columns are called 'age', and differ"):
+        listed("bids", root)
+
+
 def test_the_table_of_an_image_folder_may_be_the_same(tmp_path: Path) -> None:
     root = made_photos.image_folder(tmp_path)
     paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("P*"))
@@ -140,13 +172,14 @@ def test_a_finished_run_learns_of_attributes_and_nothing_is_made_anew(tmp_path: 
     assert run.results.attributes.is_empty()
     crafted = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "images").rglob("*")}
     known = {f"s{scan}": {"age": 30 + 5 * scan, "sex": "fm"[scan % 2]} for scan in range(9)}
+    known["s8"] = {"age": float("nan"), "sex": "NA"}  # as pandas gives them
     run = mr.run(STUDY, tmp_path / "run", dataset=replace(dataset, attributes=known), device="cpu")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "images").rglob("*")} == crafted
     rows = read_results(RunFolder(tmp_path / "run"), ATTRIBUTES)
     tested = run.results.rows["scan_id"].unique().to_list()
-    assert set(rows["scan_id"]) == {scan for scan in tested if scan in known}
+    assert set(rows["scan_id"]) == {scan for scan in tested if scan not in ("s8", "s9")}
     assert dict(rows.filter(attribute="age").select("scan_id", "value").iter_rows()) == {
-        scan: str(known[scan]["age"]) for scan in tested if scan in known
+        scan: str(known[scan]["age"]) for scan in tested if scan not in ("s8", "s9")
     }
     table = pl.read_csv(tmp_path / "run" / "tables" / "subgroups.csv")
     assert table.filter(attribute="sex")["n_patients"].sum() == len(tested)

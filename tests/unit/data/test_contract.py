@@ -58,6 +58,11 @@ def test_what_is_right_passes_as_it_is() -> None:
         (PHOTOS, {"cases": list(PHOTOS.cases)}, "cases must be a tuple"),
         (PHOTOS, {"cases": with_case(PHOTOS, case_id=3)}, r"cases\.case_id must be a text"),
         (PHOTOS, {"cases": with_case(PHOTOS, patient_id="")}, r"cases\.patient_id must be a text"),
+        (
+            PHOTOS,
+            {"cases": tuple(replace(case, patient_id="nan") for case in PHOTOS.cases)},
+            r"cases\.patient_id must say whose a scan is; got 'nan' for \d+ scans",
+        ),
         (PHOTOS, {"cases": with_case(PHOTOS, case_id="c01")}, r"cases\.case_id must be unique; twice: 'c01'"),
         (PHOTOS, {"cases": PHOTOS.cases[::-1]}, "cases must be sorted by case_id"),
         (

@@ -100,6 +100,20 @@ class TestNiftiPairs:
         with pytest.raises(StudyError, match=r"data\.patient: '\(' is no regular expression"):
             listed("nifti_pairs", root, patient="(")
 
+    def test_a_patient_that_is_a_word_for_nobody(self, listed, root):
+        for folder in ("images", "labels"):
+            (root / folder / "unknown").mkdir()
+            for case in (0, 1):
+                shutil.move(root / folder / f"case{case}.nii.gz", root / folder / "unknown")
+            for case in (2, 3):
+                (root / folder / f"p{case}").mkdir()
+                shutil.move(root / folder / f"case{case}.nii.gz", root / folder / f"p{case}")
+        keys = {"images": "images/{patient}/{scan}.nii.gz", "segmentations": "labels/{patient}/{scan}.nii.gz"}
+        listing = listed("nifti_pairs", root, **keys)
+        assert [scan.patient_id for scan in listing.items] == ["p2", "p3"]
+        assert kinds(listing) == [("patient unknown", "error")] * 2
+        assert "(it says 'unknown')" in listing.findings[0].says
+
     def test_files_without_partner_are_found(self, listed, root):
         (root / "labels/case1.nii.gz").unlink()
         (root / "images/case2.nii.gz").unlink()
@@ -198,6 +212,14 @@ class TestBids:
         assert kinds(listing) == [("image missing", "error"), ("several images", "error")]
         assert len(listing.items) == 3
 
+    def test_where_no_scan_has_an_image_each_says_why(self, listed, root):
+        for path in root.glob("sub-*/ses-*/anat/*_T1w.nii.gz"):
+            shutil.copy(path, path.with_name(path.name.replace("_T1w", "_run-2_T1w")))
+        listing = listed("bids", root)
+        assert kinds(listing) == [("several images", "error")] * 5
+        with pytest.raises(DataError, match=r"dseg\.nii\.gz has 2 images .*\(4 more errors"):
+            open_dataset({"name": "bids", "root": root}, None, None)
+
     def test_a_folder_without_labels_is_refused(self, listed, root):
         with pytest.raises(DataError, match=r"holds no \*_dseg\.nii\.gz with desc aseg"):
             listed("bids", root, desc="aseg")
@@ -246,7 +268,7 @@ class TestDecathlon:
     def test_a_case_whose_file_is_missing_is_found(self, listed, root):
         (root / "labelsTr/BRATS_002.nii.gz").unlink()
         listing = listed("decathlon", root)
-        assert (names(listing)[-1], kinds(listing)) == ("BRATS_003", [("file missing", "error")])
+        assert (names(listing)[-1], kinds(listing)) == ("BRATS_003", [("wrong case", "error")])
         assert len(listing.items) == 3
 
     def test_a_path_that_leaves_the_root_is_refused(self, listed, root):
@@ -254,13 +276,13 @@ class TestDecathlon:
         with pytest.raises(
             DataError, match=r"training case 1: the path '\.\./\.\./etc/x\.nii\.gz' leads out"
         ):
-            listed("decathlon", root)
+            open_dataset({"name": "decathlon", "root": root}, None, None)
 
     @pytest.mark.parametrize(
         ("change", "message"),
         [
             (lambda c: c.pop("training"), "`training` must list the cases"),
-            (lambda c: c.update(training=[{"image": 1}]), "training case 0: must be"),
+            (lambda c: c.update(training=[{"image": 1}]), "1 cases have no label: '"),
             (lambda c: c.update(labels={}), "`labels` must name the classes"),
             (lambda c: c.update(labels={"0": "background", "1": 2}), "the label '1': 2 is not a number with"),
             (lambda c: c.update(training=[]), "no case with image and labels"),
@@ -307,6 +329,135 @@ class TestDecathlon:
         edit_json(nnunet / "dataset.json", lambda c: c.update(file_ending=".png"))
         with pytest.raises(DataError, match=r"file_ending is '\.png'; read are"):
             listed("decathlon", nnunet)
+
+
+class TestListsOfCases:
+    """nnU-Net's first version, and MONAI's lists."""
+
+    @pytest.fixture
+    def root(self, tmp_path):
+        return made_scans.decathlon(tmp_path / "data")
+
+    @pytest.fixture
+    def monai(self, listed, root):
+        def monai(content, **keys):
+            (root / "list.json").write_text(json.dumps(content))
+            return listed("decathlon", root, file="list.json", **{"labels": {"tumour": [1, 2, 3]}, **keys})
+
+        return monai
+
+    def case(self, number, **keys):
+        name = f"BRATS_{number:03d}.nii.gz"
+        return {"image": f"imagesTr/{name}", "label": f"labelsTr/{name}", **keys}
+
+    @pytest.fixture
+    def first_version(self, tmp_path):
+        root = made_scans.nnunet(tmp_path / "Task001")
+        of_decathlon = made_scans.decathlon(tmp_path / "Task01") / "dataset.json"
+        shutil.copy(of_decathlon, root / "dataset.json")
+        return root
+
+    def test_nnunet_lists_images_without_the_numbers_of_their_channels(self, listed, first_version, tmp_path):
+        listing = listed("decathlon", first_version)
+        assert names(listing) == [f"BRATS_00{case}" for case in range(4)]
+        assert [path.name for path in listing.items[1].images] == [f"BRATS_001_000{c}.nii.gz" for c in (0, 1)]
+        assert (listing.findings, listing.official) == ((), None)
+        one, other = (
+            open_dataset({"name": "decathlon", "root": root}, None, None)
+            for root in (first_version, tmp_path / "Task01")
+        )
+        for case in one.cases[::7]:
+            for a, b in zip(one.read(case), other.read(case), strict=True):
+                np.testing.assert_array_equal(a, b)
+        edit_json(first_version / "dataset.json", lambda c: c.pop("modality"))
+        assert len(listed("decathlon", first_version).items[0].images) == 2
+
+    @pytest.mark.parametrize("modality", [{"0": "CT"}, {"0": "a", "1": "b", "2": "c"}])
+    def test_nnunet_with_other_channels_than_modality_names(self, listed, first_version, modality):
+        edit_json(first_version / "dataset.json", lambda c: c.update(modality=modality))
+        listing = listed("decathlon", first_version)
+        assert kinds(listing) == [("wrong case", "error")] * 4
+        assert (
+            f"has 2 files from 'BRATS_000_0000.nii.gz' on, and `modality` names {len(modality)}"
+            in listing.findings[0].says
+        )
+        with pytest.raises(DataError, match=r"training case 0: .*BRATS_000\.nii\.gz.*\(3 more errors"):
+            open_dataset({"name": "decathlon", "root": first_version}, None, None)
+
+    def test_a_list_with_its_split(self, monai):
+        listing = monai(
+            {
+                "training": [self.case(0), self.case(1)],
+                "validation": [self.case(2)],
+                "testing": [self.case(3)],
+            }
+        )
+        assert names(listing) == [f"BRATS_00{case}" for case in range(4)]
+        assert list(listing.official.values()) == [Part.TRAIN, Part.TRAIN, Part.VALIDATION, Part.TEST]
+        assert listing.findings == ()
+        without = monai(
+            {"training": [self.case(0)], "validation": [self.case(1)], "test": ["imagesTs/x.nii.gz"]}
+        )
+        assert (without.official, without.findings) == (None, ())
+
+    def test_folds_are_said_not_to_be_read(self, monai):
+        assert kinds(monai({"training": [self.case(n, fold=n % 2) for n in range(4)]})) == [("folds", "note")]
+
+    def test_channels_in_a_list_and_folders_that_tell_cases_apart(self, monai, root):
+        for number in range(3):
+            (root / f"P{number}").mkdir()
+            for name, folder in (("t1", "imagesTr"), ("t2", "imagesTr"), ("seg", "labelsTr")):
+                shutil.copy(root / folder / "BRATS_000.nii.gz", root / f"P{number}/{name}.nii.gz")
+        cases = [
+            {"image": [f"P{n}/t1.nii.gz", f"P{n}/t2.nii.gz"], "label": [f"P{n}/seg.nii.gz"]} for n in range(3)
+        ]
+        listing = monai({"training": cases[:2], "test": cases[2:]}, patient="^(P[0-9])_")
+        assert names(listing) == ["P0_seg", "P1_seg", "P2_seg"]
+        assert [path.name for path in listing.items[0].images] == ["t1.nii.gz", "t2.nii.gz"]
+        assert listing.official == {"P0": Part.TRAIN, "P1": Part.TRAIN, "P2": Part.TEST}
+        mixed = monai({"training": cases[:2], "test": cases[2:]}, patient="^(P)[0-9]_")
+        assert kinds(mixed) == [("patient on both sides", "error")]
+
+    def test_absolute_and_foreign_paths(self, monai, root):
+        cases = [
+            {
+                "image": str(root / "imagesTr" / f"BRATS_00{n}.nii.gz"),
+                "label": f"C:\\x\\labelsTr\\BRATS_00{n}.nii.gz",
+            }
+            for n in range(4)
+        ]
+        assert names(monai({"training": cases})) == [f"BRATS_00{case}" for case in range(4)]
+
+    def test_cases_that_cannot_be_used(self, monai):
+        wrong = [
+            self.case(1, label="labelsTr/BRATS_002.nii.gz"),
+            self.case(2, label=3),
+            self.case(2, image={"t1": "x"}),
+            self.case(2, label=None),
+            "imagesTr/BRATS_003.nii.gz",
+            self.case(9),
+            17,
+        ]
+        listing = monai(
+            {"training": [self.case(0), self.case(0), self.case(1), *wrong], "test": [self.case(0)]}
+        )
+        assert names(listing) == ["BRATS_000", "BRATS_001"]
+        said = {
+            (kind, weight): sum(k == (kind, weight) for k in kinds(listing))
+            for kind, weight in kinds(listing)
+        }
+        assert said == {
+            ("listed twice", "error"): 2,
+            ("wrong case", "error"): 4,
+            ("labels missing", "warning"): 1,
+        }
+        assert "2 cases have no label" in next(f.says for f in listing.findings if f.kind == "labels missing")
+
+    def test_a_list_names_no_classes(self, monai):
+        with pytest.raises(DataError, match=r"list\.json: names no classes\. Give them as data\.labels"):
+            monai({"training": [self.case(0)]}, labels=None)
+        with pytest.raises(DataError, match=r"list\.json: `training` must list the cases"):
+            monai({"validation": [self.case(0)]})
 
 
 class TestFreeSurfer:

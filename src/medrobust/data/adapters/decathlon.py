@@ -11,6 +11,7 @@ first version lists `case_001.nii.gz` and means its channels.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -78,7 +79,10 @@ def list_decathlon(
     else:
         listed, parts = _listed(root, content, path, files, findings)
     if not listed and is_sound(findings):
-        raise DataError(f"{path}: no case with image and labels is left. Correct the file, or the folder.")
+        told = "".join(f" {finding.says}" for finding in findings)
+        raise DataError(
+            f"{path}: no case with image and labels is left.{told} Correct the file, or the folder."
+        )
     own = _labels(root, content, path, labels)
     scans, unit, grouping = by_patient(listed, patient, findings)
     official = _official(scans, parts, findings)
@@ -130,7 +134,9 @@ def _listed(
             findings.append(refused("wrong case", error, path))
             continue
         if found.setdefault(entry.images, entry) != entry:
-            says = f"{where}: {quoted([str(image) for image in entry.images])} is listed twice, otherwise."
+            says = (
+                f"{where}: '{entry.images[0].name}' was listed before, with other labels or in another list."
+            )
             findings.append(Finding("listed twice", Severity.ERROR, says, "Take one out.", (path,)))
     if unlabelled:
         says = f"{len(unlabelled)} cases have no label: {quoted(unlabelled)}."
@@ -148,7 +154,8 @@ def _entry(case: object, part: Part, where: str, files: ListedFiles, channels: i
     if not images or len(truths) != 1:
         raise DataError(
             f"{where}: must be {{image: ..., label: ...}}, with the path of one label file, and of one image "
-            f"or a list of channels; got {str(case)[:200]}. Correct it, or take it out."
+            f"or a list of channels; got {str(case)[:200]}. Correct it, or take it out; images with a class "
+            "each are listed in a table for `image_folder`."
         )
     label = files.find(truths[0], where)
     if len(images) > 1:
@@ -156,9 +163,14 @@ def _entry(case: object, part: Part, where: str, files: ListedFiles, channels: i
     try:
         return Entry((files.find(images[0], where),), label, part, numbered=False)
     except DataError:
-        numbered = tuple(_numbered(images[0], where, files, channels))
+        numbered = tuple(_numbered(images[0], where, files))
         if not numbered:
             raise
+    if channels not in (None, len(numbered)):
+        raise DataError(
+            f"{where}: '{images[0]}' has {len(numbered)} files from '{numbered[0].name}' on, and `modality` "
+            f"names {channels} channels. Correct that, or add the others."
+        )
     return Entry(numbered, label, part, numbered=True)
 
 
@@ -170,20 +182,12 @@ def _texts(case: object, key: str) -> list[str]:
     return texts if len(texts) == len(values) else []
 
 
-def _numbered(text: str, where: str, files: ListedFiles, channels: int | None) -> Iterator[Path]:
-    """The channels of an image that nnU-Net's first version lists without their numbers, if there are any.
-
-    Raises:
-        DataError: Some of the channels are missing.
-    """
+def _numbered(text: str, where: str, files: ListedFiles) -> Iterator[Path]:
+    """The channels of an image that nnU-Net's first version lists without their numbers, if there are any."""
     ending = max((each for each in SUFFIXES if text.endswith(each)), key=len, default="")
-    for channel in count() if channels is None else range(channels):
-        try:
+    with suppress(DataError):
+        for channel in count():
             yield files.find(f"{text.removesuffix(ending)}_{channel:04d}{ending}", where)
-        except DataError:
-            if channels is None or channel == 0:
-                return
-            raise
 
 
 def _named(root: Path, entries: Sequence[Entry]) -> tuple[list[Scan], dict[str, Part]]:

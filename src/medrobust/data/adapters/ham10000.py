@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from medrobust.data.adapters.labelled import empty_classes, files_by_stem, missing_images
+from medrobust.data.adapters.labelled import empty_classes, files_by_stem, missing_images, repeats
 from medrobust.data.attributes import known
 from medrobust.data.files.missing import is_missing
 from medrobust.data.files.tables import Row, read_table
@@ -80,13 +80,17 @@ def _sound_rows(rows: Iterable[Row], table: Path, findings: list[Finding]) -> di
     """Rows by image; those that contradict themselves or others become findings."""
     diagnosis_of: dict[str, str] = {}
     sound: dict[str, Row] = {}
+    again = []
     for row in rows:
         finding = _wrong_with(row, table, sound, diagnosis_of)
         if finding:
             findings.append(finding)
-        elif row["image_id"] not in sound:
+        elif row["image_id"] in sound:
+            again.append(row)
+        else:
             sound[row["image_id"]] = row
             diagnosis_of[row["lesion_id"]] = row["dx"]
+    findings += repeats(again, table)
     return sound
 
 
@@ -104,7 +108,7 @@ def _wrong_with(
         says = f"{row.where} ({image}): {unknown('diagnosis (dx)', diagnosis, CLASSES)}"
     elif image in sound and sound[image].cells != row.cells:
         kind, advice = "listed twice", "Keep one of its rows."
-        says = f"{row.where}: image '{image}' is listed twice, otherwise in row {sound[image].number}."
+        says = f"{row.where}: image '{image}' is listed twice, and row {sound[image].number} differs."
     elif first != diagnosis:
         kind, advice = "two labels", "Correct its rows or take them out."
         says = f"{row.where}: lesion '{lesion}' has two diagnoses, '{first}' and '{diagnosis}'."

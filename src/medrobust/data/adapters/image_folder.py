@@ -83,9 +83,9 @@ def _grouping(
     """Patients by a column, or by what the names of files say."""
     if pattern is None or column is not None:
         patients = {file.name: file.patient for file in files}
-        return group_by(patients, "patient", column or "patient", where, findings)
+        return group_by(patients, "patient", column or "patient", where, findings, asked=bool(column))
     search = re.compile(pattern).search
     matches = {file.name: search(file.name) for file in files}
     patients = {name: (match[1] or "") if match else "" for name, match in matches.items()}
-    grouping = group_by(patients, "patient", "patient", where, findings)
+    grouping = group_by(patients, "patient", "patient", where, findings, asked=True)
     return grouping._replace(fact=f"{grouping.fact}, inferred from the names of files by {pattern}")

@@ -26,6 +26,7 @@ from medrobust.data.adapters.labelled import (
     group_by,
     group_labels,
     missing_images,
+    repeats,
 )
 from medrobust.data.attributes import told
 from medrobust.data.files.missing import is_missing
@@ -192,6 +193,7 @@ def _add_rows(
 ) -> None:
     """Add the rows of one part; what is wrong with them becomes findings."""
     groups, attributes = _beside(root, part, table, challenge, findings)
+    again = []
     needed = (challenge.image, *(challenge.classes or ("target",)))
     for row in read_table(table, needed):
         image, label = row[challenge.image], _label(row, challenge.classes)
@@ -201,11 +203,15 @@ def _add_rows(
             kind, says = "unknown label", f"{row.where} ({image}): must have {challenge.rule}."
         elif image in images and (images[image].label, images[image].part) != (label, part):
             kind, says = "listed twice", f"{row.where}: image '{image}' is listed twice."
+        elif image in images:
+            again.append(row)
+            continue
         else:
             group = groups.get(image, {}).get(challenge.key, "")
             images[image] = Diagnosis(label, part, group, attributes.get(image, {}))
             continue
         findings.append(Finding(kind, Severity.ERROR, says, "Correct the row, or take it out.", (table,)))
+    findings += repeats(again, table)
 
 
 def _label(row: Row, classes: Iterable[str]) -> str | None:

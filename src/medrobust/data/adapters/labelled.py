@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from medrobust.core import Unit
 from medrobust.data.files.missing import is_missing
+from medrobust.data.files.tables import Row
 from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Photo
 from medrobust.data.photographs.image_files import SUFFIXES, is_nameless_image
@@ -79,6 +80,21 @@ def files_by_stem(paths: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
+def rows_named(rows: Sequence[Row], column: str | None = None) -> str:
+    """The numbers of the first few rows, each with what a column says, and how many more there are."""
+    shown = ", ".join(f"row {row.number}" + (f" ('{row[column]}')" if column else "") for row in rows[:5])
+    return shown + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+
+
+def repeats(rows: Sequence[Row], table: Path) -> list[Finding]:
+    """The rows that say again, word for word, what another row of the same image says."""
+    if not rows:
+        return []
+    says = f"{table}: {len(rows)} rows repeat others: {rows_named(rows)}."
+    advice = "Each image counts once; nothing needs to be done."
+    return [Finding("listed twice", Severity.NOTE, says, advice, (table,))]
+
+
 def missing_images(images: Iterable[str], files: Collection[str], searched: Iterable[Path]) -> list[Finding]:
     """The images of a table that have no file."""
     missing = sorted(image for image in images if image not in files)
@@ -88,7 +104,7 @@ def missing_images(images: Iterable[str], files: Collection[str], searched: Iter
         f"{len(missing)} of the listed images have no file: {quoted(missing)}. "
         f"Searched: {', '.join(str(folder) for folder in searched)}."
     )
-    advice = "Download them or take their rows out of the table."
+    advice = "Add the files, or take their rows out of the table."
     return [Finding("image missing", Severity.ERROR, says, advice)]
 
 
@@ -102,7 +118,13 @@ def empty_classes(classes: Sequence[str], labels: Collection[str], where: Path) 
 
 
 def group_by(
-    column: Mapping[str, str], unit: Unit, key: str, where: Path, findings: list[Finding]
+    column: Mapping[str, str],
+    unit: Unit,
+    key: str,
+    where: Path,
+    findings: list[Finding],
+    *,
+    asked: bool = False,
 ) -> Grouping:
     """Group photographs by an identifier that some, or all, may lack: those are groups of their own.
 
@@ -114,10 +136,11 @@ def group_by(
         where: The file that it stands in.
         findings: Get one where only some lack it, or where words stand in its place, and one where
             identifiers are nearly the same.
+        asked: Whether the study names where it stands, so that it is a finding where all lack it, too.
     """
     lacking = {image: group for image, group in column.items() if is_missing(group)}
     words = sorted({group for group in lacking.values() if group})
-    if words or 0 < len(lacking) < len(column):
+    if words or (lacking and (asked or len(lacking) < len(column))):
         written = f" (it says {quoted(words)})" if words else ""
         says = f"{where}: {len(lacking)} photographs have no {key}{written}: {quoted(sorted(lacking))}."
         advice = "They count as groups of their own; two of one patient may be on both sides of a split."

@@ -16,6 +16,8 @@ from medrobust.data.adapters.labelled import (
     empty_classes,
     files_below,
     left_out,
+    repeats,
+    rows_named,
 )
 from medrobust.data.files.missing import is_missing
 from medrobust.data.files.paths import ListedFiles, inside
@@ -34,7 +36,7 @@ Name = Annotated[str, MinLen(1)]
 def all_different(names: list[str]) -> list[str]:
     """The names, where none stands there twice."""
     if len(set(names)) < len(names):
-        raise ValueError(f"must be different; got {', '.join(names)}")
+        raise ValueError("must be different names")
     return names
 
 
@@ -169,27 +171,28 @@ def _of_table(
     wanted = [column for column in (columns.path, columns.label, columns.patient, columns.part) if column]
     found: dict[str, tuple[Row, LabelledFile]] = {}
     listed, rows = ListedFiles(root, suffixes), read_table(path, wanted)
+    if not rows:
+        raise DataError(f"{path}: has no rows below its header. Give the table of the images.")
     unlabelled = [row for row in rows if is_missing(row[columns.label]) and row[columns.label] not in known]
     if unlabelled:
-        shown = ", ".join(f"row {row.number} ('{row[columns.label]}')" for row in unlabelled[:5])
-        more = f" and {len(unlabelled) - 5} more" if len(unlabelled) > 5 else ""
-        says = f"{path}: {len(unlabelled)} of {len(rows)} rows have no {columns.label}: {shown}{more}."
-        advice = (
-            "Fill it in, or take the rows out; if a word is a class of its own, list all in data.classes."
-        )
+        says = f"{path}: {len(unlabelled)} of {len(rows)} rows have no {columns.label}: "
+        says += f"{rows_named(unlabelled, columns.label)}."
+        advice = "Fill it in, or take the rows out. Where it is a class of its own, list all in data.classes."
         findings.append(Finding("label missing", Severity.ERROR, says, advice, (path,)))
-    left_out = {row.number for row in unlabelled}
+    left_out, again = {row.number for row in unlabelled}, list[Row]()
     for row in (row for row in rows if row.number not in left_out):
         try:
             file = _of_row(row, listed, root, columns, classes)
             first, _ = found.setdefault(file.name, (row, file))
+            again += [row] if first is not row and first.cells == row.cells else []
             if first.cells != row.cells:
                 raise DataError(
-                    f"{row.where}: '{file.name}' is listed twice, otherwise in row {first.number}. Find out "
+                    f"{row.where}: '{file.name}' is listed twice, and row {first.number} differs. Find out "
                     "which is right, and keep that row: an image has one class, patient and part."
                 )
         except DataError as error:
             findings.append(refused("wrong row", error, path))
+    findings += repeats(again, path)
     yield from (found[name][1] for name in sorted(found))
 
 

@@ -44,8 +44,9 @@ class ListedFiles:
     """Finds the files that a table or list names, below the folder of the data and nowhere else.
 
     Lists are made on other machines. So a path may have backslashes, lack the file's ending, differ from it
-    in the case of letters, or begin with the name of the root; and an absolute one may begin with a folder
-    that is not here: then its end must be the path of exactly one file below the root.
+    in the case of letters, or begin with the name of the root. A bare name may be that of the only such file
+    in all folders; and an absolute path may begin with a folder that is not here: then its end must be the
+    path of exactly one file below the root.
 
     Args:
         root: Folder of the data.
@@ -55,6 +56,7 @@ class ListedFiles:
     def __init__(self, root: Path, endings: Collection[str]) -> None:
         self._root, self._endings = root, endings
         self._folders: dict[Path, dict[str, list[str]]] = {}
+        self._below: list[Path] | None = None
 
     def find(self, text: str, where: str) -> Path:
         """The file that a path means.
@@ -87,27 +89,40 @@ class ListedFiles:
 
     def _candidates(self, text: str, parts: Sequence[str], is_absolute: bool) -> Iterator[Path]:
         """The files that a path may mean: as it stands, or without folders at its beginning."""
-        whole = parts
+        whole: Sequence[str] = parts
         with suppress(OSError, ValueError, RuntimeError):
-            whole = Path(text).resolve().relative_to(self._root.resolve()).parts if is_absolute else parts
+            if is_absolute or ".." in parts:
+                path = Path(text) if is_absolute else self._root.joinpath(*parts)
+                whole = path.resolve().relative_to(self._root.resolve()).parts
         if as_it_stands := list(self._existing(whole)):
             yield from as_it_stands
             return
         for start in range(1, len(parts)) if ".." not in parts else ():
             if is_absolute or parts[start - 1] == self._root.resolve().name:
-                with suppress(DataError):
-                    inside(self._root, "/".join(parts[start:]))
-                    yield from self._existing(parts[start:])
+                yield from self._existing(parts[start:])
+        if len(parts) == 1 and not is_absolute:
+            for folder in self._all_folders():
+                yield from self._existing((*folder.relative_to(self._root).parts, parts[0]))
 
     def _existing(self, parts: Sequence[str]) -> Iterator[Path]:
-        """The file of this path, or those whose name differs in the case of letters or has an ending more."""
-        if not parts:
-            return
-        folder, name = self._root.joinpath(*parts[:-1]), parts[-1]
-        same = self._named(folder, name)
-        for one in [name] if name in same else same or self._with_endings(folder, name):
-            if (folder / one).is_file():
-                yield folder / one
+        """The file of this path, or those that differ in the case of letters or whose name has an ending."""
+        folders = [self._root]
+        for part in parts[:-1]:
+            folders = [folder / one for folder in folders for one in self._same(folder, part)]
+        for folder, name in ((folder, name) for folder in folders for name in parts[-1:]):
+            for one in self._same(folder, name) or self._with_endings(folder, name):
+                if (folder / one).is_file():
+                    yield folder / one
+
+    def _all_folders(self) -> list[Path]:
+        if self._below is None:
+            self._below = sorted(path for path in self._root.rglob("*") if path.is_dir())
+        return self._below
+
+    def _same(self, folder: Path, name: str) -> list[str]:
+        """The name, where a folder has it, or else those that differ in the case of letters."""
+        alike = self._named(folder, name)
+        return [name] if name in alike else alike
 
     def _near(self, parts: Sequence[str]) -> str:
         """A question for a file of this name with another ending."""

@@ -76,6 +76,8 @@ def rows_of(text: str, where: str, columns: Sequence[str], optional: Iterable[st
         DataError: It is no table, lacks a column, names one twice with different cells, or has a row that is
             longer than the header.
     """
+    if "\0" in text:
+        raise DataError(f"{where}: holds NUL characters, as UTF-16 without its mark does. Save it in UTF-8.")
     wanted = dict.fromkeys((*columns, *optional))
     told = EXCEL.match(text)
     separator = told["separator"] if told else _separator(text, wanted)

@@ -231,6 +231,21 @@ def test_a_split_file_without_validation_patients_gets_some(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "patient_id;part\r\n1000;test\r\n1001;train\r\n",
+        "Patient_ID\tPart\n1000\tTesting\n1001\tTrain\n1000\ttest\n",
+        "\npart|note|patient_id\ntest|x|1000\ntraining||1001\n",
+    ],
+)
+def test_a_split_file_is_read_as_any_table(tmp_path, text):
+    path = tmp_path / "split.csv"
+    for encoding in ("utf-8", "utf-16"):
+        path.write_bytes(text.encode(encoding))
+        assert read_split(path, ["1000", "1001"]) == {"1000": Part.TEST, "1001": Part.TRAIN}
+
+
 def test_the_order_of_a_split_file_plays_no_part(tmp_path):
     rows = [f"p{patient},{'test' if patient < 4 else 'train'}" for patient in range(10)]
     splits = []
@@ -244,14 +259,14 @@ def test_the_order_of_a_split_file_plays_no_part(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "needs the columns patient_id,part; got none"),
-        ("id,part\n1000,test\n", "needs the columns patient_id,part; got id,part"),
-        ("patient_id,part\n1000,test\n1010,train\n", "line 3: Unknown patient '1010'. Did you mean '1001'"),
-        ("patient_id,part\n1000,tests\n", "line 2: Unknown part 'tests'. Did you mean 'test'"),
-        ("patient_id,part\n1000\n", "line 2: Unknown part ''"),
+        ("", "column 'patient_id', 'part' is missing; found none"),
+        ("id,part\n1000,test\n", "column 'patient_id' is missing; found 'id', 'part'"),
+        ("patient_id,part\n1000,test\n1010,train\n", "row 3: Unknown patient '1010'. Did you mean '1001'"),
+        ("patient_id,part\n1000,tests\n", "row 2: Unknown part 'tests'. Did you mean 'test'"),
+        ("patient_id,part\n1000\n", "row 2: Unknown part ''"),
         (
             "patient_id,part\n1000,test\n1001,train\n1000,train\n",
-            "line 4: patient '1000' is in both test and train",
+            "row 4: patient '1000' is in both test and train",
         ),
         ("patient_id,part\n1000,test\n", "1 patients of the data set have no part: 1001"),
         ("patient_id,part\n1000,train\n1001,unused\n", "no patient has the part 'test'"),
