@@ -1,23 +1,18 @@
 """Look at the file of a photograph: once, and whatever it holds."""
 
 import hashlib
-import warnings
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from PIL import ExifTags, Image
+from PIL import Image
 
 from medrobust.audit.records import PhotoLook, PhotoRecord
 from medrobust.audit.structure import SIDE, structure_hash
 from medrobust.data.listing import Photo
-from medrobust.data.photographs.image_files import FORMATS, ImageFiles
 from medrobust.data.photographs.masked import read_mask
 from medrobust.data.photographs.pictures import PictureFormat, decoding_room
 from medrobust.errors import DataError, reason
-
-TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
 def look_at_photo(photo: Photo, files: PictureFormat) -> PhotoRecord:
@@ -54,7 +49,6 @@ def _look(photo: Photo, files: PictureFormat) -> PhotoLook:
 
 def _look_at_picture(photo: Photo, files: PictureFormat) -> PhotoLook:
     picture = files.picture(photo.path, photo.entry)
-    header = _header(photo.path) if isinstance(files, ImageFiles) else NO_HEADER
     channels, volume = picture.pixels, picture.is_volume
     grey = volume or all(np.array_equal(channel, channels[0]) for channel in channels[1:])
     channels = np.ascontiguousarray(channels[:1] if grey and not volume else channels)
@@ -62,7 +56,7 @@ def _look_at_picture(photo: Photo, files: PictureFormat) -> PhotoLook:
     ranges = [(int(plane.min()), int(plane.max())) for plane in planes]
     small = squeezed(channels[len(channels) // 2][None] if volume else channels)
     return PhotoLook(
-        **header._asdict(),
+        **picture.origin._asdict(),
         shape=channels.shape[1:],
         grey=grey,
         bits=picture.bits,
@@ -73,33 +67,6 @@ def _look_at_picture(photo: Photo, files: PictureFormat) -> PhotoLook:
         structure=structure_hash(small),
         small=small,
     )
-
-
-class FileHeader(NamedTuple):
-    """What the file of a photograph says beside its pixels; as the fields of `PhotoLook`."""
-
-    form: str
-    mode: str
-    turned: bool
-    alpha: bool
-
-
-NO_HEADER = FileHeader("", "", turned=False, alpha=False)
-"""Of photographs inside an archive, and of formats that are checked by their reader."""
-
-
-def _header(path: Path) -> FileHeader:
-    with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
-        return FileHeader(image.format or "", image.mode, turned, _is_transparent(image))
-
-
-def _is_transparent(image: Image.Image) -> bool:
-    """Whether an alpha channel, or a transparent colour, hides any pixel."""
-    if "transparency" in image.info:
-        return True
-    return image.mode in TRANSPARENT and bool((np.asarray(image.getchannel("A")) < 255).any())
 
 
 def _inside(mask: Path, look: PhotoLook | None) -> float:

@@ -24,7 +24,7 @@ class PhotoLook:
 
     Attributes:
         form: Format of the file, whatever its name says, in Pillow's words: "JPEG", "PNG"; empty of others.
-        mode: Its pixels, in Pillow's words: "RGB", "L", "CMYK", "I;16"; empty of others.
+        mode: "CMYK" or "YCCK" where it was made for print.
         turned: Whether its EXIF tag asks for a rotation or reflection.
         alpha: Whether any pixel is transparent.
         shape: Height and width.

@@ -150,7 +150,11 @@ class TestImageFolder:
         (root / "benign" / "notes.txt").write_text("no image")
         listing = list_image_folder(root)
         assert (listing.classes, listing.unit) == (("benign", "malignant"), "image")
-        assert (len(listing.items), listing.official, listing.findings) == (30, None, ())
+        assert (len(listing.items), listing.official) == (30, None)
+        assert said(listing) == [
+            f"files left out: 1 files in {root} are none of the files that are read here, and are left out: "
+            "'benign/notes.txt'."
+        ]
         assert (listing.items[0].case_id, listing.items[0].label) == ("benign/P000_0.png", 0)
         assert (listing.items[-1].case_id, listing.items[-1].label) == ("malignant/P009_2.tif", 1)
         assert "none: the data give no patient" in listing.facts["grouping"]
@@ -273,7 +277,27 @@ class TestImageFolder:
     def test_files_in_no_class_folder(self, table):
         write_photo(table / "loose.png", 1)
         write_photo(table / "other" / "x.png", 1)
+        (table / "list.csv").unlink()
         assert said(list_image_folder(table)) == [f"no class: {table / 'loose.png'} lies in no class folder."]
+
+    def test_pictures_of_other_formats_are_a_warning(self, table):
+        for suffix in ("gif", "webp"):
+            Image.new("L", (8, 8)).save(table / "files" / f"x.{suffix}")
+        write_photo(table / "other" / "x.png", 1)
+        (finding,) = list_image_folder(table).findings
+        assert (finding.kind, finding.severity) == ("files left out", Severity.WARNING)
+        assert "2 files in" in finding.says
+        assert "pictures of formats that are not read here" in finding.says
+        assert "'files/x.gif', 'files/x.webp'" in finding.says
+
+    def test_a_folder_of_nothing_but_other_formats(self, tmp_path):
+        for label in "ab":
+            (tmp_path / label).mkdir()
+            Image.new("L", (8, 8)).save(tmp_path / label / "x.gif")
+        with pytest.raises(
+            DataError, match=r"found none. 2 files in .* formats that are not read here.*'a/x\.gif'"
+        ):
+            list_image_folder(tmp_path)
 
 
 class TestMissingWords:

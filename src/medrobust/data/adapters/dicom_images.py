@@ -18,13 +18,18 @@ from medrobust.data.adapters.labelled_files import (
     labelled_files,
     photos_of,
 )
+from medrobust.data.files.dicom_files import is_dicom
 from medrobust.data.findings import Finding, refused
 from medrobust.data.listing import Photos
 from medrobust.data.photographs.dicom import DicomFiles, read_dicom
 from medrobust.data.photographs.pictures import naming
 from medrobust.errors import DataError
 
-SUFFIXES = (".dcm", ".dicom", ".ima", "")
+SUFFIXES = (".dcm", ".dicom", ".ima")
+"""Endings of files that must be DICOM, in lower case; others are found by their content."""
+
+DIRECTORY = "DICOMDIR"
+"""How the file is called that lists the others of a medium; it is DICOM, and no picture."""
 
 Window = tuple[Annotated[float, Gt(float("-inf"))], Annotated[float, Gt(0)]]
 
@@ -40,6 +45,8 @@ def list_dicom_images(
     classes: Classes | None = None,
 ) -> Photos:
     """DICOM files of two classes or more, one picture each; the unit is the patient of their headers.
+
+    They are found by their content, so that they may be called by their UID, or lack the preamble.
 
     Args:
         root: Folder of the class folders, or of the table.
@@ -60,7 +67,7 @@ def list_dicom_images(
     """
     findings: list[Finding] = []
     columns = Columns(path_column, label_column, part=part_column)
-    files = labelled_files(root, SUFFIXES, table, columns, classes, findings)
+    files = labelled_files(root, SUFFIXES, table, columns, classes, findings, _is_dicom)
     patients = {file.name: patient for file in files if (patient := _patient(file, findings)) is not None}
     readable = [file for file in files if file.name in patients]
     grouping = group_by(patients, "patient", "PatientID", root, findings)
@@ -68,6 +75,14 @@ def list_dicom_images(
     photos = photos_of(readable, grouping, classes, where, findings, format=files_format)
     shown = "of each file" if window == "file" else f"centre {window[0]:g}, width {window[1]:g}"
     return replace(photos, facts={**photos.facts, "window": shown})
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its content, whatever its name; one that cannot be read may be."""
+    try:
+        return path.name.upper() != DIRECTORY and is_dicom(path)
+    except OSError:
+        return True
 
 
 def _patient(file: LabelledFile, findings: list[Finding]) -> str | None:

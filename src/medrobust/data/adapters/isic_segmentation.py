@@ -12,7 +12,7 @@ Codella et al., arXiv 1902.03368 (2018).
 from pathlib import Path
 
 from medrobust.core import Part
-from medrobust.data.adapters.labelled import files_below, files_by_stem
+from medrobust.data.adapters.labelled import files_below, files_by_stem, left_out
 from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Photo, Photos
 from medrobust.errors import DataError
@@ -30,7 +30,8 @@ def list_isic_segmentation(root: Path) -> Photos:
     Raises:
         DataError: There is no mask. A mask without image is a finding, and so is an image without mask.
     """
-    files = files_by_stem(files_below(root))
+    paths = files_below(root)
+    files = files_by_stem(paths)
     masks = {name.removesuffix(MASK): path for name, path in files.items() if name.endswith(MASK)}
     images = {name: path for name, path in files.items() if not name.endswith((MASK, "_superpixels"))}
     if not masks:
@@ -58,6 +59,8 @@ def list_isic_segmentation(root: Path) -> Photos:
         findings=(
             *_alone("mask missing", "image", "mask", images, masks),
             *_alone("image missing", "mask", "image", masks, images),
+            *_twice(paths),
+            *left_out(root, paths),
         ),
         official=parts if is_split else None,
     )
@@ -73,6 +76,24 @@ def _alone(
     says = f"{len(alone)} files are {what}s without {lacking}: {quoted(alone)}."
     advice = f"Add the {lacking}, or move the {what} away."
     return [Finding(kind, Severity.ERROR, says, advice, tuple(files[name] for name in alone))]
+
+
+def _twice(paths: list[Path]) -> list[Finding]:
+    """Files that are called alike but for their folder and ending, of which the first is taken."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(path.stem, []).append(path)
+    return [
+        Finding(
+            "listed twice",
+            Severity.ERROR,
+            f"{' and '.join(map(str, same))} are called '{name}'.",
+            "Keep one of them.",
+            tuple(same),
+        )
+        for name, same in found.items()
+        if len(same) > 1
+    ]
 
 
 def _part(path: Path, root: Path) -> Part | None:

@@ -1,8 +1,9 @@
 """What adapters of photographs share: finding files by name, and what can be wrong with them as a whole."""
 
+import mimetypes
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from medrobust.data.files.missing import is_missing
 from medrobust.data.files.tables import Row
 from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Photo
-from medrobust.data.photographs.image_files import SUFFIXES
+from medrobust.data.photographs.image_files import SUFFIXES, is_nameless_image
 
 
 class Grouping(NamedTuple):
@@ -28,13 +29,45 @@ class Grouping(NamedTuple):
     fact: str
 
 
-def files_below(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
-    """All files with one of these endings below a folder, sorted; hidden ones are left out."""
+def files_below(
+    folder: Path, suffixes: Collection[str] = SUFFIXES, by_content: Callable[[Path], bool] = is_nameless_image
+) -> list[Path]:
+    """All files below a folder that have one of these endings, or are wanted by their content, sorted.
+
+    Hidden files are left out.
+    """
+    return [path for path in _visible(folder) if path.suffix.lower() in suffixes or by_content(path)]
+
+
+def left_out(folder: Path, taken: Collection[Path]) -> list[Finding]:
+    """One finding for all other files below a folder; a warning where some are pictures by their ending."""
+    known = set(taken)
+    others = [path for path in _visible(folder) if path not in known]
+    if not others:
+        return []
+    kinds = {path: mimetypes.guess_type(path.name)[0] or "" for path in others}
+    pictures = [path for path in others if kinds[path].startswith("image/")]
+    shown = quoted([path.relative_to(folder).as_posix() for path in (pictures or others)])
+    what = (
+        "pictures of formats that are not read here" if pictures else "none of the files that are read here"
+    )
+    return [
+        Finding(
+            "files left out",
+            Severity.WARNING if pictures else Severity.NOTE,
+            f"{len(pictures or others)} files in {folder} are {what}, and are left out: {shown}.",
+            "Save those that should be cases in a format that is read; the others may stay.",
+            tuple(pictures or others),
+        )
+    ]
+
+
+def _visible(folder: Path) -> list[Path]:
+    """All files below a folder that neither their name nor that of a folder hides, sorted."""
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes
-        and path.is_file()
+        if path.is_file()
         and not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
     )
 

@@ -1,6 +1,6 @@
 """Files in a folder with their classes, from the folders they lie in or from a table beside them."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,7 @@ from medrobust.data.adapters.labelled import (
     class_counts,
     empty_classes,
     files_below,
+    left_out,
     repeats,
     rows_named,
 )
@@ -23,7 +24,7 @@ from medrobust.data.files.paths import ListedFiles, inside
 from medrobust.data.files.tables import Row, read_table
 from medrobust.data.findings import Finding, Severity, is_sound, quoted, refused
 from medrobust.data.listing import Photo, Photos
-from medrobust.data.photographs.image_files import IMAGE_FILES
+from medrobust.data.photographs.image_files import IMAGE_FILES, is_nameless_image
 from medrobust.data.photographs.pictures import PictureFormat
 from medrobust.data.splitting.split_file import PARTS
 from medrobust.errors import DataError, StudyError, unknown
@@ -81,6 +82,7 @@ def labelled_files(
     columns: Columns,
     classes: Sequence[str] | None,
     findings: list[Finding],
+    by_content: Callable[[Path], bool] = is_nameless_image,
 ) -> tuple[LabelledFile, ...]:
     """The files of a folder, sorted; what cannot be used becomes findings.
 
@@ -93,6 +95,7 @@ def labelled_files(
         classes: All of them, where the study lists them; words for what is not known are among them only
             then.
         findings: Get what is wrong.
+        by_content: Whether a file with another ending is one of them.
 
     Raises:
         StudyError: A column without a table.
@@ -106,7 +109,7 @@ def labelled_files(
             raise StudyError(
                 f"data.{name}: is a column of `table`, which is not given. Give both, or neither."
             )
-    return tuple(_of_folders(root, suffixes, _has_parts(root), classes, findings))
+    return tuple(_of_folders(root, files_below(root, suffixes, by_content), classes, findings))
 
 
 def photos_of(
@@ -222,13 +225,13 @@ def _has_parts(root: Path) -> bool:
 
 def _of_folders(
     root: Path,
-    suffixes: Collection[str],
-    has_parts: bool,
+    all_paths: Collection[Path],
     classes: Sequence[str] | None,
     findings: list[Finding],
 ) -> Iterator[LabelledFile]:
-    depth, doubtful = 2 if has_parts else 1, dict[str, list[Path]]()
-    for path in files_below(root, suffixes):
+    has_parts, doubtful = _has_parts(root), dict[str, list[Path]]()
+    depth = 2 if has_parts else 1
+    for path in all_paths:
         above = path.relative_to(root).parts[:-1]
         name = path.relative_to(root).as_posix()
         if len(above) < depth:
@@ -250,6 +253,7 @@ def _of_folders(
         says = f"{len(paths)} files lie in a folder called '{label}', as if their class were not known."
         advice = "It counts as a class: move them away if it is none, or list all classes in data.classes."
         findings.append(Finding("doubtful class", Severity.WARNING, says, advice, tuple(paths)))
+    findings += left_out(root, all_paths)
 
 
 def _of_row(
@@ -278,7 +282,8 @@ def _require_classes(names: Sequence[str], findings: Sequence[Finding]) -> None:
     """Refuse too few classes, or too many to be classes; where findings are errors, those say why."""
     if is_sound(findings) and not 2 <= len(names) <= MOST_CLASSES:
         seen = f"{len(names)} ({quoted(names)})" if names else "none"
+        also = "".join(f" {finding.says}" for finding in findings)
         raise DataError(
-            f"data.root: 2 to {MOST_CLASSES} classes are needed; found {seen}. Classes are the folders that "
-            "files lie in, or a column of the table that `table` names."
+            f"data.root: 2 to {MOST_CLASSES} classes are needed; found {seen}.{also} Classes are the folders "
+            "that files lie in, or a column of the table that `table` names."
         )

@@ -2,8 +2,9 @@
 
     dermamnist_64.npz      train_images, train_labels, val_images, val_labels, test_images, test_labels
 
-Images are of shape (n, h, w) or (n, h, w, 3), volumes (n, d, h, w), labels (n, 1) or (n,). Nothing
-says which patient an image is of: in DermaMNIST, for one, images of the same lesion lie in different parts.
+Images are of shape (n, h, w), (n, h, w, 1) or (n, h, w, 3), volumes (n, d, h, w), labels (n, 1), (n,), or one
+column per class. Nothing says which patient an image is of: in DermaMNIST, for one, images of the same
+lesion lie in different parts.
 
 Yang et al., "MedMNIST v2", Scientific Data 10, 41 (2023).
 """
@@ -26,8 +27,7 @@ from medrobust.data.photographs.arrays import (
     NPZ_ARRAYS,
     Form,
     array_forms,
-    is_volumes,
-    picture_form,
+    layout_of,
     read_array,
 )
 from medrobust.errors import DataError
@@ -127,12 +127,13 @@ def list_medmnist(root: Path, *, file: FileName) -> Photos:
     if not path.is_file():
         raise DataError(f"data.file: there is no file '{file}' in {root}. Give the name of an npz archive.")
     forms = array_forms(path)
-    labels = {part: _labels(path, part, forms) for part in PARTS if f"{part}_images" in forms}
-    if "train" not in labels or "test" not in labels:
+    parts = [part for part in PARTS if f"{part}_images" in forms]
+    if not {"train", "test"} <= set(parts):
         raise DataError(
             f"{path}: must hold train_images and test_images; found {', '.join(forms) or 'nothing'}."
         )
-    _require_one_kind(path, [f"{part}_images" for part in labels])
+    _require_one_kind(path, [f"{part}_images" for part in parts])
+    labels = {part: _labels(path, part, forms) for part in parts}
     classes = _classes(path, labels)
     photos = tuple(
         Photo(f"{part}-{number:06d}", f"{part}-{number:06d}", int(label), path, (f"{part}_images", number))
@@ -160,34 +161,35 @@ def list_medmnist(root: Path, *, file: FileName) -> Photos:
 
 def _labels(path: Path, part: str, forms: Mapping[str, Form]) -> Int64[np.ndarray, " n"]:
     """The class of each image of a part."""
-    name = f"{part}_labels"
-    form, count = forms.get(name), picture_form(path, f"{part}_images").shape[0]
-    if form is not None and len(form.shape) == 2 and form.shape[1] > 1:
-        raise DataError(
-            f"{path}: '{name}' has {form.shape[1]} labels per image, and the protocol needs one class each: "
-            "attacks and scores have no meaning for several. Take another set, or make one label of them."
-        )
-    if form is None or form.dtype.kind not in "iu" or form.shape not in ((count, 1), (count,)):
+    name, count = f"{part}_labels", forms[f"{part}_images"].shape[:1]
+    form = forms.get(name)
+    if form is None or form.dtype.kind not in "biuf" or form.shape[:1] != count or len(form.shape) > 2:
         seen = "none" if form is None else f"{form.dtype} of shape {form.shape}"
-        raise DataError(f"{path}: '{name}' must hold {count} whole numbers, one per image; got {seen}.")
-    labels = read_array(path, name).reshape(-1)
-    if count and not 0 <= int(labels.min()) <= int(labels.max()) < MOST_CLASSES:
+        raise DataError(
+            f"{path}: '{name}' must hold whole numbers, one for each of {(*count, 0)[0]} images; got {seen}. "
+            " Save the numbers of the classes."
+        )
+    labels = read_array(path, name)
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
+            raise DataError(
+                f"{path}: '{name}' has {form.shape[1]} labels per image, and the protocol needs one class "
+                "each: attacks and scores have no meaning for several. Take another set, or make one label "
+                "of them."
+            )
+        labels = labels.argmax(axis=1)
+    labels = labels.reshape(-1)
+    if (labels != np.rint(labels)).any():
+        raise DataError(f"{path}: '{name}' must hold whole numbers. Save the numbers of the classes.")
+    if labels.size and not 0 <= labels.min() <= labels.max() < MOST_CLASSES:
         raise DataError(f"{path}: '{name}' must hold classes from 0; got {labels.min()} to {labels.max()}.")
     return labels.astype(np.int64)
 
 
 def _require_one_kind(path: Path, names: list[str]) -> None:
-    """Pictures, or volumes that become cubes without being stretched."""
-    forms = {name: picture_form(path, name) for name in names}
-    volumes = {name: form.shape for name, form in forms.items() if is_volumes(form)}
-    if volumes and len(volumes) < len(forms):
-        raise DataError(f"{path}: holds volumes and pictures: {', '.join(forms)} must be of one kind.")
-    for name, (_, *sides) in volumes.items():
-        if len(set(sides)) > 1:
-            raise DataError(
-                f"{path}: the volumes of '{name}' are of {' x '.join(map(str, sides))} voxels; cubes are "
-                "read. Crop or pad them."
-            )
+    """Refuse an archive of pictures and volumes."""
+    if len({layout_of(path, name).is_volumes for name in names}) > 1:
+        raise DataError(f"{path}: holds volumes and pictures: {', '.join(names)} must be of one kind.")
 
 
 def _classes(path: Path, labels: Mapping[str, np.ndarray]) -> tuple[str, ...]:

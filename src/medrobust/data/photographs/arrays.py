@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from shutil import copyfileobj
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -19,8 +19,10 @@ from numpy.lib import format as npy
 from medrobust.data.photographs.pictures import Header, Picture, naming, require_size, to_bands
 from medrobust.errors import DataError
 
-COLOURS = 3
-BITS = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16}
+CHANNELS = (1, 3)
+BITS = {"b1": 8, "u1": 8, "u2": 16}
+"""Bits per channel by what numpy calls the type, whatever the order of its bytes."""
+
 MOST_EXPANSION = 200
 """How many times larger than in the archive an array over `FREE` bytes may be; pictures stay far below."""
 
@@ -28,16 +30,42 @@ FREE = 2**26
 
 
 class Form(NamedTuple):
-    """Shape and type of an array, as its archive says."""
+    """Shape and type of an array, as its archive says.
+
+    Attributes:
+        shape: Of the array.
+        dtype: Of its values.
+        offset: Bytes in front of them.
+        order: "C", or "F" where the first axis varies fastest, as in what Matlab saves.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     offset: int
+    order: Literal["C", "F"]
+
+
+class Layout(NamedTuple):
+    """What an array of pictures or volumes holds.
+
+    Attributes:
+        sides: Depth of a volume (1 for a picture), height and width.
+        channels: 1 or 3.
+        bits: Bits per channel.
+        axis: Which axis of one picture counts the channels; None: there is no such axis.
+        is_volumes: Whether it holds volumes.
+    """
+
+    sides: tuple[int, int, int]
+    channels: int
+    bits: int
+    axis: int | None
+    is_volumes: bool
 
 
 @dataclass(frozen=True, slots=True)
 class NpzArrays:
-    """Entries `(array, number)`: one picture each of an array `n h w` or `n h w 3`, or a volume of `n d h w`.
+    """Entries `(array, number)`: one picture or volume each of an array; see `layout_of` for its shapes.
 
     An array is unpacked once per process, into an unnamed file of the folder for temporary files, and mapped.
     """
@@ -45,9 +73,9 @@ class NpzArrays:
     def header(self, path: Path, entry: tuple[str, int] | None = None) -> Header:
         """What the header of the array says."""
         name, _ = _place(path, entry)
-        form = picture_form(path, name)
-        depth, height, width, channels = _sides(form)
-        return Header((width, height), channels, BITS[form.dtype], depth)
+        layout = layout_of(path, name)
+        depth, height, width = layout.sides
+        return Header((width, height), layout.channels, layout.bits, depth)
 
     def picture(self, path: Path, entry: tuple[str, int] | None = None) -> Picture:
         """Read one picture or volume.
@@ -56,11 +84,16 @@ class NpzArrays:
             DataError: The archive is damaged, or the array holds no pictures.
         """
         name, number = _place(path, entry)
-        pictures = _unpacked(path, name, path.stat().st_mtime_ns)
-        values, bits = np.array(pictures[number]), BITS[pictures.dtype]
-        if not is_volumes(picture_form(path, name)):
-            return Picture(to_bands(values), bits)
-        return Picture(tuple(to_bands(plane)[0] for plane in values), bits, is_volume=True)
+        layout, pictures = layout_of(path, name), _unpacked(path, name, path.stat().st_mtime_ns)
+        values = np.array(pictures[number], order="C")
+        if values.dtype == bool:
+            values = values * np.uint8(255)
+        if layout.is_volumes:
+            planes = values.reshape(layout.sides)
+            return Picture(tuple(to_bands(plane)[0] for plane in planes), layout.bits, is_volume=True)
+        if layout.axis is not None:
+            values = np.ascontiguousarray(np.moveaxis(values, layout.axis, -1))
+        return Picture(to_bands(values), layout.bits)
 
 
 NPZ_ARRAYS = NpzArrays()
@@ -87,11 +120,14 @@ def read_array(path: Path, name: str) -> np.ndarray:
         form = _form(path, archive, name)
         content = archive.read(f"{name}.npy")  # to its end, where the archive's checksum is compared
         values = np.frombuffer(content, form.dtype, offset=form.offset)
-        return values.reshape(form.shape)
+        return values.reshape(form.shape, order=form.order)
 
 
-def picture_form(path: Path, name: str) -> Form:
-    """Shape and type of an array of pictures or volumes.
+def layout_of(path: Path, name: str) -> Layout:
+    """What an array of n pictures or volumes holds.
+
+    Pictures are of shape n h w, or with an axis of 1 or 3 channels behind (n h w c) or in front (n c h w);
+    volumes are cubes of shape n d h w, or with an axis of 1 channel (n d h w 1, n 1 d h w).
 
     Raises:
         DataError: The archive is damaged, or the array holds neither.
@@ -99,29 +135,33 @@ def picture_form(path: Path, name: str) -> Form:
     form = _forms(path, path.stat().st_mtime_ns).get(name)
     if form is None:
         raise DataError(f"{path}: has no array '{name}'.")
-    if form.dtype not in BITS or len(form.shape) not in (3, 4):
+    bits = BITS.get(form.dtype.str[1:])
+    if bits is None:
         raise DataError(
-            f"{path}: the array '{name}' of {form.dtype} and shape {form.shape} holds no pictures, which are "
-            "uint8 or uint16 of shape n x height x width, or with 3 colours behind, and no volumes, of shape "
-            "n x depth x height x width."
+            f"{path}: the array '{name}' holds {form.dtype}, and nothing says what is black and what is "
+            "white. Save it as uint8 from 0 to 255, or as uint16 from 0 to 65535."
         )
-    depth, height, width, channels = _sides(form)
-    require_size(path, width, depth * height, deep=channels > 1 and BITS[form.dtype] > 8)
-    return form
-
-
-def is_volumes(form: Form) -> bool:
-    """Whether an array holds volumes: four axes, of which the last is no colour."""
-    return len(form.shape) == 4 and form.shape[3] != COLOURS
-
-
-def _sides(form: Form) -> tuple[int, int, int, int]:
-    """Depth, height, width and channels of what an array of pictures or volumes holds."""
-    if is_volumes(form):
-        _, depth, height, width = form.shape
-        return depth, height, width, 1
-    _, height, width, *colours = form.shape
-    return 1, height, width, COLOURS if colours else 1
+    sides, axis = form.shape[1:], None
+    if len(sides) in (3, 4):
+        axis = next(
+            (at for at in (len(sides) - 1, 0) if sides[at] in (CHANNELS if len(sides) == 3 else (1,))), None
+        )
+    channels = 1 if axis is None else sides[axis]
+    space = tuple(side for at, side in enumerate(sides) if at != axis)
+    if len(space) not in (2, 3):
+        raise DataError(
+            f"{path}: the array '{name}' of shape {form.shape} holds no pictures and no volumes. Save "
+            "pictures as n x height x width, or with 1 or 3 channels behind, and volumes as n x depth x "
+            "height x width."
+        )
+    depth, height, width = (1,) * (3 - len(space)) + space
+    if len(space) == 3 and len(set(space)) > 1:
+        raise DataError(
+            f"{path}: the array '{name}' of shape {form.shape} holds neither pictures, which have 1 or 3 "
+            "channels, nor volumes, which are cubes here. Save pictures in grey or RGB; crop or pad volumes."
+        )
+    require_size(path, width, depth * height, deep=channels > 1 and bits > 8)
+    return Layout((depth, height, width), channels, bits, axis, is_volumes=len(space) == 3)
 
 
 @lru_cache(maxsize=4)
@@ -131,12 +171,12 @@ def _forms(path: Path, _changed: int) -> dict[str, Form]:
 
 @lru_cache(maxsize=4)
 def _unpacked(path: Path, name: str, _changed: int) -> np.ndarray:
-    form = picture_form(path, name)
+    form = _forms(path, _changed)[name]
     with _archive(path) as archive, archive.open(f"{name}.npy") as packed, tempfile.TemporaryFile() as file:
         copyfileobj(packed, file, 2**20)
         if file.tell() != form.offset + _size(form):
             raise DataError(f"{path}: the array '{name}' ends early. Download it again.")
-        return np.memmap(file, form.dtype, "r", form.offset, form.shape)
+        return np.memmap(file, form.dtype, "r", form.offset, form.shape, form.order)
 
 
 @contextmanager
@@ -158,11 +198,9 @@ def _form(path: Path, archive: zipfile.ZipFile, name: str) -> Form:
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, by_column, dtype = read(file)
-        form = Form(shape, dtype, file.tell())
-    if by_column or dtype.hasobject or min(shape, default=1) < 0:
-        raise DataError(
-            f"{path}: the array '{name}' holds objects, or is not stored by rows. It is not read."
-        )
+        form = Form(shape, dtype, file.tell(), "F" if by_column else "C")
+    if dtype.hasobject or min(shape, default=1) < 0:
+        raise DataError(f"{path}: the array '{name}' holds objects, which are not read. Save numbers.")
     if form.offset + _size(form) != info.file_size:
         raise DataError(f"{path}: the array '{name}' is not as large as it says. Download it again.")
     return form

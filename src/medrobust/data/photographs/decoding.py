@@ -19,7 +19,7 @@ from medrobust.data.photographs.pictures import MOST_PIXELS, Header, PictureForm
 from medrobust.data.reading import in_threads, share_of
 from medrobust.errors import DataError, StudyError
 
-REVISION = 2
+REVISION = 3
 """Raised with every change of how images are decoded: it is part of the fingerprint."""
 
 Size = Annotated[int, Ge(16), Le(1024)]

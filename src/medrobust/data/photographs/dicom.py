@@ -1,23 +1,106 @@
-"""DICOM files that hold one picture: X-rays, mammograms, photographs, single slices."""
+"""DICOM files that hold one picture: X-rays, mammograms, photographs, single slices.
+
+Elements by DICOM PS3.3: C.7.6.3 (pixels and palettes), C.7.6.16 (functional groups), C.11.1 (modality) and
+C.11.2 (windows).
+"""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pydicom
-from jaxtyping import Float32
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
-from pydicom.pixels.utils import pixel_array
+from jaxtyping import Float32, Shaped
+from pydicom.multival import MultiValue
+from pydicom.pixels.processing import apply_color_lut
+from scipy.special import expit
 
-from medrobust.data.files.dicom_files import read_dicom_file
-from medrobust.data.photographs.pictures import Header, Picture, naming, require_size, to_bands
+from medrobust.data.files.dicom_files import read_dicom_file, stored_pixels
+from medrobust.data.photographs.pictures import Header, Picture, naming, require_size, to_bands, to_white
 from medrobust.errors import DataError
 
 WHITE = 2**16 - 1
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
 GREY = ("MONOCHROME1", "MONOCHROME2")
+PRIMARIES = ("Red", "Green", "Blue")
+
+OPTIONAL = (
+    *(
+        "NumberOfFrames",
+        "SamplesPerPixel",
+        "PlanarConfiguration",
+        "PixelRepresentation",
+        "HighBit",
+        "PixelPresentation",
+    ),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "PresentationLUTShape"),
+    *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
+    *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+)
+"""Elements that may be absent; one that is there but empty says no more."""
+
+GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
+MACROS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
+"""Where enhanced files keep what stands in the header of others: of each frame, or shared by all."""
+
+
+class Table(NamedTuple):
+    """A lookup table.
+
+    Attributes:
+        values: One for each number, or one colour.
+        first: The number of the first, whose value smaller numbers take; larger ones take the last value.
+        bits: Of its values.
+    """
+
+    values: Shaped[np.ndarray, "numbers *colours"]
+    first: int
+    bits: int
+
+    def of(self, numbers: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h w *colours"]:
+        """What stands for each number; they are rounded."""
+        places = np.subtract(numbers, self.first, dtype=np.float32, casting="same_kind")
+        np.clip(np.rint(places, out=places), 0, len(self.values) - 1, out=places)
+        found: np.ndarray = self.values[places.astype(np.int32)]
+        return found
+
+
+class Window(NamedTuple):
+    """Which values become black and white: a function of PS3.3, C.11.2.1.2 and C.11.2.1.3."""
+
+    centre: float
+    width: float
+    function: str = "LINEAR_EXACT"
+
+    def of(self, values: Shaped[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+        """Values from 0, black, to 1, white; those of float64 are changed, so that they take no more memory.
+
+        Raises:
+            ValueError: The function is none of the standard's, or does not allow the width.
+        """
+        centre, width = self.centre, self.width
+        if self.function == "LINEAR":
+            centre, width = centre - 0.5, width - 1
+        elif self.function not in ("LINEAR_EXACT", "SIGMOID"):
+            raise ValueError(
+                f"its window function {self.function} is not known here; data.window can give a window"
+            )
+        if not (math.isfinite(centre) and 0 <= width < math.inf) or (
+            width == 0 and self.function != "LINEAR"
+        ):
+            raise ValueError(
+                f"its window of centre {self.centre:g} and width {self.width:g} is empty; data.window can "
+                "give another"
+            )
+        own = values if values.dtype == np.float64 else None
+        away = np.subtract(values, centre, out=own, dtype=np.float64).astype(np.float32)
+        if self.function == "SIGMOID":
+            shown: np.ndarray = expit(away * np.float32(4 / width))
+        elif width == 0:
+            shown = (away > 0).astype(np.float32)
+        else:
+            shown = np.clip(away / np.float32(width) + np.float32(0.5), 0, 1)
+        return shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +108,12 @@ class DicomFiles:
     """DICOM files, one picture each.
 
     Grey values go through rescale slope and intercept (or the table of the modality), then through the
-    window, whose lower end becomes black; where low values are meant to be bright (MONOCHROME1) they are.
+    window, whose lower end becomes black; where low values are meant to be bright (MONOCHROME1, or an inverse
+    presentation) they are. Padding is black.
 
     Attributes:
-        window: Centre and width in the units of the rescaled values; None takes the file's own window, or
-            where it has none all values that its bits can hold.
+        window: Centre and width in the units of the rescaled values; None takes the file's own window (the
+            first of several, or its table), or where it has none all values that its bits can hold.
     """
 
     window: tuple[float, float] | None = None
@@ -39,7 +123,7 @@ class DicomFiles:
         with naming(path, "a DICOM picture"):
             header = read_dicom(path, pixels=False)
             channels = 1 if header.PhotometricInterpretation in GREY else 3
-            return Header((int(header.Columns), int(header.Rows)), channels, int(header.BitsStored))
+            return Header((int(header.Columns), int(header.Rows)), channels, _bits(header))
 
     def picture(self, path: Path, entry: tuple[str, int] | None = None) -> Picture:
         """Decode a file.
@@ -50,17 +134,22 @@ class DicomFiles:
         """
         with naming(path, "a DICOM picture"):
             dataset = read_dicom(path)
+            stored = _stored(dataset, path)
             if dataset.PhotometricInterpretation not in GREY:
-                return _colour_picture(dataset)
-            values = _shown(dataset, self.window)
-            if dataset.PhotometricInterpretation == "MONOCHROME1":
-                values = 1 - values
-            windowed = self.window is not None or _has_window(dataset)
-            return Picture(to_bands(values * np.float32(WHITE)), int(dataset.BitsStored), windowed=windowed)
+                return Picture(to_bands(_colours(stored, dataset)), _bits(dataset))
+            shown = _shown(stored, dataset, self.window)
+            if (
+                dataset.PhotometricInterpretation == "MONOCHROME1"
+                or dataset.get("PresentationLUTShape") == "INVERSE"
+            ):
+                np.subtract(1, shown, out=shown)
+            shown[_is_padding(stored, dataset)] = 0
+            windowed = self.window is not None or (_voi_table(dataset) or _own_window(dataset)) is not None
+            return Picture(to_bands(shown * np.float32(WHITE)), _bits(dataset), windowed=windowed)
 
 
 def read_dicom(path: Path, *, pixels: bool = True) -> Any:
-    """A file that holds one picture, which is not decoded yet.
+    """A file that holds one picture, which is not decoded yet; what is there but empty is taken out.
 
     Args:
         path: The file.
@@ -71,80 +160,217 @@ def read_dicom(path: Path, *, pixels: bool = True) -> Any:
         Exception: It is no DICOM file, or damaged; see `pictures.naming`.
     """
     dataset = read_dicom_file(path, pixels=pixels)
-    if "Rows" not in dataset or "Columns" not in dataset:
-        raise DataError(f"{path}: is a DICOM file without a picture.")
-    frames, kind = int(dataset.get("NumberOfFrames") or 1), dataset.get("PhotometricInterpretation")
-    if frames != 1:
+    _plain(dataset)
+    if not (dataset.get("Rows") and dataset.get("Columns")):
+        raise DataError(f"{path}: is a DICOM file without a picture. Take it out of the data.")
+    frames, kind = int(dataset.get("NumberOfFrames", 1)), dataset.get("PhotometricInterpretation")
+    bits = dataset.get("BitsStored") or "unknown"
+    if frames > 1:
         raise DataError(f"{path}: holds {frames} pictures, and one is read. Split the file, or take it out.")
-    if kind not in (*GREY, *COLOUR) or not 1 <= int(dataset.BitsStored) <= 16:
-        raise DataError(f"{path}: pictures of {kind} in {dataset.BitsStored} bits cannot be read.")
-    deep = kind not in GREY and int(dataset.BitsStored) > 8
+    if kind not in (*GREY, *COLOUR) or bits == "unknown" or not 1 <= int(bits) <= 16:
+        raise DataError(
+            f"{path}: pictures of {kind or 'unknown colours'} in {bits} bits cannot be read. Take it out."
+        )
+    if kind in GREY and dataset.get("PixelPresentation") in ("COLOR", "MIXED"):
+        raise DataError(
+            f"{path}: colours a part of its grey values (Supplemental Palette), which cannot be read. "
+            "Save it as RGB."
+        )
+    deep = kind not in GREY and int(bits) > 8
     require_size(path, int(dataset.Columns), int(dataset.Rows), deep=deep)
     return dataset
 
 
-def _shown(dataset: Any, window: tuple[float, float] | None) -> Float32[np.ndarray, "h w"]:
-    """Grey values from 0, at the lower end of the window, to 1."""
-    stored = pixel_array(dataset)
-    if stored.shape != (dataset.Rows, dataset.Columns):
-        raise ValueError(f"pixels of shape {stored.shape} are no grey picture of the size that it says")
-    rescaled: np.ndarray = apply_modality_lut(stored, dataset)
-    if window is None and "VOILUTSequence" in dataset:
-        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-        values, low, high = apply_voi_lut(rescaled, dataset, prefer_lut=True), 0.0, 2.0**bits - 1
-    else:
-        values, (low, high) = rescaled, _limits(dataset, window)
-    shown: np.ndarray = (values.astype(np.float32) - np.float32(low)) / np.float32(high - low)
-    if not np.isfinite(shown).all():
-        raise ValueError("its rescaled values are no numbers")
-    return np.clip(shown, 0, 1, out=shown)
+def _plain(dataset: Any) -> None:
+    """Put what stands in functional groups beside the rest, and leave out what is empty or usual."""
+    for group in (item for name in GROUPS for item in (dataset.get(name) or ())[:1]):
+        for macro in (item for name in MACROS for item in (group.get(name) or ())[:1]):
+            for element in macro:
+                if element.tag not in dataset or dataset[element.tag].is_empty:
+                    dataset[element.tag] = element
+    for keyword in OPTIONAL:
+        if keyword in dataset and dataset[keyword].is_empty:
+            del dataset[keyword]
+    planes = 1 if dataset.get("PhotometricInterpretation") in (*GREY, "PALETTE COLOR") else 3
+    usual = {"SamplesPerPixel": planes, "PlanarConfiguration": 0, "PixelRepresentation": 0}
+    for keyword, value in usual.items():
+        if keyword not in dataset:
+            setattr(dataset, keyword, value)
 
 
-def _limits(dataset: Any, window: tuple[float, float] | None) -> tuple[float, float]:
-    """The rescaled values that become black and white.
+def _stored(dataset: Any, path: Path) -> Shaped[np.ndarray, "h w *c"]:
+    """The numbers that the bits of each pixel hold; colours as RGB.
 
-    A window of centre c and width w goes from c - 0.5 - (w - 1) / 2 to c - 0.5 + (w - 1) / 2 (DICOM PS3.3,
-    C.11.2.1.2, LINEAR), or from c - w / 2 to c + w / 2 (LINEAR_EXACT, and windows that a study gives).
+    Raises:
+        ValueError: They are not of the size that the header says, or its bits cannot be.
     """
-    if window is None and _has_window(dataset):
-        centre, width = (_first(dataset[key].value) for key in ("WindowCenter", "WindowWidth"))
-        function = dataset.get("VOILUTFunction", "LINEAR")
-        if function == "LINEAR":
-            centre, width = centre - 0.5, width - 1
-        elif function != "LINEAR_EXACT":
-            raise ValueError(f"the window function {function} is not known here")
-        low, high = centre - width / 2, centre + width / 2
-    elif window is not None:
-        low, high = window[0] - window[1] / 2, window[0] + window[1] / 2
-    else:
-        low, high = _full_range(dataset)
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"its window from {low:g} to {high:g} is empty")
-    return low, high
+    bits, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
+    spare = int(dataset.get("HighBit", bits - 1)) + 1 - bits
+    if not 0 <= spare <= allocated - bits:
+        raise ValueError(f"{bits} bits of {allocated} cannot end at bit {dataset.HighBit}")
+    is_shifted = spare > 0 and not dataset.file_meta.TransferSyntaxUID.is_compressed
+    if is_shifted:  # pydicom takes it that the lowest bit is the first one
+        dataset.BitsStored = bits + spare
+    stored = stored_pixels(dataset, path)
+    dataset.BitsStored = bits
+    has_planes = dataset.PhotometricInterpretation not in (*GREY, "PALETTE COLOR")
+    if stored.shape != (dataset.Rows, dataset.Columns, *((3,) if has_planes else ())):
+        raise ValueError(
+            f"pixels of shape {stored.shape} are no picture of the size and colours that it says"
+        )
+    return stored >> spare if is_shifted else stored
 
 
-def _has_window(dataset: Any) -> bool:
-    return "VOILUTSequence" in dataset or ("WindowCenter" in dataset and "WindowWidth" in dataset)
+def _shown(
+    stored: Shaped[np.ndarray, "h w"], dataset: Any, window: tuple[float, float] | None
+) -> Float32[np.ndarray, "h w"]:
+    """Grey values from 0, at the lower end of the window, to 1."""
+    values, (low, high) = _rescaled(stored, dataset), _full_range(dataset)
+    if not np.isfinite(values).all():
+        raise ValueError("its rescaled values are no numbers")
+    table = _voi_table(dataset)
+    if window is not None:
+        return Window(*window).of(values)
+    if table is not None:
+        shown: np.ndarray = table.of(values).astype(np.float32) / np.float32(2**table.bits - 1)
+        return np.clip(shown, 0, 1, out=shown)
+    own = _own_window(dataset) or Window((low + high) / 2, high - low)
+    return own.of(values)
+
+
+def _rescaled(stored: np.ndarray, dataset: Any) -> np.ndarray:
+    """Numbers in the units of the modality: by its table, or by slope and intercept."""
+    table = _modality_table(dataset)
+    if table is not None:
+        return table.of(stored)
+    slope, intercept = float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))
+    return stored if (slope, intercept) == (1, 0) else stored * slope + intercept
 
 
 def _full_range(dataset: Any) -> tuple[float, float]:
     """What the bits of a file can hold, rescaled."""
-    bits, signed = int(dataset.BitsStored), int(dataset.get("PixelRepresentation", 0))
-    ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1])
-    low, high = sorted(float(value) for value in apply_modality_lut(ends, dataset))
+    table = _modality_table(dataset)
+    if table is not None:
+        return 0, 2.0**table.bits - 1
+    low, high = sorted(_rescaled(np.array(_ends(dataset)), dataset).tolist())
     return low, high
 
 
-def _colour_picture(dataset: Any) -> Picture:
-    values = pixel_array(dataset)
+def _ends(dataset: Any) -> tuple[int, int]:
+    """The smallest and the largest number that the bits of a pixel hold."""
+    bits = int(dataset.BitsStored)
+    return (
+        (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if dataset.get("PixelRepresentation") else (0, 2**bits - 1)
+    )
+
+
+def _own_window(dataset: Any) -> Window | None:
+    """The first window of a file, which viewers show first."""
+    for centre, width in zip(
+        _several(dataset, "WindowCenter"), _several(dataset, "WindowWidth"), strict=False
+    ):
+        if centre != "" and width != "":
+            return Window(float(centre), float(width), dataset.get("VOILUTFunction", "LINEAR").upper())
+    return None
+
+
+def _several(dataset: Any, keyword: str) -> list[Any]:
+    value = dataset.get(keyword, [])
+    return list(value) if isinstance(value, MultiValue | list) else [value]
+
+
+def _modality_table(dataset: Any) -> Table | None:
+    return _table(dataset, dataset.get("ModalityLUTSequence"), _ends(dataset)[0] < 0)
+
+
+def _voi_table(dataset: Any) -> Table | None:
+    return _table(dataset, dataset.get("VOILUTSequence"), _full_range(dataset)[0] < 0)
+
+
+def _table(dataset: Any, sequence: Any, is_signed: bool) -> Table | None:
+    """The first table of a sequence that is not empty."""
+    for item in sequence or ():
+        if not any(keyword not in item or item[keyword].is_empty for keyword in ("LUTDescriptor", "LUTData")):
+            return _read_table(item.LUTDescriptor, item.LUTData, dataset, is_signed)
+    return None
+
+
+def _palette(dataset: Any) -> Table:
+    """The colours of a palette."""
+    is_signed = _ends(dataset)[0] < 0
+    if "RedPaletteColorLookupTableData" in dataset:
+        tables = [
+            _read_table(
+                dataset[f"{primary}PaletteColorLookupTableDescriptor"].value,
+                dataset[f"{primary}PaletteColorLookupTableData"].value,
+                dataset,
+                is_signed,
+            )
+            for primary in PRIMARIES
+        ]
+        values = np.stack([table.values for table in tables], axis=1)
+        return Table(values, tables[0].first, max(table.bits for table in tables))
+    count, first, bits = _descriptor(dataset.RedPaletteColorLookupTableDescriptor, is_signed)
+    every = np.arange(first, first + count, dtype=np.int32)
+    return Table(apply_color_lut(every, dataset)[:, :3], first, bits)  # pydicom unfolds segmented tables
+
+
+def _descriptor(descriptor: Any, is_signed: bool) -> tuple[int, int, int]:
+    """How many values a table has, the number of the first, and their bits."""
+    count, first, bits = map(int, descriptor)
+    if is_signed and first >= 2**15:  # stored without the sign that it has
+        first -= 2**16
+    if not 1 <= bits <= 16:
+        raise ValueError(f"its table has values of {bits} bits")
+    return count % 2**16 or 2**16, first, bits
+
+
+def _read_table(descriptor: Any, data: Any, dataset: Any, is_signed: bool) -> Table:
+    """A table from its elements; 8 bits are stored as words, or two in a word.
+
+    Raises:
+        ValueError: It is shorter than it says.
+    """
+    count, first, bits = _descriptor(descriptor, is_signed)
+    if isinstance(data, bytes):
+        order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
+        words = np.frombuffer(data[: len(data) // 2 * 2], f"{order}u2").astype("<u2")
+    else:
+        words = np.atleast_1d(np.array(data, "<u2"))
+    values = words if len(words) >= count else words.view(np.uint8)
+    if len(values) < count:
+        raise ValueError(f"its table has {len(values)} values instead of {count}")
+    values = values[:count]
+    if values.max() >= 2**bits:  # 8 bits in the upper half of a word
+        bits = 16
+    return Table(values.astype(np.uint16), first, bits)
+
+
+def _bits(dataset: Any) -> int:
+    """Bits per channel of a picture; colours of a palette have those of its table."""
+    if dataset.PhotometricInterpretation != "PALETTE COLOR":
+        return int(dataset.BitsStored)
+    return _palette(dataset).bits
+
+
+def _colours(stored: Shaped[np.ndarray, "h w *c"], dataset: Any) -> Shaped[np.ndarray, "h w 3"]:
+    """Colours from 0 to 255, or of more than 8 bits to 65535."""
+    bits = _bits(dataset)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        values = apply_color_lut(values, dataset)
-    bits = 8 * values.dtype.itemsize
-    if values.shape != (dataset.Rows, dataset.Columns, 3) or bits not in (8, 16):
-        raise ValueError(f"pixels of shape {values.shape} and type {values.dtype} are no picture in colour")
-    return Picture(to_bands(values), bits)
+        stored = _palette(dataset).of(stored)
+    if stored.min() < 0 or stored.max() >= 2**bits:
+        raise ValueError(f"its colours from {stored.min()} to {stored.max()} are none of {bits} bits")
+    return to_white(stored.astype(np.uint8 if bits <= 8 else np.uint16, copy=False), bits)
 
 
-def _first(value: Any) -> float:
-    """The first of several windows, which viewers show first."""
-    return float(value[0] if isinstance(value, pydicom.multival.MultiValue) else value)
+def _is_padding(stored: Shaped[np.ndarray, "h w"], dataset: Any) -> Shaped[np.ndarray, "h w"]:
+    """Where pixels only fill up the rectangle (PS3.3, C.7.5.1.1.2)."""
+    if "PixelPaddingValue" not in dataset:
+        return np.zeros(stored.shape, bool)
+    ends = [
+        int(dataset.PixelPaddingValue),
+        int(dataset.get("PixelPaddingRangeLimit", dataset.PixelPaddingValue)),
+    ]
+    if dataset.get("PixelRepresentation"):
+        ends = [end - 2**16 if end >= 2**15 else end for end in ends]
+    return (stored >= min(ends)) & (stored <= max(ends))

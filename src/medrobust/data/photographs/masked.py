@@ -17,8 +17,8 @@ from medrobust.data.photographs.pictures import decoding_room
 from medrobust.data.reading import in_threads, share_of
 from medrobust.errors import DataError
 
-WHITE = (1, 255)
-"""Values that say "inside": masks are stored in 0 and 1, or in black and white."""
+WHITE = (1, 255, 65535)
+"""Values that say "inside": masks are stored in 0 and 1, or in black and white of 8 or 16 bits."""
 
 
 @dataclass(frozen=True)

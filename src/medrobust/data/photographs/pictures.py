@@ -22,7 +22,24 @@ MOST_PIXELS = 2**26
 MOST_DEEP_PIXELS = 2**25
 """The same for 16 bits per colour."""
 
+MOST_BYTES = 2**30
+"""Size of the largest file that is read as a whole."""
+
 SIXTEEN_BITS = 16
+
+SIDEWAYS = (5, 6, 7, 8)
+"""Orientations of EXIF that swap width and height."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What sets a picture of an EXIF orientation upright."""
 
 # Pillow takes the memory of a picture in blocks. What the system's allocator gives in pieces of up to 32 MB,
 # each thread keeps when it is freed; larger ones go back at once.
@@ -44,6 +61,27 @@ class Header(NamedTuple):
     bits: int
     depth: int = 1
 
+    @classmethod
+    def upright(cls, size: tuple[int, int], channels: int, bits: int, orientation: int) -> "Header":
+        """Of a picture that is stored in an orientation of EXIF."""
+        return cls(size[::-1] if orientation in SIDEWAYS else size, channels, bits)
+
+
+class Origin(NamedTuple):
+    """What the file of a picture was like, for audits; nothing where its reader checks that itself.
+
+    Attributes:
+        form: Name of its format.
+        mode: "CMYK" or "YCCK" where it was made for print.
+        turned: Whether it was stored turned.
+        alpha: Whether any pixel was transparent.
+    """
+
+    form: str = ""
+    mode: str = ""
+    turned: bool = False
+    alpha: bool = False
+
 
 class Picture(NamedTuple):
     """A decoded picture, upright, or a volume in grey.
@@ -54,12 +92,14 @@ class Picture(NamedTuple):
         bits: Bits per channel that the file has.
         is_volume: Whether the bands are slices.
         windowed: Whether black and white are the ends of a window, beyond which nothing is lost in the file.
+        origin: What its file was like.
     """
 
     bands: tuple[Image.Image, ...]
     bits: int
     is_volume: bool = False
     windowed: bool = False
+    origin: Origin = Origin()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -117,10 +157,15 @@ def naming(path: Path, what: str = "an image") -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise DataError(
-            f"{path}: cannot be read as {what} ({reason}). Download it again or take it out of the data."
-        ) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            reason, advice = error.strerror, "See that it is there, and that you may read it."
+        else:
+            advice = (
+                "If another program opens it, save it anew there; if none does, download it again or take it "
+                "out of the data."
+            )
+        raise DataError(f"{path}: cannot be read as {what} ({reason}). {advice}") from error
 
 
 def require_size(path: Path, width: int, height: int, *, deep: bool = False) -> None:
@@ -141,6 +186,52 @@ def require_size(path: Path, width: int, height: int, *, deep: bool = False) -> 
             f"{path}: claims to be of {width} x {height} pixels; pictures of 1 to {most:,} pixels{kind} are "
             "read. Make it smaller, or take it out of the data."
         )
+
+
+def to_white(values: Shaped[np.ndarray, "h w c"], bits: int) -> Shaped[np.ndarray, "h w c"]:
+    """Unsigned numbers of some bits as levels from 0 to 255, or of more than 8 bits from 0 to 65535."""
+    if bits in (8, SIXTEEN_BITS):
+        return values
+    dtype = np.uint8 if bits < 8 else np.uint16
+    table = np.rint(np.arange(2**bits) * (np.iinfo(dtype).max / (2**bits - 1))).astype(dtype)
+    levels: np.ndarray = table[values.astype(np.uint16, copy=False)]
+    return levels
+
+
+def upright_picture(
+    levels: Shaped[np.ndarray, "h w c"],
+    bits: int,
+    origin: Origin,
+    orientation: int = 1,
+    *,
+    is_alpha_last: bool = False,
+    is_multiplied: bool = False,
+) -> Picture:
+    """A picture from its levels as stored: what is transparent lies on black, and what was turned is upright.
+
+    Args:
+        levels: From 0 to 255, or in uint16 to 65535; they may be changed.
+        bits: Bits per channel that the file has.
+        origin: What the file was like.
+        orientation: As EXIF counts it.
+        is_alpha_last: Whether the last channel is alpha.
+        is_multiplied: Whether the colours are multiplied by it already.
+    """
+    alpha = False
+    if is_alpha_last:
+        levels, opacity = levels[..., :-1], levels[..., -1]
+        white = np.iinfo(levels.dtype).max
+        alpha = bool((opacity < white).any())
+        if alpha and not is_multiplied:
+            share = opacity.astype(np.float32) / np.float32(white)
+            for band in np.moveaxis(levels, 2, 0):  # in place: float32 takes twice the memory
+                product = band * share
+                band[...] = np.rint(product, out=product)
+    turn = TURNS.get(orientation)
+    bands = to_bands(levels)
+    if turn is not None:
+        bands = tuple(band.transpose(turn) for band in bands)
+    return Picture(bands, bits, origin=origin._replace(turned=turn is not None, alpha=alpha))
 
 
 def to_array(bands: tuple[Image.Image, ...]) -> Shaped[np.ndarray, "c h w"]:

@@ -109,21 +109,79 @@ class TestMedMNIST:
         assert picture.bits == 16
         np.testing.assert_array_equal(picture.pixels[0], deep[2])
 
+    values = np.random.default_rng(1).integers(0, 256, (6, 3, 20, 28), dtype=np.uint8)
+
+    @pytest.mark.parametrize("order", ["C", "F"])
+    @pytest.mark.parametrize(
+        ("axes", "channels", "dtype"),
+        [
+            ((0, 2, 3), 1, "u1"),
+            ((0, 2, 3, 1), 1, "u1"),
+            ((0, 1, 2, 3), 1, "u1"),
+            ((0, 2, 3, 1), 3, "u1"),
+            ((0, 1, 2, 3), 3, "u1"),
+            ((0, 1, 2, 3), 3, ">u2"),
+            ((0, 2, 3, 1), 1, "<u2"),
+            ((0, 2, 3, 1), 1, "?"),
+        ],
+    )
+    def test_wherever_the_channels_stand(self, tmp_path, order, axes, channels, dtype):
+        """As Keras, PyTorch and Matlab lay arrays out; black and white are those of the type."""
+        stored = self.values[:, :channels].astype(dtype)
+        images = (stored[:, 0] if len(axes) == 3 else stored.transpose(axes)).copy(order=order)
+        small(tmp_path / "mine.npz", **{f"{part}_images": images for part in ("train", "val", "test")})
+        listing = list_medmnist(tmp_path, file="mine.npz")
+        photo = next(photo for photo in listing.items if photo.case_id == "train-000004")
+        header, picture = (read(photo.path, photo.entry) for read in (NPZ_ARRAYS.header, NPZ_ARRAYS.picture))
+        assert header == ((28, 20), channels, 16 if "u2" in dtype else 8, 1)
+        np.testing.assert_array_equal(
+            picture.pixels, stored[4] * np.uint8(255) if dtype == "?" else stored[4]
+        )
+
+    @pytest.mark.parametrize("place", [1, 4])
+    def test_volumes_may_have_an_axis_of_one_channel(self, tmp_path, place):
+        voxels = np.random.default_rng(1).integers(0, 256, (6, 16, 16, 16), dtype=np.uint8)
+        images = np.expand_dims(voxels, place)
+        small(tmp_path / "mine.npz", **{f"{part}_images": images for part in ("train", "val", "test")})
+        listing = list_medmnist(tmp_path, file="mine.npz")
+        picture = NPZ_ARRAYS.picture(*(listing.items[2].path, listing.items[2].entry))
+        assert picture.is_volume
+        np.testing.assert_array_equal(picture.pixels, voxels[2])
+
+    @pytest.mark.parametrize("dtype", [bool, np.int8, np.uint64, np.float32])
+    @pytest.mark.parametrize("form", ["column", "row", "one-hot"])
+    def test_labels_in_every_form(self, tmp_path, dtype, form):
+        labels = np.array([0, 1, 1, 0, 1, 0])
+        shaped = {"column": labels[:, None], "row": labels, "one-hot": np.eye(2)[labels]}[form]
+        small(tmp_path / "mine.npz", labels=shaped.astype(dtype))
+        listing = list_medmnist(tmp_path, file="mine.npz")
+        assert [photo.label for photo in listing.items[:6]] == labels.tolist()
+
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
             ({"labels": np.zeros((6, 14), np.uint8)}, "has 14 labels per image, and the protocol needs one"),
-            ({"images": (28, 28, 28, 28)}, r"\(6, 28, 28, 28, 28\) holds no pictures.* and no volumes"),
-            ({"images": (28, 28, 30)}, "'train_images' are of 28 x 28 x 30 voxels; cubes are read"),
+            ({"images": (28, 28, 28, 28)}, r"\(6, 28, 28, 28, 28\) holds no pictures and no volumes"),
+            (
+                {"images": (28, 28, 30)},
+                r"'train_images' of shape \(6, 28, 28, 30\) holds neither pictures.* nor volumes, which",
+            ),
             ({"test_images": np.zeros((6, 28, 28, 28), np.uint8)}, "holds volumes and pictures: "),
             (
                 {"labels": np.zeros((5, 1), np.uint8)},
-                "must hold 6 whole numbers, one per image; got uint8",
+                "must hold whole numbers, one for each of 6 images; got uint8",
             ),
-            ({"labels": np.zeros((6, 1))}, "must hold 6 whole numbers, one per image; got float64"),
+            ({"labels": np.full((6, 1), 0.5)}, "'train_labels' must hold whole numbers"),
+            ({"labels": np.full((6, 1), np.nan)}, "'train_labels' must hold whole numbers"),
+            ({"labels": np.full(6, "a")}, "must hold whole numbers, one for each of 6 images; got <U1"),
             ({"labels": np.full((6, 1), -1)}, "must hold classes from 0; got -1 to -1"),
             ({"labels": np.full((6, 1), 2**40)}, "must hold classes from 0"),
-            ({"test_images": np.zeros((6, 28, 28))}, "'test_images' of float64 .* holds no pictures"),
+            (
+                {"test_images": np.zeros((6, 28, 28))},
+                "'test_images' holds float64, and nothing says what is black",
+            ),
+            ({"images": (28, 28, 4)}, "holds neither pictures, which have 1 or 3 channels, nor volumes"),
+            ({"images": (2, 28, 28)}, "holds neither pictures"),
             ({"images": (0, 28)}, "claims to be of 28 x 0 pixels"),
         ],
     )

@@ -117,6 +117,11 @@ class TestBadInput:
         Image.fromarray(inside.astype(np.uint8)).save(tmp_path / "b.png")
         np.testing.assert_array_equal(read_mask(tmp_path / "b.png"), inside)
 
+    def test_white_of_sixteen_bits(self, tmp_path):
+        inside = made_photos.pixels(0, (20, 30)) > 128
+        Image.fromarray(inside.astype(np.uint16) * np.uint16(65535)).save(tmp_path / "a.png")
+        np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), inside)
+
     def test_a_mask_that_was_cut_short(self, twin):
         path = mask_of(twin, 7)
         path.write_bytes(path.read_bytes()[:-30])

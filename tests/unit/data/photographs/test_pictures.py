@@ -155,7 +155,9 @@ class TestColours:
         tifffile.imwrite(tmp_path / "a.tif", values, photometric="miniswhite")
         np.testing.assert_array_equal(IMAGE_FILES.picture(tmp_path / "a.tif").pixels[0], 65535 - values)
         tifffile.imwrite(tmp_path / "b.tif", values.astype(np.int16) - 10)
-        with pytest.raises(DataError, match=r"b\.tif: holds negative values"):
+        with pytest.raises(
+            DataError, match=r"b\.tif: holds signed numbers of 16 bits, and nothing says what"
+        ):
             IMAGE_FILES.picture(tmp_path / "b.tif")
 
     @pytest.mark.parametrize(("meaning", "seen"), [("unspecified", 7), ("unassalpha", 0), ("assocalpha", 7)])
@@ -166,13 +168,13 @@ class TestColours:
 
     def test_sixteen_bits_for_print_are_refused(self, tmp_path):
         tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 9, 4), np.uint16), photometric="separated")
-        with pytest.raises(DataError, match=r"a\.tif: .*Save it as RGB"):
+        with pytest.raises(DataError, match=r"a\.tif: is a picture of CMYK in 16 bits.* as RGB"):
             IMAGE_FILES.picture(tmp_path / "a.tif")
 
     @pytest.mark.parametrize("dtype", [np.int32, np.float32])
     def test_32_bits_have_no_white(self, tmp_path, dtype):
         path = saved(tmp_path / "a.tif", Image.fromarray(np.ones((8, 8), dtype)))
-        with pytest.raises(DataError, match=r"a\.tif: holds 32 bits per pixel"):
+        with pytest.raises(DataError, match=r"a\.tif: holds .*numbers of 32 bits, and nothing says"):
             IMAGE_FILES.picture(path)
 
     @pytest.mark.parametrize("orientation", [3, 6])
@@ -306,7 +308,7 @@ class TestHostileFiles:
             content = bytearray(original)
             content[place] ^= 1
             path.write_bytes(content)
-            with pytest.raises(DataError, match="cannot be read as an image"):
+            with pytest.raises(DataError, match=r"cannot be read as an image|claims to be"):
                 IMAGE_FILES.picture(path)
 
     @pytest.mark.parametrize("name", sorted(CONTENTS))
@@ -329,5 +331,5 @@ class TestHostileFiles:
         for kind in ("EPS", "GIF", "PDF", "ICNS"):
             path = tmp_path / "a.png"
             Image.new("RGB", (16, 16)).save(path, kind)
-            with pytest.raises(DataError, match=r"a\.png: cannot be read as an image"):
+            with pytest.raises(DataError, match=r"a\.png: .* no PNG, JPEG, TIFF or BMP file"):
                 IMAGE_FILES.picture(path)
