@@ -10,7 +10,7 @@ from medrobust.data.attributes import MISSING
 from medrobust.data.files.dicom_files import is_dicom, read_dicom_file
 from medrobust.data.findings import Finding, refused
 from medrobust.data.photographs.pictures import naming
-from medrobust.data.scans.dicom_series import background_of, grouped, present, voxels_of
+from medrobust.data.scans.dicom_series import background_of, grouped, present, series_name, voxels_of
 from medrobust.data.scans.labels import Colour
 from medrobust.errors import DataError
 
@@ -35,7 +35,7 @@ class Series:
 
     Attributes:
         uid: Its SeriesInstanceUID.
-        description: Its SeriesDescription.
+        name: What to call it.
         frame: Its FrameOfReferenceUID.
         patient: PatientID, "" where there is none.
         modality: Such as CT or MR.
@@ -44,16 +44,12 @@ class Series:
     """
 
     uid: str
-    description: str
+    name: str
     frame: str
     patient: str
     modality: str
     attributes: Mapping[str, str]
     files: dict[str, tuple[Path, int]] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        """The series in a message."""
-        return f"series '{self.description}' ({self.uid})"
 
 
 class Segmentation(NamedTuple):
@@ -122,7 +118,7 @@ def _series(header: Any) -> Series:
     }
     return Series(
         uid=str(header.SeriesInstanceUID),
-        description=_text(header, "SeriesDescription"),
+        name=series_name(header),
         frame=_text(header, "FrameOfReferenceUID"),
         patient=_text(header, "PatientID"),
         modality=_text(header, "Modality"),

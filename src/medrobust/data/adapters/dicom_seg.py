@@ -14,7 +14,7 @@ from pathlib import Path
 
 from medrobust.core import Unit
 from medrobust.data.adapters.dicom_headers import Segmentation, Series, read_headers, sources_of
-from medrobust.data.findings import Finding, Severity, quoted
+from medrobust.data.findings import Finding, Severity, quoted, require_sound
 from medrobust.data.listing import Scan, Scans
 from medrobust.data.scans.dicom_series import DicomScan, require_highdicom
 from medrobust.data.scans.labels import BACKGROUND, UNKNOWN, Colour, LabelMap
@@ -44,6 +44,7 @@ def list_dicom_seg(root: Path, *, labels: Names | None = None, segmentation: str
     chosen = _chosen(found, segmentation)
     pairs = _paired(series, chosen, findings)
     if not pairs:
+        require_sound(reversed(findings))
         raise DataError(
             f"data.root: none of {len(series)} series of images below {root} has one of {len(chosen)} DICOM "
             "segmentations. Give the folder that holds both."
@@ -131,10 +132,12 @@ def _series_of(one: Segmentation, series: Mapping[str, Series], findings: list[F
         advice = "Add its images, or take the file away. It is left out."
     elif len(candidates) > 1:
         kind, says = "several series", f"{one.path} may be of any of {len(candidates)} series."
-        advice = f"Keep one of them: {', '.join(map(str, candidates))}. The segmentation is left out."
+        advice = (
+            f"Keep one of them: {', '.join(own.name for own in candidates)}. The segmentation is left out."
+        )
     elif candidates[0].frame and one.frame and candidates[0].frame != one.frame:
         kind = "other frame of reference"
-        says = f"{one.path} lies in the frame of reference '{one.frame}', and its {candidates[0]} in "
+        says = f"{one.path} lies in the frame of reference '{one.frame}', and its {candidates[0].name} in "
         says += f"'{candidates[0].frame}': where it lies is not known."
         advice = "Save it in that of the series. It is left out."
     else:

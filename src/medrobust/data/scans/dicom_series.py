@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
@@ -23,15 +23,15 @@ from medrobust.data.scans.labels import NUMBERS, UNKNOWN
 from medrobust.data.scans.stored import MOST_VOXELS, Stored, file_digest, in_ras
 from medrobust.errors import DataError
 
-if TYPE_CHECKING:
-    from highdicom.seg import Segmentation
-
 TURN = 1e-4
 """Largest difference between the direction cosines of slices that are parallel."""
 
 OFF_GRID = 0.1
 """Part of a voxel by which a slice may lie beside its place in an even series, and a voxel of a segmentation
 beside one of its series."""
+
+UNEVEN = 0.25
+"""Part of the usual distance of slices by which that of two may differ; positions are often rounded."""
 
 GAP = 1.5
 """From this many times the usual distance of slices on, some are missing between two."""
@@ -41,7 +41,7 @@ TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def require_highdicom() -> None:
-    """Refuse to go on without the package that reads segmentations.
+    """Refuse to go on without the package that knows segmentations.
 
     Raises:
         DataError: It is not installed.
@@ -98,9 +98,7 @@ class DicomScan:
         return self.voxels
 
     def _labels(self, path: Path, lattice: "Lattice") -> UInt8[np.ndarray, "s h w"]:
-        from highdicom.seg import Segmentation
-
-        segmentation = Segmentation.from_dataset(read_dicom_file(path), copy=False)
+        segmentation = _without_empty(read_dicom_file(path))
         require_size(path, int(segmentation.Columns), int(segmentation.Rows))
         labels = np.zeros(lattice.shape, np.uint8)
         for number, frame in enumerate(segmentation.PerFrameFunctionalGroupsSequence, start=1):
@@ -118,14 +116,12 @@ class DicomScan:
             labels[tuple(places.T)] = new
         return labels
 
-    def _frame(
-        self, segmentation: "Segmentation", number: int, frame: Any, path: Path
-    ) -> UInt8[np.ndarray, "h w"]:
+    def _frame(self, segmentation: Any, number: int, frame: Any, path: Path) -> UInt8[np.ndarray, "h w"]:
         """Class indices of the pixels of a frame."""
         table = np.full(NUMBERS, UNKNOWN, np.uint8)
         for segment, index in ((background_of(segmentation), 0), *self.segments):
             table[segment] = index
-        pixels = segmentation.get_stored_frame(number)
+        pixels = pixel_array(segmentation, index=number - 1)
         kind = segmentation.SegmentationType
         if kind == "LABELMAP":
             found: np.ndarray = table[pixels]
@@ -152,6 +148,12 @@ def voxels_of(header: Any) -> int:
 def background_of(segmentation: Any) -> int:
     """Number of what is no segment in a label map."""
     return int(segmentation.get("PixelPaddingValue") or 0)
+
+
+def series_name(header: Any) -> str:
+    """What to call the series of an image."""
+    description, uid = present(header, "SeriesDescription"), header.SeriesInstanceUID
+    return f"series '{description}' ({uid})" if description else f"series {uid}"
 
 
 def present(dataset: Any, keyword: str) -> Any:
@@ -250,12 +252,13 @@ def _lattice(series: Sequence[Path]) -> Lattice:
     Raises:
         DataError: A file cannot be read, or a slice is missing, there twice, or beside the others.
     """
-    planes, claimed = [], 0
+    planes, claimed, names = [], 0, Counter[str]()
     for path in series:
         with naming(path, "a DICOM image of a series"):
             header = read_dicom_file(path, pixels=False)
             require_size(path, int(header.Columns), int(header.Rows))
             claimed += voxels_of(header)
+            names[series_name(header)] += 1
             frames = present(header, "PerFrameFunctionalGroupsSequence")
             if frames is None and voxels_of(header) > int(header.Rows) * int(header.Columns):
                 raise DataError(
@@ -268,7 +271,7 @@ def _lattice(series: Sequence[Path]) -> Lattice:
             ]
     if claimed > MOST_VOXELS:
         raise DataError(f"{series[0]}: its series has {claimed:,} voxels; at most {MOST_VOXELS:,} are read.")
-    named = f"series '{header.get('SeriesDescription') or ''}' ({header.SeriesInstanceUID})"
+    ((named, _),) = names.most_common(1)
     _require_alike(planes, named)
     normal = np.cross(*planes[0].cosines)
     planes.sort(key=lambda plane: float(plane.corner @ normal))
@@ -316,10 +319,15 @@ def _regular(planes: Sequence[Plane], normal: Float64[np.ndarray, "3"], series: 
             raise DataError(
                 f"{first} and {second} lie in the same place, and both are of {series}. Keep one of them."
             )
-        if gap >= GAP * usual:
+        if abs(gap - usual) > UNEVEN * usual:
+            why = (
+                "some between them are missing. Add them"
+                if gap > GAP * usual
+                else "that is uneven. Resample it"
+            )
             raise DataError(
                 f"{first} and {second} are {gap:.4g} mm apart, and other slices of {series} {usual:.4g} mm: "
-                "some between them are missing. Add them, or leave the scan out."
+                f"{why}, or leave the scan out."
             )
     steps = (corners[-1] - corners[0]) / (len(planes) - 1)
     upright = normal * float(steps @ normal)
@@ -344,8 +352,6 @@ def _regular(planes: Sequence[Plane], normal: Float64[np.ndarray, "3"], series: 
 
 def _image(lattice: Lattice) -> tuple[Float32[np.ndarray, "s h w"], np.dtype[Any]]:
     """Rescaled values, and the type that they are stored in."""
-    from highdicom import Image
-
     voxels = np.empty(lattice.shape, np.float32)
     opened: tuple[Path | None, Any] = None, None
     for voxel_plane, plane in zip(
@@ -353,26 +359,16 @@ def _image(lattice: Lattice) -> tuple[Float32[np.ndarray, "s h w"], np.dtype[Any
     ):  # that takes no more memory than NIfTI
         with naming(plane.path, "a DICOM image of a series"):
             if plane.path != opened[0]:
-                dataset = _without_empty(read_dicom_file(plane.path))
-                opened = (
-                    plane.path,
-                    dataset if plane.frame is None else Image.from_dataset(dataset, copy=False),
-                )
-            dataset = opened[1]
-            if plane.frame is None:
-                pixels = pixel_array(dataset)
-                if pixels.shape != plane.shape:
-                    raise ValueError(
-                        f"its pixels are of shape {pixels.shape}, and its header says {plane.shape}"
-                    )
-                voxel_plane[...] = apply_modality_lut(pixels, dataset)
-            else:
-                voxel_plane[...] = dataset.get_frame(
-                    plane.frame,
-                    dtype=np.float32,
-                    apply_real_world_transform=False,
-                    apply_presentation_lut=False,
-                )
+                opened = plane.path, _without_empty(read_dicom_file(plane.path))
+            dataset, number = opened[1], (plane.frame or 1) - 1
+            pixels = pixel_array(dataset, index=number)
+            if pixels.shape != plane.shape:
+                raise ValueError(f"its pixels are of shape {pixels.shape}, and its header says {plane.shape}")
+            frames = present(dataset, "PerFrameFunctionalGroupsSequence")
+            scaled = (
+                grouped(dataset, frames[number], "PixelValueTransformationSequence") if frames else iter(())
+            )
+            voxel_plane[...] = apply_modality_lut(pixels, next(scaled, dataset))
     return voxels, _type(dataset)
 
 
