@@ -17,7 +17,7 @@ from medrobust.audit.rescans import equal_scans, one_person_twice, several_scans
 from medrobust.audit.sizes import few_patients
 from medrobust.data.findings import Finding, Severity, refused
 from medrobust.data.scans.geometry import turn_onto
-from medrobust.data.scans.volumes import AFFINE_TOLERANCE
+from medrobust.data.scans.volumes import AFFINE_TOLERANCE, OTHER_GRID
 from medrobust.errors import DataError
 
 CLIPPED = 0.01
@@ -64,8 +64,7 @@ def _grids_differ(path: Path, image: Grid, truth: Path, labels: Grid) -> list[Fi
     else:
         kind = "labels of another affine"
         says = f"{path} and its labels {truth.name} have affines that differ by {difference:.3g} mm."
-    advice = "Resample the labels to the image by nearest neighbour, or repair the header that is wrong."
-    return [Finding(kind, Severity.ERROR, says, advice, (path, truth))]
+    return [Finding(kind, Severity.ERROR, says, OTHER_GRID, (path, truth))]
 
 
 def uncertain_orientation(evidence: ScanEvidence) -> list[Finding]:

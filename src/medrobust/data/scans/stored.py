@@ -130,5 +130,5 @@ def _require_affine(affine: Affine, path: Path) -> None:
         seen = " x ".join(f"{size:.3g}" for size in sizes)
         raise DataError(
             f"{path} has voxels of {seen} mm; sizes from {smallest:g} to {largest:g} mm are believed. "
-            "Repair its header."
+            "Repair its header: the sizes, or their unit."
         )

@@ -207,7 +207,9 @@ def _claims(header: Any, path: Path) -> tuple[tuple[int, ...], np.dtype[Any], in
     shape = full[:3] + tuple(side for side in full[3:] if side != 1)
     dtype, offset = _type(header), int(header.get_data_offset())
     if len(shape) not in (3, 4) or min(shape) < 1:
-        raise DataError(f"{path} has the shape {full}; a volume has 3 dimensions, and perhaps channels.")
+        raise DataError(
+            f"{path} has the shape {full}; a volume has 3 dimensions, and perhaps channels. Save it so."
+        )
     if dtype.kind not in "iuf":
         what = "complex numbers" if dtype.kind == "c" else "colours"
         raise DataError(f"{path} holds {what} instead of numbers. Save it with one number for each voxel.")

@@ -21,6 +21,9 @@ AFFINE_TOLERANCE = 1e-3
 """Largest difference, in mm, between the entries of an image's and its labels' affine."""
 
 
+OTHER_GRID = "Resample the labels to the image by nearest neighbour, or repair the header that is wrong."
+"""What to do about labels that do not lie on their image."""
+
 ROUNDED = (1e-3, 1e-6)
 """How far a stored label may be from a whole number, and how much further for each unit of it: what storage
 and arithmetic in float32 leave. Interpolation leaves more."""
@@ -82,11 +85,14 @@ def _require_same_grid(
     image: Path, shape: tuple[int, ...], affine: Affine, labels: Path, truth: Stored
 ) -> None:
     if shape != truth.voxels.shape:
-        raise DataError(f"{image} has the shape {shape}, but its labels {labels} have {truth.voxels.shape}.")
+        raise DataError(
+            f"{image} has the shape {shape}, but its labels {labels} have {truth.voxels.shape}. {OTHER_GRID}"
+        )
     difference = float(np.abs(affine - truth.affine).max())
     if difference > AFFINE_TOLERANCE:
         raise DataError(
-            f"{image} and its labels {labels} have affines that differ by up to {difference:.3g} mm."
+            f"{image} and its labels {labels} have affines that differ by up to {difference:.3g} mm. "
+            f"{OTHER_GRID}"
         )
 
 

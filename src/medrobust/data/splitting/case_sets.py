@@ -61,7 +61,8 @@ def described(cases: Sequence[Case], dataset: Dataset) -> str:
     if dataset.task == Task.CLASSIFICATION:
         return f"{len(cases)} cases"
     scans = len({case.scan_id for case in cases})
-    says = f"{len(cases)} images" if scans == len(cases) else f"{len(cases)} slices of {scans} scans"
+    says = f"{len(cases)} slices of {scans} scan{'s' * (scans > 1)}"
+    says = says if scans < len(cases) else f"{len(cases)} image{'s' * (len(cases) > 1)}"
     labelled = [case for case in cases if case.is_labelled]
     says += f", {len(cases) - len(labelled)} of them without any label"
     bare = len({case.patient_id for case in cases} - {case.patient_id for case in labelled})
