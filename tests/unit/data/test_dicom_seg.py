@@ -150,6 +150,7 @@ class TestVolumes:
         for frame in other.PerFrameFunctionalGroupsSequence:
             frame.PlaneOrientationSequence = pydicom.Sequence([])
             frame.PixelMeasuresSequence = pydicom.Sequence([pydicom.Dataset()])
+            frame.PixelMeasuresSequence[0].PixelSpacing = None
         other.save_as(path)
         found = volume(root)
         np.testing.assert_array_equal(found.labels, belly(0)[1])
