@@ -78,7 +78,7 @@ class Known(NamedTuple):
 BRAIN = (28, ("background", "right ventral diencephalon"))
 ORGANS = (3, ("background", "tumour"))
 KNOWN: dict[str, Known] = {
-    "phantom_brains": Known(123, 3, *BRAIN, ("brain000-s000", 17), ("brain002-s040", 43)),
+    "phantom_brains": Known(124, 3, *BRAIN, ("brain000-s000", 17), ("brain002-s040", 43)),
     "phantom_lesions": Known(100, 46, 10, ("AK", "DF"), ("A001a", 2), ("T044", 0)),
     "ham10000": Known(42, 28, 7, ("akiec", "vasc"), ("ISIC_00000", 0), ("ISIC_00271", 6)),
     "dermofit": Known(75, 50, 10, ("ak", "vasc"), ("A10", 0), ("P57b", 7)),
@@ -94,18 +94,18 @@ KNOWN: dict[str, Known] = {
         12, 12, 2, ("background", "lesion"), ("ISIC_0000000", 28), ("ISIC_0000011", 248)
     ),
     "malc2012": Known(52, 4, *BRAIN, ("1000_3-coronal-001", 12), ("1003_3-coronal-013", 12)),
-    "nifti_pairs": Known(44, 4, *ORGANS, ("case0-coronal-001", 5), ("case3-coronal-011", 5)),
-    "dicom_seg": Known(44, 4, *ORGANS, ("PAT0_63dd1f11-coronal-001", 8), ("PAT3_1990f0ab-coronal-011", 8)),
-    "bids": Known(55, 4, *ORGANS, ("sub-01_ses-1-coronal-001", 5), ("sub-04_ses-1-coronal-011", 5)),
+    "nifti_pairs": Known(52, 4, *ORGANS, ("case0-coronal-000", 0), ("case3-coronal-012", 0)),
+    "dicom_seg": Known(52, 4, *ORGANS, ("PAT0_63dd1f11-coronal-000", 0), ("PAT3_1990f0ab-coronal-012", 0)),
+    "bids": Known(65, 4, *ORGANS, ("sub-01_ses-1-coronal-000", 0), ("sub-04_ses-1-coronal-012", 0)),
     "decathlon": Known(
-        44,
+        52,
         4,
         4,
         ("background", "enhancing tumour"),
-        ("BRATS_000-coronal-001", 5),
-        ("BRATS_003-coronal-011", 5),
+        ("BRATS_000-coronal-000", 0),
+        ("BRATS_003-coronal-012", 0),
     ),
-    "freesurfer": Known(28, 4, *BRAIN, ("bert0-coronal-001", 23), ("bert3-coronal-007", 23)),
+    "freesurfer": Known(36, 4, *BRAIN, ("bert0-coronal-000", 0), ("bert3-coronal-008", 0)),
 }
 
 names = pytest.mark.parametrize("name", list(DATASETS))
@@ -190,7 +190,8 @@ def test_cases_are_unique_sorted_and_complete(name: str, opened: Open) -> None:
     for case in dataset.cases:
         is_photo = dataset.task is Task.CLASSIFICATION
         assert (case.label is not None) is is_photo
-        assert (case.foreground == 0) is is_photo
+        assert case.foreground == 0 or not is_photo
+    assert any(case.is_labelled for case in dataset.cases)
     if dataset.task is Task.CLASSIFICATION:
         assert {case.label for case in dataset.cases} == set(range(len(dataset.classes)))
 

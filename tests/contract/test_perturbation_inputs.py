@@ -21,6 +21,21 @@ def test_any_channels_size_and_dimension(name, task, channels, space, classes):
 
 
 @each
+def test_images_that_show_nothing_and_have_no_label(name, task):
+    """As slices between two parts of a scan; one of them has no pixel that may change."""
+    network = make_network(task)
+    images, labels = make_batch(task, network)
+    images[0], images[1] = 0, 0.5
+    support = torch.ones_like(images[:, :1], dtype=torch.bool)
+    support[0] = False
+    nothing = torch.zeros_like(labels)
+    result = perturb(ask(name, task), network, images, nothing, support=support, rngs=make_rngs(3))
+    assert result.isfinite().all()
+    assert 0 <= result.min() <= result.max() <= 1
+    assert torch.equal(result[0], images[0])
+
+
+@each
 def test_memory_layout_does_not_matter(name, task):
     network = make_network(task, channels=3)
     images, labels = make_batch(task, network, channels=3)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from medrobust.audit.records import LabelsLook, ScanEvidence
-from medrobust.data.findings import Finding, Severity, quoted
+from medrobust.data.findings import Finding, Severity, quoted, refused
+from medrobust.errors import DataError
 
 LEFT, RIGHT = ("left", "lh", "l"), ("right", "rh", "r")
 
@@ -26,14 +27,10 @@ class Pair(NamedTuple):
 def strange_labels(evidence: ScanEvidence) -> list[Finding]:
     """Label numbers that mean nothing."""
     return [
-        Finding(
+        refused(
             "unknown label" if record.labels.whole else "labels are no whole numbers",
-            Severity.ERROR,
-            record.labels.strange,
-            "Use the labels that belong to this data set, or name their numbers."
-            if record.labels.whole
-            else "They were resampled by interpolation: resample the original by nearest neighbour.",
-            (record.scan.labels,),
+            DataError(record.labels.strange),
+            record.scan.labels,
         )
         for record in evidence.records
         if record.labels and record.labels.strange
@@ -45,9 +42,10 @@ def empty_labels(evidence: ScanEvidence) -> list[Finding]:
     return [
         Finding(
             "empty labels",
-            Severity.ERROR,
+            Severity.WARNING,
             f"{scan.labels} labels nothing but background.",
-            "Find the labels of this scan, or leave it out.",
+            "Right where there is nothing to find: the scan has no Dice, and what networks show in it is "
+            "counted as false. Else find its labels, or leave it out.",
             (scan.labels,),
         )
         for scan, look in evidence.labels

@@ -40,7 +40,8 @@ def empty_masks(evidence: PhotoEvidence) -> list[Finding]:
             "empty mask",
             Severity.WARNING,
             f"{record.photo.mask} is black: nothing is inside.",
-            "The photograph is left out; find its mask, if there should be one.",
+            "Right where there is nothing to find: the photograph has no Dice, and what networks show in it "
+            "is counted as false. Else find its mask.",
             (record.photo.path, record.photo.mask),
         )
         for record in evidence.records

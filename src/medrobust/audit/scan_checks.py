@@ -15,8 +15,10 @@ from medrobust.audit.label_checks import (
 from medrobust.audit.records import COUNTED_LEVELS, Grid, ScanEvidence
 from medrobust.audit.rescans import equal_scans, one_person_twice, several_scans
 from medrobust.audit.sizes import few_patients
-from medrobust.data.findings import Finding, Severity
-from medrobust.data.scans.volumes import AFFINE_TOLERANCE
+from medrobust.data.findings import Finding, Severity, refused
+from medrobust.data.scans.geometry import turn_onto
+from medrobust.data.scans.volumes import AFFINE_TOLERANCE, OTHER_GRID
+from medrobust.errors import DataError
 
 CLIPPED = 0.01
 """Share of the voxels above the smallest intensity that may have the largest one."""
@@ -30,7 +32,7 @@ NARROW = ("uint8", "int8")
 def unreadable(evidence: ScanEvidence) -> list[Finding]:
     """Files that are damaged, cut short, or no volumes."""
     return [
-        Finding("unreadable file", Severity.ERROR, says, "Download it again, or leave the scan out.", (path,))
+        refused("unreadable file", DataError(says), path)
         for record in evidence.records
         for path, says in record.errors.items()
     ]
@@ -48,10 +50,11 @@ def other_grid(evidence: ScanEvidence) -> list[Finding]:
 
 
 def _grids_differ(path: Path, image: Grid, truth: Path, labels: Grid) -> list[Finding]:
-    difference = float(np.abs(image.affine - labels.affine).max())
-    if image.shape != labels.shape:
+    _, shape, affine = turn_onto(labels.affine, labels.shape, image.affine)
+    difference = float(np.abs(image.affine - affine).max())
+    if image.shape != shape:
         kind = "labels of another shape"
-        says = f"{path} has the shape {image.shape}, its labels {truth.name} {labels.shape}."
+        says = f"{path} has the shape {image.shape}, its labels {truth.name} {shape}."
     elif difference <= AFFINE_TOLERANCE:
         return []
     elif image.stored != labels.stored:
@@ -61,8 +64,7 @@ def _grids_differ(path: Path, image: Grid, truth: Path, labels: Grid) -> list[Fi
     else:
         kind = "labels of another affine"
         says = f"{path} and its labels {truth.name} have affines that differ by {difference:.3g} mm."
-    advice = "Resample the labels to the image by nearest neighbour, or repair the header that is wrong."
-    return [Finding(kind, Severity.ERROR, says, advice, (path, truth))]
+    return [Finding(kind, Severity.ERROR, says, OTHER_GRID, (path, truth))]
 
 
 def uncertain_orientation(evidence: ScanEvidence) -> list[Finding]:
@@ -70,7 +72,10 @@ def uncertain_orientation(evidence: ScanEvidence) -> list[Finding]:
     findings = []
     for path, look in evidence.images:
         if look.grid.codes == (0, 0):
-            says = f"{path} does not say how the patient lies: its qform and sform codes are both 0."
+            says = (
+                f"{path} does not say how the patient lies: its qform and sform codes are both 0. The first "
+            )
+            says += "axis is taken to run to the left, the second to the front, the third to the top."
         elif look.grid.forms_differ > AFFINE_TOLERANCE:
             says = f"{path} says in two ways how the patient lies: qform and sform differ by "
             says += f"{look.grid.forms_differ:.3g} mm. The sform is used."

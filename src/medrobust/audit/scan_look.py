@@ -5,7 +5,6 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -15,15 +14,13 @@ from medrobust.audit.person import person
 from medrobust.audit.records import COUNTED_LEVELS, Grid, LabelsLook, ScanRecord, VolumeLook
 from medrobust.data.listing import Scan
 from medrobust.data.scans.labels import LabelMap
-from medrobust.data.scans.stored import VolumeFormat
+from medrobust.data.scans.stored import Stored, VolumeFormat
+from medrobust.data.scans.volume_files import forms
+from medrobust.data.scans.volumes import read_labels, whole_numbers
 from medrobust.errors import DataError, reason
 
 LOOKED_AT = 200_000
 """Voxels that different intensities are first counted in."""
-
-GZIP = b"\x1f\x8b"
-PACKED = (".gz", ".mgz")
-NIFTI = (".nii", ".nii.gz")
 
 
 def look_at_scan(scan: Scan, classes_of: LabelMap, classes: int) -> ScanRecord:
@@ -49,38 +46,19 @@ def look_at_scan(scan: Scan, classes_of: LabelMap, classes: int) -> ScanRecord:
 
 
 def _unreadable(path: Path, error: Exception) -> str:
-    try:
-        with path.open("rb") as file:
-            compressed = file.read(2) == GZIP
-    except OSError:
-        compressed = path.suffix in PACKED
-    misnamed = {
-        (True, False): " It is compressed, so its name should end in .gz.",
-        (False, True): " It is not compressed, so its name should not end in .gz.",
-    }.get((compressed, path.suffix in PACKED), "")
-    says = str(error) if isinstance(error, DataError) else f"{path} cannot be read ({reason(error)})."
-    return f"{says}{misnamed}"
+    if isinstance(error, DataError):
+        return str(error)
+    return f"{path} cannot be read ({reason(error)}). Replace it, or leave the scan out."
 
 
-def _read(path: Path, files: VolumeFormat) -> tuple[Shaped[np.ndarray, "x y z *channels"], Grid, str]:
-    """Voxels in RAS, where they lie, and the type of the numbers in the file."""
-    stored = files.read(path)
-    codes, differ = _forms(path)
-    grid = Grid(tuple(stored.voxels.shape[:3]), stored.affine, stored.axes, codes, differ)
-    return stored.voxels, grid, stored.dtype.name
-
-
-def _forms(path: Path) -> tuple[tuple[int, int], float]:
-    """NIfTI's qform and sform code, and by how many mm the two differ; see `Grid`."""
-    if not path.name.endswith(NIFTI):
-        return (1, 1), 0.0
-    header: Any = nib.load(path).header
-    codes = int(header["qform_code"]), int(header["sform_code"])
-    return codes, float(np.abs(header.get_qform() - header.get_sform()).max()) if all(codes) else 0.0
+def _grid(stored: Stored, path: Path) -> Grid:
+    codes, differ = forms(path)
+    return Grid(tuple(stored.voxels.shape[:3]), stored.affine, stored.axes, codes, differ)
 
 
 def _look_at_image(path: Path, files: VolumeFormat) -> VolumeLook:
-    voxels, grid, dtype = _read(path, files)
+    stored = files.read(path)
+    voxels, grid = stored.voxels, _grid(stored, path)
     digest = hashlib.blake2b(repr(voxels.shape).encode(), digest_size=16)
     with np.errstate(over="ignore"):  # what is beyond float32 counts as infinite, as in a run
         digest.update(np.ascontiguousarray(voxels, np.float32).data)
@@ -91,7 +69,7 @@ def _look_at_image(path: Path, files: VolumeFormat) -> VolumeLook:
     shown = person(volume, _spacing(grid)) if high > low and not nan + infinite else None
     return VolumeLook(
         grid=grid,
-        dtype=dtype,
+        dtype=stored.dtype.name,
         not_numbers=nan,
         infinite=infinite,
         low=low,
@@ -106,14 +84,12 @@ def _look_at_image(path: Path, files: VolumeFormat) -> VolumeLook:
 
 def _look_at_labels(scan: Scan, classes_of: LabelMap, classes: int) -> LabelsLook:
     path = scan.labels
-    voxels, grid, _ = _read(path, scan.format)
-    with np.errstate(invalid="ignore"):  # NaN and negative numbers are told apart by the comparison
-        numbers = voxels.astype(np.uint16)
-    empty = np.full((classes, 3), np.nan)
-    if not np.array_equal(numbers, voxels):
-        wrong = voxels[numbers != voxels].flat[0]
-        strange = f"{path} holds the label {wrong:g}; labels are whole numbers from 0 to 65535."
-        return LabelsLook(grid, strange, False, (), empty)
+    stored = read_labels(path, scan.format)
+    grid, empty = _grid(stored, path), np.full((classes, 3), np.nan)
+    try:
+        numbers = whole_numbers(stored, path)
+    except DataError as error:
+        return LabelsLook(grid, str(error), False, (), empty)
     try:
         indices = classes_of(numbers, path)
     except DataError as error:

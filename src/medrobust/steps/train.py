@@ -99,7 +99,7 @@ def train(
         RunError: The folder holds another training, or damaged weights.
     """
     recipe = recipe_of(config, dataset.task)
-    cases = [case for case in train_cases if case.label is not None or case.foreground > 0]
+    cases = [case for case in train_cases if case.is_labelled]
     identity = _made_from(network, dataset, config, recipe) | {
         "network_id": network_id.folder,
         "seed": seed,

@@ -59,7 +59,8 @@ class Cases(Block):
     """Which test cases are attacked and scored; one set for the whole study."""
 
     per_patient: Annotated[int, Ge(1)] | None = Field(
-        None, description="At most this many cases of a patient or scan."
+        None,
+        description="At most this many cases of a patient; slices are evenly spaced over its scans.",
     )
     total: Annotated[int, Ge(1)] | None = Field(
         None, description="At most this many photographs, stratified by class."

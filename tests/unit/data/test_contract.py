@@ -84,7 +84,17 @@ def test_what_is_right_passes_as_it_is() -> None:
             r"cases\.foreground must be 0 in classification",
         ),
         (SCANS, {"cases": with_case(SCANS, label=1)}, r"cases\.label must be None in segmentation"),
-        (SCANS, {"cases": with_case(SCANS, foreground=0)}, r"cases\.foreground must be the number of pixels"),
+        (
+            SCANS,
+            {"cases": with_case(SCANS, foreground=-1)},
+            r"cases\.foreground must be the number of pixels",
+        ),
+        (SCANS, {"cases": with_case(SCANS, foreground=True)}, r"cases\.foreground must be the number"),
+        (
+            SCANS,
+            {"cases": tuple(replace(case, foreground=0) for case in SCANS.cases)},
+            r"cases\.foreground must be above 0 in some case",
+        ),
         (PHOTOS, {"official": {"p0": Part.TEST}}, "official must give every patient a part"),
         (PHOTOS, {"official": dict.fromkeys(("p0",), "test")}, "official must give each patient a medrobust"),
         (PHOTOS, {"facts": {"size": 3}}, "facts must be texts by name"),

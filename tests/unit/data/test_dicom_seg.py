@@ -4,6 +4,7 @@ import re
 import shutil
 import sys
 
+import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
@@ -61,6 +62,14 @@ def volume(root, **keys):
     return read_volume(scan.images, scan.labels, scan.format)
 
 
+def edit(path, **elements):
+    """Set elements of a file; None leaves them empty."""
+    dataset = pydicom.dcmread(path)
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(path)
+
+
 def kinds(listing):
     return [(finding.kind, str(finding.severity)) for finding in listing.findings]
 
@@ -109,6 +118,100 @@ class TestVolumes:
         labels = belly(0)[1].copy()
         labels[-2:] = 0
         np.testing.assert_array_equal(volume(root).labels, labels)
+
+    @pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
+    def test_one_segment(self, root, segmentation, kind):
+        """Its number stands in the group that all frames share."""
+        labels = belly(0)[1] > 0
+        segmentation(labels.astype(int), ["organ"], kind=kind)
+        np.testing.assert_array_equal(volume(root).labels, labels)
+
+    def test_any_group_may_be_shared_or_of_each_frame(self, root, segmentation):
+        path = segmentation()
+        other = pydicom.dcmread(path)
+        shared = other.SharedFunctionalGroupsSequence[0]
+        for frame in other.PerFrameFunctionalGroupsSequence:
+            for group in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+                setattr(frame, group, shared[group].value)
+        del shared.PlaneOrientationSequence, shared.PixelMeasuresSequence
+        other.save_as(path)
+        np.testing.assert_array_equal(volume(root).labels, belly(0)[1])
+
+    def test_what_is_there_but_empty_is_absent(self, root, segmentation):
+        path = segmentation()
+        for slice_ in (root / "P0" / "CT").iterdir():
+            empty = dict.fromkeys(("RescaleType", "SeriesDescription", "NumberOfFrames", "WindowCenter"))
+            edit(slice_, RescaleSlope=None, RescaleIntercept=None, **empty)
+        other = pydicom.dcmread(path)
+        other.add_new("PixelPaddingValue", "US", None)
+        other.ReferencedSeriesSequence = other.SeriesDescription = None
+        for segment in other.SegmentSequence:
+            segment.RecommendedDisplayCIELabValue = None
+        for frame in other.PerFrameFunctionalGroupsSequence:
+            frame.PlaneOrientationSequence = pydicom.Sequence([])
+            frame.PixelMeasuresSequence = pydicom.Sequence([pydicom.Dataset()])
+            frame.PixelMeasuresSequence[0].PixelSpacing = None
+        other.save_as(path)
+        found = volume(root)
+        np.testing.assert_array_equal(found.labels, belly(0)[1])
+        np.testing.assert_array_equal(found.image[0], np.rint(belly(0)[0]) - made_dicom.INTERCEPT)
+
+    def test_files_are_found_by_content(self, root, segmentation):
+        """Named by their UID, without preamble and, of the slices, without file meta information."""
+        segmentation()
+        files = [path for path in (root / "P0").rglob("*") if path.is_file()]
+        for path in files:
+            dataset = pydicom.dcmread(path)
+            named = path.with_name(str(dataset.SOPInstanceUID))
+            if path.parent.name == "CT":
+                dataset.file_meta = pydicom.dataset.FileMetaDataset()
+                dataset.save_as(named, implicit_vr=True, little_endian=True)
+            else:
+                named.write_bytes(path.read_bytes()[132:])
+            path.unlink()
+        for name, content in {
+            "README": b"words",
+            "empty": b"",
+            ".DS_Store": b"?",
+            "a.txt": bytes(200),
+        }.items():
+            (root / "P0" / "CT" / name).write_bytes(content)
+        listing = listed(root)
+        assert listing.findings == ()
+        found = volume(root)
+        np.testing.assert_array_equal(found.image[0], np.rint(belly(0)[0]))
+        np.testing.assert_array_equal(found.labels, belly(0)[1])
+
+    def test_an_enhanced_file_holds_all_slices(self, root, segmentation, series):
+        segmentation()
+        for slice_ in series:
+            slice_.PatientName, slice_.ImageType = "A^B", ["ORIGINAL", "PRIMARY", "AXIAL"]
+            slice_.InstanceNumber = slice_.AcquisitionNumber = slice_.SeriesNumber = 1
+            slice_.StudyDate = slice_.ContentDate = "20200101"
+            slice_.StudyTime = slice_.ContentTime = "000000"
+        enhanced = hd.legacy.LegacyConvertedEnhancedCTImage(series, "1.2.3.5", 2, "1.2.3.6", 1)
+        for path in (root / "P0" / "CT").iterdir():
+            path.unlink()
+        path = root / "P0" / "CT" / "all"
+        enhanced.save_as(path)
+        edit(root / "P0" / "derived" / "1.2.3", ReferencedSeriesSequence=None)
+        found = volume(root)
+        np.testing.assert_array_equal(found.image[0], np.rint(belly(0)[0]))
+        np.testing.assert_array_equal(found.labels, belly(0)[1])
+        np.testing.assert_allclose(found.affine, made_dicom.affine())
+        frames = enhanced.PerFrameFunctionalGroupsSequence
+        frames[6].PlanePositionSequence[0].ImagePositionPatient[2] = 99
+        enhanced.save_as(path)
+        with pytest.raises(
+            DataError, match=r"all, frame \d+, at .* and .*all, frame \d+, at .* are 3 mm apart"
+        ):
+            volume(root)
+
+    def test_positions_may_be_rounded(self, root):
+        for path in (root / "P0" / "CT").iterdir():
+            x, y, z = map(float, pydicom.dcmread(path).ImagePositionPatient)
+            edit(path, ImagePositionPatient=[x, y, z + 0.05 * (-1) ** int(path.name)])
+        np.testing.assert_array_equal(volume(root).labels, belly(0)[1])
 
     def test_label_maps_and_whole_fractions(self, root, segmentation):
         labels = belly(0)[1]
@@ -204,17 +307,41 @@ class TestPairs:
         with pytest.raises(StudyError, match="is no regular expression"):
             listed(root, segmentation="(")
 
-    def test_a_series_without_and_a_segmentation_without(self, root, tmp_path):
+    def test_a_series_without_and_a_segmentation_without(self, made, root, tmp_path):
         made_dicom.write_series(root / "other", belly(1)[0], "PAT1")
         assert kinds(listed(root)) == [("labels missing", "warning")]
         for path in (root / "P0" / "CT").iterdir():
             path.unlink()
+        with pytest.raises(
+            DataError, match=r"1\.2\.3 is a segmentation of a series that is not there: '1\.2"
+        ):
+            listed(root)
+        (root / "P0" / "derived" / "1.2.3").unlink()
         with pytest.raises(DataError, match="none of 1 series of images"):
             listed(root)
+        shutil.copytree(made / "P0" / "derived", root / "P0" / "derived", dirs_exist_ok=True)
         made_dicom.dicom_seg(tmp_path / "two", patients=2)
         shutil.copytree(tmp_path / "two" / "P1", root / "P1")
         shutil.rmtree(root / "other")
         assert kinds(listed(root)) == [("image missing", "error")]
+
+    def test_the_images_that_a_segmentation_was_derived_from_tell_its_series(self, root, segmentation):
+        path = segmentation()
+        edit(path, FrameOfReferenceUID="", ReferencedSeriesSequence=None)
+        made_dicom.write_series(root / "other", belly(1)[0], "PAT1")
+        np.testing.assert_array_equal(volume(root).labels, belly(0)[1])
+        edit(path, PerFrameFunctionalGroupsSequence=None)
+        with pytest.raises(
+            DataError, match=r"1\.2\.3 is a segmentation of a series that is not there: one in"
+        ):
+            listed(root)
+
+    def test_where_no_pair_is_left_the_reason_is_said(self, root, segmentation):
+        edit(segmentation(), FrameOfReferenceUID="1.2.3")
+        with pytest.raises(
+            DataError, match=r"1\.2\.3 lies in the frame of reference '1\.2\.3', and its series"
+        ):
+            listed(root)
 
     def test_a_segmentation_in_another_frame_of_reference(self, root, segmentation):
         made_dicom.dicom_seg(root / "more", patients=2)
@@ -249,11 +376,90 @@ class TestRefusals:
         with pytest.raises(DataError, match=r"Run: pip install 'medrobust\[dicom-seg\]'"):
             listed(root)
 
-    def test_slices_of_uneven_spacing(self, root):
+    def test_a_missing_slice(self, root):
         (root / "P0" / "CT" / "0000").unlink()
         volume(root)  # an end
         (root / "P0" / "CT" / "0009").unlink()
-        with pytest.raises(DataError, match="no several slices of regular spacing"):
+        message = (
+            r"0002 at \(40, -30, 24\) mm and .*0016 at \(40, -30, 27\) mm are 3 mm apart, and other slices "
+        )
+        with pytest.raises(
+            DataError, match=rf"{message}of series [\d.]+ 1\.5 mm: some between them are missing"
+        ):
+            volume(root)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({}, r"0009 at .* and .*extra at .* lie in the same place, and both are of series 'Thorax' \("),
+            (
+                {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]},
+                "extra at .* is turned otherwise than the others",
+            ),
+            ({"PixelSpacing": [1.2, 1.2]}, r"extra at .* has pixels of 1\.2 x 1\.2 mm, others 1 x 1 mm, of"),
+            (
+                {"Rows": 13, "PixelData": bytes(572)},
+                "extra at .* has 13 x 22 pixels, others 26 x 22, of which",
+            ),
+            ({"ImagePositionPatient": None}, "extra does not say its ImagePositionPatient"),
+            ({"PixelSpacing": [0, 0]}, "extra does not say where it lies in numbers that can be"),
+            (
+                {"ImagePositionPatient": [40, -30, 25.1]},
+                r"0002 at .* and .*extra at .* are 1\.1 mm apart, and other .* 1\.5 mm: that is uneven",
+            ),
+            (
+                {"ImagePositionPatient": [40, -30, 99]},
+                r"0011 at .* and .*extra at .* are 61\.5 mm apart, .* missing",
+            ),
+        ],
+    )
+    def test_a_slice_that_is_none_of_its_series_is_named(self, root, changes, message):
+        for path in (root / "P0" / "CT").iterdir():
+            edit(path, SeriesDescription="Thorax")
+        extra = root / "P0" / "CT" / "extra"
+        shutil.copy(root / "P0" / "CT" / "0009", extra)
+        edit(extra, SOPInstanceUID="1.2.3", **changes)
+        with pytest.raises(DataError, match=message) as error:
+            volume(root)
+        assert "Thorax" in str(error.value) or "does not say" in str(error.value)
+
+    def test_a_tilted_gantry(self, root):
+        for path in (root / "P0" / "CT").iterdir():
+            x, y, z = map(float, pydicom.dcmread(path).ImagePositionPatient)
+            edit(path, ImagePositionPatient=[x, round(y + np.tan(np.radians(12)) * z, 4), z])
+        with pytest.raises(
+            DataError, match=r"0000 at .* series [\d.]+ lie aslant, by 12 degrees, as a tilted"
+        ):
+            volume(root)
+
+    def test_distances_that_grow_slowly(self, root):
+        for path in (root / "P0" / "CT").iterdir():
+            x, y, z = map(float, pydicom.dcmread(path).ImagePositionPatient)
+            edit(path, ImagePositionPatient=[x, y, z + 0.005 * (z - 12) ** 2])
+        with pytest.raises(
+            DataError, match=r"mm beside its place: the slices of series .* not at even distances"
+        ):
+            volume(root)
+
+    def test_one_slice(self, root):
+        for path in (root / "P0" / "CT").iterdir():
+            if path.name != "0009":
+                path.unlink()
+        with pytest.raises(DataError, match=r"0009 at \(40, -30, 25\.5\) mm is the only slice of series"):
+            volume(root)
+
+    def test_the_damaged_file_of_a_series_is_named(self, root):
+        path = root / "P0" / "CT" / "0009"
+        path.write_bytes(path.read_bytes()[:-300])
+        with pytest.raises(DataError, match="CT/0009: cannot be read as a DICOM image of a series"):
+            volume(root)
+
+    def test_several_frames_that_lie_nowhere(self, root):
+        for path in (root / "P0" / "CT").iterdir():
+            if path.name != "0009":
+                path.unlink()
+        edit(path.with_name("0009"), NumberOfFrames=3, PixelData=bytes(3 * 1144))
+        with pytest.raises(DataError, match="0009 holds 3 frames and does not say where each lies"):
             volume(root)
 
     def test_a_segmentation_on_another_grid(self, root, segmentation):

@@ -288,14 +288,14 @@ class TestOriginalGrid:
         voxels = image.get_fdata()
         expected = (voxels - voxels.min()) / (voxels.max() - voxels.min())
         along = {"coronal": (0, 2), "axial": (0, 1), "sagittal": (1, 2), "volume": (0, 1, 2)}[axis]
-        labelled = (numbers > 0).any(axis=along, keepdims=True)  # other slices are no cases
-        np.testing.assert_allclose(exported.get_fdata(), expected * labelled, atol=1e-5)
+        imaged = (voxels > 0).any(axis=along, keepdims=True)  # other slices are no cases
+        np.testing.assert_allclose(exported.get_fdata(), expected * imaged, atol=1e-5)
         assert np.abs(rounded.get_fdata() - exported.get_fdata()).max() <= 0.5001 / 65535
         told = json.loads((done.folder / "case1.json").read_text())
         assert told["grid"].startswith("that of the original file")
         if axis == "coronal":
             places = [image["y"] for image in told["images"]]
-            assert places == np.flatnonzero(labelled.ravel()).tolist()
+            assert places == np.flatnonzero(imaged.ravel()).tolist()
 
     def test_resampled_scans_have_the_grid_of_the_study(
         self, root: Path, tmp_path: Path, folder: RunFolder

@@ -58,6 +58,9 @@ def test_a_limited_study_says_what_the_whole_test_set_gives(tmp_path: Path) -> N
     document = run.folder.read_json("results.json")
     (row,) = document["tables"]["whole_test"]["rows"]
     assert row["n_cases"] == document["record"]["cases"]["test"] > document["n_cases"] == 2
+    evaluated = document["record"]["data"]["facts"]["evaluated"]
+    assert evaluated == "2 slices of 1 scan, 0 of them without any label"
+    assert evaluated in run.report.read_text()
     assert document["tables"]["transfer_conditions"]["rows"] == [
         {"target": "unet", "source": "unet", "same_architecture": True}
         | {"same_pretraining": False, "shared_training": 1.0}

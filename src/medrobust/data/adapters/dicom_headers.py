@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medrobust.data.files.dicom_files import read_dicom_file
+from medrobust.data.files.dicom_files import is_dicom, read_dicom_file
 from medrobust.data.files.missing import is_missing
 from medrobust.data.findings import Finding, refused
 from medrobust.data.photographs.pictures import naming
-from medrobust.data.scans.dicom_series import background_of, voxels_of
+from medrobust.data.scans.dicom_series import background_of, grouped, present, series_name, voxels_of
 from medrobust.data.scans.labels import Colour
 from medrobust.errors import DataError
 
@@ -25,9 +25,6 @@ ELEMENTS = (
 )
 """What is read of a header."""
 
-MAGIC = (128, b"DICM")
-"""Where in a DICOM file what stands."""
-
 YEARS = re.compile(r"(\d{3})Y")
 """How DICOM writes an age in years."""
 
@@ -38,6 +35,7 @@ class Series:
 
     Attributes:
         uid: Its SeriesInstanceUID.
+        name: What to call it.
         frame: Its FrameOfReferenceUID.
         patient: PatientID, "" where there is none.
         modality: Such as CT or MR.
@@ -46,6 +44,7 @@ class Series:
     """
 
     uid: str
+    name: str
     frame: str
     patient: str
     modality: str
@@ -86,23 +85,28 @@ def read_headers(root: Path, findings: list[Finding]) -> tuple[dict[str, Series]
         hidden = any(part.startswith((".", "__MACOSX")) for part in path.relative_to(root).parts)
         try:
             with naming(path, "a DICOM file"):
-                if hidden or not path.is_file() or not _is_dicom(path):
+                if hidden or not path.is_file() or not is_dicom(path):
                     continue
                 header = read_dicom_file(path, pixels=False, elements=ELEMENTS)
                 if header.get("SOPClassUID") in SEGMENTATIONS:
-                    segmentations.setdefault(str(header.SOPInstanceUID), _segmentation(path, header))
-                elif header.get("SamplesPerPixel") == 1:
-                    own = series.setdefault(str(header.SeriesInstanceUID), _series(header))
-                    own.files.setdefault(str(header.SOPInstanceUID), (path, voxels_of(header)))
+                    one = _segmentation(path, header)
+                    segmentations.setdefault(_uid(header, "SOPInstanceUID", path), one)
+                elif present(header, "Rows") and (present(header, "SamplesPerPixel") or 1) == 1:
+                    uid, instance = (_uid(header, f"{of}InstanceUID", path) for of in ("Series", "SOP"))
+                    own = series.setdefault(uid, _series(header))
+                    own.files.setdefault(instance, (path, voxels_of(header)))
         except DataError as error:
             findings.append(refused("unreadable", error, path))
     return series, list(segmentations.values())
 
 
-def _is_dicom(path: Path) -> bool:
-    place, magic = MAGIC
-    with path.open("rb") as file:
-        return file.read(place + len(magic))[place:] == magic
+def _uid(header: Any, keyword: str, path: Path) -> str:
+    uid = _text(header, keyword)
+    if not uid:
+        raise DataError(
+            f"{path} has no {keyword}, which tells what it belongs to. Export it again, with one."
+        )
+    return uid
 
 
 def _series(header: Any) -> Series:
@@ -114,6 +118,7 @@ def _series(header: Any) -> Series:
     }
     return Series(
         uid=str(header.SeriesInstanceUID),
+        name=series_name(header),
         frame=_text(header, "FrameOfReferenceUID"),
         patient="" if is_missing(patient := _text(header, "PatientID")) else patient,
         modality=_text(header, "Modality"),
@@ -122,8 +127,11 @@ def _series(header: Any) -> Series:
 
 
 def _segmentation(path: Path, header: Any) -> Segmentation:
-    segments = {int(one.SegmentNumber): _text(one, "SegmentLabel") for one in header.SegmentSequence}
+    described = present(header, "SegmentSequence") or ()
+    segments = {int(one.SegmentNumber): _text(one, "SegmentLabel") for one in described}
     segments.pop(background_of(header), None)  # label maps describe it too
+    if not segments:
+        raise DataError(f"{path} describes no segment (SegmentSequence). Leave it out, or export it again.")
     nameless = [number for number, label in segments.items() if not label or not label.isprintable()]
     if nameless:
         raise DataError(
@@ -134,16 +142,18 @@ def _segmentation(path: Path, header: Any) -> Segmentation:
         path=path,
         frame=_text(header, "FrameOfReferenceUID"),
         description=_text(header, "SeriesDescription"),
-        refers=tuple(str(one.SeriesInstanceUID) for one in header.get("ReferencedSeriesSequence", ())),
+        refers=tuple(
+            _text(one, "SeriesInstanceUID") for one in present(header, "ReferencedSeriesSequence") or ()
+        ),
         segments=segments,
-        colours=dict(filter(None, map(_colour, header.SegmentSequence))),
+        colours=dict(filter(None, map(_colour, described))),
     )
 
 
 def _colour(segment: Any) -> tuple[str, Colour] | None:
     from highdicom.color import CIELabColor
 
-    value = segment.get("RecommendedDisplayCIELabValue")
+    value = present(segment, "RecommendedDisplayCIELabValue")
     if value is None:
         return None
     return _text(segment, "SegmentLabel"), CIELabColor.from_dicom_value(value).to_rgb(clip=True)
@@ -151,3 +161,15 @@ def _colour(segment: Any) -> tuple[str, Colour] | None:
 
 def _text(header: Any, keyword: str) -> str:
     return str(header.get(keyword) or "").strip()
+
+
+def sources_of(path: Path) -> set[str]:
+    """SOPInstanceUIDs of the images that the frames of a segmentation say they were derived from."""
+    with naming(path, "a DICOM segmentation"):
+        header = read_dicom_file(path, pixels=False)
+        return {
+            _text(source, "ReferencedSOPInstanceUID")
+            for frame in present(header, "PerFrameFunctionalGroupsSequence") or ()
+            for derivation in grouped(header, frame, "DerivationImageSequence")
+            for source in present(derivation, "SourceImageSequence") or ()
+        }

@@ -13,8 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from medrobust.core import Unit
-from medrobust.data.adapters.dicom_headers import Segmentation, Series, read_headers
-from medrobust.data.findings import Finding, Severity, quoted
+from medrobust.data.adapters.dicom_headers import Segmentation, Series, read_headers, sources_of
+from medrobust.data.findings import Finding, Severity, quoted, require_sound
 from medrobust.data.listing import Scan, Scans
 from medrobust.data.scans.dicom_series import DicomScan, require_highdicom
 from medrobust.data.scans.labels import BACKGROUND, UNKNOWN, Colour, LabelMap
@@ -44,6 +44,7 @@ def list_dicom_seg(root: Path, *, labels: Names | None = None, segmentation: str
     chosen = _chosen(found, segmentation)
     pairs = _paired(series, chosen, findings)
     if not pairs:
+        require_sound(reversed(findings))
         raise DataError(
             f"data.root: none of {len(series)} series of images below {root} has one of {len(chosen)} DICOM "
             "segmentations. Give the folder that holds both."
@@ -121,16 +122,23 @@ def _series_of(one: Segmentation, series: Mapping[str, Series], findings: list[F
     candidates = [series[uid] for uid in dict.fromkeys(one.refers) if uid in series] or [
         own for own in series.values() if own.frame and own.frame == one.frame
     ]
+    if len(candidates) != 1:
+        sources = sources_of(one.path)
+        of = [own for own in candidates or series.values() if sources & own.files.keys()]
+        candidates = of or candidates
     if not candidates:
-        kind, says = "image missing", f"{one.path} is a segmentation of a series that is not there."
+        names = quoted(one.refers) if one.refers else f"one in the frame of reference '{one.frame}'"
+        kind, says = "image missing", f"{one.path} is a segmentation of a series that is not there: {names}."
         advice = "Add its images, or take the file away. It is left out."
     elif len(candidates) > 1:
         kind, says = "several series", f"{one.path} may be of any of {len(candidates)} series."
-        advice = "Keep one of them, beginning with: " + ", ".join(str(_files(own)[0]) for own in candidates)
-        advice += ". The segmentation is left out."
-    elif candidates[0].frame != one.frame:
+        advice = (
+            f"Keep one of them: {', '.join(own.name for own in candidates)}. The segmentation is left out."
+        )
+    elif candidates[0].frame and one.frame and candidates[0].frame != one.frame:
         kind = "other frame of reference"
-        says = f"{one.path} and its series do not share a frame of reference: where it lies is not known."
+        says = f"{one.path} lies in the frame of reference '{one.frame}', and its {candidates[0].name} in "
+        says += f"'{candidates[0].frame}': where it lies is not known."
         advice = "Save it in that of the series. It is left out."
     else:
         return candidates[0]

@@ -78,8 +78,10 @@ def read_dicom_file(
     return dataset
 
 
-def stored_pixels(dataset: Any, path: Path) -> np.ndarray:
-    """The pixels of a file as its bits hold them; colours as RGB, but for those of a palette.
+def stored_pixels(dataset: Any, path: Path, frame: int | None = None) -> np.ndarray:
+    """The pixels of a file, or of one of its frames, as its bits hold them.
+
+    Colours are RGB, but for those of a palette.
 
     Raises:
         DataError: Nothing that is installed decodes them.
@@ -89,7 +91,7 @@ def stored_pixels(dataset: Any, path: Path) -> np.ndarray:
     if "PixelData" not in dataset:
         raise DataError(f"{path}: has no pixels that can be read (PixelData). Take it out of the data.")
     try:
-        return pixel_array(dataset)
+        return pixel_array(dataset, index=frame)
     except (NotImplementedError, RuntimeError) as error:
         why = " ".join(str(error).split())
         advice = (

@@ -58,7 +58,7 @@ def open_masked_photos(
     colour: Colour = "auto",
     intensity: Intensity = "stored",
 ) -> Dataset:
-    """Photographs with masks that an adapter has listed, as a data set; one with an empty mask is no case.
+    """Photographs with masks that an adapter has listed, as a data set, whatever their masks hold.
 
     Args:
         name: Name in the catalogue.
@@ -83,7 +83,9 @@ def open_masked_photos(
         return int(np.count_nonzero(read.mask(photo.case_id)))
 
     inside = in_threads(labelled, listing.items, share_of(tick, 0.5, 1), "mask")
-    cases = tuple(_case(photo, count) for photo, count in zip(listing.items, inside, strict=True) if count)
+    cases = tuple(_case(photo, count) for photo, count in zip(listing.items, inside, strict=True))
+    if not any(inside):
+        raise DataError(f"{listing.items[0].mask} is empty, and so are all other masks. Give the masks.")
     return Dataset(
         name=name,
         task=Task.SEGMENTATION,
@@ -95,13 +97,9 @@ def open_masked_photos(
         cases=cases,
         read=read,
         fingerprint=fingerprint,
-        official=listing.official and {case.patient_id: listing.official[case.patient_id] for case in cases},
-        attributes={
-            case.scan_id: listing.attributes[case.scan_id]
-            for case in cases
-            if case.scan_id in listing.attributes
-        },
-        facts={**listing.facts, **facts_of(decoding), **_facts(len(inside) - len(cases))},
+        official=listing.official,
+        attributes=listing.attributes,
+        facts={**listing.facts, **facts_of(decoding), **_facts(inside.count(0))},
         bits=decoding.bits,
     )
 
@@ -147,5 +145,5 @@ def _case(photo: Photo, inside: int) -> Case:
 def _facts(empty: int) -> dict[str, str]:
     return {
         "masks": "a pixel is what fills most of it",
-        "cases": f"images with a mask that is not empty; {empty} left out",
+        "cases": f"all images; the mask of {empty} is empty: these have no Dice, and none is trained on",
     }

@@ -4,36 +4,43 @@ The frames of a segmentation are put where their headers say they lie, one by on
 for every slice, nor in their order, nor in the rows and columns of the series.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 from pydicom.pixels.processing import apply_modality_lut
-from pydicom.pixels.utils import pixel_array
 
-from medrobust.data.files.dicom_files import read_dicom_file
+from medrobust.data.files.dicom_files import read_dicom_file, stored_pixels
 from medrobust.data.photographs.pictures import naming, require_size
+from medrobust.data.scans.geometry import Affine
 from medrobust.data.scans.labels import NUMBERS, UNKNOWN
 from medrobust.data.scans.stored import MOST_VOXELS, Stored, file_digest, in_ras
 from medrobust.errors import DataError
-
-if TYPE_CHECKING:
-    from highdicom import VolumeGeometry
-    from highdicom.seg import Segmentation
 
 TURN = 1e-4
 """Largest difference between the direction cosines of slices that are parallel."""
 
 OFF_GRID = 0.1
-"""Part of a voxel by which a voxel of the segmentation may lie beside one of the series."""
+"""Part of a voxel by which a slice may lie beside its place in an even series, and a voxel of a segmentation
+beside one of its series."""
+
+UNEVEN = 0.25
+"""Part of the usual distance of slices by which that of two may differ; positions are often rounded."""
+
+GAP = 1.5
+"""From this many times the usual distance of slices on, some are missing between two."""
+
+TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""From DICOM's world, which grows to the left and to the back."""
 
 
 def require_highdicom() -> None:
-    """Refuse to go on without the package that reads segmentations.
+    """Refuse to go on without the package that knows segmentations.
 
     Raises:
         DataError: It is not installed.
@@ -71,13 +78,13 @@ class DicomScan:
             DataError: Files that cannot be read, no regular volume, a segmentation on another grid or with
                 segments of several classes in one voxel.
         """
+        lattice = _lattice(self.series)
         with naming(path, "DICOM images of a series" if path in self.series else "a DICOM segmentation"):
-            geometry, files = _geometry(self.series)
             if path in self.series:
-                voxels, dtype = _image(files, geometry)
+                voxels, dtype = _image(lattice)
             else:
-                voxels, dtype = self._labels(path, geometry), np.dtype(np.uint8)
-            return in_ras(voxels, geometry.get_affine("RAS"), dtype, path)
+                voxels, dtype = self._labels(path, lattice), np.dtype(np.uint8)
+            return in_ras(voxels, TO_RAS @ lattice.affine, dtype, path)
 
     def digest(self, path: Path) -> str:
         """SHA-256 of the series, or of the segmentation and what its numbers mean."""
@@ -89,16 +96,14 @@ class DicomScan:
         """Voxels that the headers of the series claim."""
         return self.voxels
 
-    def _labels(self, path: Path, geometry: "VolumeGeometry") -> UInt8[np.ndarray, "s h w"]:
-        from highdicom.seg import Segmentation
-
-        segmentation = Segmentation.from_dataset(read_dicom_file(path), copy=False)
+    def _labels(self, path: Path, lattice: "Lattice") -> UInt8[np.ndarray, "s h w"]:
+        segmentation = _without_empty(read_dicom_file(path))
         require_size(path, int(segmentation.Columns), int(segmentation.Rows))
-        labels = np.zeros(geometry.spatial_shape, np.uint8)
+        labels = np.zeros(lattice.shape, np.uint8)
         for number, frame in enumerate(segmentation.PerFrameFunctionalGroupsSequence, start=1):
             found = self._frame(segmentation, number, frame, path)
             pixels = np.argwhere(found)
-            places = _places(pixels, found.shape, _plane(frame, segmentation), geometry, path)
+            places = _places(pixels, _plane(segmentation, path, frame, number), lattice)
             new, old = found[tuple(pixels.T)], labels[tuple(places.T)]
             clash = np.flatnonzero((old != 0) & (old != new))
             if len(clash):
@@ -110,14 +115,12 @@ class DicomScan:
             labels[tuple(places.T)] = new
         return labels
 
-    def _frame(
-        self, segmentation: "Segmentation", number: int, frame: Any, path: Path
-    ) -> UInt8[np.ndarray, "h w"]:
+    def _frame(self, segmentation: Any, number: int, frame: Any, path: Path) -> UInt8[np.ndarray, "h w"]:
         """Class indices of the pixels of a frame."""
         table = np.full(NUMBERS, UNKNOWN, np.uint8)
         for segment, index in ((background_of(segmentation), 0), *self.segments):
             table[segment] = index
-        pixels = segmentation.get_stored_frame(number)
+        pixels = stored_pixels(segmentation, path, number - 1)
         kind = segmentation.SegmentationType
         if kind == "LABELMAP":
             found: np.ndarray = table[pixels]
@@ -128,8 +131,9 @@ class DicomScan:
                     f"{path} holds shares of segments between none and all (FRACTIONAL), and voxels here "
                     "have one class. Save it as a BINARY segmentation."
                 )
-            segment = frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber
-            found = np.where(pixels, table[segment], np.uint8(0))
+            name = "ReferencedSegmentNumber"
+            segment = _required(segmentation, path, name, frame, "SegmentIdentificationSequence", number)
+            found = np.where(pixels, table[int(segment)], np.uint8(0))
         if (found == UNKNOWN).any():
             raise DataError(f"{path} uses a segment that it does not describe. Is the file damaged?")
         return found
@@ -142,97 +146,252 @@ def voxels_of(header: Any) -> int:
 
 def background_of(segmentation: Any) -> int:
     """Number of what is no segment in a label map."""
-    return int(segmentation.get("PixelPaddingValue", 0))
+    return int(segmentation.get("PixelPaddingValue") or 0)
 
 
-def _geometry(series: Sequence[Path]) -> tuple["VolumeGeometry", list[Path]]:
-    """Where the voxels of a series lie, and its files in the order of its slices."""
-    from highdicom import Image, VolumeGeometry
-    from highdicom.spatial import get_series_volume_positions
+def series_name(header: Any) -> str:
+    """What to call the series of an image."""
+    description, uid = present(header, "SeriesDescription"), header.SeriesInstanceUID
+    return f"series '{description}' ({uid})" if description else f"series {uid}"
 
-    headers = [read_dicom_file(path, pixels=False) for path in series]
-    for path, header in zip(series, headers, strict=True):
-        require_size(path, int(header.Columns), int(header.Rows))
-    claimed = sum(map(voxels_of, headers))
+
+def present(dataset: Any, keyword: str) -> Any:
+    """The value of an element, or the items of a sequence; None where it is absent, or there but empty."""
+    return dataset[keyword].value if keyword in dataset and not dataset[keyword].is_empty else None
+
+
+def grouped(dataset: Any, frame: Any, group: str) -> Iterator[Any]:
+    """The items of a functional group: those of a frame, then those that all frames share."""
+    for groups in (frame, *(present(dataset, "SharedFunctionalGroupsSequence") or ())):
+        yield from present(groups, group) or ()
+
+
+def _required(
+    dataset: Any, path: Path, keyword: str, frame: Any = None, group: str = "", number: int = 1
+) -> Any:
+    """The value of an element, of a file of one image or of a frame."""
+    items = [dataset] if frame is None else grouped(dataset, frame, group)
+    found = next((value for item in items if (value := present(item, keyword)) is not None), None)
+    if found is None:
+        where = "" if frame is None else f" for its frame {number}"
+        raise DataError(
+            f"{path} does not say its {keyword}{where}. Leave it out, or export it again with whole headers."
+        )
+    return found
+
+
+class Plane(NamedTuple):
+    """Where a slice lies, in DICOM's world of left, back and top.
+
+    Attributes:
+        path: Its file.
+        frame: Which frame of the file it is, from 1 on; None where the file is one slice.
+        corner: Centre of its first pixel in mm.
+        cosines: Directions in which columns and rows are counted, in this order.
+        sides: Distance of neighbouring rows and of columns in mm.
+        shape: Rows and columns.
+    """
+
+    path: Path
+    frame: int | None
+    corner: Float64[np.ndarray, "3"]
+    cosines: Float64[np.ndarray, "2 3"]
+    sides: Float64[np.ndarray, "2"]
+    shape: tuple[int, int]
+
+    @property
+    def steps(self) -> Float64[np.ndarray, "3 2"]:
+        """To the next row and to the next column, in mm."""
+        steps: np.ndarray = self.cosines[::-1].T * self.sides
+        return steps
+
+    def __str__(self) -> str:
+        """The slice in a message, with its place."""
+        frame = "" if self.frame is None else f", frame {self.frame},"
+        return f"{self.path}{frame} at ({', '.join(f'{place:.6g}' for place in self.corner)}) mm"
+
+
+class Lattice(NamedTuple):
+    """Where the voxels of a series lie.
+
+    Attributes:
+        planes: Its slices, in their order.
+        affine: From slice, row and column to millimetres in DICOM's world.
+    """
+
+    planes: tuple[Plane, ...]
+    affine: Affine
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Slices, rows and columns."""
+        return len(self.planes), *self.planes[0].shape
+
+
+def _plane(dataset: Any, path: Path, frame: Any = None, number: int | None = None) -> Plane:
+    """Where the slice of a file, or one of its frames, lies."""
+    corner, cosines, sides = (
+        np.array(_required(dataset, path, keyword, frame, group, number or 1), np.float64)
+        for keyword, group in (
+            ("ImagePositionPatient", "PlanePositionSequence"),
+            ("ImageOrientationPatient", "PlaneOrientationSequence"),
+            ("PixelSpacing", "PixelMeasuresSequence"),
+        )
+    )
+    shape = int(dataset.Rows), int(dataset.Columns)
+    numbers = np.concatenate([corner, cosines, sides])
+    if numbers.shape != (11,) or not np.isfinite(numbers).all() or not (sides > 0).all():
+        raise DataError(f"{path} does not say where it lies in numbers that can be. Repair its header.")
+    return Plane(path, number, corner, cosines.reshape(2, 3), sides, shape)
+
+
+def _lattice(series: Sequence[Path]) -> Lattice:
+    """Where the voxels of a series lie; what does not make a regular volume is named.
+
+    Raises:
+        DataError: A file cannot be read, or a slice is missing, there twice, or beside the others.
+    """
+    planes, claimed, names = [], 0, Counter[str]()
+    for path in series:
+        with naming(path, "a DICOM image of a series"):
+            header = read_dicom_file(path, pixels=False)
+            require_size(path, int(header.Columns), int(header.Rows))
+            claimed += voxels_of(header)
+            names[series_name(header)] += 1
+            frames = present(header, "PerFrameFunctionalGroupsSequence")
+            if frames is None and voxels_of(header) > int(header.Rows) * int(header.Columns):
+                raise DataError(
+                    f"{path} holds {header.NumberOfFrames} frames and does not say where each lies. Export "
+                    "it as one file for each slice, or in the enhanced format."
+                )
+            numbered = enumerate(frames or (), start=1)
+            planes += [_plane(header, path, frame, number) for number, frame in numbered] or [
+                _plane(header, path)
+            ]
     if claimed > MOST_VOXELS:
         raise DataError(f"{series[0]}: its series has {claimed:,} voxels; at most {MOST_VOXELS:,} are read.")
-    if len(headers) == 1:
-        geometry = Image.from_dataset(headers[0], copy=False).get_volume_geometry()
-        if geometry is None or geometry.spatial_shape[0] == 1:
-            raise ValueError("there are no several slices of regular spacing")
-        return geometry, list(series)
-    spacing, order = get_series_volume_positions(headers, orientation_tol=TURN)
-    if spacing is None or order is None:
-        raise ValueError("there are no several slices of regular spacing")
-    first = headers[order.index(0)]
-    geometry = VolumeGeometry.from_attributes(
-        image_position=first.ImagePositionPatient,
-        image_orientation=first.ImageOrientationPatient,
-        rows=first.Rows,
-        columns=first.Columns,
-        pixel_spacing=first.PixelSpacing,
-        spacing_between_slices=spacing,
-        number_of_frames=len(headers),
-        coordinate_system="PATIENT",
-    )
-    return geometry, [series[order.index(place)] for place in range(len(order))]
+    ((named, _),) = names.most_common(1)
+    _require_alike(planes, named)
+    normal = np.cross(*planes[0].cosines)
+    planes.sort(key=lambda plane: float(plane.corner @ normal))
+    return Lattice(tuple(planes), _regular(planes, normal, named))
 
 
-def _image(
-    files: Sequence[Path], geometry: "VolumeGeometry"
-) -> tuple[Float32[np.ndarray, "s h w"], np.dtype[Any]]:
-    """Rescaled values, and the type that they are stored in."""
-    from highdicom import Image
+def _require_alike(planes: Sequence[Plane], series: str) -> None:
+    """All slices are as large and turned as most are."""
 
-    if len(files) == 1:
-        image = Image.from_dataset(read_dicom_file(files[0]), copy=False)
-        volume = image.get_volume(
-            dtype=np.float32, apply_real_world_transform=False, apply_presentation_lut=False
+    def kind(plane: Plane) -> Any:
+        return plane.shape, *np.round(plane.cosines, 2).ravel(), *np.round(plane.sides, 3)
+
+    (usual, count), *_ = Counter(map(kind, planes)).most_common()
+    first = next(plane for plane in planes if kind(plane) == usual)
+    for plane in planes:
+        if plane.shape != first.shape:
+            how = (
+                f"has {plane.shape[0]} x {plane.shape[1]} pixels, others {first.shape[0]} x {first.shape[1]}"
+            )
+        elif abs(plane.cosines - first.cosines).max() > TURN:
+            how = "is turned otherwise than the others"
+        elif abs(plane.sides - first.sides).max() > OFF_GRID / max(first.shape) * first.sides.max():
+            how = f"has pixels of {_sides(plane)} mm, others {_sides(first)} mm"
+        else:
+            continue
+        raise DataError(
+            f"{plane} {how}, of which {series} has {count}. Is it a scout, or of another series? Take it out "
+            "of the folder."
         )
-        return volume.array, _type(image)
-    voxels = np.empty(geometry.spatial_shape, np.float32)
-    for plane, path in zip(voxels, files, strict=True):  # one by one: that takes no more memory than NIfTI
-        dataset = read_dicom_file(path)
-        pixels = pixel_array(dataset)
-        if pixels.shape != plane.shape:
-            raise ValueError(f"{path.name} has pixels of shape {pixels.shape}, and another has {plane.shape}")
-        plane[...] = apply_modality_lut(pixels, dataset)
+
+
+def _sides(plane: Plane) -> str:
+    return " x ".join(f"{side:.4g}" for side in plane.sides)
+
+
+def _regular(planes: Sequence[Plane], normal: Float64[np.ndarray, "3"], series: str) -> Affine:
+    """The affine of slices of one kind, in their order, that lie above each other at even distances."""
+    if len(planes) < 2:
+        raise DataError(f"{planes[0]} is the only slice of {series}; a scan has several. Add the others.")
+    corners = np.array([plane.corner for plane in planes])
+    gaps = np.diff(corners @ normal)
+    usual = float(np.median(gaps))
+    for first, second, gap in zip(planes, planes[1:], gaps, strict=False):
+        if gap <= OFF_GRID * usual:
+            raise DataError(
+                f"{first} and {second} lie in the same place, and both are of {series}. Keep one of them."
+            )
+        if abs(gap - usual) > UNEVEN * usual:
+            why = (
+                "some between them are missing. Add them"
+                if gap > GAP * usual
+                else "that is uneven. Resample it"
+            )
+            raise DataError(
+                f"{first} and {second} are {gap:.4g} mm apart, and other slices of {series} {usual:.4g} mm: "
+                f"{why}, or leave the scan out."
+            )
+    steps = (corners[-1] - corners[0]) / (len(planes) - 1)
+    upright = normal * float(steps @ normal)
+    aside = np.linalg.norm(steps - upright) * (len(planes) - 1)
+    if aside > OFF_GRID * planes[0].sides.min():
+        angle = np.degrees(np.arctan2(np.linalg.norm(steps - upright), np.linalg.norm(upright)))
+        raise DataError(
+            f"{planes[0]}: the slices of {series} lie aslant, by {angle:.2g} degrees, as a tilted gantry "
+            "makes them, and voxels here are cuboids. Resample the series to upright slices, or leave it out."
+        )
+    off = np.abs(corners - corners[0] - np.outer(np.arange(len(planes)), steps)).max(axis=1)
+    if off.max() > OFF_GRID * usual:
+        worst = planes[int(off.argmax())]
+        raise DataError(
+            f"{worst} lies {off.max():.4g} mm beside its place: the slices of {series} are not at even "
+            "distances. Resample the series, or leave it out."
+        )
+    affine = np.eye(4)
+    affine[:3] = np.column_stack([steps, planes[0].steps, corners[0]])
+    return affine
+
+
+def _image(lattice: Lattice) -> tuple[Float32[np.ndarray, "s h w"], np.dtype[Any]]:
+    """Rescaled values, and the type that they are stored in."""
+    voxels = np.empty(lattice.shape, np.float32)
+    opened: tuple[Path | None, Any] = None, None
+    for voxel_plane, plane in zip(
+        voxels, lattice.planes, strict=True
+    ):  # that takes no more memory than NIfTI
+        with naming(plane.path, "a DICOM image of a series"):
+            if plane.path != opened[0]:
+                opened = plane.path, _without_empty(read_dicom_file(plane.path))
+            dataset, number = opened[1], (plane.frame or 1) - 1
+            pixels = stored_pixels(dataset, plane.path, number)
+            if pixels.shape != plane.shape:
+                raise ValueError(f"its pixels are of shape {pixels.shape}, and its header says {plane.shape}")
+            frames = present(dataset, "PerFrameFunctionalGroupsSequence")
+            scaled = (
+                grouped(dataset, frames[number], "PixelValueTransformationSequence") if frames else iter(())
+            )
+            voxel_plane[...] = apply_modality_lut(pixels, next(scaled, dataset))
     return voxels, _type(dataset)
 
 
+def _without_empty(dataset: Any) -> Any:
+    """The same, without elements that are there but empty: they say no more than absent ones."""
+    for element in [element for element in dataset if element.is_empty]:
+        del dataset[element.tag]
+    return dataset
+
+
 def _type(dataset: Any) -> np.dtype[Any]:
-    return np.dtype(f"{'i' if dataset.PixelRepresentation else 'u'}{dataset.BitsAllocated // 8}")
+    signed = present(dataset, "PixelRepresentation")
+    return np.dtype(f"{'i' if signed else 'u'}{dataset.BitsAllocated // 8}")
 
 
-def _plane(frame: Any, segmentation: Any) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3 2"]]:
-    """Where the first pixel of a frame lies, and the steps to the next row and column, in mm."""
-    shared = segmentation.SharedFunctionalGroupsSequence[0]
-
-    def group(name: str) -> Any:
-        return (frame if name in frame else shared)[name][0]
-
-    cosines = np.array(group("PlaneOrientationSequence").ImageOrientationPatient, np.float64).reshape(2, 3)
-    spacing = np.array(group("PixelMeasuresSequence").PixelSpacing, np.float64)
-    corner = np.array(group("PlanePositionSequence").ImagePositionPatient, np.float64)
-    return corner, cosines[::-1].T * spacing
-
-
-def _places(
-    pixels: Int64[np.ndarray, "n 2"],
-    shape: Sequence[int],
-    plane: tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3 2"]],
-    geometry: "VolumeGeometry",
-    path: Path,
-) -> Int64[np.ndarray, "n 3"]:
-    """Voxels of the series that pixels of a frame of a shape lie on."""
-    corner, steps = plane
-    onto = geometry.inverse_affine
-    begin, turn = onto[:3, :3] @ corner + onto[:3, 3], onto[:3, :3] @ steps
+def _places(pixels: Int64[np.ndarray, "n 2"], plane: Plane, lattice: Lattice) -> Int64[np.ndarray, "n 3"]:
+    """Voxels of the series that pixels of a frame of the segmentation lie on."""
+    onto = np.linalg.inv(lattice.affine)
+    begin, turn = onto[:3, :3] @ plane.corner + onto[:3, 3], onto[:3, :3] @ plane.steps
     whole, turned = np.rint(begin), np.rint(turn)
-    beside = abs(begin - whole) + abs(turn - turned) @ shape
+    beside = abs(begin - whole) + abs(turn - turned) @ plane.shape
     if not (beside.max() <= OFF_GRID and (abs(turned).sum(axis=0) == 1).all()):
-        raise DataError(f"{path} lies on another grid than its series. Resample it to the series.")
+        raise DataError(f"{plane.path} lies on another grid than its series. Resample it to the series.")
     places: np.ndarray = (whole + pixels @ turned.T).astype(np.int64)
-    if not ((places >= 0) & (places < geometry.spatial_shape)).all():
-        raise DataError(f"{path} labels voxels outside of its series. Does it belong to another one?")
+    if not ((places >= 0) & (places < lattice.shape)).all():
+        raise DataError(f"{plane.path} labels voxels outside of its series. Does it belong to another one?")
     return places

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import nibabel as nib
 import numpy as np
 from jaxtyping import Float64
-from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 Affine = Float64[np.ndarray, "4 4"]
 """From indices along three axes to world millimetres: right, anterior, superior."""
@@ -54,6 +54,26 @@ def turned(affine: Affine, shape: Sequence[int], codes: str) -> Affine:
     """
     turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
     return joined(affine, inv_ornt_aff(turn, shape))
+
+
+def turn_onto(
+    affine: Affine, shape: Sequence[int], other: Affine
+) -> tuple[Float64[np.ndarray, "3 2"], tuple[int, ...], Affine]:
+    """How nibabel turns an array, by quarters, so that its axes run as those of another grid.
+
+    Two headers of one grid may differ by so little that their axes are named differently, near 45 degrees.
+
+    Args:
+        affine: Of the array.
+        shape: Of the array, along its three axes.
+        other: Affine of the other grid.
+
+    Returns:
+        The turn, and shape and affine of the turned array.
+    """
+    turn = io_orientation(np.linalg.solve(other, affine))
+    turned_shape = tuple(shape[int(axis)] for axis in np.argsort(turn[:, 0]))
+    return turn, turned_shape, joined(affine, inv_ornt_aff(turn, shape))
 
 
 def shifted(affine: Affine, first: Sequence[int]) -> Affine:

@@ -43,12 +43,14 @@ class Stored(NamedTuple):
         affine: From x, y, z to world millimetres.
         axes: Where the file's own axes grow to, e.g. "LAS".
         dtype: Type of the numbers in the file.
+        step: Between neighbouring values that the file can hold, where a header scales whole numbers; else 0.
     """
 
     voxels: Num[np.ndarray, "x y z *c"]
     affine: Affine
     axes: str
     dtype: np.dtype[Any]
+    step: float = 0.0
 
     @property
     def grid(self) -> Grid:
@@ -73,7 +75,14 @@ class VolumeFormat(Protocol):
         """Voxels times channels as far as headers say; 0 where they do not."""
 
 
-def in_ras(voxels: Num[np.ndarray, "i j k *c"], affine: Affine, dtype: np.dtype[Any], path: Path) -> Stored:
+def in_ras(
+    voxels: Num[np.ndarray, "i j k *c"],
+    affine: Affine,
+    dtype: np.dtype[Any],
+    path: Path,
+    *,
+    step: float = 0.0,
+) -> Stored:
     """Turn a volume to RAS, as far as that goes without resampling.
 
     Args:
@@ -81,6 +90,7 @@ def in_ras(voxels: Num[np.ndarray, "i j k *c"], affine: Affine, dtype: np.dtype[
         affine: From the file's indices to world millimetres.
         dtype: Type of the numbers in the file.
         path: The file, for messages.
+        step: As of `Stored`.
 
     Raises:
         DataError: The affine spans no believable voxels.
@@ -89,7 +99,7 @@ def in_ras(voxels: Num[np.ndarray, "i j k *c"], affine: Affine, dtype: np.dtype[
     turn = io_orientation(affine)
     in_order: np.ndarray = apply_orientation(voxels, turn)
     axes = "".join(code or "?" for code in nib.aff2axcodes(affine))
-    return Stored(in_order, joined(affine, inv_ornt_aff(turn, voxels.shape)), axes, dtype)
+    return Stored(in_order, joined(affine, inv_ornt_aff(turn, voxels.shape)), axes, dtype, step)
 
 
 def file_digest(path: Path) -> str:
@@ -107,7 +117,9 @@ def file_digest(path: Path) -> str:
 
 def _require_affine(affine: Affine, path: Path) -> None:
     if not np.isfinite(affine).all() or abs(affine).max() > FARTHEST:
-        raise DataError(f"{path} has an affine of numbers that lie nowhere. Repair its header.")
+        raise DataError(
+            f"{path} has an affine with NaN, infinity or places beyond 1,000 m. Repair its header."
+        )
     if np.isnan(io_orientation(affine)).any():  # axes are parallel, or so nearly that none is the third
         raise DataError(
             f"{path} has an affine that spans no volume: its orientation is unknown. Repair its header."
@@ -118,5 +130,5 @@ def _require_affine(affine: Affine, path: Path) -> None:
         seen = " x ".join(f"{size:.3g}" for size in sizes)
         raise DataError(
             f"{path} has voxels of {seen} mm; sizes from {smallest:g} to {largest:g} mm are believed. "
-            "Repair its header."
+            "Repair its header: the sizes, or their unit."
         )

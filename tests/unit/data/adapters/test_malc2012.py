@@ -13,7 +13,7 @@ from medrobust.core import Part, Task
 from medrobust.data import open_dataset
 from medrobust.data.scans.stacks import open_stack
 from medrobust.data.scans.structures import STRUCTURES
-from medrobust.data.splitting.case_sets import select_cases
+from medrobust.data.splitting.case_sets import described, select_cases
 from medrobust.data.splitting.splits import make_split
 from medrobust.errors import DataError, StudyError
 
@@ -239,9 +239,22 @@ def test_a_label_outside_the_map_is_named(root):
         open_malc2012(root, None)
 
 
-def test_labels_of_nothing_are_named(root):
-    change_labels(root / "training-labels/1001_3_glm.nii.gz", lambda labels: labels.fill(46))
-    with pytest.raises(DataError, match=r"1001_3_glm\.nii\.gz labels nothing but background"):
+def test_a_scan_in_which_nothing_is_labelled_is_named_and_evaluated(root):
+    change_labels(root / "testing-labels/1003_3_glm.nii.gz", lambda labels: labels.fill(46))
+    dataset = open_malc2012(root, None)
+    assert dataset.facts["cases"].endswith("; nothing is labelled in '1003_3'")
+    assert {case.foreground for case in dataset.cases if case.scan_id == "1003_3"} == {0}
+    split = {"1000": Part.TEST, "1001": Part.TRAIN, "1003": Part.TEST}
+    chosen = select_cases(dataset, split, seed=0, per_patient=4)
+    assert described(chosen, dataset) == (
+        "8 slices of 2 scans, 4 of them without any label; no Dice is defined for 1 patient"
+    )
+
+
+def test_labels_of_nothing_in_every_scan_are_refused(root):
+    for path in root.glob("*-labels/*"):
+        change_labels(path, lambda labels: labels.fill(46))
+    with pytest.raises(DataError, match=r"1000_3_glm\.nii\.gz labels nothing but background where the image"):
         open_malc2012(root, None)
 
 
@@ -271,7 +284,7 @@ def test_a_failed_scan_leaves_the_finished_ones_in_the_cache(root, tmp_path):
     (root / "testing-labels/1003_3_glm.nii.gz").write_bytes(b"")
     with pytest.raises(DataError, match=r"1003_3_glm\.nii\.gz cannot be read"):
         open_malc2012(root, tmp_path / "cache")
-    assert len(list((tmp_path / "cache").glob("*.npy"))) == 6
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 8
 
 
 def test_a_study_s_block_opens_it(root):

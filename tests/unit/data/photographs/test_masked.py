@@ -53,11 +53,17 @@ class TestOpening:
             for one, other in zip(first.read(case), sample, strict=True):
                 np.testing.assert_array_equal(one, other)
 
-    def test_an_empty_mask_is_no_case(self, twin):
+    def test_an_image_with_an_empty_mask_is_evaluated_all_the_same(self, twin):
         Image.new("L", (60, 48)).save(mask_of(twin, 3))
         dataset = opened(twin)
-        assert "ISIC_0000003" not in {case.case_id for case in dataset.cases}
-        assert dataset.facts["cases"] == "images with a mask that is not empty; 1 left out"
+        assert len(dataset.cases) == 12
+        (empty,) = [case for case in dataset.cases if not case.is_labelled]
+        assert (empty.case_id, dataset.read(empty).label.max()) == ("ISIC_0000003", 0)
+        assert dataset.facts["cases"].startswith("all images; the mask of 1 is empty")
+        for number in range(12):
+            Image.new("L", (60, 45 + number)).save(mask_of(twin, number))
+        with pytest.raises(DataError, match=r"ISIC_0000000_segmentation\.png is empty, and so are all other"):
+            opened(twin)
 
     def test_a_changed_mask_changes_the_fingerprint(self, twin):
         before = opened(twin).fingerprint

@@ -84,7 +84,8 @@ def test_patches_tile_a_volume(opened, patch):
         for case in own:
             image, label = patches.read(case)
             assert image.shape == (2, *patch)
-            assert np.count_nonzero(label) == case.foreground > 0
+            assert np.count_nonzero(label) == case.foreground
+            assert np.ptp(image) > 0
         image, label = volumes.read(whole)
         for number in np.unique(label):
             if number:
@@ -129,7 +130,53 @@ def test_what_labels_mean_is_part_of_the_fingerprint(opened):
         for numbers, rest in (([1, 2], [3]), ([2], [1, 3]))
     )
     assert one.fingerprint != other.fingerprint
-    assert one.cases[0].foreground > other.cases[0].foreground
+    assert sum(case.foreground for case in one.cases) > sum(case.foreground for case in other.cases)
+
+
+def written(folder, image, labels):
+    """Two scans of the same image, one with labels, as `nifti_pairs` lists them."""
+    for name, voxels in (("a", labels), ("b", 0 * labels)):
+        write_volume(folder / f"images/{name}.nii.gz", image, np.eye(4))
+        write_volume(folder / f"labels/{name}.nii.gz", voxels, np.eye(4))
+    return {"name": "nifti_pairs", "root": folder, "labels": {"organ": 1}, "spacing": 1.0}
+
+
+@pytest.mark.parametrize("outside", [0, 70])
+@pytest.mark.parametrize(("axis", "turn"), [("sagittal", 0), ("coronal", 1), ("axial", 2)])
+def test_slices_are_cases_by_their_image_alone(tmp_path, axis, turn, outside):
+    """From the first to the last that is not constant, a blank one between them as well."""
+    image, labels = np.full((12, 11, 10), outside, np.float32), np.zeros((12, 11, 10), np.int16)
+    body, gap, organ = (np.moveaxis(array, turn, 0) for array in (image, image, labels))
+    body[2:9, 3:7, 3:7] = np.random.default_rng(0).uniform(100, 200, (7, 4, 4))
+    gap[5] = outside
+    organ[4:5, 4:6, 4:6] = 1
+    dataset = open_dataset({**written(tmp_path, image, labels), "axis": axis}, None, None)
+    cases = [case for case in dataset.cases if case.scan_id == "a"]
+    assert [case.position for case in cases] == list(range(2, 9))
+    assert [case.foreground for case in cases] == [0, 0, 4, 0, 0, 0, 0]
+    assert [np.ptp(dataset.read(case).image) > 0 for case in cases] == [True] * 3 + [False] + [True] * 3
+    assert [case.position for case in dataset.cases if case.scan_id == "b"] == list(range(2, 9))
+    assert dataset.facts["cases"].endswith("; nothing is labelled in 'b'")
+
+
+def test_labels_beyond_the_image_make_no_case_and_are_counted(tmp_path):
+    image, labels = np.zeros((12, 11, 10), np.float32), np.zeros((12, 11, 10), np.int16)
+    image[3:9, 2:8, 3:7] = np.random.default_rng(0).uniform(100, 200, (6, 6, 4))
+    labels[4:6, 6:10, 4:6] = 1
+    dataset = open_dataset(written(tmp_path, image, labels), None, None)
+    assert [case.foreground for case in dataset.cases if case.scan_id == "a"] == [0, 0, 0, 0, 4, 4]
+    assert "; 2 labelled slices lie beyond and take no part;" in dataset.facts["cases"]
+    labels[:, :8] = 0
+    with pytest.raises(DataError, match=r"a\.nii\.gz labels nothing but background where the image shows"):
+        open_dataset(written(tmp_path, image, labels), None, None)
+
+
+def test_where_every_slice_is_constant_all_are_cases(tmp_path):
+    image = np.broadcast_to(np.arange(11, dtype=np.float32)[:, None], (12, 11, 10))
+    labels = np.zeros((12, 11, 10), np.int16)
+    labels[4, 5, 6] = 1
+    dataset = open_dataset(written(tmp_path, image, labels), None, None)
+    assert [case.position for case in dataset.cases if case.scan_id == "a"] == list(range(11))
 
 
 def test_each_channel_is_normalised_by_itself(opened):

@@ -1,5 +1,8 @@
 """Reading a scan with its labels, orientation, resampling, intensity and canvas."""
 
+import gzip
+import struct
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 from medrobust.data.scans.intensity import normalise
 from medrobust.data.scans.resampling import overlaps, resample_image, resample_labels
 from medrobust.data.scans.views import VIEWS, bounding_box, fit_canvas, on_canvas, slices_along
+from medrobust.data.scans.volume_files import forms
 from medrobust.data.scans.volumes import read_volume as read_channels
 from medrobust.errors import DataError
 
@@ -145,12 +149,195 @@ def test_intensities_that_are_no_numbers_are_refused(pair, value):
         read_volume(*pair(image))
 
 
-@pytest.mark.parametrize("value", [0.5, -1.0, 70000.0, np.nan])
-def test_labels_that_are_no_labels_are_refused(pair, value):
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0.5, r"the label 0\.5; labels of 1 voxels are no whole numbers\. Were they resampled"),
+        (1.37, r"the label 1\.37; labels of 1 voxels are no whole numbers\. Were they resampled"),
+        (0.997, r"the label 0\.997; labels of 1 voxels are no whole numbers\. Were they resampled"),
+        (-1.0, "the label -1; labels are whole numbers from 0 to 65535"),
+        (70000.0, "the label 70000; labels are whole numbers from 0 to 65535"),
+        (np.nan, "NaN or infinity in 1 voxels, and labels are numbers"),
+        (-np.inf, "NaN or infinity in 1 voxels, and labels are numbers"),
+    ],
+)
+def test_labels_that_are_no_labels_are_refused(pair, value, message):
     labels = np.zeros(SHAPE, np.float32)
     labels[0, 0, 1] = value
-    with pytest.raises(DataError, match=rf"glm.* holds the label {value}"):
+    with pytest.raises(DataError, match=f"glm.* holds {message}"):
         read_volume(*pair(labels=labels))
+
+
+LABELS = np.random.default_rng(1).choice([0, 1, 2, 17, 60], SHAPE)
+STORAGE = {
+    "uint8 with slope": (LABELS, np.uint8),
+    "int16 with slope": (LABELS, np.int16),
+    "uint16 with slope": (LABELS, np.uint16),
+    "int32 with slope": (LABELS, np.int32),
+    "float64": (LABELS, np.float64),
+    "float32, off": (LABELS * np.float32(1.0000001), np.float32),
+    "float32, off by arithmetic": (
+        (LABELS / np.float32(255)).astype(np.float32) * np.float32(255),
+        np.float32,
+    ),
+    "int64": (LABELS.astype(np.int64), np.int64),
+    "big-endian": (LABELS.astype(">i2"), ">i2"),
+}
+
+
+@pytest.mark.parametrize("kind", STORAGE)
+def test_labels_come_back_from_every_storage(pair, tmp_path, kind):
+    values, dtype = STORAGE[kind]
+    image, path = pair()
+    values = values if kind in ("int64", "big-endian") else values.astype(np.float64)
+    stored = nib.Nifti1Image(values, np.eye(4), dtype=values.dtype)
+    stored.header.set_data_dtype(dtype)
+    nib.save(stored, path)
+    volume = read_volume(image, path)
+    np.testing.assert_array_equal(volume.labels, LABELS)
+    assert volume.labels.dtype == np.uint16
+
+
+def test_scaled_storage_hides_no_interpolation(pair):
+    """Half a step of what the file can hold, not half of the way to the next label."""
+    image, path = pair()
+    blurred = LABELS.astype(np.float64)
+    blurred[0, 0, 0] = 1.37
+    stored = nib.Nifti1Image(blurred, np.eye(4))
+    stored.header.set_data_dtype(np.uint8)
+    nib.save(stored, path)
+    with pytest.raises(DataError, match=r"holds the label 1\.41176; labels of 1 voxels are no whole numbers"):
+        read_volume(image, path)
+
+
+def test_a_slope_of_one_lets_no_fraction_pass(pair):
+    image, path = pair()
+    stored = nib.Nifti1Image(LABELS.astype(np.int16), np.eye(4))
+    stored.header.set_slope_inter(1, 0.3)
+    nib.save(stored, path)
+    with pytest.raises(DataError, match="are no whole numbers"):
+        read_volume(image, path)
+
+
+def test_labels_in_colours_are_refused(pair):
+    image, path = pair()
+    colours = np.zeros(SHAPE, np.dtype([(band, np.uint8) for band in "RGB"]))
+    nib.save(nib.Nifti1Image(colours, np.eye(4)), path)
+    with pytest.raises(DataError, match="holds colours instead of numbers"):
+        read_volume(image, path)
+
+
+def rotated(degrees, axis=0):
+    """A rotation about x, or about z."""
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    affine = np.eye(4)
+    first, second = ((1, 2), (1, 0))[axis]
+    affine[[first, second], [first, second]] = cosine
+    affine[first, second], affine[second, first] = -sine, sine
+    return affine
+
+
+@pytest.mark.parametrize("about", [0, 1])
+@pytest.mark.parametrize("degrees", [45, -45, 135, 225])
+def test_axes_near_45_degrees_are_those_of_the_labels(pair, degrees, about):
+    """Headers that differ by 2e-5 degrees may name their axes differently."""
+    voxels = np.random.default_rng(0).integers(0, 900, SHAPE).astype(np.int16)
+    for sign in (1, -1):
+        affines = [rotated(degrees + sign * off, about) for off in (1e-5, -1e-5)]
+        volume = read_volume(*pair(voxels, voxels, *affines))
+        np.testing.assert_array_equal(volume.image, volume.labels)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "PSR", "SAL", "AIL"])
+def test_labels_may_be_stored_along_other_axes(pair, codes):
+    voxels = np.random.default_rng(0).integers(0, 900, SHAPE).astype(np.int16)
+    turn = ornt_transform(axcodes2ornt("LAS"), axcodes2ornt(codes))
+    affine = np.diag([-1.0, 1.5, 2.0, 1.0])
+    labels = nib.orientations.apply_orientation(voxels, turn)
+    volume = read_volume(*pair(voxels, labels, affine, affine @ inv_ornt_aff(turn, SHAPE)))
+    np.testing.assert_array_equal(volume.image, volume.labels)
+    np.testing.assert_array_equal(volume.labels, voxels[::-1])
+
+
+@pytest.mark.parametrize(
+    ("unit", "side", "wanted"), [("micron", 250, 0.25), ("meter", 0.002, 2), ("mm", 3, 3), ("unknown", 3, 3)]
+)
+@pytest.mark.parametrize("is_sform", [True, False])
+def test_lengths_are_in_millimetres_whatever_the_unit(pair, unit, side, wanted, is_sform):
+    paths = pair()
+    affine = np.diag([side, side, side, 1.0])
+    affine[:3, 3] = 7 * side
+    for path in paths:
+        header = nib.load(path)
+        image = nib.Nifti1Image(np.asarray(header.dataobj), affine)
+        image.set_sform(affine, int(is_sform))
+        image.set_qform(affine, 1)
+        image.header.set_xyzt_units(unit)
+        nib.save(image, path)
+    expected = np.diag([wanted, wanted, wanted, 1.0])
+    expected[:3, 3] = 7 * wanted
+    np.testing.assert_allclose(read_volume(*paths).affine, expected, rtol=1e-6)
+
+
+def patched(path, place, form, *values):
+    """Change a header in its file."""
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    struct.pack_into(form, raw, place, *values)
+    path.write_bytes(gzip.compress(raw))
+
+
+def test_sides_below_zero_are_repaired_in_silence(pair, capfd):
+    paths = pair(affine=np.diag([2.0, 2, 3, 1]))
+    for path in paths:
+        patched(path, 80, "<f", -2.0)
+    np.testing.assert_allclose(read_volume(*paths).affine, np.diag([2.0, 2, 3, 1]))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("side", "message"),
+    [(0.0, "does not say how large its voxels are: 0 x 1 x 1"), (np.nan, "affine with NaN")],
+)
+def test_voxels_without_a_side_are_refused_unless_the_sform_has_it(pair, side, message):
+    paths = pair()
+    for path in paths:
+        patched(path, 80, "<f", side)
+    np.testing.assert_allclose(read_volume(*paths).affine, np.eye(4))
+    patched(paths[0], 252, "<2h", 1, 0)
+    with pytest.raises(DataError, match=rf"scan\.nii\.gz {message}|scan\.nii\.gz has an {message}"):
+        read_volume(*paths)
+
+
+def test_a_name_does_not_tell_whether_a_file_is_packed(pair, tmp_path):
+    image, labels = pair()
+    packed, plain = tmp_path / "packed.nii", tmp_path / "plain.nii.gz"
+    packed.write_bytes(image.read_bytes())
+    plain.write_bytes(gzip.decompress(image.read_bytes()))
+    for path in (packed, plain):
+        np.testing.assert_array_equal(read_volume(path, labels).image, read_volume(image, labels).image)
+
+
+def test_forms_of_a_header(pair):
+    image, labels = pair()
+    header = nib.Nifti1Image(np.zeros(SHAPE, np.int16), np.eye(4))
+    header.set_qform(np.diag([1.0, 1, 1, 1]), 1)
+    header.set_sform(np.diag([1000.0, 1000, 4000, 1]), 2)
+    header.header.set_xyzt_units("micron")
+    nib.save(header, image)
+    codes, differ = forms(image)
+    assert (codes, differ) == ((1, 2), pytest.approx(3.999))
+    patched(image, 256, "<f", 9.0)
+    assert forms(image) == ((0, 2), 0.0)
+    patched(image, 254, "<h", 0)
+    with pytest.raises(DataError, match="has a qform that is no rotation"):
+        read_volume(image, labels)
+
+
+def test_a_header_of_analyze_is_named(pair):
+    image, labels = pair()
+    patched(image, 344, "<4s", bytes(4))
+    with pytest.raises(DataError, match="its header is none of NIfTI, perhaps of Analyze"):
+        read_volume(image, labels)
 
 
 def test_an_affine_without_volume_is_refused(pair):

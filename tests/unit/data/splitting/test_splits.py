@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medrobust.core import Case, Dataset, Part, Sample, Task
-from medrobust.data.splitting.case_sets import select_cases
+from medrobust.data.splitting.case_sets import described, select_cases
 from medrobust.data.splitting.split_file import parse_split, read_split, split_csv
 from medrobust.data.splitting.splits import halves, make_folds, make_split, split_cases
 from medrobust.data.splitting.strata import apportion
@@ -310,10 +310,31 @@ def all_tested(dataset):
     return dict.fromkeys({case.patient_id for case in dataset.cases}, Part.TEST)
 
 
-def test_slices_are_equidistant_over_those_with_foreground():
-    dataset = scans([[[0] * 10 + [5] * 40 + [0] * 6]])
+@given(st.lists(st.integers(0, 9), min_size=40, max_size=40))
+def test_slices_are_equidistant_whatever_is_labelled_in_them(foreground):
+    dataset = scans([[[*foreground, 1]], [[1] * 41]])
     chosen = select_cases(dataset, all_tested(dataset), seed=0, per_patient=4)
-    assert [case.position for case in chosen] == [15, 25, 35, 45]
+    assert [case.position for case in chosen] == [5, 15, 25, 35] * 2
+
+
+def test_what_a_case_set_holds_is_said():
+    dataset = scans([[[0, 0, 5, 5], [0, 0, 0, 0]], [[0, 0, 0, 0]], [[3, 0]]])
+    assert described(dataset.cases, dataset) == (
+        "14 slices of 4 scans, 11 of them without any label; no Dice is defined for 1 patient"
+    )
+    assert described(photographs([[0], [1, 1]]).cases, photographs([[0], [1, 1]])) == "3 cases"
+    masked = scans([[[0]], [[2]], [[0]]])
+    assert described(masked.cases, masked) == (
+        "3 images, 2 of them without any label; no Dice is defined for 2 patients"
+    )
+
+
+def test_a_case_set_without_any_label_is_refused():
+    dataset = scans([[[0] * 9 + [4]]])
+    with pytest.raises(
+        StudyError, match=r"per_patient: nothing is labelled in any of the 2 chosen .* 10 in all"
+    ):
+        select_cases(dataset, all_tested(dataset), seed=0, per_patient=2)
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=40), st.integers(1, 50))
