@@ -113,7 +113,8 @@ def test_a_column_twice_with_the_same_cells_or_once_as_it_is_called(tmp_path: Pa
     assert cells(path) == [("a", "x")]
 
 
-CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12).map(str.strip)
+# Python's writer leaves a carriage return unquoted where lines end otherwise.
+CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=12).map(str.strip)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
