@@ -13,6 +13,7 @@ from medrobust.analysis.classes import classes
 from medrobust.analysis.comparisons import noise_control
 from medrobust.analysis.conditions import transfer_conditions
 from medrobust.analysis.curves import curve_table
+from medrobust.analysis.false_positives import false_positives
 from medrobust.analysis.findings import audit_table
 from medrobust.analysis.format import paper_layout, to_markdown
 from medrobust.analysis.latex import paper_latex, to_latex
@@ -126,6 +127,7 @@ def _per_class(results: Results) -> Tables:
 def _per_structure(results: Results) -> Tables:
     dice, boundaries = structures(results), surfaces(results, structures=True)
     return {
+        "false_positives": false_positives(results),
         "structure_overview": structure_overview(results, dice, boundaries),
         "structures": dice,
         "worst_structures": worst_structures(dice),

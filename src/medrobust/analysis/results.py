@@ -33,6 +33,7 @@ class Results:
         predictions: Rows of `results/predictions.parquet`, in classification.
         overlaps: Rows of `results/overlaps.parquet`, in segmentation.
         surfaces: Rows of `results/surfaces.parquet`, in segmentation; None in runs of before there were any.
+        empty_cases: Rows of `results/empty_cases.parquet`, in segmentation; None in older runs.
         attributes: Rows of `results/attributes.parquet`; None in runs of before there were any.
         audit: What an audit of the data found, as `audit.json` has it; None where there was none.
         whole_test: Rows of clean images of all test cases, where the study attacks only some of them.
@@ -54,6 +55,7 @@ class Results:
     predictions: pl.DataFrame | None = None
     overlaps: pl.DataFrame | None = None
     surfaces: pl.DataFrame | None = None
+    empty_cases: pl.DataFrame | None = None
     attributes: pl.DataFrame | None = None
     audit: Mapping[str, Any] | None = None
     whole_test: pl.DataFrame | None = None

@@ -20,7 +20,7 @@ from medrobust.errors import RunError
 from medrobust.report.build import build
 from medrobust.steps.evaluate import row_table, whole_test_table
 from medrobust.storage import RunFolder, read_results
-from medrobust.storage.schemas import ATTRIBUTES, CRAFTED, SELFTEST, SURFACES, Table
+from medrobust.storage.schemas import ATTRIBUTES, CRAFTED, EMPTY_CASES, SELFTEST, SURFACES, Table
 from medrobust.study.config import Study
 from medrobust.study.reading import read_stored_study
 
@@ -76,6 +76,7 @@ class Run:
             crafted=read_results(self.folder, CRAFTED),
             whole_test=read_results(self.folder, whole_test),
             surfaces=self._rows_if_any(SURFACES),
+            empty_cases=self._rows_if_any(EMPTY_CASES),
             audit=self._audit(),
             attributes=self._rows_if_any(ATTRIBUTES),
             selftests=self._rows_if_any(SELFTEST),

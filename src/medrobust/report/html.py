@@ -45,7 +45,16 @@ SECTIONS = (
         "overall",
         "Clean, noise, attack",
         (),
-        ("table1", "whole_test", "off_diagonal", "balanced", "quality", "seeds", "variance"),
+        (
+            "table1",
+            "false_positives",
+            "whole_test",
+            "off_diagonal",
+            "balanced",
+            "quality",
+            "seeds",
+            "variance",
+        ),
     ),
     Section(
         "transfer",

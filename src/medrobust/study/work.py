@@ -8,11 +8,12 @@ import numpy as np
 from medrobust.core import Task, Tick
 from medrobust.steps.craft import Crafting, open_crafting
 from medrobust.steps.embed import Embedding, embedded_chunks
-from medrobust.steps.evaluate import Evaluation, row_folders
+from medrobust.steps.evaluate import Evaluation
 from medrobust.steps.examples import are_kept, example_cases, examples, made_of
 from medrobust.steps.image_sets import ImageSet
 from medrobust.steps.noise import Matching
 from medrobust.steps.recipes import recipe_of
+from medrobust.steps.scan_counts import row_folders
 from medrobust.steps.targets import Target, cells_of, finished
 from medrobust.steps.train import train
 from medrobust.storage.schemas import EMBEDDINGS

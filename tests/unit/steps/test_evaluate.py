@@ -19,7 +19,7 @@ from medrobust.steps.evaluate import evaluation_parts, row_table, timing_parts
 from medrobust.steps.image_sets import CraftJob, ImageSet, matched_noise_set
 from medrobust.steps.measure import quantised
 from medrobust.steps.noise import CPU, images_of
-from medrobust.steps.scan_counts import surface_parts, surface_tolerance
+from medrobust.steps.scan_counts import scan_parts, surface_tolerance
 from medrobust.steps.targets import Target
 from medrobust.storage import RunFolder, compact, read_results
 from medrobust.storage.schemas import SURFACES, TIMING
@@ -289,7 +289,7 @@ def test_rounding_is_half_to_even_and_idempotent(bits: int) -> None:
 def surface_rows(small: Small, tolerance: float) -> pl.DataFrame:
     """Evaluate with boundaries, and join their rows."""
     small.evaluate(quantise=12, tolerance=tolerance)
-    compact(small.folder, SURFACES, surface_parts(small.sets, small.targets, tolerance))
+    compact(small.folder, SURFACES, scan_parts(SURFACES, small.sets, small.targets, tolerance))
     return read_results(small.folder, SURFACES)
 
 
