@@ -54,7 +54,7 @@ class Case:
         patient_id: The group that splits and intervals are made over.
         label: Class of a photo; None in segmentation.
         position: Index of a slice or patch in its scan; 0 otherwise.
-        foreground: Number of labelled pixels in segmentation; 0 otherwise.
+        foreground: Number of labelled pixels in segmentation, 0 where nothing is; 0 in classification.
     """
 
     case_id: str
@@ -63,6 +63,11 @@ class Case:
     label: int | None = None
     position: int = 0
     foreground: int = 0
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether it has a class or any labelled pixel; training leaves others out, evaluation does not."""
+        return self.label is not None or self.foreground > 0
 
 
 class Sample(NamedTuple):

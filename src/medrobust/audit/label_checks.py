@@ -45,9 +45,10 @@ def empty_labels(evidence: ScanEvidence) -> list[Finding]:
     return [
         Finding(
             "empty labels",
-            Severity.ERROR,
+            Severity.WARNING,
             f"{scan.labels} labels nothing but background.",
-            "Find the labels of this scan, or leave it out.",
+            "Right where there is nothing to find: the scan has no Dice, and what networks show in it is "
+            "counted as false. Else find its labels, or leave it out.",
             (scan.labels,),
         )
         for scan, look in evidence.labels

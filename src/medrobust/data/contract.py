@@ -143,13 +143,12 @@ def _of_labels(dataset: Dataset) -> Faults:
     if dataset.task is Task.SEGMENTATION:
         if any(case.label is not None for case in dataset.cases):
             yield "cases.label", "must be None in segmentation: labels are read with the images."
-        empty = [case.case_id for case in dataset.cases if not _is_count(case.foreground)]
-        if empty:
-            yield (
-                "cases.foreground",
-                f"must be the number of pixels that are not background, at least 1; not so: {quoted(empty)}. "
-                "Leave images without any structure out.",
-            )
+        wrong = [case.case_id for case in dataset.cases if not _is_count(case.foreground, least=0)]
+        if wrong:
+            says = f"must be the number of pixels that are not background; not so: {quoted(wrong)}."
+            yield "cases.foreground", says
+        if not any(case.is_labelled for case in dataset.cases):
+            yield "cases.foreground", "must be above 0 in some case: nothing can be learned or scored."
         return
     known = range(len(dataset.classes))
     wrong = [
@@ -237,8 +236,8 @@ def _of_array(field: str, array: Any, dtype: Any, shape: tuple[int, ...]) -> Fau
         yield field, f"must have the shape {shape}; got {array.shape}."
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
+def _is_count(value: object, least: int = 1) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= least)
 
 
 def _is_tuple_of(values: object, kind: type) -> bool:

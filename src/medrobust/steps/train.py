@@ -99,7 +99,7 @@ def train(
         RunError: The folder holds another training, or damaged weights.
     """
     recipe = recipe_of(config, dataset.task)
-    cases = [case for case in train_cases if _is_labelled(case)]
+    cases = [case for case in train_cases if case.is_labelled]
     identity = _made_from(network, dataset, config, recipe) | {
         "network_id": network_id.folder,
         "seed": seed,
@@ -180,15 +180,11 @@ def _check_cases(
             f"{network_id.folder} has {len(cases)} training cases with labels, but needs at least 2. "
             "Use more data or another split."
         )
-    if recipe.patience is not None and not any(_is_labelled(case) for case in validation_cases):
+    if recipe.patience is not None and not any(case.is_labelled for case in validation_cases):
         raise DataError(
             f"{network_id.folder} has no validation cases to stop early on that hold a label. "
             "Give the split a validation part, or set training: {recipe: quick}."
         )
-
-
-def _is_labelled(case: Case) -> bool:
-    return case.label is not None or case.foreground > 0
 
 
 def _sorted(cases: Sequence[Case]) -> tuple[Case, ...]:

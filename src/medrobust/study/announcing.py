@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medrobust.core import Part
+from medrobust.data.splitting.case_sets import described
 from medrobust.storage import RunFolder
 from medrobust.study.folds import Fold
 from medrobust.study.jobs import Job
@@ -22,7 +23,7 @@ def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
     seeds = f" x {len(study.targets.seeds)} seeds" if study.targets.seeds[1:] else ""
     console.print(
         f"{study.task} on {dataset.name}: {len(study.specs)} networks{seeds}, {len(study.attacks)} attacks, "
-        f"{len(setup.cases)} cases; {dataset.unit}s: {counts}{several}"
+        f"{described(setup.cases, dataset)}; {dataset.unit}s: {counts}{several}"
     )
     table = Table("step", "jobs", "pieces", "done", "time left", "disk")
     for kind in dict.fromkeys(job.kind for job in jobs):

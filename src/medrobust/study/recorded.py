@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import yaml
 
+from medrobust.data.splitting.case_sets import described
 from medrobust.data.splitting.split_file import split_csv
 from medrobust.errors import RunError
 from medrobust.record import environment
@@ -31,7 +32,7 @@ def record_of(setup: Setup) -> dict[str, Any]:
         "classes": list(dataset.classes),
         "colours": list(dataset.colours),
         "fingerprint": dataset.fingerprint,
-        "facts": dict(dataset.facts or {}),
+        "facts": {**(dataset.facts or {}), "evaluated": described(setup.cases, dataset)},
     }
     networks = {
         network.id.folder: {**asdict(network.id), **setup.recipe(network), "digest": setup.digest(network)}

@@ -114,7 +114,8 @@ class Setup:
 
     def training_cases(self, network: Trained) -> tuple[Case, ...]:
         """What a network is trained on."""
-        return split_cases(self.dataset, network.split, Part.TRAIN)
+        cases = split_cases(self.dataset, network.split, Part.TRAIN)
+        return tuple(case for case in cases if case.is_labelled)
 
     def fresh(self, network: Trained, *, initialise: bool = True) -> Network:
         """A network before training, or with the weights that the user brought."""

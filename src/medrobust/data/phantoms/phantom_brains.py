@@ -12,14 +12,23 @@ from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Le
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from medrobust.core import Case, Dataset, Sample, Task
 from medrobust.data.cache import cached_array
 from medrobust.data.phantoms.brain_subject import scan_subject
 from medrobust.data.scans.geometry import Affine, centred, shifted
 from medrobust.data.scans.structures import STRUCTURES
-from medrobust.data.scans.views import CANVAS_STEP, VIEWS, Axis, fit_canvas, margins, on_canvas, slices_along
+from medrobust.data.scans.views import (
+    CANVAS_STEP,
+    VIEWS,
+    Axis,
+    fit_canvas,
+    imaged_slices,
+    margins,
+    on_canvas,
+    slices_along,
+)
 
 REVISION = 1
 """Raised with every change of what the images or labels hold."""
@@ -36,7 +45,7 @@ def open_phantom_brains(
     axis: Axis = "coronal",
     canvas: Literal["auto"] | tuple[Side, Side] = "auto",
 ) -> Dataset:
-    """Phantom brains; a case is a slice that holds at least one of the 27 structures.
+    """Phantom brains; a case is a slice that shows some of the brain, whatever is labelled in it.
 
     Args:
         cache: Folder for finished scans; None makes a scan again whenever others were read in between.
@@ -101,11 +110,9 @@ class Phantoms:
         return height, width
 
     def cases(self, subject: int) -> list[Case]:
-        """The slices of a subject that hold a structure."""
-        foreground = cached_array(
-            self.cache,
-            f"{self._key(subject)}-{self.axis}-foreground",
-            lambda: np.count_nonzero(self.slices(subject)[1], axis=(1, 2)),
+        """The slices of a subject, from the first to the last that shows any of it."""
+        imaged, foreground = cached_array(
+            self.cache, f"{self._key(subject)}-{self.axis}-slices", lambda: self._outline(subject)
         )
         name = f"brain{subject:03d}"
         return [
@@ -116,8 +123,15 @@ class Phantoms:
                 position=int(position),
                 foreground=int(foreground[position]),
             )
-            for position in np.flatnonzero(foreground)
+            for position in np.flatnonzero(imaged)
         ]
+
+    def _outline(self, subject: int) -> Int64[np.ndarray, "2 s"]:
+        """Of each slice, whether it is a case, and its labelled pixels."""
+        image, labels = self.slices(subject)
+        imaged = np.zeros(len(image), np.int64)
+        imaged[imaged_slices([image])] = 1
+        return np.stack([imaged, np.count_nonzero(labels, axis=(1, 2))])
 
     def _key(self, subject: int) -> str:
         return f"phantom_brains-r{REVISION}-seed{self.seed}-{self.spacing:g}mm/brain{subject:03d}"
@@ -171,7 +185,7 @@ def facts(axis: Axis, canvas: tuple[int, ...]) -> dict[str, str]:
         "intensity": "per scan, 0 stays 0 and the 99.5th percentile of the brain becomes 1, clipped",
         "labels": "27 structures; outer fluid, vermis and basal forebrain are seen, but labelled background",
         "left and right": "differ in position only, not in intensity",
-        "cases": "slices that hold at least one structure",
+        "cases": "all slices that show some of the brain; networks are trained on those with a structure",
         "credit": (
             "tissue maps: ICBM152 2009a, Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging "
             "Centre, Montreal Neurological Institute, McGill University; carried by nilearn"

@@ -12,6 +12,7 @@ import numpy as np
 from annotated_types import Ge, Gt
 
 from medrobust.core import Case, Dataset, Grid, Sample, Task, Tick, silent
+from medrobust.data.findings import quoted
 from medrobust.data.listing import Scan, Scans
 from medrobust.data.reading import in_threads, share_of
 from medrobust.data.scans.geometry import Affine, shifted
@@ -65,14 +66,15 @@ class ScanReader:
         scan = self.scans[scan_id]
         return scan.format.read(scan.image).grid
 
-    def foreground_of_patches(self, scan_id: str) -> Sequence[int]:
-        """Labelled voxels of each patch that tiles a scan."""
+    def foreground_of_patches(self, scan_id: str) -> dict[int, int]:
+        """Labelled voxels of each patch of a scan that shows anything, by its position."""
         assert self.patch is not None
-        labels = self._stack(scan_id).labels
-        places = (np.argwhere(labels) + margins(self.canvas, labels.shape)) // self.patch
-        counts = tiles(self.canvas, self.patch)
-        numbers = np.ravel_multi_index(tuple(places.T), counts)
-        return [int(count) for count in np.bincount(numbers, minlength=prod(counts))]
+        stack, foreground = self._stack(scan_id), {}
+        for position in range(prod(tiles(self.canvas, self.patch))):
+            place = self._place(stack, position)
+            if any(np.ptp(region(image, *place)) > 0 for image in stack.images):
+                foreground[position] = int(np.count_nonzero(region(stack.labels, *place)))
+        return foreground
 
     def _stack(self, scan_id: str) -> Stack:
         return open_stack(self.scans[scan_id], self.digests[scan_id], self.decoding, self.cache)
@@ -108,7 +110,10 @@ def open_scans(
     intensity: Intensity = "percentile-99.5",
     patch: Box | None = None,
 ) -> Dataset:
-    """Scans that an adapter has listed, as a data set; a slice or patch without any label is no case.
+    """Scans that an adapter has listed, as a data set, whose cases are chosen by the images alone.
+
+    Slices are cases from the first to the last in which the image is not constant, patches where it is not.
+    What is labelled plays no part: a network may be wrong where nothing is.
 
     Args:
         name: Name in the catalogue.
@@ -127,8 +132,8 @@ def open_scans(
 
     Raises:
         StudyError: Patches of slices.
-        DataError: A file cannot be used (see `volumes.read_volume`), holds an unknown label or nothing but
-            background, channels differ in number, or the canvas is too small.
+        DataError: A file cannot be used (see `volumes.read_volume`), holds an unknown label, no scan
+            is labelled, channels differ in number, or the canvas is too small.
     """
     if patch is not None and axis != "volume":
         raise StudyError(f"data.patch: patches are cut from volumes; got axis '{axis}'. Take axis: volume.")
@@ -143,7 +148,12 @@ def open_scans(
     digests = {scan.scan_id: one for scan, one in zip(listing.items, each, strict=True)}
     reader = ScanReader(scans, digests, decoding, cache, size, patch)
     pairs = zip(listing.items, found, strict=True)
-    cases = chain.from_iterable(_cases(scan, outline, reader) for scan, outline in pairs)
+    cases = list(chain.from_iterable(_cases(scan, outline, reader) for scan, outline in pairs))
+    if not any(case.is_labelled for case in cases):
+        raise DataError(
+            f"{listing.items[0].labels} labels nothing but background where the image shows anything, and so "
+            "do the labels of all other scans. Give the labels of these scans."
+        )
     shape = patch or size
     return Dataset(
         name=name,
@@ -159,7 +169,7 @@ def open_scans(
         official=listing.official,
         attributes=listing.attributes,
         colours=listing.classes_of.colours,
-        facts={**listing.facts, **_facts(decoding, size, patch)},
+        facts={**listing.facts, **_facts(decoding, size, patch, dict(zip(scans, found, strict=True)))},
         bits=12,
         affine=reader.affine,
         original=reader.original,
@@ -209,9 +219,9 @@ def _cases(scan: Scan, outline: Outline, reader: ScanReader) -> list[Case]:
     if reader.patch is not None:
         foreground = reader.foreground_of_patches(scan.scan_id)
     elif axis == "volume":
-        foreground = [sum(outline.foreground)]
+        foreground = {0: sum(outline.foreground)}
     else:
-        foreground = outline.foreground
+        foreground = {position: outline.foreground[position] for position in outline.imaged}
     return [
         Case(
             case_id=f"{scan.scan_id}-{axis}-{position:03d}",
@@ -220,15 +230,15 @@ def _cases(scan: Scan, outline: Outline, reader: ScanReader) -> list[Case]:
             position=position,
             foreground=labelled,
         )
-        for position, labelled in enumerate(foreground)
-        if labelled
+        for position, labelled in foreground.items()
     ]
 
 
-def _facts(decoding: Decoding, canvas: tuple[int, ...], patch: Box | None) -> dict[str, str]:
+def _facts(
+    decoding: Decoding, canvas: tuple[int, ...], patch: Box | None, found: Mapping[str, Outline]
+) -> dict[str, str]:
     cut = "whole volumes as stacks of axial" if decoding.axis == "volume" else decoding.axis
     unit = "pixels" if len(canvas) == 2 else "voxels"
-    whole = {"volume": "whole volumes"}.get(decoding.axis, "slices that hold at least one structure")
     return {
         "orientation": f"read from the affine; {cut} slices, {VIEWS[decoding.view][1]}",
         "spacing": (
@@ -240,9 +250,25 @@ def _facts(decoding: Decoding, canvas: tuple[int, ...], patch: Box | None) -> di
             + (str(CANVAS_STEP) if patch is None else "the patch")
         ),
         "intensity": intensity_fact(decoding.intensity),
-        "cases": (
-            whole
-            if patch is None
-            else f"patches of {' x '.join(map(str, patch))} voxels that hold at least one structure"
-        ),
+        "cases": _which(decoding.axis, patch, found),
     }
+
+
+def _which(axis: Cut, patch: Box | None, found: Mapping[str, Outline]) -> str:
+    """What is a case, and what of the labels is in none."""
+    says = "whole volumes"
+    if patch is not None:
+        says = f"patches of {' x '.join(map(str, patch))} voxels in which the image is not constant"
+    elif axis != "volume":
+        says = (
+            "all slices of a scan from the first to the last in which the image is not constant, whatever is "
+            "labelled in them; networks that are trained here see those with a structure"
+        )
+        beyond = sum(
+            labelled > 0 and position not in outline.imaged
+            for outline in found.values()
+            for position, labelled in enumerate(outline.foreground)
+        )
+        says += f"; {beyond} labelled slices lie beyond and take no part" if beyond else ""
+    bare = [scan for scan, outline in found.items() if not any(outline.foreground)]
+    return f"{says}; nothing is labelled in {quoted(bare)}" if bare else says

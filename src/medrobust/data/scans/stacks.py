@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int64, UInt8
 
 from medrobust.core import Tick, silent
 from medrobust.data.cache import cached_array
@@ -20,12 +20,12 @@ from medrobust.data.scans.intensity import Intensity, normalise
 from medrobust.data.scans.labels import LabelMap
 from medrobust.data.scans.resampling import resample_image, resample_labels
 from medrobust.data.scans.stored import MOST_VOXELS
-from medrobust.data.scans.views import VIEWS, Axis, bounding_box, slices_along
+from medrobust.data.scans.views import VIEWS, Axis, bounding_box, imaged_slices, slices_along
 from medrobust.data.scans.volumes import read_volume
 from medrobust.errors import DataError
 
-REVISION = 1
-"""Raised with every change of what images or labels hold: it is part of the fingerprint."""
+REVISION = 2
+"""Raised with every change of what images or labels hold, or of what is a case; part of the fingerprint."""
 
 SCANS_IN_MEMORY = 4
 
@@ -66,19 +66,29 @@ class Stack(NamedTuple):
         images: In [0, 1].
         labels: Class indices.
         affine: From slice, row and column to world millimetres.
+        imaged: The first slice that shows anything in any channel, and the one after the last.
     """
 
     images: Float32[np.ndarray, "c s h w"]
     labels: UInt8[np.ndarray, "s h w"]
     affine: Affine
+    imaged: Int64[np.ndarray, "2"]
 
 
 class Outline(NamedTuple):
-    """What is kept of every stack: its sizes, and how many voxels of each slice are labelled."""
+    """What is kept of every stack.
+
+    Attributes:
+        channels: Of its images.
+        extent: Its sides.
+        foreground: How many voxels of each slice are labelled.
+        imaged: From the first to the last slice that shows anything: the extent of the scan, by its image.
+    """
 
     channels: int
     extent: tuple[int, ...]
     foreground: tuple[int, ...]
+    imaged: range
 
 
 def outlines(
@@ -93,7 +103,8 @@ def outlines(
     def outline(scan_and_digest: tuple[Scan, str]) -> Outline:
         stack = open_stack(*scan_and_digest, decoding, cache)
         foreground = np.count_nonzero(stack.labels, axis=(1, 2))
-        return Outline(len(stack.images), stack.labels.shape, tuple(map(int, foreground)))
+        imaged = range(*map(int, stack.imaged))
+        return Outline(len(stack.images), stack.labels.shape, tuple(map(int, foreground)), imaged)
 
     largest = max(scan.format.claimed_voxels(path) for scan in scans for path in scan.images)
     most = max(1, min(threads(), VOXELS_AT_ONCE // max(largest, 1)))
@@ -109,6 +120,7 @@ def open_stack(scan: Scan, digest: str, decoding: Decoding, cache: Path | None) 
         cached_array(cache, f"{key}-images", lambda: decoded().images),
         cached_array(cache, f"{key}-labels", lambda: decoded().labels),
         cached_array(cache, f"{key}-affine", lambda: decoded().affine),
+        cached_array(cache, f"{key}-imaged", lambda: decoded().imaged),
     )
 
 
@@ -123,10 +135,9 @@ def decode(scan: Scan, decoding: Decoding) -> Stack:
     _require_size(shape, old, decoding.spacing, scan.image)
     classes = decoding.classes_of(labels, scan.labels)
     del labels  # here and below: volumes are large
-    if not classes.any():
-        raise DataError(f"{scan.labels} labels nothing but background.")
+    is_labelled = bool(classes.any())
     classes = resample_labels(classes, old, decoding.spacing)
-    if not classes.any():
+    if is_labelled and not classes.any():
         raise DataError(
             f"{scan.labels}: no structure fills most of any voxel of {decoding.spacing:g} mm. "
             "Take a smaller spacing."
@@ -174,6 +185,7 @@ def _cut(images: list[np.ndarray], classes: np.ndarray, affine: Affine, decoding
         slices_along(classes, decoding.view),
     )
     slices, rows, columns = bounding_box(np.logical_or.reduce([labels > 0, *(stack > 0 for stack in stacks)]))
+    imaged = imaged_slices(stacks)
     if decoding.axis != "volume":
         slices = slice(0, len(labels))
     first = (slices.start, rows.start, columns.start)
@@ -181,6 +193,7 @@ def _cut(images: list[np.ndarray], classes: np.ndarray, affine: Affine, decoding
         np.stack([stack[slices, rows, columns] for stack in stacks]),
         np.ascontiguousarray(labels[slices, rows, columns]),
         shifted(turned(affine, classes.shape, VIEWS[decoding.view][0]), first),
+        np.array([imaged.start, imaged.stop]) - slices.start,
     )
 
 

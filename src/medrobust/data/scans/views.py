@@ -32,6 +32,12 @@ def slices_along(volume: Shaped[np.ndarray, "x y z"], axis: Axis) -> Shaped[np.n
     return slices
 
 
+def imaged_slices(stacks: Sequence[Shaped[np.ndarray, "s h w"]]) -> slice:
+    """From the first to the last slice in which some channel is not constant; all, where every one is."""
+    used = np.flatnonzero(np.logical_or.reduce([np.ptp(stack, axis=(1, 2)) > 0 for stack in stacks]))
+    return slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, len(stacks[0]))
+
+
 def bounding_box(mask: Shaped[np.ndarray, "s h w"]) -> tuple[slice, slice, slice]:
     """Slices, rows and columns that hold everything in a stack; the mask must not be empty."""
     used = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]

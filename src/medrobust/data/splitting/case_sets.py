@@ -24,13 +24,15 @@ def select_cases(
         dataset: Data of the study.
         split: Its split.
         seed: Seed of the study.
-        per_patient: Most cases of a patient, at least 1; None takes all. Slices are equidistant over those
-            with foreground, and the scans of a patient share its number; photographs are drawn at random.
+        per_patient: Most cases of a patient, at least 1; None takes all. Slices are equidistant over
+            all of a scan's, whatever is labelled in them, and the scans of a patient share its number;
+            photographs are drawn at random.
         total: Most photographs altogether, stratified by class with at least 5 a class where there are; None
             takes all.
 
     Raises:
-        StudyError: No test case, `per_patient` below 1, `total` for slices or too small for 5 a class.
+        StudyError: No test case, `per_patient` below 1, `total` for slices or too small for 5 a class, or
+            slices none of which holds a label.
     """
     cases = split_cases(dataset, split, Part.TEST)
     if not cases:
@@ -42,16 +44,33 @@ def select_cases(
             raise StudyError(
                 f"cases.total: is for photographs; got {total}. Limit slices by cases.per_patient."
             )
-        return cases if per_patient is None else _sorted(_equidistant(cases, per_patient))
+        chosen = cases if per_patient is None else _sorted(_equidistant(cases, per_patient))
+        if not any(case.is_labelled for case in chosen):
+            raise StudyError(
+                f"cases.per_patient: nothing is labelled in any of the {len(chosen)} chosen test cases, of "
+                f"{len(cases)} in all; got {per_patient}. Take more, or test other {dataset.unit}s."
+            )
+        return chosen
     if per_patient is not None:
         cases = _sorted(_at_most(cases, per_patient, seed))
     return cases if total is None or total >= len(cases) else _sorted(_stratified(cases, total, seed))
 
 
+def described(cases: Sequence[Case], dataset: Dataset) -> str:
+    """What a case set holds, e.g. "432 slices of 27 scans, 38 of them without any label"."""
+    if dataset.task == Task.CLASSIFICATION:
+        return f"{len(cases)} cases"
+    scans = len({case.scan_id for case in cases})
+    says = f"{len(cases)} images" if scans == len(cases) else f"{len(cases)} slices of {scans} scans"
+    labelled = [case for case in cases if case.is_labelled]
+    says += f", {len(cases) - len(labelled)} of them without any label"
+    bare = len({case.patient_id for case in cases} - {case.patient_id for case in labelled})
+    return f"{says}; no Dice is defined for {bare} {dataset.unit}{'s' * (bare > 1)}" if bare else says
+
+
 def _equidistant(cases: Iterable[Case], count: int) -> Iterator[Case]:
     """`count` slices of each patient, in the middle of equal stretches of each of its scans."""
-    labelled = [case for case in cases if case.foreground]
-    for of_patient in _grouped(labelled, attrgetter("patient_id")).values():
+    for of_patient in _grouped(cases, attrgetter("patient_id")).values():
         scans = _grouped(of_patient, attrgetter("scan_id"))
         for place, scan in enumerate(scans.values()):
             slices = sorted(scan, key=attrgetter("position"))
