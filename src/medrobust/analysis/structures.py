@@ -19,11 +19,11 @@ def structures(results: Results) -> pl.DataFrame:
     """Dice per target, perturbation and structure, averaged over the sources that all targets face.
 
     Returns:
-        `target, perturbation, structure, score, low, high, n_patients` (patients in whose truth the
-        structure is present); `volume_error`: the mean over those patients of (shown - true) / true, so
-        that -1 is a structure not shown at all; and `false_positive_pixels` and `false_positive_ml`: the mean
-        number and volume shown in a scan that does not have the structure, null where all have it, the volume
-        also where the data do not say how large a pixel is.
+        `target, perturbation, structure, score, low, high, n_patients` (patients in whose truth the structure
+        is present; without any the score is null); `volume_error`: the mean over those patients of
+        (shown - true) / true, so that -1 is a structure not shown at all; and `false_positive_pixels` and
+        `false_positive_ml`: the mean number and volume shown in a scan that does not have the structure, null
+        where all have it, the volume also where the data do not say how large a pixel is.
 
     Raises:
         RunError: The study is not one of segmentation.
@@ -40,8 +40,9 @@ def structures(results: Results) -> pl.DataFrame:
     counts = {"n_patients": pl.Int64, "volume_error": pl.Float64}
     table = frame(lines, dict.fromkeys(CONDITION, pl.String) | numbers | counts)
     wrong = _false_positives(rows, pixel_volumes(results))
-    table = table.join(wrong, on=list(CONDITION), how="left", maintain_order="left")
-    return ordered(table, results, CONDITION)
+    every = rows.select(CONDITION).unique()
+    table = every.join(table, on=CONDITION, how="left").join(wrong, on=CONDITION, how="left")
+    return ordered(table.with_columns(pl.col("n_patients").fill_null(0)), results, CONDITION)
 
 
 def worst_structures(table: pl.DataFrame) -> pl.DataFrame:

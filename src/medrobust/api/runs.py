@@ -136,6 +136,6 @@ class Run:
         tables = all_tables(self.results, conclusion)
         for name, content in table_files(tables).items():
             self.folder.write_bytes(content, "tables", name)
-        self.folder.write_json(as_json(self.results, tables, conclusion), "results.json")
-        build(self.folder, self.results, tables, conclusion)
+        lost = build(self.folder, self.results, tables, conclusion)
+        self.folder.write_json(as_json(self.results, tables, conclusion, lost), "results.json")
         return self.report

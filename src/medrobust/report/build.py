@@ -1,6 +1,7 @@
 """From a finished run folder to its figures and its report."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +13,13 @@ from medrobust.analysis.remarks import remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.subgroups import subgroup_sentences
 from medrobust.analysis.verdict import Verdict
+from medrobust.core import Task
+from medrobust.errors import MedrobustError
 from medrobust.report import reading
 from medrobust.report.cards import card_files
-from medrobust.report.context import Picture, ReportContext
+from medrobust.report.context import Missing, Picture, ReportContext
 from medrobust.report.explorer import read_explorer
-from medrobust.report.html import render
+from medrobust.report.html import SECTIONS, render
 from medrobust.report.pictures import Plane, draw
 from medrobust.report.threats import threat_table
 from medrobust.storage.folder import RunFolder
@@ -25,8 +28,12 @@ LARGEST, SCRIPT_ROOM = 15_000_000, 100_000
 """In bytes: the size that no report exceeds, and what the explorer takes beside its pictures."""
 
 
-def build(folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame], verdict: Verdict) -> None:
+def build(
+    folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame], verdict: Verdict
+) -> tuple[str, ...]:
     """Write `figures/`, `cards/` and `report.html`; the same run folder gives the same bytes.
+
+    A picture never costs a report: where one cannot be made the report says so, and stands without it.
 
     Args:
         folder: The run folder, with `study.yaml`, `split.csv` and the results.
@@ -34,46 +41,84 @@ def build(folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame
         tables: All tables of the study by name, from `analysis.export.all_tables`.
         verdict: What may be concluded.
 
+    Returns:
+        Of each picture that could not be made, a sentence.
+
     Raises:
-        RunError: A file is missing in the run folder, or damaged.
+        RunError: A file is missing in the run folder, or damaged, other than those of pictures.
     """
-    embedded = reading.embed(folder, results)
-    shown = dict(tables) if embedded is None else {**tables, "embedding": embedded[1]}
-    pictures = _write_figures(folder, results, shown, None if embedded is None else embedded[0])
-    context = _context(folder, results, shown, verdict, pictures)
+    study = yaml.safe_load(folder.read_bytes("study.yaml"))
+    lost: list[Missing] = []
+    embedded = reading.Embedded()
+    if results.task is Task.CLASSIFICATION and "fgsm" in (each["name"] for each in study["perturbations"]):
+        with _sparing("embedding", "the t-SNE and its numbers", lost):
+            embedded = reading.embed(folder, results)
+    lost += [Missing("embedding", sentence) for sentence in embedded.missing]
+    shown = dict(tables) if embedded.numbers is None else {**tables, "embedding": embedded.numbers}
+    pictures = _write_figures(folder, results, shown, embedded.plane, lost)
+    context = _context(folder, study, results, shown, verdict, pictures)
     for name, content in card_files(context).items():
         folder.write_bytes(content, "cards", name)
+    context = replace(context, missing=tuple(lost))
     room = LARGEST - len(render(context).encode()) - SCRIPT_ROOM
-    context = replace(context, explorer=read_explorer(folder, results, room))
+    with _sparing("explorer", "the images of the explorer", lost):
+        context = replace(context, explorer=read_explorer(folder, results, room))
+    context = replace(context, missing=tuple(lost))
     folder.write_bytes(render(context).encode(), "report.html")
+    return tuple(missing.sentence for missing in lost if missing.failed)
+
+
+@contextmanager
+def _sparing(section: str, what: str, lost: list[Missing]) -> Iterator[None]:
+    """Go on where something cannot be made, and keep in `lost` what it was and why."""
+    try:
+        yield
+    except Exception as error:  # whatever it is, hours of work do not hang on a picture
+        why = str(error) if isinstance(error, MedrobustError) else f"{type(error).__name__}: {error}"
+        lost.append(Missing(section, f"The report lacks {what}: {why}", failed=True))
 
 
 def _write_figures(
-    folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame], plane: Plane | None
+    folder: RunFolder,
+    results: Results,
+    tables: Mapping[str, pl.DataFrame],
+    plane: Plane | None,
+    lost: list[Missing],
 ) -> dict[str, Picture]:
-    drawn = draw(
+    examples = None
+    with _sparing("examples", "the examples", lost):
+        examples = reading.read_examples(folder, results)
+        if examples is None:
+            lost.append(Missing("examples", "No examples: the run kept none."))
+    drawings = draw(
         tables,
         score="Dice" if results.overlaps is not None else "accuracy",
         percent=f"{100 * results.settings.confidence:g}\u00a0%",
         units=f"{results.unit}s",
-        examples=reading.read_examples(folder, results),
+        examples=examples,
         plane=plane,
     )
-    files = {name: figure.files() for name, figure in drawn.items()}
+    files, pictures = {}, {}
+    for name, drawing in drawings.items():
+        about = next((section.name for section in SECTIONS if name in section.pictures), SECTIONS[0].name)
+        with _sparing(about, f"the figure '{name}'", lost):
+            drawn = drawing()
+            files[name] = drawn.files()
+            pictures[name] = drawn.picture(files[name])
     for name, kinds in files.items():
         for kind, content in kinds.items():
             folder.write_bytes(content, "figures", f"{name}.{kind}")
-    return {name: figure.picture(files[name]) for name, figure in drawn.items()}
+    return pictures
 
 
 def _context(
     folder: RunFolder,
+    study: Mapping[str, Any],
     results: Results,
     tables: Mapping[str, pl.DataFrame],
     verdict: Verdict,
     pictures: Mapping[str, Picture],
 ) -> ReportContext:
-    study = yaml.safe_load(folder.read_bytes("study.yaml"))
     return ReportContext(
         title=_title(results),
         task=results.task,

@@ -456,7 +456,7 @@ def made_explorer(task: Task) -> dict[str, Any]:
 def made_up(task: Task) -> ReportContext:
     found = tables(task)
     classification = task is Task.CLASSIFICATION
-    drawn = draw(
+    drawings = draw(
         found,
         score="accuracy" if classification else "Dice",
         percent="95\u00a0%",
@@ -464,6 +464,7 @@ def made_up(task: Task) -> ReportContext:
         examples=lesion_examples() if classification else brain_examples(),
         plane=plane() if classification else None,
     )
+    drawn = [(name, drawing()) for name, drawing in drawings.items()]
     best, other = (NETWORKS[task][place] for place in ((0, 2) if classification else (2, 0)))
     return ReportContext(
         title=f"Robustness of 3 {task} networks on {study(task)['data']['name']}",
@@ -501,7 +502,7 @@ def made_up(task: Task) -> ReportContext:
         threats=threat_table(study(task)),
         explorer=made_explorer(task),
         tables=found,
-        pictures={name: figure.picture(figure.files()) for name, figure in drawn.items()},
+        pictures={name: figure.picture(figure.files()) for name, figure in drawn},
         study=study(task),
         record={
             "versions": {"medrobust": "0.1.0", "python": "3.12.4", "torch": "2.14.1"},

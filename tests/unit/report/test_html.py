@@ -321,12 +321,12 @@ def test_points_of_curves_have_their_own_picture(make_context: MakeContext) -> N
     )
     words = {"score": "accuracy", "percent": "95 %", "units": "patients", "examples": None, "plane": None}
     drawn = draw(tables, **words)
-    titles = [axes.get_title() for axes in drawn["heatmap"].figure.axes]
+    titles = [axes.get_title() for axes in drawn["heatmap"]().figure.axes]
     assert [title for title in titles if title] == ["fgsm", "saliency_map"]
-    assert "Dashed: noise" in drawn["curve"].caption
+    assert "Dashed: noise" in drawn["curve"]().caption
     without = draw({**tables, "curve": tables["curve"].clear()}, **words)
     assert "curve" not in without
-    told = [each["heatmap"].caption.endswith("picture of their own.") for each in (drawn, without)]
+    told = [each["heatmap"]().caption.endswith("picture of their own.") for each in (drawn, without)]
     assert told == [True, False]
 
 
