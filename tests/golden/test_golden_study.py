@@ -51,6 +51,7 @@ ROWS = {
         "crafted",
         "overlaps",
         "surfaces",
+        "empty_cases",
         "whole_test_overlaps",
         "embeddings",
         "selftest",

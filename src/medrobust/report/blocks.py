@@ -171,11 +171,14 @@ def _false_positives(frame: pl.DataFrame, context: ReportContext) -> list[Block]
     """Measures by conditions, beside Table 1; nothing where there is no place for a false positive."""
     if all(frame[name].null_count() == frame.height for name in PAINTED):
         return []
-    row = frame.row(0, named=True)
-    said = [f"{number(row['n_absent'])} structures that are absent from a scan"]
-    if row["n_empty"] is not None:
-        said.append(f"{number(row['n_empty'])} of {number(row['n_cases'])} evaluated cases without any label")
-    text = caption("false_positives", context, volume=row["unit"], places=" and ".join(said))
+    counts = frame.row(0, named=True)
+    text = caption(
+        "false_positives",
+        context,
+        volume=counts["unit"],
+        absent=f"{number(counts['n_absent'])} times here",
+        empty=f"{number(counts['n_empty'])} of {number(counts['n_cases'])}",
+    )
     return [Block(text, measures_table(frame, "model", "condition", PAINTED))]
 
 

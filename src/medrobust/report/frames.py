@@ -72,7 +72,7 @@ def overlap_of(
     extra = (n_true == 0) & (n_pred > 0) & (np.arange(len(values)) > 0)
     return {
         "dice": [None if np.isnan(value) else round(1000 * value) for value in values.tolist()],
-        "mean": None if np.isnan(mean) else round(mean, 4),
+        "mean": None if np.isnan(mean) else round(mean, 6),
         "extra": {str(place): int(n_pred[place]) for place in np.flatnonzero(extra).tolist()},
     }
 

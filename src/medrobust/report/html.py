@@ -130,12 +130,14 @@ def at_a_glance(context: ReportContext) -> list[tuple[str, str]]:
     cells = context.tables["table2"]
     points = context.tables.get("curve", pl.DataFrame(schema=["perturbation", "curve"]))
     curve = dict(points.select("perturbation", "curve").iter_rows())
+    empty = context.tables.get("false_positives", pl.DataFrame(schema=["n_empty"]))["n_empty"].max()
     return [
         ("networks judged", str(context.tables["table1"].height)),
         ("attacks", str(len({curve.get(label, label) for label in cells["perturbation"]}))),
         ("sources of attacks", str(cells["source"].n_unique())),
         (f"test {context.units}", number(cells["n_patients"].max())),
         ("test cases", number(cells["n_cases"].max())),
+        *([] if empty is None else [("without any label", number(empty))]),
     ]
 
 
