@@ -70,6 +70,12 @@ def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return SimpleNamespace(task=request.param, study=study, run=run, folder=folder / "run")
 
 
+def test_no_picture_is_missing(golden: SimpleNamespace) -> None:
+    assert not any("The report lacks" in warning for warning in golden.run.warnings)
+    text = (golden.folder / "report.html").read_text(encoding="utf-8")
+    assert not any(words in text for words in ("The report lacks", "No t-SNE", "No examples"))
+
+
 @pytest.fixture
 def copy(golden: SimpleNamespace, tmp_path: Path) -> Path:
     """A copy of the run folder, to do things to."""

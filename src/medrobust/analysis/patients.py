@@ -16,6 +16,9 @@ CLEAN = "clean"
 CELL = ("target", "perturbation", "source", "whitebox")
 SEEDS = ("target_seed", "source_seed")
 
+RIGHT = pl.col("label") == pl.col("prediction")
+"""Of rows of `predictions`: whether the answer is right."""
+
 Resample = Callable[[Float64[np.ndarray, "k patients"]], Float64[np.ndarray, "k resamples"]]
 """Sums of k numbers over the patients of every resample of a study."""
 
@@ -108,7 +111,7 @@ def classification_panel(predictions: pl.DataFrame) -> Panel:
         with_whitebox(predictions)
         .group_by(*CELL, "patient_id")
         .agg(
-            right=(pl.col("label") == pl.col("prediction")).sum(),
+            right=RIGHT.sum(),
             repeats=pl.struct(SEEDS).n_unique(),
         )
         .with_columns(total=pl.col("right") / pl.col("repeats"))

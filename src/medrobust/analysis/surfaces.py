@@ -61,18 +61,15 @@ def surfaces(results: Results, *, structures: bool = False) -> pl.DataFrame:
 def _of_scans(results: Results) -> pl.DataFrame:
     """NSD and HD95 of every structure in the truth of a scan; sorted, so no mean depends on row order."""
     assert results.surfaces is not None
-    keys = ("source", *SEEDS, "patient_id", "scan_id")
-    there = results.surfaces.filter(
-        pl.col("source").is_in(["", *results.sources]),
-        pl.col("structure") != results.classes[0],
-        pl.col("n_both") + pl.col("n_missed") > 0,
-    )
-    rows = there.sort(*CONDITION, *keys)
+    shown = (pl.col("source").is_in(["", *results.sources]), pl.col("structure") != results.classes[0])
+    rows = results.surfaces.filter(*shown).sort(*CONDITION, "source", *SEEDS, "patient_id", "scan_id")
     sums = {name: rows[name].to_numpy() for name in SUMS}
-    return rows.with_columns(
-        nsd=pl.Series(nsd(sums["n_boundary"], sums["n_within"], sums["n_both"] + sums["n_missed"])),
-        hd95=pl.Series(hd95(sums["hd95_sum"], sums["n_both"]), nan_to_null=True),
-    )
+    scores = {
+        "nsd": nsd(sums["n_boundary"], sums["n_within"], sums["n_both"] + sums["n_missed"]),
+        "hd95": hd95(sums["hd95_sum"], sums["n_both"]),
+    }
+    named = {name: pl.Series(values, nan_to_null=True) for name, values in scores.items()}
+    return rows.with_columns(**named).filter(pl.col("nsd").is_not_null())
 
 
 def _by_patient(scans: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
