@@ -113,7 +113,7 @@ def as_json(results: Results, frames: Mapping[str, pl.DataFrame], conclusion: Ve
             "kendall_tau": conclusion.kendall_tau,
         },
         "subgroups": list(subgroup_sentences(frames["subgroups"], results.unit)),
-        "warnings": [remark.sentence for remark in remarks(frames, results.task)],
+        "warnings": [remark.sentence for remark in (*remarks(frames, results.task), *results.left_out)],
         "tables": {name: table_as_json(frame) for name, frame in frames.items()},
         "record": dict(results.record),
     }

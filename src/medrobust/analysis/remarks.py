@@ -7,16 +7,31 @@ import polars as pl
 
 from medrobust.core import Task
 from medrobust.data.findings import Severity
+from medrobust.errors import MedrobustError, reason
 
 SSIM_TOLERANCE = 0.005
 """How far the mean SSIM on test cases may be from the one that a budget was solved for."""
 
 
+About = Literal["data", "noise", "success", "selftests", "embedding", "examples", "explorer"]
+"""Sections of a report that warnings belong to."""
+
+
 class Remark(NamedTuple):
     """A warning, and the part of a report that it belongs to."""
 
-    about: Literal["data", "noise", "success", "selftests"]
+    about: About
     sentence: str
+
+
+def without(picture: str, error: Exception, about: About) -> Remark:
+    """That a report is without a picture, and why.
+
+    >>> without("t-SNE of unet", ModelError("Its features are not finite."), "embedding").sentence
+    'No t-SNE of unet: Its features are not finite.'
+    """
+    why = str(error) if isinstance(error, MedrobustError) else f"{reason(error)}."
+    return Remark(about, f"No {picture}: {why}")
 
 
 def remarks(tables: Mapping[str, pl.DataFrame], task: Task) -> tuple[Remark, ...]:
