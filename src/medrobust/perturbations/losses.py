@@ -86,10 +86,10 @@ def dlr_weights(
     largest, ranked = logits.topk(DLR_CLASSES, dim=1)
     spread = one_hot(ranked[:, 0], logits) - one_hot(ranked[:, -1], logits)
     kinds = torch.finfo(logits.dtype)
-    gaps = (largest[:, 0] - largest[:, -1] + kinds.eps * logits.abs().amax(1)).clamp_min(kinds.tiny)
-    ratios = margin(logits, labels) / gaps
-    weights = margin_weights(logits, labels) - ratios[:, None] * spread
-    return weights * (per_image(gaps.flatten(1).amin(1), gaps) / gaps)[:, None]
+    resolved = kinds.eps * logits.abs().amax(1, keepdim=True)
+    gaps = (largest[:, :1] - largest[:, -1:] + resolved).clamp_min(kinds.tiny)
+    weights = margin_weights(logits, labels) - margin(logits, labels)[:, None] / gaps * spread
+    return weights * (per_image(gaps.flatten(1).amin(1), gaps) / gaps)
 
 
 LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
