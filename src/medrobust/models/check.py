@@ -124,8 +124,8 @@ def _check_passes(network: Network, images: Tensor, where: str) -> None:
         raise ModelError(
             f"{where} gives other logits when it is shown the same images again (they differ by "
             f"{100 * difference:.3g} % of the largest): something in it is random in evaluation mode too, "
-            "such as dropout with training=True, added noise or a random crop. Scores would depend on chance. "
-            "Take the randomness out of evaluation mode."
+            "such as dropout with training=True, added noise or a random crop. Scores would depend on chance "
+            "and on the size of batches. Take the randomness out of evaluation mode."
         )
     difference = _tried(lambda: depends_on_batch(network, images), images, where)
     if difference > 0:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from medrobust.core import Case
 from medrobust.errors import ModelError, RunError
+from medrobust.models.weights import state_tensors
 from medrobust.perturbations.checks import all_finite
 from medrobust.rng import generator
 from medrobust.steps.memory import Limit
@@ -82,8 +83,8 @@ def check_finite(
     weights = module.state_dict().values() if isinstance(module, nn.Module) else ()
     if all(bool(weight.isfinite().all()) for weight in weights if isinstance(weight, Tensor)):
         advice = (
-            "Its weights are finite, so it is its forward pass: look for a division, root or logarithm at 0 (a "
-            "black pixel, an image of one colour) or an overflow, or leave it out."
+            "Its weights are finite, so it is its forward pass: look for a division, root or logarithm at 0 "
+            "(a black pixel, an image of one colour) or an overflow, or leave it out."
         )
     else:
         advice = (
@@ -101,9 +102,9 @@ def generators(seed: int, name: str, cases: Sequence[Case]) -> list[np.random.Ge
 def weights_sha256(network: nn.Module) -> str:
     """SHA-256 over the names, types and values of all parameters and buffers."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
+    for name, tensor in sorted(state_tensors(network).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

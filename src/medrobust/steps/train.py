@@ -20,6 +20,7 @@ from medrobust.core import Case, Dataset, NetworkId, Task, Tick, silent
 from medrobust.errors import DataError, ModelError, reason
 from medrobust.models import ModelSpec, Network, build, parameter_count, to_channels_last
 from medrobust.models.check import kept_generators, made_up_images
+from medrobust.models.weights import load_content, weights_content
 from medrobust.rng import generator, integer_seed
 from medrobust.steps.epoch_cases import epoch_cases
 from medrobust.steps.fitting import Fitting, best_epoch, finish, fit
@@ -139,8 +140,8 @@ def check_cases(
         network_id: Which network of the study, for the message.
 
     Raises:
-        DataError: There are fewer than two training cases; a class has none; or the recipe stops early and
-            there are no validation cases.
+        DataError: There are fewer than two training cases, or the recipe stops early and there are no
+            validation cases.
     """
     cases = _labelled(train_cases)
     if len(cases) < 2:
@@ -153,14 +154,14 @@ def check_cases(
             f"{network_id.folder} has no validation cases to stop early on. "
             "Give the split a validation part, or set training: {recipe: quick}."
         )
-    if dataset.task is Task.CLASSIFICATION:
-        class_weights(dataset, cases)
 
 
 def check_training(
     network: Network, dataset: Dataset, train_cases: Sequence[Case], config: TrainingConfig, name: str
 ) -> None:
-    """See that a network can be trained: a step in training mode on made-up images of the real size.
+    """See that a network can be trained, and its weights be kept.
+
+    It takes a step in training mode on made-up images of the real size, and its weights are written and read.
 
     Args:
         network: From `fresh_network`, on its device. It is used up: its batch-norm statistics change.
@@ -194,13 +195,15 @@ def check_training(
     try:
         with kept_generators(device):
             value = loss(network.train()(images), labels.view(len(images), *of_maps))
-            torch.autograd.backward(value)
+            if value.requires_grad:
+                torch.autograd.backward(value)
+        load_content(network, weights_content(network), f"weights of {name}")
     except ModelError as error:
         raise ModelError(f"{where}: {error}") from None
     # Whatever the network raises says that it cannot be trained.
     except Exception as error:
         raise ModelError(
-            f"{where}: in training mode a batch of {count} ends in {reason(error)}. Mend its forward pass, "
+            f"{where}: in training mode a batch of {count} ends in {reason(error)}. Mend it, "
             "or bring trained weights for it (`weights`, `train: false`) and for a surrogate "
             f"(surrogates.weights.{name})."
         ) from error
@@ -208,8 +211,8 @@ def check_training(
         network.eval()
     if not value.isfinite():
         raise ModelError(
-            f"{where}: in training mode its loss on made-up images in [0, 1] is {float(value)}. Look for a "
-            "division, root or logarithm at 0 or an overflow in its forward pass."
+            f"{where}: in training mode its loss on made-up images in [0, 1] is {float(value.detach())}. Look "
+            "for a division, root or logarithm at 0 or an overflow in its forward pass."
         )
     if all(weight.grad is None for weight in weights):
         raise ModelError(

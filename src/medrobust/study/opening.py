@@ -79,7 +79,7 @@ def decode(setup: Setup, tick: Tick = silent) -> None:
 
 
 def check_networks(setup: Setup, say: Say) -> None:
-    """Show every network a few made-up images, and where it is trained here train it a step.
+    """Show every network a few made-up images, train it a step where it is trained here, and compare a pair.
 
     Args:
         setup: The study, its data opened.
@@ -88,6 +88,7 @@ def check_networks(setup: Setup, say: Say) -> None:
     Raises:
         DataError: There is too little to train a network on.
         ModelError: A network cannot be judged, attacked or trained.
+        StudyError: A surrogate is its target, or begins as that.
     """
     study, dataset = setup.study, setup.dataset
     for trained in (*setup.targets, *setup.surrogates):
@@ -107,6 +108,7 @@ def check_networks(setup: Setup, say: Say) -> None:
             )
             if which.is_trained_here:
                 check_training(network, dataset, setup.training_cases(which), study.trainings[name], name)
+        _require_apart(setup, target, surrogate)
         if pair[0].note:
             say(f"models.{target.id.name}: {pair[0].note}")
 
@@ -141,13 +143,10 @@ def _require_validation_part(setup: Setup) -> None:
 
 
 def _require_brought_weights(setup: Setup) -> None:
-    """Load what is not trained here, and see that surrogates are apart from targets."""
-    targets = {network.id.name: network for network in setup.targets}
+    """Load what is not trained here."""
     for network in (*setup.targets, *setup.surrogates):
         if not network.is_trained_here:
             setup.network(network)
-    for surrogate in setup.surrogates:
-        _require_apart(setup, targets[surrogate.id.name], surrogate)
 
 
 def _require_apart(setup: Setup, target: Trained, surrogate: Trained) -> None:
@@ -160,9 +159,7 @@ def _require_apart(setup: Setup, target: Trained, surrogate: Trained) -> None:
         )
     if not surrogate.is_trained_here or target.is_trained_here:
         return
-    fresh = setup.fresh(surrogate)
-    _require_own_weights(target, setup.network(target), fresh)
-    if weights_sha256(fresh) == weights_sha256(setup.network(target)):
+    if weights_sha256(setup.fresh(surrogate)) == weights_sha256(setup.network(target)):
         raise StudyError(
             f"study.models.{name}: {target.spec.load} loads the trained weights by itself, so that a "
             "surrogate trained here would begin as the target. Let it only make the network and name the "
