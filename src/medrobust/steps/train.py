@@ -211,8 +211,8 @@ def check_training(
         network.eval()
     if not value.isfinite():
         raise ModelError(
-            f"{where}: in training mode its loss on made-up images in [0, 1] is {float(value.detach())}. Look "
-            "for a division, root or logarithm at 0 or an overflow in its forward pass."
+            f"{where}: in training mode its loss on made-up images is {float(value.detach())}. Look for a "
+            "division, root or logarithm at 0 or an overflow in its forward pass."
         )
     if all(weight.grad is None for weight in weights):
         raise ModelError(
