@@ -71,9 +71,7 @@ def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_no_picture_is_missing(golden: SimpleNamespace) -> None:
-    assert not any("The report lacks" in warning for warning in golden.run.warnings)
-    text = (golden.folder / "report.html").read_text(encoding="utf-8")
-    assert not any(words in text for words in ("The report lacks", "No t-SNE", "No examples"))
+    assert not any(warning.startswith("No ") for warning in golden.run.warnings)
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ def as_json(
             "kendall_tau": conclusion.kendall_tau,
         },
         "subgroups": list(subgroup_sentences(frames["subgroups"], results.unit)),
-        "warnings": [*(remark.sentence for remark in remarks(frames, results.task)), *lost],
+        "warnings": [*(said.sentence for said in (*remarks(frames, results.task), *results.left_out)), *lost],
         "tables": {name: table_as_json(frame) for name, frame in frames.items()},
         "record": dict(results.record),
     }

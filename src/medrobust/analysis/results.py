@@ -11,6 +11,7 @@ from jaxtyping import Float64
 
 from medrobust.analysis.complete import check_complete
 from medrobust.analysis.patients import CLEAN, Cell, Panel, classification_panel, segmentation_panel
+from medrobust.analysis.remarks import Remark
 from medrobust.analysis.settings import Attack, Settings
 from medrobust.core import Task, Unit
 from medrobust.errors import RunError
@@ -38,6 +39,7 @@ class Results:
         audit: What an audit of the data found, as `audit.json` has it; None where there was none.
         whole_test: Rows of clean images of all test cases, where the study attacks only some of them.
         selftests: Rows of `results/selftest.parquet`; None or empty where attacks were not tested.
+        left_out: Pictures that the run could not make.
         settings: How numbers are judged.
         architectures: Architecture of each network, where its name is another; sources of the same one are
             told apart.
@@ -60,6 +62,7 @@ class Results:
     audit: Mapping[str, Any] | None = None
     whole_test: pl.DataFrame | None = None
     selftests: pl.DataFrame | None = None
+    left_out: tuple[Remark, ...] = ()
     settings: Settings = field(default_factory=Settings)
     architectures: Mapping[str, str] = field(default_factory=dict)
     colours: tuple[Sequence[int] | None, ...] = ()

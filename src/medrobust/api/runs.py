@@ -22,6 +22,7 @@ from medrobust.steps.evaluate import row_table, whole_test_table
 from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import ATTRIBUTES, CRAFTED, EMPTY_CASES, SELFTEST, SURFACES, Table
 from medrobust.study.config import Study
+from medrobust.study.pictures import left_out
 from medrobust.study.reading import read_stored_study
 
 
@@ -80,6 +81,7 @@ class Run:
             audit=self._audit(),
             attributes=self._rows_if_any(ATTRIBUTES),
             selftests=self._rows_if_any(SELFTEST),
+            left_out=left_out(self.folder),
             settings=Settings(**study.analysis.model_dump(), seed=study.seed),
             architectures={
                 network["name"]: network["network"]["architecture"]

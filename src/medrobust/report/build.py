@@ -9,15 +9,15 @@ import polars as pl
 import yaml
 
 from medrobust.analysis.findings import audit_fact
-from medrobust.analysis.remarks import remarks
+from medrobust.analysis.remarks import Remark, remarks, without
 from medrobust.analysis.results import Results
 from medrobust.analysis.subgroups import subgroup_sentences
 from medrobust.analysis.verdict import Verdict
 from medrobust.core import Task
-from medrobust.errors import MedrobustError
+from medrobust.errors import RunError
 from medrobust.report import reading
 from medrobust.report.cards import card_files
-from medrobust.report.context import Missing, Picture, ReportContext
+from medrobust.report.context import Picture, ReportContext
 from medrobust.report.explorer import read_explorer
 from medrobust.report.html import SECTIONS, render
 from medrobust.report.pictures import Plane, draw
@@ -42,40 +42,46 @@ def build(
         verdict: What may be concluded.
 
     Returns:
-        Of each picture that could not be made, a sentence.
+        Of each picture that the report lacks, a sentence; without those that the run could not make.
 
     Raises:
-        RunError: A file is missing in the run folder, or damaged, other than those of pictures.
+        RunError: A file is missing in the run folder, or damaged.
     """
     study = yaml.safe_load(folder.read_bytes("study.yaml"))
-    lost: list[Missing] = []
+    lost: list[Remark] = []
     embedded = reading.Embedded()
     if results.task is Task.CLASSIFICATION and "fgsm" in (each["name"] for each in study["perturbations"]):
-        with _sparing("embedding", "the t-SNE and its numbers", lost):
+        with _sparing("t-SNE", "embedding", lost):
             embedded = reading.embed(folder, results)
-    lost += [Missing("embedding", sentence) for sentence in embedded.missing]
+    lost += [Remark("embedding", sentence) for sentence in embedded.missing]
     shown = dict(tables) if embedded.numbers is None else {**tables, "embedding": embedded.numbers}
     pictures = _write_figures(folder, results, shown, embedded.plane, lost)
     context = _context(folder, study, results, shown, verdict, pictures)
     for name, content in card_files(context).items():
         folder.write_bytes(content, "cards", name)
-    context = replace(context, missing=tuple(lost))
-    room = LARGEST - len(render(context).encode()) - SCRIPT_ROOM
-    with _sparing("explorer", "the images of the explorer", lost):
+    said = context.remarks
+    room = LARGEST - len(render(replace(context, remarks=(*said, *lost))).encode()) - SCRIPT_ROOM
+    with _sparing("images one by one", "explorer", lost):
         context = replace(context, explorer=read_explorer(folder, results, room))
-    context = replace(context, missing=tuple(lost))
+    context = replace(context, remarks=(*said, *lost))
     folder.write_bytes(render(context).encode(), "report.html")
-    return tuple(missing.sentence for missing in lost if missing.failed)
+    return tuple(remark.sentence for remark in lost)
 
 
 @contextmanager
-def _sparing(section: str, what: str, lost: list[Missing]) -> Iterator[None]:
-    """Go on where something cannot be made, and keep in `lost` what it was and why."""
+def _sparing(picture: str, about: str, lost: list[Remark]) -> Iterator[None]:
+    """Go on without a picture that cannot be made, and keep in `lost` why.
+
+    Raises:
+        RunError: The run folder is damaged.
+        OSError: It cannot be read.
+    """
     try:
         yield
-    except Exception as error:  # whatever it is, hours of work do not hang on a picture
-        why = str(error) if isinstance(error, MedrobustError) else f"{type(error).__name__}: {error}"
-        lost.append(Missing(section, f"The report lacks {what}: {why}", failed=True))
+    except (RunError, OSError):
+        raise
+    except Exception as error:  # of somebody's features or classes, which no library may have seen before
+        lost.append(without(picture, error, about))
 
 
 def _write_figures(
@@ -83,13 +89,13 @@ def _write_figures(
     results: Results,
     tables: Mapping[str, pl.DataFrame],
     plane: Plane | None,
-    lost: list[Missing],
+    lost: list[Remark],
 ) -> dict[str, Picture]:
     examples = None
-    with _sparing("examples", "the examples", lost):
+    with _sparing("examples", "examples", lost):
         examples = reading.read_examples(folder, results)
-        if examples is None:
-            lost.append(Missing("examples", "No examples: the run kept none."))
+        if examples is None and "examples" not in (remark.about for remark in results.left_out):
+            lost.append(Remark("examples", "No examples: the run kept none."))
     drawings = draw(
         tables,
         score="Dice" if results.overlaps is not None else "accuracy",
@@ -101,7 +107,7 @@ def _write_figures(
     files, pictures = {}, {}
     for name, drawing in drawings.items():
         about = next((section.name for section in SECTIONS if name in section.pictures), SECTIONS[0].name)
-        with _sparing(about, f"the figure '{name}'", lost):
+        with _sparing(f"figure '{name}'", about, lost):
             drawn = drawing()
             files[name] = drawn.files()
             pictures[name] = drawn.picture(files[name])
@@ -127,7 +133,7 @@ def _context(
         confidence=results.settings.confidence,
         outcome=verdict.outcome,
         verdict=verdict.sentences,
-        remarks=remarks(tables, results.task),
+        remarks=(*remarks(tables, results.task), *results.left_out),
         data=_facts(results),
         split=reading.read_split(folder),
         networks=reading.read_networks(folder, results.record["networks"]),

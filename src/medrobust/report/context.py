@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 
@@ -33,20 +33,6 @@ class Picture:
         return f"data:{self.media};base64,{base64.b64encode(self.content).decode()}"
 
 
-class Missing(NamedTuple):
-    """A picture that a report lacks.
-
-    Attributes:
-        about: The section that it belongs to.
-        sentence: What is missing, and why.
-        failed: Whether it could not be made, though everything that it shows is there.
-    """
-
-    about: str
-    sentence: str
-    failed: bool = False
-
-
 @dataclass(frozen=True)
 class ReportContext:
     """Everything that stands in a report.
@@ -71,7 +57,6 @@ class ReportContext:
         threats: A row per attack and place where it was crafted, from `threats.threat_table`.
         explorer: What the explorer shows, from `explorer.read_explorer`; None: nothing.
         subgroups: What the scores of groups of patients show, a sentence per attribute.
-        missing: Pictures that there are not, and why.
         beyond_paper: Labels of the attacks that the paper did not have, and of points of curves.
     """
 
@@ -94,7 +79,6 @@ class ReportContext:
     threats: pl.DataFrame
     explorer: Mapping[str, Any] | None = None
     subgroups: tuple[str, ...] = ()
-    missing: tuple[Missing, ...] = ()
     beyond_paper: tuple[str, ...] = ()
 
     @property

@@ -152,8 +152,8 @@ def _sections(tables: Mapping[str, pl.DataFrame]) -> list[Section]:
 def _has_content(section: Section, context: ReportContext) -> bool:
     pictured = any(name in context.pictures for name in section.pictures)
     explored = section.name == "explorer" and context.explorer is not None
-    told = section.name in WORDS_ONLY or any(each.about == section.name for each in context.missing)
-    return told or pictured or explored or bool(_blocks(section, context))
+    missed = any(remark.about == section.name for remark in context.remarks)
+    return section.name in WORDS_ONLY or pictured or explored or missed or bool(_blocks(section, context))
 
 
 def _blocks(section: Section, context: ReportContext) -> list[Block]:

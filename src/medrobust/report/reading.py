@@ -67,7 +67,7 @@ class Embedded(NamedTuple):
     Attributes:
         plane: The t-SNE of the first network whose features were kept; None without any.
         numbers: The numbers of all such networks, for the table `embedding`.
-        missing: In sentences, of which networks there is none, and why.
+        missing: In sentences, of which networks there is none, and why, as far as the run does not say.
     """
 
     plane: Plane | None = None
@@ -80,7 +80,12 @@ def embed(folder: RunFolder, results: Results) -> Embedded:
     kept = folder.exists("results", "embeddings.parquet")
     features = read_results(folder, EMBEDDINGS) if kept else pl.DataFrame(schema=EMBEDDINGS.schema)
     known = [name for name in results.models if name in features["target"]]
-    unknown = [name for name in results.models if name not in known]
+    told = [remark.sentence for remark in results.left_out if remark.about == "embedding"]
+    unknown = [
+        name
+        for name in results.models
+        if name not in known and not any(sentence.startswith(f"No t-SNE of {name} ") for sentence in told)
+    ]
     missing = [f"No t-SNE of {name}, because its features are not known." for name in unknown]
     attack, noise = compared_pair(features) or ("", "")
     of = {name: of_target(features, name, attack, noise) for name in known}

@@ -132,6 +132,8 @@ def _train_epoch(
             group["lr"] = learning_rate(recipe, done)
         images, labels = _augmented(batch, fitting, (epoch, index, fabric.global_rank))
         loss = fitting.loss(module(images), labels)
+        if index == 0:
+            first = loss.detach()
         steps.zero_grad(set_to_none=True)
         fabric.backward(loss)
         steps.step()
@@ -139,6 +141,12 @@ def _train_epoch(
         fitting.tick(done, note)
     mean = float(total) / count
     if not math.isfinite(mean):
+        if epoch == 0 and not first.isfinite():
+            raise ModelError(
+                f"The training of {fitting.key} cannot begin: its loss is {float(first)} in the first batch, "
+                "before any step. Look for a division, root or logarithm at 0 (a black pixel) or an overflow "
+                "in the forward pass of the network."
+            )
         raise ModelError(
             f"The training of {fitting.key} diverged: its loss is {mean} in epoch {epoch + 1}. "
             f"Lower training.learning_rate (now {recipe.learning_rate})."

@@ -10,6 +10,7 @@ from medrobust.steps.selftest import selftest_part
 from medrobust.storage import compact
 from medrobust.storage.schemas import CRAFTED, EMBEDDINGS, EMPTY_CASES, SELFTEST, SURFACES, TIMING
 from medrobust.study.attributes import write_attributes
+from medrobust.study.pictures import is_left_out, tsne_mark
 from medrobust.study.plan import Plan
 
 
@@ -42,4 +43,5 @@ def _crafted_parts(plan: Plan) -> Iterator[Part]:
 
 def _embedding_parts(plan: Plan) -> Iterator[Part]:
     for target in plan.targets:
-        yield from embedding_parts(plan.embedded(target), target)
+        if not is_left_out(plan.setup.folder, tsne_mark(target)):
+            yield from embedding_parts(plan.embedded(target), target)
