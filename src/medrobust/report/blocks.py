@@ -176,7 +176,7 @@ def _false_positives(frame: pl.DataFrame, context: ReportContext) -> list[Block]
         "false_positives",
         context,
         volume=counts["unit"],
-        absent=f"{number(counts['n_absent'])} times here",
+        absent=f"{number(counts['n_absent'])} here",
         empty=f"{number(counts['n_empty'])} of {number(counts['n_cases'])}",
     )
     return [Block(text, measures_table(frame, "model", "condition", PAINTED))]
