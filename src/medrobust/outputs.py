@@ -1,13 +1,19 @@
-"""What a network returns, and which part of it are the logits."""
+"""What a network returns: which part of it are the logits, and whether images are answered one by one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
 from medrobust.errors import ModelError
 
 _NAMES = ("logits", "out")
 """Where Hugging Face and torchvision put their main output."""
+
+_ROUNDING = 1e-3
+_ROUNDING_STEPS = 16
+"""What sums in another order explain: logits that differ by so much, relative to the largest of them, and in
+reduced precision by so many steps of it."""
 
 
 def main_output(output: object) -> Tensor:
@@ -40,3 +46,49 @@ def main_output(output: object) -> Tensor:
         f"The network must return its logits as a tensor, got {seen}. Return the tensor alone, first in a "
         "tuple, or as the entry 'logits' of a dict."
     )
+
+
+def depends_on_batch(network: Callable[[Tensor], object], images: Tensor) -> float:
+    """By how much the logits of images depend on the batch that they are in.
+
+    They must not: scores would depend on the size of batches. Batch norm without running statistics mixes
+    images, and so does whatever sums, sorts or normalises along the first axis. The images are passed
+    together, twice, and one by one, without gradients and without autocast.
+
+    Args:
+        network: Gives logits `n k` or `n k *space`, alone or as `main_output` finds them; in evaluation mode.
+        images: A few images `n c *space` that differ, as the network takes them. They stay as they are.
+
+    Returns:
+        Largest difference of a logit, relative to the largest logit; infinite where shapes differ, or a logit
+        is finite only alone or only in company. 0.0 where rounding explains the difference, where the network
+        is random (two passes of one batch differ as well), and of a single image.
+
+    Raises:
+        ModelError: There is no telling which part of the output the logits are.
+        Exception: What the network raises; some take one image alone, or several, only.
+    """
+
+    def answer(some: Tensor) -> Tensor:
+        return main_output(network(some.clone()))
+
+    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        together, again = answer(images), answer(images)
+        alone = [answer(images[place : place + 1]).flatten() for place in range(len(images))]
+    if any(one.numel() * len(images) != together.numel() for one in alone):
+        return torch.inf
+    apart = torch.stack(alone).view_as(together)
+    step = torch.finfo(together.dtype).eps if together.is_floating_point() else 0.0
+    rounding = max(_ROUNDING, _ROUNDING_STEPS * step)
+    difference = _difference(together, apart)
+    return difference if difference > rounding >= _difference(together, again) else 0.0
+
+
+def _difference(logits: Tensor, others: Tensor) -> float:
+    """The largest, relative to the largest finite logit; infinite where others are finite."""
+    known = logits.isfinite()
+    if not torch.equal(known, others.isfinite()):
+        return torch.inf
+    first, second = (torch.where(known, each, 0).cpu().double() for each in (logits, others))
+    largest = first.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
+    return float((first - second).abs().max() / largest)

@@ -51,6 +51,7 @@ ROWS = {
         "crafted",
         "overlaps",
         "surfaces",
+        "empty_cases",
         "whole_test_overlaps",
         "embeddings",
         "selftest",
@@ -67,6 +68,10 @@ def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     study = getattr(made_studies, request.param)(folder)
     run = mr.run(study, out=folder / "run", device="cpu")
     return SimpleNamespace(task=request.param, study=study, run=run, folder=folder / "run")
+
+
+def test_no_picture_is_missing(golden: SimpleNamespace) -> None:
+    assert not any(warning.startswith("No ") for warning in golden.run.warnings)
 
 
 @pytest.fixture

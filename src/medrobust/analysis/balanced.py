@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from medrobust.analysis import estimates
-from medrobust.analysis.patients import CELL, Cell, with_whitebox
+from medrobust.analysis.patients import CELL, RIGHT, Cell, with_whitebox
 from medrobust.analysis.results import Results
 from medrobust.analysis.tables import bounded, frame, with_bounds
 from medrobust.core import Task
@@ -42,7 +42,7 @@ def balanced_accuracies(results: Results) -> dict[Cell, Estimate]:
     counts = (
         with_whitebox(results.rows)
         .group_by(*CELL, "patient_id", "label")
-        .agg(right=(pl.col("label") == pl.col("prediction")).sum(), outcomes=pl.len())
+        .agg(right=RIGHT.sum(), outcomes=pl.len())
         .sort("patient_id", "label")
         .partition_by(CELL, as_dict=True)
     )

@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from medrobust.analysis.patients import RIGHT
 from medrobust.analysis.results import Results
 from medrobust.analysis.tables import frame
 from medrobust.core import Task
@@ -28,7 +29,7 @@ def classes(results: Results) -> pl.DataFrame:
         results.shared_rows.filter(pl.col("perturbation").is_in(shown))
         .group_by(*_CONDITION, "patient_id")
         .agg(
-            right=(pl.col("label") == pl.col("prediction")).sum(),
+            right=RIGHT.sum(),
             answers=pl.len(),
             cases=pl.col("case_id").n_unique(),
         )

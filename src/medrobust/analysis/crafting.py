@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from medrobust.analysis.patients import CLEAN
+from medrobust.analysis.patients import CLEAN, RIGHT
 from medrobust.analysis.results import Results
 from medrobust.core import Task
 from medrobust.errors import RunError
@@ -142,9 +142,7 @@ def transfer_rate(results: Results) -> pl.DataFrame:
     """
     if results.task is not Task.CLASSIFICATION:
         raise RunError("Transfer rates are of images that turn wrong; this study is one of segmentation.")
-    rows = results.rows.filter(pl.col("role") != "whitebox").with_columns(
-        wrong=pl.col("label") != pl.col("prediction")
-    )
+    rows = results.rows.filter(pl.col("role") != "whitebox").with_columns(wrong=~RIGHT)
     labels = [attack.label for attack in results.attacks]
     right = rows.filter(pl.col("perturbation") == CLEAN).group_by("case_id").agg(pl.col("wrong").any())
     both = (

@@ -74,11 +74,14 @@ def joint_tsne(embeddings: pl.DataFrame, *, seed: int, perplexity: float = PERPL
         The rows, with `x` and `y` in place of `embedding`.
 
     Raises:
-        ValueError: There are fewer than 5 rows.
+        ValueError: There are fewer than 5 rows, or nothing to spread over a plane.
     """
     if embeddings.height < 5:
         raise ValueError(f"joint_tsne needs at least 5 rows; got {embeddings.height}.")
     features = _features(embeddings)
+    varying = int((np.ptp(features, axis=0) > 0).sum())
+    if varying < 2:
+        raise ValueError(f"a plane needs two features or more that differ between images; got {varying}")
     components = min(COMPONENTS, *features.shape)
     reduced = PCA(components, svd_solver="full").fit_transform(features)
     place = TSNE(

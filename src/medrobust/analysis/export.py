@@ -1,7 +1,7 @@
 """All tables of a run, as files and as one JSON document."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +13,7 @@ from medrobust.analysis.classes import classes
 from medrobust.analysis.comparisons import noise_control
 from medrobust.analysis.conditions import transfer_conditions
 from medrobust.analysis.curves import curve_table
+from medrobust.analysis.false_positives import false_positives
 from medrobust.analysis.findings import audit_table
 from medrobust.analysis.format import paper_layout, to_markdown
 from medrobust.analysis.latex import paper_latex, to_latex
@@ -89,10 +90,13 @@ def table_files(frames: Mapping[str, pl.DataFrame]) -> dict[str, bytes]:
     return files
 
 
-def as_json(results: Results, frames: Mapping[str, pl.DataFrame], conclusion: Verdict) -> dict[str, Any]:
+def as_json(
+    results: Results, frames: Mapping[str, pl.DataFrame], conclusion: Verdict, lost: Iterable[str] = ()
+) -> dict[str, Any]:
     """The content of `results.json`: what was judged and how, the verdict, warnings, and all tables.
 
-    JSON has no NaN: undefined numbers are null, and each table says how many it has in which column.
+    JSON has no NaN: undefined numbers are null, and each table says how many it has in which column. What is
+    `lost`, pictures that could not be made, joins the warnings.
     """
     return {
         "task": str(results.task),
@@ -113,7 +117,7 @@ def as_json(results: Results, frames: Mapping[str, pl.DataFrame], conclusion: Ve
             "kendall_tau": conclusion.kendall_tau,
         },
         "subgroups": list(subgroup_sentences(frames["subgroups"], results.unit)),
-        "warnings": [remark.sentence for remark in remarks(frames, results.task)],
+        "warnings": [*(said.sentence for said in (*remarks(frames, results.task), *results.left_out)), *lost],
         "tables": {name: table_as_json(frame) for name, frame in frames.items()},
         "record": dict(results.record),
     }
@@ -126,6 +130,7 @@ def _per_class(results: Results) -> Tables:
 def _per_structure(results: Results) -> Tables:
     dice, boundaries = structures(results), surfaces(results, structures=True)
     return {
+        "false_positives": false_positives(results),
         "structure_overview": structure_overview(results, dice, boundaries),
         "structures": dice,
         "worst_structures": worst_structures(dice),

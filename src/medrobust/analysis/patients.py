@@ -9,12 +9,15 @@ import polars as pl
 from jaxtyping import Float64
 
 from medrobust.metrics.bootstrap import Draws
-from medrobust.metrics.scores import dice
+from medrobust.metrics.scores import dice, volume_error
 from medrobust.metrics.statistics import Totals
 
 CLEAN = "clean"
 CELL = ("target", "perturbation", "source", "whitebox")
 SEEDS = ("target_seed", "source_seed")
+
+RIGHT = pl.col("label") == pl.col("prediction")
+"""Of rows of `predictions`: whether the answer is right."""
 
 Resample = Callable[[Float64[np.ndarray, "k patients"]], Float64[np.ndarray, "k resamples"]]
 """Sums of k numbers over the patients of every resample of a study."""
@@ -108,7 +111,7 @@ def classification_panel(predictions: pl.DataFrame) -> Panel:
         with_whitebox(predictions)
         .group_by(*CELL, "patient_id")
         .agg(
-            right=(pl.col("label") == pl.col("prediction")).sum(),
+            right=RIGHT.sum(),
             repeats=pl.struct(SEEDS).n_unique(),
         )
         .with_columns(total=pl.col("right") / pl.col("repeats"))
@@ -126,9 +129,10 @@ def segmentation_panel(overlaps: pl.DataFrame, background: str) -> Panel:
         background: Name of the class that is no structure.
     """
     scans = scan_dice(overlaps, background)
-    by_seed = _mean(_mean(scans, *CELL, *SEEDS, "patient_id", "scan_id"), *CELL, *SEEDS, "patient_id")
-    scored = by_seed.group_by(*CELL, "patient_id", maintain_order=True).agg(
-        total=pl.col("dice").mean(), repeats=pl.len()
+    scored = (
+        by_seed(scans, "dice")
+        .group_by(*CELL, "patient_id", maintain_order=True)
+        .agg(total=pl.col("dice").mean(), repeats=pl.len())
     )
     patients = sorted(scored["patient_id"].unique())
     undefined = overlaps["patient_id"].n_unique() - len(patients)
@@ -136,7 +140,10 @@ def segmentation_panel(overlaps: pl.DataFrame, background: str) -> Panel:
 
 
 def scan_dice(overlaps: pl.DataFrame, background: str) -> pl.DataFrame:
-    """Dice of every structure present in the truth of a scan; sorted, so no mean depends on row order."""
+    """Dice and volume error of every structure present in the truth of a scan.
+
+    Sorted, so that no mean depends on the order of the rows.
+    """
     keys = (*CELL, *SEEDS, "patient_id", "scan_id", "structure")
     counts = (
         with_whitebox(overlaps)
@@ -145,12 +152,23 @@ def scan_dice(overlaps: pl.DataFrame, background: str) -> pl.DataFrame:
         .agg(pl.col("n_true", "n_pred", "n_both").sum())
         .sort(keys)
     )
-    values = dice(*(counts[name].to_numpy() for name in ("n_true", "n_pred", "n_both")))
-    return counts.with_columns(dice=pl.Series(values)).filter(pl.col("dice").is_not_nan())
+    n_true, n_pred, n_both = (counts[name].to_numpy() for name in ("n_true", "n_pred", "n_both"))
+    scores = {
+        "dice": pl.Series(dice(n_true, n_pred, n_both)),
+        "volume_error": pl.Series(volume_error(n_true, n_pred)),
+    }
+    return counts.with_columns(**scores).filter(pl.col("dice").is_not_nan())
 
 
-def _mean(scores: pl.DataFrame, *keys: str) -> pl.DataFrame:
-    return scores.group_by(keys, maintain_order=True).agg(pl.col("dice").mean())
+def by_seed(rows: pl.DataFrame, *columns: str) -> pl.DataFrame:
+    """Means of columns in every cell and for every seed: rows of a scan, then scans of a patient.
+
+    What is null is left out. The order of the rows is kept: a mean may depend on it in the last bit.
+    """
+    keys = (*CELL, *SEEDS, "patient_id")
+    for finer in ((*keys, "scan_id"), keys):
+        rows = rows.group_by(finer, maintain_order=True).agg(pl.col(columns).mean())
+    return rows
 
 
 def _panel(scored: pl.DataFrame, patients: list[str], sizes: Totals, undefined: int) -> Panel:

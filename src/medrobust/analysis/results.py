@@ -11,6 +11,7 @@ from jaxtyping import Float64
 
 from medrobust.analysis.complete import check_complete
 from medrobust.analysis.patients import CLEAN, Cell, Panel, classification_panel, segmentation_panel
+from medrobust.analysis.remarks import Remark
 from medrobust.analysis.settings import Attack, Settings
 from medrobust.core import Task, Unit
 from medrobust.errors import RunError
@@ -33,10 +34,12 @@ class Results:
         predictions: Rows of `results/predictions.parquet`, in classification.
         overlaps: Rows of `results/overlaps.parquet`, in segmentation.
         surfaces: Rows of `results/surfaces.parquet`, in segmentation; None in runs of before there were any.
+        empty_cases: Rows of `results/empty_cases.parquet`, in segmentation; None in older runs.
         attributes: Rows of `results/attributes.parquet`; None in runs of before there were any.
         audit: What an audit of the data found, as `audit.json` has it; None where there was none.
         whole_test: Rows of clean images of all test cases, where the study attacks only some of them.
         selftests: Rows of `results/selftest.parquet`; None or empty where attacks were not tested.
+        left_out: Pictures that the run could not make.
         settings: How numbers are judged.
         architectures: Architecture of each network, where its name is another; sources of the same one are
             told apart.
@@ -54,10 +57,12 @@ class Results:
     predictions: pl.DataFrame | None = None
     overlaps: pl.DataFrame | None = None
     surfaces: pl.DataFrame | None = None
+    empty_cases: pl.DataFrame | None = None
     attributes: pl.DataFrame | None = None
     audit: Mapping[str, Any] | None = None
     whole_test: pl.DataFrame | None = None
     selftests: pl.DataFrame | None = None
+    left_out: tuple[Remark, ...] = ()
     settings: Settings = field(default_factory=Settings)
     architectures: Mapping[str, str] = field(default_factory=dict)
     colours: tuple[Sequence[int] | None, ...] = ()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from medrobust.analysis.false_positives import pixel_volumes
 from medrobust.analysis.patients import SEEDS, scan_dice, with_whitebox
 from medrobust.analysis.results import Results
 from medrobust.analysis.tables import frame
@@ -18,10 +19,11 @@ def structures(results: Results) -> pl.DataFrame:
     """Dice per target, perturbation and structure, averaged over the sources that all targets face.
 
     Returns:
-        `target, perturbation, structure, score, low, high, n_patients` (patients in whose truth the
-        structure is present); `volume_error`: the mean over those patients of (shown - true) / true, so
-        that -1 is a structure not shown at all; and `false_positive_pixels`: the mean number shown in a scan
-        that does not have the structure, null where all have it.
+        `target, perturbation, structure, score, low, high, n_patients` (patients in whose truth the structure
+        is present; without any the score is null); `volume_error`: the mean over those patients of
+        (shown - true) / true, so that -1 is a structure not shown at all; and `false_positive_pixels` and
+        `false_positive_ml`: the mean number and volume shown in a scan that does not have the structure, null
+        where all have it, the volume also where the data do not say how large a pixel is.
 
     Raises:
         RunError: The study is not one of segmentation.
@@ -37,8 +39,10 @@ def structures(results: Results) -> pl.DataFrame:
     numbers = dict.fromkeys(("score", "low", "high"), pl.Float64)
     counts = {"n_patients": pl.Int64, "volume_error": pl.Float64}
     table = frame(lines, dict.fromkeys(CONDITION, pl.String) | numbers | counts)
-    table = table.join(_false_positives(rows), on=list(CONDITION), how="left", maintain_order="left")
-    return ordered(table, results, CONDITION)
+    wrong = _false_positives(rows, pixel_volumes(results))
+    every = rows.select(CONDITION).unique()
+    table = every.join(table, on=CONDITION, how="left").join(wrong, on=CONDITION, how="left")
+    return ordered(table.with_columns(pl.col("n_patients").fill_null(0)), results, CONDITION)
 
 
 def worst_structures(table: pl.DataFrame) -> pl.DataFrame:
@@ -53,7 +57,6 @@ def _by_patient(rows: pl.DataFrame, background: str) -> pl.DataFrame:
     means = [pl.col("dice").mean(), pl.col("volume_error").mean()]
     by_cell = (
         scan_dice(rows, background)
-        .with_columns(volume_error=pl.col("n_pred") / pl.col("n_true") - 1)
         .group_by(*CONDITION, "source", *SEEDS, "patient_id", maintain_order=True)
         .agg(means)
     )
@@ -66,14 +69,19 @@ def _line(part: pl.DataFrame, confidence: float) -> dict[str, float]:
     return {"score": value, "low": low, "high": high, **volumes}
 
 
-def _false_positives(rows: pl.DataFrame) -> pl.DataFrame:
+def _false_positives(rows: pl.DataFrame, volumes: pl.DataFrame | None) -> pl.DataFrame:
+    ml = pl.lit(None, pl.Float64) if volumes is None else pl.col("n_pred") * pl.col("ml")
     absent = (
         with_whitebox(rows)
         .group_by(*CONDITION, "source", *SEEDS, "scan_id")
         .agg(pl.col("n_true", "n_pred").sum())
         .filter(pl.col("n_true") == 0)
+        .sort(*CONDITION, "source", *SEEDS, "scan_id")
     )
-    return absent.group_by(CONDITION).agg(false_positive_pixels=pl.col("n_pred").sum() / pl.len())
+    if volumes is not None:
+        absent = absent.join(volumes, on="scan_id", how="left", maintain_order="left")
+    means = {"false_positive_pixels": pl.col("n_pred").mean(), "false_positive_ml": ml.mean()}
+    return absent.group_by(CONDITION).agg(**means)
 
 
 def ordered(table: pl.DataFrame, results: Results, keys: Sequence[str]) -> pl.DataFrame:

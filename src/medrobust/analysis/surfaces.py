@@ -10,6 +10,7 @@ from medrobust.analysis.results import Results
 from medrobust.analysis.structures import CONDITION, ordered
 from medrobust.analysis.tables import bounded, frame, with_bounds
 from medrobust.metrics.statistics import mean
+from medrobust.metrics.surfaces import SUMS, hd95, nsd
 
 _SHARES = {
     # Of scans and structures: no case has the structure in both maps, so that there is nothing to measure.
@@ -60,16 +61,15 @@ def surfaces(results: Results, *, structures: bool = False) -> pl.DataFrame:
 def _of_scans(results: Results) -> pl.DataFrame:
     """NSD and HD95 of every structure in the truth of a scan; sorted, so no mean depends on row order."""
     assert results.surfaces is not None
-    keys = ("source", *SEEDS, "patient_id", "scan_id")
-    there = results.surfaces.filter(
-        pl.col("source").is_in(["", *results.sources]),
-        pl.col("structure") != results.classes[0],
-        pl.col("n_both") + pl.col("n_missed") > 0,
-    )
-    return there.sort(*CONDITION, *keys).with_columns(
-        nsd=pl.col("n_within") / pl.col("n_boundary"),
-        hd95=pl.when(pl.col("n_both") > 0).then(pl.col("hd95_sum") / pl.col("n_both")),
-    )
+    shown = (pl.col("source").is_in(["", *results.sources]), pl.col("structure") != results.classes[0])
+    rows = results.surfaces.filter(*shown).sort(*CONDITION, "source", *SEEDS, "patient_id", "scan_id")
+    sums = {name: rows[name].to_numpy() for name in SUMS}
+    scores = {
+        "nsd": nsd(sums["n_boundary"], sums["n_within"], sums["n_both"] + sums["n_missed"]),
+        "hd95": hd95(sums["hd95_sum"], sums["n_both"]),
+    }
+    named = {name: pl.Series(values, nan_to_null=True) for name, values in scores.items()}
+    return rows.with_columns(**named).filter(pl.col("nsd").is_not_null())
 
 
 def _by_patient(scans: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
@@ -85,9 +85,9 @@ def _by_patient(scans: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
 
 
 def _line(part: pl.DataFrame, confidence: float) -> dict[str, float]:
-    nsd, hd95 = (mean(part[column].drop_nulls().to_numpy()) for column in ("nsd", "hd95"))
+    shares, distances = (mean(part[column].drop_nulls().to_numpy()) for column in ("nsd", "hd95"))
     values = {
-        "nsd": nsd.share_interval(confidence),
-        "hd95": hd95.interval(confidence).clipped(0.0, math.inf),
+        "nsd": shares.share_interval(confidence),
+        "hd95": distances.interval(confidence).clipped(0.0, math.inf),
     }
     return with_bounds(values) | {"n_patients": part.height}

@@ -20,8 +20,9 @@ from medrobust.errors import RunError
 from medrobust.report.build import build
 from medrobust.steps.evaluate import row_table, whole_test_table
 from medrobust.storage import RunFolder, read_results
-from medrobust.storage.schemas import ATTRIBUTES, CRAFTED, SELFTEST, SURFACES, Table
+from medrobust.storage.schemas import ATTRIBUTES, CRAFTED, EMPTY_CASES, SELFTEST, SURFACES, Table
 from medrobust.study.config import Study
+from medrobust.study.pictures import left_out
 from medrobust.study.reading import read_stored_study
 
 
@@ -76,9 +77,11 @@ class Run:
             crafted=read_results(self.folder, CRAFTED),
             whole_test=read_results(self.folder, whole_test),
             surfaces=self._rows_if_any(SURFACES),
+            empty_cases=self._rows_if_any(EMPTY_CASES),
             audit=self._audit(),
             attributes=self._rows_if_any(ATTRIBUTES),
             selftests=self._rows_if_any(SELFTEST),
+            left_out=left_out(self.folder),
             settings=Settings(**study.analysis.model_dump(), seed=study.seed),
             architectures={
                 network["name"]: network["network"]["architecture"]
@@ -135,6 +138,6 @@ class Run:
         tables = all_tables(self.results, conclusion)
         for name, content in table_files(tables).items():
             self.folder.write_bytes(content, "tables", name)
-        self.folder.write_json(as_json(self.results, tables, conclusion), "results.json")
-        build(self.folder, self.results, tables, conclusion)
+        lost = build(self.folder, self.results, tables, conclusion)
+        self.folder.write_json(as_json(self.results, tables, conclusion, lost), "results.json")
         return self.report

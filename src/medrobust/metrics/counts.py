@@ -16,8 +16,8 @@ def overlap_counts(
         classes: Number of classes `k`.
 
     Returns:
-        `n_true, n_pred, n_both` of each image and class, on the device of the labels. The Dice score of a
-        class is `2 n_both / (n_true + n_pred)`.
+        `n_true, n_pred, n_both` of each image and class, on the device of the labels: what `scores.dice`
+        takes.
 
     Raises:
         ValueError: Shapes differ, or a class lies outside [0, classes).
@@ -37,3 +37,21 @@ def overlap_counts(
     codes = ((image * classes + labels.flatten(1)) * classes + predictions.flatten(1)).flatten()
     confusion = torch.bincount(codes, minlength=n * classes * classes).reshape(n, classes, classes)
     return torch.stack((confusion.sum(2), confusion.sum(1), confusion.diagonal(dim1=1, dim2=2)), dim=-1)
+
+
+def empty_counts(
+    labels: Int64[Tensor, "n *space"], predictions: Int64[Tensor, "n *space"]
+) -> Int64[Tensor, "n 4"]:
+    """What is painted into images without any label: false positives that no score of a structure tells.
+
+    Args:
+        labels: True classes; 0 is the background.
+        predictions: Predicted classes.
+
+    Returns:
+        Of each image 1 (it is a case), and 1 where nothing is labelled in it; of such an image also 1 where
+        any structure is shown in it, and the number of pixels that are shown as one. They add up.
+    """
+    empty = ~labels.flatten(1).any(1)
+    pixels = (predictions.flatten(1) != 0).sum(1) * empty
+    return torch.stack((torch.ones_like(pixels), empty.long(), (pixels > 0).long(), pixels), dim=-1)

@@ -8,6 +8,7 @@ from typing import Any
 
 from medrobust.core import Task
 from medrobust.models.build import build, prepare, to_channels_last
+from medrobust.models.check import check_network
 from medrobust.models.classifiers import find_in_timm, timm_architecture
 from medrobust.models.fc_densenet import FCDenseNet
 from medrobust.models.network import Network
@@ -24,6 +25,7 @@ __all__ = [
     "ModelSpec",
     "Network",
     "build",
+    "check_network",
     "find",
     "flops",
     "load_weights",

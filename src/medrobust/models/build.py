@@ -1,14 +1,13 @@
-"""From a specification to a network that is known to fit the study."""
+"""From a specification to a network. Whether it fits the study is asked by `check_network`."""
 
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from medrobust.core import Task
 from medrobust.errors import ModelError, reason
 from medrobust.load import accepted, load_function
-from medrobust.models.check import check_output
 from medrobust.models.embedding import Embedding, before_classifier, bottleneck_mean, last_layer_input
 from medrobust.models.network import Network
 from medrobust.models.spec import PACKAGE, ModelSpec, recipe
@@ -18,7 +17,7 @@ from medrobust.models.weights import load_in_order, load_weights
 def build(
     spec: ModelSpec, *, task: Task, classes: int, channels: int, shape: Sequence[int], initialise: bool = True
 ) -> Network:
-    """Make a network and check, on two dummy images, that it fits the study.
+    """Make a network.
 
     Random weights come from torch's global generator; `steps.train.fresh_network` seeds it.
 
@@ -34,7 +33,7 @@ def build(
         The network, in eval mode.
 
     Raises:
-        ModelError: It cannot be made, its weights do not fit, or it does not return what the study needs.
+        ModelError: It cannot be made, or its weights do not fit.
     """
     taken = spec.input.channels or (3 if _is_pretrained(spec) else channels)
     if channels not in (1, taken):
@@ -55,10 +54,11 @@ def build(
         embedding=_embedding(spec, task),
         recipe=recipe(spec),
     )
+    network.eval()
+    if spec.entry is None:
+        _settle(network, torch.zeros(1, channels, *shape))
     if initialise:
         _load_weights(spec, network)
-    network.eval()
-    check_output(network, spec.name, task=task, channels=channels, shape=tuple(shape))
     return network
 
 
@@ -100,7 +100,41 @@ def _users_network(spec: ModelSpec, classes: int, channels: int) -> nn.Module:
         raise ModelError(
             f"models.{spec.name}: `{spec.load}` must return a torch.nn.Module, got {type(body).__name__}."
         )
+    return _unwrapped(body)
+
+
+def _unwrapped(body: nn.Module) -> nn.Module:
+    """A network without what makes it faster on somebody's machine: `torch.compile` and `DataParallel`.
+
+    Compiled networks give no features, and are compiled again for every shape and mode.
+    """
+    while hasattr(body, "_orig_mod") or isinstance(body, nn.DataParallel):
+        body = body.module if isinstance(body, nn.DataParallel) else body._orig_mod  # type: ignore[assignment]
     return body
+
+
+def _settle(network: Network, images: Tensor) -> None:
+    """Find the number format and memory layout that somebody's network runs in.
+
+    Weights of another precision are used in float32, unless the network takes care of them; one that takes
+    `view`s of its feature maps is kept from channels last. Lazy layers get their shapes here.
+    """
+    others = {tensor.dtype for tensor in network.body.state_dict().values() if isinstance(tensor, Tensor)}
+    others = {kind for kind in others if kind.is_floating_point} - {torch.float32}
+    if not _runs(network, images) and others:
+        network.body.float()
+        network.note = f"Its weights came as {', '.join(sorted(map(str, others)))}; they are used as float32."
+    network.channels_last = _runs(to_channels_last(network), images)
+    network.to(memory_format=torch.contiguous_format)
+
+
+@torch.no_grad()
+def _runs(network: Network, images: Tensor) -> bool:
+    try:
+        network.raw(images)
+    except Exception:  # whatever somebody's network raises; `check_network` says what
+        return False
+    return True
 
 
 def _load_weights(spec: ModelSpec, network: Network) -> None:
@@ -162,6 +196,6 @@ def prepare(network: Network, device: torch.device) -> Network:
 
 def to_channels_last(network: Network) -> Network:
     """Put the kernels of a network for slices into the memory format that convolutions are fastest in."""
-    if any(parameter.ndim == 4 for parameter in network.parameters()):
+    if network.channels_last and any(parameter.ndim == 4 for parameter in network.parameters()):
         network.to(memory_format=torch.channels_last)
     return network

@@ -1,13 +1,17 @@
 """Weight files: safetensors, or a torch state dict that is read without running code from it."""
 
+import io
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from medrobust.errors import ModelError, reason
 from medrobust.models.network import Network
@@ -23,12 +27,26 @@ _WRAPPERS = ("body.", "module.", "model.", "network.", "_orig_mod.")
 
 def weights_content(network: Network) -> bytes:
     """The state dict of the network's body as the content of a safetensors file."""
-    return save(
-        {
-            name: tensor.detach().cpu().contiguous().clone()
-            for name, tensor in network.body.state_dict().items()
-        }
-    )
+    tensors = state_tensors(network.body)
+    return save({name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()})
+
+
+def state_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The state dict of a module, its extra state (whatever is no tensor) as bytes of `torch.save`."""
+    return {
+        name: value.detach() if isinstance(value, Tensor) else _packed(value)
+        for name, value in module.state_dict().items()
+    }
+
+
+def _packed(value: object) -> Tensor:
+    content = io.BytesIO()
+    torch.save(value, content)
+    return torch.frombuffer(bytearray(content.getvalue()), dtype=torch.uint8)
+
+
+def _unpacked(content: Tensor) -> object:
+    return torch.load(io.BytesIO(content.numpy().tobytes()), weights_only=True)
 
 
 def load_content(network: Network, content: bytes, name: str) -> None:
@@ -46,7 +64,8 @@ def load_content(network: Network, content: bytes, name: str) -> None:
         tensors = load(content)
     except SafetensorError as error:
         raise ModelError(f"{name} is no file of weights: {reason(error)}.") from None
-    _load(network.body, tensors, Path(name))
+    extra = [key for key, value in network.body.state_dict().items() if not isinstance(value, Tensor)]
+    _load(network.body, tensors | {key: _unpacked(tensors[key]) for key in extra if key in tensors}, name)
 
 
 def load_weights(network: Network, path: Path, *, new_head: bool = False) -> None:
@@ -66,7 +85,7 @@ def load_weights(network: Network, path: Path, *, new_head: bool = False) -> Non
     own = network.body.state_dict()
     tensors = _without_wrapper(read_tensors(path), own)
     if new_head:
-        tensors = _with_own_head(tensors, network.body, own)
+        _keep_own_head(tensors, network.body, own)
     _load(network.body, tensors, path)
 
 
@@ -85,14 +104,15 @@ def load_in_order(network: Network, path: Path) -> None:
             f"{path} holds {len(theirs)} tensors, but the network has {len(own)}. Use another file."
         )
     renamed = dict(zip(own, theirs.values(), strict=True))
-    _load(network.body, _with_own_head(renamed, network.body, own), path)
+    _keep_own_head(renamed, network.body, own)
+    _load(network.body, renamed, path)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weight file, by name.
+def read_tensors(path: Path) -> dict[str, Any]:
+    """The tensors of a weight file, by name, and extra state of modules that have any.
 
     Raises:
-        ModelError: The file is missing, is no weight file, or holds more than tensors.
+        ModelError: The file is missing, is no weight file, or holds more than that.
     """
     try:
         if path.suffix == ".safetensors":
@@ -132,34 +152,33 @@ def _refuse_compressed(path: Path) -> None:
             raise ValueError("it is compressed, and torch.save compresses nothing")
 
 
-def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
+def _state_dict(content: object, path: Path) -> dict[str, Any]:
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    if not isinstance(content, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and (isinstance(value, Tensor) or name.endswith("_extra_state"))
+        for name, value in content.items()
     ):
         raise ModelError(
             f"The weights file '{path}' holds no state dict (names and tensors). "
             "Save it with `torch.save(model.state_dict(), path)`."
         )
-    return dict(content)
+    return content
 
 
-def _without_wrapper(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _without_wrapper(tensors: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Take wrappers' names off as long as all keys have one and they are not the network's own."""
     while tensors and not tensors.keys() & own.keys():
         prefix = next((p for p in _WRAPPERS if all(name.startswith(p) for name in tensors)), None)
         if prefix is None:
             break
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        consume_prefix_in_state_dict_if_present(tensors, prefix)  # of torch's notes on versions too
     return tensors
 
 
-def _with_own_head(
-    tensors: dict[str, Tensor], body: nn.Module, own: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """The network's own last layer in place of one for another number of classes."""
+def _keep_own_head(tensors: dict[str, Any], body: nn.Module, own: Mapping[str, Any]) -> None:
+    """Put the network's own last layer in place of one for another number of classes."""
     head = {
         name
         for part, module in body.named_modules()
@@ -167,30 +186,55 @@ def _with_own_head(
         for name in own
         if name.startswith(f"{part}.")
     }
-    differs = any(name in tensors and tensors[name].shape != own[name].shape for name in head)
-    return {**tensors, **{name: own[name] for name in head}} if differs else tensors
+    if any(name in tensors and tensors[name].shape != own[name].shape for name in head):
+        tensors |= {name: own[name] for name in head}
 
 
-def _load(body: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+def _load(body: nn.Module, tensors: Mapping[str, Any], path: Path | str) -> None:
+    """Load as torch does with `strict=True`, so that its parts may translate files of former versions.
+
+    Everything that does not fit is told at once, and the network is then left as it was.
+    """
     own = body.state_dict()
-    problems = [f"{name}: missing in the file" for name in own if name not in tensors]
-    problems += [f"{name}: unknown to the network" for name in tensors if name not in own]
-    problems += [
-        f"{name}: shape {tuple(tensor.shape)} in the file, {tuple(own[name].shape)} in the network"
-        for name, tensor in tensors.items()
-        if name in own and tensor.shape != own[name].shape
+    problems = [
+        f"{name}: {value.dtype} in the file, {own[name].dtype} in the network"
+        for name, value in tensors.items()
+        if isinstance(value, Tensor)
+        and isinstance(own.get(name), Tensor)
+        and value.is_floating_point() != own[name].is_floating_point()
     ]
-    problems += [
-        f"{name}: {tensor.dtype} in the file, {own[name].dtype} in the network"
-        for name, tensor in tensors.items()
-        if name in own and tensor.is_floating_point() != own[name].is_floating_point()
-    ]
-    if problems:
-        listed = "\n  ".join(problems[:MOST_LISTED])
-        if len(problems) > MOST_LISTED:
-            listed += f"\n  and {len(problems) - MOST_LISTED} more"
-        raise ModelError(f"{len(problems)} tensors of '{path}' do not fit the network:\n  {listed}")
+    before = {name: value.clone() for name, value in own.items() if isinstance(value, Tensor)}
     try:
         body.load_state_dict(tensors)
-    except RuntimeError as error:  # of the right shape, but sparse or without any values
-        raise ModelError(f"The tensors of '{path}' cannot be used: {reason(error)}.") from None
+    except RuntimeError as error:
+        problems += _problems(str(error))
+    # A translation of the network's own may raise anything.
+    except Exception as error:
+        problems += [reason(error)]
+    if not problems:
+        return
+    with torch.no_grad():
+        for name, value in before.items():
+            own[name].copy_(value)
+    listed = "\n  ".join(problems[:MOST_LISTED])
+    if len(problems) > MOST_LISTED:
+        listed += f"\n  and {len(problems) - MOST_LISTED} more"
+    raise ModelError(f"{len(problems)} tensors of '{path}' do not fit the network:\n  {listed}")
+
+
+def _problems(told: str) -> list[str]:
+    """What torch says of a state dict that does not fit, tensor by tensor."""
+    problems = []
+    for line in told.split("\n\t")[1:] or [told]:
+        names = re.findall(r'"([^"]+)"', line)
+        sizes = re.match(r"size mismatch for (.+?): .*?Size\(\[(.*?)\]\).*?Size\(\[(.*?)\]\)", line)
+        if line.startswith("Missing key"):
+            problems += [f"{name}: missing in the file" for name in names]
+        elif line.startswith("Unexpected key"):
+            problems += [f"{name}: unknown to the network" for name in names]
+        elif sizes:
+            name, theirs, ours = sizes.groups()
+            problems.append(f"{name}: shape ({theirs}) in the file, ({ours}) in the network")
+        else:
+            problems.append(line.strip())
+    return problems

@@ -1,16 +1,15 @@
 """The images that an attack of a fixed budget may make."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from medrobust.perturbations.norms import Norm, lengths, per_image, unit
 from medrobust.perturbations.support import rows, within
-
-Norm = Literal["inf", "2"]
 
 
 class Ball(NamedTuple):
@@ -34,7 +33,7 @@ class Ball(NamedTuple):
 
     def project(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
         """The nearest images that are allowed; for "2" nearest in the ball, then in [0, 1]."""
-        change = self._supported(images - self.clean)
+        change = self.supported(images - self.clean)
         if self.norm == "inf":
             change = change.clamp(-self.eps, self.eps)
         else:
@@ -47,8 +46,7 @@ class Ball(NamedTuple):
         """The change of norm 1 along which a function of that gradient grows most; 0 where it vanishes."""
         if self.norm == "inf":
             return gradient.sign()
-        gradient = self._supported(gradient)
-        return gradient / lengths(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
+        return unit(self.supported(gradient))
 
     def random_images(self, rngs: Sequence[np.random.Generator] | None) -> Float[Tensor, "n c *space"]:
         """Images drawn uniformly from the ball, each by its own generator, then clipped to [0, 1].
@@ -68,20 +66,14 @@ class Ball(NamedTuple):
             return self.project(self.clean + torch.from_numpy(drawn).to(self.clean))
         directions = np.stack([rng.standard_normal(shape) for rng in rngs])
         shares = torch.tensor([rng.uniform() for rng in rngs], dtype=torch.float64)
-        change = self._supported(torch.from_numpy(directions).to(self.clean))
+        change = self.supported(torch.from_numpy(directions).to(self.clean))
         # The volume within a radius grows with its power of the number of entries that can change.
         entries = torch.full_like(shares, float(np.prod(shape)))
         if self.support is not None:
             entries = self.support.flatten(1).sum(1).cpu().double().clamp_min(1) * shape[0]
-        radii = (self.eps * shares ** (1 / entries)).to(self.clean).view(-1, *[1] * len(shape))
-        size = lengths(change).clamp_min(torch.finfo(change.dtype).tiny)
-        return self.project(self.clean + radii * change / size)
+        radii = per_image((self.eps * shares ** (1 / entries)).to(self.clean), self.clean)
+        return self.project(self.clean + radii * unit(change))
 
-    def _supported(self, change: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
-        return change if self.support is None else change * self.support
-
-
-def lengths(images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *ones"]:
-    """Euclidean norm of each, in a shape that divides `images`."""
-    each: Tensor = torch.linalg.vector_norm(images.flatten(1), dim=1)
-    return each.view(-1, *[1] * (images.ndim - 1))
+    def supported(self, change: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
+        """A change within the support; 0 elsewhere."""
+        return change if self.support is None else torch.where(self.support, change, 0)

@@ -12,7 +12,8 @@ from torch import Tensor
 from medrobust.metrics.similarity import ssim
 from medrobust.parameters import Ratio
 from medrobust.perturbations.checks import check_inputs, check_logits, check_targets
-from medrobust.perturbations.gradients import Model, frozen, linearise
+from medrobust.perturbations.gradients import Model, frozen, linearise, ordinary_mode
+from medrobust.perturbations.norms import Norm, unit
 from medrobust.perturbations.presets import Preset, accepts_preset
 from medrobust.perturbations.support import rows, within
 from medrobust.perturbations.tally import Tally
@@ -22,7 +23,6 @@ BACKGROUND = 0
 Active = Literal["changed", "all", "correct"]
 Clip = Literal["step", "seen", "end"]
 Competitor = Literal["predicted", "true"]
-Norm = Literal["inf", "2"]
 Pull = Literal["always", "background"]
 
 PRESETS = {
@@ -75,6 +75,7 @@ PRESETS = {
 
 
 @accepts_preset(PRESETS)
+@ordinary_mode()
 def dag(
     model: Model,
     images: Float[Tensor, "n c *space"],
@@ -150,7 +151,8 @@ def dag(
             going = n_pixels > enough[running]
             if not going.any():
                 break
-            direction = normalised(pullback(weights), where, norm)
+            gradient = pullback(weights)
+            direction = unit(gradient if where is None else torch.where(where, gradient, 0), float(norm))
             moved = here + step * direction
             if clip == "step":
                 moved = within(moved, images[running], where)
@@ -201,14 +203,3 @@ class Rule(NamedTuple):
         weights.scatter_add_(1, targets[:, None], pulled[:, None].to(logits.dtype))
         weights.scatter_add_(1, rivals[:, None], -pixels[:, None].to(logits.dtype))
         return weights, pixels.flatten(1).sum(1)
-
-
-def normalised(
-    gradient: Float[Tensor, "n c *space"], support: Bool[Tensor, "n 1 *space"] | None, norm: Norm
-) -> Float[Tensor, "n c *space"]:
-    """The gradient within the support, of norm 1 in each image; 0 where it vanishes."""
-    if support is not None:
-        gradient = gradient * support
-    size: Tensor = torch.linalg.vector_norm(gradient.flatten(1), ord=float(norm), dim=1)
-    size = size.clamp_min(torch.finfo(gradient.dtype).tiny)
-    return gradient / size.view(-1, *[1] * (gradient.ndim - 1))

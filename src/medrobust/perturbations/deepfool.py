@@ -12,7 +12,7 @@ from torch import Tensor
 from medrobust.parameters import Ratio
 from medrobust.perturbations.boundaries import Norm, Rivals, Walk, nearest_step
 from medrobust.perturbations.checks import check_classification, check_inputs, check_logits
-from medrobust.perturbations.gradients import Model, frozen, linearise
+from medrobust.perturbations.gradients import Model, frozen, linearise, ordinary_mode
 from medrobust.perturbations.presets import Preset, accepts_preset
 from medrobust.perturbations.tally import Tally
 
@@ -32,6 +32,7 @@ PRESETS = {
 
 
 @accepts_preset(PRESETS)
+@ordinary_mode()
 def deepfool(
     model: Model,
     images: Float[Tensor, "n c *space"],

@@ -12,7 +12,13 @@ from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.parameters import Ratio
 from medrobust.perturbations.checks import check_inputs
-from medrobust.perturbations.gradients import Model, cross_entropy_gradient, frozen, predict
+from medrobust.perturbations.gradients import (
+    Model,
+    cross_entropy_gradient,
+    frozen,
+    ordinary_mode,
+    predict,
+)
 from medrobust.perturbations.presets import Preset, accepts_preset
 from medrobust.perturbations.support import rows, within
 
@@ -28,6 +34,7 @@ PRESETS = {
 
 
 @accepts_preset(PRESETS)
+@ordinary_mode()
 def fgsm(
     model: Model,
     images: Float[Tensor, "n c *space"],

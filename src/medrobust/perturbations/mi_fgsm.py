@@ -10,11 +10,13 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from medrobust.parameters import Ratio
-from medrobust.perturbations.ball import Ball, Norm
+from medrobust.perturbations.ball import Ball
 from medrobust.perturbations.checks import check_inputs
-from medrobust.perturbations.gradients import Model, cross_entropy_gradient, frozen
+from medrobust.perturbations.gradients import Model, cross_entropy_gradient, frozen, ordinary_mode
+from medrobust.perturbations.norms import Norm, unit
 
 
+@ordinary_mode()
 def mi_fgsm(
     model: Model,
     images: Float[Tensor, "n c *space"],
@@ -27,7 +29,7 @@ def mi_fgsm(
     steps: Annotated[int, Ge(1)] = 10,
     decay: Annotated[float, Ge(0)] = 1.0,
 ) -> Float[Tensor, "n c *space"]:
-    """Step along the accumulated gradients of the cross-entropy, each scaled to a mean magnitude of 1.
+    """Step along the accumulated gradients of the cross-entropy, each scaled to an L1 norm of 1.
 
     Made for attacks on networks that the attacker does not know, which is what transfer measures.
 
@@ -58,7 +60,6 @@ def mi_fgsm(
     with frozen(model):
         for _ in range(steps):
             _, gradient = cross_entropy_gradient(model, result, labels)
-            scale = gradient.abs().flatten(1).mean(1).clamp_min(torch.finfo(gradient.dtype).tiny)
-            velocity = decay * velocity + gradient / scale.view(-1, *[1] * (images.ndim - 1))
+            velocity = decay * velocity + unit(ball.supported(gradient), 1)
             result = ball.project(result + ball.eps / steps * ball.steepest(velocity))
     return result.clone()

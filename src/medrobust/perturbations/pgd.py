@@ -12,10 +12,11 @@ from torch import Tensor
 from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.parameters import Ratio
-from medrobust.perturbations.ball import Ball, Norm
+from medrobust.perturbations.ball import Ball
 from medrobust.perturbations.checks import check_inputs, check_logits
-from medrobust.perturbations.gradients import Model, frozen, linearise, predict
+from medrobust.perturbations.gradients import Model, frozen, linearise, ordinary_mode, predict
 from medrobust.perturbations.losses import Loss, ascent_weights
+from medrobust.perturbations.norms import Norm
 from medrobust.perturbations.wrong_class import some
 
 REACH = 2.5
@@ -27,6 +28,7 @@ Weigh = Callable[[int, Tensor, Tensor], Tensor]
 """Weights of the logits in the ascent, for the number of the step, logits and labels."""
 
 
+@ordinary_mode()
 def pgd(
     model: Model,
     images: Float[Tensor, "n c *space"],

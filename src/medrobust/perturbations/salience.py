@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int32, Int64
 from torch import Tensor
 
-from medrobust.perturbations.gradients import Model, cross_entropy_gradient, linearise, one_hot
+from medrobust.perturbations.gradients import Model, cross_entropy_gradient, linearise
+from medrobust.perturbations.losses import one_hot
+from medrobust.perturbations.norms import unit
 from medrobust.perturbations.pair_search import best_pairs
 
 Unit = Literal["entry", "pixel"]
@@ -112,7 +114,8 @@ def salient_pairs(
     """
     logits, pullback = linearise(model, images)
     goal = one_hot(goals, logits)
-    of_goal, of_others = pullback(goal, keep=True), pullback(1 - goal)
+    # Of largest magnitude 1 each: products of their entries would leave the range of float32.
+    of_goal, of_others = unit(pullback(goal, keep=True), torch.inf), unit(pullback(1 - goal), torch.inf)
     up, salience_up = best_pair_within(of_goal, -of_others, images < 1, brighter)
     down, salience_down = best_pair_within(-of_goal, of_others, images > 0, darker)
     rising = salience_up >= salience_down

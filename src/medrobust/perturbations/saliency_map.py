@@ -14,7 +14,7 @@ from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.parameters import Ratio
 from medrobust.perturbations.checks import check_classification, check_inputs, check_logits
-from medrobust.perturbations.gradients import Model, frozen, predict
+from medrobust.perturbations.gradients import Model, frozen, ordinary_mode, predict
 from medrobust.perturbations.presets import Preset, accepts_preset
 from medrobust.perturbations.salience import Choice, Limits, Unit, salient_pairs, salient_units
 from medrobust.perturbations.support import rows
@@ -57,6 +57,7 @@ PRESETS = {
 
 
 @accepts_preset(PRESETS)
+@ordinary_mode()
 def saliency_map(
     model: Model,
     images: Float[Tensor, "n c *space"],

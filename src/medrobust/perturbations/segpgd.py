@@ -4,18 +4,21 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
+import torch
 from annotated_types import Ge, Gt
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from medrobust.parameters import Ratio
-from medrobust.perturbations.ball import Ball, Norm
+from medrobust.perturbations.ball import Ball
 from medrobust.perturbations.checks import check_inputs, check_segmentation
-from medrobust.perturbations.gradients import Model, frozen
-from medrobust.perturbations.losses import ascent_weights
+from medrobust.perturbations.gradients import Model, frozen, ordinary_mode
+from medrobust.perturbations.losses import cross_entropy_weights
+from medrobust.perturbations.norms import Norm
 from medrobust.perturbations.pgd import REACH, climb
 
 
+@ordinary_mode()
 def segpgd(
     model: Model,
     images: Float[Tensor, "n c *space"],
@@ -65,9 +68,8 @@ def segpgd(
         number: int, logits: Float[Tensor, "n k *space"], labels: Int64[Tensor, "n *space"]
     ) -> Float[Tensor, "n k *space"]:
         of_wrong = number / (2 * steps)
-        right = (logits.max(1, keepdim=True).indices == labels[:, None]).to(logits.dtype)
-        share = right * (1 - of_wrong) + (1 - right) * of_wrong
-        return share * ascent_weights("cross_entropy", logits, labels)
+        right = logits.max(1).indices == labels
+        return cross_entropy_weights(logits, labels, torch.where(right, 1 - of_wrong, of_wrong))
 
     start = ball.random_images(rngs) if random_start else images
     with frozen(model):

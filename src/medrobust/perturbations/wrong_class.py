@@ -1,5 +1,6 @@
 """The class that a targeted attack goes to where nobody names one."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from medrobust.perturbations.fgsm import smallest_flip
 from medrobust.perturbations.gradients import Model, cross_entropy_gradient
+from medrobust.perturbations.norms import unit
 
 Generators = Sequence[np.random.Generator] | None
 
@@ -31,9 +33,8 @@ def gradient_attack(
     if len(images) == 0:
         return labels
     _, gradient = cross_entropy_gradient(model, images, labels)
-    direction = gradient if support is None else gradient * support
-    size = direction.square().flatten(1).mean(1).sqrt().clamp_min(torch.finfo(direction.dtype).tiny)
-    direction = direction / size.view(-1, *[1] * (images.ndim - 1))
+    direction = unit(gradient if support is None else torch.where(support, gradient, 0))
+    direction = direction * math.sqrt(direction[0].numel())
     found = smallest_flip(model, images, labels, direction, support, eps=1.0, parts=GRADIENT_ATTACK_PARTS)[1]
     lost = (found == labels).nonzero()[:, 0]
     if len(lost):

@@ -13,6 +13,7 @@ from medrobust.report.display import (
     ShownTable,
     cross_table,
     measures_table,
+    number,
     shown_table,
     spread_table,
 )
@@ -26,6 +27,10 @@ CHANGES = ("ssim", "ssim_image", "psnr", "mse", "l0", "l2_mean", "linf", "steps"
 """Columns of `success` that measure the images."""
 MEASURES = ("dice", "nsd", "hd95", "volume_error")
 """Columns of `structure_overview` that are shown."""
+WORST = (*("target", "perturbation", "structure", "score", "low", "high"), *("n_patients", "volume_error"))
+"""Columns of `worst_structures` that are shown."""
+PAINTED = ("absent_volume", "empty_painted", "empty_volume")
+"""Columns of `false_positives` that are shown."""
 UNKNOWN = "unknown"
 BEYOND = " †"
 BEYOND_SAID = " † beyond the paper: in no average or verdict of a study that has attacks of the paper."
@@ -162,6 +167,21 @@ def _subgroups(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     ]
 
 
+def _false_positives(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
+    """Measures by conditions, beside Table 1; nothing where there is no place for a false positive."""
+    if all(frame[name].null_count() == frame.height for name in PAINTED):
+        return []
+    counts = frame.row(0, named=True)
+    text = caption(
+        "false_positives",
+        context,
+        volume=counts["unit"],
+        absent=f"{number(counts['n_absent'])} here",
+        empty=f"{number(counts['n_empty'])} of {number(counts['n_cases'])}",
+    )
+    return [Block(text, measures_table(frame, "model", "condition", PAINTED))]
+
+
 def _structure_overview(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
     """Structures by measures, clean and attacked beside each other; a table per target."""
     shown = []
@@ -216,6 +236,7 @@ def _transfer_rate(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
 
 LAYOUTS: Mapping[str, Callable[[pl.DataFrame, ReportContext], list[Block]]] = {
     "balanced": _balanced,
+    "false_positives": _false_positives,
     "off_diagonal": lambda frame, context: [_plain("off_diagonal", frame.drop("note"), context)],
     "pairs": _pairs,
     "plane": _plane,
@@ -235,7 +256,7 @@ LAYOUTS: Mapping[str, Callable[[pl.DataFrame, ReportContext], list[Block]]] = {
     "table1": _table1,
     "table2": _table2,
     "worst_structures": lambda frame, context: [
-        _plain("worst_structures", frame.drop("false_positive_pixels").filter(_AS_STORED), context)
+        _plain("worst_structures", frame.select(*WORST).filter(_AS_STORED), context)
     ],
     "whitebox": lambda frame, context: [
         Block(caption("whitebox", context), spread_table(frame, "target", "perturbation"))

@@ -1,6 +1,7 @@
 """From a finished run folder to its figures and its report."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -8,15 +9,17 @@ import polars as pl
 import yaml
 
 from medrobust.analysis.findings import audit_fact
-from medrobust.analysis.remarks import remarks
+from medrobust.analysis.remarks import Remark, remarks, without
 from medrobust.analysis.results import Results
 from medrobust.analysis.subgroups import subgroup_sentences
 from medrobust.analysis.verdict import Verdict
+from medrobust.core import Task
+from medrobust.errors import RunError
 from medrobust.report import reading
 from medrobust.report.cards import card_files
 from medrobust.report.context import Picture, ReportContext
 from medrobust.report.explorer import read_explorer
-from medrobust.report.html import render
+from medrobust.report.html import SECTIONS, render
 from medrobust.report.pictures import Plane, draw
 from medrobust.report.threats import threat_table
 from medrobust.storage.folder import RunFolder
@@ -25,8 +28,12 @@ LARGEST, SCRIPT_ROOM = 15_000_000, 100_000
 """In bytes: the size that no report exceeds, and what the explorer takes beside its pictures."""
 
 
-def build(folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame], verdict: Verdict) -> None:
+def build(
+    folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame], verdict: Verdict
+) -> tuple[str, ...]:
     """Write `figures/`, `cards/` and `report.html`; the same run folder gives the same bytes.
+
+    A picture never costs a report: where one cannot be made the report says so, and stands without it.
 
     Args:
         folder: The run folder, with `study.yaml`, `split.csv` and the results.
@@ -34,46 +41,90 @@ def build(folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame
         tables: All tables of the study by name, from `analysis.export.all_tables`.
         verdict: What may be concluded.
 
+    Returns:
+        Of each picture that the report lacks, a sentence; without those that the run could not make.
+
     Raises:
         RunError: A file is missing in the run folder, or damaged.
     """
-    embedded = reading.embed(folder, results)
-    shown = dict(tables) if embedded is None else {**tables, "embedding": embedded[1]}
-    pictures = _write_figures(folder, results, shown, None if embedded is None else embedded[0])
-    context = _context(folder, results, shown, verdict, pictures)
+    study = yaml.safe_load(folder.read_bytes("study.yaml"))
+    lost: list[Remark] = []
+    embedded = reading.Embedded()
+    if results.task is Task.CLASSIFICATION and "fgsm" in (each["name"] for each in study["perturbations"]):
+        with _sparing("t-SNE", "embedding", lost):
+            embedded = reading.embed(folder, results)
+    lost += [Remark("embedding", sentence) for sentence in embedded.missing]
+    shown = dict(tables) if embedded.numbers is None else {**tables, "embedding": embedded.numbers}
+    pictures = _write_figures(folder, results, shown, embedded.plane, lost)
+    context = _context(folder, study, results, shown, verdict, pictures)
     for name, content in card_files(context).items():
         folder.write_bytes(content, "cards", name)
-    room = LARGEST - len(render(context).encode()) - SCRIPT_ROOM
-    context = replace(context, explorer=read_explorer(folder, results, room))
+    said = context.remarks
+    room = LARGEST - len(render(replace(context, remarks=(*said, *lost))).encode()) - SCRIPT_ROOM
+    with _sparing("images one by one", "explorer", lost):
+        context = replace(context, explorer=read_explorer(folder, results, room))
+    context = replace(context, remarks=(*said, *lost))
     folder.write_bytes(render(context).encode(), "report.html")
+    return tuple(remark.sentence for remark in lost)
+
+
+@contextmanager
+def _sparing(picture: str, about: str, lost: list[Remark]) -> Iterator[None]:
+    """Go on without a picture that cannot be made, and keep in `lost` why.
+
+    Raises:
+        RunError: The run folder is damaged.
+        OSError: It cannot be read.
+    """
+    try:
+        yield
+    except (RunError, OSError):
+        raise
+    except Exception as error:  # of somebody's features or classes, which no library may have seen before
+        lost.append(without(picture, error, about))
 
 
 def _write_figures(
-    folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame], plane: Plane | None
+    folder: RunFolder,
+    results: Results,
+    tables: Mapping[str, pl.DataFrame],
+    plane: Plane | None,
+    lost: list[Remark],
 ) -> dict[str, Picture]:
-    drawn = draw(
+    examples = None
+    with _sparing("examples", "examples", lost):
+        examples = reading.read_examples(folder, results)
+        if examples is None and "examples" not in (remark.about for remark in results.left_out):
+            lost.append(Remark("examples", "No examples: the run kept none."))
+    drawings = draw(
         tables,
         score="Dice" if results.overlaps is not None else "accuracy",
         percent=f"{100 * results.settings.confidence:g}\u00a0%",
         units=f"{results.unit}s",
-        examples=reading.read_examples(folder, results),
+        examples=examples,
         plane=plane,
     )
-    files = {name: figure.files() for name, figure in drawn.items()}
+    files, pictures = {}, {}
+    for name, drawing in drawings.items():
+        about = next((section.name for section in SECTIONS if name in section.pictures), SECTIONS[0].name)
+        with _sparing(f"figure '{name}'", about, lost):
+            drawn = drawing()
+            files[name] = drawn.files()
+            pictures[name] = drawn.picture(files[name])
     for name, kinds in files.items():
         for kind, content in kinds.items():
             folder.write_bytes(content, "figures", f"{name}.{kind}")
-    return {name: figure.picture(files[name]) for name, figure in drawn.items()}
+    return pictures
 
 
 def _context(
     folder: RunFolder,
+    study: Mapping[str, Any],
     results: Results,
     tables: Mapping[str, pl.DataFrame],
     verdict: Verdict,
     pictures: Mapping[str, Picture],
 ) -> ReportContext:
-    study = yaml.safe_load(folder.read_bytes("study.yaml"))
     return ReportContext(
         title=_title(results),
         task=results.task,
@@ -82,7 +133,7 @@ def _context(
         confidence=results.settings.confidence,
         outcome=verdict.outcome,
         verdict=verdict.sentences,
-        remarks=remarks(tables, results.task),
+        remarks=(*remarks(tables, results.task), *results.left_out),
         data=_facts(results),
         split=reading.read_split(folder),
         networks=reading.read_networks(folder, results.record["networks"]),

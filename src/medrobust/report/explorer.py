@@ -12,7 +12,7 @@ import polars as pl
 from medrobust.analysis.results import Results
 from medrobust.core import Task
 from medrobust.report.figures.palette import structure_colours
-from medrobust.report.frames import frame, planes
+from medrobust.report.frames import frame, overlap_of, planes
 from medrobust.report.pixels import GREY, STEP
 from medrobust.steps.explorer import FACTS, Wanted, read_views
 from medrobust.steps.views import LEVELS
@@ -21,6 +21,7 @@ from medrobust.storage import RunFolder
 Facts = Mapping[str, Any]
 SURELY_TOO_MUCH = 1.6
 """Of the room, judged by the middle frames, which are the largest: then the others are not even made."""
+COUNTS = ("n_true", "n_pred", "n_both")
 CELL = ("perturbation", "role", "source", "source_seed", "target", "target_seed")
 
 
@@ -174,17 +175,17 @@ def _names(targets: Sequence[Mapping[str, Any]], name: str, seed: str) -> list[s
 
 
 def _scores(results: Results, scans: Sequence[str]) -> dict[tuple[Any, ...], Any]:
-    """Of every cell and these scans: probability of the truth, or each structure's Dice in thousandths."""
+    """Of every cell and these scans: probability of the truth, or how structures overlap (`overlap_of`)."""
     rounded = pl.col("perturbation").str.contains("~", literal=True)
     rows = results.rows.filter(pl.col("scan_id").is_in(scans), ~rounded)
     if results.task is Task.CLASSIFICATION:
         truth = pl.col("probabilities").list.get(pl.col("label")).cast(pl.Float64).round(4)
         return {row[:-1]: row[-1] for row in rows.select(*CELL, "scan_id", truth).iter_rows()}
-    whole = pl.col("n_true") + pl.col("n_pred")
-    dice = pl.when(pl.col("n_true") > 0).then((2000 * pl.col("n_both") / whole).round().cast(pl.Int64))
-    found: dict[tuple[Any, ...], list[int | None]] = {}
     place = {name: number for number, name in enumerate(results.classes)}
-    for *cell, structure, value in rows.select(*CELL, "scan_id", "structure", dice).iter_rows():
-        row = found.setdefault(tuple(cell), [None] * len(place))
-        row[place[structure]] = value if place[structure] else None
-    return found
+    counts: dict[tuple[Any, ...], np.ndarray] = {}
+    for *cell, structure, n_true, n_pred, n_both in rows.select(
+        *CELL, "scan_id", "structure", *COUNTS
+    ).iter_rows():
+        of_scan = counts.setdefault(tuple(cell), np.zeros((len(COUNTS), len(place)), np.int64))
+        of_scan[:, place[structure]] = n_true, n_pred, n_both
+    return {cell: overlap_of(*of_scan) for cell, of_scan in counts.items()}

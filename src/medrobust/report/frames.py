@@ -1,12 +1,14 @@
 """Frames: what the explorer shows at once, as JSON: a photo, a slice, or a plane of a volume."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+import torch
+from jaxtyping import Int, Shaped
 
+from medrobust.metrics.counts import overlap_counts
+from medrobust.metrics.scores import dice, mean_defined
 from medrobust.report.pixels import change_uri, image_uri, labels_uri
 from medrobust.steps.views import View
 
@@ -33,7 +35,7 @@ def frame(view: View, colours: tuple[str, ...]) -> dict[str, Any]:
 
     Returns:
         `clean`, `changes` (null for an unchanged image) and `largest` by set; `answers` by pair. In
-        segmentation also `truth`, and `dice` by pair and structure, in thousandths.
+        segmentation also `truth`, and `overlap` by pair, see `overlap_of`.
     """
     shown: dict[str, Any] = {
         "clean": image_uri(view.clean),
@@ -45,19 +47,38 @@ def frame(view: View, colours: tuple[str, ...]) -> dict[str, Any]:
     return shown | {
         "truth": labels_uri(view.truth, colours),
         "answers": [labels_uri(answer, colours) for answer in view.answers],
-        "dice": [dice_of(view.truth, answer, len(colours)) for answer in view.answers],
+        "overlap": [_overlap(view.truth, answer, len(colours)) for answer in view.answers],
     }
 
 
-def dice_of(
+def overlap_of(
+    n_true: Int[np.ndarray, " k"], n_pred: Int[np.ndarray, " k"], n_both: Int[np.ndarray, " k"]
+) -> dict[str, Any]:
+    """How structures overlap, as a page says it of a slice and of a scan alike.
+
+    Args:
+        n_true: Pixels of every class in the truth; the first is the background.
+        n_pred: Pixels in the prediction.
+        n_both: Pixels in both.
+
+    Returns:
+        `dice` in thousandths by class, null where it is undefined and for the background; their `mean`, in
+        [0, 1] or null; and `extra`, the pixels shown of structures that the truth does not have, by their
+        numbers.
+    """
+    values = dice(n_true, n_pred, n_both)
+    values[0] = np.nan
+    mean = float(mean_defined(values))
+    extra = (n_true == 0) & (n_pred > 0) & (np.arange(len(values)) > 0)
+    return {
+        "dice": [None if np.isnan(value) else round(1000 * value) for value in values.tolist()],
+        "mean": None if np.isnan(mean) else round(mean, 6),
+        "extra": {str(place): int(n_pred[place]) for place in np.flatnonzero(extra).tolist()},
+    }
+
+
+def _overlap(
     truth: Shaped[np.ndarray, "h w"], answer: Shaped[np.ndarray, "h w"], classes: int
-) -> list[int | None]:
-    """Dice of each structure in thousandths; null where neither has it. The background's is null too."""
-    n_true = np.bincount(truth.ravel(), minlength=classes)
-    n_pred = np.bincount(answer.ravel(), minlength=classes)
-    n_both = np.bincount(truth[truth == answer].ravel(), minlength=classes)
-    return [None, *_thousandths(n_true[1:] + n_pred[1:], 2 * n_both[1:])]
-
-
-def _thousandths(whole: Shaped[np.ndarray, " k"], part: Shaped[np.ndarray, " k"]) -> Iterator[int | None]:
-    return (round(1000 * p / w) if w else None for w, p in zip(whole.tolist(), part.tolist(), strict=True))
+) -> dict[str, Any]:
+    labels, predictions = (torch.from_numpy(each[None].astype(np.int64)) for each in (truth, answer))
+    return overlap_of(*overlap_counts(labels, predictions, classes)[0].numpy().T)

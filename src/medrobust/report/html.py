@@ -45,7 +45,16 @@ SECTIONS = (
         "overall",
         "Clean, noise, attack",
         (),
-        ("table1", "whole_test", "off_diagonal", "balanced", "quality", "seeds", "variance"),
+        (
+            "table1",
+            "false_positives",
+            "whole_test",
+            "off_diagonal",
+            "balanced",
+            "quality",
+            "seeds",
+            "variance",
+        ),
     ),
     Section(
         "transfer",
@@ -121,12 +130,14 @@ def at_a_glance(context: ReportContext) -> list[tuple[str, str]]:
     cells = context.tables["table2"]
     points = context.tables.get("curve", pl.DataFrame(schema=["perturbation", "curve"]))
     curve = dict(points.select("perturbation", "curve").iter_rows())
+    empty = context.tables.get("false_positives", pl.DataFrame(schema=["n_empty"]))["n_empty"].max()
     return [
         ("networks judged", str(context.tables["table1"].height)),
         ("attacks", str(len({curve.get(label, label) for label in cells["perturbation"]}))),
         ("sources of attacks", str(cells["source"].n_unique())),
         (f"test {context.units}", number(cells["n_patients"].max())),
         ("test cases", number(cells["n_cases"].max())),
+        *([] if empty is None else [("without any label", number(empty))]),
     ]
 
 
@@ -141,7 +152,8 @@ def _sections(tables: Mapping[str, pl.DataFrame]) -> list[Section]:
 def _has_content(section: Section, context: ReportContext) -> bool:
     pictured = any(name in context.pictures for name in section.pictures)
     explored = section.name == "explorer" and context.explorer is not None
-    return section.name in WORDS_ONLY or pictured or explored or bool(_blocks(section, context))
+    missed = any(remark.about == section.name for remark in context.remarks)
+    return section.name in WORDS_ONLY or pictured or explored or missed or bool(_blocks(section, context))
 
 
 def _blocks(section: Section, context: ReportContext) -> list[Block]:

@@ -1,6 +1,7 @@
 """The figures of a report with their words: what each shows, and how to read it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal, NamedTuple
 
 import polars as pl
@@ -55,8 +56,8 @@ def draw(
     units: str,
     examples: Examples | None,
     plane: Plane | None,
-) -> dict[str, Drawn]:
-    """All figures for which there is something to draw.
+) -> dict[str, Callable[[], Drawn]]:
+    """What draws each of the figures for which there is something to draw.
 
     Args:
         tables: `table1`, `table2` and, where the study has them, `curve` and `plane`.
@@ -67,19 +68,20 @@ def draw(
         plane: Points for the t-SNE.
     """
     intervals = f"{percent} intervals over {units}"
-    drawn = {"dotplot": _table1(tables["table1"], score, intervals)}
+    drawn: dict[str, Callable[[], Drawn]] = {"dotplot": partial(_table1, tables["table1"], score, intervals)}
     curve = tables.get("curve", NO_CURVE)
     cells = tables["table2"].filter(~pl.col("perturbation").is_in(curve["perturbation"].to_list()))
     if cells.height:
-        drawn["heatmap"] = _table2(cells, score, intervals, left_out=cells.height < tables["table2"].height)
+        left_out = cells.height < tables["table2"].height
+        drawn["heatmap"] = partial(_table2, cells, score, intervals, left_out=left_out)
     if curve.height:
-        drawn["curve"] = _curve(curve, score, intervals)
+        drawn["curve"] = partial(_curve, curve, score, intervals)
     if "plane" in tables and tables["plane"]["adversarial"].count() > 1:
-        drawn["plane"] = _plane(tables["plane"], score, percent, units)
+        drawn["plane"] = partial(_plane, tables["plane"], score, percent, units)
     if examples is not None:
-        drawn["examples"] = _examples(examples)
+        drawn["examples"] = partial(_examples, examples)
     if plane is not None:
-        drawn["tsne"] = _tsne(plane)
+        drawn["tsne"] = partial(_tsne, plane)
     return drawn
 
 

@@ -4,7 +4,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -61,19 +61,43 @@ def read_examples(folder: RunFolder, results: Results) -> Examples | None:
         )
 
 
-def embed(folder: RunFolder, results: Results) -> tuple[Plane, pl.DataFrame] | None:
-    """The t-SNE of the first network whose features were kept, and the numbers of all; None without any."""
-    if not folder.exists("results", "embeddings.parquet"):
-        return None
-    features = read_results(folder, EMBEDDINGS)
-    pair = compared_pair(features)
-    if pair is None:
-        return None
-    attack, noise = pair
-    of = {target: of_target(features, target, attack, noise) for target in results.models}
-    of = {target: rows for target, rows in of.items() if rows.height >= FEWEST_POINTS}
+class Embedded(NamedTuple):
+    """What a report shows of features.
+
+    Attributes:
+        plane: The t-SNE of the first network whose features were kept; None without any.
+        numbers: The numbers of all such networks, for the table `embedding`.
+        missing: In sentences, of which networks there is none, and why, as far as the run does not say.
+    """
+
+    plane: Plane | None = None
+    numbers: pl.DataFrame | None = None
+    missing: tuple[str, ...] = ()
+
+
+def embed(folder: RunFolder, results: Results) -> Embedded:
+    """The t-SNE and its numbers, as far as features were kept."""
+    kept = folder.exists("results", "embeddings.parquet")
+    features = read_results(folder, EMBEDDINGS) if kept else pl.DataFrame(schema=EMBEDDINGS.schema)
+    known = [name for name in results.models if name in features["target"]]
+    told = [remark.sentence for remark in results.left_out if remark.about == "embedding"]
+    unknown = [
+        name
+        for name in results.models
+        if name not in known and not any(sentence.startswith(f"No t-SNE of {name} ") for sentence in told)
+    ]
+    missing = [f"No t-SNE of {name}, because its features are not known." for name in unknown]
+    attack, noise = compared_pair(features) or ("", "")
+    of = {name: of_target(features, name, attack, noise) for name in known}
+    few = [name for name, rows in of.items() if rows.height < FEWEST_POINTS]
+    missing += [
+        f"No t-SNE of {name}: fewer than {FEWEST_POINTS} images have features when clean, when attacked and "
+        "with the noise that is matched to the attack."
+        for name in few
+    ]
+    of = {name: rows for name, rows in of.items() if name not in few}
     if not of:
-        return None
+        return Embedded(missing=tuple(missing))
     confidence = results.settings.confidence
     numbers = pl.concat(
         displacement_table(rows, attack=attack, noise=noise, confidence=confidence).select(
@@ -84,7 +108,7 @@ def embed(folder: RunFolder, results: Results) -> tuple[Plane, pl.DataFrame] | N
     target, rows = next(iter(of.items()))
     shown = rows.filter(pl.col("label").is_in(frequent_classes(rows)))
     points = joint_tsne(shown, seed=results.settings.seed)
-    return Plane(points, target, attack, noise, results.classes), numbers
+    return Embedded(Plane(points, target, attack, noise, results.classes), numbers, tuple(missing))
 
 
 def read_networks(folder: RunFolder, names: Iterable[str]) -> pl.DataFrame:

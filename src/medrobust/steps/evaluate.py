@@ -12,10 +12,11 @@ from medrobust.steps.image_sets import ImageSet, Part
 from medrobust.steps.memory import Limit
 from medrobust.steps.parts import rows_of, timed
 from medrobust.steps.predict import outputs_of, remember_weights
-from medrobust.steps.scan_counts import overlap, scan_rows, surface_folder, surfaces
+from medrobust.steps.scan_counts import measures, row_folders, scan_rows
 from medrobust.steps.targets import Cell, Shown, Target, cells_of, part_name, parts_of, shown
 from medrobust.storage import RunFolder, frame_of, write_rows
 from medrobust.storage.schemas import (
+    EMPTY_CASES,
     OVERLAPS,
     PREDICTIONS,
     SURFACES,
@@ -53,9 +54,9 @@ class Judges:
         Raises:
             RunError: Finished rows were made with other weights.
         """
-        boundaries = [SURFACES] if self.dataset.task is Task.SEGMENTATION else []
+        further = [SURFACES, EMPTY_CASES] if self.dataset.task is Task.SEGMENTATION else []
         for target in self.targets:
-            for table in (row_table(self.dataset.task), *boundaries):
+            for table in (row_table(self.dataset.task), *further):
                 network = self.networks[target.network_id]
                 remember_weights(self.folder, network, target.network_id.folder, *target.folder(table))
 
@@ -69,7 +70,8 @@ class Evaluation:
     Attributes:
         image_set: The images.
         judges: The networks.
-        tolerance: Measure boundaries of structures too, those this far apart as the same; None: do not.
+        tolerance: Measure boundaries of structures too, those this far apart as the same, and what is painted
+            into cases without any label; None: do not.
     """
 
     image_set: ImageSet
@@ -117,23 +119,11 @@ class Evaluation:
         if judges.dataset.task is Task.CLASSIFICATION:
             rows = [_predictions(seen, logits)]
         else:
-            tolerance = self.tolerance
-            known = [
-                overlap(judges.dataset),
-                *([] if tolerance is None else [surfaces(judges.dataset, tolerance)]),
-            ]
             wanted = [table.name for table, _ in parts]
-            measures = [measure for measure in known if measure.table.name in wanted]
-            rows = scan_rows(seen, logits, judges.dataset.classes, measures)
+            known = measures(judges.dataset, self.tolerance)
+            rows = scan_rows(seen, logits, [each for each in known if each.table.name in wanted])
         for (table, part), of_table in zip(parts, rows, strict=True):
             write_rows(judges.folder, frame_of(table, of_table), *part)
-
-
-def row_folders(cell: Cell, task: Task, tolerance: float | None) -> list[tuple[Table, Part]]:
-    """Where the rows of a cell are: of the task's table and, where they are wanted, of `surfaces`."""
-    table = row_table(task)
-    surface = None if tolerance is None else surface_folder(cell, tolerance)
-    return [(table, cell.rows_folder(table)), *([] if surface is None else [(SURFACES, surface)])]
 
 
 def row_table(task: Task) -> Table:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import torch
@@ -57,15 +58,16 @@ class Fitting:
         return epoch_cases(self.train_cases, self.recipe.slices_per_scan, at_once, rng)
 
     def score(self, network: nn.Module) -> float | None:
-        """Clean score of the validation cases, None where there are none."""
+        """Clean score of the validation cases; None where there are none, or nothing is labelled in them."""
         cases, fabric = self.validation_cases, self.fabric
         if not cases:
             return None
-        scans = sorted({case.scan_id for case in cases})
+        patient_of = {case.scan_id: case.patient_id for case in sorted(cases, key=attrgetter("scan_id"))}
+        scans = list(patient_of)
         own = cases[fabric.global_rank :: fabric.world_size]
         counts = validation_counts(network, self.dataset, own, scans, self.recipe.batch_size, fabric.device)
         total = torch.as_tensor(fabric.all_reduce(counts, reduce_op="sum"))
-        return score(total, self.dataset.task)
+        return score(total, list(patient_of.values()), self.dataset.task)
 
 
 def fit(network: Network, fitting: Fitting, folder: TrainingFolder) -> list[Epoch]:
@@ -130,6 +132,8 @@ def _train_epoch(
             group["lr"] = learning_rate(recipe, done)
         images, labels = _augmented(batch, fitting, (epoch, index, fabric.global_rank))
         loss = fitting.loss(module(images), labels)
+        if index == 0:
+            first = loss.detach()
         steps.zero_grad(set_to_none=True)
         fabric.backward(loss)
         steps.step()
@@ -137,6 +141,12 @@ def _train_epoch(
         fitting.tick(done, note)
     mean = float(total) / count
     if not math.isfinite(mean):
+        if epoch == 0 and not first.isfinite():
+            raise ModelError(
+                f"The training of {fitting.key} cannot begin: its loss is {float(first)} in the first batch, "
+                "before any step. Look for a division, root or logarithm at 0 (a black pixel) or an overflow "
+                "in the forward pass of the network."
+            )
         raise ModelError(
             f"The training of {fitting.key} diverged: its loss is {mean} in epoch {epoch + 1}. "
             f"Lower training.learning_rate (now {recipe.learning_rate})."

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 import polars as pl
 
 from medrobust.core import Task
+from medrobust.metrics.scores import dice
 
 Why = Literal["hardest", "typical"]
 
@@ -31,12 +32,14 @@ def scan_scores(rows: pl.DataFrame, task: Task, background: str) -> pl.DataFrame
     if task is Task.CLASSIFICATION:
         score = pl.col("probabilities").list.get(pl.col("label"))
         return rows.group_by("scan_id").agg(score.mean().cast(pl.Float64).alias("score")).sort("scan_id")
-    dice = 2 * pl.col("n_both") / (pl.col("n_true") + pl.col("n_pred"))
-    counted = rows.filter(pl.col("structure") != background, pl.col("n_true") > 0)
+    counted = rows.filter(pl.col("structure") != background)
+    overlap = dice(*(counted[name].to_numpy() for name in ("n_true", "n_pred", "n_both")))
     cell = ("scan_id", "perturbation", "source", "source_seed", "target", "target_seed")
     return (
-        counted.group_by(cell)
-        .agg(dice.mean().alias("score"))
+        counted.with_columns(score=pl.Series(overlap))
+        .filter(pl.col("score").is_not_nan())
+        .group_by(cell)
+        .agg(pl.col("score").mean())
         .group_by("scan_id")
         .agg(pl.col("score").mean())
         .sort("scan_id")

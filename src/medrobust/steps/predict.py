@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from medrobust.core import Case
 from medrobust.errors import ModelError, RunError
+from medrobust.models.weights import state_tensors
 from medrobust.perturbations.checks import all_finite
 from medrobust.rng import generator
 from medrobust.steps.memory import Limit
@@ -40,7 +41,7 @@ def output_of(
         ModelError: An output is not finite.
     """
     output = network(images)
-    check_finite(output, name, cases)
+    check_finite(output, name, cases, network)
     return output
 
 
@@ -60,19 +61,37 @@ def outputs_of(
     )
 
 
-def check_finite(output: Float[Tensor, "n ..."], name: str, cases: Sequence[Case]) -> None:
+def check_finite(
+    output: Float[Tensor, "n ..."], name: str, cases: Sequence[Case], network: Callable[[Tensor], Tensor]
+) -> None:
     """Refuse outputs that are NaN or infinite.
 
+    Args:
+        output: Of a network, or of a method of it.
+        name: The network's name.
+        cases: What the output is of.
+        network: What gave it.
+
     Raises:
-        ModelError: Names the network and the first case.
+        ModelError: Names the network and the first case, and says whether its weights are to blame.
     """
-    if not all_finite(output):
-        finite = output.isfinite().flatten(1).all(1)
-        case = cases[int((~finite).nonzero()[0])].case_id
-        raise ModelError(
-            f"Network '{name}' gives values that are not finite for case '{case}'. Its weights may have "
-            "diverged in training: look at its log.csv, train it with a lower learning rate, or leave it out."
+    if all_finite(output):
+        return
+    finite = output.isfinite().flatten(1).all(1)
+    case = cases[int((~finite).nonzero()[0])].case_id
+    module = getattr(network, "__self__", network)
+    weights = module.state_dict().values() if isinstance(module, nn.Module) else ()
+    if all(bool(weight.isfinite().all()) for weight in weights if isinstance(weight, Tensor)):
+        advice = (
+            "Its weights are finite, so it is its forward pass: look for a division, root or logarithm at 0 "
+            "(a black pixel, an image of one colour) or an overflow, or leave it out."
         )
+    else:
+        advice = (
+            "Its weights are not finite: where it was trained here, look at its log.csv and train it with a "
+            "lower learning rate; where they were brought, give others; or leave it out."
+        )
+    raise ModelError(f"Network '{name}' gives values that are not finite for case '{case}'. {advice}")
 
 
 def generators(seed: int, name: str, cases: Sequence[Case]) -> list[np.random.Generator]:
@@ -83,9 +102,9 @@ def generators(seed: int, name: str, cases: Sequence[Case]) -> list[np.random.Ge
 def weights_sha256(network: nn.Module) -> str:
     """SHA-256 over the names, types and values of all parameters and buffers."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
+    for name, tensor in sorted(state_tensors(network).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -6,6 +6,7 @@ Lightning's Fabric brings precision, devices and checkpoints. The loop over epoc
 
 import hashlib
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from medrobust.core import Case, Dataset, NetworkId, Tick, silent
-from medrobust.errors import DataError
+from medrobust.core import Case, Dataset, NetworkId, Task, Tick, silent
+from medrobust.errors import DataError, ModelError, reason
 from medrobust.models import ModelSpec, Network, build, parameter_count, to_channels_last
-from medrobust.rng import integer_seed
+from medrobust.models.check import kept_generators, made_up_images
+from medrobust.models.weights import load_content, weights_content
+from medrobust.rng import generator, integer_seed
+from medrobust.steps.epoch_cases import epoch_cases
 from medrobust.steps.fitting import Fitting, best_epoch, finish, fit
 from medrobust.steps.losses import class_weights, make_loss
 from medrobust.steps.processes import launched, starts_processes
@@ -31,7 +35,7 @@ from medrobust.storage.disk import clear_disk_errors
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-__all__ = ["TrainingConfig", "fresh_network", "train"]
+__all__ = ["TrainingConfig", "check_cases", "check_training", "fresh_network", "train"]
 
 
 def fresh_network(
@@ -99,7 +103,7 @@ def train(
         RunError: The folder holds another training, or damaged weights.
     """
     recipe = recipe_of(config, dataset.task)
-    cases = [case for case in train_cases if case.is_labelled]
+    cases = _labelled(train_cases)
     identity = _made_from(network, dataset, config, recipe) | {
         "network_id": network_id.folder,
         "seed": seed,
@@ -109,7 +113,7 @@ def train(
     goal = TrainingFolder(folder, identity)
     if goal.is_finished:
         return goal.load_finished(network.to(device))
-    _check_cases(cases, validation_cases, recipe, network_id)
+    check_cases(dataset, train_cases, validation_cases, config, network_id)
     plan = _Plan(dataset, _sorted(cases), _sorted(validation_cases), config, seed, network_id.folder)
     alone = not starts_processes(config)
     with _isolated(), clear_disk_errors(folder.url):
@@ -117,6 +121,104 @@ def train(
         card = launched(work, network, device=device, config=config)
     network.eval()
     return card if alone else goal.load_finished(network.to(device))
+
+
+def check_cases(
+    dataset: Dataset,
+    train_cases: Sequence[Case],
+    validation_cases: Sequence[Case],
+    config: TrainingConfig,
+    network_id: NetworkId,
+) -> None:
+    """See that there is something to train a network on.
+
+    Args:
+        dataset: Where the cases come from.
+        train_cases: What it is to be trained on.
+        validation_cases: What its score is to be taken on.
+        config: How.
+        network_id: Which network of the study, for the message.
+
+    Raises:
+        DataError: There are fewer than two training cases, or the recipe stops early and there are no
+            validation cases.
+    """
+    cases = _labelled(train_cases)
+    if len(cases) < 2:
+        raise DataError(
+            f"{network_id.folder} has {len(cases)} training cases with labels, but needs at least 2. "
+            "Use more data or another split."
+        )
+    if recipe_of(config, dataset.task).patience is not None and not _labelled(validation_cases):
+        raise DataError(
+            f"{network_id.folder} has no validation cases to stop early on that hold a label. "
+            "Give the split a validation part, or set training: {recipe: quick}."
+        )
+
+
+def check_training(
+    network: Network, dataset: Dataset, train_cases: Sequence[Case], config: TrainingConfig, name: str
+) -> None:
+    """See that a network can be trained, and its weights be kept.
+
+    It takes a step in training mode on made-up images of the real size, and its weights are written and read.
+
+    Args:
+        network: From `fresh_network`, on its device. It is used up: its batch-norm statistics change.
+        dataset: What it is for.
+        train_cases: What it is to be trained on; the batch is the smallest that it will be shown.
+        config: How it is to be trained.
+        name: What the study calls it, for the message.
+
+    Raises:
+        ModelError: It has nothing to train, fails, or its loss is not finite or reaches none of its weights.
+    """
+    where, device = f"models.{name} cannot be trained", network.mean.device
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    if not weights:
+        frozen = any(True for _ in network.parameters())
+        raise ModelError(
+            f"{where}: "
+            + ("all of its weights are frozen (requires_grad is False)" if frozen else "it has no weights")
+            + ". Let the function that makes it return a network whose weights are free, or bring trained "
+            f"weights for it (`weights`, `train: false`) and for a surrogate (surrogates.weights.{name})."
+        )
+    recipe = recipe_of(config, dataset.task)
+    seen = epoch_cases(
+        _labelled(train_cases), recipe.slices_per_scan, recipe.batch_size, generator(0, "check")
+    )
+    count = min(2, recipe.batch_size, len(seen))
+    images = made_up_images(count, dataset.channels, dataset.shape).to(device)
+    classes, of_maps = len(dataset.classes), dataset.shape if dataset.task is Task.SEGMENTATION else ()
+    labels = torch.arange(len(images) * math.prod(of_maps), device=device) % classes
+    loss = make_loss(dataset.task, torch.ones(classes, device=device))
+    try:
+        with kept_generators(device):
+            value = loss(network.train()(images), labels.view(len(images), *of_maps))
+            if value.requires_grad:
+                torch.autograd.backward(value)
+        load_content(network, weights_content(network), f"weights of {name}")
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from None
+    # Whatever the network raises says that it cannot be trained.
+    except Exception as error:
+        raise ModelError(
+            f"{where}: in training mode a batch of {count} ends in {reason(error)}. Mend it, "
+            "or bring trained weights for it (`weights`, `train: false`) and for a surrogate "
+            f"(surrogates.weights.{name})."
+        ) from error
+    finally:
+        network.eval()
+    if not value.isfinite():
+        raise ModelError(
+            f"{where}: in training mode its loss on made-up images is {float(value.detach())}. Look for a "
+            "division, root or logarithm at 0 or an overflow in its forward pass."
+        )
+    if all(weight.grad is None for weight in weights):
+        raise ModelError(
+            f"{where}: in training mode its loss reaches none of its weights. Take no_grad and detach out of "
+            "its forward pass."
+        )
 
 
 @dataclass(frozen=True)
@@ -172,19 +274,9 @@ def _made_from(network: Network, dataset: Dataset, config: TrainingConfig, recip
     }
 
 
-def _check_cases(
-    cases: Sequence[Case], validation_cases: Sequence[Case], recipe: Recipe, network_id: NetworkId
-) -> None:
-    if len(cases) < 2:
-        raise DataError(
-            f"{network_id.folder} has {len(cases)} training cases with labels, but needs at least 2. "
-            "Use more data or another split."
-        )
-    if recipe.patience is not None and not validation_cases:
-        raise DataError(
-            f"{network_id.folder} has no validation cases to stop early on. "
-            "Give the split a validation part, or set training: {recipe: quick}."
-        )
+def _labelled(cases: Sequence[Case]) -> list[Case]:
+    """Those that there is something to learn from."""
+    return [case for case in cases if case.is_labelled]
 
 
 def _sorted(cases: Sequence[Case]) -> tuple[Case, ...]:

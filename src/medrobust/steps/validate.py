@@ -1,14 +1,16 @@
 """The clean score of a network on its validation cases, and batch-norm statistics that fit its weights."""
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
 from medrobust.core import Case, Dataset, Task
 from medrobust.metrics.counts import overlap_counts
-from medrobust.metrics.scores import dice
+from medrobust.metrics.scores import mean_defined, mean_dice, sensitivity
 from medrobust.steps.batches import batches
 
 SCORE_NAMES = {Task.CLASSIFICATION: "balanced accuracy", Task.SEGMENTATION: "mean Dice"}
@@ -48,14 +50,22 @@ def validation_counts(
     return counts
 
 
-def score(counts: Int64[Tensor, "scans k 3"], task: Task) -> float:
-    """Balanced accuracy, or the mean over scans of the mean Dice over a scan's structures; in [0, 1]."""
+def score(counts: Int64[Tensor, "scans k 3"], patients: Sequence[str], task: Task) -> float | None:
+    """Balanced accuracy, or mean Dice as a report has it, in [0, 1]; None where nothing is in the truth.
+
+    Args:
+        counts: From `validation_counts`.
+        patients: Whose scan each is.
+        task: Which of the two.
+    """
+    whole = counts.cpu().numpy()
     if task is Task.CLASSIFICATION:
-        n_true, _, n_both = counts.sum(0).double().unbind(-1)
-        return float((n_both / n_true)[n_true > 0].mean())
-    n_true, n_pred, n_both = counts[:, 1:].cpu().numpy().transpose(2, 0, 1)
-    overlap = torch.from_numpy(dice(n_true, n_pred, n_both))
-    return float(overlap.nanmean(1).nanmean())
+        n_true, _, n_both = whole.sum(0).T
+        value = float(mean_defined(sensitivity(n_true, n_both)))
+    else:
+        n_true, n_pred, n_both = np.moveaxis(whole[:, 1:], -1, 0)
+        value = mean_dice(n_true, n_pred, n_both, patients)
+    return None if math.isnan(value) else value
 
 
 @torch.no_grad()

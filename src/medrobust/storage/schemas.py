@@ -96,6 +96,20 @@ SURFACES = Table(
     },
     keys=(*_CELL, "scan_id", "structure"),
 )
+EMPTY_CASES = Table(
+    "empty_cases",
+    {
+        **_CELL,
+        "scan_id": pl.String,
+        "patient_id": pl.String,
+        "n_cases": pl.Int64,
+        "n_empty": pl.Int64,
+        "n_painted": pl.Int64,
+        "n_pixels": pl.Int64,
+        "pixel_mm3": pl.Float64,
+    },
+    keys=(*_CELL, "scan_id"),
+)
 WHOLE_TEST_PREDICTIONS = Table("whole_test_predictions", PREDICTIONS.schema, PREDICTIONS.keys)
 WHOLE_TEST_OVERLAPS = Table("whole_test_overlaps", OVERLAPS.schema, OVERLAPS.keys)
 ATTRIBUTES = Table(

@@ -5,6 +5,7 @@ Every default is filled in here, so that the `study.yaml` of a run folder states
 
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,7 +46,10 @@ class Surrogates(Block):
     """The networks that attacks are crafted on: one independent copy per model and seed."""
 
     seeds: tuple[Annotated[int, Ge(0)], ...] = Field(
-        (1,), min_length=1, description="One surrogate of every model per seed."
+        (1,),
+        min_length=1,
+        description="One surrogate of every model per seed; by default the first number above the study's "
+        "seed that no target has.",
     )
     data: Literal["same", "disjoint"] = Field(
         "same", description="Train on the targets' patients (the paper) or on the other half."
@@ -140,14 +144,15 @@ class Study(Block):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_the_paper(cls, given: Any) -> Any:
-        """Defaults that depend on other keys: attacks, noise and split of the paper, seed of the targets."""
+        """Defaults that depend on other keys: attacks, noise and split of the paper, and seeds."""
         if not isinstance(given, Mapping) or given.get("task") not in list(Task):
             return given
         task = Task(given["task"])
         filled = dict(given)
         filled.setdefault("split", {"rule": "patient", "test": PAPER_TEST_SHARE[task]})
         filled.setdefault("noise", {"name": PAPER_NOISE[task]})
-        filled.setdefault("targets", {"seeds": [given.get("seed", 0)]})
+        filled["targets"] = _with_seed(given.get("targets", {}), given.get("seed", 0))
+        filled["surrogates"] = _with_seed(given.get("surrogates", {}), _free_seed(filled))
         filled.setdefault("perturbations", [{"name": name} for name in PAPER_ATTACKS[task]])
         return filled
 
@@ -190,6 +195,19 @@ def resolved(study: Study) -> dict[str, Any]:
     matched = study.matched_noise
     content["noise"] = _entry(matched) if matched else [_entry(noise) for noise in study.fixed_noise]
     return content
+
+
+def _with_seed(block: object, seed: object) -> object:
+    """A block with its default seed; what is no block is refused later."""
+    return {"seeds": [seed], **block} if isinstance(block, Mapping) else block
+
+
+def _free_seed(given: Mapping[str, Any]) -> int:
+    """The first number above a study's seed that is no target's."""
+    targets, seed = given["targets"], given.get("seed", 0)
+    seeds = targets["seeds"] if isinstance(targets, Mapping) else ()
+    taken = seeds if isinstance(seeds, list | tuple) else ()
+    return next(free for free in count(seed + 1 if isinstance(seed, int) else 1) if free not in taken)
 
 
 def _without_training(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from medrobust.steps.embed import embedding_parts
 from medrobust.steps.evaluate import evaluation_parts, row_table, timing_parts, whole_test_table
 from medrobust.steps.image_sets import Part
-from medrobust.steps.scan_counts import surface_parts
+from medrobust.steps.scan_counts import scan_parts
 from medrobust.steps.selftest import selftest_part
 from medrobust.storage import compact
-from medrobust.storage.schemas import CRAFTED, EMBEDDINGS, SELFTEST, SURFACES, TIMING
+from medrobust.storage.schemas import CRAFTED, EMBEDDINGS, EMPTY_CASES, SELFTEST, SURFACES, TIMING
 from medrobust.study.attributes import write_attributes
+from medrobust.study.pictures import is_left_out, tsne_mark
 from medrobust.study.plan import Plan
 
 
@@ -28,7 +29,8 @@ def join_rows(plan: Plan) -> None:
     compact(folder, EMBEDDINGS, _embedding_parts(plan))
     write_attributes(setup)
     if plan.tolerance is not None:
-        compact(folder, SURFACES, surface_parts(plan.sets, targets, plan.tolerance))
+        for table in (SURFACES, EMPTY_CASES):
+            compact(folder, table, scan_parts(table, plan.sets, targets, plan.tolerance))
     compact(folder, TIMING, timing_parts(plan.sets, targets, task, bits, folder))
     # Last: a run with these rows is finished.
     compact(folder, row_table(task), evaluation_parts(plan.sets, targets, task, bits))
@@ -41,4 +43,5 @@ def _crafted_parts(plan: Plan) -> Iterator[Part]:
 
 def _embedding_parts(plan: Plan) -> Iterator[Part]:
     for target in plan.targets:
-        yield from embedding_parts(plan.embedded(target), target)
+        if not is_left_out(plan.setup.folder, tsne_mark(target)):
+            yield from embedding_parts(plan.embedded(target), target)

@@ -10,7 +10,9 @@ from medrobust.data.contract import checked
 from medrobust.data.reading import read_all
 from medrobust.data.splitting.splits import split_cases
 from medrobust.errors import StudyError
+from medrobust.models import Network, check_network
 from medrobust.steps.predict import weights_sha256
+from medrobust.steps.train import check_cases, check_training
 from medrobust.storage import RunFolder
 from medrobust.study.checks import (
     require_flat,
@@ -21,6 +23,7 @@ from medrobust.study.checks import (
 )
 from medrobust.study.config import Study
 from medrobust.study.folds import folds_of
+from medrobust.study.progress import Say
 from medrobust.study.setup import Setup, Trained
 
 
@@ -75,6 +78,50 @@ def decode(setup: Setup, tick: Tick = silent) -> None:
     read_all(setup.dataset, setup.all_cases, tick)
 
 
+def check_networks(setup: Setup, say: Say) -> None:
+    """Show every network a few made-up images, train it a step where it is trained here, and compare a pair.
+
+    Args:
+        setup: The study, its data opened.
+        say: Told what was changed so that a network runs.
+
+    Raises:
+        DataError: There is too little to train a network on.
+        ModelError: A network cannot be judged, attacked or trained.
+        StudyError: A surrogate is its target, or begins as that.
+    """
+    study, dataset = setup.study, setup.dataset
+    for trained in (*setup.targets, *setup.surrogates):
+        if trained.is_trained_here:
+            cases, validation = setup.training_cases(trained), setup.fold(trained).validation_cases
+            check_cases(dataset, cases, validation, study.trainings[trained.id.name], trained.id)
+    count = len(study.specs)  # the first seed and fold; others are made in the same way
+    for target, surrogate in zip(setup.targets[:count], setup.surrogates[:count], strict=True):
+        pair = [setup.built(network) for network in (target, surrogate)]
+        _require_own_weights(target, *pair)
+        for which, network in zip((target, surrogate), pair, strict=True):
+            name = which.id.name
+            if which is surrogate and which.spec == target.spec:
+                continue  # it is the same but for its random weights
+            check_network(
+                network, name, task=study.task, channels=dataset.channels, shape=tuple(dataset.shape)
+            )
+            if which.is_trained_here:
+                check_training(network, dataset, setup.training_cases(which), study.trainings[name], name)
+        _require_apart(setup, target, surrogate)
+        if pair[0].note:
+            say(f"models.{target.id.name}: {pair[0].note}")
+
+
+def _require_own_weights(target: Trained, network: Network, other: Network) -> None:
+    """See that a network is made anew whenever one is asked for."""
+    if {*map(id, network.parameters())} & {*map(id, other.parameters())}:
+        raise StudyError(
+            f"study.models.{target.id.name}: {target.spec.load} returns the same weights in every call, so "
+            "that a network and its surrogate would be one. Let it make a new network each time."
+        )
+
+
 def _require_training_part(setup: Setup) -> None:
     untrained = [
         network.id.folder for network in (*setup.targets, *setup.surrogates) if network.is_trained_here
@@ -96,13 +143,10 @@ def _require_validation_part(setup: Setup) -> None:
 
 
 def _require_brought_weights(setup: Setup) -> None:
-    """Load what is not trained here, and see that surrogates are apart from targets."""
-    targets = {network.id.name: network for network in setup.targets}
+    """Load what is not trained here."""
     for network in (*setup.targets, *setup.surrogates):
         if not network.is_trained_here:
             setup.network(network)
-    for surrogate in setup.surrogates:
-        _require_apart(setup, targets[surrogate.id.name], surrogate)
 
 
 def _require_apart(setup: Setup, target: Trained, surrogate: Trained) -> None:

@@ -14,7 +14,7 @@ from medrobust.study.announcing import announce, job_table
 from medrobust.study.changes import Change, aside, change_since, refuse_other_task
 from medrobust.study.config import Study
 from medrobust.study.jobs import Job
-from medrobust.study.opening import set_up
+from medrobust.study.opening import check_networks, set_up
 from medrobust.study.plan import make_plan
 from medrobust.study.progress import sayer
 from medrobust.study.recorded import record_of
@@ -58,8 +58,10 @@ def show_plan(
             dataset=dataset,
             cache=known if known.exists() else Path(temporary),
         )
+        say = sayer(console)
+        check_networks(setup, say)
         plan = make_plan(setup)
-        change, say = change_since(plan, record_of(setup)), sayer(console)
+        change = change_since(plan, record_of(setup))
         for sentence in change.sentences:
             say(sentence)
         jobs = [*first, *_as_adopted(jobs_of(plan, setup.speeds()), setup, change)]

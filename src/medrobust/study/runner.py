@@ -22,7 +22,8 @@ from medrobust.study.executors.local import run_here
 from medrobust.study.healing import heal
 from medrobust.study.jobs import Job, Kind
 from medrobust.study.joining import join_rows, join_selftests
-from medrobust.study.opening import decode, set_up
+from medrobust.study.opening import check_networks, decode, set_up
+from medrobust.study.pictures import try_again
 from medrobust.study.plan import Plan, make_plan
 from medrobust.study.progress import display, reading, sayer
 from medrobust.study.recorded import record_of, write_record
@@ -71,6 +72,7 @@ def run_study(
         with reading(console) as tick:
             opening, rest = share_of(tick, 0, OPENING), share_of(tick, OPENING, 1)
             setup = set_up(study, folder, data_dir=data_dir, device=device, dataset=dataset, tick=opening)
+            check_networks(setup, sayer(console))
             decode(setup, rest)
         plan = make_plan(setup)
         record = record_of(setup)
@@ -80,6 +82,7 @@ def run_study(
         adopt(plan, record, change)
         with reading(console, "comparing with checksums") as tick:
             heal(folder, say, tick)
+        try_again(folder)
         jobs = [job for job in (*first, *jobs_of(plan, setup.speeds())) if not only or job.kind in only]
         announce(setup, jobs, console)
         write_record(plan, record)

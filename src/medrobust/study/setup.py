@@ -10,7 +10,7 @@ import torch
 
 from medrobust.core import Case, Dataset, NetworkId, Part, Role
 from medrobust.data.splitting.splits import Split, halves, split_cases
-from medrobust.models import ModelSpec, Network, prepare, recipe
+from medrobust.models import ModelSpec, Network, prepare, recipe, to_channels_last
 from medrobust.steps.image_sets import digest
 from medrobust.steps.memory import Limit
 from medrobust.steps.train import fresh_network
@@ -135,6 +135,12 @@ class Setup:
                 load_trained(body, self.folder.within("models", network.id.folder))
             self._loaded[network.id] = prepare(body, self.device)
         return self._loaded[network.id]
+
+    def built(self, network: Trained) -> Network:
+        """A network as it is before any work: where it runs, and with the weights that the user brought."""
+        if not network.is_trained_here:
+            return self.network(network)
+        return to_channels_last(self.fresh(network).to(self.device))
 
     def speeds(self) -> dict[str, Speed]:
         """What each network costs here, by name. Building them also shows whether data and weights fit."""

@@ -8,17 +8,21 @@ import numpy as np
 from medrobust.core import Task, Tick
 from medrobust.steps.craft import Crafting, open_crafting
 from medrobust.steps.embed import Embedding, embedded_chunks
-from medrobust.steps.evaluate import Evaluation, row_folders
+from medrobust.steps.evaluate import Evaluation
+from medrobust.steps.examples import FACTS as EXAMPLES
 from medrobust.steps.examples import are_kept, example_cases, examples, made_of
+from medrobust.steps.explorer import FACTS as EXPLORED
 from medrobust.steps.image_sets import ImageSet
 from medrobust.steps.noise import Matching
 from medrobust.steps.recipes import recipe_of
+from medrobust.steps.scan_counts import row_folders
 from medrobust.steps.targets import Target, cells_of, finished
 from medrobust.steps.train import train
 from medrobust.storage.schemas import EMBEDDINGS
 from medrobust.study.estimate import Speeds
 from medrobust.study.exploring import explorer_job
 from medrobust.study.jobs import Job, Once
+from medrobust.study.pictures import as_picture, tsne_mark
 from medrobust.study.plan import Attack, Plan
 from medrobust.study.selftests import selftest_jobs
 from medrobust.study.setup import Trained
@@ -46,8 +50,15 @@ def jobs_of(plan: Plan, speeds: Speeds) -> list[Job]:
         *(_evaluation(plan, images, speeds, plan.tolerance) for images in plan.sets),
         *(_whole_test(plan, images, speeds) for images in plan.whole_test),
         *(job for target, network in judged for job in _embeddings(plan, target, network, speeds)),
-        _examples(plan),
-        explorer_job(plan, speeds),
+        as_picture(_examples(plan), "examples", "examples", setup.folder, about="examples", made=EXAMPLES),
+        as_picture(
+            explorer_job(plan, speeds),
+            "images one by one",
+            "explorer",
+            setup.folder,
+            about="explorer",
+            made=EXPLORED,
+        ),
     ]
 
 
@@ -157,7 +168,16 @@ def _title(images: ImageSet) -> str:
 
 def _embeddings(plan: Plan, target: Target, network: Trained, speeds: Speeds) -> list[Job]:
     """Features of everything that the t-SNE of a target compares."""
-    return [_embedding(plan, images, target, network, speeds) for images in plan.embedded(target)]
+    return [
+        as_picture(
+            _embedding(plan, images, target, network, speeds),
+            f"t-SNE of {network.id.title}",
+            tsne_mark(target),
+            plan.setup.folder,
+            about="embedding",
+        )
+        for images in plan.embedded(target)
+    ]
 
 
 def _embedding(plan: Plan, images: ImageSet, target: Target, network: Trained, speeds: Speeds) -> Job:

@@ -108,7 +108,7 @@ def shown_alone(view: View, colours: tuple[str, ...]) -> dict[str, Any]:
     """A view of the clean image and one set by one target, as `explorer.js` wants it."""
     whole = frame(view, colours)
     (clean_answer, answer), (_, change), (_, largest) = whole["answers"], whole["changes"], whole["largest"]
-    clean_dice, dice = whole.get("dice", (None, None))
+    clean_overlap, overlap = whole.get("overlap", (None, None))
     return {
         "clean": whole["clean"],
         "truth": whole.get("truth"),
@@ -116,6 +116,6 @@ def shown_alone(view: View, colours: tuple[str, ...]) -> dict[str, Any]:
         "largest": largest,
         "answer": answer,
         "cleanAnswer": clean_answer,
-        "dice": dice,
-        "cleanDice": clean_dice,
+        "overlap": overlap,
+        "cleanOverlap": clean_overlap,
     }

@@ -134,3 +134,10 @@ def test_few_rows_lower_the_perplexity_and_fewer_are_refused(study: pl.DataFrame
     assert embedding.joint_tsne(kept.head(5), seed=0)["x"].is_finite().all()
     with pytest.raises(ValueError, match="at least 5 rows; got 4"):
         embedding.joint_tsne(kept.head(4), seed=0)
+
+
+@pytest.mark.parametrize("features", [[1.0, 2.0], [1.0]])
+def test_features_that_do_not_differ_have_no_plane(study: pl.DataFrame, features: list[float]) -> None:
+    alike = study.with_columns(pl.Series("embedding", [features] * study.height, dtype=pl.List(pl.Float32)))
+    with pytest.raises(ValueError, match="needs two features or more that differ between images; got 0"):
+        embedding.joint_tsne(alike, seed=0)

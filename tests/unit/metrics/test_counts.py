@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import confusion_matrix
 
-from medrobust.metrics.counts import overlap_counts
+from medrobust.metrics.counts import empty_counts, overlap_counts
 
 maps = st.tuples(st.integers(0, 3), st.integers(1, 6), st.integers(1, 6)).flatmap(
     lambda shape: st.tuples(*[arrays(np.int64, shape, elements=st.integers(0, 4))] * 2)
@@ -55,3 +55,22 @@ def test_volumes_by_hand() -> None:
 def test_what_is_refused(labels: list[list[int]], predictions: list[list[int]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         overlap_counts(torch.tensor(labels), torch.tensor(predictions), 3)
+
+
+@settings(max_examples=50, deadline=None)
+@given(maps)
+def test_what_is_painted_counts_where_nothing_is_labelled(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, predictions = pair
+    labels = labels * (np.arange(len(labels)) % 2).reshape(-1, 1, 1)  # every other image is empty
+    counts = empty_counts(torch.from_numpy(labels), torch.from_numpy(predictions))
+    expected = [
+        [1, 0, 0, 0] if label.any() else [1, 1, int(shown.any()), int(np.count_nonzero(shown))]
+        for label, shown in zip(labels, predictions, strict=True)
+    ]
+    assert counts.tolist() == expected
+
+
+def test_volumes_without_any_label_are_counted_too() -> None:
+    shown = torch.zeros(2, 3, 4, 5, dtype=torch.int64)
+    shown[0, 1, 2, :2] = 7
+    assert empty_counts(torch.zeros_like(shown), shown).tolist() == [[1, 1, 1, 2], [1, 1, 0, 0]]

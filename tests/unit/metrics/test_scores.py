@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrobust.metrics.scores import accuracy, balanced_accuracy, dice
+from medrobust.metrics.scores import (
+    accuracy,
+    balanced_accuracy,
+    dice,
+    mean_defined,
+    mean_dice,
+    sensitivity,
+    volume_error,
+)
 
 label_maps = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60)
 
@@ -66,3 +74,24 @@ def test_accuracy_of_no_case_is_undefined():
     nothing = np.array([], dtype=np.int64)
     assert math.isnan(accuracy(nothing, nothing))
     assert math.isnan(balanced_accuracy(nothing, nothing))
+
+
+def test_every_score_of_a_structure_is_undefined_where_the_truth_lacks_it():
+    n_true, n_pred, n_both = np.array([0, 0, 8, 8]), np.array([0, 5, 0, 12]), np.array([0, 0, 0, 6])
+    np.testing.assert_array_equal(dice(n_true, n_pred, n_both), [np.nan, np.nan, 0.0, 0.6])
+    np.testing.assert_array_equal(sensitivity(n_true, n_both), [np.nan, np.nan, 0.0, 0.75])
+    np.testing.assert_array_equal(volume_error(n_true, n_pred), [np.nan, np.nan, -1.0, 0.5])
+
+
+def test_means_are_of_structures_then_scans_then_patients():
+    """Two scans of p, one of q, one of r that has no structure; patients do not count by their scans."""
+    n_true = np.array([[4, 4], [4, 0], [4, 4], [0, 0]])
+    n_pred = np.array([[4, 4], [4, 9], [4, 4], [3, 3]])
+    n_both = np.array([[4, 2], [1, 0], [0, 0], [0, 0]])
+    assert mean_dice(n_true, n_pred, n_both, ["p", "p", "q", "r"]) == ((0.75 + 0.25) / 2 + 0.0) / 2
+    assert math.isnan(mean_dice(n_true[3:], n_pred[3:], n_both[3:], ["r"]))
+
+
+def test_the_mean_of_what_is_defined_leaves_out_the_rest():
+    values = np.array([[[1.0, np.nan], [np.nan, np.nan]], [[0.0, 1.0], [0.25, np.nan]]])
+    np.testing.assert_array_equal(mean_defined(values), [[1.0, np.nan], [0.5, 0.25]])

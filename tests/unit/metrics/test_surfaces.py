@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from scipy import ndimage
 
-from medrobust.metrics.surfaces import SUMS, surface_sums
+from medrobust.metrics.surfaces import SUMS, hd95, nsd, surface_sums
 from medrobust.rng import generator
 
 CLASSES = 4
@@ -60,6 +60,24 @@ def test_the_tolerance_is_inclusive_wherever_the_structure_lies(tolerance: float
     for place in range(8):
         found = sums_of(square(7, place, 3), square(7, place + pixels, 3), (0.7, 0.7), tolerance)
         assert found["n_within"][0, 2] == found["n_boundary"][0, 2] == 2 * 24
+
+
+@pytest.mark.parametrize("side", [0.1, 0.3, 0.7, 0.9, 1.1, 1.3, 2.4, 1 / 3])
+@pytest.mark.parametrize("stored", [float, np.float32])
+def test_a_boundary_exactly_as_far_as_the_tolerance_is_within(side: float, stored: type):
+    """Sides without an exact binary value, as files hold them; a tolerance as a person writes it."""
+    for pixels in (1, 3, 7):
+        pair, spacing = (square(7, 6, 3), square(7, 6 + pixels, 3)), (float(stored(side)),) * 2
+        found = sums_of(*pair, spacing, round(pixels * side, 9))
+        assert found["n_within"][0, 2] == found["n_boundary"][0, 2] == 2 * 24
+        short = sums_of(*pair, spacing, pixels * side * (1 - 1e-4))
+        assert short["n_within"][0, 2] < short["n_boundary"][0, 2]
+
+
+def test_boundaries_of_a_structure_that_the_truth_lacks_are_undefined():
+    n_boundary, n_within, n_true = np.array([16, 16, 16, 0]), np.array([0, 0, 12, 0]), np.array([0, 1, 1, 0])
+    np.testing.assert_array_equal(nsd(n_boundary, n_within, n_true), [np.nan, 0.0, 0.75, np.nan])
+    np.testing.assert_array_equal(hd95(np.array([0.0, 0.0, 9.0]), np.array([0, 0, 2])), [np.nan, np.nan, 4.5])
 
 
 def test_what_is_in_one_map_only_is_never_within_and_has_no_distance():

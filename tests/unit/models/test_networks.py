@@ -6,7 +6,7 @@ from torch import nn
 
 from medrobust.core import Task
 from medrobust.errors import ModelError
-from medrobust.models import MODELS, build, flops, model_spec, parameter_count, prepare
+from medrobust.models import MODELS, build, check_network, flops, model_spec, parameter_count, prepare
 from medrobust.models.embedding import last_layer_input
 from medrobust.models.layers import layers
 from medrobust.models.network import Network
@@ -22,7 +22,9 @@ def segmenter(name, preset="tiny", classes=4, channels=1, shape=(32, 32), **entr
 
 def loaded(function, classes=2, channels=3, task=Task.CLASSIFICATION, shape=(12, 12), **entry):
     spec = model_spec({"name": "mine", "load": f"made_networks:{function}", **entry}, task)
-    return build(spec, task=task, classes=classes, channels=channels, shape=shape)
+    network = build(spec, task=task, classes=classes, channels=channels, shape=shape)
+    check_network(network, "mine", task=task, channels=channels, shape=shape)
+    return network
 
 
 @pytest.mark.parametrize(("preset", "millions"), [("small", 0.42), ("paper", 3.4)])
@@ -160,9 +162,9 @@ def test_networks_of_users(function):
         ("of_seven", "models.mine returns 7 classes, but the data have 2"),
         ("sigmoid", r"returns probabilities \(sigmoid\).*several labels at once"),
         ("softmax", r"returns probabilities \(softmax\)"),
-        ("two_outputs", "must return one tensor of logits, got tuple"),
+        ("two_outputs", r"must return logits of shape \(n, classes\), got \(3, 3, 12, 12\) for 3 images"),
         ("no_gradient", "has no gradient"),
-        ("half_size", r"must return logits of shape \(n, classes\), got \(2, 2, 6, 6\)"),
+        ("half_size", r"must return logits of shape \(n, classes\), got \(3, 2, 6, 6\)"),
         ("no_module", "must return a torch.nn.Module, got int"),
         ("broken", "failed: RuntimeError: the user's bug"),
         ("missing", "failed: AttributeError"),
@@ -190,8 +192,9 @@ def test_channels_that_do_not_fit():
 
 def test_images_that_are_too_small():
     spec = model_spec({"name": "inception_v3"}, Task.CLASSIFICATION)
-    with pytest.raises(ModelError, match=r"cannot take images of 3 channels and size \(20, 20\)"):
-        build(spec, task=Task.CLASSIFICATION, classes=2, channels=3, shape=(20, 20))
+    network = build(spec, task=Task.CLASSIFICATION, classes=2, channels=3, shape=(20, 20)).eval()
+    with pytest.raises(ModelError, match=r"cannot take 3 images of 3 channels and size \(20, 20\)"):
+        check_network(network, "mine", task=Task.CLASSIFICATION, channels=3, shape=(20, 20))
 
 
 @pytest.mark.parametrize("key", ["mean", "std"])

@@ -1,15 +1,21 @@
 import collections
+import copy
 import os
+import warnings
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_sample_image
+from torch import nn
 
 from medrobust.core import Task
 from medrobust.errors import ModelError
 from medrobust.models import build, load_weights, model_spec, weights_content
-from medrobust.models.weights import load_in_order
+from medrobust.models.embedding import last_layer_input
+from medrobust.models.network import Network
+from medrobust.models.weights import load_content, load_in_order
+from medrobust.steps.predict import weights_sha256
 
 
 def unet(**entry):
@@ -177,3 +183,131 @@ def test_imagenet_weights_out_of_reach(monkeypatch):
         ModelError, match=r"no connection.*`package:<name>` of an installed package.*`weights: none`"
     ):
         mobilenet(weights="imagenet")
+
+
+class Renamed(nn.Module):
+    """Reads files of a former version of itself, in which its layer had another name."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.register_load_state_dict_pre_hook(self._translate)
+
+    def _translate(self, module, state, prefix, *_):
+        for key in [key for key in state if key.startswith(f"{prefix}old.")]:
+            state[key.replace("old.", "layer.")] = state.pop(key)
+
+    def forward(self, images):
+        return self.layer(images)
+
+
+class Extra(nn.Linear):
+    """Keeps something that is no tensor."""
+
+    calls = 0
+
+    def get_extra_state(self):
+        return {"calls": self.calls}
+
+    def set_extra_state(self, state):
+        self.calls = state["calls"]
+
+
+def wrapped(body):
+    return Network(body, classes=2, channels=1, mean=[0.0], std=[1.0], size=None, embedding=last_layer_input)
+
+
+def normed():
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+
+
+def weight_normed(norm):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.Sequential(norm(nn.Linear(3, 2)))
+
+
+OLDER = {
+    "batch norm that counts no batches": (
+        normed,
+        lambda: {k: v for k, v in normed().state_dict().items() if "num_batches" not in k},
+    ),
+    "weight norm of hooks": (
+        lambda: weight_normed(nn.utils.parametrizations.weight_norm),
+        lambda: weight_normed(nn.utils.weight_norm).state_dict(),
+    ),
+    "weight norm in a wrapper": (
+        lambda: weight_normed(nn.utils.parametrizations.weight_norm),
+        lambda: {f"module.{k}": v for k, v in weight_normed(nn.utils.weight_norm).state_dict().items()},
+    ),
+    "a layer of another name": (
+        Renamed,
+        lambda: {"old.weight": torch.ones(2, 3), "old.bias": torch.ones(2)},
+    ),
+    "extra state": (lambda: Extra(3, 2), lambda: Extra(3, 2).state_dict()),
+    "half precision": (lambda: nn.Linear(3, 2), lambda: nn.Linear(3, 2).half().state_dict()),
+}
+
+
+@pytest.mark.parametrize("kind", OLDER)
+def test_what_torch_loads_is_loaded(tmp_path, kind):
+    """By the reference: the same tensors, given to torch."""
+    make, saved = OLDER[kind]
+    torch.save(content := saved(), tmp_path / "w.pt")
+    network, reference = wrapped(make()), make()
+    plain = {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    reference.load_state_dict(copy.copy(plain), strict=True)
+    load_weights(network, tmp_path / "w.pt")
+    for name, value in reference.state_dict().items():
+        assert (
+            torch.equal(network.body.state_dict()[name], value) if isinstance(value, torch.Tensor) else True
+        )
+
+
+def test_lazy_layers_have_their_shapes_before_weights_are_read(tmp_path):
+    def lazy(**entry):
+        spec = model_spec({"name": "mine", "load": "own_networks:lazy", **entry}, Task.CLASSIFICATION)
+        return build(spec, task=Task.CLASSIFICATION, classes=2, channels=3, shape=(12, 12))
+
+    first = lazy()
+    torch.save(first.body.state_dict(), tmp_path / "w.pt")
+    assert same(first, lazy(weights=str(tmp_path / "w.pt")))
+
+
+@pytest.mark.parametrize("make", [normed, lambda: weight_normed(nn.utils.weight_norm), lambda: Extra(3, 2)])
+def test_what_is_kept_is_read_again(make):
+    first, second = wrapped(make()), wrapped(make())
+    first.body.calls = 7
+    load_content(second, weights_content(first), "w.safetensors")
+    assert weights_sha256(first) == weights_sha256(second)
+    assert not isinstance(second.body, Extra) or second.body.calls == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("0.bias"), r"1 tensors of .*\n  0\.bias: missing in the file$"),
+        (lambda t: t.update(new=torch.zeros(1)), r"1 tensors of .*\n  new: unknown to the network$"),
+        (
+            lambda t: t.update({"1.bias": torch.zeros(9)}),
+            r"1 tensors of .*\n  1\.bias: shape \(9\) in the file, \(2\) in the network$",
+        ),
+        (
+            lambda t: t.update({"1.bias": torch.zeros(2, dtype=torch.int64)}),
+            r"1 tensors of .*\n  1\.bias: torch\.int64 in the file, torch\.float32 in the network$",
+        ),
+        (
+            lambda t: (t.pop("0.bias"), t.update(new=torch.zeros(1), **{"1.bias": torch.zeros(9)})),
+            r"3 tensors of ",
+        ),
+    ],
+)
+def test_a_network_that_something_does_not_fit_stays_as_it_was(tmp_path, change, message):
+    network = wrapped(normed())
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    tensors = dict(normed().state_dict())
+    change(tensors)
+    torch.save(tensors, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=message):
+        load_weights(network, tmp_path / "w.pt")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())

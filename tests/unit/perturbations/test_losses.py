@@ -1,33 +1,133 @@
-"""Weights of the logits: closed forms, and what each loss is blind to."""
+"""Weights of the logits: gradients in float64, closed forms, and what each loss is blind to."""
 
 import pytest
 import torch
+from torch.nn import functional
 
-from medrobust.perturbations.losses import LOSSES, ascent_weights, dlr
+from medrobust.perturbations.losses import LOSSES, ascent_weights, cross_entropy_weights, margin
+from medrobust.rng import generator
 
 LOGITS = torch.tensor([[2.0, 1.0, -1.0, 0.5], [0.0, 3.0, 2.5, -2.0]])
 LABELS = torch.tensor([0, 0])
 
 
-def test_cross_entropy_pulls_by_the_probabilities():
-    expected = LOGITS.softmax(1)
-    expected[:, 0] -= 1
-    assert torch.allclose(ascent_weights("cross_entropy", LOGITS, LABELS), expected)
+def cross_entropy(logits, labels):
+    return functional.cross_entropy(logits, labels, reduction="none")
+
+
+def rivalry(logits, labels):
+    own = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1).bool()
+    return logits.masked_fill(own, -torch.inf).amax(1) - logits.masked_fill(~own, 0).sum(1)
+
+
+def dlr(logits, labels):
+    ordered = logits.sort(dim=1, descending=True).values
+    return rivalry(logits, labels) / (ordered[:, 0] - ordered[:, 2])
+
+
+VALUES = {"cross_entropy": cross_entropy, "margin": rivalry, "dlr": dlr}
+# Where the label's logit is the third largest, dlr is 1 whatever the others are: what is left is rounding.
+NOTHING = {"cross_entropy": 0.0, "margin": 0.0, "dlr": 1e-6}
+
+
+def reference(loss, logits, labels):
+    """torch's own gradient in float64, each image's divided by its largest magnitude; 0 where that is 0.
+
+    None of these losses sees what all logits have in common: the weights of a label add up to 0.
+    """
+    leaf = logits.double().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(VALUES[loss](leaf, labels).sum(), leaf)
+    gradient = gradient / gradient.abs().max()
+    own = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1).bool()
+    others = gradient.masked_fill(own, 0)
+    return scaled(torch.where(own, -others.sum(1, keepdim=True), others), NOTHING[loss])
+
+
+def scaled(weights, nothing=0.0):
+    largest = weights.flatten(1).abs().amax(1)
+    largest = largest.masked_fill(largest <= nothing, torch.inf)
+    return weights / largest.view(-1, *[1] * (weights.ndim - 1))
+
+
+def drawn(space, classes, scale):
+    draw = generator(0, "losses")
+    logits = torch.from_numpy(draw.standard_normal((40, classes, *space))) * scale
+    return logits.float(), torch.from_numpy(draw.integers(0, classes, (40, *space)))
+
+
+@pytest.mark.parametrize("space", [(), (3, 2)])
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("scale", [1e-20, 1e-5, 1.0, 10.0, 80.0])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_weights_are_the_direction_of_the_gradient(loss, classes, scale, space):
+    if loss == "dlr" and classes < 3:
+        return
+    logits, labels = drawn(space, classes, scale)
+    weights = ascent_weights(loss, logits, labels)
+    expected = reference(loss, logits, labels)
+    assert (expected != 0).any()
+    assert torch.allclose(scaled(weights, NOTHING[loss]).double(), expected, atol=1e-5, rtol=1e-3)
+    assert loss == "dlr" or weights.abs().flatten(1).amax(1).min() > 0.2
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e20, 1e30])
+def test_a_network_that_is_sure_pulls_towards_its_rival(scale):
+    """The true weights are exp(-1000) and less, of which none is left even in float64."""
+    weights = ascent_weights("cross_entropy", scale * LOGITS, LABELS)
+    assert weights.tolist() == [[-1, 1, 0, 0], [-1, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1.0, 17.0, 1e4, 1e20, 1e30])
+@pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
+def test_one_logit_is_two(loss, scale):
+    """(0, z) and (-z / 2, z / 2) have equal probabilities, and so equal gradients with respect to z."""
+    single, labels = drawn((), 2, scale)
+    z = single[:, :1]
+    weights = ascent_weights(loss, torch.cat([torch.zeros_like(z), z], 1), labels)
+    assert torch.equal(weights, ascent_weights(loss, torch.cat([-z / 2, z / 2], 1), labels))
+    assert weights.tolist() == [[1.0, -1.0] if label else [-1.0, 1.0] for label in labels.tolist()]
+
+
+def test_sure_pixels_weigh_less_than_others_of_their_image():
+    logits = torch.tensor([[[0.0, 20.0], [0.0, -20.0]], [[50.0, 60.0], [0.0, 0.0]]])
+    weights = ascent_weights("cross_entropy", logits, torch.zeros(2, 2, dtype=torch.int64))
+    assert weights[0, 1].tolist() == pytest.approx([1, 2 * 4.248354e-18], rel=1e-5)
+    assert weights[1, 1].tolist() == pytest.approx([1, 4.539993e-5], rel=1e-4)
+    assert torch.equal(weights[:, 0], -weights[:, 1])
+
+
+def test_labels_that_do_not_count_leave_the_others_as_they_are():
+    logits = torch.tensor([[[0.0, 200.0], [9.0, 0.0]]])
+    labels = torch.zeros(1, 2, dtype=torch.int64)
+    only_sure = cross_entropy_weights(logits, labels, torch.tensor([[0.0, 1.0]]))
+    assert only_sure.tolist() == [[[0, -1], [0, 1]]]
+    assert not cross_entropy_weights(logits, labels, torch.zeros(1, 2)).any()
+    half = cross_entropy_weights(logits[..., :1].expand(1, 2, 2), labels, torch.tensor([[1.0, 0.5]]))
+    assert half[0, 1].tolist() == pytest.approx([1, 0.5])
 
 
 def test_margin_pulls_the_largest_rival_and_pushes_the_truth():
     weights = ascent_weights("margin", LOGITS, LABELS)
     assert weights.tolist() == [[-1, 1, 0, 0], [-1, 1, 0, 0]]
+    assert margin(LOGITS, LABELS).tolist() == [-1, 3]
 
 
-def test_dlr_does_not_see_the_scale_of_the_logits():
-    assert dlr(LOGITS, LABELS).tolist() == pytest.approx([-1 / 1.5, 3 / 3])
-    assert torch.allclose(dlr(1000 * LOGITS, LABELS), dlr(LOGITS, LABELS))
-    assert torch.allclose(
-        ascent_weights("dlr", 1000 * LOGITS, LABELS) * 1000, ascent_weights("dlr", LOGITS, LABELS), atol=1e-5
-    )
-    # The cross-entropy of such logits has no gradient left that float32 could tell from 0.
-    assert ascent_weights("cross_entropy", 1000 * LOGITS, LABELS)[0].abs().max() == 0
+@pytest.mark.parametrize("scale", [1e-30, 1e-24, 1e-3, 1e3, 1e30])
+def test_dlr_does_not_see_the_scale_of_the_logits(scale):
+    expected = reference("dlr", LOGITS, LABELS).float()
+    weights = ascent_weights("dlr", scale * LOGITS, LABELS)
+    assert torch.allclose(scaled(weights, NOTHING["dlr"]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "logits", [[0.0, 0.0, 0.0, 0.0], [5.0, 5.0, 5.0, 1.0], [1e-30, 1e-30, 1e-30, -1e-30]]
+)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_ties_still_push_the_truth(loss, logits):
+    weights = ascent_weights(loss, torch.tensor([logits]), torch.tensor([0]))
+    assert weights.isfinite().all()
+    assert weights[0, 0] <= -0.5
+    assert float(weights.sum()) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -35,7 +135,9 @@ def test_pixels_are_labels_like_any_other(loss):
     pixels = LOGITS.T[None, :, :, None]
     weights = ascent_weights(loss, pixels, LABELS[None, :, None])
     assert weights.shape == pixels.shape
-    assert torch.allclose(weights[0, :, :, 0].T, ascent_weights(loss, LOGITS, LABELS))
+    assert torch.allclose(
+        scaled(weights, NOTHING[loss]), reference(loss, pixels, LABELS[None, :, None]).float(), atol=1e-6
+    )
     assert torch.allclose(weights.sum(1), torch.zeros(1, 2, 1), atol=1e-6)
 
 

@@ -13,7 +13,7 @@ from medrobust.core import Task
 from medrobust.report.context import ReportContext
 from medrobust.report.figures.examples import Examples
 from medrobust.report.figures.palette import structure_colours
-from medrobust.report.frames import frame
+from medrobust.report.frames import frame, overlap_of
 from medrobust.report.html import render
 from medrobust.report.pictures import Plane, draw
 from medrobust.report.pixels import GREY, STEP
@@ -196,6 +196,15 @@ def tables(task: Task) -> dict[str, pl.DataFrame]:
         ),
     }
     if task is Task.SEGMENTATION:
+        found["false_positives"] = pl.DataFrame(
+            [
+                {"model": name, "condition": condition, "absent_volume": None, "empty_painted": share}
+                | {"empty_volume": 41.3 * share, "unit": "ml", "n_absent": 0, "n_empty": 38, "n_cases": 240}
+                for name in networks
+                for condition, share in (("clean", 0.0), ("noise", 0.105), ("adversarial", 1.0))
+            ],
+            schema_overrides={"absent_volume": pl.Float64},
+        )
         found["structures"] = pl.DataFrame(
             [
                 {
@@ -394,6 +403,12 @@ def made_view(examples: Examples, case: int, targets: int) -> View:
     )
 
 
+def made_overlap(draws: np.random.Generator, classes: int) -> dict[str, Any]:
+    """A scan that has all structures."""
+    both = draws.integers(20, 90, classes)
+    return overlap_of(np.full(classes, 100), np.full(classes, 100), both)
+
+
 def made_explorer(task: Task) -> dict[str, Any]:
     """Two cases of two frames, under every column of the examples, crafted on one source."""
     segmentation = task is Task.SEGMENTATION
@@ -402,7 +417,7 @@ def made_explorer(task: Task) -> dict[str, Any]:
     pairs = [[place, target] for place in range(len(examples.columns)) for target in range(targets)]
     draws = np.random.default_rng(6)
     scores: list[Any] = [
-        [[None, *draws.integers(200, 900, len(examples.classes) - 1).tolist()] for _ in pairs]
+        [made_overlap(draws, len(examples.classes)) for _ in pairs]
         if segmentation
         else draws.random(len(pairs)).round(4).tolist()
         for _ in range(2)
@@ -441,7 +456,7 @@ def made_explorer(task: Task) -> dict[str, Any]:
 def made_up(task: Task) -> ReportContext:
     found = tables(task)
     classification = task is Task.CLASSIFICATION
-    drawn = draw(
+    drawings = draw(
         found,
         score="accuracy" if classification else "Dice",
         percent="95\u00a0%",
@@ -449,6 +464,7 @@ def made_up(task: Task) -> ReportContext:
         examples=lesion_examples() if classification else brain_examples(),
         plane=plane() if classification else None,
     )
+    drawn = [(name, drawing()) for name, drawing in drawings.items()]
     best, other = (NETWORKS[task][place] for place in ((0, 2) if classification else (2, 0)))
     return ReportContext(
         title=f"Robustness of 3 {task} networks on {study(task)['data']['name']}",
@@ -486,7 +502,7 @@ def made_up(task: Task) -> ReportContext:
         threats=threat_table(study(task)),
         explorer=made_explorer(task),
         tables=found,
-        pictures={name: figure.picture(figure.files()) for name, figure in drawn.items()},
+        pictures={name: figure.picture(figure.files()) for name, figure in drawn},
         study=study(task),
         record={
             "versions": {"medrobust": "0.1.0", "python": "3.12.4", "torch": "2.14.1"},

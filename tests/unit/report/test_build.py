@@ -1,3 +1,4 @@
+import html
 import io
 import re
 from dataclasses import replace
@@ -9,7 +10,8 @@ import pytest
 import yaml
 
 from made_rows import classification, segmentation
-from medrobust.analysis.export import all_tables
+from medrobust.analysis.export import all_tables, as_json
+from medrobust.analysis.remarks import Remark
 from medrobust.analysis.results import Results
 from medrobust.analysis.verdict import verdict
 from medrobust.core import Task
@@ -210,9 +212,101 @@ def test_features_without_matched_noise_make_no_picture(folder: RunFolder, photo
     put_features(folder)
     everything = pl.read_parquet(folder.local("results", "embeddings.parquet"))
     write_results(folder, EMBEDDINGS, everything.filter(pl.col("perturbation") != "gaussian@fgsm"))
-    assert reading.embed(folder, photographs) is None
-    write_results(folder, EMBEDDINGS, everything.filter(pl.col("target") == "z"))
-    assert reading.embed(folder, photographs) is None
+    found = reading.embed(folder, photographs)
+    assert (found.plane, found.numbers) == (None, None)
+    assert [sentence.partition(":")[0] for sentence in found.missing[1:]] == [
+        "No t-SNE of a",
+        "No t-SNE of b",
+    ]
+    write_results(folder, EMBEDDINGS, everything.clear())
+    found = reading.embed(folder, photographs)
+    assert (found.plane, found.numbers) == (None, None)
+    assert found.missing == tuple(f"No t-SNE of {name}, {UNKNOWN}" for name in "abc")
+
+
+UNKNOWN = "because its features are not known."
+
+
+@pytest.mark.parametrize("known", ["ab", "b", ""])
+def test_networks_without_features_are_named_and_the_others_have_their_t_sne(
+    folder: RunFolder, photographs: Results, known: str
+) -> None:
+    put_features(folder)
+    everything = pl.read_parquet(folder.local("results", "embeddings.parquet"))
+    write_results(folder, EMBEDDINGS, everything.filter(pl.col("target").is_in([*known])))
+    text = built(folder, photographs)
+    for name in "abc":
+        assert (f"No t-SNE of {name}, {UNKNOWN}" in text) == (name not in known)
+    assert ("tsne.svg" in folder.names("figures")) == bool(known)
+    assert ("displacement ratio" in text) == bool(known)
+
+
+def test_a_study_without_fgsm_misses_no_t_sne(folder: RunFolder, photographs: Results) -> None:
+    other = {**STUDY, "perturbations": STUDY["perturbations"][1:]}
+    folder.write_bytes(yaml.safe_dump(other).encode(), "study.yaml")
+    assert "t-SNE" not in built(folder, photographs)
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "pictures"),
+    [
+        ("pictures.dot_plot", "figure 'dotplot'", 4),
+        ("reading.joint_tsne", "t-SNE", 4),
+        ("build.read_explorer", "images one by one", 5),
+    ],
+)
+def test_a_picture_that_fails_costs_no_report_and_is_told_of(
+    folder: RunFolder,
+    photographs: Results,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    said: str,
+    pictures: int,
+) -> None:
+    put_examples(folder)
+    put_features(folder)
+    conclusion = verdict(photographs)
+    tables = all_tables(photographs, conclusion)
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a <b> of nothing")
+
+    monkeypatch.setattr(f"medrobust.report.{name}", fail)
+    lost = build(folder, photographs, tables, conclusion)
+    features = f"No t-SNE of c, {UNKNOWN}"
+    failed = f"No {said}: ZeroDivisionError: a <b> of nothing."
+    assert set(lost) == ({failed} if said == "t-SNE" else {failed, features})
+    text = folder.read_bytes("report.html").decode()
+    assert html.escape(failed).replace("&#x27;", "&#39;") in text
+    assert text.count("<img ") == pictures
+    assert as_json(photographs, tables, conclusion, lost)["warnings"][-len(lost) :] == [*lost]
+
+
+def test_a_damaged_file_of_a_picture_is_named_with_what_to_do(
+    folder: RunFolder, photographs: Results
+) -> None:
+    put_features(folder)
+    folder.write_bytes(b"no parquet", "results", "embeddings.parquet")
+    with pytest.raises(RunError, match=r"embeddings\.parquet is damaged.*Run the study again"):
+        built(folder, photographs)
+
+
+def test_what_the_run_could_not_make_is_told_with_its_own_reason(
+    folder: RunFolder, photographs: Results
+) -> None:
+    why = (
+        Remark("embedding", "No t-SNE of a (target, seed 0): its features are not finite."),
+        Remark("examples", "No examples: it is Sunday."),
+    )
+    text = built(folder, replace(photographs, left_out=why))
+    assert all(remark.sentence in text for remark in why)
+    assert "No t-SNE of a, " not in text
+    assert f"No t-SNE of b, {UNKNOWN}" in text
+    assert "the run kept none" not in text
+
+
+def test_a_run_without_examples_says_so(folder: RunFolder, slices: Results) -> None:
+    assert "No examples: the run kept none." in built(folder, slices)
 
 
 def test_one_network_is_spoken_of_in_the_singular(folder: RunFolder) -> None:

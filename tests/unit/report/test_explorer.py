@@ -5,18 +5,25 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import polars as pl
 import pytest
+import torch
+from hypothesis import given
 from PIL import Image
 
 from made_rows import classification, segmentation
+from medrobust.analysis.patients import Cell
 from medrobust.core import Task
 from medrobust.report.explorer import fitting, frame_names, index, read_explorer
 from medrobust.report.figures.palette import structure_colours
-from medrobust.report.frames import dice_of, frame, planes
+from medrobust.report.frames import frame, planes
 from medrobust.report.pixels import GREY, STEP, change_uri, image_uri, labels_uri
 from medrobust.steps.explorer import FACTS
+from medrobust.steps.hardest import scan_scores
+from medrobust.steps.validate import score
 from medrobust.steps.views import LEVELS, View
 from medrobust.storage import RunFolder
 
@@ -55,10 +62,51 @@ def test_label_maps_have_the_colours_of_the_legend_on_nothing(classes: tuple[str
     assert ["#" + bytes(pixel).hex() for pixel in shown[1:, :3]] == list(colours[1:])
 
 
-def test_dice_of_a_slice_is_undefined_where_nobody_sees_the_structure() -> None:
+def test_dice_of_a_slice_is_undefined_where_the_truth_lacks_the_structure() -> None:
     truth = np.array([[0, 1, 1, 1], [0, 0, 2, 2]])
-    answer = np.array([[0, 1, 1, 0], [0, 0, 1, 1]])
-    assert dice_of(truth, answer, 4) == [None, round(2000 * 2 / 7), 0, None]
+    answer = np.array([[3, 1, 1, 0], [0, 0, 1, 1]])
+    view = View(
+        clean=np.zeros((1, 2, 4), np.uint8),
+        changes=np.zeros((1, 1, 2, 4), np.int8),
+        largest=np.zeros(1, np.float32),
+        truth=truth,
+        answers=answer[None],
+    )
+    (told,) = frame(view, structure_colours((*CLASSES, "twig")))["overlap"]
+    assert told == {"dice": [None, round(2000 * 2 / 7), 0, None, None], "mean": 0.285714, "extra": {"3": 1}}
+    empty = frame(replace(view, truth=np.zeros_like(truth)), structure_colours(CLASSES))["overlap"][0]
+    assert empty == {"dice": [None] * 4, "mean": None, "extra": {"1": 4, "3": 1}}
+
+
+@given(seed=st.integers(0, 10**6))
+@hypothesis.settings(max_examples=25, deadline=None)
+def test_a_slice_a_scan_the_tables_and_validation_have_one_dice(seed: int) -> None:
+    """A scan of a single slice, where each of them could differ, with structures that only one map has."""
+    truth, answer = np.random.default_rng(seed).integers(0, 4, (2, 2, 2))
+    true, shown = (np.bincount(each.ravel(), minlength=4) for each in (truth, answer))
+    both = np.bincount(truth[truth == answer], minlength=4)
+    counts = dict(zip(CLASSES, zip(true.tolist(), shown.tolist(), both.tolist(), strict=True), strict=True))
+    results = segmentation(lambda cell, scan, structure: counts[structure], {"p": ["s"]}, structures=CLASSES)
+    scan = {"scan_id": "s", "why": "", "cases": [], "frames": ["slice 0"]}
+    of_scan = index(facts([CLEAN]) | {"scans": [scan]}, results)["scans"][0]["scores"][0]
+    view = View(
+        clean=np.zeros((1, 2, 2), np.uint8),
+        changes=np.zeros((1, 1, 2, 2), np.int8),
+        largest=np.zeros(1, np.float32),
+        truth=truth,
+        answers=answer[None],
+    )
+    assert of_scan == frame(view, structure_colours(CLASSES))["overlap"][0]
+    whole = torch.from_numpy(np.stack([true, shown, both], 1)[None])
+    validated = score(whole, ["p"], Task.SEGMENTATION)
+    chosen = scan_scores(results.rows, Task.SEGMENTATION, CLASSES[0])
+    if of_scan["mean"] is None:
+        assert validated is None
+        assert chosen.is_empty()
+        assert results.panel.undefined == 1
+    else:
+        table = float(results.panel.cells[Cell("a", "clean")].totals.item())
+        assert [of_scan["mean"], validated, chosen["score"].item()] == pytest.approx([table] * 3, abs=1e-6)
 
 
 def volume() -> View:
@@ -79,7 +127,7 @@ def test_a_volume_is_as_many_frames_as_it_has_planes() -> None:
     first, second = (frame(plane, structure_colours(CLASSES)) for plane in planes(volume()))
     assert (first["changes"], first["largest"]) == ([None, None], [0.0, 0.125])
     assert [change is None for change in second["changes"]] == [True, False]
-    assert first["dice"][0][1:] == [1000, 1000, 1000]
+    assert first["overlap"][0]["dice"][1:] == [1000, 1000, 1000]
     np.testing.assert_array_equal(np.asarray(decoded(second["clean"])), volume().clean[0, 1])
     photo = replace(volume(), truth=np.array(1), answers=np.array([[0.25, 0.75], [1, 0]]))
     assert [frame(plane, ())["answers"] for plane in planes(photo)] == 2 * [[[0.25, 0.75], [1, 0]]]
@@ -135,6 +183,11 @@ def one_set(perturbation: str, role: str, source: str, seed: int) -> dict[str, o
 CLEAN = one_set("clean", "clean", "", 0)
 
 
+def overlap(thousandths: int) -> dict[str, object]:
+    """Two structures with the same Dice."""
+    return {"dice": [None, thousandths, thousandths], "mean": thousandths / 1000, "extra": {}}
+
+
 def test_scores_are_those_of_the_rows() -> None:
     results = segmentation(
         lambda cell, scan, structure: (10, 10, 5 if cell.source else 10),
@@ -146,7 +199,7 @@ def test_scores_are_those_of_the_rows() -> None:
     shown = index(told | {"scans": [scan]}, results)
     assert shown["scans"] == [
         {"id": "s1", "why": "typical", "truth": None, "frames": ["slice 3"]}
-        | {"scores": [[None, 1000, 1000], [None, 500, 500], [None, 500, 500], None]}
+        | {"scores": [overlap(1000), overlap(500), overlap(500), None]}
     ]
     assert [each["source"] for each in shown["sets"]] == ["", "b", "b (white-box)"]
 

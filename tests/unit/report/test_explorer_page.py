@@ -111,10 +111,48 @@ def test_it_opens_on_the_worst_case_under_an_attack_or_noise(
 
 
 def mean(score: Any) -> float:
-    if not isinstance(score, list):
-        return float(score)
-    known = [value for value in score if value is not None]
-    return sum(known) / len(known) / 1000
+    return float(score["mean"] if isinstance(score, dict) else score)
+
+
+def test_a_structure_that_the_truth_lacks_reads_the_same_in_every_cell(
+    page: Page, tmp_path: Path, make_context: Callable[[Task], ReportContext]
+) -> None:
+    """The first structure is shown where it is not; of the second nothing is, in truth and prediction."""
+    context = make_context(Task.SEGMENTATION)
+    assert context.explorer is not None
+    index, frames = context.explorer["index"], context.explorer["frames"]
+
+    def lacking(overlap: dict[str, Any], pixels: int) -> dict[str, Any]:
+        dice = [None, None, None, 0, *overlap["dice"][4:]]
+        return {"dice": dice, "mean": 0.25, "extra": {"1": pixels} if pixels else {}}
+
+    told = {
+        "index": {
+            **index,
+            "scans": [
+                {
+                    **scan,
+                    "scores": [lacking(score, 3 * (place > 0)) for place, score in enumerate(scan["scores"])],
+                }
+                for scan in index["scans"]
+            ],
+        },
+        "frames": [
+            [{**each, "overlap": [lacking(overlap, 12) for overlap in each["overlap"]]} for each in scan]
+            for scan in frames
+        ],
+    }
+    report = tmp_path / "report.html"
+    report.write_text(render(replace(context, explorer={**context.explorer, **told})), encoding="utf-8")
+    explorer = Explorer(page, report)
+    lines = [line.split("\t") for line in explorer.part("table").locator("tr").all_inner_texts()[1:]]
+    cells = {name: values for name, *values in lines}
+    first, second, third = index["classes"][1:4]
+    assert cells[first] == ["\u2013 (12 px)", "\u2013 (12 px)", "\u2013", "\u2013 (3 px)"]
+    assert second not in cells
+    assert cells[third] == ["0.000"] * 4
+    assert "in brackets the pixels that are shown of it all the same" in explorer.view.inner_text()
+    assert "mean Dice of segnet 0.250" in explorer.said
 
 
 @pytest.mark.parametrize("place", [1, 2])

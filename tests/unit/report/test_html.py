@@ -321,13 +321,36 @@ def test_points_of_curves_have_their_own_picture(make_context: MakeContext) -> N
     )
     words = {"score": "accuracy", "percent": "95 %", "units": "patients", "examples": None, "plane": None}
     drawn = draw(tables, **words)
-    titles = [axes.get_title() for axes in drawn["heatmap"].figure.axes]
+    titles = [axes.get_title() for axes in drawn["heatmap"]().figure.axes]
     assert [title for title in titles if title] == ["fgsm", "saliency_map"]
-    assert "Dashed: noise" in drawn["curve"].caption
+    assert "Dashed: noise" in drawn["curve"]().caption
     without = draw({**tables, "curve": tables["curve"].clear()}, **words)
     assert "curve" not in without
-    told = [each["heatmap"].caption.endswith("picture of their own.") for each in (drawn, without)]
+    told = [each["heatmap"]().caption.endswith("picture of their own.") for each in (drawn, without)]
     assert told == [True, False]
+
+
+def test_false_positives_stand_right_below_table_1(make_context: MakeContext) -> None:
+    context = make_context(Task.SEGMENTATION)
+    assert dict(at_a_glance(context))["without any label"] == "38"
+    (section,) = (section for section in SECTIONS if section.name == "overall")
+    assert section.tables[:2] == ("table1", "false_positives")
+    (block,) = blocks("false_positives", context)
+    assert [name for name, _ in block.table.groups] == ["empty cases, share painted", "empty cases, volume"]
+    assert [cell.text for cell in block.table.rows[0][1]] == [
+        "0.000",
+        "0.105",
+        "1.000",
+        "0.000",
+        "4.336",
+        "41.300",
+    ]
+    assert "those without any label (38 of 240)" in block.caption
+    assert "in ml per scan" in block.caption
+    frame = context.tables["false_positives"].with_columns(empty_painted=None, empty_volume=None)
+    nowhere = replace(context, tables={**context.tables, "false_positives": frame})
+    assert blocks("false_positives", nowhere) == []
+    assert "without any label" not in dict(at_a_glance(make_context(Task.CLASSIFICATION)))
 
 
 def test_a_transfer_rate_that_no_case_defines_is_not_shown(make_context: MakeContext) -> None:

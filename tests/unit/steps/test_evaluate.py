@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
 
-from medrobust.core import Dataset, NetworkId, Role, Task
+from medrobust.core import Case, Dataset, NetworkId, Role, Sample, Task
 from medrobust.errors import ModelError, RunError
 from medrobust.metrics.surfaces import SUMS, surface_sums
 from medrobust.models import Network
@@ -19,10 +20,10 @@ from medrobust.steps.evaluate import evaluation_parts, row_table, timing_parts
 from medrobust.steps.image_sets import CraftJob, ImageSet, matched_noise_set
 from medrobust.steps.measure import quantised
 from medrobust.steps.noise import CPU, images_of
-from medrobust.steps.scan_counts import surface_parts, surface_tolerance
+from medrobust.steps.scan_counts import pixel_volume, scan_parts, surface_tolerance
 from medrobust.steps.targets import Target
 from medrobust.storage import RunFolder, compact, read_results
-from medrobust.storage.schemas import SURFACES, TIMING
+from medrobust.storage.schemas import EMPTY_CASES, SURFACES, TIMING
 from tiny_cases import ByBrightness, ByChannel, counting, photos, scans, wrapped
 from whole_steps import clean_set, craft, craft_noise, evaluate, fixed_noise_set
 
@@ -57,8 +58,38 @@ class Small:
         return read_results(self.folder, row_table(self.dataset.task))
 
 
-def make(task: Task, root: Path) -> Small:
+class PaintsIntoTheDark(ByBrightness):
+    """Labels by brightness, and sees a disk wherever an image is black all over."""
+
+    @staticmethod
+    def disk(size: int) -> torch.Tensor:
+        """Its pixels."""
+        rows, columns = torch.meshgrid(2 * [torch.arange(size) - size / 2 + 0.5], indexing="ij")
+        return rows**2 + columns**2 < 36
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        dark = images.flatten(1).amax(1).view(-1, 1, 1) < 0.1
+        disk = torch.zeros(3, *images.shape[2:])
+        disk[1] = 100.0 * self.disk(images.shape[-1])
+        return super().forward(images) + disk * dark[:, None]
+
+
+def emptied_scans(empty: int) -> Dataset:
+    """Scans whose first slices are black and have no label, 3 mm apart."""
+    whole = scans()
+
+    def read(case: Case) -> Sample:
+        sample = whole.read(case)
+        return sample if case.foreground else Sample(0 * sample.image, 0 * sample.label)
+
+    cases = tuple(replace(case, foreground=0) if case.position < empty else case for case in whole.cases)
+    return replace(whole, cases=cases, read=read, affine=lambda scan: np.diag([3.0, 2.0, 2.0, 1.0]))
+
+
+def make(task: Task, root: Path, emptied: int = 0) -> Small:
     folder, dataset = RunFolder(root), photos() if task is Task.CLASSIFICATION else scans()
+    if emptied:
+        dataset = emptied_scans(emptied)
 
     def network(seed: int) -> Network:
         return wrapped(ByChannel(seed), 3) if task is Task.CLASSIFICATION else wrapped(ByBrightness(seed), 1)
@@ -289,7 +320,7 @@ def test_rounding_is_half_to_even_and_idempotent(bits: int) -> None:
 def surface_rows(small: Small, tolerance: float) -> pl.DataFrame:
     """Evaluate with boundaries, and join their rows."""
     small.evaluate(quantise=12, tolerance=tolerance)
-    compact(small.folder, SURFACES, surface_parts(small.sets, small.targets, tolerance))
+    compact(small.folder, SURFACES, scan_parts(SURFACES, small.sets, small.targets, tolerance))
     return read_results(small.folder, SURFACES)
 
 
@@ -340,3 +371,40 @@ def test_the_tolerance_is_the_longest_side_of_a_pixel_unless_asked() -> None:
     dataset = replace(scans(), spacing=(1.0, 3.0))
     assert surface_tolerance(dataset, None) == 3.0
     assert surface_tolerance(dataset, 2.0) == 2.0
+
+
+def empty_rows(small: Small) -> pl.DataFrame:
+    small.evaluate(tolerance=2.0)
+    compact(small.folder, EMPTY_CASES, scan_parts(EMPTY_CASES, small.sets, small.targets, 2.0))
+    return read_results(small.folder, EMPTY_CASES)
+
+
+def test_a_network_that_paints_into_cases_without_any_label_is_counted(tmp_path: Path) -> None:
+    """Two slices of each scan are black and have no label; ONE shows a disk in each of them, TWO nothing."""
+    small = make(Task.SEGMENTATION, tmp_path, emptied=2)
+    small.networks[ONE] = wrapped(PaintsIntoTheDark(2), 1)
+    rows = empty_rows(small)
+    clean = rows.filter(perturbation="clean").sort("target", "scan_id")
+    assert clean.select("n_cases", "n_empty").rows() == 2 * [(3, 2), (5, 2), (4, 2)]
+    disk = int(PaintsIntoTheDark.disk(28).sum())
+    assert clean.select("n_painted", "n_pixels").rows() == 3 * [(2, 2 * disk)] + 3 * [(0, 0)]
+    assert rows["pixel_mm3"].unique().to_list() == [12.0]
+    assert cells(rows) == {cell for cell in cells(small.evaluate()) if cell[1] != "whitebox"}
+    # Painted pixels enter the counts of their scan, and so lower its Dice.
+    overlaps = small.evaluate().filter(perturbation="clean", structure="disk")
+    more = overlaps.pivot("target", index="scan_id", values="n_pred")
+    assert more.filter(pl.col("one") < pl.col("two") + disk).is_empty()
+
+
+@pytest.mark.parametrize(
+    ("spacing", "affine", "volume"),
+    [
+        ((2.0, 2.0), None, None),
+        (None, None, None),
+        ((2.0, 1.0, 0.5), None, 1.0),
+        ((2.0, 2.0), lambda scan: np.diag([3.0, -2.0, 2.0, 1.0]), 12.0),
+    ],
+)
+def test_volumes_are_known_where_the_data_say_how_far_slices_lie_apart(spacing, affine, volume) -> None:
+    dataset = replace(scans(), spacing=spacing, affine=affine)
+    assert pixel_volume(dataset, "s0") == (None if volume is None else pytest.approx(volume))

@@ -242,6 +242,23 @@ def test_without_validation_cases_there_is_no_score(tmp_path):
         run(tmp_path / "paper", squares(), recipe="paper", held_out=0)
 
 
+def test_validation_cases_without_any_label_have_no_score(tmp_path):
+    data = squares()
+    first = data.cases[0].patient_id
+    blank = tuple(replace(case, foreground=0) if case.patient_id == first else case for case in data.cases)
+
+    def read(case):
+        sample = data.read(case)
+        return sample if case.foreground else sample._replace(label=0 * sample.label)
+
+    empty = replace(data, cases=blank, read=read)
+    _, card = run(tmp_path / "quick", empty, epochs=1, held_out=1)
+    assert card["validation_cases"] > 0
+    assert card["score"] is None
+    with pytest.raises(DataError, match="no validation cases to stop early on that hold a label"):
+        run(tmp_path / "paper", empty, recipe="paper", held_out=1)
+
+
 def test_an_empty_class_is_an_error(tmp_path):
     data = stripes()
     only = replace(data, cases=tuple(case for case in data.cases if case.label == 0))

@@ -182,18 +182,18 @@ def test_slices_of_a_scan_are_pooled_before_dice():
         both = [((shown == k) & (batch.labels == k)).sum() for k in (1, 2)]
         sizes = [(shown == k).sum() + (batch.labels == k).sum() for k in (1, 2)]
         expected.append(float(sum(2 * b / s for b, s in zip(both, sizes, strict=True)) / 2))
-    assert score(counts, Task.SEGMENTATION) == pytest.approx(np.mean(expected))
+    assert score(counts, ["p0", "p1"], Task.SEGMENTATION) == pytest.approx(np.mean(expected))
 
 
 def test_absent_structures_do_not_count():
     counts = torch.tensor([[[9, 9, 9], [4, 4, 2], [0, 3, 0]]])
-    assert score(counts, Task.SEGMENTATION) == 0.5
+    assert score(counts, ["p0"], Task.SEGMENTATION) == 0.5
 
 
 def test_balanced_accuracy_counts_classes_equally():
     counts = torch.zeros(4, 3, 3, dtype=torch.int64)
     counts[0, 0], counts[1, 1] = torch.tensor([8, 9, 8]), torch.tensor([2, 1, 1])
-    assert score(counts, Task.CLASSIFICATION) == 0.75
+    assert score(counts, ["p0"] * 4, Task.CLASSIFICATION) == 0.75
 
 
 def test_batch_norm_gets_the_mean_of_all_batches_and_dropout_stays_off():

@@ -109,7 +109,10 @@ def test_set_reaches_perturbations_by_label() -> None:
         ),
         (changed(noise={"name": "rican"}), r"Unknown perturbation 'rican'\. Did you mean 'rician'\?"),
         (changed(surrogates={"seeds": [0]}), r"must differ from the targets' seeds \(both have 0\)"),
-        (changed(targets={"seeds": [4, 1]}), r"must differ from the targets' seeds \(both have 1\)"),
+        (
+            changed(targets={"seeds": [4, 1]}, surrogates={"seeds": [1]}),
+            r"must differ from the targets' seeds \(both have 1\)",
+        ),
         (changed(targets={"seeds": [2, 2]}), r"study\.targets\.seeds: every seed once; got \[2, 2\]"),
         (changed(targets={"seeds": []}), r"study\.targets\.seeds"),
         (changed(surrogates={"weights": {"unt": "x"}}), r"Unknown model 'unt'\. Did you mean 'unet'\?"),
@@ -155,3 +158,21 @@ def test_the_report_shows_so_many_cases() -> None:
         read_study(changed(report={"slices": 0}))
     with pytest.raises(StudyError, match=r"report: Unknown key 'hardst'\. Did you mean 'hardest'"):
         read_study(changed(report={"hardst": 1}))
+
+
+@pytest.mark.parametrize(
+    ("keys", "targets", "surrogates"),
+    [
+        ({}, (0,), (1,)),
+        ({"seed": 1}, (1,), (2,)),
+        ({"seed": 1, "surrogates": {"data": "disjoint"}}, (1,), (2,)),
+        ({"seed": 1, "targets": {}}, (1,), (2,)),
+        ({"targets": {"seeds": [0, 2, 3]}}, (0, 2, 3), (1,)),
+        ({"targets": {"seeds": [0, 1, 2]}}, (0, 1, 2), (3,)),
+        ({"seed": 5, "targets": {"seeds": [6]}}, (6,), (7,)),
+        ({"seed": 1, "surrogates": {"seeds": [4, 0]}}, (1,), (4, 0)),
+    ],
+)
+def test_surrogates_get_a_seed_that_no_target_has(keys, targets, surrogates):
+    study = read_study(changed(**keys))
+    assert (study.targets.seeds, study.surrogates.seeds) == (targets, surrogates)

@@ -13,11 +13,11 @@ import made_studies
 from fitted_networks import save
 from medrobust.core import Part, Role
 from medrobust.data.splitting.splits import make_split
-from medrobust.errors import DataError, RunError, StudyError
+from medrobust.errors import DataError, ModelError, RunError, StudyError
 from medrobust.steps.training_folder import load_trained
 from medrobust.storage import RunFolder
 from medrobust.study import opening as module
-from medrobust.study.opening import set_up
+from medrobust.study.opening import check_networks, set_up
 from medrobust.study.plan import make_plan
 from medrobust.study.reading import read_study
 from medrobust.study.setup import Setup
@@ -74,16 +74,42 @@ def test_a_brought_network_gets_surrogates_that_are_trained_here(tmp_path: Path)
 def test_a_surrogate_does_not_begin_as_the_trained_target(tmp_path: Path) -> None:
     made_studies.classification(tmp_path)
 
-    def set_up_with(function: str) -> Setup:
+    def check_with(function: str) -> None:
         keys = {
             "models": [{"name": "mine", "load": function}],
             "split": {"file": str(tmp_path / "split.csv")},
         }
-        return setup_of(tmp_path, data=made_studies.LESIONS, **keys)
+        setup = setup_of(tmp_path, data=made_studies.LESIONS, **keys)
+        assert setup.surrogates[0].is_trained_here
+        check_networks(setup, print)
 
     with pytest.raises(StudyError, match=r"models\.mine: made_networks:with_weights_of_its_own loads the"):
-        set_up_with("made_networks:with_weights_of_its_own")
-    assert set_up_with("made_networks:classifier").surrogates[0].is_trained_here
+        check_with("made_networks:with_weights_of_its_own")
+    with pytest.raises(
+        StudyError, match=r"models\.mine: made_networks:the_same_again returns the same weights"
+    ):
+        check_with("made_networks:the_same_again")
+    check_with("made_networks:classifier")
+
+
+def test_what_keeps_a_network_from_being_trained_is_said_of_all_before_any_is(tmp_path: Path) -> None:
+    """The second network, and what a recipe needs, would only be found hours later."""
+    good = {"name": "good", "load": "fitted_networks:coarse", "train": True}
+    frozen = {"name": "cold", "load": "own_networks:frozen", "train": True}
+    with pytest.raises(ModelError, match=r"models\.cold cannot be trained: all of its weights are frozen"):
+        check_networks(setup_of(tmp_path, models=[good, frozen]), print)
+    setup = setup_of(tmp_path, training={"patience": 3})
+    unwatched = replace(setup, folds=(replace(setup.folds[0], validation_cases=()),))
+    with pytest.raises(DataError, match="mine-target-s0 has no validation cases to stop early on"):
+        check_networks(unwatched, print)
+
+
+def test_what_was_changed_for_a_network_to_run_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    check_networks(
+        setup_of(tmp_path, models=[{"name": "mine", "load": "own_networks:half", "train": True}]), said.append
+    )
+    assert said == ["models.mine: Its weights came as torch.float16; they are used as float32."]
 
 
 def test_a_damaged_test_image_is_found_before_training(

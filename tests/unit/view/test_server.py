@@ -88,8 +88,8 @@ def test_it_shows_all_cases_and_the_same_as_the_report(server: Server, run: api.
             assert here["change"] == whole["changes"][number]
             assert here["largest"] == whole["largest"][number]
             assert here["answer"] == whole["answers"][pair]
-            assert here["dice"] == whole["dice"][pair]
-            assert here["cleanDice"] == whole["dice"][kept["index"]["pairs"].index([0, target])]
+            assert here["overlap"] == whole["overlap"][pair]
+            assert here["cleanOverlap"] == whole["overlap"][kept["index"]["pairs"].index([0, target])]
 
 
 def test_a_white_box_attack_is_shown_to_its_own_target_only(server: Server) -> None:

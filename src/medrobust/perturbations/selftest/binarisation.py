@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from medrobust.perturbations.ball import Ball
-from medrobust.perturbations.gradients import Model
+from medrobust.perturbations.gradients import Model, predict
 from medrobust.perturbations.losses import DLR_CLASSES
 from medrobust.perturbations.request import Request, perturb
 from medrobust.perturbations.selftest.check import Check, not_asked, percent, plausible
@@ -126,8 +126,7 @@ def _search(probe: Probe, features: Features, place: int) -> Found | None:
         probe.request, binary, image, torch.zeros_like(probe.labels[:1]), support=support, rngs=[rng]
     )
     tried = _drawn(ball, n_inner, rng)
-    with torch.no_grad():
-        return Found(*(bool((binary(images).argmax(1) == 1).any()) for images in (attacked, tried)))
+    return Found(*(bool((predict(binary, images).argmax(1) == 1).any()) for images in (attacked, tried)))
 
 
 def _surroundings(
@@ -172,8 +171,7 @@ def _readout(
         score = ((features(images) - centre) / scale) @ weight + bias
         return torch.stack([-score, score], 1)
 
-    with torch.no_grad():
-        shown = binary(torch.cat([inner, boundary])).argmax(1).cpu().numpy()
+    shown = predict(binary, torch.cat([inner, boundary])).argmax(1).cpu().numpy()
     return binary if np.array_equal(shown, sides) else None
 
 

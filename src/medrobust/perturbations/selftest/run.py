@@ -10,7 +10,7 @@ from torch import Tensor
 from medrobust.core import Task
 from medrobust.perturbations.budget import solve_budget
 from medrobust.perturbations.checks import check_inputs
-from medrobust.perturbations.gradients import Model, frozen
+from medrobust.perturbations.gradients import Model, frozen, ordinary_mode
 from medrobust.perturbations.request import Request, request, targets_of
 from medrobust.perturbations.selftest.attack import attack_checks, attack_passes
 from medrobust.perturbations.selftest.binarisation import Features, binarisation, binarisation_passes
@@ -28,6 +28,7 @@ def passes(wanted: Request, task: Task) -> float:
     return NETWORK_PASSES + attack_passes(wanted) + binary
 
 
+@ordinary_mode()
 def selftest(
     wanted: Request | str,
     model: Model,

@@ -27,15 +27,10 @@
     [...index.sets.keys()].filter(
       set => index.sets[set].perturbation === perturbation && faces(set, choice.target));
 
-  /** Dice over the structures of a whole scan, or the probability of the truth; null where undefined. */
+  /** Mean Dice of the structures of a whole scan, or the probability of the truth; null where undefined. */
   function score(scan, set = choice.set) {
-    const value = index.scans[scan].scores[pairOf(set, choice.target)];
-    return Array.isArray(value) ? mean(value) : value;
-  }
-
-  function mean(thousandths) {
-    const known = thousandths.filter(value => value !== null);
-    return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length / 1000 : null;
+    const value = index.scans[scan].scores[pairOf(set, choice.target)] ?? null;
+    return index.segmentation ? (value?.mean ?? null) : value;
   }
 
   /** All cases, the worst under the present choice first. */
@@ -65,8 +60,8 @@
       largest: whole.largest[set],
       answer: whole.answers[here],
       cleanAnswer: whole.answers[clean],
-      dice: whole.dice?.[here],
-      cleanDice: whole.dice?.[clean],
+      overlap: whole.overlap?.[here],
+      cleanOverlap: whole.overlap?.[clean],
     };
   }
 
@@ -140,22 +135,30 @@
     return element;
   }
 
-  /** Legend and Dice of every structure that the scan or the slice has, those that lost most first. */
+  /** Dice of a structure; undefined where the truth does not have it: then the pixels that are shown of it. */
+  function diceCell(overlap, place) {
+    const value = overlap?.dice[place] ?? null;
+    const wrong = overlap?.extra[place];
+    return cell("td", value !== null ? (value / 1000).toFixed(3) : wrong ? `– (${wrong} px)` : "–", { number: true });
+  }
+
+  /** Legend and Dice of every structure that the scan or the slice has or shows, those that lost most first. */
   function structureTable(shown) {
     const scores = index.scans[choice.scan].scores;
-    const whole = [CLEAN, choice.set].map(set => scores[pairOf(set, choice.target)] ?? []);
-    const thousandth = value => (value === null || value === undefined ? "–" : (value / 1000).toFixed(3));
-    const loss = place => (whole[0][place] ?? 0) - (whole[1][place] ?? 0);
+    const whole = [CLEAN, choice.set].map(set => scores[pairOf(set, choice.target)]);
+    const all = [shown.cleanOverlap, shown.overlap, ...whole];
+    const loss = place => (whole[0]?.dice[place] ?? 0) - (whole[1]?.dice[place] ?? 0);
     const present = [...index.classes.keys()].filter(place =>
-      [shown.dice, shown.cleanDice, ...whole].some(list => (list[place] ?? null) !== null));
+      all.some(overlap => (overlap?.dice[place] ?? overlap?.extra[place] ?? null) !== null));
     const rows = present.sort((a, b) => loss(b) - loss(a) || a - b).map(place => {
       const name = cell("th", index.classes[place], { scope: "row" });
       name.prepend(swatch(index.colours[place]));
-      const values = [shown.cleanDice[place], shown.dice[place], whole[0][place], whole[1][place]];
-      return row(name, ...values.map(value => cell("td", thousandth(value), { number: true })));
+      return row(name, ...all.map(overlap => diceCell(overlap, place)));
     });
     const name = chosenSet().perturbation;
-    fillTable("Dice of each structure; those that lose most over the whole scan come first. The colours are those of the label maps.",
+    const wrong = present.some(place => all.some(overlap => overlap?.extra[place]));
+    fillTable("Dice of each structure; those that lose most over the whole scan come first. The colours are those of the label maps."
+      + (wrong ? " –: the truth does not have it there, so Dice is undefined; in brackets the pixels that are shown of it all the same." : ""),
       ["structure", "slice, clean", `slice, ${name}`, "scan, clean", `scan, ${name}`], rows);
   }
 

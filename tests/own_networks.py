@@ -1,0 +1,309 @@
+"""Networks as people write them, for `load: own_networks:<name>`: each builder says what is peculiar."""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Plain(nn.Module):
+    """Convolution, batch norm, global mean, linear layer."""
+
+    def __init__(self, outputs: int = 2, channels: int = 3) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.norm(self.stem(images)).relu().mean((2, 3)))
+
+
+class Around(nn.Module):
+    """Something done with a network, as `forward` says."""
+
+    def __init__(self, body: nn.Module, forward: Callable[["Around", Tensor], object]) -> None:
+        super().__init__()
+        self.body, self.how = body, forward
+
+    def forward(self, images: Tensor) -> object:
+        return self.how(self, images)
+
+
+def plain(classes: int) -> nn.Module:
+    return Plain(classes)
+
+
+def tuple_in_training(classes: int) -> nn.Module:
+    def forward(self: Around, images: Tensor) -> object:
+        logits = self.body(images)
+        return (logits, logits[:, :1]) if self.training else logits
+
+    return Around(Plain(classes), forward)
+
+
+def dict_of_logits(classes: int) -> nn.Module:
+    return Around(Plain(classes), lambda self, images: {"aux": None, "logits": self.body(images)})
+
+
+def one_logit() -> nn.Module:
+    return Plain(1)
+
+
+def one_logit_squeezed() -> nn.Module:
+    return Around(Plain(1), lambda self, images: self.body(images).squeeze())
+
+
+def one_logit_flat() -> nn.Module:
+    return nn.Sequential(Plain(1), nn.Flatten(0))
+
+
+def squeezed(classes: int) -> nn.Module:
+    return Around(Plain(classes), lambda self, images: self.body(images).squeeze())
+
+
+def half(classes: int) -> nn.Module:
+    return Plain(classes).half()
+
+
+def double(classes: int) -> nn.Module:
+    return Plain(classes).double()
+
+
+def bfloat16_inside(classes: int) -> nn.Module:
+    return Around(Plain(classes).bfloat16(), lambda self, images: self.body(images.bfloat16()))
+
+
+def in_place(classes: int) -> nn.Module:
+    return Around(Plain(classes), lambda self, images: self.body(images.sub_(0.5).div_(0.2)))
+
+
+def views(classes: int) -> nn.Module:
+    """A `view` of feature maps, which channels last forbids, as in tutorials of many years."""
+    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+    head = nn.Linear(4 * 5 * 5, classes)
+    network = Around(body, lambda self, images: self.head(self.body(images).view(-1, 4 * 5 * 5)))
+    network.head = head
+    return network
+
+
+def lazy(classes: int) -> nn.Module:
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(classes))
+
+
+def data_parallel(classes: int) -> nn.Module:
+    return nn.DataParallel(Plain(classes))
+
+
+def compiled(classes: int) -> nn.Module:
+    return torch.compile(Plain(classes), backend="eager")  # type: ignore[return-value]
+
+
+def _scripted(make: Callable[[], nn.Module]) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return make()
+
+
+def scripted(classes: int) -> nn.Module:
+    return _scripted(lambda: torch.jit.script(Plain(classes)))
+
+
+def traced(classes: int) -> nn.Module:
+    return _scripted(lambda: torch.jit.trace(Plain(classes).eval(), torch.rand(2, 3, 12, 12)))
+
+
+def frozen_script(classes: int) -> nn.Module:
+    return _scripted(lambda: torch.jit.freeze(torch.jit.script(Plain(classes).eval())))
+
+
+def exported(classes: int) -> nn.Module:
+    batch = ({0: torch.export.Dim("batch")},)
+    return torch.export.export(
+        Plain(classes).eval(), (torch.rand(2, 3, 12, 12),), dynamic_shapes=batch
+    ).module()
+
+
+def zero_head(classes: int) -> nn.Module:
+    """Says the same of every image until it is trained, as vision transformers do."""
+    network = Plain(classes)
+    nn.init.zeros_(network.head.weight)
+    nn.init.zeros_(network.head.bias)
+    return network
+
+
+def partly_frozen(classes: int) -> nn.Module:
+    network = Plain(classes)
+    network.stem.requires_grad_(False)
+    return network
+
+
+def frozen(classes: int) -> nn.Module:
+    return Plain(classes).requires_grad_(False)
+
+
+class _Means(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3))[:, :2] * 3
+
+
+def no_weights() -> nn.Module:
+    return _Means()
+
+
+def no_running_statistics(classes: int) -> nn.Module:
+    network = Plain(classes)
+    network.norm = nn.BatchNorm2d(4, track_running_stats=False)
+    return network
+
+
+def no_running_statistics_behind_a_zero_head(classes: int) -> nn.Module:
+    network = zero_head(classes)
+    network.norm = nn.BatchNorm2d(4, track_running_stats=False)  # type: ignore[assignment]
+    return network
+
+
+def centred_on_the_batch(classes: int) -> nn.Module:
+    return Around(Plain(classes), lambda self, images: self.body(images - images.mean(0)))
+
+
+def attends_to_the_batch(classes: int) -> nn.Module:
+    def forward(self: Around, images: Tensor) -> object:
+        logits = self.body(images)
+        return (logits @ logits.T).softmax(1) @ logits
+
+    return Around(Plain(classes), forward)
+
+
+def dropout_always(classes: int) -> nn.Module:
+    return Around(Plain(classes), lambda self, images: self.body(F.dropout(images, 0.2, training=True)))
+
+
+def noise_always(classes: int) -> nn.Module:
+    return Around(Plain(classes), lambda self, images: self.body(images + 0.1 * torch.randn_like(images)))
+
+
+def norm_of_vectors(classes: int) -> nn.Module:
+    """Batch norm over vectors takes no single image in training mode."""
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(4), nn.Linear(4, classes)
+    )
+
+
+def pairs_only(classes: int) -> nn.Module:
+    return Around(Plain(classes), lambda self, images: self.body(images.unflatten(0, (-1, 2)).flatten(0, 1)))
+
+
+def several_only(classes: int) -> nn.Module:
+    def forward(self: Around, images: Tensor) -> object:
+        if len(images) == 1:
+            raise ValueError("a batch of one has no median")
+        return self.body(images)
+
+    return Around(Plain(classes), forward)
+
+
+def fails_in_training(classes: int) -> nn.Module:
+    def forward(self: Around, images: Tensor) -> object:
+        return self.body(images)[:, None, :, 7] if self.training else self.body(images)
+
+    return Around(Plain(classes), forward)
+
+
+def detached_in_training(classes: int) -> nn.Module:
+    def forward(self: Around, images: Tensor) -> object:
+        logits = self.body(images)
+        return logits.detach() + 0 * images.sum() if self.training else logits
+
+    return Around(Plain(classes), forward)
+
+
+def infinite_in_training(classes: int) -> nn.Module:
+    def forward(self: Around, images: Tensor) -> object:
+        return self.body(images) / (0 if self.training else 1)
+
+    return Around(Plain(classes), forward)
+
+
+def numpy_inside(classes: int) -> nn.Module:
+    return Around(
+        Plain(classes), lambda self, images: torch.from_numpy(self.body(images).detach().cpu().numpy())
+    )
+
+
+def inference_mode_inside(classes: int) -> nn.Module:
+    return Around(Plain(classes), torch.inference_mode()(lambda self, images: self.body(images)))
+
+
+def input_detached(classes: int) -> nn.Module:
+    """As behind a JPEG: the weights have a gradient, the image has none."""
+    return Around(Plain(classes), lambda self, images: self.body(images.detach()))
+
+
+def not_a_number(classes: int) -> nn.Module:
+    return Around(Plain(classes), lambda self, images: self.body(images) * torch.nan)
+
+
+def clamped_softmax(classes: int) -> nn.Module:
+    return Around(Plain(classes), lambda self, images: self.body(images).softmax(1).clamp(1e-7, 1))
+
+
+def mean_of_softmaxes(classes: int) -> nn.Module:
+    def forward(self: Around, images: Tensor) -> object:
+        return (self.body(images).softmax(1) + self.body(images.flip(-1)).softmax(1)) / 2
+
+    return Around(Plain(classes), forward)
+
+
+def chosen_sigmoid() -> nn.Module:
+    return Around(Plain(1), lambda self, images: self.body(images).sigmoid()[:, 0])
+
+
+class Prototypes(nn.Module):
+    """No layer of torch's: distances to prototypes."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(4, 3, 3, 3) / 5)
+        self.prototypes = nn.Parameter(torch.randn(classes, 4))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return -torch.cdist(F.conv2d(images, self.kernel).relu().mean((2, 3)), self.prototypes)
+
+
+def prototypes(classes: int) -> nn.Module:
+    return Prototypes(classes)
+
+
+class Maps(nn.Module):
+    """Logit maps; in training mode those of two levels, as deep supervision wants them."""
+
+    def __init__(self, classes: int, stacked: bool) -> None:
+        super().__init__()
+        self.body, self.stacked = nn.Conv2d(3, classes, 3, padding=1), stacked
+
+    def forward(self, images: Tensor) -> object:
+        maps = self.body(images)
+        if not self.training:
+            return maps
+        return torch.stack([maps, maps / 2], 1) if self.stacked else [maps, F.avg_pool2d(maps, 2)]
+
+
+def stacked_levels(classes: int) -> nn.Module:
+    return Maps(classes, stacked=True)
+
+
+def listed_levels(classes: int) -> nn.Module:
+    return Maps(classes, stacked=False)
+
+
+def map_squeezed() -> nn.Module:
+    return Around(nn.Conv2d(3, 1, 3, padding=1), lambda self, images: self.body(images).squeeze())
+
+
+def dict_of_maps(classes: int) -> nn.Module:
+    return Around(
+        nn.Conv2d(3, classes, 3, stride=2), lambda self, images: {"out": self.body(images), "aux": None}
+    )

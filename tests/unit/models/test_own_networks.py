@@ -1,0 +1,190 @@
+"""Networks as people write them: what can work works, the rest is refused in a sentence before any work."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from medrobust.core import Case, Dataset, NetworkId, Role, Sample, Task
+from medrobust.errors import ModelError
+from medrobust.models import Network, check_network, model_spec, to_channels_last
+from medrobust.steps.train import TrainingConfig, check_training, fresh_network
+
+SIDE = 12
+CASES = tuple(Case(f"c{n}", f"c{n}", f"p{n}", label=n % 2) for n in range(6))
+
+RUNS = [
+    "plain",
+    "tuple_in_training",
+    "dict_of_logits",
+    "one_logit",
+    "one_logit_squeezed",
+    "one_logit_flat",
+    "squeezed",
+    "half",
+    "double",
+    "bfloat16_inside",
+    "in_place",
+    "views",
+    "lazy",
+    "data_parallel",
+    "compiled",
+    "scripted",
+    "traced",
+    "zero_head",
+    "partly_frozen",
+    "norm_of_vectors",
+    "prototypes",
+]
+RUNS_ON_SLICES = ["stacked_levels", "listed_levels", "map_squeezed", "dict_of_maps"]
+
+REFUSED = {
+    "exported": r"cannot be trained: .*torch\.export.*no training mode",
+    "frozen": r"cannot be trained: all of its weights are frozen",
+    "no_weights": r"cannot be trained: it has no weights",
+    "frozen_script": r"cannot be trained: it has no weights",
+    "no_running_statistics": r"mixes the images of a batch, such as batch norm without running statistics",
+    "no_running_statistics_behind_a_zero_head": r"mixes the images of a batch",
+    "centred_on_the_batch": r"mixes the images of a batch",
+    "attends_to_the_batch": r"mixes the images of a batch",
+    "dropout_always": r"random in evaluation mode too, such as dropout with training=True",
+    "noise_always": r"random in evaluation mode too",
+    "pairs_only": r"cannot take 3 images of 3 channels and size \(12, 12\)",
+    "several_only": r"cannot take a single image .*ValueError: a batch of one has no median",
+    "fails_in_training": r"cannot be trained: in training mode a batch of 2 ends in IndexError",
+    "detached_in_training": r"cannot be trained: in training mode its loss reaches none of its weights",
+    "infinite_in_training": r"cannot be trained: in training mode its loss on made-up images .* is nan",
+    "numpy_inside": r"has no gradient with respect to the image.*NumPy",
+    "inference_mode_inside": r"has no gradient with respect to the image.*inference_mode",
+    "input_detached": r"has no gradient with respect to the image",
+    "not_a_number": r"gives values that are not finite for made-up images",
+    "clamped_softmax": r"returns probabilities \(softmax\)",
+    "mean_of_softmaxes": r"returns probabilities \(never negative, with the sum 1\)",
+    "chosen_sigmoid": r"returns probabilities \(sigmoid\)",
+}
+
+
+def dataset_of(task: Task) -> Dataset:
+    def read(case: Case) -> Sample:
+        raise AssertionError("a check needs no images of the study")
+
+    return Dataset(
+        name="made up",
+        task=task,
+        classes=("no", "yes"),
+        unit="patient",
+        channels=3,
+        shape=(SIDE, SIDE),
+        spacing=None,
+        cases=CASES,
+        read=read,
+        fingerprint="",
+    )
+
+
+def fresh(name: str, task: Task = Task.CLASSIFICATION) -> Network:
+    spec = model_spec({"name": "mine", "load": f"own_networks:{name}", "train": True}, task)
+    return fresh_network(spec, dataset_of(task), network_id=NetworkId("mine", Role.TARGET, 0), seed=0)
+
+
+def check(network: Network, task: Task = Task.CLASSIFICATION, **training: Any) -> None:
+    """As a run does it."""
+    cases = [replace(case, label=None, foreground=1) if task is Task.SEGMENTATION else case for case in CASES]
+    to_channels_last(network)
+    check_network(network, "mine", task=task, channels=3, shape=(SIDE, SIDE))
+    check_training(network, dataset_of(task), cases, TrainingConfig(**training), "mine")
+
+
+def images_of(n: int) -> torch.Tensor:
+    return torch.rand(n, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [(name, Task.CLASSIFICATION) for name in RUNS] + [(name, Task.SEGMENTATION) for name in RUNS_ON_SLICES],
+)
+def test_networks_that_run(name: str, task: Task) -> None:
+    network = fresh(name, task)
+    check(network, task)
+    images, maps = images_of(3), (SIDE, SIDE) if task is Task.SEGMENTATION else ()
+    logits = network(images)
+    assert logits.dtype == torch.float32
+    assert logits.shape == (3, 2, *maps)
+    alone = torch.cat([network(image) for image in images.split(1)])
+    torch.testing.assert_close(alone, logits, rtol=0.01 if name == "bfloat16_inside" else 1e-4, atol=1e-4)
+    torch.testing.assert_close(images, images_of(3), rtol=0, atol=0)
+    network.train()
+    assert network(images).shape == (3, 2, *maps)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tuple_in_training", "dict_of_logits", "squeezed", "data_parallel", "compiled", "scripted", "traced"],
+)
+def test_what_is_put_around_a_network_changes_nothing(name: str) -> None:
+    images = images_of(3)
+    torch.testing.assert_close(fresh(name)(images), fresh("plain")(images))
+
+
+@pytest.mark.parametrize("name", ["stacked_levels", "listed_levels"])
+def test_training_looks_at_the_finest_level_of_deep_supervision(name: str) -> None:
+    network, images = fresh(name, Task.SEGMENTATION), images_of(2)
+    torch.testing.assert_close(network.train()(images), network.eval()(images))
+
+
+@pytest.mark.parametrize(("name", "message"), REFUSED.items())
+def test_networks_that_are_refused(name: str, message: str) -> None:
+    with pytest.raises(ModelError, match=rf"models\.mine.* {message}"):
+        check(fresh(name))
+
+
+def test_the_smallest_batch_of_a_training_is_tried() -> None:
+    check(fresh("norm_of_vectors"), batch_size=2)
+    with pytest.raises(
+        ModelError, match=r"in training mode a batch of 1 ends in ValueError: Expected more than"
+    ):
+        check(fresh("norm_of_vectors"), batch_size=1)
+
+
+@pytest.mark.parametrize("name", ["plain", "zero_head", "lazy", "dropout_always", "in_place"])
+def test_a_check_leaves_no_trace(name: str) -> None:
+    network = fresh(name)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    state = torch.get_rng_state()
+    if name == "dropout_always":
+        with pytest.raises(ModelError, match="random in evaluation mode"):
+            check_network(network, "mine", task=Task.CLASSIFICATION, channels=3, shape=(SIDE, SIDE))
+    else:
+        check_network(network, "mine", task=Task.CLASSIFICATION, channels=3, shape=(SIDE, SIDE))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert not network.training
+    assert all(weight.grad is None for weight in network.parameters())
+
+
+def test_what_was_changed_is_noted() -> None:
+    assert fresh("half").note == "Its weights came as torch.float16; they are used as float32."
+    assert {weight.dtype for weight in fresh("bfloat16_inside").body.parameters()} == {torch.bfloat16}
+    assert fresh("bfloat16_inside").note == fresh("plain").note == ""
+
+
+def test_weights_that_are_frozen_stay_frozen_in_training() -> None:
+    network = fresh("partly_frozen")
+    check(network)
+    assert network.body.stem.weight.grad is None
+    assert network.body.head.weight.grad is not None
+
+
+def test_a_network_of_many_logits_needs_a_row_for_each_image() -> None:
+    network = Network(
+        torch.nn.Flatten(0),
+        classes=3,
+        channels=3,
+        mean=[0.0] * 3,
+        std=[1.0] * 3,
+        size=None,
+        embedding=lambda body, images: images,
+    )
+    with pytest.raises(ModelError, match=r"output of shape \(864,\) for 2 images"):
+        network(images_of(2))
