@@ -49,6 +49,7 @@ REFUSED = {
     "centred_on_the_batch": r"mixes the images of a batch",
     "attends_to_the_batch": r"mixes the images of a batch",
     "dropout_always": r"random in evaluation mode too, such as dropout with training=True",
+    "dropout_of_small_logits": r"random in evaluation mode too",
     "noise_always": r"random in evaluation mode too",
     "pairs_only": r"cannot take 3 images of 3 channels and size \(12, 12\)",
     "several_only": r"cannot take a single image .*ValueError: a batch of one has no median",
