@@ -77,14 +77,22 @@ def frozen(model: Model) -> Iterator[None]:
             weight.requires_grad_(True)
 
 
-def predict(model: Model, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *outspace"]:
-    """Logits, without a graph.
+def answer(model: Model, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *outspace"]:
+    """Logits of a copy of the images, which a network may normalise in place.
+
+    All is in the precision of the network's weights.
 
     Raises:
         ModelError: The network fails, or there is no telling which part of its output the logits are.
     """
+    with _blamed(f"cannot be run on images of shape {tuple(images.shape)}"):
+        return main_output(model(images.to(_precision(model), copy=True)))
+
+
+def predict(model: Model, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *outspace"]:
+    """The `answer` in float32, without a graph."""
     with torch.no_grad():
-        return _logits(model, images)
+        return answer(model, images).float()
 
 
 def linearise(
@@ -116,7 +124,7 @@ def differentiate(
     """What `linearise` gives, with gradients as they come: NaN and infinite ones too."""
     leaf = (images.clone() if images.is_inference() else images.detach()).requires_grad_(True)
     with torch.enable_grad(), AffineNorm():
-        logits = _logits(model, leaf)
+        logits = answer(model, leaf).float()
     if not logits.requires_grad:
         raise ModelError(
             "The network's output cannot be differentiated with respect to its input; remove torch.no_grad, "
@@ -162,12 +170,6 @@ def cross_entropy_gradient(
     logits, pullback = linearise(model, images)
     check_logits(logits, labels)
     return logits, pullback(cross_entropy_weights(logits, labels))
-
-
-def _logits(model: Model, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *outspace"]:
-    """The network sees a copy, since it may normalise in place, in the precision of its weights."""
-    with _blamed(f"cannot be run on images of shape {tuple(images.shape)}"):
-        return main_output(model(images.to(_precision(model), copy=True))).float()
 
 
 def _precision(model: Model) -> torch.dtype:
