@@ -17,7 +17,7 @@ from torch import Tensor
 from medrobust.parameters import Ratio
 
 ROUNDING = 1e-6
-"""Pixels count so far beyond a radius, as a share of their side: sides such as 0.7 mm have no exact multiples."""
+"""Pixels count so far beyond a radius, as a share of their side: 0.7 mm and the like have no exact multiples."""
 
 Labels = Int64[np.ndarray, "*space"]
 Mask = Bool[np.ndarray, "*space"]
@@ -94,8 +94,8 @@ def dilated(
         min_pixels: A structure with fewer pixels in an image cannot be drawn.
         structure: The structure; None: drawn for each image among those that are large enough.
         connectivity: None: it grows to everything within the radius. Otherwise it is dilated as many times as
-            the smallest side of a pixel fits into the radius (at least once), each time over neighbours that share a face
-            (1), an edge (2) or a corner (3; in images 3 is 2).
+            the smallest side of a pixel fits into the radius (at least once), each time over neighbours that
+            share a face (1), an edge (2) or a corner (3; in images 3 is 2).
 
     Returns:
         Targets; the labels themselves for an image without a structure that is large enough.
