@@ -40,8 +40,8 @@ PRESETS = {
         },
         source="cihangxie/DAG, the code of Xie et al. 2017: all pixels that are not yet the target, against "
         "the predicted class, until no more are left than 1 % of the number of foreground pixels. The "
-        "paper's text takes still correct pixels against the true class; the code is what its numbers came from. It "
-        "never clips; here the result must lie in [0, 1], and only the result is clipped",
+        "paper's text takes still correct pixels against the true class; the code is what its numbers came "
+        "from. It never clips; here the result must lie in [0, 1], and only the result is clipped",
     ),
     "ifl-camp-2019": Preset(
         {
