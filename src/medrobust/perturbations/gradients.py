@@ -38,7 +38,7 @@ class Pullback(Protocol):
 
 @contextmanager
 def ordinary_mode() -> Iterator[None]:
-    """What an attack runs in, whatever mode its caller is in; as a rule its decorator.
+    """What a perturbation runs in, whatever mode its caller is in; as a rule its decorator.
 
     Inference mode is left, in which nothing can be differentiated; graphs are built by `linearise` alone;
     and what `torch.compile` made runs as it was written, since compiled graphs give one gradient each.
