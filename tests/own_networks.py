@@ -191,6 +191,22 @@ def noise_always(classes: int) -> nn.Module:
     return Around(Plain(classes), lambda self, images: self.body(images + 0.1 * torch.randn_like(images)))
 
 
+class Counting(Plain):
+    """Counts the images that it has seen."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen += len(images)
+        return super().forward(images)
+
+
+def counting(classes: int) -> nn.Module:
+    return Counting(classes)
+
+
 def norm_of_vectors(classes: int) -> nn.Module:
     """Batch norm over vectors takes no single image in training mode."""
     return nn.Sequential(

@@ -10,6 +10,7 @@ from torch import Tensor
 from medrobust.core import Task
 from medrobust.errors import ModelError, reason
 from medrobust.models.network import Network
+from medrobust.models.weights import state_tensors
 from medrobust.outputs import depends_on_batch, main_output
 
 IMAGES = 3
@@ -21,6 +22,9 @@ SAME = 1e-4
 SMALLEST = torch.finfo(torch.float32).tiny
 
 SUM_OF_PROBABILITIES = 1e-4
+
+MOST_NAMED = 3
+"""Tensors that a message names."""
 
 _PROBABILITIES = ("SigmoidBackward", "SoftmaxBackward")
 _RESHAPES = (
@@ -58,11 +62,12 @@ def check_network(network: Network, name: str, *, task: Task, channels: int, sha
     Raises:
         ModelError: It fails; returns no logits, probabilities, another number of classes, maps for
             classification or none for segmentation, or values that are not finite; has no gradient with
-            respect to the image; or gives an image other logits in a second pass or beside other images.
+            respect to the image; gives an image other logits in a second pass or beside other images; or
+            changes its weights or buffers.
     """
     where, maps = f"models.{name}", len(shape) if task is Task.SEGMENTATION else 0
     images = made_up_images(IMAGES, channels, shape).to(network.mean.device)
-    with kept_generators(images.device), _stirred(network, images):
+    with kept_generators(images.device), _kept_state(network, where), _stirred(network, images):
         _check_output(network, images.clone().requires_grad_(), maps, where)
         _check_passes(network, images, where)
 
@@ -79,13 +84,32 @@ def kept_generators(device: torch.device) -> AbstractContextManager[None]:
 
 
 @contextmanager
+def _kept_state(network: Network, where: str) -> Iterator[None]:
+    """Put weights and buffers back, and refuse a network that changes them in evaluation mode."""
+    before = {name: value.clone() for name, value in state_tensors(network.body).items()}
+    changed = []
+    try:
+        yield
+    finally:
+        for name, value in network.body.state_dict().items():
+            if isinstance(value, Tensor) and ((value != before[name]) & ~value.isnan()).any():
+                changed.append(name)
+                value.copy_(before[name])
+    if changed:
+        raise ModelError(
+            f"{where} changes its {', '.join(changed[:MOST_NAMED])} in evaluation mode, so that it is "
+            "another network after every batch. Let it change weights and buffers in training mode only."
+        )
+
+
+@contextmanager
 def _stirred(network: Network, images: Tensor) -> Iterator[None]:
     """Weights in place of zeros, for a while, where the network says the same of every image.
 
     A last layer that starts at zero hides everything that goes on before it.
     """
     try:
-        with torch.no_grad():
+        with torch.inference_mode():
             logits = network(images)
         zeros = [weight for weight in network.parameters() if not weight.any()]
     except Exception:  # what is wrong is said where it is looked for
