@@ -181,8 +181,30 @@ def dropout_always(classes: int) -> nn.Module:
     return Around(Plain(classes), lambda self, images: self.body(F.dropout(images, 0.2, training=True)))
 
 
+def dropout_of_small_logits(classes: int) -> nn.Module:
+    return Around(
+        Plain(classes), lambda self, images: 1e-4 * self.body(F.dropout(images, 0.2, training=True))
+    )
+
+
 def noise_always(classes: int) -> nn.Module:
     return Around(Plain(classes), lambda self, images: self.body(images + 0.1 * torch.randn_like(images)))
+
+
+class Counting(Plain):
+    """Counts the images that it has seen."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen += len(images)
+        return super().forward(images)
+
+
+def counting(classes: int) -> nn.Module:
+    return Counting(classes)
 
 
 def norm_of_vectors(classes: int) -> nn.Module:

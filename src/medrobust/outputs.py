@@ -60,9 +60,9 @@ def depends_on_batch(network: Callable[[Tensor], object], images: Tensor) -> flo
         images: A few images `n c *space` that differ, as the network takes them. They stay as they are.
 
     Returns:
-        Largest difference of a logit, relative to the largest logit; infinite where shapes differ, or a logit
-        is finite only alone or only in company. 0.0 where rounding explains the difference, where the network
-        is random (two passes of one batch differ as well), and of a single image.
+        Largest difference of a logit, relative to the largest logit; 1.0 where a logit is finite, or there at
+        all, only alone or only in company. 0.0 where rounding explains the difference, where the network is
+        random (two passes of one batch differ as well), and for a single image.
 
     Raises:
         ModelError: There is no telling which part of the output the logits are.
@@ -76,19 +76,19 @@ def depends_on_batch(network: Callable[[Tensor], object], images: Tensor) -> flo
         together, again = answer(images), answer(images)
         alone = [answer(images[place : place + 1]).flatten() for place in range(len(images))]
     if any(one.numel() * len(images) != together.numel() for one in alone):
-        return torch.inf
+        return 1.0
     apart = torch.stack(alone).view_as(together)
     step = torch.finfo(together.dtype).eps if together.is_floating_point() else 0.0
     rounding = max(_ROUNDING, _ROUNDING_STEPS * step)
-    difference = _difference(together, apart)
-    return difference if difference > rounding >= _difference(together, again) else 0.0
+    difference = relative_difference(together, apart)
+    return difference if difference > rounding >= relative_difference(together, again) else 0.0
 
 
-def _difference(logits: Tensor, others: Tensor) -> float:
-    """The largest, relative to the largest finite logit; infinite where others are finite."""
+def relative_difference(logits: Tensor, others: Tensor) -> float:
+    """The largest, relative to the largest finite logit; 1.0 where only one of two logits is finite."""
     known = logits.isfinite()
     if not torch.equal(known, others.isfinite()):
-        return torch.inf
+        return 1.0
     first, second = (torch.where(known, each, 0).cpu().double() for each in (logits, others))
     largest = first.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
     return float((first - second).abs().max() / largest)

@@ -413,13 +413,19 @@ def test_dag_preset_of_the_authors_pulls_to_the_background_only():
     assert torch.allclose(difference, 0.01 * direction / direction.norm(), atol=1e-7)
 
 
-def test_dag_preset_of_xie_stops_at_one_percent_of_what_was_to_change():
-    images = pixels([[0.8, 0.2, 0.1]] * 199 + [[0.95, 0.0, 0.0]])
-    labels, targets = torch.zeros(1, 1, 200, dtype=torch.int64), torch.full((1, 1, 200), 2)
+def test_dag_preset_of_xie_stops_at_one_percent_of_the_foreground():
+    # Of 100 foreground pixels two soon turn, and one does not: 1.9 - 0.01 t < 0.04 t from t = 39 on.
+    images = pixels([[0.0, 0.31, 0.1]] * 2 + [[0.0, 0.95, 0.0]] + [[0.2, 0.6, 0.1]] * 97 + [[0.8, 0, 0]] * 50)
+    labels = torch.tensor([[[1] * 100 + [0] * 50]])
+    targets = torch.tensor([[[2] * 3 + [1] * 97 + [0] * 50]])
     tally = Tally()
-    result = dag(Pixelwise(), images, labels, targets=targets, preset="xie-2017", step=0.01, tally=tally)
-    assert tally.steps.tolist() == [10]
-    assert Pixelwise()(result).argmax(1)[0, 0, -1] == 0
+    arguments = {"targets": targets, "preset": "xie-2017", "step": 0.01, "tally": tally}
+    result = dag(Pixelwise(), images, labels, **arguments)
+    # 0.62 - 0.01 t < 0.4 + 0.04 t from t = 5 on (4.4).
+    assert tally.steps.tolist() == [5]
+    assert Pixelwise()(result).argmax(1)[0, 0, :3].tolist() == [2, 2, 1]
+    dag(Pixelwise(), images, labels, **arguments, stop_of="changed")
+    assert tally.steps.tolist() == [39]
 
 
 def test_dag_stops_before_ssim_falls_below():

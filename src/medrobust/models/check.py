@@ -10,15 +10,21 @@ from torch import Tensor
 from medrobust.core import Task
 from medrobust.errors import ModelError, reason
 from medrobust.models.network import Network
+from medrobust.models.weights import state_tensors
 from medrobust.outputs import depends_on_batch, main_output
 
 IMAGES = 3
 """An odd number, so that layers that take pairs are found."""
 
 SAME = 1e-4
-"""Largest difference of two passes, relative to the largest logit (and to 1): GPUs add in no fixed order."""
+"""Largest difference of two passes, relative to the largest logit: GPUs add in no fixed order."""
+
+SMALLEST = torch.finfo(torch.float32).tiny
 
 SUM_OF_PROBABILITIES = 1e-4
+
+MOST_NAMED = 3
+"""Tensors that a message names."""
 
 _PROBABILITIES = ("SigmoidBackward", "SoftmaxBackward")
 _RESHAPES = (
@@ -56,11 +62,12 @@ def check_network(network: Network, name: str, *, task: Task, channels: int, sha
     Raises:
         ModelError: It fails; returns no logits, probabilities, another number of classes, maps for
             classification or none for segmentation, or values that are not finite; has no gradient with
-            respect to the image; or gives an image other logits in a second pass or beside other images.
+            respect to the image; gives an image other logits in a second pass or beside other images; or
+            changes its weights or buffers.
     """
     where, maps = f"models.{name}", len(shape) if task is Task.SEGMENTATION else 0
     images = made_up_images(IMAGES, channels, shape).to(network.mean.device)
-    with kept_generators(images.device), _stirred(network, images):
+    with kept_generators(images.device), _kept_state(network, where), _stirred(network, images):
         _check_output(network, images.clone().requires_grad_(), maps, where)
         _check_passes(network, images, where)
 
@@ -77,13 +84,32 @@ def kept_generators(device: torch.device) -> AbstractContextManager[None]:
 
 
 @contextmanager
+def _kept_state(network: Network, where: str) -> Iterator[None]:
+    """Put weights and buffers back, and refuse a network that changes them in evaluation mode."""
+    before = {name: value.clone() for name, value in state_tensors(network.body).items()}
+    changed = []
+    try:
+        yield
+    finally:
+        for name, value in network.body.state_dict().items():
+            if isinstance(value, Tensor) and ((value != before[name]) & ~value.isnan()).any():
+                changed.append(name)
+                value.copy_(before[name])
+    if changed:
+        raise ModelError(
+            f"{where} changes its {', '.join(changed[:MOST_NAMED])} in evaluation mode, so that it is "
+            "another network after every batch. Let it change weights and buffers in training mode only."
+        )
+
+
+@contextmanager
 def _stirred(network: Network, images: Tensor) -> Iterator[None]:
     """Weights in place of zeros, for a while, where the network says the same of every image.
 
     A last layer that starts at zero hides everything that goes on before it.
     """
     try:
-        with torch.no_grad():
+        with torch.inference_mode():
             logits = network(images)
         zeros = [weight for weight in network.parameters() if not weight.any()]
     except Exception:  # what is wrong is said where it is looked for
@@ -115,11 +141,15 @@ def _check_output(network: Network, images: Tensor, maps: int, where: str) -> No
 
 
 def _check_passes(network: Network, images: Tensor, where: str) -> None:
-    """See that an image's logits are the same in every pass and in any company."""
-    with torch.inference_mode():
+    """See that an image's logits are the same in every pass and in any company.
+
+    TF32 would round batches of different sizes differently.
+    """
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         first, second = (_tried(lambda: network(images.clone()), images, where) for _ in range(2))
         _tried(lambda: network(images[:1].clone()), images[:1], where)
-    difference = float((first - second).abs().max() / first.abs().max().clamp_min(1))
+        mixed = _tried(lambda: depends_on_batch(network, images), images, where)
+    difference = float((first - second).abs().max() / first.abs().max().clamp_min(SMALLEST))
     if not difference <= SAME:
         raise ModelError(
             f"{where} gives other logits when it is shown the same images again (they differ by "
@@ -127,11 +157,10 @@ def _check_passes(network: Network, images: Tensor, where: str) -> None:
             "such as dropout with training=True, added noise or a random crop. Scores would depend on chance "
             "and on the size of batches. Take the randomness out of evaluation mode."
         )
-    difference = _tried(lambda: depends_on_batch(network, images), images, where)
-    if difference > 0:
+    if mixed > 0:
         raise ModelError(
             f"{where} gives an image other logits beside other images than alone (they differ by "
-            f"{100 * difference:.3g} % of the largest): something in it mixes the images of a batch, such as "
+            f"{100 * mixed:.3g} % of the largest): something in it mixes the images of a batch, such as "
             "batch norm without running statistics (track_running_stats=False), or a normalisation or "
             "attention along the batch axis. Scores would depend on the size of batches. Let each image be "
             "treated by itself in evaluation mode."

@@ -114,8 +114,18 @@ class Network(nn.Module):
             return self
 
     def features(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d"]:
-        """One vector per image: what the last layer sees; in segmentation the mean of the bottleneck."""
-        return self.embedding(self.body, self.prepared(images))
+        """One vector per image: what the last layer sees; in segmentation the mean of the bottleneck.
+
+        Raises:
+            ModelError: There is no telling what the features are, or they are none of single images.
+        """
+        features = self.embedding(self.body, self.prepared(images))
+        if features.ndim != 2 or len(features) != len(images):
+            raise ModelError(
+                f"What goes into its last layer has the shape {tuple(features.shape)} for {len(images)} "
+                "images, and is no vector of each."
+            )
+        return features
 
     def prepared(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d *size"]:
         """Images with the channels, size and normalisation that the body takes."""

@@ -24,6 +24,7 @@ Active = Literal["changed", "all", "correct"]
 Clip = Literal["step", "seen", "end"]
 Competitor = Literal["predicted", "true"]
 Pull = Literal["always", "background"]
+StopOf = Literal["changed", "foreground"]
 
 PRESETS = {
     "xie-2017": Preset(
@@ -35,11 +36,12 @@ PRESETS = {
             "competitor": "predicted",
             "clip": "end",
             "stop_share": 0.01,
+            "stop_of": "foreground",
         },
         source="cihangxie/DAG, the code of Xie et al. 2017: all pixels that are not yet the target, against "
-        "the predicted class, until 1 % of the foreground is left. The paper's text takes still correct "
-        "pixels against the true class; the code is what its numbers came from. It never clips; here the "
-        "result must lie in [0, 1], and only the result is clipped",
+        "the predicted class, until no more are left than 1 % of the number of foreground pixels. The "
+        "paper's text takes still correct pixels against the true class; the code is what its numbers came "
+        "from. It never clips; here the result must lie in [0, 1], and only the result is clipped",
     ),
     "ifl-camp-2019": Preset(
         {
@@ -94,6 +96,7 @@ def dag(
     include_background: bool = True,
     clip: Clip = "step",
     stop_share: Annotated[Ratio, Ge(0), Lt(1)] = 0.0,
+    stop_of: StopOf = "changed",
     stop_ssim: Annotated[Ratio, Gt(0), Lt(1)] | None = None,
 ) -> Float[Tensor, "n c *space"]:
     """Raise the targets' logits over their competitors' at all active pixels, in steps of a fixed norm.
@@ -118,8 +121,9 @@ def dag(
         clip: Where images are kept in [0, 1]. "step": after every step. "seen": what the network sees; the
             perturbation runs on, and clipping passes no gradient to an entry that left (0, 1). "end": the
             result only; the network sees images that leave [0, 1].
-        stop_share: An image is done when its active pixels are no more than this share of the pixels to be
-            changed.
+        stop_share: An image is done when its active pixels are no more than this share of some others.
+        stop_of: These are the pixels to be "changed", or those of the "foreground", whose truth is not the
+            background.
         stop_ssim: An image is done before a step takes its SSIM (over the support) below this; None: never.
 
     Returns:
@@ -135,14 +139,15 @@ def dag(
     check_inputs(images, labels, support)
     check_targets(targets, labels, images)
     rule = Rule(active, competitor, pull, include_background)
-    enough = stop_share * (rule.takes_part(labels) & (targets != labels)).flatten(1).sum(1)
+    changed, foreground = rule.takes_part(labels) & (targets != labels), labels != BACKGROUND
+    enough = stop_share * (changed if stop_of == "changed" else foreground).flatten(1).sum(1)
     result, running = images.clone(), torch.arange(len(images), device=images.device)
     n_active, taken = torch.zeros_like(running), torch.zeros_like(running)
-    attacked = (lambda images: model(images.clamp(0, 1))) if clip == "seen" else model
     with frozen(model):
         for number in range(steps):
             here, where = result[running], rows(support, running)
-            logits, pullback = linearise(attacked, here)
+            seen = here.clamp(0, 1) if clip == "seen" else here
+            logits, pullback = linearise(model, seen)
             if number == 0:
                 check_logits(logits, torch.maximum(labels, targets))
             weights, n_pixels = rule.weights(logits, labels[running], targets[running])
@@ -151,8 +156,8 @@ def dag(
             going = n_pixels > enough[running]
             if not going.any():
                 break
-            gradient = pullback(weights)
-            direction = unit(gradient if where is None else torch.where(where, gradient, 0), float(norm))
+            movable = here == seen if where is None else (here == seen) & where
+            direction = unit(torch.where(movable, pullback(weights), 0), float(norm))
             moved = here + step * direction
             if clip == "step":
                 moved = within(moved, images[running], where)

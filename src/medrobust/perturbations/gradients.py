@@ -17,6 +17,11 @@ from medrobust.perturbations.checks import all_finite, check_logits
 from medrobust.perturbations.losses import cross_entropy_weights
 from medrobust.perturbations.norms import lengths
 
+NO_WAY_BACK = (
+    "The network's output does not depend on its input, or cannot be differentiated with respect to it; look "
+    "for torch.no_grad, .detach, NumPy, and an input that is left out, in its forward."
+)
+
 Model = Callable[[Tensor], object]
 """Gives logits `n k` or `n k *space` for images `n c *space in [0, 1]`, alone or as `main_output` finds them;
 usually a module."""
@@ -33,7 +38,7 @@ class Pullback(Protocol):
 
 @contextmanager
 def ordinary_mode() -> Iterator[None]:
-    """What an attack runs in, whatever mode its caller is in; as a rule its decorator.
+    """What a perturbation runs in, whatever mode its caller is in; as a rule its decorator.
 
     Inference mode is left, in which nothing can be differentiated; graphs are built by `linearise` alone;
     and what `torch.compile` made runs as it was written, since compiled graphs give one gradient each.
@@ -77,14 +82,22 @@ def frozen(model: Model) -> Iterator[None]:
             weight.requires_grad_(True)
 
 
-def predict(model: Model, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *outspace"]:
-    """Logits, without a graph.
+def answer(model: Model, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *outspace"]:
+    """Logits of a copy of the images, which a network may normalise in place.
+
+    All is in the precision of the network's weights.
 
     Raises:
         ModelError: The network fails, or there is no telling which part of its output the logits are.
     """
+    with _blamed(f"cannot be run on images of shape {tuple(images.shape)}"):
+        return main_output(model(images.to(_precision(model), copy=True)))
+
+
+def predict(model: Model, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *outspace"]:
+    """The `answer` in float32, without a graph."""
     with torch.no_grad():
-        return _logits(model, images)
+        return answer(model, images).float()
 
 
 def linearise(
@@ -116,21 +129,15 @@ def differentiate(
     """What `linearise` gives, with gradients as they come: NaN and infinite ones too."""
     leaf = (images.clone() if images.is_inference() else images.detach()).requires_grad_(True)
     with torch.enable_grad(), AffineNorm():
-        logits = _logits(model, leaf)
+        logits = answer(model, leaf).float()
     if not logits.requires_grad:
-        raise ModelError(
-            "The network's output cannot be differentiated with respect to its input; remove torch.no_grad, "
-            ".detach or NumPy from its forward."
-        )
+        raise ModelError(NO_WAY_BACK)
 
     def pullback(weights: Tensor, *, keep: bool = False) -> Tensor:
         with _blamed("cannot be differentiated"):
             (gradient,) = torch.autograd.grad(logits, leaf, weights, retain_graph=keep, allow_unused=True)
         if gradient is None:
-            raise ModelError(
-                "The network's output does not depend on its input; look for an input that its "
-                "forward leaves out."
-            )
+            raise ModelError(NO_WAY_BACK)
         return gradient
 
     return logits.detach(), pullback
@@ -162,12 +169,6 @@ def cross_entropy_gradient(
     logits, pullback = linearise(model, images)
     check_logits(logits, labels)
     return logits, pullback(cross_entropy_weights(logits, labels))
-
-
-def _logits(model: Model, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *outspace"]:
-    """The network sees a copy, since it may normalise in place, in the precision of its weights."""
-    with _blamed(f"cannot be run on images of shape {tuple(images.shape)}"):
-        return main_output(model(images.to(_precision(model), copy=True))).float()
 
 
 def _precision(model: Model) -> torch.dtype:

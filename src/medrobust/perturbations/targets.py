@@ -16,6 +16,9 @@ from torch import Tensor
 
 from medrobust.parameters import Ratio
 
+ROUNDING = 1e-6
+"""Pixels count so far beyond a radius, as a share of their side: 0.7 mm has no exact multiples."""
+
 Labels = Int64[np.ndarray, "*space"]
 Mask = Bool[np.ndarray, "*space"]
 Classes = Int64[np.ndarray, " k"]
@@ -91,8 +94,8 @@ def dilated(
         min_pixels: A structure with fewer pixels in an image cannot be drawn.
         structure: The structure; None: drawn for each image among those that are large enough.
         connectivity: None: it grows to everything within the radius. Otherwise it is dilated as many times as
-            the smallest side of a pixel fits into the radius, each time over neighbours that share a face
-            (1), an edge (2) or a corner (3; in images 3 is 2).
+            the smallest side of a pixel fits into the radius (at least once), each time over neighbours that
+            share a face (1), an edge (2) or a corner (3; in images 3 is 2).
 
     Returns:
         Targets; the labels themselves for an image without a structure that is large enough.
@@ -161,11 +164,13 @@ def dilate(
 
 def grown(inside: Mask, radius: float, spacing: Sequence[float] | None, connectivity: int | None) -> Mask:
     """A mask after it grew by a radius; see `dilated`."""
+    side = min(spacing or (1.0,))
+    slack = ROUNDING * side
     if connectivity is None:
-        near: Mask = distance_transform_edt(~inside, sampling=spacing) <= radius
+        near: Mask = distance_transform_edt(~inside, sampling=spacing) <= radius + slack
         return near
     neighbours = generate_binary_structure(inside.ndim, connectivity)
-    times = max(1, round(radius / min(spacing or (1.0,))))
+    times = max(1, int((radius + slack) / side))
     after: Mask = binary_dilation(inside, neighbours, iterations=times)
     return after
 

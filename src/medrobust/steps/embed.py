@@ -13,6 +13,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from medrobust.core import Dataset, Tick, silent
+from medrobust.errors import ModelError
 from medrobust.models import Network
 from medrobust.steps.chunks import Chunks
 from medrobust.steps.image_sets import ImageSet, Part
@@ -23,6 +24,9 @@ from medrobust.storage import RunFolder, frame_of, write_rows
 from medrobust.storage.schemas import EMBEDDINGS
 
 MOST_CASES = 2000
+
+MOST_FEATURES = 20_000
+"""Numbers per image; with more, those of all cases together would not fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Embedding:
         """Keep the features of a chunk.
 
         Raises:
-            ModelError: Features are not finite.
+            ModelError: Features are not finite, unknown or too many.
             RunError: Images are not finished or damaged, or the disk is full.
         """
         chunk = embedded_chunks(self.image_set.chunks)[piece]
@@ -78,7 +82,7 @@ class Embedding:
                 device=self.device,
                 limit=self.limit,
             )
-            rows = _rows(seen, torch.cat([part.float().cpu() for _, part in features]))
+            rows = _rows(seen, torch.cat([_narrow(part).float().cpu() for _, part in features]))
             write_rows(self.folder, frame_of(EMBEDDINGS, rows), *seen.cell.part(EMBEDDINGS, chunk))
         tick(1.0, "")
 
@@ -96,6 +100,14 @@ def embedding_parts(sets: Iterable[ImageSet], target: Target) -> list[Part]:
         for cell in cells_of(sets, [target], None)
         for chunk in embedded_chunks(cell.image_set.chunks)
     ]
+
+
+def _narrow(features: Tensor) -> Tensor:
+    if features.shape[1] > MOST_FEATURES:
+        raise ModelError(
+            f"It has {features.shape[1]:,} features per image, and no more than {MOST_FEATURES:,} are kept."
+        )
+    return features
 
 
 def _rows(seen: Shown, features: Float32[Tensor, "n d"]) -> list[dict[str, Any]]:

@@ -143,7 +143,7 @@ class Setup:
         return to_channels_last(self.fresh(network).to(self.device))
 
     def speeds(self) -> dict[str, Speed]:
-        """What each network costs here, by name. Building them also shows whether data and weights fit."""
+        """What each network costs here, by name."""
         first = self.targets[: len(self.study.specs)]  # those of further seeds and folds are as fast
         return {
             network.id.name: measure_speed(self.fresh(network).to(self.device), self.dataset, self.device)

@@ -1,13 +1,16 @@
 """Self-tests: healthy networks and attacks pass, and every fault is caught by the check meant for it."""
 
+import copy
 import functools
 import inspect
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from fitted_networks import fine, fit_classifier, fit_segmenter, sharp
 from made_studies import BRAINS, LESIONS
@@ -143,8 +146,24 @@ class Rounded(Featured):
 class Loud(Featured):
     """Logits so large that the softmax is exactly 1."""
 
+    scale = 1e4
+
     def forward(self, images):
-        return 1e4 * super().forward(images)
+        return self.scale * super().forward(images)
+
+
+class Faint(Loud):
+    """Logits so small that their squares vanish."""
+
+    scale = 1e-24
+
+
+class Dark(Featured):
+    """One pixel, always black, under a root."""
+
+    def forward(self, images):
+        edge = (images * (torch.arange(images.shape[-1]) > 0)).sqrt()[..., 0].mean((1, 2))
+        return super().forward(images) + 1e-6 * edge[:, None]
 
 
 class Random(Featured):
@@ -157,6 +176,22 @@ class Random(Featured):
     def forward(self, images):
         noise = self.rng.standard_normal(tuple(images.shape), dtype=np.float32)
         return super().forward(images + 0.02 * torch.from_numpy(noise))
+
+
+class Mixing(Featured):
+    """Images are normalised by statistics of their batch."""
+
+    def forward(self, images):
+        return super().forward(functional.batch_norm(images, None, None, training=True))
+
+
+class Sociable(Featured):
+    """Never sees one image alone."""
+
+    def forward(self, images):
+        if len(images) == 1:
+            raise ValueError("Expected more than 1 value per channel")
+        return super().forward(images)
 
 
 class Probabilities(Featured):
@@ -185,10 +220,15 @@ class Diverged(Featured):
     ("kind", "check", "said"),
     [
         (Rounded, "gradients", "zero everywhere: attacks cannot see where to go"),
-        (Loud, "gradients", "scale logits of 100 and more down"),
-        (Rooted, "gradients", "not finite. Look for a division or a root at 0"),
+        (Rooted, "gradients", "100 % of the gradient's entries are not finite. Look for a root"),
         (Detached, "gradients", "cannot be differentiated"),
         (Random, "deterministic", "the network is random also in evaluation mode"),
+        (Mixing, "deterministic", "depends on the other images of its batch: alone, logits differ by up to"),
+        (
+            Sociable,
+            "deterministic",
+            "An image alone is refused. The network cannot be run on images of shape",
+        ),
         (Probabilities, "logits", "Return what goes into the softmax"),
         (Diverged, "logits", "are not finite. Its weights may have diverged"),
     ],
@@ -202,11 +242,22 @@ def test_a_faulty_network_is_caught_by_the_check_meant_for_it(kind, check, said,
     assert {checks[name].seen for name in left} == {f"Not made, since the network fails: {check}."}
 
 
-def test_large_logits_stop_only_attacks_that_climb_the_cross_entropy(photos):
+@pytest.mark.parametrize("kind", [Loud, Faint])
+@pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
+def test_the_size_of_logits_stops_no_attack(kind, loss, photos):
     network, images, labels = photos
-    loud = Loud(network.body).eval(), images, labels
-    assert failed(checks_of("deepfool", loud)) == set()
-    assert failed(checks_of("pgd", loud, loss="margin")) == set()
+    assert failed(checks_of("pgd", (kind(network.body).eval(), images, labels), loss=loss)) == set()
+
+
+def test_a_few_gradients_that_are_not_finite_are_told(photos):
+    network, images, labels = photos
+    checks = checks_of("pgd", (Dark(network.body).eval(), images, labels))
+    assert failed(checks) == set()
+    assert re.fullmatch(
+        r"3\.\d+ % of the gradient's entries are not finite, as those of a root at 0; attacks do without "
+        r"them; it is zero for 0 % of the images\.",
+        checks["gradients"].seen,
+    )
 
 
 def broken(monkeypatch, name, function, **parameters):
@@ -357,6 +408,26 @@ def test_where_the_binarisation_test_says_nothing(photos):
     assert "its last layer" in selftest(asked("pgd", PHOTO), network.body, images, labels)[-1].seen
     assert "One step" in checks_of("fgsm", photos)["binarisation"].seen
     assert "needs 3 classes" in checks_of("pgd", photos, loss="dlr")["binarisation"].seen
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        (
+            lambda images: images,
+            r"Features must be one vector per image; those of one have the shape \(1, 3, ",
+        ),
+        ([16, 32], "The network does not give its features. .* not callable"),
+    ],
+)
+def test_what_a_network_calls_features_need_not_be_vectors(features, said, photos):
+    """Libraries call the maps before the head so, or a list of widths."""
+    network, images, labels = photos
+    network = copy.copy(network.body)
+    object.__setattr__(network, "features", features)
+    check = selftest(asked("pgd", PHOTO, steps=2), network, images, labels)[-1]
+    assert (check.name, check.passed) == ("binarisation", None)
+    assert re.search(said, check.seen)
 
 
 def test_a_test_that_random_points_pass_is_too_easy():

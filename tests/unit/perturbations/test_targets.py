@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation
 
-from medrobust.perturbations.targets import all_background, dilated, scattered
+from medrobust.perturbations.targets import all_background, dilated, grown, scattered
 from medrobust.rng import generator
 
 
@@ -113,6 +113,20 @@ def test_dilation_is_measured_in_mm():
     target = dilated(labels, rngs=make_rngs(1), radius_mm=6.0, spacing=(2.0, 1.0))[0] == 1
     assert target.any(1).sum() == 5 + 2 * 3
     assert target.any(0).sum() == 5 + 2 * 6
+
+
+SIDES = [0.1, 0.3, 0.35, 0.4688, 0.6, 0.7, 0.9, 1.1, float(np.float32(0.7)), 2.0]
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("connectivity", [None, 1])
+def test_dilation_reaches_what_is_exactly_the_radius_away(side, connectivity):
+    """Multiples of 0.7 and the like, as people write them, are a little more or less than they should be."""
+    line = np.zeros((43, 1), dtype=bool)
+    line[21] = True
+    for pixels in (1, 3, 5, 6, 10, 16, 20):
+        for radius, reached in ((round(pixels * side, 6), pixels), ((pixels + 0.99) * side, pixels)):
+            assert grown(line, radius, (side, side), connectivity).sum() == 2 * reached + 1
 
 
 def test_small_structures_are_not_drawn():

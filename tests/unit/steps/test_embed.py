@@ -1,5 +1,6 @@
 """Embedding: features of the same cases, clean, noisy and attacked."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,5 +82,27 @@ def test_slices_have_no_label(tmp_path: Path) -> None:
 def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     network, dataset = wrapped(ByChannel(), 3), photos()
     network.body.conv.bias.fill_(torch.nan)
-    with pytest.raises(ModelError, match=r"'net-target-s0' gives values that are not finite"):
+    with pytest.raises(
+        ModelError, match=r"'net-target-s0' gives values that are not finite.*weights are not"
+    ):
+        embed([clean_set(dataset, dataset.cases)], TARGET, network, dataset, RunFolder(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("embedding", "message"),
+    [
+        (
+            lambda _, images: images.flatten(1).log(),
+            r"not finite for case 'p04'.*Its weights are finite, so it",
+        ),
+        (lambda _, images: images, r"shape \(10, 3, 16, 16\) for 10 images, and is no vector of each"),
+        (lambda _, images: images.flatten(1).repeat(1, 30), "has 23,040 features per image"),
+    ],
+)
+def test_features_that_cannot_be_shown_are_refused(
+    tmp_path: Path, embedding: Callable[..., torch.Tensor], message: str
+) -> None:
+    network, dataset = wrapped(ByChannel(), 3), photos()
+    network.embedding = lambda body, images: embedding(body, images - images.amin())
+    with pytest.raises(ModelError, match=message):
         embed([clean_set(dataset, dataset.cases)], TARGET, network, dataset, RunFolder(tmp_path))

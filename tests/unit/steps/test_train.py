@@ -278,6 +278,17 @@ def test_divergence_is_said(tmp_path):
         run(tmp_path, squares(), recipe="paper", learning_rate=1e30, patience=4)
 
 
+def test_a_loss_that_is_no_number_from_the_start_is_no_matter_of_the_learning_rate(tmp_path):
+    network = network_for(squares())
+    network.body.register_forward_hook(
+        lambda _, inputs, logits: logits + inputs[0].sub(inputs[0].amin()).log()
+    )
+    with pytest.raises(
+        ModelError, match=r"cannot begin: its loss is nan in the first batch, before any step"
+    ):
+        run(tmp_path, squares(), network)
+
+
 def test_bfloat16_trains_too(tmp_path):
     run(tmp_path / "a", squares(), epochs=1, precision="bf16-mixed")
     run(tmp_path / "b", squares(), epochs=1)

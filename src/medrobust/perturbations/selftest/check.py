@@ -12,9 +12,9 @@ PIXELS = 0.02
 """Shares of pixels may differ by this much before anything is made of it; shares of images by one image."""
 
 CHECKS: Mapping[str, str] = {
-    "deterministic": "Two passes of the same images give the same logits.",
+    "deterministic": "Two passes of the same images give the same logits, and so does each image alone.",
     "logits": "The network gives finite logits, not probabilities.",
-    "gradients": "Gradients are finite, and zero for no image.",
+    "gradients": "Nearly all entries of the gradient are finite, and it is zero for no image.",
     "noise": "The attack beats random noise of the same size.",
     "budget": "A larger budget makes it stronger.",
     "steps": "More steps never make it weaker.",
