@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Interval
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from medrobust.analysis.settings import IntervalMethod
+from medrobust.analysis.settings import RELEVANT_DIFFERENCE, IntervalMethod
 from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.models import ModelSpec, model_spec
@@ -83,7 +83,9 @@ class Analysis(Block):
 
     resamples: Annotated[int, Ge(100)] = 10_000
     confidence: Annotated[float, Interval(gt=0.5, lt=1.0)] = 0.95
-    relevant_difference: Annotated[float, Gt(0)] = 0.02
+    relevant_difference: Annotated[float, Gt(0)] | None = Field(
+        None, description="Smallest difference that matters. null: 0.02 of Dice, 0.05 of accuracy."
+    )
     interval: IntervalMethod = Field(
         "default",
         description="default: t over patients (log-odds for scores), Wilson's for accuracies; or bootstraps.",
@@ -139,7 +141,7 @@ class Study(Block):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_the_paper(cls, given: Any) -> Any:
-        """Defaults that depend on other keys: attacks, noise and split of the paper, seed of the targets."""
+        """Defaults that depend on other keys: the paper's attacks, noise and split, the targets' seed, a margin."""
         if not isinstance(given, Mapping) or given.get("task") not in list(Task):
             return given
         task = Task(given["task"])
@@ -147,6 +149,12 @@ class Study(Block):
         filled.setdefault("split", {"rule": "patient", "test": PAPER_TEST_SHARE[task]})
         filled.setdefault("noise", {"name": PAPER_NOISE[task]})
         filled.setdefault("targets", {"seeds": [given.get("seed", 0)]})
+        if isinstance(filled.get("analysis", {}), Mapping):
+            margin = {"relevant_difference": RELEVANT_DIFFERENCE[task]}
+            given_ones = {
+                key: value for key, value in filled.get("analysis", {}).items() if value is not None
+            }
+            filled["analysis"] = margin | given_ones
         filled.setdefault("perturbations", [{"name": name} for name in PAPER_ATTACKS[task]])
         return filled
 
