@@ -182,8 +182,9 @@ def _tied(row: dict[str, Any], relevant: float) -> str:
 
 def _limits(results: Results) -> list[str]:
     sentences = [
-        f"Intervals and tests are over {_count(results)}; intervals are not adjusted for their number. No"
-        f" interval knows of a failure that spared these, as one of less than {_unseen(results):.0%} of all may.",
+        f"Intervals and tests are over {_count(results)}; intervals are not adjusted for their number. A"
+        f" failure that strikes fewer than {_unseen(results):.0%} of all may have spared these: no interval"
+        " knows of it.",
         "The tests flip signs of differences: they ask whether these are symmetric about 0, and err more"
         " often than they say where differences are skewed and only their mean is 0.",
     ]

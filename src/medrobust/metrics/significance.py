@@ -162,7 +162,7 @@ def patients_needed(sd: float, difference: float, alpha: float, power: float = 0
 
 def _power(patients: int, effect: float, alpha: float) -> float:
     """Power, leaving out the chance to be significant in the wrong direction."""
-    if alpha * 2.0 ** (patients - 1) < 2:  # of all patterns of signs only the two extreme ones are so rare
+    if patients - 1 < math.log2(2 / alpha):  # of all patterns of signs only the two extreme ones are so rare
         return float(stats.norm.cdf(effect) ** patients)
     critical = stats.t.ppf(1 - alpha / 2, patients - 1)
     return float(stats.nct.sf(critical, patients - 1, effect * math.sqrt(patients)))

@@ -141,7 +141,7 @@ class Study(Block):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_the_paper(cls, given: Any) -> Any:
-        """Defaults that depend on other keys: the paper's attacks, noise and split, the targets' seed, a margin."""
+        """Defaults that depend on other keys: the paper's, the targets' seed, what difference matters."""
         if not isinstance(given, Mapping) or given.get("task") not in list(Task):
             return given
         task = Task(given["task"])
@@ -150,11 +150,9 @@ class Study(Block):
         filled.setdefault("noise", {"name": PAPER_NOISE[task]})
         filled.setdefault("targets", {"seeds": [given.get("seed", 0)]})
         if isinstance(filled.get("analysis", {}), Mapping):
-            margin = {"relevant_difference": RELEVANT_DIFFERENCE[task]}
-            given_ones = {
-                key: value for key, value in filled.get("analysis", {}).items() if value is not None
-            }
-            filled["analysis"] = margin | given_ones
+            filled["analysis"] = dict(filled.get("analysis", {}))
+            if filled["analysis"].get("relevant_difference") is None:
+                filled["analysis"]["relevant_difference"] = RELEVANT_DIFFERENCE[task]
         filled.setdefault("perturbations", [{"name": name} for name in PAPER_ATTACKS[task]])
         return filled
 
