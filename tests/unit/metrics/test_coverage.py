@@ -55,7 +55,7 @@ def test_accuracy(patients, accuracy):
         images, right, _ = photos(rng, patients, accuracy, 0.3, 0.0)
         return wilson(right, images, 0.95)
 
-    assert 0.93 < coverage(draw, accuracy) < 0.985
+    assert 0.93 < coverage(draw, accuracy) < 0.995
 
 
 @pytest.mark.slow
@@ -252,8 +252,7 @@ def test_default_interval_of_accuracy(images, accuracy, patients):
         ease = rng.beta(4 * accuracy, 4 * (1 - accuracy), patients)
         return wilson(rng.binomial(number, ease).astype(float), number.astype(float), 0.95)
 
-    found = coverage(draw, accuracy)
-    assert found >= 0.91 if patients <= 20 or accuracy == 0.97 else promised(found, patients), found
+    assert coverage(draw, accuracy) >= 0.93
 
 
 def error_rate(draw: Callable[[np.random.Generator], float], level: float = 0.05) -> tuple[float, float]:
