@@ -20,6 +20,7 @@ from medrobust.core import Task
 from medrobust.metrics.significance import (
     equivalence_test,
     holm,
+    patients_for_equivalence,
     patients_for_significance,
     patients_needed,
     sign_flip_test,
@@ -98,7 +99,7 @@ def duels(networks: Sequence[tuple[Network, Network]]) -> pl.DataFrame:
     for line, p_holm, p_equal_holm, (first, _) in of_family:
         line["p_holm"] = p_holm
         line["p_equal_holm"] = p_equal_holm
-        if not math.isnan(p_equal_holm):
+        if not too_few_for_equality(first.results, len(networks)):
             line["equally_good"] = p_equal_holm <= first.results.settings.alpha
         line["verdict"] = _verdict(first.results, line, sound, len(networks))
         ahead = line["first"] if line["difference"] > 0 else line["second"]
@@ -125,6 +126,11 @@ def too_few_patients(results: Results, tests: int) -> bool:
     """Whether no outcome at all could be significant after adjustment for `tests` tests."""
     tests, patients = max(tests, 1), len(results.panel.patients)
     return smallest_p(patients, _resamples(results, tests)) > results.settings.alpha / tests
+
+
+def too_few_for_equality(results: Results, tests: int) -> bool:
+    """Whether a failure of one in ten may well have spared all patients, so that nothing is called equal."""
+    return len(results.panel.patients) < patients_for_equivalence(results.settings.alpha, tests)
 
 
 def patients_to_rank(results: Results) -> int:

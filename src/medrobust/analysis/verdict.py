@@ -28,7 +28,7 @@ from medrobust.analysis.seeds import (
 )
 from medrobust.analysis.tables import frame
 from medrobust.metrics.bootstrap import share_first
-from medrobust.metrics.significance import FEWEST_FOR_EQUIVALENCE, ranks_interval
+from medrobust.metrics.significance import patients_for_equivalence, ranks_interval
 
 FEWEST_FOR_SHARES = 20
 
@@ -149,8 +149,9 @@ def _conclusions(results: Results, pairs: pl.DataFrame, outcome: str) -> list[st
 def _left_open(results: Results, pairs: pl.DataFrame) -> list[str]:
     """Differences of clean scores that too few patients show for any of them to be called none."""
     known = pairs.filter(pl.col("clean_difference_low").is_not_null())
-    if known.is_empty() or len(results.panel.patients) >= FEWEST_FOR_EQUIVALENCE:
+    if known.is_empty() or not comparisons.too_few_for_equality(results, pairs.height):
         return []
+    fewest = patients_for_equivalence(results.settings.alpha, pairs.height)
     differences = "; ".join(
         f"{row['first']} - {row['second']} {row['clean_difference']:+.3f}"
         f" [{row['clean_difference_low']:+.3f}, {row['clean_difference_high']:+.3f}]"
@@ -158,7 +159,7 @@ def _left_open(results: Results, pairs: pl.DataFrame) -> list[str]:
     )
     return [
         f"Differences on clean images: {differences}. None is called equal: that takes"
-        f" {FEWEST_FOR_EQUIVALENCE} {results.unit}s, for fewer may all be spared by a failure of one in ten."
+        f" {fewest} {results.unit}s, for fewer may all be spared by a failure of one in ten."
     ]
 
 

@@ -10,9 +10,9 @@ from scipy import stats
 
 from medrobust.metrics.bootstrap import bca, bootstrap_t, percentile, resampled_sums, share_first
 from medrobust.metrics.significance import (
-    FEWEST_FOR_EQUIVALENCE,
     equivalence_test,
     holm,
+    patients_for_equivalence,
     patients_for_significance,
     patients_needed,
     ranks_interval,
@@ -382,14 +382,18 @@ def test_equivalence_is_a_90_percent_interval_inside_the_margin(values, margin):
     interval = extremes_interval(difference.linear, 0.9)
     edge = min(interval.low + margin, margin - interval.high)
     assume(abs(edge) > 1e-4)
-    assert (equivalence_test(difference, margin) <= 0.05) == (edge > 0)
+    assert (equivalence_test(difference, margin) <= 0.05) == (edge > 0), "29 patients or more: .9^n is less"
 
 
 def test_equivalence_needs_patients_enough_to_see_a_failure_of_one_in_ten():
-    assert 0.9**FEWEST_FOR_EQUIVALENCE < 0.05 < 0.9 ** (FEWEST_FOR_EQUIVALENCE - 1)
-    values = np.array([-1e-3, 1e-3] * 15)
-    assert math.isnan(equivalence_test(mean(values[:28]), 0.02))
-    assert equivalence_test(mean(values), 0.02) < 1e-3
+    values = np.array([-1e-3, 1e-3] * 3000)
+    for tests, fewest in ((1, 29), (3, 39), (10, 51)):
+        assert patients_for_equivalence(0.05, tests) == fewest
+        assert equivalence_test(mean(values[:fewest]), 0.02) == pytest.approx(0.9**fewest)
+        assert 0.9**fewest <= 0.05 / tests < 0.9 ** (fewest - 1)
+    assert equivalence_test(mean(values[:6]), 0.02) == 1.0
+    assert 0 < equivalence_test(mean(values), 0.02) < 1e-200
+    values = values[:30]
     assert equivalence_test(mean(values + 0.03), 0.02) == 1.0
     one_fails = np.array([0.2] + [0.0, 0.001] * 14)  # mean .007; one more would be .014, two .021
     assert equivalence_test(mean(one_fails), 0.02) > 0.05
@@ -401,7 +405,8 @@ def test_scores_that_are_all_equal_are_not_equally_good_before_many_have_shown_i
     """That all patients have a Dice of 0 for both networks says nothing of one in a hundred who may not."""
     assert equivalence_test(mean(np.zeros(100)), 0.02) > 0.05
     assert equivalence_test(mean(np.zeros(250)), 0.02) < 0.05
-    assert math.isnan(equivalence_test(mean(np.zeros(6)), 0.02))
+    assert equivalence_test(mean(np.zeros(6)), 0.02) == 1.0
+    assert math.isnan(equivalence_test(mean(np.array([])), 0.02))
 
 
 def test_a_hundred_photographs_that_agree_are_equally_good_to_within_5_points():
