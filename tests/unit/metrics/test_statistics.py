@@ -434,13 +434,13 @@ def test_so_many_patients_as_are_needed_can_be_significant(tests, effect):
     assert effect < 10 or needed == fewest
 
 
-@pytest.mark.parametrize("effect", [2.5, 1.8, 1.3])
+@pytest.mark.parametrize("effect", [2.5, 1.7, 1.3])
 def test_the_sign_flips_have_the_power_that_patients_needed_promises(effect):
     needed = patients_needed(1.0, effect, 0.05 / 3)
     assert needed is not None
     rng = generator(0, "power", str(effect))
-    found = [sign_flip_test(rng.normal(effect, 1, needed), 1, rng) <= 0.05 / 3 for _ in range(400)]
-    assert np.mean(found) > 0.8 - 0.06
+    found = [sign_flip_test(rng.normal(effect, 1, needed), 1, rng) <= 0.05 / 3 for _ in range(600)]
+    assert np.mean(found) > 0.8 - 0.04
 
 
 @given(st.lists(st.integers(-5, 5).filter(bool), min_size=2, max_size=8))
