@@ -16,8 +16,8 @@ def balanced_table(results: Results) -> pl.DataFrame:
     """Accuracy and balanced accuracy of every cell of Table 2, of clean images and of noise.
 
     Returns:
-        `target, perturbation, source`, and `accuracy` and `balanced_accuracy` with `_low` and `_high` (t
-        interval over patients, linearised). Classes without a case are left out.
+        `target, perturbation, source`, and `accuracy` and `balanced_accuracy` with `_low` and `_high`
+        (`statistics.Share`). Classes without a case are left out.
 
     Raises:
         RunError: The study is not one of classification.
@@ -38,7 +38,7 @@ def balanced_table(results: Results) -> pl.DataFrame:
 
 
 def balanced_accuracies(results: Results) -> dict[Cell, Estimate]:
-    """Balanced accuracy of every cell, with its t interval of log-odds over patients."""
+    """Balanced accuracy of every cell, with its interval over patients."""
     counts = (
         with_whitebox(results.rows)
         .group_by(*CELL, "patient_id", "label")

@@ -1,6 +1,7 @@
 """Which networks differ: pairs of networks (family 1), and attack against its own noise (family 2).
 
-Tests are exact sign flips over patients, adjusted by Holm within the family; intervals are not adjusted.
+Tests are exact sign flips over patients, adjusted by Holm within the family, as those of equality on clean
+images are; intervals are not adjusted.
 """
 
 import math
@@ -19,6 +20,7 @@ from medrobust.core import Task
 from medrobust.metrics.significance import (
     equivalence_test,
     holm,
+    patients_for_equivalence,
     patients_for_significance,
     patients_needed,
     sign_flip_test,
@@ -67,6 +69,7 @@ _PAIR: Schema = {
     "n_neutral_sources": pl.Int64,
     **bounded("clean_difference"),
     "p_equal": pl.Float64,
+    "p_equal_holm": pl.Float64,
     "equally_good": pl.Boolean,
     "patients_needed": pl.Int64,
 }
@@ -81,8 +84,9 @@ def pairs(results: Results) -> pl.DataFrame:
         A row per pair: `difference` (first - second, in scores, paired over patients), `p`, `p_holm`,
         `verdict`, `better` (null unless ranked); `drop_difference` (drop in points of first - second) and
         `drops_agree` (drops put the same network ahead); `neutral_difference` from sources of neither
-        architecture; `clean_difference`, `p_equal` and `equally_good` (TOST within the relevant
-        difference); `patients_needed` for 80 % power at the relevant difference.
+        architecture; `clean_difference`, `p_equal`, `p_equal_holm` and `equally_good`
+        (`equivalence_test` within the relevant difference; null with too few patients to say);
+        `patients_needed` for 80 % power at the relevant difference, null where nothing varies.
     """
     return duels(list(combinations([Network(results, model, model) for model in results.models], 2)))
 
@@ -91,8 +95,12 @@ def duels(networks: Sequence[tuple[Network, Network]]) -> pl.DataFrame:
     """A family of pairs in the columns of `pairs`; both of a pair have the same patients and settings."""
     lines = [_pair(first, second, len(networks)) for first, second in networks]
     sound = {each.name: above_majority(each.results)[each.model] for pair in networks for each in pair}
-    for line, p_holm, (first, _) in zip(lines, adjusted(lines), networks, strict=True):
+    of_family = zip(lines, adjusted(lines), adjusted(lines, "p_equal"), networks, strict=True)
+    for line, p_holm, p_equal_holm, (first, _) in of_family:
         line["p_holm"] = p_holm
+        line["p_equal_holm"] = p_equal_holm
+        if not too_few_for_equality(first.results, len(networks)):
+            line["equally_good"] = p_equal_holm <= first.results.settings.alpha
         line["verdict"] = _verdict(first.results, line, sound, len(networks))
         ahead = line["first"] if line["difference"] > 0 else line["second"]
         line["better"] = ahead if line["verdict"] == RANKED else None
@@ -116,8 +124,13 @@ def above_majority(results: Results) -> dict[str, bool]:
 
 def too_few_patients(results: Results, tests: int) -> bool:
     """Whether no outcome at all could be significant after adjustment for `tests` tests."""
-    patients = len(results.panel.patients)
-    return smallest_p(patients, results.settings.resamples) > results.settings.alpha / max(tests, 1)
+    tests, patients = max(tests, 1), len(results.panel.patients)
+    return smallest_p(patients, _resamples(results, tests)) > results.settings.alpha / tests
+
+
+def too_few_for_equality(results: Results, tests: int) -> bool:
+    """Whether a failure of one in ten may well have spared all patients, so that nothing is called equal."""
+    return len(results.panel.patients) < patients_for_equivalence(results.settings.alpha, tests)
 
 
 def patients_to_rank(results: Results) -> int:
@@ -134,6 +147,7 @@ def noise_control(results: Results) -> pl.DataFrame:
         paired; above 0: the attack is harder), `p`, `p_holm`.
     """
     lines: list[Line] = []
+    tests = len(results.models) * len(results.averaged)
     for model in results.models:
         for label in results.averaged:
             attacked = results.panel.mean(results.cells(model, [label]))
@@ -144,13 +158,13 @@ def noise_control(results: Results) -> pl.DataFrame:
             scores = {"attacked": attacked, "noise": noise}
             values = {name: estimates.score(results, each) for name, each in scores.items()}
             values["extra_drop_points"] = estimates.difference(results, noise, attacked).scaled(100)
-            p = {"p": sign_flip(results, noise, attacked, *key)}
+            p = {"p": sign_flip(results, noise, attacked, *key, tests=tests)}
             lines.append({"target": model, "perturbation": label, **with_bounds(values), **p})
     for line, p_holm in zip(lines, adjusted(lines), strict=True):
         line["p_holm"] = p_holm
     names = {"target": pl.String, "perturbation": pl.String}
-    tests = {"p": pl.Float64, "p_holm": pl.Float64}
-    return frame(lines, names | bounded("attacked", "noise", "extra_drop_points") | tests)
+    p_values = {"p": pl.Float64, "p_holm": pl.Float64}
+    return frame(lines, names | bounded("attacked", "noise", "extra_drop_points") | p_values)
 
 
 def _pair(first: Network, second: Network, tests: int) -> Line:
@@ -171,10 +185,10 @@ def _pair(first: Network, second: Network, tests: int) -> Line:
         "first": first.name,
         "second": second.name,
         **with_bounds(values),
-        "p": sign_flip(results, attacked, other_attacked, first.model, second.model),
+        "p": sign_flip(results, attacked, other_attacked, first.model, second.model, tests=tests),
         "drops_agree": None if math.isnan(ahead) else ahead * lost <= 0,
         "n_neutral_sources": len(neutral),
-        **_equivalence(results, first.clean, second.clean),
+        "p_equal": _p_equal(results, first.clean, second.clean),
         "patients_needed": _needed(results, attacked, other_attacked, tests),
     }
 
@@ -190,17 +204,30 @@ def _drop(clean: Scores, attacked: Scores | None) -> Scores | None:
     return None if attacked is None else clean.minus(attacked)
 
 
-def sign_flip(results: Results, first: Scores | None, second: Scores | None, *key: str) -> float:
-    """Two-sided p value of a paired difference; NaN where either is missing. `key` names the random draws."""
+def sign_flip(results: Results, first: Scores | None, second: Scores | None, *key: str, tests: int) -> float:
+    """Two-sided p value of a paired difference; NaN where either is missing.
+
+    Args:
+        results: The study.
+        first: Scores of one.
+        second: Scores of the other.
+        key: Names the random draws.
+        tests: Size of the family, or more.
+    """
     if first is None or second is None:
         return math.nan
     rng = generator(results.settings.seed, "sign flips", *key)
-    return sign_flip_test(first.totals - second.totals, results.settings.resamples, rng)
+    return sign_flip_test(first.totals - second.totals, _resamples(results, tests), rng)
 
 
-def adjusted(lines: Sequence[Line]) -> list[float]:
-    """Holm's p values of a family of lines with `p`; NaN for all where one is undefined."""
-    p_values = np.array([line["p"] for line in lines], dtype=np.float64)
+def _resamples(results: Results, tests: int) -> int:
+    """Patterns of signs that are drawn: enough for p values that are significant in a family of tests."""
+    return max(results.settings.resamples, math.ceil(10 * tests / results.settings.alpha))
+
+
+def adjusted(lines: Sequence[Line], name: str = "p") -> list[float]:
+    """Holm's p values of a family of lines with a p value; NaN for all where one is undefined."""
+    p_values = np.array([line[name] for line in lines], dtype=np.float64)
     if np.isnan(p_values).any():
         return [math.nan] * len(lines)
     return [float(p) for p in holm(p_values)]
@@ -214,11 +241,9 @@ def _verdict(results: Results, line: Line, sound: Mapping[str, bool], tests: int
     return RANKED if line["p_holm"] <= results.settings.alpha else TIED
 
 
-def _equivalence(results: Results, first: Scores, second: Scores) -> Line:
-    settings = results.settings
+def _p_equal(results: Results, first: Scores, second: Scores) -> float:
     difference = estimates.paired_ratio(results, first.totals - second.totals, results.panel.sizes)
-    p = equivalence_test(difference, settings.relevant_difference)
-    return {"p_equal": p, "equally_good": None if math.isnan(p) else p <= settings.alpha}
+    return equivalence_test(difference, results.relevant_difference)
 
 
 def _needed(results: Results, first: Scores | None, second: Scores | None, tests: int) -> int | None:
@@ -227,4 +252,4 @@ def _needed(results: Results, first: Scores | None, second: Scores | None, tests
     difference = estimates.paired_ratio(results, first.totals - second.totals, results.panel.sizes)
     # The error of the mean times the root of n is the spread between patients of average size.
     sd = difference.error * math.sqrt(len(results.panel.patients))
-    return patients_needed(sd, results.settings.relevant_difference, results.settings.alpha / tests)
+    return patients_needed(sd, results.relevant_difference, results.settings.alpha / tests)

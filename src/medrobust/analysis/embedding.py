@@ -6,7 +6,7 @@ The picture is a t-SNE, whose distances mean nothing by themselves; the numbers 
 # openTSNE and scikit-learn have no annotations.
 # mypy: disable-error-code="no-untyped-call"
 
-from collections.abc import Callable
+import math
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,7 @@ from openTSNE.tsne import TSNE
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from medrobust.metrics.statistics import mean
+from medrobust.metrics.statistics import Estimate, Ratio, mean
 
 CLEAN = "clean"
 COMPONENTS = 50
@@ -105,13 +105,13 @@ def displacement_table(
         rows: From `of_target`.
         attack: Name of the attack.
         noise: Name of the noise matched to it.
-        confidence: Of the intervals (t over patients).
+        confidence: Of the intervals over patients.
 
     Returns:
         `measure, perturbation, value, low, high, n_cases, n_patients`. The displacement ratio attack / noise
         is a geometric mean; cases that one of the two did not move have none and are left out of `n_cases`.
         Same-class neighbours: the share of an image's class among the 10 clean images nearest to it, its own
-        clean version not counted.
+        clean version not counted. Bounds are null where no interval can be had.
     """
     of = {
         name: rows.filter(pl.col("perturbation") == name).sort("case_id") for name in (CLEAN, noise, attack)
@@ -122,11 +122,15 @@ def displacement_table(
     moved = {name: np.linalg.norm(features[name] - features[CLEAN], axis=1) for name in (noise, attack)}
     both = (moved[noise] > 0) & (moved[attack] > 0)
     ratio = np.log(moved[attack][both] / moved[noise][both])
-    lines = [_line("displacement ratio", f"{attack} / {noise}", ratio, patients[both], confidence, np.exp)]
+    moves = _mean_of_patients(ratio, patients[both])
+    geometric = Estimate(*map(math.exp, moves.interval(confidence)))
+    lines = [_line("displacement ratio", f"{attack} / {noise}", geometric, ratio, moves)]
     for name in (CLEAN, noise, attack):
         share = same_class_share(features[name], features[CLEAN], labels)
-        lines.append(_line("same-class neighbours", name, share, patients, confidence, float))
-    return pl.DataFrame(lines, orient="row")
+        of_patients = _mean_of_patients(share, patients)
+        interval = of_patients.share_interval(confidence)
+        lines.append(_line("same-class neighbours", name, interval, share, of_patients))
+    return pl.DataFrame(lines, orient="row").fill_nan(None)
 
 
 def same_class_share(
@@ -158,27 +162,14 @@ def _features(rows: pl.DataFrame) -> Float[np.ndarray, "n d"]:
     return vectors.list.to_array(vectors.list.len().item(0)).to_numpy().astype(np.float64)
 
 
+def _mean_of_patients(values: Float[np.ndarray, "n"], patients: np.ndarray) -> Ratio:
+    """Mean over the means of patients."""
+    every = pl.DataFrame({"patient": patients, "value": values})
+    return mean(every.group_by("patient", maintain_order=True).mean()["value"].to_numpy())
+
+
 def _line(
-    measure: str,
-    perturbation: str,
-    values: Float[np.ndarray, "n"],
-    patients: np.ndarray,
-    confidence: float,
-    back: Callable[[float], float],
+    measure: str, perturbation: str, interval: Estimate, values: Float[np.ndarray, "n"], of_patients: Ratio
 ) -> dict[str, object]:
-    """A row of the table: t interval over the means of patients, taken `back` from the scale of `values`."""
-    means = (
-        pl.DataFrame({"patient": patients, "value": values})
-        .group_by("patient", maintain_order=True)
-        .mean()["value"]
-    )
-    interval = mean(means.to_numpy()).interval(confidence)
-    return {
-        "measure": measure,
-        "perturbation": perturbation,
-        "value": back(interval.value),
-        "low": back(interval.low),
-        "high": back(interval.high),
-        "n_cases": len(values),
-        "n_patients": len(means),
-    }
+    counts = {"n_cases": len(values), "n_patients": len(of_patients.linear)}
+    return {"measure": measure, "perturbation": perturbation, **interval._asdict(), **counts}

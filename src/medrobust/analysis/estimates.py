@@ -18,7 +18,7 @@ from medrobust.metrics.statistics import (
 
 
 def score(results: Results, scores: Scores | None) -> Estimate:
-    """A score in [0, 1]: t interval of log-odds over patients (Dice), Wilson's with design effect (accuracy).
+    """A score in [0, 1] with its interval: `Ratio.share_interval` (Dice), `wilson` (accuracy).
 
     Args:
         results: The study.
@@ -27,7 +27,7 @@ def score(results: Results, scores: Scores | None) -> Estimate:
     if scores is None:
         return UNDEFINED
     sizes, confidence = results.panel.sizes, results.settings.confidence
-    if results.settings.interval != "default":
+    if _is_resampled(results, scores, results.panel.images):
         return _bootstrap(results, scores, results.panel.images).clipped(0.0, 1.0)
     if results.task is Task.CLASSIFICATION:
         # Outcomes are counted before they are averaged over cells and seeds: each is right or wrong.
@@ -57,10 +57,15 @@ def paired_ratio(results: Results, x: Totals, y: Totals) -> Ratio:
 
 
 def _relative(results: Results, x: Scores, y: Scores) -> Estimate:
-    if results.settings.interval != "default":
+    if _is_resampled(results, x, y):
         return _bootstrap(results, x, y)
-    interval = paired_ratio(results, x.totals, y.totals).interval(results.settings.confidence)
+    interval = paired_ratio(results, x.totals, y.totals).interval(results.settings.confidence, largest=1.0)
     return interval._replace(value=ratio(x.totals, y.totals).value)
+
+
+def _is_resampled(results: Results, x: Scores, y: Scores) -> bool:
+    """Whether resamples tell anything: where no patient differs from another, they are all alike."""
+    return results.settings.interval != "default" and ratio(x.totals, y.totals).varies
 
 
 def _bootstrap(results: Results, x: Scores, y: Scores) -> Estimate:

@@ -27,8 +27,12 @@ def number(value: float | None, digits: int) -> str:
 def with_interval(value: float | None, low: float | None, high: float | None, digits: int = 3) -> str:
     """A number with its interval, the bounds with one decimal less where there is more than one.
 
+    Bounds that would read alike have as many decimals as tell them apart.
+
     >>> with_interval(0.7128, 0.681, 0.7449), with_interval(0.5, None, None)
     ('0.713 [0.68, 0.74]', '0.500')
+    >>> with_interval(0.8, 0.7996, 0.8003)
+    '0.800 [0.7996, 0.8003]'
     >>> with_interval(6.9, 3.21, 10.5, digits=1)
     '6.9 [3.2, 10.5]'
     """
@@ -36,6 +40,8 @@ def with_interval(value: float | None, low: float | None, high: float | None, di
     if value is None or low is None or high is None:
         return text
     fewer = max(digits - 1, 1)
+    while low < high and number(low, fewer) == number(high, fewer):
+        fewer += 1
     return f"{text} [{number(low, fewer)}, {number(high, fewer)}]"
 
 

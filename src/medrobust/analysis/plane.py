@@ -23,8 +23,8 @@ def plane(results: Results) -> pl.DataFrame:
 
     Returns:
         `model, clean, adversarial`; `var_clean, var_adversarial, covariance` of the two scores; `scale`, from
-        Hotelling's T2, null below three patients; `on_front`: no other network is at least as good in both
-        and better in one.
+        Hotelling's T2, null below three patients and where one of the scores does not vary; `on_front`: no
+        other network is at least as good in both and better in one.
     """
     lines: list[dict[str, object]] = []
     for model in results.models:
@@ -57,7 +57,9 @@ def _place(results: Results, clean: Scores, attacked: Scores | None) -> dict[str
         "var_clean": both[0].error ** 2,
         "var_adversarial": both[1].error ** 2,
         "covariance": _covariance(clean.totals, attacked.totals, sizes),
-        "scale": _hotelling(sizes.size, results.settings.confidence),
+        "scale": _hotelling(sizes.size, results.settings.confidence)
+        if all(each.varies for each in both)
+        else math.nan,
     }
 
 

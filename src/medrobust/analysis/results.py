@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from medrobust.analysis.complete import check_complete
 from medrobust.analysis.patients import CLEAN, Cell, Panel, classification_panel, segmentation_panel
 from medrobust.analysis.remarks import Remark
-from medrobust.analysis.settings import Attack, Settings
+from medrobust.analysis.settings import RELEVANT_DIFFERENCE, Attack, Settings
 from medrobust.core import Task, Unit
 from medrobust.errors import RunError
 from medrobust.metrics.bootstrap import resampled_sums
@@ -72,6 +72,11 @@ class Results:
     def score(self) -> str:
         """Name of the score."""
         return "accuracy" if self.task is Task.CLASSIFICATION else "Dice"
+
+    @property
+    def relevant_difference(self) -> float:
+        """Smallest difference of scores that matters."""
+        return self.settings.relevant_difference or RELEVANT_DIFFERENCE[self.task]
 
     @property
     def rows(self) -> pl.DataFrame:

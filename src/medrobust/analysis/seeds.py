@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from medrobust.analysis import estimates
 from medrobust.analysis.results import Results
 from medrobust.analysis.tables import bounded, conditions, frame, with_bounds
-from medrobust.metrics.statistics import Estimate
+from medrobust.metrics.statistics import ROUNDING, Estimate
 from medrobust.rng import generator
 
 FEWEST_TARGET_SEEDS = 3
@@ -50,8 +50,8 @@ def architectures(results: Results) -> pl.DataFrame:
     other; percentile intervals. With the fewest seeds allowed these are still rather short.
 
     Returns:
-        `first, second, difference` with `_low` and `_high`; empty with too few seeds, and where every attack
-        failed its self-tests.
+        `first, second, difference` with `_low` and `_high`, which are null where nothing varies; empty with
+        too few seeds, and where every attack failed its self-tests.
     """
     columns = {"first": pl.String, "second": pl.String} | bounded("difference")
     if not enough_seeds(results) or not any(results.judged_cells(model) for model in results.models):
@@ -99,6 +99,8 @@ def _crossed(results: Results, first: Trainings, second: Trainings, rng: np.rand
         [_difference(first, second, sizes, draw) for draw in _draws(first, second, settings.resamples, rng)]
     )
     low, high = np.quantile(draws, [(1 - settings.confidence) / 2, (1 + settings.confidence) / 2])
+    if high - low <= ROUNDING:  # where nothing varies, resamples tell nothing of what others would show
+        low = high = np.nan
     everything = [np.arange(n) for n in (first.shape[0], second.shape[0], *first.shape[1:])]
     return Estimate(_difference(first, second, sizes, everything), float(low), float(high))
 

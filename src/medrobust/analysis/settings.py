@@ -1,7 +1,14 @@
 """What a study asked for, as far as its analysis must know."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
+
+from medrobust.core import Task
+
+RELEVANT_DIFFERENCE: Mapping[Task, float] = {Task.SEGMENTATION: 0.02, Task.CLASSIFICATION: 0.05}
+"""Smallest difference of Dice and of accuracy that matters, where a study does not say: a hundred photographs
+cannot tell accuracies that are nearer, whatever they show."""
 
 IntervalMethod = Literal["default", "percentile", "bca", "bootstrap-t"]
 
@@ -33,7 +40,7 @@ class Settings:
     Attributes:
         confidence: Level of the intervals; tests are made at `1 - confidence`.
         resamples: Bootstrap resamples and sampled sign patterns.
-        relevant_difference: Smallest difference of scores that matters.
+        relevant_difference: Smallest difference of scores that matters; None: that of the task.
         interval: Closed forms of the protocol, or a bootstrap over patients.
         surface_tolerance: Of surface distances, as asked for; their rows name the one that was taken.
         seed: Seed of the study; resampling depends on it only.
@@ -41,7 +48,7 @@ class Settings:
 
     confidence: float = 0.95
     resamples: int = 10_000
-    relevant_difference: float = 0.02
+    relevant_difference: float | None = None
     interval: IntervalMethod = "default"
     surface_tolerance: float | None = None
     seed: int = 0

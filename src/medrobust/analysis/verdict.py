@@ -28,7 +28,7 @@ from medrobust.analysis.seeds import (
 )
 from medrobust.analysis.tables import frame
 from medrobust.metrics.bootstrap import share_first
-from medrobust.metrics.significance import ranks_interval
+from medrobust.metrics.significance import patients_for_equivalence, ranks_interval
 
 FEWEST_FOR_SHARES = 20
 
@@ -125,7 +125,7 @@ def _kendall_tau(results: Results) -> float | None:
 
 
 def _conclusions(results: Results, pairs: pl.DataFrame, outcome: str) -> list[str]:
-    relevant = results.settings.relevant_difference
+    relevant = results.relevant_difference
     sentences = [_ranked(row) for row in pairs.filter(verdict=RANKED).iter_rows(named=True)]
     sentences += [_tied(row, relevant) for row in pairs.filter(verdict=TIED).iter_rows(named=True)]
     if outcome == TOO_FEW:
@@ -141,9 +141,26 @@ def _conclusions(results: Results, pairs: pl.DataFrame, outcome: str) -> list[st
         )
     for row in pairs.filter(equally_good=True).iter_rows(named=True):
         both = f"{row['first']} and {row['second']}"
-        p = p_value(row["p_equal"])
-        sentences.append(f"{both} are equally good on clean images (TOST within {relevant:g}, {p}).")
-    return sentences
+        p = p_value(row["p_equal_holm"])
+        sentences.append(f"{both} are equally good on clean images (TOST within {relevant:g}, {p}, Holm).")
+    return [*sentences, *_left_open(results, pairs)]
+
+
+def _left_open(results: Results, pairs: pl.DataFrame) -> list[str]:
+    """Differences of clean scores that too few patients show for any of them to be called none."""
+    known = pairs.filter(pl.col("clean_difference_low").is_not_null())
+    if known.is_empty() or not comparisons.too_few_for_equality(results, pairs.height):
+        return []
+    fewest = patients_for_equivalence(results.settings.alpha, pairs.height)
+    differences = "; ".join(
+        f"{row['first']} - {row['second']} {row['clean_difference']:+.3f}"
+        f" [{row['clean_difference_low']:+.3f}, {row['clean_difference_high']:+.3f}]"
+        for row in known.iter_rows(named=True)
+    )
+    return [
+        f"Differences on clean images: {differences}. None is called equal: that takes"
+        f" {fewest} {results.unit}s, for fewer may all be spared by a failure of one in ten."
+    ]
 
 
 def _ranked(row: dict[str, Any]) -> str:
@@ -166,13 +183,22 @@ def _tied(row: dict[str, Any], relevant: float) -> str:
 
 def _limits(results: Results) -> list[str]:
     sentences = [
-        f"Intervals and tests are over {_count(results)}; intervals are not adjusted for their number.",
+        f"Intervals and tests are over {_count(results)}; intervals are not adjusted for their number. A"
+        f" failure that strikes fewer than {_unseen(results):.0%} of all may have spared these: no interval"
+        " knows of it.",
+        "The tests flip signs of differences: they ask whether these are symmetric about 0, and err more"
+        " often than they say where differences are skewed and only their mean is 0.",
     ]
     if results.unit != "patient":
         sentences.append(
             f"The data name no patients, the unit is the {results.unit}: intervals may be too narrow."
         )
     return [*sentences, *_folds(results), *_architectures(results)]
+
+
+def _unseen(results: Results) -> float:
+    """The share of all patients that so many as there are here miss in 5 % of the studies."""
+    return 1.0 - math.exp(math.log(results.settings.alpha) / len(results.panel.patients))
 
 
 def _folds(results: Results) -> list[str]:

@@ -15,14 +15,14 @@ EXPECTED = 0.8
 """Share of right answers that intervals are worked out for."""
 
 TOO_WIDE, WIDE = 0.4, 0.25
-"""Widths of the interval that are a warning and a note: 17 and 40 patients."""
+"""Widths of the interval that are a warning and a note: fewer than 20 and 46 patients."""
 
 FEWEST_PAIRS = 6
 """Fewer patients cannot give p < 0.05 in a two-sided sign test: 2 x 0.5^5 = 0.06."""
 
 
 def expected_interval(patients: int) -> Estimate:
-    """Wilson's interval of a share of right answers of about `EXPECTED`, one answer per patient."""
+    """The interval of a share of right answers of about `EXPECTED`, one answer per patient."""
     right = np.zeros(patients)
     right[: round(EXPECTED * patients)] = 1
     return wilson(right, np.ones(patients), CONFIDENCE)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from scipy import stats
 
-from medrobust.metrics.statistics import Ratio, Totals
+from medrobust.metrics.statistics import Ratio, Totals, extremes_interval
 
 EXACT_LIMIT = 100_000
 """Up to this many sign patterns (16 patients) are counted, more are sampled."""
@@ -14,6 +14,11 @@ EXACT_LIMIT = 100_000
 
 def sign_flip_test(differences: Totals, resamples: int, rng: np.random.Generator) -> float:
     """Two-sided p value of "each patient's difference might as well have had the other sign".
+
+    It asks whether the differences are symmetric about 0, not whether their mean is 0: where the mean is 0
+    and they are skewed it errs more often than its level says (docs/statistics.md has numbers). A studentised
+    statistic would change nothing: signs leave the sum of squares as it is, so that t orders the patterns
+    as the total does.
 
     The statistic is the total over patients. With n patients all 2^n patterns of signs are counted where
     these are at most 100,000; else `resamples` patterns are drawn and p = (b + 1) / (resamples + 1), which
@@ -84,34 +89,63 @@ def holm(p_values: Float64[np.ndarray, "tests"]) -> Float64[np.ndarray, "tests"]
     return adjusted
 
 
+RAREST_FAILURE = 0.1
+"""Share of all patients that a failure strikes which a test of equality must be able to see."""
+
+
+def patients_for_equivalence(alpha: float, tests: int) -> int:
+    """Fewest patients whom a failure of one in ten spares with a probability of at most alpha / tests."""
+    return math.ceil(math.log(alpha / tests) / math.log(1 - RAREST_FAILURE) - 1e-9)
+
+
 def equivalence_test(difference: Ratio, margin: float) -> float:
-    """Two one-sided t tests (TOST) of a difference outside (-margin, margin); small p: equally good.
+    """Two one-sided tests (TOST) of a mean difference outside (-margin, margin); small p: equally good.
+
+    They are those of `extremes_interval`, which supposes no more of the differences than that the largest
+    ones on both sides were seen. So p is at least the chance that a failure of one in ten was not: 0.9^n, .05
+    of 29 patients. With t tests, which suppose symmetry, networks are declared equal in 20, 11, 9 % of the
+    studies with 29, 50, 100 patients where they differ by the margin because one patient in ten loses ten
+    times as much, and in 13, 10, 9 % where differences have a gamma tail of skewness 2.8; with these in 5, 2,
+    2 and 3, 1, 1 %.
 
     Args:
-        difference: Difference of two paired scores with its standard error.
+        difference: Difference of two paired scores with what each patient contributes.
         margin: Smallest difference that matters, in the unit of the score, above 0.
 
     Returns:
-        The larger of the two p values; NaN where there is no standard error.
+        The larger of the two p values; 1 where these are above 0.5, NaN where there is no difference.
 
     Raises:
         ValueError: `margin` is not above 0.
 
     Source:
-        Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987.
+        Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987 (two one-sided tests).
     """
     if margin <= 0:
         raise ValueError(f"margin must be above 0 (a difference that matters, e.g. 0.02); got {margin}.")
-    value, error, freedom = difference
-    if math.isnan(error):
+    if math.isnan(difference.value):
         return math.nan
-    if error == 0:
-        return 0.0 if abs(value) < margin else 1.0
-    return float(stats.t.sf((margin - abs(value)) / error, freedom))
+
+    def is_within(p: float) -> bool:
+        _, low, high = extremes_interval(difference.linear, 1 - 2 * p)
+        return -margin < low and high < margin
+
+    outside, within = (1 - RAREST_FAILURE) ** difference.linear.size, 0.5
+    if outside >= within or not is_within(within):
+        return 1.0
+    if is_within(outside):
+        return float(outside)
+    while within - outside > 1e-4 * within:
+        middle = (outside + within) / 2
+        outside, within = (outside, middle) if is_within(middle) else (middle, within)
+    return within
 
 
 def patients_needed(sd: float, difference: float, alpha: float, power: float = 0.8) -> int | None:
-    """Patients that a paired two-sided t test needs to see `difference` with `power`.
+    """Patients that `sign_flip_test` needs to see `difference` with `power`, of normal differences.
+
+    Where it can reject only if all signs agree, the chance of that counts; else the power of the t test,
+    which it has to within a few percent. Never fewer than can be significant at all.
 
     Args:
         sd: Standard deviation of the paired differences over patients.
@@ -120,20 +154,23 @@ def patients_needed(sd: float, difference: float, alpha: float, power: float = 0
         power: Chance to see it, in (0, 1).
 
     Returns:
-        At least 2; None where `sd` is NaN.
+        At least `patients_for_significance(alpha, 1)`; None where `sd` is NaN or 0: a sample without variance
+        tells nothing of it.
     """
-    if math.isnan(sd):
+    if not sd > 0:
         return None
-    effect = difference / sd if sd > 0 else math.inf
+    effect = difference / sd
     normal = (stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)) / effect
-    patients = max(2, math.ceil(normal**2))
-    while not math.isinf(effect) and _power(patients, effect, alpha) < power:
+    patients = max(patients_for_significance(alpha, 1), math.ceil(normal**2))
+    while _power(patients, effect, alpha) < power:
         patients += 1
     return patients
 
 
 def _power(patients: int, effect: float, alpha: float) -> float:
-    """Power of the two-sided t test, leaving out the chance to be significant in the wrong direction."""
+    """Power, leaving out the chance to be significant in the wrong direction."""
+    if patients - 1 < math.log2(2 / alpha):  # of all patterns of signs only the two extreme ones are so rare
+        return float(stats.norm.cdf(effect) ** patients)
     critical = stats.t.ppf(1 - alpha / 2, patients - 1)
     return float(stats.nct.sf(critical, patients - 1, effect * math.sqrt(patients)))
 

@@ -10,7 +10,7 @@ from medrobust.report.names import column_name
 
 MISSING = "\u2013"
 BOUNDS = ("_low", "_high")
-P_VALUES = ("p", "p_holm", "p_equal")
+P_VALUES = ("p", "p_holm", "p_equal", "p_equal_holm")
 ONE_DECIMAL = ("points", "percent", "drop_difference", "hd95", "psnr")
 
 

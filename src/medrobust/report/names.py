@@ -16,6 +16,7 @@ NAMES = {
     "linf": "L∞",
     "p_holm": "p, Holm",
     "p_equal": "p equal",
+    "p_equal_holm": "p equal, Holm",
     "share_first": "share first",
     "drop_difference": "drop, difference in points",
     "neutral_difference": "sources of neither, difference",

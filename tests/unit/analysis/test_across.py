@@ -93,7 +93,7 @@ class TestSentences:
             "a of new is more robust than a of old against these transferred attacks, for these trained"
             " weights: mean adversarial score +11.2 points [+9.6, +12.9], p = 0.002 (Holm)."
             " By the drop from the clean score too: -10.9 points [-13.3, -8.5]."
-            " On clean images +0.3 points [-1.2, +1.8]: equally good (TOST within 2 points, p = 0.014).",
+            " On clean images +0.3 points [-1.2, +1.8]: not distinguishable, p = 0.670 (Holm).",
         )
 
     def test_less_robust_and_worse_on_clean_images(self) -> None:
@@ -125,9 +125,9 @@ class TestSentences:
         )
 
     def test_equally_good_on_clean_images(self) -> None:
-        old, new = brains({"a": 0.6}, spread=0.002), brains({"a": 0.6}, spread=0.002, seed=6)
+        old, new = (brains({"a": 0.6}, patients=30, spread=0.002, seed=seed) for seed in (5, 6))
         (sentence,) = compared(run("old", old), run("new", new))
-        assert "equally good (TOST within 2 points, p < 0.001)" in sentence
+        assert "equally good (TOST within 2 points, p = 0.042, Holm)" in sentence
 
     def test_too_few_patients(self) -> None:
         old, new = brains({"a": 0.6}, patients=4), brains({"a": 0.8}, patients=4, seed=6)

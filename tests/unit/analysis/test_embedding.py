@@ -82,6 +82,8 @@ def test_numbers_are_those_the_features_were_made_with(study: pl.DataFrame) -> N
     assert ratio["value"] == pytest.approx((4**30 * (40 * 2**0.5) ** 6) ** (1 / 36), rel=1e-3)
     assert ratio["low"] < ratio["value"] < ratio["high"]
     assert (clean["value"], noise["value"]) == (1, 1)
+    assert 0.7 < clean["low"] < 1 == clean["high"], "18 patients who are all alike"
+    assert attack["high"] <= 1
     assert attack["value"] == pytest.approx(30 / 36)
     assert (attack["n_cases"], attack["n_patients"]) == (36, 18)
 
@@ -101,7 +103,16 @@ def test_a_case_that_did_not_move_has_no_ratio(study: pl.DataFrame) -> None:
     )
     table = embedding.displacement_table(unmoved, attack="fgsm", noise="gaussian@fgsm")
     assert table["n_cases"].to_list() == [35, 36, 36, 36]
+
     assert np.isfinite(table["value"].to_numpy()).all()
+
+
+def test_moves_that_are_all_equal_have_no_interval(study: pl.DataFrame) -> None:
+    at = {"clean": 0.0, "gaussian@fgsm": 1.0, "fgsm": 2.0}
+    kept = of_a(study)
+    alike = kept.with_columns(embedding=pl.Series([[at[name], 0.0] for name in kept["perturbation"]]))
+    row = embedding.displacement_table(alike, attack="fgsm", noise="gaussian@fgsm").row(0, named=True)
+    assert (row["value"], row["low"], row["high"]) == (pytest.approx(2), None, None)
 
 
 def test_an_image_is_never_its_own_neighbour() -> None:

@@ -75,3 +75,10 @@ def test_the_front_is_what_nobody_beats(scores):
         for one in scores
     ]
     assert on_front(np.array(scores)).tolist() == expected
+
+
+def test_a_score_that_does_not_vary_has_no_region():
+    wiped_out = made_rows.segmentation(lambda cell, scan, structure: (100, 100, 0), SCANS)
+    table = plane(wiped_out)
+    assert table["scale"].null_count() == 3
+    assert table["adversarial"].to_list() == [0.0] * 3

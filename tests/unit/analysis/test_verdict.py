@@ -134,9 +134,96 @@ def test_orders_by_score_and_by_drop_that_differ_are_said():
 
 
 def test_equally_good_on_clean_is_said_only_by_an_equivalence_test():
-    assert pairs(brains(12, spread=0.001))["equally_good"].to_list() == [True] * 3
-    assert pairs(brains(12, spread=0.3))["equally_good"].to_list() == [False] * 3
-    assert any("equally good on clean images" in text for text in verdict(brains(12, spread=0.001)).sentences)
+    alike = pairs(brains(45, spread=0.001))
+    assert alike["equally_good"].to_list() == [True] * 3
+    assert alike["p_equal_holm"].to_list() == pytest.approx(holm(alike["p_equal"].to_numpy()).tolist())
+    assert pairs(brains(45, spread=0.3))["equally_good"].to_list() == [False] * 3
+    assert any("equally good on clean images" in text for text in verdict(brains(45, spread=0.001)).sentences)
+
+
+def test_equality_is_adjusted_for_the_number_of_pairs():
+    found = pairs(brains(45, spread=0.03))
+    between = found.filter(pl.col("p_equal") <= 0.05, pl.col("p_equal_holm") > 0.05)
+    assert between.height
+    assert not between["equally_good"].any()
+
+
+def test_few_patients_have_an_interval_and_no_verdict_on_equality():
+    found = verdict(brains(38, spread=0.001))
+    assert found.pairs["equally_good"].to_list() == [None] * 3
+    (said,) = (text for text in found.sentences if "Differences on clean images" in text)
+    row = found.pairs.row(0, named=True)
+    assert (
+        f"a - b {row['clean_difference']:+.3f} [{row['clean_difference_low']:+.3f},"
+        f" {row['clean_difference_high']:+.3f}]" in said
+    )
+    assert "that takes 39 patients" in said
+    assert not any("equally good" in text for text in found.sentences)
+
+
+@pytest.mark.parametrize("dice", [0.0, 1.0])
+def test_six_patients_that_are_all_alike_are_not_called_equally_good(dice):
+    def counts(cell, scan, structure):
+        return 1000, 1000, int(1000 * dice)
+
+    results = made_rows.segmentation(counts, {f"p{n}": [f"s{n}"] for n in range(6)}, models=("a", "b"))
+    found = verdict(results)
+    assert found.pairs["equally_good"].to_list() == [None]
+    assert (
+        found.pairs["clean_difference_low"].item() < -0.3 < 0.3 < found.pairs["clean_difference_high"].item()
+    )
+    assert found.pairs["patients_needed"].item() is None
+
+
+@pytest.mark.parametrize("interval", ["default", "percentile", "bca", "bootstrap-t"])
+@pytest.mark.parametrize("score", [0, 1, 2], ids=["never", "always", "only clean"])
+@pytest.mark.parametrize("task", ["photos", "brains"])
+def test_no_interval_of_any_table_has_no_width(task, score, interval):
+    """All alike, in every cell: bounds are apart or there are none, and enclose the value."""
+    settings = Settings(resamples=100, interval=interval)
+
+    def hit(cell):
+        return [False, True, not cell.source][score]
+
+    if task == "photos":
+        results = photos(lambda cell, patient, image: hit(cell), 6, settings=settings)
+    else:
+        names = {f"p{number}": [f"s{number}"] for number in range(6)}
+        results = made_rows.segmentation(lambda cell, *_: (9, 9, 9 * hit(cell)), names, settings=settings)
+    counted = 0
+    for name, table in all_tables(results, verdict(results)).items():
+        for column in table.columns:
+            low, high = ("low", "high") if column == "score" else (f"{column}_low", f"{column}_high")
+            if low in table.columns:
+                known = table.filter(pl.col(low).is_not_null())
+                counted += known.height
+                assert (known[low] < known[high]).all(), (name, column)
+                assert (known[low] <= known[column] + 1e-9).all(), (name, column)
+                assert (known[column] <= known[high] + 1e-9).all(), (name, column)
+                if column in ("score", "clean", "adversarial", "accuracy", "balanced_accuracy"):
+                    assert known[low].is_between(0, 1).all(), (name, column)
+                    assert known[high].is_between(0, 1).all(), (name, column)
+    assert counted > 20
+
+
+def test_patients_needed_are_never_fewer_than_could_be_significant():
+    found = verdict(brains(8, spread=1e-3, dice={"a": 0.8, "b": 0.8, "c": 0.8}))
+    assert found.outcome == TIED
+    assert found.pairs["patients_needed"].to_list() == [7] * 3  # 2 / 2^7 <= .05 / 3 < 2 / 2^6
+
+
+def test_many_pairs_can_be_significant_though_few_patterns_of_signs_are_asked_for():
+    """With 17 patients patterns are drawn; 100 of them could never give p <= .05 / 28."""
+    dice = {name: 0.2 + 0.1 * place for place, name in enumerate("abcdefgh")}
+    found = verdict(brains(17, spread=0.01, dice=dice, settings=Settings(resamples=100)))
+    assert found.outcome == RANKED
+    assert found.pairs["verdict"].to_list() == [RANKED] * 28
+
+
+def test_the_margin_is_that_of_the_task_unless_the_study_has_one():
+    assert (brains(6).relevant_difference, photos(lambda *_: True, 6).relevant_difference) == (0.02, 0.05)
+    own = brains(6, settings=Settings(relevant_difference=0.1))
+    assert own.relevant_difference == 0.1
 
 
 def test_neutral_sources_are_of_neither_architecture():

@@ -30,10 +30,10 @@ def test_all_sided_structures_of_the_paper_have_a_partner() -> None:
 
 def test_limits_of_the_interval_are_those_that_the_documents_give() -> None:
     widths = {n: expected_interval(n).high - expected_interval(n).low for n in range(2, 60)}
-    assert all(widths[n] >= TOO_WIDE for n in widths if n <= 15)
-    assert all(widths[n] < TOO_WIDE for n in widths if n >= 17)
-    assert all(widths[n] >= WIDE for n in widths if n <= 40)
-    assert all(widths[n] < WIDE for n in widths if n >= 43)
+    assert all(widths[n] >= TOO_WIDE for n in widths if n <= 19)
+    assert all(widths[n] < TOO_WIDE for n in widths if n >= 20)
+    assert all(widths[n] >= WIDE for n in widths if n <= 45)
+    assert all(widths[n] < WIDE for n in widths if n >= 46)
     assert np.isnan(expected_interval(1).low)
 
 

@@ -29,6 +29,24 @@ def test_task_data_and_models_are_enough_and_the_rest_is_the_paper(task: Task) -
     assert study.split == {"rule": "patient", "test": {"segmentation": 0.2, "classification": 0.5}[task]}
 
 
+@pytest.mark.parametrize(("task", "margin"), [("segmentation", 0.02), ("classification", 0.05)])
+def test_the_difference_that_matters_is_that_of_the_task(task: str, margin: float) -> None:
+    model = "unet" if task == "segmentation" else "mobilenet_v1"
+    study: dict[str, Any] = {"task": task, "data": {"name": "x"}, "models": [{"name": model}]}
+    for analysis, wanted in (
+        ({}, margin),
+        ({"resamples": 500}, margin),
+        ({"relevant_difference": None}, margin),
+        ({"relevant_difference": 0.1}, 0.1),
+    ):
+        read = read_study(study | ({"analysis": analysis} if analysis else {}))
+        assert read.analysis.relevant_difference == wanted
+        assert resolved(read)["analysis"]["relevant_difference"] == wanted
+        assert read.analysis.resamples == analysis.get("resamples", 10_000)
+    with pytest.raises(StudyError, match=r"analysis\.relevant_difference"):
+        read_study(study | {"analysis": {"relevant_difference": 0}})
+
+
 def test_what_is_resolved_is_read_back_the_same() -> None:
     study = read_study(
         changed(perturbations=[{"name": "dag_a", "step": "4/255", "label": "a4"}, {"name": "dag_b"}])

@@ -92,7 +92,7 @@ class _Words:
         )
         if row["patients_needed"] is None:
             return text
-        relevant = 100 * self.runs[0].results.settings.relevant_difference
+        relevant = 100 * self.runs[0].results.relevant_difference
         unit = self.runs[0].results.unit
         return (
             f"{text} To see a difference of {relevant:g} points with 80 % power takes about"
@@ -113,8 +113,8 @@ class _Words:
         """Of the first network of a pair, against the second."""
         test = self.clean[row["first"], row["second"]]
         if row["equally_good"]:
-            margin = 100 * self.runs[0].results.settings.relevant_difference
-            found = f"equally good (TOST within {margin:g} points, {p_value(row['p_equal'])})"
+            margin = 100 * self.runs[0].results.relevant_difference
+            found = f"equally good (TOST within {margin:g} points, {p_value(row['p_equal_holm'])}, Holm)"
         elif row["verdict"] == TOO_FEW:
             found = "too few patients for a test"
         elif test["p_holm"] <= self.runs[0].results.settings.alpha:

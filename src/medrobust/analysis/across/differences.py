@@ -90,14 +90,15 @@ def difference_table(families: Families) -> pl.DataFrame:
     return frame(lines, _DIFFERENCE)
 
 
-def _by_condition(kind: str, pairs: Iterable[tuple[Network, Network]]) -> dict[str, list[Line]]:
+def _by_condition(kind: str, pairs: Sequence[tuple[Network, Network]]) -> dict[str, list[Line]]:
     families: dict[str, list[Line]] = {}
     for first, second in pairs:
-        others = scores_of(second)
-        for (condition, perturbation), scores in scores_of(first).items():
+        every, others = scores_of(first), scores_of(second)
+        for (condition, perturbation), scores in every.items():
             other = others[condition, perturbation]
+            tests = len(pairs) * sum(of == condition for of, _ in every)
             if scores is not None and other is not None:
-                line = _line(first, scores, second, other, condition, perturbation)
+                line = _line(first, scores, second, other, condition, perturbation, tests)
                 families.setdefault(condition, []).append({"kind": kind, **line})
     return families
 
@@ -118,7 +119,13 @@ def scores_of(network: Network) -> dict[tuple[str, str], Scores | None]:
 
 
 def _line(
-    first: Network, scores: Scores, second: Network, other: Scores, condition: str, perturbation: str
+    first: Network,
+    scores: Scores,
+    second: Network,
+    other: Scores,
+    condition: str,
+    perturbation: str,
+    tests: int,
 ) -> Line:
     results = first.results
     # The draws of the verdict's own test, so that both tables have one p value; none depends on a run's name.
@@ -131,7 +138,7 @@ def _line(
         "first_score": estimates.score(results, scores).value,
         "second_score": estimates.score(results, other).value,
         **with_bounds({"difference_in_points": estimates.difference(results, scores, other).scaled(100)}),
-        "p": sign_flip(results, scores, other, first.model, second.model, *key),
+        "p": sign_flip(results, scores, other, first.model, second.model, *key, tests=tests),
     }
 
 
