@@ -8,21 +8,11 @@ from torch import Tensor
 
 from medrobust.perturbations.box import step_inside
 from medrobust.perturbations.gradients import Model, Pullback, linearise
-from medrobust.perturbations.norms import Norm, lengths, per_image, unit
+from medrobust.perturbations.norms import ORDER, Norm, lengths, per_image, unit
 from medrobust.perturbations.support import rows, within
-
-SLACK = 1.1
-"""After a first step that looks at all rivals, one gets a gradient only if its boundary seems at most so many
-times as far as the nearest one's.
-
-It seems so by the size of its gradient when last seen, so that a step can miss the nearest boundary; what
-that costs and saves stands in docs/performance.md.
-"""
 
 DUAL = {"2": 2.0, "inf": 1.0}
 """Order of the norm of gradients that turns a gap of logits into a distance."""
-
-ORDER = {"2": 2.0, "inf": torch.inf}
 
 View = tuple[Tensor, Pullback]
 """Logits of images, and the way back to their gradients."""
@@ -59,11 +49,16 @@ class Steps(NamedTuple):
     Attributes:
         norm: Distance that is made small.
         least: Added to every distance, in units of the image.
+        near: After a first step that looks at all rivals, one gets a gradient only if its boundary seems at
+            most so many times as far as the nearest one's; infinite: all do. It seems so by the size of its
+            gradient when last seen, so that a step can miss the nearest boundary; what that costs and saves
+            stands in docs/performance.md.
         inside: Look for the nearest point of a boundary in [0, 1] instead of anywhere.
     """
 
     norm: Norm
     least: float
+    near: float
     inside: bool
 
 
@@ -103,7 +98,7 @@ class Rivals(NamedTuple):
         return gaps if least else torch.where(gaps > 0, gaps, torch.inf)
 
     def nearest_first(
-        self, gaps: Float[Tensor, "r rivals"], places: Int64[Tensor, " r"]
+        self, gaps: Float[Tensor, "r rivals"], places: Int64[Tensor, " r"], near: float
     ) -> tuple[Int64[Tensor, "r rivals"], Int64[Tensor, " r"]]:
         """The rivals of images, those whose boundaries seem nearest first; and how many of them are near.
 
@@ -113,9 +108,10 @@ class Rivals(NamedTuple):
         sizes = self.sizes[places]
         # A rival that no gradient led to is the last resort.
         distances = torch.where(sizes > 0, gaps / sizes, torch.inf)
-        near = sizes.isnan() | (distances <= SLACK * distances.amin(1, keepdim=True))
-        rounded = 2 ** near.sum(1).log2().ceil().long()
-        return distances.argsort(dim=1, stable=True), rounded.clamp_max(near.shape[1])
+        nearest = distances.amin(1, keepdim=True).clamp_min(torch.finfo(distances.dtype).tiny)
+        seem_near = sizes.isnan() | (distances <= near * nearest)
+        rounded = 2 ** seem_near.sum(1).log2().ceil().long()
+        return distances.argsort(dim=1, stable=True), rounded.clamp_max(seem_near.shape[1])
 
 
 def steps_over(
@@ -162,10 +158,10 @@ def nearest_step(
     All gradients that every one of them needs come from `view`, of which the images are at `running`; those
     that need more are linearised once more, with others that need about as many.
     """
-    logits, pullback = view
+    logits = view[0]
     places = running[right]
     gaps = rivals.gaps(logits[right], labels, places, how.least)
-    order, counts = rivals.nearest_first(gaps, places)
+    order, counts = rivals.nearest_first(gaps, places, how.near)
     shared = int(counts.min())
     step = torch.zeros_like(walk.result[places])
     distance = torch.full_like(gaps[:, 0], torch.inf)

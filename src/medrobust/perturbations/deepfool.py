@@ -28,6 +28,7 @@ PRESETS = {
             "candidates": 10,
             "least": 1e-4,
             "norm": "2",
+            "near": None,
             "trials": 0,
         },
         source="Moosavi-Dezfooli, Fawzi, Frossard 2016, and their code: overshoot on the accumulated "
@@ -42,6 +43,7 @@ PRESETS = {
             "candidates": None,
             "least": 0.0,
             "norm": "2",
+            "near": None,
             "trials": 0,
         },
         source="foolbox 0.8.0, foolbox/attacks/deepfool.py: 1.05 on every step, cut off at 0 and 1; only "
@@ -68,14 +70,15 @@ def deepfool(
     candidates: Annotated[int, Ge(2)] | None = 10,
     least: Annotated[float, Ge(0), Le(1)] = 1e-4,
     norm: Norm = "2",
+    near: Annotated[float, Ge(1)] | None = 1.1,
     trials: Annotated[int, Ge(0)] = 6,
 ) -> Float[Tensor, "n c *space"]:
     """Find a small perturbation that changes the prediction; images already wrong are kept.
 
     Steps lead over the nearest boundary of the linearised network until an image fools it, as published: what
     a step has outside of [0, 1] is cut off. Then `trials` make the perturbation shorter along that boundary,
-    inside of [0, 1]. With trials, images that half of the steps did not fool take the others inside of [0, 1],
-    to the nearest point of a boundary there; where the range ends before a boundary, they go to its end.
+    inside of [0, 1]. With trials, images that half of the steps did not fool take the others to the nearest
+    point of a boundary inside of [0, 1]; where the range ends before a boundary, they go to its end.
 
     Args:
         model: Network under attack.
@@ -88,11 +91,13 @@ def deepfool(
         overshoot: By how much the boundary is overstepped, relative to the way to it.
         overshoot_on: "sum": once, on the accumulated perturbation. "step": on every step.
         candidates: Classes that are looked at, those of the largest clean logits, the true one included;
-            None: all. Of these a step takes the gradients of those that seem near, see `Rivals`.
+            None: all.
         least: Added to the length of every step, in units of the image: one that is shorter than float32
             resolves would never arrive. 0: nothing, and a class with the same logit as the true one is no
             rival.
         norm: Distance that is made small.
+        near: After the first step only those candidates get a gradient whose boundaries seem at most so many
+            times as far as the nearest; None: all do.
         trials: Largest number of trials to make the perturbation shorter, see `shorten`; 0: DeepFool as
             published.
 
@@ -122,7 +127,8 @@ def deepfool(
                 break
             # Images that were fooled by the last step share its pass once more, which costs less than a
             # forward pass to tell them apart.
-            how = Steps(norm, least, inside=trials > 0 and 2 * number >= steps > 1)
+            inside = trials > 0 and 2 * number >= steps > 1
+            how = Steps(norm, least, near or torch.inf, inside)
             step = nearest_step(model, walk, view, labels, running, right, rivals, how)
             running = running[right]
             walk.advance(running, step, 1 + overshoot)
@@ -135,7 +141,13 @@ def deepfool(
             at = ((taken > 0) & ~right).nonzero()[:, 0]
             if len(at):
                 walk.result[at], tried = shorten(
-                    model, images[at], rows(support, at), walk.result[at], labels[at], trials=trials, norm=norm
+                    model,
+                    images[at],
+                    rows(support, at),
+                    walk.result[at],
+                    labels[at],
+                    trials=trials,
+                    norm=norm,
                 )
                 taken[at] += tried
     if tally is not None:

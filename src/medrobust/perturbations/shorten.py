@@ -7,12 +7,10 @@ from torch import Tensor
 from medrobust.perturbations.box import step_inside
 from medrobust.perturbations.checks import check_logits
 from medrobust.perturbations.gradients import Model, linearise
-from medrobust.perturbations.norms import Norm, lengths, per_image
+from medrobust.perturbations.norms import ORDER, Norm, lengths, per_image
 from medrobust.perturbations.support import rows, within
 
-ORDER = {"2": 2.0, "inf": torch.inf}
-
-OVERSHOOT = 0.005
+OVERSHOOT = 0.01
 """By how much the linearised boundary is overstepped, relative to the way there from the clean image."""
 
 GAIN = 1e-3
@@ -33,9 +31,9 @@ def shorten(
 
     The network is linearised at the best image so far, between the class that it is fooled into and the true
     one. The goal is the point of that boundary in [0, 1] that is nearest to the clean image, and a trial goes
-    a share of the way there: half of it at first, twice as much after a trial that was shorter and still fools
-    the network, half as much after one that was not. This is the step of FAB, where the share is at most a
-    tenth and other iterates than the best are followed.
+    a share of the way there: half of it at first, twice as much after a trial that fooled the network and was
+    shorter, half as much after any other. This is the step of FAB, whose share is a tenth at most, and which
+    follows other iterates than the best.
 
     Args:
         model: Network under attack.
@@ -53,7 +51,7 @@ def shorten(
         Croce, Hein 2020, "Minimally distorted adversarial examples with a fast adaptive boundary attack".
     """
     best, goal, trial = found.clone(), found.clone(), found
-    length = torch.full_like(clean[:, 0].flatten(1)[:, 0], torch.inf)
+    length = clean.new_full((len(clean),), torch.inf)
     share, taken = torch.full_like(length, 0.25), torch.zeros_like(labels)
     running = torch.arange(len(clean), device=clean.device)
     for left in range(trials, -1, -1):
@@ -70,9 +68,10 @@ def shorten(
             break
         if len(at):
             rival = logits.scatter(1, labels[running, None], -torch.inf).argmax(1)
-            weights = torch.zeros_like(logits).scatter(1, rival[:, None], 1).scatter(1, labels[running, None], -1)
-            gradient = pullback(weights)[better]
-            margin = (logits.gather(1, rival[:, None]) - logits.gather(1, labels[running, None]))[better, 0]
+            one = torch.ones_like(logits)
+            weights = torch.zeros_like(logits).scatter(1, rival[:, None], one)
+            weights.scatter_(1, labels[running, None], -one)
+            gradient, margin = pullback(weights)[better], (weights * logits).sum(1)[better]
             rise = (gradient * (best[at] - clean[at])).flatten(1).sum(1) - margin
             away = step_inside(
                 clean[at], rows(support, at), gradient, (1 + OVERSHOOT) * rise.clamp_min(0), norm
