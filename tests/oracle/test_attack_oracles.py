@@ -43,25 +43,41 @@ class Affine(nn.Module):
 
 @pytest.mark.parametrize("classes", [2, 3, 8])
 @pytest.mark.parametrize(
-    "options", [{}, {"preset": "moosavi-2016"}, {"preset": "foolbox-0.8"}, {"candidates": None}]
+    ("options", "overshoot", "least"),
+    [
+        ({"preset": "moosavi-2016"}, 0.02, 1e-4),
+        ({"preset": "foolbox-0.8"}, 0.05, 0),
+        ({"trials": 0, "candidates": None}, 0.02, 1e-4),
+    ],
 )
-def test_deepfool_is_the_projection(classes, options):
+def test_deepfool_is_the_projection(classes, options, overshoot, least):
     model = Affine(classes)
     images, labels = model.batch()
     distance, rival = model.distances(2)
-    overshoot = 0.05 if options.get("preset") == "foolbox-0.8" else OVERSHOOT
     tally = Tally()
     result = deepfool(model, images, labels, tally=tally, **options)
     assert torch.equal(model(result).argmax(1), rival)
-    assert torch.allclose(l2(images, result), (1 + overshoot) * (distance + 1e-4), rtol=1e-4)
+    assert torch.allclose(l2(images, result), (1 + overshoot) * (distance + least), rtol=1e-4)
     assert (tally.steps == 1).all()
+
+
+@pytest.mark.parametrize(("norm", "measure", "dual"), [("2", l2, 2), ("inf", linf, 1)])
+@pytest.mark.parametrize("classes", [2, 5])
+def test_deepfool_comes_back_to_the_projection(classes, norm, measure, dual):
+    """An overshoot of half the way there is cut down to one of a hundredth."""
+    model = Affine(classes)
+    images, labels = model.batch()
+    distance, rival = model.distances(dual)
+    result = deepfool(model, images, labels, norm=norm, overshoot=0.5)
+    assert torch.equal(model(result).argmax(1), rival)
+    assert torch.allclose(measure(images, result), 1.01 * distance, rtol=2e-3)
 
 
 def test_deepfool_in_the_largest_norm():
     model = Affine()
     images, labels = model.batch()
     distance, rival = model.distances(1)
-    result = deepfool(model, images, labels, norm="inf")
+    result = deepfool(model, images, labels, norm="inf", trials=0)
     assert torch.equal(model(result).argmax(1), rival)
     assert torch.allclose(linf(images, result), (1 + OVERSHOOT) * (distance + 1e-4), rtol=1e-3)
 
@@ -82,26 +98,76 @@ def test_deepfool_on_a_support_is_the_projection_within_it():
     normal = (model.weight[0] - model.weight[1]).view(1, 2, 6, 7).detach() * support[:1]
     logits = model(images).detach()
     distance = (logits[:, 0] - logits[:, 1]).abs() / normal.norm()
-    result = deepfool(model, images, labels, support=support)
+    result = deepfool(model, images, labels, support=support, trials=0)
     assert (model(result).argmax(1) != labels).all()
     assert torch.allclose(l2(images, result), (1 + OVERSHOOT) * (distance + 1e-4), rtol=1e-4)
 
 
-@pytest.mark.parametrize("norm", ["2", "inf"])
-def test_deepfool_does_not_count_on_entries_that_are_at_the_end_of_the_range(norm):
-    images = torch.zeros(2, 1, 8, 8)
-    images[0, :, 4:] = 1  # Only half of the entries can get brighter.
-    images[1, :, :2] = 1
+def scored(weights, threshold):
+    """Two logits, of which the second is larger where the weighted sum of an image exceeds the threshold."""
 
     def model(x):
-        score = x.flatten(1).sum(1) - 56
+        score = (x * weights).flatten(1).sum(1) - threshold
         return torch.stack([-score, score], 1)
 
-    tally = Tally()
-    result = deepfool(model, images, torch.zeros(2, dtype=torch.int64), norm=norm, tally=tally)
-    assert (model(result).argmax(1) == 1).all()
-    assert tally.steps.tolist() == [1, 1]
+    return model
+
+
+@pytest.mark.parametrize("norm", ["2", "inf"])
+def test_deepfool_ends_at_the_nearest_point_inside_of_the_range(norm):
+    """Half of the entries are black or white, and most steep ones end at 0 or 1 on the way."""
+    draw = torch.Generator().manual_seed(0)
+    images = (3 * torch.rand(6, 1, 8, 8, generator=draw) - 1).clamp(0, 1)
+    weights = torch.randn(1, 1, 8, 8, generator=draw) ** 3
+    room = torch.where(weights > 0, 1 - images, images)
+    value = (images * weights).sum((1, 2, 3))
+    rise = 0.5 * (room * weights.abs()).sum((1, 2, 3))
+    support = torch.ones_like(images, dtype=torch.bool)
+    for place in range(6):
+        one = slice(place, place + 1)
+        model = scored(weights, (value + rise)[place])
+        result = deepfool(model, images[one], torch.tensor([0]), norm=norm, support=support[one], trials=12)
+        assert model(result).argmax(1) == 1
+        low, high = 0.0, 1e4
+        for _ in range(100):
+            middle = (low + high) / 2
+            pace = weights.abs().double() if norm == "2" else torch.ones_like(weights).double()
+            reached = ((middle * pace).minimum(room[one]) * weights.abs()).sum()
+            low, high = (low, middle) if reached >= rise[place] else (middle, high)
+        shortest = (high * pace).minimum(room[one].double())
+        order = 2 if norm == "2" else torch.inf
+        ratio = (result - images[one]).double().flatten().norm(p=order) / shortest.flatten().norm(p=order)
+        assert 1 <= ratio + 1e-6 <= 1.035
+
+
+@pytest.mark.parametrize("norm", ["2", "inf"])
+def test_deepfool_gets_there_where_hardly_an_entry_can_move(norm):
+    """All but three steep entries are white already: what a published step has inside of the range is little."""
+    images = torch.ones(1, 1, 8, 8)
+    images[..., 0, :3] = 0.1
+    model, labels = scored(torch.ones(1, 1, 8, 8), 61 + 2.4), torch.tensor([0])
+    result = deepfool(model, images, labels, norm=norm)
+    assert model(result).argmax(1) == 1
     assert torch.equal(result[images == 1], images[images == 1])
+    assert (result[images < 1] - 0.1).tolist() == pytest.approx([0.8] * 3, abs=0.02)
+
+
+def test_deepfool_goes_to_the_end_of_the_range_where_no_boundary_is_inside():
+    images = torch.full((1, 1, 4, 4), 0.5)
+    result = deepfool(scored(torch.ones(1, 1, 4, 4), 17), images, torch.tensor([0]))
+    assert torch.equal(result, torch.ones_like(images))
+
+
+@pytest.mark.parametrize("scale", [1e-24, 1e-10, 1e10, 1e20])
+@pytest.mark.parametrize("preset", [None, "moosavi-2016", "foolbox-0.8"])
+def test_deepfool_does_not_depend_on_the_scale_of_logits(scale, preset):
+    model = Affine(4)
+    images, labels = model.batch()
+    expected = deepfool(model, images, labels, preset=preset)
+    with torch.no_grad():
+        model.weight *= scale
+        model.bias *= scale
+    assert torch.allclose(deepfool(model, images, labels, preset=preset), expected, atol=1e-5)
 
 
 def test_fgsm_is_the_sign_of_the_weights():

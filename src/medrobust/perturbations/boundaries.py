@@ -1,27 +1,18 @@
 """Boundaries of a linearised network: which are near, how far they are, and the step to the nearest."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from medrobust.perturbations.box import step_inside
 from medrobust.perturbations.gradients import Model, Pullback, linearise
+from medrobust.perturbations.norms import ORDER, Norm, lengths, per_image, unit
 from medrobust.perturbations.support import rows, within
 
-MINIMAL_STEP = 1e-4
-"""Added to every distance, as the authors' code does: a step shorter than float32 resolves would never
-arrive."""
-
-SLACK = 1.1
-"""After a first step that looks at all rivals, one gets a gradient only if its boundary seems at most so many
-times as far as the nearest one's.
-
-It seems so by the size of its gradient when last seen, so that a step can miss the nearest boundary; what
-that costs and saves stands in docs/performance.md.
-"""
-
-Norm = Literal["2", "inf"]
+DUAL = {"2": 2.0, "inf": 1.0}
+"""Order of the norm of gradients that turns a gap of logits into a distance."""
 
 View = tuple[Tensor, Pullback]
 """Logits of images, and the way back to their gradients."""
@@ -52,6 +43,25 @@ class Walk(NamedTuple):
         self.result[places] = within(moved, self.clean[places], rows(self.support, places))
 
 
+class Steps(NamedTuple):
+    """How far a step goes, and what it makes small.
+
+    Attributes:
+        norm: Distance that is made small.
+        least: Added to every distance, in units of the image.
+        near: After a first step that looks at all rivals, one gets a gradient only if its boundary seems at
+            most so many times as far as the nearest one's; infinite: all do. It seems so by the size of its
+            gradient when last seen, so that a step can miss the nearest boundary; what that costs and saves
+            stands in docs/performance.md.
+        inside: Look for the nearest point of a boundary in [0, 1] instead of anywhere.
+    """
+
+    norm: Norm
+    least: float
+    near: float
+    inside: bool
+
+
 class Rivals(NamedTuple):
     """The classes that images may be led to.
 
@@ -72,66 +82,65 @@ class Rivals(NamedTuple):
         classes = logits.scatter(1, labels[:, None], -torch.inf).topk(wanted, dim=1).indices
         return cls(classes, torch.full_like(logits[:, :wanted], torch.nan))
 
+    def gaps(
+        self,
+        logits: Float[Tensor, "r k"],
+        labels: Int64[Tensor, " n"],
+        places: Int64[Tensor, " r"],
+        least: float,
+    ) -> Float[Tensor, "r rivals"]:
+        """By how much the true class's logits exceed the rivals'.
+
+        Infinite for a rival with the same logit as the true class, where no `least` distance would lead over
+        its boundary.
+        """
+        gaps = logits.gather(1, labels[places, None]) - logits.gather(1, self.classes[places])
+        return gaps if least else torch.where(gaps > 0, gaps, torch.inf)
+
     def nearest_first(
-        self, logits: Float[Tensor, "r k"], labels: Int64[Tensor, " n"], places: Int64[Tensor, " r"]
+        self, gaps: Float[Tensor, "r rivals"], places: Int64[Tensor, " r"], near: float
     ) -> tuple[Int64[Tensor, "r rivals"], Int64[Tensor, " r"]]:
         """The rivals of images, those whose boundaries seem nearest first; and how many of them are near.
 
         A rival's gap of logits, divided by the size of its gradient when last seen, stands for its distance;
         at first all are near. Numbers of near rivals are rounded up to powers of two, or to all.
         """
-        gaps = (logits.gather(1, self.classes[places]) - logits.gather(1, labels[places, None])).abs()
         sizes = self.sizes[places]
         # A rival that no gradient led to is the last resort.
         distances = torch.where(sizes > 0, gaps / sizes, torch.inf)
-        near = sizes.isnan() | (distances <= SLACK * distances.amin(1, keepdim=True))
-        rounded = 2 ** near.sum(1).log2().ceil().long()
-        return distances.argsort(dim=1, stable=True), rounded.clamp_max(near.shape[1])
+        nearest = distances.amin(1, keepdim=True).clamp_min(torch.finfo(distances.dtype).tiny)
+        seem_near = sizes.isnan() | (distances <= near * nearest)
+        rounded = 2 ** seem_near.sum(1).log2().ceil().long()
+        return distances.argsort(dim=1, stable=True), rounded.clamp_max(seem_near.shape[1])
 
 
-class Nearest:
-    """The nearest boundary of each image among those that were looked at.
+def steps_over(
+    images: Float[Tensor, "r c *space"],
+    support: Bool[Tensor, "r 1 *space"] | None,
+    gradient: Float[Tensor, "r c *space"],
+    gaps: Float[Tensor, " r"],
+    size: Float[Tensor, " r"],
+    how: Steps,
+) -> tuple[Float[Tensor, " r"], Float[Tensor, "r c *space"]]:
+    """The steps over the boundaries of linear functions, and how far these are; infinite: no way leads there.
 
-    Attributes:
-        distance: How far it is; infinite before any.
-        size: Dual norm of the gradient that leads to it.
-        normal: That gradient.
+    Args:
+        images: Where the steps begin.
+        support: Where images may change; None: everywhere.
+        gradient: Of the gap of logits that is to be closed, 0 outside of the support.
+        gaps: How wide these are.
+        size: Dual norms of the gradients.
+        how: How far steps go.
     """
-
-    def __init__(self, images: Float[Tensor, "n c *space"], norm: Norm) -> None:
-        """Nothing has been looked at."""
-        self.distance = images.new_full((len(images),), torch.inf)
-        self.size = torch.ones_like(self.distance)
-        self.normal = torch.zeros_like(images)
-        self._norm = norm
-
-    def look(
-        self, places: Int64[Tensor, " r"], gaps: Float[Tensor, " r"], gradient: Float[Tensor, "r c *space"]
-    ) -> Float[Tensor, " r"]:
-        """Look at a boundary of some images.
-
-        Args:
-            places: Which images.
-            gaps: By how much logits differ.
-            gradient: Of that difference.
-
-        Returns:
-            Dual norms of the gradients: that of the norm that is made small, which turns a gap of logits into
-            a distance.
-        """
-        size: Tensor = gradient.flatten(1).norm(p=2 if self._norm == "2" else 1, dim=1)
-        distance = gaps.abs() / size + MINIMAL_STEP
-        nearer = distance < self.distance[places]
-        at = places[nearer]
-        self.distance[at], self.size[at], self.normal[at] = distance[nearer], size[nearer], gradient[nearer]
-        return size
-
-    @property
-    def step(self) -> Float[Tensor, "n c *space"]:
-        """The step to each boundary; 0 where no gradient leads anywhere."""
-        length = self.distance.nan_to_num(posinf=0) / (self.size if self._norm == "2" else 1)
-        direction = self.normal if self._norm == "2" else self.normal.sign()
-        return length.view(-1, *[1] * (direction.ndim - 1)) * direction
+    if not how.inside:
+        distances = torch.where(size > 0, gaps / size, torch.inf) + how.least
+        direction = unit(gradient) if how.norm == "2" else gradient.sign()
+        return distances, per_image(distances.nan_to_num(posinf=0), images) * direction
+    step = step_inside(images, support, gradient, gaps + how.least * size, how.norm)
+    closed = (unit(gradient, DUAL[how.norm]) * step).flatten(1).sum(1) * size
+    # Beyond the end of the range, the way is as long as if it went on.
+    factor = ((gaps + how.least * size) / closed).clamp_min(1).nan_to_num(nan=torch.inf, posinf=torch.inf)
+    return lengths(step, ORDER[how.norm]).flatten().clamp_min(how.least) * factor, step
 
 
 def nearest_step(
@@ -142,46 +151,42 @@ def nearest_step(
     running: Int64[Tensor, " r"],
     right: Bool[Tensor, " r"],
     rivals: Rivals,
-    norm: Norm,
+    how: Steps,
 ) -> Float[Tensor, "s c *space"]:
-    """The steps of those images that are still right to the nearest of their linearised boundaries.
+    """The steps of those images that are still right to the nearest of their linearised boundaries; 0: none.
 
     All gradients that every one of them needs come from `view`, of which the images are at `running`; those
     that need more are linearised once more, with others that need about as many.
     """
-    logits, pullback = view
-    order, counts = rivals.nearest_first(logits[right], labels, running[right])
+    logits = view[0]
+    places = running[right]
+    gaps = rivals.gaps(logits[right], labels, places, how.least)
+    order, counts = rivals.nearest_first(gaps, places, how.near)
     shared = int(counts.min())
-    nearest = Nearest(walk.result[running[right]], norm)
+    step = torch.zeros_like(walk.result[places])
+    distance = torch.full_like(gaps[:, 0], torch.inf)
 
-    def look(pullback: Pullback, logits: Tensor, rows_of: Tensor, among: Tensor, ranks: range) -> None:
-        """Images `among` those still right lie at `rows_of` the logits."""
-        places = running[right][among]
-        can_rise, can_fall = movable(walk.result[places], rows(walk.support, places))
+    def look(view: View, rows_of: Tensor, among: Tensor, ranks: range) -> None:
+        """Images `among` those still right lie at `rows_of` the view."""
+        at, (logits, pullback) = places[among], view
+        images, support = walk.result[at], rows(walk.support, at)
         for rank in ranks:
-            rival = rivals.classes[places].gather(1, order[among, rank, None])[:, 0]
+            column = order[among, rank]
             weights = torch.zeros_like(logits)
-            weights[rows_of, rival], weights[rows_of, labels[places]] = 1, -1
+            weights[rows_of, rivals.classes[at, column]], weights[rows_of, labels[at]] = 1, -1
             gradient = pullback(weights, keep=rank < ranks[-1])[rows_of]
-            gradient = gradient * torch.where(gradient > 0, can_rise, can_fall)
-            gaps = (weights[rows_of] * logits[rows_of]).sum(1)
-            rivals.sizes[places, order[among, rank]] = nearest.look(among, gaps, gradient)
+            if support is not None:
+                gradient = gradient * support
+            size = lengths(gradient, DUAL[how.norm]).flatten()
+            rivals.sizes[at, column] = size
+            found, way = steps_over(images, support, gradient, gaps[among, column], size, how)
+            nearer = found < distance[among]
+            distance[among[nearer]], step[among[nearer]] = found[nearer], way[nearer]
 
     everyone = torch.arange(len(counts), device=counts.device)
-    look(pullback, logits, right.nonzero()[:, 0], everyone, range(shared))
+    look(view, right.nonzero()[:, 0], everyone, range(shared))
     for count in sorted({*counts.tolist()} - {shared}):
         among = (counts == count).nonzero()[:, 0]
-        again = linearise(model, walk.result[running[right][among]])
-        look(again[1], again[0], torch.arange(len(among), device=among.device), among, range(shared, count))
-    return nearest.step
-
-
-def movable(
-    images: Float[Tensor, "n c *space"], support: Bool[Tensor, "n 1 *space"] | None
-) -> tuple[Bool[Tensor, "n c *space"], Bool[Tensor, "n c *space"]]:
-    """Entries that can get brighter, and darker: in the support, and not at that end of [0, 1] already.
-
-    The others would make the way look shorter than it is, and the attack would creep up to a boundary.
-    """
-    brighter, darker = images < 1, images > 0
-    return (brighter, darker) if support is None else (brighter & support, darker & support)
+        again = linearise(model, walk.result[places[among]])
+        look(again, torch.arange(len(among), device=among.device), among, range(shared, count))
+    return step

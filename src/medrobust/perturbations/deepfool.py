@@ -10,22 +10,45 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from medrobust.parameters import Ratio
-from medrobust.perturbations.boundaries import Norm, Rivals, Walk, nearest_step
+from medrobust.perturbations.boundaries import Rivals, Steps, Walk, nearest_step
 from medrobust.perturbations.checks import check_classification, check_inputs, check_logits
 from medrobust.perturbations.gradients import Model, frozen, linearise, ordinary_mode
+from medrobust.perturbations.norms import Norm
 from medrobust.perturbations.presets import Preset, accepts_preset
+from medrobust.perturbations.shorten import shorten
+from medrobust.perturbations.support import rows
 from medrobust.perturbations.tally import Tally
 
 PRESETS = {
     "moosavi-2016": Preset(
-        {"steps": 50, "overshoot": 0.02, "overshoot_on": "sum", "candidates": 10, "norm": "2"},
+        {
+            "steps": 50,
+            "overshoot": 0.02,
+            "overshoot_on": "sum",
+            "candidates": 10,
+            "least": 1e-4,
+            "norm": "2",
+            "near": None,
+            "trials": 0,
+        },
         source="Moosavi-Dezfooli, Fawzi, Frossard 2016, and their code: overshoot on the accumulated "
-        "perturbation. The paper does not clip; here entries stop at 0 and 1",
+        "perturbation, 1e-4 added to every step. They do not clip; here the network is shown images cut off "
+        "at 0 and 1, and what is accumulated is not cut",
     ),
     "foolbox-0.8": Preset(
-        {"steps": 100, "overshoot": 0.05, "overshoot_on": "step", "candidates": None, "norm": "2"},
-        source="foolbox 0.8.0, foolbox/attacks/deepfool.py: 1.05 on every step; its classes below the label "
-        "are all other classes for as long as the image is still right",
+        {
+            "steps": 100,
+            "overshoot": 0.05,
+            "overshoot_on": "step",
+            "candidates": None,
+            "least": 0.0,
+            "norm": "2",
+            "near": None,
+            "trials": 0,
+        },
+        source="foolbox 0.8.0, foolbox/attacks/deepfool.py: 1.05 on every step, cut off at 0 and 1; only "
+        "classes whose logit is below the label's. It creeps where steps are cut off, and where a logit ties "
+        "with the label's in float32 it turns to another class or fails",
         failed="clean",
     ),
 }
@@ -45,9 +68,17 @@ def deepfool(
     overshoot: Annotated[Ratio, Ge(0), Le(1)] = 0.02,
     overshoot_on: Literal["sum", "step"] = "sum",
     candidates: Annotated[int, Ge(2)] | None = 10,
+    least: Annotated[float, Ge(0), Le(1)] = 1e-4,
     norm: Norm = "2",
+    near: Annotated[float, Ge(1)] | None = 1.1,
+    trials: Annotated[int, Ge(0)] = 6,
 ) -> Float[Tensor, "n c *space"]:
     """Find a small perturbation that changes the prediction; images already wrong are kept.
+
+    Steps lead over the nearest boundary of the linearised network until an image fools it, as published: what
+    a step has outside of [0, 1] is cut off. Then `trials` make the perturbation shorter along that boundary,
+    inside of [0, 1]. With trials, images that half of the steps did not fool take the others to the nearest
+    point of a boundary inside of [0, 1]; where the range ends before a boundary, they go to its end.
 
     Args:
         model: Network under attack.
@@ -55,13 +86,20 @@ def deepfool(
         labels: True classes.
         support: Where images may change; None: everywhere.
         rngs: Not needed, nothing is drawn.
-        tally: Is told the steps of each image.
+        tally: Is told the steps and trials of each image.
         steps: Largest number of linearisations.
         overshoot: By how much the boundary is overstepped, relative to the way to it.
         overshoot_on: "sum": once, on the accumulated perturbation. "step": on every step.
         candidates: Classes that are looked at, those of the largest clean logits, the true one included;
-            None: all. Of these a step takes the gradients of those that seem near, see `Rivals`.
+            None: all.
+        least: Added to the length of every step, in units of the image: one that is shorter than float32
+            resolves would never arrive. 0: nothing, and a class with the same logit as the true one is no
+            rival.
         norm: Distance that is made small.
+        near: After the first step only those candidates get a gradient whose boundaries seem at most so many
+            times as far as the nearest; None: all do.
+        trials: Largest number of trials to make the perturbation shorter, see `shorten`; 0: DeepFool as
+            published.
 
     Returns:
         Attacked images; the last iterate where no step was enough.
@@ -83,17 +121,35 @@ def deepfool(
         view = linearise(model, images)
         check_logits(view[0], labels)
         rivals = Rivals.of(view[0], labels, candidates)
-        for _ in range(steps):
+        for number in range(steps):
             right = view[0].argmax(1) == labels[running]
             if not right.any():
                 break
             # Images that were fooled by the last step share its pass once more, which costs less than a
             # forward pass to tell them apart.
-            step = nearest_step(model, walk, view, labels, running, right, rivals, norm)
+            inside = trials > 0 and 2 * number >= steps > 1
+            how = Steps(norm, least, near or torch.inf, inside)
+            step = nearest_step(model, walk, view, labels, running, right, rivals, how)
             running = running[right]
             walk.advance(running, step, 1 + overshoot)
             taken[running] += 1
             view = linearise(model, walk.result[running])
+            check_logits(view[0], labels[running])
+        if trials:
+            right = torch.zeros_like(labels, dtype=torch.bool)
+            right[running] = view[0].argmax(1) == labels[running]
+            at = ((taken > 0) & ~right).nonzero()[:, 0]
+            if len(at):
+                walk.result[at], tried = shorten(
+                    model,
+                    images[at],
+                    rows(support, at),
+                    walk.result[at],
+                    labels[at],
+                    trials=trials,
+                    norm=norm,
+                )
+                taken[at] += tried
     if tally is not None:
         tally.steps = taken
     return walk.result

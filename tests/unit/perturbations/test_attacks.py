@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from medrobust.errors import ModelError
-from medrobust.perturbations import Tally, boundaries, dag, deepfool, fgsm, saliency_map
+from medrobust.perturbations import Tally, dag, deepfool, fgsm, saliency_map
 from medrobust.rng import generator
 
 
@@ -35,9 +35,15 @@ def test_finished_images_leave_the_batch():
     model = Counting()
     images, labels = batch(model)
     tally = Tally()
-    deepfool(model, images, labels, tally=tally, overshoot=0.0)
+    deepfool(model, images, labels, tally=tally, overshoot=0.0, trials=0)
     # One look at all, then one after each step of each image.
     assert sum(model.images_seen) == 10 + int(tally.steps.sum())
+    published = int(tally.steps.sum())
+    model.images_seen.clear()
+    deepfool(model, images, labels, tally=tally, overshoot=0.0)
+    # One look more at all that were fooled, and one at each trial.
+    assert sum(model.images_seen) == 20 + int(tally.steps.sum())
+    assert published < int(tally.steps.sum()) < published + 10 * 6
     model.images_seen.clear()
     saliency_map(model, images, labels, target="runner_up", tally=tally)
     assert tally.steps.min() < tally.steps.max()
@@ -74,28 +80,26 @@ def bent(offsets):
     return model, images, model(images).argmax(1)
 
 
-def test_deepfool_takes_gradients_of_near_rivals_only(monkeypatch):
+def test_deepfool_takes_gradients_of_near_rivals_only():
     model, images, labels = bent([0.0, 0.0, 0.0, -90.0, -90.0, -90.0])
     tally = Tally()
     Passing.seen.clear()
-    result = deepfool(model, images, labels, tally=tally)
+    result = deepfool(model, images, labels, tally=tally, trials=0)
     taken = int(tally.steps.sum())
     assert taken > 12
     later = sum(Passing.seen) - 5 * 12  # the first step looks at all rivals
     # Then one gradient for each image that took the step before, fooled by it or not.
     assert taken - 12 <= later <= taken
     Passing.seen.clear()
-    monkeypatch.setattr(boundaries, "SLACK", torch.inf)
-    assert torch.allclose(deepfool(model, images, labels), result, atol=1e-6)
+    assert torch.allclose(deepfool(model, images, labels, near=None, trials=0), result, atol=1e-6)
     assert sum(Passing.seen) == 5 * (12 + later)
 
 
 @pytest.mark.parametrize("norm", ["2", "inf"])
-def test_deepfool_finds_the_same_without_the_far_rivals(monkeypatch, norm):
+def test_deepfool_finds_the_same_without_the_far_rivals(norm):
     model, images, labels = bent([0.0] * 8)
     result = deepfool(model, images, labels, norm=norm)
-    monkeypatch.setattr(boundaries, "SLACK", torch.inf)
-    assert torch.allclose(deepfool(model, images, labels, norm=norm), result, atol=1e-6)
+    assert torch.allclose(deepfool(model, images, labels, norm=norm, near=None), result, atol=1e-6)
 
 
 def test_fgsm_takes_one_pass():
