@@ -153,12 +153,9 @@ class Study(Block):
         filled = dict(given)
         filled.setdefault("split", {"rule": "patient", "test": PAPER_TEST_SHARE[task]})
         filled.setdefault("noise", {"name": PAPER_NOISE[task]})
-        filled["targets"] = _with_seed(given.get("targets", {}), given.get("seed", 0))
-        filled["surrogates"] = _with_seed(given.get("surrogates", {}), _free_seed(filled))
-        if isinstance(filled.get("analysis", {}), Mapping):
-            filled["analysis"] = dict(filled.get("analysis", {}))
-            if filled["analysis"].get("relevant_difference") is None:
-                filled["analysis"]["relevant_difference"] = RELEVANT_DIFFERENCE[task]
+        filled["targets"] = _with(given.get("targets", {}), seeds=[given.get("seed", 0)])
+        filled["surrogates"] = _with(given.get("surrogates", {}), seeds=[_free_seed(filled)])
+        filled["analysis"] = _with(given.get("analysis", {}), relevant_difference=RELEVANT_DIFFERENCE[task])
         filled.setdefault("perturbations", [{"name": name} for name in PAPER_ATTACKS[task]])
         return filled
 
@@ -203,9 +200,14 @@ def resolved(study: Study) -> dict[str, Any]:
     return content
 
 
-def _with_seed(block: object, seed: object) -> object:
-    """A block with its default seed; what is no block is refused later."""
-    return {"seeds": [seed], **block} if isinstance(block, Mapping) else block
+def _with(block: object, **default: object) -> object:
+    """A block with its default where it is silent or says null; what is no block is refused later."""
+    if not isinstance(block, Mapping):
+        return block
+    return {
+        **default,
+        **{key: value for key, value in block.items() if value is not None or key not in default},
+    }
 
 
 def _free_seed(given: Mapping[str, Any]) -> int:
