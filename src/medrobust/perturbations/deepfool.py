@@ -70,8 +70,8 @@ def deepfool(
     candidates: Annotated[int, Ge(2)] | None = 10,
     least: Annotated[float, Ge(0), Le(1)] = 1e-4,
     norm: Norm = "2",
-    near: Annotated[float, Ge(1)] | None = 1.1,
-    trials: Annotated[int, Ge(0)] = 6,
+    near: Annotated[float, Ge(1)] | None = 1.5,
+    trials: Annotated[int, Ge(0)] = 8,
 ) -> Float[Tensor, "n c *space"]:
     """Find a small perturbation that changes the prediction; images already wrong are kept.
 

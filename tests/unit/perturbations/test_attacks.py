@@ -38,12 +38,11 @@ def test_finished_images_leave_the_batch():
     deepfool(model, images, labels, tally=tally, overshoot=0.0, trials=0)
     # One look at all, then one after each step of each image.
     assert sum(model.images_seen) == 10 + int(tally.steps.sum())
-    published = int(tally.steps.sum())
     model.images_seen.clear()
-    deepfool(model, images, labels, tally=tally, overshoot=0.0)
+    deepfool(model, images, labels, tally=tally, overshoot=0.2)
     # One look more at all that were fooled, and one at each trial.
     assert sum(model.images_seen) == 20 + int(tally.steps.sum())
-    assert published < int(tally.steps.sum()) < published + 10 * 6
+    assert ((tally.steps > 1) & (tally.steps < 9)).all()
     model.images_seen.clear()
     saliency_map(model, images, labels, target="runner_up", tally=tally)
     assert tally.steps.min() < tally.steps.max()
