@@ -142,7 +142,7 @@ def test_deepfool_ends_at_the_nearest_point_inside_of_the_range(norm):
 
 @pytest.mark.parametrize("norm", ["2", "inf"])
 def test_deepfool_gets_there_where_hardly_an_entry_can_move(norm):
-    """All but three steep entries are white already: what a published step has inside of the range is little."""
+    """All but three entries are white already: of a published step, little is inside of the range."""
     images = torch.ones(1, 1, 8, 8)
     images[..., 0, :3] = 0.1
     model, labels = scored(torch.ones(1, 1, 8, 8), 61 + 2.4), torch.tensor([0])

@@ -47,8 +47,9 @@ PRESETS = {
             "trials": 0,
         },
         source="foolbox 0.8.0, foolbox/attacks/deepfool.py: 1.05 on every step, cut off at 0 and 1; only "
-        "classes whose logit is below the label's. It creeps where steps are cut off, and where a logit ties "
-        "with the label's in float32 it turns to another class or fails",
+        "classes whose logit is below the label's. Where steps are cut off it creeps up to a boundary: at a "
+        "tie in float32 it turns to another class, and an image that it found may be right again in another "
+        "pass, whose last bits differ",
         failed="clean",
     ),
 }
