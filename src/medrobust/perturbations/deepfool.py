@@ -47,8 +47,9 @@ PRESETS = {
             "trials": 0,
         },
         source="foolbox 0.8.0, foolbox/attacks/deepfool.py: 1.05 on every step, cut off at 0 and 1; only "
-        "classes whose logit is below the label's. It creeps where steps are cut off, and where a logit ties "
-        "with the label's in float32 it turns to another class or fails",
+        "classes whose logit is below the label's. Where steps are cut off it creeps up to a boundary: at a "
+        "tie in float32 it turns to another class, and an image that it found may be right again in another "
+        "pass, whose last bits differ",
         failed="clean",
     ),
 }
@@ -70,8 +71,8 @@ def deepfool(
     candidates: Annotated[int, Ge(2)] | None = 10,
     least: Annotated[float, Ge(0), Le(1)] = 1e-4,
     norm: Norm = "2",
-    near: Annotated[float, Ge(1)] | None = 1.1,
-    trials: Annotated[int, Ge(0)] = 6,
+    near: Annotated[float, Ge(1)] | None = 1.5,
+    trials: Annotated[int, Ge(0)] = 8,
 ) -> Float[Tensor, "n c *space"]:
     """Find a small perturbation that changes the prediction; images already wrong are kept.
 

@@ -32,7 +32,7 @@ def shorten(
     The network is linearised at the best image so far, between the class that it is fooled into and the true
     one. The goal is the point of that boundary in [0, 1] that is nearest to the clean image, and a trial goes
     a share of the way there: half of it at first, twice as much after a trial that fooled the network and was
-    shorter, half as much after any other. This is the step of FAB, whose share is a tenth at most, and which
+    shorter, a third as much after any other. That is FAB's step, whose share is a tenth at most, and which
     follows other iterates than the best.
 
     Args:
@@ -63,7 +63,7 @@ def shorten(
         better = fooled & (reached < length[running])
         at = running[better]
         best[at], length[at] = trial[better], reached[better]
-        share[running] = torch.where(better, (2 * share[running]).clamp_max(1), share[running] / 2)
+        share[running] = torch.where(better, (2 * share[running]).clamp_max(1), share[running] / 3)
         if not left:
             break
         if len(at):

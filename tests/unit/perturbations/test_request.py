@@ -39,7 +39,10 @@ def test_defaults_are_resolved_and_ready_for_json():
         "overshoot": 0.02,
         "overshoot_on": "sum",
         "candidates": 10,
+        "least": 1e-4,
         "norm": "2",
+        "near": 1.5,
+        "trials": 8,
     }
     assert json.loads(json.dumps(wanted.parameters)) == wanted.parameters
 
@@ -58,7 +61,8 @@ def test_preset_then_explicit_parameters_and_policies():
 
 
 def test_the_defaults_are_the_default_presets():
-    assert request({"name": "deepfool"}, CLASSIFICATION).parameters == DEEPFOOL["moosavi-2016"].parameters
+    deepfool = request({"name": "deepfool"}, CLASSIFICATION).parameters
+    assert deepfool == {**DEEPFOOL["moosavi-2016"].parameters, "near": 1.5, "trials": 8}
     assert (
         request({"name": "saliency_map"}, CLASSIFICATION).parameters == SALIENCY_MAP["foolbox-0.8"].parameters
     )
