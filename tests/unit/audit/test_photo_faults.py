@@ -130,7 +130,7 @@ def test_a_clean_folder_has_no_error_and_no_warning(tmp_path: Path) -> None:
     assert finished.is_sound
     assert {each.kind for each in finished.findings} <= {"few test cases"}
     assert {each.severity for each in finished.findings} <= {NOTE}
-    assert finished.looked_at == "161 photographs of 161 lesions"
+    assert finished.looked_at == "189 photographs of 189 lesions"
 
 
 def test_every_planted_fault_is_found_and_nothing_else(damaged: tuple[Audit, Found]) -> None:

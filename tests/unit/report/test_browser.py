@@ -85,7 +85,7 @@ def test_two_lines_of_heads_sort_too(page: Page, report: Path, context: ReportCo
     page.goto(report.as_uri())
     cells = context.tables["table2"]
     first = cells.filter(perturbation=cells["perturbation"][0], source=cells["source"][0])
-    table = page.locator("table.cross").first
+    table = page.get_by_role("region", name="Table 2.").locator("table").first
     table.locator("thead tr").nth(1).get_by_role("button").first.click()
     assert (
         table.locator("tbody th").all_inner_texts()

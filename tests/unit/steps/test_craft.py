@@ -275,7 +275,7 @@ def test_every_part_of_the_recipe_gives_another_folder(change: dict[str, Any]) -
 def test_success_of_an_attack_in_reduced_precision_is_measured_in_float32(tmp_path: Path) -> None:
     folder, dataset = RunFolder(tmp_path), photos()
     network, dtypes = wrapped(ByChannel(), 3), []
-    network.register_forward_hook(lambda *seen: dtypes.append(seen[2].dtype))
+    network.body.register_forward_hook(lambda *seen: dtypes.append(seen[2].dtype))
     image_set = crafted(folder, dataset=dataset, network=network, job=job_of(FGSM, autocast=True))
     batches = len(dtypes) // 3  # one pass to attack each batch, between one before and one after
     assert dtypes == [torch.float32, torch.bfloat16, torch.float32] * batches

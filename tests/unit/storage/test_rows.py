@@ -129,5 +129,5 @@ def test_every_table_is_listed_here() -> None:
     tables = {value.name for value in vars(schemas).values() if isinstance(value, Table)}
     assert tables == {
         *("crafted", "predictions", "overlaps", "embeddings", "selftest", "timing", "surfaces", "attributes"),
-        *("whole_test_predictions", "whole_test_overlaps"),
+        *("whole_test_predictions", "whole_test_overlaps", "empty_cases"),
     }
