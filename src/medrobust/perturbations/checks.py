@@ -126,7 +126,8 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
         )
     if not all_finite(logits):
         raise ModelError(
-            "The network gives logits that are not finite; check its weights and its input range."
+            "The network gives logits that are not finite; check its weights, and its forward pass for "
+            "divisions, roots and logarithms that not all images in [0, 1] allow."
         )
     if int(labels.max()) >= logits.shape[1]:
         raise ValueError(

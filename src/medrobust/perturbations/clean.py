@@ -7,9 +7,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from medrobust.perturbations.checks import check_inputs
-from medrobust.perturbations.gradients import Model
+from medrobust.perturbations.gradients import Model, ordinary_mode
 
 
+@ordinary_mode()
 def clean(
     model: Model | None,
     images: Float[Tensor, "n c *space"],

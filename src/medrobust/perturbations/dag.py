@@ -40,8 +40,8 @@ PRESETS = {
         },
         source="cihangxie/DAG, the code of Xie et al. 2017: all pixels that are not yet the target, against "
         "the predicted class, until no more are left than 1 % of the number of foreground pixels. The "
-        "paper's text takes still correct pixels against the true class; the code is what its numbers came from. It "
-        "never clips; here the result must lie in [0, 1], and only the result is clipped",
+        "paper's text takes still correct pixels against the true class; the code is what its numbers came "
+        "from. It never clips; here the result must lie in [0, 1], and only the result is clipped",
     ),
     "ifl-camp-2019": Preset(
         {
@@ -143,11 +143,11 @@ def dag(
     enough = stop_share * (changed if stop_of == "changed" else foreground).flatten(1).sum(1)
     result, running = images.clone(), torch.arange(len(images), device=images.device)
     n_active, taken = torch.zeros_like(running), torch.zeros_like(running)
-    attacked = (lambda images: model(images.clamp(0, 1))) if clip == "seen" else model
     with frozen(model):
         for number in range(steps):
             here, where = result[running], rows(support, running)
-            logits, pullback = linearise(attacked, here)
+            seen = here.clamp(0, 1) if clip == "seen" else here
+            logits, pullback = linearise(model, seen)
             if number == 0:
                 check_logits(logits, torch.maximum(labels, targets))
             weights, n_pixels = rule.weights(logits, labels[running], targets[running])
@@ -156,8 +156,8 @@ def dag(
             going = n_pixels > enough[running]
             if not going.any():
                 break
-            gradient = pullback(weights)
-            direction = unit(gradient if where is None else torch.where(where, gradient, 0), float(norm))
+            movable = here == seen if where is None else (here == seen) & where
+            direction = unit(torch.where(movable, pullback(weights), 0), float(norm))
             moved = here + step * direction
             if clip == "step":
                 moved = within(moved, images[running], where)

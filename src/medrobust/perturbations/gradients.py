@@ -17,6 +17,11 @@ from medrobust.perturbations.checks import all_finite, check_logits
 from medrobust.perturbations.losses import cross_entropy_weights
 from medrobust.perturbations.norms import lengths
 
+NO_WAY_BACK = (
+    "The network's output does not depend on its input, or cannot be differentiated with respect to it; look "
+    "for torch.no_grad, .detach, NumPy, and an input that is left out, in its forward."
+)
+
 Model = Callable[[Tensor], object]
 """Gives logits `n k` or `n k *space` for images `n c *space in [0, 1]`, alone or as `main_output` finds them;
 usually a module."""
@@ -33,7 +38,7 @@ class Pullback(Protocol):
 
 @contextmanager
 def ordinary_mode() -> Iterator[None]:
-    """What an attack runs in, whatever mode its caller is in; as a rule its decorator.
+    """What a perturbation runs in, whatever mode its caller is in; as a rule its decorator.
 
     Inference mode is left, in which nothing can be differentiated; graphs are built by `linearise` alone;
     and what `torch.compile` made runs as it was written, since compiled graphs give one gradient each.
@@ -126,19 +131,13 @@ def differentiate(
     with torch.enable_grad(), AffineNorm():
         logits = answer(model, leaf).float()
     if not logits.requires_grad:
-        raise ModelError(
-            "The network's output cannot be differentiated with respect to its input; remove torch.no_grad, "
-            ".detach or NumPy from its forward."
-        )
+        raise ModelError(NO_WAY_BACK)
 
     def pullback(weights: Tensor, *, keep: bool = False) -> Tensor:
         with _blamed("cannot be differentiated"):
             (gradient,) = torch.autograd.grad(logits, leaf, weights, retain_graph=keep, allow_unused=True)
         if gradient is None:
-            raise ModelError(
-                "The network's output does not depend on its input; look for an input that its "
-                "forward leaves out."
-            )
+            raise ModelError(NO_WAY_BACK)
         return gradient
 
     return logits.detach(), pullback

@@ -20,7 +20,7 @@ from medrobust.metrics.similarity import ssim
 from medrobust.parameters import Ratio
 from medrobust.perturbations.checks import check_inputs
 from medrobust.perturbations.first_strength import first_strength
-from medrobust.perturbations.gradients import Model
+from medrobust.perturbations.gradients import Model, ordinary_mode
 from medrobust.perturbations.root import Solution, solve_strength
 from medrobust.perturbations.support import rows, within
 
@@ -35,6 +35,7 @@ Noise = Callable[[Tensor, Sequence[Tensor], Tensor], Tensor]
 """Noisy images, not clipped, for images, standard normal draws, and strengths `n 1 ...`."""
 
 
+@ordinary_mode()
 def gaussian(
     model: Model | None,
     images: Float[Tensor, "n c *space"],
@@ -64,6 +65,7 @@ def gaussian(
     return add_noise("gaussian", images, draw("gaussian", images, rngs), strength, support)
 
 
+@ordinary_mode()
 def rician(
     model: Model | None,
     images: Float[Tensor, "n c *space"],

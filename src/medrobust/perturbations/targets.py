@@ -17,7 +17,7 @@ from torch import Tensor
 from medrobust.parameters import Ratio
 
 ROUNDING = 1e-6
-"""Pixels count so far beyond a radius, as a share of their side: 0.7 mm and the like have no exact multiples."""
+"""Pixels count so far beyond a radius, as a share of their side: 0.7 mm has no exact multiples."""
 
 Labels = Int64[np.ndarray, "*space"]
 Mask = Bool[np.ndarray, "*space"]

@@ -71,7 +71,9 @@ def check_finite(output: Float[Tensor, "n ..."], name: str, cases: Sequence[Case
         case = cases[int((~finite).nonzero()[0])].case_id
         raise ModelError(
             f"Network '{name}' gives values that are not finite for case '{case}'. Its weights may have "
-            "diverged in training: look at its log.csv, train it with a lower learning rate, or leave it out."
+            "diverged in training: look at its log.csv, and train it with a lower learning rate. Or its "
+            "forward pass divides, or takes a root or a logarithm, where not all images in [0, 1] allow it: "
+            "mend it, or leave the network out."
         )
 
 

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrobust.perturbations.ball import Ball, lengths
+from medrobust.perturbations.ball import Ball
+from medrobust.perturbations.norms import lengths
 from medrobust.rng import generator
 
 NORMS = ["inf", "2"]

@@ -96,6 +96,19 @@ def test_momentum_adds_gradients_of_mean_magnitude_one():
     assert torch.allclose(made, result, atol=1e-6)
 
 
+def test_momentum_does_not_see_what_is_outside_of_the_support():
+    def network(images):
+        """The slope of the first entry turns from 1 to -0.5; that of the other, which is left, is 9."""
+        first, second = images[:, 0, 0, 0], images[:, 0, 0, 1]
+        rise = torch.where(first < 0.55, first, -0.5 * first)
+        return torch.stack([torch.zeros_like(rise), rise + 9 * second], 1)
+
+    images, support = torch.full((1, 1, 1, 2), 0.5), torch.tensor([[[[True, False]]]])
+    made = mi_fgsm(network, images, torch.tensor([0]), support=support, eps=0.2, steps=2, decay=0.8)
+    # Up by half of the budget, and back again: -1 outweighs 0.8 times 1.
+    assert torch.allclose(made, images)
+
+
 @pytest.mark.parametrize("name", ["cross_entropy", "margin", "dlr"])
 def test_many_steps_reach_a_higher_loss_than_one(name):
     network = curved()

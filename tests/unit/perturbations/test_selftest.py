@@ -1,5 +1,6 @@
 """Self-tests: healthy networks and attacks pass, and every fault is caught by the check meant for it."""
 
+import copy
 import functools
 import inspect
 import re
@@ -407,6 +408,26 @@ def test_where_the_binarisation_test_says_nothing(photos):
     assert "its last layer" in selftest(asked("pgd", PHOTO), network.body, images, labels)[-1].seen
     assert "One step" in checks_of("fgsm", photos)["binarisation"].seen
     assert "needs 3 classes" in checks_of("pgd", photos, loss="dlr")["binarisation"].seen
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        (
+            lambda images: images,
+            r"Features must be one vector per image; those of one have the shape \(1, 3, ",
+        ),
+        ([16, 32], "The network does not give its features. .* not callable"),
+    ],
+)
+def test_what_a_network_calls_features_need_not_be_vectors(features, said, photos):
+    """Libraries call the maps before the head so, or a list of widths."""
+    network, images, labels = photos
+    network = copy.copy(network.body)
+    object.__setattr__(network, "features", features)
+    check = selftest(asked("pgd", PHOTO, steps=2), network, images, labels)[-1]
+    assert (check.name, check.passed) == ("binarisation", None)
+    assert re.search(said, check.seen)
 
 
 def test_a_test_that_random_points_pass_is_too_easy():

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from medrobust.errors import ModelError
 from medrobust.perturbations.ball import Ball
 from medrobust.perturbations.gradients import Model, predict
 from medrobust.perturbations.losses import DLR_CLASSES
@@ -74,6 +75,12 @@ def binarisation(probe: Probe, features: Features | None) -> Check:
         return not_asked(name, "One step cannot follow a curved boundary.")
     if features is None:
         return not_asked(name, "The network does not give the features that its last layer sees.")
+    try:
+        shape = tuple(predict(features, probe.images[:1]).shape)
+    except ModelError as error:
+        return not_asked(name, f"The network does not give its features. {error}")
+    if len(shape) != 2:
+        return not_asked(name, f"Features must be one vector per image; those of one have the shape {shape}.")
     if probe.request.parameters.get("loss") == "dlr":
         return not_asked(name, f"The loss 'dlr' needs {DLR_CLASSES} classes, and the test makes two.")
     found = [_search(probe, features, place) for place in range(len(probe.labels))]
@@ -116,7 +123,7 @@ def _search(probe: Probe, features: Features, place: int) -> Found | None:
         support = support[place : place + 1]
     ball = Ball(image, support, float(parameters[str(entry.budget)]), parameters.get("norm", "inf"))
     rng = copy.deepcopy(probe.rngs[place])
-    n_inner = min(INNER, _passed(features, image).shape[1] - 1)
+    n_inner = min(INNER, predict(features, image).shape[1] - 1)
     if n_inner < FEWEST_INNER:
         return None
     binary = _readout(features, *_surroundings(ball, n_inner, rng))
@@ -155,7 +162,7 @@ def _readout(
     features: Features, inner: Float[Tensor, "n c *space"], boundary: Float[Tensor, "1 c *space"]
 ) -> Model | None:
     """The network with a last layer that tells the inner points (0) from the boundary point (1)."""
-    seen = _passed(features, torch.cat([inner, boundary]))
+    seen = predict(features, torch.cat([inner, boundary]))
     centre = seen[0]
     scale = (seen - centre).abs().max().clamp_min(torch.finfo(seen.dtype).tiny)
     points = ((seen - centre) / scale).double().cpu().numpy()
@@ -173,8 +180,3 @@ def _readout(
 
     shown = predict(binary, torch.cat([inner, boundary])).argmax(1).cpu().numpy()
     return binary if np.array_equal(shown, sides) else None
-
-
-def _passed(features: Features, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d"]:
-    with torch.no_grad():
-        return features(images).float()
