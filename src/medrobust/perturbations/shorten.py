@@ -31,9 +31,9 @@ def shorten(
 
     The network is linearised at the best image so far, between the class that it is fooled into and the true
     one. The goal is the point of that boundary in [0, 1] that is nearest to the clean image, and a trial goes
-    a share of the way there: half of it at first, twice as much after a trial that fooled the network, a third
-    as much after any other. That is FAB's step, but for its share of a tenth at most, and for the iterates
-    other than the best that it follows.
+    a share of the way there: half of it at first, twice as much after a trial that fooled the network, a
+    third as much after any other. FAB takes the same step, but goes a tenth of the way at most, and follows
+    other iterates than the best.
 
     Args:
         model: Network under attack.
