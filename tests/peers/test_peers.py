@@ -102,14 +102,13 @@ def test_deepfool_is_no_longer_than_its_peers(lesions, library):
 
 @peers("deepfool")
 def test_deepfool_is_no_longer_than_its_peers_where_entries_are_black_or_white(lesions, library):
-    if library in {"art", "torchattacks"}:
-        pytest.skip("fails where steps are cut off")
     network = lesions.network
     images = (2 * lesions.images - 0.5).clamp(0, 1)
     labels = network(images).argmax(1)
     theirs = peer("deepfool", library)(network, images, labels)
     fooled = network(theirs).argmax(1) != labels
-    assert fooled.float().mean() > 0.9
+    if library != "torchattacks":  # which gives half of them up where steps are cut off
+        assert fooled.float().mean() > 0.9
     ratio = (l2(images, deepfool(network, images, labels)) / l2(images, theirs))[fooled]
     assert ratio.max() <= 1.01
     assert ratio.median() <= 1

@@ -31,9 +31,9 @@ def shorten(
 
     The network is linearised at the best image so far, between the class that it is fooled into and the true
     one. The goal is the point of that boundary in [0, 1] that is nearest to the clean image, and a trial goes
-    a share of the way there: half of it at first, twice as much after a trial that fooled the network and was
-    shorter, a third as much after any other. That is FAB's step, whose share is a tenth at most, and which
-    follows other iterates than the best.
+    a share of the way there: half of it at first, twice as much after a trial that fooled the network, a
+    third as much after any other. FAB takes the same step, but goes a tenth of the way at most, and follows
+    other iterates than the best.
 
     Args:
         model: Network under attack.
@@ -51,18 +51,17 @@ def shorten(
         Croce, Hein 2020, "Minimally distorted adversarial examples with a fast adaptive boundary attack".
     """
     best, goal, trial = found.clone(), found.clone(), found
-    length = clean.new_full((len(clean),), torch.inf)
+    length = lengths(found - clean, ORDER[norm]).flatten()
     share, taken = torch.full_like(length, 0.25), torch.zeros_like(labels)
     running = torch.arange(len(clean), device=clean.device)
     for left in range(trials, -1, -1):
         logits, pullback = linearise(model, trial)
         check_logits(logits, labels[running])
-        start = clean[running]
-        reached = lengths(trial - start, ORDER[norm]).flatten()
-        fooled = logits.argmax(1) != labels[running]
-        better = fooled & (reached < length[running])
+        better = logits.argmax(1) != labels[running]
         at = running[better]
-        best[at], length[at] = trial[better], reached[better]
+        # A trial is shorter than the best image since its goal is.
+        best[at] = trial[better]
+        length[at] = lengths(best[at] - clean[at], ORDER[norm]).flatten()
         share[running] = torch.where(better, (2 * share[running]).clamp_max(1), share[running] / 3)
         if not left:
             break
@@ -77,10 +76,11 @@ def shorten(
                 clean[at], rows(support, at), gradient, (1 + OVERSHOOT) * rise.clamp_min(0), norm
             )
             goal[at] = within(clean[at] + away, clean[at], rows(support, at))
-        shorter = lengths(goal[running] - start, ORDER[norm]).flatten()
-        running = running[shorter < (1 - GAIN) * length[running]]
+        aim = lengths(goal[running] - clean[running], ORDER[norm]).flatten()
+        running = running[aim < (1 - GAIN) * length[running]]
         if not len(running):
             break
         taken[running] += 1
         trial = best[running] + per_image(share[running], clean) * (goal[running] - best[running])
+        trial = trial.clamp(0, 1)  # but for rounding it is there
     return best, taken

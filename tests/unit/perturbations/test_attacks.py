@@ -6,6 +6,7 @@ from torch import nn
 
 from medrobust.errors import ModelError
 from medrobust.perturbations import Tally, dag, deepfool, fgsm, saliency_map
+from medrobust.perturbations.shorten import shorten
 from medrobust.rng import generator
 
 
@@ -245,6 +246,8 @@ def test_deepfool_says_what_is_wrong_when_the_last_image_loses_its_batch(trials)
     labels[0] = (labels[0] + 1) % 5  # so that the second image goes on alone
     with pytest.raises(ModelError, match=r"must give logits of shape .* for labels of shape \(1,\)"):
         deepfool(model, images, labels, trials=trials)
+    with pytest.raises(ModelError, match=r"must give logits of shape .* for labels of shape \(1,\)"):
+        shorten(model, images[:1], None, images[1:], labels[:1], trials=2, norm="2")
 
 
 def test_deepfool_attacks_a_network_with_one_steep_entry():
