@@ -16,8 +16,7 @@ def classes(results: Results) -> pl.DataFrame:
     """Share of right answers per target, perturbation and class, over the sources that all targets face.
 
     Returns:
-        `target, perturbation, class, score, low, high` (Wilson's interval with the effective number of
-        answers), `n_cases` and `n_patients` of the class. Classes without a case are left out.
+        `target, perturbation, class, score, low, high` (`statistics.wilson`), `n_cases` and `n_patients` of the class. Classes without a case are left out.
 
     Raises:
         RunError: The study is not one of classification.

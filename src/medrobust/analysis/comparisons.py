@@ -174,7 +174,7 @@ def _pair(first: Network, second: Network, tests: int) -> Line:
     drop, other_drop = _drop(first.clean, attacked), _drop(second.clean, other_attacked)
     values = {
         "difference": estimates.difference(results, attacked, other_attacked),
-        "drop_difference": estimates.difference(results, drop, other_drop).scaled(100),
+        "drop_difference": estimates.difference(results, drop, other_drop, limit=2.0).scaled(100),
         "neutral_difference": estimates.difference(
             results, first.attacked(neutral), second.attacked(neutral)
         ),

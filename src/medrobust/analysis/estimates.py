@@ -7,6 +7,7 @@ from medrobust.analysis.results import Results
 from medrobust.core import Task
 from medrobust.metrics.bootstrap import bca, bootstrap_t, percentile
 from medrobust.metrics.statistics import (
+    ROUNDING,
     UNDEFINED,
     Estimate,
     Ratio,
@@ -27,26 +28,38 @@ def score(results: Results, scores: Scores | None) -> Estimate:
     if scores is None:
         return UNDEFINED
     sizes, confidence = results.panel.sizes, results.settings.confidence
-    if _is_resampled(results, scores, results.panel.images):
-        return _bootstrap(results, scores, results.panel.images).clipped(0.0, 1.0)
+    resampled = _bootstrap(results, scores, results.panel.images)
+    if resampled is not None:
+        return resampled.clipped(0.0, 1.0)
     if results.task is Task.CLASSIFICATION:
         # Outcomes are counted before they are averaged over cells and seeds: each is right or wrong.
         return wilson(scores.totals * scores.repeats, sizes * scores.repeats, confidence)
     return ratio(scores.totals, sizes).share_interval(confidence)
 
 
-def difference(results: Results, first: Scores | None, second: Scores | None) -> Estimate:
-    """Score under `first` minus that under `second`, paired over patients, in [-1, 1]."""
+def difference(
+    results: Results, first: Scores | None, second: Scores | None, limit: float = 1.0
+) -> Estimate:
+    """What is under `first` minus that under `second`, paired over patients.
+
+    Args:
+        results: The study.
+        first: Scores of the patients, or their drops; None gives NaN.
+        second: The same.
+        limit: Largest size that the difference can have: 1 of scores, 2 of drops.
+    """
     if first is None or second is None:
         return UNDEFINED
-    return _relative(results, first.minus(second), results.panel.images).clipped(-1.0, 1.0)
+    return _relative(results, first.minus(second), results.panel.images, largest=1.0).clipped(-limit, limit)
 
 
 def relative_drop(results: Results, clean: Scores | None, attacked: Scores | None) -> Estimate:
     """Share of the clean score that is lost, `(clean - attacked) / clean`, paired; at most 1."""
     if clean is None or attacked is None:
         return UNDEFINED
-    return _relative(results, clean.minus(attacked), clean).clipped(-np.inf, 1.0)
+    # A patient loses at most a whole score, of which the mean clean score is a part.
+    largest = ratio(results.panel.sizes, clean.totals).value
+    return _relative(results, clean.minus(attacked), clean, largest).clipped(-np.inf, 1.0)
 
 
 def paired_ratio(results: Results, x: Totals, y: Totals) -> Ratio:
@@ -56,24 +69,28 @@ def paired_ratio(results: Results, x: Totals, y: Totals) -> Ratio:
     return ratio(x, y)
 
 
-def _relative(results: Results, x: Scores, y: Scores) -> Estimate:
-    if _is_resampled(results, x, y):
-        return _bootstrap(results, x, y)
-    interval = paired_ratio(results, x.totals, y.totals).interval(results.settings.confidence, largest=1.0)
+def _relative(results: Results, x: Scores, y: Scores, largest: float) -> Estimate:
+    resampled = _bootstrap(results, x, y)
+    if resampled is not None:
+        return resampled
+    interval = paired_ratio(results, x.totals, y.totals).interval(results.settings.confidence, largest)
     return interval._replace(value=ratio(x.totals, y.totals).value)
 
 
-def _is_resampled(results: Results, x: Scores, y: Scores) -> bool:
-    """Whether resamples tell anything: where no patient differs from another, they are all alike."""
-    return results.settings.interval != "default" and ratio(x.totals, y.totals).varies
+def _bootstrap(results: Results, x: Scores, y: Scores) -> Estimate | None:
+    """An interval from the resamples that all numbers of the study share.
 
-
-def _bootstrap(results: Results, x: Scores, y: Scores) -> Estimate:
-    """An interval from the resamples that all numbers of the study share."""
+    None where none was asked for, and where resamples tell nothing, since they are all alike.
+    """
+    method = results.settings.interval
+    if method == "default" or not ratio(x.totals, y.totals).varies:
+        return None
     assert x.draws is not None
     assert y.draws is not None
     numbers, confidence = (x.totals, y.totals, x.draws, y.draws), results.settings.confidence
-    if results.settings.interval == "bootstrap-t":
+    if method == "bootstrap-t":
         products = np.stack([x.totals * x.totals, x.totals * y.totals, y.totals * y.totals])
-        return bootstrap_t(*numbers, results.resampled(products), confidence)
-    return (bca if results.settings.interval == "bca" else percentile)(*numbers, confidence)
+        interval = bootstrap_t(*numbers, results.resampled(products), confidence)
+    else:
+        interval = (bca if method == "bca" else percentile)(*numbers, confidence)
+    return interval if interval.high - interval.low > ROUNDING else None

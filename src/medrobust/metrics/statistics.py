@@ -300,8 +300,8 @@ def extremes_interval(values: Totals, confidence: float, largest: float | None =
     Args:
         values: Differences of the patients, above and below 0.
         confidence: In (0, 1).
-        largest: Largest size that a difference can have. None: the largest one seen on each side, and where
-            a side was not seen, that of the other, or 1.
+        largest: Largest size that a difference can have; a larger one that was seen counts. None: the
+            largest one seen on each side, and where a side was not seen, that of the other, or 1.
 
     Source:
         Zou and Donner, Statistics in Medicine 27, 2008 (the difference of two estimates from their bounds).
@@ -309,7 +309,7 @@ def extremes_interval(values: Totals, confidence: float, largest: float | None =
     n = float(values.size)
     sides = [np.where(side > ROUNDING, side, 0.0) for side in (values, -values)]
     seen = [float(side.max()) for side in sides]
-    most = [largest or size or max(seen) or 1.0 for size in seen]
+    most = [max(largest or size or max(seen) or 1.0, size) for size in seen]
     shares = [float(side.mean()) / size for side, size in zip(sides, most, strict=True)]
     (gain_low, gain_high), (loss_low, loss_high) = (
         [size * bound for bound in clopper_pearson(share, n, confidence)]

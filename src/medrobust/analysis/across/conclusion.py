@@ -73,7 +73,7 @@ class _Words:
             needed = patients_for_significance(results.settings.alpha, tests)
             which = "the same network in two runs" if kind == SAME else "different networks"
             yield (
-                f"Too few patients to tell {which} apart: with {len(results.panel.patients)} {results.unit}s"
+                f"Too few {results.unit}s to tell {which} apart: with {len(results.panel.patients)} {results.unit}s"
                 f" and {tests} pair{'s' if tests > 1 else ''} no outcome of the exact test could be"
                 f" significant; at least {needed} are needed."
             )
@@ -116,7 +116,7 @@ class _Words:
             margin = 100 * self.runs[0].results.relevant_difference
             found = f"equally good (TOST within {margin:g} points, {p_value(row['p_equal_holm'])}, Holm)"
         elif row["verdict"] == TOO_FEW:
-            found = "too few patients for a test"
+            found = f"too few {self.runs[0].results.unit}s for a test"
         elif test["p_holm"] <= self.runs[0].results.settings.alpha:
             word = "better" if test["difference_in_points"] > 0 else "worse"
             found = f"{word}, {p_value(test['p_holm'])} (Holm)"
