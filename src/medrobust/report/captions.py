@@ -9,8 +9,8 @@ CAPTIONS = {
     "false_positives": "False positives beside {score}, which is taken of the structures that a scan has: "
     "the volume, in {volume} per scan, that is shown of structures which the scan does not have ({absent}); "
     "the share of empty cases, those without any label ({empty}), in which anything is shown, and the volume "
-    "that a scan shows in them. Of the evaluated cases alone; means as in Table 1, of the scans that have "
-    "such a place; without intervals.",
+    "that a scan shows in them. Only evaluated cases count; means are taken as in Table 1, over the scans "
+    "that lack a structure or have empty cases, and have no intervals.",
     "whole_test": "{Score} on clean images of the whole test set; Table 1 is on the cases that are "
     "attacked. Nothing else is computed from these. {basis}",
     "off_diagonal": "The adversarial score over sources of other architectures only; not on identical "
