@@ -42,8 +42,8 @@ GOLDEN = {
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         to 19.0 points (Holm).
         Intervals and tests are over 10 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 26% of all patients may be absent from this sample, and no interval accounts for
-        it.
+        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        accounts for it.
         """,
     ),
     "not distinguishable": (
@@ -57,8 +57,8 @@ GOLDEN = {
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         points (Holm).
         Intervals and tests are over 10 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 26% of all patients may be absent from this sample, and no interval accounts for
-        it.
+        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        accounts for it.
         """,
     ),
     "equally good": (
@@ -71,8 +71,8 @@ GOLDEN = {
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         points (Holm).
         Intervals and tests are over 30 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 10% of all patients may be absent from this sample, and no interval accounts for
-        it.
+        that strikes fewer than 10 % of all patients may be absent from this sample, and no interval
+        accounts for it.
         """,
     ),
     "too few patients": (
@@ -86,8 +86,8 @@ GOLDEN = {
         Attacks do more harm than noise of the same similarity in 0 of 2 pairs of network and attack; 2
         cannot be told apart from noise (Holm).
         Intervals and tests are over 4 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 53% of all patients may be absent from this sample, and no interval accounts for
-        it.
+        that strikes fewer than 53 % of all patients may be absent from this sample, and no interval
+        accounts for it.
         """,
     ),
     "not ranked": (
@@ -100,8 +100,8 @@ GOLDEN = {
         Attacks do more harm than noise of the same similarity in 1 of 2 pairs of network and attack, by 9.0
         points; 1 cannot be told apart from noise (Holm).
         Intervals and tests are over 10 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 26% of all patients may be absent from this sample, and no interval accounts for
-        it.
+        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        accounts for it.
         """,
     ),
     "the lead is that of the clean score": (
@@ -116,8 +116,8 @@ GOLDEN = {
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         points (Holm).
         Intervals and tests are over 10 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 26% of all patients may be absent from this sample, and no interval accounts for
-        it.
+        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        accounts for it.
         """,
     ),
     "clean and adversarial order disagree": (
@@ -133,8 +133,8 @@ GOLDEN = {
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 4.0
         to 24.0 points (Holm).
         Intervals and tests are over 10 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 26% of all patients may be absent from this sample, and no interval accounts for
-        it.
+        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        accounts for it.
         """,
     ),
 }
