@@ -7,9 +7,9 @@ CAPTIONS = {
     "table1": "Table 1. {Score} of each network on clean images, on {noise}, and its mean over all attacks "
     "and sources. Drops are from clean to adversarial, paired: in points, and in % of clean. {basis}",
     "false_positives": "False positives that {score} leaves out. Absent structures: the volume ({volume} per "
-    "scan) shown of structures that the scan does not have ({absent}). Empty cases: the share of the evaluated "
-    "cases without any label ({empty}) in which anything is shown, and the volume shown there. Means over the "
-    "scans concerned, without intervals.",
+    "scan) shown of structures that the scan does not have ({absent}). Empty cases: the share of evaluated "
+    "cases without any label ({empty}) in which anything is shown, and the volume shown there. Means over "
+    "the scans concerned, without intervals.",
     "whole_test": "{Score} on clean images of the whole test set; Table 1 is on the cases that are "
     "attacked. Nothing else is computed from these. {basis}",
     "off_diagonal": "The adversarial score over sources of other architectures only; not on identical "

@@ -356,8 +356,8 @@ def test_false_positives_stand_right_below_table_1(make_context: MakeContext) ->
         "4.336",
         "41.300",
     ]
-    assert "those without any label (38 of 240)" in block.caption
-    assert "in ml per scan" in block.caption
+    assert "evaluated cases without any label (38 of 240)" in block.caption
+    assert "the volume (ml per scan)" in block.caption
     frame = context.tables["false_positives"].with_columns(empty_painted=None, empty_volume=None)
     nowhere = replace(context, tables={**context.tables, "false_positives": frame})
     assert blocks("false_positives", nowhere) == []
