@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 class Plain(nn.Module):
@@ -177,6 +178,49 @@ def attends_to_the_batch(classes: int) -> nn.Module:
     return Around(Plain(classes), forward)
 
 
+def _masked(body: nn.Module, before: Callable[[Tensor], Tensor]) -> nn.Module:
+    """The last class is not asked for."""
+
+    def forward(self: Around, images: Tensor) -> object:
+        logits = self.body(before(images))
+        return torch.cat([logits[:, :-1], torch.full_like(logits[:, -1:], -1e9)], 1)
+
+    return Around(body, forward)
+
+
+def masked_class(classes: int) -> nn.Module:
+    return _masked(Plain(classes), lambda images: images)
+
+
+def masked_class_centred_on_the_batch(classes: int) -> nn.Module:
+    return _masked(Plain(classes), lambda images: images - images.mean(0))
+
+
+def masked_class_dropout(classes: int) -> nn.Module:
+    return _masked(Plain(classes), lambda images: F.dropout(images, 0.2, training=True))
+
+
+class Residual(Plain):
+    """Its residual branch starts at zero, and so hides that it mixes the images."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes)
+        self.mixing = nn.BatchNorm2d(4, track_running_stats=False)
+        nn.init.zeros_(self.mixing.weight)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.norm(self.stem(images)).relu()
+        return self.head((maps + self.mixing(maps)).mean((2, 3)))
+
+
+def zero_branch_without_running_statistics(classes: int) -> nn.Module:
+    return Residual(classes)
+
+
+def checkpointed(classes: int) -> nn.Module:
+    return Around(Plain(classes), lambda self, images: checkpoint(self.body, images, use_reentrant=False))
+
+
 def dropout_always(classes: int) -> nn.Module:
     return Around(Plain(classes), lambda self, images: self.body(F.dropout(images, 0.2, training=True)))
 
@@ -201,6 +245,39 @@ class Counting(Plain):
     def forward(self, images: Tensor) -> Tensor:
         self.seen += len(images)
         return super().forward(images)
+
+
+class Largest(Plain):
+    """Divides by the largest value that it has seen, which is no part of its weights."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes)
+        self.register_buffer("largest", torch.zeros(()), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.largest = torch.maximum(self.largest, images.detach().max())
+        return super().forward(images / self.largest)
+
+
+def largest_so_far(classes: int) -> nn.Module:
+    return Largest(classes)
+
+
+class Positions(Plain):
+    """Keeps a map of positions for the size of images that it saw last."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes)
+        self.register_buffer("positions", torch.zeros(1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.positions.shape != images.shape[2:]:
+            self.positions = torch.linspace(0, 1, images[0, 0].numel()).view(images.shape[2:])
+        return super().forward(images + self.positions)
+
+
+def kept_positions(classes: int) -> nn.Module:
+    return Positions(classes)
 
 
 def counting(classes: int) -> nn.Module:

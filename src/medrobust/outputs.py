@@ -85,10 +85,14 @@ def depends_on_batch(network: Callable[[Tensor], object], images: Tensor) -> flo
 
 
 def relative_difference(logits: Tensor, others: Tensor) -> float:
-    """The largest, relative to the largest finite logit; 1.0 where only one of two logits is finite."""
-    known = logits.isfinite()
-    if not torch.equal(known, others.isfinite()):
+    """The largest, relative to the largest logit that counts; 1.0 where only one of two logits is finite.
+
+    A logit that is the same for every image, such as -1e9 for a class that is masked, does not count.
+    """
+    counts = logits.isfinite()
+    if not torch.equal(counts, others.isfinite()):
         return 1.0
-    first, second = (torch.where(known, each, 0).cpu().double() for each in (logits, others))
+    counts = counts & ((logits != logits[:1]) | (others != logits[:1])).any(0)
+    first, second = (torch.where(counts, each, 0).cpu().double() for each in (logits, others))
     largest = first.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
     return float((first - second).abs().max() / largest)

@@ -67,15 +67,6 @@ def pixel_volumes(results: Results) -> pl.DataFrame | None:
     return None if known.is_empty() or known["ml"].has_nulls() else known
 
 
-def with_volume(rows: pl.DataFrame, results: Results, pixels: str, name: str) -> pl.DataFrame:
-    """Rows of scans with a number of pixels as a volume: in ml, or as it is where the data do not say."""
-    volumes = pixel_volumes(results)
-    if volumes is None:
-        return rows.with_columns(pl.col(pixels).cast(pl.Float64).alias(name))
-    joined = rows.join(volumes, on="scan_id", how="left", maintain_order="left")
-    return joined.with_columns((pl.col(pixels) * pl.col("ml")).alias(name))
-
-
 def _scans(results: Results) -> pl.DataFrame:
     """What every scan of every cell shows of structures that it lacks, and in its cases without any label."""
     lacking = pl.col("n_true") == 0

@@ -127,7 +127,9 @@ def _kendall_tau(results: Results) -> float | None:
 def _conclusions(results: Results, pairs: pl.DataFrame, outcome: str) -> list[str]:
     relevant = results.relevant_difference
     sentences = [_ranked(row) for row in pairs.filter(verdict=RANKED).iter_rows(named=True)]
-    sentences += [_tied(row, relevant) for row in pairs.filter(verdict=TIED).iter_rows(named=True)]
+    sentences += [
+        _tied(row, relevant, results.unit) for row in pairs.filter(verdict=TIED).iter_rows(named=True)
+    ]
     if outcome == TOO_FEW:
         sentences.append(
             f"Too few patients to rank these networks: with {_count(results)} no outcome of the exact test"
@@ -158,8 +160,8 @@ def _left_open(results: Results, pairs: pl.DataFrame) -> list[str]:
         for row in known.iter_rows(named=True)
     )
     return [
-        f"Differences on clean images: {differences}. None is called equal: that takes"
-        f" {fewest} {results.unit}s, for fewer may all be spared by a failure of one in ten."
+        f"Differences on clean images: {differences}. None is called equal: that takes at least"
+        f" {fewest} {results.unit}s, since with fewer a failure that strikes one in ten could go unseen."
     ]
 
 
@@ -172,22 +174,22 @@ def _ranked(row: dict[str, Any]) -> str:
     )
 
 
-def _tied(row: dict[str, Any], relevant: float) -> str:
+def _tied(row: dict[str, Any], relevant: float, unit: str) -> str:
     both = f"{row['first']} and {row['second']}"
     text = f"{both} cannot be told apart under attack ({p_value(row['p_holm'])}, Holm)."
     if row["patients_needed"] is None:
         return text
-    needed = f"about {row['patients_needed']} patients"
+    needed = f"about {row['patients_needed']} {unit}s"
     return f"{text} To see a difference of {relevant:g} with 80 % power takes {needed}."
 
 
 def _limits(results: Results) -> list[str]:
     sentences = [
         f"Intervals and tests are over {_count(results)}; intervals are not adjusted for their number. A"
-        f" failure that strikes fewer than {_unseen(results):.0%} of all may have spared these: no interval"
-        " knows of it.",
-        "The tests flip signs of differences: they ask whether these are symmetric about 0, and err more"
-        " often than they say where differences are skewed and only their mean is 0.",
+        f" failure that strikes fewer than {100 * _unseen(results):.0f} % of all {results.unit}s may be"
+        " absent from this sample, and no interval accounts for it.",
+        "The tests flip the signs of differences: they ask whether differences are symmetric about 0, and"
+        " reject more often than their level says where the mean is 0 but the distribution is skewed.",
     ]
     if results.unit != "patient":
         sentences.append(

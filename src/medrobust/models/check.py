@@ -10,16 +10,13 @@ from torch import Tensor
 from medrobust.core import Task
 from medrobust.errors import ModelError, reason
 from medrobust.models.network import Network
-from medrobust.models.weights import state_tensors
-from medrobust.outputs import depends_on_batch, main_output
+from medrobust.outputs import depends_on_batch, main_output, relative_difference
 
 IMAGES = 3
 """An odd number, so that layers that take pairs are found."""
 
 SAME = 1e-4
 """Largest difference of two passes, relative to the largest logit: GPUs add in no fixed order."""
-
-SMALLEST = torch.finfo(torch.float32).tiny
 
 SUM_OF_PROBABILITIES = 1e-4
 
@@ -67,7 +64,7 @@ def check_network(network: Network, name: str, *, task: Task, channels: int, sha
     """
     where, maps = f"models.{name}", len(shape) if task is Task.SEGMENTATION else 0
     images = made_up_images(IMAGES, channels, shape).to(network.mean.device)
-    with kept_generators(images.device), _kept_state(network, where), _stirred(network, images):
+    with kept_generators(images.device), _kept_state(network, where), _stirred(network):
         _check_output(network, images.clone().requires_grad_(), maps, where)
         _check_passes(network, images, where)
 
@@ -86,15 +83,23 @@ def kept_generators(device: torch.device) -> AbstractContextManager[None]:
 @contextmanager
 def _kept_state(network: Network, where: str) -> Iterator[None]:
     """Put weights and buffers back, and refuse a network that changes them in evaluation mode."""
-    before = {name: value.clone() for name, value in state_tensors(network.body).items()}
-    changed = []
+    body, changed = network.body, []
+
+    def state() -> dict[str, Tensor]:
+        return {**dict(body.named_parameters()), **dict(body.named_buffers())}
+
+    before = {name: value.detach().clone() for name, value in state().items()}
     try:
         yield
     finally:
-        for name, value in network.body.state_dict().items():
-            if isinstance(value, Tensor) and ((value != before[name]) & ~value.isnan()).any():
+        for name, value in state().items():
+            # What has another shape now is something that a network keeps to save time.
+            former = before.get(name)
+            if former is None or value.shape != former.shape:
+                continue
+            if ((value != former) & ~value.isnan()).any():
                 changed.append(name)
-                value.copy_(before[name])
+                value.data.copy_(former)
     if changed:
         raise ModelError(
             f"{where} changes its {', '.join(changed[:MOST_NAMED])} in evaluation mode, so that it is "
@@ -103,18 +108,12 @@ def _kept_state(network: Network, where: str) -> Iterator[None]:
 
 
 @contextmanager
-def _stirred(network: Network, images: Tensor) -> Iterator[None]:
-    """Weights in place of zeros, for a while, where the network says the same of every image.
+def _stirred(network: Network) -> Iterator[None]:
+    """Other weights in place of zeros, for a while.
 
-    A last layer that starts at zero hides everything that goes on before it.
+    A last layer, or the end of a residual branch, that starts at zero hides all that goes on before it.
     """
-    try:
-        with torch.inference_mode():
-            logits = network(images)
-        zeros = [weight for weight in network.parameters() if not weight.any()]
-    except Exception:  # what is wrong is said where it is looked for
-        zeros = []
-    stirred = zeros if zeros and torch.equal(logits, logits[:1].expand_as(logits)) else []
+    stirred = [weight for weight in network.parameters() if not weight.any()]
     with torch.no_grad():
         for weight in stirred:
             weight.normal_(0, 0.1)
@@ -149,8 +148,8 @@ def _check_passes(network: Network, images: Tensor, where: str) -> None:
         first, second = (_tried(lambda: network(images.clone()), images, where) for _ in range(2))
         _tried(lambda: network(images[:1].clone()), images[:1], where)
         mixed = _tried(lambda: depends_on_batch(network, images), images, where)
-    difference = float((first - second).abs().max() / first.abs().max().clamp_min(SMALLEST))
-    if not difference <= SAME:
+    difference = relative_difference(first, second)
+    if difference > SAME:
         raise ModelError(
             f"{where} gives other logits when it is shown the same images again (they differ by "
             f"{100 * difference:.3g} % of the largest): something in it is random in evaluation mode too, "
@@ -223,7 +222,8 @@ def _check_values(logits: Tensor, where: str) -> None:
     if not logits.isfinite().all():
         raise ModelError(
             f"{where} gives values that are not finite for made-up images in [0, 1]. Look for NaN in its "
-            "weights, and for a division, root or logarithm at 0 or an overflow in its forward pass."
+            "weights, and for a division, root or logarithm at 0, an overflow, or a class masked with -inf "
+            "(-1e4 does the same) in its forward pass."
         )
     sums = logits.sum(1)
     if logits.shape[1] > 1 and logits.min() >= 0 and (sums - 1).abs().max() <= SUM_OF_PROBABILITIES:

@@ -84,6 +84,7 @@ def load_weights(network: Network, path: Path, *, new_head: bool = False) -> Non
     """
     own = network.body.state_dict()
     tensors = _without_wrapper(read_tensors(path), own)
+    _share_tied(tensors, own)
     if new_head:
         _keep_own_head(tensors, network.body, own)
     _load(network.body, tensors, path)
@@ -175,6 +176,18 @@ def _without_wrapper(tensors: dict[str, Any], own: Mapping[str, Any]) -> dict[st
             break
         consume_prefix_in_state_dict_if_present(tensors, prefix)  # of torch's notes on versions too
     return tensors
+
+
+def _share_tied(tensors: dict[str, Any], own: Mapping[str, Any]) -> None:
+    """Give tied weights, of which safetensors keeps one only, to all names that the network has for them."""
+    places = {
+        (own[name].data_ptr(), own[name].shape): value
+        for name, value in tensors.items()
+        if isinstance(own.get(name), Tensor)
+    }
+    for name in own.keys() - tensors.keys():
+        if isinstance(own[name], Tensor) and (own[name].data_ptr(), own[name].shape) in places:
+            tensors[name] = places[own[name].data_ptr(), own[name].shape]
 
 
 def _keep_own_head(tensors: dict[str, Any], body: nn.Module, own: Mapping[str, Any]) -> None:

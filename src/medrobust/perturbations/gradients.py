@@ -2,13 +2,15 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from itertools import chain
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointError
 
 from medrobust.errors import MedrobustError, ModelError, reason
 from medrobust.outputs import main_output
@@ -128,14 +130,25 @@ def differentiate(
 ) -> tuple[Float[Tensor, "n k *outspace"], Pullback]:
     """What `linearise` gives, with gradients as they come: NaN and infinite ones too."""
     leaf = (images.clone() if images.is_inference() else images.detach()).requires_grad_(True)
-    with torch.enable_grad(), AffineNorm():
-        logits = answer(model, leaf).float()
+
+    def run(mode: AbstractContextManager[object]) -> Tensor:
+        with torch.enable_grad(), mode:
+            return answer(model, leaf).float()
+
+    logits = run(AffineNorm())
     if not logits.requires_grad:
         raise ModelError(NO_WAY_BACK)
 
     def pullback(weights: Tensor, *, keep: bool = False) -> Tensor:
+        way = partial(
+            torch.autograd.grad, inputs=leaf, grad_outputs=weights, retain_graph=keep, allow_unused=True
+        )
         with _blamed("cannot be differentiated"):
-            (gradient,) = torch.autograd.grad(logits, leaf, weights, retain_graph=keep, allow_unused=True)
+            try:
+                (gradient,) = way(logits)
+            except CheckpointError:
+                # Batch norm of torch's own is what a network computes again on the way back.
+                (gradient,) = way(run(nullcontext()))
         if gradient is None:
             raise ModelError(NO_WAY_BACK)
         return gradient

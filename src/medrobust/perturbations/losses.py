@@ -78,7 +78,7 @@ def dlr_weights(
 ) -> Float[Tensor, "n k *labelspace"]:
     """Of the margin over the gap between the largest and the third largest logit: the scale drops out.
 
-    A gap is at least what float32 resolves in logits of that size.
+    A gap is at least what float32 resolves in logits of the size of these three.
 
     Source: Croce, Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse
     parameter-free attacks".
@@ -86,7 +86,7 @@ def dlr_weights(
     largest, ranked = logits.topk(DLR_CLASSES, dim=1)
     spread = one_hot(ranked[:, 0], logits) - one_hot(ranked[:, -1], logits)
     kinds = torch.finfo(logits.dtype)
-    resolved = kinds.eps * logits.abs().amax(1, keepdim=True)
+    resolved = kinds.eps * largest.abs().amax(1, keepdim=True)
     gaps = (largest[:, :1] - largest[:, -1:] + resolved).clamp_min(kinds.tiny)
     weights = margin_weights(logits, labels) - margin(logits, labels)[:, None] / gaps * spread
     return weights * (per_image(gaps.flatten(1).amin(1), gaps) / gaps)

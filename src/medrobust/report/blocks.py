@@ -237,7 +237,9 @@ def _transfer_rate(frame: pl.DataFrame, context: ReportContext) -> list[Block]:
 LAYOUTS: Mapping[str, Callable[[pl.DataFrame, ReportContext], list[Block]]] = {
     "balanced": _balanced,
     "false_positives": _false_positives,
-    "off_diagonal": lambda frame, context: [_plain("off_diagonal", frame.drop("note"), context)],
+    "off_diagonal": lambda frame, context: (
+        [_plain("off_diagonal", frame.drop("note"), context)] if frame["adversarial"].count() else []
+    ),
     "pairs": _pairs,
     "plane": _plane,
     "quality": _quality,

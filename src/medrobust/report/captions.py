@@ -6,11 +6,10 @@ from medrobust.report.display import capitalised
 CAPTIONS = {
     "table1": "Table 1. {Score} of each network on clean images, on {noise}, and its mean over all attacks "
     "and sources. Drops are from clean to adversarial, paired: in points, and in % of clean. {basis}",
-    "false_positives": "False positives beside {score}, which is taken of the structures that a scan has: "
-    "the volume, in {volume} per scan, that is shown of structures which the scan does not have ({absent}); "
-    "the share of empty cases, those without any label ({empty}), in which anything is shown, and the volume "
-    "that a scan shows in them. Of the evaluated cases alone; means as in Table 1, of the scans that have "
-    "such a place; without intervals.",
+    "false_positives": "False positives that {score} leaves out. Absent structures: the volume ({volume} per "
+    "scan) shown of structures that the scan does not have ({absent}). Empty cases: the share of evaluated "
+    "cases without any label ({empty}) in which anything is shown, and the volume shown there. Means over "
+    "the scans concerned, without intervals.",
     "whole_test": "{Score} on clean images of the whole test set; Table 1 is on the cases that are "
     "attacked. Nothing else is computed from these. {basis}",
     "off_diagonal": "The adversarial score over sources of other architectures only; not on identical "

@@ -37,12 +37,13 @@ GOLDEN = {
         a is more robust than b against these transferred attacks, for these trained weights: mean adversarial
         score +0.100 [+0.097, +0.104], p = 0.002 (Holm). But their drops from the clean score do not differ
         clearly (a - b: -10.0 points [-44.5, +22.4]).
-        Differences on clean images: a - b +0.000 [-0.003, +0.004]. None is called equal: that takes
-        29 patients, for fewer may all be spared by a failure of one in ten.
+        Differences on clean images: a - b +0.000 [-0.003, +0.004]. None is called equal: that takes at least
+        29 patients, since with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         to 19.0 points (Holm).
         Intervals and tests are over 10 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 26% of all may have spared these: no interval knows of it.
+        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        accounts for it.
         """,
     ),
     "not distinguishable": (
@@ -51,12 +52,13 @@ GOLDEN = {
         """
         a and b cannot be told apart under attack (p = 0.877, Holm). To see a difference of 0.02 with 80 %
         power takes about 11 patients.
-        Differences on clean images: a - b +0.001 [-0.014, +0.018]. None is called equal: that takes
-        29 patients, for fewer may all be spared by a failure of one in ten.
+        Differences on clean images: a - b +0.001 [-0.014, +0.018]. None is called equal: that takes at least
+        29 patients, since with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         points (Holm).
         Intervals and tests are over 10 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 26% of all may have spared these: no interval knows of it.
+        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        accounts for it.
         """,
     ),
     "equally good": (
@@ -69,7 +71,8 @@ GOLDEN = {
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         points (Holm).
         Intervals and tests are over 30 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 10% of all may have spared these: no interval knows of it.
+        that strikes fewer than 10 % of all patients may be absent from this sample, and no interval
+        accounts for it.
         """,
     ),
     "too few patients": (
@@ -78,12 +81,13 @@ GOLDEN = {
         """
         Too few patients to rank these networks: with 4 patients no outcome of the exact test could be
         significant; at least 6 are needed.
-        Differences on clean images: a - b -0.000 [-0.007, +0.007]. None is called equal: that takes
-        29 patients, for fewer may all be spared by a failure of one in ten.
+        Differences on clean images: a - b -0.000 [-0.007, +0.007]. None is called equal: that takes at least
+        29 patients, since with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 0 of 2 pairs of network and attack; 2
         cannot be told apart from noise (Holm).
         Intervals and tests are over 4 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 53% of all may have spared these: no interval knows of it.
+        that strikes fewer than 53 % of all patients may be absent from this sample, and no interval
+        accounts for it.
         """,
     ),
     "not ranked": (
@@ -91,12 +95,13 @@ GOLDEN = {
         {"spread": 0},
         """
         Not ranked, because the clean score is not above that of always answering with the majority class: b.
-        Differences on clean images: a - b +0.900 [+0.437, +0.997]. None is called equal: that takes
-        29 patients, for fewer may all be spared by a failure of one in ten.
+        Differences on clean images: a - b +0.900 [+0.437, +0.997]. None is called equal: that takes at least
+        29 patients, since with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 1 of 2 pairs of network and attack, by 9.0
         points; 1 cannot be told apart from noise (Holm).
         Intervals and tests are over 10 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 26% of all may have spared these: no interval knows of it.
+        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        accounts for it.
         """,
     ),
     "the lead is that of the clean score": (
@@ -106,12 +111,13 @@ GOLDEN = {
         a is more robust than b against these transferred attacks, for these trained weights: mean adversarial
         score +0.050 [+0.050, +0.050], p = 0.002 (Holm). But their drops from the clean score do not differ
         clearly (a - b: +0.0 points [-30.8, +30.8]).
-        Differences on clean images: a - b +0.050 [+0.050, +0.050]. None is called equal: that takes
-        29 patients, for fewer may all be spared by a failure of one in ten.
+        Differences on clean images: a - b +0.050 [+0.050, +0.050]. None is called equal: that takes at least
+        29 patients, since with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         points (Holm).
         Intervals and tests are over 10 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 26% of all may have spared these: no interval knows of it.
+        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        accounts for it.
         """,
     ),
     "clean and adversarial order disagree": (
@@ -122,18 +128,19 @@ GOLDEN = {
         score +0.100 [+0.097, +0.104], p = 0.002 (Holm). On clean images b has the higher score, +0.100
         [+0.096, +0.103]: the orders by clean and by adversarial score differ. But their drops from the clean
         score do not differ clearly (a - b: -20.0 points [-55.6, +15.5]).
-        Differences on clean images: a - b -0.100 [-0.103, -0.096]. None is called equal: that takes
-        29 patients, for fewer may all be spared by a failure of one in ten.
+        Differences on clean images: a - b -0.100 [-0.103, -0.096]. None is called equal: that takes at least
+        29 patients, since with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 4.0
         to 24.0 points (Holm).
         Intervals and tests are over 10 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 26% of all may have spared these: no interval knows of it.
+        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        accounts for it.
         """,
     ),
 }
 ALWAYS = """
-    The tests flip signs of differences: they ask whether these are symmetric about 0, and err more often than
-    they say where differences are skewed and only their mean is 0.
+    The tests flip the signs of differences: they ask whether differences are symmetric about 0, and reject
+    more often than their level says where the mean is 0 but the distribution is skewed.
     Nothing follows for architectures in general: that needs at least 3 target and 2 surrogate seeds of each.
 """
 

@@ -192,9 +192,10 @@ def test_a_bomb_is_not_unpacked(tmp_path):
     refused(path, "the packed content goes on after what its header promises")
 
 
-def test_an_offset_far_behind_the_header_is_refused(tmp_path):
-    path = nifti(tmp_path / "far.nii", change=lambda raw: struct.pack_into("<f", raw, 108, 2e9))
-    refused(path, "voxels begin at byte 2000000000")
+@pytest.mark.parametrize("offset", [0, 2_000_000_000])
+def test_an_offset_before_the_header_ends_or_far_behind_it_is_refused(tmp_path, offset):
+    path = nifti(tmp_path / "far.nii", change=lambda raw: struct.pack_into("<f", raw, 108, offset))
+    refused(path, f"voxels begin at byte {offset}")
 
 
 @pytest.mark.parametrize("size", [1e-6, 1e5, 0.0])

@@ -37,6 +37,9 @@ RUNS = [
     "partly_frozen",
     "norm_of_vectors",
     "prototypes",
+    "masked_class",
+    "checkpointed",
+    "kept_positions",
 ]
 RUNS_ON_SLICES = ["stacked_levels", "listed_levels", "map_squeezed", "dict_of_maps"]
 
@@ -49,6 +52,10 @@ REFUSED = {
     "no_running_statistics_behind_a_zero_head": r"mixes the images of a batch",
     "centred_on_the_batch": r"mixes the images of a batch",
     "attends_to_the_batch": r"mixes the images of a batch",
+    "masked_class_centred_on_the_batch": r"mixes the images of a batch",
+    "masked_class_dropout": r"random in evaluation mode too",
+    "zero_branch_without_running_statistics": r"mixes the images of a batch",
+    "largest_so_far": r"changes its largest in evaluation mode",
     "dropout_always": r"random in evaluation mode too, such as dropout with training=True",
     "dropout_of_small_logits": r"random in evaluation mode too",
     "noise_always": r"random in evaluation mode too",

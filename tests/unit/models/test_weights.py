@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save_file, save_model
 from sklearn.datasets import load_sample_image
 from torch import nn
 
@@ -126,6 +126,21 @@ def test_files_without_a_state_dict(tmp_path, content):
 def test_a_missing_file(tmp_path, name):
     with pytest.raises(ModelError, match="There is no weights file"):
         load_weights(unet(), tmp_path / name)
+
+
+def test_tied_weights_that_safetensors_keeps_once(tmp_path):
+    def tied():
+        body = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+        body[1].weight = body[0].weight
+        return wrapped(body)
+
+    first, second = tied(), tied()
+    save_model(first.body, tmp_path / "w.safetensors")
+    assert len(load_file(tmp_path / "w.safetensors")) == 3
+    load_weights(second, tmp_path / "w.safetensors")
+    assert same(first, second)
+    with pytest.raises(ModelError, match=r"weight: missing in the file"):
+        load_weights(wrapped(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))), tmp_path / "w.safetensors")
 
 
 def test_loading_in_order(tmp_path):

@@ -141,6 +141,12 @@ def test_pixels_are_labels_like_any_other(loss):
     assert torch.allclose(weights.sum(1), torch.zeros(1, 2, 1), atol=1e-6)
 
 
+def test_dlr_does_not_see_a_class_that_is_masked():
+    weights = ascent_weights("dlr", functional.pad(LOGITS, (0, 1), value=-1e9), LABELS)
+    expected = functional.pad(reference("dlr", LOGITS, LABELS).float(), (0, 1))
+    assert torch.allclose(scaled(weights, NOTHING["dlr"]), expected, atol=1e-5)
+
+
 def test_dlr_needs_three_classes():
     with pytest.raises(
         ValueError, match=r"loss: 'dlr' needs at least 3 classes, the network has 2; use 'margin'"

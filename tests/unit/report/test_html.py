@@ -330,6 +330,17 @@ def test_points_of_curves_have_their_own_picture(make_context: MakeContext) -> N
     assert told == [True, False]
 
 
+def test_sources_of_other_architectures_are_shown_where_there_are_some(make_context: MakeContext) -> None:
+    context = make_context(Task.SEGMENTATION)
+    frame = pl.DataFrame({"model": ["unet"], "sources": [""], "note": [""], "adversarial": [None]})
+    none = frame.with_columns(
+        pl.col("adversarial").cast(pl.Float64), adversarial_low=None, adversarial_high=None
+    )
+    assert blocks("off_diagonal", replace(context, tables={**context.tables, "off_diagonal": none})) == []
+    some = none.with_columns(sources=pl.lit("segnet"), adversarial=0.5)
+    assert len(blocks("off_diagonal", replace(context, tables={**context.tables, "off_diagonal": some}))) == 1
+
+
 def test_false_positives_stand_right_below_table_1(make_context: MakeContext) -> None:
     context = make_context(Task.SEGMENTATION)
     assert dict(at_a_glance(context))["without any label"] == "38"
@@ -345,8 +356,8 @@ def test_false_positives_stand_right_below_table_1(make_context: MakeContext) ->
         "4.336",
         "41.300",
     ]
-    assert "those without any label (38 of 240)" in block.caption
-    assert "in ml per scan" in block.caption
+    assert "evaluated cases without any label (38 of 240)" in block.caption
+    assert "the volume (ml per scan)" in block.caption
     frame = context.tables["false_positives"].with_columns(empty_painted=None, empty_volume=None)
     nowhere = replace(context, tables={**context.tables, "false_positives": frame})
     assert blocks("false_positives", nowhere) == []

@@ -18,7 +18,7 @@ from medrobust.data.reading import in_threads, share_of
 from medrobust.data.scans.geometry import Affine, shifted
 from medrobust.data.scans.intensity import Intensity, intensity_fact
 from medrobust.data.scans.stacks import Cut, Decoding, Outline, Stack, digest_of, open_stack, outlines, sha256
-from medrobust.data.scans.views import CANVAS_STEP, VIEWS, fit_canvas, margins, region
+from medrobust.data.scans.views import CANVAS_STEP, FLAT, VIEWS, fit_canvas, margins, region
 from medrobust.errors import DataError, StudyError
 
 Side = Annotated[int, Ge(1)]
@@ -71,9 +71,13 @@ class ScanReader:
         assert self.patch is not None
         stack, foreground = self._stack(scan_id), {}
         for position in range(prod(tiles(self.canvas, self.patch))):
-            place = self._place(stack, position)
-            if any(np.ptp(region(image, *place)) > 0 for image in stack.images):
-                foreground[position] = int(np.count_nonzero(region(stack.labels, *place)))
+            box = tuple(
+                slice(max(begin, 0), max(begin + side, 0))
+                for begin, side in zip(*self._place(stack, position), strict=True)
+            )
+            images = stack.images[:, *box]  # without what the canvas adds, so that no margin shows anything
+            if images.size and np.ptp(images, axis=(1, 2, 3)).max() > FLAT:
+                foreground[position] = int(np.count_nonzero(stack.labels[box]))
         return foreground
 
     def _stack(self, scan_id: str) -> Stack:

@@ -25,6 +25,10 @@ CANVAS_STEP = 16
 """Sides of an automatic canvas are multiples of it, so that four poolings leave no remainder."""
 
 
+FLAT = 1e-5
+"""Intensities in [0, 1] that differ by less are one: resampling leaves so much of a constant in float32."""
+
+
 def slices_along(volume: Shaped[np.ndarray, "x y z"], axis: Axis) -> Shaped[np.ndarray, "s h w"]:
     """The slices of a volume in RAS, oriented as `VIEWS` says. A view, no copy."""
     turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(VIEWS[axis][0]))
@@ -34,7 +38,7 @@ def slices_along(volume: Shaped[np.ndarray, "x y z"], axis: Axis) -> Shaped[np.n
 
 def imaged_slices(stacks: Sequence[Shaped[np.ndarray, "s h w"]]) -> slice:
     """From the first to the last slice in which some channel is not constant; all, where every one is."""
-    used = np.flatnonzero(np.logical_or.reduce([np.ptp(stack, axis=(1, 2)) > 0 for stack in stacks]))
+    used = np.flatnonzero(np.logical_or.reduce([np.ptp(stack, axis=(1, 2)) > FLAT for stack in stacks]))
     return slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, len(stacks[0]))
 
 

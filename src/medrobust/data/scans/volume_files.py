@@ -219,7 +219,7 @@ def _claims(header: Any, path: Path) -> tuple[tuple[int, ...], np.dtype[Any], in
             f"{path}: its header claims {' x '.join(map(str, shape))} voxels; at most {MOST_VOXELS:,}, "
             f"or {MOST_BYTES / 2**30:g} GB, are read. Is the header damaged?"
         )
-    if not 0 <= offset <= SPARE:
+    if not 0 < offset <= SPARE:  # nibabel refuses what lies inside of the header, but not 0
         raise DataError(f"{path}: its header says that voxels begin at byte {offset}. Is it damaged?")
     return shape, dtype, offset
 

@@ -159,6 +159,18 @@ def test_slices_are_cases_by_their_image_alone(tmp_path, axis, turn, outside):
     assert dataset.facts["cases"].endswith("; nothing is labelled in 'b'")
 
 
+@pytest.mark.parametrize("keys", [{"axis": "axial"}, {"axis": "volume", "patch": [1, 16, 16]}])
+def test_what_resampling_leaves_of_a_constant_shows_nothing(tmp_path, keys):
+    """Air of 7 is no 0 in this window, its means over voxels differ in their last bits, and margins are 0."""
+    image, labels = np.full((12, 11, 40), 7, np.float32), np.zeros((12, 11, 40), np.int16)
+    image[2:10, 2:10, 12:24] = np.random.default_rng(0).uniform(100, 200, (8, 8, 12))
+    labels[4:8, 4:8, 16:20] = 1
+    data = {**written(tmp_path, image, labels), "spacing": 1.7, "intensity": {"centre": 40, "width": 300}}
+    dataset = open_dataset({**data, **keys}, None, None)
+    # 24 new slices cover 40 mm, centred; 12 to 24 mm lie in the eighth to the fifteenth.
+    assert [case.position for case in dataset.cases if case.scan_id == "a"] == list(range(7, 15))
+
+
 def test_labels_beyond_the_image_make_no_case_and_are_counted(tmp_path):
     image, labels = np.zeros((12, 11, 10), np.float32), np.zeros((12, 11, 10), np.int16)
     image[3:9, 2:8, 3:7] = np.random.default_rng(0).uniform(100, 200, (6, 6, 4))
