@@ -1,7 +1,6 @@
 """The wrapper around every network: images in [0, 1] in, logits out."""
 
 from collections.abc import Sequence
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -99,7 +98,7 @@ class Network(nn.Module):
             logits = logits.unsqueeze(1)
         return logits[:, 0] if logits.ndim == images.ndim + 1 else logits
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "Network":
         """Set the mode, as `nn.Module.train`; programs of torch.export have one only, which is left alone."""
         try:
             return super().train(mode)
