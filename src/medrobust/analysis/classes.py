@@ -16,7 +16,8 @@ def classes(results: Results) -> pl.DataFrame:
     """Share of right answers per target, perturbation and class, over the sources that all targets face.
 
     Returns:
-        `target, perturbation, class, score, low, high` (`statistics.wilson`), `n_cases` and `n_patients` of the class. Classes without a case are left out.
+        `target, perturbation, class, score, low, high` (`statistics.wilson`), `n_cases` and
+        `n_patients` of the class. Classes without a case are left out.
 
     Raises:
         RunError: The study is not one of classification.

@@ -37,9 +37,7 @@ def score(results: Results, scores: Scores | None) -> Estimate:
     return ratio(scores.totals, sizes).share_interval(confidence)
 
 
-def difference(
-    results: Results, first: Scores | None, second: Scores | None, limit: float = 1.0
-) -> Estimate:
+def difference(results: Results, first: Scores | None, second: Scores | None, limit: float = 1.0) -> Estimate:
     """What is under `first` minus that under `second`, paired over patients.
 
     Args:

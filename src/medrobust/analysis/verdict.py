@@ -132,8 +132,8 @@ def _conclusions(results: Results, pairs: pl.DataFrame, outcome: str) -> list[st
     ]
     if outcome == TOO_FEW:
         sentences.append(
-            f"Too few patients to rank these networks: with {_count(results)} no outcome of the exact test"
-            f" could be significant; at least {comparisons.patients_to_rank(results)} are needed."
+            f"Too few {results.unit}s to rank these networks: with {_count(results)} no outcome of the exact"
+            f" test could be significant; at least {comparisons.patients_to_rank(results)} are needed."
         )
     unsound = [model for model, sound in comparisons.above_majority(results).items() if not sound]
     if unsound:

@@ -93,7 +93,7 @@ class Analysis(Block):
     )
     interval: IntervalMethod = Field(
         "default",
-        description="default: as docs/statistics.md says (t of log-odds, effective numbers); or bootstraps of patients.",
+        description="default: the closed forms of docs/statistics.md; or a bootstrap over patients.",
     )
     surface_tolerance: Annotated[float, Gt(0)] | None = Field(
         None, description="In mm; boundaries so near count as the same. null: the longest side of a pixel."

@@ -175,6 +175,24 @@ def test_six_patients_that_are_all_alike_are_not_called_equally_good(dice):
     assert found.pairs["patients_needed"].item() is None
 
 
+def sound_intervals(results) -> int:
+    """How many intervals all tables have; their bounds are apart and enclose the value."""
+    counted = 0
+    for name, table in all_tables(results, verdict(results)).items():
+        for column in table.columns:
+            low, high = ("low", "high") if column == "score" else (f"{column}_low", f"{column}_high")
+            if low in table.columns:
+                known = table.filter(pl.col(low).is_not_null())
+                counted += known.height
+                assert (known[low] < known[high]).all(), (name, column)
+                assert (known[low] <= known[column] + 1e-9).all(), (name, column)
+                assert (known[column] <= known[high] + 1e-9).all(), (name, column)
+                if column in ("score", "clean", "adversarial", "accuracy", "balanced_accuracy"):
+                    assert known[low].is_between(0, 1).all(), (name, column)
+                    assert known[high].is_between(0, 1).all(), (name, column)
+    return counted
+
+
 @pytest.mark.parametrize("interval", ["default", "percentile", "bca", "bootstrap-t"])
 @pytest.mark.parametrize("score", [0, 1, 2], ids=["never", "always", "only clean"])
 @pytest.mark.parametrize("task", ["photos", "brains"])
@@ -190,20 +208,31 @@ def test_no_interval_of_any_table_has_no_width(task, score, interval):
     else:
         names = {f"p{number}": [f"s{number}"] for number in range(6)}
         results = made_rows.segmentation(lambda cell, *_: (9, 9, 9 * hit(cell)), names, settings=settings)
-    counted = 0
-    for name, table in all_tables(results, verdict(results)).items():
-        for column in table.columns:
-            low, high = ("low", "high") if column == "score" else (f"{column}_low", f"{column}_high")
-            if low in table.columns:
-                known = table.filter(pl.col(low).is_not_null())
-                counted += known.height
-                assert (known[low] < known[high]).all(), (name, column)
-                assert (known[low] <= known[column] + 1e-9).all(), (name, column)
-                assert (known[column] <= known[high] + 1e-9).all(), (name, column)
-                if column in ("score", "clean", "adversarial", "accuracy", "balanced_accuracy"):
-                    assert known[low].is_between(0, 1).all(), (name, column)
-                    assert known[high].is_between(0, 1).all(), (name, column)
-    assert counted > 20
+    assert sound_intervals(results) > 20
+
+
+@pytest.mark.parametrize("interval", ["default", "percentile", "bca", "bootstrap-t"])
+@pytest.mark.parametrize(
+    ("patients", "right_of_ten"),
+    [
+        (6, lambda cell, scan: 5 if cell.source else 1),
+        (6, lambda cell, scan: 10 * ((cell.target == "a") == (not cell.source))),
+        (2, lambda cell, scan: 10 * (scan == "s0")),
+    ],
+    ids=["gain of four times the clean score", "one loses all, one gains all", "resamples without an error"],
+)
+def test_bounds_enclose_what_is_larger_than_a_score(patients, right_of_ten, interval):
+    names = {f"p{number}": [f"s{number}"] for number in range(patients)}
+    results = made_rows.segmentation(
+        lambda cell, scan, _: (10, 10, right_of_ten(cell, scan)),
+        names,
+        models=("a", "b"),
+        settings=Settings(resamples=100, interval=interval),
+    )
+    assert sound_intervals(results) > 20
+    drops = table1(results)
+    assert drops["drop_percent"].is_null().equals(drops["drop_percent_low"].is_null())
+    assert drops["drop_percent_low"].is_null().equals(drops["drop_percent_high"].is_null())
 
 
 def test_patients_needed_are_never_fewer_than_could_be_significant():

@@ -73,9 +73,9 @@ class _Words:
             needed = patients_for_significance(results.settings.alpha, tests)
             which = "the same network in two runs" if kind == SAME else "different networks"
             yield (
-                f"Too few {results.unit}s to tell {which} apart: with {len(results.panel.patients)} {results.unit}s"
-                f" and {tests} pair{'s' if tests > 1 else ''} no outcome of the exact test could be"
-                f" significant; at least {needed} are needed."
+                f"Too few {results.unit}s to tell {which} apart: with {len(results.panel.patients)}"
+                f" {results.unit}s and {tests} pair{'s' if tests > 1 else ''} no outcome of the exact test"
+                f" could be significant; at least {needed} are needed."
             )
 
     def _ranked(self, row: Mapping[str, Any]) -> str:
