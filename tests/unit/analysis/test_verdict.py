@@ -233,6 +233,7 @@ def test_bounds_enclose_what_is_larger_than_a_score(patients, right_of_ten, inte
     drops = table1(results)
     assert drops["drop_percent"].is_null().equals(drops["drop_percent_low"].is_null())
     assert drops["drop_percent_low"].is_null().equals(drops["drop_percent_high"].is_null())
+    assert pairs(results)["drop_difference_low"].is_not_null().all()
 
 
 def test_patients_needed_are_never_fewer_than_could_be_significant():
