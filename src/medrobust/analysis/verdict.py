@@ -186,7 +186,7 @@ def _tied(row: dict[str, Any], relevant: float, unit: str) -> str:
 def _limits(results: Results) -> list[str]:
     sentences = [
         f"Intervals and tests are over {_count(results)}; intervals are not adjusted for their number. A"
-        f" failure that strikes fewer than {100 * _unseen(results):.0f} % of all {results.unit}s may be"
+        f" failure that strikes fewer than {100 * _unseen(results):.2g} % of all {results.unit}s may be"
         " absent from this sample, and no interval accounts for it.",
         "The tests flip the signs of differences: they ask whether differences are symmetric about 0, and"
         " reject more often than their level says where the mean is 0 but the distribution is skewed.",
