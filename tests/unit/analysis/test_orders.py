@@ -71,7 +71,7 @@ GOLDEN = {
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         points (Holm).
         Intervals and tests are over 30 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 10 % of all patients may be absent from this sample, and no interval
+        that strikes fewer than 9.5 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),
