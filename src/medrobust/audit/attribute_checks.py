@@ -15,7 +15,9 @@ def two_sexes(listing: Listing) -> list[Finding]:
     seen: defaultdict[str, set[str]] = defaultdict(set)
     for item, patient in owners(listing).items():
         known = listing.attributes.get(item, {})
-        seen[patient] |= {str(known[name])[:1].casefold() for name in known if name.casefold() in SEX}
+        seen[patient] |= {
+            str(known[name])[:1].casefold().replace("w", "f") for name in known if name.casefold() in SEX
+        }
     mixed = sorted(patient for patient, sexes in seen.items() if len(sexes) > 1)
     if not mixed:
         return []

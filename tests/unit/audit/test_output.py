@@ -230,7 +230,7 @@ def folder(tmp_path: Path) -> Path:
     for number, name in enumerate(names):
         made_photos.write_photo(tmp_path / "photos" / name, number)
     rows = [
-        (name, "ab"[n % 2], ("p", "p", "q", "q", "r", "nan", "s", "t")[n], ("f", "M", "f", "F")[n % 4])
+        (name, "ab"[n % 2], ("p", "p", "q", "q", "r", "nan", "s", "t")[n], ("f", "M", "F", "woman")[n % 4])
         for n, name in enumerate(names)
     ]
     made_photos.write_table(tmp_path / "photos" / "list.csv", ("path", "label", "who", "sex"), rows)

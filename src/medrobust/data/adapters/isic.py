@@ -217,7 +217,7 @@ def _add_rows(
 def _label(row: Row, classes: Iterable[str]) -> str | None:
     """The diagnosis of a row, where it has exactly one."""
     if not classes:
-        return {"0": BENIGN, "1": MALIGNANT}.get(row["target"])
+        return {0.0: BENIGN, 1.0: MALIGNANT}.get(_number(row["target"]))
     cells = {name: _number(row[name]) for name in classes}
     ones = [name for name, value in cells.items() if value == 1]
     return ones[0] if len(ones) == 1 and all(value in (0, 1) for value in cells.values()) else None

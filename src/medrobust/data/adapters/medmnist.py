@@ -167,7 +167,7 @@ def _labels(path: Path, part: str, forms: Mapping[str, Form]) -> Int64[np.ndarra
         seen = "none" if form is None else f"{form.dtype} of shape {form.shape}"
         raise DataError(
             f"{path}: '{name}' must hold whole numbers, one for each of {(*count, 0)[0]} images; got {seen}. "
-            " Save the numbers of the classes."
+            "Save the numbers of the classes."
         )
     labels = read_array(path, name)
     if labels.ndim == 2 and labels.shape[1] > 1:
