@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from medrobust.core import NetworkId, Role, Task
 from medrobust.models import prepare
 from medrobust.perturbations import fgsm, request
-from medrobust.steps.batches import stack
-from medrobust.steps.craft import craft
-from medrobust.steps.evaluate import evaluate
-from medrobust.steps.image_sets import CraftJob, ImageSet, clean_set, matched_noise_set
-from medrobust.steps.noise import craft_noise
-from medrobust.steps.targets import Target
+from medrobust.running.batches import stack
+from medrobust.running.craft import craft
+from medrobust.running.evaluate import evaluate
+from medrobust.running.image_sets import CraftJob, ImageSet, clean_set, matched_noise_set
+from medrobust.running.noise import craft_noise
+from medrobust.running.targets import Target
 from medrobust.storage import RunFolder
 from subjects import CPU, RECIPES, Trained, trained
 

@@ -13,13 +13,13 @@ from tempfile import TemporaryDirectory
 import torch
 
 from medrobust.core import Case, Dataset, Sample, Task
+from medrobust.running.estimate import Speed
+from medrobust.running.folds import folds_of
+from medrobust.running.plan import make_plan
+from medrobust.running.setup import Setup
+from medrobust.running.work import jobs_of
 from medrobust.storage import RunFolder
-from medrobust.study.estimate import Speed
-from medrobust.study.folds import folds_of
-from medrobust.study.plan import make_plan
 from medrobust.study.reading import read_study
-from medrobust.study.setup import Setup
-from medrobust.study.work import jobs_of
 
 PATIENTS, SLICES = 10_000, 100
 STUDY = {

@@ -21,10 +21,10 @@ import medrobust as mr
 from medrobust.core import Part
 from medrobust.data import open_dataset
 from medrobust.data.splitting.split_file import split_csv
+from medrobust.running.jobs import Kind
+from medrobust.running.runner import run_study
 from medrobust.storage import RunFolder
-from medrobust.study.jobs import Kind
 from medrobust.study.reading import read_study
-from medrobust.study.runner import run_study
 
 STAGES: dict[str, tuple[Kind, ...]] = {
     "read and train": ("train", "selftest"),

@@ -14,8 +14,9 @@ from medrobust.core import Case, Dataset, NetworkId, Part, Role, Task
 from medrobust.data import open_dataset
 from medrobust.data.splitting.splits import make_split, split_cases
 from medrobust.models import Network, model_spec, prepare
-from medrobust.steps.batches import stack
-from medrobust.steps.train import TrainingConfig, fresh_network, train
+from medrobust.running.batches import stack
+from medrobust.running.train import fresh_network, train
+from medrobust.study.training import TrainingConfig
 
 CPU = torch.device("cpu")
 BATCH = 32
@@ -123,7 +124,7 @@ def trained(name: str, folder: Path) -> Trained:
             seed=0,
             folder=folder / name,
             device=CPU,
-            tick=lambda done, _: bar.update(whole, completed=done),
+            progress=lambda done, _: bar.update(whole, completed=done),
         )
     print(f"{name}: {card['score_name']} {card['score']:.3f}", flush=True)
     return Trained(network, dataset, parts[Part.TEST])

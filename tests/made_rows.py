@@ -6,8 +6,8 @@ import polars as pl
 
 from medrobust.analysis.patients import Cell
 from medrobust.analysis.results import Results
-from medrobust.analysis.settings import Attack, Settings
 from medrobust.core import Task
+from medrobust.study.analysis import Attack, Settings
 
 MODELS = ("a", "b", "c")
 ATTACKS = (Attack("fgsm"), Attack("deepfool"))

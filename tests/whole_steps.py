@@ -5,19 +5,19 @@ from typing import Any
 
 from torch import nn
 
-from medrobust.core import Case, Dataset, NetworkId, Tick, silent
+from medrobust.core import Case, Dataset, NetworkId, OnProgress, silent
 from medrobust.models import Network
 from medrobust.perturbations import Request
-from medrobust.steps import image_sets
-from medrobust.steps.chunks import work_chunks
-from medrobust.steps.craft import open_crafting
-from medrobust.steps.embed import Embedding, embedded_chunks
-from medrobust.steps.evaluate import Evaluation, Judges
-from medrobust.steps.image_sets import CraftJob, ImageSet
-from medrobust.steps.memory import Limit
-from medrobust.steps.noise import Matching
-from medrobust.steps.pieces import do_pieces
-from medrobust.steps.targets import Target
+from medrobust.running import image_sets
+from medrobust.running.chunks import work_chunks
+from medrobust.running.craft import open_crafting
+from medrobust.running.embed import Embedding, embedded_chunks
+from medrobust.running.evaluate import Evaluation, Judges
+from medrobust.running.image_sets import CraftJob, ImageSet
+from medrobust.running.memory import Limit
+from medrobust.running.noise import Matching
+from medrobust.running.pieces import do_pieces
+from medrobust.running.targets import Target
 from medrobust.storage import RunFolder
 
 
@@ -48,12 +48,12 @@ def craft(
     support_mode: str = "auto",
     batch_size: int = 16,
     validation: Sequence[Case] = (),
-    tick: Tick = silent,
+    progress: OnProgress = silent,
 ) -> ImageSet:
     """Craft all that is not finished."""
     images = crafted_set(job, dataset, cases, seed=seed, support_mode=support_mode, validation=validation)
     step = open_crafting(images, network, dataset, folder, limit=Limit(batch_size), validation=validation)
-    do_pieces(step, left(images, folder), tick)
+    do_pieces(step, left(images, folder), progress)
     return images
 
 
@@ -88,13 +88,13 @@ def evaluate(
     batch_size: int = 16,
     quantise: int | None = None,
     tolerance: float | None = None,
-    tick: Tick = silent,
+    progress: OnProgress = silent,
 ) -> None:
     """Evaluate all that is not finished."""
     judges = Judges(targets, networks, dataset, folder, limit=Limit(batch_size), quantise=quantise)
     judges.remember_weights()
     for images in sets:
-        do_pieces(Evaluation(images, judges, tolerance), range(len(images.chunks)), tick)
+        do_pieces(Evaluation(images, judges, tolerance), range(len(images.chunks)), progress)
 
 
 def left(images: ImageSet, folder: RunFolder) -> list[int]:

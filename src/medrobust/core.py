@@ -155,12 +155,9 @@ class NetworkId:
         return f"{self.name} ({self.role}, seed {self.seed}{fold})"
 
 
-Tick = Callable[[float, str], None]
-"""Progress of a step: called with the share of the step that is done, in [0, 1], and a short note (e.g.
-
-Loss and score).
-"""
+OnProgress = Callable[[float, str], None]
+"""Called with the fraction of a step that is done, in [0, 1], and a short note such as the loss."""
 
 
 def silent(done: float, note: str) -> None:
-    """A `Tick` that says nothing."""
+    """An `OnProgress` that says nothing."""

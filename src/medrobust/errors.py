@@ -14,6 +14,7 @@ function raise `ValueError`.
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import NamedTuple
 
 MOST_SHOWN = 40
 """Known names that a message lists; data have thousands of cases."""
@@ -79,3 +80,20 @@ def reason(error: BaseException) -> str:
     if len(text) > LONGEST_REASON:  # what went wrong stands at its beginning, or at its end
         text = f"{text[: LONGEST_REASON // 2]} ... {text[-LONGEST_REASON // 2 :]}"
     return f"{type(error).__name__}: {text}"
+
+
+class Remark(NamedTuple):
+    """A warning, and the section of a report that it belongs to, by its name."""
+
+    about: str
+    sentence: str
+
+
+def without(picture: str, error: Exception, about: str) -> Remark:
+    """That a report is without a picture, and why.
+
+    >>> without("t-SNE of unet", ModelError("Its features are not finite."), "embedding").sentence
+    'No t-SNE of unet: Its features are not finite.'
+    """
+    why = str(error) if isinstance(error, MedrobustError) else f"{reason(error)}."
+    return Remark(about, f"No {picture}: {why}")

@@ -63,5 +63,5 @@ def test_nothing_global(path: Path) -> None:
         ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
     }
     seeds = {"np.random.seed", "random.seed", "torch.manual_seed", "torch.cuda.manual_seed_all"}
-    trains = path.name in ("train.py", "fitting.py") and path.parent.name == "steps"
+    trains = path.name in ("train.py", "fitting.py") and path.parent.name == "running"
     assert not calls & ({"print", "breakpoint"} | (set() if trains else seeds))

@@ -244,7 +244,7 @@ def test_parameters_are_keywords_with_ranges(name: str) -> None:
     entry = DATASETS[name]
     leading = {
         entry.list: ["root"],
-        entry.open: ["name", "listing", "cache", "tick"] if entry.list else ["cache"],
+        entry.open: ["name", "listing", "cache", "progress"] if entry.list else ["cache"],
     }
     leading[with_attributes] = ["listing", "root"]
     for function in entry.functions:

@@ -26,12 +26,12 @@ import medrobust as mr
 from medrobust import cli
 from medrobust.core import Task
 from medrobust.perturbations.selftest import CHECKS
-from medrobust.steps.craft import Crafting
-from medrobust.steps.evaluate import Evaluation
-from medrobust.steps.noise import Matching
+from medrobust.running.craft import Crafting
+from medrobust.running.evaluate import Evaluation
+from medrobust.running.noise import Matching
+from medrobust.running.runner import run_study
 from medrobust.storage import RunFolder
 from medrobust.study.reading import read_study
-from medrobust.study.runner import run_study
 from typesetting import flaws
 
 STORED = Path(__file__).parent / "stored"
@@ -259,9 +259,9 @@ def test_a_kill_loses_nothing(
     done: list[int] = []
     original = step.do
 
-    def killed(self: object, piece: int, tick: Callable[[float, str], None]) -> None:
+    def killed(self: object, piece: int, progress: Callable[[float, str], None]) -> None:
         done.append(piece)
-        original(self, piece, tick)
+        original(self, piece, progress)
         if len(done) == 3:
             raise Killed
 

@@ -10,8 +10,8 @@ import pytest
 import made_rows
 from medrobust.analysis.patients import Cell
 from medrobust.analysis.results import Results
-from medrobust.analysis.settings import Attack
 from medrobust.analysis.tables import off_diagonal, table1, table2
+from medrobust.study.analysis import Attack
 
 CLEAN = {"IV3": 710, "IV4": 810, "MN": 800, "SN": 842, "UN": 862, "DN": 861}
 NOISE = {"IV3": 693, "IV4": 761, "MN": 647, "SN": 595, "UN": 759, "DN": 848}

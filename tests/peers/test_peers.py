@@ -17,7 +17,7 @@ from medrobust.metrics.similarity import l2
 from medrobust.perturbations import Tally, dag, deepfool, fgsm
 from medrobust.perturbations.targets import all_background, scattered
 from medrobust.rng import generator
-from medrobust.steps.batches import stack
+from medrobust.running.batches import stack
 from peer_attacks import PEERS
 
 # Peers warn of their own old dependencies.

@@ -23,9 +23,9 @@ from medrobust.cli import app
 from medrobust.data import open_dataset
 from medrobust.data.phantoms import phantom_lesions
 from medrobust.errors import RunError
-from medrobust.study import runner
-from medrobust.study.executors.local import clear_memory_errors
-from medrobust.study.jobs import Job
+from medrobust.running import runner
+from medrobust.running.executors.local import clear_memory_errors
+from medrobust.running.jobs import Job
 from medrobust.study.reading import read_study
 
 LESIONS: dict[str, Any] = {

@@ -23,7 +23,7 @@ from medrobust.data import open_dataset
 from medrobust.data.splitting.case_sets import select_cases
 from medrobust.data.splitting.splits import make_split
 from medrobust.errors import RunError
-from medrobust.study import runner
+from medrobust.running import runner
 from medrobust.study.config import Study, resolved
 
 STUDY = """\

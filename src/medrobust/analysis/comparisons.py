@@ -17,7 +17,8 @@ from medrobust.analysis.patients import Scores
 from medrobust.analysis.results import Results
 from medrobust.analysis.tables import bounded, frame, with_bounds
 from medrobust.core import Task
-from medrobust.metrics.significance import (
+from medrobust.rng import generator
+from medrobust.stats.significance import (
     equivalence_test,
     holm,
     patients_for_equivalence,
@@ -26,7 +27,6 @@ from medrobust.metrics.significance import (
     sign_flip_test,
     smallest_p,
 )
-from medrobust.rng import generator
 from medrobust.storage.schemas import Schema
 
 RANKED = "ranked"

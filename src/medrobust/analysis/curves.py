@@ -8,8 +8,8 @@ from medrobust.analysis import estimates
 from medrobust.analysis.comparisons import Line
 from medrobust.analysis.patients import CLEAN, Scores
 from medrobust.analysis.results import Results
-from medrobust.analysis.settings import Attack
 from medrobust.analysis.tables import bounded, frame, with_bounds
+from medrobust.study.analysis import Attack
 
 CURVE = {
     "curve": pl.String,

@@ -5,8 +5,8 @@ import numpy as np
 from medrobust.analysis.patients import Scores
 from medrobust.analysis.results import Results
 from medrobust.core import Task
-from medrobust.metrics.bootstrap import bca, bootstrap_t, percentile
-from medrobust.metrics.statistics import (
+from medrobust.stats.bootstrap import bca, bootstrap_t, percentile
+from medrobust.stats.statistics import (
     ROUNDING,
     UNDEFINED,
     Estimate,

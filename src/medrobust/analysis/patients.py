@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
-from medrobust.metrics.bootstrap import Draws
 from medrobust.metrics.scores import dice, volume_error
-from medrobust.metrics.statistics import Totals
+from medrobust.stats.bootstrap import Draws
+from medrobust.stats.statistics import Totals
 
 CLEAN = "clean"
 CELL = ("target", "perturbation", "source", "whitebox")

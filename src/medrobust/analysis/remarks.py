@@ -1,33 +1,16 @@
 """What a reader must know before numbers are trusted: attacks and noise that did not do what was asked."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 
 from medrobust.core import Task
 from medrobust.data.findings import Severity
-from medrobust.errors import MedrobustError, reason
+from medrobust.errors import Remark
 
 SSIM_TOLERANCE = 0.005
 """How far the mean SSIM on test cases may be from the one that a budget was solved for."""
-
-
-class Remark(NamedTuple):
-    """A warning, and the section of a report that it belongs to, by its name."""
-
-    about: str
-    sentence: str
-
-
-def without(picture: str, error: Exception, about: str) -> Remark:
-    """That a report is without a picture, and why.
-
-    >>> without("t-SNE of unet", ModelError("Its features are not finite."), "embedding").sentence
-    'No t-SNE of unet: Its features are not finite.'
-    """
-    why = str(error) if isinstance(error, MedrobustError) else f"{reason(error)}."
-    return Remark(about, f"No {picture}: {why}")
 
 
 def remarks(tables: Mapping[str, pl.DataFrame], task: Task) -> tuple[Remark, ...]:

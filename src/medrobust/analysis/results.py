@@ -11,12 +11,11 @@ from jaxtyping import Float64
 
 from medrobust.analysis.complete import check_complete
 from medrobust.analysis.patients import CLEAN, Cell, Panel, classification_panel, segmentation_panel
-from medrobust.analysis.remarks import Remark
-from medrobust.analysis.settings import RELEVANT_DIFFERENCE, Attack, Settings
 from medrobust.core import Task, Unit
-from medrobust.errors import RunError
-from medrobust.metrics.bootstrap import resampled_sums
+from medrobust.errors import Remark, RunError
 from medrobust.rng import generator
+from medrobust.stats.bootstrap import resampled_sums
+from medrobust.study.analysis import RELEVANT_DIFFERENCE, Attack, Settings
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ from medrobust.analysis.patients import SEEDS
 from medrobust.analysis.results import Results
 from medrobust.analysis.structures import CONDITION, ordered
 from medrobust.analysis.tables import bounded, frame, with_bounds
-from medrobust.metrics.statistics import mean
 from medrobust.metrics.surfaces import SUMS, hd95, nsd
+from medrobust.stats.statistics import mean
 
 _SHARES = {
     # Of scans and structures: no case has the structure in both maps, so that there is nothing to measure.

@@ -27,8 +27,8 @@ from medrobust.analysis.seeds import (
     enough_seeds,
 )
 from medrobust.analysis.tables import frame
-from medrobust.metrics.bootstrap import share_first
-from medrobust.metrics.significance import patients_for_equivalence, ranks_interval
+from medrobust.stats.bootstrap import share_first
+from medrobust.stats.significance import patients_for_equivalence, ranks_interval
 
 FEWEST_FOR_SHARES = 20
 

@@ -12,13 +12,13 @@ from medrobust.audit.audit import Audit, audit_data
 from medrobust.audit.document import as_document
 from medrobust.audit.table import summary
 from medrobust.audit.thumbnails import thumbnails
-from medrobust.core import Tick
+from medrobust.core import OnProgress
 from medrobust.load import module_file
 from medrobust.report.audit_page import audit_page
+from medrobust.running.jobs import Job, Once
 from medrobust.storage import RunFolder
 from medrobust.study.checks import require_split, require_task
 from medrobust.study.config import Study
-from medrobust.study.jobs import Job, Once
 from medrobust.study.reading import read_study
 
 STORED = "audit.json"
@@ -59,9 +59,9 @@ def audit_jobs(study: Study, folder: RunFolder, data_dir: Path | None) -> list[J
     if not study.audit or "root" not in study.data:
         return []
 
-    def work(tick: Tick) -> None:
+    def work(progress: OnProgress) -> None:
         folder.write_json(as_document(_audited(study, data_dir, Console(quiet=True))), STORED)
-        tick(1.0, "")
+        progress(1.0, "")
 
     return [
         Job(

@@ -12,16 +12,16 @@ from medrobust.api.auditing import audit_jobs
 from medrobust.api.runs import Run
 from medrobust.core import Dataset
 from medrobust.errors import StudyError
+from medrobust.running.devices import choose_device
+from medrobust.running.executors import Executor
+from medrobust.running.executors.local import run_here
+from medrobust.running.executors.ray_cluster import on_ray
+from medrobust.running.planning import show_plan
+from medrobust.running.runner import run_study
 from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import SELFTEST
 from medrobust.study.config import Study
-from medrobust.study.devices import choose_device
-from medrobust.study.executors import Executor
-from medrobust.study.executors.local import run_here
-from medrobust.study.executors.ray_cluster import on_ray
-from medrobust.study.planning import show_plan
 from medrobust.study.reading import read_study
-from medrobust.study.runner import run_study
 from medrobust.terminal import output
 
 

@@ -11,18 +11,18 @@ import polars as pl
 
 from medrobust.analysis.export import all_tables, as_json, table_files
 from medrobust.analysis.results import Results
-from medrobust.analysis.settings import Attack, Settings
 from medrobust.analysis.tables import table1, table2
 from medrobust.analysis.verdict import verdict
 from medrobust.api.auditing import STORED as AUDIT
 from medrobust.core import Role
 from medrobust.errors import RunError
 from medrobust.report.build import build
-from medrobust.steps.evaluate import row_table, whole_test_table
+from medrobust.running.evaluate import row_table, whole_test_table
+from medrobust.running.pictures import left_out
 from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import ATTRIBUTES, CRAFTED, EMPTY_CASES, SELFTEST, SURFACES, Table
+from medrobust.study.analysis import Attack, Settings
 from medrobust.study.config import Study
-from medrobust.study.pictures import left_out
 from medrobust.study.reading import read_stored_study
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medrobust.core import Dataset, Tick, silent
+from medrobust.core import Dataset, OnProgress, silent
 from medrobust.data.attributes import with_attributes
 from medrobust.data.catalogue import DATASETS, DatasetEntry
 from medrobust.data.findings import require_sound
@@ -18,7 +18,7 @@ __all__ = ["DATASETS", "DatasetEntry", "list_dataset", "open_dataset"]
 
 
 def open_dataset(
-    parameters: Mapping[str, Any], cache: Path | None, data_dir: Path | None, tick: Tick = silent
+    parameters: Mapping[str, Any], cache: Path | None, data_dir: Path | None, progress: OnProgress = silent
 ) -> Dataset:
     """Open the data set that a study's `data:` block asks for.
 
@@ -27,7 +27,7 @@ def open_dataset(
             `load` and the arguments of the user's function (see `own.open_own`).
         cache: Folder for decoded arrays; None decodes again whenever memory was freed.
         data_dir: Folder that a relative `root` lies in; None is the working directory.
-        tick: Told how far it is.
+        progress: Told how far it is.
 
     Raises:
         StudyError: Unknown name or key, missing `root`, value out of its range.
@@ -41,7 +41,7 @@ def open_dataset(
     if listing is None:
         return entry.open(cache, **opening)
     require_sound(listing.findings)
-    return entry.open(name, listing, cache, tick, **opening)
+    return entry.open(name, listing, cache, progress, **opening)
 
 
 def list_dataset(parameters: Mapping[str, Any], data_dir: Path | None) -> Listing | None:

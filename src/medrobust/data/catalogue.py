@@ -35,8 +35,9 @@ class DatasetEntry:
         task: What it is labelled for.
         summary: One line for lists.
         source: Citation.
-        open: `(name, listing, cache, tick, *, parameters) -> Dataset`, where `cache` is a folder for decoded
-            arrays and `tick` is told how far it is; of generated data `(cache, *, parameters) -> Dataset`.
+        open: `(name, listing, cache, progress, *, parameters) -> Dataset`, where `cache` is a folder for
+            decoded arrays and `progress` is told how far it is; of generated data
+            `(cache, *, parameters) -> Dataset`.
         list: `(root, *, parameters) -> Photos | Scans`, of data in a folder of the user's; None for generated
             data.
     """

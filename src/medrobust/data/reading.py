@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from threading import Condition
 from typing import TypeVar
 
-from medrobust.core import Case, Dataset, Sample, Tick, silent
+from medrobust.core import Case, Dataset, OnProgress, Sample, silent
 
 AHEAD = 4
 """Cases per thread that may be read before they are needed: memory does not grow with their number."""
@@ -22,13 +22,13 @@ def threads() -> int:
     return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def read_all(dataset: Dataset, cases: Sequence[Case], tick: Tick = silent) -> None:
+def read_all(dataset: Dataset, cases: Sequence[Case], progress: OnProgress = silent) -> None:
     """Read every case once: what can be decoded goes into the cache, what is damaged is found.
 
     Args:
         dataset: What the cases are of.
         cases: Which ones.
-        tick: Told how far it is.
+        progress: Told how far it is.
 
     Raises:
         DataError: A case cannot be read.
@@ -40,7 +40,7 @@ def read_all(dataset: Dataset, cases: Sequence[Case], tick: Tick = silent) -> No
                 waiting.append(pool.submit(dataset.read, case))
                 if len(waiting) > AHEAD * threads():
                     waiting.popleft().result()
-                    tick(number / len(cases), f"image {number} of {len(cases)}")
+                    progress(number / len(cases), f"image {number} of {len(cases)}")
             while waiting:
                 waiting.popleft().result()
         except BaseException:
@@ -51,7 +51,7 @@ def read_all(dataset: Dataset, cases: Sequence[Case], tick: Tick = silent) -> No
 def in_threads(
     work: Callable[[Item], Result],
     items: Sequence[Item],
-    tick: Tick = silent,
+    progress: OnProgress = silent,
     what: str = "item",
     most: int | None = None,
 ) -> list[Result]:
@@ -60,7 +60,7 @@ def in_threads(
     Args:
         work: Done for each item, in any thread.
         items: All of them.
-        tick: Told how far it is.
+        progress: Told how far it is.
         what: What an item is called in its notes.
         most: How many may be done at once; None takes `threads()`.
 
@@ -72,16 +72,16 @@ def in_threads(
         try:
             for number, result in enumerate(pool.map(work, items), start=1):
                 results.append(result)
-                tick(number / len(items), f"{what} {number} of {len(items)}")
+                progress(number / len(items), f"{what} {number} of {len(items)}")
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
     return results
 
 
-def share_of(tick: Tick, begin: float, end: float) -> Tick:
+def share_of(progress: OnProgress, begin: float, end: float) -> OnProgress:
     """The ticks of a part of some work, which goes from one share of the whole to another."""
-    return lambda done, note: tick(begin + done * (end - begin), note)
+    return lambda done, note: progress(begin + done * (end - begin), note)
 
 
 class Room:

@@ -9,12 +9,12 @@ import polars as pl
 import yaml
 
 from medrobust.analysis.findings import audit_fact
-from medrobust.analysis.remarks import Remark, remarks, without
+from medrobust.analysis.remarks import remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.subgroups import subgroup_sentences
 from medrobust.analysis.verdict import Verdict
 from medrobust.core import Task
-from medrobust.errors import RunError
+from medrobust.errors import Remark, RunError, without
 from medrobust.report import reading
 from medrobust.report.cards import card_files
 from medrobust.report.context import Picture, ReportContext

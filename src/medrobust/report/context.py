@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from medrobust.analysis.remarks import Remark
 from medrobust.core import Task, Unit
+from medrobust.errors import Remark
 
 
 @dataclass(frozen=True)

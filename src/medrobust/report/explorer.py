@@ -14,8 +14,8 @@ from medrobust.core import Task
 from medrobust.report.figures.palette import structure_colours
 from medrobust.report.frames import frame, overlap_of, planes
 from medrobust.report.pixels import GREY, STEP
-from medrobust.steps.explorer import FACTS, Wanted, read_views
-from medrobust.steps.views import LEVELS
+from medrobust.running.explorer import FACTS, Wanted, read_views
+from medrobust.running.views import LEVELS
 from medrobust.storage import RunFolder
 
 Facts = Mapping[str, Any]

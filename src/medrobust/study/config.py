@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Interval
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from medrobust.analysis.settings import RELEVANT_DIFFERENCE, IntervalMethod
 from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.models import ModelSpec, model_spec
 from medrobust.parameters import resolve
 from medrobust.perturbations import Request, request, requests
-from medrobust.steps.train import TrainingConfig
+from medrobust.study.analysis import RELEVANT_DIFFERENCE, IntervalMethod
+from medrobust.study.training import TrainingConfig
 
 PAPER_ATTACKS: Mapping[Task, tuple[str, ...]] = {
     Task.CLASSIFICATION: ("fgsm", "deepfool", "saliency_map"),

@@ -10,11 +10,11 @@ from medrobust.errors import RunError
 from medrobust.report.explorer import frame_names, index
 from medrobust.report.figures.palette import structure_colours
 from medrobust.report.frames import frame, planes
-from medrobust.steps.evaluate import row_table
-from medrobust.steps.explorer import case_facts, holding, names_of, shown_cases
-from medrobust.steps.predict import remember_weights
-from medrobust.steps.views import View, views
-from medrobust.study.plan import Plan
+from medrobust.running.evaluate import row_table
+from medrobust.running.explorer import case_facts, holding, names_of, shown_cases
+from medrobust.running.plan import Plan
+from medrobust.running.predict import remember_weights
+from medrobust.running.views import View, views
 
 VIEWS_KEPT = 8
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from medrobust.analysis.results import Results
+from medrobust.running.devices import choose_device
+from medrobust.running.opening import set_up
+from medrobust.running.plan import make_plan
 from medrobust.storage import RunFolder
 from medrobust.study.config import Study
-from medrobust.study.devices import choose_device
-from medrobust.study.opening import set_up
-from medrobust.study.plan import make_plan
 from medrobust.view.gallery import Gallery
 from medrobust.view.server import Server
 

@@ -17,13 +17,13 @@ from medrobust.analysis.across.shared import comparable
 from medrobust.analysis.across.tables import comparison_tables
 from medrobust.analysis.patients import Cell
 from medrobust.analysis.results import Results
-from medrobust.analysis.settings import Attack, Settings
 from medrobust.analysis.tables import table1
 from medrobust.errors import RunError
-from medrobust.metrics.significance import holm, sign_flip_test
-from medrobust.metrics.statistics import mean
 from medrobust.rng import generator
+from medrobust.stats.significance import holm, sign_flip_test
+from medrobust.stats.statistics import mean
 from medrobust.storage.schemas import SELFTEST
+from medrobust.study.analysis import Attack, Settings
 
 STUDY: dict[str, Any] = {
     "seed": 0,

@@ -5,8 +5,8 @@ import pytest
 
 import made_rows
 from medrobust.analysis.crafting import budgets, matching, success, transfer_rate
-from medrobust.analysis.settings import Attack
 from medrobust.errors import RunError
+from medrobust.study.analysis import Attack
 
 PATIENTS = {"p1": 2, "p2": 2}
 

@@ -8,9 +8,9 @@ import made_rows
 from medrobust.analysis import comparisons, tables
 from medrobust.analysis.curves import curve_table
 from medrobust.analysis.format import readable
-from medrobust.analysis.settings import Attack
 from medrobust.analysis.verdict import verdict
 from medrobust.rng import generator
+from medrobust.study.analysis import Attack
 
 GRID = (
     Attack("fgsm"),

@@ -9,11 +9,11 @@ from polars.testing import assert_frame_equal
 import made_rows
 from medrobust.analysis.patients import Cell
 from medrobust.analysis.results import Results
-from medrobust.analysis.settings import Attack
 from medrobust.analysis.structure_overview import structure_overview, worst_attack
 from medrobust.analysis.structures import structures
 from medrobust.analysis.surfaces import surfaces
 from medrobust.storage.schemas import SURFACES
+from medrobust.study.analysis import Attack
 
 SCANS = {"p1": ["s1"], "p2": ["s2"], "p3": ["s3"]}
 WORST = {"a": "dag_b", "b": "dag_a", "c": "dag_b"}

@@ -8,9 +8,9 @@ import pytest
 import made_rows
 from medrobust.analysis import tables
 from medrobust.analysis.results import Results
-from medrobust.analysis.settings import Settings
 from medrobust.analysis.subgroups import FEWEST, MOST, age_band, subgroup_sentences, subgroups
 from medrobust.storage.schemas import ATTRIBUTES
+from medrobust.study.analysis import Settings
 
 PATIENTS = {f"p{number:02d}": 1 + number % 3 for number in range(20)}
 

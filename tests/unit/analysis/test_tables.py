@@ -13,11 +13,11 @@ from made_rows import MODELS
 from medrobust.analysis import tables
 from medrobust.analysis.balanced import balanced_table
 from medrobust.analysis.patients import Cell
-from medrobust.analysis.settings import Attack, Settings
 from medrobust.analysis.structures import structures, worst_structures
 from medrobust.errors import RunError
-from medrobust.metrics.statistics import mean, wilson
 from medrobust.rng import generator
+from medrobust.stats.statistics import mean, wilson
+from medrobust.study.analysis import Attack, Settings
 
 PATIENTS = {"p1": 3, "p2": 1, "p3": 2, "p4": 4}
 SCANS = {"p1": ["p1-first", "p1-second"], "p2": ["p2-first"], "p3": ["p3-first"]}

@@ -17,13 +17,13 @@ from medrobust.analysis.comparisons import (
 )
 from medrobust.analysis.export import all_tables
 from medrobust.analysis.patients import Cell
-from medrobust.analysis.settings import Settings
 from medrobust.analysis.tables import by_patient, table1, table2
 from medrobust.analysis.verdict import verdict
-from medrobust.metrics.significance import holm, sign_flip_test
-from medrobust.metrics.statistics import mean
 from medrobust.rng import generator
+from medrobust.stats.significance import holm, sign_flip_test
+from medrobust.stats.statistics import mean
 from medrobust.storage.schemas import SELFTEST
+from medrobust.study.analysis import Settings
 
 DICE = {"a": 0.8, "b": 0.6, "c": 0.6}
 """Dice of each network under attack."""

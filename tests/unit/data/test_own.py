@@ -18,9 +18,9 @@ from medrobust.core import Task
 from medrobust.data import list_dataset, open_dataset
 from medrobust.data.own import fingerprint
 from medrobust.errors import DataError, StudyError
-from medrobust.steps.export import Exported
-from medrobust.study import runner
-from medrobust.study.exports import Wanted, export
+from medrobust.running import runner
+from medrobust.running.export import Exported
+from medrobust.running.exports import Wanted, export
 
 BLOCK = {"load": "own_data:open_stripes", "cases": 24}
 MODULE = """

@@ -10,7 +10,8 @@ import torch
 from medrobust.core import Case, Dataset, NetworkId, Role, Sample, Task
 from medrobust.errors import ModelError
 from medrobust.models import Network, check_network, model_spec, to_channels_last
-from medrobust.steps.train import TrainingConfig, check_training, fresh_network
+from medrobust.running.train import check_training, fresh_network
+from medrobust.study.training import TrainingConfig
 
 SIDE = 12
 CASES = tuple(Case(f"c{n}", f"c{n}", f"p{n}", label=n % 2) for n in range(6))

@@ -15,7 +15,7 @@ from medrobust.models import build, load_weights, model_spec, weights_content
 from medrobust.models.embedding import last_layer_input
 from medrobust.models.network import Network
 from medrobust.models.weights import load_content, load_in_order
-from medrobust.steps.predict import weights_sha256
+from medrobust.running.predict import weights_sha256
 
 
 def unet(**entry):

@@ -11,11 +11,10 @@ import yaml
 
 from made_rows import classification, segmentation
 from medrobust.analysis.export import all_tables, as_json
-from medrobust.analysis.remarks import Remark
 from medrobust.analysis.results import Results
 from medrobust.analysis.verdict import verdict
 from medrobust.core import Task
-from medrobust.errors import RunError
+from medrobust.errors import Remark, RunError
 from medrobust.report import reading
 from medrobust.report.build import build
 from medrobust.report.html import ONLY_AS_FILES, SECTIONS

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from jinja2 import UndefinedError
 
-from medrobust.analysis.remarks import Remark
 from medrobust.core import Task
+from medrobust.errors import Remark
 from medrobust.report.blocks import blocks
 from medrobust.report.captions import CAPTIONS
 from medrobust.report.context import Picture, ReportContext

@@ -10,7 +10,7 @@ from medrobust.analysis.across.differences import SAME, difference_table, famili
 from medrobust.analysis.across.runs import ComparedRun
 from medrobust.analysis.comparisons import RANKED, TIED, TOO_FEW, UNRANKED
 from medrobust.analysis.verdict import p_value
-from medrobust.metrics.significance import patients_for_significance
+from medrobust.stats.significance import patients_for_significance
 
 NO_PAIR = "the same networks"
 TRANSFERRED = "against these transferred attacks, for these trained weights"

@@ -135,7 +135,7 @@ def _ruler(rng: np.random.Generator) -> list[Stroke]:
     places = np.arange(-0.5, 0.5, pitch)
     ticks = [np.array([[x, edge], [x, edge - (0.05 if i % 5 == 0 else 0.025)]]) for i, x in enumerate(places)]
     turned, mirrored = rng.random() < 0.5, rng.choice([-1, 1])
-    return [Stroke(mirrored * (tick[:, ::-1] if turned else tick), 0.005) for tick in ticks]
+    return [Stroke(mirrored * (progress[:, ::-1] if turned else progress), 0.005) for progress in ticks]
 
 
 def _pen_mark(rng: np.random.Generator, n: int) -> Map:

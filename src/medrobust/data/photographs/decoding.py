@@ -11,7 +11,7 @@ import numpy as np
 from annotated_types import Ge, Le
 from jaxtyping import Float32, Shaped
 
-from medrobust.core import Tick
+from medrobust.core import OnProgress
 from medrobust.data.cache import CachedRows
 from medrobust.data.listing import Photo, Photos
 from medrobust.data.photographs.framing import FRAMES, Colour, Fit, framed_picture, framed_volume
@@ -110,7 +110,7 @@ class VolumeDecoding(Decoding):
 
 
 def prepare(
-    listing: Photos, size: int, fit: Fit, colour: Colour, intensity: Intensity, tick: Tick
+    listing: Photos, size: int, fit: Fit, colour: Colour, intensity: Intensity, progress: OnProgress
 ) -> tuple[Decoding, str]:
     """How the photographs of a listing are decoded, and the fingerprint of all that comes of it.
 
@@ -124,8 +124,12 @@ def prepare(
     if not listing.items:
         raise DataError("data.root: there is no photograph that can be used. `medrobust audit` says why.")
     paths = list(dict.fromkeys(path for photo in listing.items for path in (photo.path, photo.mask) if path))
-    digests = dict(zip(paths, in_threads(_digest, paths, share_of(tick, 0, 0.8), "checksum"), strict=True))
-    headers = in_threads(partial(_header, listing.format), listing.items, share_of(tick, 0.8, 1), "header")
+    digests = dict(
+        zip(paths, in_threads(_digest, paths, share_of(progress, 0, 0.8), "checksum"), strict=True)
+    )
+    headers = in_threads(
+        partial(_header, listing.format), listing.items, share_of(progress, 0.8, 1), "header"
+    )
     decoding = _decoding(listing.format, [one for one in headers if one], size, fit, colour, intensity)
     total = hashlib.sha256(repr((REVISION, decoding, listing.classes)).encode())
     for photo in listing.items:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from medrobust.core import Case, Dataset, Sample, Task, Tick, silent
+from medrobust.core import Case, Dataset, OnProgress, Sample, Task, silent
 from medrobust.data.cache import CachedRows
 from medrobust.data.listing import Photo, Photos
 from medrobust.data.photographs.decoding import Decoding, Intensity, Size, facts_of, prepare, rows_of
@@ -51,7 +51,7 @@ def open_masked_photos(
     name: str,
     listing: Photos,
     cache: Path | None,
-    tick: Tick = silent,
+    progress: OnProgress = silent,
     *,
     size: Size = 128,
     fit: Fit = "pad",
@@ -64,7 +64,7 @@ def open_masked_photos(
         name: Name in the catalogue.
         listing: What there is.
         cache: Folder that keeps decoded images and masks; None decodes at every reading.
-        tick: Told how far it is.
+        progress: Told how far it is.
         size: As of `open_photos`; masks are resized by what fills most of a new pixel.
         fit: As of `open_photos`, of image and mask alike.
         colour: As of `open_photos`.
@@ -74,7 +74,7 @@ def open_masked_photos(
         DataError: There is no photograph, a file cannot be read, or a mask cannot be one. An image that
             cannot be decoded is reported when it is read.
     """
-    decoding, fingerprint = prepare(listing, size, fit, colour, intensity, share_of(tick, 0, 0.5))
+    decoding, fingerprint = prepare(listing, size, fit, colour, intensity, share_of(progress, 0, 0.5))
     images = rows_of(cache, name, fingerprint, listing, decoding)
     masks = images and replace(images, path=Path(f"{images.path}-masks"), shape=(size, size), dtype="uint8")
     read = MaskedPhotoReader(PhotoReader(listing.items, decoding, images), masks)
@@ -82,7 +82,7 @@ def open_masked_photos(
     def labelled(photo: Photo) -> int:
         return int(np.count_nonzero(read.mask(photo.case_id)))
 
-    inside = in_threads(labelled, listing.items, share_of(tick, 0.5, 1), "mask")
+    inside = in_threads(labelled, listing.items, share_of(progress, 0.5, 1), "mask")
     cases = tuple(_case(photo, count) for photo, count in zip(listing.items, inside, strict=True))
     if not any(inside):
         raise DataError(f"{listing.items[0].mask} is empty, and so are all other masks. Give the masks.")

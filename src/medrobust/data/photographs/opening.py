@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from medrobust.core import Case, Dataset, Sample, Task, Tick, silent
+from medrobust.core import Case, Dataset, OnProgress, Sample, Task, silent
 from medrobust.data.cache import CachedRows
 from medrobust.data.listing import Photo, Photos
 from medrobust.data.photographs.decoding import Decoding, Intensity, Size, facts_of, prepare, rows_of
@@ -53,7 +53,7 @@ def open_photos(
     name: str,
     listing: Photos,
     cache: Path | None,
-    tick: Tick = silent,
+    progress: OnProgress = silent,
     *,
     size: Size = 128,
     fit: Fit = "crop",
@@ -66,7 +66,7 @@ def open_photos(
         name: Name in the catalogue.
         listing: What there is.
         cache: Folder that keeps decoded images; None decodes at every reading.
-        tick: Told how far it is.
+        progress: Told how far it is.
         size: Pixels along each side. Photographs are resized to it (bicubic, with antialiasing).
         fit: "crop" takes the largest centred square, "pad" the whole picture with black beside it: both keep
             the proportions of what is pictured. "stretch" does not.
@@ -78,7 +78,7 @@ def open_photos(
         DataError: There is no photograph, or a file cannot be read. One that cannot be decoded is reported
             when it is read.
     """
-    decoding, fingerprint = prepare(listing, size, fit, colour, intensity, tick)
+    decoding, fingerprint = prepare(listing, size, fit, colour, intensity, progress)
     return Dataset(
         name=name,
         task=Task.CLASSIFICATION,

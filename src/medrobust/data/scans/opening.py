@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge, Gt
 
-from medrobust.core import Case, Dataset, Grid, Sample, Task, Tick, silent
+from medrobust.core import Case, Dataset, Grid, OnProgress, Sample, Task, silent
 from medrobust.data.findings import quoted
 from medrobust.data.listing import Scan, Scans
 from medrobust.data.reading import in_threads, share_of
@@ -106,7 +106,7 @@ def open_scans(
     name: str,
     listing: Scans,
     cache: Path | None,
-    tick: Tick = silent,
+    progress: OnProgress = silent,
     *,
     axis: Cut = "coronal",
     spacing: Annotated[float, Gt(0)] = 2.0,
@@ -123,7 +123,7 @@ def open_scans(
         name: Name in the catalogue.
         listing: What there is.
         cache: Folder for decoded scans; None decodes a scan again whenever others were read in between.
-        tick: Told how far it is.
+        progress: Told how far it is.
         axis: Along which the scans are cut to slices; "volume" leaves them whole, turned as a stack of axial
             slices is.
         spacing: Size of a voxel in mm, along all axes, to which scans are resampled before they are cut.
@@ -145,8 +145,8 @@ def open_scans(
         raise DataError(f"'{name}' lists no scan that can be used.")
     decoding = Decoding(axis, spacing, intensity, listing.classes_of)
     digest = partial(digest_of, decoding=decoding)
-    each = in_threads(digest, listing.items, share_of(tick, 0, 0.1), "checksum")
-    found = outlines(listing.items, each, decoding, cache, share_of(tick, 0.1, 1))
+    each = in_threads(digest, listing.items, share_of(progress, 0, 0.1), "checksum")
+    found = outlines(listing.items, each, decoding, cache, share_of(progress, 0.1, 1))
     size = _canvas(canvas, axis, listing, found, patch)
     scans = {scan.scan_id: scan for scan in listing.items}
     digests = {scan.scan_id: one for scan, one in zip(listing.items, each, strict=True)}

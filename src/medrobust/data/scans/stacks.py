@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
-from medrobust.core import Tick, silent
+from medrobust.core import OnProgress, silent
 from medrobust.data.cache import cached_array
 from medrobust.data.listing import Scan
 from medrobust.data.reading import in_threads, threads
@@ -92,7 +92,11 @@ class Outline(NamedTuple):
 
 
 def outlines(
-    scans: Sequence[Scan], digests: Sequence[str], decoding: Decoding, cache: Path | None, tick: Tick = silent
+    scans: Sequence[Scan],
+    digests: Sequence[str],
+    decoding: Decoding,
+    cache: Path | None,
+    progress: OnProgress = silent,
 ) -> list[Outline]:
     """The outlines of all scans, in their order; several are decoded at once, into the cache.
 
@@ -108,7 +112,7 @@ def outlines(
 
     largest = max(scan.format.claimed_voxels(path) for scan in scans for path in scan.images)
     most = max(1, min(threads(), VOXELS_AT_ONCE // max(largest, 1)))
-    return in_threads(outline, list(zip(scans, digests, strict=True)), tick, "scan", most)
+    return in_threads(outline, list(zip(scans, digests, strict=True)), progress, "scan", most)
 
 
 @lru_cache(maxsize=SCANS_IN_MEMORY)

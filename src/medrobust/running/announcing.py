@@ -1,0 +1,94 @@
+"""What is to be done, how long it takes and how much disk it needs, said before it begins."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from medrobust.core import Part
+from medrobust.data.splitting.case_sets import described
+from medrobust.running.folds import Fold
+from medrobust.running.jobs import Job
+from medrobust.running.progress import sayer
+from medrobust.running.setup import Setup
+from medrobust.storage import RunFolder
+from medrobust.terminal import text_table
+
+
+def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
+    """Say what a study is of and what is left of each kind of job, and warn where the disk is too small."""
+    study, dataset = setup.study, setup.dataset
+    counts = "; ".join(dict.fromkeys(_counts(fold) for fold in setup.folds))
+    several = f"; {len(setup.folds)} folds, every {dataset.unit} is tested once" if setup.folds[1:] else ""
+    seeds = f" x {len(study.targets.seeds)} seeds" if study.targets.seeds[1:] else ""
+    console.print(
+        f"{study.task} on {dataset.name}: {len(study.specs)} networks{seeds}, {len(study.attacks)} attacks, "
+        f"{described(setup.cases, dataset)}; {dataset.unit}s: {counts}{several}"
+    )
+    table = text_table("step", "jobs", "pieces", "done", "time left", "disk")
+    for kind in dict.fromkeys(job.kind for job in jobs):
+        of_kind = [job for job in jobs if job.kind == kind]
+        table.add_row(kind, str(len(of_kind)), *_summary(of_kind))
+    table.add_section()
+    table.add_row("all", str(len(jobs)), *_summary(jobs))
+    console.print(table)
+    say = sayer(console)
+    for sentence in _about_disk(setup.folder, sum(job.disk_left for job in jobs)):
+        say(sentence)
+
+
+def job_table(jobs: Sequence[Job]) -> Table:
+    """Every job, how many of its pieces are done, and what the others will cost."""
+    table = text_table("step", "job", "pieces", "done", "time left", "disk")
+    for job in jobs:
+        table.add_row(job.kind, job.title, *_summary([job]))
+    return table
+
+
+def _about_disk(folder: RunFolder, needed: int) -> Iterator[str]:
+    """How much there is, where anything is to be written."""
+    free = folder.free()
+    if free is None or needed == 0:
+        return
+    yield f"Disk: at most {size(needed)} will be written; {size(free)} are free."
+    if needed > free:
+        yield (
+            "Warning: that may not suffice. Free some space, take fewer cases, or give a folder on another "
+            "disk with --out. A full disk ends the run; what is finished is kept."
+        )
+
+
+def _counts(fold: Fold) -> str:
+    parts = Counter(fold.split.values())
+    return ", ".join(f"{parts[part]} {part}" for part in Part if part != Part.UNUSED)
+
+
+def _summary(jobs: Sequence[Job]) -> tuple[str, str, str, str]:
+    """Pieces, finished ones, and what the others cost."""
+    return (
+        str(sum(job.pieces for job in jobs)),
+        str(sum(job.n_finished for job in jobs)),
+        duration(sum(job.seconds_left for job in jobs)),
+        size(sum(job.disk_left for job in jobs)),
+    )
+
+
+def duration(seconds: float) -> str:
+    """A duration as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60} min" if hours < 48 else f"{hours / 24:.0f} days"
+
+
+def size(count: float) -> str:
+    """A number of bytes as people say it."""
+    for unit in ("MB", "GB"):
+        count /= 1000 if unit == "GB" else 1e6
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+    return f"{count / 1000:.1f} TB"

@@ -1,0 +1,207 @@
+"""Pieces of work as tasks on a Ray cluster.
+
+A task is told the name of a job and the number of a piece, see `ray_worker`; images, rows and weights go
+straight to the run folder.
+"""
+
+import json
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from medrobust.core import Dataset
+from medrobust.errors import MedrobustError, RunError, reason
+from medrobust.running.executors import Executor
+from medrobust.running.executors.local import SHRUNK, run_here
+from medrobust.running.executors.ray_worker import Context, do_piece
+from medrobust.running.jobs import Job
+from medrobust.running.plan import Plan
+from medrobust.running.progress import Display
+from medrobust.study.config import Ray, resolved
+
+WAIT = 10.0
+"""Seconds that a cluster has to answer."""
+
+IN_FLIGHT = 2
+"""Tasks that are waiting or running for each that the cluster can run at once."""
+
+
+def on_ray(
+    address: str | None, *, data_dir: Path | None, device: str, dataset: Dataset | None = None
+) -> Executor:
+    """An `Executor` on a Ray cluster.
+
+    Args:
+        address: Of the cluster; None starts one on this machine for as long as the work takes.
+        data_dir: Folder that the `root` of the data is relative to; every node must have it.
+        device: Where networks run on each node.
+        dataset: The data, where they are given in Python; they are sent to the workers.
+
+    Raises:
+        RunError: Ray is not installed.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise RunError("--executor ray: Ray is not installed. pip install 'medrobust[ray]'") from None
+    del ray
+
+    def execute(plan: Plan, jobs: Sequence[Job], shown: Display) -> None:
+        run_here(plan, [job for job in jobs if job.kind == "audit"], shown)
+        context = Context(
+            json.dumps(resolved(plan.setup.study)),
+            plan.setup.folder.absolute,
+            None if data_dir is None else str(data_dir.absolute()),
+            device,
+            tuple(sys.path),
+            dataset,
+        )
+        with _cluster(address):
+            _require_room(plan.setup.study.ray, address, shown)
+            _execute(context, plan.setup.study.ray, jobs, shown)
+
+    return execute
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[None]:
+    """Connect to a cluster, or start one; let it go at the end."""
+    import ray
+
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        _require_answer(address)
+        ray.init(
+            address=address or "local",
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise RunError(f"--address: no Ray cluster answers at '{address}' ({reason(error)}).") from None
+    with suppress(ValueError):  # in another thread than the main one, where Ray changes nothing
+        signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _require_answer(address: str | None) -> None:
+    """See that somebody listens at `host:port`, for which Ray itself would wait minutes."""
+    if "://" in (address or ""):
+        raise RunError(f"--address: give the cluster's host:port, without a protocol; got '{address}'.")
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=WAIT).close()
+
+
+def _require_room(asked: Ray, address: str | None, shown: Display) -> None:
+    """See that some node can do a piece; Ray would wait for one without a word.
+
+    A cluster of the user's may grow, so there it is said and not refused.
+    """
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    if any(node.get("CPU", 0) >= asked.cpus and node.get("GPU", 0) >= asked.gpus for node in nodes):
+        return
+    largest = ", ".join(f"{max(node.get(kind, 0) for node in nodes):g} {kind}s" for kind in ("CPU", "GPU"))
+    sentence = (
+        f"study.ray asks for {asked.cpus:g} CPUs and {asked.gpus:g} GPUs for each piece of work, and no node "
+        f"has them (at most: {largest})."
+    )
+    if address is None:
+        raise RunError(f"{sentence} Lower ray.cpus or ray.gpus.")
+    shown.say_once(f"{sentence} Work waits until a node that has them joins.")
+
+
+def _execute(context: Context, asked: Ray, jobs: Sequence[Job], shown: Display) -> None:
+    """Kind after kind, since each reads what those before it wrote."""
+    import ray
+
+    options = {"num_cpus": asked.cpus, "num_gpus": asked.gpus, "max_retries": asked.retries}
+    tasks = _Tasks(ray.put(context), ray.remote(do_piece).options(**options), asked, shown)
+    with _clear_errors(tasks):
+        for kind, of_kind in groupby((job for job in jobs if job.kind != "audit"), lambda job: job.kind):
+            waiting = [job for job in of_kind if job.n_finished < job.pieces]
+            if kind == "craft":  # stores and solved budgets are there before many write and read them
+                tasks.run((job, None) for job in waiting)
+            tasks.run((job, piece) for job in waiting for piece in job.left())
+
+
+class _Tasks:
+    """Tasks in flight: never more than a small multiple of what the cluster can run."""
+
+    def __init__(self, context: Any, remote: Any, asked: Ray, shown: Display) -> None:
+        self._context, self._remote, self._asked, self._shown = context, remote, asked, shown
+        self._flying: dict[Any, tuple[Job, int | None]] = {}
+        self._over = 0.0
+        self.latest = ""
+
+    def run(self, work: Iterator[tuple[Job, int | None]]) -> None:
+        """Do some pieces, in any order; where the piece is None the job is only opened."""
+        for job, piece in work:
+            while len(self._flying) >= self._room():
+                self._collect()
+            task = self._remote.remote(self._context, job.kind, job.name, piece)
+            self._flying[task] = (job, piece)
+        while self._flying:
+            self._collect()
+
+    def cancel(self) -> None:
+        """Stop what is in flight; what is finished is in the run folder."""
+        import ray
+
+        for task in self._flying:
+            ray.cancel(task, force=True)
+
+    def _room(self) -> int:
+        import ray
+
+        there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        wanted = {"CPU": self._asked.cpus, "GPU": self._asked.gpus}
+        at_once = min(there.get(kind, 0.0) / each for kind, each in wanted.items() if each > 0)
+        return max(IN_FLIGHT, round(IN_FLIGHT * at_once))
+
+    def _collect(self) -> None:
+        import ray
+
+        (task, *_), _rest = ray.wait(list(self._flying), num_returns=1)
+        job, piece = self._flying.pop(task)
+        self.latest = job.title
+        if ray.get(task):
+            self._shown.say_once(SHRUNK)
+        if piece is not None:
+            self._over += job.seconds / job.pieces
+        self._shown.show(self._over, title=job.title, note=f"{len(self._flying)} tasks in flight")
+
+
+@contextmanager
+def _clear_errors(tasks: _Tasks) -> Iterator[None]:
+    """Errors of workers as the errors that they are, and nothing left in flight."""
+    from ray.exceptions import RayError, RayTaskError
+
+    try:
+        yield
+    except RayTaskError as error:
+        tasks.cancel()
+        cause = error.cause
+        if isinstance(cause, MedrobustError):
+            raise cause from None
+        raise RunError(f"{tasks.latest} failed on a worker: {reason(cause)}.") from error
+    except RayError as error:
+        tasks.cancel()
+        raise RunError(
+            f"{tasks.latest}: a worker was lost again and again ({reason(error)}). Its memory may not "
+            "suffice: lower crafting.batch_size or raise ray.cpus. What is finished is kept."
+        ) from error
+    except KeyboardInterrupt:
+        tasks.cancel()
+        raise

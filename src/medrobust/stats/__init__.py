@@ -1,0 +1,1 @@
+"""Intervals, tests and ranks of plain vectors, with patients as the unit of sampling."""
