@@ -111,8 +111,9 @@ def _help(
 def _execute(plan: Plan, jobs: Sequence[Job], executor: Executor, console: Console) -> None:
     """Do the jobs, and where that is interrupted say what is kept."""
     try:
-        with display(console, sum(job.seconds_left for job in jobs)) as shown:
+        with display(console, jobs) as shown:
             executor(plan, jobs, shown)
+            shown.end()
     except KeyboardInterrupt:
         done, every = sum(len(job.finished()) for job in jobs), sum(job.pieces for job in jobs)
         sayer(console)(
