@@ -12,8 +12,7 @@ from medrobust.data.reading import share_of
 from medrobust.running.announcing import announce
 from medrobust.running.changes import adopt, change_since, refuse_other_task
 from medrobust.running.estimate import Speed
-from medrobust.running.executors import Executor
-from medrobust.running.executors.local import run_here
+from medrobust.running.executors.local import Executor, run_here
 from medrobust.running.healing import heal
 from medrobust.running.jobs import Job, Kind
 from medrobust.running.joining import join_rows, join_selftests

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -10,6 +11,24 @@ from medrobust.errors import RunError
 from medrobust.running.jobs import Job
 from medrobust.running.plan import Plan
 from medrobust.running.progress import Display
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Does all pieces that are left, kind after kind."""
+
+    def __call__(self, plan: Plan, jobs: Sequence[Job], shown: Display) -> None:
+        """Do the jobs.
+
+        Args:
+            plan: What they belong to.
+            jobs: All jobs to do, in their order; of some, pieces are finished.
+            shown: Told how far everything is.
+
+        Raises:
+            RunError: The memory does not suffice for a single image, or a worker is lost for good.
+            MedrobustError: Anything else that a person can mend.
+        """
 
 
 def run_here(plan: Plan, jobs: Sequence[Job], shown: Display) -> None:

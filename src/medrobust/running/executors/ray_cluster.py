@@ -18,8 +18,7 @@ from typing import Any
 
 from medrobust.core import Dataset
 from medrobust.errors import MedrobustError, RunError, reason
-from medrobust.running.executors import Executor
-from medrobust.running.executors.local import SHRUNK, run_here
+from medrobust.running.executors.local import SHRUNK, Executor, run_here
 from medrobust.running.executors.ray_worker import Context, do_piece
 from medrobust.running.jobs import Job
 from medrobust.running.plan import Plan
