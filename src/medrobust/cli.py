@@ -30,7 +30,7 @@ from medrobust.options import (
     StudyFile,
     Who,
 )
-from medrobust.terminal import output
+from medrobust.text import output
 
 app = typer.Typer(
     cls=Guarded,

@@ -103,6 +103,6 @@ def test_features_that_cannot_be_shown_are_refused(
     tmp_path: Path, embedding: Callable[..., torch.Tensor], message: str
 ) -> None:
     network, dataset = wrapped(ByChannel(), 3), photos()
-    network.embedding = lambda body, images: embedding(body, images - images.amin())
+    network.features_of = lambda body, images: embedding(body, images - images.amin())
     with pytest.raises(ModelError, match=message):
         embed([clean_set(dataset, dataset.cases)], TARGET, network, dataset, RunFolder(tmp_path))
