@@ -76,6 +76,9 @@ def demo(
     out: Annotated[
         str, typer.Option(metavar="DIR", help="Folder, or URL, for the run folders and reports.")
     ] = "demo",
+    full: Annotated[
+        bool, typer.Option("--full", help="With the paper's kinds of networks: half an hour on two cores.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Run the whole protocol on embedded phantoms: train, attack, report."""
@@ -85,7 +88,7 @@ def demo(
     both = [Task.SEGMENTATION, Task.CLASSIFICATION]
     for chosen in both if task is DemoTask.BOTH else [Task(task)]:
         folder = f"{out.rstrip('/')}/{chosen}" if task is DemoTask.BOTH else out
-        finished = api.run(api.demo_study(chosen), out=folder, device=device, console=output())
+        finished = api.run(api.demo_study(chosen, full=full), out=folder, device=device, console=output())
         _say_where(finished.report)
 
 

@@ -1,7 +1,7 @@
 """What no source file may do.
 
-Nothing that is read can run code: no pickle, no YAML of Python objects, and modules only under `load:`. Nothing
-is printed, and no global generator is seeded outside of training.
+Nothing that is read can run code: no pickle, no YAML of Python objects, and modules only under `load:`.
+Nothing is printed, and no global generator is seeded outside of training.
 """
 
 import ast
