@@ -112,7 +112,8 @@ def put_features(folder: RunFolder) -> None:
 
 def built(folder: RunFolder, results: Results) -> str:
     conclusion = verdict(results)
-    build(folder, results, all_tables(results, conclusion), conclusion)
+    tables = {name: table.rows for name, table in all_tables(results, conclusion).items()}
+    build(folder, results, tables, conclusion)
     return folder.read_bytes("report.html").decode()
 
 
@@ -265,7 +266,7 @@ def test_a_picture_that_fails_costs_no_report_and_is_told_of(
     put_examples(folder)
     put_features(folder)
     conclusion = verdict(photographs)
-    tables = all_tables(photographs, conclusion)
+    tables = {name: table.rows for name, table in all_tables(photographs, conclusion).items()}
 
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a <b> of nothing")
