@@ -95,7 +95,10 @@ def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
             lambda _, images: images.flatten(1).log(),
             r"not finite for case 'p04'.*Its weights are finite, so it",
         ),
-        (lambda _, images: images, r"shape \(10, 3, 16, 16\) for 10 images, so it is not one vector per image"),
+        (
+            lambda _, images: images,
+            r"shape \(10, 3, 16, 16\) for 10 images, so it is not one vector per image",
+        ),
         (lambda _, images: images.flatten(1).repeat(1, 30), "has 23,040 features per image"),
     ],
 )
