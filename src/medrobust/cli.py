@@ -287,7 +287,7 @@ def compare(
         typer.Option(help="Label of an attack or noise to compare; repeatable. Default: all in common."),
     ] = None,
 ) -> None:
-    """Compare finished runs on the same data: a new network with an old one, or before and after a defence."""
+    """Compare finished runs on the same data: new network and old one, or before and after a defence."""
     from medrobust import api
 
     _say_where(api.compare(runs, out, perturbations=perturbation or ()).report)

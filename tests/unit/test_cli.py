@@ -22,7 +22,7 @@ from fitted_networks import coarse, save
 from medrobust import __version__, api
 from medrobust.cli import app
 from medrobust.data import open_dataset
-from medrobust.data.phantoms import phantom_lesions
+from medrobust.data.phantoms import datasets
 from medrobust.errors import RunError
 from medrobust.running import runner
 from medrobust.running.executors.local import clear_memory_errors
@@ -360,7 +360,7 @@ class TestFolderOfAnotherStudy:
         assert not (begun.parent / "none").exists()
 
     def test_other_data(self, begun: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(phantom_lesions, "REVISION", 99)
+        monkeypatch.setattr(datasets, "REVISION", 99)
         fails_with(medrobust("run", write(), "--out", begun), "was made with other data")
 
     def test_other_patients(self, begun: Path, write: Write) -> None:
