@@ -6,13 +6,14 @@ READY := $(VENV)/.ready
 DEV := $(VENV)/.dev
 SLOW := $(VENV)/.slow
 BENCH := $(VENV)/.bench
+LOWEST := build/lowest/environment
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
 # The extra `bench` of pyproject.toml, each quoted for the shell.
 PEERS = $(shell $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 	print(*map(repr, project['optional-dependencies']['bench']))")
 
-.PHONY: help setup demo test test-slow test-shapes check docs format browser fuzz bench-setup bench bench-test clean
+.PHONY: help setup demo test test-slow test-lowest test-shapes check docs format browser fuzz bench-setup bench bench-test clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +54,16 @@ test: check browser  ## Everything CI runs: checks, and all tests but the slow o
 
 test-slow: $(SLOW) browser  ## The slow tests: Ray, S3, several processes, LaTeX, coverage of intervals, the demo, installation
 	$(PYTEST) -m slow
+
+test-lowest: $(LOWEST)  ## The demo with the oldest versions that pyproject.toml allows
+	$(LOWEST)/bin/medrobust demo --out build/lowest/demo
+
+# uv chooses the lowest versions of what pyproject.toml names itself.
+$(LOWEST): pyproject.toml
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet uv
+	$@/bin/uv pip install --quiet --python $@/bin/python --resolution lowest-direct '.[demo]'
+	@touch $@
 
 test-shapes: $(DEV)  ## All tests but the slow ones with every annotation checked at every call: shapes, types
 	MEDROBUST_CHECK_SHAPES=1 $(PYTEST) -m "not slow"
