@@ -1,4 +1,4 @@
-"""`pip install .` and the wheel bring all that a run needs, into an empty environment far from the sources."""
+"""`pip install .` and the wheel bring all that a run needs, into an empty environment."""
 
 import json
 import shutil
