@@ -22,9 +22,8 @@ from medrobust.data.attributes import with_attributes
 from medrobust.data.listing import Listing
 from medrobust.data.phantoms.phantom_brains import open_phantom_brains
 from medrobust.data.phantoms.phantom_lesions import open_phantom_lesions
-from medrobust.data.photographs.masked import open_masked_photos
-from medrobust.data.photographs.opening import open_photos
-from medrobust.data.scans.opening import open_scans
+from medrobust.data.photographs.photo_cases import open_masked_photos, open_photos
+from medrobust.data.scans.scan_cases import open_scans
 
 
 @dataclass(frozen=True)

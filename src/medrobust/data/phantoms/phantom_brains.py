@@ -17,18 +17,20 @@ from jaxtyping import Float32, Int64
 from medrobust.core import Case, Dataset, Sample, Task
 from medrobust.data.cache import cached_array
 from medrobust.data.phantoms.brain_subject import scan_subject
-from medrobust.data.scans.geometry import Affine, centred, shifted
-from medrobust.data.scans.structures import STRUCTURES
-from medrobust.data.scans.views import (
+from medrobust.data.scans.geometry import (
     CANVAS_STEP,
     VIEWS,
+    Affine,
     Axis,
+    centred,
     fit_canvas,
     imaged_slices,
     margins,
     on_canvas,
+    shifted,
     slices_along,
 )
+from medrobust.data.scans.structures import STRUCTURES
 
 REVISION = 1
 """Raised with every change of what the images or labels hold."""
