@@ -50,7 +50,7 @@ LAST_SENTENCE = re.compile(r"(?P<says>.*[.?!]) (?P<advice>[A-Z`][^()]*)", re.DOT
 def refused(kind: str, error: DataError | str, path: Path) -> Finding:
     """A file, or a line in it, that cannot be used; of several sentences of the error the last is advice."""
     parted = LAST_SENTENCE.fullmatch(str(error))
-    says, advice = parted.group("says", "advice") if parted else (str(error), "Correct it, or take it out.")
+    says, advice = parted.group("says", "advice") if parted else (str(error), "Correct it, or remove it.")
     return Finding(kind, Severity.ERROR, says, advice, (path,))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medrobust.data.dicom import grouped, is_dicom, present, read_dicom_file
+from medrobust.data.dicom import grouped, is_dicom, present, read_dicom_file, rgb_of_cielab
 from medrobust.data.files import is_missing, naming
 from medrobust.data.findings import Finding, refused
 from medrobust.data.scans.dicom_series import background_of, series_name, voxels_of
@@ -150,12 +150,10 @@ def _segmentation(path: Path, header: Any) -> Segmentation:
 
 
 def _colour(segment: Any) -> tuple[str, Colour] | None:
-    from highdicom.color import CIELabColor
-
     value = present(segment, "RecommendedDisplayCIELabValue")
     if value is None:
         return None
-    return _text(segment, "SegmentLabel"), CIELabColor.from_dicom_value(value).to_rgb(clip=True)
+    return _text(segment, "SegmentLabel"), rgb_of_cielab(value)
 
 
 def _text(header: Any, keyword: str) -> str:

@@ -16,7 +16,7 @@ from medrobust.core import Unit
 from medrobust.data.adapters.dicom_headers import Segmentation, Series, read_headers, sources_of
 from medrobust.data.findings import Finding, Severity, quoted, require_sound
 from medrobust.data.listing import Scan, Scans
-from medrobust.data.scans.dicom_series import DicomScan, require_highdicom
+from medrobust.data.scans.dicom_series import DicomScan
 from medrobust.data.scans.labels import BACKGROUND, UNKNOWN, Colour, LabelMap
 from medrobust.errors import DataError, StudyError
 
@@ -36,9 +36,8 @@ def list_dicom_seg(root: Path, *, labels: Names | None = None, segmentation: str
 
     Raises:
         StudyError: A mapping that contradicts itself, or what is no regular expression.
-        DataError: highdicom is not installed, no series has a segmentation, or there are too many labels.
+        DataError: No series has a segmentation, or there are too many labels.
     """
-    require_highdicom()
     findings: list[Finding] = []
     series, found = read_headers(root, findings)
     chosen = _chosen(found, segmentation)

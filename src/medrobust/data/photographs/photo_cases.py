@@ -114,12 +114,12 @@ def open_masked_photos(
     decoding, fingerprint = prepare(listing, size, fit, colour, intensity, part_of(progress, 0, 0.5))
     rows = _rows(cache, name, fingerprint, listing, decoding)
     masks = rows and CachedRows(Path(f"{rows.path}-masks"), rows.count, (size, size), "uint8")
-    reader = MaskedPhotoReader(PhotoReader(listing.items, decoding, rows), masks)
+    reader = PhotoReader(listing.items, decoding, rows, masks)
 
-    def labelled(photo: Photo) -> int:
-        return int(np.count_nonzero(reader.mask(photo.case_id)))
+    def labelled(number: int) -> int:
+        return int(np.count_nonzero(reader.mask(number)))
 
-    inside = in_threads(labelled, listing.items, part_of(progress, 0.5, 1), "mask")
+    inside = in_threads(labelled, range(len(listing.items)), part_of(progress, 0.5, 1), "mask")
     if not any(inside):
         raise DataError(f"{listing.items[0].mask} is empty, and so are all other masks. Give the masks.")
     cases = tuple(
@@ -149,11 +149,13 @@ class PhotoReader:
         photos: All photographs.
         decoding: How they become images.
         stored: Decoded photographs in the same order; None decodes at every reading.
+        masks: Framed masks in the same order, likewise.
     """
 
     photos: tuple[Photo, ...]
     decoding: "Decoding"
     stored: CachedRows | None
+    masks: CachedRows | None = None
 
     @cached_property
     def places(self) -> Mapping[str, int]:
@@ -161,38 +163,17 @@ class PhotoReader:
         return {photo.case_id: number for number, photo in enumerate(self.photos)}
 
     def __call__(self, case: Case) -> Sample:
-        """Image and class of a case."""
-        photo = self.photos[self.places[case.case_id]]
-        return Sample(self.image(case.case_id), np.array(photo.label, np.int64))
+        """Image and class, or mask, of a case."""
+        number = self.places[case.case_id]
+        photo = self.photos[number]
+        decode = partial(self.decoding.pixels, photo)
+        image = self.decoding.image(self.stored.get(number, decode) if self.stored else decode())
+        return Sample(image, np.array(photo.label, np.int64) if photo.mask is None else self.mask(number))
 
-    def image(self, case_id: str) -> Float32[np.ndarray, "c *space"]:
-        """The image of a case."""
-        number = self.places[case_id]
-        decode = partial(self.decoding.pixels, self.photos[number])
-        return self.decoding.image(self.stored.get(number, decode) if self.stored else decode())
-
-
-@dataclass(frozen=True)
-class MaskedPhotoReader:
-    """Reads the sample of a case with a mask; the `read` of a `Dataset`.
-
-    Attributes:
-        photos: Reads the images.
-        stored: Framed masks in the order of the photographs; None decodes at every reading.
-    """
-
-    photos: PhotoReader
-    stored: CachedRows | None
-
-    def __call__(self, case: Case) -> Sample:
-        """Image and mask of a case."""
-        return Sample(self.photos.image(case.case_id), self.mask(case.case_id))
-
-    def mask(self, case_id: str) -> Int64[np.ndarray, "h w"]:
-        """The mask of a case: 1 inside."""
-        number = self.photos.places[case_id]
-        decode = partial(_framed_mask_of, self.photos.photos[number], self.photos.decoding)
-        return np.asarray(self.stored.get(number, decode) if self.stored else decode(), np.int64)
+    def mask(self, number: int) -> Int64[np.ndarray, "h w"]:
+        """The mask of a photograph: 1 inside."""
+        decode = partial(_framed_mask_of, self.photos[number], self.decoding)
+        return np.asarray(self.masks.get(number, decode) if self.masks else decode(), np.int64)
 
 
 def _framed_mask_of(photo: Photo, decoding: "Decoding") -> UInt8[np.ndarray, "size size"]:
@@ -210,11 +191,7 @@ def _framed_mask_of(photo: Photo, decoding: "Decoding") -> UInt8[np.ndarray, "si
 
 
 def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """A mask at its full size: 1 inside, 0 outside.
-
-    Raises:
-        DataError: The file cannot be read, or holds something else than black and one white.
-    """
+    """A mask at its full size: 1 inside, 0 outside; a DataError where it is not black and one white."""
     with decoding_room(IMAGE_FILES, path):
         values = IMAGE_FILES.picture(path).pixels
     if (values != values[:1]).any():
@@ -265,11 +242,7 @@ class Decoding:
         return f"{FRAMES[self.fit].format(size=self.size)} (bicubic, antialiased)"
 
     def pixels(self, photo: Photo) -> Shaped[np.ndarray, "channels *space"]:
-        """Decode and frame a photograph.
-
-        Raises:
-            DataError: Its file cannot be read.
-        """
+        """Decode and frame a photograph; a DataError where its file cannot be read."""
         with decoding_room(self.format, photo.path, photo.entry):
             framed = self.framed(photo)
         if framed.dtype == self.dtype:
@@ -325,7 +298,7 @@ def prepare(
         DataError: There is no photograph, or a file cannot be read.
     """
     if not listing.items:
-        raise DataError("data.root: there is no photograph that can be used. `medrobust audit` says why.")
+        raise DataError("data.root: there is no usable photograph. `medrobust audit` says why.")
     paths = list(dict.fromkeys(path for photo in listing.items for path in (photo.path, photo.mask) if path))
     each = in_threads(file_digest, paths, part_of(progress, 0, 0.8), "checksum")
     digests = dict(zip(paths, each, strict=True))
@@ -354,11 +327,11 @@ def _decoding(
     if not any(header.depth > 1 for header in headers):
         return Decoding(files, size, fit, channels, bits, intensity)
     if colour == "rgb":
-        raise StudyError("data.colour: volumes are in grey; got 'rgb'. Take grey, or leave the key out.")
+        raise StudyError("data.colour: volumes are in grey; got 'rgb'. Use grey, or leave the key out.")
     if size**3 > MOST_PIXELS:
         raise StudyError(
             f"data.size: {size} makes volumes of {size**3:,} voxels; at most {MOST_PIXELS:,} are possible. "
-            "Take a smaller one."
+            "Choose a smaller one."
         )
     return VolumeDecoding(files, size, fit, channels, bits, intensity)
 
