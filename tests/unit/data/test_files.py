@@ -1,4 +1,4 @@
-"""What comes with data is read whole and right, or refused with file, place and reason: paths, JSON, tables."""
+"""What comes with data is read whole and right, or refused by name: paths, JSON, tables."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medrobust import text
+from medrobust import text as text_module
 from medrobust.data.files import (
     SEPARATORS,
     ListedFiles,
