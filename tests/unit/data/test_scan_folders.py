@@ -62,7 +62,7 @@ class TestNiftiPairs:
         listing = listed("nifti_pairs", root, labels={"organ": [1, 2], "background": [9]})
         assert listing.classes == ("background", "organ")
         assert listing.classes_of.numbers == ((0, 9), (1, 2))
-        with pytest.raises(DataError, match=r"labels\.tsv: cannot be read as text"):
+        with pytest.raises(DataError, match=r"labels\.tsv: cannot be read as a table"):
             listed("nifti_pairs", root)
 
     def test_patterns_find_patient_scan_and_channels(self, listed, tmp_path):

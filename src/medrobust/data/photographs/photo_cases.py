@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +19,7 @@ from medrobust.data.photographs.image_files import IMAGE_FILES
 from medrobust.data.photographs.pictures import (
     FRAMES,
     MOST_PIXELS,
+    VOLUME_FRAME,
     Colour,
     Fit,
     Header,
@@ -213,10 +214,11 @@ class Decoding:
     Attributes:
         format: How its file is read.
         size: Pixels along each side.
-        fit: How it is brought to that size.
+        fit: How a picture is brought to that size; a volume becomes a cube of voxels in any case.
         channels: 1 or 3.
         bits: Bits per channel, the most that any file has.
         intensity: What becomes 0 and 1.
+        is_volume: Whether volumes are decoded; not in the fingerprint, which is over their contents.
     """
 
     format: PictureFormat
@@ -225,6 +227,7 @@ class Decoding:
     channels: int
     bits: int
     intensity: Intensity
+    is_volume: bool = field(default=False, repr=False)
 
     @property
     def dtype(self) -> str:
@@ -234,27 +237,21 @@ class Decoding:
     @property
     def space(self) -> tuple[int, ...]:
         """Sides of an image."""
-        return self.size, self.size
-
-    @property
-    def geometry(self) -> str:
-        """What becomes of a picture's shape, for reports."""
-        return f"{FRAMES[self.fit].format(size=self.size)} (bicubic, antialiased)"
+        return (self.size,) * (3 if self.is_volume else 2)
 
     def pixels(self, photo: Photo) -> Shaped[np.ndarray, "channels *space"]:
         """Decode and frame a photograph; a DataError where its file cannot be read."""
         with decoding_room(self.format, photo.path, photo.entry):
-            framed = self.framed(photo)
+            picture = self.format.picture(photo.path, photo.entry)
+            if self.is_volume:
+                framed = framed_volume(picture, self.size)
+            else:
+                framed = framed_picture(picture, self.size, self.fit, self.channels)
         if framed.dtype == self.dtype:
             return framed
         if self.dtype == "uint16":
             return framed.astype(np.uint16) * np.uint16(257)  # 255 becomes 65535
         return np.rint(framed / 257).astype(np.uint8)
-
-    def framed(self, photo: Photo) -> Shaped[np.ndarray, "channels *space"]:
-        """A photograph in the depth of its file and the size of the study."""
-        picture = self.format.picture(photo.path, photo.entry)
-        return framed_picture(picture, self.size, self.fit, self.channels)
 
     def image(self, pixels: Shaped[np.ndarray, "c *space"]) -> Float32[np.ndarray, "c *space"]:
         """Decoded values in [0, 1]."""
@@ -262,27 +259,6 @@ class Decoding:
             return np.asarray(pixels, np.float32) / np.float32(np.iinfo(self.dtype).max)
         low, high = int(pixels.min()), int(pixels.max())
         return (np.asarray(pixels, np.float32) - low) / np.float32(max(high - low, 1))
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeDecoding(Decoding):
-    """How a volume becomes a cube of voxels; cubes fit into cubes, whatever `fit` is."""
-
-    @property
-    def space(self) -> tuple[int, ...]:
-        """Sides of the cube."""
-        return self.size, self.size, self.size
-
-    @property
-    def geometry(self) -> str:
-        """What becomes of a volume's shape, for reports."""
-        return (
-            f"whole volume, resized to {self.size} x {self.size} x {self.size} voxels (bicubic, antialiased)"
-        )
-
-    def framed(self, photo: Photo) -> Shaped[np.ndarray, "1 size size size"]:
-        """A volume in the depth of its file and the size of the study."""
-        return framed_volume(self.format.picture(photo.path, photo.entry), self.size)
 
 
 def prepare(
@@ -333,7 +309,7 @@ def _decoding(
             f"data.size: {size} makes volumes of {size**3:,} voxels; at most {MOST_PIXELS:,} are possible. "
             "Choose a smaller one."
         )
-    return VolumeDecoding(files, size, fit, channels, bits, intensity)
+    return Decoding(files, size, fit, channels, bits, intensity, is_volume=True)
 
 
 def _rows(
@@ -365,8 +341,9 @@ def _in_common(name: str, listing: Photos, decoding: Decoding, fingerprint: str)
 def _facts(decoding: Decoding) -> Mapping[str, str]:
     """What a report must state about how photographs were decoded."""
     ends = {"stored": "the file's own black and white", "min-max": "its darkest and its brightest value"}
+    frame = VOLUME_FRAME if decoding.is_volume else FRAMES[decoding.fit]
     return {
-        "geometry": decoding.geometry,
+        "geometry": f"{frame.format(size=decoding.size)} (bicubic, antialiased)",
         "colour": "grey, one channel" if decoding.channels == 1 else "RGB",
         "intensity": f"{decoding.bits} bits per channel; per image, 0 and 1 are {ends[decoding.intensity]}",
     }

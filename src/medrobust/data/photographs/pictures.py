@@ -228,6 +228,9 @@ FRAMES: dict[Fit, str] = {
 }
 """What each way to a square does, for reports."""
 
+VOLUME_FRAME = "whole volume, resized to {size} x {size} x {size} voxels"
+"""The same, to a cube."""
+
 
 def framed_picture(
     picture: Picture, size: int, fit: Fit, channels: int

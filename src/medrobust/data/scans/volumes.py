@@ -8,10 +8,12 @@ further than is believed: so that the checksum of gzip is verified, and no bomb 
 # mypy: disable-error-code="no-untyped-call"
 # nibabel is not annotated.
 
+import gzip
 import logging
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -420,28 +422,18 @@ PIECE = 2**16
 
 
 def _unpack(packed: bytes, claimed: int) -> UInt8[np.ndarray, "claimed"]:
-    """What gzip packed, straight into its place; several members follow each other, as bgzip packs.
+    """What gzip packed, straight into its place, with its checksum verified.
 
-    A ValueError where it is shorter than claimed, much longer, or ends within a member.
+    A ValueError where it is shorter than claimed or much longer, an EOFError where it is cut short.
     """
     if claimed > MOST_PACKED * len(packed):
         raise ValueError(f"{len(packed)} packed bytes cannot hold the {claimed} that its header promises")
     content, filled = np.empty(claimed, np.uint8), 0
-    member, is_open = zlib.decompressobj(wbits=31), False
-    for start in range(0, len(packed), PIECE):
-        piece: Any = memoryview(packed)[start : start + PIECE]
-        while piece:
-            part = member.decompress(piece, 16 * PIECE)
-            kept = part[: max(claimed - filled, 0)]
-            content[filled : filled + len(kept)] = np.frombuffer(kept, np.uint8)
-            filled += len(part)
-            if filled > claimed + SPARE:
-                raise ValueError("the packed content goes on after what its header promises")
-            is_open = not member.eof
-            piece = member.unconsumed_tail if is_open else member.unused_data.lstrip(b"\0")
-            member = member if is_open else zlib.decompressobj(wbits=31)
-    if is_open:
-        raise ValueError("the packed content is cut short")
+    with gzip.GzipFile(fileobj=BytesIO(packed)) as file:
+        while part := file.readinto(content[filled : filled + PIECE].data):
+            filled += part
+        if len(file.read(SPARE + 1)) > SPARE:
+            raise ValueError("the packed content goes on after what its header promises")
     if filled < claimed:
         raise ValueError(f"it holds {filled} bytes, and its header promises {claimed}")
     return content
