@@ -27,7 +27,7 @@ import made_photos
 from damage import damaged, only_errors_that_name
 from made_photos import write_dicom
 from medrobust.data import open_dataset
-from medrobust.data.adapters.dicom_images import list_dicom_images
+from medrobust.data.adapters.image_folder import list_dicom_images
 from medrobust.data.findings import Severity
 from medrobust.data.photographs.dicom import DicomFiles
 from medrobust.errors import DataError, StudyError

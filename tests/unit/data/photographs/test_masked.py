@@ -9,7 +9,7 @@ from PIL import Image
 import made_photos
 from medrobust.core import Part, Task
 from medrobust.data import open_dataset
-from medrobust.data.adapters.isic_segmentation import list_isic_segmentation
+from medrobust.data.adapters.isic import list_isic_segmentation
 from medrobust.data.photographs.masked import read_mask
 from medrobust.errors import DataError
 
