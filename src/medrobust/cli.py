@@ -31,7 +31,7 @@ from medrobust.options import (
     StudyFile,
     Who,
 )
-from medrobust.terminal import output
+from medrobust.text import output
 
 # Beside other work, threads that spin while they wait make training ten times as slow (docs/performance.md).
 # Read when torch is imported, which no module above does.

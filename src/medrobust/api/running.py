@@ -21,7 +21,7 @@ from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import SELFTEST
 from medrobust.study.config import Study
 from medrobust.study.reading import read_study
-from medrobust.terminal import output
+from medrobust.text import output
 
 
 def run(

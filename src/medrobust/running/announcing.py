@@ -13,7 +13,7 @@ from medrobust.running.jobs import Job
 from medrobust.running.progress import duration, sayer
 from medrobust.running.setup import Setup
 from medrobust.storage import RunFolder
-from medrobust.terminal import text_table
+from medrobust.text import text_table
 
 
 def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
