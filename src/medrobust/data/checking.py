@@ -11,6 +11,7 @@ from medrobust.core import Case, Dataset
 from medrobust.data.catalogue import DatasetEntry, open_dataset
 from medrobust.data.contract import checked
 from medrobust.data.findings import Finding, error, note, refused, warning
+from medrobust.data.own import open_own
 from medrobust.data.splitting.splits import make_split
 from medrobust.errors import MedrobustError, reason
 
@@ -28,8 +29,8 @@ def check_data(
     """Whether a data set keeps the contract of `core.Dataset`, and what breaks it.
 
     Args:
-        subject: A study's `data:` block, e.g. `{"load": "package.module:function"}`; an entry of generated or own
-            data, opened with its defaults; or an open data set.
+        subject: A study's `data:` block, e.g. `{"load": "package.module:function"}`; an entry of generated
+            or own data, opened with its defaults; or an open data set.
         cache: Folder for decoded arrays.
         data_dir: Folder that a relative `root` lies in.
         most: Cases that are read, evenly spaced.
@@ -65,7 +66,8 @@ def _opened(subject: object, cache: Path | None, data_dir: Path | None) -> Datas
     if isinstance(subject, Dataset):
         return checked(subject)
     if isinstance(subject, DatasetEntry):
-        return checked(subject.open() if subject.own else subject.open(cache))
+        own = subject.own
+        return open_own(own, {"load": own}, cache, data_dir) if own else checked(subject.open(cache))
     assert isinstance(subject, Mapping)
     return open_dataset(subject, cache, data_dir)
 

@@ -80,7 +80,9 @@ def _check_arguments(function: Callable[..., Any], given: Mapping[str, Any], key
     }
     for name in given:
         if name in SUPPLIED:
-            raise StudyError(f"data.{name}: the program gives this argument to the function. Leave the key out.")
+            raise StudyError(
+                f"data.{name}: the program gives this argument to the function. Leave the key out."
+            )
         if name not in named and not takes_any:
             raise StudyError(f"data: {unknown('key', name, [key, *(set(named) - set(SUPPLIED))])}")
     for name, parameter in named.items():

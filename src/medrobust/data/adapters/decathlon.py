@@ -28,7 +28,7 @@ from medrobust.data.listing import Scan, Scans
 from medrobust.data.scans.label_files import label_map, labels_of_json
 from medrobust.data.scans.labels import Labels, map_of_file
 from medrobust.data.scans.volume_files import SUFFIXES, is_volume, stem
-from medrobust.data.splitting.split_file import PARTS
+from medrobust.data.splitting.splits import PARTS
 from medrobust.errors import DataError
 
 CHANNEL = re.compile(r"(?P<scan>.+)_(?P<channel>\d{4})")

@@ -32,7 +32,7 @@ from medrobust.data.listing import Photos
 from medrobust.data.photographs.dicom import DicomFiles, read_dicom
 from medrobust.data.photographs.image_files import SUFFIXES, is_nameless_image
 from medrobust.data.photographs.pictures import naming
-from medrobust.data.splitting.split_file import PARTS
+from medrobust.data.splitting.splits import PARTS
 from medrobust.errors import DataError, StudyError, unknown
 
 MOST_CLASSES = 1000

@@ -115,7 +115,7 @@ def photos_of(
         },
         findings=tuple(found),
         official=official if is_split([images[name].part for name in names]) else None,
-        attributes={name: dict(images[name].attributes) for name in names if images[name].attributes},
+        attributes={name: dict(images[name].attributes) for name in names},
     )
 
 
