@@ -38,73 +38,6 @@ class PhotoEvidence:
         return [(record.photo, record.look) for record in self.records if record.look]
 
 
-def unreadable(evidence: PhotoEvidence) -> list[Finding]:
-    """Files that are missing, damaged, cut short, or no images."""
-    return [
-        refused("unreadable file", says, path)
-        for record in evidence.records
-        for path, says in record.errors.items()
-    ]
-
-
-def empty_masks(evidence: PhotoEvidence) -> list[Finding]:
-    """Masks with nothing inside."""
-    return [
-        warning(
-            "empty mask",
-            f"{record.photo.mask} is black: nothing is inside.",
-            "Right where there is nothing to find: the photograph has no Dice, and what networks show in it "
-            "is counted as false. Else find its mask.",
-            record.photo.path,
-            record.photo.mask,
-        )
-        for record in evidence.records
-        if record.photo.mask and record.inside == 0
-    ]
-
-
-def constant(evidence: PhotoEvidence) -> list[Finding]:
-    """Photographs that show nothing."""
-    return [
-        error(
-            "constant image",
-            f"{photo.place} shows nothing: no channel varies by more than {look.contrast}.",
-            "Look at it, and take it out, or replace it.",
-            photo.place,
-        )
-        for photo, look in evidence.readable
-        if look.is_blank
-    ]
-
-
-def clipped(evidence: PhotoEvidence) -> list[Finding]:
-    """Photographs that are white over a large part."""
-    return [
-        warning(
-            "clipped intensities",
-            f"{photo.place} is purely white in {look.clipped:.0%} of its pixels: what was there is lost.",
-            "Look at it: overexposed photographs and scanned paper are better left out.",
-            photo.place,
-        )
-        for photo, look in evidence.readable
-        if look.clipped > CLIPPED and not look.is_blank
-    ]
-
-
-def few_bits(evidence: PhotoEvidence) -> list[Finding]:
-    """8-bit values in 16-bit files."""
-    return [
-        warning(
-            "wrong bit depth",
-            f"{photo.place} is a 16-bit file with 8-bit content: its largest value is {look.high}.",
-            "It looks black. Save it with 8 bits, or scale it to the 16 bits that the file promises.",
-            photo.place,
-        )
-        for photo, look in evidence.readable
-        if look.bits == 16 and look.high <= 255 and not look.is_blank
-    ]
-
-
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png",),
@@ -117,65 +50,83 @@ SUFFIXES = {
 }
 """How files of each format may be called."""
 
-
-def misnamed(evidence: PhotoEvidence) -> list[Finding]:
-    """Files whose ending promises another format than they hold."""
-    wrong = [
-        (photo.path, look.form)
-        for photo, look in evidence.readable
-        if look.form in SUFFIXES and photo.path.suffix.lower() not in SUFFIXES[look.form]
-    ]
-    return [
-        note(
-            "misnamed file",
-            f"{path} is a {form} file by its content.",
-            "It is read as what it is; rename it, for programs that trust the name.",
-            path,
-        )
-        for path, form in wrong
-    ]
+CLIPPED = 0.2
+"""Fraction of purely white pixels that is too much."""
 
 
-NOTES: tuple[tuple[str, Callable[[PhotoLook], bool], str, str], ...] = (
-    (
-        "EXIF rotation",
-        lambda look: look.turned,
-        "are stored turned, and set upright by their EXIF tag",
-        "They are read upright; programs that ignore the tag see them turned.",
-    ),
-    (
-        "alpha channel",
-        lambda look: look.alpha,
-        "have transparent pixels",
-        "Transparent pixels are read as black: make sure that this is no mask.",
-    ),
-    (
-        "CMYK image",
-        lambda look: look.mode in ("CMYK", "YCCK"),
-        "are CMYK images",
-        "They are converted without their colour profile: save them as RGB, or their colours are off.",
-    ),
-)
-"""What is worth knowing where it is so: kind, when, what the photographs do, and advice."""
+def unreadable(evidence: PhotoEvidence) -> Iterator[Finding]:
+    """Files that are missing, damaged, cut short, or no images; and masks with nothing inside."""
+    for record in evidence.records:
+        photo = record.photo
+        for path, why in record.errors.items():
+            yield refused("unreadable file", why, path)
+        if photo.mask and record.inside == 0:
+            yield warning(
+                "empty mask",
+                f"{photo.mask} is black: nothing is inside.",
+                "Right where there is nothing to find: the photograph has no Dice, and what networks show in "
+                "it is counted as false. Else find its mask.",
+                photo.path,
+                photo.mask,
+            )
 
 
-def kinds_of_files(evidence: PhotoEvidence) -> list[Finding]:
+def faults(evidence: PhotoEvidence) -> Iterator[Finding]:
+    """Photographs that show nothing or are white over a large part; 8 bits in 16; misleading names."""
+    for photo, look in evidence.readable:
+        if look.is_blank:
+            says = f"{photo.place} shows nothing: no channel varies by more than {look.contrast}."
+            yield error("constant image", says, "Look at it, and take it out, or replace it.", photo.place)
+        elif look.bits == 16 and look.high <= 255:
+            says = f"{photo.place} is a 16-bit file with 8-bit content: its largest value is {look.high}."
+            advice = "It looks black. Save it with 8 bits, or scale it to the 16 bits that the file promises."
+            yield warning("wrong bit depth", says, advice, photo.place)
+        elif look.clipped > CLIPPED:
+            says = (
+                f"{photo.place} is purely white in {look.clipped:.0%} of its pixels: what was there is lost."
+            )
+            advice = "Look at it: overexposed photographs and scanned paper are better left out."
+            yield warning("clipped intensities", says, advice, photo.place)
+        if look.form in SUFFIXES and photo.path.suffix.lower() not in SUFFIXES[look.form]:
+            says = f"{photo.path} is a {look.form} file by its content."
+            advice = "It is read as what it is; rename it, for programs that trust the name."
+            yield note("misnamed file", says, advice, photo.path)
+
+
+def unusual(evidence: PhotoEvidence) -> Iterator[Finding]:
     """Photographs stored in unusual ways; grey ones among colour ones, or the other way around."""
     grey = sum(look.grey for _, look in evidence.readable)
-    fewer = 2 * grey <= len(evidence.readable)
-    mixed = (
-        "grey and colour mixed",
-        lambda look: look.grey is fewer and 0 < grey < len(evidence.readable),
-        "are grey among colour images" if fewer else "are in colour among grey images",
-        "A network may learn the camera instead of the disease: make sure that classes do not differ in it.",
+    is_mixed, fewer = 0 < grey < len(evidence.readable), 2 * grey <= len(evidence.readable)
+    kinds: tuple[tuple[str, Callable[[PhotoLook], bool], str, str], ...] = (
+        (
+            "EXIF rotation",
+            lambda look: look.turned,
+            "are stored turned, and set upright by their EXIF tag",
+            "They are read upright; programs that ignore the tag see them turned.",
+        ),
+        (
+            "alpha channel",
+            lambda look: look.alpha,
+            "have transparent pixels",
+            "Transparent pixels are read as black: make sure that this is no mask.",
+        ),
+        (
+            "CMYK image",
+            lambda look: look.mode in ("CMYK", "YCCK"),
+            "are CMYK images",
+            "They are converted without their colour profile: save them as RGB, or their colours are off.",
+        ),
+        (
+            "grey and colour mixed",
+            lambda look: is_mixed and look.grey is fewer,
+            "are grey among colour images" if fewer else "are in colour among grey images",
+            "A network may learn the camera instead of the disease: see that classes do not differ in it.",
+        ),
     )
-    findings = []
-    for kind, applies, says, advice in (*NOTES, mixed):
-        files = [photo.place for photo, look in evidence.readable if applies(look)]
-        if files:
-            says = f"{len(files)} of {len(evidence.records)} photographs {says}."
-            findings.append(note(kind, says, advice, *files))
-    return findings
+    for kind, applies, what, advice in kinds:
+        if files := [photo.place for photo, look in evidence.readable if applies(look)]:
+            says = f"{len(files)} of {len(evidence.records)} photographs {what}."
+            yield note(kind, says, advice, *files)
 
 
 CONFIDENCE = 0.95
@@ -354,20 +305,12 @@ def _names(evidence: PhotoEvidence, group: Iterable[Photo]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-CLIPPED = 0.2
-"""Fraction of purely white pixels that is too much."""
-
-
-PHOTO_CHECKS: tuple[Callable[[PhotoEvidence], list[Finding]], ...] = (
+PHOTO_CHECKS: tuple[Callable[[PhotoEvidence], Iterable[Finding]], ...] = (
     unreadable,
-    empty_masks,
-    constant,
+    faults,
     equal_photos,
     similar_photos,
-    few_bits,
-    clipped,
     small_classes,
-    misnamed,
-    kinds_of_files,
+    unusual,
 )
 """All checks of photographs; a further kind of finding is a function here."""

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -81,34 +81,28 @@ class ScanEvidence:
         ]
 
 
-def unreadable(evidence: ScanEvidence) -> list[Finding]:
-    """Files that are damaged, cut short, or no volumes."""
-    return [
-        refused("unreadable file", says, path)
-        for record in evidence.records
-        for path, says in record.errors.items()
-    ]
+def unreadable(evidence: ScanEvidence) -> Iterator[Finding]:
+    """Files that are damaged, cut short, or no volumes; labels that lie elsewhere or mean nothing."""
+    for record in evidence.records:
+        for path, why in record.errors.items():
+            yield refused("unreadable file", why, path)
+        if record.labels is None:
+            continue
+        for path, look in record.images.items():
+            yield from _grids_differ(path, look.grid, record.scan.labels, record.labels.grid)
+        if record.labels.strange:
+            kind = "unknown label" if record.labels.whole else "labels are no whole numbers"
+            yield refused(kind, record.labels.strange, record.scan.labels)
 
 
-def other_grid(evidence: ScanEvidence) -> list[Finding]:
-    """Labels whose voxels are not those of the image."""
-    return [
-        finding
-        for record in evidence.records
-        if record.labels
-        for path, look in record.images.items()
-        for finding in _grids_differ(path, look.grid, record.scan.labels, record.labels.grid)
-    ]
-
-
-def _grids_differ(path: Path, image: Grid, truth: Path, labels: Grid) -> list[Finding]:
+def _grids_differ(path: Path, image: Grid, truth: Path, labels: Grid) -> Iterator[Finding]:
     _, shape, affine = turn_onto(labels.affine, labels.shape, image.affine)
     difference = float(np.abs(image.affine - affine).max())
     if image.shape != shape:
         kind = "labels of another shape"
         says = f"{path} has the shape {image.shape}, its labels {truth.name} {shape}."
     elif difference <= AFFINE_TOLERANCE:
-        return []
+        return
     elif image.stored != labels.stored:
         kind = "labels of another orientation"
         says = f"{path} is stored as {image.stored}, its labels {truth.name} as {labels.stored}, and they do "
@@ -116,83 +110,76 @@ def _grids_differ(path: Path, image: Grid, truth: Path, labels: Grid) -> list[Fi
     else:
         kind = "labels of another affine"
         says = f"{path} and its labels {truth.name} have affines that differ by {difference:.3g} mm."
-    return [error(kind, says, OTHER_GRID, path, truth)]
+    yield error(kind, says, OTHER_GRID, path, truth)
 
 
-def uncertain_orientation(evidence: ScanEvidence) -> list[Finding]:
+def faults(evidence: ScanEvidence) -> Iterator[Finding]:
+    """Intensities that are no numbers, all the same, rounded or cut off."""
+    for path, look in evidence.images:
+        for kind, count in (("NaN", look.not_numbers), ("infinite values", look.infinite)):
+            if count:
+                says = f"{path} holds {kind} in {count} voxels."
+                yield error(kind, says, "Find out which program wrote them, and repair the file.", path)
+        if not look.high > look.low:
+            says = f"{path} shows nothing: every voxel has the same intensity."
+            yield error("constant image", says, "Look at it, and leave the scan out, or replace it.", path)
+        if 1 < look.levels < COUNTED_LEVELS:
+            severity, says = (
+                warning,
+                f"{path} holds only {look.levels} different intensities, as {look.dtype}.",
+            )
+            if look.dtype in NARROW:
+                severity, says = note, f"{path} is stored with 8 bits: {look.levels} intensities."
+            advice = "Take the scan from before it was converted: attacks and noise may be below these steps."
+            yield severity("few intensities", says, advice, path)
+        if look.clipped > CLIPPED and look.levels >= FEWEST_LEVELS:
+            says = (
+                f"{path} has its largest intensity, {look.high:g}, in {look.clipped:.1%} of the voxels that "
+            )
+            says += "are not air: what was brighter is lost."
+            yield warning("clipped intensities", says, "Take the scan from before it was windowed.", path)
+
+
+def unclear_sides(evidence: ScanEvidence) -> Iterator[Finding]:
     """NIfTI headers that do not say, or say in two ways, where left is."""
-    findings = []
     for path, look in evidence.images:
         if look.grid.codes == (0, 0):
-            says = (
-                f"{path} does not say how the patient lies: its qform and sform codes are both 0. The first "
-            )
-            says += "axis is taken to run to the left, the second to the front, the third to the top."
+            says = f"{path} does not say how the patient lies: its qform and sform codes are both 0. The "
+            says += "first axis is taken to run to the left, the second to the front, the third to the top."
         elif look.grid.forms_differ > AFFINE_TOLERANCE:
             says = f"{path} says in two ways how the patient lies: qform and sform differ by "
             says += f"{look.grid.forms_differ:.3g} mm. The sform is used."
         else:
             continue
         advice = "See in a viewer that left is left, and write a header that says it once."
-        findings.append(warning("uncertain orientation", says, advice, path))
-    return findings
+        yield warning("uncertain orientation", says, advice, path)
 
 
-def not_finite(evidence: ScanEvidence) -> list[Finding]:
-    """Intensities that are no numbers."""
-    findings = []
-    for path, look in evidence.images:
-        for kind, count in (("NaN", look.not_numbers), ("infinite values", look.infinite)):
-            if count:
-                says = f"{path} holds {kind} in {count} voxels."
-                advice = "Find out which program wrote them, and repair the file."
-                findings.append(error(kind, says, advice, path))
-    return findings
-
-
-def constant(evidence: ScanEvidence) -> list[Finding]:
-    """Scans that show nothing."""
-    return [
-        error(
-            "constant image",
-            f"{path} shows nothing: every voxel has the same intensity.",
-            "Look at it, and leave the scan out, or replace it.",
-            path,
+def structures(evidence: ScanEvidence) -> Iterator[Finding]:
+    """Scans without any structure, or without one that nearly all others have; classes that no scan has."""
+    names, labelled = evidence.listing.classes, []
+    for scan, look in evidence.labels:
+        if any(look.voxels[1:]):
+            labelled.append((scan, look))
+            continue
+        yield warning(
+            "empty labels",
+            f"{scan.labels} labels nothing but background.",
+            "Right where there is nothing to find: the scan has no Dice, and what networks show in it is "
+            "counted as false. Else find its labels, or leave it out.",
+            scan.labels,
         )
-        for path, look in evidence.images
-        if not look.high > look.low
-    ]
-
-
-def few_levels(evidence: ScanEvidence) -> list[Finding]:
-    """Scans that were rounded to 8 bits, or fewer, at some point."""
-    return [
-        (note if look.dtype in NARROW else warning)(
-            "few intensities",
-            f"{path} holds only {look.levels} different intensities, as {look.dtype}."
-            if look.dtype not in NARROW
-            else f"{path} is stored with 8 bits: {look.levels} intensities.",
-            "Take the scan from before it was converted: attacks and noise may be smaller than these steps.",
-            path,
-        )
-        for path, look in evidence.images
-        if 1 < look.levels < COUNTED_LEVELS
-    ]
-
-
-def clipped(evidence: ScanEvidence) -> list[Finding]:
-    """Scans whose brightest tissue was cut off."""
-    return [
-        warning(
-            "clipped intensities",
-            f"{path} has its largest intensity, {look.high:g}, in {look.clipped:.1%} of the voxels "
-            "that are not air: what was brighter is lost.",
-            "Take the scan from before it was windowed.",
-            path,
-        )
-        for path, look in evidence.images
-        if look.clipped > CLIPPED and look.levels >= FEWEST_LEVELS
-    ]
+    holders = [sum(look.voxels[index] > 0 for _, look in labelled) for index in range(len(names))]
+    common = [index for index in range(1, len(names)) if holders[index] >= COMMON * len(labelled)]
+    for scan, look in labelled:
+        if lacking := [names[index] for index in common if not look.voxels[index]]:
+            says = f"{scan.labels} lacks {quoted(lacking)}, which nearly all other scans have."
+            advice = "Look at it: the score of a structure that is not there is left out of all means."
+            yield warning("missing structure", says, advice, scan.labels)
+    unused = [name for index, name in enumerate(names) if index and not holders[index]]
+    if unused and evidence.labels:
+        advice = "Leave them out of the classes, or find out which number they have in these labels."
+        yield warning("class in no scan", f"No scan has any voxel of {quoted(unused)}.", advice)
 
 
 class Pair(NamedTuple):
@@ -202,68 +189,9 @@ class Pair(NamedTuple):
     right: int
 
 
-def strange_labels(evidence: ScanEvidence) -> list[Finding]:
-    """Label numbers that mean nothing."""
-    return [
-        refused(
-            "unknown label" if record.labels.whole else "labels are no whole numbers",
-            record.labels.strange,
-            record.scan.labels,
-        )
-        for record in evidence.records
-        if record.labels and record.labels.strange
-    ]
-
-
-def empty_labels(evidence: ScanEvidence) -> list[Finding]:
-    """Scans without any structure."""
-    return [
-        warning(
-            "empty labels",
-            f"{scan.labels} labels nothing but background.",
-            "Right where there is nothing to find: the scan has no Dice, and what networks show in it is "
-            "counted as false. Else find its labels, or leave it out.",
-            scan.labels,
-        )
-        for scan, look in evidence.labels
-        if not any(look.voxels[1:])
-    ]
-
-
-def missing_structures(evidence: ScanEvidence) -> list[Finding]:
-    """Scans that lack a structure which nearly all others have."""
-    labelled = [(scan, look) for scan, look in evidence.labels if any(look.voxels[1:])]
-    classes = range(1, len(evidence.listing.classes))
-    holders = {index: sum(look.voxels[index] > 0 for _, look in labelled) for index in classes}
-    common = [index for index in classes if holders[index] >= COMMON * len(labelled)]
-    findings = []
-    for scan, look in labelled:
-        lacking = [evidence.listing.classes[index] for index in common if not look.voxels[index]]
-        if lacking:
-            says = f"{scan.labels} lacks {quoted(lacking)}, which nearly all other scans have."
-            advice = "Look at it: the score of a structure that is not there is left out of all means."
-            findings.append(warning("missing structure", says, advice, scan.labels))
-    return findings
-
-
-def unused_classes(evidence: ScanEvidence) -> list[Finding]:
-    """Classes that no scan has."""
-    unused = [
-        name
-        for index, name in enumerate(evidence.listing.classes)
-        if index and evidence.labels and not any(look.voxels[index] for _, look in evidence.labels)
-    ]
-    if not unused:
-        return []
-    says = f"No scan has any voxel of {quoted(unused)}."
-    advice = "Leave them out of the classes, or find out which number they have in these labels."
-    return [warning("class in no scan", says, advice)]
-
-
-def swapped_sides(evidence: ScanEvidence) -> list[Finding]:
+def swapped_sides(evidence: ScanEvidence) -> Iterator[Finding]:
     """Structures named left whose centre lies right of the midline by the file's affine, and the reverse."""
     pairs = side_pairs(evidence.listing.classes)
-    findings = []
     for scan, look in evidence.labels:
         wrong = [evidence.listing.classes[index] for index in _on_the_wrong_side(look, pairs)]
         present = sum(look.voxels[index] > 0 for pair in pairs for index in pair)
@@ -271,11 +199,10 @@ def swapped_sides(evidence: ScanEvidence) -> list[Finding]:
             which = "All" if len(wrong) == present else f"{len(wrong)} of the"
             says = (
                 f"{which} {present} paired structures of {scan.labels} lie on the other side of the midline "
-                f"than their names say: {quoted(wrong, 3)}."
             )
+            says += f"from what their names say: {quoted(wrong, 3)}."
             advice = "Look at it in a viewer: the labels are swapped, or the affine mirrors the patient."
-            findings.append(error("left and right swapped", says, advice, scan.labels))
-    return findings
+            yield error("left and right swapped", says, advice, scan.labels)
 
 
 def side_pairs(classes: tuple[str, ...]) -> list[Pair]:
@@ -314,57 +241,45 @@ def _on_the_wrong_side(look: LabelsLook, pairs: list[Pair]) -> Iterator[int]:
             yield pair.right
 
 
-def equal_scans(evidence: ScanEvidence) -> list[Finding]:
+def equal_scans(evidence: ScanEvidence) -> Iterator[Finding]:
     """Scans with the same intensities."""
     groups: defaultdict[bytes, list[Scan]] = defaultdict(list)
     for scan, look in evidence.scans:
         if look.high > look.low:
             groups[look.digest].append(scan)
-    findings = []
-    for group in groups.values():
+    for group in (group for group in groups.values() if len(group) > 1):
         patients = [scan.patient_id for scan in group]
-        apart = are_apart(patients, evidence.splits)
-        if len(group) < 2:
-            continue
-        if apart:
+        severity = error if len(set(patients)) > 1 else warning
+        if are_apart(patients, evidence.splits):
             kind, advice = "same scan on both sides", "Keep one: networks are tested on what they learned."
         elif len(set(patients)) > 1:
             kind, advice = "same scan, two patients", "Find out whose it is, and keep one."
         else:
             kind, advice = "same scan twice", "Keep one: the second adds nothing, and counts twice."
-        severity = error if len(set(patients)) > 1 else warning
         says = f"{_names(evidence, group)} hold the same intensities."
-        findings.append(severity(kind, says, advice, *(scan.image for scan in group)))
-    return findings
+        yield severity(kind, says, advice, *(scan.image for scan in group))
 
 
-def several_scans(evidence: ScanEvidence) -> list[Finding]:
+def several_scans(evidence: ScanEvidence) -> Iterator[Finding]:
     """Patients that were scanned more than once."""
-    owned: defaultdict[str, list[Scan]] = defaultdict(list)
+    owned: defaultdict[str, list[Path]] = defaultdict(list)
     for scan in evidence.listing.items:
-        owned[scan.patient_id].append(scan)
-    return [
-        note(
-            "several scans of one patient",
-            f"{evidence.listing.unit.capitalize()} '{patient}' has {len(scans)} scans.",
-            "They stay on one side of the split and count as one patient in every interval.",
-            *(scan.image for scan in scans),
-        )
-        for patient, scans in sorted(owned.items())
-        if len(scans) > 1
-    ]
+        owned[scan.patient_id].append(scan.image)
+    for patient, images in sorted(owned.items()):
+        if len(images) > 1:
+            says = f"{evidence.listing.unit.capitalize()} '{patient}' has {len(images)} scans."
+            advice = "They stay on one side of the split and count as one patient in every interval."
+            yield note("several scans of one patient", says, advice, *images)
 
 
-def one_person_twice(evidence: ScanEvidence) -> list[Finding]:
+def one_person_twice(evidence: ScanEvidence) -> Iterator[Finding]:
     """Two patients whose scans look like the same person."""
-    findings = []
     for (first, _), (second, _), likeness in _alike(evidence.scans):
         apart = are_apart([first.patient_id, second.patient_id], evidence.splits)
         says = f"{_names(evidence, (first, second))} look like one person (correlation {likeness:.2f})."
         advice = "Look at them: rescans of one person need one patient id, to stay on one side of the split."
         kind = "one person on both sides" if apart else "one person, two patients"
-        findings.append(warning(kind, says, advice, first.image, second.image))
-    return findings
+        yield warning(kind, says, advice, first.image, second.image)
 
 
 def _alike(
@@ -421,21 +336,14 @@ def few_patients(evidence: ScanEvidence) -> list[Finding]:
     ]
 
 
-SCAN_CHECKS: tuple[Callable[[ScanEvidence], list[Finding]], ...] = (
+SCAN_CHECKS: tuple[Callable[[ScanEvidence], Iterable[Finding]], ...] = (
     unreadable,
-    other_grid,
-    strange_labels,
-    empty_labels,
     swapped_sides,
-    not_finite,
-    constant,
+    faults,
+    unclear_sides,
     equal_scans,
     one_person_twice,
-    missing_structures,
-    unused_classes,
-    uncertain_orientation,
-    few_levels,
-    clipped,
+    structures,
     few_patients,
     several_scans,
 )

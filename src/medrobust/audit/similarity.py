@@ -1,9 +1,9 @@
 """Whether two photographs, or two scans, show the same: numbers that copies share, and how to find them.
 
-Photographs: a perceptual hash of 64 bits, the signs of the lowest frequencies of the discrete cosine transform
-of the image in grey at 32 x 32 pixels. Mirroring an image changes the sign of its odd frequencies, transposing
-it swaps them, so the hashes of all eight ways to lay it follow from one. Hashes within a few bits are
-candidates, and the detail of the small images decides.
+Photographs: a perceptual hash of 64 bits, the signs of the lowest frequencies of the discrete cosine
+transform of the image in grey at 32 x 32 pixels. Mirroring an image changes the sign of its odd frequencies,
+transposing it swaps them, so the hashes of all eight ways to lay it follow from one. Hashes within a few bits
+are candidates, and the detail of the small images decides.
 
 [1,928 photographs of HAM10000, 224 px: JPEG of quality 30, a quarter of the size, half the size at quality 50
 or 10 % brighter change at most 5 of the 64 bits, and detail still correlates by 0.87 or more (resized only:
