@@ -158,7 +158,7 @@ class TestImageFolder:
         assert (listing.classes, listing.unit) == (("benign", "malignant"), "image")
         assert (len(listing.items), listing.official) == (30, None)
         assert said(listing) == [
-            f"files left out: 1 files in {root} are not images, and are left out: 'benign/notes.txt'."
+            f"files left out: 1 files in {root} are of other kinds, and are left out: 'benign/notes.txt'."
         ]
         assert (listing.items[0].case_id, listing.items[0].label) == ("benign/P000_0.png", 0)
         assert (listing.items[-1].case_id, listing.items[-1].label) == ("malignant/P009_2.tif", 1)

@@ -100,6 +100,7 @@ def photos_of(
         advice = "Move them to one part, or leave the parts out and let the study split by patient."
         found.append(error("patient on both sides", says, advice))
     official = {grouping.groups[name]: part for name in names if (part := images[name].part)}
+    attributes = {name: dict(images[name].attributes) for name in names}
     counts = Counter(images[name].label for name in names)
     groups = "" if grouping.unit == "image" else f" of {len(parts)} {grouping.unit}s"
     return Photos(
@@ -115,7 +116,7 @@ def photos_of(
         },
         findings=tuple(found),
         official=official if is_split([images[name].part for name in names]) else None,
-        attributes={name: dict(images[name].attributes) for name in names},
+        attributes=attributes if any(attributes.values()) else {},
     )
 
 
@@ -220,7 +221,7 @@ def left_out(folder: Path, taken: Collection[Path]) -> list[Finding]:
     pictures = [path for path in others if (mimetypes.guess_type(path.name)[0] or "").startswith("image/")]
     if not others:
         return []
-    kind, which = (warning, "pictures of formats that are not read") if pictures else (note, "not images")
+    kind, which = (warning, "pictures of formats that are not read") if pictures else (note, "of other kinds")
     shown = quoted([path.relative_to(folder).as_posix() for path in pictures or others])
     says = f"{len(pictures or others)} files in {folder} are {which}, and are left out: {shown}."
     advice = "Save those that should be cases in a format that is read; the others may stay."

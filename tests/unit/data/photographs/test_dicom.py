@@ -473,7 +473,7 @@ class TestFolder:
         listing = list_dicom_images(plain)
         (finding,) = listing.findings
         assert (len(listing.items), finding.severity) == (8, Severity.NOTE)
-        assert finding.says.startswith(f"5 files in {plain} are none of the files that are read here")
+        assert finding.says.startswith(f"5 files in {plain} are of other kinds")
         assert not any(".DS_Store" in str(path) for path in finding.files)
 
     @pytest.mark.parametrize("name", ["a.dcm", "A.DCM", "a.ima"])
