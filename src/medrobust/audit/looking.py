@@ -21,12 +21,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from medrobust.audit.similarity import SIDE, person, structure_hash
 from medrobust.data.listing import Photo, Photos, Scan, Scans
-from medrobust.data.photographs.masked import read_mask
+from medrobust.data.photographs.photo_cases import read_mask
 from medrobust.data.photographs.pictures import PictureFormat, decoding_room
 from medrobust.data.scans.labels import LabelMap
-from medrobust.data.scans.stored import Stored, VolumeFormat
-from medrobust.data.scans.volume_files import forms
-from medrobust.data.scans.volumes import read_labels, whole_numbers
+from medrobust.data.scans.volumes import Stored, VolumeFormat, forms, read_labels, whole_numbers
 from medrobust.errors import DataError, reason
 
 Item = TypeVar("Item")

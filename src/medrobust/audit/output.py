@@ -21,7 +21,7 @@ from rich.table import Table
 from medrobust.audit.audit import Audit
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.photographs.arrays import NPZ_ARRAYS
-from medrobust.data.photographs.dicom import DicomFiles
+from medrobust.data.photographs.dicom_pictures import DicomFiles
 from medrobust.data.photographs.image_files import IMAGE_FILES
 from medrobust.data.photographs.pictures import Picture
 from medrobust.text import text_table

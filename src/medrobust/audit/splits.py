@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medrobust.core import Case, Dataset, Part, Sample, Task
-from medrobust.data.files.tables import read_table
+from medrobust.data.files import read_table
 from medrobust.data.findings import Finding, error
 from medrobust.data.listing import Listing, Photos, Scans
 from medrobust.data.splitting.splits import COLUMNS, PARTS, make_folds

@@ -24,9 +24,8 @@ from medrobust.data.findings import require_sound
 from medrobust.data.listing import Listing
 from medrobust.data.own import open_own
 from medrobust.data.phantoms.datasets import open_phantom_brains, open_phantom_lesions
-from medrobust.data.photographs.masked import open_masked_photos
-from medrobust.data.photographs.opening import open_photos
-from medrobust.data.scans.opening import open_scans
+from medrobust.data.photographs.photo_cases import open_masked_photos, open_photos
+from medrobust.data.scans.scan_cases import open_scans
 from medrobust.errors import DataError, StudyError
 from medrobust.parameters import accepted, parameter_model, resolve
 

@@ -23,7 +23,7 @@ from medrobust.data.adapters.labelled import (
     listed_once,
     photos_of,
 )
-from medrobust.data.files.tables import Row, read_lines
+from medrobust.data.files import Row, read_lines
 from medrobust.data.findings import Finding, error
 from medrobust.data.listing import Photos
 from medrobust.errors import DataError, unknown

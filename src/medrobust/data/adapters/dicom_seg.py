@@ -16,16 +16,13 @@ from typing import Any, NamedTuple
 
 from medrobust.core import Unit
 from medrobust.data.adapters.pairing import scans_of
-from medrobust.data.files.dicom_files import is_dicom, read_dicom_file
-from medrobust.data.files.missing import is_missing
+from medrobust.data.dicom import grouped, is_dicom, present, read_dicom_file
+from medrobust.data.files import is_missing, naming
 from medrobust.data.findings import Finding, error, quoted, refused, require_sound, warning
 from medrobust.data.listing import Scan, Scans
-from medrobust.data.photographs.pictures import naming
 from medrobust.data.scans.dicom_series import (
     DicomScan,
     background_of,
-    grouped,
-    present,
     require_highdicom,
     series_name,
     voxels_of,

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from medrobust.data.adapters.labelled import Grouping, Labelled, files_by_stem, listed_once, photos_of
 from medrobust.data.attributes import known
-from medrobust.data.files.missing import is_missing
-from medrobust.data.files.tables import Row, read_table
+from medrobust.data.files import Row, is_missing, read_table
 from medrobust.data.findings import Finding, error
 from medrobust.data.listing import Photos
 from medrobust.errors import DataError, unknown

@@ -23,15 +23,12 @@ from medrobust.data.adapters.labelled import (
     photos_of,
     rows_named,
 )
-from medrobust.data.files.dicom_files import is_dicom
-from medrobust.data.files.missing import is_missing
-from medrobust.data.files.paths import ListedFiles, inside
-from medrobust.data.files.tables import Row, read_table
+from medrobust.data.dicom import is_dicom
+from medrobust.data.files import ListedFiles, Row, inside, is_missing, naming, read_table
 from medrobust.data.findings import Finding, error, is_sound, quoted, refused, warning
 from medrobust.data.listing import Photos
-from medrobust.data.photographs.dicom import DicomFiles, read_dicom
+from medrobust.data.photographs.dicom_pictures import DicomFiles, read_dicom
 from medrobust.data.photographs.image_files import SUFFIXES, is_nameless_image
-from medrobust.data.photographs.pictures import naming
 from medrobust.data.splitting.splits import PARTS
 from medrobust.errors import DataError, StudyError, unknown
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medrobust.core import Part, Unit
-from medrobust.data.files.missing import is_missing
-from medrobust.data.files.tables import Row
+from medrobust.data.files import Row, is_missing
 from medrobust.data.findings import Finding, error, note, quoted, warning
 from medrobust.data.listing import Photo, Photos
 from medrobust.data.photographs.image_files import IMAGE_FILES, SUFFIXES, is_nameless_image

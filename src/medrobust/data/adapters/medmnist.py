@@ -21,7 +21,7 @@ from pydantic import Field
 
 from medrobust.core import Part
 from medrobust.data.adapters.labelled import Grouping, Labelled, photos_of
-from medrobust.data.files.paths import inside
+from medrobust.data.files import inside
 from medrobust.data.listing import Photos
 from medrobust.data.photographs.arrays import (
     NPZ_ARRAYS,

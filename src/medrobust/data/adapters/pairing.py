@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from medrobust.core import Part, Unit
-from medrobust.data.files.missing import is_missing
+from medrobust.data.files import is_missing
 from medrobust.data.findings import Finding, error, quoted, warning
 from medrobust.data.listing import Scan, Scans
 from medrobust.data.scans.labels import LabelMap
-from medrobust.data.scans.volume_files import is_volume
+from medrobust.data.scans.volumes import is_volume
 from medrobust.errors import StudyError
 
 TOKEN = re.compile(r"(\{[^{}]*\}|\*\*/|\*|\?)")

@@ -11,7 +11,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from medrobust.core import Case, Dataset, Part, Task
-from medrobust.data.files.tables import rows_of
+from medrobust.data.files import rows_of
 from medrobust.errors import DataError, StudyError, nearest, unknown
 from medrobust.parameters import parameter_model, resolve
 from medrobust.rng import generator
