@@ -37,37 +37,21 @@ BLANK = 2
 
 @dataclass(frozen=True, slots=True)
 class PhotoLook:
-    """What a photograph that can be read looks like.
+    """What a photograph that can be read looks like."""
 
-    Attributes:
-        form: Format of the file, whatever its name says, in Pillow's words: "JPEG", "PNG"; empty of others.
-        mode: "CMYK" or "YCCK" where it was made for print.
-        turned: Whether its EXIF tag asks for a rotation or reflection.
-        alpha: Whether any pixel is transparent.
-        shape: Height and width.
-        grey: Whether all channels are equal.
-        bits: Bits per channel of the file: 8 or 16.
-        high: Largest value of any channel, in [0, 2**bits - 1].
-        contrast: Difference of largest and smallest value, of the channel where it is largest.
-        clipped: Fraction of the pixels that have the largest possible value in all channels.
-        digest: Hash of size and pixels: equal for equal images, however they are compressed.
-        structure: Perceptual hash of 64 bits.
-        small: The whole image in grey, upright, squeezed to 32 x 32 pixels.
-    """
-
-    form: str
-    mode: str
-    turned: bool
-    alpha: bool
-    shape: tuple[int, ...]
-    grey: bool
-    bits: int
-    high: int
-    contrast: int
-    clipped: float
-    digest: bytes
-    structure: int
-    small: UInt8[np.ndarray, "32 32"]
+    form: str  # format of the file, whatever its name says, in Pillow's words: "JPEG", "PNG"; empty of others
+    mode: str  # "CMYK" or "YCCK" where it was made for print
+    turned: bool  # whether its EXIF tag asks for a rotation or reflection
+    alpha: bool  # whether any pixel is transparent
+    shape: tuple[int, ...]  # height and width
+    grey: bool  # whether all channels are equal
+    bits: int  # bits per channel of the file: 8 or 16
+    high: int  # largest value of any channel, in [0, 2**bits - 1]
+    contrast: int  # difference of largest and smallest value, of the channel where it is largest
+    clipped: float  # fraction of the pixels that have the largest possible value in all channels
+    digest: bytes  # hash of size and pixels: equal for equal images, however they are compressed
+    structure: int  # perceptual hash of 64 bits
+    small: UInt8[np.ndarray, "32 32"]  # the whole image in grey, upright, squeezed to 32 x 32 pixels
 
     @property
     def is_blank(self) -> bool:
@@ -78,38 +62,24 @@ class PhotoLook:
 
 @dataclass(frozen=True, slots=True)
 class PhotoRecord:
-    """A photograph of the listing and what its file holds.
+    """A photograph of the listing and what its file holds."""
 
-    Attributes:
-        photo: As listed.
-        look: What it looks like; None where it cannot be read.
-        inside: Fraction of its mask that is inside; None where there is no mask, or none that can be read.
-        errors: Why a file cannot be read, as a sentence, by file.
-    """
-
-    photo: Photo
-    look: PhotoLook | None
+    photo: Photo  # as listed
+    look: PhotoLook | None  # what it looks like; None where it cannot be read
+    # fraction of its mask that is inside; None where there is no mask, or none that can be read
     inside: float | None
-    errors: Mapping[Path, str]
+    errors: Mapping[Path, str]  # why a file cannot be read, as a sentence, by file
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Where the voxels of a file lie.
+    """Where the voxels of a file lie."""
 
-    Attributes:
-        shape: Voxels along x, y, z of the canonical orientation RAS.
-        affine: From x, y, z to world millimetres.
-        stored: Where the file's own axes grow to, e.g. "LAS".
-        codes: NIfTI's qform and sform code; (1, 1) where the format has none.
-        forms_differ: Largest difference in mm between the two forms, where both are set.
-    """
-
-    shape: tuple[int, ...]
-    affine: Float64[np.ndarray, "4 4"]
-    stored: str
-    codes: tuple[int, int]
-    forms_differ: float
+    shape: tuple[int, ...]  # voxels along x, y, z of the canonical orientation RAS
+    affine: Float64[np.ndarray, "4 4"]  # from x, y, z to world millimetres
+    stored: str  # where the file's own axes grow to, e.g. "LAS"
+    codes: tuple[int, int]  # NIfTI's qform and sform code; (1, 1) where the format has none
+    forms_differ: float  # largest difference in mm between the two forms, where both are set
 
 
 COUNTED_LEVELS = 257
@@ -118,69 +88,42 @@ COUNTED_LEVELS = 257
 
 @dataclass(frozen=True, slots=True)
 class VolumeLook:
-    """What the intensities of a scan look like.
+    """What the intensities of a scan look like."""
 
-    Attributes:
-        grid: Where its voxels lie.
-        dtype: Type of the numbers in the file.
-        not_numbers: Voxels that are NaN.
-        infinite: Voxels that are infinite.
-        low: Smallest finite intensity.
-        high: Largest finite intensity.
-        levels: Different intensities, counted up to `COUNTED_LEVELS`.
-        clipped: Fraction of the voxels above the smallest intensity that have the largest one.
-        digest: Hash of shape and intensities.
-        person: The scan in a frame of its own axes, detail only; None where nothing can be compared.
-        size: Size of what is pictured in mm: the root mean square distance from its centre along an axis.
-    """
-
-    grid: Grid
-    dtype: str
-    not_numbers: int
-    infinite: int
-    low: float
-    high: float
-    levels: int
-    clipped: float
-    digest: bytes
+    grid: Grid  # where its voxels lie
+    dtype: str  # type of the numbers in the file
+    not_numbers: int  # voxels that are NaN
+    infinite: int  # voxels that are infinite
+    low: float  # smallest finite intensity
+    high: float  # largest finite intensity
+    levels: int  # different intensities, counted up to `COUNTED_LEVELS`
+    clipped: float  # fraction of the voxels above the smallest intensity that have the largest one
+    digest: bytes  # hash of shape and intensities
+    # the scan in a frame of its own axes, detail only; None where nothing can be compared
     person: Float16[np.ndarray, "voxels"] | None
-    size: float
+    size: float  # size of what is pictured in mm: the root mean square distance from its centre along an axis
 
 
 @dataclass(frozen=True, slots=True)
 class LabelsLook:
-    """What the labels of a scan look like.
+    """What the labels of a scan look like."""
 
-    Attributes:
-        grid: Where their voxels lie.
-        strange: What is wrong with the numbers, as a sentence; empty where all are known.
-        whole: Whether all are whole numbers in [0, 65535].
-        voxels: Voxels of each class.
-        centres: Centre of each class in world millimetres (right, anterior, superior); NaN where it is empty.
-    """
-
-    grid: Grid
-    strange: str
-    whole: bool
-    voxels: tuple[int, ...]
+    grid: Grid  # where their voxels lie
+    strange: str  # what is wrong with the numbers, as a sentence; empty where all are known
+    whole: bool  # whether all are whole numbers in [0, 65535]
+    voxels: tuple[int, ...]  # voxels of each class
+    # centre of each class in world millimetres (right, anterior, superior); NaN where it is empty
     centres: Float64[np.ndarray, "classes 3"]
 
 
 @dataclass(frozen=True, slots=True)
 class ScanRecord:
-    """A scan of the listing and what its files hold.
+    """A scan of the listing and what its files hold."""
 
-    Attributes:
-        scan: As listed.
-        images: Its intensities, by file; those that can be read.
-        labels: Its labels; None where they cannot be read.
-        errors: Why a file cannot be read, as a sentence, by file.
-    """
-
-    scan: Scan
-    images: Mapping[Path, VolumeLook]
-    labels: LabelsLook | None
-    errors: Mapping[Path, str]
+    scan: Scan  # as listed
+    images: Mapping[Path, VolumeLook]  # its intensities, by file; those that can be read
+    labels: LabelsLook | None  # its labels; None where they cannot be read
+    errors: Mapping[Path, str]  # why a file cannot be read, as a sentence, by file
 
 
 def look_at_photos(listing: Photos, console: Console) -> tuple[PhotoRecord, ...]:

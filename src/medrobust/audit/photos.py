@@ -20,17 +20,11 @@ from medrobust.stats.statistics import Estimate, wilson
 
 @dataclass(frozen=True)
 class PhotoEvidence:
-    """Everything that checks of photographs may look at.
+    """Everything that checks of photographs may look at."""
 
-    Attributes:
-        listing: What there is.
-        splits: Part of each patient, in each fold.
-        records: One per photograph, in the listing's order.
-    """
-
-    listing: Photos
-    splits: Splits
-    records: tuple[PhotoRecord, ...]
+    listing: Photos  # what there is
+    splits: Splits  # part of each patient, in each fold
+    records: tuple[PhotoRecord, ...]  # one per photograph, in the listing's order
 
     @property
     def readable(self) -> list[tuple[Photo, PhotoLook]]:

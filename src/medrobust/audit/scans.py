@@ -45,17 +45,11 @@ FEWEST_PAIRS = 6
 
 @dataclass(frozen=True)
 class ScanEvidence:
-    """Everything that checks of scans may look at.
+    """Everything that checks of scans may look at."""
 
-    Attributes:
-        listing: What there is.
-        splits: Part of each patient, in each fold.
-        records: One per scan, in the listing's order.
-    """
-
-    listing: Scans
-    splits: Splits
-    records: tuple[ScanRecord, ...]
+    listing: Scans  # what there is
+    splits: Splits  # part of each patient, in each fold
+    records: tuple[ScanRecord, ...]  # one per scan, in the listing's order
 
     @property
     def images(self) -> list[tuple[Path, VolumeLook]]:

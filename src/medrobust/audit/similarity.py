@@ -162,15 +162,10 @@ COARSE = 4.0
 
 
 class Person(NamedTuple):
-    """A scan in its own frame.
+    """A scan in its own frame."""
 
-    Attributes:
-        detail: Normalised detail; the product of two is their correlation.
-        size: Root mean square distance from the centre along an axis, in mm.
-    """
-
-    detail: Float16[np.ndarray, "voxels"]
-    size: float
+    detail: Float16[np.ndarray, "voxels"]  # normalised detail; the product of two is their correlation
+    size: float  # root mean square distance from the centre along an axis, in mm
 
 
 def person(image: Shaped[np.ndarray, "x y z"], spacing: tuple[float, float, float]) -> Person | None:

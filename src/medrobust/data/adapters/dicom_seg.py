@@ -50,24 +50,15 @@ Names = dict[str, str | list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A series of images.
+    """A series of images."""
 
-    Attributes:
-        uid: Its SeriesInstanceUID.
-        name: What to call it.
-        frame: Its FrameOfReferenceUID.
-        patient: PatientID, "" where there is none.
-        modality: Such as CT or MR.
-        attributes: What is known of the patient and the scanner.
-        claims: Its files by SOPInstanceUID, so that copies count once, each with the voxels it claims.
-    """
-
-    uid: str
-    name: str
-    frame: str
-    patient: str
-    modality: str
-    attributes: Mapping[str, str]
+    uid: str  # its SeriesInstanceUID
+    name: str  # what to call it
+    frame: str  # its FrameOfReferenceUID
+    patient: str  # PatientID, "" where there is none
+    modality: str  # such as CT or MR
+    attributes: Mapping[str, str]  # what is known of the patient and the scanner
+    # its files by SOPInstanceUID, so that copies count once, each with the voxels it claims
     claims: dict[str, tuple[Path, int]] = field(default_factory=dict)
 
     @property
@@ -77,23 +68,14 @@ class Series:
 
 
 class Segmentation(NamedTuple):
-    """A segmentation object.
+    """A segmentation object."""
 
-    Attributes:
-        path: Its file.
-        frame: Its FrameOfReferenceUID.
-        description: SeriesDescription.
-        refers: SeriesInstanceUIDs of the series that it refers to.
-        segments: Labels of its segments by their numbers.
-        colours: Of its labels, those that it gives.
-    """
-
-    path: Path
-    frame: str
-    description: str
-    refers: tuple[str, ...]
-    segments: Mapping[int, str]
-    colours: Mapping[str, Colour]
+    path: Path  # its file
+    frame: str  # its FrameOfReferenceUID
+    description: str  # SeriesDescription
+    refers: tuple[str, ...]  # SeriesInstanceUIDs of the series that it refers to
+    segments: Mapping[int, str]  # labels of its segments by their numbers
+    colours: Mapping[str, Colour]  # of its labels, those that it gives
 
 
 def list_dicom_seg(root: Path, *, labels: Names | None = None, segmentation: str | None = None) -> Scans:

@@ -51,23 +51,15 @@ MASK = "_segmentation"
 
 
 class Challenge(NamedTuple):
-    """One year's files.
+    """One year's files."""
 
-    Attributes:
-        truth: Names that the table of diagnoses may have, with {} for the part; without, of Training only.
-        groups: Name of the table of groups and attributes; None: they stand in that of diagnoses.
-        classes: Columns of the diagnoses; empty where a column `target` says what is malignant.
-        unit: What its groups are.
-        source: Citation and licence.
-        image: Column of the image.
-    """
-
+    # names that the table of diagnoses may have, with {} for the part; without, of Training only
     truth: tuple[str, ...]
-    groups: str | None
-    classes: tuple[str, ...]
-    unit: Unit
-    source: str
-    image: str = "image"
+    groups: str | None  # name of the table of groups and attributes; None: they stand in that of diagnoses
+    classes: tuple[str, ...]  # columns of the diagnoses; empty where a column `target` says what is malignant
+    unit: Unit  # what its groups are
+    source: str  # citation and licence
+    image: str = "image"  # column of the image
 
 
 CHALLENGES = (

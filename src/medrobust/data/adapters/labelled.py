@@ -21,33 +21,21 @@ from medrobust.data.photographs.pictures import PictureFormat
 
 
 class Labelled(NamedTuple):
-    """What the data say of an image.
+    """What the data say of an image."""
 
-    Attributes:
-        label: Name of its class.
-        group: Its patient or lesion; "", or a word such as "nan" (see `is_missing`), where it is not known.
-        part: Its part in the split that comes with the data; None where there is none.
-        attributes: What else is known, such as age.
-    """
-
-    label: str
+    label: str  # name of its class
+    # its patient or lesion; "", or a word such as "nan" (see `is_missing`), where it is not known
     group: str = ""
-    part: Part | None = None
-    attributes: tuple[tuple[str, str], ...] = ()
+    part: Part | None = None  # its part in the split that comes with the data; None where there is none
+    attributes: tuple[tuple[str, str], ...] = ()  # what else is known, such as age
 
 
 class Grouping(NamedTuple):
-    """Which photographs belong together.
+    """Which photographs belong together."""
 
-    Attributes:
-        groups: Group of each photograph.
-        unit: What a group is.
-        fact: How it is known, for the report.
-    """
-
-    groups: Mapping[str, str]
-    unit: Unit
-    fact: str
+    groups: Mapping[str, str]  # group of each photograph
+    unit: Unit  # what a group is
+    fact: str  # how it is known, for the report
 
 
 def photos_of(
