@@ -1,6 +1,5 @@
 """Check a data set, of the catalogue or of the user's own, before any work depends on it."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ import numpy as np
 from medrobust.core import Case, Dataset
 from medrobust.data.catalogue import DatasetEntry, open_dataset
 from medrobust.data.contract import checked
-from medrobust.data.findings import Finding, error, note, refused, warning
+from medrobust.data.findings import Finding, error, note, refused
 from medrobust.data.own import open_own
 from medrobust.data.splitting.splits import make_split
-from medrobust.errors import MedrobustError, reason
+from medrobust.errors import MedrobustError
 
 MOST_BROKEN = 5
 """Broken samples after which no more are read: they are mostly broken alike."""
@@ -48,12 +47,6 @@ def check_data(
         advice = "Draw random numbers from a seed, and sort what the file system lists."
         findings.append(error("changes when opened again", says, advice))
     findings += _broken_samples(data, data.cases[:: max(1, -(-len(data.cases) // most))])
-    try:
-        pickle.dumps(data)
-    except Exception as problem:  # of somebody's own objects
-        says = f"The data cannot be sent to other processes: {reason(problem)}."
-        advice = "Let `read` be an object or function of a module, not one inside a function: Ray needs that."
-        findings.append(warning("cannot be pickled", says, advice))
     try:
         make_split(data, {"rule": "patient", "test": 0.3}, seed=0)
     except MedrobustError as problem:
