@@ -102,7 +102,7 @@ def test_a_missing_chunk_is_found(tmp_path: Path) -> None:
     fill(store)
     chunk_file(tmp_path, 1).unlink()
     with pytest.raises(
-        RunError, match=r"chunk 1 is marked as finished and its images are missing. Run the study"
+        RunError, match=r"chunk 1 is marked as finished, but its images are missing. Run the study"
     ):
         store.read(1)
 
