@@ -124,7 +124,7 @@ def test_exchanged_images_are_found_when_asked(tmp_path: Path) -> None:
     fill(store)
     store.write(0, images(3, seed=7))
     store.read(0)
-    with pytest.raises(RunError, match=r"chunk 0 does not have the SHA-256 of its marker"):
+    with pytest.raises(RunError, match=r"chunk 0 does not match the SHA-256 of its marker"):
         store.read(0, verify=True)
 
 
