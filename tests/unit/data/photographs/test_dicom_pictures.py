@@ -367,7 +367,7 @@ class TestCompressed:
         frame = frame.replace((800).to_bytes(4, "big"), (2**31).to_bytes(4, "big"), 1)
         path = compressed(tmp_path / "a.dcm", self.grey, 12, HTJ2KLossless, frame)
         with pytest.raises(
-            DataError, match=r"a\.dcm: its pixels .*compressed pixels are .* unlike the header"
+            DataError, match=r"a\.dcm: its pixels .*compressed picture has .* unlike its header"
         ):
             DicomFiles().picture(path)
 
