@@ -234,7 +234,7 @@ def view(
     from contextlib import suppress
 
     from medrobust import api
-    from medrobust.view.opening import open_viewer
+    from medrobust.view.server import open_viewer
 
     run = api.Run.open(run_folder)
     with open_viewer(run.study, run.folder, run.results, data_dir=data, device=device, port=port) as server:

@@ -10,14 +10,12 @@ import polars as pl
 import pytest
 
 from medrobust.core import Task
-from medrobust.report.context import ReportContext
-from medrobust.report.figures.examples import Examples
-from medrobust.report.figures.palette import structure_colours
-from medrobust.report.frames import frame, overlap_of
-from medrobust.report.html import render
+from medrobust.report.examples import Examples
+from medrobust.report.explorer import GREY, STEP, frame, overlap_of
+from medrobust.report.page import render
 from medrobust.report.pictures import Plane, draw
-from medrobust.report.pixels import GREY, STEP
-from medrobust.report.threats import threat_table
+from medrobust.report.reading import ReportContext, threat_table
+from medrobust.report.style import structure_colours
 from medrobust.running.views import LEVELS, View
 
 NETWORKS = {

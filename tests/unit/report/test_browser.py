@@ -8,8 +8,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from browsing import CONTRAST, STUCK, WIDTH, flawless
 from medrobust.core import Task
-from medrobust.report.context import ReportContext
-from medrobust.report.html import render
+from medrobust.report.page import render
+from medrobust.report.reading import ReportContext
 
 PICTURES = """Promise.all([...document.images].map(
   image => image.decode().then(() => image.naturalWidth, () => 0)))"""

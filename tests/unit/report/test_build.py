@@ -17,7 +17,7 @@ from medrobust.core import Task
 from medrobust.errors import Remark, RunError
 from medrobust.report import reading
 from medrobust.report.build import build
-from medrobust.report.html import ONLY_AS_FILES, SECTIONS
+from medrobust.report.page import ONLY_AS_FILES, SECTIONS
 from medrobust.storage.folder import RunFolder
 from medrobust.storage.rows import frame_of, write_results
 from medrobust.storage.schemas import EMBEDDINGS

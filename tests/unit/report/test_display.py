@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from medrobust.report.display import Cell, cross_table, flattened, number, setting, shown_table, spread_table
+from medrobust.report.tables import Cell, cross_table, flattened, number, setting, shown_table, spread_table
 
 CELLS = pl.DataFrame(
     {

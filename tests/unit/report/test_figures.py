@@ -15,15 +15,15 @@ from skimage.color import rgb2lab
 
 from medrobust.core import Task
 from medrobust.data.scans.structures import STRUCTURES
-from medrobust.report.context import ReportContext
-from medrobust.report.figures import style
+from medrobust.report import style
+from medrobust.report.examples import Examples, difference_scale, examples_figure, in_plane
 from medrobust.report.figures.curves import curve_plot
 from medrobust.report.figures.dotplot import SERIES, dot_plot
-from medrobust.report.figures.examples import Examples, difference_scale, examples_figure, in_plane
 from medrobust.report.figures.heatmap import COLOURS, heat_map, luminance
-from medrobust.report.figures.palette import coloured, structure_colours
 from medrobust.report.figures.plane import ellipse, plane_plot
 from medrobust.report.figures.tsne import tsne_plot
+from medrobust.report.reading import ReportContext
+from medrobust.report.style import coloured, structure_colours
 
 MakeContext = Callable[[Task], ReportContext]
 

@@ -12,13 +12,20 @@ from jinja2 import UndefinedError
 
 from medrobust.core import Task
 from medrobust.errors import Remark
-from medrobust.report.blocks import blocks
-from medrobust.report.captions import CAPTIONS
-from medrobust.report.context import Picture, ReportContext
-from medrobust.report.display import Cell
-from medrobust.report.html import OPENING, SECTIONS, TEMPLATES, WORDS_ONLY, allowed, at_a_glance, render
+from medrobust.report.page import (
+    CAPTIONS,
+    OPENING,
+    SECTIONS,
+    TEMPLATES,
+    WORDS_ONLY,
+    allowed,
+    at_a_glance,
+    blocks,
+    render,
+)
 from medrobust.report.pictures import draw
-from medrobust.report.threats import threat_table
+from medrobust.report.reading import Picture, ReportContext, threat_table
+from medrobust.report.tables import Cell
 
 MakeContext = Callable[[Task], ReportContext]
 
