@@ -368,13 +368,13 @@ TITLES = {
 }
 """Short names of tables; others go by the name of their file."""
 FOOLED = {
-    "accuracy": "fooled is the fraction of images that it gets wrong then, fooled of right the same among those "
-    "it gets right when clean",
+    "accuracy": "fooled is the fraction of images that it gets wrong then, fooled of right the same among "
+    "those it gets right when clean",
     "Dice": "fooled is the fraction of the pixels to be changed that it shows as the attack wanted",
 }
 
 
-def caption(name: str, context: ReportContext, of: str = "", **facts: object) -> str:
+def caption(name: str, context: ReportContext, of: object = "", **facts: object) -> str:
     """The caption of a table, or of its part about one network; an unknown table goes by its name.
 
     `facts` are what only this caption says.
@@ -473,12 +473,12 @@ def _title(name: str) -> str:
     return TITLES.get(name, capitalised(name.replace("_", " ")))
 
 
-def _told(table: Table, context: ReportContext, of: str = "", **facts: object) -> Table:
+def _told(table: Table, context: ReportContext, of: object = "", **facts: object) -> Table:
     """The table with its caption, and without columns that hold no value."""
     return replace(table, caption=caption(table.name, context, of, **facts)).filled()
 
 
-def _plain(table: Table, context: ReportContext, title: str = "", of: str = "", **facts: object) -> Block:
+def _plain(table: Table, context: ReportContext, title: str = "", of: object = "", **facts: object) -> Block:
     return Block(title or _title(table.name), _told(table, context, of, **facts), table.name)
 
 
@@ -594,6 +594,7 @@ def _false_positives(table: Table, context: ReportContext) -> list[Block]:
     told = _told(
         table,
         context,
+        "",
         volume=counts["unit"],
         absent=f"{shown(counts['n_absent'])} here",
         empty=f"{shown(counts['n_empty'])} of {shown(counts['n_cases'])}",

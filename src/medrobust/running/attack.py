@@ -106,7 +106,7 @@ def attack_batch(request: Request, source: Source, batch: Batch) -> Attacked:
         made[chosen] = _perturb(request, source, part, tally)
         after[chosen] = source.predict(made[chosen], part.cases)
     failed = attacked & (share_fooled(after, batch.labels, inputs.targets) == 0)
-    if request.failed == "clean":
+    if request.on_failure == "clean":
         made[failed], after[failed] = batch.images[failed], before[failed]
 
     columns: Columns = {
@@ -129,7 +129,11 @@ def treatment(request: Request) -> str:
     `drop` only marks them for a table of their own, so that no other table changes by it: they are treated as
     by the attack's default.
     """
-    return request.perturbation.wrong if request.wrong == "drop" else request.wrong
+    return (
+        request.perturbation.on_misclassified
+        if request.on_misclassified == "drop"
+        else request.on_misclassified
+    )
 
 
 def _inputs(request: Request, source: Source, batch: Batch) -> Inputs:
@@ -173,7 +177,7 @@ def _spread(values: Int64[Tensor, " m"] | None, attacked: Bool[Tensor, " n"]) ->
 def _outcomes(
     request: Request, wrong: Bool[Tensor, " n"], attacked: Bool[Tensor, " n"], failed: Bool[Tensor, " n"]
 ) -> list[str]:
-    dropped = wrong & (request.wrong == "drop")
+    dropped = wrong & (request.on_misclassified == "drop")
     conditions = [mask.cpu().numpy() for mask in (dropped, ~attacked, failed)]
     names: list[str] = np.select(conditions, ["dropped", "kept_clean", "failed"], "crafted").tolist()
     return names
