@@ -105,6 +105,10 @@ COLOURS = LinearSegmentedColormap.from_list("score", ["#7a1f0c", "#c8500a", "#f0
 """Low scores dark, high scores light: the order survives in grey."""
 
 
+DARK = 0.18
+"""Luminance at which white and black words on a colour stand out alike, at more than 4.5 to 1."""
+
+
 def limits(scores: pl.Series) -> Normalize:
     """Colour limits at the tenths that enclose all scores."""
     known = scores.fill_nan(None).drop_nulls().to_numpy()
@@ -117,7 +121,7 @@ def limits(scores: pl.Series) -> Normalize:
 def shades(value: float, norm: Normalize) -> tuple[str, str]:
     """The colour of a score, and that of words on it."""
     colour = COLOURS(norm(value))
-    return to_hex(colour), "#ffffff" if luminance(colour) < 0.3 else INK
+    return to_hex(colour), "#ffffff" if luminance(colour) < DARK else "#000000"
 
 
 def luminance(colour: Sequence[float]) -> float:

@@ -27,7 +27,7 @@ def open_viewer(
     data_dir: Path | None = None,
     device: str = "auto",
     port: int = 0,
-) -> Server:
+) -> "Server":
     """A server on loopback that shows every case of a finished run; `serve_forever` starts it.
 
     Args:
