@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from medrobust.report.figures import style
-from medrobust.report.figures.palette import coloured
 
 from medrobust.data import open_dataset
 from medrobust.perturbations.targets import all_background, dilated, scattered
+from medrobust.report import style
+from medrobust.report.style import coloured
 from medrobust.rng import generator
 
 STRUCTURE = "left thalamus"
