@@ -45,9 +45,9 @@ def naming(path: Path, what: str = "") -> Iterator[None]:
 
 
 def read_content(path: Path) -> bytes:
-    """A whole binary file; a DataError where it is no regular file (a pipe would never end), or too large."""
+    """A whole binary file; a DataError where it is not a regular file (a pipe would never end), or too large."""
     if path.exists() and not path.is_file():
-        raise DataError(f"{path}: cannot be read (it is no regular file). Remove it from the data.")
+        raise DataError(f"{path}: cannot be read (it is not a regular file). Remove it from the data.")
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > MOST_BYTES:

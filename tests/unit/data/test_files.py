@@ -294,7 +294,7 @@ def test_files_that_are_missing_too_large_or_never_end(
     with pytest.raises(DataError, match=r"none\.json: cannot be read"):
         read_json(tmp_path / "none.json")
     os.mkfifo(tmp_path / "pipe.json")
-    with pytest.raises(DataError, match=r"pipe\.json: .*it is no regular file"):
+    with pytest.raises(DataError, match=r"pipe\.json: .*it is not a regular file"):
         read_json(tmp_path / "pipe.json")
     (tmp_path / "large.json").write_text(" " * 65)
     monkeypatch.setattr(text_module.read_text, "__defaults__", (64,))

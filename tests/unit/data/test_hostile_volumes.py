@@ -231,4 +231,4 @@ def test_a_pair_of_header_and_image_is_refused(tmp_path):
 def test_other_endings_and_folders_are_refused(tmp_path):
     refused(tmp_path / "scan.img", r"files that end in \.nii, \.nii\.gz, \.mgz, \.mgh")
     (tmp_path / "folder.nii").mkdir()
-    refused(tmp_path / "folder.nii", "it is no regular file")
+    refused(tmp_path / "folder.nii", "it is not a regular file")
