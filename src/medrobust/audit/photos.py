@@ -58,8 +58,8 @@ def unreadable(evidence: PhotoEvidence) -> Iterator[Finding]:
             yield warning(
                 "empty mask",
                 f"{photo.mask} is black: nothing is inside.",
-                "Right where there is nothing to find: the photograph has no Dice, and what networks show in "
-                "it is counted as false. Else find its mask.",
+                "This is right if there is nothing to find: the photograph has no Dice, and whatever "
+                "networks segment in it counts as false. Otherwise find its mask.",
                 photo.path,
                 photo.mask,
             )
@@ -70,7 +70,7 @@ def faults(evidence: PhotoEvidence) -> Iterator[Finding]:
     for photo, look in evidence.readable:
         if look.is_blank:
             says = f"{photo.place} shows nothing: no channel varies by more than {look.contrast}."
-            yield error("constant image", says, "Look at it, and take it out, or replace it.", photo.place)
+            yield error("constant image", says, "Look at it, and remove or replace it.", photo.place)
         elif look.bits == 16 and look.high <= 255:
             says = f"{photo.place} is a 16-bit file with 8-bit content: its largest value is {look.high}."
             advice = "It looks black. Save it with 8 bits, or scale it to the 16 bits that the file promises."
@@ -114,7 +114,7 @@ def unusual(evidence: PhotoEvidence) -> Iterator[Finding]:
             "grey and colour mixed",
             lambda look: is_mixed and look.grey is fewer,
             "are grey among colour images" if fewer else "are in colour among grey images",
-            "A network may learn the camera instead of the disease: see that classes do not differ in it.",
+            "A network may learn the camera instead of the disease: check that classes do not differ in it.",
         ),
     )
     for kind, applies, what, advice in kinds:
@@ -161,7 +161,7 @@ def small_classes(evidence: PhotoEvidence) -> list[Finding]:
             f"Class '{evidence.listing.classes[label]}' is tested on {len(photos)} photographs of {patients} "
         )
         says += f"{unit}: its accuracy {interval}."
-        advice = "Bring more, let more of them test, join it to another class, or claim nothing about it."
+        advice = "Bring more, test more of them, merge the class with another, or claim nothing about it."
         kind = note if expected.high - expected.low < TOO_WIDE else warning
         findings.append(kind("few test cases", says, advice, *(photo.place for photo in photos)))
     return findings

@@ -141,11 +141,11 @@ def unclear_sides(evidence: ScanEvidence) -> Iterator[Finding]:
             says = f"{path} does not say how the patient lies: its qform and sform codes are both 0. The "
             says += "first axis is taken to run to the left, the second to the front, the third to the top."
         elif look.grid.forms_differ > AFFINE_TOLERANCE:
-            says = f"{path} says in two ways how the patient lies: qform and sform differ by "
+            says = f"{path} gives two orientations of the patient: qform and sform differ by "
             says += f"{look.grid.forms_differ:.3g} mm. The sform is used."
         else:
             continue
-        advice = "See in a viewer that left is left, and write a header that says it once."
+        advice = "Check left and right in a viewer, and write an unambiguous header."
         yield warning("uncertain orientation", says, advice, path)
 
 
@@ -159,8 +159,8 @@ def structures(evidence: ScanEvidence) -> Iterator[Finding]:
         yield warning(
             "empty labels",
             f"{scan.labels} labels nothing but background.",
-            "Right where there is nothing to find: the scan has no Dice, and what networks show in it is "
-            "counted as false. Else find its labels, or leave it out.",
+            "This is right if there is nothing to find: the scan has no Dice, and whatever networks segment "
+            "in it counts as false. Otherwise find its labels, or leave it out.",
             scan.labels,
         )
     holders = [sum(look.voxels[index] > 0 for _, look in labelled) for index in range(len(names))]
@@ -324,7 +324,7 @@ def few_patients(evidence: ScanEvidence) -> list[Finding]:
             "few test patients",
             f"{patients} {evidence.listing.unit}s test: even if all of them prefer one network, chance alone "
             f"does so with probability {2 * 0.5**patients:.2f}.",
-            f"Let at least {FEWEST_PAIRS} test.",
+            f"Test at least {FEWEST_PAIRS}.",
             *(scan.image for scan in tested),
         )
     ]

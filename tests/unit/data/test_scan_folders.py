@@ -97,7 +97,7 @@ class TestNiftiPairs:
         assert [scan.patient_id for scan in listing.items] == ["0", "1", "2", "3"]
         assert listing.unit == "patient"
         assert kinds(listed("nifti_pairs", root, patient=r"case([0-2])")) == [("patient unknown", "error")]
-        with pytest.raises(StudyError, match=r"data\.patient: '\(' is no regular expression"):
+        with pytest.raises(StudyError, match=r"data\.patient: '\(' is not a valid regular expression"):
             listed("nifti_pairs", root, patient="(")
 
     def test_a_patient_that_is_a_word_for_nobody(self, listed, root):
@@ -454,7 +454,9 @@ class TestListsOfCases:
         assert "2 cases have no label" in next(f.says for f in listing.findings if f.kind == "labels missing")
 
     def test_a_list_names_no_classes(self, monai):
-        with pytest.raises(DataError, match=r"list\.json: names no classes\. Give them as data\.labels"):
+        with pytest.raises(
+            DataError, match=r"list\.json: does not name the classes\. Give them in data\.labels"
+        ):
             monai({"training": [self.case(0)]}, labels=None)
         with pytest.raises(DataError, match=r"list\.json: `training` must list the cases"):
             monai({"validation": [self.case(0)]})

@@ -78,14 +78,16 @@ def list_decathlon(
     if not listed and is_sound(findings):
         told = "".join(f" {finding.says}" for finding in findings)
         raise DataError(
-            f"{path}: no case with image and labels is left.{told} Correct the file, or the folder."
+            f"{path}: no usable case with image and labels.{told} Correct the file, or the folder."
         )
     if labels is not None:
         own = label_map(labels, root)
     elif "labels" in content:
         own = map_of_file(labels_of_json(path, content["labels"]), path)
     else:
-        raise DataError(f"{path}: names no classes. Give them as data.labels, e.g. {{liver: 1, tumour: 2}}.")
+        raise DataError(
+            f"{path}: does not name the classes. Give them in data.labels, e.g. {{liver: 1, tumour: 2}}."
+        )
     scans, unit, how = by_patient(listed, patient, findings)
     official = official_split([(scan, parts[scan.scan_id]) for scan in scans if parts], findings)
     channels = content.get("channel_names" if is_nnunet else "modality")
@@ -121,13 +123,13 @@ def _listed(
             continue
         if found.setdefault(entry.images, entry) != entry:
             name = entry.images[0].name
-            says = f"{where}: '{name}' was listed before, with other labels or in another list."
-            findings.append(error("listed twice", says, "Take one out.", path))
+            says = f"{where}: '{name}' is listed twice, with other labels or in another list."
+            findings.append(error("listed twice", says, "Remove one of the entries.", path))
     if unlabelled:
         says = f"{len(unlabelled)} cases have no label: {quoted(unlabelled)}."
         findings.append(warning("labels missing", says, "They are left out.", path))
     if any(isinstance(case, dict) and "fold" in case for each in lists.values() for case in each):
-        says = f"{path}: the cases have a `fold` each, which is not read."
+        says = f"{path}: every case has a `fold`, which is not used."
         advice = "Let the study draw folds, `split: {folds: 5}`, or give `split: {file: split.csv}`."
         findings.append(note("folds", says, advice, path))
     return _named(root, list(found.values()))

@@ -1,7 +1,6 @@
 """Any photographs, or DICOM pictures such as X-rays: one folder per class, or a table of paths and labels.
 
-<class>/...    or <train|validation|test>/<class>/..., which is an official split    or any table beside
-the files
+<class>/...    <train|validation|test>/<class>/..., which is an official split    or a table of any layout
 """
 
 import re
@@ -47,7 +46,7 @@ def _with_one_group(pattern: str) -> str:
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
-        raise ValueError(f"is no regular expression ({error})") from None
+        raise ValueError(f"is not a valid regular expression ({error})") from None
     if groups != 1:
         raise ValueError("must have one group in round brackets, which is the patient")
     return pattern
@@ -270,9 +269,9 @@ def _of_folders(
         *above, _ = path.relative_to(root).parts
         name = path.relative_to(root).as_posix()
         if len(above) < 1 + has_parts:
-            findings.append(error("no class", f"{path} lies in no class folder.", "Move it.", path))
+            findings.append(error("no class", f"{path} is not in a class folder.", "Move it into one.", path))
         elif not name.isprintable():  # also what is no UTF-8
-            says = f"{name!a} in {root} holds characters that cannot be shown."
+            says = f"{name!a} in {root} contains unprintable characters."
             findings.append(error("strange name", says, "Rename the file.", path))
         elif classes is not None and above[has_parts] not in classes:
             says = f"{path}: {unknown('class', above[has_parts], classes)}"
@@ -286,7 +285,7 @@ def _of_folders(
                 doubtful.setdefault(label, []).append(path)
     for label, own in doubtful.items():
         says = f"{len(own)} files lie in a folder called '{label}', as if their class were not known."
-        advice = "It counts as a class: move them away if it is none, or list all classes in data.classes."
+        advice = "It counts as a class: move the files away if it is not one, or list all in data.classes."
         findings.append(warning("doubtful class", says, advice, *own))
     findings += left_out(root, paths)
     return images

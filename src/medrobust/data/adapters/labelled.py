@@ -72,7 +72,9 @@ def photos_of(
     used = {image.label for image in images.values()}
     if empty := [name for name in classes if name not in used]:
         says = f"{where}: no image of class {quoted(empty)}."
-        found.append(error("class without images", says, "Every class needs some in all parts.", where))
+        found.append(
+            error("class without images", says, "Every class needs images in every part of the split.", where)
+        )
     names = [name for name in sorted(images) if name in files]
     items = tuple(
         Photo(name, grouping.groups[name], classes.index(images[name].label), files[name]) for name in names
@@ -164,7 +166,7 @@ def group_by(
     if words or (lacking and (asked or len(lacking) < len(images))):
         written = f" (it says {quoted(words)})" if words else ""
         says = f"{where}: {len(lacking)} photographs have no {key}{written}: {quoted(sorted(lacking))}."
-        advice = "They count as groups of their own; two of one patient may be on both sides of a split."
+        advice = "Each counts as a group of its own: one patient may end up on both sides of a split."
         findings.append(warning("group missing", says, advice, where))
     if len(lacking) == len(images):
         fact = f"none: the data give no {key}; photographs of one patient may be on both sides of a split"
@@ -173,7 +175,7 @@ def group_by(
     findings += alike({groups[name] for name in images.keys() - lacking.keys()}, f"{unit}s", where)
     fact = f"by {unit} ({key})"
     if lacking:
-        fact += f"; {len(lacking)} photographs without one count as groups of their own"
+        fact += f"; {len(lacking)} photographs without one each count as a group of their own"
     return Grouping(groups, unit, fact)
 
 
@@ -189,7 +191,7 @@ def alike(names: Iterable[str], what: str, where: Path) -> list[Finding]:
     says = f"{where}: {what} whose names are nearly the same: {quoted(found)}."
     return [
         warning(
-            "similar names", says, "They count as different; write them in one way if they are not.", where
+            "similar names", says, "They count as different: if they are the same, spell them alike.", where
         )
     ]
 

@@ -58,8 +58,8 @@ def list_malc2012(root: Path) -> Scans:
         scans = pair([_named(second, SECOND_NAME)], _named(second, SECOND_LABELS_NAME), findings)
         placed = [(scan, Part.TRAIN if scan.patient_id in TRAINING else Part.TEST) for scan in scans]
     if again := [scan for scan, _ in placed if scan.patient_id in RESCANS]:
-        says = f"{quoted([scan.scan_id for scan in again])} are second scans of patients with other numbers."
-        advice = "They are left out: with them, one patient could train and test."
+        says = f"{quoted([scan.scan_id for scan in again])} are rescans of patients who have other numbers."
+        advice = "They are left out: otherwise one patient could be in training and in test."
         findings.append(warning("rescan", says, advice, *(scan.image for scan in again)))
     placed = [(scan, part) for scan, part in placed if scan.patient_id not in RESCANS]
     labels = (

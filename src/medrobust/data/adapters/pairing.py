@@ -98,7 +98,7 @@ def pair(
         elif not own:
             kind, lacks = "image missing", "no image"
         says = f"The scan '{scan}' has {lacks}: {', '.join(map(str, files))}."
-        advice = "Add the file, or take these away. The scan is left out."
+        advice = "Add the missing file, or remove the others. The scan is left out."
         findings.append((error if scan in labels else unlabelled)(kind, says, advice, *files))
     return scans
 
@@ -114,14 +114,16 @@ def by_patient(
         findings: Scans without a match are added here, and left out.
 
     Raises:
-        StudyError: It is no regular expression.
+        StudyError: It is not a valid regular expression.
     """
     if expression is None:
         return scans, "scan", "none declared: every scan counts by itself; give `patient` if some share one"
     try:
         compiled = re.compile(expression)
     except re.error as wrong:
-        raise StudyError(f"data.patient: {expression!r} is no regular expression ({wrong}).") from None
+        raise StudyError(
+            f"data.patient: {expression!r} is not a valid regular expression ({wrong})."
+        ) from None
     matches = {scan.scan_id: compiled.search(scan.scan_id) for scan in scans}
     patients = {scan: match and match[min(compiled.groups, 1)] for scan, match in matches.items()}
     named = of_patients(scans, patients, f"data.patient {expression!r}", findings)
@@ -147,7 +149,7 @@ def of_patients(
             continue
         written = f" (it says '{patient}')" if patient else ""
         says = f"The scan '{scan.scan_id}' has no patient by {how}{written}."
-        advice = "Correct it, or rename the files. The scan is left out."
+        advice = "Correct the expression, or rename the files. The scan is left out."
         findings.append(error("patient unknown", says, advice, *scan.images))
     return named
 

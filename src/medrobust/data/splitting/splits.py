@@ -207,7 +207,7 @@ def _with_validation(
     if not drawn:
         raise DataError(
             f"split: no {dataset.unit} can validate, as training needs at least one (of each class) and has "
-            f"{len(training)} in all. Let fewer test, or bring more."
+            f"{len(training)} in all. Test fewer, or bring more."
         )
     return split | dict.fromkeys(drawn, Part.VALIDATION)
 
