@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medrobust.core import Unit
+from medrobust.data.adapters.labelled import visible
 from medrobust.data.adapters.pairing import scans_of
 from medrobust.data.dicom import grouped, is_dicom, present, read_dicom_file
 from medrobust.data.files import is_missing, naming
@@ -136,11 +137,10 @@ def _read_headers(root: Path, findings: list[Finding]) -> tuple[dict[str, Series
     """The series of grey images in a folder, by UID, and the segmentations; other files are passed over."""
     series: dict[str, Series] = {}
     segmentations: dict[str, Segmentation] = {}
-    for path in sorted(root.rglob("*")):
-        hidden = any(part.startswith((".", "__MACOSX")) for part in path.relative_to(root).parts)
+    for path in visible(root):
         try:
             with naming(path, "a DICOM file"):
-                if hidden or not path.is_file() or not is_dicom(path):
+                if not is_dicom(path):
                     continue
                 header = read_dicom_file(path, pixels=False, elements=ELEMENTS)
                 if header.get("SOPClassUID") in SEGMENTATIONS:

@@ -129,24 +129,18 @@ def list_dicom_images(
 ) -> Photos:
     """DICOM files of two classes or more, one picture each; the unit is the patient of their headers.
 
-    They are found by their content, so that they may be called by their UID, or lack the preamble.
+    Files are found by their content, so they may be named by their UID, or lack the preamble. All other
+    arguments, and what is refused, are those of `list_image_folder`.
 
     Args:
         root: Folder of the class folders, or of the table.
-        table: CSV table below the root with a row per file; None takes the class of a file from its folder:
-            `<class>/...`, or `<train|validation|test>/<class>/...`, which is an official split.
-        path_column: Column of the paths, relative to the root.
+        table: See `list_image_folder`, as for the columns and classes.
+        path_column: Column of the paths.
         label_column: Column of the classes.
-        part_column: Column that says train, validation or test: an official split.
+        part_column: Column of the parts.
         window: Which values become black and white: "file" takes the window of the file, or all that its bits
             can hold where it has none; [centre, width] is in the units of the rescaled values.
-        classes: All classes, in their order; None: those that there are, sorted. A word for what is not
-            known, such as "unknown" or "none", is a class of a table only where it is listed here.
-
-    Raises:
-        StudyError: A column without a table.
-        DataError: The table is missing or lacks a column, or there are fewer than two classes. Rows and files
-            that cannot be used, and patients in several parts, are findings.
+        classes: All classes.
     """
     findings: list[Finding] = []
     columns = Columns(path_column, label_column, part=part_column)
