@@ -327,7 +327,7 @@ class TestDecathlon:
 
     def test_nnunet_endings_that_are_not_read_are_refused(self, listed, nnunet):
         edit_json(nnunet / "dataset.json", lambda c: c.update(file_ending=".png"))
-        with pytest.raises(DataError, match=r"file_ending is '\.png'; read are"):
+        with pytest.raises(DataError, match=r"file_ending is '\.png', but only"):
             listed("decathlon", nnunet)
 
 
