@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from medrobust.metrics.similarity import l2, linf
-from medrobust.perturbations import Tally, deepfool
+from medrobust.perturbations import Tally
+from medrobust.perturbations.attacks import deepfool
 
 
 def bent(classes=4, steep=1.0):

@@ -1,20 +1,17 @@
 """The catalogue of perturbations: adding one costs its own file and an entry here."""
 
 from medrobust.core import Task
-from medrobust.perturbations.clean import clean
-from medrobust.perturbations.dag import PRESETS as DAG_PRESETS
-from medrobust.perturbations.dag import dag
-from medrobust.perturbations.deepfool import PRESETS as DEEPFOOL_PRESETS
-from medrobust.perturbations.deepfool import deepfool
+from medrobust.perturbations.attacks.dag import PRESETS as DAG_PRESETS
+from medrobust.perturbations.attacks.dag import dag
+from medrobust.perturbations.attacks.deepfool import PRESETS as DEEPFOOL_PRESETS
+from medrobust.perturbations.attacks.deepfool import deepfool
+from medrobust.perturbations.attacks.fgsm import PRESETS as FGSM_PRESETS
+from medrobust.perturbations.attacks.fgsm import check_line_search, fgsm
+from medrobust.perturbations.attacks.pgd import check_restarts, mi_fgsm, pgd, segpgd
+from medrobust.perturbations.attacks.saliency_map import PRESETS as SALIENCY_MAP_PRESETS
+from medrobust.perturbations.attacks.saliency_map import check_pairs, saliency_map
 from medrobust.perturbations.entry import Perturbation
-from medrobust.perturbations.fgsm import PRESETS as FGSM_PRESETS
-from medrobust.perturbations.fgsm import check_line_search, fgsm
-from medrobust.perturbations.mi_fgsm import mi_fgsm
-from medrobust.perturbations.noise import gaussian, rician
-from medrobust.perturbations.pgd import check_restarts, pgd
-from medrobust.perturbations.saliency_map import PRESETS as SALIENCY_MAP_PRESETS
-from medrobust.perturbations.saliency_map import check_pairs, saliency_map
-from medrobust.perturbations.segpgd import segpgd
+from medrobust.perturbations.noise import clean, gaussian, rician
 from medrobust.perturbations.targets import all_background, dilated, scattered
 
 BOTH = (Task.CLASSIFICATION, Task.SEGMENTATION)

@@ -19,10 +19,9 @@ from medrobust.errors import unknown
 from medrobust.metrics.similarity import ssim
 from medrobust.parameters import Ratio
 from medrobust.perturbations.checks import check_inputs
-from medrobust.perturbations.first_strength import first_strength
+from medrobust.perturbations.geometry import rows, within
 from medrobust.perturbations.gradients import Model, ordinary_mode
-from medrobust.perturbations.root import Solution, solve_strength
-from medrobust.perturbations.support import rows, within
+from medrobust.perturbations.strength import Solution, first_strength, solve_strength
 
 LARGEST_STRENGTH = 10.0
 
@@ -200,3 +199,28 @@ def apply_rician(images: Tensor, draws: Sequence[Tensor], scale: Tensor) -> Tens
 
 NOISES: dict[str, tuple[int, Noise]] = {"gaussian": (1, apply_gaussian), "rician": (2, apply_rician)}
 """How many fields a noise draws, and what it does with them."""
+
+
+@ordinary_mode()
+def clean(
+    model: Model | None,
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *labelspace"],
+    *,
+    support: Bool[Tensor, "n 1 *space"] | None = None,
+    rngs: Sequence[np.random.Generator] | None = None,
+) -> Float[Tensor, "n c *space"]:
+    """Copy the images.
+
+    Args:
+        model: Not needed.
+        images: Images in [0, 1].
+        labels: True classes.
+        support: Not needed.
+        rngs: Not needed.
+
+    Returns:
+        The same images.
+    """
+    check_inputs(images, labels, support)
+    return images.clone()

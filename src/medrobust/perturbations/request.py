@@ -1,7 +1,8 @@
 """A perturbation as a study asks for it: validated once, then applied to batch after batch."""
 
+import copy
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
@@ -13,13 +14,13 @@ from torch import Tensor
 
 from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
+from medrobust.metrics.similarity import ssim
 from medrobust.parameters import accepted, parameter_model, parse_ratio, resolve
 from medrobust.perturbations.catalogue import PERTURBATIONS
-from medrobust.perturbations.entry import Perturbation
+from medrobust.perturbations.entry import OnFailure, OnMisclassified, Perturbation, Preset, Tally
 from medrobust.perturbations.gradients import Model
 from medrobust.perturbations.noise import match_noise
-from medrobust.perturbations.presets import OnFailure, OnMisclassified, Preset
-from medrobust.perturbations.tally import Tally
+from medrobust.perturbations.strength import solve_strength
 
 SUPPLIED = frozenset({"support", "rngs", "targets", "spacing", "background", "tally"})
 """Arguments that the program gives to attacks and makers of targets, not the user."""
@@ -242,3 +243,144 @@ def solved_noise(
         )
     goal = torch.full((len(images),), request.ssim, device=images.device)
     return {"strength": match_noise(request.name, images, goal, support=support, rngs=rngs).strength}
+
+
+def requests(entry: Mapping[str, Any], task: Task) -> tuple[Request, ...]:
+    """Validate what a study asks for, once for every budget of a list.
+
+    Args:
+        entry: As for `request`, and: the budget may be a list of numbers, e.g. `eps: [0.5/255, 1/255]`;
+            `curve` names the curve that an attack with one number is a point of.
+        task: Task of the study.
+
+    Returns:
+        One request. For a list one per budget, in its order: the label is that of the entry, "-", and the
+        budget as written with "of" for "/", e.g. `pgd-0.5of255`; the curve has the label of the entry.
+
+    Raises:
+        StudyError: As from `request`; a list that is empty, names a budget twice, or is not of budgets; a
+            `curve` of an attack without a budget in numbers.
+    """
+    entry = dict(entry)
+    curve = entry.pop("curve", None)
+    lists = [key for key, value in entry.items() if isinstance(value, list | tuple)]
+    if not lists or str(entry.get("name")) not in PERTURBATIONS:
+        return (point_of(curve, request(entry, task)),)
+    label = label_of(entry, f"perturbations.{entry['name']}")
+    where, budget = f"perturbations.{label}", PERTURBATIONS[entry["name"]].budget
+    for key in lists:
+        if key != budget:
+            raise StudyError(f"{where}.{key}: takes no list; got {entry[key]!r}. {_who_takes_lists(budget)}")
+    names = budget_names(entry[lists[0]], f"{where}.{budget}")
+    return tuple(
+        point_of(curve or label, request(entry | {"label": f"{label}-{name}", lists[0]: value}, task))
+        for name, value in names.items()
+    )
+
+
+def point_of(curve: object, asked: Request) -> Request:
+    """The request as a point of a curve; as it is for None."""
+    where = f"perturbations.{asked.label}.curve"
+    if curve is None:
+        return asked
+    if not isinstance(curve, str) or not LABEL.fullmatch(curve):
+        raise StudyError(f"{where}: may hold letters, digits, '.', '_' and '-' only; got {curve!r}.")
+    if asked.perturbation.budget is None or asked.unsolved:
+        raise StudyError(
+            f"{where}: is for attacks whose budget is a number; got {curve!r} for {asked.name}. Leave it out."
+        )
+    return replace(asked, curve=curve)
+
+
+def budget_names(budgets: Sequence[object], where: str) -> dict[str, float]:
+    """Budgets by what stands for them in labels.
+
+    Raises:
+        StudyError: There are none, one is no number above 0, or two are the same.
+    """
+    names: dict[str, float] = {}
+    for written in budgets:
+        value = parse_ratio(written)
+        if isinstance(value, bool) or not isinstance(value, float | int) or not value > 0:
+            raise StudyError(
+                f"{where}: a list holds numbers above 0, such as 0.5/255 (0 is the clean image, which is in "
+                f"every curve); got {written!r}."
+            )
+        name = written.replace(" ", "").replace("/", "of") if isinstance(written, str) else f"{value:.4g}"
+        names[name] = float(value)
+    if not names:
+        raise StudyError(f"{where}: a list must hold at least one budget; got [].")
+    if len(set(names.values())) < len(budgets):
+        raise StudyError(
+            f"{where}: every budget once, different in its first 4 digits; got {list(budgets)!r}."
+        )
+    return names
+
+
+def _who_takes_lists(budget: str | None) -> str:
+    if budget is not None:
+        return f"Only its budget, {budget}, does: one attack per number, and a curve."
+    names = [name for name, entry in PERTURBATIONS.items() if entry.kind == "attack" and entry.budget]
+    return f"Only budgets do; attacks with a budget: {', '.join(names)}."
+
+
+TOLERANCE = 1e-4
+FIRST_BUDGET = 4 / 255
+LARGEST_BUDGET = 1.0
+DIGITS = 4
+
+
+def solve_budget(
+    request: Request,
+    model: Model,
+    batches: Iterable[tuple[Tensor, Tensor, Tensor | None, Sequence[np.random.Generator] | None]],
+) -> float:
+    """Find the budget at which the mean SSIM of an attack is what the request asks for.
+
+    Args:
+        request: Its `ssim` is the goal.
+        model: Source network.
+        batches: Images `n c *space`, labels, support and random generators of validation cases. SSIM is taken
+            over the support; cases with an empty one do not count. Generators are copied: every budget is
+            tried on the same draws.
+
+    Returns:
+        The budget, rounded to 4 significant digits; set it with `request.with_budget`.
+
+    Raises:
+        ValueError: The request has nothing to solve, or there are no cases.
+        StudyError: The SSIM cannot be reached.
+    """
+    cases = list(batches)
+    if request.ssim is None or not cases:
+        raise ValueError(
+            f"{request.label}: needs an SSIM to solve for and cases, got {request.ssim} and {len(cases)}."
+        )
+
+    def mean_ssim(_: Tensor, budget: Tensor) -> Tensor:
+        solved = request.with_budget(round_budget(float(budget)))
+        values = [
+            ssim(
+                images,
+                perturb(solved, model, images, labels, support=support, rngs=copy.deepcopy(rngs)),
+                support,
+            )
+            for images, labels, support, rngs in cases
+        ]
+        return torch.cat(values).nanmean()[None].cpu()
+
+    goal, tolerance = torch.tensor([request.ssim]), torch.tensor([TOLERANCE])
+    solution = solve_strength(mean_ssim, goal, tolerance, first=FIRST_BUDGET, largest=LARGEST_BUDGET)
+    budget, reached = round_budget(float(solution.strength)), bool(solution.reached)
+    if not reached:
+        raise StudyError(
+            f"perturbations.{request.label}: no {request.perturbation.budget} up to {LARGEST_BUDGET:g} "
+            f"gives an SSIM of {request.ssim:g}; the nearest is {float(solution.ssim):.4f} at {budget:g}. "
+            "Ask for a value that can be reached."
+        )
+    return budget
+
+
+def round_budget(budget: float) -> float:
+    """Round to 4 significant digits."""
+    return float(f"{budget:.{DIGITS}g}")

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from medrobust.errors import ModelError
-from medrobust.perturbations import Tally, dag, deepfool, fgsm, saliency_map
-from medrobust.perturbations.shorten import shorten
+from medrobust.perturbations import Tally
+from medrobust.perturbations.attacks import dag, deepfool, fgsm, saliency_map
+from medrobust.perturbations.attacks.deepfool import shorten
 from medrobust.rng import generator
 
 
@@ -137,7 +138,7 @@ def test_random_target_classes_need_generators():
 
 
 def test_random_target_classes_are_other_classes_with_equal_chances():
-    from medrobust.perturbations.wrong_class import random_class
+    from medrobust.perturbations.attacks.saliency_map import random_class
 
     labels = torch.arange(5).repeat(200)
     logits = torch.zeros(1000, 5)
@@ -149,7 +150,7 @@ def test_random_target_classes_are_other_classes_with_equal_chances():
 
 
 def test_the_target_of_the_gradient_attack_is_the_first_wrong_class_on_its_line():
-    from medrobust.perturbations.wrong_class import gradient_attack
+    from medrobust.perturbations.attacks.saliency_map import gradient_attack
 
     model, first = Counting(), []
     with torch.no_grad():

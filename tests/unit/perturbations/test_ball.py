@@ -5,8 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrobust.perturbations.ball import Ball
-from medrobust.perturbations.norms import lengths
+from medrobust.perturbations.geometry import Ball, lengths
 from medrobust.rng import generator
 
 NORMS = ["inf", "2"]

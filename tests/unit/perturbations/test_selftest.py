@@ -17,8 +17,9 @@ from made_studies import BRAINS, LESIONS
 from medrobust.core import Task
 from medrobust.data import open_dataset
 from medrobust.models.embedding import last_layer_input
-from medrobust.perturbations import PERTURBATIONS, fgsm, pgd, request, support_of
-from medrobust.perturbations.ball import Ball
+from medrobust.perturbations import PERTURBATIONS, request, support_of
+from medrobust.perturbations.attacks import fgsm, pgd
+from medrobust.perturbations.geometry import Ball
 from medrobust.perturbations.selftest import CHECKS, passes, selftest
 from medrobust.perturbations.selftest import binarisation as binary
 from medrobust.perturbations.selftest.attack import shuffled

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medrobust.perturbations.dag import BACKGROUND
+from medrobust.perturbations.attacks.dag import BACKGROUND
 from medrobust.perturbations.gradients import predict
 from medrobust.perturbations.request import Request
 from medrobust.perturbations.selftest.check import Check, not_asked, percent, plausible

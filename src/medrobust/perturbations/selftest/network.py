@@ -6,8 +6,7 @@ import torch
 
 from medrobust.errors import ModelError
 from medrobust.outputs import depends_on_batch, relative_difference
-from medrobust.perturbations.gradients import answer, differentiate, finite, predict
-from medrobust.perturbations.losses import ascent_weights
+from medrobust.perturbations.gradients import answer, ascent_weights, differentiate, finite, predict
 from medrobust.perturbations.selftest.check import Check, not_asked, percent
 from medrobust.perturbations.selftest.probe import Probe
 

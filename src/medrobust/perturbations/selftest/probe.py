@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from medrobust.perturbations.gradients import Model, predict
-from medrobust.perturbations.losses import margin
+from medrobust.perturbations.gradients import Model, margin, predict
 from medrobust.perturbations.request import Request, perturb
 from medrobust.perturbations.selftest.check import PIXELS
 

@@ -12,12 +12,20 @@ from torch import Tensor
 from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.parameters import Ratio
-from medrobust.perturbations.ball import Ball
-from medrobust.perturbations.checks import check_inputs, check_logits
-from medrobust.perturbations.gradients import Model, frozen, linearise, ordinary_mode, predict
-from medrobust.perturbations.losses import Loss, ascent_weights
-from medrobust.perturbations.norms import Norm
-from medrobust.perturbations.wrong_class import some
+from medrobust.perturbations.attacks.saliency_map import some
+from medrobust.perturbations.checks import check_inputs, check_logits, check_segmentation
+from medrobust.perturbations.geometry import Ball, Norm, unit
+from medrobust.perturbations.gradients import (
+    Loss,
+    Model,
+    ascent_weights,
+    cross_entropy_gradient,
+    cross_entropy_weights,
+    frozen,
+    linearise,
+    ordinary_mode,
+    predict,
+)
 
 REACH = 2.5
 """All steps together go so many times the budget, so that images can cross the ball (Madry et al. 2018)."""
@@ -135,3 +143,110 @@ def share_wrong(
     """Share of each image's labels that the network gets wrong."""
     wrong = predict(model, images).max(1).indices != labels
     return wrong.view(len(labels), -1).float().mean(1)
+
+
+@ordinary_mode()
+def mi_fgsm(
+    model: Model,
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *labelspace"],
+    *,
+    support: Bool[Tensor, "n 1 *space"] | None = None,
+    rngs: Sequence[np.random.Generator] | None = None,
+    eps: Annotated[Ratio, Ge(0)],
+    norm: Norm = "inf",
+    steps: Annotated[int, Ge(1)] = 10,
+    decay: Annotated[float, Ge(0)] = 1.0,
+) -> Float[Tensor, "n c *space"]:
+    """Step along the accumulated gradients of the cross-entropy, each scaled to an L1 norm of 1.
+
+    Made for attacks on networks that the attacker does not know, which is what transfer measures.
+
+    Args:
+        model: Network under attack.
+        images: Clean images in [0, 1].
+        labels: True classes, one per image or one per pixel.
+        support: Where images may change; None: everywhere.
+        rngs: Not needed, nothing is drawn.
+        eps: Largest norm of the change, on images in [0, 1].
+        norm: "inf": the largest change of an entry. "2": the Euclidean norm over an image.
+        steps: Number of steps, each of norm eps / steps.
+        decay: What is kept of the accumulated gradient from step to step; 0: plain iterated FGSM.
+
+    Returns:
+        Attacked images.
+
+    Raises:
+        ValueError: A wrong argument.
+        ModelError: The network's output cannot be attacked.
+
+    Source:
+        Dong et al. 2018, "Boosting adversarial attacks with momentum".
+    """
+    check_inputs(images, labels, support)
+    ball = Ball(images, support, float(eps), norm)
+    result, velocity = images, torch.zeros_like(images)
+    with frozen(model):
+        for _ in range(steps):
+            _, gradient = cross_entropy_gradient(model, result, labels)
+            velocity = decay * velocity + unit(ball.supported(gradient), 1)
+            result = ball.project(result + ball.eps / steps * ball.steepest(velocity))
+    return result.clone()
+
+
+@ordinary_mode()
+def segpgd(
+    model: Model,
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *space"],
+    *,
+    support: Bool[Tensor, "n 1 *space"] | None = None,
+    rngs: Sequence[np.random.Generator] | None = None,
+    eps: Annotated[Ratio, Ge(0)],
+    norm: Norm = "inf",
+    steps: Annotated[int, Ge(1)] = 20,
+    step: Annotated[Ratio, Gt(0)] | None = None,
+    random_start: bool = True,
+) -> Float[Tensor, "n c *space"]:
+    """Climb the cross-entropy, at first that of right pixels only and more and more that of wrong ones too.
+
+    In step t of T (from 0 on), right pixels weigh 1 - t / 2T and wrong pixels t / 2T.
+
+    Args:
+        model: Network under attack.
+        images: Clean images in [0, 1], 2D or 3D.
+        labels: True class of every pixel.
+        support: Where images may change; None: everywhere.
+        rngs: One generator per image, for random starts.
+        eps: Largest norm of the change, on images in [0, 1].
+        norm: "inf": the largest change of an entry. "2": the Euclidean norm over an image.
+        steps: Number of steps.
+        step: Norm of one step; None: 2.5 eps / steps.
+        random_start: Begin at a random place of the budget, not at the clean image.
+
+    Returns:
+        Attacked images.
+
+    Raises:
+        ValueError: A wrong argument.
+        ModelError: The network's output cannot be attacked.
+
+    Source:
+        Gu et al. 2022, "SegPGD: an effective and efficient adversarial attack for evaluating and boosting
+        segmentation robustness".
+    """
+    check_inputs(images, labels, support)
+    check_segmentation(labels)
+    ball = Ball(images, support, float(eps), norm)
+    size = REACH * ball.eps / steps if step is None else float(step)
+
+    def weigh(
+        number: int, logits: Float[Tensor, "n k *space"], labels: Int64[Tensor, "n *space"]
+    ) -> Float[Tensor, "n k *space"]:
+        of_wrong = number / (2 * steps)
+        right = logits.max(1).indices == labels
+        return cross_entropy_weights(logits, labels, torch.where(right, 1 - of_wrong, of_wrong))
+
+    start = ball.random_images(rngs) if random_start else images
+    with frozen(model):
+        return climb(model, start, labels, ball, weigh, step=size, steps=steps)

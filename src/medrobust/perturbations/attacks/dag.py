@@ -12,11 +12,9 @@ from torch import Tensor
 from medrobust.metrics.similarity import ssim
 from medrobust.parameters import Ratio
 from medrobust.perturbations.checks import check_inputs, check_logits, check_targets
+from medrobust.perturbations.entry import Preset, Tally, accepts_preset
+from medrobust.perturbations.geometry import Norm, rows, unit, within
 from medrobust.perturbations.gradients import Model, frozen, linearise, ordinary_mode
-from medrobust.perturbations.norms import Norm, unit
-from medrobust.perturbations.presets import Preset, accepts_preset
-from medrobust.perturbations.support import rows, within
-from medrobust.perturbations.tally import Tally
 
 BACKGROUND = 0
 

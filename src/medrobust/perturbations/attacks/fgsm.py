@@ -12,6 +12,8 @@ from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.parameters import Ratio
 from medrobust.perturbations.checks import check_inputs
+from medrobust.perturbations.entry import Preset, accepts_preset
+from medrobust.perturbations.geometry import rows, within
 from medrobust.perturbations.gradients import (
     Model,
     cross_entropy_gradient,
@@ -19,8 +21,6 @@ from medrobust.perturbations.gradients import (
     ordinary_mode,
     predict,
 )
-from medrobust.perturbations.presets import Preset, accepts_preset
-from medrobust.perturbations.support import rows, within
 
 PRESETS = {
     "foolbox-0.8": Preset(
