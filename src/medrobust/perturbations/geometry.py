@@ -183,18 +183,8 @@ class Ball(NamedTuple):
             return gradient.sign()
         return unit(self.supported(gradient))
 
-    def random_images(self, rngs: Sequence[np.random.Generator] | None) -> Float[Tensor, "n c *space"]:
-        """Images drawn uniformly from the ball, each by its own generator, then clipped to [0, 1].
-
-        Raises:
-            ValueError: Not one generator per image.
-        """
-        if rngs is None or len(rngs) != len(self.clean):
-            raise ValueError(
-                f"rngs: a random start needs one generator per image, {len(self.clean)} in all, got "
-                f"{None if rngs is None else len(rngs)}; pass [medrobust.rng.generator(seed, key), ...] or "
-                "random_start=False."
-            )
+    def random_images(self, rngs: Sequence[np.random.Generator]) -> Float[Tensor, "n c *space"]:
+        """Images drawn uniformly from the ball, each by its own generator, then clipped to [0, 1]."""
         shape = tuple(self.clean.shape[1:])
         if self.norm == "inf":
             drawn = np.stack([rng.uniform(-self.eps, self.eps, shape) for rng in rngs])

@@ -40,14 +40,14 @@ class Pullback(Protocol):
 
 @contextmanager
 def ordinary_mode() -> Iterator[None]:
-    """What a perturbation runs in, whatever mode its caller is in; as a rule its decorator.
+    """What a perturbation runs in, whatever mode its caller is in.
 
-    Inference mode is left, in which nothing can be differentiated; graphs are built by `linearise` alone;
-    and what `torch.compile` made runs as it was written, since compiled graphs give one gradient each.
+    Inference mode, in which nothing can be differentiated, is left, and gradients are enabled; what
+    `torch.compile` made runs as it was written, since a compiled graph yields its gradient only once.
     """
     with ExitStack() as modes:
         modes.enter_context(torch.inference_mode(False))
-        modes.enter_context(torch.no_grad())
+        modes.enter_context(torch.enable_grad())
         # Nothing is compiled where this was never imported, which takes seconds.
         if "torch._dynamo" in sys.modules:
             modes.enter_context(torch.compiler.set_stance("force_eager"))
@@ -55,7 +55,7 @@ def ordinary_mode() -> Iterator[None]:
 
 
 @contextmanager
-def frozen(model: Model) -> Iterator[None]:
+def frozen(model: object) -> Iterator[None]:
     """Put a module into evaluation mode, and its parameters out of the graph, while it is under attack.
 
     Dropout would make the attack chase a moving target, batch norm would learn from it, and activations would

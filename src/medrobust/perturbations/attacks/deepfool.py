@@ -9,11 +9,12 @@ from annotated_types import Ge, Le
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from medrobust.core import Task
 from medrobust.parameters import Ratio
-from medrobust.perturbations.checks import check_classification, check_inputs, check_logits
-from medrobust.perturbations.entry import Preset, Tally, accepts_preset
+from medrobust.perturbations.checks import check_logits
+from medrobust.perturbations.entry import Preset, Tally, perturbation
 from medrobust.perturbations.geometry import ORDER, Norm, lengths, per_image, rows, step_inside, unit, within
-from medrobust.perturbations.gradients import Model, Pullback, frozen, linearise, ordinary_mode
+from medrobust.perturbations.gradients import Model, Pullback, linearise
 
 PRESETS = {
     "moosavi-2016": Preset(
@@ -51,8 +52,16 @@ PRESETS = {
 }
 
 
-@accepts_preset(PRESETS)
-@ordinary_mode()
+@perturbation(
+    tasks=(Task.CLASSIFICATION,),
+    presets=PRESETS,
+    minimal=True,
+    on_misclassified="keep",
+    passes=lambda parameters: 10.0 + parameters["trials"],
+    revision=4,
+    summary="The shortest way over the nearest boundary of the linearised network.",
+    source="Moosavi-Dezfooli, Fawzi, Frossard 2016, DeepFool",
+)
 def deepfool(
     model: Model,
     images: Float[Tensor, "n c *space"],
@@ -61,6 +70,7 @@ def deepfool(
     support: Bool[Tensor, "n 1 *space"] | None = None,
     rngs: Sequence[np.random.Generator] | None = None,
     tally: Tally | None = None,
+    preset: Literal["moosavi-2016", "foolbox-0.8"] | None = None,
     steps: Annotated[int, Ge(1)] = 50,
     overshoot: Annotated[Ratio, Ge(0), Le(1)] = 0.02,
     overshoot_on: Literal["sum", "step"] = "sum",
@@ -84,6 +94,7 @@ def deepfool(
         support: Where images may change; None: everywhere.
         rngs: Not needed, nothing is drawn.
         tally: Is told the steps and trials of each image.
+        preset: Parameters of a named source; those given explicitly win.
         steps: Largest number of linearisations.
         overshoot: By how much the boundary is overstepped, relative to the way to it.
         overshoot_on: "sum": once, on the accumulated perturbation. "step": on every step.
@@ -109,44 +120,41 @@ def deepfool(
         Moosavi-Dezfooli, Fawzi, Frossard 2016, "DeepFool: a simple and accurate method to fool deep neural
         networks".
     """
-    check_inputs(images, labels, support)
-    check_classification(labels)
     walk = Walk(images, support, images.clone(), None if overshoot_on == "step" else torch.zeros_like(images))
     taken = torch.zeros_like(labels)
     running = torch.arange(len(images), device=images.device)
-    with frozen(model):
-        view = linearise(model, images)
-        check_logits(view[0], labels)
-        rivals = Rivals.of(view[0], labels, candidates)
-        for number in range(steps):
-            right = view[0].argmax(1) == labels[running]
-            if not right.any():
-                break
-            # Images that were fooled by the last step share its pass once more, which costs less than a
-            # forward pass to tell them apart.
-            inside = trials > 0 and 2 * number >= steps > 1
-            how = Steps(norm, least, near or torch.inf, inside)
-            step = nearest_step(model, walk, view, labels, running, right, rivals, how)
-            running = running[right]
-            walk.advance(running, step, 1 + overshoot)
-            taken[running] += 1
-            view = linearise(model, walk.result[running])
-            check_logits(view[0], labels[running])
-        if trials:
-            right = torch.zeros_like(labels, dtype=torch.bool)
-            right[running] = view[0].argmax(1) == labels[running]
-            at = ((taken > 0) & ~right).nonzero()[:, 0]
-            if len(at):
-                walk.result[at], tried = shorten(
-                    model,
-                    images[at],
-                    rows(support, at),
-                    walk.result[at],
-                    labels[at],
-                    trials=trials,
-                    norm=norm,
-                )
-                taken[at] += tried
+    view = linearise(model, images)
+    check_logits(view[0], labels)
+    rivals = Rivals.of(view[0], labels, candidates)
+    for number in range(steps):
+        right = view[0].argmax(1) == labels[running]
+        if not right.any():
+            break
+        # Images that were fooled by the last step share its pass once more, which costs less than a
+        # forward pass to tell them apart.
+        inside = trials > 0 and 2 * number >= steps > 1
+        how = Steps(norm, least, near or torch.inf, inside)
+        step = nearest_step(model, walk, view, labels, running, right, rivals, how)
+        running = running[right]
+        walk.advance(running, step, 1 + overshoot)
+        taken[running] += 1
+        view = linearise(model, walk.result[running])
+        check_logits(view[0], labels[running])
+    if trials:
+        right = torch.zeros_like(labels, dtype=torch.bool)
+        right[running] = view[0].argmax(1) == labels[running]
+        at = ((taken > 0) & ~right).nonzero()[:, 0]
+        if len(at):
+            walk.result[at], tried = shorten(
+                model,
+                images[at],
+                rows(support, at),
+                walk.result[at],
+                labels[at],
+                trials=trials,
+                norm=norm,
+            )
+            taken[at] += tried
     if tally is not None:
         tally.steps = taken
     return walk.result

@@ -10,10 +10,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from medrobust.core import Task
-from medrobust.errors import StudyError
 from medrobust.parameters import Ratio
-from medrobust.perturbations.attacks.saliency_map import some
-from medrobust.perturbations.checks import check_inputs, check_logits, check_segmentation
+from medrobust.perturbations.checks import check_logits
+from medrobust.perturbations.entry import perturbation
 from medrobust.perturbations.geometry import Ball, Norm, unit
 from medrobust.perturbations.gradients import (
     Loss,
@@ -21,22 +20,38 @@ from medrobust.perturbations.gradients import (
     ascent_weights,
     cross_entropy_gradient,
     cross_entropy_weights,
-    frozen,
     linearise,
-    ordinary_mode,
     predict,
 )
+from medrobust.rng import generators_of
 
 REACH = 2.5
 """All steps together go so many times the budget, so that images can cross the ball (Madry et al. 2018)."""
-
-SAME_ATTEMPTS = "must be 1 with random_start=False, which makes all attempts the same"
 
 Weigh = Callable[[int, Tensor, Tensor], Tensor]
 """Weights of the logits in the ascent, for the number of the step, logits and labels."""
 
 
-@ordinary_mode()
+def _check_restarts(parameters: Mapping[str, Any], task: Task) -> str | None:
+    if parameters["restarts"] > 1 and not parameters["random_start"]:
+        return (
+            "restarts: must be 1 with random_start=False, which makes all attempts the same; got "
+            f"{parameters['restarts']}."
+        )
+    return None
+
+
+@perturbation(
+    norms=("inf", "2"),
+    uses_whole_budget=True,
+    default_ssim=0.98,
+    beyond_paper=True,
+    revision=2,
+    passes=lambda parameters: float(parameters["steps"] * parameters["restarts"]),
+    check=_check_restarts,
+    summary="Projected gradient descent: many small steps within the budget.",
+    source="Madry et al. 2018, Towards deep learning models resistant to adversarial attacks",
+)
 def pgd(
     model: Model,
     images: Float[Tensor, "n c *space"],
@@ -61,7 +76,7 @@ def pgd(
         images: Clean images in [0, 1].
         labels: True classes, one per image or one per pixel.
         support: Where images may change; None: everywhere.
-        rngs: One generator per image, for random starts.
+        rngs: One generator per image, for random starts; None: those of seed 0.
         eps: Largest norm of the change, on images in [0, 1].
         norm: "inf": the largest change of an entry. "2": the Euclidean norm over an image.
         steps: Number of steps.
@@ -83,37 +98,29 @@ def pgd(
         Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks"; "dlr": Croce, Hein
         2020.
     """
-    check_inputs(images, labels, support)
-    if restarts > 1 and not random_start:
-        raise ValueError(f"restarts: {SAME_ATTEMPTS}, got {restarts}.")
     ball = Ball(images, support, float(eps), norm)
     size = REACH * ball.eps / steps if step is None else float(step)
 
     def weigh(number: int, logits: Tensor, labels: Tensor) -> Tensor:
         return ascent_weights(loss, logits, labels)
 
+    generators = generators_of(rngs, len(images))
+
     def attempt(index: Int64[Tensor, " r"]) -> Float[Tensor, "r c *space"]:
-        here = ball.rows(index)
-        start = here.random_images(some(rngs, index)) if random_start else here.clean
+        here, drawn = ball.rows(index), [generators[place] for place in index.tolist()]
+        start = here.random_images(drawn) if random_start else here.clean
         return climb(model, start, labels[index], here, weigh, step=size, steps=steps)
 
-    with frozen(model):
-        result = attempt(torch.arange(len(images), device=images.device))
-        for _ in range(restarts - 1):
-            wrong = share_wrong(model, result, labels)
-            left = (wrong < 1).nonzero()[:, 0]
-            if len(left) == 0:
-                break
-            tried = attempt(left)
-            better = share_wrong(model, tried, labels[left]) > wrong[left]
-            result[left[better]] = tried[better]
+    result = attempt(torch.arange(len(images), device=images.device))
+    for _ in range(restarts - 1):
+        wrong = share_wrong(model, result, labels)
+        left = (wrong < 1).nonzero()[:, 0]
+        if len(left) == 0:
+            break
+        tried = attempt(left)
+        better = share_wrong(model, tried, labels[left]) > wrong[left]
+        result[left[better]] = tried[better]
     return result
-
-
-def check_restarts(parameters: Mapping[str, Any], task: Task, where: str) -> None:
-    """Refuse to try again what would come out the same."""
-    if parameters["restarts"] > 1 and not parameters["random_start"]:
-        raise StudyError(f"{where}.restarts: {SAME_ATTEMPTS}, got {parameters['restarts']}.")
 
 
 def climb(
@@ -145,7 +152,15 @@ def share_wrong(
     return wrong.view(len(labels), -1).float().mean(1)
 
 
-@ordinary_mode()
+@perturbation(
+    norms=("inf", "2"),
+    uses_whole_budget=True,
+    default_ssim=0.98,
+    beyond_paper=True,
+    revision=2,
+    summary="Iterated FGSM with momentum, made to transfer.",
+    source="Dong et al. 2018, Boosting adversarial attacks with momentum",
+)
 def mi_fgsm(
     model: Model,
     images: Float[Tensor, "n c *space"],
@@ -183,18 +198,26 @@ def mi_fgsm(
     Source:
         Dong et al. 2018, "Boosting adversarial attacks with momentum".
     """
-    check_inputs(images, labels, support)
     ball = Ball(images, support, float(eps), norm)
     result, velocity = images, torch.zeros_like(images)
-    with frozen(model):
-        for _ in range(steps):
-            _, gradient = cross_entropy_gradient(model, result, labels)
-            velocity = decay * velocity + unit(ball.supported(gradient), 1)
-            result = ball.project(result + ball.eps / steps * ball.steepest(velocity))
+    for _ in range(steps):
+        _, gradient = cross_entropy_gradient(model, result, labels)
+        velocity = decay * velocity + unit(ball.supported(gradient), 1)
+        result = ball.project(result + ball.eps / steps * ball.steepest(velocity))
     return result.clone()
 
 
-@ordinary_mode()
+@perturbation(
+    tasks=(Task.SEGMENTATION,),
+    norms=("inf", "2"),
+    uses_whole_budget=True,
+    default_ssim=0.98,
+    beyond_paper=True,
+    revision=2,
+    summary="Projected gradient descent that turns right pixels first.",
+    source="Gu et al. 2022, SegPGD: an effective and efficient adversarial attack for evaluating and "
+    "boosting segmentation robustness",
+)
 def segpgd(
     model: Model,
     images: Float[Tensor, "n c *space"],
@@ -217,7 +240,7 @@ def segpgd(
         images: Clean images in [0, 1], 2D or 3D.
         labels: True class of every pixel.
         support: Where images may change; None: everywhere.
-        rngs: One generator per image, for random starts.
+        rngs: One generator per image, for random starts; None: those of seed 0.
         eps: Largest norm of the change, on images in [0, 1].
         norm: "inf": the largest change of an entry. "2": the Euclidean norm over an image.
         steps: Number of steps.
@@ -235,8 +258,6 @@ def segpgd(
         Gu et al. 2022, "SegPGD: an effective and efficient adversarial attack for evaluating and boosting
         segmentation robustness".
     """
-    check_inputs(images, labels, support)
-    check_segmentation(labels)
     ball = Ball(images, support, float(eps), norm)
     size = REACH * ball.eps / steps if step is None else float(step)
 
@@ -247,6 +268,5 @@ def segpgd(
         right = logits.max(1).indices == labels
         return cross_entropy_weights(logits, labels, torch.where(right, 1 - of_wrong, of_wrong))
 
-    start = ball.random_images(rngs) if random_start else images
-    with frozen(model):
-        return climb(model, start, labels, ball, weigh, step=size, steps=steps)
+    start = ball.random_images(generators_of(rngs, len(images))) if random_start else images
+    return climb(model, start, labels, ball, weigh, step=size, steps=steps)

@@ -13,21 +13,19 @@ from jaxtyping import Bool, Float, Int32, Int64
 from torch import Tensor
 
 from medrobust.core import Task
-from medrobust.errors import StudyError
 from medrobust.parameters import Ratio
 from medrobust.perturbations.attacks.fgsm import smallest_flip
-from medrobust.perturbations.checks import check_classification, check_inputs, check_logits
-from medrobust.perturbations.entry import Preset, Tally, accepts_preset
+from medrobust.perturbations.checks import check_logits
+from medrobust.perturbations.entry import Preset, Tally, perturbation
 from medrobust.perturbations.geometry import rows, unit
 from medrobust.perturbations.gradients import (
     Model,
     cross_entropy_gradient,
-    frozen,
     linearise,
     one_hot,
-    ordinary_mode,
     predict,
 )
+from medrobust.rng import generators_of
 
 PRESETS = {
     "foolbox-0.8": Preset(
@@ -64,8 +62,27 @@ PRESETS = {
 }
 
 
-@accepts_preset(PRESETS)
-@ordinary_mode()
+def _check_pairs(parameters: Mapping[str, Any], task: Task) -> str | None:
+    if parameters["saliency"] == "pairs" and parameters["entries_per_step"] != 1:
+        return (
+            "entries_per_step: must be 1 with saliency='pairs', where a step changes one pair; got "
+            f"{parameters['entries_per_step']}."
+        )
+    return None
+
+
+@perturbation(
+    tasks=(Task.CLASSIFICATION,),
+    presets=PRESETS,
+    minimal=True,
+    on_misclassified="keep",
+    on_failure="clean",
+    check=_check_pairs,
+    passes=lambda parameters: min(500 / parameters["entries_per_step"], parameters["steps"]),
+    revision=3,
+    summary="A few entries, those that matter most for a wrong class.",
+    source="Papernot et al. 2016, The limitations of deep learning in adversarial settings; foolbox 0.8.0",
+)
 def saliency_map(
     model: Model,
     images: Float[Tensor, "n c *space"],
@@ -74,6 +91,7 @@ def saliency_map(
     support: Bool[Tensor, "n 1 *space"] | None = None,
     rngs: Sequence[np.random.Generator] | None = None,
     tally: Tally | None = None,
+    preset: Literal["foolbox-0.8", "papernot-2016"] | None = None,
     saliency: Literal["entries", "pairs"] = "entries",
     unit: Unit = "entry",
     target: Literal["gradient_attack", "random", "runner_up"] = "gradient_attack",
@@ -91,8 +109,9 @@ def saliency_map(
         images: Clean images in [0, 1].
         labels: True classes.
         support: Where images may change; None: everywhere.
-        rngs: One generator per image, for a random target.
+        rngs: One generator per image, for a random target; None: those of seed 0.
         tally: Is told the steps of each image.
+        preset: Parameters of a named source; those given explicitly win.
         saliency: "entries": darken the entries at which the target's cross-entropy rises most. "pairs":
             brighten or darken the two entries that together raise the target's logit and lower the others'
             most.
@@ -120,37 +139,25 @@ def saliency_map(
         Papernot et al. 2016, "The limitations of deep learning in adversarial settings"; foolbox 0.8.0 (see
         the presets).
     """
-    check_inputs(images, labels, support)
-    check_classification(labels)
-    if saliency == "pairs" and entries_per_step != 1:
-        raise ValueError(f"entries_per_step: must be 1 with saliency='pairs', got {entries_per_step}.")
     choose = salient_pairs if saliency == "pairs" else partial(salient_units, count=entries_per_step)
     at_once = 2 if saliency == "pairs" else entries_per_step
     limits = Limits.of(
         images, support, unit=unit, max_changes=max_changes, max_share=max_share, at_once=at_once
     )
-    with frozen(model):
-        logits = predict(model, images)
-        check_logits(logits, labels)
-        right = (logits.argmax(1) == labels).nonzero()[:, 0]
-        goals = labels.clone()
-        goals[right] = CLASS_CHOICES[target](
-            model, images[right], labels[right], logits[right], rows(support, right), some(rngs, right)
-        )
-        result, taken = walk(
-            model, images, labels, goals, right, limits, choose, stop=stop, theta=theta, steps=steps
-        )
+    logits = predict(model, images)
+    check_logits(logits, labels)
+    right = (logits.argmax(1) == labels).nonzero()[:, 0]
+    goals, generators = labels.clone(), generators_of(rngs, len(images))
+    drawing = [generators[place] for place in right.tolist()]
+    goals[right] = CLASS_CHOICES[target](
+        model, images[right], labels[right], logits[right], rows(support, right), drawing
+    )
+    result, taken = walk(
+        model, images, labels, goals, right, limits, choose, stop=stop, theta=theta, steps=steps
+    )
     if tally is not None:
         tally.steps = taken
     return result
-
-
-def check_pairs(parameters: Mapping[str, Any], task: Task, where: str) -> None:
-    """Refuse several entries per step where a pair is one step."""
-    if parameters["saliency"] == "pairs" and parameters["entries_per_step"] != 1:
-        raise StudyError(
-            f"{where}.entries_per_step: must be 1 with saliency: pairs, got {parameters['entries_per_step']}."
-        )
 
 
 def walk(
@@ -191,7 +198,7 @@ def walk(
     return result, taken
 
 
-Generators = Sequence[np.random.Generator] | None
+Generators = Sequence[np.random.Generator]
 
 GRADIENT_ATTACK_PARTS = 1000
 """foolbox 0.8 cuts its line along the gradient into so many parts."""
@@ -217,7 +224,8 @@ def gradient_attack(
     found = smallest_flip(model, images, labels, direction, support, eps=1.0, parts=GRADIENT_ATTACK_PARTS)[1]
     lost = (found == labels).nonzero()[:, 0]
     if len(lost):
-        found[lost] = random_class(model, images[lost], labels[lost], logits[lost], None, some(rngs, lost))
+        drawing = [rngs[place] for place in lost.tolist()]
+        found[lost] = random_class(model, images[lost], labels[lost], logits[lost], None, drawing)
     return found
 
 
@@ -230,11 +238,6 @@ def random_class(
     rngs: Generators,
 ) -> Int64[Tensor, " n"]:
     """Any other class, with equal chances."""
-    if rngs is None:
-        raise ValueError(
-            "rngs: a random target class needs one generator per image; pass [medrobust.rng.generator(seed, "
-            "key), ...] or choose target='runner_up'."
-        )
     drawn = torch.tensor([int(rng.integers(logits.shape[1] - 1)) for rng in rngs], dtype=torch.int64)
     drawn = drawn.to(labels.device)
     return drawn + (drawn >= labels)
@@ -250,11 +253,6 @@ def runner_up(
 ) -> Int64[Tensor, " n"]:
     """The other class with the largest logit."""
     return logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
-
-
-def some(rngs: Generators, index: Int64[Tensor, " r"]) -> Generators:
-    """The generators of some of the images."""
-    return None if rngs is None else [rngs[place] for place in index.tolist()]
 
 
 CLASS_CHOICES: dict[str, Callable[..., Tensor]] = {
