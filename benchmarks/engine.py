@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from medrobust.core import NetworkId, Role, Task
 from medrobust.models import prepare
-from medrobust.perturbations import request
-from medrobust.perturbations.attacks import fgsm
+from medrobust.perturbations import fgsm, request
 from medrobust.running.batches import stack
 from medrobust.running.craft import craft
 from medrobust.running.evaluate import evaluate

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from medrobust.metrics.similarity import l2
 from medrobust.models import Network
-from medrobust.perturbations import Tally
-from medrobust.perturbations.attacks import dag, deepfool, fgsm, saliency_map
+from medrobust.perturbations import Tally, dag, deepfool, fgsm, saliency_map
 from medrobust.perturbations.attacks.saliency_map import runner_up
 from medrobust.perturbations.targets import all_background
 from medrobust.rng import generator

@@ -1,5 +1,6 @@
 """The command line: a thin layer over `medrobust.api`. Heavy imports wait until a command runs."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,11 @@ from medrobust.options import (
     StudyFile,
     Who,
 )
-from medrobust.terminal import output
+from medrobust.text import output
+
+# Beside other work, threads that spin while they wait make training ten times as slow (docs/performance.md).
+# Read when torch is imported, which no module above does.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 app = typer.Typer(
     cls=Guarded,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from medrobust.options import Changes, DataFolder, Device, Listing, RunDir, RunOut, StudyFile
-from medrobust.terminal import output
+from medrobust.text import output
 
 
 def plan(

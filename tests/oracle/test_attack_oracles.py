@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from medrobust.metrics.similarity import l0, l2, linf
-from medrobust.perturbations import Tally
-from medrobust.perturbations.attacks import dag, deepfool, fgsm, saliency_map
+from medrobust.perturbations import Tally, dag, deepfool, fgsm, saliency_map
 from medrobust.rng import generator
 
 OVERSHOOT = 0.02

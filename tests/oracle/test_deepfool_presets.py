@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from medrobust.metrics.similarity import l2, linf
-from medrobust.perturbations import Tally
-from medrobust.perturbations.attacks import deepfool
+from medrobust.perturbations import Tally, deepfool
 
 
 def bent(classes=4, steep=1.0):

@@ -14,8 +14,7 @@ from fitted_networks import fine, fit_classifier, fit_segmenter, sharp
 from made_studies import BRAINS, LESIONS
 from medrobust.data import open_dataset
 from medrobust.metrics.similarity import l2
-from medrobust.perturbations import Tally
-from medrobust.perturbations.attacks import dag, deepfool, fgsm
+from medrobust.perturbations import Tally, dag, deepfool, fgsm
 from medrobust.perturbations.targets import all_background, scattered
 from medrobust.rng import generator
 from medrobust.running.batches import stack

@@ -13,8 +13,7 @@ from medrobust.api.runs import Run
 from medrobust.core import Dataset
 from medrobust.errors import StudyError
 from medrobust.running.devices import choose_device
-from medrobust.running.executors import Executor
-from medrobust.running.executors.local import run_here
+from medrobust.running.executors.local import Executor, run_here
 from medrobust.running.executors.ray_cluster import on_ray
 from medrobust.running.planning import show_plan
 from medrobust.running.runner import run_study
@@ -22,7 +21,7 @@ from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import SELFTEST
 from medrobust.study.config import Study
 from medrobust.study.reading import read_study
-from medrobust.terminal import output
+from medrobust.text import output
 
 
 def run(

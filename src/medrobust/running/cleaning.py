@@ -10,7 +10,7 @@ from medrobust.running.announcing import size
 from medrobust.running.recorded import REFERENCES
 from medrobust.storage import RunFolder
 from medrobust.storage.lock import locked
-from medrobust.terminal import text_table
+from medrobust.text import text_table
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from jaxtyping import Float32
 from torch import nn
 
 from medrobust.core import Case, Dataset, OnProgress, silent
+from medrobust.models import weights_sha256
 from medrobust.perturbations import Request
 from medrobust.running.attack import Attacked, Source, attack_batch
 from medrobust.running.batches import Batch, batches
@@ -17,7 +18,7 @@ from medrobust.running.budget import with_budget
 from medrobust.running.image_sets import ImageSet
 from medrobust.running.memory import Limit
 from medrobust.running.parts import timed, write_crafted_rows
-from medrobust.running.predict import Columns, check_weights, weights_sha256
+from medrobust.running.predict import Columns, check_weights
 from medrobust.storage import ImageStore, RunFolder
 
 

@@ -20,7 +20,7 @@ from medrobust.running.recorded import record_of, refuse_other_inputs
 from medrobust.running.setup import Setup
 from medrobust.storage import RunFolder
 from medrobust.study.reading import read_stored_study
-from medrobust.terminal import text_table
+from medrobust.text import text_table
 
 
 @dataclass(frozen=True)

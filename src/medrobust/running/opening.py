@@ -10,9 +10,8 @@ from medrobust.data.contract import checked
 from medrobust.data.reading import read_all
 from medrobust.data.splitting.splits import split_cases
 from medrobust.errors import StudyError
-from medrobust.models import Network, check_network
+from medrobust.models import Network, check_network, weights_sha256
 from medrobust.running.folds import folds_of
-from medrobust.running.predict import weights_sha256
 from medrobust.running.progress import Say
 from medrobust.running.setup import Setup, Trained
 from medrobust.running.train import check_cases, check_training
@@ -104,7 +103,12 @@ def check_networks(setup: Setup, say: Say) -> None:
             if which is surrogate and which.spec == target.spec:
                 continue  # it is the same but for its random weights
             check_network(
-                network, name, task=study.task, channels=dataset.channels, shape=tuple(dataset.shape)
+                network,
+                name,
+                task=study.task,
+                classes=len(dataset.classes),
+                channels=dataset.channels,
+                shape=tuple(dataset.shape),
             )
             if which.is_trained_here:
                 check_training(network, dataset, setup.training_cases(which), study.trainings[name], name)

@@ -12,8 +12,7 @@ from medrobust.data.reading import share_of
 from medrobust.running.announcing import announce
 from medrobust.running.changes import adopt, change_since, refuse_other_task
 from medrobust.running.estimate import Speed
-from medrobust.running.executors import Executor
-from medrobust.running.executors.local import run_here
+from medrobust.running.executors.local import Executor, run_here
 from medrobust.running.healing import heal
 from medrobust.running.jobs import Job, Kind
 from medrobust.running.joining import join_rows, join_selftests
@@ -111,8 +110,9 @@ def _help(
 def _execute(plan: Plan, jobs: Sequence[Job], executor: Executor, console: Console) -> None:
     """Do the jobs, and where that is interrupted say what is kept."""
     try:
-        with display(console, sum(job.seconds_left for job in jobs)) as shown:
+        with display(console, jobs) as shown:
             executor(plan, jobs, shown)
+            shown.end()
     except KeyboardInterrupt:
         done, every = sum(len(job.finished()) for job in jobs), sum(job.pieces for job in jobs)
         sayer(console)(

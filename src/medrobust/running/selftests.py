@@ -10,7 +10,7 @@ from medrobust.running.estimate import Speeds
 from medrobust.running.jobs import Job, Once
 from medrobust.running.plan import Attack, Plan
 from medrobust.running.selftest import IMAGES, selftest_attack, selftest_part
-from medrobust.terminal import text_table
+from medrobust.text import text_table
 
 
 def selftest_jobs(plan: Plan, speeds: Speeds) -> list[Job]:

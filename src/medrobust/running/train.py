@@ -58,7 +58,6 @@ def fresh_network(
         torch.manual_seed(integer_seed(seed, "initialise", network_id.folder))
         return build(
             spec,
-            task=dataset.task,
             classes=len(dataset.classes),
             channels=dataset.channels,
             shape=dataset.shape,

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medrobust.core import Task
 from medrobust.errors import StudyError
-from medrobust.models import ModelSpec, model_spec
+from medrobust.models import ModelSpec, as_written, model_spec
 from medrobust.parameters import resolve
 from medrobust.perturbations import Request, request, requests
 from medrobust.study.analysis import RELEVANT_DIFFERENCE, IntervalMethod
@@ -193,7 +193,8 @@ class Study(Block):
 
 def resolved(study: Study) -> dict[str, Any]:
     """The study as plain data with every default and catalogue parameter filled in."""
-    content: dict[str, Any] = study.model_dump(mode="json")
+    plain = study.model_copy(update={"models": tuple(map(as_written, study.models))})
+    content: dict[str, Any] = plain.model_dump(mode="json")
     content["perturbations"] = [_entry(attack) for attack in study.attacks]
     matched = study.matched_noise
     content["noise"] = _entry(matched) if matched else [_entry(noise) for noise in study.fixed_noise]
@@ -233,7 +234,7 @@ def _entry(item: Request) -> dict[str, Any]:
     """A perturbation as a study would write it out in full."""
     policies = (
         {"on_misclassified": item.on_misclassified, "on_failure": item.on_failure}
-        if item.perturbation.kind == "attack"
+        if item.perturbation.role == "attack"
         else {}
     )
     budget = {} if item.ssim is None else {str(item.perturbation.budget): {"ssim": item.ssim}}

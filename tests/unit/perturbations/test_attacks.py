@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from medrobust.errors import ModelError
-from medrobust.perturbations import Tally
-from medrobust.perturbations.attacks import dag, deepfool, fgsm, saliency_map
+from medrobust.perturbations import Tally, dag, deepfool, fgsm, saliency_map
 from medrobust.perturbations.attacks.deepfool import shorten
 from medrobust.rng import generator
 

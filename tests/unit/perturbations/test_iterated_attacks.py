@@ -6,10 +6,7 @@ from torch import nn
 
 from medrobust.core import Task
 from medrobust.errors import StudyError
-from medrobust.perturbations import request
-from medrobust.perturbations.attacks import fgsm, pgd
-from medrobust.perturbations.attacks import pgd as mi_fgsm
-from medrobust.perturbations.attacks import pgd as segpgd
+from medrobust.perturbations import fgsm, mi_fgsm, pgd, request, segpgd
 from medrobust.perturbations.gradients import cross_entropy_gradient
 from medrobust.rng import generator
 

@@ -7,8 +7,7 @@ from torch import nn
 from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.metrics.similarity import ssim
-from medrobust.perturbations import PERTURBATIONS, perturb, request, solve_budget, targets_of
-from medrobust.perturbations.attacks import fgsm
+from medrobust.perturbations import PERTURBATIONS, fgsm, perturb, request, solve_budget, targets_of
 from medrobust.perturbations.attacks.deepfool import PRESETS as DEEPFOOL
 from medrobust.perturbations.attacks.saliency_map import PRESETS as SALIENCY_MAP
 from medrobust.rng import generator

@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
@@ -17,8 +18,7 @@ from typing import Any
 
 from medrobust.core import Dataset
 from medrobust.errors import MedrobustError, RunError, reason
-from medrobust.running.executors import Executor
-from medrobust.running.executors.local import SHRUNK, run_here
+from medrobust.running.executors.local import SHRUNK, Executor, run_here
 from medrobust.running.executors.ray_worker import Context, do_piece
 from medrobust.running.jobs import Job
 from medrobust.running.plan import Plan
@@ -142,7 +142,7 @@ class _Tasks:
     def __init__(self, context: Any, remote: Any, asked: Ray, shown: Display) -> None:
         self._context, self._remote, self._asked, self._shown = context, remote, asked, shown
         self._flying: dict[Any, tuple[Job, int | None]] = {}
-        self._over = 0.0
+        self._pieces: Counter[tuple[str, str]] = Counter()
         self.latest = ""
 
     def run(self, work: Iterator[tuple[Job, int | None]]) -> None:
@@ -179,8 +179,9 @@ class _Tasks:
         if ray.get(task):
             self._shown.say_once(SHRUNK)
         if piece is not None:
-            self._over += job.seconds / job.pieces
-        self._shown.show(self._over, title=job.title, note=f"{len(self._flying)} tasks in flight")
+            self._pieces[job.kind, job.name] += 1
+        done, note = self._pieces[job.kind, job.name], f"{len(self._flying)} tasks in flight"
+        self._shown.advance(job, done, title=job.title, note=note)
 
 
 @contextmanager

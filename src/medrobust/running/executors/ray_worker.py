@@ -1,10 +1,13 @@
 """What a process of a Ray cluster does: it opens the study by itself, and keeps it for the next task."""
 
 import json
+import os
 import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported, see docs/performance.md
 
 import torch
 
