@@ -11,7 +11,16 @@ from medrobust.perturbations.attacks.fgsm import fgsm
 from medrobust.perturbations.attacks.pgd import mi_fgsm, pgd, segpgd
 from medrobust.perturbations.attacks.saliency_map import saliency_map
 from medrobust.perturbations.catalogue import PERTURBATIONS
-from medrobust.perturbations.entry import Perturbation, Preset, Tally
+from medrobust.perturbations.contract import Finding, check_perturbation
+from medrobust.perturbations.entry import (
+    Perturbation,
+    Preset,
+    Tally,
+    corruption,
+    entry_of,
+    is_perturbation,
+    perturbation,
+)
 from medrobust.perturbations.geometry import support_of
 from medrobust.perturbations.noise import clean, gaussian, match_noise, rician
 from medrobust.perturbations.request import (
@@ -27,20 +36,26 @@ from medrobust.perturbations.strength import Solution
 
 __all__ = [
     "PERTURBATIONS",
+    "Finding",
     "Perturbation",
     "Preset",
     "Request",
     "Solution",
     "Tally",
+    "check_perturbation",
     "clean",
+    "corruption",
     "dag",
     "deepfool",
+    "entry_of",
     "fgsm",
     "gaussian",
+    "is_perturbation",
     "match_noise",
     "mi_fgsm",
     "parameters_of",
     "perturb",
+    "perturbation",
     "pgd",
     "request",
     "requests",

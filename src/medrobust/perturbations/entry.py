@@ -9,7 +9,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar, cast
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, cast, get_args, get_origin
 
 from annotated_types import Ge, Le
 from jaxtyping import Int64
@@ -243,7 +243,7 @@ def entry_of(thing: object, name: str | None = None) -> Perturbation:
             )
         made: Any = perturbation()(thing) if kind == "perturbation" else corruption(thing)
         entry = made.perturbation
-    return replace(entry, name=name or entry.name)
+    return entry if entry.is_ours or name is None else replace(entry, name=name)
 
 
 def is_perturbation(thing: object) -> bool:
@@ -296,6 +296,8 @@ def _annotation(parameter: inspect.Parameter) -> Any:
     annotation, default = parameter.annotation, parameter.default
     if annotation is parameter.empty:
         annotation = Any if default is None or default is parameter.empty else type(default)
+    if get_origin(annotation) is Annotated and get_args(annotation)[0] is float:
+        return Annotated[(Ratio, *get_args(annotation)[1:])]
     return Ratio if annotation is float else annotation
 
 
@@ -303,7 +305,7 @@ def _defaults(function: Callable[..., Any], signature: inspect.Signature) -> dic
     """Facts that can be read off a function."""
     budget = next((name for name in STRENGTHS if name in signature.parameters), None)
     norm = signature.parameters.get("norm")
-    norms = norm.annotation.__args__ if norm and hasattr(norm.annotation, "__args__") else ("inf",)
+    norms = get_args(norm.annotation) if norm and get_args(norm.annotation) else ("inf",)
     return {
         "name": getattr(function, "__name__", type(function).__name__),
         "budget": budget,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from medrobust.catalogue import code_digest, reference_of
 from medrobust.core import Task
-from medrobust.errors import StudyError, unknown
+from medrobust.errors import MedrobustError, StudyError, reason, unknown
 from medrobust.metrics.similarity import ssim
 from medrobust.parameters import accepted, parameter_model, parse_ratio, resolve
 from medrobust.perturbations.catalogue import PERTURBATIONS
@@ -281,6 +281,7 @@ def perturb(
 
     Raises:
         ValueError: A wrong argument, or a budget that is not solved.
+        StudyError: A perturbation of the user's fails, or returns no images.
     """
     entry, parameters = request.perturbation, dict(request.parameters)
     if targets is None:
@@ -290,9 +291,27 @@ def perturb(
     supplied = {
         "support": support, "rngs": rngs, "targets": targets, "spacing": spacing, "tally": tally
     }  # fmt: skip
-    made: Tensor = entry.function(
-        model, images, labels, **accepted(entry.function, {**parameters, **supplied})
-    )
+    try:
+        made: Tensor = entry.function(
+            model, images, labels, **accepted(entry.function, {**parameters, **supplied})
+        )
+    except (MedrobustError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if entry.is_ours:
+            raise
+        raise StudyError(
+            f"perturbations.{request.label}: {entry.name} fails on images of shape {tuple(images.shape)}: "
+            f"{reason(error)}."
+        ) from error
+    if not isinstance(made, Tensor) or made.shape != images.shape or made.dtype != images.dtype:
+        got = (
+            f"{made.dtype} of shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
+        )
+        raise StudyError(
+            f"perturbations.{request.label}: {entry.name} must return {images.dtype} images of shape "
+            f"{tuple(images.shape)}, got {got}."
+        )
     if support is None or entry.role in ("corruption", "transform"):
         return made
     takes_support = "support" in inspect.signature(entry.function).parameters
@@ -372,6 +391,8 @@ def _find(item: Mapping[str, Any]) -> Perturbation:
             f"{_where(item)}: '{item['given']}' was given in Python. Give it again, or put it into a module "
             "and write `load: package.module:function`."
         )
+    if isinstance(item.get("load"), Perturbation):
+        return cast(Perturbation, item["load"])
     if "load" not in item:
         return PERTURBATIONS.named(item.get("name"), "perturbations")
     if "name" in item:

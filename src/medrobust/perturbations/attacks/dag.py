@@ -218,7 +218,8 @@ class Rule(NamedTuple):
 
 DAG_A, DAG_B, DAG_C = (
     replace(
-        entry_of(dag, name),
+        entry_of(dag),
+        name=name,
         targets=targets,
         summary=f"Dense adversary generation, {summary}",
         whitebox=whitebox,

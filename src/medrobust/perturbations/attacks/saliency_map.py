@@ -1,9 +1,7 @@
 """Saliency map attack: change the few entries that matter most for a target class, a little at a time."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -17,15 +15,16 @@ from medrobust.parameters import Ratio
 from medrobust.perturbations.attacks.fgsm import smallest_flip
 from medrobust.perturbations.checks import check_logits
 from medrobust.perturbations.entry import Preset, Tally, perturbation
-from medrobust.perturbations.geometry import rows, unit
-from medrobust.perturbations.gradients import (
-    Model,
-    cross_entropy_gradient,
-    linearise,
-    one_hot,
-    predict,
-)
+from medrobust.perturbations.geometry import rows
+from medrobust.perturbations.geometry import unit as normalised
+from medrobust.perturbations.gradients import Model, cross_entropy_gradient, linearise, one_hot, predict
 from medrobust.rng import generators_of
+
+Unit = Literal["entry", "pixel"]
+GoalChoice = Literal["gradient_attack", "random", "runner_up"]
+
+GRADIENT_ATTACK_PARTS = 1000
+"""foolbox 0.8 cuts its line along the gradient into so many parts."""
 
 PRESETS = {
     "foolbox-0.8": Preset(
@@ -94,7 +93,7 @@ def saliency_map(
     preset: Literal["foolbox-0.8", "papernot-2016"] | None = None,
     saliency: Literal["entries", "pairs"] = "entries",
     unit: Unit = "entry",
-    target: Literal["gradient_attack", "random", "runner_up"] = "gradient_attack",
+    target: GoalChoice = "gradient_attack",
     stop: Literal["wrong", "target"] = "wrong",
     theta: Annotated[Ratio, Gt(0), Le(1)] = 0.1,
     steps: Annotated[int, Ge(1)] = 2000,
@@ -134,60 +133,38 @@ def saliency_map(
     Raises:
         ValueError: A wrong argument.
         ModelError: The network's output cannot be attacked.
-
-    Source:
-        Papernot et al. 2016, "The limitations of deep learning in adversarial settings"; foolbox 0.8.0 (see
-        the presets).
     """
-    choose = salient_pairs if saliency == "pairs" else partial(salient_units, count=entries_per_step)
-    at_once = 2 if saliency == "pairs" else entries_per_step
-    limits = Limits.of(
-        images, support, unit=unit, max_changes=max_changes, max_share=max_share, at_once=at_once
-    )
     logits = predict(model, images)
     check_logits(logits, labels)
-    right = (logits.argmax(1) == labels).nonzero()[:, 0]
-    goals, generators = labels.clone(), generators_of(rngs, len(images))
-    drawing = [generators[place] for place in right.tolist()]
-    goals[right] = CLASS_CHOICES[target](
-        model, images[right], labels[right], logits[right], rows(support, right), drawing
+    running = (logits.argmax(1) == labels).nonzero()[:, 0]
+    generators = generators_of(rngs, len(images))
+    goals = labels.clone()
+    goals[running] = goal_classes(
+        target,
+        model,
+        images[running],
+        labels[running],
+        logits[running],
+        rows(support, running),
+        [generators[place] for place in running.tolist()],
     )
-    result, taken = walk(
-        model, images, labels, goals, right, limits, choose, stop=stop, theta=theta, steps=steps
-    )
-    if tally is not None:
-        tally.steps = taken
-    return result
 
-
-def walk(
-    model: Model,
-    images: Float[Tensor, "n c *space"],
-    labels: Int64[Tensor, " n"],
-    goals: Int64[Tensor, " n"],
-    running: Int64[Tensor, " r"],
-    limits: Limits,
-    choose: Choice,
-    *,
-    stop: Literal["wrong", "target"],
-    theta: float,
-    steps: int,
-) -> tuple[Float[Tensor, "n c *space"], Int64[Tensor, " n"]]:
-    """Change entries step by step; images that are done, or that no entry is left for, leave the batch.
-
-    Returns:
-        The images, and the steps that each of them took.
-    """
-    result, taken = images.clone(memory_format=torch.contiguous_format), torch.zeros_like(labels)
+    at_once = 2 if saliency == "pairs" else entries_per_step
+    limits = Limits.of(images, support, unit, max_changes, max_share, at_once)
     changes = torch.zeros(limits.allowed.shape, dtype=torch.int32, device=images.device)
+    result, taken = images.clone(memory_format=torch.contiguous_format), torch.zeros_like(labels)
     units = result.view(len(images), -1, changes.shape[1])
     for _ in range(steps):
         if len(running) == 0:
             break
         brighter, darker = limits.domains(changes[running], running)
-        logits, (places, signs) = choose(model, result[running], goals[running], brighter, darker)
+        if saliency == "pairs":
+            logits, (places, signs) = salient_pairs(model, result[running], goals[running], brighter, darker)
+        else:
+            logits, (places, signs) = salient_units(model, result[running], goals[running], darker, at_once)
         shown = logits.argmax(1)
         reached = shown == goals[running] if stop == "target" else shown != labels[running]
+        # Images that are done, or that no entry is left for, leave the batch.
         going = ~reached & signs.any(1)
         running, places, signs = running[going], places[going], signs[going]
         # Few entries change: the others are not touched.
@@ -195,95 +172,51 @@ def walk(
         units[running[:, None], :, places] = moved.clamp(0, 1)
         changes[running[:, None], places] += signs
         taken[running] += 1
-    return result, taken
+    if tally is not None:
+        tally.steps = taken
+    return result
 
 
-Generators = Sequence[np.random.Generator]
-
-GRADIENT_ATTACK_PARTS = 1000
-"""foolbox 0.8 cuts its line along the gradient into so many parts."""
-
-
-def gradient_attack(
+def goal_classes(
+    target: GoalChoice,
     model: Model,
     images: Float[Tensor, "n c *space"],
     labels: Int64[Tensor, " n"],
     logits: Float[Tensor, "n k"],
     support: Bool[Tensor, "n 1 *space"] | None,
-    rngs: Generators,
+    rngs: Sequence[np.random.Generator],
 ) -> Int64[Tensor, " n"]:
-    """The first wrong class on the line along the cross-entropy's gradient; a random one if there is none.
+    """The class that each image is led to, see `saliency_map`.
 
-    The gradient has a root mean square of 1, and the line ends at 1 times the gradient, as in foolbox 0.8.
+    The line of the "gradient_attack" follows the cross-entropy's gradient, scaled to a root mean square of 1,
+    and ends at 1 times that, as in foolbox 0.8.
     """
+    if target == "runner_up":
+        return logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
+    if target == "random":
+        return _random_classes(labels, logits.shape[1], rngs)
     if len(images) == 0:
         return labels
     _, gradient = cross_entropy_gradient(model, images, labels)
-    direction = unit(gradient if support is None else torch.where(support, gradient, 0))
+    direction = normalised(gradient if support is None else torch.where(support, gradient, 0))
     direction = direction * math.sqrt(direction[0].numel())
     found = smallest_flip(model, images, labels, direction, support, eps=1.0, parts=GRADIENT_ATTACK_PARTS)[1]
     lost = (found == labels).nonzero()[:, 0]
-    if len(lost):
-        drawing = [rngs[place] for place in lost.tolist()]
-        found[lost] = random_class(model, images[lost], labels[lost], logits[lost], None, drawing)
+    found[lost] = _random_classes(labels[lost], logits.shape[1], [rngs[place] for place in lost.tolist()])
     return found
 
 
-def random_class(
-    model: Model,
-    images: Float[Tensor, "n c *space"],
-    labels: Int64[Tensor, " n"],
-    logits: Float[Tensor, "n k"],
-    support: Bool[Tensor, "n 1 *space"] | None,
-    rngs: Generators,
+def _random_classes(
+    labels: Int64[Tensor, " n"], classes: int, rngs: Sequence[np.random.Generator]
 ) -> Int64[Tensor, " n"]:
     """Any other class, with equal chances."""
-    drawn = torch.tensor([int(rng.integers(logits.shape[1] - 1)) for rng in rngs], dtype=torch.int64)
+    drawn = torch.tensor([int(rng.integers(classes - 1)) for rng in rngs], dtype=torch.int64)
     drawn = drawn.to(labels.device)
     return drawn + (drawn >= labels)
 
 
-def runner_up(
-    model: Model,
-    images: Float[Tensor, "n c *space"],
-    labels: Int64[Tensor, " n"],
-    logits: Float[Tensor, "n k"],
-    support: Bool[Tensor, "n 1 *space"] | None,
-    rngs: Generators,
-) -> Int64[Tensor, " n"]:
-    """The other class with the largest logit."""
-    return logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
-
-
-CLASS_CHOICES: dict[str, Callable[..., Tensor]] = {
-    "gradient_attack": gradient_attack,
-    "random": random_class,
-    "runner_up": runner_up,
-}
-
-
-Unit = Literal["entry", "pixel"]
-
-
-class Moves(NamedTuple):
-    """What a step changes: few of many units.
-
-    Attributes:
-        places: The units, all different in each image.
-        signs: 1: brighten, -1: darken, 0: leave.
-    """
-
-    places: Int64[Tensor, "r k"]
-    signs: Int32[Tensor, "r k"]
-
-
-Choice = Callable[[Model, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Moves]]
-"""Gives logits and moves for model, images, goals, and the units that may get brighter and darker."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Which units may change; one that got darker does not get brighter again.
+class Limits(NamedTuple):
+    """Which units (entries, or pixels across channels) may change.
 
     Attributes:
         allowed: Units in the support.
@@ -302,7 +235,6 @@ class Limits:
         cls,
         images: Float[Tensor, "n c *space"],
         support: Bool[Tensor, "n 1 *space"] | None,
-        *,
         unit: Unit,
         max_changes: int | None,
         max_share: float,
@@ -314,35 +246,47 @@ class Limits:
         return cls(allowed, (max_share * allowed.sum(1)).long(), max_changes, at_once)
 
     def domains(
-        self, changes: Int32[Tensor, "r u"], rows: Int64[Tensor, " r"]
+        self, changes: Int32[Tensor, "r u"], places: Int64[Tensor, " r"]
     ) -> tuple[Bool[Tensor, "r u"], Bool[Tensor, "r u"]]:
         """Units that may get brighter, and units that may get darker, as far as their values go.
 
+        A unit that got darker does not get brighter again, nor the other way round.
+
         Args:
             changes: How often each unit got brighter (positive) or darker (negative).
-            rows: Their places in the batch.
+            places: Of these images in the batch.
         """
-        usable = self.allowed[rows]
+        usable = self.allowed[places]
         if self.max_changes is not None:
             usable &= changes.abs() < self.max_changes
         changed = changes != 0
-        exhausted = changed.sum(1) + self.at_once > self.quota[rows]
+        exhausted = changed.sum(1) + self.at_once > self.quota[places]
         usable &= changed | ~exhausted[:, None]
         return usable & (changes >= 0), usable & (changes <= 0)
+
+
+class Moves(NamedTuple):
+    """What a step changes.
+
+    Attributes:
+        places: The units, all different in each image.
+        signs: 1: brighten, -1: darken, 0: leave.
+    """
+
+    places: Int64[Tensor, "r k"]
+    signs: Int32[Tensor, "r k"]
 
 
 def salient_units(
     model: Model,
     images: Float[Tensor, "r c *space"],
     goals: Int64[Tensor, " r"],
-    brighter: Bool[Tensor, "r u"],
     darker: Bool[Tensor, "r u"],
-    *,
     count: int,
 ) -> tuple[Float[Tensor, "r k"], Moves]:
     """Darken the `count` units at which the cross-entropy of the goal rises most, as foolbox 0.8 does.
 
-    `brighter` has no part in it: with foolbox's fast=True an entry only ever gets darker.
+    With its fast=True an entry only ever gets darker.
     """
     logits, gradient = cross_entropy_gradient(model, images, goals)
     rise = torch.where(darker, per_unit(gradient * (images > 0), darker.shape[1]), 0)
@@ -364,16 +308,17 @@ def salient_pairs(
     logits, pullback = linearise(model, images)
     goal = one_hot(goals, logits)
     # Of largest magnitude 1 each: products of their entries would leave the range of float32.
-    of_goal, of_others = unit(pullback(goal, keep=True), torch.inf), unit(pullback(1 - goal), torch.inf)
-    up, salience_up = best_pair_within(of_goal, -of_others, images < 1, brighter)
-    down, salience_down = best_pair_within(-of_goal, of_others, images > 0, darker)
+    of_goal = normalised(pullback(goal, keep=True), torch.inf)
+    of_others = normalised(pullback(1 - goal), torch.inf)
+    up, salience_up = _best_pair_within(of_goal, -of_others, images < 1, brighter)
+    down, salience_down = _best_pair_within(-of_goal, of_others, images > 0, darker)
     rising = salience_up >= salience_down
     pairs = torch.where(rising[:, None], up, down)
     signs = torch.where(rising, 1, -1) * (torch.maximum(salience_up, salience_down) > 0)
     return logits, Moves(pairs, signs[:, None].int().expand(-1, 2))
 
 
-def best_pair_within(
+def _best_pair_within(
     gains: Float[Tensor, "r c *space"],
     losses: Float[Tensor, "r c *space"],
     movable: Bool[Tensor, "r c *space"],
@@ -389,7 +334,7 @@ def best_pair_within(
 
 
 def per_unit(entries: Float[Tensor, "r c *space"], units: int) -> Float[Tensor, "r u"]:
-    """What the entries of each unit add up to: a unit is an entry, or a pixel across channels."""
+    """The sum over the entries of each unit."""
     grouped = entries.reshape(len(entries), -1, units)
     return grouped[:, 0] if grouped.shape[1] == 1 else grouped.sum(1)
 
@@ -397,7 +342,12 @@ def per_unit(entries: Float[Tensor, "r c *space"], units: int) -> Float[Tensor, 
 def best_pairs(
     gains: Float[Tensor, "n m"], losses: Float[Tensor, "n m"], domain: Bool[Tensor, "n m"]
 ) -> tuple[Int64[Tensor, "n 2"], Float[Tensor, " n"]]:
-    """For every row the pair of entries with the largest product of summed `gains` and summed `losses`.
+    """For every row, exactly, the pair of entries with the largest product of summed `gains` and `losses`.
+
+    Wanted are p and q with the largest (a_p + a_q) (c_p + c_q), both sums positive. An entry that two others
+    exceed in a *and* in c can be left out: in any pair that holds it, one of the two can take its place. What
+    is left are the first two Pareto layers, a few hundred of the 268,203 entries of a 299 x 299 photo, and
+    among those all pairs are tried. Sorting dominates: O(m log m).
 
     Args:
         gains: By how much the target's logit rises with each entry.
