@@ -21,9 +21,8 @@ from medrobust.perturbations import PERTURBATIONS, fgsm, pgd, request, support_o
 from medrobust.perturbations.geometry import Ball
 from medrobust.perturbations.selftest import CHECKS, passes, selftest
 from medrobust.perturbations.selftest import binarisation as binary
-from medrobust.perturbations.selftest.attack import shuffled
-from medrobust.perturbations.selftest.check import plausible
-from medrobust.perturbations.selftest.probe import Outcome, Probe
+from medrobust.perturbations.selftest.checks import shuffled
+from medrobust.perturbations.selftest.probe import Outcome, Probe, plausible
 from medrobust.rng import generator
 
 PHOTO, SLICE = Task.CLASSIFICATION, Task.SEGMENTATION

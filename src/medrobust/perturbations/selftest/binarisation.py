@@ -16,8 +16,7 @@ from medrobust.errors import ModelError
 from medrobust.perturbations.geometry import Ball
 from medrobust.perturbations.gradients import DLR_CLASSES, Model, predict
 from medrobust.perturbations.request import Request, perturb
-from medrobust.perturbations.selftest.check import Check, not_asked, percent, plausible
-from medrobust.perturbations.selftest.probe import Probe
+from medrobust.perturbations.selftest.probe import Check, Probe, not_asked, percent, plausible
 
 INNER = 49
 FEWEST_INNER = 8
