@@ -1,4 +1,4 @@
-"""The examples work as their texts say: a package with entry points, a study that names what it brings, a notebook."""
+"""The examples work as said: a package with entry points, a study that names what it brings, a notebook."""
 
 import json
 import os
