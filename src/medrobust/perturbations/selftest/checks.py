@@ -162,7 +162,7 @@ def _noise(probe: Probe) -> Check:
     attack = probe.attacked_outcome
     lead = attack.success - noise.success
     seen = (
-        f"It fools {percent(attack.success)}, its own changes shuffled over the image "
+        f"It fools {percent(attack.success)}; its own changes, shuffled over the image, fool "
         f"{percent(noise.success)}"
     )
     if attack.beats(noise, probe.tolerance):
@@ -251,7 +251,7 @@ def _chance(probe: Probe) -> Check:
     made = probe.attack(**limits, steps=max(parameters["steps"], MANY_STEPS), stop_ssim=None)
     wrong = float(probe.outcome(made).wrong.nanmean())
     chance, passed = _against_chance(probe, wrong)
-    seen = f"Free to change the images at will it gets {percent(wrong)} wrong, chance {percent(chance)}"
+    seen = f"Free to change the images at will, it makes {percent(wrong)} wrong; chance is {percent(chance)}"
     if passed:
         return Check("chance", True, wrong, f"{seen}.")
     return Check(
