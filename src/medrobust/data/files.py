@@ -45,7 +45,7 @@ def naming(path: Path, what: str = "") -> Iterator[None]:
 
 
 def read_content(path: Path) -> bytes:
-    """A whole binary file; a DataError where it is not a regular file (a pipe would never end), or too large."""
+    """A whole binary file; a DataError where it is too large or not a regular file, as a pipe is."""
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: cannot be read (it is not a regular file). Remove it from the data.")
     with path.open("rb") as file:

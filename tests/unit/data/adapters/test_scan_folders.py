@@ -97,7 +97,7 @@ class TestNiftiPairs:
         assert [scan.patient_id for scan in listing.items] == ["0", "1", "2", "3"]
         assert listing.unit == "patient"
         assert kinds(listed("nifti_pairs", root, patient=r"case([0-2])")) == [("patient unknown", "error")]
-        with pytest.raises(StudyError, match=r"data\.patient: '\(' is no regular expression"):
+        with pytest.raises(StudyError, match=r"data\.patient: '\(' is not a valid regular expression"):
             listed("nifti_pairs", root, patient="(")
 
     def test_a_patient_that_is_a_word_for_nobody(self, listed, root):
@@ -327,7 +327,7 @@ class TestDecathlon:
 
     def test_nnunet_endings_that_are_not_read_are_refused(self, listed, nnunet):
         edit_json(nnunet / "dataset.json", lambda c: c.update(file_ending=".png"))
-        with pytest.raises(DataError, match=r"file_ending is '\.png'; read are"):
+        with pytest.raises(DataError, match=r"file_ending is '\.png', but only"):
             listed("decathlon", nnunet)
 
 
@@ -454,7 +454,9 @@ class TestListsOfCases:
         assert "2 cases have no label" in next(f.says for f in listing.findings if f.kind == "labels missing")
 
     def test_a_list_names_no_classes(self, monai):
-        with pytest.raises(DataError, match=r"list\.json: names no classes\. Give them as data\.labels"):
+        with pytest.raises(
+            DataError, match=r"list\.json: does not name the classes\. Give them in data\.labels"
+        ):
             monai({"training": [self.case(0)]}, labels=None)
         with pytest.raises(DataError, match=r"list\.json: `training` must list the cases"):
             monai({"validation": [self.case(0)]})
@@ -530,7 +532,7 @@ class TestSecondReleaseOfMalc:
 
 
 def documented_blocks():
-    text = (Path(__file__).parents[3] / "docs/data/scans.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[4] / "docs/data/scans.md").read_text(encoding="utf-8")
     blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
     return [block["data"] for block in blocks if "data" in block]
 
