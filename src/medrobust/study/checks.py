@@ -35,8 +35,9 @@ def require_task(study: Study) -> None:
         StudyError: They are.
     """
     name = str(study.data.get("name"))
-    if name in DATASETS and "load" not in study.data:
-        require_same_task(study, name, DATASETS[name].task)
+    entry = None if "load" in study.data else DATASETS.get(name)
+    if entry is not None and entry.task is not None:
+        require_same_task(study, name, entry.task)
 
 
 def require_same_task(study: Study, name: str, task: Task) -> None:
@@ -191,8 +192,8 @@ def _check_surrogates(study: Study) -> None:
 
 
 def _require_kind(block: str, item: Request, kind: str) -> None:
-    if item.perturbation.kind != kind:
-        fitting = [name for name, entry in PERTURBATIONS.items() if entry.kind == kind]
+    if item.perturbation.role != kind:
+        fitting = [name for name, entry in PERTURBATIONS.items() if entry.role == kind]
         raise StudyError(
             f"study.{block}: '{item.name}' is no {kind}; these are: {', '.join(fitting)}. "
             "Attacks go into `perturbations`, noise into `noise`."

@@ -179,7 +179,7 @@ def test_two_scans_of_a_patient_stay_together(root):
 
 def test_a_patient_in_training_and_testing_is_refused(root):
     write_scan(root, "testing", "1000_4")
-    with pytest.raises(DataError, match="Patient 1000 has scans in training-images and in testing-images"):
+    with pytest.raises(DataError, match="Patients have scans in several parts of the data's split: '1000'"):
         open_malc2012(root, None)
 
 
@@ -208,21 +208,19 @@ def test_an_empty_folder_is_named(root):
 
 def test_an_image_without_labels_is_named(root):
     (root / "training-labels/1001_3_glm.nii.gz").unlink()
-    with pytest.raises(
-        DataError, match=r"training-images.1001_3\.nii\.gz has no labels in .*training-labels"
-    ):
+    with pytest.raises(DataError, match=r"scan '1001_3' has no labels: .*training-images.1001_3\.nii\.gz"):
         open_malc2012(root, None)
 
 
 def test_labels_without_an_image_are_named(root):
     (root / "training-images/1001_3.nii.gz").unlink()
-    with pytest.raises(DataError, match=r"1001_3_glm\.nii\.gz has no image in .*training-images"):
+    with pytest.raises(DataError, match=r"scan '1001_3' has no image: .*1001_3_glm\.nii\.gz"):
         open_malc2012(root, None)
 
 
 def test_a_strange_file_name_is_named(root):
     (root / "training-images/1000_3.nii.gz").rename(root / "training-images/patient-a.nii.gz")
-    with pytest.raises(DataError, match=r"patient-a\.nii\.gz is not named as the challenge's files are"):
+    with pytest.raises(DataError, match=r"patient-a\.nii\.gz is not named like the challenge's files"):
         open_malc2012(root, None)
 
 
@@ -262,7 +260,7 @@ def test_labels_of_nothing_in_every_scan_are_refused(root):
 
 def test_a_canvas_that_is_too_small_says_what_is_needed(root):
     with pytest.raises(
-        DataError, match=r"\[16, 16\] is too small, scan 1003_3 needs \[20, 11\]. Take at least \[20, 11\]"
+        DataError, match=r"\[16, 16\] is too small, scan 1003_3 needs \[20, 11\]. Use at least \[20, 11\]"
     ):
         open_malc2012(root, None, canvas=(16, 16))
 
