@@ -1,4 +1,4 @@
-"""Runs whose reports hold blank figures: those are looked at in `tests/unit/report`, and drawing takes longest."""
+"""Runs whose reports hold blank figures: drawing takes longest, and `tests/unit/report` looks at figures."""
 
 import io
 from collections.abc import Iterator
