@@ -24,9 +24,8 @@ from medrobust.perturbations import fgsm, request
 from medrobust.running.batches import stack
 from medrobust.running.craft import craft
 from medrobust.running.evaluate import evaluate
-from medrobust.running.image_sets import CraftJob, ImageSet, clean_set, matched_noise_set
 from medrobust.running.noise import craft_noise
-from medrobust.running.targets import Target
+from medrobust.running.plan import CraftJob, ImageSet, Target, clean_set, matched_noise_set
 from medrobust.storage import RunFolder
 from subjects import CPU, RECIPES, Trained, trained
 

@@ -8,16 +8,14 @@ from torch import nn
 from medrobust.core import Case, Dataset, NetworkId, OnProgress, silent
 from medrobust.models import Network
 from medrobust.perturbations import Request
-from medrobust.running import image_sets
-from medrobust.running.chunks import work_chunks
+from medrobust.running import plan as image_sets
+from medrobust.running.batches import Limit, work_chunks
 from medrobust.running.craft import open_crafting
 from medrobust.running.embed import Embedding, embedded_chunks
 from medrobust.running.evaluate import Evaluation, Judges
-from medrobust.running.image_sets import CraftJob, ImageSet
-from medrobust.running.memory import Limit
+from medrobust.running.jobs import do_pieces
 from medrobust.running.noise import Matching
-from medrobust.running.pieces import do_pieces
-from medrobust.running.targets import Target
+from medrobust.running.plan import CraftJob, ImageSet, Target
 from medrobust.storage import RunFolder
 
 

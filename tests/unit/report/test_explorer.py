@@ -21,10 +21,8 @@ from medrobust.report.explorer import fitting, frame_names, index, read_explorer
 from medrobust.report.figures.palette import structure_colours
 from medrobust.report.frames import frame, planes
 from medrobust.report.pixels import GREY, STEP, change_uri, image_uri, labels_uri
-from medrobust.running.explorer import FACTS
-from medrobust.running.hardest import scan_scores
-from medrobust.running.validate import score
-from medrobust.running.views import LEVELS, View
+from medrobust.running.explorer import FACTS, LEVELS, View, scan_scores
+from medrobust.running.train import score
 from medrobust.storage import RunFolder
 
 CLASSES = ("ground", "left horn", "right horn", "stem")

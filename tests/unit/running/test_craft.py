@@ -16,11 +16,10 @@ from medrobust.errors import ModelError, RunError, StudyError
 from medrobust.metrics.similarity import ssim
 from medrobust.models import Network
 from medrobust.perturbations import request
-from medrobust.running import chunks
-from medrobust.running.batches import stack
-from medrobust.running.chunks import work_chunks
-from medrobust.running.image_sets import CraftJob, ImageSet, matched_noise_set
+from medrobust.running import batches as chunks
+from medrobust.running.batches import stack, work_chunks
 from medrobust.running.noise import CPU, images_of
+from medrobust.running.plan import CraftJob, ImageSet, matched_noise_set
 from medrobust.storage import RunFolder, compact, read_results
 from medrobust.storage.schemas import CRAFTED
 from tiny_cases import ByBrightness, ByChannel, counting, photos, scans, wrapped

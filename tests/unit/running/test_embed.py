@@ -10,13 +10,12 @@ import torch
 from medrobust.core import NetworkId, Role, Task
 from medrobust.errors import ModelError
 from medrobust.perturbations import request
-from medrobust.running import chunks
+from medrobust.running import batches as chunks
 from medrobust.running import embed as steps_embed
 from medrobust.running.batches import stack
 from medrobust.running.embed import embedded_chunks, embedding_parts
-from medrobust.running.image_sets import CraftJob, matched_noise_set
 from medrobust.running.noise import CPU
-from medrobust.running.targets import Target
+from medrobust.running.plan import CraftJob, Target, matched_noise_set
 from medrobust.storage import RunFolder, compact, read_results
 from medrobust.storage.schemas import EMBEDDINGS
 from tiny_cases import ByBrightness, ByChannel, counting, photos, scans, wrapped

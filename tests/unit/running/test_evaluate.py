@@ -14,14 +14,19 @@ from medrobust.errors import ModelError, RunError
 from medrobust.metrics.surfaces import SUMS, surface_sums
 from medrobust.models import Network
 from medrobust.perturbations import request
-from medrobust.running import chunks
+from medrobust.running import batches as chunks
 from medrobust.running.batches import stack
-from medrobust.running.evaluate import evaluation_parts, row_table, timing_parts
-from medrobust.running.image_sets import CraftJob, ImageSet, matched_noise_set
-from medrobust.running.measure import quantised
+from medrobust.running.craft import quantised
+from medrobust.running.evaluate import (
+    evaluation_parts,
+    pixel_volume,
+    row_table,
+    scan_parts,
+    surface_tolerance,
+    timing_parts,
+)
 from medrobust.running.noise import CPU, images_of
-from medrobust.running.scan_counts import pixel_volume, scan_parts, surface_tolerance
-from medrobust.running.targets import Target
+from medrobust.running.plan import CraftJob, ImageSet, Target, matched_noise_set
 from medrobust.storage import RunFolder, compact, read_results
 from medrobust.storage.schemas import EMPTY_CASES, SURFACES, TIMING
 from tiny_cases import ByBrightness, ByChannel, counting, photos, scans, wrapped

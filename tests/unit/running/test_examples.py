@@ -10,10 +10,9 @@ import torch
 from medrobust.core import Dataset, NetworkId, Role, Task
 from medrobust.models import Network
 from medrobust.perturbations import request
-from medrobust.running import chunks
-from medrobust.running.examples import ARRAYS, FACTS, example_cases, examples
-from medrobust.running.image_sets import CraftJob, ImageSet, matched_noise_set
-from medrobust.running.targets import Target
+from medrobust.running import batches as chunks
+from medrobust.running.explorer import ARRAYS, FACTS, example_cases, examples
+from medrobust.running.plan import CraftJob, ImageSet, Target, matched_noise_set
 from medrobust.storage import RunFolder
 from tiny_cases import ByBrightness, ByChannel, photos, scans, wrapped
 from whole_steps import clean_set, craft, craft_noise

@@ -10,22 +10,25 @@ import torch
 from medrobust.core import Dataset, NetworkId, Role, Task
 from medrobust.models import Network
 from medrobust.perturbations import request
-from medrobust.running import chunks
-from medrobust.running.examples import made_of
+from medrobust.running import batches as chunks
 from medrobust.running.explorer import (
     FACTS,
+    LEVELS,
+    Chosen,
     Wanted,
+    chosen_scans,
     explore,
     is_explored,
+    made_of,
     names_of,
+    pairs_of,
     read_views,
     scan_part,
+    scan_scores,
     shown_cases,
+    views,
 )
-from medrobust.running.hardest import Chosen, chosen_scans, scan_scores
-from medrobust.running.image_sets import CraftJob, ImageSet, matched_noise_set
-from medrobust.running.targets import Target
-from medrobust.running.views import LEVELS, pairs_of, views
+from medrobust.running.plan import CraftJob, ImageSet, Target, matched_noise_set
 from medrobust.storage import RunFolder
 from tiny_cases import ByBrightness, ByChannel, photos, scans, wrapped
 from whole_steps import clean_set, craft, craft_noise

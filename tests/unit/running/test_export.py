@@ -16,10 +16,10 @@ from medrobust.data import open_dataset
 from medrobust.errors import RunError
 from medrobust.models import Network
 from medrobust.perturbations import request
-from medrobust.running import chunks
+from medrobust.running import batches as chunks
+from medrobust.running.craft import quantised
 from medrobust.running.export import Viewers, export_set
-from medrobust.running.image_sets import CraftJob, ImageSet, matched_noise_set
-from medrobust.running.measure import quantised
+from medrobust.running.plan import CraftJob, ImageSet, matched_noise_set
 from medrobust.storage import ImageStore, RunFolder, read_rows
 from medrobust.storage.schemas import CRAFTED
 from tiny_cases import ByBrightness, ByChannel, photos, scans, wrapped

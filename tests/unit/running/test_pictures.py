@@ -10,9 +10,9 @@ import medrobust as mr
 from medrobust.core import OnProgress
 from medrobust.errors import RunError
 from medrobust.report import reading
-from medrobust.running import exploring, work
-from medrobust.running.jobs import Job, Once
-from medrobust.running.pictures import as_picture, is_left_out, left_out, try_again
+from medrobust.running import explorer as exploring
+from medrobust.running import runner as work
+from medrobust.running.jobs import Job, Once, as_picture, is_left_out, left_out, try_again
 from medrobust.storage import RunFolder
 
 STUDY = made_studies.TINY | {"models": [{"name": "net", "load": "own_networks:prototypes", "train": True}]}

@@ -9,8 +9,8 @@ from medrobust.core import Case, NetworkId, Role, Task
 from medrobust.errors import RunError
 from medrobust.perturbations import request
 from medrobust.perturbations.selftest import CHECKS
-from medrobust.running.image_sets import CraftJob
-from medrobust.running.memory import Limit
+from medrobust.running.batches import Limit
+from medrobust.running.plan import CraftJob
 from medrobust.running.selftest import IMAGES, selftest_attack, selftest_part, tried_cases
 from medrobust.storage import RunFolder
 from medrobust.storage.rows import read_rows

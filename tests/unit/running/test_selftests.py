@@ -11,8 +11,8 @@ import made_studies
 from medrobust import api
 from medrobust.cli import app
 from medrobust.perturbations.selftest import CHECKS
-from medrobust.running import work
-from medrobust.running.selftests import selftest_table
+from medrobust.running import runner as work
+from medrobust.running.selftest import selftest_table
 from medrobust.study.reading import read_study
 
 

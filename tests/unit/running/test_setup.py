@@ -14,10 +14,9 @@ from fitted_networks import save
 from medrobust.core import Part, Role
 from medrobust.data.splitting.splits import make_split
 from medrobust.errors import DataError, ModelError, RunError, StudyError
-from medrobust.running import opening as module
-from medrobust.running.opening import check_networks, set_up
+from medrobust.running import setup as module
 from medrobust.running.plan import make_plan
-from medrobust.running.setup import Setup
+from medrobust.running.setup import Setup, check_networks, set_up
 from medrobust.running.training_folder import load_trained
 from medrobust.storage import RunFolder
 from medrobust.study.reading import read_study

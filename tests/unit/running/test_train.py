@@ -14,8 +14,7 @@ from made_data import squares, stripes
 from medrobust.core import NetworkId, Role, Task
 from medrobust.errors import DataError, ModelError, RunError
 from medrobust.models import load_weights, model_spec
-from medrobust.running.recipes import SCHEDULES, learning_rate, recipe_of
-from medrobust.running.train import fresh_network, train
+from medrobust.running.train import SCHEDULES, fresh_network, learning_rate, recipe_of, train
 from medrobust.storage import RunFolder
 from medrobust.study.training import TrainingConfig
 
@@ -204,7 +203,7 @@ def test_stripes_are_learnt(tmp_path):
 
 def test_patience_keeps_the_best_epoch(tmp_path, monkeypatch):
     scores = iter([0.2, 0.6, 0.5, 0.6, 0.9])
-    monkeypatch.setattr("medrobust.running.fitting.score", lambda *_: next(scores))
+    monkeypatch.setattr("medrobust.running.train.score", lambda *_: next(scores))
     _, card = run(tmp_path / "stopped", squares(), recipe="paper", epochs=9, patience=2)
     assert [row["score"] for row in card["curve"]] == [0.2, 0.6, 0.5, 0.6]
     assert (card["best_epoch"], card["score"]) == (2, 0.9)

@@ -11,9 +11,14 @@ from medrobust.core import Case, Task
 from medrobust.rng import generator
 from medrobust.running.augment import moved
 from medrobust.running.batches import batches, stack
-from medrobust.running.epoch_cases import epoch_cases
-from medrobust.running.losses import class_weights, make_loss
-from medrobust.running.validate import refresh_batch_norm, score, validation_counts
+from medrobust.running.train import (
+    class_weights,
+    epoch_cases,
+    make_loss,
+    refresh_batch_norm,
+    score,
+    validation_counts,
+)
 from medrobust.study.training import Augmentation
 
 CPU = torch.device("cpu")

@@ -18,9 +18,9 @@ def run_here(plan: Plan, jobs: Sequence[Job], shown: Display) -> None:
     for number, job in enumerate(waiting, 1):
         shown.show(over, title=f"[{number}/{len(waiting)}] {job.title}")
         with clear_memory_errors(job):
-            step = job.open()
+            do = job.open()
             for piece in job.left():
-                step.do(piece, _tick(shown, over, job))
+                do(piece, _within(shown, over, job))
                 over += job.seconds / job.pieces
                 if plan.setup.limit.shrunk:
                     shown.say_once(SHRUNK)
@@ -30,7 +30,7 @@ def run_here(plan: Plan, jobs: Sequence[Job], shown: Display) -> None:
 SHRUNK = "Memory did not suffice for crafting.batch_size images at once: the study goes on with fewer."
 
 
-def _tick(shown: Display, over: float, job: Job) -> OnProgress:
+def _within(shown: Display, over: float, job: Job) -> OnProgress:
     """Progress within a piece."""
     return lambda done, note: shown.show(over + done * job.seconds / job.pieces, note=note)
 
