@@ -9,7 +9,7 @@ WORKERS ?= 2
 PEERS = $(shell $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 	print(*map(repr, project['optional-dependencies']['bench']))")
 
-.PHONY: help setup demo test test-slow test-shapes check format browser fuzz bench-setup bench bench-test clean
+.PHONY: help setup demo test test-slow test-shapes check docs format browser fuzz bench-setup bench bench-test clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,7 +25,10 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## Run the whole protocol on embedded phantoms; reports go to demo/
 	$(BIN)/medrobust demo --out demo
 
-check: $(READY)  ## Format, lint, types and layers
+docs: $(READY)  ## Build the documentation site into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+check: $(READY) docs  ## Format, lint, types, layers and documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

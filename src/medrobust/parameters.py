@@ -74,3 +74,12 @@ def describe(problem: Mapping[str, Any], where: str) -> str:
     if problem["type"] == "missing":
         return f"{place}: this key is required."
     return f"{place}: {problem['msg']}; got {problem['input']!r}."
+
+
+def accepted(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that a function takes by keyword."""
+    known = inspect.signature(function).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known):
+        return dict(values)
+    names = {parameter.name for parameter in known if parameter.kind is not parameter.POSITIONAL_ONLY}
+    return {key: value for key, value in values.items() if key in names}

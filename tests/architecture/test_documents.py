@@ -1,17 +1,27 @@
-"""What README, CONTRIBUTING and docs say exists, exists."""
+"""What README, CONTRIBUTING and docs say exists, exists; and what they show, runs."""
 
 import re
 import shlex
+import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
+import yaml
 
+import medrobust as mr
+from made_networks import classifier, segmenter
+from made_studies import TINY
 from medrobust.cli import app
 from medrobust.core import Task
-from medrobust.errors import StudyError
+from medrobust.data import list_dataset
+from medrobust.errors import DataError, StudyError
 from medrobust.perturbations import PERTURBATIONS
+from medrobust.study.config import Study
 from medrobust.study.reading import read_study
 from medrobust.study.templates import demo_study
 
@@ -23,7 +33,34 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
+BASE: dict[Task, dict[str, Any]] = {
+    Task.CLASSIFICATION: {"data": {"name": "phantom_lesions"}, "models": [{"name": "resnet10t"}]},
+    Task.SEGMENTATION: {"data": {"name": "phantom_brains"}, "models": [{"name": "unet"}]},
+}
+"""What a part of a study is completed with."""
+
+BUILDING = ("medrobust check", "my_attacks", "models: others", "gaussian-.05", "score: ")
+"""Shown already, and being built."""
+
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    """The fenced blocks of a page in one language."""
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+def shown(document: Path, program: str) -> list[str]:
+    """Every line of shell and every inline piece of code that calls a program."""
+    text = document.read_text(encoding="utf-8")
+    lines = "\n".join([*blocks(document, "sh"), *re.findall(r"^ {4}(.+)", text, re.MULTILINE)])
+    calls = [
+        *re.findall(rf"^({program} [a-z].*)", lines, re.MULTILINE),
+        *re.findall(rf"`({program} [a-z][^`\n]*)`", text),
+    ]
+    return [call for call in calls if not any(one in call for one in BUILDING)]
 
 
 def commands() -> dict[str, set[str]]:
@@ -45,9 +82,7 @@ def test_files_that_are_linked_exist(document: Path) -> None:
 @documents
 def test_commands_that_are_shown_exist(document: Path) -> None:
     known = commands()
-    for line in re.findall(
-        r"(?:^ {4}|`)(medrobust [a-z][^`\n]*)", document.read_text(encoding="utf-8"), re.MULTILINE
-    ):
+    for line in shown(document, "medrobust"):
         _, command, *arguments = shlex.split(line, comments=True)
         assert command in known, line
         options = {argument.partition("=")[0] for argument in arguments if argument.startswith("--")}
@@ -57,8 +92,106 @@ def test_commands_that_are_shown_exist(document: Path) -> None:
 @documents
 def test_make_targets_that_are_shown_exist(document: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    shown = set(re.findall(r"(?:^ {4}|`)make ([a-z-]+)", document.read_text(encoding="utf-8"), re.MULTILINE))
-    assert shown <= targets
+    assert {line.split()[1] for line in shown(document, "make")} <= targets
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that holds the files and modules that the pages speak of."""
+    networks = "from made_networks import classifier as build\n"
+    attacks = "\n".join(blocks(ROOT / "docs" / "extend.md", "python"))
+    for name, text in (
+        ("my_package/nets.py", networks),
+        ("my_data.py", blocks(ROOT / "docs" / "data.md", "python")[0]),
+        ("my_attacks.py", attacks),
+        ("study.yaml", yaml.safe_dump(TINY)),
+        ("mine.safetensors", ""),
+        ("surrogate.safetensors", ""),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    for name in ("my_package", "my_package.nets", "my_data", "my_attacks"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return tmp_path
+
+
+@documents
+def test_studies_that_are_shown_can_be_read(document: Path, workplace: Path) -> None:
+    for text in blocks(document, "yaml"):
+        if any(one in text for one in BUILDING):
+            continue
+        part = yaml.safe_load(text)
+        if not part.keys() <= Study.model_fields.keys():  # keys of a data set
+            part = {"data": {"name": "nifti_pairs", "root": ".", **part}}
+        errors = list(refusals(part, workplace))
+        assert None in errors, f"{text}\n{errors}"
+        if "root" in part.get("data", {}):
+            with pytest.raises(DataError, match=r"folder of '\w+' does not exist"):
+                list_dataset({**part["data"], "root": "nowhere"}, workplace)
+
+
+def refusals(part: dict[str, Any], folder: Path) -> Iterator[str | None]:
+    """What is wrong with a study or a part of one, completed in every way that makes sense; None: nothing."""
+    mine = [{"name": "mine", "load": "my_package.nets:build", "weights": "mine.safetensors"}]
+    for task, base in BASE.items():
+        for rest in ({}, {"split": {"test": "all"}}, {"models": mine, "split": {"test": "all"}}):
+            path = folder / "shown.yaml"
+            path.write_text(yaml.safe_dump({"task": str(task), **base, **rest, **part}))
+            try:
+                read_study(path)
+            except StudyError as error:
+                yield str(error)
+            else:
+                yield None
+
+
+def pages() -> dict[Path, dict[str, Any]]:
+    """Pages with Python to run, each with the names that it takes for granted."""
+    torch.manual_seed(0)
+    images = torch.rand(12, 3, 24, 24)
+    photographs = {
+        "net_a": classifier(3, 3).eval(),
+        "net_b": classifier(3, 3).eval(),
+        "images": images,
+        "labels": torch.arange(12) % 3,
+        "patients": [n // 2 for n in range(12)],
+        "scores_a": torch.rand(12).numpy(),
+        "scores_b": torch.rand(12).numpy(),
+    }
+    scans = {
+        "unet": segmenter(3, 3).eval(),
+        "segnet": segmenter(3, 3).eval(),
+        "images": images,
+        "labels": images.argmax(1),
+        "patients": [n // 2 for n in range(12)],
+    }
+    return {
+        ROOT / "README.md": scans,
+        ROOT / "docs" / "python.md": photographs,
+        ROOT / "docs" / "extend.md": photographs,
+        ROOT / "docs" / "selftest.md": {**photographs, "model": photographs["net_a"]},
+    }
+
+
+@pytest.mark.parametrize("document", pages(), ids=lambda path: path.name)
+def test_python_that_is_shown_runs(document: Path, workplace: Path) -> None:
+    code = "\n".join(blocks(document, "python"))
+    if "mr.evaluate" in code and not hasattr(mr, "evaluate"):
+        pytest.skip("mr.evaluate is being built")
+    exec(compile(code, str(document), "exec"), dict(pages()[document]))
+
+
+def test_all_python_that_is_shown_is_tested() -> None:
+    shown_in = {document for document in DOCUMENTS if blocks(document, "python")}
+    assert shown_in == {*pages(), ROOT / "docs" / "data.md"}  # the latter in tests/unit/test_data_page.py
+
+
+@documents
+def test_toml_that_is_shown_can_be_read(document: Path) -> None:
+    for text in blocks(document, "toml"):
+        tomllib.loads(text)
 
 
 def test_every_command_of_the_design_is_there() -> None:

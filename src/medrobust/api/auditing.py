@@ -12,8 +12,8 @@ from medrobust.audit.audit import Audit, audit_data
 from medrobust.audit.document import as_document
 from medrobust.audit.table import summary
 from medrobust.audit.thumbnails import thumbnails
+from medrobust.catalogue import module_file
 from medrobust.core import OnProgress
-from medrobust.load import module_file
 from medrobust.report.audit_page import audit_page
 from medrobust.running.jobs import Job
 from medrobust.storage import RunFolder

@@ -9,12 +9,13 @@ from medrobust.core import Dataset, OnProgress, silent
 from medrobust.data.attributes import with_attributes
 from medrobust.data.catalogue import DATASETS, DatasetEntry
 from medrobust.data.findings import require_sound
+from medrobust.data.in_memory import as_dataset, in_memory
 from medrobust.data.listing import Listing
 from medrobust.data.own import open_own
 from medrobust.errors import DataError, StudyError, unknown
 from medrobust.parameters import parameter_model, resolve
 
-__all__ = ["DATASETS", "DatasetEntry", "list_dataset", "open_dataset"]
+__all__ = ["DATASETS", "DatasetEntry", "as_dataset", "in_memory", "list_dataset", "open_dataset"]
 
 
 def open_dataset(

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from medrobust.catalogue import check_reference, code_digest, load_function
 from medrobust.core import Case, Dataset, Sample
 from medrobust.data.contract import checked
 from medrobust.errors import DataError, MedrobustError, StudyError, reason, unknown
-from medrobust.load import accepted, check_reference, code_digest, load_function
+from medrobust.parameters import accepted
 
 SUPPLIED = ("cache", "data_dir")
 """Arguments that the program gives to functions that take them."""

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from medrobust.catalogue import load_function
 from medrobust.core import Task
 from medrobust.errors import ModelError, reason
-from medrobust.load import accepted, load_function
 from medrobust.models.embedding import Embedding, before_classifier, bottleneck_mean, last_layer_input
 from medrobust.models.network import Network
 from medrobust.models.spec import PACKAGE, ModelSpec, recipe
 from medrobust.models.weights import load_in_order, load_weights
+from medrobust.parameters import accepted
 
 
 def build(

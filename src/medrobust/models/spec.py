@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final
 from annotated_types import Ge, Gt, Len
 from pydantic import BaseModel, ConfigDict
 
+from medrobust.catalogue import check_reference, code_digest
 from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
-from medrobust.load import check_reference, code_digest
 from medrobust.models.files import digest, package_file
 from medrobust.parameters import parameter_model, resolve
 

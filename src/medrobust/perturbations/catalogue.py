@@ -71,7 +71,7 @@ PERTURBATIONS: dict[str, Perturbation] = {
         presets=DEEPFOOL_PRESETS,
         minimal=True,
         passes=lambda parameters: 10.0 + parameters["trials"],
-        wrong="keep",
+        on_misclassified="keep",
     ),
     "saliency_map": Perturbation(
         function=saliency_map,
@@ -84,8 +84,8 @@ PERTURBATIONS: dict[str, Perturbation] = {
         presets=SALIENCY_MAP_PRESETS,
         minimal=True,
         passes=lambda parameters: min(500 / parameters["entries_per_step"], parameters["steps"]),
-        wrong="keep",
-        failed="clean",
+        on_misclassified="keep",
+        on_failure="clean",
         check=check_pairs,
     ),
     "dag_a": Perturbation(

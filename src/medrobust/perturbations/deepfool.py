@@ -50,7 +50,7 @@ PRESETS = {
         "classes whose logit is below the label's. Where steps are cut off it creeps up to a boundary: at a "
         "tie in float32 it turns to another class, and an image that it found may be right again in another "
         "pass, whose last bits differ",
-        failed="clean",
+        on_failure="clean",
     ),
 }
 

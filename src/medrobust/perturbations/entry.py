@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from medrobust.core import Task
-from medrobust.perturbations.presets import Failed, Preset, Wrong
+from medrobust.perturbations.presets import OnFailure, OnMisclassified, Preset
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Perturbation:
         budget: The parameter that a study may give as `{ssim: s}`.
         default_ssim: SSIM that the budget is solved for where a study gives none.
         minimal: Looks for the smallest perturbation, and so has no budget.
-        wrong: What happens to images that the source already gets wrong.
-        failed: What is stored where it fails.
+        on_misclassified: What happens to images that the source already gets wrong.
+        on_failure: What is stored where it fails.
         whitebox: Is also run on each target itself.
         check: Raises StudyError for parameters that do not fit the task or each other; takes them, the task
             and where they were written.
@@ -48,8 +48,8 @@ class Perturbation:
     budget: str | None = None
     default_ssim: float | None = None
     minimal: bool = False
-    wrong: Wrong = "attack"
-    failed: Failed = "last"
+    on_misclassified: OnMisclassified = "attack"
+    on_failure: OnFailure = "last"
     whitebox: bool = False
     check: Callable[[Mapping[str, Any], Task, str], None] | None = None
     passes: Callable[[Mapping[str, Any]], float] = lambda parameters: 1.0

@@ -27,8 +27,8 @@ PRESETS = {
         {"eps": 1.0, "line_search": 1000},
         source="foolbox 0.8.0, foolbox/attacks/gradientsign.py: not one step size, but the smallest of "
         "1,000 that flips",
-        wrong="keep",
-        failed="clean",
+        on_misclassified="keep",
+        on_failure="clean",
     )
 }
 

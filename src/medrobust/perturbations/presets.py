@@ -12,10 +12,10 @@ from medrobust.perturbations.gradients import Model
 
 Attack = Callable[..., Tensor]
 
-Wrong = Literal["attack", "keep", "drop"]
+OnMisclassified = Literal["attack", "keep", "drop"]
 """What happens to images the source already gets wrong; `drop`: the default, and a table without them."""
 
-Failed = Literal["last", "clean"]
+OnFailure = Literal["last", "clean"]
 """What is stored where an attack fails: its last iterate, or the clean image."""
 
 
@@ -26,14 +26,14 @@ class Preset:
     Attributes:
         parameters: Keyword arguments of the attack that differ from its own defaults.
         source: Where they were read.
-        wrong: Policy for images that the source network already gets wrong; None: the attack's own.
-        failed: Policy for attacks that fail; None: the attack's own.
+        on_misclassified: Policy for images that the source already gets wrong; None: the attack's own.
+        on_failure: Policy for attacks that fail; None: the attack's own.
     """
 
     parameters: Mapping[str, Any]
     source: str
-    wrong: Wrong | None = None
-    failed: Failed | None = None
+    on_misclassified: OnMisclassified | None = None
+    on_failure: OnFailure | None = None
 
 
 def choose(presets: Mapping[str, Preset], name: str) -> Preset:

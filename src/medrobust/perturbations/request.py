@@ -1,8 +1,7 @@
 """A perturbation as a study asks for it: validated once, then applied to batch after batch."""
 
-import inspect
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
@@ -14,18 +13,18 @@ from torch import Tensor
 
 from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
-from medrobust.parameters import parameter_model, parse_ratio, resolve
+from medrobust.parameters import accepted, parameter_model, parse_ratio, resolve
 from medrobust.perturbations.catalogue import PERTURBATIONS
 from medrobust.perturbations.entry import Perturbation
 from medrobust.perturbations.gradients import Model
 from medrobust.perturbations.noise import match_noise
-from medrobust.perturbations.presets import Failed, Preset, Wrong
+from medrobust.perturbations.presets import OnFailure, OnMisclassified, Preset
 from medrobust.perturbations.tally import Tally
 
 SUPPLIED = frozenset({"support", "rngs", "targets", "spacing", "background", "tally"})
 """Arguments that the program gives to attacks and makers of targets, not the user."""
 
-POLICIES = {"wrong": ("attack", "keep", "drop"), "failed": ("last", "clean")}
+POLICIES = {"on_misclassified": ("attack", "keep", "drop"), "on_failure": ("last", "clean")}
 Choice = TypeVar("Choice", bound=str)
 LABEL = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -39,8 +38,8 @@ class Request:
         name: Its name in the catalogue.
         parameters: All of its parameters, ready for JSON; without its budget for as long as that is to be
             solved.
-        wrong: What happens to images that the source already gets wrong.
-        failed: What is stored where it fails.
+        on_misclassified: What happens to images that the source already gets wrong.
+        on_failure: What is stored where it fails.
         ssim: SSIM that the budget is to be solved for; None: the budget is given, or there is none.
         curve: The curve over budgets that it is a point of; None: of none.
     """
@@ -48,8 +47,8 @@ class Request:
     label: str
     name: str
     parameters: Mapping[str, Any]
-    wrong: Wrong
-    failed: Failed
+    on_misclassified: OnMisclassified
+    on_failure: OnFailure
     ssim: float | None = None
     curve: str | None = None
 
@@ -83,8 +82,9 @@ def request(entry: Mapping[str, Any], task: Task) -> Request:
     """Validate what a study asks for.
 
     Args:
-        entry: Keys `name`, `label`, `preset`, `wrong`, `failed` and the perturbation's parameters. The budget
-            may be given as `{ssim: s}`. Noise without a strength is noise to be matched.
+        entry: Keys `name`, `label`, `preset`, `on_misclassified`, `on_failure` and the perturbation's
+            parameters. The budget may be given as `{ssim: s}`. Noise without a strength is noise to be
+            matched.
         task: Task of the study.
 
     Returns:
@@ -112,8 +112,10 @@ def request(entry: Mapping[str, Any], task: Task) -> Request:
         label=label_of(entry, where),
         name=name,
         parameters=parameters,
-        wrong=policy(entry, "wrong", preset.wrong or perturbation.wrong, where),
-        failed=policy(entry, "failed", preset.failed or perturbation.failed, where),
+        on_misclassified=policy(
+            entry, "on_misclassified", preset.on_misclassified or perturbation.on_misclassified, where
+        ),
+        on_failure=policy(entry, "on_failure", preset.on_failure or perturbation.on_failure, where),
         ssim=ssim,
     )
 
@@ -240,9 +242,3 @@ def solved_noise(
         )
     goal = torch.full((len(images),), request.ssim, device=images.device)
     return {"strength": match_noise(request.name, images, goal, support=support, rngs=rngs).strength}
-
-
-def accepted(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the values that `function` takes."""
-    known = inspect.signature(function).parameters
-    return {key: value for key, value in values.items() if key in known}

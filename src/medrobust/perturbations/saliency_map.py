@@ -37,7 +37,7 @@ PRESETS = {
         source="foolbox 0.8.0, foolbox/attacks/saliency.py with its default fast=True, in which entries "
         "only get darker. Its bug of returning the image of the gradient attack where that was closer "
         "(mended in 0.9.6) is left out",
-        failed="clean",
+        on_failure="clean",
     ),
     "papernot-2016": Preset(
         {

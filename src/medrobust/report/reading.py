@@ -28,7 +28,7 @@ from medrobust.storage.schemas import EMBEDDINGS
 
 NETWORK = re.compile(r"(?P<network>.+)-(?P<role>target|surrogate)-s(?P<seed>\d+)(?:-f(?P<fold>\d+))?")
 """Name of a network's folder, see `core.NetworkId`."""
-NAMED = ("name", "label", "wrong", "failed")
+NAMED = ("name", "label", "on_misclassified", "on_failure")
 CARD = {
     "parameters": "parameters",
     "train_patients": "train_patients",
@@ -167,8 +167,10 @@ def attack_table(study: Mapping[str, Any]) -> pl.DataFrame:
         parameters = flattened({key: value for key, value in entry.items() if key not in NAMED})
         line = ", ".join(f"{key} = {value}" for key, value in parameters)
         rows.append(
-            {key: entry.get(key) for key in ("label", "name", "wrong", "failed")} | {"parameters": line}
+            {key: entry.get(key) for key in ("label", "name", "on_misclassified", "on_failure")}
+            | {"parameters": line}
         )
     return pl.DataFrame(
-        rows, schema=dict.fromkeys(("label", "name", "wrong", "failed", "parameters"), pl.String)
+        rows,
+        schema=dict.fromkeys(("label", "name", "on_misclassified", "on_failure", "parameters"), pl.String),
     )

@@ -185,9 +185,9 @@ def attack_batch(setup: Setup, source: StudyNetwork, request: Request, batch: Ba
             )
         after[chosen] = predict(made[chosen], places)
     has_failed = is_attacked & (fraction_fooled(after, labels, targets) == 0)
-    if request.failed == "clean":
+    if request.on_failure == "clean":
         made[has_failed], after[has_failed] = clean[has_failed], before[has_failed]
-    is_dropped = (already_wrong == 1) & (request.wrong == "drop")
+    is_dropped = (already_wrong == 1) & (request.on_misclassified == "drop")
     budget = request.perturbation.budget
     columns: Columns = {
         **distances(clean, made, support),
@@ -211,7 +211,7 @@ def treatment(request: Request) -> str:
     `drop` only marks them for a table of their own, so that no other table changes by it: they are treated as
     by the attack's default.
     """
-    return request.perturbation.wrong if request.wrong == "drop" else request.wrong
+    return request.perturbation.on_misclassified if request.on_misclassified == "drop" else request.on_misclassified
 
 
 def _spread(values: Int64[Tensor, " m"] | None, is_attacked: Bool[Tensor, " n"]) -> list[int | None]:

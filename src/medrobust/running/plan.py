@@ -371,8 +371,8 @@ def _request_recipe(request: Request) -> dict[str, Any]:
         "perturbation": request.name,
         "revision": request.perturbation.revision,
         "parameters": dict(request.parameters),
-        "wrong": request.wrong,
-        "failed": request.failed,
+        "on_misclassified": request.on_misclassified,
+        "on_failure": request.on_failure,
         "ssim": request.ssim,
     }
 

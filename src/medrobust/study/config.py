@@ -240,7 +240,11 @@ def _training(common: Mapping[str, Any], given: object, where: str) -> TrainingC
 
 def _entry(item: Request) -> dict[str, Any]:
     """A perturbation as a study would write it out in full."""
-    policies = {"wrong": item.wrong, "failed": item.failed} if item.perturbation.kind == "attack" else {}
+    policies = (
+        {"on_misclassified": item.on_misclassified, "on_failure": item.on_failure}
+        if item.perturbation.kind == "attack"
+        else {}
+    )
     budget = {} if item.ssim is None else {str(item.perturbation.budget): {"ssim": item.ssim}}
     curve = {} if item.curve is None else {"curve": item.curve}
     return {"name": item.name, "label": item.label, **curve, **policies, **item.parameters, **budget}

@@ -72,7 +72,10 @@ def _perturbation(name: str) -> Schema:
     if entry.presets:
         shared["preset"] = {"enum": list(entry.presets)}
     if entry.kind == "attack":
-        shared |= {"wrong": {"enum": ["attack", "keep", "drop"]}, "failed": {"enum": ["last", "clean"]}}
+        shared |= {
+            "on_misclassified": {"enum": ["attack", "keep", "drop"]},
+            "on_failure": {"enum": ["last", "clean"]},
+        }
     return _entry(name, entry.summary, shared | own)
 
 

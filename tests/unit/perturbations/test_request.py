@@ -28,7 +28,7 @@ def batch(n=4):
 
 def test_defaults_are_resolved_and_ready_for_json():
     wanted = request({"name": "deepfool"}, CLASSIFICATION)
-    assert (wanted.label, wanted.name, wanted.wrong, wanted.failed) == (
+    assert (wanted.label, wanted.name, wanted.on_misclassified, wanted.on_failure) == (
         "deepfool",
         "deepfool",
         "keep",
@@ -49,15 +49,16 @@ def test_defaults_are_resolved_and_ready_for_json():
 
 def test_preset_then_explicit_parameters_and_policies():
     wanted = request({"name": "deepfool", "preset": "foolbox-0.8", "steps": 7}, CLASSIFICATION)
-    assert (wanted.parameters["steps"], wanted.parameters["overshoot_on"], wanted.failed) == (
+    assert (wanted.parameters["steps"], wanted.parameters["overshoot_on"], wanted.on_failure) == (
         7,
         "step",
         "clean",
     )
     other = request(
-        {"name": "deepfool", "preset": "foolbox-0.8", "failed": "last", "wrong": "drop"}, CLASSIFICATION
+        {"name": "deepfool", "preset": "foolbox-0.8", "on_failure": "last", "on_misclassified": "drop"},
+        CLASSIFICATION,
     )
-    assert (other.failed, other.wrong) == ("last", "drop")
+    assert (other.on_failure, other.on_misclassified) == ("last", "drop")
 
 
 def test_the_defaults_are_the_default_presets():
@@ -103,14 +104,14 @@ def test_fractions_targets_and_labels():
             "Unknown preset 'xie-2018'. Did you mean 'xie-2017'",
         ),
         (
-            {"name": "deepfool", "wrong": "skip"},
+            {"name": "deepfool", "on_misclassified": "skip"},
             CLASSIFICATION,
-            "deepfool.wrong: must be one of attack, keep, drop",
+            "deepfool.on_misclassified: must be one of attack, keep, drop",
         ),
         (
-            {"name": "deepfool", "failed": 3},
+            {"name": "deepfool", "on_failure": 3},
             CLASSIFICATION,
-            "deepfool.failed: must be one of last, clean; got 3",
+            "deepfool.on_failure: must be one of last, clean; got 3",
         ),
         ({"name": "deepfool", "label": "a b"}, CLASSIFICATION, "label: may hold letters, digits"),
         ({"name": "deepfool", "label": ""}, CLASSIFICATION, "label: may hold letters, digits"),

@@ -354,7 +354,13 @@ def study(task: Task) -> dict[str, object]:
         "targets": {"seeds": [0]},
         "surrogates": {"seeds": [1], "data": "same"},
         "perturbations": [
-            {"name": name, "label": name, "wrong": "attack", "failed": "last", **BUDGETS.get(name, {})}
+            {
+                "name": name,
+                "label": name,
+                "on_misclassified": "attack",
+                "on_failure": "last",
+                **BUDGETS.get(name, {}),
+            }
             for name in ATTACKS[task]
         ],
         "noise": {"name": NOISE[task]},
@@ -494,8 +500,8 @@ def made_up(task: Task) -> ReportContext:
         attacks=pl.DataFrame(
             {
                 "label": ATTACKS[task],
-                "wrong": ["attack"] * 3,
-                "failed": ["last"] * 3,
+                "on_misclassified": ["attack"] * 3,
+                "on_failure": ["last"] * 3,
                 "parameters": ["eps = 0.0078", "steps = 50", "theta = 0.1, entries_per_step = 8"],
             }
         ),

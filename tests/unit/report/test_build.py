@@ -29,8 +29,20 @@ STUDY = {
     "targets": {"seeds": [0]},
     "surrogates": {"seeds": [1], "data": "disjoint"},
     "perturbations": [
-        {"name": "fgsm", "label": "fgsm", "wrong": "attack", "failed": "last", "eps": {"ssim": 0.98}},
-        {"name": "deepfool", "label": "deepfool", "wrong": "keep", "failed": "last", "steps": 50},
+        {
+            "name": "fgsm",
+            "label": "fgsm",
+            "on_misclassified": "attack",
+            "on_failure": "last",
+            "eps": {"ssim": 0.98},
+        },
+        {
+            "name": "deepfool",
+            "label": "deepfool",
+            "on_misclassified": "keep",
+            "on_failure": "last",
+            "steps": 50,
+        },
     ],
     "noise": {"name": "gaussian"},
     "support": "auto",

@@ -114,11 +114,15 @@ def test_rows_are_measured_on_the_images_as_stored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "outcome", "moved"), [("attack", "crafted", True), ("keep", "kept_clean", False)]
+    ("on_misclassified", "outcome", "moved"), [("attack", "crafted", True), ("keep", "kept_clean", False)]
 )
-def test_images_that_the_source_gets_wrong(tmp_path: Path, wrong: str, outcome: str, moved: bool) -> None:
+def test_images_that_the_source_gets_wrong(
+    tmp_path: Path, on_misclassified: str, outcome: str, moved: bool
+) -> None:
     folder = RunFolder(tmp_path)
-    rows = rows_of(crafted(folder, {**FGSM, "wrong": wrong}), folder).filter(pl.col("already_wrong") == 1)
+    rows = rows_of(crafted(folder, {**FGSM, "on_misclassified": on_misclassified}), folder).filter(
+        pl.col("already_wrong") == 1
+    )
     assert rows["outcome"].to_list() == [outcome]
     assert (rows["l2"].item() > 0) is moved
     assert moved or rows["ssim"].item() == 1
@@ -126,7 +130,7 @@ def test_images_that_the_source_gets_wrong(tmp_path: Path, wrong: str, outcome: 
 
 def test_dropped_images_are_marked_and_change_nothing_else(tmp_path: Path) -> None:
     plain, marked = RunFolder(tmp_path / "plain"), RunFolder(tmp_path / "marked")
-    dropping = job_of(FGSM, request=replace(request(FGSM, Task.CLASSIFICATION), wrong="drop"))
+    dropping = job_of(FGSM, request=replace(request(FGSM, Task.CLASSIFICATION), on_misclassified="drop"))
     one = rows_of(crafted(plain), plain)
     other = rows_of(crafted(marked, job=dropping), marked)
     assert one.drop("outcome").equals(other.drop("outcome"))
@@ -134,10 +138,10 @@ def test_dropped_images_are_marked_and_change_nothing_else(tmp_path: Path) -> No
     assert (other["outcome"] == "dropped").sum() == 1
 
 
-@pytest.mark.parametrize(("failed", "moved"), [("last", True), ("clean", False)])
-def test_failed_attacks(tmp_path: Path, failed: str, moved: bool) -> None:
+@pytest.mark.parametrize(("on_failure", "moved"), [("last", True), ("clean", False)])
+def test_failed_attacks(tmp_path: Path, on_failure: str, moved: bool) -> None:
     folder = RunFolder(tmp_path)
-    rows = rows_of(crafted(folder, {"name": "fgsm", "eps": 1e-4, "failed": failed}), folder)
+    rows = rows_of(crafted(folder, {"name": "fgsm", "eps": 1e-4, "on_failure": on_failure}), folder)
     right = rows.filter(pl.col("already_wrong") == 0)
     assert set(right["outcome"]) == {"failed"}
     assert set(right["fooled_source"]) == {0.0}
@@ -247,8 +251,8 @@ def test_other_batch_sizes_give_the_same_rows(tmp_path: Path) -> None:
         {"cases": photos().cases[:8]},
         {"dataset": replace(photos(), fingerprint="photos-2")},
         {"job": job_of({**FGSM, "eps": "9/255"})},
-        {"job": job_of({**FGSM, "wrong": "keep"})},
-        {"job": job_of({**FGSM, "failed": "clean"})},
+        {"job": job_of({**FGSM, "on_misclassified": "keep"})},
+        {"job": job_of({**FGSM, "on_failure": "clean"})},
         {"job": job_of({**FGSM, "label": "other"})},
         {"job": job_of(FGSM, source_recipe={"weights": "v"})},
         {"job": job_of(FGSM, source=replace(SURROGATE, seed=2))},
@@ -365,7 +369,7 @@ def test_budget_needs_validation_cases(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("which", "noise"), [("photos", "gaussian"), ("scans", "rician")])
 def test_matched_noise_has_the_ssim_of_its_attack(tmp_path: Path, which: str, noise: str) -> None:
     dataset = photos() if which == "photos" else scans()
-    entry = {**FGSM, "wrong": "keep"} if which == "photos" else DAG
+    entry = {**FGSM, "on_misclassified": "keep"} if which == "photos" else DAG
     folder = RunFolder(tmp_path)
     attack = crafted(folder, entry, dataset=dataset)
     matched = matched_noise_set(request({"name": noise}, dataset.task), attack)

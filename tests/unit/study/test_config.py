@@ -72,7 +72,9 @@ def test_a_grid_of_budgets_is_read_back_as_its_points() -> None:
     assert read_study(resolved(study)).attacks == study.attacks
 
 
-@pytest.mark.parametrize("second", [{"eps": 0.1}, {"eps": 0.2, "steps": 7}, {"eps": 0.2, "failed": "clean"}])
+@pytest.mark.parametrize(
+    "second", [{"eps": 0.1}, {"eps": 0.2, "steps": 7}, {"eps": 0.2, "on_failure": "clean"}]
+)
 def test_points_of_a_curve_differ_in_the_budget_only(second: dict[str, Any]) -> None:
     points = [
         {"name": "pgd", "label": "weak", "curve": "c", "eps": 0.1},

@@ -32,7 +32,13 @@ FULL: dict[str, Any] = {
     "training": {"recipe": "quick", "epochs": 3, "batch_size": 4, "augment": {"rotation": 3}},
     "perturbations": [
         {"name": "fgsm", "label": "f", "eps": {"ssim": 0.98}},
-        {"name": "deepfool", "preset": "foolbox-0.8", "steps": 9, "wrong": "keep", "failed": "last"},
+        {
+            "name": "deepfool",
+            "preset": "foolbox-0.8",
+            "steps": 9,
+            "on_misclassified": "keep",
+            "on_failure": "last",
+        },
     ],
     "noise": [{"name": "gaussian", "strength": 0.1}],
     "support": "auto",
