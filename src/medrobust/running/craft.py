@@ -211,7 +211,11 @@ def treatment(request: Request) -> str:
     `drop` only marks them for a table of their own, so that no other table changes by it: they are treated as
     by the attack's default.
     """
-    return request.perturbation.on_misclassified if request.on_misclassified == "drop" else request.on_misclassified
+    return (
+        request.perturbation.on_misclassified
+        if request.on_misclassified == "drop"
+        else request.on_misclassified
+    )
 
 
 def _spread(values: Int64[Tensor, " m"] | None, is_attacked: Bool[Tensor, " n"]) -> list[int | None]:
