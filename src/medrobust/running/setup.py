@@ -255,7 +255,7 @@ def set_up(
     cache = cache or folder.local("cache")
     opened = open_dataset(study.data, cache, data_dir, progress) if dataset is None else checked(dataset)
     check_opened_data(study, opened)
-    setup = Setup(study, folder, opened, _folds(study, opened), device)
+    setup = Setup(study, folder, opened, folds_of(study, opened), device)
     _require_parts(setup)
     for network in setup.networks:
         if not network.is_trained_here:
@@ -263,7 +263,7 @@ def set_up(
     return setup
 
 
-def _folds(study: Study, dataset: Dataset) -> tuple[Fold, ...]:
+def folds_of(study: Study, dataset: Dataset) -> tuple[Fold, ...]:
     """The splits of a study with their cases, which are chosen among all that are tested in any fold."""
     splits = make_folds(dataset, study.split, study.seed)
     tested = {patient for split in splits for patient, part in split.items() if part == Part.TEST}

@@ -131,8 +131,8 @@ def test_other_wishes_do_not_write_over_what_is_told_of(tmp_path: Path) -> None:
     def killed(*_: object) -> None:
         raise RuntimeError("killed")
 
+    chosen = [Chosen("s2", "hardest"), Chosen("s0", "typical")]
     with pytest.raises(RuntimeError, match="killed"):
-        chosen = [Chosen("s2", "hardest"), Chosen("s0", "typical")]
         explore(setup, chosen, sets, WANTED._replace(slices=4), killed)
     assert is_explored(folder, WANTED, of)
     assert len(read_views(folder, WANTED, 0)) == 3

@@ -84,11 +84,10 @@ def export_set(
     *,
     bits: int | None,
 ) -> Exported:
-    """Export images that some targets look at; one that is called "mine" is their source as well."""
+    """Export images that some targets look at; the first network is their source as well."""
     ids = {name: NetworkId(name, Role.TARGET, 0) for name in networks}
-    loaded = {ids[name]: network for name, network in networks.items()} | {
-        SOURCE: network for network in networks.values()
-    }
+    loaded = {ids[name]: network for name, network in networks.items()}
+    loaded |= {SOURCE: network for network in list(networks.values())[:1]}  # noqa: B035
     targets = [member(each) for each in ids.values() if each.name != "source"]
     setup = setup_of(dataset, folder, loaded, targets=targets)
     return export.export_set(setup, images, cases, to, bits=bits)
