@@ -10,8 +10,8 @@ import sys
 
 import torch
 
-from medrobust.models.build import to_channels_last
-from medrobust.models.classifiers import classifier
+from medrobust.models import to_channels_last
+from medrobust.models.architectures.classifiers import classifier
 from medrobust.perturbations import saliency_map
 from medrobust.perturbations.gradients import cross_entropy_gradient
 

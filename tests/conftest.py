@@ -19,6 +19,7 @@ hypothesis.settings.load_profile("without deadlines")
 
 # Several test processes that use all cores each are slower by far than single-threaded ones.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def check_shapes() -> None:

@@ -15,7 +15,7 @@ from made_folders import write_volume
 from medrobust.core import Part
 from medrobust.data import open_dataset
 from medrobust.data.adapters.ham10000 import CLASSES
-from medrobust.data.phantoms.brain_subject import scan_subject
+from medrobust.data.phantoms.brains import phantom_brain
 from medrobust.data.scans.structures import BRAINCOLOR
 
 HEADER = ("lesion_id", "image_id", "dx")
@@ -152,7 +152,7 @@ def _lesions() -> tuple[tuple[np.ndarray, ...], ...]:
 
 @cache
 def _phantom(subject: int) -> tuple[np.ndarray, np.ndarray]:
-    return scan_subject(0, subject, SPACING)
+    return phantom_brain(0, subject, SPACING)
 
 
 def _part(number: int) -> Part:

@@ -46,12 +46,8 @@ class ByBrightness(nn.Module):
 def wrapped(body: nn.Module, channels: int) -> Network:
     network = Network(
         body,
-        classes=3,
         channels=channels,
-        mean=[0.0] * channels,
-        std=[1.0] * channels,
-        size=None,
-        embedding=lambda body, images: (
+        features=lambda body, images: (
             body(images).flatten(2).mean(2) if images.shape[1] == 1 else body(images)
         ),
     )

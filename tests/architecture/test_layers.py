@@ -1,6 +1,7 @@
 """Which module may import which, and what must not be imported at all."""
 
 import ast
+import os
 import subprocess
 import sys
 from importlib.resources import files
@@ -54,6 +55,27 @@ def test_names_that_the_design_promises() -> None:
         assert hasattr(medrobust.perturbations, name)
     assert all(hasattr(targets, name) for name in ("all_background", "scattered", "dilated"))
     assert callable(similarity.ssim)
+
+
+@pytest.mark.parametrize("module", ["cli", "running.executors.ray_worker"])
+@pytest.mark.parametrize(("given", "there"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_that_wait_let_others_work(module: str, given: dict[str, str], there: str) -> None:
+    """Read when torch is imported, so it is set before; what the environment says counts more."""
+    code = f"""
+import os, sys
+class Torch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print(os.environ.get("OMP_WAIT_POLICY"), flush=True)
+            os._exit(0)
+sys.meta_path.insert(0, Torch())
+import medrobust.{module}, torch
+"""
+    clean = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=clean | given, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == there, done.stderr
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=ids)

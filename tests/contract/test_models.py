@@ -49,8 +49,8 @@ def images_of(name: str, n: int = 2, height: int = 0, width: int = 0) -> torch.T
 def test_logits(name: str) -> None:
     network, images = network_of(name), images_of(name)
     logits = network(images)
-    maps = images.shape[2:] if MODELS[name].task is Task.SEGMENTATION else ()
-    assert logits.shape == (2, network.classes, *maps)
+    expected = (3, *images.shape[2:]) if MODELS[name].task is Task.SEGMENTATION else (2,)
+    assert logits.shape == (2, *expected)
     assert logits.dtype == torch.float32
     assert torch.isfinite(logits).all()
     assert logits.std() > 0

@@ -13,7 +13,8 @@ from medrobust.analysis.across.limits import limits, warnings
 from medrobust.analysis.across.runs import ComparedRun
 from medrobust.analysis.across.shared import comparable
 from medrobust.analysis.across.tables import comparison_tables
-from medrobust.analysis.export import table_as_json, table_files
+from medrobust.analysis.export import table_files
+from medrobust.analysis.table import Table
 from medrobust.api.runs import Run
 from medrobust.errors import RunError
 from medrobust.report.comparison import comparison_page, provenance
@@ -148,8 +149,9 @@ def _written(
     folder: RunFolder, runs: Sequence[ComparedRun], conclusion: Conclusion, said: tuple[str, ...]
 ) -> Comparison:
     results = runs[0].results
-    tables = comparison_tables(runs, conclusion)
-    for name, content in table_files(tables).items():
+    made = comparison_tables(runs, conclusion)
+    tables = {name: table.rows for name, table in made.items()}
+    for name, content in table_files(made.values()).items():
         folder.write_bytes(content, "tables", name)
     drawn = comparison_picture(
         tables["scores"],
@@ -159,7 +161,7 @@ def _written(
     files = drawn.files()
     for kind, content in files.items():
         folder.write_bytes(content, "figures", f"scores.{kind}")
-    folder.write_json(_document(runs, conclusion, said, tables), "comparison.json")
+    folder.write_json(_document(runs, conclusion, said, made), "comparison.json")
     page = comparison_page(runs, conclusion, tables, drawn.picture(files), said)
     folder.write_bytes(page.encode(), "comparison.html")
     return Comparison(
@@ -171,7 +173,7 @@ def _document(
     runs: Sequence[ComparedRun],
     conclusion: Conclusion,
     said: Sequence[str],
-    tables: Mapping[str, pl.DataFrame],
+    tables: Mapping[str, Table],
 ) -> dict[str, Any]:
     """The content of `comparison.json`."""
     results = runs[0].results
@@ -191,5 +193,5 @@ def _document(
         "settings": asdict(results.settings),
         "verdict": {"outcome": conclusion.outcome, "sentences": list(conclusion.sentences)},
         "limits": list(said),
-        "tables": {name: table_as_json(frame) for name, frame in tables.items()},
+        "tables": {name: table.to_json() for name, table in tables.items()},
     }

@@ -5,7 +5,7 @@ from rich.table import Table
 from medrobust.data import DATASETS
 from medrobust.models import MODELS
 from medrobust.perturbations import PERTURBATIONS
-from medrobust.terminal import text_table
+from medrobust.text import text_table
 
 
 def catalogue_table(catalogue: str) -> Table:

@@ -12,8 +12,7 @@ from medrobust.api.auditing import audit_jobs
 from medrobust.api.runs import Run
 from medrobust.core import Dataset
 from medrobust.errors import StudyError
-from medrobust.running.executors import Executor
-from medrobust.running.executors.local import run_here
+from medrobust.running.executors.local import Executor, run_here
 from medrobust.running.executors.ray_cluster import on_ray
 from medrobust.running.runner import run_study, show_plan
 from medrobust.running.setup import choose_device
@@ -21,7 +20,7 @@ from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import SELFTEST
 from medrobust.study.config import Study
 from medrobust.study.reading import read_study
-from medrobust.terminal import output
+from medrobust.text import output
 
 
 def run(

@@ -136,8 +136,10 @@ class Run:
         """
         conclusion = verdict(self.results)
         tables = all_tables(self.results, conclusion)
-        for name, content in table_files(tables).items():
+        for name, content in table_files(tables.values()).items():
             self.folder.write_bytes(content, "tables", name)
-        lost = build(self.folder, self.results, tables, conclusion)
+        lost = build(
+            self.folder, self.results, {name: table.rows for name, table in tables.items()}, conclusion
+        )
         self.folder.write_json(as_json(self.results, tables, conclusion, lost), "results.json")
         return self.report

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from medrobust.audit.audit import Audit
 from medrobust.data.findings import Finding, Severity
-from medrobust.terminal import text_table
+from medrobust.text import text_table
 
 STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 FILES = 3

@@ -20,8 +20,7 @@ from medrobust.data.adapters.medmnist import list_medmnist
 from medrobust.data.adapters.nifti_pairs import list_nifti_pairs
 from medrobust.data.attributes import with_attributes
 from medrobust.data.listing import Listing
-from medrobust.data.phantoms.phantom_brains import open_phantom_brains
-from medrobust.data.phantoms.phantom_lesions import open_phantom_lesions
+from medrobust.data.phantoms.datasets import open_phantom_brains, open_phantom_lesions
 from medrobust.data.photographs.masked import open_masked_photos
 from medrobust.data.photographs.opening import open_photos
 from medrobust.data.scans.opening import open_scans

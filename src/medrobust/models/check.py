@@ -10,7 +10,7 @@ from torch import Tensor
 from medrobust.core import Task
 from medrobust.errors import ModelError, reason
 from medrobust.models.network import Network
-from medrobust.outputs import depends_on_batch, main_output, relative_difference
+from medrobust.outputs import depends_on_batch, relative_difference
 
 IMAGES = 3
 """An odd number, so that layers that take pairs are found."""
@@ -43,7 +43,9 @@ _RESHAPES = (
 Result = TypeVar("Result")
 
 
-def check_network(network: Network, name: str, *, task: Task, channels: int, shape: tuple[int, ...]) -> None:
+def check_network(
+    network: Network, name: str, *, task: Task, classes: int, channels: int, shape: tuple[int, ...]
+) -> None:
     """See that a network gives differentiable logits of the right shape, each image's its own.
 
     It is shown a few made-up images of the real size, together, again, and one by one. Its weights, buffers
@@ -53,6 +55,7 @@ def check_network(network: Network, name: str, *, task: Task, channels: int, sha
         network: In eval mode, in the layout and on the device that it will be used in.
         name: What the study calls it, for messages.
         task: The study's task.
+        classes: Number of classes of the data.
         channels: Channels of the study's images.
         shape: Spatial shape of the study's images.
 
@@ -65,7 +68,7 @@ def check_network(network: Network, name: str, *, task: Task, channels: int, sha
     where, maps = f"models.{name}", len(shape) if task is Task.SEGMENTATION else 0
     images = made_up_images(IMAGES, channels, shape).to(network.mean.device)
     with kept_generators(images.device), _kept_state(network, where), _stirred(network):
-        _check_output(network, images.clone().requires_grad_(), maps, where)
+        _check_output(network, images.clone().requires_grad_(), classes, maps, where)
         _check_passes(network, images, where)
 
 
@@ -124,14 +127,14 @@ def _stirred(network: Network) -> Iterator[None]:
                 weight.zero_()
 
 
-def _check_output(network: Network, images: Tensor, maps: int, where: str) -> None:
+def _check_output(network: Network, images: Tensor, classes: int, maps: int, where: str) -> None:
     """See that several images give logits, and that these have a gradient."""
     with torch.enable_grad():
-        output = _tried(lambda: main_output(network.body(network.prepared(images))), images, where)
+        output = _tried(lambda: network.returned(images), images, where)
         _check_differentiable(output.grad_fn is not None, where)
         _refuse_activation(output, where)
         logits = _tried(lambda: network.raw(images), images, where)
-        _check_shape(logits, output, network.classes, maps, where)
+        _check_shape(logits, output, classes, maps, where)
         _check_values(logits, where)
         (gradient,) = _tried(
             lambda: torch.autograd.grad(network(images).sum(), images, allow_unused=True), images, where

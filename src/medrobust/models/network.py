@@ -1,6 +1,7 @@
-"""The wrapper around every network: images in [0, 1] in, logits out."""
+"""A network as a study uses it: images in [0, 1] go in, logits come out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -8,25 +9,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medrobust.errors import ModelError
-from medrobust.models.embedding import Embedding
 from medrobust.outputs import main_output
+
+Features = Callable[[nn.Module, Tensor], Tensor]
+"""`(body, prepared images n c *space) -> features n d`: what the network knows about each image."""
 
 
 class Network(nn.Module):
-    """A network that takes the images of a study as they are.
+    """A network that takes images in [0, 1] and returns logits, whatever its body expects and returns.
 
-    Channels, normalisation and size are changed inside, differentiably, on copies of the images. Of several
-    outputs the main one counts. A single logit z becomes the two logits (0, z); logit maps of another size
-    than the image are resized to it.
+    Channels, size and normalisation are adapted inside, differentiably and on a copy of the images. A single
+    logit z becomes the two logits (0, z); logit maps of another size are resized to that of the image.
 
     Attributes:
-        body: The network itself; its state dict is what weight files hold.
-        classes: Number of classes.
-        channels: Channels that the body takes.
+        body: The network itself; weight files hold its state dict.
         recipe: What the body was made from, as plain data.
-        channels_last: Whether kernels and images may be put into that memory format, which is the fastest;
-            False for a body that takes `view`s of its feature maps.
-        note: What was changed so that it runs, a sentence; empty where nothing was.
+        channels_last: Whether kernels and images may use that memory format, the fastest one. It does not
+            suit a body that takes a `view` of its feature maps.
+        note: A sentence on what was changed to make the body run; empty if nothing was.
     """
 
     mean: Tensor
@@ -34,63 +34,86 @@ class Network(nn.Module):
 
     def __init__(
         self,
-        body: nn.Module,
+        body: nn.Module | Callable[[Tensor], object],
         *,
-        classes: int,
-        channels: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        size: tuple[int, ...] | None,
-        embedding: Embedding,
-        recipe: dict[str, object] | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        size: int | Sequence[int] | None = None,
+        channels: int | None = None,
+        output: str | int | Callable[[Any], Tensor] | None = None,
+        features: Features | None = None,
+        recipe: Mapping[str, object] | None = None,
     ) -> None:
-        """Wrap `body`.
+        """Say how images go into a network, and how logits come out.
 
         Args:
-            body: Takes normalised images `n channels *size`, gives logits `n classes` or `n classes *space`.
-            classes: Number of classes.
-            channels: Channels that the body takes.
-            mean: Subtracted, per channel.
-            std: Divided by, per channel.
-            size: Size that the body takes; None is any.
-            embedding: Gives the features of prepared images.
-            recipe: What the body was made from.
+            body: A module, or a function, from images `n channels *size` to logits `n classes` or
+                `n classes *space`.
+            mean: Subtracted from images in [0, 1]: one number, or one per channel. By default what a network
+                of timm declares, else 0.
+            std: Images are divided by it: one number, or one per channel. By default what a network of timm
+                declares, else 1.
+            size: Images are resized to it: one number, or one per side. By default they keep their size,
+                unless a network of timm declares a fixed one.
+            channels: Number that the body takes; a grey image is repeated to fill them. By default what its
+                first convolution takes, if that is 1 or 3, else any number.
+            output: Where the logits are in what the body returns: the name of an entry or attribute, a
+                position, or a function that extracts them. By default the entry `logits` or `out`, or the
+                first of several outputs.
+            features: Computes one vector per image, for t-SNE. By default the input of the last linear or
+                convolution layer.
+            recipe: What the body was made from, as plain data.
+
+        Raises:
+            ModelError: `mean` or `std` has as many numbers as neither one nor the channels.
         """
         super().__init__()
-        self.body = body
-        self.classes = classes
-        self.channels = channels
+        self.body = body if isinstance(body, nn.Module) else _Function(body)
+        declared = getattr(body, "pretrained_cfg", None)
+        config: Mapping[str, Any] = declared if isinstance(declared, dict) else {}
+        if size is None and config.get("fixed_input_size"):
+            size = config["input_size"][1:]
         self.size = size
-        self.embedding = embedding
-        self.recipe = recipe or {}
+        self.channels = channels = channels or _channels(self.body)
+        self.output = output
+        self.features_of = features or last_layer_input
+        self.recipe = dict(recipe or {})
         self.channels_last = True
         self.note = ""
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32), persistent=False)
+        for name, given, default in (("mean", mean, 0.0), ("std", std, 1.0)):
+            values = _per_channel(name, given, config.get(name, default), channels)
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
+
+    @property
+    def description(self) -> str:
+        """What the body is called in its own code, e.g. "my_nets.Small"."""
+        named = self.body.function if isinstance(self.body, _Function) else type(self.body)
+        name = getattr(named, "__qualname__", type(named).__qualname__)
+        return f"{getattr(named, '__module__', None) or type(named).__module__}.{name}"
 
     def forward(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *maps"]:
         """Logits of images in [0, 1]."""
         logits = self.raw(images)
-        if self.classes == 2 and logits.shape[1] == 1:  # the same decision and probability as a sigmoid's
+        if logits.shape[1] == 1:  # the same decision and probability as a sigmoid's
             logits = torch.cat([torch.zeros_like(logits), logits], 1)
         if logits.ndim > 2 and logits.shape[2:] != images.shape[2:]:
             logits = _resized(logits, tuple(images.shape[2:]))
         return logits
 
     def raw(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *maps"]:
-        """The body's main output as it is, but in float32 and with all of its axes.
+        """The body's logits before they are adapted, in float32 and with all axes.
 
-        Axes that a `squeeze` or `flatten` took away, of the only image of a batch or of a single logit, are
-        put back. Of the levels that deep supervision stacks behind the batch axis the first is taken.
+        Restores axes that a `squeeze` or `flatten` removed: that of a batch of one, or of a single logit.
+        Where deep supervision stacks several levels behind the batch axis, the first is taken.
 
         Raises:
             ModelError: There are not as many outputs as images.
         """
-        logits = main_output(self.body(self.prepared(images))).float()
+        logits = self.returned(images).float()
         if logits.shape[:1] != images.shape[:1]:
             if len(images) > 1:
                 raise ModelError(
-                    f"The network gives an output of shape {tuple(logits.shape)} for {len(images)} images. "
+                    f"The network returns an output of shape {tuple(logits.shape)} for {len(images)} images. "
                     "Return one row of logits for each image."
                 )
             logits = logits.unsqueeze(0)
@@ -98,46 +121,133 @@ class Network(nn.Module):
             logits = logits.unsqueeze(1)
         return logits[:, 0] if logits.ndim == images.ndim + 1 else logits
 
+    def returned(self, images: Float[Tensor, "n c *space"]) -> Tensor:
+        """The logits exactly as the body returns them."""
+        output: Any = self.body(self.prepared(images))
+        if callable(self.output):
+            return self.output(output)
+        if self.output is None:
+            return main_output(output)
+        is_attribute = isinstance(self.output, str) and not isinstance(output, Mapping)
+        found: Tensor = getattr(output, str(self.output)) if is_attribute else output[self.output]
+        return found
+
+    def prepared(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d *size"]:
+        """Images with the size, channels and normalisation that the body takes."""
+        space = images.ndim - 2
+        if self.size is not None:
+            size = (self.size,) * space if isinstance(self.size, int) else tuple(self.size)
+            if len(size) != space:
+                raise ModelError(f"input.size must have {space} sides, as the images have; got {list(size)}.")
+            images = images if tuple(images.shape[2:]) == size else _resized(images, size)
+        if images.shape[1] == 1 and self.channels is not None:
+            images = images.expand(-1, self.channels, *images.shape[2:])
+        per_channel = (-1, *[1] * space)
+        prepared = (images - self.mean.view(per_channel)) / self.std.view(per_channel)
+        return prepared if self.channels_last else prepared.contiguous()
+
+    def features(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d"]:
+        """One vector per image: the input of the last layer; in segmentation the mean of the bottleneck.
+
+        Raises:
+            ModelError: The network has no such features, or they do not belong to single images.
+        """
+        features = self.features_of(self.body, self.prepared(images))
+        if features.ndim != 2 or len(features) != len(images):
+            raise ModelError(
+                f"The input of its last layer has the shape {tuple(features.shape)} for {len(images)} "
+                "images, so it is not one vector per image."
+            )
+        return features
+
     def train(self, mode: bool = True) -> "Network":
-        """Set the mode, as `nn.Module.train`; programs of torch.export have one only, which is left alone."""
+        """Set the mode, as `nn.Module.train`. A program of torch.export has no mode and stays as it is."""
         try:
             return super().train(mode)
         except NotImplementedError:
             if mode:
                 raise ModelError(
-                    "The network is a program of torch.export, which has no training mode. Let the function "
-                    "that makes it return the network that was exported."
+                    "The network is a program of torch.export, which cannot be trained. Load the network "
+                    "that was exported instead."
                 ) from None
             for part in self.modules():
                 part.training = False
             return self
 
-    def features(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d"]:
-        """One vector per image: what the last layer sees; in segmentation the mean of the bottleneck.
 
-        Raises:
-            ModelError: There is no telling what the features are, or they are none of single images.
-        """
-        features = self.embedding(self.body, self.prepared(images))
-        if features.ndim != 2 or len(features) != len(images):
-            raise ModelError(
-                f"What goes into its last layer has the shape {tuple(features.shape)} for {len(images)} "
-                "images, and is no vector of each."
-            )
-        return features
+class _Function(nn.Module):
+    """A plain function in the place of a module."""
 
-    def prepared(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d *size"]:
-        """Images with the channels, size and normalisation that the body takes."""
-        if self.size is not None and tuple(images.shape[2:]) != self.size:
-            images = _resized(images, self.size)
-        if images.shape[1] == 1 and self.channels > 1:
-            images = images.expand(-1, self.channels, *images.shape[2:])
-        per_channel = (-1, *[1] * (images.ndim - 2))
-        prepared = (images - self.mean.view(per_channel)) / self.std.view(per_channel)
-        return prepared if self.channels_last else prepared.contiguous()
+    def __init__(self, function: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, images: Tensor) -> object:
+        return self.function(images)
+
+
+def _channels(body: nn.Module) -> int | None:
+    kinds = (nn.Conv2d, nn.Conv3d)
+    first = next((part.in_channels for part in body.modules() if isinstance(part, kinds)), None)
+    return first if first in (1, 3) else None
+
+
+def _per_channel(
+    name: str, given: float | Sequence[float] | None, declared: float | Sequence[float], channels: int | None
+) -> list[float]:
+    chosen = declared if given is None else given
+    values = [float(chosen)] if isinstance(chosen, int | float) else [float(value) for value in chosen]
+    if channels is None or len(values) in (1, channels):
+        return values
+    if given is None:  # statistics of colours, for a network that was made for grey images
+        return [sum(values) / len(values)]
+    raise ModelError(f"input.{name} must be one number or {channels} (one per channel), got {values}.")
 
 
 def _resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     if len(size) == 3:
         return F.interpolate(maps, size, mode="trilinear", align_corners=False)
     return F.interpolate(maps, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def last_layer_input(body: nn.Module, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d"]:
+    """The input of the linear or convolution layer that runs last, averaged over space.
+
+    Raises:
+        ModelError: The network runs no such layer.
+    """
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen[:] = inputs[:1]
+
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    hooks = [part.register_forward_pre_hook(keep) for part in body.modules() if isinstance(part, kinds)]
+    try:
+        body(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not seen:
+        raise ModelError(
+            "The network has no linear or convolution layer whose input could serve as its features. "
+            "Put one at its end."
+        )
+    return seen[0].flatten(2).mean(2) if seen[0].ndim > 2 else seen[0]
+
+
+def prepare(network: Network, device: torch.device) -> Network:
+    """Make a network ready to be attacked, in place and once: eval mode, frozen, channels last."""
+    return to_channels_last(network.to(device)).eval().requires_grad_(False)
+
+
+def to_channels_last(network: Network) -> Network:
+    """Put the kernels of a network for slices into the memory format in which convolutions are fastest."""
+    if network.channels_last and any(parameter.ndim == 4 for parameter in network.parameters()):
+        network.to(memory_format=torch.channels_last)
+    return network
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Number of trainable and frozen parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())

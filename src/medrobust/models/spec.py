@@ -1,17 +1,21 @@
 """What a study says about a network, checked before anything is built."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from annotated_types import Ge, Gt, Len
 from pydantic import BaseModel, ConfigDict
+from torch import nn
 
-from medrobust.catalogue import check_reference, code_digest
+from medrobust.catalogue import code_digest
 from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
-from medrobust.models.files import digest, package_file
+from medrobust.models.architectures import MODELS, Architecture, find
+from medrobust.models.network import Network
+from medrobust.models.weights import file_sha256, package_file, weights_sha256
 from medrobust.parameters import parameter_model, resolve
 
 SUPPLIED: Final = ("classes", "channels", "dimensions", "pretrained")
@@ -23,31 +27,8 @@ PACKAGE: Final = "package:"
 _KEYS: Final = ("name", "architecture", "preset", "load", "weights", "input", "train")
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """One entry of the catalogue.
-
-    Attributes:
-        build: `(*, classes, channels, dimensions, <parameters>) -> nn.Module`, with random weights.
-        task: What it is for.
-        summary: One line for lists.
-        source: Citation.
-        presets: Named sets of parameters; the first is the default.
-        timm: True for networks of timm, which have ImageNet weights.
-        revision: Raised with every change of its results.
-    """
-
-    build: Callable[..., Any]
-    task: Task
-    summary: str
-    source: str
-    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    timm: bool = False
-    revision: int = 1
-
-
 class InputSpec(BaseModel):
-    """What a network wants to be fed with; None is what the architecture declares, or what the data have.
+    """What a network expects; None is what the architecture declares, or what the data have.
 
     Attributes:
         channels: Channels; a grey image is repeated to fill them.
@@ -69,14 +50,15 @@ class ModelSpec:
     """A network as a study asks for it.
 
     Attributes:
-        name: What it is called in every table.
-        architecture: Name in the catalogue or in timm; for the user's own, `package.module:function`.
+        name: What every table calls it.
+        architecture: Name in the catalogue or in timm; `package.module:function` of the user's own.
         load: `package.module:function` of the user's that makes the network, else None.
         weights: `none`, `imagenet`, `package:<name>` or the path of a file.
-        input: What it wants to be fed with.
+        input: What it expects.
         train: Whether medrobust trains it.
         parameters: All parameters of the architecture, resolved.
-        entry: The catalogue entry, None with `load`.
+        entry: The catalogue entry; None for a network given in Python.
+        given: The network itself, where it was given in Python.
     """
 
     name: str
@@ -87,51 +69,67 @@ class ModelSpec:
     train: bool
     parameters: Mapping[str, Any]
     entry: Architecture | None = field(repr=False, default=None)
+    given: Network | None = field(repr=False, default=None)
 
     @property
     def weights_file(self) -> Path | None:
-        """The file that the weights are in, None where there is none to read."""
+        """The file that holds the weights; None where none is to be read."""
         if self.weights in ("none", "imagenet"):
             return None
         if self.weights.startswith(PACKAGE):
             return package_file(self.weights.removeprefix(PACKAGE))
         return Path(self.weights)
 
+    @cached_property
+    def identity(self) -> str:
+        """What tells the weights apart: `none`, `imagenet`, or a SHA-256."""
+        if self.given is not None:
+            return str(self.given.recipe.get("identity") or weights_sha256(self.given.body))
+        file = self.weights_file
+        return self.weights if file is None else file_sha256(file)
 
-def read_spec(entry: Mapping[str, Any], task: Task, find: Callable[[str], Architecture]) -> ModelSpec:
+
+def model_spec(entry: Mapping[str, Any], task: Task) -> ModelSpec:
     """Check one item of a study's `models:`.
 
     Args:
         entry: `name`, and any of `architecture`, `preset`, `load`, `weights`, `input`, `train` and the
-            architecture's parameters.
+            architecture's parameters. In Python `load` may be the network itself.
         task: The study's task.
-        find: Gives the catalogue entry of a name, or raises `StudyError`.
 
     Raises:
-        StudyError: A key, name or value that cannot be; a file, package or module that is not there.
+        StudyError: A key, name or value that cannot be; a file, package or module that is missing.
     """
     if not isinstance(entry.get("name"), str):
         raise StudyError(f"models: every item needs a `name`; got {dict(entry)!r}.")
     name, load = entry["name"], entry.get("load")
     where = f"models.{name}"
+    if "given" in entry:
+        raise StudyError(
+            f"{where} was given in Python ({entry['given']}), and is not stored with the run. Give it again "
+            "(medrobust.evaluate), or name a function that makes it in `load`."
+        )
+    if isinstance(load, nn.Module):
+        return _given(load, entry, where)
     weights = str(entry.get("weights") or "none")
-    given = {key: value for key, value in entry.items() if key not in _KEYS}
     if load is None:
         architecture = str(entry.get("architecture", name))
-        found = find(architecture)
-        _check_task(found, architecture, task, where)
-        parameters = _parameters(found, entry.get("preset"), given, where)
+        found = find(architecture, where)
+        if found.task not in (task, None):
+            raise StudyError(
+                f"{where}: '{architecture}' is a network for {found.task}, but the study's task is {task}. "
+                "Choose another network."
+            )
     else:
-        architecture, found, parameters = check_reference(load, where), None, {}
-        _refuse_parameters_of_loaded(entry, given, where)
+        architecture, found = str(load), MODELS.loaded(load, where)
     spec = ModelSpec(
         name=name,
         architecture=architecture,
-        load=load,
+        load=None if load is None else architecture,
         weights=weights,
         input=_read_input(entry.get("input") or {}, where),
         train=_read_train(entry, weights, where),
-        parameters=parameters,
+        parameters=_parameters(found, entry, where),
         entry=found,
     )
     _check_weights(spec, where)
@@ -146,45 +144,64 @@ def is_weights_path(weights: str) -> bool:
 def recipe(spec: ModelSpec) -> dict[str, Any]:
     """What the network is made from, as plain data for content addressing; its name is left out.
 
-    Files count by their content: the weights, and of the user's code the module that `load` names (not what
-    it imports).
+    Files count by their content: that of the weights, and of the module that `load` names (not of what that
+    imports).
     """
-    code = None if spec.load is None else code_digest(spec.load)
-    file = spec.weights_file
     return {
         "architecture": spec.architecture,
-        "revision": spec.entry.revision if spec.entry else code,
-        "weights": spec.weights if file is None else digest(file),
+        "revision": code_digest(spec.load) if spec.load else spec.entry and spec.entry.revision,
+        "weights": spec.identity,
         "input": spec.input.model_dump(mode="json"),
         "train": spec.train,
         "parameters": {key: list(v) if isinstance(v, tuple) else v for key, v in spec.parameters.items()},
     }
 
 
-def _check_task(found: Architecture, architecture: str, task: Task, where: str) -> None:
-    if found.task is not task:
+def as_written(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An item of `models:` as plain data: a network that was given in Python is described instead."""
+    if not isinstance(entry.get("load"), nn.Module):
+        return dict(entry)
+    spec = _given(entry["load"], entry, "")
+    return {"name": spec.name, "given": f"{spec.architecture} {spec.identity[:12]}"}
+
+
+def _given(load: nn.Module, entry: Mapping[str, Any], where: str) -> ModelSpec:
+    for key in entry.keys() - {"name", "load"}:
         raise StudyError(
-            f"{where}: '{architecture}' is a network for {found.task}, but the study's task is {task}. "
-            "Choose another network."
+            f"{where}: {unknown('key', key, ['name', 'load'])} A network that is given in Python says "
+            "everything else itself, see medrobust.Network."
         )
+    network = load if isinstance(load, Network) else Network(load)
+    size = network.size
+    return ModelSpec(
+        name=entry["name"],
+        architecture=network.description,
+        load=None,
+        weights="none",
+        input=InputSpec(
+            channels=network.channels,
+            mean=tuple(network.mean.tolist()),
+            std=tuple(network.std.tolist()),
+            size=size if size is None or isinstance(size, int) else tuple(size),
+        ),
+        train=False,
+        parameters={},
+        given=network,
+    )
 
 
-def _parameters(found: Architecture, preset: object, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _parameters(found: Architecture, entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    preset = entry.get("preset")
     chosen: Mapping[str, Any] = {}
     if preset is not None:
         if str(preset) not in found.presets:
             raise StudyError(f"{where}.preset: {unknown('preset', str(preset), found.presets)}")
         chosen = found.presets[str(preset)]
     model = parameter_model("parameters", found.build, without=SUPPLIED)
-    for key in given:
-        if key not in model.model_fields:
-            raise StudyError(f"{where}: {unknown('key', key, [*_KEYS, *model.model_fields])}")
+    given = {key: value for key, value in entry.items() if key not in _KEYS}
+    for key in given.keys() - model.model_fields:
+        raise StudyError(f"{where}: {unknown('key', key, [*_KEYS, *model.model_fields])}")
     return resolve(model, {**chosen, **given}, where)
-
-
-def _refuse_parameters_of_loaded(entry: Mapping[str, Any], given: Mapping[str, Any], where: str) -> None:
-    for key in (*given, *(key for key in ("architecture", "preset") if key in entry)):
-        raise StudyError(f"{where}: {unknown('key', key, ['name', 'load', 'weights', 'input', 'train'])}")
 
 
 def _read_input(given: object, where: str) -> InputSpec:

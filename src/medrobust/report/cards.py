@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import polars as pl
 import yaml
 
-from medrobust.analysis.format import to_markdown
+from medrobust.analysis.table import Table
 from medrobust.core import Task
 from medrobust.report.context import ReportContext
 from medrobust.report.display import capitalised, number
@@ -110,7 +110,15 @@ def _words(model: str, figures: list[Figure], context: ReportContext) -> str:
         "al. (MICCAI 2018).",
         "The figures hold for these transferred attacks and these trained weights; they are no safety claim.",
     ]
-    return "\n\n".join(["## Robustness", " ".join(told), to_markdown(table).rstrip(), " ".join(limits), ""])
+    return "\n\n".join(
+        [
+            "## Robustness",
+            " ".join(told),
+            Table.of("card", table).to_markdown().rstrip(),
+            " ".join(limits),
+            "",
+        ]
+    )
 
 
 def _known(value: float | None) -> bool:

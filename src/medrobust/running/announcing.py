@@ -9,10 +9,10 @@ from rich.table import Table
 from medrobust.core import Part
 from medrobust.data.splitting.case_sets import described
 from medrobust.running.jobs import Job
-from medrobust.running.progress import sayer
+from medrobust.running.progress import duration, sayer
 from medrobust.running.setup import Fold, Setup
 from medrobust.storage import RunFolder
-from medrobust.terminal import text_table
+from medrobust.text import text_table
 
 
 def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
@@ -71,17 +71,6 @@ def _summary(jobs: Sequence[Job]) -> tuple[str, str, str, str]:
         duration(sum(job.seconds_left for job in jobs)),
         size(sum(job.disk_left for job in jobs)),
     )
-
-
-def duration(seconds: float) -> str:
-    """A duration as people say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours = minutes // 60
-    return f"{hours} h {minutes % 60} min" if hours < 48 else f"{hours / 24:.0f} days"
 
 
 def size(count: float) -> str:

@@ -1,8 +1,7 @@
 """Can the networks of a study be judged, attacked and trained? Asked before hours of work."""
 
 from medrobust.errors import StudyError
-from medrobust.models import Network, check_network, to_channels_last
-from medrobust.running.predict import weights_sha256
+from medrobust.models import Network, check_network, to_channels_last, weights_sha256
 from medrobust.running.progress import Say
 from medrobust.running.setup import Setup, StudyNetwork
 from medrobust.running.train import check_cases, check_training
@@ -42,7 +41,14 @@ def check_networks(setup: Setup, say: Say) -> None:
 def _checked(setup: Setup, network: StudyNetwork) -> Network:
     """A network as it is before any work, once it is known that it can be judged, attacked and trained."""
     built, dataset, name = _built(setup, network), setup.dataset, network.id.name
-    check_network(built, name, task=setup.study.task, channels=dataset.channels, shape=tuple(dataset.shape))
+    check_network(
+        built,
+        name,
+        task=setup.study.task,
+        classes=len(dataset.classes),
+        channels=dataset.channels,
+        shape=tuple(dataset.shape),
+    )
     if network.is_trained_here:
         check_training(built, dataset, setup.training_cases(network), setup.study.trainings[name], name)
     return built

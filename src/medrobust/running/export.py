@@ -37,7 +37,7 @@ from medrobust.storage import RunFolder, read_rows
 from medrobust.storage.disk import clear_disk_errors
 from medrobust.storage.schemas import CRAFTED
 from medrobust.study.reading import read_stored_study
-from medrobust.terminal import text_table
+from medrobust.text import text_table
 
 
 @dataclass(frozen=True)

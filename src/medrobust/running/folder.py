@@ -37,7 +37,7 @@ from medrobust.storage.schemas import (
 )
 from medrobust.study.config import Study, resolved
 from medrobust.study.reading import STORED, read_stored_study
-from medrobust.terminal import text_table
+from medrobust.text import text_table
 
 RECORD = "record.json"
 REFERENCES = "references.json"

@@ -1,6 +1,5 @@
 """Asking networks about images, and making sure that they are still the same networks."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 
 from medrobust.core import Case
 from medrobust.errors import ModelError, RunError
-from medrobust.models.weights import state_tensors
 from medrobust.perturbations.checks import all_finite
 from medrobust.rng import generator
 from medrobust.running.batches import Limit
@@ -97,15 +95,6 @@ def check_finite(
 def generators(seed: int, name: str, cases: Sequence[Case]) -> list[np.random.Generator]:
     """The generator of each case for one perturbation; depends on nothing else."""
     return [generator(seed, name, case.case_id) for case in cases]
-
-
-def weights_sha256(network: nn.Module) -> str:
-    """SHA-256 over the names, types and values of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state_tensors(network).items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def check_weights(card: Mapping[str, Any], weights: str, name: str, what: str) -> None:

@@ -17,8 +17,7 @@ from medrobust.running.craft import crafting_job
 from medrobust.running.embed import embedding_jobs
 from medrobust.running.estimate import Speeds, measured_speeds, unknown_speeds
 from medrobust.running.evaluate import evaluation_job, whole_test_job
-from medrobust.running.executors import Executor
-from medrobust.running.executors.local import run_here
+from medrobust.running.executors.local import Executor, run_here
 from medrobust.running.explorer import examples_job, explorer_job
 from medrobust.running.folder import (
     Change,
@@ -149,8 +148,9 @@ def _help(
 def _execute(plan: Plan, jobs: Sequence[Job], executor: Executor, console: Console) -> None:
     """Do the jobs, and where that is interrupted say what is kept."""
     try:
-        with display(console, sum(job.seconds_left for job in jobs)) as shown:
+        with display(console, jobs) as shown:
             executor(plan, jobs, shown)
+            shown.end()
     except KeyboardInterrupt:
         done, every = sum(len(job.finished()) for job in jobs), sum(job.pieces for job in jobs)
         sayer(console)(

@@ -20,7 +20,7 @@ from medrobust.running.predict import generators
 from medrobust.running.setup import Setup
 from medrobust.storage import Parts, frame_of, write_rows
 from medrobust.storage.schemas import SELFTEST
-from medrobust.terminal import text_table
+from medrobust.text import text_table
 
 IMAGES = 8
 

@@ -15,10 +15,9 @@ from medrobust.data.contract import checked
 from medrobust.data.splitting.case_sets import select_cases
 from medrobust.data.splitting.splits import Split, halves, make_folds, split_cases
 from medrobust.errors import RunError, StudyError, reason
-from medrobust.models import ModelSpec, Network, build, prepare, recipe
+from medrobust.models import ModelSpec, Network, build, prepare, recipe, weights_sha256
 from medrobust.rng import integer_seed
 from medrobust.running.batches import Chunks, Limit, work_chunks
-from medrobust.running.predict import weights_sha256
 from medrobust.running.training_folder import load_trained
 from medrobust.storage import RunFolder, digest
 from medrobust.study.checks import check_named_data, check_opened_data, require_split
@@ -328,7 +327,6 @@ def fresh_network(
         torch.manual_seed(integer_seed(seed, "initialise", network_id.folder))
         return build(
             spec,
-            task=dataset.task,
             classes=len(dataset.classes),
             channels=dataset.channels,
             shape=dataset.shape,

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from medrobust.core import Task
 from medrobust.errors import StudyError
-from medrobust.models import ModelSpec, model_spec
+from medrobust.models import ModelSpec, as_written, model_spec
 from medrobust.parameters import resolve
 from medrobust.perturbations import Request, request, requests
 from medrobust.study.analysis import RELEVANT_DIFFERENCE, IntervalMethod
@@ -203,7 +203,8 @@ class Study(Block):
 
 def resolved(study: Study) -> dict[str, Any]:
     """The study as plain data with every default and catalogue parameter filled in."""
-    content: dict[str, Any] = study.model_dump(mode="json")
+    plain = study.model_copy(update={"models": tuple(map(as_written, study.models))})
+    content: dict[str, Any] = plain.model_dump(mode="json")
     content["perturbations"] = [_entry(each) for each in study.requests]
     content["noise"] = _entry(study.matched_noise) if study.matched_noise else {}
     return content

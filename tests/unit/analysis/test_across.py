@@ -179,7 +179,7 @@ class TestNumbers:
         assert row["p"].item() == sign_flip_test(totals[1] - totals[0], 500, generator(0))
         averaged = found.differences.filter(first="a of new", second="a of old", condition="adversarial")
         assert averaged.select(*columns, "p", "p_holm").rows() == row.select(*columns, "p", "p_holm").rows()
-        scores = comparison_tables(runs, found)["scores"]
+        scores = comparison_tables(runs, found)["scores"].rows
         assert scores.select("model", "run").rows() == [
             ("a", "old"),
             ("a", "new"),

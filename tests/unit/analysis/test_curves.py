@@ -7,7 +7,7 @@ from polars.testing import assert_frame_equal
 import made_rows
 from medrobust.analysis import comparisons, tables
 from medrobust.analysis.curves import curve_table
-from medrobust.analysis.format import readable
+from medrobust.analysis.table import Table
 from medrobust.analysis.verdict import verdict
 from medrobust.rng import generator
 from medrobust.study.analysis import Attack
@@ -87,4 +87,5 @@ def test_a_study_without_attacks_of_the_paper_averages_what_it_has(results):
 
 
 def test_budgets_keep_their_digits_in_files_for_people(results):
-    assert readable(curve_table(results))["budget"].to_list()[:3] == ["0", "0.001961", "0.007843"]
+    budgets = Table.of("curve", curve_table(results)).select("budget").cells
+    assert [row[0].text for row in budgets[:3]] == ["0", "0.5/255", "2/255"]

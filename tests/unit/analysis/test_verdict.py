@@ -178,7 +178,8 @@ def test_six_patients_that_are_all_alike_are_not_called_equally_good(dice):
 def sound_intervals(results) -> int:
     """How many intervals all tables have; their bounds are apart and enclose the value."""
     counted = 0
-    for name, table in all_tables(results, verdict(results)).items():
+    for name, made in all_tables(results, verdict(results)).items():
+        table = made.rows
         for column in table.columns:
             low, high = ("low", "high") if column == "score" else (f"{column}_low", f"{column}_high")
             if low in table.columns:
@@ -369,7 +370,7 @@ def test_nothing_is_ranked_where_every_attack_fails_its_self_tests():
     assert any("None is left, so nothing is ranked." in sentence for sentence in found.sentences)
     assert not any("noise of the same similarity" in sentence for sentence in found.sentences)
     assert found.ranking["rank_low"].to_list() == found.ranking["rank_high"].to_list() == [None] * 3
-    tables = all_tables(failed, found)
+    tables = {name: table.rows for name, table in all_tables(failed, found).items()}
     assert tables["table1"].height == 3
     assert tables["plane"]["adversarial"].to_list() == [None] * 3
     assert tables["plane"]["on_front"].to_list() == [False] * 3

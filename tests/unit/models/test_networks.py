@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -6,24 +8,23 @@ from torch import nn
 
 from medrobust.core import Task
 from medrobust.errors import ModelError
-from medrobust.models import MODELS, build, check_network, flops, model_spec, parameter_count, prepare
-from medrobust.models.embedding import last_layer_input
-from medrobust.models.layers import layers
-from medrobust.models.network import Network
-from medrobust.models.segnet import SegNet
+from medrobust.models import MODELS, Network, build, check_network, model_spec, parameter_count, prepare
+from medrobust.models.architectures.layers import layers
+from medrobust.models.architectures.segnet import SegNet
+from medrobust.models.network import last_layer_input
 
 SEGMENTERS = ("segnet", "unet", "fc_densenet")
 
 
 def segmenter(name, preset="tiny", classes=4, channels=1, shape=(32, 32), **entry):
     spec = model_spec({"name": name, "preset": preset, **entry}, Task.SEGMENTATION)
-    return build(spec, task=Task.SEGMENTATION, classes=classes, channels=channels, shape=shape)
+    return build(spec, classes=classes, channels=channels, shape=shape)
 
 
 def loaded(function, classes=2, channels=3, task=Task.CLASSIFICATION, shape=(12, 12), **entry):
     spec = model_spec({"name": "mine", "load": f"made_networks:{function}", **entry}, task)
-    network = build(spec, task=task, classes=classes, channels=channels, shape=shape)
-    check_network(network, "mine", task=task, channels=channels, shape=shape)
+    network = build(spec, classes=classes, channels=channels, shape=shape)
+    check_network(network, "mine", task=task, classes=classes, channels=channels, shape=shape)
     return network
 
 
@@ -92,7 +93,7 @@ def test_features_are_the_mean_of_the_bottleneck(name):
 
 def test_features_of_timm_feed_its_last_layer():
     spec = model_spec({"name": "mobilenet_v1"}, Task.CLASSIFICATION)
-    network = build(spec, task=Task.CLASSIFICATION, classes=5, channels=3, shape=(32, 32))
+    network = build(spec, classes=5, channels=3, shape=(32, 32))
     images = torch.rand(2, 3, 32, 32)
     features = network.features(images)
     assert features.shape == (2, 1024)
@@ -113,17 +114,31 @@ def test_features_need_a_layer():
 
 
 def test_normalisation_and_grey_to_colour_happen_inside():
-    network = Network(
-        nn.Identity(),
-        classes=3,
-        channels=3,
-        mean=[0.5, 0.0, 0.1],
-        std=[0.5, 1.0, 2.0],
-        size=None,
-        embedding=last_layer_input,
-    )
+    network = Network(nn.Identity(), channels=3, mean=[0.5, 0.0, 0.1], std=[0.5, 1.0, 2.0])
     image = torch.full((1, 1, 2, 2), 0.3)
     assert network.prepared(image)[0, :, 0, 0].tolist() == pytest.approx([-0.4, 0.3, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("returned", "output"),
+    [
+        (lambda logits: {"aux": None, "pred": logits}, "pred"),
+        (lambda logits: SimpleNamespace(pred=logits), "pred"),
+        (lambda logits: (None, logits), 1),
+        (lambda logits: {"first": (logits,)}, lambda out: out["first"][0]),
+        (lambda logits: (logits, None), None),
+    ],
+)
+def test_where_the_logits_are_can_be_said(returned, output):
+    body, images = nn.Conv2d(1, 4, 1), torch.rand(2, 1, 3, 3)
+    network = Network(lambda images: returned(body(images)), output=output)
+    torch.testing.assert_close(network(images), body(images))
+
+
+def test_grey_images_are_repeated_for_a_first_convolution_of_colours():
+    body = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1))
+    assert Network(body)(torch.rand(2, 1, 3, 3)).shape == (2, 2, 3, 3)
+    assert Network(body[1]).channels is None
 
 
 def test_resizing_happens_inside_and_back_again():
@@ -167,7 +182,6 @@ def test_networks_of_users(function):
         ("half_size", r"must return logits of shape \(n, classes\), got \(3, 2, 6, 6\)"),
         ("no_module", "must return a torch.nn.Module, got int"),
         ("broken", "failed: RuntimeError: the user's bug"),
-        ("missing", "failed: AttributeError"),
     ],
 )
 def test_networks_that_do_not_fit(function, message):
@@ -192,9 +206,9 @@ def test_channels_that_do_not_fit():
 
 def test_images_that_are_too_small():
     spec = model_spec({"name": "inception_v3"}, Task.CLASSIFICATION)
-    network = build(spec, task=Task.CLASSIFICATION, classes=2, channels=3, shape=(20, 20)).eval()
+    network = build(spec, classes=2, channels=3, shape=(20, 20)).eval()
     with pytest.raises(ModelError, match=r"cannot take 3 images of 3 channels and size \(20, 20\)"):
-        check_network(network, "mine", task=Task.CLASSIFICATION, channels=3, shape=(20, 20))
+        check_network(network, "mine", task=Task.CLASSIFICATION, classes=2, channels=3, shape=(20, 20))
 
 
 @pytest.mark.parametrize("key", ["mean", "std"])
@@ -215,11 +229,6 @@ def test_prepare_freezes_once():
     assert not any(parameter.requires_grad for parameter in network.parameters())
     kernel = network.body.down[1][0].weight
     assert kernel.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_flops_of_one_convolution():
-    convolution = nn.Conv2d(2, 3, 1, bias=False)
-    assert flops(convolution, channels=2, shape=(4, 5)) == 2 * 2 * 3 * 20
 
 
 def test_summaries_for_lists():

@@ -1,10 +1,13 @@
 import json
 
 import pytest
+import torch
+from torch import nn
 
+from made_networks import classifier
 from medrobust.core import Task
-from medrobust.errors import StudyError
-from medrobust.models import MODELS, model_spec, recipe
+from medrobust.errors import ModelError, StudyError
+from medrobust.models import MODELS, Network, as_written, build, model_spec, recipe
 
 SEGMENTATION, CLASSIFICATION = Task.SEGMENTATION, Task.CLASSIFICATION
 
@@ -52,8 +55,20 @@ def test_any_network_of_timm_is_known():
         ({"name": "unet", "input": 3}, SEGMENTATION, "input must hold keys"),
         ({"name": "a", "load": "made_networks"}, SEGMENTATION, "must be `package.module:function`"),
         ({"name": "a", "load": "no.where:make"}, SEGMENTATION, "there is no Python module 'no.where'"),
-        ({"name": "a", "load": "made_networks:x", "width": 3}, SEGMENTATION, "Unknown key 'width'"),
-        ({"name": "a", "load": "made_networks:x", "preset": "small"}, SEGMENTATION, "Unknown key 'preset'"),
+        ({"name": "a", "load": "made_networks:x"}, SEGMENTATION, "`made_networks:x` cannot be imported"),
+        (
+            {"name": "a", "load": "made_networks:_ONE"},
+            SEGMENTATION,
+            "is made by a function or class.*Sequential",
+        ),
+        ({"name": "a", "load": "made_networks:broken", "width": 3}, SEGMENTATION, "Unknown key 'width'"),
+        ({"name": "a", "load": "made_networks:broken", "preset": "b"}, SEGMENTATION, "Unknown preset 'b'"),
+        (
+            {"name": "a", "load": nn.Flatten(), "input": {"size": 3}},
+            SEGMENTATION,
+            "says everything else itself",
+        ),
+        ({"name": "a", "given": "nets.Small 3fa2"}, SEGMENTATION, r"given in Python \(nets.Small 3fa2\)"),
         (
             {"name": "resnet18", "weights": "package:no-such-thing"},
             CLASSIFICATION,
@@ -102,3 +117,41 @@ def test_the_recipe_of_a_loaded_network_follows_its_code(tmp_path, monkeypatch):
     before = recipe(spec)
     (tmp_path / "my_nets_for_recipe.py").write_text("def make(): return 1\n")
     assert recipe(spec) != before
+
+
+def test_a_network_given_in_python_is_known_by_its_weights_and_settings():
+    body = classifier(2, 3)
+    entry = {"name": "mine", "load": Network(body, mean=0.5)}
+    spec = model_spec(entry, CLASSIFICATION)
+    assert (spec.architecture, spec.train, spec.load) == (
+        "torch.nn.modules.container.Sequential",
+        False,
+        None,
+    )
+    assert json.dumps(recipe(spec))
+    assert recipe(spec) == recipe(model_spec(entry, CLASSIFICATION))
+    for other in (Network(body, mean=0.4), Network(classifier(2, 3), mean=0.5)):
+        assert recipe(model_spec({"name": "mine", "load": other}, CLASSIFICATION)) != recipe(spec)
+    assert as_written(entry)["given"].startswith("torch.nn.modules.container.Sequential ")
+    assert as_written({"name": "unet", "width": 3}) == {"name": "unet", "width": 3}
+
+
+def test_a_network_given_in_python_stays_as_it_is():
+    body = classifier(2, 3).double().train()
+    network = build(
+        model_spec({"name": "a", "load": body}, CLASSIFICATION), classes=2, channels=3, shape=(8, 8)
+    )
+    assert network.note == "Its weights came as torch.float64; they are used as float32."
+    assert body.training
+    assert {weight.dtype for weight in body.parameters()} == {torch.float64}
+    assert all(weight.requires_grad for weight in body.parameters())
+
+
+def test_what_cannot_be_copied_is_said():
+    class Session(nn.Identity):
+        def __deepcopy__(self, memo):
+            raise TypeError("cannot pickle a session")
+
+    spec = model_spec({"name": "a", "load": Session()}, CLASSIFICATION)
+    with pytest.raises(ModelError, match=r"models.a cannot be copied: TypeError.*lambda images: network"):
+        build(spec, classes=2, channels=3, shape=(8, 8))

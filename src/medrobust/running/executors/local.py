@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -12,27 +13,44 @@ from medrobust.running.plan import Plan
 from medrobust.running.progress import Display
 
 
+@runtime_checkable
+class Executor(Protocol):
+    """Does all pieces that are left, kind after kind."""
+
+    def __call__(self, plan: Plan, jobs: Sequence[Job], shown: Display) -> None:
+        """Do the jobs.
+
+        Args:
+            plan: What they belong to.
+            jobs: All jobs to do, in their order; of some, pieces are finished.
+            shown: Told how far everything is.
+
+        Raises:
+            RunError: The memory does not suffice for a single image, or a worker is lost for good.
+            MedrobustError: Anything else that a person can mend.
+        """
+
+
 def run_here(plan: Plan, jobs: Sequence[Job], shown: Display) -> None:
     """An `Executor` that needs nothing."""
-    over, waiting = 0.0, [job for job in jobs if job.n_finished < job.pieces]
+    waiting = [job for job in jobs if job.n_finished < job.pieces]
     for number, job in enumerate(waiting, 1):
-        shown.show(over, title=f"[{number}/{len(waiting)}] {job.title}")
+        shown.advance(job, 0, title=f"[{number}/{len(waiting)}] {job.title}")
         with clear_memory_errors(job):
             do = job.open()
-            for piece in job.left():
-                do(piece, _within(shown, over, job))
-                over += job.seconds / job.pieces
+            for done, piece in enumerate(job.left()):
+                do(piece, _within(shown, job, done))
+                shown.advance(job, done + 1)
                 if plan.setup.limit.shrunk:
                     shown.say_once(SHRUNK)
-    shown.show(over, title="done")
 
 
 SHRUNK = "Memory did not suffice for crafting.batch_size images at once: the study goes on with fewer."
 
 
-def _within(shown: Display, over: float, job: Job) -> OnProgress:
+def _within(shown: Display, job: Job, done: int) -> OnProgress:
     """Progress within a piece."""
-    return lambda done, note: shown.show(over + done * job.seconds / job.pieces, note=note)
+    return lambda fraction, note: shown.advance(job, done + fraction, note=note)
 
 
 @contextmanager

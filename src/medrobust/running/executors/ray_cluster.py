@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,8 +23,7 @@ import torch
 from medrobust.core import Dataset, silent
 from medrobust.errors import MedrobustError, RunError, reason
 from medrobust.running.estimate import unknown_speeds
-from medrobust.running.executors import Executor
-from medrobust.running.executors.local import SHRUNK, clear_memory_errors, run_here
+from medrobust.running.executors.local import SHRUNK, Executor, clear_memory_errors, run_here
 from medrobust.running.jobs import Do, Job
 from medrobust.running.plan import Plan, make_plan
 from medrobust.running.progress import Display
@@ -171,7 +171,7 @@ class _Tasks:
     def __init__(self, context: Any, remote: Any, asked: Ray, shown: Display) -> None:
         self._context, self._remote, self._asked, self._shown = context, remote, asked, shown
         self._flying: dict[Any, tuple[Job, int | None]] = {}
-        self._over = 0.0
+        self._pieces: Counter[tuple[str, str]] = Counter()
         self.latest = ""
 
     def run(self, work: Iterator[tuple[Job, int | None]]) -> None:
@@ -208,8 +208,9 @@ class _Tasks:
         if ray.get(task):
             self._shown.say_once(SHRUNK)
         if piece is not None:
-            self._over += job.seconds / job.pieces
-        self._shown.show(self._over, title=job.title, note=f"{len(self._flying)} tasks in flight")
+            self._pieces[job.kind, job.name] += 1
+        done, note = self._pieces[job.kind, job.name], f"{len(self._flying)} tasks in flight"
+        self._shown.advance(job, done, title=job.title, note=note)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from medrobust.data.phantoms.fields import exponential, random_affine, resize, smooth_field
+from medrobust.data.phantoms.brains import exponential, random_affine, resize, smooth_field
 from medrobust.rng import generator
 
 

@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import rankdata
 
 from medrobust.core import Dataset, Task
-from medrobust.data.phantoms import phantom_brains
-from medrobust.data.phantoms.brain_subject import backward_map, grid_shape, scan_subject
-from medrobust.data.phantoms.phantom_brains import fingerprint, open_phantom_brains
+from medrobust.data.phantoms import datasets
+from medrobust.data.phantoms.brains import backward_map, grid_shape, phantom_brain
+from medrobust.data.phantoms.datasets import fingerprint, open_phantom_brains
 from medrobust.data.scans.structures import STRUCTURES
 from medrobust.errors import DataError
 from medrobust.rng import generator
@@ -162,8 +162,8 @@ def test_same_seed_same_bytes(brains: Dataset) -> None:
 
 
 def test_another_subject_or_seed_is_another_brain() -> None:
-    first = scan_subject(0, 0, SPACING)[1]
-    for other in (scan_subject(1, 0, SPACING)[1], scan_subject(0, 1, SPACING)[1]):
+    first = phantom_brain(0, 0, SPACING)[1]
+    for other in (phantom_brain(1, 0, SPACING)[1], phantom_brain(0, 1, SPACING)[1]):
         shape = np.max([first.shape, other.shape], axis=0)
         assert mean_dice(padded(first, shape), padded(other, shape)) < 0.9
 
@@ -178,7 +178,7 @@ def test_subjects_differ_by_more_than_an_affine_map() -> None:
 
 
 def test_a_filled_cache_makes_nothing_again(brains: Dataset, cache: Path, monkeypatch) -> None:
-    monkeypatch.setattr(phantom_brains, "_remembered", lambda *_: pytest.fail("made a scan again"))
+    monkeypatch.setattr(datasets, "_remembered", lambda *_: pytest.fail("made a scan again"))
     again = open_phantom_brains(cache, subjects=SUBJECTS, spacing=SPACING)
     assert again.cases == brains.cases
     assert again.fingerprint == brains.fingerprint

@@ -15,8 +15,8 @@ from sklearn.preprocessing import StandardScaler
 
 from medrobust.core import Task
 from medrobust.data import open_dataset
-from medrobust.data.phantoms.lesion_classes import LOOKS
-from medrobust.data.phantoms.phantom_lesions import CLASSES, Renderer, _class_counts, open_phantom_lesions
+from medrobust.data.phantoms.datasets import CLASSES, _class_counts, open_phantom_lesions
+from medrobust.data.phantoms.lesions import LOOKS, phantom_lesion
 from medrobust.errors import StudyError
 
 DERMOFIT = {
@@ -46,6 +46,10 @@ MEASURED = {
 
 def small(**parameters):
     return open_phantom_lesions(None, **{"images": 60, "size": 48, "balance": 1.0, **parameters})
+
+
+def drawn(case, seed, overlap):
+    return phantom_lesion(seed, case.patient_id, case.case_id, CLASSES[case.label], size=48, overlap=overlap)
 
 
 def counts_of(dataset):
@@ -158,9 +162,8 @@ class TestPictures:
 
     @pytest.mark.parametrize("name", MEASURED)
     def test_lesions_have_the_colours_of_real_ones(self, name):
-        renderer = Renderer(seed=3, size=48, overlap=0.0)
         cases = [case for case in small(images=200).cases if case.label == CLASSES.index(name)]
-        pictures = [renderer(case) for case in cases]
+        pictures = [drawn(case, seed=3, overlap=0.0) for case in cases]
         lesion = np.median([np.median(p.image[:, p.mask], axis=1) for p in pictures], axis=0)
         skin = np.median([np.median(p.image[:, ~p.mask], axis=1) for p in pictures], axis=0)
         assert np.abs(lesion - MEASURED[name]).max() <= 40
@@ -168,9 +171,8 @@ class TestPictures:
         assert np.abs(skin - (202, 166, 166)).max() <= 30
 
     def test_the_mask_covers_the_lesion(self):
-        renderer = Renderer(seed=0, size=48, overlap=0.2)
         for case in small().cases:
-            mask = renderer(case).mask
+            mask = drawn(case, seed=0, overlap=0.2).mask
             assert mask.shape == (48, 48)
             assert mask[20:28, 20:28].mean() > 0.9
             assert 0.03 < mask.mean() < 0.7

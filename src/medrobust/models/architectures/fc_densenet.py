@@ -9,7 +9,7 @@ from annotated_types import Ge, Interval, Len
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medrobust.models.layers import concatenated, crop_to, layers, pad_to_multiple
+from medrobust.models.architectures.layers import concatenated, crop_to, layers, pad_to_multiple
 
 
 class DenseBlock(nn.Module):

@@ -10,7 +10,7 @@ from annotated_types import Ge, Interval
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medrobust.models.layers import convolutions, crop_to, layers, pad_to_multiple
+from medrobust.models.architectures.layers import convolutions, crop_to, layers, pad_to_multiple
 
 
 class SegNet(nn.Module):

@@ -11,7 +11,14 @@ from annotated_types import Ge, Interval
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medrobust.models.layers import concatenated, convolutions, crop_to, double, layers, pad_to_multiple
+from medrobust.models.architectures.layers import (
+    concatenated,
+    convolutions,
+    crop_to,
+    double,
+    layers,
+    pad_to_multiple,
+)
 
 
 class UNet(nn.Module):

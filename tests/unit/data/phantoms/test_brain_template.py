@@ -5,26 +5,24 @@ import sys
 import numpy as np
 import pytest
 
-from medrobust.data.phantoms.brain_appearance import (
-    INTENSITIES,
-    draw_intensities,
-    majority,
-    normalised,
-    pooled,
-    rician,
-    without_side,
-)
-from medrobust.data.phantoms.brain_geometry import (
+from medrobust.data.phantoms.brains import (
     HIGH,
+    INTENSITIES,
     LOW,
     PAIRED,
     TISSUE,
     TISSUES,
     Ellipsoid,
+    draw_intensities,
     frame,
     inside,
+    majority,
+    normalised,
+    pooled,
+    rician,
     template,
     tissue_maps,
+    without_side,
 )
 from medrobust.data.scans.structures import STRUCTURES
 from medrobust.errors import DataError

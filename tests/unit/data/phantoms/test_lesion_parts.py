@@ -5,15 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medrobust.data.phantoms.lesion_artefacts import Circumstances, add_artefacts, photograph
-from medrobust.data.phantoms.lesion_classes import LOOKS
-from medrobust.data.phantoms.lesion_shape import Form, draw_outline
-from medrobust.data.phantoms.lesion_skin import BLOOD, MELANIN, Layers, Skin
-from medrobust.data.phantoms.lesion_texture import (
+from medrobust.data.phantoms.lesion_drawing import (
+    BLOOD,
+    MELANIN,
+    Form,
+    Layers,
+    Skin,
     Stroke,
     branches,
     curve,
     discs,
+    draw_outline,
     fractal,
     grid,
     honeycomb,
@@ -21,6 +23,7 @@ from medrobust.data.phantoms.lesion_texture import (
     smoothstep,
     strokes,
 )
+from medrobust.data.phantoms.lesions import LOOKS, Circumstances, add_artefacts, photograph
 from medrobust.rng import generator
 
 N = 96
@@ -134,7 +137,7 @@ class TestLayers:
         under = np.exp(-9 * MELANIN)
         assert light[:, 0, 1] == pytest.approx(0.5 * under + [0.5, 0.2, 0])
 
-    def test_adding_layers_whole_is_painting_them_and_a_share_of_nothing_is_nothing(self):
+    def test_adding_layers_whole_is_painting_them_and_none_of_it_is_nothing(self):
         skin, lesion, both = Layers(4), Layers(4), Layers(4)
         half = np.full((4, 4), 0.5, np.float32)
         for layers in (skin, both):
@@ -144,7 +147,7 @@ class TestLayers:
         for layers in (lesion, both):
             layers.blood += 0.7
             layers.cover(half, (10, 200, 30))
-        skin.add(lesion, share=0.0)
+        skin.add(lesion, fraction=0.0)
         assert skin.light() == pytest.approx(untouched)
         skin.add(lesion)
         assert skin.light() == pytest.approx(both.light(), rel=1e-5)

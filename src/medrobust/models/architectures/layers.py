@@ -71,9 +71,10 @@ def crop_to(
     return maps[(slice(None), slice(None), *sides)]
 
 
-def spatial_mean(maps: Float[Tensor, "n d *space"]) -> Float[Tensor, "n d"]:
-    """Mean over all positions."""
-    return maps.flatten(2).mean(2) if maps.ndim > 2 else maps
+def bottleneck_mean(body: nn.Module, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d"]:
+    """Mean over space of the deepest feature maps of a segmentation network."""
+    maps: Tensor = body.bottleneck(images)  # type: ignore[operator]
+    return maps.flatten(2).mean(2)
 
 
 def double(maps: Float[Tensor, "n d *space"], mode: str) -> Float[Tensor, "n d *doubled"]:

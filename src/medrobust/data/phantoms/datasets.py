@@ -1,0 +1,301 @@
+"""The phantoms as data sets, for trying the tool out and for testing it.
+
+They say nothing about networks for real images.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Ge, Le
+from jaxtyping import Float32, Int64
+
+from medrobust.core import Case, Dataset, Sample, Task
+from medrobust.data.cache import cached_array
+from medrobust.data.phantoms.brains import phantom_brain
+from medrobust.data.phantoms.lesions import LOOKS, phantom_lesion
+from medrobust.data.scans.geometry import Affine, centred, shifted
+from medrobust.data.scans.structures import STRUCTURES
+from medrobust.data.scans.views import (
+    CANVAS_STEP,
+    VIEWS,
+    Axis,
+    fit_canvas,
+    imaged_slices,
+    margins,
+    on_canvas,
+    slices_along,
+)
+from medrobust.rng import generator
+
+REVISION = 1
+"""Raised with every change of what images or labels hold: it is part of the fingerprint."""
+
+CLASSES = tuple(LOOKS)
+LESIONS_PER_PATIENT = np.array([0.4, 0.25, 0.15, 0.1, 0.06, 0.04])
+SAME_DIAGNOSIS = 0.85
+
+Side = Annotated[int, Ge(1)]
+
+
+def open_phantom_brains(
+    cache: Path | None,
+    *,
+    subjects: Annotated[int, Ge(2), Le(999)] = 24,
+    seed: Annotated[int, Ge(0)] = 0,
+    spacing: Annotated[float, Ge(1), Le(4)] = 2.0,
+    axis: Axis = "coronal",
+    canvas: Literal["auto"] | tuple[Side, Side] = "auto",
+) -> Dataset:
+    """Phantom brains; a case is a slice that shows some of the brain, whatever is labelled in it.
+
+    Args:
+        cache: Folder for finished scans; None makes a scan again whenever others were read in between.
+        subjects: Number of subjects, each a patient with one scan. More leave the first ones as they are.
+        seed: Another seed, other subjects.
+        spacing: Edge of a voxel in mm.
+        axis: Along which the scans are cut.
+        canvas: Height and width in pixels of every slice, the brain in its middle; "auto" takes the smallest
+            multiples of 16 that every scan fits in.
+
+    Raises:
+        DataError: nilearn is not installed, or the canvas is too small.
+    """
+    phantoms = Phantoms(seed, float(spacing), axis, cache)
+    size = fit_canvas(canvas, {f"brain{one:03d}": phantoms.extent(one) for one in range(subjects)})
+    reader = SliceReader(phantoms, size)
+    return Dataset(
+        name="phantom_brains",
+        task=Task.SEGMENTATION,
+        classes=STRUCTURES,
+        unit="patient",
+        channels=1,
+        shape=size,
+        spacing=(float(spacing), float(spacing)),
+        cases=tuple(case for subject in range(subjects) for case in phantoms.cases(subject)),
+        read=reader,
+        fingerprint=fingerprint(subjects=subjects, seed=seed, spacing=float(spacing), axis=axis, canvas=size),
+        facts={
+            "phantom": "generated: shows that the tool works, says nothing about your networks",
+            "orientation": f"{axis} slices, {VIEWS[axis][1]}",
+            "canvas": f"{size[0]} x {size[1]} pixels, brain centred; auto: multiples of {CANVAS_STEP}",
+            "intensity": "per scan, 0 stays 0 and the 99.5th percentile of the brain becomes 1, clipped",
+            "labels": "27 structures; outer fluid, vermis and basal forebrain are visible background",
+            "left and right": "differ in position only, not in intensity",
+            "cases": "all slices that show some of the brain; networks are trained on those with a structure",
+            "credit": (
+                "tissue maps: ICBM152 2009a, Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging "
+                "Centre, Montreal Neurological Institute, McGill University; carried by nilearn"
+            ),
+        },
+        phantom=True,
+        bits=12,
+        affine=reader.affine,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Phantoms:
+    """Scans of one seed, each made when it is first read.
+
+    Attributes:
+        seed: Seed of the data set.
+        spacing: Edge of a voxel in mm.
+        axis: Along which the scans are cut.
+        cache: Folder for finished scans; None keeps the last few in memory.
+    """
+
+    seed: int
+    spacing: float
+    axis: Axis
+    cache: Path | None
+
+    def slices(self, subject: int) -> tuple[Float32[np.ndarray, "s h w"], Float32[np.ndarray, "s h w"]]:
+        """Images and labels of a subject, cut and turned as `VIEWS` says."""
+        scan = cached_array(
+            self.cache, self._key(subject), lambda: _remembered(self.seed, subject, self.spacing)
+        )
+        image, labels = (slices_along(volume, self.axis) for volume in scan)
+        return image, labels
+
+    def extent(self, subject: int) -> tuple[int, int]:
+        """Height and width of a subject's slices."""
+        _, height, width = self.slices(subject)[0].shape
+        return height, width
+
+    def cases(self, subject: int) -> list[Case]:
+        """The slices of a subject, from the first to the last that shows any of it."""
+        imaged, foreground = cached_array(
+            self.cache, f"{self._key(subject)}-{self.axis}-slices", lambda: self._outline(subject)
+        )
+        name = f"brain{subject:03d}"
+        return [
+            Case(
+                f"{name}-s{position:03d}",
+                name,
+                name,
+                position=int(position),
+                foreground=int(foreground[position]),
+            )
+            for position in np.flatnonzero(imaged)
+        ]
+
+    def _outline(self, subject: int) -> Int64[np.ndarray, "2 s"]:
+        """Of each slice, whether it is a case, and its labelled pixels."""
+        image, labels = self.slices(subject)
+        imaged = np.zeros(len(image), np.int64)
+        imaged[imaged_slices([image])] = 1
+        return np.stack([imaged, np.count_nonzero(labels, axis=(1, 2))])
+
+    def _key(self, subject: int) -> str:
+        return f"phantom_brains-r{REVISION}-seed{self.seed}-{self.spacing:g}mm/brain{subject:03d}"
+
+
+_remembered = lru_cache(maxsize=4)(phantom_brain)
+
+
+@dataclass(frozen=True, slots=True)
+class SliceReader:
+    """Reads the sample of a case, and where a scan lies; the `read` and `affine` of a `Dataset`.
+
+    Attributes:
+        phantoms: Where the scans come from.
+        canvas: Height and width of every image.
+    """
+
+    phantoms: Phantoms
+    canvas: tuple[int, ...]
+
+    def __call__(self, case: Case) -> Sample:
+        """Image and labels of a case, in the middle of the canvas."""
+        stacks = self.phantoms.slices(int(case.scan_id.removeprefix("brain")))
+        image, labels = (on_canvas(stack[case.position], self.canvas) for stack in stacks)
+        return Sample(image[None], labels.astype(np.int64))
+
+    def affine(self, scan_id: str) -> Affine:
+        """From slice, row and column of a scan to millimetres from its middle."""
+        slices, *extent = self.phantoms.slices(int(scan_id.removeprefix("brain")))[0].shape
+        top, left = margins(self.canvas, extent)
+        place = centred((slices, *extent), self.phantoms.spacing, VIEWS[self.phantoms.axis][0])
+        return shifted(place, (0, -top, -left))
+
+
+def fingerprint(**parameters: object) -> str:
+    """SHA-256 of everything that the images and labels depend on."""
+    recipe = {"name": "phantom_brains", "revision": REVISION, **parameters}
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+
+def open_phantom_lesions(
+    cache: Path | None,
+    *,
+    images: Annotated[int, Ge(20), Le(100_000)] = 1300,
+    size: Annotated[int, Ge(32), Le(512)] = 96,
+    balance: Annotated[float, Ge(0), Le(1)] = 0.5,
+    overlap: Annotated[float, Ge(0), Le(1)] = 0.2,
+    seed: Annotated[int, Ge(0)] = 0,
+) -> Dataset:
+    """Phantom photographs of skin lesions in ten classes, drawn when first read.
+
+    A patient has one to six lesions, mostly of one diagnosis, which share the skin, the camera, its light
+    and the
+    hair: as in real collections, a split that ignores patients flatters every network. Names follow
+        Dermofit's:
+    `A102a` is the first lesion of patient `A102`.
+
+    Args:
+        cache: Folder that keeps drawn pictures; None draws them at every reading.
+        images: Number of images.
+        size: Pixels along each side of an image.
+        balance: 0 gives the classes the frequencies they have in Dermofit, 1 gives all the same, values
+            between mix the two.
+        overlap: Fraction of the lesions that partly look like another class.
+        seed: Seed of patients and pictures.
+
+    Returns:
+        The data set; the unit is the patient.
+    """
+    name = "phantom_lesions"
+    settings = {"revision": REVISION, "images": images, "size": size, "balance": balance, "overlap": overlap}
+    fingerprint = hashlib.sha256(json.dumps([name, settings, seed]).encode()).hexdigest()
+    cases = tuple(sorted(_cases(seed, _class_counts(images, balance)), key=lambda case: case.case_id))
+    return Dataset(
+        name=name,
+        task=Task.CLASSIFICATION,
+        classes=CLASSES,
+        unit="patient",
+        channels=3,
+        shape=(size, size),
+        spacing=None,
+        cases=cases,
+        read=partial(_read_lesion, seed, size, overlap, cache, f"{name}-{fingerprint[:16]}"),
+        fingerprint=fingerprint,
+        facts={
+            "origin": "drawn by medrobust (phantom); no patient behind it",
+            "patients": (
+                f"{len({case.patient_id for case in cases})} with {len(cases)} images; those of one patient "
+                "share skin, camera, light and hair"
+            ),
+            "class frequencies": f"Dermofit's, mixed with equal ones at a fraction of {balance:g}",
+            "class overlap": f"{overlap:.0%} of the lesions partly look like another class",
+        },
+        phantom=True,
+    )
+
+
+def _read_lesion(seed: int, size: int, overlap: float, cache: Path | None, folder: str, case: Case) -> Sample:
+    assert case.label is not None
+    names = (case.patient_id, case.case_id, CLASSES[case.label])
+    draw = partial(phantom_lesion, seed, *names, size=size, overlap=overlap)
+    pixels = cached_array(cache, f"{folder}/{case.case_id}", lambda: draw().image)
+    return Sample(np.asarray(pixels, np.float32) / 255, np.array(case.label, np.int64))
+
+
+def _class_counts(images: int, balance: float) -> list[int]:
+    """How many images each class has: largest remainders, at least two each."""
+    counts = np.array([look.images for look in LOOKS.values()])
+    fractions = (1 - balance) * counts / counts.sum() + balance / len(counts)
+    quota = 2 + fractions * (images - 2 * len(counts))
+    whole = np.floor(quota).astype(int)
+    for index in np.argsort(whole - quota, kind="stable")[: images - whole.sum()]:
+        whole[index] += 1
+    return [int(count) for count in whole]
+
+
+def _cases(seed: int, counts: list[int]) -> Iterator[Case]:
+    """Hand the lesions out to patients until every class has its number.
+
+    No patient has more than a quarter of a class, so that a split by patient can put each class on both
+    sides.
+    """
+    rng = generator(seed, "phantom_lesions", "patients")
+    left = np.array(counts)
+    limit = np.maximum(1, left // 4)
+    number = 0
+    while left.any():
+        number += 1
+        patient_id = f"{rng.choice(list('ABCDGPT'))}{number:03d}"
+        labels = _diagnoses(rng, left, limit)
+        left -= np.bincount(labels, minlength=left.size)
+        for position, label in enumerate(labels):
+            case_id = patient_id + ("abcdef"[position] if len(labels) > 1 else "")
+            yield Case(case_id, case_id, patient_id, label)
+
+
+def _diagnoses(rng: np.random.Generator, left: np.ndarray, limit: np.ndarray) -> list[int]:
+    """Classes of one patient's lesions, drawn from those that are left; mostly the first one's."""
+    lesions = 1 + int(rng.choice(LESIONS_PER_PATIENT.size, p=LESIONS_PER_PATIENT))
+    labels: list[int] = []
+    for _ in range(lesions):
+        taken = np.bincount(labels, minlength=left.size).astype(int)
+        free = np.where(taken < limit, left - taken, 0)
+        if not free.any():
+            break
+        repeated = bool(labels) and free[labels[0]] > 0 and rng.random() < SAME_DIAGNOSIS
+        labels.append(labels[0] if repeated else int(rng.choice(left.size, p=free / free.sum())))
+    return labels

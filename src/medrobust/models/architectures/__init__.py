@@ -1,0 +1,152 @@
+"""The catalogue of networks: those that medrobust brings, those of timm, and those of installed packages."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from medrobust.catalogue import Catalogue
+from medrobust.core import Task
+from medrobust.errors import StudyError, unknown
+from medrobust.models.architectures.classifiers import (
+    before_classifier,
+    classifier,
+    in_timm,
+    nearest_in_timm,
+)
+from medrobust.models.architectures.fc_densenet import FCDenseNet
+from medrobust.models.architectures.layers import bottleneck_mean
+from medrobust.models.architectures.segnet import SegNet
+from medrobust.models.architectures.unet import UNet
+from medrobust.models.network import Features
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An entry of the catalogue.
+
+    Attributes:
+        build: `(*, classes, channels, dimensions, <parameters>) -> nn.Module`, with random weights.
+        task: What it is for; None is both.
+        summary: One line for lists.
+        source: Citation.
+        presets: Named sets of parameters; the first is the default.
+        features: Computes one vector per image from prepared images; None takes the input of the last layer.
+        timm: Whether it is a network of timm, which has ImageNet weights.
+        own: Whether somebody else wrote it: nothing is known of the layout and precision that it runs in.
+        revision: Raised with every change of its results.
+    """
+
+    build: Callable[..., Any]
+    task: Task | None
+    summary: str
+    source: str
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    features: Features | None = None
+    timm: bool = False
+    own: bool = False
+    revision: int = 1
+
+
+def find(name: str, where: str) -> Architecture:
+    """The entry of a name: medrobust's, an installed package's, or any classification network of timm.
+
+    Raises:
+        StudyError: Nobody knows it; suggests the nearest.
+    """
+    if name not in MODELS.names() and in_timm(name):
+        return _timm(name)
+    if name not in MODELS.names():
+        known = [*MODELS.names(), *nearest_in_timm(name)]
+        raise StudyError(
+            f"{where}: {unknown('model', name, known)} Any classification network of timm is known too."
+        )
+    return MODELS.named(name, where)
+
+
+def _own(thing: object, name: str) -> Architecture:
+    """The entry made of somebody's function or class."""
+    if isinstance(thing, Architecture):
+        return thing
+    if not callable(thing) or isinstance(thing, nn.Module):
+        raise StudyError(
+            f"a network is made by a function or class that returns a torch.nn.Module, got "
+            f"{type(thing).__name__}. Write a function that returns it."
+        )
+    summary = (getattr(thing, "__doc__", None) or "").strip().partition("\n")[0]
+    return Architecture(build=thing, task=None, summary=summary, source=name, own=True)
+
+
+def _timm(name: str, summary: str = "", source: str = "") -> Architecture:
+    return Architecture(
+        build=partial(classifier, {"mobilenet_v1": "mobilenetv1_100"}.get(name, name)),
+        task=Task.CLASSIFICATION,
+        summary=summary or f"timm's {name}",
+        source=source or "Wightman, PyTorch Image Models (timm)",
+        features=before_classifier,
+        timm=True,
+    )
+
+
+MODELS: Catalogue[Architecture] = Catalogue(
+    "model",
+    "medrobust.models",
+    {
+        "inception_v3": _timm(
+            "inception_v3", "Inception v3, 22 M parameters, images from 75 px", "Szegedy et al., CVPR 2016"
+        ),
+        "inception_v4": _timm(
+            "inception_v4", "Inception v4, 41 M parameters, images from 75 px", "Szegedy et al., AAAI 2017"
+        ),
+        "mobilenet_v1": _timm(
+            "mobilenet_v1",
+            "MobileNet v1, 3 M parameters (timm's mobilenetv1_100)",
+            "Howard et al., arXiv 1704.04861",
+        ),
+        "segnet": Architecture(
+            build=SegNet,
+            task=Task.SEGMENTATION,
+            summary="Encoder and decoder that share the positions of maxima only; no skip connections",
+            source="Badrinarayanan, Kendall & Cipolla, IEEE TPAMI 2017",
+            presets={
+                "small": {},
+                "paper": {"width": 64, "repeats": 2, "keep_probability": 0.8},
+                "tiny": {"width": 16, "levels": 3},
+            },
+            features=bottleneck_mean,
+        ),
+        "unet": Architecture(
+            build=UNet,
+            task=Task.SEGMENTATION,
+            summary="Encoder and decoder joined by long skip connections",
+            source="Ronneberger, Fischer & Brox, MICCAI 2015",
+            presets={
+                "small": {},
+                "paper": {"width": 27, "levels": 5, "keep_probability": 0.8},
+                "tiny": {"width": 8, "levels": 3},
+            },
+            features=bottleneck_mean,
+        ),
+        "fc_densenet": Architecture(
+            build=FCDenseNet,
+            task=Task.SEGMENTATION,
+            summary="Dense blocks (short skip connections) joined by long skip connections",
+            source="Jégou et al., CVPR workshops 2017",
+            presets={
+                "small": {},
+                "paper": {
+                    "width": 48,
+                    "growth": 16,
+                    "layers_per_block": (5, 5, 5, 5, 5),
+                    "bottleneck_layers": 5,
+                    "keep_probability": 0.8,
+                },
+                "tiny": {"width": 8, "growth": 8, "layers_per_block": (1, 2), "bottleneck_layers": 2},
+            },
+            features=bottleneck_mean,
+        ),
+    },
+    _own,
+)
