@@ -6,6 +6,7 @@ for the next task; images, rows and weights go straight to the run folder.
 
 import json
 import logging
+import os
 import signal
 import socket
 import sys
@@ -17,6 +18,8 @@ from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported, see docs/performance.md
 
 import torch
 
