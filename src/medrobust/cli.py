@@ -136,6 +136,9 @@ def demo(
     out: Annotated[
         str, typer.Option(metavar="DIR", help="Folder, or URL, for the run folders and reports.")
     ] = "demo",
+    full: Annotated[
+        bool, typer.Option("--full", help="With the paper's kinds of networks: half an hour on two cores.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Run the whole protocol on generated phantoms: train, attack, report."""
@@ -145,7 +148,8 @@ def demo(
     both = [Task.SEGMENTATION, Task.CLASSIFICATION]
     for chosen in both if task == "both" else [Task(task)]:
         folder = f"{out.rstrip('/')}/{chosen}" if task == "both" else out
-        _say_where(api.run(api.demo_study(chosen), out=folder, device=device, console=output()).report)
+        finished = api.run(api.demo_study(chosen, full=full), out=folder, device=device, console=output())
+        _say_where(finished.report)
 
 
 @app.command()

@@ -16,7 +16,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from torch import Tensor
 
 from medrobust.core import Case, Dataset, Grid, Task
-from medrobust.data.scans.views import region
+from medrobust.data.scans.geometry import region
 from medrobust.running.plan import ImageSet
 from medrobust.storage import digest
 from medrobust.storage.picture_files import levels, read_nifti, read_png, write_nifti, write_png
