@@ -37,8 +37,9 @@ def check_named_data(study: Study) -> None:
     name = str(study.data.get("name"))
     if name not in DATASETS:
         return
-    if "load" not in study.data:
-        _require_same_task(study, name, DATASETS[name].task)
+    task = DATASETS[name].task
+    if "load" not in study.data and task is not None:
+        _require_same_task(study, name, task)
     if study.data.get("axis") == "volume":
         raise StudyError(
             "study.data.axis: whole volumes and patches can be read and audited, but networks, attacks and "
