@@ -15,17 +15,32 @@ from skimage.color import rgb2lab
 
 from medrobust.core import Task
 from medrobust.data.scans.structures import STRUCTURES
-from medrobust.report.context import ReportContext
-from medrobust.report.figures import style
-from medrobust.report.figures.curves import curve_plot
-from medrobust.report.figures.dotplot import SERIES, dot_plot
-from medrobust.report.figures.examples import Examples, difference_scale, examples_figure, in_plane
-from medrobust.report.figures.heatmap import COLOURS, heat_map, luminance
-from medrobust.report.figures.palette import coloured, structure_colours
-from medrobust.report.figures.plane import ellipse, plane_plot
-from medrobust.report.figures.tsne import tsne_plot
+from medrobust.report import style
+from medrobust.report.examples import Examples, difference_scale, example_rows, examples_figure, in_plane
+from medrobust.report.plots import (
+    ATTACK,
+    CLEAN,
+    NOISE,
+    Projection,
+    Words,
+    curve_plot,
+    draw,
+    ellipse,
+    heat_map,
+    plane_plot,
+    tsne_plot,
+)
+from medrobust.report.reading import ReportContext
+from medrobust.report.style import COLOURS, coloured, luminance, structure_colours
 
 MakeContext = Callable[[Task], ReportContext]
+WORDS = Words("accuracy", "95 %", "patients")
+
+
+def dot_plot(table1: pl.DataFrame) -> Figure:
+    return draw({"table1": table1, "table2": pl.DataFrame(schema=["perturbation"])}, WORDS, None)[
+        "dotplot"
+    ]().figure
 
 
 def words(figure: Figure) -> list[str]:
@@ -125,26 +140,26 @@ class TestStyle:
 
     def test_a_users_own_settings_change_nothing_and_stay(self, context: ReportContext) -> None:
         table = context.tables["table1"]
-        plain = style.svg(dot_plot(table, score="Dice"))
+        plain = style.svg(dot_plot(table))
         with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.hashsalt": "mine"}):
-            assert style.svg(dot_plot(table, score="Dice")) == plain
+            assert style.svg(dot_plot(table)) == plain
             assert mpl.rcParams["font.size"] == 30
             assert mpl.rcParams["svg.hashsalt"] == "mine"
 
     def test_png_has_at_least_150_dots_per_inch(self, context: ReportContext) -> None:
-        image = Image.open(io.BytesIO(style.png(dot_plot(context.tables["table1"], score="Dice"))))
+        image = Image.open(io.BytesIO(style.png(dot_plot(context.tables["table1"]))))
         assert image.info["dpi"][0] >= 150
 
 
 class TestDotPlot:
     def test_three_scores_of_every_network_with_intervals_and_the_drop(self) -> None:
-        figure = dot_plot(lines_of(("unet",)), score="Dice")
+        figure = dot_plot(lines_of(("unet",)))
         axes = figure.axes[0]
         markers = [line.get_xdata()[0] for line in axes.lines if line.get_marker() in {"o", "D"}]
         assert markers == [0.5, 0.5, 0.5]
         bars = [segment for bars in axes.collections for segment in bars.get_segments()]
         assert [bar[:, 0].round(3).tolist() for bar in bars] == [[0.4, 0.6]] * 3
-        assert {"unet", "Dice", "drop in points", "0.5\n[0.4, 0.6]"} <= set(words(figure))
+        assert {"unet", "accuracy", "drop in points", "0.5\n[0.4, 0.6]"} <= set(words(figure))
 
     @pytest.mark.parametrize("nothing", [None, float("nan")])
     def test_undefined_numbers_are_not_drawn(self, nothing: float | None) -> None:
@@ -155,12 +170,32 @@ class TestDotPlot:
             gone.alias("clean_high"),
             gone.alias("drop_points_low"),
         )
-        axes = dot_plot(table, score="Dice").axes[0]
+        axes = dot_plot(table).axes[0]
         assert len([line for line in axes.lines if line.get_marker() in {"o", "D"}]) == 2
         assert len(axes.collections) == 1
 
     def test_scores_differ_by_more_than_colour(self) -> None:
-        assert len({(series.marker, series.face == "white") for series in SERIES}) == len(SERIES)
+        assert len({(series.marker, series.face == "white") for series in (CLEAN, NOISE, ATTACK)}) == 3
+
+
+class TestControls:
+    def test_each_attack_stands_beside_its_noise_with_the_extra_drop(self, context: ReportContext) -> None:
+        figure = draw(context.tables, WORDS, None)["noise_control"]().figure
+        assert {"matched noise", "attack", "10.2 [7.1, 13.3]\np = 0.002"} <= set(words(figure))
+        (row,) = context.tables["noise_control"].iter_rows(named=True)
+        assert {row["target"], row["perturbation"]} <= set(words(figure))
+        markers = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() in {"o", "D"}]
+        assert markers == [row["noise"], row["attacked"]]
+
+    def test_pairs_stand_on_both_sides_of_zero_with_their_adjusted_p(self, context: ReportContext) -> None:
+        figure = draw(context.tables, WORDS, None)["pairs"]().figure
+        assert "0.196 [0.150, 0.242]\np < 0.001" in words(figure)
+        assert "\u22120.018 [\u22120.060, 0.024]\np = 0.410" in words(figure)
+        assert [0, 0] in [list(line.get_xdata()) for line in figure.axes[0].lines]
+
+    def test_without_a_control_there_is_no_plot_of_it(self, context: ReportContext) -> None:
+        empty = {**context.tables, "noise_control": context.tables["noise_control"].clear()}
+        assert "noise_control" not in draw(empty, WORDS, None)
 
 
 class TestHeatMap:
@@ -217,7 +252,7 @@ class TestTsne:
                 "y": [0.0, 1.0, 0.1, 1.1, 0.0, -3.0],
             }
         )
-        left, right = tsne_plot(points, classes=("nevus", "melanoma"), noise="n@f", attack="f").axes
+        left, right = tsne_plot(Projection(points, "net", "f", "n@f", ("nevus", "melanoma"))).axes
         assert left.get_xlim() == right.get_xlim()
         assert left.get_ylim() == right.get_ylim()
         clean = [[line.get_xydata().tolist() for line in axes.lines[:2]] for axes in (left, right)]
@@ -267,6 +302,28 @@ class TestExamples:
         shown = [axes.images[0].get_array() for axes in figure.axes if axes.images]
         truth = coloured(volumes.labels[0, 3], volumes.colours)
         assert sum(image.shape == truth.shape and np.allclose(image, truth) for image in shown) == 3
+
+
+class TestRows:
+    def test_a_page_has_every_image_with_its_factor_and_what_is_predicted(self, examples: Examples) -> None:
+        (row,) = example_rows(examples)
+        assert (row.name, row.target, row.truth, row.said) == ("photo 1", "net", None, "nevus")
+        assert [shot.name for shot in row.shots] == ["clean", "gaussian@fgsm", "saliency_map"]
+        assert [(shot.change is None, shot.factor) for shot in row.shots] == [
+            (True, 0.0),
+            (False, 2.0),
+            (False, 1.0),
+        ]
+        assert [(shot.said[:11], shot.right) for shot in row.shots] == [
+            ("nevus, 0.90", True),
+            ("nevus, 0.75", True),
+            ("a lesion wi", False),
+        ]
+
+    def test_segmentation_has_label_maps_and_no_words(self, volumes: Examples) -> None:
+        (row,) = example_rows(volumes)
+        assert row.truth is not None
+        assert all(shot.answer == row.truth and not shot.said for shot in row.shots)
 
 
 def test_sides_share_a_hue_and_all_structures_can_be_told_apart() -> None:

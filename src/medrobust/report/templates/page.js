@@ -1,10 +1,8 @@
-/* Tables that sort: a click on a head sorts by its column, another one turns the order round.
-
-   Numbers are compared as numbers, everything else as words; what has no value stays last. */
+/* Tables that sort, questions that open when they are linked to, and all of them on paper. */
 "use strict";
 
 (() => {
-  /** The number that a cell begins with; NaN where it is a word. */
+  /** The number that a cell begins with; NaN for a word. */
   function numberIn(text) {
     return parseFloat(text.trim().replace(/−/g, "-").replace(/,(?=\d{3})/g, "").replace(/^<\s*/, ""));
   }
@@ -16,24 +14,18 @@
 
   const isEmpty = text => ["", "–"].includes(text.trim());
 
+  /** Numbers are compared as numbers, everything else as words; what has no value stays last. */
   function sort(table, column, descending) {
-    const body = table.tBodies[0];
     const text = line => line.cells[column].textContent;
-    const filled = [...body.rows].filter(line => !isEmpty(text(line)));
-    const empty = [...body.rows].filter(line => isEmpty(text(line)));
+    const lines = [...table.tBodies[0].rows];
+    const filled = lines.filter(line => !isEmpty(text(line)));
     filled.sort((a, b) => compare(text(a), text(b)) * (descending ? -1 : 1));
-    body.append(...filled, ...empty);
+    table.tBodies[0].append(...filled, ...lines.filter(line => isEmpty(text(line))));
   }
 
-  /** Heads above single columns, from left to right: those in the last line, or that reach down to it. */
-  function headsOf(table) {
-    const lines = [...table.tHead.rows];
-    const reaching = lines.slice(0, -1).flatMap(line => [...line.cells]).filter(head => head.rowSpan > 1);
-    return [...reaching, ...lines.at(-1).cells];
-  }
-
+  /** A click on a head sorts by its column, another one turns the order round. */
   function makeSortable(table) {
-    const heads = headsOf(table);
+    const heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, column) => {
       const button = document.createElement("button");
       button.type = "button";
@@ -41,8 +33,7 @@
       button.append(...head.childNodes);
       head.append(button);
       button.addEventListener("click", () => {
-        const first = head.classList.contains("number") || head.classList.contains("source") ? "descending" : "ascending";
-        const other = first === "descending" ? "ascending" : "descending";
+        const [first, other] = head.classList.contains("number") ? ["descending", "ascending"] : ["ascending", "descending"];
         const order = head.getAttribute("aria-sort") === first ? other : first;
         heads.forEach(each => each.removeAttribute("aria-sort"));
         head.setAttribute("aria-sort", order);
@@ -51,5 +42,16 @@
     });
   }
 
+  /** Opens the question that the address names. */
+  function openNamed() {
+    const named = document.getElementById(decodeURIComponent(location.hash.slice(1).split("?")[0]));
+    if (named?.matches("details")) named.open = true;
+  }
+
   for (const table of document.querySelectorAll("table.sortable")) makeSortable(table);
+  window.addEventListener("hashchange", openNamed);
+  window.addEventListener("beforeprint", () => {
+    for (const question of document.querySelectorAll("details.question")) question.open = true;
+  });
+  openNamed();
 })();

@@ -1,16 +1,17 @@
 """Example images as in the paper's Fig. 2: what perturbations do to an image and to the prediction."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.patches import Patch
 
-from medrobust.report.figures import style
-from medrobust.report.figures.palette import coloured, family, structure_colours
+from medrobust.report import style
+from medrobust.report.style import coloured, family, image_uri, labels_uri, structure_colours
 
 CELL, GAP, TITLE, BETWEEN = 1.5, 0.07, 0.45, 0.1
 """In inches: width of an image, space beside it, head of the columns, space between cases."""
@@ -20,7 +21,7 @@ LEGEND_COLUMNS, LEGEND_LINE = 4, 0.2
 LONGEST = 20
 """Characters of a class that fit below an image."""
 FEW = 0.01
-"""Share of changed pixels below which each of them gets a ring, so that it can be found."""
+"""Fraction of changed pixels below which each of them gets a ring, so that it can be found."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,83 @@ class Examples:
     def segmentation(self) -> bool:
         """Whether labels are maps."""
         return self.labels.ndim > 1
+
+
+class Shot(NamedTuple):
+    """One image of a row.
+
+    Attributes:
+        name: Perturbation.
+        image: The image.
+        change: Its difference to the clean one around middle grey; None for the clean image.
+        factor: What the difference is multiplied by; 0 for no change.
+        answer: The predicted label map, in segmentation.
+        said: The predicted class and its probability, in classification.
+        right: Whether that is the truth.
+    """
+
+    name: str
+    image: str
+    change: str | None
+    factor: float
+    answer: str | None
+    said: str
+    right: bool
+
+
+class Row(NamedTuple):
+    """One case as a page shows it: its name, its truth, and its images as `target` sees them."""
+
+    name: str
+    target: str
+    truth: str | None
+    said: str
+    shots: tuple[Shot, ...]
+
+
+def example_rows(examples: Examples) -> tuple[Row, ...]:
+    """The examples as rows of a page, pictures as data URIs."""
+    flat = in_plane(examples)
+    return tuple(_row(flat, case) for case in range(len(flat.case_ids)))
+
+
+def _row(examples: Examples, case: int) -> Row:
+    maps = examples.segmentation
+    shots = []
+    for column, name in enumerate(examples.columns):
+        image = examples.images[case, column]
+        change = image - examples.images[case, 0]
+        factor = difference_scale(change)
+        answer = examples.predictions[case, column]
+        shots.append(
+            Shot(
+                name,
+                image_uri(_bytes(image)),
+                image_uri(_bytes(0.5 + factor * change)) if column else None,
+                factor,
+                labels_uri(answer, examples.colours) if maps else None,
+                "" if maps else _predicted(examples, case, column),
+                not maps and int(answer) == int(examples.labels[case]),
+            )
+        )
+    truth = examples.labels[case]
+    return Row(
+        examples.case_ids[case],
+        examples.target,
+        labels_uri(truth, examples.colours) if maps else None,
+        "" if maps else examples.classes[int(truth)],
+        tuple(shots),
+    )
+
+
+def _bytes(image: Float[np.ndarray, "c h w"]) -> UInt8[np.ndarray, "c h w"]:
+    pixels: UInt8[np.ndarray, "c h w"] = np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
+    return pixels
+
+
+def _predicted(examples: Examples, case: int, column: int) -> str:
+    name = examples.classes[int(examples.predictions[case, column])]
+    return name if examples.probabilities is None else f"{name}, {examples.probabilities[case, column]:.2f}"
 
 
 @dataclass(frozen=True)

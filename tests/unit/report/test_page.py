@@ -3,6 +3,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -10,15 +11,25 @@ import pytest
 import yaml
 from jinja2 import UndefinedError
 
+from medrobust.analysis.table import Cell, CrossTable, Table
 from medrobust.core import Task
 from medrobust.errors import Remark
-from medrobust.report.blocks import blocks
-from medrobust.report.captions import CAPTIONS
-from medrobust.report.context import Picture, ReportContext
-from medrobust.report.display import Cell
-from medrobust.report.html import OPENING, SECTIONS, TEMPLATES, WORDS_ONLY, allowed, at_a_glance, render
-from medrobust.report.pictures import draw
-from medrobust.report.threats import threat_table
+from medrobust.report.page import (
+    CAPTIONS,
+    QUESTIONS,
+    STORY,
+    STORY_PICTURES,
+    STORY_TABLES,
+    TEMPLATES,
+    Block,
+    allowed,
+    at_a_glance,
+    blocks,
+    render,
+)
+from medrobust.report.plots import Words, draw
+from medrobust.report.reading import ReportContext, flattened, setting, threat_table
+from medrobust.report.style import Picture
 
 MakeContext = Callable[[Task], ReportContext]
 
@@ -36,7 +47,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        if tag not in {"meta", "link", "img", "br", "input"}:
+        if tag not in {"meta", "link", "img", "br", "input", "wbr"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -79,7 +90,7 @@ def test_only_the_scripts_of_the_report_may_run(page: Page, context: ReportConte
     assert page.all("script")[0] == {"type": "application/json", "id": "explorer-data"}
     without = Page(render(replace(context, explorer=None)))
     assert len(without.all("script")) == 1
-    assert "explorer" not in [section["id"] for section in without.all("section")]
+    assert "explorer" not in [question["id"] for question in without.all("details") if "id" in question]
 
 
 def test_every_table_has_a_caption_and_heads_with_scope(page: Page) -> None:
@@ -89,30 +100,52 @@ def test_every_table_has_a_caption_and_heads_with_scope(page: Page) -> None:
 
 
 def test_every_picture_says_what_it_shows(page: Page, context: ReportContext) -> None:
-    images = page.all("img")
-    assert [image["alt"] for image in images] == [context.pictures[name].alt for name in order(context)]
-    assert all(len(image["alt"] or "") > 40 for image in images)
+    texts = [image["alt"] or "" for image in page.all("img")]
+    shown = set(context.pictures) - {"heatmap"}  # Table 2 is a map in the page itself
+    assert {context.pictures[name].alt for name in shown} <= set(texts)
+    assert all(len(text) > 12 for text in texts)
+    assert len(page.all("img")) == len(shown) + sum(
+        (shot.change is not None) + (shot.answer is not None) + 1 + (row.truth is not None and not place)
+        for row in context.examples
+        for place, shot in enumerate(row.shots)
+    )
 
 
-def order(context: ReportContext) -> list[str]:
-    placed = [name for section in SECTIONS for name in section.pictures if name in context.pictures]
-    return [OPENING, *placed]
-
-
-def test_headings_and_contents_agree(page: Page) -> None:
+def test_the_story_comes_in_order_then_the_questions(page: Page, context: ReportContext) -> None:
     sections = [attributes["id"] for attributes in page.all("section")]
-    links = [link["href"] for link in page.all("a")]
-    assert links[: len(sections) + 1] == ["#main", *(f"#{name}" for name in sections)]
-    assert set(links[len(sections) + 1 :]) <= {f"#{name}" for name in sections}
-    assert len(page.all("h1")) == 1
+    assert sections == [*(name for name, _ in STORY), "appendix"]
+    questions = [attributes["id"] for attributes in page.all("details") if "id" in attributes]
+    assert questions == [each.name for each in QUESTIONS if each.name in questions]
+    assert {"differences", "success", "data", "run", "methods", "cite"} <= set(questions)
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
+    links = {link["href"] for link in page.all("a")}
+    assert links <= {f"#{name}" for name in ids}
+
+
+def test_headings_never_skip_a_level(page: Page) -> None:
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_every_table_of_the_run_is_in_the_report(page: Page, context: ReportContext) -> None:
+    shown = {attributes["data-table"] for _, attributes in page.elements if "data-table" in attributes}
+    filled = {name for name, frame in context.tables.items() if frame.height}
+    assert filled - {"patients", "seeds", "off_diagonal"} <= shown
+
+
+def test_what_stands_in_the_story_is_not_said_twice(page: Page) -> None:
+    names = [attributes["data-table"] for _, attributes in page.elements if "data-table" in attributes]
+    assert [names.count(name) for name in STORY_TABLES] == [1, 1]
+    assert names.count("pairs") == 1
 
 
 def test_scores_stand_with_their_intervals_and_the_unit_is_named(page: Page, context: ReportContext) -> None:
     words = re.sub(r"\s+", " ", page.words)
     for row in context.tables["table2"].iter_rows(named=True):
-        assert f"{row['score']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in words
+        assert f"{row['score']:.3f} [{row['low']:.2f}, {row['high']:.2f}]" in words
     assert f"95 % intervals over {context.units}" in words
     assert f"test {context.units}" in words
     assert ("intervals may be too narrow" in words) == (context.unit != "patient")
@@ -127,10 +160,10 @@ def test_the_verdict_comes_first(page: Page, context: ReportContext) -> None:
 
 def test_phantoms_say_that_they_are_phantoms(make_context: MakeContext) -> None:
     context = make_context(Task.SEGMENTATION)
-    line = "shows that the tool works, says nothing about your networks"
+    line = "shows that the tool works. It says nothing about your networks"
     assert line not in render(context)
-    assert render(replace(context, phantom=True)).count(line) == 2
-    assert "Read the terms of the data" in render(context)
+    assert render(replace(context, phantom=True)).count(line) == 1
+    assert "read the terms of the data" in render(context)
 
 
 def test_text_is_escaped(make_context: MakeContext) -> None:
@@ -149,35 +182,23 @@ def test_text_is_escaped(make_context: MakeContext) -> None:
 
 
 def test_a_picture_is_embedded_as_it_is() -> None:
-    assert Picture(b"\x00\x01", "image/png", "", "").uri == "data:image/png;base64,AAE="
+    assert Picture(b"\x00\x01", "", "").uri == "data:image/svg+xml;base64,AAE="
 
 
 def test_the_same_context_gives_the_same_bytes(context: ReportContext) -> None:
     assert render(context) == render(context)
 
 
-def test_absent_and_empty_tables_have_no_section(make_context: MakeContext) -> None:
+def questions_of(context: ReportContext) -> list[str | None]:
+    return [each["id"] for each in Page(render(context)).all("details") if "id" in each]
+
+
+def test_absent_and_empty_tables_have_no_question(make_context: MakeContext) -> None:
     context = make_context(Task.CLASSIFICATION)
     few = {name: context.tables[name] for name in ("table1", "table2")}
-    page = Page(
-        render(
-            replace(
-                context,
-                tables={**few, "whitebox": context.tables["whitebox"].clear()},
-                pictures={},
-                explorer=None,
-            )
-        )
-    )
-    assert [section["id"] for section in page.all("section")] == [
-        "overall",
-        "transfer",
-        "data",
-        "threats",
-        "methods",
-        "record",
-        "cite",
-    ]
+    tables = {**few, "subgroups": pl.DataFrame(schema=["attribute"])}
+    bare = replace(context, tables=tables, pictures={}, explorer=None)
+    assert questions_of(bare) == ["data", "run", "methods", "cite"]
 
 
 def test_unknown_tables_are_shown_by_their_name_but_long_ones_only_as_files(
@@ -190,12 +211,13 @@ def test_unknown_tables_are_shown_by_their_name_but_long_ones_only_as_files(
         "table2": cells,
         "my_own": pl.DataFrame({"a": [1]}),
         "more_cells": cells,
+        "patients": pl.DataFrame({"patient_id": ["secret"]}),
     }
-    words = Page(
-        render(replace(context, tables=extra | {"patients": pl.DataFrame({"patient_id": ["secret"]})}))
-    ).words
-    assert {"Further tables", "My own.", "More cells."} <= {line.strip() for line in words.splitlines()}
-    assert "secret" not in words
+    page = Page(render(replace(context, tables=extra)))
+    assert {"What else was counted?", "My own.", "More cells."} <= {
+        line.strip() for line in page.words.splitlines()
+    }
+    assert "secret" not in page.words
 
 
 def test_a_missing_setting_is_an_error_and_no_gap(make_context: MakeContext) -> None:
@@ -233,36 +255,50 @@ def test_seeds_are_shown_where_there_are_several(make_context: MakeContext) -> N
     assert blocks("seeds", replace(context, tables={**of, "seeds": seeds[:1]})) == []
 
 
-def test_warnings_stand_in_their_sections_and_are_announced_above(make_context: MakeContext) -> None:
-    remarks = (Remark("noise", "3 of 50 have no match."), Remark("success", "fgsm is off."))
+def test_warnings_stand_where_they_belong_and_are_announced_above(make_context: MakeContext) -> None:
+    remarks = (Remark("noise", "3 of 50 have no match."), Remark("selftests", "fgsm is off."))
     page = Page(render(replace(make_context(Task.CLASSIFICATION), remarks=remarks)))
     words = re.sub(r"\s+", " ", page.words)
-    assert "Read with care. 2 warnings, in Attack against noise, What the attacks did to the images." in words
+    assert "Read with care. 2 warnings: Attack against noise · Is the attack weak?" in words
     assert words.index("Noise is the control") < words.index("3 of 50 have no match.")
     assert words.index("3 of 50 have no match.") < words.index("fgsm is off.") < words.index("Budgets solved")
-    links = [link["href"] for link in page.all("a")]
-    assert links[1:3] == ["#noise", "#success"]
+    assert [link["href"] for link in page.all("a")][1:3] == ["#noise", "#success"]
+    opened = [each["id"] for each in page.all("details") if "open" in each]
+    assert opened == ["success"]
+
+
+def text(block: Block) -> list[list[str]]:
+    assert isinstance(block.table, Table)
+    return [[cell.text for cell in row] for row in block.table.cells]
+
+
+def heads(block: Block) -> list[str]:
+    assert isinstance(block.table, Table)
+    return block.table.heads
 
 
 def test_what_nobody_knows_of_a_source_is_said(context: ReportContext) -> None:
     (block,) = blocks("transfer_conditions", context)
-    shown = [[cell.text for cell in row[2:]] for row in block.table.rows]
-    assert shown == [["yes", "unknown", "100\u00a0%"], ["no", "no", "unknown"], ["no", "yes", "25\u00a0%"]]
+    assert [row[2:] for row in text(block)] == [
+        ["yes", "unknown", "100\u00a0%"],
+        ["no", "no", "unknown"],
+        ["no", "yes", "25\u00a0%"],
+    ]
 
 
 def test_budgets_keep_their_digits(context: ReportContext) -> None:
     (block,) = blocks("budgets", context)
-    place = [column.name for column in block.table.columns].index("value")
-    assert [row[place].text for row in block.table.rows] == ["0.008624", "0.0079", "0.01"]
+    place = heads(block).index("value")
+    assert [row[place] for row in text(block)] == ["0.008624", "0.0079", "0.01"]
 
 
 def test_success_and_changes_of_the_images_are_two_tables(context: ReportContext) -> None:
-    success, changes = blocks("success", context)
-    assert "SSIM" not in [column.name for column in success.table.columns]
-    assert [column.name for column in changes.table.columns][3:] == [
+    fooled, success, changes = blocks("success", context)
+    assert fooled.mapped
+    assert "SSIM" not in heads(success)
+    assert set(heads(changes)[3:]) == {
         *("SSIM", "SSIM, whole image", "PSNR", "MSE", "L0", "L2, mean", "L∞", "steps")
-    ]
-    assert [row[-1].text for row in changes.table.rows][2:5] == ["1", "3", "3.5"]
+    }
 
 
 def test_balanced_accuracy_is_laid_out_like_table_2(make_context: MakeContext) -> None:
@@ -271,19 +307,19 @@ def test_balanced_accuracy_is_laid_out_like_table_2(make_context: MakeContext) -
     names = {"perturbation": ["clean", "gaussian@fgsm", "fgsm"], "source": ["", "a", "a"]}
     frame = pl.DataFrame({"target": ["a"] * 3} | names | scores)
     (block,) = blocks("balanced", replace(context, tables={**context.tables, "balanced": frame}))
-    assert block.table.groups == (("clean", ("",)), ("fgsm", ("a",)))
+    assert [(panel.title, panel.columns) for panel in block.table] == [("clean", ("—",)), ("fgsm", ("a",))]
 
 
 def test_attacks_beyond_the_paper_are_marked_and_the_mark_is_told(make_context: MakeContext) -> None:
     context = make_context(Task.CLASSIFICATION)
     (plain,) = blocks("table2", context)
     (marked,) = blocks("table2", replace(context, beyond_paper=("deepfool",)))
-    assert [name for name, _ in plain.table.groups] == ["fgsm", "deepfool", "saliency_map"]
-    assert [name for name, _ in marked.table.groups] == ["fgsm", "deepfool †", "saliency_map"]
-    assert [row for _, row in plain.table.rows] == [row for _, row in marked.table.rows]
+    assert [panel.title for panel in plain.table] == ["fgsm", "deepfool", "saliency_map"]
+    assert [panel.title for panel in marked.table] == ["fgsm", "deepfool †", "saliency_map"]
+    assert [panel.rows for panel in plain.table] == [panel.rows for panel in marked.table]
     assert ("†" in plain.caption, "† beyond the paper" in marked.caption) == (False, True)
     assert (
-        "where the study has attacks of the paper: deepfool."
+        "if the study has attacks of the paper: deepfool."
         in Page(render(replace(context, beyond_paper=("deepfool",)))).words
     )
 
@@ -298,14 +334,10 @@ def test_a_curve_has_a_section_and_counts_as_one_attack(make_context: MakeContex
     )
     context = replace(context, tables={**context.tables, "curve": curve})
     (block,) = blocks("curve", context)
-    place = [column.name for column in block.table.columns].index("budget")
-    assert [row[place].text for row in block.table.rows] == ["0", "0.5/255", "0.01"]
-    assert block.caption.startswith("Accuracy at each budget")
-    page = Page(render(context))
-    assert "curve" in [section["id"] for section in page.all("section")]
+    place = heads(block).index("budget")
+    assert [row[place] for row in text(block)] == ["0", "0.5/255", "0.01"]
+    assert block.table.caption.startswith("Accuracy at each budget")
     assert dict(at_a_glance(context))["attacks"] == "2"
-    empty = replace(context, tables={**context.tables, "curve": curve.clear()})
-    assert "curve" not in [section["id"] for section in Page(render(empty)).all("section")]
 
 
 def test_points_of_curves_have_their_own_picture(make_context: MakeContext) -> None:
@@ -319,12 +351,12 @@ def test_points_of_curves_have_their_own_picture(make_context: MakeContext) -> N
         }
         | dict.fromkeys(("score", "low", "high", "noise"), 0.5)
     )
-    words = {"score": "accuracy", "percent": "95 %", "units": "patients", "examples": None, "plane": None}
-    drawn = draw(tables, **words)
+    words = Words("accuracy", "95 %", "patients")
+    drawn = draw(tables, words, None)
     titles = [axes.get_title() for axes in drawn["heatmap"]().figure.axes]
     assert [title for title in titles if title] == ["fgsm", "saliency_map"]
     assert "Dashed: noise" in drawn["curve"]().caption
-    without = draw({**tables, "curve": tables["curve"].clear()}, **words)
+    without = draw({**tables, "curve": tables["curve"].clear()}, words, None)
     assert "curve" not in without
     told = [each["heatmap"]().caption.endswith("picture of their own.") for each in (drawn, without)]
     assert told == [True, False]
@@ -341,23 +373,19 @@ def test_sources_of_other_architectures_are_shown_where_there_are_some(make_cont
     assert len(blocks("off_diagonal", replace(context, tables={**context.tables, "off_diagonal": some}))) == 1
 
 
-def test_false_positives_stand_right_below_table_1(make_context: MakeContext) -> None:
+def test_false_positives_are_counted_where_there_can_be_some(make_context: MakeContext) -> None:
     context = make_context(Task.SEGMENTATION)
     assert dict(at_a_glance(context))["without any label"] == "38"
-    (section,) = (section for section in SECTIONS if section.name == "overall")
-    assert section.tables[:2] == ("table1", "false_positives")
     (block,) = blocks("false_positives", context)
-    assert [name for name, _ in block.table.groups] == ["empty cases, share painted", "empty cases, volume"]
-    assert [cell.text for cell in block.table.rows[0][1]] == [
-        "0.000",
-        "0.105",
-        "1.000",
-        "0.000",
-        "4.336",
-        "41.300",
+    assert isinstance(block.table, CrossTable)
+    assert [name for name, _ in block.table.groups] == [
+        "empty cases, fraction painted",
+        "empty cases, volume",
     ]
-    assert "evaluated cases without any label (38 of 240)" in block.caption
-    assert "the volume (ml per scan)" in block.caption
+    shown = [cell.text for cell in block.table.cells["segnet"]]
+    assert shown == ["0.000", "0.105", "1.000", "0.000", "4.336", "41.300"]
+    assert "evaluated cases without any label (38 of 240)" in block.table.caption
+    assert "volume (ml per scan)" in block.table.caption
     frame = context.tables["false_positives"].with_columns(empty_painted=None, empty_volume=None)
     nowhere = replace(context, tables={**context.tables, "false_positives": frame})
     assert blocks("false_positives", nowhere) == []
@@ -372,34 +400,57 @@ def test_a_transfer_rate_that_no_case_defines_is_not_shown(make_context: MakeCon
     assert blocks("transfer_rate", replace(context, tables={**of, "transfer_rate": frame[:1]})) == []
 
 
-def test_sources_of_neither_architecture_have_no_column_where_there_are_none(context: ReportContext) -> None:
-    name = "sources of neither"
-    pairs = context.tables["pairs"]
-    none = pairs.with_columns(n_neutral_sources=pl.lit(0))
-    for frame, there in ((pairs, True), (none, False)):
-        _, beside = blocks("pairs", replace(context, tables={**context.tables, "pairs": frame}))
-        assert (name in [column.name for column in beside.table.columns]) == there
-
-
 def test_ranks_are_one_column_without_a_score(context: ReportContext) -> None:
     (block,) = blocks("ranking", context)
-    assert [column.name for column in block.table.columns] == ["network", "rank", "above majority"]
-    assert [row[1].text for row in block.table.rows] == ["1", "2 to 3", "2 to 3"]
+    assert heads(block) == ["network", "rank", "above majority"]
+    assert [row[1] for row in text(block)] == ["1", "2 to 3", "2 to 3"]
 
 
-def test_structures_have_a_table_per_network_without_rounded_images(make_context: MakeContext) -> None:
-    pieces = blocks("structures", make_context(Task.SEGMENTATION))
-    assert ["unet" in piece.caption for piece in pieces] == [False, True, False]
-    heads = [column.name for column in pieces[0].table.columns]
-    assert heads == ["structure", "clean", "rician@dag_a", "dag_a", "dag_b", "dag_c"]
+def test_structures_are_a_map_of_what_breaks_with_a_table_per_network_behind(
+    make_context: MakeContext,
+) -> None:
+    context = make_context(Task.SEGMENTATION)
+    frame = context.tables["structures"].with_columns(
+        score=pl.when(pl.col("structure") == "brain stem", pl.col("perturbation") == "dag_a")
+        .then(0.1)
+        .otherwise(pl.col("score"))
+    )
+    map_, *tables = blocks("structures", replace(context, tables={**context.tables, "structures": frame}))
+    assert map_.mapped
+    assert [panel.title for panel in map_.table] == ["segnet", "unet", "fc_densenet"]
+    for panel in map_.table:
+        assert panel.columns == ("clean", "dag_a", "dag_b", "dag_c")
+        assert panel.rows[0][0] == "brain stem", "the structure that loses most comes first"
+        assert [shade.text for shade in panel.rows[0][1]] == ["0.80", "0.10", "0.80", "0.80"]
+    assert [block.title for block in tables] == [
+        f"Structures of {name}" for name in ("segnet", "unet", "fc_densenet")
+    ]
+    names = [name for _, name in tables[0].table.heads]
+    assert names == ["clean", "rician@dag_a", "dag_a", "dag_b", "dag_c"], "no rounded images"
 
 
-def test_every_named_table_has_a_caption_and_every_wordy_section_its_words() -> None:
-    named = {name for section in SECTIONS for name in section.tables}
-    assert named | {"pairs_beside", "changes"} == set(CAPTIONS)
-    written = {path.name.removesuffix(".html.j2") for path in (TEMPLATES / "sections").iterdir()}
-    assert written <= {section.name for section in SECTIONS}
-    assert set(WORDS_ONLY) <= written
+def test_a_map_is_the_darker_the_lower_and_its_words_stand_out(context: ReportContext) -> None:
+    (block,) = blocks("table2", context)
+    cells = [shade for panel in block.table for _, shades in panel.rows for shade in shades]
+    light = {
+        float(shade.text): sum(int(shade.style[12 + 2 * place : 14 + 2 * place], 16) for place in range(3))
+        for shade in cells
+    }
+    order = sorted(light)
+    assert [light[score] for score in order] == sorted(light.values())
+    assert {shade.style[-7:] for shade in cells} == {"#ffffff", "#000000"}
+    framed = [shade.framed for panel in block.table for _, shades in panel.rows for shade in shades]
+    assert framed == [True, False, False, False, True, False, False, False, True] * 3
+
+
+def test_every_named_table_has_a_caption_and_all_words_belong_to_a_question() -> None:
+    named = {*STORY_TABLES, *(name for question in QUESTIONS for name in question.tables)}
+    maps = {name for name in CAPTIONS if name.endswith("_map")}
+    assert named | {"changes"} == set(CAPTIONS) - maps
+    assert {name.removesuffix("_map") for name in maps} <= named
+    written = {path.name.removesuffix(".html.j2") for path in (TEMPLATES / "words").iterdir()}
+    assert written <= {question.name for question in QUESTIONS}
+    assert {name for name, _ in STORY} >= set(STORY_PICTURES.values())
 
 
 def test_the_best_are_marked_as_far_as_tests_tell(make_context: MakeContext) -> None:
@@ -409,17 +460,17 @@ def test_the_best_are_marked_as_far_as_tests_tell(make_context: MakeContext) -> 
     def marks(rank_low: list[int | None]) -> list[str]:
         order = ranking.with_columns(pl.Series("rank_low", rank_low, pl.Int64))
         (block,) = blocks("table1", replace(context, tables={**context.tables, "ranking": order}))
-        named = {row[0].text: row[0].mark for row in block.table.rows}
-        return [named[name] for name in ranking["model"]]
+        return [block.marks.get(name, "") for name in ranking["model"]]
 
     assert marks([1, 2, 2]) == ["best", "", ""]
     assert marks([1, 1, 3]) == ["highest score", "not distinguishable from the highest", ""]
     assert marks([None, None, None]) == ["", "", ""]
     tables = {name: frame for name, frame in context.tables.items() if name != "ranking"}
     (block,) = blocks("table1", replace(context, tables=tables))
-    assert {row[0].mark for row in block.table.rows} == {""}
-    assert "marks" not in block.caption
-    assert "The marks go by the tests" in blocks("table1", context)[0].caption
+    assert not block.marks
+    assert "marks" not in block.table.caption
+    assert "The marks go by the tests" in blocks("table1", context)[0].table.caption
+    assert '<span class="mark">best</span>' in render(context)
 
 
 def test_what_the_attacker_may_do_is_told_for_each_cell() -> None:
@@ -457,7 +508,7 @@ def test_what_the_attacker_may_do_is_told_for_each_cell() -> None:
 
 def test_the_paper_and_the_software_are_cited_as_the_repository_asks() -> None:
     asked = yaml.safe_load((Path(__file__).parents[3] / "CITATION.cff").read_text(encoding="utf-8"))
-    words = re.sub(r"\s+", " ", (TEMPLATES / "sections" / "cite.html.j2").read_text(encoding="utf-8"))
+    words = re.sub(r"\s+", " ", (TEMPLATES / "words" / "cite.html.j2").read_text(encoding="utf-8"))
     paper = asked["preferred-citation"]
     for fact in (paper["title"], paper["doi"], str(paper["year"]), asked["title"], asked["license"]):
         assert fact in words, fact
@@ -474,16 +525,14 @@ def test_structures_stand_by_all_measures_clean_and_attacked(make_context: MakeC
     frame = pl.DataFrame([row, attacked | {"hd95_low": None, "hd95_high": None}])
     context = replace(context, tables={**context.tables, "structure_overview": frame})
     (block,) = blocks("structure_overview", context)
-    assert "unet, clean and under dag_a" in block.caption
-    assert "NSD within 1.5\u00a0mm, HD95 in mm" in block.caption
-    assert block.table.first == "structure"
-    assert block.table.groups == tuple(
-        (name, ("clean", "dag_a")) for name in ("Dice", "NSD", "HD95", "volume error")
-    )
-    ((structure, cells),) = block.table.rows
+    assert isinstance(block.table, CrossTable)
+    assert "unet, clean and under dag_a" in block.table.caption
+    assert "NSD within 1.5\u00a0mm, HD95 in mm" in block.table.caption
+    assert block.table.groups == [(name, 2) for name in ("Dice", "NSD", "HD95", "volume error")]
+    ((structure, cells),) = block.table.cells.items()
     assert structure == "<b>"
-    assert cells[:2] == (Cell("0.900", "[0.800, 0.950]"), Cell("0.100", "[0.000, 0.200]"))
-    assert cells[4:] == (Cell("4.6", "[3.0, 6.0]"), Cell("\u2013"), Cell("\u22120.250"), Cell("\u22120.250"))
+    assert [*cells[:2]] == [Cell("0.900", "[0.80, 0.95]"), Cell("0.100", "[0.00, 0.20]")]
+    assert [cell.text for cell in cells[4:]] == ["4.6", "—", "-0.250", "-0.250"]
     page = render(context)
     assert '<th scope="col" rowspan="2">structure</th>' in page
     assert '<th scope="row">&lt;b&gt;</th>' in page
@@ -501,14 +550,35 @@ def test_boundaries_say_their_unit_once_and_hd95_has_one_decimal(make_context: M
         "structure_surfaces": pl.DataFrame([row | {"structure": "<b>"}]),
     }
     context = replace(context, tables={**context.tables, **tables})
-    (block,) = blocks("surfaces", context)
-    assert "lie within 1.5\u00a0mm of each other" in block.caption
-    assert "in mm." in block.caption
-    shown = dict(zip([column.name for column in block.table.columns], block.table.rows[0], strict=True))
-    assert shown["NSD"] == Cell("0.812", "[0.700, 0.900]")
+    map_, block = blocks("surfaces", context)
+    assert map_.mapped
+    assert "within 1.5\u00a0mm of each other" in block.table.caption
+    assert "in mm;" in block.table.caption
+    shown = dict(zip(heads(block), block.table.cells[0], strict=True))
+    assert shown["NSD"] == Cell("0.812", "[0.70, 0.90]")
     assert shown["HD95"] == Cell("4.6", "[3.0, 6.0]")
     assert shown["HD95 undefined"] == Cell("0.125")
     assert not {"unit", "tolerance"} & shown.keys()
     (of_structures,) = blocks("structure_surfaces", context)
-    assert of_structures.table.rows == ((Cell("<b>"), Cell("0.812", "[0.700, 0.900]")),)
+    assert of_structures.table.cells == {"<b>": [Cell("0.812", "[0.70, 0.90]")]}
     assert "in the plane of a slice" in render(context)
+
+
+def test_settings_keep_their_digits_and_items_go_by_their_name() -> None:
+    study = {
+        "seed": 0,
+        "models": [{"name": "unet", "width": 16}, {"width": 8}],
+        "eps": 4 / 255,
+        "sizes": [1, 2],
+        "x": None,
+    }
+    assert flattened(study) == [
+        ("seed", "0"),
+        ("models.unet.name", "unet"),
+        ("models.unet.width", "16"),
+        ("models.1.width", "8"),
+        ("eps", "0.0156863"),
+        ("sizes", "1, 2"),
+        ("x", "—"),
+    ]
+    assert setting([]) == "none"
