@@ -14,18 +14,10 @@ from jaxtyping import Int, Int8, Shaped
 
 from medrobust.analysis.results import Results
 from medrobust.core import Task
-<<<<<<< HEAD
-from medrobust.report.figures.palette import structure_colours
-from medrobust.report.frames import frame, overlap_of, planes
-from medrobust.report.pixels import GREY, STEP
-from medrobust.running.explorer import EXPLORED, LEVELS, Wanted, read_views
-=======
 from medrobust.metrics.counts import overlap_counts
 from medrobust.metrics.scores import dice, mean_defined
 from medrobust.report.style import image_uri, labels_uri, structure_colours
-from medrobust.running.explorer import FACTS, Wanted, read_views
-from medrobust.running.views import LEVELS, View
->>>>>>> main
+from medrobust.running.explorer import EXPLORED, LEVELS, View, Wanted, read_views
 from medrobust.storage import RunFolder
 
 GREY, STEP = 128, 127 // LEVELS

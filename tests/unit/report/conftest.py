@@ -10,17 +10,6 @@ import polars as pl
 import pytest
 
 from medrobust.core import Task
-<<<<<<< HEAD
-from medrobust.report.context import ReportContext
-from medrobust.report.figures.examples import Examples
-from medrobust.report.figures.palette import structure_colours
-from medrobust.report.frames import frame, overlap_of
-from medrobust.report.html import render
-from medrobust.report.pictures import Plane, draw
-from medrobust.report.pixels import GREY, STEP
-from medrobust.report.threats import threat_table
-from medrobust.running.explorer import LEVELS, View
-=======
 from medrobust.report import style
 from medrobust.report.examples import Examples, example_rows
 from medrobust.report.explorer import GREY, STEP, frame, overlap_of
@@ -28,8 +17,7 @@ from medrobust.report.page import render
 from medrobust.report.plots import Projection, Words, draw
 from medrobust.report.reading import ReportContext, threat_table
 from medrobust.report.style import Picture, structure_colours
-from medrobust.running.views import LEVELS, View
->>>>>>> main
+from medrobust.running.explorer import LEVELS, View
 
 NETWORKS = {
     Task.CLASSIFICATION: ("inception_v3", "inception_v4", "mobilenet_v1"),

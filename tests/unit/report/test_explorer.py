@@ -12,19 +12,12 @@ import polars as pl
 import pytest
 import torch
 from hypothesis import given
+from medrobust.running.validate import score
 from PIL import Image
 
 from made_rows import classification, segmentation
 from medrobust.analysis.patients import Cell
 from medrobust.core import Task
-<<<<<<< HEAD
-from medrobust.report.explorer import fitting, frame_names, index, read_explorer
-from medrobust.report.figures.palette import structure_colours
-from medrobust.report.frames import frame, planes
-from medrobust.report.pixels import GREY, STEP, change_uri, image_uri, labels_uri
-from medrobust.running.explorer import EXPLORED, LEVELS, View, scan_scores
-from medrobust.running.train import score
-=======
 from medrobust.report.explorer import (
     GREY,
     STEP,
@@ -39,11 +32,7 @@ from medrobust.report.explorer import (
     read_explorer,
 )
 from medrobust.report.style import structure_colours
-from medrobust.running.explorer import FACTS
-from medrobust.running.hardest import scan_scores
-from medrobust.running.validate import score
-from medrobust.running.views import LEVELS, View
->>>>>>> main
+from medrobust.running.explorer import EXPLORED, LEVELS, View, scan_scores
 from medrobust.storage import RunFolder
 
 CLASSES = ("ground", "left horn", "right horn", "stem")

@@ -16,17 +16,10 @@ from playwright.sync_api import Locator, Page
 
 from browsing import WIDTH
 from medrobust.core import Task
-<<<<<<< HEAD
-from medrobust.report.context import ReportContext
-from medrobust.report.figures.examples import Examples
-from medrobust.report.html import render
-from medrobust.running.explorer import LEVELS
-=======
 from medrobust.report.examples import Examples
 from medrobust.report.page import render
 from medrobust.report.reading import ReportContext
-from medrobust.running.views import LEVELS
->>>>>>> main
+from medrobust.running.explorer import LEVELS
 
 Array = npt.NDArray[np.uint8]
 
