@@ -16,7 +16,7 @@ from medrobust.core import Task
 from medrobust.errors import ModelError
 from medrobust.outputs import depends_on_batch, relative_difference
 from medrobust.perturbations.attacks.dag import BACKGROUND
-from medrobust.perturbations.checks import check_inputs
+from medrobust.perturbations.checks import check_inputs, task_of
 from medrobust.perturbations.gradients import (
     Model,
     answer,
@@ -118,8 +118,7 @@ def selftest(
     check_inputs(images, labels, support)
     rngs = rngs or [generator(0, "selftest", place) for place in range(len(images))]
     if isinstance(wanted, str):
-        task = Task.CLASSIFICATION if labels.ndim == 1 else Task.SEGMENTATION
-        wanted = request({"name": wanted}, task)
+        wanted = request(wanted, task_of(labels))
     targets = targets_of(wanted, labels, copy.deepcopy(rngs), spacing)
     with frozen(model):
         probe = Probe(wanted, model, images, labels, support, rngs, targets)
