@@ -9,7 +9,7 @@ from medrobust.analysis.results import Results
 from medrobust.analysis.tables import bounded, frame, with_bounds
 from medrobust.core import Task
 from medrobust.errors import RunError
-from medrobust.stats.statistics import Estimate, mean_of_ratios
+from medrobust.stats.intervals import Estimate, mean_of_ratios
 
 
 def balanced_table(results: Results) -> pl.DataFrame:

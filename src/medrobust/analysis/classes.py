@@ -7,7 +7,7 @@ from medrobust.analysis.results import Results
 from medrobust.analysis.tables import frame
 from medrobust.core import Task
 from medrobust.errors import RunError
-from medrobust.stats.statistics import wilson
+from medrobust.stats.intervals import wilson
 
 _CONDITION = ("target", "perturbation", "label")
 

@@ -15,7 +15,7 @@ from openTSNE.tsne import TSNE
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from medrobust.stats.statistics import Estimate, Ratio, mean
+from medrobust.stats.intervals import Estimate, Ratio, mean
 
 CLEAN = "clean"
 COMPONENTS = 50

@@ -5,17 +5,18 @@ import numpy as np
 from medrobust.analysis.patients import Scores
 from medrobust.analysis.results import Results
 from medrobust.core import Task
-from medrobust.stats.bootstrap import bca, bootstrap_t, percentile
-from medrobust.stats.statistics import (
+from medrobust.stats.intervals import (
     ROUNDING,
     UNDEFINED,
     Estimate,
     Ratio,
     Totals,
     accuracy_difference,
+    paired_interval,
     ratio,
     wilson,
 )
+from medrobust.stats.resampling import bca, bootstrap_t, percentile
 
 
 def score(results: Results, scores: Scores | None) -> Estimate:
@@ -71,8 +72,8 @@ def _relative(results: Results, x: Scores, y: Scores, largest: float) -> Estimat
     resampled = _bootstrap(results, x, y)
     if resampled is not None:
         return resampled
-    interval = paired_ratio(results, x.totals, y.totals).interval(results.settings.confidence, largest)
-    return interval._replace(value=ratio(x.totals, y.totals).value)
+    images = results.panel.sizes if results.task is Task.CLASSIFICATION else None
+    return paired_interval(x.totals, y.totals, results.settings.confidence, images=images, largest=largest)
 
 
 def _bootstrap(results: Results, x: Scores, y: Scores) -> Estimate | None:

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
-from medrobust.metrics.scores import dice, volume_error
-from medrobust.stats.bootstrap import Draws
-from medrobust.stats.statistics import Totals
+from medrobust.metrics.scores import dice_of_counts, volume_error
+from medrobust.stats.intervals import Totals
+from medrobust.stats.resampling import Draws
 
 CLEAN = "clean"
 CELL = ("target", "perturbation", "source", "whitebox")
@@ -154,7 +154,7 @@ def scan_dice(overlaps: pl.DataFrame, background: str) -> pl.DataFrame:
     )
     n_true, n_pred, n_both = (counts[name].to_numpy() for name in ("n_true", "n_pred", "n_both"))
     scores = {
-        "dice": pl.Series(dice(n_true, n_pred, n_both)),
+        "dice": pl.Series(dice_of_counts(n_true, n_pred, n_both)),
         "volume_error": pl.Series(volume_error(n_true, n_pred)),
     }
     return counts.with_columns(**scores).filter(pl.col("dice").is_not_nan())

@@ -10,7 +10,7 @@ from scipy import stats
 from medrobust.analysis.patients import Scores
 from medrobust.analysis.results import Results
 from medrobust.analysis.tables import frame
-from medrobust.stats.statistics import Totals, ratio
+from medrobust.stats.intervals import Totals, ratio
 
 _COLUMNS = ("clean", "adversarial", "var_clean", "var_adversarial", "covariance", "scale")
 

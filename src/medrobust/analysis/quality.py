@@ -5,48 +5,22 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import polars as pl
-from sklearn.metrics import f1_score, roc_auc_score
 
 from medrobust.analysis.patients import CELL, with_whitebox
 from medrobust.analysis.results import Results
 from medrobust.analysis.tables import frame
 from medrobust.core import Task
 from medrobust.errors import RunError
-from medrobust.metrics.calibration import (
-    Labels,
-    Probabilities,
-    brier,
-    calibration_error,
-    confidence_when_wrong,
-)
+from medrobust.metrics.scores import Labels, Probabilities, auroc, brier, confidence_when_wrong, ece, f1
 
 _SEEDS = ("target_seed", "source_seed", "fold")
 
 
-def macro_f1(probabilities: Probabilities, labels: Labels) -> float:
-    """Mean over the classes that occur of the F1 of each, in [0, 1]."""
-    return float(
-        f1_score(labels, probabilities.argmax(1), labels=np.unique(labels), average="macro", zero_division=0)
-    )
-
-
-def macro_auroc(probabilities: Probabilities, labels: Labels) -> float:
-    """Mean over the classes that occur of the area under each one's ROC curve against all others, in [0, 1].
-
-    NaN where one class is all there is.
-    """
-    occurring = np.unique(labels)
-    if len(occurring) < 2:
-        return math.nan
-    areas = [roc_auc_score(labels == one, probabilities[:, one]) for one in occurring]
-    return float(np.mean(areas))
-
-
-QUALITIES: Mapping[str, Callable[[Probabilities, Labels], float]] = {
-    "macro_f1": macro_f1,
-    "macro_auroc": macro_auroc,
+QUALITIES: Mapping[str, Callable[[Labels, Probabilities], float]] = {
+    "macro_f1": lambda labels, probabilities: f1(labels, probabilities.argmax(1)),
+    "macro_auroc": auroc,
     "brier": brier,
-    "calibration_error": calibration_error,
+    "calibration_error": ece,
     "confidence_when_wrong": confidence_when_wrong,
 }
 
@@ -73,7 +47,7 @@ def quality_table(results: Results) -> pl.DataFrame:
 
 def _qualities(rows: pl.DataFrame) -> dict[str, float]:
     of_seeds = [
-        {name: score(probabilities, labels) for name, score in QUALITIES.items()}
+        {name: score(labels, probabilities) for name, score in QUALITIES.items()}
         for probabilities, labels in (
             (np.array(one["probabilities"].to_list(), np.float64), one["label"].to_numpy())
             for one in rows.partition_by(_SEEDS)

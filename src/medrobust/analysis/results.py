@@ -14,7 +14,7 @@ from medrobust.analysis.patients import CLEAN, Cell, Panel, classification_panel
 from medrobust.core import Task, Unit
 from medrobust.errors import Remark, RunError
 from medrobust.rng import generator
-from medrobust.stats.bootstrap import resampled_sums
+from medrobust.stats.resampling import resampled_sums
 from medrobust.study.analysis import RELEVANT_DIFFERENCE, Attack, Settings
 
 

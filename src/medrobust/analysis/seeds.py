@@ -12,7 +12,7 @@ from medrobust.analysis import estimates
 from medrobust.analysis.results import Results
 from medrobust.analysis.tables import bounded, conditions, frame, with_bounds
 from medrobust.rng import generator
-from medrobust.stats.statistics import ROUNDING, Estimate
+from medrobust.stats.intervals import ROUNDING, Estimate
 
 FEWEST_TARGET_SEEDS = 3
 FEWEST_SURROGATE_SEEDS = 2

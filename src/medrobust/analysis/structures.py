@@ -10,7 +10,7 @@ from medrobust.analysis.results import Results
 from medrobust.analysis.tables import frame
 from medrobust.core import Task
 from medrobust.errors import RunError
-from medrobust.stats.statistics import mean
+from medrobust.stats.intervals import mean
 
 CONDITION = ("target", "perturbation", "structure")
 

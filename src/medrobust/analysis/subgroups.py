@@ -8,7 +8,7 @@ import polars as pl
 from medrobust.analysis import estimates
 from medrobust.analysis.results import Results
 from medrobust.analysis.tables import bounded, conditions, frame, with_bounds
-from medrobust.stats.statistics import Estimate
+from medrobust.stats.intervals import Estimate
 
 FEWEST = 5
 """Groups of fewer patients have no score: it would be about persons, and its interval would say nothing."""

@@ -9,8 +9,8 @@ from medrobust.analysis.patients import SEEDS
 from medrobust.analysis.results import Results
 from medrobust.analysis.structures import CONDITION, ordered
 from medrobust.analysis.tables import bounded, frame, with_bounds
-from medrobust.metrics.surfaces import SUMS, hd95, nsd
-from medrobust.stats.statistics import mean
+from medrobust.metrics.surfaces import SUMS, hd95_of_sums, nsd_of_sums
+from medrobust.stats.intervals import mean
 
 _SHARES = {
     # Of scans and structures: no case has the structure in both maps, so that there is nothing to measure.
@@ -65,8 +65,8 @@ def _of_scans(results: Results) -> pl.DataFrame:
     rows = results.surfaces.filter(*shown).sort(*CONDITION, "source", *SEEDS, "patient_id", "scan_id")
     sums = {name: rows[name].to_numpy() for name in SUMS}
     scores = {
-        "nsd": nsd(sums["n_boundary"], sums["n_within"], sums["n_both"] + sums["n_missed"]),
-        "hd95": hd95(sums["hd95_sum"], sums["n_both"]),
+        "nsd": nsd_of_sums(sums["n_boundary"], sums["n_within"], sums["n_both"] + sums["n_missed"]),
+        "hd95": hd95_of_sums(sums["hd95_sum"], sums["n_both"]),
     }
     named = {name: pl.Series(values, nan_to_null=True) for name, values in scores.items()}
     return rows.with_columns(**named).filter(pl.col("nsd").is_not_null())

@@ -8,7 +8,7 @@ import polars as pl
 from medrobust.analysis import estimates
 from medrobust.analysis.patients import Cell, Scores
 from medrobust.analysis.results import Results
-from medrobust.stats.statistics import Estimate
+from medrobust.stats.intervals import Estimate
 from medrobust.storage.schemas import Schema
 
 TABLE1 = ("clean", "noise", "adversarial", "drop_points", "drop_percent")

@@ -27,7 +27,7 @@ from medrobust.analysis.seeds import (
     enough_seeds,
 )
 from medrobust.analysis.tables import frame
-from medrobust.stats.bootstrap import share_first
+from medrobust.stats.resampling import share_first
 from medrobust.stats.significance import patients_for_equivalence, ranks_interval
 
 FEWEST_FOR_SHARES = 20

@@ -8,7 +8,7 @@ from medrobust.audit.parts import is_tested
 from medrobust.audit.records import PhotoEvidence, ScanEvidence
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Photo
-from medrobust.stats.statistics import Estimate, wilson
+from medrobust.stats.intervals import Estimate, wilson
 
 CONFIDENCE = 0.95
 EXPECTED = 0.8

@@ -10,9 +10,12 @@ from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float64, Int64, Num
 from scipy.spatial import KDTree
 from torch import Tensor
+
+from medrobust.metrics.overlap import LabelMaps, class_count
 
 PERCENTILE = 0.95
 ROUNDING = 1e-6
@@ -23,6 +26,83 @@ SUMS = ("n_boundary", "n_within", "hd95_sum", "n_both", "n_missed", "n_added")
 
 
 Sums = Num[np.ndarray, "*shape"]
+
+
+def nsd(
+    labels: LabelMaps,
+    predictions: LabelMaps,
+    classes: int | None = None,
+    *,
+    tolerance: float,
+    spacing: Sequence[float] | None = None,
+) -> Float64[np.ndarray, "n k"]:
+    """Normalised surface distance of every class in every image.
+
+    The fraction of the boundary pixels of truth and prediction that lie within a tolerance of the other
+    boundary.
+
+    Args:
+        labels: True classes from 0 on, of shape `n *space`; 0 is the background, which has no boundary.
+        predictions: Predicted classes, of the same shape.
+        classes: Number of classes `k`; None: as many as occur in either.
+        tolerance: Distance, in the unit of `spacing`, up to which boundaries count as the same.
+        spacing: Size of a pixel along each spatial axis; None: 1 along each.
+
+    Returns:
+        Values in [0, 1], 0 where nothing of a class is shown; NaN where it is absent from the truth.
+
+    >>> truth = np.zeros((1, 9, 9), dtype=int)
+    >>> truth[0, 2:6, 2:6] = 1
+    >>> nsd(truth, np.roll(truth, 1, axis=2), tolerance=1.0).tolist()
+    [[nan, 1.0]]
+    """
+    sums = _sums_of(labels, predictions, classes, spacing, tolerance)
+    return nsd_of_sums(sums["n_boundary"], sums["n_within"], sums["n_both"] + sums["n_missed"])
+
+
+def hd95(
+    labels: LabelMaps,
+    predictions: LabelMaps,
+    classes: int | None = None,
+    *,
+    spacing: Sequence[float] | None = None,
+) -> Float64[np.ndarray, "n k"]:
+    """The larger of the two directed 95th percentiles of the distances between boundaries, of every class.
+
+    Args:
+        labels: True classes from 0 on, of shape `n *space`; 0 is the background, which has no boundary.
+        predictions: Predicted classes, of the same shape.
+        classes: Number of classes `k`; None: as many as occur in either.
+        spacing: Size of a pixel along each spatial axis; None: 1 along each.
+
+    Returns:
+        Distances in the unit of `spacing`; NaN where a class is not in both maps.
+
+    >>> truth = np.zeros((1, 9, 9), dtype=int)
+    >>> truth[0, 2:6, 2:6] = 1
+    >>> hd95(truth, np.roll(truth, 1, axis=2), spacing=(2.0, 2.0)).tolist()
+    [[nan, 2.0]]
+    """
+    sums = _sums_of(labels, predictions, classes, spacing, tolerance=0.0)
+    return hd95_of_sums(sums["hd95_sum"], sums["n_both"])
+
+
+def _sums_of(
+    labels: LabelMaps,
+    predictions: LabelMaps,
+    classes: int | None,
+    spacing: Sequence[float] | None,
+    tolerance: float,
+) -> dict[str, Float64[np.ndarray, "n k"]]:
+    true, shown = (torch.as_tensor(maps).long() for maps in (labels, predictions))
+    sums = surface_sums(
+        true,
+        shown,
+        classes or class_count(true, shown),
+        spacing=(1.0,) * (true.ndim - 1) if spacing is None else spacing,
+        tolerance=tolerance,
+    )
+    return dict(zip(SUMS, np.moveaxis(sums, -1, 0), strict=True))
 
 
 def surface_sums(
@@ -49,7 +129,8 @@ def surface_sums(
         Of each image and class, in the order of `SUMS`: boundary pixels of truth and prediction together;
         those of them that lie within the tolerance of the other boundary (none where there is no other); HD95
         (the larger of the two directed 95th percentiles; 0 where it is undefined); and 1 where the structure
-        is in both, in the truth only, in the prediction only. They add up; `nsd` and `hd95` take the sums.
+        is in both, in the truth only, in the prediction only. They add up; `nsd_of_sums` and
+        `hd95_of_sums` take the sums.
 
     Raises:
         ValueError: Shapes differ, or spacing and shape do not fit.
@@ -74,7 +155,7 @@ def surface_sums(
     return np.stack(sums, axis=-1).astype(np.float64).reshape(len(labels), classes, len(SUMS))
 
 
-def nsd(n_boundary: Sums, n_within: Sums, n_true: Sums) -> Float64[np.ndarray, "*shape"]:
+def nsd_of_sums(n_boundary: Sums, n_within: Sums, n_true: Sums) -> Float64[np.ndarray, "*shape"]:
     """Normalised surface distance: the share of the boundary pixels that lie within the tolerance.
 
     Args:
@@ -89,7 +170,7 @@ def nsd(n_boundary: Sums, n_within: Sums, n_true: Sums) -> Float64[np.ndarray, "
     return np.where(n_true > 0, n_within / np.maximum(n_boundary, 1), np.nan)
 
 
-def hd95(hd95_sum: Sums, n_both: Sums) -> Float64[np.ndarray, "*shape"]:
+def hd95_of_sums(hd95_sum: Sums, n_both: Sums) -> Float64[np.ndarray, "*shape"]:
     """Mean HD95 of the cases that have the structure in truth and prediction; NaN where none has it."""
     return np.where(n_both > 0, hd95_sum / np.maximum(n_both, 1), np.nan)
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from jaxtyping import Int, Shaped
 
-from medrobust.metrics.counts import overlap_counts
-from medrobust.metrics.scores import dice, mean_defined
+from medrobust.metrics.overlap import overlap_counts
+from medrobust.metrics.scores import dice_of_counts, mean_defined
 from medrobust.report.pixels import change_uri, image_uri, labels_uri
 from medrobust.running.views import View
 
@@ -66,7 +66,7 @@ def overlap_of(
         [0, 1] or null; and `extra`, the pixels shown of structures that the truth does not have, by their
         numbers.
     """
-    values = dice(n_true, n_pred, n_both)
+    values = dice_of_counts(n_true, n_pred, n_both)
     values[0] = np.nan
     mean = float(mean_defined(values))
     extra = (n_true == 0) & (n_pred > 0) & (np.arange(len(values)) > 0)

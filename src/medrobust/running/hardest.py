@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import polars as pl
 
 from medrobust.core import Task
-from medrobust.metrics.scores import dice
+from medrobust.metrics.scores import dice_of_counts
 
 Why = Literal["hardest", "typical"]
 
@@ -33,7 +33,7 @@ def scan_scores(rows: pl.DataFrame, task: Task, background: str) -> pl.DataFrame
         score = pl.col("probabilities").list.get(pl.col("label"))
         return rows.group_by("scan_id").agg(score.mean().cast(pl.Float64).alias("score")).sort("scan_id")
     counted = rows.filter(pl.col("structure") != background)
-    overlap = dice(*(counted[name].to_numpy() for name in ("n_true", "n_pred", "n_both")))
+    overlap = dice_of_counts(*(counted[name].to_numpy() for name in ("n_true", "n_pred", "n_both")))
     cell = ("scan_id", "perturbation", "source", "source_seed", "target", "target_seed")
     return (
         counted.with_columns(score=pl.Series(overlap))

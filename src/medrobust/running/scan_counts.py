@@ -11,7 +11,7 @@ from jaxtyping import Int64, Num
 from torch import Tensor
 
 from medrobust.core import Dataset, Task
-from medrobust.metrics.counts import empty_counts, overlap_counts
+from medrobust.metrics.overlap import empty_counts, overlap_counts
 from medrobust.metrics.surfaces import SUMS, surface_sums
 from medrobust.running.image_sets import ImageSet, Part
 from medrobust.running.targets import Cell, Shown, Target, cells_of, part_name

@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from medrobust.core import Case, Dataset, Task
-from medrobust.metrics.counts import overlap_counts
+from medrobust.metrics.overlap import overlap_counts
 from medrobust.metrics.scores import mean_defined, mean_dice, sensitivity
 from medrobust.running.batches import batches
 

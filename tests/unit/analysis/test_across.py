@@ -20,8 +20,8 @@ from medrobust.analysis.results import Results
 from medrobust.analysis.tables import table1
 from medrobust.errors import RunError
 from medrobust.rng import generator
+from medrobust.stats.intervals import mean
 from medrobust.stats.significance import holm, sign_flip_test
-from medrobust.stats.statistics import mean
 from medrobust.storage.schemas import SELFTEST
 from medrobust.study.analysis import Attack, Settings
 

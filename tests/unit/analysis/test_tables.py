@@ -16,7 +16,7 @@ from medrobust.analysis.patients import Cell
 from medrobust.analysis.structures import structures, worst_structures
 from medrobust.errors import RunError
 from medrobust.rng import generator
-from medrobust.stats.statistics import mean, wilson
+from medrobust.stats.intervals import mean, wilson
 from medrobust.study.analysis import Attack, Settings
 
 PATIENTS = {"p1": 3, "p2": 1, "p3": 2, "p4": 4}

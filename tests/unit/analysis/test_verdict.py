@@ -20,8 +20,8 @@ from medrobust.analysis.patients import Cell
 from medrobust.analysis.tables import by_patient, table1, table2
 from medrobust.analysis.verdict import verdict
 from medrobust.rng import generator
+from medrobust.stats.intervals import mean
 from medrobust.stats.significance import holm, sign_flip_test
-from medrobust.stats.statistics import mean
 from medrobust.storage.schemas import SELFTEST
 from medrobust.study.analysis import Settings
 
