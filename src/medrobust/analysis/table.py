@@ -18,6 +18,11 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
+from medrobust.stats.intervals import Estimate
+
+Line = dict[str, Any]
+"""A row before it stands in a table."""
+
 ABSENT = "—"
 """What stands where a number is undefined."""
 
@@ -227,6 +232,15 @@ def frame(rows: Iterable[Mapping[str, object]], *names: str) -> pl.DataFrame:
     """A frame with these columns, of the types that are known of them; undefined numbers are null."""
     schema = {name: column(name).type for name in names}
     return pl.DataFrame([dict(row) for row in rows], schema=schema).fill_nan(None)
+
+
+def with_bounds(estimates: Mapping[str, Estimate]) -> Line:
+    """Estimates as the columns `name`, `name_low`, `name_high`; a score's are `low` and `high`."""
+    line: Line = {}
+    for name, estimate in estimates.items():
+        ends = ("score", "low", "high") if name == "score" else bounded(name)
+        line |= dict(zip(ends, estimate, strict=True))
+    return line
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from medrobust.analysis.across.conclusion import Conclusion, conclude
-from medrobust.analysis.across.limits import limits, warnings
-from medrobust.analysis.across.runs import ComparedRun
-from medrobust.analysis.across.shared import comparable
-from medrobust.analysis.across.tables import comparison_tables
+from medrobust.analysis.across import Conclusion, comparison_tables, conclude
+from medrobust.analysis.comparable import ComparedRun, comparable, limits, warnings
 from medrobust.analysis.export import table_files
 from medrobust.analysis.table import Table
 from medrobust.api.runs import Run
@@ -155,7 +152,7 @@ def _written(
         folder.write_bytes(content, "tables", name)
     drawn = comparison_picture(
         tables["scores"],
-        score=results.score,
+        score=results.score.heading,
         intervals=f"{100 * results.settings.confidence:g}\u00a0% intervals over {results.unit}s",
     )
     files = drawn.files()

@@ -9,10 +9,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, Num
 from scipy.stats import rankdata
 
 Counts = Int[np.ndarray, "*shape"]
+Sums = Num[np.ndarray, "*shape"]
 Probabilities = Float[np.ndarray, "n classes"]
 Labels = Int[np.ndarray, "n"]
 
@@ -60,6 +61,26 @@ def check_counts(n_true: Counts, n_pred: Counts, n_both: Counts) -> None:
             "n_both must lie in [0, min(n_true, n_pred)] for every structure;"
             " count both label maps on the same pixels."
         )
+
+
+def nsd_of_sums(n_boundary: Sums, n_within: Sums, n_true: Sums) -> Float64[np.ndarray, "*shape"]:
+    """Normalised surface distance: the share of the boundary pixels that lie within the tolerance.
+
+    Args:
+        n_boundary: Boundary pixels of truth and prediction together.
+        n_within: Those of them within the tolerance of the other boundary.
+        n_true: Cases with the structure in the truth, `n_both + n_missed`.
+
+    Returns:
+        Values in [0, 1], 0 where nothing of a structure is shown; as for Dice NaN where it is absent from
+        the truth.
+    """
+    return np.where(n_true > 0, n_within / np.maximum(n_boundary, 1), np.nan)
+
+
+def hd95_of_sums(hd95_sum: Sums, n_both: Sums) -> Float64[np.ndarray, "*shape"]:
+    """Mean HD95 of the cases that have the structure in truth and prediction; NaN where none has it."""
+    return np.where(n_both > 0, hd95_sum / np.maximum(n_both, 1), np.nan)
 
 
 def volume_error(n_true: Counts, n_pred: Counts) -> Float64[np.ndarray, "*shape"]:

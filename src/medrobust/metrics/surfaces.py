@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int64, Num
+from jaxtyping import Bool, Float64, Int64
 from scipy.spatial import KDTree
 from torch import Tensor
 
 from medrobust.metrics.overlap import LabelMaps, class_count
+from medrobust.metrics.scores import hd95_of_sums, nsd_of_sums
 
 PERCENTILE = 0.95
 ROUNDING = 1e-6
@@ -23,9 +24,6 @@ ROUNDING = 1e-6
 
 SUMS = ("n_boundary", "n_within", "hd95_sum", "n_both", "n_missed", "n_added")
 """What `surface_sums` gives of each structure, in this order."""
-
-
-Sums = Num[np.ndarray, "*shape"]
 
 
 def nsd(
@@ -153,26 +151,6 @@ def surface_sums(
     hd95 = np.where(both, np.maximum(*(side.quantile(PERCENTILE) for side in sides)), 0.0)
     sums = (sum(sizes), sum(within), hd95, both, in_true & ~in_shown, in_shown & ~in_true)
     return np.stack(sums, axis=-1).astype(np.float64).reshape(len(labels), classes, len(SUMS))
-
-
-def nsd_of_sums(n_boundary: Sums, n_within: Sums, n_true: Sums) -> Float64[np.ndarray, "*shape"]:
-    """Normalised surface distance: the share of the boundary pixels that lie within the tolerance.
-
-    Args:
-        n_boundary: Boundary pixels of truth and prediction together.
-        n_within: Those of them within the tolerance of the other boundary.
-        n_true: Cases with the structure in the truth, `n_both + n_missed`.
-
-    Returns:
-        Values in [0, 1], 0 where nothing of a structure is shown; as for Dice NaN where it is absent from
-        the truth.
-    """
-    return np.where(n_true > 0, n_within / np.maximum(n_boundary, 1), np.nan)
-
-
-def hd95_of_sums(hd95_sum: Sums, n_both: Sums) -> Float64[np.ndarray, "*shape"]:
-    """Mean HD95 of the cases that have the structure in truth and prediction; NaN where none has it."""
-    return np.where(n_both > 0, hd95_sum / np.maximum(n_both, 1), np.nan)
 
 
 class _Points(NamedTuple):

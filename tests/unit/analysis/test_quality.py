@@ -1,7 +1,7 @@
 import pytest
 
 import made_rows
-from medrobust.analysis.quality import QUALITIES, quality_table
+from medrobust.analysis.classes import QUALITIES, quality_table
 from medrobust.errors import RunError
 
 PATIENTS = {"p1": 4, "p2": 3, "p3": 2}

@@ -15,7 +15,7 @@ from hypothesis import given
 from PIL import Image
 
 from made_rows import classification, segmentation
-from medrobust.analysis.patients import Cell
+from medrobust.analysis.scores import Cell
 from medrobust.core import Task
 from medrobust.report.explorer import fitting, frame_names, index, read_explorer
 from medrobust.report.figures.palette import structure_colours
