@@ -210,9 +210,10 @@ def test_studies_can_be_read(path: Path) -> None:
     assert study.attacks
 
 
+@pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("task", list(Task))
-def test_the_studies_of_the_demo_can_be_read(task: Task) -> None:
-    study = read_study(demo_study(task))
+def test_the_studies_of_the_demo_can_be_read(task: Task, full: bool) -> None:
+    study = read_study(demo_study(task, full=full))
     assert study.task is task
     assert study.data["name"].startswith("phantom_")
 

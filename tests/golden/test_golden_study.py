@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -112,6 +113,7 @@ def test_the_study_says_something(golden: SimpleNamespace) -> None:
     assert (crafted.group_by("perturbation").agg(pl.col("mse").max())["mse"] > 0).all()
 
 
+@pytest.mark.slow
 def test_latex_reads_every_table_and_it_fits(golden: SimpleNamespace, tmp_path: Path) -> None:
     tables = sorted((golden.folder / "tables").glob("*.tex"))
     assert len(tables) > 25
@@ -220,10 +222,6 @@ def test_going_on_does_only_what_is_missing(golden: SimpleNamespace, copy: Path)
     assert contents(copy, "results/*", "crafted/**/*") == contents(golden.folder, "results/*", "crafted/**/*")
 
 
-class Killed(BaseException):
-    """Not an `Exception`, as little as a kill is."""
-
-
 def test_every_attack_is_tested_on_every_source_and_passes(golden: SimpleNamespace) -> None:
     rows = golden.run.results.selftests
     columns = set(golden.run.table2().select("perturbation", "source").iter_rows())
@@ -250,30 +248,36 @@ def test_a_run_folder_of_before_there_were_self_tests(golden: SimpleNamespace, c
         ).read_bytes()
 
 
-@pytest.mark.parametrize("step", [Crafting, Matching, Evaluation])
-def test_a_kill_loses_nothing(
-    golden: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: type
-) -> None:
-    """Killed in the third piece of a step; what it gives in the end is the same to the last byte."""
+class Killed(BaseException):
+    """Not an `Exception`, as little as a kill is."""
+
+
+def test_kills_lose_nothing(golden: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the third piece of each step, one after the other; in the end nothing differs by a byte."""
     shutil.copytree(golden.folder / "cache", tmp_path / "run" / "cache")
-    done: list[int] = []
-    original = step.do
-
-    def killed(self: object, piece: int, progress: Callable[[float, str], None]) -> None:
-        done.append(piece)
-        original(self, piece, progress)
-        if len(done) == 3:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(step, "do", killed)
-        with pytest.raises(Killed):
-            go_on(golden.study, tmp_path / "run")
+    for step in (Crafting, Matching, Evaluation):
+        with monkeypatch.context() as patch:
+            patch.setattr(step, "do", killed_in_the_third(step.do))
+            with pytest.raises(Killed):
+                go_on(golden.study, tmp_path / "run")
     go_on(golden.study, tmp_path / "run")
     rows = "results/*.parquet"
     assert contents(tmp_path / "run", rows) == contents(golden.folder, rows)
 
 
+def killed_in_the_third(do: Callable[..., None]) -> Callable[..., None]:
+    """A step's work that ends as if the process were killed, once the third piece is done."""
+    pieces = count(1)
+
+    def killed(self: object, piece: int, progress: Callable[[float, str], None]) -> None:
+        do(self, piece, progress)
+        if next(pieces) == 3:
+            raise Killed
+
+    return killed
+
+
+@pytest.mark.slow
 def test_another_batch_size_gives_the_same_scores(
     golden: SimpleNamespace,
     tmp_path: Path,

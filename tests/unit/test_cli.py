@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from fitted_networks import coarse, save
 from medrobust import __version__, api
 from medrobust.cli import app
 from medrobust.data import open_dataset
-from medrobust.data.phantoms import phantom_lesions
+from medrobust.data.phantoms import datasets
 from medrobust.errors import RunError
 from medrobust.running import runner
 from medrobust.running.executors.local import clear_memory_errors
@@ -34,6 +35,8 @@ LESIONS: dict[str, Any] = {
     "models": [{"name": "mine", "load": "fitted_networks:coarse", "train": True}],
 }
 Write = Callable[..., Path]
+BEGAN = 77
+"""Exit code of a run that would have begun its work."""
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is wrong must be said before the first job."""
 
     def refuse(*_: object) -> None:
-        raise AssertionError("the run began its work")
+        raise SystemExit(BEGAN)
 
     monkeypatch.setattr(runner, "_execute", refuse)
 
@@ -316,12 +319,12 @@ def test_an_interrupt_keeps_what_is_finished(
     monkeypatch.setattr(runner, "_execute", interrupt)
     result = medrobust("run", write(), "--out", tmp_path / "run")
     assert result.exit_code == 3
-    assert "the same command goes on from there" in result.stderr
+    assert "the same command resumes from there" in result.stderr
 
 
 def test_what_a_run_says_first(write: Write, tmp_path: Path) -> None:
     result = medrobust("run", write(), "--out", tmp_path / "run")
-    assert isinstance(result.exception, AssertionError)  # of `nothing_is_trained`
+    assert result.exit_code == BEGAN
     assert "1 networks, 3 attacks" in result.stdout
     assert "time left" in result.stdout
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
@@ -342,7 +345,7 @@ class TestFolderOfAnotherStudy:
 
     def test_other_keys(self, begun: Path, write: Write) -> None:
         result = medrobust("run", write(seed=7, surrogates={"seeds": [3]}), "--out", begun)
-        assert isinstance(result.exception, AssertionError)  # of `nothing_is_trained`
+        assert result.exit_code == BEGAN
         assert "has changed since this run folder was begun: seed, targets, surrogates." in result.stdout
         assert "made again: mine-surrogate-s1, mine-target-s0." in " ".join(result.stdout.split())
 
@@ -357,7 +360,7 @@ class TestFolderOfAnotherStudy:
         assert not (begun.parent / "none").exists()
 
     def test_other_data(self, begun: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(phantom_lesions, "REVISION", 99)
+        monkeypatch.setattr(datasets, "REVISION", 99)
         fails_with(medrobust("run", write(), "--out", begun), "was made with other data")
 
     def test_other_patients(self, begun: Path, write: Write) -> None:
@@ -366,7 +369,7 @@ class TestFolderOfAnotherStudy:
         split = begun / "split.csv"
         (begun.parent / "split.csv").write_bytes(split.read_bytes())
         study, other = write(split={"file": "split.csv"}), begun.parent / "other"
-        assert isinstance(medrobust("run", study, "--out", other).exception, AssertionError)
+        assert medrobust("run", study, "--out", other).exit_code == BEGAN
         lines = split.read_text().splitlines()
         patients = Counter(case.patient_id for case in open_dataset(LESIONS["data"], None, None).cases)
         place = lines.index(f"{patients.most_common()[-1][0]},train")
@@ -378,7 +381,7 @@ class TestFolderOfAnotherStudy:
 
     def test_analysis_and_batch_size_may_change(self, begun: Path, write: Write) -> None:
         study = write(analysis={"resamples": 100}, crafting={"batch_size": 3})
-        assert isinstance(medrobust("run", study, "--out", begun).exception, AssertionError)
+        assert medrobust("run", study, "--out", begun).exit_code == BEGAN
         stored = yaml.safe_load((begun / "study.yaml").read_text())
         assert (stored["analysis"]["resamples"], stored["crafting"]["batch_size"]) == (100, 3)
 
@@ -388,6 +391,14 @@ def test_lists(what: str) -> None:
     result = medrobust("list", *([what] if what else []))
     assert result.exit_code == 0
     assert "what it is" in result.stdout
+
+
+def test_what_nobody_foresaw_is_kept_for_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.Run, "open", lambda path: {}["missing"])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    fails_with(medrobust("report", tmp_path), "KeyError: 'missing'. This should not happen. Please report it")
+    (kept,) = tmp_path.glob("medrobust-*.txt")
+    assert "Traceback" in kept.read_text()
 
 
 def test_schema_and_version() -> None:
@@ -432,7 +443,7 @@ class TestAsAProcess:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
         assert process.returncode == 3, said
-        assert said.strip().splitlines()[-1].endswith("the same command goes on from there.")
+        assert said.strip().splitlines()[-1].endswith("the same command resumes from there.")
         assert state.exists()
         done = self.run(*arguments, folder=tmp_path)
         assert done.returncode == 0, done.stderr

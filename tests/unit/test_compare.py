@@ -74,6 +74,7 @@ def test_networks_of_one_name_stand_together(compared: api.Comparison) -> None:
         assert compared.tables[table]["target"].unique(maintain_order=True).to_list() == names
 
 
+@pytest.mark.slow
 def test_latex_reads_every_table_and_it_fits(compared: api.Comparison, tmp_path: Path) -> None:
     tables = sorted((compared.report.parent / "tables").glob("*.tex"))
     assert len(tables) == 5

@@ -7,7 +7,7 @@ from typing import Any
 
 from medrobust.audit.records import Splits
 from medrobust.core import Case, Dataset, Part, Sample, Task
-from medrobust.data.files.tables import read_table
+from medrobust.data.files import read_table
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Listing, Photos, Scans
 from medrobust.data.splitting.split_file import COLUMNS, PARTS

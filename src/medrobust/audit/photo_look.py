@@ -10,7 +10,7 @@ from PIL import Image
 from medrobust.audit.records import PhotoLook, PhotoRecord
 from medrobust.audit.structure import SIDE, structure_hash
 from medrobust.data.listing import Photo
-from medrobust.data.photographs.masked import read_mask
+from medrobust.data.photographs.photo_cases import read_mask
 from medrobust.data.photographs.pictures import PictureFormat, decoding_room
 from medrobust.errors import DataError, reason
 

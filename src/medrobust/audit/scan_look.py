@@ -14,9 +14,7 @@ from medrobust.audit.person import person
 from medrobust.audit.records import COUNTED_LEVELS, Grid, LabelsLook, ScanRecord, VolumeLook
 from medrobust.data.listing import Scan
 from medrobust.data.scans.labels import LabelMap
-from medrobust.data.scans.stored import Stored, VolumeFormat
-from medrobust.data.scans.volume_files import forms
-from medrobust.data.scans.volumes import read_labels, whole_numbers
+from medrobust.data.scans.volumes import Stored, VolumeFormat, forms, read_labels, whole_numbers
 from medrobust.errors import DataError, reason
 
 LOOKED_AT = 200_000

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from medrobust.data.findings import Finding
 from medrobust.data.photographs.arrays import NPZ_ARRAYS
-from medrobust.data.photographs.dicom import DicomFiles
+from medrobust.data.photographs.dicom_pictures import DicomFiles
 from medrobust.data.photographs.image_files import IMAGE_FILES
 from medrobust.data.photographs.pictures import Picture
 

@@ -8,9 +8,7 @@ from typing import Annotated
 from annotated_types import MinLen
 from pydantic import BaseModel, ConfigDict
 
-from medrobust.data.files.missing import is_missing
-from medrobust.data.files.paths import inside
-from medrobust.data.files.tables import Row, read_table
+from medrobust.data.files import Row, inside, is_missing, read_table
 from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Listing, Photo
 from medrobust.errors import DataError

@@ -21,9 +21,8 @@ from medrobust.data.adapters.nifti_pairs import list_nifti_pairs
 from medrobust.data.attributes import with_attributes
 from medrobust.data.listing import Listing
 from medrobust.data.phantoms.datasets import open_phantom_brains, open_phantom_lesions
-from medrobust.data.photographs.masked import open_masked_photos
-from medrobust.data.photographs.opening import open_photos
-from medrobust.data.scans.opening import open_scans
+from medrobust.data.photographs.photo_cases import open_masked_photos, open_photos
+from medrobust.data.scans.scan_cases import open_scans
 
 
 @dataclass(frozen=True)

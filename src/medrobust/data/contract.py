@@ -11,7 +11,7 @@ from typing import Any, get_args
 import numpy as np
 
 from medrobust.core import Case, Dataset, Part, Sample, Task, Unit
-from medrobust.data.files.missing import is_missing
+from medrobust.data.files import is_missing
 from medrobust.data.findings import quoted
 from medrobust.errors import DataError, MedrobustError, reason
 

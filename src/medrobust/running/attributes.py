@@ -1,6 +1,6 @@
 """What the data say of the scans that are judged, kept for the groups that scores are shown for."""
 
-from medrobust.data.files.missing import is_missing
+from medrobust.data.files import is_missing
 from medrobust.running.setup import Setup
 from medrobust.storage import frame_of, write_results
 from medrobust.storage.schemas import ATTRIBUTES

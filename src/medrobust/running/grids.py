@@ -9,7 +9,7 @@ from jaxtyping import Float64, Shaped
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 
 from medrobust.core import Grid
-from medrobust.data.scans.views import region
+from medrobust.data.scans.geometry import region
 
 OFF_GRID = 0.01
 """Part of a voxel by which a voxel may lie beside that of a file."""

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 
 from medrobust.core import Dataset
-from medrobust.data.reading import share_of
+from medrobust.data.reading import part_of
 from medrobust.running.announcing import announce
 from medrobust.running.changes import adopt, change_since, refuse_other_task
 from medrobust.running.estimate import Speed
@@ -69,7 +69,7 @@ def run_study(
         _help(study, folder, data_dir=data_dir, device=device, dataset=dataset)
     with clear_disk_errors(folder.url), locked(folder):
         with reading(console) as progress:
-            opening, rest = share_of(progress, 0, OPENING), share_of(progress, OPENING, 1)
+            opening, rest = part_of(progress, 0, OPENING), part_of(progress, OPENING, 1)
             setup = set_up(study, folder, data_dir=data_dir, device=device, dataset=dataset, progress=opening)
             check_networks(setup, sayer(console))
             decode(setup, rest)

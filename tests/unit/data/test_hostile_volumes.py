@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medrobust.data.scans.volume_files import read_stored
+from medrobust.data.scans.volumes import read_stored
 from medrobust.errors import DataError
 
 SHAPE = (5, 4, 3)

@@ -16,7 +16,7 @@ from medrobust.data import open_dataset
 from medrobust.data.adapters.dermofit import list_dermofit
 from medrobust.data.adapters.image_folder import list_image_folder
 from medrobust.data.adapters.isic import list_isic
-from medrobust.data.files.tables import read_table
+from medrobust.data.files import read_table
 from medrobust.data.findings import Severity
 from medrobust.errors import DataError, StudyError
 

@@ -15,7 +15,7 @@ import made_scans
 from medrobust.core import Part
 from medrobust.data import DATASETS, list_dataset, open_dataset
 from medrobust.data.findings import Severity
-from medrobust.data.scans.opening import open_scans
+from medrobust.data.scans.scan_cases import open_scans
 from medrobust.data.scans.structures import STRUCTURES
 from medrobust.errors import DataError, StudyError
 from medrobust.parameters import parameter_model, resolve

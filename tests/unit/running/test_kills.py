@@ -98,7 +98,12 @@ def test_killed_at_25_random_moments(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "executor"), [(signal.SIGTERM, "local"), (signal.SIGINT, "local"), (signal.SIGINT, "ray")]
+    ("number", "executor"),
+    [
+        (signal.SIGTERM, "local"),
+        (signal.SIGINT, "local"),
+        pytest.param(signal.SIGINT, "ray", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_stops_within_ten_seconds_and_says_what_is_kept(
     tmp_path: Path, number: signal.Signals, executor: str
@@ -125,4 +130,4 @@ def test_a_signal_stops_within_ten_seconds_and_says_what_is_kept(
     assert process.returncode == 3, error
     assert "0 of" in said
     assert "pieces of work are finished and kept in 'run'" in said
-    assert error.strip().endswith("the same command goes on from there.")
+    assert error.strip().endswith("the same command resumes from there.")

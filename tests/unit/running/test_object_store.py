@@ -23,6 +23,8 @@ from object_store import BUCKET, Requests, object_store
 
 URL = f"s3://{BUCKET}/studies/run"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[Requests]:

@@ -1,18 +1,18 @@
 """What an object store promises to a run folder, and what is said where there is none."""
 
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fsspec.registry import _registry
 
 from medrobust.errors import RunError
 from medrobust.storage import RunFolder
 from medrobust.storage.lock import OWNER, STALE, _claim, locked
 from object_store import BUCKET, forget_clients, object_store
+
+pytestmark = pytest.mark.slow
 
 AT_ONCE = 6
 
@@ -99,18 +99,3 @@ def test_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
             RunFolder(f"s3://{BUCKET}/run").exists("study.yaml")
     finally:
         forget_clients()
-
-
-@pytest.mark.parametrize(("protocol", "package"), [("s3", "s3fs"), ("gs", "gcsfs")])
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, protocol: str, package: str) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(_registry, protocol, raising=False)
-    with pytest.raises(
-        RunError, match=f"a package for {protocol}:// is missing. Run `pip install {package}`"
-    ):
-        RunFolder(f"{protocol}://bucket/run")
-
-
-def test_an_unknown_protocol() -> None:
-    with pytest.raises(RunError, match=r"Unknown protocol 's4'. Did you mean 's3'"):
-        RunFolder("s4://bucket/run")

@@ -13,12 +13,11 @@ from pathlib import Path
 
 from medrobust.data.adapters.pairing import volumes_below
 from medrobust.data.attributes import told
-from medrobust.data.files.tables import read_table
+from medrobust.data.files import read_table
 from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Scan, Scans
-from medrobust.data.scans.label_files import label_map, read_label_file
-from medrobust.data.scans.labels import LabelMap, Labels
-from medrobust.data.scans.volume_files import stem
+from medrobust.data.scans.labels import LabelMap, Labels, label_map, read_label_file
+from medrobust.data.scans.volumes import stem
 from medrobust.errors import DataError, StudyError
 
 SAME = ("sub", "ses", "run", "acq", "rec", "ce", "echo")

@@ -20,14 +20,11 @@ from annotated_types import MinLen
 
 from medrobust.core import Part
 from medrobust.data.adapters.pairing import by_patient, pair
-from medrobust.data.files.json_files import read_json
-from medrobust.data.files.missing import is_missing
-from medrobust.data.files.paths import ListedFiles, inside
+from medrobust.data.files import ListedFiles, inside, is_missing, read_json
 from medrobust.data.findings import Finding, Severity, is_sound, quoted, refused
 from medrobust.data.listing import Scan, Scans
-from medrobust.data.scans.label_files import label_map, labels_of_json
-from medrobust.data.scans.labels import LabelMap, Labels, map_of_file
-from medrobust.data.scans.volume_files import SUFFIXES, is_volume, stem
+from medrobust.data.scans.labels import LabelMap, Labels, label_map, labels_of_json, map_of_file
+from medrobust.data.scans.volumes import SUFFIXES, is_volume, stem
 from medrobust.data.splitting.split_file import PARTS
 from medrobust.errors import DataError
 

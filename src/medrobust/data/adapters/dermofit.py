@@ -22,7 +22,7 @@ from medrobust.data.adapters.labelled import (
     files_by_stem,
     missing_images,
 )
-from medrobust.data.files.tables import read_lines
+from medrobust.data.files import read_lines
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Photo, Photos
 from medrobust.errors import DataError, unknown

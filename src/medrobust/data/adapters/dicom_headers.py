@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medrobust.data.files.dicom_files import is_dicom, read_dicom_file
-from medrobust.data.files.missing import is_missing
+from medrobust.data.dicom import grouped, is_dicom, present, read_dicom_file
+from medrobust.data.files import is_missing, naming
 from medrobust.data.findings import Finding, refused
-from medrobust.data.photographs.pictures import naming
-from medrobust.data.scans.dicom_series import background_of, grouped, present, series_name, voxels_of
+from medrobust.data.scans.dicom_series import background_of, series_name, voxels_of
 from medrobust.data.scans.labels import Colour
 from medrobust.errors import DataError
 

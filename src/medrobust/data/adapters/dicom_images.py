@@ -18,11 +18,11 @@ from medrobust.data.adapters.labelled_files import (
     labelled_files,
     photos_of,
 )
-from medrobust.data.files.dicom_files import is_dicom
+from medrobust.data.dicom import is_dicom
+from medrobust.data.files import naming
 from medrobust.data.findings import Finding, refused
 from medrobust.data.listing import Photos
-from medrobust.data.photographs.dicom import DicomFiles, read_dicom
-from medrobust.data.photographs.pictures import naming
+from medrobust.data.photographs.dicom_pictures import DicomFiles, read_dicom
 from medrobust.errors import DataError
 
 SUFFIXES = (".dcm", ".dicom", ".ima")

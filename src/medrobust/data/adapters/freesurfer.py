@@ -12,8 +12,7 @@ from typing import Literal
 from medrobust.data.adapters.pairing import by_patient
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Scan, Scans
-from medrobust.data.scans.label_files import label_map
-from medrobust.data.scans.labels import Labels
+from medrobust.data.scans.labels import Labels, label_map
 from medrobust.data.scans.structures import FREESURFER_LABELS
 from medrobust.errors import DataError
 

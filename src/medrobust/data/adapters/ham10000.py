@@ -14,8 +14,7 @@ from pathlib import Path
 
 from medrobust.data.adapters.labelled import empty_classes, files_by_stem, missing_images, repeats
 from medrobust.data.attributes import known
-from medrobust.data.files.missing import is_missing
-from medrobust.data.files.tables import Row, read_table
+from medrobust.data.files import Row, is_missing, read_table
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Photo, Photos
 from medrobust.errors import DataError, unknown

@@ -29,8 +29,7 @@ from medrobust.data.adapters.labelled import (
     repeats,
 )
 from medrobust.data.attributes import told
-from medrobust.data.files.missing import is_missing
-from medrobust.data.files.tables import Row, read_table
+from medrobust.data.files import Row, is_missing, read_table
 from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Photo, Photos
 from medrobust.errors import DataError

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medrobust.core import Unit
-from medrobust.data.files.missing import is_missing
-from medrobust.data.files.tables import Row
+from medrobust.data.files import Row, is_missing
 from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Photo
 from medrobust.data.photographs.image_files import SUFFIXES, is_nameless_image

@@ -19,9 +19,7 @@ from medrobust.data.adapters.labelled import (
     repeats,
     rows_named,
 )
-from medrobust.data.files.missing import is_missing
-from medrobust.data.files.paths import ListedFiles, inside
-from medrobust.data.files.tables import Row, read_table
+from medrobust.data.files import ListedFiles, Row, inside, is_missing, read_table
 from medrobust.data.findings import Finding, Severity, is_sound, quoted, refused
 from medrobust.data.listing import Photo, Photos
 from medrobust.data.photographs.image_files import IMAGE_FILES, is_nameless_image

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from medrobust.core import Part
 from medrobust.data.adapters.labelled import class_counts, empty_classes
-from medrobust.data.files.paths import inside
+from medrobust.data.files import inside
 from medrobust.data.findings import Finding
 from medrobust.data.listing import Photo, Photos
 from medrobust.data.photographs.arrays import (

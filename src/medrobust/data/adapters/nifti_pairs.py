@@ -21,8 +21,7 @@ from medrobust.data.adapters.pairing import (
 )
 from medrobust.data.findings import Finding
 from medrobust.data.listing import Scan, Scans
-from medrobust.data.scans.label_files import label_map
-from medrobust.data.scans.labels import Labels
+from medrobust.data.scans.labels import Labels, label_map
 from medrobust.errors import DataError, StudyError
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from medrobust.core import Unit
-from medrobust.data.files.missing import is_missing
+from medrobust.data.files import is_missing
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.listing import Scan
-from medrobust.data.scans.volume_files import is_volume
+from medrobust.data.scans.volumes import is_volume
 from medrobust.errors import StudyError
 
 TOKEN = re.compile(r"(\{[^{}]*\}|\*\*/|\*|\?)")

@@ -19,18 +19,20 @@ from medrobust.core import Case, Dataset, Sample, Task
 from medrobust.data.cache import cached_array
 from medrobust.data.phantoms.brains import phantom_brain
 from medrobust.data.phantoms.lesions import LOOKS, phantom_lesion
-from medrobust.data.scans.geometry import Affine, centred, shifted
-from medrobust.data.scans.structures import STRUCTURES
-from medrobust.data.scans.views import (
+from medrobust.data.scans.geometry import (
     CANVAS_STEP,
     VIEWS,
+    Affine,
     Axis,
+    centred,
     fit_canvas,
     imaged_slices,
     margins,
     on_canvas,
+    shifted,
     slices_along,
 )
+from medrobust.data.scans.structures import STRUCTURES
 from medrobust.rng import generator
 
 REVISION = 1

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from medrobust.core import Part
-from medrobust.data.files.tables import rows_of
+from medrobust.data.files import rows_of
 from medrobust.errors import DataError, nearest, unknown
 from medrobust.text import read_text
 

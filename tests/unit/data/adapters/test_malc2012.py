@@ -11,7 +11,7 @@ import pytest
 
 from medrobust.core import Part, Task
 from medrobust.data import open_dataset
-from medrobust.data.scans.stacks import open_stack
+from medrobust.data.scans.scan_cases import open_stack
 from medrobust.data.scans.structures import STRUCTURES
 from medrobust.data.splitting.case_sets import described, select_cases
 from medrobust.data.splitting.splits import make_split
@@ -127,7 +127,9 @@ def test_memory_and_cache_give_the_same_bits(root, tmp_path):
 def test_a_filled_cache_spares_decoding(root, tmp_path, monkeypatch):
     open_malc2012(root, tmp_path / "cache")
     open_stack.cache_clear()
-    monkeypatch.setattr("medrobust.data.scans.stacks.decode", lambda *_: pytest.fail("decoded a second time"))
+    monkeypatch.setattr(
+        "medrobust.data.scans.scan_cases.decode", lambda *_: pytest.fail("decoded a second time")
+    )
     dataset = open_malc2012(root, tmp_path / "cache")
     dataset.read(dataset.cases[0])
 
@@ -282,7 +284,7 @@ def test_what_is_not_labelled_is_shown(root):
 
 def test_a_failed_scan_leaves_the_finished_ones_in_the_cache(root, tmp_path):
     (root / "testing-labels/1003_3_glm.nii.gz").write_bytes(b"")
-    with pytest.raises(DataError, match=r"1003_3_glm\.nii\.gz cannot be read"):
+    with pytest.raises(DataError, match=r"1003_3_glm\.nii\.gz: cannot be read"):
         open_malc2012(root, tmp_path / "cache")
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 8
 

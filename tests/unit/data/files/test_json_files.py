@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medrobust import text
-from medrobust.data.files.json_files import read_json
+from medrobust.data.files import read_json
 from medrobust.errors import DataError
 
 JSON = st.recursive(
@@ -48,9 +48,9 @@ def test_anything_else_ends_in_a_message(tmp_path: Path, content: bytes) -> None
         ('{"a": 1, "b": {"c": 1, "c": 2}}', "the key 'c' stands twice"),
         ('{"a": NaN}', "JSON has no NaN"),
         ('{"a": -Infinity}', "JSON has no -Infinity"),
-        ("[" * 33 + "1" + "]" * 33, "nested deeper than 32 levels"),
-        ("[" * 200_000, "nested deeper than 32 levels|cannot be read"),
-        ('{"a":' * 100_000 + "1" + "}" * 100_000, "nested deeper than 32 levels"),
+        ("[" * 33 + "1" + "]" * 33, "deeper than 32 levels"),
+        ("[" * 200_000, "deeper than 32 levels|cannot be read"),
+        ('{"a":' * 100_000 + "1" + "}" * 100_000, "deeper than 32 levels"),
         ("9" * 5000, "cannot be read as JSON"),
     ],
 )

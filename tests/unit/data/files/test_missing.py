@@ -2,7 +2,7 @@
 
 import pytest
 
-from medrobust.data.files.missing import is_missing
+from medrobust.data.files import is_missing
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medrobust.data.files.tables import SEPARATORS, read_lines, read_table
+from medrobust.data.files import SEPARATORS, read_lines, read_table
 from medrobust.errors import DataError
 
 WANTED = ("path", "label")
@@ -93,7 +93,7 @@ def test_columns_that_may_be_there(tmp_path: Path) -> None:
         ("path;class\n1;2\n", "column 'label' is missing; found 'path', 'class'"),
         ("path,label,label\na,x,x\nb,x,y\n", "row 3: 2 columns are called 'label', and differ: 'x', 'y'"),
         ("path,Label,LABEL\na,x,y\n", "row 2: 2 columns are called 'label', and differ: 'x', 'y'"),
-        ("path,label\na,x,y\n", "row 2: has 3 cells, and the header 2"),
+        ("path,label\na,x,y\n", "row 2: has 3 cells, but the header 2"),
         ('path,label\n"a,x\nb,y\n', "cannot be read as a table"),
         ('path,label\n"a"b,x\n', "cannot be read as a table"),
     ],

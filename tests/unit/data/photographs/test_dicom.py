@@ -29,7 +29,7 @@ from made_photos import write_dicom
 from medrobust.data import open_dataset
 from medrobust.data.adapters.dicom_images import list_dicom_images
 from medrobust.data.findings import Severity
-from medrobust.data.photographs.dicom import DicomFiles
+from medrobust.data.photographs.dicom_pictures import DicomFiles
 from medrobust.errors import DataError, StudyError
 
 RAMP = np.arange(0, 4096, 64, dtype=np.uint16).reshape(8, 8)
@@ -481,7 +481,7 @@ class TestFolder:
         (plain / "normal" / name).write_text("words")
         (finding,) = list_dicom_images(plain).findings
         assert (finding.kind, finding.severity) == ("unreadable", Severity.ERROR)
-        assert finding.says.endswith(f"{name}: cannot be read (it is no DICOM file by its content).")
+        assert finding.says.endswith(f"{name}: cannot be read (by its content it is no DICOM file).")
         assert finding.advice == "Take it out of the data."
 
 
@@ -514,7 +514,7 @@ class TestHostileFiles:
     @pytest.mark.parametrize(
         ("elements", "message"),
         [
-            ({"Rows": 60_000, "Columns": 60_000}, "claims to be of 60000 x 60000 pixels"),
+            ({"Rows": 60_000, "Columns": 60_000}, "claims 60000 x 60000 pixels"),
             ({"Rows": 4000, "Columns": 4000}, "cannot be read as a DICOM picture"),
             ({"Rows": 1}, "cannot be read as a DICOM picture"),
             ({"BitsStored": 32}, "pictures of MONOCHROME2 in 32 bits cannot be read"),

@@ -10,7 +10,7 @@ import made_photos
 from medrobust.core import Part, Task
 from medrobust.data import open_dataset
 from medrobust.data.adapters.isic_segmentation import list_isic_segmentation
-from medrobust.data.photographs.masked import read_mask
+from medrobust.data.photographs.photo_cases import read_mask
 from medrobust.errors import DataError
 
 IMAGES, MASKS = "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"
@@ -98,7 +98,7 @@ class TestBadInput:
 
     def test_a_mask_of_another_size(self, twin):
         Image.new("L", (30, 20), 255).save(mask_of(twin, 1))
-        with pytest.raises(DataError, match=r"1_segmentation\.png: is of 30 x 20 pixels, but its .* 60 x 46"):
+        with pytest.raises(DataError, match=r"1_segmentation\.png: has 30 x 20 pixels, but its .* 60 x 46"):
             opened(twin)
 
     @pytest.mark.parametrize(

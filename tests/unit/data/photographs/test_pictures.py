@@ -17,9 +17,8 @@ from PIL import Image
 
 from damage import damaged, only_errors_that_name
 from made_photos import pixels
-from medrobust.data.photographs.framing import framed_mask, framed_picture
 from medrobust.data.photographs.image_files import IMAGE_FILES
-from medrobust.data.photographs.pictures import MOST_PIXELS, Picture
+from medrobust.data.photographs.pictures import MOST_PIXELS, Picture, framed_mask, framed_picture
 from medrobust.errors import DataError
 from medrobust.storage.picture_files import write_png
 
@@ -27,7 +26,7 @@ PEAK = """
 import resource, sys
 from pathlib import Path
 from medrobust.data.listing import Photo
-from medrobust.data.photographs.decoding import Decoding
+from medrobust.data.photographs.photo_cases import Decoding
 from medrobust.data.photographs.image_files import IMAGE_FILES
 from medrobust.data.reading import in_threads
 path = Path(sys.argv[1])

@@ -14,9 +14,9 @@ import made_scans
 from made_folders import write_volume
 from medrobust.core import Case
 from medrobust.data import list_dataset, open_dataset
-from medrobust.data.scans import stacks as stacks_module
+from medrobust.data.scans import scan_cases as stacks_module
+from medrobust.data.scans.geometry import resample_image, resample_labels
 from medrobust.data.scans.labels import map_of_study
-from medrobust.data.scans.resampling import resample_image, resample_labels
 from medrobust.errors import DataError, StudyError
 
 

@@ -15,92 +15,24 @@ from pydicom.multival import MultiValue
 from pydicom.pixels.processing import apply_color_lut
 from scipy.special import expit
 
-from medrobust.data.files.dicom_files import read_dicom_file, stored_pixels
-from medrobust.data.photographs.pictures import Header, Picture, naming, require_size, to_bands, to_white
+from medrobust.data.dicom import grouped, present, read_dicom_file, stored_pixels
+from medrobust.data.files import naming
+from medrobust.data.photographs.pictures import WHITE, Header, Picture, require_size, to_bands, to_white
 from medrobust.errors import DataError
 
-WHITE = 2**16 - 1
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
 GREY = ("MONOCHROME1", "MONOCHROME2")
-PRIMARIES = ("Red", "Green", "Blue")
 
 OPTIONAL = (
-    *(
-        "NumberOfFrames",
-        "SamplesPerPixel",
-        "PlanarConfiguration",
-        "PixelRepresentation",
-        "HighBit",
-        "PixelPresentation",
-    ),
-    *("PixelPaddingValue", "PixelPaddingRangeLimit", "PresentationLUTShape"),
+    *("NumberOfFrames", "SamplesPerPixel", "PlanarConfiguration", "PixelRepresentation", "HighBit"),
+    *("PixelPresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "PresentationLUTShape"),
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
 )
 """Elements that may be absent; one that is there but empty says no more."""
 
-GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
 MACROS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
-"""Where enhanced files keep what stands in the header of others: of each frame, or shared by all."""
-
-
-class Table(NamedTuple):
-    """A lookup table.
-
-    Attributes:
-        values: One for each number, or one colour.
-        first: The number of the first, whose value smaller numbers take; larger ones take the last value.
-        bits: Of its values.
-    """
-
-    values: Shaped[np.ndarray, "numbers *colours"]
-    first: int
-    bits: int
-
-    def of(self, numbers: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h w *colours"]:
-        """What stands for each number; they are rounded."""
-        places = np.subtract(numbers, self.first, dtype=np.float32, casting="same_kind")
-        np.clip(np.rint(places, out=places), 0, len(self.values) - 1, out=places)
-        found: np.ndarray = self.values[places.astype(np.int32)]
-        return found
-
-
-class Window(NamedTuple):
-    """Which values become black and white: a function of PS3.3, C.11.2.1.2 and C.11.2.1.3."""
-
-    centre: float
-    width: float
-    function: str = "LINEAR_EXACT"
-
-    def of(self, values: Shaped[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-        """Values from 0, black, to 1, white; those of float64 are changed, so that they take no more memory.
-
-        Raises:
-            ValueError: The function is none of the standard's, or does not allow the width.
-        """
-        centre, width = self.centre, self.width
-        if self.function == "LINEAR":
-            centre, width = centre - 0.5, width - 1
-        elif self.function not in ("LINEAR_EXACT", "SIGMOID"):
-            raise ValueError(
-                f"its window function {self.function} is not known here; data.window can give a window"
-            )
-        if not (math.isfinite(centre) and 0 <= width < math.inf) or (
-            width == 0 and self.function != "LINEAR"
-        ):
-            raise ValueError(
-                f"its window of centre {self.centre:g} and width {self.width:g} is empty; data.window can "
-                "give another"
-            )
-        own = values if values.dtype == np.float64 else None
-        away = np.subtract(values, centre, out=own, dtype=np.float64).astype(np.float32)
-        if self.function == "SIGMOID":
-            shown: np.ndarray = expit(away * np.float32(4 / width))
-        elif width == 0:
-            shown = (away > 0).astype(np.float32)
-        else:
-            shown = np.clip(away / np.float32(width) + np.float32(0.5), 0, 1)
-        return shown
+"""Functional groups in which enhanced files keep what stands in the header of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +66,11 @@ class DicomFiles:
         """
         with naming(path, "a DICOM picture"):
             dataset = read_dicom(path)
-            stored = _stored(dataset, path)
-            if dataset.PhotometricInterpretation not in GREY:
+            stored, kind = _stored(dataset, path), dataset.PhotometricInterpretation
+            if kind not in GREY:
                 return Picture(to_bands(_colours(stored, dataset)), _bits(dataset))
             shown = _shown(stored, dataset, self.window)
-            if (
-                dataset.PhotometricInterpretation == "MONOCHROME1"
-                or dataset.get("PresentationLUTShape") == "INVERSE"
-            ):
+            if kind == "MONOCHROME1" or dataset.get("PresentationLUTShape") == "INVERSE":
                 np.subtract(1, shown, out=shown)
             shown[_is_padding(stored, dataset)] = 0
             windowed = self.window is not None or (_voi_table(dataset) or _own_window(dataset)) is not None
@@ -149,18 +78,18 @@ class DicomFiles:
 
 
 def read_dicom(path: Path, *, pixels: bool = True) -> Any:
-    """A file that holds one picture, which is not decoded yet; what is there but empty is taken out.
+    """A file that holds one picture, not decoded yet, its optional elements in one place.
 
     Args:
         path: The file.
         pixels: Whether they are read too.
 
     Raises:
-        DataError: It holds something else, or is too large to be read.
-        Exception: It is no DICOM file, or damaged; see `pictures.naming`.
+        DataError: It holds something else, or is too large.
+        Exception: It is no DICOM file, or damaged; see `files.naming`.
     """
     dataset = read_dicom_file(path, pixels=pixels)
-    _plain(dataset)
+    _flatten(dataset)
     if not (dataset.get("Rows") and dataset.get("Columns")):
         raise DataError(f"{path}: is a DICOM file without a picture. Take it out of the data.")
     frames, kind = int(dataset.get("NumberOfFrames", 1)), dataset.get("PhotometricInterpretation")
@@ -181,11 +110,12 @@ def read_dicom(path: Path, *, pixels: bool = True) -> Any:
     return dataset
 
 
-def _plain(dataset: Any) -> None:
-    """Put what stands in functional groups beside the rest, and leave out what is empty or usual."""
-    for group in (item for name in GROUPS for item in (dataset.get(name) or ())[:1]):
-        for macro in (item for name in MACROS for item in (group.get(name) or ())[:1]):
-            for element in macro:
+def _flatten(dataset: Any) -> None:
+    """Put functional groups beside the rest, leave out what is empty, fill in what is usual."""
+    frames = present(dataset, "PerFrameFunctionalGroupsSequence") or [()]
+    for macro in MACROS:
+        for item in grouped(dataset, frames[0], macro):
+            for element in item:
                 if element.tag not in dataset or dataset[element.tag].is_empty:
                     dataset[element.tag] = element
     for keyword in OPTIONAL:
@@ -199,11 +129,7 @@ def _plain(dataset: Any) -> None:
 
 
 def _stored(dataset: Any, path: Path) -> Shaped[np.ndarray, "h w *c"]:
-    """The numbers that the bits of each pixel hold; colours as RGB.
-
-    Raises:
-        ValueError: They are not of the size that the header says, or its bits cannot be.
-    """
+    """The numbers that the bits of each pixel hold; colours as RGB."""
     bits, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
     spare = int(dataset.get("HighBit", bits - 1)) + 1 - bits
     if not 0 <= spare <= allocated - bits:
@@ -215,10 +141,31 @@ def _stored(dataset: Any, path: Path) -> Shaped[np.ndarray, "h w *c"]:
     dataset.BitsStored = bits
     has_planes = dataset.PhotometricInterpretation not in (*GREY, "PALETTE COLOR")
     if stored.shape != (dataset.Rows, dataset.Columns, *((3,) if has_planes else ())):
-        raise ValueError(
-            f"pixels of shape {stored.shape} are no picture of the size and colours that it says"
-        )
+        raise ValueError(f"its pixels of shape {stored.shape} are not what its header says")
     return stored >> spare if is_shifted else stored
+
+
+def _ends(dataset: Any) -> tuple[int, int]:
+    """The smallest and the largest number that the bits of a pixel hold."""
+    bits = int(dataset.BitsStored)
+    half = 2 ** (bits - 1)
+    return (-half, half - 1) if dataset.get("PixelRepresentation") else (0, 2**bits - 1)
+
+
+def _bits(dataset: Any) -> int:
+    """Bits per channel of a picture; colours of a palette have those of its table."""
+    is_palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
+    return _palette(dataset).bits if is_palette else int(dataset.BitsStored)
+
+
+def _colours(stored: Shaped[np.ndarray, "h w *c"], dataset: Any) -> Shaped[np.ndarray, "h w 3"]:
+    """Colours from 0 to 255, or of more than 8 bits to 65535."""
+    bits = _bits(dataset)
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        stored = _palette(dataset).of(stored)
+    if stored.min() < 0 or stored.max() >= 2**bits:
+        raise ValueError(f"its colours from {stored.min()} to {stored.max()} do not fit into {bits} bits")
+    return to_white(stored.astype(np.uint8 if bits <= 8 else np.uint16, copy=False), bits)
 
 
 def _shown(
@@ -227,10 +174,10 @@ def _shown(
     """Grey values from 0, at the lower end of the window, to 1."""
     values, (low, high) = _rescaled(stored, dataset), _full_range(dataset)
     if not np.isfinite(values).all():
-        raise ValueError("its rescaled values are no numbers")
-    table = _voi_table(dataset)
+        raise ValueError("its rescaled values are NaN or infinite")
     if window is not None:
         return Window(*window).of(values)
+    table = _voi_table(dataset)
     if table is not None:
         shown: np.ndarray = table.of(values).astype(np.float32) / np.float32(2**table.bits - 1)
         return np.clip(shown, 0, 1, out=shown)
@@ -256,42 +203,100 @@ def _full_range(dataset: Any) -> tuple[float, float]:
     return low, high
 
 
-def _ends(dataset: Any) -> tuple[int, int]:
-    """The smallest and the largest number that the bits of a pixel hold."""
-    bits = int(dataset.BitsStored)
-    return (
-        (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if dataset.get("PixelRepresentation") else (0, 2**bits - 1)
-    )
+def _is_padding(stored: Shaped[np.ndarray, "h w"], dataset: Any) -> Shaped[np.ndarray, "h w"]:
+    """Where pixels only fill up the rectangle (PS3.3, C.7.5.1.1.2)."""
+    if "PixelPaddingValue" not in dataset:
+        return np.zeros(stored.shape, bool)
+    first = dataset.PixelPaddingValue
+    ends = [int(first), int(dataset.get("PixelPaddingRangeLimit", first))]
+    if dataset.get("PixelRepresentation"):
+        ends = [end - 2**16 if end >= 2**15 else end for end in ends]
+    return (stored >= min(ends)) & (stored <= max(ends))
+
+
+class Window(NamedTuple):
+    """Which values become black and white: a function of PS3.3, C.11.2.1.2 and C.11.2.1.3."""
+
+    centre: float
+    width: float
+    function: str = "LINEAR_EXACT"
+
+    def of(self, values: Shaped[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+        """Values from 0, black, to 1, white; those of float64 are changed, so that they take no more memory.
+
+        Raises:
+            ValueError: The function is not in the standard, or does not allow the width.
+        """
+        centre, width = self.centre, self.width
+        if self.function == "LINEAR":
+            centre, width = centre - 0.5, width - 1
+        elif self.function not in ("LINEAR_EXACT", "SIGMOID"):
+            raise ValueError(f"its window function {self.function} is unknown; data.window can give a window")
+        is_step = width == 0 and self.function == "LINEAR"
+        if not (math.isfinite(centre) and 0 <= width < math.inf) or (width == 0 and not is_step):
+            raise ValueError(
+                f"its window of centre {self.centre:g} and width {self.width:g} is empty; data.window can "
+                "give another"
+            )
+        own = values if values.dtype == np.float64 else None
+        away = np.subtract(values, centre, out=own, dtype=np.float64).astype(np.float32)
+        if self.function == "SIGMOID":
+            shown: np.ndarray = expit(away * np.float32(4 / width))
+        elif is_step:
+            shown = (away > 0).astype(np.float32)
+        else:
+            shown = np.clip(away / np.float32(width) + np.float32(0.5), 0, 1)
+        return shown
 
 
 def _own_window(dataset: Any) -> Window | None:
     """The first window of a file, which viewers show first."""
-    for centre, width in zip(
-        _several(dataset, "WindowCenter"), _several(dataset, "WindowWidth"), strict=False
-    ):
+
+    def several(keyword: str) -> list[Any]:
+        value = dataset.get(keyword, [])
+        return list(value) if isinstance(value, MultiValue | list) else [value]
+
+    for centre, width in zip(several("WindowCenter"), several("WindowWidth"), strict=False):
         if centre != "" and width != "":
             return Window(float(centre), float(width), dataset.get("VOILUTFunction", "LINEAR").upper())
     return None
 
 
-def _several(dataset: Any, keyword: str) -> list[Any]:
-    value = dataset.get(keyword, [])
-    return list(value) if isinstance(value, MultiValue | list) else [value]
+class Table(NamedTuple):
+    """A lookup table.
+
+    Attributes:
+        values: One for each number, or one colour.
+        first: The number of the first, whose value smaller numbers take; larger ones take the last value.
+        bits: Of its values.
+    """
+
+    values: Shaped[np.ndarray, "numbers *colours"]
+    first: int
+    bits: int
+
+    def of(self, numbers: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h w *colours"]:
+        """What stands for each number; they are rounded."""
+        places = np.subtract(numbers, self.first, dtype=np.float32, casting="same_kind")
+        np.clip(np.rint(places, out=places), 0, len(self.values) - 1, out=places)
+        found: np.ndarray = self.values[places.astype(np.int32)]
+        return found
 
 
 def _modality_table(dataset: Any) -> Table | None:
-    return _table(dataset, dataset.get("ModalityLUTSequence"), _ends(dataset)[0] < 0)
+    return _first_table(dataset, "ModalityLUTSequence", _ends(dataset)[0] < 0)
 
 
 def _voi_table(dataset: Any) -> Table | None:
-    return _table(dataset, dataset.get("VOILUTSequence"), _full_range(dataset)[0] < 0)
+    return _first_table(dataset, "VOILUTSequence", _full_range(dataset)[0] < 0)
 
 
-def _table(dataset: Any, sequence: Any, is_signed: bool) -> Table | None:
+def _first_table(dataset: Any, sequence: str, is_signed: bool) -> Table | None:
     """The first table of a sequence that is not empty."""
-    for item in sequence or ():
-        if not any(keyword not in item or item[keyword].is_empty for keyword in ("LUTDescriptor", "LUTData")):
-            return _read_table(item.LUTDescriptor, item.LUTData, dataset, is_signed)
+    for item in dataset.get(sequence) or ():
+        descriptor, data = present(item, "LUTDescriptor"), present(item, "LUTData")
+        if descriptor is not None and data is not None:
+            return _table(dataset, descriptor, data, is_signed)
     return None
 
 
@@ -299,14 +304,10 @@ def _palette(dataset: Any) -> Table:
     """The colours of a palette."""
     is_signed = _ends(dataset)[0] < 0
     if "RedPaletteColorLookupTableData" in dataset:
+        names = [f"{primary}PaletteColorLookupTable" for primary in ("Red", "Green", "Blue")]
         tables = [
-            _read_table(
-                dataset[f"{primary}PaletteColorLookupTableDescriptor"].value,
-                dataset[f"{primary}PaletteColorLookupTableData"].value,
-                dataset,
-                is_signed,
-            )
-            for primary in PRIMARIES
+            _table(dataset, dataset[f"{name}Descriptor"].value, dataset[f"{name}Data"].value, is_signed)
+            for name in names
         ]
         values = np.stack([table.values for table in tables], axis=1)
         return Table(values, tables[0].first, max(table.bits for table in tables))
@@ -325,12 +326,8 @@ def _descriptor(descriptor: Any, is_signed: bool) -> tuple[int, int, int]:
     return count % 2**16 or 2**16, first, bits
 
 
-def _read_table(descriptor: Any, data: Any, dataset: Any, is_signed: bool) -> Table:
-    """A table from its elements; 8 bits are stored as words, or two in a word.
-
-    Raises:
-        ValueError: It is shorter than it says.
-    """
+def _table(dataset: Any, descriptor: Any, data: Any, is_signed: bool) -> Table:
+    """A table from its elements; 8 bits are stored as words, or two in a word."""
     count, first, bits = _descriptor(descriptor, is_signed)
     if isinstance(data, bytes):
         order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
@@ -344,33 +341,3 @@ def _read_table(descriptor: Any, data: Any, dataset: Any, is_signed: bool) -> Ta
     if values.max() >= 2**bits:  # 8 bits in the upper half of a word
         bits = 16
     return Table(values.astype(np.uint16), first, bits)
-
-
-def _bits(dataset: Any) -> int:
-    """Bits per channel of a picture; colours of a palette have those of its table."""
-    if dataset.PhotometricInterpretation != "PALETTE COLOR":
-        return int(dataset.BitsStored)
-    return _palette(dataset).bits
-
-
-def _colours(stored: Shaped[np.ndarray, "h w *c"], dataset: Any) -> Shaped[np.ndarray, "h w 3"]:
-    """Colours from 0 to 255, or of more than 8 bits to 65535."""
-    bits = _bits(dataset)
-    if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        stored = _palette(dataset).of(stored)
-    if stored.min() < 0 or stored.max() >= 2**bits:
-        raise ValueError(f"its colours from {stored.min()} to {stored.max()} are none of {bits} bits")
-    return to_white(stored.astype(np.uint8 if bits <= 8 else np.uint16, copy=False), bits)
-
-
-def _is_padding(stored: Shaped[np.ndarray, "h w"], dataset: Any) -> Shaped[np.ndarray, "h w"]:
-    """Where pixels only fill up the rectangle (PS3.3, C.7.5.1.1.2)."""
-    if "PixelPaddingValue" not in dataset:
-        return np.zeros(stored.shape, bool)
-    ends = [
-        int(dataset.PixelPaddingValue),
-        int(dataset.get("PixelPaddingRangeLimit", dataset.PixelPaddingValue)),
-    ]
-    if dataset.get("PixelRepresentation"):
-        ends = [end - 2**16 if end >= 2**15 else end for end in ends]
-    return (stored >= min(ends)) & (stored <= max(ends))
