@@ -111,8 +111,8 @@ def displacement_table(
     Returns:
         `measure, perturbation, value, low, high, n_cases, n_patients`. The displacement ratio attack / noise
         is a geometric mean; cases that one of the two did not move have none and are left out of `n_cases`.
-        Same-class neighbours: the fraction of the image's class among the 10 clean images nearest to it, its own
-        clean version not counted. Bounds are null where no interval can be had.
+        Same-class neighbours: the fraction of the image's class among the 10 clean images nearest to it, its
+        own clean version not counted. Bounds are null where no interval can be had.
     """
     of = {
         name: rows.filter(pl.col("perturbation") == name).sort("case_id") for name in (CLEAN, noise, attack)

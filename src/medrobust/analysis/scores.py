@@ -428,7 +428,7 @@ def _called(score: Score, columns: Mapping[str, np.ndarray], rows: int) -> np.nd
     except Exception as error:  # of somebody's own function
         raise RunError(f"The score {score.name} failed: {reason(error)}.") from error
     whole = score.task is Task.CLASSIFICATION
-    if values.shape != (rows,) and not (whole and values.shape == ()) or values.dtype.kind not in "biuf":
+    if (values.shape != (rows,) and not (whole and values.shape == ())) or values.dtype.kind not in "biuf":
         wanted = "a number for each row" + (", or one for all" if whole else "")
         raise RunError(
             f"The score {score.name} must return {wanted}, of {rows} rows here; it returned {values.dtype} of"

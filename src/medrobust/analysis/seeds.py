@@ -74,7 +74,7 @@ def seeds(results: Results, role: str, network: str) -> list[int]:
 
 def alone(results: Results, model: str, *rows: pl.Expr) -> Results:
     """One target's share of the results, on the sources that all targets face."""
-    shared = pl.col("source").is_in(["", *results.sources])
+    shared = pl.col("source").is_in(["", *results.sources]) | (pl.col("role") == "whitebox")
     return replace(
         results.restricted(pl.all_horizontal(pl.col("target") == model, shared, *rows)), models=(model,)
     )

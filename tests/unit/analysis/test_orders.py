@@ -37,12 +37,12 @@ GOLDEN = {
         a is more robust than b against these transferred attacks, for these trained weights: mean adversarial
         Dice +0.100 [+0.097, +0.104], p = 0.002 (Holm). But their drops from the clean score do not differ
         clearly (a - b: -10.0 points [-44.5, +22.4]).
-        Differences on clean images: a - b +0.000 [-0.003, +0.004]. No pair is called equal: that takes at least
-        29 patients, because with fewer a failure that strikes one in ten could go unseen.
+        Differences on clean images: a - b +0.000 [-0.003, +0.004]. No pair is called equal: that takes at
+        least 29 patients, because with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         to 19.0 points (Holm).
-        Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons. A failure
-        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons.
+        A failure that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),
@@ -52,12 +52,12 @@ GOLDEN = {
         """
         a and b cannot be told apart under attack (p = 0.877, Holm). Seeing a difference of 0.02 with 80 %
         power takes about 11 patients.
-        Differences on clean images: a - b +0.001 [-0.014, +0.018]. No pair is called equal: that takes at least
-        29 patients, because with fewer a failure that strikes one in ten could go unseen.
+        Differences on clean images: a - b +0.001 [-0.014, +0.018]. No pair is called equal: that takes at
+        least 29 patients, because with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         points (Holm).
-        Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons. A failure
-        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons.
+        A failure that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),
@@ -70,9 +70,9 @@ GOLDEN = {
         a and b are equally good on clean images (TOST within 0.02, p = 0.042, Holm).
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         points (Holm).
-        Intervals and tests are over 30 patients; intervals are not adjusted for multiple comparisons. A failure
-        that strikes fewer than 9.5 % of all patients may be absent from this sample, and no interval
-        accounts for it.
+        Intervals and tests are over 30 patients; intervals are not adjusted for multiple comparisons.
+        A failure that strikes fewer than 9.5 % of all patients may be absent from this sample, and no
+        interval accounts for it.
         """,
     ),
     "too few patients": (
@@ -81,12 +81,12 @@ GOLDEN = {
         """
         Too few patients to rank these networks: with 4 patients no outcome of the exact test could be
         significant; at least 6 are needed.
-        Differences on clean images: a - b -0.000 [-0.007, +0.007]. No pair is called equal: that takes at least
-        29 patients, because with fewer a failure that strikes one in ten could go unseen.
+        Differences on clean images: a - b -0.000 [-0.007, +0.007]. No pair is called equal: that takes at
+        least 29 patients, because with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 0 of 2 pairs of network and attack; 2
         cannot be told apart from noise (Holm).
-        Intervals and tests are over 4 patients; intervals are not adjusted for multiple comparisons. A failure
-        that strikes fewer than 53 % of all patients may be absent from this sample, and no interval
+        Intervals and tests are over 4 patients; intervals are not adjusted for multiple comparisons.
+        A failure that strikes fewer than 53 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),
@@ -94,13 +94,14 @@ GOLDEN = {
         {"a": (9000, 8000), "b": (0, 0)},
         {"spread": 0},
         """
-        Not ranked, because they do no better on clean images than always answering with the majority class: b.
-        Differences on clean images: a - b +0.900 [+0.437, +0.997]. No pair is called equal: that takes at least
-        29 patients, because with fewer a failure that strikes one in ten could go unseen.
+        Not ranked, because they do no better on clean images than always answering with the majority
+        class: b.
+        Differences on clean images: a - b +0.900 [+0.437, +0.997]. No pair is called equal: that takes at
+        least 29 patients, because with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 1 of 2 pairs of network and attack, by 9.0
         points; 1 cannot be told apart from noise (Holm).
-        Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons. A failure
-        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons.
+        A failure that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),
@@ -111,12 +112,12 @@ GOLDEN = {
         a is more robust than b against these transferred attacks, for these trained weights: mean adversarial
         Dice +0.050 [+0.050, +0.050], p = 0.002 (Holm). But their drops from the clean score do not differ
         clearly (a - b: +0.0 points [-30.8, +30.8]).
-        Differences on clean images: a - b +0.050 [+0.050, +0.050]. No pair is called equal: that takes at least
-        29 patients, because with fewer a failure that strikes one in ten could go unseen.
+        Differences on clean images: a - b +0.050 [+0.050, +0.050]. No pair is called equal: that takes at
+        least 29 patients, because with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         points (Holm).
-        Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons. A failure
-        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons.
+        A failure that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),
@@ -128,12 +129,12 @@ GOLDEN = {
         Dice +0.100 [+0.097, +0.104], p = 0.002 (Holm). On clean images b does better, by +0.100
         [+0.096, +0.103]: the orders by clean and by adversarial score differ. But their drops from the clean
         score do not differ clearly (a - b: -20.0 points [-55.6, +15.5]).
-        Differences on clean images: a - b -0.100 [-0.103, -0.096]. No pair is called equal: that takes at least
-        29 patients, because with fewer a failure that strikes one in ten could go unseen.
+        Differences on clean images: a - b -0.100 [-0.103, -0.096]. No pair is called equal: that takes at
+        least 29 patients, because with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 4.0
         to 24.0 points (Holm).
-        Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons. A failure
-        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons.
+        A failure that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),

@@ -51,7 +51,8 @@ def test_architectures_are_compared_over_trainings_and_patients(steady):
     assert row["difference"] == pytest.approx(a - b)
     assert 0 < row["difference_low"] < row["difference"] < row["difference_high"]
     assert any(
-        "Across trainings as well as patients a stays ahead of b" in text for text in verdict(steady).sentences
+        "Across trainings as well as patients a stays ahead of b" in text
+        for text in verdict(steady).sentences
     )
 
 

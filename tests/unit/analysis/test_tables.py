@@ -246,9 +246,7 @@ def test_tables_do_not_depend_on_the_order_of_rows(photos, brains, seed):
 def test_bootstraps_keep_the_values_and_repeat(study, interval, request):
     results = request.getfixturevalue(study)
     other = replace(results, settings=Settings(resamples=300, interval=interval))
-    assert_frame_equal(
-        tables.table1(other).select(NUMBERS), tables.table1(results).select(NUMBERS)
-    )
+    assert_frame_equal(tables.table1(other).select(NUMBERS), tables.table1(results).select(NUMBERS))
     assert_frame_equal(tables.table1(other), tables.table1(other), check_exact=True)
     assert not tables.table1(other)["clean_low"].equals(tables.table1(results)["clean_low"])
 
