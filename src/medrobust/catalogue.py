@@ -138,7 +138,7 @@ def check_reference(load: object, where: str) -> str:
     if file is None:
         raise StudyError(
             f"{where}.load: there is no Python module '{module}'. "
-            "Install it, or put it beside the study's file."
+            "Install it, or put it beside the study file."
         )
     return reference
 

@@ -6,11 +6,11 @@ import numpy as np
 
 
 def generator(seed: int, *key: str | int) -> np.random.Generator:
-    """A generator that depends on `seed` and `key` only.
+    """A generator that depends only on `seed` and `key`.
 
     Args:
         seed: Seed of the study.
-        key: What the numbers are for, e.g. a perturbation and a case id. Two different keys give independent
+        key: What the numbers are for, e.g. a perturbation and a case id. Different keys give independent
             streams.
 
     Returns:
@@ -22,5 +22,5 @@ def generator(seed: int, *key: str | int) -> np.random.Generator:
 
 
 def integer_seed(seed: int, *key: str | int) -> int:
-    """A 32-bit seed for libraries that accept nothing better; depends on `seed` and `key` only."""
+    """A 32-bit seed for libraries that accept nothing better; depends only on `seed` and `key`."""
     return int(generator(seed, *key).integers(2**32))

@@ -234,7 +234,7 @@ REFUSED = {
     "derivative": (output(NoWay.apply), "cannot be differentiated: NotImplementedError: no derivative"),
     "nothing": (output(lambda logits: None), "must return its logits as a tensor, got NoneType"),
     "several": (output(lambda logits: {"a": logits, "b": logits}), "a dict with the entries 'a', 'b'"),
-    "not finite": (output(lambda logits: logits / 0), "gives logits that are not finite"),
+    "not finite": (output(lambda logits: logits / 0), "returns non-finite logits"),
 }
 
 

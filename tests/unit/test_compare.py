@@ -135,7 +135,7 @@ class TestRefusals:
     def test_no_run_folder(self, runs: tuple[Path, Path], tmp_path: Path) -> None:
         code, said = command(runs[0], tmp_path)
         assert code == 1
-        assert "is no run folder" in said
+        assert "is not a run folder" in said
 
     def test_out_is_a_run_folder(self, runs: tuple[Path, Path]) -> None:
         code, said = command(*runs, "--out", runs[0])

@@ -105,8 +105,8 @@ def _kept_state(network: Network, where: str) -> Iterator[None]:
                 value.data.copy_(former)
     if changed:
         raise ModelError(
-            f"{where} changes its {', '.join(changed[:MOST_NAMED])} in evaluation mode, so that it is "
-            "another network after every batch. Let it change weights and buffers in training mode only."
+            f"{where} changes its {', '.join(changed[:MOST_NAMED])} in evaluation mode, so it is a "
+            "different network after every batch. Let it change weights and buffers in training mode only."
         )
 
 
@@ -154,18 +154,18 @@ def _check_passes(network: Network, images: Tensor, where: str) -> None:
     difference = relative_difference(first, second)
     if difference > SAME:
         raise ModelError(
-            f"{where} gives other logits when it is shown the same images again (they differ by "
-            f"{100 * difference:.3g} % of the largest): something in it is random in evaluation mode too, "
-            "such as dropout with training=True, added noise or a random crop. Scores would depend on chance "
-            "and on the size of batches. Take the randomness out of evaluation mode."
+            f"{where} returns different logits for the same images (they differ by {100 * difference:.3g} % "
+            "of the largest): something in it is random in evaluation mode too, such as dropout with "
+            "training=True, added noise or a random crop. Scores would depend on chance and on the size of "
+            "batches. Remove the randomness from evaluation mode."
         )
     if mixed > 0:
         raise ModelError(
-            f"{where} gives an image other logits beside other images than alone (they differ by "
+            f"{where} returns different logits for an image alone and in a batch (they differ by "
             f"{100 * mixed:.3g} % of the largest): something in it mixes the images of a batch, such as "
             "batch norm without running statistics (track_running_stats=False), or a normalisation or "
-            "attention along the batch axis. Scores would depend on the size of batches. Let each image be "
-            "treated by itself in evaluation mode."
+            "attention along the batch axis. Scores would depend on the size of batches. Process each "
+            "image independently in evaluation mode."
         )
 
 
@@ -187,8 +187,8 @@ def _tried(work: Callable[[], Result], images: Tensor, where: str) -> Result:
 def _check_differentiable(differentiable: bool, where: str) -> None:
     if not differentiable:
         raise ModelError(
-            f"{where} has no gradient with respect to the image, so it cannot be attacked. Take no_grad, "
-            "inference_mode, detach, NumPy, argmax and the like out of its forward pass."
+            f"{where} has no gradient with respect to the image, so it cannot be attacked. Remove no_grad, "
+            "inference_mode, detach, NumPy, argmax and the like from its forward pass."
         )
 
 
@@ -204,7 +204,7 @@ def _refuse_activation(output: Tensor, where: str) -> None:
 def _refuse_probabilities(seen: str, where: str) -> NoReturn:
     raise ModelError(
         f"{where} returns probabilities ({seen}), but attacks need logits, and networks that give several "
-        "labels at once are not supported: a case has one class. Return what goes into the last activation."
+        "labels at once are not supported: a case has one class. Return the input of the last activation."
     )
 
 
@@ -224,9 +224,9 @@ def _check_shape(logits: Tensor, output: Tensor, classes: int, maps: int, where:
 def _check_values(logits: Tensor, where: str) -> None:
     if not logits.isfinite().all():
         raise ModelError(
-            f"{where} gives values that are not finite for made-up images in [0, 1]. Look for NaN in its "
-            "weights, and for a division, root or logarithm at 0, an overflow, or a class masked with -inf "
-            "(-1e4 does the same) in its forward pass."
+            f"{where} returns non-finite values for made-up images in [0, 1]. Look for NaN in its weights, "
+            "and for a division, root or logarithm at 0, an overflow, or a class masked with -inf (-1e4 "
+            "does the same) in its forward pass."
         )
     sums = logits.sum(1)
     if logits.shape[1] > 1 and logits.min() >= 0 and (sums - 1).abs().max() <= SUM_OF_PROBABILITIES:

@@ -65,7 +65,7 @@ def load_content(network: Network, content: bytes, name: str) -> None:
     try:
         tensors = load(content)
     except SafetensorError as error:
-        raise ModelError(f"{name} is no file of weights: {reason(error)}.") from None
+        raise ModelError(f"{name} is not a weights file: {reason(error)}.") from None
     extra = [key for key, value in network.body.state_dict().items() if not isinstance(value, Tensor)]
     _load(network.body, tensors | {key: _unpacked(tensors[key]) for key in extra if key in tensors}, name)
 
@@ -128,7 +128,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
     # A damaged file can raise nearly anything.
     except Exception as error:
         unsafe = str(error).partition("GLOBAL ")[2].partition(" ")[0]  # so torch says what it does not load
-        why = f"it holds {unsafe}, which is no tensor" if unsafe else reason(error)
+        why = f"it holds {unsafe}, which is not a tensor" if unsafe else reason(error)
         raise ModelError(
             f"The weights file '{path}' cannot be read safely: {why}. "
             "Save it with `torch.save(model.state_dict(), path)` or as safetensors."
@@ -142,7 +142,7 @@ def _refuse_large_header(path: Path) -> None:
         length = int.from_bytes(file.read(8), "little")
     if length > LARGEST_HEADER:
         raise ValueError(
-            f"its header claims {length / 2**20:,.0f} MB of names, and a network has less than 8"
+            f"its header claims {length / 2**20:,.0f} MB of names, but a network has less than 8"
         )
 
 
@@ -152,7 +152,7 @@ def _refuse_compressed(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
         if unpacked > path.stat().st_size:
-            raise ValueError("it is compressed, and torch.save compresses nothing")
+            raise ValueError("it is compressed, but torch.save never compresses")
 
 
 def _state_dict(content: object, path: Path) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def describe(
         "source": image_set.source.folder if image_set.source else None,
         "scan_id": item.cases[0].scan_id,
         "patient_id": item.cases[0].patient_id,
-        "values": "0 to 1, as the networks are given them, and no longer the units of the original file",
+        "values": "0 to 1, as the networks see them, not in the units of the original file",
         "grid": ORIGINAL if item.is_volume and item.file is item.original else OWN,
         "facts": dict(dataset.facts or {}),
         "classes": list(dataset.classes),

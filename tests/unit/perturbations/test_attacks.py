@@ -244,9 +244,9 @@ def test_deepfool_says_what_is_wrong_when_the_last_image_loses_its_batch(trials)
     images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     labels = model(images).argmax(1)
     labels[0] = (labels[0] + 1) % 5  # so that the second image goes on alone
-    with pytest.raises(ModelError, match=r"must give logits of shape .* for labels of shape \(1,\)"):
+    with pytest.raises(ModelError, match=r"must return logits of shape .* for labels of shape \(1,\)"):
         deepfool(model, images, labels, trials=trials)
-    with pytest.raises(ModelError, match=r"must give logits of shape .* for labels of shape \(1,\)"):
+    with pytest.raises(ModelError, match=r"must return logits of shape .* for labels of shape \(1,\)"):
         shorten(model, images[:1], None, images[1:], labels[:1], trials=2, norm="2")
 
 

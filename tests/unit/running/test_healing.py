@@ -63,7 +63,7 @@ PARTS: dict[str, tuple[str, str, str]] = {  # what is damaged, what is said, wha
         "00000.parquet.gz is damaged",
         "results/parts/predictions",
     ),
-    "weights": ("models/*target*/weights.safetensors", "is not what its card says", "models/net-target"),
+    "weights": ("models/*target*/weights.safetensors", "does not match its card", "models/net-target"),
     "a marker": ("crafted/fgsm*/done/00000.json", "chunk 0 is damaged", "crafted/fgsm"),
     "metadata": ("crafted/fgsm*/images/zarr.json", "description of its images is damaged", "crafted/fgsm"),
 }

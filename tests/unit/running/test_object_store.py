@@ -146,7 +146,7 @@ def test_one_process_at_a_time_works_behind_a_url(store: Requests, study: Path) 
     with locked(RunFolder(shared)):
         result = CliRunner().invoke(app, ["run", str(study), "--out", shared, "--device", "cpu"])
     assert result.exit_code == 1
-    assert f"works on the run folder '{shared}': process {os.getpid()} on {socket.gethostname()}" in (
+    assert f"is working on the run folder '{shared}': process {os.getpid()} on {socket.gethostname()}" in (
         result.stderr
     )
     assert list(RunFolder(shared).names()) == []

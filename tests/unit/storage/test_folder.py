@@ -88,9 +88,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
 
 def test_other_errors_of_the_disk_say_which_file_and_that_nothing_is_lost() -> None:
-    message = (
-        r"runs/a: a file cannot be read or written: .*not yours: 'card\.json'.*finished before it is kept"
-    )
+    message = r"runs/a: a file cannot be read or written: .*not yours: 'card\.json'.*Finished work is kept"
     with pytest.raises(RunError, match=message), clear_disk_errors("runs/a"):
         raise PermissionError(errno.EACCES, "not yours", "card.json")
 
