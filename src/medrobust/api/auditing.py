@@ -9,9 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from medrobust.audit.audit import Audit, audit_data
-from medrobust.audit.document import as_document
-from medrobust.audit.table import summary
-from medrobust.audit.thumbnails import thumbnails
+from medrobust.audit.output import as_document, summary, thumbnails
 from medrobust.catalogue import module_file
 from medrobust.core import OnProgress
 from medrobust.report.audit_page import audit_page

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from medrobust.data.splitting.case_sets import described
-from medrobust.data.splitting.split_file import split_csv
+from medrobust.data.splitting.splits import split_csv
 from medrobust.errors import RunError
 from medrobust.record import environment
 from medrobust.running.plan import Plan

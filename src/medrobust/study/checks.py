@@ -37,8 +37,9 @@ def require_task(study: Study) -> None:
         StudyError: They are.
     """
     name = str(study.data.get("name"))
-    if name in DATASETS and "load" not in study.data:
-        require_same_task(study, name, DATASETS[name].task)
+    entry = None if "load" in study.data else DATASETS.get(name)
+    if entry is not None and entry.task is not None:
+        require_same_task(study, name, entry.task)
 
 
 def require_same_task(study: Study, name: str, task: Task) -> None:

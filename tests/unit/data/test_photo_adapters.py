@@ -48,12 +48,14 @@ class TestDermofit:
     def test_lines_that_cannot_be(self, tmp_path):
         root = made_photos.dermofit(tmp_path)
         with (root / "lesionlist.txt").open("a") as file:
-            file.write("1 A10 AK\n2 A9 AK extra\n3 x/../y AK\n4 A500 MELL\n5 A501 MEL\n")
+            file.write("1 A10 AK\n2 A9 AK extra\n3 x/../y AK\n4 A500 MELL\n5 A501 MEL\n6 A10 MEL\n")
         kinds, says = zip(*(line.split(": ", 1) for line in said(list_dermofit(root))), strict=True)
-        assert kinds == ("listed twice", "strange line", "strange line", "unknown label", "image missing")
-        assert "line 77: image 'A10' is listed twice" in says[0]
-        assert "Unknown class 'mell'. Did you mean 'mel'?" in says[3]
-        assert "1 of the listed images have no file: 'A501'" in says[4]
+        strange = ("strange line", "strange line", "unknown label")
+        assert kinds == (*strange, "listed twice", "listed twice", "image missing")
+        assert "Unknown class 'mell'. Did you mean 'mel'?" in says[2]
+        assert "row 82: image 'A10' is listed twice, and row 1 differs" in says[3]
+        assert "1 rows repeat others: row 77" in says[4]
+        assert "1 of the listed images have no file: 'A501'" in says[5]
 
     def test_no_list(self, tmp_path):
         with pytest.raises(DataError, match=r"data\.root: no 'lesionlist\.txt'"):
@@ -124,7 +126,7 @@ class TestISIC:
             "identifier missing",
         ]
         assert "row 63 (ISIC_A): must have 1 in one of MEL, NV" in says[1]
-        assert "1 of the listed images have no file: 'ISIC_E'" in says[6]
+        assert "1 of the listed images have no file: 'ISIC_E'" in says[-1]
 
     def test_a_lesion_with_two_labels_is_a_warning(self, tmp_path):
         root = made_photos.isic_2018(tmp_path)
@@ -156,8 +158,7 @@ class TestImageFolder:
         assert (listing.classes, listing.unit) == (("benign", "malignant"), "image")
         assert (len(listing.items), listing.official) == (30, None)
         assert said(listing) == [
-            f"files left out: 1 files in {root} are none of the files that are read here, and are left out: "
-            "'benign/notes.txt'."
+            f"files left out: 1 files in {root} are of other kinds, and are left out: 'benign/notes.txt'."
         ]
         assert (listing.items[0].case_id, listing.items[0].label) == ("benign/P000_0.png", 0)
         assert (listing.items[-1].case_id, listing.items[-1].label) == ("malignant/P009_2.tif", 1)
@@ -246,7 +247,7 @@ class TestImageFolder:
             ("../secret.png,a,p,train", r"row 8: the path '\.\./secret\.png' leads out of"),
             ("/etc/passwd,a,p,train", "row 8: the path '/etc/passwd' leads out of"),
             ("files/9.png,a,p,train", r"row 8: there is no file 'files/9\.png'"),
-            ("files/0.png,b,p,train", r"row 8: 'files/0\.png' is listed twice, and row 2 differs"),
+            ("files/0.png,b,p,train", r"row 8: image 'files/0\.png' is listed twice, and row 2 differs"),
             (",a,p,train", "row 8: a path in .* is empty"),
             ("files,a,p,train", "row 8: there is no file 'files'"),
             ("files/0.png,a,p,later", "row 8: part must be train, validation or test; got 'later'"),
@@ -291,7 +292,7 @@ class TestImageFolder:
         (finding,) = list_image_folder(table).findings
         assert (finding.kind, finding.severity) == ("files left out", Severity.WARNING)
         assert "2 files in" in finding.says
-        assert "pictures of formats that are not read here" in finding.says
+        assert "pictures of formats that are not read" in finding.says
         assert "'files/x.gif', 'files/x.webp'" in finding.says
 
     def test_a_folder_of_nothing_but_other_formats(self, tmp_path):
@@ -299,7 +300,7 @@ class TestImageFolder:
             (tmp_path / label).mkdir()
             Image.new("L", (8, 8)).save(tmp_path / label / "x.gif")
         with pytest.raises(
-            DataError, match=r"found none. 2 files in .* formats that are not read here.*'a/x\.gif'"
+            DataError, match=r"found none. 2 files in .* formats that are not read, .*'a/x\.gif'"
         ):
             list_image_folder(tmp_path)
 

@@ -103,19 +103,12 @@ def open_phantom_brains(
 
 @dataclass(frozen=True, slots=True)
 class Phantoms:
-    """Scans of one seed, each made when it is first read.
+    """Scans of one seed, each made when it is first read."""
 
-    Attributes:
-        seed: Seed of the data set.
-        spacing: Edge of a voxel in mm.
-        axis: Along which the scans are cut.
-        cache: Folder for finished scans; None keeps the last few in memory.
-    """
-
-    seed: int
-    spacing: float
-    axis: Axis
-    cache: Path | None
+    seed: int  # seed of the data set
+    spacing: float  # edge of a voxel in mm
+    axis: Axis  # along which the scans are cut
+    cache: Path | None  # folder for finished scans; None keeps the last few in memory
 
     def slices(self, subject: int) -> tuple[Float32[np.ndarray, "s h w"], Float32[np.ndarray, "s h w"]]:
         """Images and labels of a subject, cut and turned as `VIEWS` says."""
@@ -163,15 +156,10 @@ _remembered = lru_cache(maxsize=4)(phantom_brain)
 
 @dataclass(frozen=True, slots=True)
 class SliceReader:
-    """Reads the sample of a case, and where a scan lies; the `read` and `affine` of a `Dataset`.
+    """Reads the sample of a case, and where a scan lies; the `read` and `affine` of a `Dataset`."""
 
-    Attributes:
-        phantoms: Where the scans come from.
-        canvas: Height and width of every image.
-    """
-
-    phantoms: Phantoms
-    canvas: tuple[int, ...]
+    phantoms: Phantoms  # where the scans come from
+    canvas: tuple[int, ...]  # height and width of every image
 
     def __call__(self, case: Case) -> Sample:
         """Image and labels of a case, in the middle of the canvas."""
@@ -188,7 +176,7 @@ class SliceReader:
 
 
 def fingerprint(**parameters: object) -> str:
-    """SHA-256 of everything that the images and labels depend on."""
+    """SHA-256 of everything that the brains depend on."""
     recipe = {"name": "phantom_brains", "revision": REVISION, **parameters}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 

@@ -6,8 +6,7 @@ from operator import attrgetter
 from typing import Any
 
 from medrobust.core import Case, Dataset, Part, Task
-from medrobust.data.splitting.splits import Split, split_cases
-from medrobust.data.splitting.strata import apportion
+from medrobust.data.splitting.splits import Split, apportion, split_cases
 from medrobust.errors import StudyError
 from medrobust.rng import generator
 

@@ -179,7 +179,7 @@ def test_two_scans_of_a_patient_stay_together(root):
 
 def test_a_patient_in_training_and_testing_is_refused(root):
     write_scan(root, "testing", "1000_4")
-    with pytest.raises(DataError, match="Patient 1000 has scans in training-images and in testing-images"):
+    with pytest.raises(DataError, match="Patients have scans in several parts of the data's split: '1000'"):
         open_malc2012(root, None)
 
 
@@ -208,15 +208,13 @@ def test_an_empty_folder_is_named(root):
 
 def test_an_image_without_labels_is_named(root):
     (root / "training-labels/1001_3_glm.nii.gz").unlink()
-    with pytest.raises(
-        DataError, match=r"training-images.1001_3\.nii\.gz has no labels in .*training-labels"
-    ):
+    with pytest.raises(DataError, match=r"scan '1001_3' has no labels: .*training-images.1001_3\.nii\.gz"):
         open_malc2012(root, None)
 
 
 def test_labels_without_an_image_are_named(root):
     (root / "training-images/1001_3.nii.gz").unlink()
-    with pytest.raises(DataError, match=r"1001_3_glm\.nii\.gz has no image in .*training-images"):
+    with pytest.raises(DataError, match=r"scan '1001_3' has no image: .*1001_3_glm\.nii\.gz"):
         open_malc2012(root, None)
 
 

@@ -27,7 +27,7 @@ import made_photos
 from damage import damaged, only_errors_that_name
 from made_photos import write_dicom
 from medrobust.data import open_dataset
-from medrobust.data.adapters.dicom_images import list_dicom_images
+from medrobust.data.adapters.image_folder import list_dicom_images
 from medrobust.data.findings import Severity
 from medrobust.data.photographs.dicom_pictures import DicomFiles
 from medrobust.errors import DataError, StudyError
@@ -473,7 +473,7 @@ class TestFolder:
         listing = list_dicom_images(plain)
         (finding,) = listing.findings
         assert (len(listing.items), finding.severity) == (8, Severity.NOTE)
-        assert finding.says.startswith(f"5 files in {plain} are none of the files that are read here")
+        assert finding.says.startswith(f"5 files in {plain} are of other kinds")
         assert not any(".DS_Store" in str(path) for path in finding.files)
 
     @pytest.mark.parametrize("name", ["a.dcm", "A.DCM", "a.ima"])

@@ -9,7 +9,7 @@ from PIL import Image
 import made_photos
 from medrobust.core import Part, Task
 from medrobust.data import open_dataset
-from medrobust.data.adapters.isic_segmentation import list_isic_segmentation
+from medrobust.data.adapters.isic import list_isic_segmentation
 from medrobust.data.photographs.photo_cases import read_mask
 from medrobust.errors import DataError
 
@@ -89,7 +89,7 @@ class TestBadInput:
         listing = list_isic_segmentation(twin)
         assert len(listing.items) == 10
         assert [finding.kind for finding in listing.findings] == ["mask missing", "image missing"]
-        assert "1 files are images without mask: 'ISIC_0000002'" in listing.findings[0].says
+        assert "1 images have no mask: 'ISIC_0000002'" in listing.findings[0].says
         assert listing.findings[0].files[0].name == "ISIC_0000002.jpg"
 
     def test_no_masks(self, tmp_path):

@@ -9,9 +9,16 @@ from hypothesis import strategies as st
 
 from medrobust.core import Case, Dataset, Part, Sample, Task
 from medrobust.data.splitting.case_sets import described, select_cases
-from medrobust.data.splitting.split_file import parse_split, read_split, split_csv
-from medrobust.data.splitting.splits import halves, make_folds, make_split, split_cases
-from medrobust.data.splitting.strata import apportion
+from medrobust.data.splitting.splits import (
+    apportion,
+    halves,
+    make_folds,
+    make_split,
+    parse_split,
+    read_split,
+    split_cases,
+    split_csv,
+)
 from medrobust.errors import DataError, StudyError
 
 

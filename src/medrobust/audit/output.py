@@ -1,11 +1,13 @@
-"""Small pictures of the files that findings are about."""
+"""What an audit found: on a terminal, as a document for programs, and as pictures for its page."""
 
 # mypy: disable-error-code="no-untyped-call"
 # nibabel is not annotated.
 
 import io
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,94 @@ import nibabel as nib
 import numpy as np
 from jaxtyping import Shaped
 from PIL import Image, ImageOps
+from rich.markup import escape
+from rich.table import Table
 
-from medrobust.data.findings import Finding
+from medrobust.audit.audit import Audit
+from medrobust.data.findings import Finding, Severity
 from medrobust.data.photographs.arrays import NPZ_ARRAYS
 from medrobust.data.photographs.dicom_pictures import DicomFiles
 from medrobust.data.photographs.image_files import IMAGE_FILES
 from medrobust.data.photographs.pictures import Picture
+from medrobust.text import text_table
+
+STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
+FILES = 3
+"""Files that a line names."""
+
+EACH = 3
+"""As many findings of a kind get a line of their own; more share one."""
+
+
+def findings_table(audit: Audit) -> Table:
+    """A line per finding, most severe first; where a kind was found often, one line for all of it."""
+    table = text_table("", "what", "seen", "files", "what to do", show_lines=True)
+    for (severity, kind), found in groupby(audit.findings, lambda each: (each.severity, each.kind)):
+        group = list(found)
+        for part in [group] if len(group) > EACH else [[finding] for finding in group]:
+            table.add_row(
+                f"[{STYLES[severity]}]{severity}[/]",
+                escape(kind) + (f" ({len(part)} times)" if len(part) > 1 else ""),
+                escape(_says(part)),
+                escape(_files(part)),
+                escape(part[0].advice),
+            )
+    return table
+
+
+def summary(audit: Audit) -> str:
+    """One line: what was found in how much."""
+    counts = [(audit.count(severity), severity) for severity in Severity]
+    found = ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for count, severity in counts)
+    return f"{found} in {audit.looked_at} ({audit.seconds:.0f} s)."
+
+
+def _says(group: Sequence[Finding]) -> str:
+    """The first finding, without the folders of its files."""
+    says = group[0].says
+    for file in group[0].files:
+        says = says.replace(str(file), file.name)
+    return says if len(group) == 1 else f"{says} And {len(group) - 1} more like it."
+
+
+def _files(group: Sequence[Finding]) -> str:
+    files = list(dict.fromkeys(file for finding in group for file in finding.files))
+    more = [f"and {len(files) - FILES} more"] if len(files) > FILES else []
+    names = [file.name for file in files[:FILES]]
+    if len(set(names)) < len(names):
+        names = [f"{file.parent.name}/{file.name}" for file in files[:FILES]]
+    return "\n".join([*names, *more])
+
+
+SCHEMA = 1
+"""Version of the document: raised when a key changes its meaning or goes; new keys may come any time."""
+
+
+def as_document(audit: Audit) -> dict[str, Any]:
+    """Everything that was found, as JSON-able data; docs/audit.md describes the keys."""
+    return {
+        "schema": SCHEMA,
+        "medrobust": version("medrobust"),
+        "data": audit.name,
+        "looked_at": audit.looked_at,
+        "counts": {str(severity): audit.count(severity) for severity in Severity},
+        "findings": [
+            {
+                "severity": str(finding.severity),
+                "kind": finding.kind,
+                "says": finding.says,
+                "advice": finding.advice,
+                "files": [str(file) for file in finding.files],
+            }
+            for finding in audit.findings
+        ],
+    }
+
 
 SIDE = 160
+
 PER_FINDING = 6
+
 PER_KIND = 60
 """Most pictures of a finding, and of a kind: a page of a damaged data set must still open."""
 

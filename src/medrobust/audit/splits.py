@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medrobust.audit.records import Splits
 from medrobust.core import Case, Dataset, Part, Sample, Task
 from medrobust.data.files import read_table
-from medrobust.data.findings import Finding, Severity
+from medrobust.data.findings import Finding, error
 from medrobust.data.listing import Listing, Photos, Scans
-from medrobust.data.splitting.split_file import COLUMNS, PARTS
-from medrobust.data.splitting.splits import make_folds
+from medrobust.data.splitting.splits import COLUMNS, PARTS, make_folds
 from medrobust.errors import DataError, MedrobustError
+
+Splits = tuple[Mapping[str, Part], ...]
+"""Part of each patient in the split, or in each fold; none where the split could not be made."""
 
 
 def split_of(name: str, listing: Listing, rule: Mapping[str, Any], seed: int) -> tuple[Splits, list[Finding]]:
@@ -27,11 +28,11 @@ def split_of(name: str, listing: Listing, rule: Mapping[str, Any], seed: int) ->
     written = _written(rule)
     findings = _on_both_sides(listing, written)
     try:
-        return make_folds(as_dataset(name, listing), rule, seed), findings
-    except MedrobustError as error:
+        return make_folds(_as_dataset(name, listing), rule, seed), findings
+    except MedrobustError as problem:
         files = (Path(rule["file"]),) if "file" in rule else ()
         advice = "A run would stop here: change `split:` of the study, or its file."
-        stopped = Finding("split impossible", Severity.ERROR, str(error), advice, files)
+        stopped = error("split impossible", str(problem), advice, *files)
         known = {patient: next(iter(parts)) for patient, parts in written.items() if len(parts) == 1}
         return (known,) if known else (), findings or [stopped]  # it stops at the first patient on both sides
 
@@ -55,75 +56,55 @@ def _on_both_sides(listing: Listing, written: Mapping[str, set[Part]]) -> list[F
     """Patients that the split file puts in two parts, with the files of each."""
     owned = files_by_patient(listing)
     return [
-        Finding(
+        error(
             "patient on both sides",
-            Severity.ERROR,
             f"The split file puts {listing.unit} '{patient}' in {' and '.join(sorted(written[patient]))}.",
             "Keep one of its rows: networks must not be tested on what they learned.",
-            tuple(owned.get(patient, ())),
+            *owned.get(patient, ()),
         )
         for patient in sorted(written)
         if len(written[patient]) > 1
     ]
 
 
-def owners(listing: Listing) -> dict[str, str]:
-    """The patient of each photograph or scan, by its id."""
+def listed(listing: Listing) -> list[tuple[Case, Path]]:
+    """The photographs or scans as cases, each with its image."""
     match listing:
         case Photos():
-            return {photo.case_id: photo.patient_id for photo in listing.items}
+            return [
+                (Case(photo.case_id, photo.case_id, photo.patient_id, photo.label), photo.place)
+                for photo in listing.items
+            ]
         case Scans():
-            return {scan.scan_id: scan.patient_id for scan in listing.items}
+            return [(Case(scan.scan_id, scan.scan_id, scan.patient_id), scan.image) for scan in listing.items]
     raise TypeError(f"A {type(listing).__name__} cannot be audited.")
 
 
 def files_by_patient(listing: Listing) -> dict[str, list[Path]]:
     """The images of each patient."""
     owned: defaultdict[str, list[Path]] = defaultdict(list)
-    match listing:
-        case Photos():
-            for photo in listing.items:
-                owned[photo.patient_id].append(photo.place)
-        case Scans():
-            for scan in listing.items:
-                owned[scan.patient_id].append(scan.image)
+    for case, image in listed(listing):
+        owned[case.patient_id].append(image)
     return dict(owned)
 
 
-def as_dataset(name: str, listing: Listing) -> Dataset:
-    """As much of a data set as splits depend on: which patients there are, and their classes.
-
-    Opening the data would stop at the first damaged file.
-    """
+def _as_dataset(name: str, listing: Listing) -> Dataset:
+    """As much of a data set as splits depend on; opening the data would stop at the first damaged file."""
+    cases = tuple(case for case, _ in listed(listing))
+    has_labels = all(case.label is not None for case in cases)
     return Dataset(
         name=name,
-        task=Task.CLASSIFICATION if _has_labels(listing) else Task.SEGMENTATION,
+        task=Task.CLASSIFICATION if has_labels else Task.SEGMENTATION,
         classes=listing.classes,
         unit=listing.unit,
         channels=0,
         shape=(),
         spacing=None,
-        cases=_cases(listing),
+        cases=cases,
         read=_refuse,
         fingerprint="",
         official=listing.official,
     )
-
-
-def _has_labels(listing: Listing) -> bool:
-    """Whether items have a class each, rather than one for every pixel."""
-    return isinstance(listing, Photos) and all(photo.label is not None for photo in listing.items)
-
-
-def _cases(listing: Listing) -> tuple[Case, ...]:
-    match listing:
-        case Photos():
-            return tuple(
-                Case(photo.case_id, photo.case_id, photo.patient_id, photo.label) for photo in listing.items
-            )
-        case Scans():
-            return tuple(Case(scan.scan_id, scan.scan_id, scan.patient_id) for scan in listing.items)
-    raise TypeError(f"No cases are known of a {type(listing).__name__}.")
 
 
 def _refuse(case: Case) -> Sample:
