@@ -347,7 +347,7 @@ def view(
 ) -> None:
     """Look at every case of a run, image by image, in your browser. Only this machine can see the page."""
     from medrobust import api
-    from medrobust.view.opening import open_viewer
+    from medrobust.view.server import open_viewer
 
     run = api.Run.open(run_folder)
     with open_viewer(run.study, run.folder, run.results, data_dir=data, device=device, port=port) as server:

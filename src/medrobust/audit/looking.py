@@ -338,4 +338,4 @@ def _grid(stored: Stored, path: Path) -> Grid:
 def _why(path: Path, error: Exception) -> str:
     if isinstance(error, DataError):
         return str(error)
-    return f"{path} cannot be read ({reason(error)}). See whether another program opens it, or take it out."
+    return f"{path} cannot be read ({reason(error)}). Check whether another program opens it, or remove it."

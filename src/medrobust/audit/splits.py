@@ -59,7 +59,7 @@ def _on_both_sides(listing: Listing, written: Mapping[str, set[Part]]) -> list[F
         error(
             "patient on both sides",
             f"The split file puts {listing.unit} '{patient}' in {' and '.join(sorted(written[patient]))}.",
-            "Keep one of its rows: networks must not be tested on what they learned.",
+            "Keep one of its rows: networks must not be tested on what they were trained on.",
             *owned.get(patient, ()),
         )
         for patient in sorted(written)

@@ -170,7 +170,7 @@ class TestImageFolder:
         assert listing.unit == "patient"
         assert len({photo.patient_id for photo in listing.items}) == 10
         assert "inferred from the names of files by (P\\d+)_" in listing.facts["grouping"]
-        for wrong, message in (("(P", "is no regular expression"), ("P", "must have one group")):
+        for wrong, message in (("(P", "is not a valid regular expression"), ("P", "must have one group")):
             with pytest.raises(StudyError, match=rf"data\.patient_pattern: .*{message}"):
                 open_dataset({"name": "image_folder", "root": root, "patient_pattern": wrong}, None, None)
 

@@ -97,7 +97,7 @@ class TestNiftiPairs:
         assert [scan.patient_id for scan in listing.items] == ["0", "1", "2", "3"]
         assert listing.unit == "patient"
         assert kinds(listed("nifti_pairs", root, patient=r"case([0-2])")) == [("patient unknown", "error")]
-        with pytest.raises(StudyError, match=r"data\.patient: '\(' is no regular expression"):
+        with pytest.raises(StudyError, match=r"data\.patient: '\(' is not a valid regular expression"):
             listed("nifti_pairs", root, patient="(")
 
     def test_a_patient_that_is_a_word_for_nobody(self, listed, root):
@@ -327,7 +327,7 @@ class TestDecathlon:
 
     def test_nnunet_endings_that_are_not_read_are_refused(self, listed, nnunet):
         edit_json(nnunet / "dataset.json", lambda c: c.update(file_ending=".png"))
-        with pytest.raises(DataError, match=r"file_ending is '\.png'; read are"):
+        with pytest.raises(DataError, match=r"file_ending is '\.png', but only"):
             listed("decathlon", nnunet)
 
 

@@ -17,10 +17,20 @@ from PIL import Image
 from made_rows import classification, segmentation
 from medrobust.analysis.scores import Cell
 from medrobust.core import Task
-from medrobust.report.explorer import fitting, frame_names, index, read_explorer
-from medrobust.report.figures.palette import structure_colours
-from medrobust.report.frames import frame, planes
-from medrobust.report.pixels import GREY, STEP, change_uri, image_uri, labels_uri
+from medrobust.report.explorer import (
+    GREY,
+    STEP,
+    change_uri,
+    fitting,
+    frame,
+    frame_names,
+    image_uri,
+    index,
+    labels_uri,
+    planes,
+    read_explorer,
+)
+from medrobust.report.style import structure_colours
 from medrobust.running.explorer import FACTS
 from medrobust.running.hardest import scan_scores
 from medrobust.running.validate import score

@@ -18,7 +18,7 @@ from made_studies import TINY
 from medrobust.cli import app
 from medrobust.storage import RunFolder
 from medrobust.storage.lock import locked
-from medrobust.view.opening import open_viewer
+from medrobust.view.server import open_viewer
 from object_store import BUCKET, Requests, object_store
 
 URL = f"s3://{BUCKET}/studies/run"

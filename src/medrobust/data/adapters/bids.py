@@ -109,7 +109,7 @@ def _scans(
         scan = "_".join(f"{key}-{entities[key]}" for key in SAME if key in entities)
         if scan in scans:
             says = f"{scans[scan].labels} and {path} are labels of the same scan."
-            advice = "Choose by data.desc or data.space. The second is left out."
+            advice = "Choose with data.desc or data.space. The second is left out."
             findings.append(error("listed twice", says, advice, scans[scan].labels, path))
         elif len(own) == len(suffixes):
             scans[scan] = Scan(scan, f"sub-{entities['sub']}", own, path)

@@ -47,7 +47,7 @@ def _with_one_group(pattern: str) -> str:
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
-        raise ValueError(f"is no regular expression ({error})") from None
+        raise ValueError(f"is not a valid regular expression ({error})") from None
     if groups != 1:
         raise ValueError("must have one group in round brackets, which is the patient")
     return pattern
@@ -228,7 +228,9 @@ def _rows(
     if unlabelled:
         says = f"{path}: {len(unlabelled)} of {len(rows)} rows have no {columns.label}: "
         says += f"{rows_named(unlabelled, columns.label)}."
-        advice = "Fill it in, or take the rows out. Where it is a class of its own, list all in data.classes."
+        advice = (
+            "Fill it in, or remove the rows. If it is a class of its own, list all classes in data.classes."
+        )
         findings.append(error("label missing", says, advice, path))
     skipped = {row.number for row in unlabelled}
     for row in (row for row in rows if row.number not in skipped):
@@ -286,7 +288,9 @@ def _of_folders(
                 doubtful.setdefault(label, []).append(path)
     for label, own in doubtful.items():
         says = f"{len(own)} files lie in a folder called '{label}', as if their class were not known."
-        advice = "It counts as a class: move them away if it is none, or list all classes in data.classes."
+        advice = (
+            "It counts as a class: move the files away if it is not one, or list all classes in data.classes."
+        )
         findings.append(warning("doubtful class", says, advice, *own))
     findings += left_out(root, paths)
     return images

@@ -206,8 +206,8 @@ def _with_validation(
     drawn = draw_patients(dataset, training, count, generator(seed, "split", "validation"), stratify)
     if not drawn:
         raise DataError(
-            f"split: no {dataset.unit} can validate, as training needs at least one (of each class) and has "
-            f"{len(training)} in all. Let fewer test, or bring more."
+            f"split: no {dataset.unit} is left for validation: training needs at least one (of each class), "
+            f"and there are only {len(training)}. Test fewer, or add more."
         )
     return split | dict.fromkeys(drawn, Part.VALIDATION)
 

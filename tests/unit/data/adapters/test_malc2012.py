@@ -220,7 +220,7 @@ def test_labels_without_an_image_are_named(root):
 
 def test_a_strange_file_name_is_named(root):
     (root / "training-images/1000_3.nii.gz").rename(root / "training-images/patient-a.nii.gz")
-    with pytest.raises(DataError, match=r"patient-a\.nii\.gz is not named as the challenge's files are"):
+    with pytest.raises(DataError, match=r"patient-a\.nii\.gz is not named like the challenge's files"):
         open_malc2012(root, None)
 
 
