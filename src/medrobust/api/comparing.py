@@ -151,19 +151,8 @@ def _written(
     tables = {name: table.rows for name, table in made.items()}
     for name, content in table_files(made.values()).items():
         folder.write_bytes(content, "tables", name)
-<<<<<<< HEAD
-    drawn = comparison_picture(
-        tables["scores"],
-        score=results.score.heading,
-        intervals=f"{100 * results.settings.confidence:g}\u00a0% intervals over {results.unit}s",
-    )
-    files = drawn.files()
-    for kind, content in files.items():
-        folder.write_bytes(content, "figures", f"scores.{kind}")
-=======
-    words = Words(results.score, f"{100 * results.settings.confidence:g}\u00a0%", f"{results.unit}s")
+    words = Words(results.score.heading, f"{100 * results.settings.confidence:g}\u00a0%", f"{results.unit}s")
     picture = save_figure(folder, "scores", comparison_picture(tables["scores"], words))
->>>>>>> main
     folder.write_json(_document(runs, conclusion, said, made), "comparison.json")
     page = comparison_page(runs, conclusion, tables, picture, said)
     folder.write_bytes(page.encode(), "comparison.html")

@@ -4,15 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-<<<<<<< HEAD
 from medrobust.analysis.across import Conclusion
 from medrobust.analysis.comparable import ComparedRun, attacks_of
-=======
-from medrobust.analysis.across.conclusion import Conclusion
-from medrobust.analysis.across.runs import ComparedRun
-from medrobust.analysis.across.shared import attacks_of
 from medrobust.analysis.table import Table
->>>>>>> main
 from medrobust.core import Role
 from medrobust.report.page import Block, allowed, environment, heat, script_texts
 from medrobust.report.reading import attack_table, capitalised, setting, threat_table
