@@ -283,9 +283,12 @@ class Table:
         return cls(name, rows, shown, caption, unit, tuple(cells[:3]) if names[:6] == cells else ())
 
     def select(self, *names: str) -> "Table":
-        """Some of its columns, in this order."""
+        """Some of its columns, in this order; those that `filled` left out stay out."""
+        unknown = set(names) - set(self.rows.columns)
+        if unknown:
+            raise KeyError(f"table {self.name} has no columns {', '.join(sorted(unknown))}")
         known = {each.name: each for each in self.columns}
-        return replace(self, columns=tuple(known[name] for name in names))
+        return replace(self, columns=tuple(known[name] for name in names if name in known))
 
     def without(self, *names: str) -> "Table":
         """All but some of its columns."""
