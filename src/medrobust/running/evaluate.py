@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, Int64, Num
 from torch import Tensor
 
 from medrobust.core import Dataset, OnProgress, Task
-from medrobust.metrics.counts import empty_counts, overlap_counts
+from medrobust.metrics.overlap import empty_counts, overlap_counts
 from medrobust.metrics.surfaces import SUMS, surface_sums
 from medrobust.running.batches import Batch, stack
 from medrobust.running.estimate import Speeds

@@ -8,6 +8,7 @@ from medrobust.data import DATASETS
 from medrobust.errors import StudyError, unknown
 from medrobust.perturbations import PERTURBATIONS, Request
 from medrobust.perturbations.request import LABEL
+from medrobust.study.analysis import primary_score
 from medrobust.study.config import Study
 
 
@@ -22,6 +23,7 @@ def check_study(study: Study) -> None:
             f"study.cases.total: is for photographs; got {study.cases.total}. "
             "Limit slices by cases.per_patient."
         )
+    primary_score(study.analysis.score, study.task, "study.analysis.score")
     _check_models(study)
     _check_perturbations(study)
     _check_targets(study)

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 
+from medrobust.catalogue import name_of
 from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.models import ModelSpec, as_written, model_spec
 from medrobust.parameters import resolve
 from medrobust.perturbations import Request, request, requests
-from medrobust.study.analysis import RELEVANT_DIFFERENCE, IntervalMethod
+from medrobust.study.analysis import PRIMARY, RELEVANT_DIFFERENCE, IntervalMethod
 from medrobust.study.training import TrainingConfig
 
 PAPER_ATTACKS: Mapping[Task, tuple[str, ...]] = {
@@ -91,6 +92,11 @@ class Crafting(Block):
 class Analysis(Block):
     """How rows become numbers with intervals."""
 
+    score: Any = Field(
+        None,
+        description="What networks are judged by: dice, nsd, iou; accuracy, balanced_accuracy, auroc; one of"
+        " an installed package; or {load: package.module:function}. null: Dice or accuracy.",
+    )
     resamples: Annotated[int, Ge(100)] = 10_000
     confidence: Annotated[float, Interval(gt=0.5, lt=1.0)] = 0.95
     relevant_difference: Annotated[float, Gt(0)] | None = Field(
@@ -103,6 +109,11 @@ class Analysis(Block):
     surface_tolerance: Annotated[float, Gt(0)] | None = Field(
         None, description="In mm; boundaries so near count as the same. null: the longest side of a pixel."
     )
+
+    @field_serializer("score", when_used="json")
+    def _written(self, score: Any) -> Any:
+        """A score that was given in Python as what imports it, or by its name where nothing does."""
+        return score if isinstance(score, str | Mapping | None) else {"load": name_of(score)}
 
 
 class Ray(Block):
@@ -163,7 +174,9 @@ class Study(Block):
         surrogates = given.get("surrogates", {})
         named = {"models": surrogates} if isinstance(surrogates, str) else surrogates
         filled["surrogates"] = _with(named, seeds=[_free_seed(filled)])
-        filled["analysis"] = _with(given.get("analysis", {}), relevant_difference=RELEVANT_DIFFERENCE[task])
+        filled["analysis"] = _with(
+            given.get("analysis", {}), score=PRIMARY[task], relevant_difference=RELEVANT_DIFFERENCE[task]
+        )
         filled.setdefault("perturbations", [{"name": name} for name in PAPER_ATTACKS[task]])
         return filled
 
