@@ -1,7 +1,7 @@
 """Draws the pictures of the documentation, which show phantoms only.
 
 python docs/images/draw.py                              targets.png
-python docs/images/draw.py demo/segmentation      also those of a report: demo-report.png, demo-examples.png, explorer.png
+python docs/images/draw.py demo/segmentation      also demo-report.png, demo-examples.png and explorer.png
 """
 
 import shutil
