@@ -227,6 +227,6 @@ def test_the_readme_names_every_study() -> None:
 
 def test_every_attack_and_preset_is_described() -> None:
     described = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
-    attacks = {name: entry for name, entry in PERTURBATIONS.items() if entry.kind == "attack"}
+    attacks = {name: entry for name, entry in PERTURBATIONS.items() if entry.role == "attack"}
     names = {*attacks, *(preset for entry in attacks.values() for preset in entry.presets)}
     assert not [name for name in names if f"`{name}`" not in described]

@@ -90,7 +90,7 @@ def check_segmentation(labels: Tensor) -> None:
 def check_targets(targets: Tensor, labels: Tensor, images: Tensor) -> None:
     """Check the target of every pixel."""
     check_labels("targets", targets, images)
-    if labels.ndim == 1 or targets.shape != labels.shape:
+    if targets.shape != labels.shape:
         raise ValueError(
             "targets: need one class per pixel, as labels do; got targets of shape "
             f"{tuple(targets.shape)} and labels of shape {tuple(labels.shape)}."

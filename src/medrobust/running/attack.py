@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from medrobust.core import Case
 from medrobust.perturbations import Request, Tally, perturb, support_of, targets_of
-from medrobust.perturbations.support import SupportMode
+from medrobust.perturbations.geometry import SupportMode
 from medrobust.running.batches import Batch
 from medrobust.running.measure import distances, share_fooled, share_wrong, values_of
 from medrobust.running.predict import Columns, generators, output_of

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from medrobust.core import Case, Dataset, NetworkId
 from medrobust.perturbations import Request
-from medrobust.perturbations.support import SupportMode
+from medrobust.perturbations.geometry import SupportMode
 from medrobust.running.batches import evenly_spaced
 from medrobust.running.chunks import Chunks
 from medrobust.storage import RunFolder

@@ -140,9 +140,10 @@ def _noisy(
     image_set: ImageSet, clean: Batch, support: Bool[Tensor, "n 1 *space"], strength: Float32[Tensor, " n"]
 ) -> Float32[Tensor, "n c *space"]:
     noise = _request(image_set).perturbation.function
-    return noise(
+    noisy: Tensor = noise(
         None, clean.images, clean.labels, support=support, rngs=_rngs(image_set, clean), strength=strength
     )
+    return noisy
 
 
 def _request(image_set: ImageSet) -> Request:

@@ -192,8 +192,8 @@ def _check_surrogates(study: Study) -> None:
 
 
 def _require_kind(block: str, item: Request, kind: str) -> None:
-    if item.perturbation.kind != kind:
-        fitting = [name for name, entry in PERTURBATIONS.items() if entry.kind == kind]
+    if item.perturbation.role != kind:
+        fitting = [name for name, entry in PERTURBATIONS.items() if entry.role == kind]
         raise StudyError(
             f"study.{block}: '{item.name}' is no {kind}; these are: {', '.join(fitting)}. "
             "Attacks go into `perturbations`, noise into `noise`."

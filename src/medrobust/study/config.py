@@ -234,7 +234,7 @@ def _entry(item: Request) -> dict[str, Any]:
     """A perturbation as a study would write it out in full."""
     policies = (
         {"on_misclassified": item.on_misclassified, "on_failure": item.on_failure}
-        if item.perturbation.kind == "attack"
+        if item.perturbation.role == "attack"
         else {}
     )
     budget = {} if item.ssim is None else {str(item.perturbation.budget): {"ssim": item.ssim}}

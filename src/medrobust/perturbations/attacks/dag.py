@@ -1,6 +1,7 @@
 """Dense adversary generation: lead every pixel of a segmentation to a class of one's choice."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -9,14 +10,14 @@ from annotated_types import Ge, Gt, Lt
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from medrobust.core import Task
 from medrobust.metrics.similarity import ssim
 from medrobust.parameters import Ratio
-from medrobust.perturbations.checks import check_inputs, check_logits, check_targets
-from medrobust.perturbations.gradients import Model, frozen, linearise, ordinary_mode
-from medrobust.perturbations.norms import Norm, unit
-from medrobust.perturbations.presets import Preset, accepts_preset
-from medrobust.perturbations.support import rows, within
-from medrobust.perturbations.tally import Tally
+from medrobust.perturbations.checks import check_logits, check_targets
+from medrobust.perturbations.entry import Preset, Tally, entry_of, perturbation
+from medrobust.perturbations.geometry import Norm, rows, unit, within
+from medrobust.perturbations.gradients import Model, linearise
+from medrobust.perturbations.targets import all_background, dilated, scattered
 
 BACKGROUND = 0
 
@@ -76,8 +77,13 @@ PRESETS = {
 }
 
 
-@accepts_preset(PRESETS)
-@ordinary_mode()
+@perturbation(
+    tasks=(Task.SEGMENTATION,),
+    presets=PRESETS,
+    revision=3,
+    source="Xie et al. 2017, Adversarial examples for semantic segmentation and object detection; "
+    "Paschali et al. 2018, Generalizability vs. robustness",
+)
 def dag(
     model: Model,
     images: Float[Tensor, "n c *space"],
@@ -87,6 +93,7 @@ def dag(
     support: Bool[Tensor, "n 1 *space"] | None = None,
     rngs: Sequence[np.random.Generator] | None = None,
     tally: Tally | None = None,
+    preset: Literal["xie-2017", "ifl-camp-2019", "adv-lib"] | None = None,
     step: Annotated[Ratio, Gt(0)] = 0.5 / 255,
     steps: Annotated[int, Ge(1)] = 200,
     norm: Norm = "inf",
@@ -109,6 +116,7 @@ def dag(
         support: Where images may change; None: everywhere.
         rngs: Not needed, nothing is drawn.
         tally: Is told the steps of each image, and its pixels that were active at first.
+        preset: Parameters of a named source; those given explicitly win.
         step: Norm of one step on images in [0, 1].
         steps: Largest number of steps.
         norm: Norm that a step has in each image: "inf", the largest entry, or "2".
@@ -136,39 +144,37 @@ def dag(
     Source:
         Xie et al. 2017, "Adversarial examples for semantic segmentation and object detection".
     """
-    check_inputs(images, labels, support)
     check_targets(targets, labels, images)
     rule = Rule(active, competitor, pull, include_background)
     changed, foreground = rule.takes_part(labels) & (targets != labels), labels != BACKGROUND
     enough = stop_share * (changed if stop_of == "changed" else foreground).flatten(1).sum(1)
     result, running = images.clone(), torch.arange(len(images), device=images.device)
     n_active, taken = torch.zeros_like(running), torch.zeros_like(running)
-    with frozen(model):
-        for number in range(steps):
-            here, where = result[running], rows(support, running)
-            seen = here.clamp(0, 1) if clip == "seen" else here
-            logits, pullback = linearise(model, seen)
-            if number == 0:
-                check_logits(logits, torch.maximum(labels, targets))
-            weights, n_pixels = rule.weights(logits, labels[running], targets[running])
-            if number == 0:
-                n_active = n_pixels
-            going = n_pixels > enough[running]
-            if not going.any():
-                break
-            movable = here == seen if where is None else (here == seen) & where
-            direction = unit(torch.where(movable, pullback(weights), 0), float(norm))
-            moved = here + step * direction
-            if clip == "step":
-                moved = within(moved, images[running], where)
-            going &= (moved != here).flatten(1).any(1)
-            if stop_ssim is not None:
-                going &= ssim(images[running], moved.clamp(0, 1), where) >= stop_ssim
-            running = running[going]
-            result[running] = moved[going]
-            taken[running] += 1
-            if len(running) == 0:
-                break
+    for number in range(steps):
+        here, where = result[running], rows(support, running)
+        seen = here.clamp(0, 1) if clip == "seen" else here
+        logits, pullback = linearise(model, seen)
+        if number == 0:
+            check_logits(logits, torch.maximum(labels, targets))
+        weights, n_pixels = rule.weights(logits, labels[running], targets[running])
+        if number == 0:
+            n_active = n_pixels
+        going = n_pixels > enough[running]
+        if not going.any():
+            break
+        movable = here == seen if where is None else (here == seen) & where
+        direction = unit(torch.where(movable, pullback(weights), 0), float(norm))
+        moved = here + step * direction
+        if clip == "step":
+            moved = within(moved, images[running], where)
+        going &= (moved != here).flatten(1).any(1)
+        if stop_ssim is not None:
+            going &= ssim(images[running], moved.clamp(0, 1), where) >= stop_ssim
+        running = running[going]
+        result[running] = moved[going]
+        taken[running] += 1
+        if len(running) == 0:
+            break
     if tally is not None:
         tally.steps, tally.n_active = taken, n_active
     return within(result, images, support)
@@ -208,3 +214,20 @@ class Rule(NamedTuple):
         weights.scatter_add_(1, targets[:, None], pulled[:, None].to(logits.dtype))
         weights.scatter_add_(1, rivals[:, None], -pixels[:, None].to(logits.dtype))
         return weights, pixels.flatten(1).sum(1)
+
+
+DAG_A, DAG_B, DAG_C = (
+    replace(
+        entry_of(dag),
+        name=name,
+        targets=targets,
+        summary=f"Dense adversary generation, {summary}",
+        whitebox=whitebox,
+    )
+    for name, targets, summary, whitebox in (
+        ("dag_a", all_background, "type A: everything is to be background.", True),
+        ("dag_b", scattered, "type B: scattered foreground pixels are to be one other class.", False),
+        ("dag_c", dilated, "type C: one structure is to grow.", False),
+    )
+)
+"""The three types of the paper, which differ in their targets only."""

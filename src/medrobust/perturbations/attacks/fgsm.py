@@ -1,7 +1,7 @@
 """Fast gradient sign method: one step of a fixed size along the sign of the gradient."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -9,18 +9,14 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from medrobust.core import Task
-from medrobust.errors import StudyError
 from medrobust.parameters import Ratio
-from medrobust.perturbations.checks import check_inputs
+from medrobust.perturbations.entry import Preset, perturbation
+from medrobust.perturbations.geometry import rows, within
 from medrobust.perturbations.gradients import (
     Model,
     cross_entropy_gradient,
-    frozen,
-    ordinary_mode,
     predict,
 )
-from medrobust.perturbations.presets import Preset, accepts_preset
-from medrobust.perturbations.support import rows, within
 
 PRESETS = {
     "foolbox-0.8": Preset(
@@ -33,8 +29,27 @@ PRESETS = {
 }
 
 
-@accepts_preset(PRESETS)
-@ordinary_mode()
+def _check_line_search(parameters: Mapping[str, Any], task: Task) -> str | None:
+    if parameters["line_search"] and task == Task.SEGMENTATION:
+        return (
+            f"line_search: is for classification, where an image flips as a whole; got "
+            f"{parameters['line_search']}. Set it to 0."
+        )
+    return None
+
+
+@perturbation(
+    norms=("inf",),
+    uses_whole_budget=True,
+    default_ssim=0.98,
+    presets=PRESETS,
+    whitebox=True,
+    check=_check_line_search,
+    passes=lambda parameters: 1.0,
+    revision=3,
+    summary="One step along the sign of the gradient.",
+    source="Goodfellow, Shlens, Szegedy 2015, Explaining and harnessing adversarial examples",
+)
 def fgsm(
     model: Model,
     images: Float[Tensor, "n c *space"],
@@ -42,6 +57,7 @@ def fgsm(
     *,
     support: Bool[Tensor, "n 1 *space"] | None = None,
     rngs: Sequence[np.random.Generator] | None = None,
+    preset: Literal["foolbox-0.8"] | None = None,
     eps: Annotated[Ratio, Ge(0), Le(1)],
     line_search: Annotated[int, Ge(0)] = 0,
 ) -> Float[Tensor, "n c *space"]:
@@ -53,6 +69,7 @@ def fgsm(
         labels: True classes, one per image or one per pixel.
         support: Where images may change; None: everywhere.
         rngs: Not needed, nothing is drawn.
+        preset: Parameters of a named source; those given explicitly win.
         eps: Largest change of an entry, in [0, 1].
         line_search: 0: one step of `eps`. Otherwise `eps` is cut into so many parts, and the fewest that
             change the prediction are taken; `eps` itself where none does. For classification.
@@ -63,27 +80,12 @@ def fgsm(
     Raises:
         ValueError: A wrong argument.
         ModelError: The network's output cannot be attacked.
-
-    Source:
-        Goodfellow, Shlens, Szegedy 2015, "Explaining and harnessing adversarial examples".
     """
-    check_inputs(images, labels, support)
-    if line_search and labels.ndim > 1:
-        raise ValueError("line_search: needs one label per image, got labels for pixels; use line_search=0.")
-    with frozen(model):
-        _, gradient = cross_entropy_gradient(model, images, labels)
-        direction = gradient.sign()
-        if not line_search:
-            return within(images + eps * direction, images, support)
-        return smallest_flip(model, images, labels, direction, support, eps=eps, parts=line_search)[0]
-
-
-def check_line_search(parameters: Mapping[str, Any], task: Task, where: str) -> None:
-    """Refuse a line search for segmentation, where no image flips as a whole."""
-    if parameters["line_search"] and task == Task.SEGMENTATION:
-        raise StudyError(
-            f"{where}.line_search: is for classification, got {parameters['line_search']}; set it to 0."
-        )
+    _, gradient = cross_entropy_gradient(model, images, labels)
+    direction = gradient.sign()
+    if not line_search:
+        return within(images + eps * direction, images, support)
+    return smallest_flip(model, images, labels, direction, support, eps=eps, parts=line_search)[0]
 
 
 def smallest_flip(
