@@ -39,7 +39,11 @@ def test_what_is_right_passes_as_it_is() -> None:
         (PHOTOS, {"classes": ("a", "a")}, "classes must be different names"),
         (PHOTOS, {"classes": ("a", "b", "c")}, "classes must all have cases; without any: 'c'"),
         (PHOTOS, {"unit": "person"}, "unit must be one of patient, lesion, .*; got 'person'"),
-        (PHOTOS, {"fingerprint": None}, r"fingerprint must be a string .*`medrobust\.data\.own\.fingerprint`"),
+        (
+            PHOTOS,
+            {"fingerprint": None},
+            r"fingerprint must be a string .*`medrobust\.data\.own\.fingerprint`",
+        ),
         (PHOTOS, {"channels": 0}, "channels must be a whole number of at least 1; got 0"),
         (PHOTOS, {"channels": True}, "channels must be a whole number"),
         (PHOTOS, {"shape": [32, 32]}, "shape must be a tuple of whole numbers"),
@@ -49,7 +53,11 @@ def test_what_is_right_passes_as_it_is() -> None:
         (SCANS, {"spacing": ("a", "b")}, "a field has the wrong type"),
         (PHOTOS, {"bits": 17}, "bits must be a whole number from 1 to 16; got 17"),
         (PHOTOS, {"attributes": {"c99": {"sex": "f"}}}, "attributes must be keyed by scan id, .*'c99'"),
-        (PHOTOS, {"attributes": {"c00": {"sex": None}}}, "attributes must map names to strings or numbers.*'sex': None"),
+        (
+            PHOTOS,
+            {"attributes": {"c00": {"sex": None}}},
+            "attributes must map names to strings or numbers.*'sex': None",
+        ),
         (PHOTOS, {"colours": ((0, 0, 0),)}, r"colours must be \(red, green, blue\) or None for each class"),
         (PHOTOS, {"colours": ((0, 0, 0), (0, 0))}, "colours must be .* for each class"),
         (PHOTOS, {"colours": (None, (0, 0, 256))}, "colours must be whole numbers from 0 to 255"),
@@ -57,7 +65,11 @@ def test_what_is_right_passes_as_it_is() -> None:
         (PHOTOS, {"cases": ()}, "cases must be a tuple of at least one"),
         (PHOTOS, {"cases": list(PHOTOS.cases)}, "cases must be a tuple"),
         (PHOTOS, {"cases": with_case(PHOTOS, case_id=3)}, r"cases\.case_id must be a non-empty string"),
-        (PHOTOS, {"cases": with_case(PHOTOS, patient_id="")}, r"cases\.patient_id must be a non-empty string"),
+        (
+            PHOTOS,
+            {"cases": with_case(PHOTOS, patient_id="")},
+            r"cases\.patient_id must be a non-empty string",
+        ),
         (
             PHOTOS,
             {"cases": tuple(replace(case, patient_id="nan") for case in PHOTOS.cases)},

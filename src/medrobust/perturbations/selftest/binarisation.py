@@ -98,7 +98,7 @@ def binarisation_passes(wanted: Request) -> float:
 
 
 def _judge(share: float, random: float, n: int) -> Check:
-    seen = f"It finds {percent(share)} of {n} adversarial examples that are sure to exist, random points"
+    seen = f"It finds {percent(share)} of {n} adversarial examples that exist by construction, random points"
     seen += f" {percent(random)}"
     if not plausible(share, n, REQUIRED):
         return Check(
@@ -109,7 +109,7 @@ def _judge(share: float, random: float, n: int) -> Check:
             "if that does not help, look for masked gradients.",
         )
     if random > 0.5:
-        return Check("binarisation", None, share, f"{seen}: too easy to tell anything.")
+        return Check("binarisation", None, share, f"{seen}: too easy to be informative.")
     return Check("binarisation", True, share, f"{seen}.")
 
 

@@ -41,7 +41,7 @@ def _deterministic(probe: Probe) -> Check:
             False,
             difference,
             f"Two passes of the same images differ by up to {difference:.3g} of the largest logit: the "
-            "network is random also in evaluation mode. Take the randomness out, or attack its mean over "
+            "network is random even in evaluation mode. Remove the randomness, or attack its mean over "
             "many passes.",
         )
     try:
@@ -83,10 +83,10 @@ def _logits(probe: Probe) -> Check:
             "logits",
             False,
             span,
-            "The outputs are not negative and sum to 1: probabilities, whose gradients vanish where the "
-            "network is sure. Return what goes into the softmax.",
+            "The outputs are non-negative and sum to 1: they are probabilities, whose gradients vanish "
+            "where the network is certain. Return the input of the softmax.",
         )
-    return Check("logits", True, span, f"The outputs span {span:.3g} and are no probabilities.")
+    return Check("logits", True, span, f"The outputs span {span:.3g} and are not probabilities.")
 
 
 def _gradients(probe: Probe) -> Check:
@@ -115,10 +115,10 @@ def _gradients(probe: Probe) -> Check:
             "gradients",
             False,
             share,
-            f"The gradient of {percent(share)} of the images is zero everywhere: attacks cannot see where to "
-            "go. Take rounding and thresholds out of the forward pass, or pass their gradient on.",
+            f"The gradient of {percent(share)} of the images is zero everywhere: attacks cannot see where "
+            "to go. Remove rounding and thresholds from the forward pass, or pass their gradient on.",
         )
-    found = f"{seen}, as those of a root at 0; attacks do without them" if lost else "The gradient is finite"
+    found = f"{seen}, like those of a root at 0; attacks ignore them" if lost else "The gradient is finite"
     return Check("gradients", True, share, f"{found}; it is zero for {percent(share)} of the images.")
 
 

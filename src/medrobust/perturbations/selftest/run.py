@@ -74,7 +74,7 @@ def selftest(
             left = [name for name in CHECKS if name not in {check.name for check in found}]
             return (
                 *found,
-                *(not_asked(name, f"Not made, since the network fails: {failed}.") for name in left),
+                *(not_asked(name, f"Not run, because the network fails: {failed}.") for name in left),
             )
         if wanted.unsolved:
             wanted = wanted.with_budget(solve_budget(wanted, model, [(images, labels, support, rngs)]))
