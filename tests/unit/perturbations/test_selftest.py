@@ -304,7 +304,7 @@ def test_a_single_step_may_overshoot_what_it_fools(photos):
 def test_an_attack_that_cannot_leave_a_small_ball_does_not_reach_chance(photos):
     checks = checks_of(broken("pgd", timid, eps=0.005), photos)
     assert failed(checks) == {"chance"}
-    assert "chance 90 %: gradients lead it nowhere" in checks["chance"].seen
+    assert "chance is 90 %: gradients lead it nowhere" in checks["chance"].seen
 
 
 def test_more_steps_that_weaken_an_attack_are_caught(slices):
