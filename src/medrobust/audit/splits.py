@@ -17,14 +17,7 @@ Splits = tuple[Mapping[str, Part], ...]
 
 
 def split_of(name: str, listing: Listing, rule: Mapping[str, Any], seed: int) -> tuple[Splits, list[Finding]]:
-    """Part of each patient in each fold, and what is wrong with the split; none where it cannot be made.
-
-    Args:
-        name: Of the data set.
-        listing: What there is.
-        rule: The study's `split:` block.
-        seed: Of the study.
-    """
+    """Part of each patient in each fold, and what is wrong with the split; none where it cannot be made."""
     written = _written(rule)
     findings = _on_both_sides(listing, written)
     try:

@@ -78,14 +78,16 @@ def list_decathlon(
     if not listed and is_sound(findings):
         told = "".join(f" {finding.says}" for finding in findings)
         raise DataError(
-            f"{path}: no case with image and labels is left.{told} Correct the file, or the folder."
+            f"{path}: no usable case with image and labels.{told} Correct the file, or the folder."
         )
     if labels is not None:
         own = label_map(labels, root)
     elif "labels" in content:
         own = map_of_file(labels_of_json(path, content["labels"]), path)
     else:
-        raise DataError(f"{path}: names no classes. Give them as data.labels, e.g. {{liver: 1, tumour: 2}}.")
+        raise DataError(
+            f"{path}: does not name the classes. Give them in data.labels, e.g. {{liver: 1, tumour: 2}}."
+        )
     scans, unit, how = by_patient(listed, patient, findings)
     official = official_split([(scan, parts[scan.scan_id]) for scan in scans if parts], findings)
     channels = content.get("channel_names" if is_nnunet else "modality")

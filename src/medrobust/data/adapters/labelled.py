@@ -173,7 +173,7 @@ def group_by(
     findings += alike({groups[name] for name in images.keys() - lacking.keys()}, f"{unit}s", where)
     fact = f"by {unit} ({key})"
     if lacking:
-        fact += f"; {len(lacking)} photographs without one count as groups of their own"
+        fact += f"; {len(lacking)} photographs without one each count as a group of their own"
     return Grouping(groups, unit, fact)
 
 
@@ -196,13 +196,13 @@ def files_below(
     folder: Path, suffixes: Collection[str] = SUFFIXES, by_content: Callable[[Path], bool] = is_nameless_image
 ) -> list[Path]:
     """All visible files below a folder with one of these endings, or wanted by their content, sorted."""
-    return [path for path in _visible(folder) if path.suffix.lower() in suffixes or by_content(path)]
+    return [path for path in visible(folder) if path.suffix.lower() in suffixes or by_content(path)]
 
 
 def left_out(folder: Path, taken: Collection[Path]) -> list[Finding]:
     """One finding for all other files below a folder; a warning where some are pictures by their ending."""
     known = set(taken)
-    others = [path for path in _visible(folder) if path not in known]
+    others = [path for path in visible(folder) if path not in known]
     pictures = [path for path in others if (mimetypes.guess_type(path.name)[0] or "").startswith("image/")]
     if not others:
         return []
@@ -213,7 +213,7 @@ def left_out(folder: Path, taken: Collection[Path]) -> list[Finding]:
     return [kind("files left out", says, advice, *(pictures or others))]
 
 
-def _visible(folder: Path) -> list[Path]:
+def visible(folder: Path) -> list[Path]:
     """All files below a folder that neither their name nor that of a folder hides, sorted."""
     return sorted(
         path

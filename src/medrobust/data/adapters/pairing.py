@@ -114,7 +114,7 @@ def by_patient(
         findings: Scans without a match are added here, and left out.
 
     Raises:
-        StudyError: It is no regular expression.
+        StudyError: It is not a valid regular expression.
     """
     if expression is None:
         return scans, "scan", "none declared: every scan counts by itself; give `patient` if some share one"
@@ -149,7 +149,7 @@ def of_patients(
             continue
         written = f" (it says '{patient}')" if patient else ""
         says = f"The scan '{scan.scan_id}' has no patient by {how}{written}."
-        advice = "Correct it, or rename the files. The scan is left out."
+        advice = "Correct the expression, or rename the files. The scan is left out."
         findings.append(error("patient unknown", says, advice, *scan.images))
     return named
 

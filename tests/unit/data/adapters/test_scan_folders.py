@@ -62,7 +62,7 @@ class TestNiftiPairs:
         listing = listed("nifti_pairs", root, labels={"organ": [1, 2], "background": [9]})
         assert listing.classes == ("background", "organ")
         assert listing.classes_of.numbers == ((0, 9), (1, 2))
-        with pytest.raises(DataError, match=r"labels\.tsv: cannot be read as text"):
+        with pytest.raises(DataError, match=r"labels\.tsv: cannot be read as a table"):
             listed("nifti_pairs", root)
 
     def test_patterns_find_patient_scan_and_channels(self, listed, tmp_path):
@@ -454,7 +454,9 @@ class TestListsOfCases:
         assert "2 cases have no label" in next(f.says for f in listing.findings if f.kind == "labels missing")
 
     def test_a_list_names_no_classes(self, monai):
-        with pytest.raises(DataError, match=r"list\.json: names no classes\. Give them as data\.labels"):
+        with pytest.raises(
+            DataError, match=r"list\.json: does not name the classes\. Give them in data\.labels"
+        ):
             monai({"training": [self.case(0)]}, labels=None)
         with pytest.raises(DataError, match=r"list\.json: `training` must list the cases"):
             monai({"validation": [self.case(0)]})
@@ -530,7 +532,7 @@ class TestSecondReleaseOfMalc:
 
 
 def documented_blocks():
-    text = (Path(__file__).parents[3] / "docs/data/scans.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[4] / "docs/data/scans.md").read_text(encoding="utf-8")
     blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
     return [block["data"] for block in blocks if "data" in block]
 

@@ -73,7 +73,7 @@ class TestISIC:
         (finding,) = listing.findings
         assert (finding.kind, finding.severity) == ("group missing", Severity.WARNING)
         assert "12 photographs have no lesion_id" in finding.says
-        assert "12 photographs without one count as groups of their own" in listing.facts["grouping"]
+        assert "12 photographs without one each count as a group of their own" in listing.facts["grouping"]
         assert len({photo.patient_id for photo in listing.items}) == 44
         assert (listing.items[0].case_id, listing.items[0].label) == ("ISIC_00000_downsampled", 0)
         assert (listing.items[-1].case_id, listing.items[-1].label) == ("ISIC_00391_downsampled", 7)
@@ -283,7 +283,9 @@ class TestImageFolder:
         write_photo(table / "loose.png", 1)
         write_photo(table / "other" / "x.png", 1)
         (table / "list.csv").unlink()
-        assert said(list_image_folder(table)) == [f"no class: {table / 'loose.png'} lies in no class folder."]
+        assert said(list_image_folder(table)) == [
+            f"no class: {table / 'loose.png'} is not in a class folder."
+        ]
 
     def test_pictures_of_other_formats_are_a_warning(self, table):
         for suffix in ("gif", "webp"):
