@@ -253,7 +253,7 @@ def test_a_few_gradients_that_are_not_finite_are_told(photos):
     checks = checks_of("pgd", (Dark(network.body).eval(), images, labels))
     assert failed(checks) == set()
     assert re.fullmatch(
-        r"3\.\d+ % of the gradient's entries are not finite, as those of a root at 0; attacks do without "
+        r"3\.\d+ % of the gradient's entries are not finite, like those of a root at 0; attacks ignore "
         r"them; it is zero for 0 % of the images\.",
         checks["gradients"].seen,
     )
