@@ -38,7 +38,7 @@ BASE: dict[Task, dict[str, Any]] = {
 }
 """What a part of a study is completed with."""
 
-BUILDING = ("medrobust check", "my_attacks", "models: others", "gaussian-.05", "score: ")
+BUILDING = ("medrobust check", "my_attacks", "models: others", "gaussian-.05", "score: ", "perturbation(")
 """Shown already, and being built."""
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -98,11 +98,12 @@ def test_make_targets_that_are_shown_exist(document: Path) -> None:
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that holds the files and modules that the pages speak of."""
     networks = "from made_networks import classifier as build\n"
-    attacks = "\n".join(blocks(ROOT / "docs" / "extend.md", "python"))
+    attacks, *_, scores = blocks(ROOT / "docs" / "extend.md", "python")
     for name, text in (
         ("my_package/nets.py", networks),
         ("my_data.py", blocks(ROOT / "docs" / "data.md", "python")[0]),
         ("my_attacks.py", attacks),
+        ("my_scores.py", scores),
         ("study.yaml", yaml.safe_dump(TINY)),
         ("mine.safetensors", ""),
         ("surrogate.safetensors", ""),
@@ -111,7 +112,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    for name in ("my_package", "my_package.nets", "my_data", "my_attacks"):
+    for name in ("my_package", "my_package.nets", "my_data", "my_attacks", "my_scores"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return tmp_path
 
@@ -179,7 +180,7 @@ def pages() -> dict[Path, dict[str, Any]]:
 @pytest.mark.parametrize("document", pages(), ids=lambda path: path.name)
 def test_python_that_is_shown_runs(document: Path, workplace: Path) -> None:
     code = "\n".join(blocks(document, "python"))
-    if "mr.evaluate" in code and not hasattr(mr, "evaluate"):
+    if ("mr.evaluate" in code or "perturbation(" in code) and not hasattr(mr, "evaluate"):
         pytest.skip("mr.evaluate is being built")
     exec(compile(code, str(document), "exec"), dict(pages()[document]))
 
@@ -226,6 +227,6 @@ def test_the_readme_names_every_study() -> None:
 
 def test_every_attack_and_preset_is_described() -> None:
     described = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
-    attacks = {name: entry for name, entry in PERTURBATIONS.items() if entry.kind == "attack"}
+    attacks = {name: entry for name, entry in PERTURBATIONS.items() if entry.role == "attack"}
     names = {*attacks, *(preset for entry in attacks.values() for preset in entry.presets)}
     assert not [name for name in names if f"`{name}`" not in described]

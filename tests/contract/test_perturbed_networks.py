@@ -17,7 +17,7 @@ from medrobust.perturbations import PERTURBATIONS, perturb
 from perturbation_cases import ask, each, every, left_half, make_batch, make_network, make_rngs
 
 N = 3
-ATTACKS = [name for name, entry in PERTURBATIONS.items() if entry.kind == "attack"]
+ATTACKS = [name for name, entry in PERTURBATIONS.items() if entry.role == "attack"]
 attacks = pytest.mark.parametrize(
     ("name", "task"), [pytest.param(n, t, id=f"{n}-{t}") for n in ATTACKS for t in PERTURBATIONS[n].tasks]
 )

@@ -162,7 +162,7 @@ def fails_with(result: Result, message: str, code: int = 1) -> None:
             {"surrogates": {"weights": {"mine": "none.pt"}}},
             "study.surrogates.weights.mine: there is no file '",
         ),
-        ({"cases": {"total": 3}}, "cases.total: 5 a class need at least 43; got 3"),
+        ({"cases": {"total": 3}}, "cases.total: 5 per class need at least 43; got 3"),
     ],
 )
 def test_a_study_that_cannot_be(write: Write, tmp_path: Path, keys: dict[str, Any], message: str) -> None:

@@ -79,7 +79,7 @@ def audit_data(
     if listing is not None:
         looked_at, found = _audit_files(name, listing, split, seed, console)
     elif "load" in data or DATASETS.named(name, "data.name").own:
-        says = f"The data are opened by `{name}`, which an audit does not run: nothing was looked at."
+        says = f"The data are opened by `{name}`, which an audit does not run, so nothing was examined."
         found = [note("own data", says, "`medrobust check` runs it, and checks what it opens.")]
     else:
         found = _audit_generated(data, split, seed)
@@ -100,7 +100,7 @@ def code_that_runs(code: Mapping[str, Path]) -> list[Finding]:
     return [
         note(
             "code that runs",
-            f"{where} imports {file} and what that imports.",
+            f"{where} imports {file} and everything it imports.",
             "Read it before you run a study that somebody else wrote.",
             file,
         )
@@ -139,7 +139,7 @@ def _audit_generated(data: Mapping[str, Any], split: Mapping[str, Any], seed: in
     except MedrobustError as problem:
         advice = "A run would stop here: change `split:` of the study."
         return [error("split impossible", str(problem), advice)]
-    says = f"'{dataset.name}' is generated: there are no files to look at."
+    says = f"'{dataset.name}' is generated: there are no files to examine."
     return [note("generated data", says, "Nothing to do.")]
 
 

@@ -154,12 +154,7 @@ def _looked_at(look: Callable[[Item], Record], items: Sequence[Item], console: C
 
 
 def look_at_photo(photo: Photo, files: PictureFormat) -> PhotoRecord:
-    """The record of a photograph and its mask; files that cannot be read are errors that say why.
-
-    Args:
-        photo: As listed.
-        files: How its file is read.
-    """
+    """The record of a photograph and its mask; a file that cannot be read becomes an error that says why."""
     errors: dict[Path, str] = {}
     look = inside = None
     try:
@@ -198,11 +193,7 @@ def _look_at_picture(photo: Photo, files: PictureFormat) -> PhotoLook:
 
 
 def _inside(mask: Path, look: PhotoLook | None) -> float:
-    """Fraction of the mask that is inside.
-
-    Raises:
-        DataError: It is no mask, or of another size than its image.
-    """
+    """Fraction of the mask that is inside; it must be a mask, and of the size of its image."""
     pixels = read_mask(mask)
     if look and pixels.shape != look.shape:
         height, width = look.shape
@@ -234,13 +225,7 @@ LOOKED_AT = 200_000
 
 
 def look_at_scan(scan: Scan, classes_of: LabelMap, classes: int) -> ScanRecord:
-    """The record of a scan; a file that cannot be read becomes an error that says why.
-
-    Args:
-        scan: As listed.
-        classes_of: What the label numbers mean.
-        classes: Number of classes.
-    """
+    """The record of a scan; a file that cannot be read becomes an error that says why."""
     errors: dict[Path, str] = {}
     images, labels = {}, None
     for path in scan.images:
@@ -338,4 +323,4 @@ def _grid(stored: Stored, path: Path) -> Grid:
 def _why(path: Path, error: Exception) -> str:
     if isinstance(error, DataError):
         return str(error)
-    return f"{path} cannot be read ({reason(error)}). See whether another program opens it, or take it out."
+    return f"{path} cannot be read ({reason(error)}). Check whether another program opens it, or remove it."

@@ -15,7 +15,7 @@ from medrobust.audit.similarity import ORIENTATIONS, detail, near_pairs, turned,
 from medrobust.audit.splits import Splits, are_apart, is_tested, part_of
 from medrobust.data.findings import Finding, error, note, refused, warning
 from medrobust.data.listing import Photo, Photos
-from medrobust.stats.statistics import Estimate, wilson
+from medrobust.stats.intervals import Estimate, wilson
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ def unreadable(evidence: PhotoEvidence) -> Iterator[Finding]:
         if photo.mask and record.inside == 0:
             yield warning(
                 "empty mask",
-                f"{photo.mask} is black: nothing is inside.",
-                "Right where there is nothing to find: the photograph has no Dice, and what networks show in "
-                "it is counted as false. Else find its mask.",
+                f"{photo.mask} is black: nothing is marked.",
+                "Correct if there is nothing to find: the photograph then has no Dice, and whatever "
+                "networks show in it is a false positive. Otherwise find its mask.",
                 photo.path,
                 photo.mask,
             )
@@ -70,15 +70,13 @@ def faults(evidence: PhotoEvidence) -> Iterator[Finding]:
     for photo, look in evidence.readable:
         if look.is_blank:
             says = f"{photo.place} shows nothing: no channel varies by more than {look.contrast}."
-            yield error("constant image", says, "Look at it, and take it out, or replace it.", photo.place)
+            yield error("constant image", says, "Look at it, and remove or replace it.", photo.place)
         elif look.bits == 16 and look.high <= 255:
             says = f"{photo.place} is a 16-bit file with 8-bit content: its largest value is {look.high}."
             advice = "It looks black. Save it with 8 bits, or scale it to the 16 bits that the file promises."
             yield warning("wrong bit depth", says, advice, photo.place)
         elif look.clipped > CLIPPED:
-            says = (
-                f"{photo.place} is purely white in {look.clipped:.0%} of its pixels: what was there is lost."
-            )
+            says = f"{photo.place} is pure white in {look.clipped:.0%} of its pixels: their content is lost."
             advice = "Look at it: overexposed photographs and scanned paper are better left out."
             yield warning("clipped intensities", says, advice, photo.place)
         if look.form in SUFFIXES and photo.path.suffix.lower() not in SUFFIXES[look.form]:
@@ -95,8 +93,8 @@ def unusual(evidence: PhotoEvidence) -> Iterator[Finding]:
         (
             "EXIF rotation",
             lambda look: look.turned,
-            "are stored turned, and set upright by their EXIF tag",
-            "They are read upright; programs that ignore the tag see them turned.",
+            "are stored rotated, with an EXIF tag that sets them upright",
+            "They are read upright; programs that ignore the tag see them rotated.",
         ),
         (
             "alpha channel",
@@ -108,13 +106,16 @@ def unusual(evidence: PhotoEvidence) -> Iterator[Finding]:
             "CMYK image",
             lambda look: look.mode in ("CMYK", "YCCK"),
             "are CMYK images",
-            "They are converted without their colour profile: save them as RGB, or their colours are off.",
+            "They are converted without their colour profile: save them as RGB if their colours matter.",
         ),
         (
             "grey and colour mixed",
             lambda look: is_mixed and look.grey is fewer,
             "are grey among colour images" if fewer else "are in colour among grey images",
-            "A network may learn the camera instead of the disease: see that classes do not differ in it.",
+            (
+                "A network may learn the camera instead of the disease: make sure that classes do not "
+                "differ in it."
+            ),
         ),
     )
     for kind, applies, what, advice in kinds:
@@ -161,7 +162,7 @@ def small_classes(evidence: PhotoEvidence) -> list[Finding]:
             f"Class '{evidence.listing.classes[label]}' is tested on {len(photos)} photographs of {patients} "
         )
         says += f"{unit}: its accuracy {interval}."
-        advice = "Bring more, let more of them test, join it to another class, or claim nothing about it."
+        advice = "Add more, test more of them, merge the class with another, or make no claim about it."
         kind = note if expected.high - expected.low < TOO_WIDE else warning
         findings.append(kind("few test cases", says, advice, *(photo.place for photo in photos)))
     return findings
@@ -253,7 +254,10 @@ def _equal(evidence: PhotoEvidence, group: list[Photo]) -> Finding:
         kind, advice = "same image, two labels", "Find out which label is right, and keep one of them."
     elif apart:
         kind = "same image on both sides"
-        advice = "Keep one, or give both the same patient: networks are tested on what they learned."
+        advice = (
+            "Keep one, or assign both to one patient: networks must not be tested on what they were "
+            "trained on."
+        )
     else:
         kind, advice = "same image twice", "Keep one: the second adds nothing, and counts twice."
     severity = error if labels or apart else warning
@@ -261,21 +265,21 @@ def _equal(evidence: PhotoEvidence, group: list[Photo]) -> Finding:
 
 
 def _similar(evidence: PhotoEvidence, group: list[Photo], is_turned: bool) -> Finding:
-    how = "turned or mirrored" if is_turned else "resized or compressed again"
+    how = "rotated or mirrored" if is_turned else "resized or compressed again"
     says = f"{_names(evidence, group)} look like the same image, {how}."
     labels, apart = _conflicts(evidence, group)
     if labels:
         kind, advice = "near copy, two labels", "Look at them; find out which label is right, and keep one."
     elif apart:
         kind = "near copy on both sides"
-        advice = "Look at them; keep one, or give both the same patient."
+        advice = "Look at them; keep one, or assign both to one patient."
     elif len({photo.patient_id for photo in group}) > 1:
         kind = "near copy, two patients"
         advice = (
-            "Look at them; keep one, or give both the same patient: intervals take patients as independent."
+            "Look at them; keep one, or assign both to one patient: intervals treat patients as independent."
         )
     else:
-        kind, advice = "near copy", "Look at them; keep one, unless they are two photographs on purpose."
+        kind, advice = "near copy", "Look at them; keep one, unless both are there on purpose."
     severity = note if kind == "near copy" else warning
     return severity(kind, says, advice, *(photo.place for photo in group))
 

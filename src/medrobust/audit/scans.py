@@ -85,7 +85,7 @@ def unreadable(evidence: ScanEvidence) -> Iterator[Finding]:
         for path, look in record.images.items():
             yield from _grids_differ(path, look.grid, record.scan.labels, record.labels.grid)
         if record.labels.strange:
-            kind = "unknown label" if record.labels.whole else "labels are no whole numbers"
+            kind = "unknown label" if record.labels.whole else "labels are not whole numbers"
             yield refused(kind, record.labels.strange, record.scan.labels)
 
 
@@ -124,28 +124,30 @@ def faults(evidence: ScanEvidence) -> Iterator[Finding]:
             )
             if look.dtype in NARROW:
                 severity, says = note, f"{path} is stored with 8 bits: {look.levels} intensities."
-            advice = "Take the scan from before it was converted: attacks and noise may be below these steps."
+            advice = "Use the scan as it was before conversion: attacks and noise may be below these steps."
             yield severity("few intensities", says, advice, path)
         if look.clipped > CLIPPED and look.levels >= FEWEST_LEVELS:
             says = (
                 f"{path} has its largest intensity, {look.high:g}, in {look.clipped:.1%} of the voxels that "
             )
-            says += "are not air: what was brighter is lost."
-            yield warning("clipped intensities", says, "Take the scan from before it was windowed.", path)
+            says += "are not air: anything brighter is lost."
+            yield warning("clipped intensities", says, "Use the scan as it was before windowing.", path)
 
 
 def unclear_sides(evidence: ScanEvidence) -> Iterator[Finding]:
     """NIfTI headers that do not say, or say in two ways, where left is."""
     for path, look in evidence.images:
         if look.grid.codes == (0, 0):
-            says = f"{path} does not say how the patient lies: its qform and sform codes are both 0. The "
+            says = (
+                f"{path} does not say how the patient is oriented: its qform and sform codes are both 0. The "
+            )
             says += "first axis is taken to run to the left, the second to the front, the third to the top."
         elif look.grid.forms_differ > AFFINE_TOLERANCE:
-            says = f"{path} says in two ways how the patient lies: qform and sform differ by "
+            says = f"{path} contradicts itself about the patient's position: qform and sform differ by "
             says += f"{look.grid.forms_differ:.3g} mm. The sform is used."
         else:
             continue
-        advice = "See in a viewer that left is left, and write a header that says it once."
+        advice = "Check in a viewer that left is left, and write one consistent header."
         yield warning("uncertain orientation", says, advice, path)
 
 
@@ -159,8 +161,8 @@ def structures(evidence: ScanEvidence) -> Iterator[Finding]:
         yield warning(
             "empty labels",
             f"{scan.labels} labels nothing but background.",
-            "Right where there is nothing to find: the scan has no Dice, and what networks show in it is "
-            "counted as false. Else find its labels, or leave it out.",
+            "Correct if there is nothing to find: the scan then has no Dice, and whatever networks show in "
+            "it is a false positive. Otherwise find its labels, or leave it out.",
             scan.labels,
         )
     holders = [sum(look.voxels[index] > 0 for _, look in labelled) for index in range(len(names))]
@@ -168,7 +170,7 @@ def structures(evidence: ScanEvidence) -> Iterator[Finding]:
     for scan, look in labelled:
         if lacking := [names[index] for index in common if not look.voxels[index]]:
             says = f"{scan.labels} lacks {quoted(lacking)}, which nearly all other scans have."
-            advice = "Look at it: the score of a structure that is not there is left out of all means."
+            advice = "Look at it: a structure that is not there is left out of all means."
             yield warning("missing structure", says, advice, scan.labels)
     unused = [name for index, name in enumerate(names) if index and not holders[index]]
     if unused and evidence.labels:
@@ -245,7 +247,10 @@ def equal_scans(evidence: ScanEvidence) -> Iterator[Finding]:
         patients = [scan.patient_id for scan in group]
         severity = error if len(set(patients)) > 1 else warning
         if are_apart(patients, evidence.splits):
-            kind, advice = "same scan on both sides", "Keep one: networks are tested on what they learned."
+            kind, advice = (
+                "same scan on both sides",
+                "Keep one: networks must not be tested on what they were trained on.",
+            )
         elif len(set(patients)) > 1:
             kind, advice = "same scan, two patients", "Find out whose it is, and keep one."
         else:
@@ -322,9 +327,9 @@ def few_patients(evidence: ScanEvidence) -> list[Finding]:
     return [
         warning(
             "few test patients",
-            f"{patients} {evidence.listing.unit}s test: even if all of them prefer one network, chance alone "
+            f"{patients} {evidence.listing.unit}s are tested: even if all favour one network, chance alone "
             f"does so with probability {2 * 0.5**patients:.2f}.",
-            f"Let at least {FEWEST_PAIRS} test.",
+            f"Test at least {FEWEST_PAIRS}.",
             *(scan.image for scan in tested),
         )
     ]

@@ -17,14 +17,7 @@ Splits = tuple[Mapping[str, Part], ...]
 
 
 def split_of(name: str, listing: Listing, rule: Mapping[str, Any], seed: int) -> tuple[Splits, list[Finding]]:
-    """Part of each patient in each fold, and what is wrong with the split; none where it cannot be made.
-
-    Args:
-        name: Of the data set.
-        listing: What there is.
-        rule: The study's `split:` block.
-        seed: Of the study.
-    """
+    """Part of each patient in each fold, and what is wrong with the split; none where it cannot be made."""
     written = _written(rule)
     findings = _on_both_sides(listing, written)
     try:
@@ -59,7 +52,7 @@ def _on_both_sides(listing: Listing, written: Mapping[str, set[Part]]) -> list[F
         error(
             "patient on both sides",
             f"The split file puts {listing.unit} '{patient}' in {' and '.join(sorted(written[patient]))}.",
-            "Keep one of its rows: networks must not be tested on what they learned.",
+            "Keep one of its rows: networks must not be tested on what they were trained on.",
             *owned.get(patient, ()),
         )
         for patient in sorted(written)

@@ -8,8 +8,7 @@ from typing import Any
 import polars as pl
 import yaml
 
-from medrobust.analysis.findings import audit_fact
-from medrobust.analysis.remarks import remarks
+from medrobust.analysis.remarks import audit_fact, remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.subgroups import subgroup_sentences
 from medrobust.analysis.verdict import Verdict
@@ -94,9 +93,10 @@ def _write_figures(
 ) -> tuple[dict[str, Picture], tuple[Row, ...]]:
     """All figures as files; what of them the report shows: the plots, and the examples as rows of images."""
     words = Words(
-        score="Dice" if results.overlaps is not None else "accuracy",
+        score=results.score.heading,
         percent=f"{100 * results.settings.confidence:g}\u00a0%",
         units=f"{results.unit}s",
+        structures=results.task is Task.SEGMENTATION,
     )
     homes = {picture: question.name for question in QUESTIONS for picture in question.pictures}
     pictures: dict[str, Picture] = {}
@@ -136,6 +136,7 @@ def _context(
     return ReportContext(
         title=_title(results),
         task=results.task,
+        score=results.score.heading,
         unit=results.unit,
         phantom=bool(results.record["data"]["phantom"]),
         confidence=results.settings.confidence,

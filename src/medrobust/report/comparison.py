@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 import yaml
 
-from medrobust.analysis.across.conclusion import Conclusion
-from medrobust.analysis.across.runs import ComparedRun
-from medrobust.analysis.across.shared import attacks_of
+from medrobust.analysis.across import Conclusion
+from medrobust.analysis.comparable import ComparedRun, attacks_of
 from medrobust.analysis.table import Table
 from medrobust.core import Role
-from medrobust.report.page import TEMPLATES, Block, allowed, environment, heat, script_texts
+from medrobust.report.page import TEMPLATES, Block, allowed, enough, environment, heat, script_texts
 from medrobust.report.reading import attack_table, capitalised, setting, threat_table
 from medrobust.report.style import Picture
 
@@ -48,6 +47,7 @@ def comparison_page(
             conclusion=conclusion,
             picture=picture,
             limits=limits,
+            enough=enough(runs[0].results.settings.alpha),
             blocks=_blocks(runs, tables),
             glance=_at_a_glance(runs),
             versions=sorted({run.results.record["versions"]["medrobust"] for run in runs}),
@@ -146,7 +146,7 @@ def _runs_table(runs: Sequence[ComparedRun]) -> pl.DataFrame:
 def _caption(name: str, runs: Sequence[ComparedRun]) -> str:
     results = runs[0].results
     return TOLD[name]["caption"].format(
-        Score=capitalised(results.score),
+        Score=capitalised(results.score.heading),
         basis=f"In brackets: {100 * results.settings.confidence:g}\u00a0% intervals over {results.unit}s.",
         unit=results.unit,
         units=f"{results.unit}s",

@@ -14,8 +14,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from medrobust.analysis.table import ABSENT, CrossTable, Table, shown
+from medrobust.core import Task
 from medrobust.report import style
 from medrobust.report.reading import ReportContext, capitalised, flattened, setting
+from medrobust.stats import patients_for_equivalence
 
 TEMPLATES = Path(__file__).with_name("templates")
 EXPLORER = ("pictures.js", "explorer.js")
@@ -173,6 +175,7 @@ def render(context: ReportContext) -> str:
             questions=questions,
             blocks={name: _blocks([name], context) for name in STORY_TABLES},
             glance=at_a_glance(context),
+            enough=enough(1 - context.confidence),
             scripts=scripts,
             allowed=allowed(scripts),
         )
@@ -202,6 +205,11 @@ def environment() -> Environment:
     made.filters.update({"flattened": flattened, "setting": setting, "breakable": _breakable})
     made.globals.update({"plain_block": plain})
     return made
+
+
+def enough(alpha: float) -> tuple[int, ...]:
+    """Patients that "equally good" takes at least, of one pair of networks and of three."""
+    return tuple(patients_for_equivalence(alpha, tests) for tests in (1, 3))
 
 
 def _breakable(text: str) -> Markup:
@@ -249,9 +257,9 @@ def _blocks(names: Iterable[str], context: ReportContext) -> list[Block]:
 TOLD: Mapping[str, Mapping[str, str]] = yaml.safe_load((TEMPLATES / "tables.yaml").read_text("utf-8"))
 """Titles and captions of tables, and of their maps."""
 FOOLED = {
-    "accuracy": "fooled is the fraction of images that it gets wrong then, fooled of right the same among "
+    Task.CLASSIFICATION: "fooled is the fraction of images that it gets wrong then, fooled of right the same among "
     "those it gets right when clean",
-    "Dice": "fooled is the fraction of the pixels to be changed that it shows as the attack wanted",
+    Task.SEGMENTATION: "fooled is the fraction of the pixels to be changed that it shows as the attack wanted",
 }
 
 
@@ -270,7 +278,7 @@ def caption(name: str, context: ReportContext, of: object = "", **facts: object)
         unit=context.unit,
         units=context.units,
         of=of,
-        fooled=FOOLED[context.score],
+        fooled=FOOLED[context.task],
         **facts,
     )
 

@@ -47,16 +47,18 @@ class Words(NamedTuple):
         score: Name of the score.
         percent: Confidence of the intervals, such as "95 %".
         units: What intervals are taken over, in the plural.
+        structures: Whether scores are means over structures.
     """
 
     score: str
     percent: str
     units: str
+    structures: bool = False
 
     @property
     def axis(self) -> str:
         """Label of an axis of scores."""
-        return "mean Dice over structures" if self.score == "Dice" else self.score
+        return f"mean {self.score} over structures" if self.structures else self.score
 
     @property
     def intervals(self) -> str:

@@ -38,6 +38,7 @@ class ReportContext:
     Attributes:
         title: Headline.
         task: What the networks do.
+        score: Name of the score.
         unit: What splits and intervals are made over.
         phantom: True for generated data.
         confidence: Of all intervals, in (0, 1).
@@ -61,6 +62,7 @@ class ReportContext:
 
     title: str
     task: Task
+    score: str
     unit: Unit
     phantom: bool
     confidence: float
@@ -80,11 +82,6 @@ class ReportContext:
     examples: tuple[Row, ...] = ()
     subgroups: tuple[str, ...] = ()
     beyond_paper: tuple[str, ...] = ()
-
-    @property
-    def score(self) -> str:
-        """Name of the score."""
-        return "accuracy" if self.task is Task.CLASSIFICATION else "Dice"
 
     @property
     def matched_noise(self) -> bool:

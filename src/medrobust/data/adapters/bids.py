@@ -67,7 +67,7 @@ def list_bids(
         if "sub" in entities and all(value in (None, entities.get(key)) for key, value in wanted.items())
     }
     if not segmentations:
-        raise DataError(f"{home} holds no *_dseg.nii.gz with desc {desc} and space {space}. Name others.")
+        raise DataError(f"{home} holds no *_dseg.nii.gz with desc {desc} and space {space}. Choose others.")
     derived, findings = ("derivatives", "sourcedata"), list[Finding]()
     places = [  # where images may lie: the raw data, and the pipeline itself
         path for path in paths if path.is_relative_to(home) or path.relative_to(root).parts[0] not in derived
@@ -109,7 +109,7 @@ def _scans(
         scan = "_".join(f"{key}-{entities[key]}" for key in SAME if key in entities)
         if scan in scans:
             says = f"{scans[scan].labels} and {path} are labels of the same scan."
-            advice = "Choose by data.desc or data.space. The second is left out."
+            advice = "Choose with data.desc or data.space. The second is left out."
             findings.append(error("listed twice", says, advice, scans[scan].labels, path))
         elif len(own) == len(suffixes):
             scans[scan] = Scan(scan, f"sub-{entities['sub']}", own, path)
@@ -156,7 +156,7 @@ def _image(
     shown = f": {quoted([str(path) for path in chosen])}." if chosen else "."
     says = f"{labels} has {len(chosen)} images *_{suffix}.nii.gz{where}{shown}"
     kind = "several images" if chosen else "image missing"
-    advice = "It needs one: correct data.images, or put the raw data beside derivatives/. It is left out."
+    advice = "Exactly one is needed: correct data.images, or put the raw data beside derivatives/."
     findings.append(error(kind, says, advice, labels, *chosen))
     return None
 

@@ -78,14 +78,16 @@ def list_decathlon(
     if not listed and is_sound(findings):
         told = "".join(f" {finding.says}" for finding in findings)
         raise DataError(
-            f"{path}: no case with image and labels is left.{told} Correct the file, or the folder."
+            f"{path}: no usable case with image and labels.{told} Correct the file, or the folder."
         )
     if labels is not None:
         own = label_map(labels, root)
     elif "labels" in content:
         own = map_of_file(labels_of_json(path, content["labels"]), path)
     else:
-        raise DataError(f"{path}: names no classes. Give them as data.labels, e.g. {{liver: 1, tumour: 2}}.")
+        raise DataError(
+            f"{path}: does not name the classes. Give them in data.labels, e.g. {{liver: 1, tumour: 2}}."
+        )
     scans, unit, how = by_patient(listed, patient, findings)
     official = official_split([(scan, parts[scan.scan_id]) for scan in scans if parts], findings)
     channels = content.get("channel_names" if is_nnunet else "modality")
@@ -122,12 +124,12 @@ def _listed(
         if found.setdefault(entry.images, entry) != entry:
             name = entry.images[0].name
             says = f"{where}: '{name}' was listed before, with other labels or in another list."
-            findings.append(error("listed twice", says, "Take one out.", path))
+            findings.append(error("listed twice", says, "Remove one.", path))
     if unlabelled:
         says = f"{len(unlabelled)} cases have no label: {quoted(unlabelled)}."
         findings.append(warning("labels missing", says, "They are left out.", path))
     if any(isinstance(case, dict) and "fold" in case for each in lists.values() for case in each):
-        says = f"{path}: the cases have a `fold` each, which is not read."
+        says = f"{path}: each case has a `fold`, which is not read."
         advice = "Let the study draw folds, `split: {folds: 5}`, or give `split: {file: split.csv}`."
         findings.append(note("folds", says, advice, path))
     return _named(root, list(found.values()))
@@ -138,9 +140,9 @@ def _entry(case: object, part: Part, where: str, files: ListedFiles, channels: i
     images, truths = (_texts(case, key) for key in ("image", "label"))
     if not images or len(truths) != 1:
         raise DataError(
-            f"{where}: must be {{image: ..., label: ...}}, with the path of one label file, and of one image "
-            f"or a list of channels; got {str(case)[:200]}. Correct it, or take it out; images with a class "
-            "each are listed in a table for `image_folder`."
+            f"{where}: must be {{image: ..., label: ...}}, with the path of one label file, and of one "
+            f"image or a list of channels; got {str(case)[:200]}. Correct or remove it; images with one "
+            "class each belong in a table for `image_folder`."
         )
     label = files.find(truths[0], where)
     if len(images) > 1:
@@ -193,7 +195,7 @@ def _nnunet(
     ending, names = content.get("file_ending", ".nii.gz"), content.get("channel_names")
     if ending not in SUFFIXES:
         raise DataError(
-            f"{path}: file_ending is {ending!r}; read are {', '.join(SUFFIXES)}. Convert the files."
+            f"{path}: file_ending is {ending!r}, but only {', '.join(SUFFIXES)} are read. Convert the files."
         )
     if not isinstance(names, dict) or not names:
         raise DataError(f"{path}: channel_names must name the channels, e.g. {{'0': 'T1'}}.")
@@ -203,7 +205,7 @@ def _nnunet(
     for file in _files(root / "imagesTr", ending):
         match = CHANNEL.fullmatch(stem(file))
         if match is None or int(match["channel"]) >= len(names):
-            says = f"{file} is not named as nnU-Net's images of {len(names)} channels are: case_0000{ending}."
+            says = f"{file} is not named like nnU-Net's images of {len(names)} channels: case_0000{ending}."
             findings.append(error("strange name", says, "Rename or move it.", file))
         else:
             channels[int(match["channel"])][match["scan"]] = file

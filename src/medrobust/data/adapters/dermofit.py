@@ -52,7 +52,7 @@ def list_dermofit(root: Path) -> Photos:
     findings: list[Finding] = []
     images = listed_once(_lines(table, findings), findings)
     files = files_by_stem(path for path in files_below(root) if not path.stem.endswith("mask"))
-    how = "by patient, inferred: IDs that differ in their last letter only, as A102a and A102b"
+    how = "by patient, inferred: IDs that differ only in their last letter, such as A102a and A102b"
     grouping = Grouping({name: image.group for name, image in images.items()}, "patient", how)
     source = "Dermofit Image Library, Edinburgh Innovations; Ballerini et al., 2013"
     return photos_of(
@@ -70,11 +70,11 @@ def _lines(table: Path, findings: list[Finding]) -> Iterator[tuple[Row, str, Lab
             says = (
                 f"{row.where}: must be a number, an ID such as A102a, and a class; got '{line.strip()[:80]}'."
             )
-            findings.append(error("strange line", says, "Correct it, or take it out.", table))
+            findings.append(error("strange line", says, "Correct or remove it.", table))
             continue
         _, name, label = cells
         if label.lower() in CLASSES:
             yield row, name, Labelled(label.lower(), name.rstrip(ascii_lowercase))
         else:
             says = f"{row.where} ({name}): {unknown('class', label.lower(), CLASSES)}"
-            findings.append(error("unknown label", says, "Correct the line, or take it out.", table))
+            findings.append(error("unknown label", says, "Correct or remove the line.", table))

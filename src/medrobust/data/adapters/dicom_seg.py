@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medrobust.core import Unit
+from medrobust.data.adapters.labelled import visible
 from medrobust.data.adapters.pairing import scans_of
-from medrobust.data.dicom import grouped, is_dicom, present, read_dicom_file
+from medrobust.data.dicom import grouped, is_dicom, present, read_dicom_file, rgb_of_cielab
 from medrobust.data.files import is_missing, naming
 from medrobust.data.findings import Finding, error, quoted, refused, require_sound, warning
 from medrobust.data.listing import Scan, Scans
 from medrobust.data.scans.dicom_series import (
     DicomScan,
     background_of,
-    require_highdicom,
     series_name,
     voxels_of,
 )
@@ -89,10 +89,9 @@ def list_dicom_seg(root: Path, *, labels: Names | None = None, segmentation: str
             chooses where a series has several; None: all.
 
     Raises:
-        StudyError: A mapping that contradicts itself, or what is no regular expression.
-        DataError: highdicom is not installed, no series has a segmentation, or there are too many labels.
+        StudyError: A mapping that contradicts itself, or what is not a valid regular expression.
+        DataError: No series has a segmentation, or there are too many labels.
     """
-    require_highdicom()
     findings: list[Finding] = []
     series, found = _read_headers(root, findings)
     chosen = _chosen(found, segmentation)
@@ -107,8 +106,8 @@ def list_dicom_seg(root: Path, *, labels: Names | None = None, segmentation: str
     classes = (BACKGROUND, *dict.fromkeys(name for name in owner.values() if name != BACKGROUND))
     if not 2 <= len(classes) <= UNKNOWN:
         raise DataError(
-            f"data.labels: the segments are of {len(classes) - 1} classes ({quoted(classes[1:])}); 1 to "
-            f"{UNKNOWN - 1} are possible. Give `labels`, e.g. {{tumour: [GTV-1, GTV-2]}}."
+            f"data.labels: the segments belong to {len(classes) - 1} classes ({quoted(classes[1:])}); 1 to "
+            f"{UNKNOWN - 1} are supported. Give `labels`, e.g. {{tumour: [GTV-1, GTV-2]}}."
         )
     scans: list[Scan] = []
     known: dict[str, Series] = {}
@@ -136,11 +135,10 @@ def _read_headers(root: Path, findings: list[Finding]) -> tuple[dict[str, Series
     """The series of grey images in a folder, by UID, and the segmentations; other files are passed over."""
     series: dict[str, Series] = {}
     segmentations: dict[str, Segmentation] = {}
-    for path in sorted(root.rglob("*")):
-        hidden = any(part.startswith((".", "__MACOSX")) for part in path.relative_to(root).parts)
+    for path in visible(root):
         try:
             with naming(path, "a DICOM file"):
-                if hidden or not path.is_file() or not is_dicom(path):
+                if not is_dicom(path):
                     continue
                 header = read_dicom_file(path, pixels=False, elements=ELEMENTS)
                 if header.get("SOPClassUID") in SEGMENTATIONS:
@@ -163,7 +161,7 @@ def _uid(header: Any, keyword: str, path: Path) -> str:
     uid = _text(header, keyword)
     if not uid:
         raise DataError(
-            f"{path} has no {keyword}, which tells what it belongs to. Export it again, with one."
+            f"{path} has no {keyword}, so nothing says what it belongs to. Export it again with one."
         )
     return uid
 
@@ -186,8 +184,6 @@ def _series(header: Any) -> Series:
 
 
 def _segmentation(path: Path, header: Any) -> Segmentation:
-    from highdicom.color import CIELabColor
-
     described = present(header, "SegmentSequence") or ()
     segments = {int(one.SegmentNumber): _text(one, "SegmentLabel") for one in described}
     segments.pop(background_of(header), None)  # label maps describe it too
@@ -196,8 +192,8 @@ def _segmentation(path: Path, header: Any) -> Segmentation:
     nameless = [number for number, label in segments.items() if not label or not label.isprintable()]
     if nameless:
         raise DataError(
-            f"{path}: segment {nameless[0]} has no label that can be shown, and labels tell its class. "
-            "Name it."
+            f"{path}: segment {nameless[0]} has no printable label, and the label decides its class. "
+            "Name the segment."
         )
     refers = present(header, "ReferencedSeriesSequence") or ()
     return Segmentation(
@@ -207,7 +203,7 @@ def _segmentation(path: Path, header: Any) -> Segmentation:
         refers=tuple(_text(one, "SeriesInstanceUID") for one in refers),
         segments=segments,
         colours={
-            _text(one, "SegmentLabel"): CIELabColor.from_dicom_value(value).to_rgb(clip=True)
+            _text(one, "SegmentLabel"): rgb_of_cielab(value)
             for one in described
             if (value := present(one, "RecommendedDisplayCIELabValue")) is not None
         },
@@ -219,13 +215,15 @@ def _chosen(found: Sequence[Segmentation], expression: str | None) -> list[Segme
     try:
         search = re.compile(expression or "").search
     except re.error as wrong:
-        raise StudyError(f"data.segmentation: {expression!r} is no regular expression ({wrong}).") from None
+        raise StudyError(
+            f"data.segmentation: {expression!r} is not a valid regular expression ({wrong})."
+        ) from None
     chosen = [one for one in found if search(one.description)]
     if found and not chosen:
         seen = quoted(sorted({one.description for one in found}))
         raise DataError(
-            f"data.segmentation: {expression!r} is found in no series description of the {len(found)} "
-            f"segmentations; they are {seen}. Correct it."
+            f"data.segmentation: {expression!r} matches no series description of the {len(found)} "
+            f"segmentations, which are {seen}. Correct it."
         )
     return chosen
 
@@ -263,15 +261,15 @@ def _series_of(one: Segmentation, series: Mapping[str, Series], findings: list[F
         candidates = of or candidates
     if not candidates:
         names = quoted(one.refers) if one.refers else f"one in the frame of reference '{one.frame}'"
-        kind, says = "image missing", f"{one.path} is a segmentation of a series that is not there: {names}."
+        kind, says = "image missing", f"{one.path} segments a series that is missing: {names}."
         advice = "Add its images, or take the file away. It is left out."
     elif len(candidates) > 1:
-        kind, says = "several series", f"{one.path} may be of any of {len(candidates)} series."
+        kind, says = "several series", f"{one.path} could belong to any of {len(candidates)} series."
         advice = f"Keep one of them: {', '.join(own.name for own in candidates)}. The file is left out."
     elif candidates[0].frame and one.frame and candidates[0].frame != one.frame:
         kind = "other frame of reference"
         says = f"{one.path} lies in the frame of reference '{one.frame}', and its {candidates[0].name} in "
-        says += f"'{candidates[0].frame}': its place in the images is not known."
+        says += f"'{candidates[0].frame}': its position in the images is unknown."
         advice = "Save it in that of the series. It is left out."
     else:
         return candidates[0]
@@ -321,6 +319,6 @@ def _unit(series: Sequence[Series], root: Path, findings: list[Finding]) -> tupl
         return "scan", "none: the headers give no PatientID; every scan counts by itself"
     if lacking:
         says = f"{root}: {lacking} series have no PatientID."
-        advice = "They count as patients of their own; two of one may be on both sides of a split."
+        advice = "Each counts as a patient of its own: one patient may end up on both sides of a split."
         findings.append(warning("group missing", says, advice, root))
     return "patient", "PatientID of the headers"

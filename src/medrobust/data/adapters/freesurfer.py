@@ -49,7 +49,7 @@ def list_freesurfer(
         files = [subject / "mri" / f"{name}.mgz" for name in (image, segmentation)]
         if missing := [file for file in files if not file.is_file()]:
             says = f"{subject} has no {' and no '.join(f'mri/{file.name}' for file in missing)}."
-            advice = "Finish recon-all, or take another volume. The subject is left out."
+            advice = "Finish recon-all, or choose another volume. The subject is left out."
             findings.append(error("volume missing", says, advice, *missing))
         else:
             scans.append(Scan(subject.name, subject.name, (files[0],), files[1]))

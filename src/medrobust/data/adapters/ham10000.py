@@ -66,10 +66,10 @@ def _rows(table: Path, findings: list[Finding]) -> Iterator[tuple[Row, str, Labe
         lesion, image, diagnosis = row["lesion_id"], row["image_id"], row["dx"]
         if is_missing(lesion) or is_missing(image):
             says = f"{row.where}: lesion_id and image_id must be known; got '{lesion}', '{image}'."
-            findings.append(error("identifier missing", says, "Fill them in, or take the row out.", table))
+            findings.append(error("identifier missing", says, "Fill them in, or remove the row.", table))
         elif diagnosis not in CLASSES:
             says = f"{row.where} ({image}): {unknown('diagnosis (dx)', diagnosis, CLASSES)}"
-            findings.append(error("unknown label", says, "Correct the row, or take it out.", table))
+            findings.append(error("unknown label", says, "Correct or remove the row.", table))
         elif diagnosis_of.setdefault(lesion, diagnosis) != diagnosis:
             both = f"'{diagnosis_of[lesion]}' and '{diagnosis}'"
             says = f"{row.where}: lesion '{lesion}' has two diagnoses, {both}."

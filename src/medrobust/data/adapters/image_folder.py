@@ -1,7 +1,6 @@
 """Any photographs, or DICOM pictures such as X-rays: one folder per class, or a table of paths and labels.
 
-<class>/...    or <train|validation|test>/<class>/..., which is an official split    or any table beside
-the files
+<class>/...    <train|validation|test>/<class>/..., which is an official split    or a table of any layout
 """
 
 import re
@@ -47,7 +46,7 @@ def _with_one_group(pattern: str) -> str:
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
-        raise ValueError(f"is no regular expression ({error})") from None
+        raise ValueError(f"is not a valid regular expression ({error})") from None
     if groups != 1:
         raise ValueError("must have one group in round brackets, which is the patient")
     return pattern
@@ -130,24 +129,18 @@ def list_dicom_images(
 ) -> Photos:
     """DICOM files of two classes or more, one picture each; the unit is the patient of their headers.
 
-    They are found by their content, so that they may be called by their UID, or lack the preamble.
+    Files are found by their content, so they may be named by their UID, or lack the preamble. All other
+    arguments, and what is refused, are those of `list_image_folder`.
 
     Args:
         root: Folder of the class folders, or of the table.
-        table: CSV table below the root with a row per file; None takes the class of a file from its folder:
-            `<class>/...`, or `<train|validation|test>/<class>/...`, which is an official split.
-        path_column: Column of the paths, relative to the root.
+        table: See `list_image_folder`, as for the columns and classes.
+        path_column: Column of the paths.
         label_column: Column of the classes.
-        part_column: Column that says train, validation or test: an official split.
+        part_column: Column of the parts.
         window: Which values become black and white: "file" takes the window of the file, or all that its bits
             can hold where it has none; [centre, width] is in the units of the rescaled values.
-        classes: All classes, in their order; None: those that there are, sorted. A word for what is not
-            known, such as "unknown" or "none", is a class of a table only where it is listed here.
-
-    Raises:
-        StudyError: A column without a table.
-        DataError: The table is missing or lacks a column, or there are fewer than two classes. Rows and files
-            that cannot be used, and patients in several parts, are findings.
+        classes: All classes.
     """
     findings: list[Finding] = []
     columns = Columns(path_column, label_column, part=part_column)
@@ -228,7 +221,9 @@ def _rows(
     if unlabelled:
         says = f"{path}: {len(unlabelled)} of {len(rows)} rows have no {columns.label}: "
         says += f"{rows_named(unlabelled, columns.label)}."
-        advice = "Fill it in, or take the rows out. Where it is a class of its own, list all in data.classes."
+        advice = (
+            "Fill it in, or remove the rows. If it is a class of its own, list all classes in data.classes."
+        )
         findings.append(error("label missing", says, advice, path))
     skipped = {row.number for row in unlabelled}
     for row in (row for row in rows if row.number not in skipped):
@@ -270,9 +265,9 @@ def _of_folders(
         *above, _ = path.relative_to(root).parts
         name = path.relative_to(root).as_posix()
         if len(above) < 1 + has_parts:
-            findings.append(error("no class", f"{path} lies in no class folder.", "Move it.", path))
+            findings.append(error("no class", f"{path} is not in a class folder.", "Move it into one.", path))
         elif not name.isprintable():  # also what is no UTF-8
-            says = f"{name!a} in {root} holds characters that cannot be shown."
+            says = f"{name!a} in {root} contains unprintable characters."
             findings.append(error("strange name", says, "Rename the file.", path))
         elif classes is not None and above[has_parts] not in classes:
             says = f"{path}: {unknown('class', above[has_parts], classes)}"
@@ -286,7 +281,9 @@ def _of_folders(
                 doubtful.setdefault(label, []).append(path)
     for label, own in doubtful.items():
         says = f"{len(own)} files lie in a folder called '{label}', as if their class were not known."
-        advice = "It counts as a class: move them away if it is none, or list all classes in data.classes."
+        advice = (
+            "It counts as a class: move the files away if it is not one, or list all classes in data.classes."
+        )
         findings.append(warning("doubtful class", says, advice, *own))
     findings += left_out(root, paths)
     return images

@@ -159,7 +159,7 @@ def _rows(
                 findings.append(error("identifier missing", says, "Fill it in, or take the row out.", table))
             elif label is None:
                 says = f"{row.where} ({image}): must have {rule}."
-                findings.append(error("unknown label", says, "Correct the row, or take it out.", table))
+                findings.append(error("unknown label", says, "Correct or remove the row.", table))
             else:
                 group, known = groups.get(image, {}).get(key, ""), attributes.get(image, {})
                 yield row, image, Labelled(label, group, PARTS[part], tuple(known.items()))

@@ -68,11 +68,11 @@ def photos_of(
     if missing:
         says = f"{len(missing)} of the listed images have no file: {quoted(missing)}. "
         says += f"Searched: {', '.join(map(str, searched or [where]))}."
-        found.append(error("image missing", says, "Add the files, or take their rows out of the table."))
+        found.append(error("image missing", says, "Add the files, or remove their rows from the table."))
     used = {image.label for image in images.values()}
     if empty := [name for name in classes if name not in used]:
         says = f"{where}: no image of class {quoted(empty)}."
-        found.append(error("class without images", says, "Every class needs some in all parts.", where))
+        found.append(error("class without images", says, "Every class needs images in all parts.", where))
     names = [name for name in sorted(images) if name in files]
     items = tuple(
         Photo(name, grouping.groups[name], classes.index(images[name].label), files[name]) for name in names
@@ -164,7 +164,7 @@ def group_by(
     if words or (lacking and (asked or len(lacking) < len(images))):
         written = f" (it says {quoted(words)})" if words else ""
         says = f"{where}: {len(lacking)} photographs have no {key}{written}: {quoted(sorted(lacking))}."
-        advice = "They count as groups of their own; two of one patient may be on both sides of a split."
+        advice = "Each counts as a group of its own, so one patient may be on both sides of the split."
         findings.append(warning("group missing", says, advice, where))
     if len(lacking) == len(images):
         fact = f"none: the data give no {key}; photographs of one patient may be on both sides of a split"
@@ -173,7 +173,7 @@ def group_by(
     findings += alike({groups[name] for name in images.keys() - lacking.keys()}, f"{unit}s", where)
     fact = f"by {unit} ({key})"
     if lacking:
-        fact += f"; {len(lacking)} photographs without one count as groups of their own"
+        fact += f"; {len(lacking)} photographs without one each count as a group of their own"
     return Grouping(groups, unit, fact)
 
 
@@ -188,9 +188,7 @@ def alike(names: Iterable[str], what: str, where: Path) -> list[Finding]:
         return []
     says = f"{where}: {what} whose names are nearly the same: {quoted(found)}."
     return [
-        warning(
-            "similar names", says, "They count as different; write them in one way if they are not.", where
-        )
+        warning("similar names", says, "They count as different; spell them alike if they are not.", where)
     ]
 
 
@@ -198,13 +196,13 @@ def files_below(
     folder: Path, suffixes: Collection[str] = SUFFIXES, by_content: Callable[[Path], bool] = is_nameless_image
 ) -> list[Path]:
     """All visible files below a folder with one of these endings, or wanted by their content, sorted."""
-    return [path for path in _visible(folder) if path.suffix.lower() in suffixes or by_content(path)]
+    return [path for path in visible(folder) if path.suffix.lower() in suffixes or by_content(path)]
 
 
 def left_out(folder: Path, taken: Collection[Path]) -> list[Finding]:
     """One finding for all other files below a folder; a warning where some are pictures by their ending."""
     known = set(taken)
-    others = [path for path in _visible(folder) if path not in known]
+    others = [path for path in visible(folder) if path not in known]
     pictures = [path for path in others if (mimetypes.guess_type(path.name)[0] or "").startswith("image/")]
     if not others:
         return []
@@ -215,7 +213,7 @@ def left_out(folder: Path, taken: Collection[Path]) -> list[Finding]:
     return [kind("files left out", says, advice, *(pictures or others))]
 
 
-def _visible(folder: Path) -> list[Path]:
+def visible(folder: Path) -> list[Path]:
     """All files below a folder that neither their name nor that of a folder hides, sorted."""
     return sorted(
         path

@@ -58,8 +58,8 @@ def list_malc2012(root: Path) -> Scans:
         scans = pair([_named(second, SECOND_NAME)], _named(second, SECOND_LABELS_NAME), findings)
         placed = [(scan, Part.TRAIN if scan.patient_id in TRAINING else Part.TEST) for scan in scans]
     if again := [scan for scan, _ in placed if scan.patient_id in RESCANS]:
-        says = f"{quoted([scan.scan_id for scan in again])} are second scans of patients with other numbers."
-        advice = "They are left out: with them, one patient could train and test."
+        says = f"{quoted([scan.scan_id for scan in again])} are rescans of patients under other numbers."
+        advice = "They are left out: otherwise one patient could be in both training and test."
         findings.append(warning("rescan", says, advice, *(scan.image for scan in again)))
     placed = [(scan, part) for scan, part in placed if scan.patient_id not in RESCANS]
     labels = (
@@ -96,7 +96,7 @@ def _files(folder: Path, name: re.Pattern[str], example: str, findings: list[Fin
     for path in sorted(folder.glob("[!.]*.nii*")):
         match = name.fullmatch(path.name)
         if match is None:
-            says = f"{path} is not named as the challenge's files are, e.g. {example}."
+            says = f"{path} is not named like the challenge's files, e.g. {example}."
             findings.append(error("strange name", says, "Rename or move it.", path))
         elif match["scan"] in files:
             says = f"{files[match['scan']]} and {path} are the same scan."

@@ -127,9 +127,9 @@ def _labels(path: Path, part: str, forms: Mapping[str, Form]) -> Int64[np.ndarra
     if labels.ndim == 2 and labels.shape[1] > 1:
         if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
             raise DataError(
-                f"{path}: '{name}' has {form.shape[1]} labels per image, and the protocol needs one class "
-                "each: attacks and scores have no meaning for several. Take another set, or make one label "
-                "of them."
+                f"{path}: '{name}' has {form.shape[1]} labels per image, but the protocol needs one: "
+                "attacks and scores are undefined for several. Choose another set, or combine the labels "
+                "into one."
             )
         labels = labels.argmax(axis=1)
     labels = labels.reshape(-1)

@@ -37,7 +37,7 @@ def pattern(text: str, where: str) -> re.Pattern[str]:
             parts.append(f"(?P={field})" if field in seen else f"(?P<{field}>[^/]+?)")
             seen.add(field)
     if not seen:
-        raise StudyError(f"{where}: {text!r} needs {{scan}} or {{patient}}, which tell scans apart.")
+        raise StudyError(f"{where}: {text!r} needs {{scan}} or {{patient}} to tell scans apart.")
     return re.compile("".join(parts))
 
 
@@ -62,7 +62,7 @@ def files_by_scan(
         patient = fields.get("patient")
         scan = "_".join(dict.fromkeys(value for value in (patient, fields.get("scan")) if value))
         if scan in found:
-            says = f"{found[scan][0]} and {path} are both of the scan '{scan}'."
+            says = f"{found[scan][0]} and {path} both belong to the scan '{scan}'."
             advice = "Keep one, or make the pattern tell them apart."
             findings.append(error("listed twice", says, advice, found[scan][0], path))
         else:
@@ -98,7 +98,7 @@ def pair(
         elif not own:
             kind, lacks = "image missing", "no image"
         says = f"The scan '{scan}' has {lacks}: {', '.join(map(str, files))}."
-        advice = "Add the file, or take these away. The scan is left out."
+        advice = "Add the file, or remove these. The scan is left out."
         findings.append((error if scan in labels else unlabelled)(kind, says, advice, *files))
     return scans
 
@@ -114,14 +114,16 @@ def by_patient(
         findings: Scans without a match are added here, and left out.
 
     Raises:
-        StudyError: It is no regular expression.
+        StudyError: It is not a valid regular expression.
     """
     if expression is None:
         return scans, "scan", "none declared: every scan counts by itself; give `patient` if some share one"
     try:
         compiled = re.compile(expression)
     except re.error as wrong:
-        raise StudyError(f"data.patient: {expression!r} is no regular expression ({wrong}).") from None
+        raise StudyError(
+            f"data.patient: {expression!r} is not a valid regular expression ({wrong})."
+        ) from None
     matches = {scan.scan_id: compiled.search(scan.scan_id) for scan in scans}
     patients = {scan: match and match[min(compiled.groups, 1)] for scan, match in matches.items()}
     named = of_patients(scans, patients, f"data.patient {expression!r}", findings)
@@ -147,7 +149,7 @@ def of_patients(
             continue
         written = f" (it says '{patient}')" if patient else ""
         says = f"The scan '{scan.scan_id}' has no patient by {how}{written}."
-        advice = "Correct it, or rename the files. The scan is left out."
+        advice = "Correct the expression, or rename the files. The scan is left out."
         findings.append(error("patient unknown", says, advice, *scan.images))
     return named
 
@@ -163,7 +165,7 @@ def official_split(placed: Sequence[tuple[Scan, Part]], findings: list[Finding])
     mixed = {scan.patient_id for scan, part in placed if official[scan.patient_id] != part}
     if mixed:
         says = f"Patients have scans in several parts of the data's split: {quoted(sorted(mixed))}."
-        advice = "Move them to one part: networks must not be tested on what they learned."
+        advice = "Move them to one part: networks must not be tested on what they were trained on."
         files = [scan.image for scan, _ in placed if scan.patient_id in mixed]
         findings.append(error("patient on both sides", says, advice, *files))
     return official

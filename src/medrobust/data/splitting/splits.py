@@ -102,15 +102,9 @@ def by_patient(
     validation: Fraction = 0.15,
     stratify: bool = True,
 ) -> dict[str, Part]:
-    """A random split.
+    """A random split: `test` of all patients test, and `validation` of the others validate.
 
-    Args:
-        dataset: What is split.
-        seed: Seed of the study.
-        rule: Its name.
-        test: Fraction of all patients that test.
-        validation: Fraction of the other patients that validate.
-        stratify: Keep the classes' proportions, by each patient's most frequent class; segmentation has none.
+    `stratify` keeps the proportions of the classes, by each patient's most frequent one.
     """
     patients = _patients(dataset)
     if len(patients) < 3:
@@ -129,15 +123,7 @@ def by_fold(
     validation: Fraction = 0.15,
     stratify: bool = True,
 ) -> tuple[dict[str, Part], ...]:
-    """Splits of which every patient tests in exactly one; sizes of their test parts differ by at most one.
-
-    Args:
-        dataset: What is split.
-        seed: Seed of the study.
-        folds: Their number.
-        validation: Fraction of the patients not tested that validate.
-        stratify: Keep the classes' proportions, by each patient's most frequent class; segmentation has none.
-    """
+    """Splits in which every patient tests exactly once; sizes of the test parts differ by at most one."""
     patients = _patients(dataset)
     if len(patients) < max(folds, 3):
         raise DataError(
@@ -206,8 +192,8 @@ def _with_validation(
     drawn = draw_patients(dataset, training, count, generator(seed, "split", "validation"), stratify)
     if not drawn:
         raise DataError(
-            f"split: no {dataset.unit} can validate, as training needs at least one (of each class) and has "
-            f"{len(training)} in all. Let fewer test, or bring more."
+            f"split: no {dataset.unit} is left for validation: training needs at least one (of each class), "
+            f"and there are only {len(training)}. Test fewer, or add more."
         )
     return split | dict.fromkeys(drawn, Part.VALIDATION)
 

@@ -1,4 +1,4 @@
-"""An attack on a few images, repeated with changed parameters, and what it achieves."""
+"""What a self-test says, and how much a few images allow it to say."""
 
 import copy
 from collections.abc import Sequence
@@ -9,12 +9,31 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
+from scipy.stats import binom
 from torch import Tensor
 
-from medrobust.perturbations.gradients import Model, predict
-from medrobust.perturbations.losses import margin
+from medrobust.perturbations.gradients import Model, margin, predict
 from medrobust.perturbations.request import Request, perturb
-from medrobust.perturbations.selftest.check import PIXELS
+
+PLAUSIBLE = 0.05
+"""Counts that are less likely than this, were all well, are taken for a fault."""
+
+PIXELS = 0.02
+"""Shares of pixels may differ by this much before anything is made of it; shares of images by one image."""
+
+Verdict = tuple[bool | None, float | None, str]
+"""Whether a check is passed (None: it does not apply, or these images do not tell), the number that was
+judged (None: there is none), and what was seen and, where it failed, what to do about it."""
+
+
+def plausible(share: float, n: int, expected: float) -> bool:
+    """Whether a share of `n` images may be chance where `expected` or more is the rule."""
+    return bool(binom.cdf(round(share * n), n, expected) >= PLAUSIBLE)
+
+
+def percent(share: float) -> str:
+    """A share as people say it."""
+    return f"{100 * share:.0f} %"
 
 
 class Outcome(NamedTuple):

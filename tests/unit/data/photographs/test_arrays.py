@@ -159,7 +159,7 @@ class TestMedMNIST:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"labels": np.zeros((6, 14), np.uint8)}, "has 14 labels per image, and the protocol needs one"),
+            ({"labels": np.zeros((6, 14), np.uint8)}, "has 14 labels per image, but the protocol needs one"),
             ({"images": (28, 28, 28, 28)}, r"\(6, 28, 28, 28, 28\) holds no pictures and no volumes"),
             (
                 {"images": (28, 28, 30)},
