@@ -257,9 +257,10 @@ def _blocks(names: Iterable[str], context: ReportContext) -> list[Block]:
 TOLD: Mapping[str, Mapping[str, str]] = yaml.safe_load((TEMPLATES / "tables.yaml").read_text("utf-8"))
 """Titles and captions of tables, and of their maps."""
 FOOLED = {
-    Task.CLASSIFICATION: "fooled is the fraction of images that it gets wrong then, fooled of right the same among "
-    "those it gets right when clean",
-    Task.SEGMENTATION: "fooled is the fraction of the pixels to be changed that it shows as the attack wanted",
+    Task.CLASSIFICATION: "fooled is the fraction of images that it gets wrong then, fooled of right "
+    "the same among those it gets right when clean",
+    Task.SEGMENTATION: "fooled is the fraction of the pixels to be changed that it shows as the "
+    "attack wanted",
 }
 
 
