@@ -29,7 +29,7 @@ with atheris.instrument_imports(include=["medrobust", "nibabel", "pydicom", "PIL
     from medrobust.data.photographs.dicom_pictures import DicomFiles
     from medrobust.data.photographs.image_files import IMAGE_FILES
     from medrobust.data.scans.labels import read_label_file
-    from medrobust.data.scans.volumes import read_stored
+    from medrobust.data.scans.volumes import VOLUME_FILES
     from medrobust.errors import StudyError
     from medrobust.study.yaml_text import load_yaml
 
@@ -83,8 +83,8 @@ FORMATS = {
     "jpeg": Format("a.jpg", IMAGE_FILES.picture, _picture),
     "tiff": Format("a.tiff", IMAGE_FILES.picture, _picture),
     "bmp": Format("a.bmp", IMAGE_FILES.picture, _picture),
-    "nifti": Format("a.nii", read_stored, _nifti),
-    "mgh": Format("a.mgh", read_stored, _mgh),
+    "nifti": Format("a.nii", VOLUME_FILES.read, _nifti),
+    "mgh": Format("a.mgh", VOLUME_FILES.read, _mgh),
     "npz": Format("a.npz", _read_npz, _npz),
     "dicom": Format("a.dcm", DicomFiles().picture, _dicom),
     "csv": Format(

@@ -244,8 +244,8 @@ ENTRIES: dict[str, DatasetEntry] = {
     ),
     "dicom_seg": DatasetEntry(
         Task.SEGMENTATION,
-        "DICOM series such as CT or MR with DICOM segmentations (SEG); needs the extra `dicom-seg`",
-        "your own; highdicom: Bridge et al., Journal of Digital Imaging (2022)",
+        "DICOM series such as CT or MR with DICOM segmentations (SEG)",
+        "your own",
         open_scans,
         list_dicom_seg,
     ),

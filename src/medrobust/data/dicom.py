@@ -55,12 +55,12 @@ def read_dicom_file(
         Exception: It is damaged; see `files.naming`.
     """
     if path.stat().st_size > MOST_BYTES:
-        raise DataError(f"{path}: is larger than {MOST_BYTES / 2**30:g} GB. Take it out of the data.")
+        raise DataError(f"{path}: is larger than {MOST_BYTES / 2**30:g} GB. Remove it from the data.")
     with path.open("rb") as file:
         begin = _begin(file)
         if begin is None:
             raise DataError(
-                f"{path}: cannot be read (by its content it is no DICOM file). Take it out of the data."
+                f"{path}: cannot be read (by its content it is no DICOM file). Remove it from the data."
             )
         file.seek(begin)
         meta = read_dataset(file, False, True, stop_when=lambda tag, _vr, _length: tag.group != META)
@@ -100,6 +100,25 @@ def grouped(dataset: Any, frame: Any, group: str) -> Iterator[Any]:
         yield from present(groups, group) or ()
 
 
+WHITE = np.array([0.95047, 1.0, 1.08883])
+"""CIE XYZ of white, D65."""
+
+TO_RGB = np.array([[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]])
+"""From CIE XYZ to linear sRGB."""
+
+
+def rgb_of_cielab(stored: Sequence[int]) -> tuple[int, int, int]:
+    """Red, green and blue in 0 to 255 of a colour in CIELab, as DICOM stores it (PS3.3, C.10.7.1.1)."""
+    lightness, a, b = np.array(stored) / (2**16 - 1) * (100, 255, 255) - (0, 128, 128)
+    middle = (lightness + 16) / 116
+    roots = np.array([middle + a / 500, middle, middle - b / 200])
+    xyz = WHITE * np.where(roots**3 > 0.008856, roots**3, (roots - 16 / 116) / 7.787)
+    linear = (TO_RGB @ xyz).clip(0, None)
+    levels = np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
+    red, green, blue = np.rint(255 * levels).clip(0, 255).astype(int).tolist()
+    return red, green, blue
+
+
 def stored_pixels(dataset: Any, path: Path, frame: int | None = None) -> np.ndarray:
     """The pixels of a file, or of one of its frames, as its bits hold them; colours but palettes as RGB.
 
@@ -109,7 +128,7 @@ def stored_pixels(dataset: Any, path: Path, frame: int | None = None) -> np.ndar
     """
     syntax = dataset.file_meta.TransferSyntaxUID
     if "PixelData" not in dataset:
-        raise DataError(f"{path}: has no pixels that can be read (PixelData). Take it out of the data.")
+        raise DataError(f"{path}: has no pixels that can be read (PixelData). Remove it from the data.")
     try:
         return pixel_array(dataset, index=frame)
     except (NotImplementedError, RuntimeError) as error:
@@ -117,7 +136,7 @@ def stored_pixels(dataset: Any, path: Path, frame: int | None = None) -> np.ndar
         advice = (
             "Install what is named here, or save the file uncompressed."
             if "missing dependencies" in why
-            else "If another program opens it, save it uncompressed there; if none does, take it out."
+            else "If another program opens it, save it uncompressed there; if none does, remove it."
         )
         raise DataError(f"{path}: its pixels ({syntax.name}) cannot be decoded ({why}). {advice}") from error
 
@@ -139,11 +158,7 @@ def is_available(syntax: str) -> bool:
 
 
 def decode_frame(content: bytes, runner: DecodeRunner) -> bytearray:
-    """The pixels of a frame, colour by pixel.
-
-    Args:
-        content: As compressed.
-        runner: What pydicom knows of it; is told how the pixels are laid out.
+    """The pixels of a frame, colour by pixel; `runner`, which knows the header, is told their layout.
 
     Raises:
         Exception: The frame is damaged, or not of the size that the header says.
@@ -161,13 +176,13 @@ def decode_frame(content: bytes, runner: DecodeRunner) -> bytearray:
         right, bottom, left, top = np.frombuffer(content, ">u4", 4, place + len(SIZ) + 4).tolist()
         if place < 0 or (bottom - top, right - left) != shape[:2]:  # before it takes the memory of its claim
             raise ValueError(
-                f"its compressed pixels are {right - left} wide and {bottom - top} high, unlike the header"
+                f"its compressed picture has {right - left} x {bottom - top} pixels, unlike its header"
             )
         values = imagecodecs.jpeg2k_decode(content)
         if runner.photometric_interpretation in ("YBR_ICT", "YBR_RCT"):
             runner.set_option("photometric_interpretation", "RGB")  # as the codestream itself asks for
     if values.shape != shape or values.dtype.itemsize > 2:
-        raise ValueError(f"its compressed pixels are of shape {values.shape}, and the header says {shape}")
+        raise ValueError(f"its compressed pixels have the shape {values.shape}, but its header says {shape}")
     runner.set_option("bits_allocated", 8 * values.dtype.itemsize)
     runner.set_option("planar_configuration", 0)
     return bytearray(np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<"), copy=False))

@@ -23,13 +23,9 @@ MOST_BYTES = 2**30
 
 @contextmanager
 def naming(path: Path, what: str = "") -> Iterator[None]:
-    """Turn whatever goes wrong with a file into a DataError that names it.
+    """Turn whatever goes wrong with a file, read as e.g. "an image", into a DataError that names it.
 
     Everything is caught: decoders raise nearly any error on bytes that nobody foresaw.
-
-    Args:
-        path: The file.
-        what: What it is read as, e.g. "an image".
     """
     try:
         yield
@@ -41,26 +37,21 @@ def naming(path: Path, what: str = "") -> Iterator[None]:
             reason, advice = error.strerror, "Check that it is there and that you may read it."
         else:
             advice = (
-                "If another program opens it, save it anew there; if none does, download it again or take it "
-                "out of the data."
+                "If another program opens it, save it anew there; if none does, download it again, or remove "
+                "it from the data."
             )
         wanted = f" as {what}" if what else ""
         raise DataError(f"{path}: cannot be read{wanted} ({reason}). {advice}") from error
 
 
 def read_content(path: Path) -> bytes:
-    """A whole binary file.
-
-    Raises:
-        DataError: It is no regular file (a pipe would never end), or larger than `MOST_BYTES`.
-        OSError: It cannot be read.
-    """
+    """A whole binary file; a DataError where it is too large or not a regular file, as a pipe is."""
     if path.exists() and not path.is_file():
-        raise DataError(f"{path}: cannot be read (it is no regular file). Take it out of the data.")
+        raise DataError(f"{path}: cannot be read (it is not a regular file). Remove it from the data.")
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > MOST_BYTES:
-            raise DataError(f"{path}: is larger than {MOST_BYTES / 2**30:g} GB. Take it out of the data.")
+            raise DataError(f"{path}: is larger than {MOST_BYTES / 2**30:g} GB. Remove it from the data.")
         return file.read(size)
 
 
@@ -73,11 +64,7 @@ def read_exactly(file: BufferedIOBase, size: int) -> bytes:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file.
-
-    Raises:
-        DataError: It cannot be read.
-    """
+    """SHA-256 of a file; a DataError where it cannot be read."""
     with naming(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -109,19 +96,14 @@ def inside(root: Path, text: str, where: str | None = None) -> Path:
     """The file or folder that a path in the data names, relative to their root. It need not exist.
 
     Data come from others: a path in them must not make the program read, and a report show, anything else on
-    this machine. The root itself may be a link.
-
-    Args:
-        root: Folder of the data.
-        text: The path as it is written in the data.
-        where: File and line that it stands in, for the message.
+    this machine. The root itself may be a link. `where` says in a message which file and line it is in.
 
     Raises:
         DataError: The path is empty, absolute or invalid, or leads out of the root by `..` or through a link.
     """
     place = "" if where is None else f"{where}: "
     if not text.strip():
-        raise DataError(f"{place}a path in {root} is empty. Fill it in, or take the entry out.")
+        raise DataError(f"{place}a path in {root} is empty. Fill it in, or remove the entry.")
     path = Path(text)
     try:
         (root / path).exists()  # refuses what is too long for a name
@@ -155,11 +137,7 @@ class ListedFiles:
         self._folders: list[Path] | None = None
 
     def find(self, text: str, where: str) -> Path:
-        """The file that a path means.
-
-        Args:
-            text: The path as it is written.
-            where: File and row that it stands in, for the message.
+        """The file that a path means; `where` says in a message which file and row it stands in.
 
         Raises:
             DataError: There is no such file, there are several, or the path leads out of the root.
@@ -174,7 +152,7 @@ class ListedFiles:
         if len(found) > 1:
             names = " or ".join(f"'{path.relative_to(self._root).as_posix()}'" for path in found[:2])
             raise DataError(
-                f"{where}: '{text}' may be {names} in {self._root}. Give the path relative to that folder."
+                f"{where}: '{text}' could mean {names} in {self._root}. Give its path in that folder."
             )
         if found:
             return inside(self._root, found[0].relative_to(self._root).as_posix(), where)
@@ -267,7 +245,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key '{twice}' stands twice in one object")
+        raise ValueError(f"the key '{twice}' occurs twice in one object")
     return content
 
 
@@ -314,25 +292,15 @@ class Row:
 
 
 def read_table(path: Path, columns: Sequence[str], optional: Iterable[str] = ()) -> list[Row]:
-    """A table of cells between commas, semicolons, tabs or bars, in UTF-8, or in UTF-16 with its mark.
+    """A table in UTF-8, or in UTF-16 with its mark, of cells between commas, semicolons, tabs or bars.
 
-    Args:
-        path: The file.
-        columns: Columns that it must have.
-        optional: Columns that are read where there are any.
-
-    Raises:
-        DataError: The file cannot be read as such a table (see `rows_of`).
+    See `rows_of` for the rest.
     """
     return rows_of(_text(path, "a table"), str(path), columns, optional)
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines of a text in UTF-8, or in UTF-16 with a byte order mark.
-
-    Raises:
-        DataError: The file cannot be read as such.
-    """
+    """Lines of a text in UTF-8, or in UTF-16 with a byte order mark; a DataError where it is in neither."""
     return _text(path, "a text").splitlines()
 
 
@@ -356,14 +324,16 @@ def rows_of(text: str, where: str, columns: Sequence[str], optional: Iterable[st
         text: All of it.
         where: What it is called in messages.
         columns: Columns that it must have, in any case of letters where none is named exactly so.
-        optional: Columns that are read where there are any.
+        optional: Columns that are read where they are there.
 
     Raises:
         DataError: It is no table, lacks a column, names one twice with different cells, or has a row that is
             longer than the header.
     """
     if "\0" in text:
-        raise DataError(f"{where}: holds NUL characters, as UTF-16 without its mark does. Save it in UTF-8.")
+        raise DataError(
+            f"{where}: contains NUL characters, as UTF-16 without a byte order mark does. Save it in UTF-8."
+        )
     wanted = dict.fromkeys((*columns, *optional))
     told = EXCEL.match(text)
     separator = told["separator"] if told else _separator(text, wanted)

@@ -65,7 +65,7 @@ LAST_SENTENCE = re.compile(r"(?P<says>.*[.?!]) (?P<advice>[A-Z`][^()]*)", re.DOT
 def refused(kind: str, reason: MedrobustError | str, *files: Path) -> Finding:
     """What an error says as a finding; the last of several sentences is the advice."""
     parted = LAST_SENTENCE.fullmatch(str(reason))
-    says, advice = parted.group("says", "advice") if parted else (str(reason), "Correct it, or take it out.")
+    says, advice = parted.group("says", "advice") if parted else (str(reason), "Correct it, or remove it.")
     return error(kind, says, advice, *files)
 
 

@@ -19,11 +19,7 @@ def threads() -> int:
 
 
 def read_all(dataset: Dataset, cases: Sequence[Case], progress: OnProgress = silent) -> None:
-    """Read every case once: what can be decoded goes into the cache, what is damaged is found.
-
-    Raises:
-        DataError: A case cannot be read.
-    """
+    """Read every case once: what can be decoded goes into the cache; the first damaged case is an error."""
 
     def read(case: Case) -> None:
         dataset.read(case)
@@ -68,11 +64,7 @@ def part_of(progress: OnProgress, begin: float, end: float) -> OnProgress:
 
 
 class Room:
-    """Lets threads go on as long as what they hold together stays below a limit; one alone may always.
-
-    Args:
-        most: The limit.
-    """
+    """Lets threads go on as long as what they hold together stays below a limit; one alone may always."""
 
     def __init__(self, most: int) -> None:
         self._most, self._held, self._left = most, 0, Condition()

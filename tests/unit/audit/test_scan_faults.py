@@ -193,7 +193,7 @@ def test_the_advice_is_that_of_the_reader(damaged: tuple[Audit, Found]) -> None:
     of_kind = {each.kind: each for each in damaged[0].findings}
     assert of_kind["unreadable file"].advice.startswith("If another program opens it, save it anew there")
     whole = of_kind["labels are not whole numbers"]
-    assert "not whole numbers. Were they resampled by interpolation? Take" in f"{whole.says} {whole.advice}"
+    assert "not whole numbers. Were they resampled by interpolation? Use" in f"{whole.says} {whole.advice}"
 
 
 def test_a_mirrored_affine_swaps_all_structures(tmp_path: Path) -> None:

@@ -17,14 +17,13 @@ from typing import Any, NamedTuple
 from medrobust.core import Unit
 from medrobust.data.adapters.labelled import visible
 from medrobust.data.adapters.pairing import scans_of
-from medrobust.data.dicom import grouped, is_dicom, present, read_dicom_file
+from medrobust.data.dicom import grouped, is_dicom, present, read_dicom_file, rgb_of_cielab
 from medrobust.data.files import is_missing, naming
 from medrobust.data.findings import Finding, error, quoted, refused, require_sound, warning
 from medrobust.data.listing import Scan, Scans
 from medrobust.data.scans.dicom_series import (
     DicomScan,
     background_of,
-    require_highdicom,
     series_name,
     voxels_of,
 )
@@ -91,9 +90,8 @@ def list_dicom_seg(root: Path, *, labels: Names | None = None, segmentation: str
 
     Raises:
         StudyError: A mapping that contradicts itself, or what is not a valid regular expression.
-        DataError: highdicom is not installed, no series has a segmentation, or there are too many labels.
+        DataError: No series has a segmentation, or there are too many labels.
     """
-    require_highdicom()
     findings: list[Finding] = []
     series, found = _read_headers(root, findings)
     chosen = _chosen(found, segmentation)
@@ -186,8 +184,6 @@ def _series(header: Any) -> Series:
 
 
 def _segmentation(path: Path, header: Any) -> Segmentation:
-    from highdicom.color import CIELabColor
-
     described = present(header, "SegmentSequence") or ()
     segments = {int(one.SegmentNumber): _text(one, "SegmentLabel") for one in described}
     segments.pop(background_of(header), None)  # label maps describe it too
@@ -207,7 +203,7 @@ def _segmentation(path: Path, header: Any) -> Segmentation:
         refers=tuple(_text(one, "SeriesInstanceUID") for one in refers),
         segments=segments,
         colours={
-            _text(one, "SegmentLabel"): CIELabColor.from_dicom_value(value).to_rgb(clip=True)
+            _text(one, "SegmentLabel"): rgb_of_cielab(value)
             for one in described
             if (value := present(one, "RecommendedDisplayCIELabValue")) is not None
         },

@@ -44,11 +44,7 @@ class NpzArrays:
         return Header((width, height), layout.channels, layout.bits, depth)
 
     def picture(self, path: Path, entry: tuple[str, int] | None = None) -> Picture:
-        """Read one picture or volume.
-
-        Raises:
-            DataError: The archive is damaged, or the array holds no pictures.
-        """
+        """Read one picture or volume; a DataError where the archive is damaged, or the array holds none."""
         name, number = _place(path, entry)
         layout, pictures = layout_of(path, name), _unpacked(path, name, path.stat().st_mtime_ns)
         values = np.array(pictures[number], order="C")
@@ -139,22 +135,14 @@ class Form(NamedTuple):
 
 
 def array_forms(path: Path) -> dict[str, Form]:
-    """Shape and type of every array of an archive, none of which is read.
-
-    Raises:
-        DataError: It is no such archive, or one of its arrays cannot be what it says.
-    """
+    """Shape and type of every array of an archive, none of which is read; a DataError where it is damaged."""
     with _archive(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         return {name: _form(path, archive, name) for name in names}
 
 
 def read_array(path: Path, name: str) -> np.ndarray:
-    """One array of an archive, in memory.
-
-    Raises:
-        DataError: The archive is damaged, or has no such array.
-    """
+    """One array of an archive, in memory; a DataError where it is damaged, or the array not there."""
     with _archive(path) as archive:
         form = _form(path, archive, name)
         content = archive.read(f"{name}.npy")  # to its end, where the archive's checksum is compared
@@ -185,7 +173,9 @@ def _form(path: Path, archive: zipfile.ZipFile, name: str) -> Form:
     if dtype.hasobject or min(shape, default=1) < 0:
         raise DataError(f"{path}: the array '{name}' holds objects, which are not read. Save numbers.")
     if form.offset + dtype.itemsize * math.prod(shape) != info.file_size:
-        raise DataError(f"{path}: the array '{name}' is not as large as it says. Download it again.")
+        raise DataError(
+            f"{path}: the array '{name}' does not have the size that its header says. Download it again."
+        )
     return form
 
 

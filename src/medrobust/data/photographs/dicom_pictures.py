@@ -58,12 +58,7 @@ class DicomFiles:
             return Header((int(header.Columns), int(header.Rows)), channels, _bits(header))
 
     def picture(self, path: Path, entry: tuple[str, int] | None = None) -> Picture:
-        """Decode a file.
-
-        Raises:
-            DataError: It is damaged, too large, compressed in a way that nothing installed can read, or holds
-                something else than one picture.
-        """
+        """Decode a file; a DataError where it is damaged, too large, no picture, or cannot be decoded."""
         with naming(path, "a DICOM picture"):
             dataset = read_dicom(path)
             stored, kind = _stored(dataset, path), dataset.PhotometricInterpretation
@@ -80,10 +75,6 @@ class DicomFiles:
 def read_dicom(path: Path, *, pixels: bool = True) -> Any:
     """A file that holds one picture, not decoded yet, its optional elements in one place.
 
-    Args:
-        path: The file.
-        pixels: Whether they are read too.
-
     Raises:
         DataError: It holds something else, or is too large.
         Exception: It is no DICOM file, or damaged; see `files.naming`.
@@ -91,14 +82,14 @@ def read_dicom(path: Path, *, pixels: bool = True) -> Any:
     dataset = read_dicom_file(path, pixels=pixels)
     _flatten(dataset)
     if not (dataset.get("Rows") and dataset.get("Columns")):
-        raise DataError(f"{path}: is a DICOM file without a picture. Take it out of the data.")
+        raise DataError(f"{path}: is a DICOM file without a picture. Remove it from the data.")
     frames, kind = int(dataset.get("NumberOfFrames", 1)), dataset.get("PhotometricInterpretation")
     bits = dataset.get("BitsStored") or "unknown"
     if frames > 1:
-        raise DataError(f"{path}: holds {frames} pictures, and one is read. Split the file, or take it out.")
+        raise DataError(f"{path}: holds {frames} pictures, but a case is one. Split the file, or remove it.")
     if kind not in (*GREY, *COLOUR) or bits == "unknown" or not 1 <= int(bits) <= 16:
         raise DataError(
-            f"{path}: pictures of {kind or 'unknown colours'} in {bits} bits cannot be read. Take it out."
+            f"{path}: pictures of {kind or 'unknown colours'} in {bits} bits cannot be read. Remove it."
         )
     if kind in GREY and dataset.get("PixelPresentation") in ("COLOR", "MIXED"):
         raise DataError(
@@ -222,11 +213,7 @@ class Window(NamedTuple):
     function: str = "LINEAR_EXACT"
 
     def of(self, values: Shaped[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-        """Values from 0, black, to 1, white; those of float64 are changed, so that they take no more memory.
-
-        Raises:
-            ValueError: The function is not in the standard, or does not allow the width.
-        """
+        """Values from 0, black, to 1, white; those of float64 are changed in place, to save memory."""
         centre, width = self.centre, self.width
         if self.function == "LINEAR":
             centre, width = centre - 0.5, width - 1

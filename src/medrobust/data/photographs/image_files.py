@@ -51,12 +51,7 @@ class ImageFiles:
                 return Header.upright(image.size, channels, 8, _orientation(image.getexif()))
 
     def picture(self, path: Path, entry: tuple[str, int] | None = None) -> Picture:
-        """Decode a file.
-
-        Raises:
-            DataError: It is damaged, too large, of another format, of several pages, or its black and white
-                are not known.
-        """
+        """Decode a file; a DataError where it is damaged, too large, or not one picture of a known white."""
         with naming(path, "an image"):
             match _format(path):
                 case "PNG":
@@ -93,13 +88,11 @@ def _format(path: Path) -> str | None:
 def _open_plain(path: Path) -> Image.Image:
     """A JPEG or BMP file of a reasonable size, not decoded yet."""
     if not path.stat().st_size:
-        raise DataError(
-            f"{path}: cannot be read as an image (it is empty). Download it again, or take it out."
-        )
+        raise DataError(f"{path}: cannot be read as an image (it is empty). Download it again, or remove it.")
     if _format(path) is None:
         raise DataError(
             f"{path}: cannot be read as an image (by its content it is no PNG, JPEG, TIFF or BMP file). "
-            "Save it as one of these, or take it out of the data."
+            "Save it as one of these, or remove it from the data."
         )
     image = Image.open(path, formats=PLAIN)
     require_size(path, *image.size)
@@ -149,7 +142,7 @@ def _png_header(path: Path, file: BufferedIOBase, *, checked: bool) -> tuple[Hea
     require_size(path, *size, deep=depth == 16 and not is_grey)
     frames = int.from_bytes(parts.get(b"acTL", b"")[:4], "big")
     if frames > 1:
-        raise DataError(f"{path}: is an animation of {frames} frames, and a case is one picture. Save one.")
+        raise DataError(f"{path}: is an animation of {frames} frames, but a case is one picture. Save one.")
     exif = Image.Exif()
     exif.load(parts.get(b"eXIf", b""))
     orientation = _orientation(exif)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +19,7 @@ from medrobust.data.photographs.image_files import IMAGE_FILES
 from medrobust.data.photographs.pictures import (
     FRAMES,
     MOST_PIXELS,
+    VOLUME_FRAME,
     Colour,
     Fit,
     Header,
@@ -114,12 +115,12 @@ def open_masked_photos(
     decoding, fingerprint = prepare(listing, size, fit, colour, intensity, part_of(progress, 0, 0.5))
     rows = _rows(cache, name, fingerprint, listing, decoding)
     masks = rows and CachedRows(Path(f"{rows.path}-masks"), rows.count, (size, size), "uint8")
-    reader = MaskedPhotoReader(PhotoReader(listing.items, decoding, rows), masks)
+    reader = PhotoReader(listing.items, decoding, rows, masks)
 
-    def labelled(photo: Photo) -> int:
-        return int(np.count_nonzero(reader.mask(photo.case_id)))
+    def labelled(number: int) -> int:
+        return int(np.count_nonzero(reader.mask(number)))
 
-    inside = in_threads(labelled, listing.items, part_of(progress, 0.5, 1), "mask")
+    inside = in_threads(labelled, range(len(listing.items)), part_of(progress, 0.5, 1), "mask")
     if not any(inside):
         raise DataError(f"{listing.items[0].mask} is empty, and so are all other masks. Give the masks.")
     cases = tuple(
@@ -149,11 +150,13 @@ class PhotoReader:
         photos: All photographs.
         decoding: How they become images.
         stored: Decoded photographs in the same order; None decodes at every reading.
+        masks: Framed masks in the same order, likewise.
     """
 
     photos: tuple[Photo, ...]
     decoding: "Decoding"
     stored: CachedRows | None
+    masks: CachedRows | None = None
 
     @cached_property
     def places(self) -> Mapping[str, int]:
@@ -161,38 +164,17 @@ class PhotoReader:
         return {photo.case_id: number for number, photo in enumerate(self.photos)}
 
     def __call__(self, case: Case) -> Sample:
-        """Image and class of a case."""
-        photo = self.photos[self.places[case.case_id]]
-        return Sample(self.image(case.case_id), np.array(photo.label, np.int64))
+        """Image and class, or mask, of a case."""
+        number = self.places[case.case_id]
+        photo = self.photos[number]
+        decode = partial(self.decoding.pixels, photo)
+        image = self.decoding.image(self.stored.get(number, decode) if self.stored else decode())
+        return Sample(image, np.array(photo.label, np.int64) if photo.mask is None else self.mask(number))
 
-    def image(self, case_id: str) -> Float32[np.ndarray, "c *space"]:
-        """The image of a case."""
-        number = self.places[case_id]
-        decode = partial(self.decoding.pixels, self.photos[number])
-        return self.decoding.image(self.stored.get(number, decode) if self.stored else decode())
-
-
-@dataclass(frozen=True)
-class MaskedPhotoReader:
-    """Reads the sample of a case with a mask; the `read` of a `Dataset`.
-
-    Attributes:
-        photos: Reads the images.
-        stored: Framed masks in the order of the photographs; None decodes at every reading.
-    """
-
-    photos: PhotoReader
-    stored: CachedRows | None
-
-    def __call__(self, case: Case) -> Sample:
-        """Image and mask of a case."""
-        return Sample(self.photos.image(case.case_id), self.mask(case.case_id))
-
-    def mask(self, case_id: str) -> Int64[np.ndarray, "h w"]:
-        """The mask of a case: 1 inside."""
-        number = self.photos.places[case_id]
-        decode = partial(_framed_mask_of, self.photos.photos[number], self.photos.decoding)
-        return np.asarray(self.stored.get(number, decode) if self.stored else decode(), np.int64)
+    def mask(self, number: int) -> Int64[np.ndarray, "h w"]:
+        """The mask of a photograph: 1 inside."""
+        decode = partial(_framed_mask_of, self.photos[number], self.decoding)
+        return np.asarray(self.masks.get(number, decode) if self.masks else decode(), np.int64)
 
 
 def _framed_mask_of(photo: Photo, decoding: "Decoding") -> UInt8[np.ndarray, "size size"]:
@@ -210,11 +192,7 @@ def _framed_mask_of(photo: Photo, decoding: "Decoding") -> UInt8[np.ndarray, "si
 
 
 def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """A mask at its full size: 1 inside, 0 outside.
-
-    Raises:
-        DataError: The file cannot be read, or holds something else than black and one white.
-    """
+    """A mask at its full size: 1 inside, 0 outside; a DataError where it is not black and one white."""
     with decoding_room(IMAGE_FILES, path):
         values = IMAGE_FILES.picture(path).pixels
     if (values != values[:1]).any():
@@ -236,10 +214,11 @@ class Decoding:
     Attributes:
         format: How its file is read.
         size: Pixels along each side.
-        fit: How it is brought to that size.
+        fit: How a picture is brought to that size; a volume becomes a cube of voxels in any case.
         channels: 1 or 3.
         bits: Bits per channel, the most that any file has.
         intensity: What becomes 0 and 1.
+        is_volume: Whether volumes are decoded; not in the fingerprint, which is over their contents.
     """
 
     format: PictureFormat
@@ -248,6 +227,7 @@ class Decoding:
     channels: int
     bits: int
     intensity: Intensity
+    is_volume: bool = field(default=False, repr=False)
 
     @property
     def dtype(self) -> str:
@@ -257,31 +237,21 @@ class Decoding:
     @property
     def space(self) -> tuple[int, ...]:
         """Sides of an image."""
-        return self.size, self.size
-
-    @property
-    def geometry(self) -> str:
-        """What becomes of a picture's shape, for reports."""
-        return f"{FRAMES[self.fit].format(size=self.size)} (bicubic, antialiased)"
+        return (self.size,) * (3 if self.is_volume else 2)
 
     def pixels(self, photo: Photo) -> Shaped[np.ndarray, "channels *space"]:
-        """Decode and frame a photograph.
-
-        Raises:
-            DataError: Its file cannot be read.
-        """
+        """Decode and frame a photograph; a DataError where its file cannot be read."""
         with decoding_room(self.format, photo.path, photo.entry):
-            framed = self.framed(photo)
+            picture = self.format.picture(photo.path, photo.entry)
+            if self.is_volume:
+                framed = framed_volume(picture, self.size)
+            else:
+                framed = framed_picture(picture, self.size, self.fit, self.channels)
         if framed.dtype == self.dtype:
             return framed
         if self.dtype == "uint16":
             return framed.astype(np.uint16) * np.uint16(257)  # 255 becomes 65535
         return np.rint(framed / 257).astype(np.uint8)
-
-    def framed(self, photo: Photo) -> Shaped[np.ndarray, "channels *space"]:
-        """A photograph in the depth of its file and the size of the study."""
-        picture = self.format.picture(photo.path, photo.entry)
-        return framed_picture(picture, self.size, self.fit, self.channels)
 
     def image(self, pixels: Shaped[np.ndarray, "c *space"]) -> Float32[np.ndarray, "c *space"]:
         """Decoded values in [0, 1]."""
@@ -289,27 +259,6 @@ class Decoding:
             return np.asarray(pixels, np.float32) / np.float32(np.iinfo(self.dtype).max)
         low, high = int(pixels.min()), int(pixels.max())
         return (np.asarray(pixels, np.float32) - low) / np.float32(max(high - low, 1))
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeDecoding(Decoding):
-    """How a volume becomes a cube of voxels; cubes fit into cubes, whatever `fit` is."""
-
-    @property
-    def space(self) -> tuple[int, ...]:
-        """Sides of the cube."""
-        return self.size, self.size, self.size
-
-    @property
-    def geometry(self) -> str:
-        """What becomes of a volume's shape, for reports."""
-        return (
-            f"whole volume, resized to {self.size} x {self.size} x {self.size} voxels (bicubic, antialiased)"
-        )
-
-    def framed(self, photo: Photo) -> Shaped[np.ndarray, "1 size size size"]:
-        """A volume in the depth of its file and the size of the study."""
-        return framed_volume(self.format.picture(photo.path, photo.entry), self.size)
 
 
 def prepare(
@@ -325,7 +274,7 @@ def prepare(
         DataError: There is no photograph, or a file cannot be read.
     """
     if not listing.items:
-        raise DataError("data.root: there is no photograph that can be used. `medrobust audit` says why.")
+        raise DataError("data.root: there is no usable photograph. `medrobust audit` says why.")
     paths = list(dict.fromkeys(path for photo in listing.items for path in (photo.path, photo.mask) if path))
     each = in_threads(file_digest, paths, part_of(progress, 0, 0.8), "checksum")
     digests = dict(zip(paths, each, strict=True))
@@ -354,13 +303,13 @@ def _decoding(
     if not any(header.depth > 1 for header in headers):
         return Decoding(files, size, fit, channels, bits, intensity)
     if colour == "rgb":
-        raise StudyError("data.colour: volumes are in grey; got 'rgb'. Take grey, or leave the key out.")
+        raise StudyError("data.colour: volumes are in grey; got 'rgb'. Use grey, or leave the key out.")
     if size**3 > MOST_PIXELS:
         raise StudyError(
             f"data.size: {size} makes volumes of {size**3:,} voxels; at most {MOST_PIXELS:,} are possible. "
-            "Take a smaller one."
+            "Choose a smaller one."
         )
-    return VolumeDecoding(files, size, fit, channels, bits, intensity)
+    return Decoding(files, size, fit, channels, bits, intensity, is_volume=True)
 
 
 def _rows(
@@ -392,8 +341,9 @@ def _in_common(name: str, listing: Photos, decoding: Decoding, fingerprint: str)
 def _facts(decoding: Decoding) -> Mapping[str, str]:
     """What a report must state about how photographs were decoded."""
     ends = {"stored": "the file's own black and white", "min-max": "its darkest and its brightest value"}
+    frame = VOLUME_FRAME if decoding.is_volume else FRAMES[decoding.fit]
     return {
-        "geometry": decoding.geometry,
+        "geometry": f"{frame.format(size=decoding.size)} (bicubic, antialiased)",
         "colour": "grey, one channel" if decoding.channels == 1 else "RGB",
         "intensity": f"{decoding.bits} bits per channel; per image, 0 and 1 are {ends[decoding.intensity]}",
     }

@@ -144,20 +144,13 @@ def decoding_room(files: PictureFormat, path: Path, entry: tuple[str, int] | Non
 def require_size(path: Path, width: int, height: int, *, deep: bool = False) -> None:
     """Refuse a picture without pixels, or with more than any real one has.
 
-    Args:
-        path: Its file, for the message.
-        width: In pixels.
-        height: In pixels.
-        deep: Whether it has several colours of 16 bits, which take four times the memory of 8.
-
-    Raises:
-        DataError: It has none, or too many.
+    `deep` says that it has several colours of 16 bits, which take four times the memory of 8.
     """
     most, kind = (MOST_DEEP_PIXELS, " in 16 bits per colour") if deep else (MOST_PIXELS, "")
     if width < 1 or height < 1 or width * height > most:
         raise DataError(
             f"{path}: claims {width} x {height} pixels; pictures of 1 to {most:,} pixels{kind} are read. "
-            "Make it smaller, or take it out of the data."
+            "Make it smaller, or remove it from the data."
         )
 
 
@@ -235,17 +228,16 @@ FRAMES: dict[Fit, str] = {
 }
 """What each way to a square does, for reports."""
 
+VOLUME_FRAME = "whole volume, resized to {size} x {size} x {size} voxels"
+"""The same, to a cube."""
+
 
 def framed_picture(
     picture: Picture, size: int, fit: Fit, channels: int
 ) -> Shaped[np.ndarray, "channels size size"]:
-    """A picture resized to a square (bicubic, antialiased).
+    """A picture resized to a square of `size` pixels a side (bicubic, antialiased).
 
-    Args:
-        picture: Of any shape.
-        size: Pixels along each side.
-        fit: "crop" takes the largest centred square, "pad" adds black, "stretch" changes proportions.
-        channels: 1 turns colours to grey (ITU-R 601), 3 repeats grey.
+    1 channel turns colours to grey (ITU-R 601), 3 repeat grey.
     """
     bands, wanted = picture.bands, "L" if channels == 1 else "RGB"
     if bands[0].mode not in ("F", wanted):

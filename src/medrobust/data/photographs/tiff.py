@@ -116,12 +116,7 @@ def tiff_header(path: Path) -> Header:
 
 
 def tiff_picture(path: Path) -> Picture:
-    """Decode a TIFF file.
-
-    Raises:
-        DataError: It is none of those that can be read.
-        Exception: It is damaged.
-    """
+    """Decode a TIFF file; a DataError where its layout is not read, any other error where it is damaged."""
     content = read_content(path)
     page = _page(path, BytesIO(content))
     return upright_picture(
@@ -145,7 +140,7 @@ def _page(path: Path, file: BufferedIOBase) -> Page:
     count = max(1 + len(others), int(stack[1]) if stack else 1, _one(tags, DEPTH, 1))
     if count > 1:
         raise DataError(
-            f"{path}: holds {count} pages, and a case is one picture. Save the one that counts, or each in a "
+            f"{path}: holds {count} pages, but a case is one picture. Save the one that counts, or each in a "
             "file of its own."
         )
     size, photometric = (_one(tags, WIDTH, 0), _one(tags, HEIGHT, 0)), _one(tags, PHOTOMETRIC, -1)
@@ -231,11 +226,7 @@ def _one(tags: Tags, tag: int, default: int) -> int:
 
 
 def _directories(file: BufferedIOBase) -> list[Tags]:
-    """The tags of all pages.
-
-    Raises:
-        ValueError: The file ends early, or its directories have no end.
-    """
+    """The tags of all pages; a ValueError where the file ends early or its directories have no end."""
     length = file.seek(0, 2)
     file.seek(0)
     head = read_exactly(file, 8)

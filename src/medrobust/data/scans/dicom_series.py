@@ -40,22 +40,6 @@ TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From DICOM's world, which grows to the left and to the back."""
 
 
-def require_highdicom() -> None:
-    """Refuse to go on without the package that knows segmentations.
-
-    Raises:
-        DataError: It is not installed.
-    """
-    try:
-        import highdicom
-    except ImportError:
-        raise DataError(
-            "data.name: 'dicom_seg' needs the package highdicom, which is not installed. "
-            "Run: pip install 'medrobust[dicom-seg]'"
-        ) from None
-    del highdicom
-
-
 @dataclass(frozen=True, slots=True)
 class DicomScan:
     """How a scan of DICOM files is read: its image by the first file of the series, its labels by the SEG.
@@ -185,11 +169,7 @@ class Lattice(NamedTuple):
 
 
 def _lattice(series: Sequence[Path]) -> Lattice:
-    """Where the voxels of a series lie.
-
-    Raises:
-        DataError: A file cannot be read, or a slice is missing, there twice, or beside the others.
-    """
+    """Where the voxels of a series lie; a DataError where slices are missing, there twice, or astray."""
     planes, claimed, names = [], 0, Counter[str]()
     for path in series:
         with naming(path, "a DICOM image of a series"):
@@ -240,7 +220,7 @@ def _required(dataset: Any, path: Path, keyword: str, frame: Any, group: str, nu
     if found is None:
         where = "" if frame is None else f" for its frame {number}"
         raise DataError(
-            f"{path} does not say its {keyword}{where}. Leave it out, or export it again with whole headers."
+            f"{path} does not say its {keyword}{where}. Leave it out, or export it with complete headers."
         )
     return found
 
@@ -262,14 +242,14 @@ def _require_alike(planes: Sequence[Plane], series: str) -> None:
                 f"has {plane.shape[0]} x {plane.shape[1]} pixels, others {first.shape[0]} x {first.shape[1]}"
             )
         elif abs(plane.cosines - first.cosines).max() > TURN:
-            how = "is turned otherwise than the others"
+            how = "has another orientation than the others"
         elif abs(plane.sides - first.sides).max() > OFF_GRID / max(first.shape) * first.sides.max():
             how = f"has pixels of {in_mm(plane)} mm, others {in_mm(first)} mm"
         else:
             continue
         raise DataError(
-            f"{plane} {how}, of which {series} has {count}. Is it a scout, or of another series? Take it out "
-            "of the folder."
+            f"{plane} {how}, of which {series} has {count}. Is it a scout, or from another series? Remove it "
+            "from the folder."
         )
 
 
@@ -298,8 +278,8 @@ def _regular(planes: Sequence[Plane], normal: Float64[np.ndarray, "3"], series: 
     if aside * (len(planes) - 1) > OFF_GRID * planes[0].sides.min():
         angle = np.degrees(np.arctan2(aside, np.linalg.norm(upright)))
         raise DataError(
-            f"{planes[0]}: the slices of {series} lie aslant, by {angle:.2g} degrees, as a tilted gantry "
-            "makes them, and voxels here are cuboids. Resample the series to upright slices, or leave it out."
+            f"{planes[0]}: the slices of {series} are slanted by {angle:.2g} degrees, as a tilted gantry "
+            "makes them, but voxels here are cuboids. Resample the series to upright slices, or leave it out."
         )
     off = np.abs(corners - corners[0] - np.outer(np.arange(len(planes)), steps)).max(axis=1)
     if off.max() > OFF_GRID * usual:
@@ -324,7 +304,9 @@ def _image(lattice: Lattice) -> tuple[Float32[np.ndarray, "s h w"], np.dtype[Any
             number = (plane.frame or 1) - 1
             pixels = stored_pixels(dataset, plane.path, number)
             if pixels.shape != plane.shape:
-                raise ValueError(f"its pixels are of shape {pixels.shape}, and its header says {plane.shape}")
+                raise ValueError(
+                    f"its pixels have the shape {pixels.shape}, but its header says {plane.shape}"
+                )
             frames = present(dataset, "PerFrameFunctionalGroupsSequence")
             group = "PixelValueTransformationSequence"
             scaled = grouped(dataset, frames[number], group) if frames else iter(())

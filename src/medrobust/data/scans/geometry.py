@@ -104,15 +104,10 @@ ROUNDING = np.float32(1e-5)
 def resample_image(
     image: Float32[np.ndarray, "x y z"], spacing: Sequence[float], new: float
 ) -> Float32[np.ndarray, "x2 y2 z2"]:
-    """An image on an isotropic grid over the same extent.
+    """An image on an isotropic grid of voxels of `new` mm over the same extent; `spacing` is the old, in mm.
 
     A new voxel is the mean of the old ones over its own extent, as the signal of a scanner with larger voxels
     would be.
-
-    Args:
-        image: Any intensities.
-        spacing: Size of its voxels in mm along each axis.
-        new: Size of the new voxels in mm.
     """
     return _mean(image, [overlaps(n, size, new) for n, size in zip(image.shape, spacing, strict=True)])
 
@@ -237,7 +232,7 @@ def fit_canvas(
         if any(side > limit for side, limit in zip(extent, wanted, strict=True)):
             raise DataError(
                 f"data.canvas: {list(wanted)} is too small, scan {scan_id} needs {list(extent)}. "
-                f"Take at least {largest}, or auto."
+                f"Use at least {largest}, or auto."
             )
     return tuple(wanted)
 

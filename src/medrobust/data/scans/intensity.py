@@ -60,7 +60,7 @@ def normalise(
     if not scale > 0:
         raise DataError(
             f"{where}: {_named(intensity)} maps the range {black:g} to {white:g} to [0, 1], which leaves no "
-            "image. Take another normalisation."
+            "image. Choose another normalisation."
         )
     scaled = image - np.float32(black)
     with np.errstate(over="ignore"):  # overflow is clipped like everything above white
@@ -71,7 +71,7 @@ def normalise(
     if scaled.max() == scaled.min():
         raise DataError(
             f"{where}: {_named(intensity)} leaves nothing of intensities from {lowest:g} to {image.max():g}. "
-            "Take another window or normalisation."
+            "Choose another window or normalisation."
         )
     return scaled
 

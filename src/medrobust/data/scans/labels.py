@@ -60,11 +60,7 @@ class LabelMap:
     advice: str = "Name it in the labels, or list it under background."
 
     def __call__(self, labels: UInt16[np.ndarray, "*space"], path: Path) -> UInt8[np.ndarray, "*space"]:
-        """Class indices of the numbers in a file.
-
-        Raises:
-            DataError: A number that means nothing; names the file.
-        """
+        """Class indices of the numbers in a file; a DataError that names it where a number means nothing."""
         table, classes = self.table, np.empty_like(labels, np.uint8)
         for place in range(labels.shape[-1]):  # all at once, the numbers would be copied as 64-bit indices
             classes[..., place] = table[labels[..., place]]
@@ -96,21 +92,12 @@ def _table(numbers: tuple[tuple[int, ...], ...]) -> UInt8[np.ndarray, "65536"]:
 
 
 def label_map(labels: Labels | str, root: Path) -> LabelMap:
-    """The classes that a study gives, or those of a file that it names, relative to the data's root.
-
-    Raises:
-        StudyError: The mapping contradicts itself.
-        DataError: The file cannot be used.
-    """
+    """The classes that a study gives, or those of a file that it names, relative to the data's root."""
     return read_label_file(inside(root, labels)) if isinstance(labels, str) else map_of_study(labels)
 
 
 def map_of_study(labels: Labels) -> LabelMap:
-    """The map that a study's `labels:` gives.
-
-    Raises:
-        StudyError: No class, too many, a number twice, out of range, or 0 for a class.
-    """
+    """The map that a study's `labels:` gives; a StudyError where it contradicts itself."""
     own = {name: [numbers] if isinstance(numbers, int) else numbers for name, numbers in labels.items()}
     background = own.pop(BACKGROUND, [])
     try:
@@ -120,11 +107,7 @@ def map_of_study(labels: Labels) -> LabelMap:
 
 
 def read_label_file(path: Path) -> LabelMap:
-    """The classes that a label file names; labels of one name are one class.
-
-    Raises:
-        DataError: The file cannot be read, is in no known format, or contradicts itself.
-    """
+    """The classes that a label file names; a DataError where its kind is unknown or it contradicts itself."""
     read = READERS.get(path.suffix.lower())
     if read is None:
         raise DataError(f"{path}: label files end in {', '.join(READERS)}. Rename it, or give a mapping.")
@@ -140,11 +123,7 @@ class Label(NamedTuple):
 
 
 def map_of_file(labels: list[Label], path: Path) -> LabelMap:
-    """The map of the lines of a label file; labels of one name are one class.
-
-    Raises:
-        DataError: No class, too many, or a number twice.
-    """
+    """The map of the lines of a label file; labels of one name are one class."""
     numbers: dict[str, list[int]] = {BACKGROUND: [0]}
     colours: dict[str, Colour | None] = {}
     for number, name, colour in labels:
@@ -199,11 +178,7 @@ def _json(path: Path) -> list[Label]:
 
 
 def labels_of_json(path: Path, labels: object) -> list[Label]:
-    """The `labels` of a dataset.json, of the Decathlon or of nnU-Net.
-
-    Raises:
-        DataError: They are neither, or are nnU-Net's regions or its `ignore`.
-    """
+    """The `labels` of a dataset.json, of the Decathlon or nnU-Net; its regions and `ignore` are refused."""
     if not isinstance(labels, dict) or not labels:
         raise DataError(f"{path}: `labels` must name the classes; got {str(labels)[:80]}.")
     found = []
@@ -228,7 +203,7 @@ def labels_of_json(path: Path, labels: object) -> list[Label]:
 def _xml(path: Path) -> list[Label]:
     text = "\n".join(read_lines(path))
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise DataError(f"{path}: declares entities, which no label file needs. Take them out.")
+        raise DataError(f"{path}: declares entities, which no label file needs. Remove them.")
     try:
         nodes = list(ElementTree.fromstring(text).iter("Label"))
     except ElementTree.ParseError as error:
@@ -277,7 +252,7 @@ READERS: dict[str, Callable[[Path], list[Label]]] = {
 
 def _number(path: Path, text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text.strip()):
-        raise DataError(f"{path}: {text[:40]!r} is no label number. Correct it.")
+        raise DataError(f"{path}: {text[:40]!r} is not a label number. Correct it.")
     return int(text)
 
 

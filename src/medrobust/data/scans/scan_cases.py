@@ -101,9 +101,9 @@ def open_scans(
             is labelled, channels differ in number, or the canvas is too small.
     """
     if patch is not None and axis != "volume":
-        raise StudyError(f"data.patch: patches are cut from volumes; got axis '{axis}'. Take axis: volume.")
+        raise StudyError(f"data.patch: patches are cut from volumes; got axis '{axis}'. Use axis: volume.")
     if not listing.items:
-        raise DataError(f"'{name}' lists no scan that can be used.")
+        raise DataError(f"'{name}' lists no usable scan.")
     decoding = Decoding(axis, spacing, intensity, listing.classes_of)
     digest = partial(digest_of, decoding=decoding)
     digests = in_threads(digest, listing.items, part_of(progress, 0, 0.1), "checksum")
@@ -293,11 +293,7 @@ class Decoding:
 
 
 def digest_of(scan: Scan, decoding: Decoding) -> str:
-    """SHA-256 of a scan's files and of how they are decoded.
-
-    Raises:
-        DataError: A file cannot be read.
-    """
+    """SHA-256 of a scan's files and of how they are decoded."""
     parts = [decoding.axis, str(decoding.spacing), str(decoding.intensity), str(REVISION), scan.patient_id]
     parts.append(repr(decoding.classes_of.numbers))
     parts += [scan.format.digest(path) for path in (*scan.images, scan.labels)]
@@ -374,18 +370,14 @@ def open_stack(scan: Scan, digest: str, decoding: Decoding, cache: Path | None) 
 
 
 def decode(scan: Scan, decoding: Decoding) -> Stack:
-    """Read, normalise, resample and cut a scan.
-
-    Raises:
-        DataError: Its files cannot be used.
-    """
+    """Read, normalise, resample and cut a scan; a DataError where its files cannot be used."""
     image, labels, place = read_volume(scan.images, scan.labels, scan.format)
     old, new, shape = spacing_of(place), decoding.spacing, labels.shape
     wanted = [ceil(side * size / new) for side, size in zip(shape, old, strict=True)]
     if prod(wanted) > MOST_VOXELS:  # before memory is taken
         raise DataError(
             f"data.spacing: {new:g} mm makes {' x '.join(map(str, wanted))} voxels of {scan.image}; at most "
-            f"{MOST_VOXELS:,} are possible. Take a larger one."
+            f"{MOST_VOXELS:,} are possible. Choose a larger one."
         )
     classes = decoding.classes_of(labels, scan.labels)
     del labels  # here and below: volumes are large
@@ -393,7 +385,7 @@ def decode(scan: Scan, decoding: Decoding) -> Stack:
     classes = resample_labels(classes, old, new)
     if is_labelled and not classes.any():
         raise DataError(
-            f"{scan.labels}: no structure fills most of any voxel of {new:g} mm. Take a smaller spacing."
+            f"{scan.labels}: no structure fills most of any voxel of {new:g} mm. Choose a smaller spacing."
         )
     affine = resampled(place, shape, classes.shape, new)
     has_file_each = len(image) == len(scan.images)

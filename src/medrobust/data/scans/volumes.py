@@ -8,10 +8,12 @@ further than is believed: so that the checksum of gzip is verified, and no bomb 
 # mypy: disable-error-code="no-untyped-call"
 # nibabel is not annotated.
 
+import gzip
 import logging
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -84,8 +86,33 @@ class VolumeFiles:
     """NIfTI and MGH: a file for each volume."""
 
     def read(self, path: Path) -> Stored:
-        """The volume in a file (see `read_stored`)."""
-        return read_stored(path)
+        """The volume in a file.
+
+        Args:
+            path: NIfTI-1, NIfTI-2 (one file, packed or not) or MGH.
+
+        Raises:
+            DataError: The file cannot be read, is truncated or damaged, holds no numbers, has fewer than 3 or
+                more than 4 dimensions or too many voxels, or an affine that spans no believable voxels.
+        """
+        if not path.name.endswith(SUFFIXES):
+            raise DataError(
+                f"{path}: volumes are read from files that end in {', '.join(SUFFIXES)}. Convert it."
+            )
+        with naming(path, "a volume"), np.errstate(all="ignore"):  # what overflows is refused below
+            packed = read_content(path)
+            header = _header(packed, path)
+            shape, dtype, offset = _claims(header, path)
+            claimed = offset + prod(shape) * dtype.itemsize
+            content: Any = _unpack(packed, claimed) if packed.startswith(GZIP) else packed
+            if len(content) < claimed:
+                raise ValueError(f"it holds {len(content)} bytes, and its header promises {claimed}")
+            del packed
+            stored: np.ndarray = np.ndarray(shape, dtype, content, offset, order="F")
+            slope, intercept = header.get_slope_inter()
+            scaled = apply_read_scaling(stored, slope, intercept)
+            step = abs(slope or 0.0) if dtype.kind in "iu" else 0.0
+            return in_ras(scaled, _affine(header, path), dtype, path, step=step)
 
     def digest(self, path: Path) -> str:
         """SHA-256 of a file."""
@@ -173,11 +200,7 @@ def read_volume(images: Sequence[Path], labels: Path, files: VolumeFormat = VOLU
 
 
 def read_labels(path: Path, files: VolumeFormat) -> Stored:
-    """Labels as their file stores them; `whole_numbers` turns them into label numbers.
-
-    Raises:
-        DataError: The file cannot be read, or holds several values for a voxel.
-    """
+    """Labels as their file stores them, of which `whole_numbers` makes label numbers."""
     stored = files.read(path)
     if stored.voxels.ndim != 3:
         raise DataError(
@@ -202,10 +225,6 @@ def whole_numbers(stored: Stored, path: Path) -> UInt16[np.ndarray, "x y z"]:
 
     Whole numbers that are stored as others times a slope come back within half of it, where it is below 1.
 
-    Args:
-        stored: From `read_labels`.
-        path: The file, for messages.
-
     Raises:
         DataError: Values that stand for no whole numbers from 0 to 65535.
     """
@@ -221,7 +240,7 @@ def whole_numbers(stored: Stored, path: Path) -> UInt16[np.ndarray, "x y z"]:
     if between.any():
         raise DataError(
             f"{path} holds the label {labels[between].flat[0]:g}; labels of {np.count_nonzero(between)} "
-            "voxels are not whole numbers. Were they resampled by interpolation? Take the original, or "
+            "voxels are not whole numbers. Were they resampled by interpolation? Use the original, or "
             "resample it by nearest neighbour."
         )
     outside = (nearest < 0) | (nearest >= NUMBERS)
@@ -254,41 +273,10 @@ SPARE = 2**20
 """Bytes that a file may hold beyond what its header claims: footers, comments and padding."""
 
 
-def read_stored(path: Path) -> Stored:
-    """The volume in a file.
-
-    Args:
-        path: NIfTI-1, NIfTI-2 (one file, packed or not) or MGH.
-
-    Raises:
-        DataError: The file cannot be read, is truncated or damaged, holds no numbers, has fewer than 3 or
-            more than 4 dimensions or too many voxels, or an affine that spans no believable voxels.
-    """
-    if not path.name.endswith(SUFFIXES):
-        raise DataError(f"{path}: volumes are read from files that end in {', '.join(SUFFIXES)}. Convert it.")
-    with naming(path, "a volume"), np.errstate(all="ignore"):  # what overflows is refused below
-        packed = read_content(path)
-        header = _header(packed, path)
-        shape, dtype, offset = _claims(header, path)
-        claimed = offset + prod(shape) * dtype.itemsize
-        content: Any = _unpack(packed, claimed) if packed.startswith(GZIP) else packed
-        if len(content) < claimed:
-            raise ValueError(f"it holds {len(content)} bytes, and its header promises {claimed}")
-        del packed
-        stored: np.ndarray = np.ndarray(shape, dtype, content, offset, order="F")
-        slope, intercept = header.get_slope_inter()
-        scaled = apply_read_scaling(stored, slope, intercept)
-        step = abs(slope or 0.0) if dtype.kind in "iu" else 0.0
-        return in_ras(scaled, _affine(header, path), dtype, path, step=step)
-
-
 def forms(path: Path) -> tuple[tuple[int, int], float]:
     """NIfTI's qform and sform code, and by how many mm the two differ; (1, 1) and 0 of other files.
 
     A qform that is no rotation counts as none.
-
-    Raises:
-        DataError: The header cannot be read.
     """
     if path.name.endswith((".mgz", ".mgh")) or not path.name.endswith(SUFFIXES):
         return (1, 1), 0.0
@@ -324,7 +312,7 @@ def in_ras(
     """
     if not np.isfinite(affine).all() or abs(affine).max() > FARTHEST:
         raise DataError(
-            f"{path} has an affine with NaN, infinity or places beyond 1,000 m. Repair its header."
+            f"{path} has an affine with NaN, infinity or positions beyond 1,000 m. Repair its header."
         )
     turn = io_orientation(affine)
     if np.isnan(turn).any():  # axes are parallel, or so nearly that none is the third
@@ -335,7 +323,7 @@ def in_ras(
     if not all(smallest <= size <= largest for size in sizes):
         seen = " x ".join(f"{size:.3g}" for size in sizes)
         raise DataError(
-            f"{path} has voxels of {seen} mm; sizes from {smallest:g} to {largest:g} mm are believed. "
+            f"{path} has voxels of {seen} mm; sizes from {smallest:g} to {largest:g} mm are plausible. "
             "Repair its header: the sizes, or their unit."
         )
     in_order: np.ndarray = apply_orientation(voxels, turn)
@@ -361,7 +349,7 @@ def _header(content: bytes, path: Path) -> Any:
     size = {int.from_bytes(head[:4], order) for order in ("little", "big")}
     kind, length = (nib.Nifti2Header, 540) if 540 in size else (nib.Nifti1Header, 348)
     if not size & {348, 540}:
-        raise ValueError("it begins with no header of NIfTI")
+        raise ValueError("it does not begin with a NIfTI header")
     if len(head) < length:
         raise ValueError("it is too short for a header")
     header = kind(head[:length], check=False)
@@ -369,7 +357,7 @@ def _header(content: bytes, path: Path) -> Any:
     if magic.startswith(b"ni"):
         raise DataError(f"{path}: its voxels are in another file (.img). Convert the pair to one .nii.")
     if not magic.startswith(b"n+"):
-        raise DataError(f"{path}: its header is none of NIfTI, perhaps of Analyze. Convert it to NIfTI.")
+        raise DataError(f"{path}: its header is not NIfTI, perhaps Analyze. Convert it to NIfTI.")
     header.check_fix(SILENT, REPAIRED)
     if header["sform_code"] <= 0 and any(
         side == 0 and count > 1 for side, count in zip(sides, header["dim"][1:4], strict=True)
@@ -388,11 +376,11 @@ def _claims(header: Any, path: Path) -> tuple[tuple[int, ...], np.dtype[Any], in
     try:
         dtype: np.dtype[Any] = header.get_data_dtype()
     except KeyError as error:
-        raise ValueError(f"its header names the unknown type of voxels {error}") from None
+        raise ValueError(f"its header names an unknown voxel type {error}") from None
     offset, voxels = int(header.get_data_offset()), prod(shape)
     if len(shape) not in (3, 4) or min(shape) < 1:
         raise DataError(
-            f"{path} has the shape {full}; a volume has 3 dimensions, and perhaps channels. Save it so."
+            f"{path} has the shape {full}; a volume has 3 dimensions, and perhaps channels. Save one a file."
         )
     if dtype.kind not in "iuf":
         what = "complex numbers" if dtype.kind == "c" else "colours"
@@ -412,7 +400,7 @@ def _affine(header: Any, path: Path) -> Affine:
     try:
         affine: Affine = header.get_best_affine().astype(np.float64)
     except ValueError as error:
-        raise DataError(f"{path} has a qform that is no rotation ({error}). Repair its header.") from None
+        raise DataError(f"{path} has a qform that is not a rotation ({error}). Repair its header.") from None
     affine[:3] *= _millimetres(header)
     return affine
 
@@ -434,30 +422,18 @@ PIECE = 2**16
 
 
 def _unpack(packed: bytes, claimed: int) -> UInt8[np.ndarray, "claimed"]:
-    """What gzip packed, straight into its place; several members follow each other, as bgzip packs.
+    """What gzip packed, straight into its place, with its checksum verified.
 
-    Raises:
-        ValueError: It is shorter than claimed, much longer, or ends within a member.
-        zlib.error: Damaged, or no gzip.
+    A ValueError where it is shorter than claimed or much longer, an EOFError where it is cut short.
     """
     if claimed > MOST_PACKED * len(packed):
         raise ValueError(f"{len(packed)} packed bytes cannot hold the {claimed} that its header promises")
     content, filled = np.empty(claimed, np.uint8), 0
-    member, is_open = zlib.decompressobj(wbits=31), False
-    for start in range(0, len(packed), PIECE):
-        piece: Any = memoryview(packed)[start : start + PIECE]
-        while piece:
-            part = member.decompress(piece, 16 * PIECE)
-            kept = part[: max(claimed - filled, 0)]
-            content[filled : filled + len(kept)] = np.frombuffer(kept, np.uint8)
-            filled += len(part)
-            if filled > claimed + SPARE:
-                raise ValueError("the packed content goes on after what its header promises")
-            is_open = not member.eof
-            piece = member.unconsumed_tail if is_open else member.unused_data.lstrip(b"\0")
-            member = member if is_open else zlib.decompressobj(wbits=31)
-    if is_open:
-        raise ValueError("the packed content ends before its end")
+    with gzip.GzipFile(fileobj=BytesIO(packed)) as file:
+        while part := file.readinto(content[filled : filled + PIECE].data):
+            filled += part
+        if len(file.read(SPARE + 1)) > SPARE:
+            raise ValueError("the packed content goes on after what its header promises")
     if filled < claimed:
         raise ValueError(f"it holds {filled} bytes, and its header promises {claimed}")
     return content

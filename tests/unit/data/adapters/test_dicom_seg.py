@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sys
 
 import highdicom as hd
 import numpy as np
@@ -16,6 +15,7 @@ from damage import damaged, only_errors_that_name
 from made_folders import write_volume
 from made_scans import belly
 from medrobust.data import list_dataset, open_dataset
+from medrobust.data.dicom import rgb_of_cielab
 from medrobust.data.scans import dicom_series
 from medrobust.data.scans.volumes import read_volume
 from medrobust.errors import DataError, StudyError
@@ -366,12 +366,13 @@ class TestPairs:
         assert re.fullmatch("-etc-passwd-b-_[0-9a-f]{8}", scan.scan_id)
 
 
-class TestRefusals:
-    def test_without_highdicom(self, root, monkeypatch):
-        monkeypatch.setitem(sys.modules, "highdicom", None)
-        with pytest.raises(DataError, match=r"Run: pip install 'medrobust\[dicom-seg\]'"):
-            listed(root)
+@given(st.lists(st.integers(0, 2**16 - 1), min_size=3, max_size=3))
+def test_colours_are_those_of_highdicom(stored):
+    theirs = hd.color.CIELabColor.from_dicom_value(stored).to_rgb(clip=True)
+    assert rgb_of_cielab(stored) == pytest.approx(theirs, abs=1)
 
+
+class TestRefusals:
     def test_a_missing_slice(self, root):
         (root / "P0" / "CT" / "0000").unlink()
         volume(root)  # an end
@@ -390,7 +391,7 @@ class TestRefusals:
             ({}, r"0009 at .* and .*extra at .* lie in the same place, and both are of series 'Thorax' \("),
             (
                 {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]},
-                "extra at .* is turned otherwise than the others",
+                "extra at .* has another orientation than the others",
             ),
             ({"PixelSpacing": [1.2, 1.2]}, r"extra at .* has pixels of 1\.2 x 1\.2 mm, others 1 x 1 mm, of"),
             (
@@ -424,7 +425,7 @@ class TestRefusals:
             x, y, z = map(float, pydicom.dcmread(path).ImagePositionPatient)
             edit(path, ImagePositionPatient=[x, round(y + np.tan(np.radians(12)) * z, 4), z])
         with pytest.raises(
-            DataError, match=r"0000 at .* series [\d.]+ lie aslant, by 12 degrees, as a tilted"
+            DataError, match=r"0000 at .* series [\d.]+ are slanted by 12 degrees, as a tilted"
         ):
             volume(root)
 

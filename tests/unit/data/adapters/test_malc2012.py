@@ -260,7 +260,7 @@ def test_labels_of_nothing_in_every_scan_are_refused(root):
 
 def test_a_canvas_that_is_too_small_says_what_is_needed(root):
     with pytest.raises(
-        DataError, match=r"\[16, 16\] is too small, scan 1003_3 needs \[20, 11\]. Take at least \[20, 11\]"
+        DataError, match=r"\[16, 16\] is too small, scan 1003_3 needs \[20, 11\]. Use at least \[20, 11\]"
     ):
         open_malc2012(root, None, canvas=(16, 16))
 

@@ -227,7 +227,7 @@ def test_canvas(brains: Dataset, cache: Path) -> None:
     assert open_phantom_brains(cache, subjects=2, spacing=SPACING, canvas=(50, 64)).shape == (50, 64)
     with pytest.raises(
         DataError,
-        match=r"\[40, 64\] is too small, scan brain00\d needs .* Take at least \[4\d, 4\d\], or auto",
+        match=r"\[40, 64\] is too small, scan brain00\d needs .* Use at least \[4\d, 4\d\], or auto",
     ):
         open_phantom_brains(cache, subjects=2, spacing=SPACING, canvas=(40, 64))
 

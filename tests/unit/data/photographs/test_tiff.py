@@ -210,7 +210,7 @@ class TestPages:
         for name, options in (("a.tif", {}), ("b.tif", {"imagej": True}), ("c.tif", {"bigtiff": True})):
             tifffile.imwrite(tmp_path / name, pages, photometric="minisblack", **options)
             for read in (IMAGE_FILES.header, IMAGE_FILES.picture):
-                with pytest.raises(DataError, match=rf"{name}: holds 2 pages, and a case is one picture"):
+                with pytest.raises(DataError, match=rf"{name}: holds 2 pages, but a case is one picture"):
                     read(tmp_path / name)
 
     def test_a_stack_with_one_directory_is_refused(self, tmp_path):

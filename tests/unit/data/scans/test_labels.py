@@ -96,7 +96,7 @@ def test_a_mapping_that_contradicts_itself_is_refused(labels, message):
     ("name", "content", "message"),
     [
         ("a.tsv", "index\tlabel\n1\tx\n", "column 'name' is missing"),
-        ("a.tsv", "index\tname\n1.5\tx\n", r"'1\.5' is no label number"),
+        ("a.tsv", "index\tname\n1.5\tx\n", r"'1\.5' is not a label number"),
         ("a.tsv", "index\tname\n1\tx\n1\ty\n", "the number 1 means both 'x' and 'y'"),
         ("a.tsv", "", "'index', 'name' is missing"),
         ("a.csv", "Label Number\n3\n", "column 'Label Name' is missing"),

@@ -339,14 +339,14 @@ def test_forms_of_a_header(pair):
     patched(image, 256, "<f", 9.0)
     assert forms(image) == ((0, 2), 0.0)
     patched(image, 254, "<h", 0)
-    with pytest.raises(DataError, match="has a qform that is no rotation"):
+    with pytest.raises(DataError, match="has a qform that is not a rotation"):
         read_volume(image, labels)
 
 
 def test_a_header_of_analyze_is_named(pair):
     image, labels = pair()
     patched(image, 344, "<4s", bytes(4))
-    with pytest.raises(DataError, match="its header is none of NIfTI, perhaps of Analyze"):
+    with pytest.raises(DataError, match="its header is not NIfTI, perhaps Analyze"):
         read_volume(image, labels)
 
 
@@ -460,6 +460,6 @@ def test_the_automatic_canvas_is_the_smallest_that_four_poolings_divide() -> Non
     assert fit_canvas("auto", extents) == (48, 48)
     assert fit_canvas((33, 50), extents) == (33, 50)
     with pytest.raises(
-        DataError, match=r"\[32, 64\] is too small, scan b needs \[33, 48\]\. Take at least \[33, 48\]"
+        DataError, match=r"\[32, 64\] is too small, scan b needs \[33, 48\]\. Use at least \[33, 48\]"
     ):
         fit_canvas((32, 64), extents)

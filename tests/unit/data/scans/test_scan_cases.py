@@ -14,7 +14,7 @@ import made_scans
 from made_folders import write_volume
 from medrobust.core import Case
 from medrobust.data import list_dataset, open_dataset
-from medrobust.data.scans import scan_cases as stacks_module
+from medrobust.data.scans import scan_cases
 from medrobust.data.scans.geometry import resample_image, resample_labels
 from medrobust.data.scans.labels import map_of_study
 from medrobust.errors import DataError, StudyError
@@ -22,7 +22,7 @@ from medrobust.errors import DataError, StudyError
 
 @pytest.fixture(autouse=True)
 def no_scan_in_memory():
-    stacks_module.open_stack.cache_clear()
+    scan_cases.open_stack.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -231,22 +231,22 @@ def test_a_spacing_that_leaves_no_structure_is_refused(tmp_path):
 
 
 def test_several_scans_are_decoded_at_once(opened, monkeypatch):
-    monkeypatch.setattr(stacks_module, "threads", lambda: 3)
+    monkeypatch.setattr(scan_cases, "threads", lambda: 3)
     meeting = threading.Barrier(3, timeout=60)
-    decode = stacks_module.decode
+    decode = scan_cases.decode
 
     def met(*args):
         meeting.wait()
         return decode(*args)
 
-    monkeypatch.setattr(stacks_module, "decode", met)
+    monkeypatch.setattr(scan_cases, "decode", met)
     assert len({case.scan_id for case in opened().cases}) == 3
 
 
 def test_large_scans_are_decoded_one_by_one(opened, monkeypatch):
-    monkeypatch.setattr(stacks_module, "VOXELS_AT_ONCE", 3 * 22 * 26 * 18)
-    monkeypatch.setattr(stacks_module, "threads", lambda: 3)
-    running, decode = threading.Semaphore(1), stacks_module.decode
+    monkeypatch.setattr(scan_cases, "VOXELS_AT_ONCE", 3 * 22 * 26 * 18)
+    monkeypatch.setattr(scan_cases, "threads", lambda: 3)
+    running, decode = threading.Semaphore(1), scan_cases.decode
 
     def alone(*args):
         assert running.acquire(blocking=False)
@@ -254,7 +254,7 @@ def test_large_scans_are_decoded_one_by_one(opened, monkeypatch):
         running.release()
         return stack
 
-    monkeypatch.setattr(stacks_module, "decode", alone)
+    monkeypatch.setattr(scan_cases, "decode", alone)
     assert len({case.scan_id for case in opened().cases}) == 3
 
 
@@ -267,10 +267,10 @@ def test_memory_that_decoding_takes(tmp_path, spacing, most):
     write_volume(tmp_path / "labels" / "a.nii", np.minimum(labels, 1))
     block = {"name": "nifti_pairs", "root": tmp_path, "labels": {"liver": 1}}
     scan = list_dataset(block, None).items[0]
-    decoding = stacks_module.Decoding("coronal", spacing, "percentile-99.5", map_of_study({"liver": 1}))
-    stacks_module.decode(scan, decoding)
+    decoding = scan_cases.Decoding("coronal", spacing, "percentile-99.5", map_of_study({"liver": 1}))
+    scan_cases.decode(scan, decoding)
     tracemalloc.start()
-    stacks_module.decode(scan, decoding)
+    scan_cases.decode(scan, decoding)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak / np.prod(shape) < most
@@ -285,16 +285,16 @@ def test_voxels_that_are_not_resampled_stay_as_they_are():
 
 def test_the_number_of_threads_changes_nothing(opened, monkeypatch, tmp_path):
     one = opened(tmp_path / "one")
-    monkeypatch.setattr(stacks_module, "threads", lambda: 1)
+    monkeypatch.setattr(scan_cases, "threads", lambda: 1)
     other = opened(tmp_path / "other")
     assert (one.cases, one.fingerprint) == (other.cases, other.fingerprint)
 
 
 def test_a_second_epoch_decodes_nothing(opened, monkeypatch, tmp_path):
     dataset = opened(tmp_path)
-    monkeypatch.setattr(stacks_module, "decode", lambda *_: pytest.fail("decoded a second time"))
+    monkeypatch.setattr(scan_cases, "decode", lambda *_: pytest.fail("decoded a second time"))
     for _ in range(2):
-        stacks_module.open_stack.cache_clear()
+        scan_cases.open_stack.cache_clear()
         for case in dataset.cases:
             dataset.read(case)
 

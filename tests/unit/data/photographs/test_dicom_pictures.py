@@ -367,7 +367,7 @@ class TestCompressed:
         frame = frame.replace((800).to_bytes(4, "big"), (2**31).to_bytes(4, "big"), 1)
         path = compressed(tmp_path / "a.dcm", self.grey, 12, HTJ2KLossless, frame)
         with pytest.raises(
-            DataError, match=r"a\.dcm: its pixels .*compressed pixels are .* unlike the header"
+            DataError, match=r"a\.dcm: its pixels .*compressed picture has .* unlike its header"
         ):
             DicomFiles().picture(path)
 
@@ -433,7 +433,7 @@ class TestFolder:
         assert len(listing.items) == 20
         assert [finding.kind for finding in listing.findings] == ["files left out", "unreadable"]
         assert "'normal/notes'" in listing.findings[0].says
-        assert "film.dcm: holds 9 pictures, and one is read" in listing.findings[1].says
+        assert "film.dcm: holds 9 pictures, but a case is one" in listing.findings[1].says
 
     @pytest.fixture
     def plain(self, tmp_path) -> Path:
@@ -482,7 +482,7 @@ class TestFolder:
         (finding,) = list_dicom_images(plain).findings
         assert (finding.kind, finding.severity) == ("unreadable", Severity.ERROR)
         assert finding.says.endswith(f"{name}: cannot be read (by its content it is no DICOM file).")
-        assert finding.advice == "Take it out of the data."
+        assert finding.advice == "Remove it from the data."
 
 
 @pytest.fixture(scope="module")

@@ -87,7 +87,7 @@ class TestFrames:
         frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
         for read in (IMAGE_FILES.header, IMAGE_FILES.picture):
             with pytest.raises(
-                DataError, match=r"a\.png: is an animation of 2 frames, and a case is one picture"
+                DataError, match=r"a\.png: is an animation of 2 frames, but a case is one picture"
             ):
                 read(tmp_path / "a.png")
 
