@@ -56,7 +56,7 @@ def _opened(subject: object, cache: Path | None, data_dir: Path | None) -> Datas
         own = subject.own
         return open_own(own, {"load": own}, cache, data_dir) if own else checked(subject.open(cache))
     assert isinstance(subject, Mapping)
-    return open_dataset(subject, cache, data_dir)
+    return checked(open_dataset(subject, cache, data_dir))
 
 
 def _broken_samples(data: Dataset, cases: tuple[Case, ...]) -> list[Finding]:
