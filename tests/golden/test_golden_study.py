@@ -9,7 +9,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,9 +29,8 @@ import medrobust as mr
 from medrobust import cli
 from medrobust.core import Task
 from medrobust.perturbations.selftest import CHECKS
-from medrobust.running.craft import Crafting
-from medrobust.running.evaluate import Evaluation
-from medrobust.running.noise import Matching
+from medrobust.running import runner
+from medrobust.running.jobs import Do, Job
 from medrobust.running.runner import run_study
 from medrobust.storage import RunFolder
 from medrobust.study.reading import read_study
@@ -255,9 +256,11 @@ class Killed(BaseException):
 def test_kills_lose_nothing(golden: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in the third piece of each step, one after the other; in the end nothing differs by a byte."""
     shutil.copytree(golden.folder / "cache", tmp_path / "run" / "cache")
-    for step in (Crafting, Matching, Evaluation):
+    jobs_of = runner.jobs_of
+    for kind in ("craft", "noise", "evaluate"):
+        dying = partial(dies, kind=kind, pieces=count(1))
         with monkeypatch.context() as patch:
-            patch.setattr(step, "do", killed_in_the_third(step.do))
+            patch.setattr(runner, "jobs_of", lambda *given, dying=dying: list(map(dying, jobs_of(*given))))
             with pytest.raises(Killed):
                 go_on(golden.study, tmp_path / "run")
     go_on(golden.study, tmp_path / "run")
@@ -265,16 +268,20 @@ def test_kills_lose_nothing(golden: SimpleNamespace, tmp_path: Path, monkeypatch
     assert contents(tmp_path / "run", rows) == contents(golden.folder, rows)
 
 
-def killed_in_the_third(do: Callable[..., None]) -> Callable[..., None]:
-    """A step's work that ends as if the process were killed, once the third piece is done."""
-    pieces = count(1)
+def dies(job: Job, kind: str, pieces: Iterator[int]) -> Job:
+    """A job that, if it is of this kind, ends as if the process were killed once the third piece is done."""
 
-    def killed(self: object, piece: int, progress: Callable[[float, str], None]) -> None:
-        do(self, piece, progress)
-        if next(pieces) == 3:
-            raise Killed
+    def begin() -> Do:
+        do = job.open()
 
-    return killed
+        def killed(piece: int, progress: Callable[[float, str], None]) -> None:
+            do(piece, progress)
+            if next(pieces) == 3:
+                raise Killed
+
+        return killed
+
+    return replace(job, open=begin) if job.kind == kind else job
 
 
 @pytest.mark.slow

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from medrobust.analysis.across.conclusion import Conclusion
-from medrobust.analysis.across.runs import ComparedRun
-from medrobust.analysis.across.shared import attacks_of
+from medrobust.analysis.across import Conclusion
+from medrobust.analysis.comparable import ComparedRun, attacks_of
 from medrobust.analysis.table import Table
 from medrobust.core import Role
 from medrobust.report.page import Block, allowed, environment, heat, script_texts
@@ -173,7 +172,7 @@ def _runs_table(runs: Sequence[ComparedRun]) -> pl.DataFrame:
 def _caption(name: str, runs: Sequence[ComparedRun]) -> str:
     results = runs[0].results
     return CAPTIONS[name].format(
-        Score=capitalised(results.score),
+        Score=capitalised(results.score.heading),
         basis=f"In brackets: {100 * results.settings.confidence:g}\u00a0% intervals over {results.unit}s.",
         unit=results.unit,
         units=f"{results.unit}s",

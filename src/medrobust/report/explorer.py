@@ -14,11 +14,10 @@ from jaxtyping import Int, Int8, Shaped
 
 from medrobust.analysis.results import Results
 from medrobust.core import Task
-from medrobust.metrics.counts import overlap_counts
-from medrobust.metrics.scores import dice, mean_defined
+from medrobust.metrics.overlap import overlap_counts
+from medrobust.metrics.scores import dice_of_counts, mean_defined
 from medrobust.report.style import image_uri, labels_uri, structure_colours
-from medrobust.running.explorer import FACTS, Wanted, read_views
-from medrobust.running.views import LEVELS, View
+from medrobust.running.explorer import EXPLORED, LEVELS, View, Wanted, read_views
 from medrobust.storage import RunFolder
 
 GREY, STEP = 128, 127 // LEVELS
@@ -42,9 +41,9 @@ def read_explorer(folder: RunFolder, results: Results, room: int) -> dict[str, A
     Returns:
         None where the run kept no scan, or none fits.
     """
-    if not folder.exists(*FACTS):
+    if not folder.exists(*EXPLORED):
         return None
-    facts = folder.read_json(*FACTS)
+    facts = folder.read_json(*EXPLORED)
     wanted = Wanted(**facts["wanted"])
     scans = [
         [plane for view in read_views(folder, wanted, number) for plane in planes(view)]
@@ -252,7 +251,7 @@ def overlap_of(
         [0, 1] or null; and `extra`, the pixels shown of structures that the truth does not have, by their
         numbers.
     """
-    values = dice(n_true, n_pred, n_both)
+    values = dice_of_counts(n_true, n_pred, n_both)
     values[0] = np.nan
     mean = float(mean_defined(values))
     extra = (n_true == 0) & (n_pred > 0) & (np.arange(len(values)) > 0)

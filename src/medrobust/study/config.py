@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 
+from medrobust.catalogue import name_of
 from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.models import ModelSpec, as_written, model_spec
 from medrobust.parameters import resolve
 from medrobust.perturbations import Request, request, requests
-from medrobust.study.analysis import RELEVANT_DIFFERENCE, IntervalMethod
+from medrobust.study.analysis import PRIMARY, RELEVANT_DIFFERENCE, IntervalMethod
 from medrobust.study.training import TrainingConfig
 
 PAPER_ATTACKS: Mapping[Task, tuple[str, ...]] = {
@@ -25,7 +26,7 @@ PAPER_ATTACKS: Mapping[Task, tuple[str, ...]] = {
     Task.SEGMENTATION: ("dag_a", "dag_b", "dag_c"),
 }
 PAPER_NOISE: Mapping[Task, str] = {Task.CLASSIFICATION: "gaussian", Task.SEGMENTATION: "rician"}
-PAPER_TEST_SHARE: Mapping[Task, float] = {Task.CLASSIFICATION: 0.5, Task.SEGMENTATION: 0.2}
+PAPER_TEST_FRACTION: Mapping[Task, float] = {Task.CLASSIFICATION: 0.5, Task.SEGMENTATION: 0.2}
 
 
 class Block(BaseModel):
@@ -43,8 +44,13 @@ class Targets(Block):
 
 
 class Surrogates(Block):
-    """The networks that attacks are crafted on: one independent copy per model and seed."""
+    """The networks that attacks are crafted on: one independent copy per model and seed, or `models`."""
 
+    models: Literal["others", "none"] | None = Field(
+        None,
+        description="others: every network attacks all others of the study; none: each is attacked directly. "
+        "null: copies of the networks, trained apart.",
+    )
     seeds: tuple[Annotated[int, Ge(0)], ...] = Field(
         (1,),
         min_length=1,
@@ -86,6 +92,11 @@ class Crafting(Block):
 class Analysis(Block):
     """How rows become numbers with intervals."""
 
+    score: Any = Field(
+        None,
+        description="What networks are judged by: dice, nsd, iou; accuracy, balanced_accuracy, auroc; one of"
+        " an installed package; or {load: package.module:function}. null: Dice or accuracy.",
+    )
     resamples: Annotated[int, Ge(100)] = 10_000
     confidence: Annotated[float, Interval(gt=0.5, lt=1.0)] = 0.95
     relevant_difference: Annotated[float, Gt(0)] | None = Field(
@@ -98,6 +109,11 @@ class Analysis(Block):
     surface_tolerance: Annotated[float, Gt(0)] | None = Field(
         None, description="In mm; boundaries so near count as the same. null: the longest side of a pixel."
     )
+
+    @field_serializer("score", when_used="json")
+    def _written(self, score: Any) -> Any:
+        """A score that was given in Python as what imports it, or by its name where nothing does."""
+        return score if isinstance(score, str | Mapping | None) else {"load": name_of(score)}
 
 
 class Ray(Block):
@@ -130,10 +146,10 @@ class Study(Block):
     surrogates: Surrogates = Surrogates()
     training: TrainingConfig = TrainingConfig()
     perturbations: tuple[dict[str, Any], ...] = Field(
-        (), description="Attacks; the paper's three by default."
+        (), description="Attacks, and noise of a fixed strength; the paper's three attacks by default."
     )
-    noise: dict[str, Any] | tuple[dict[str, Any], ...] = Field(
-        {}, description="Noise matched to every attack, or a list with fixed strengths."
+    noise: dict[str, Any] = Field(
+        {}, description="The control: noise matched to every attack. {} leaves it out."
     )
     support: Literal["auto", "image", "foreground"] = "auto"
     audit: bool = Field(True, description="Audit data with files once, before anything is trained.")
@@ -151,11 +167,15 @@ class Study(Block):
             return given
         task = Task(given["task"])
         filled = dict(given)
-        filled.setdefault("split", {"rule": "patient", "test": PAPER_TEST_SHARE[task]})
+        filled.setdefault("split", {"rule": "patient", "test": PAPER_TEST_FRACTION[task]})
         filled.setdefault("noise", {"name": PAPER_NOISE[task]})
         filled["targets"] = _with(given.get("targets", {}), seeds=[given.get("seed", 0)])
-        filled["surrogates"] = _with(given.get("surrogates", {}), seeds=[_free_seed(filled)])
-        filled["analysis"] = _with(given.get("analysis", {}), relevant_difference=RELEVANT_DIFFERENCE[task])
+        surrogates = given.get("surrogates", {})
+        named = {"models": surrogates} if isinstance(surrogates, str) else surrogates
+        filled["surrogates"] = _with(named, seeds=[_free_seed(filled)])
+        filled["analysis"] = _with(
+            given.get("analysis", {}), score=PRIMARY[task], relevant_difference=RELEVANT_DIFFERENCE[task]
+        )
         filled.setdefault("perturbations", [{"name": name} for name in PAPER_ATTACKS[task]])
         return filled
 
@@ -174,30 +194,32 @@ class Study(Block):
         }
 
     @cached_property
+    def requests(self) -> tuple[Request, ...]:
+        """Everything under `perturbations`, parameters resolved; one for each budget of a list."""
+        return tuple(each for entry in self.perturbations for each in requests(entry, self.task))
+
+    @property
     def attacks(self) -> tuple[Request, ...]:
-        """The attacks, parameters resolved, in the study's order; one for each budget of a list."""
-        return tuple(attack for entry in self.perturbations for attack in requests(entry, self.task))
+        """The attacks, in the study's order."""
+        return tuple(each for each in self.requests if each.perturbation.role == "attack")
+
+    @property
+    def fixed_noise(self) -> tuple[Request, ...]:
+        """Noise of a given strength."""
+        return tuple(each for each in self.requests if each.perturbation.role == "noise")
 
     @cached_property
     def matched_noise(self) -> Request | None:
         """The noise that is matched to every attack."""
-        return request(self.noise, self.task) if isinstance(self.noise, dict) and self.noise else None
-
-    @cached_property
-    def fixed_noise(self) -> tuple[Request, ...]:
-        """Noise with a given strength."""
-        return (
-            () if isinstance(self.noise, dict) else tuple(request(entry, self.task) for entry in self.noise)
-        )
+        return request(self.noise, self.task) if self.noise else None
 
 
 def resolved(study: Study) -> dict[str, Any]:
     """The study as plain data with every default and catalogue parameter filled in."""
     plain = study.model_copy(update={"models": tuple(map(as_written, study.models))})
     content: dict[str, Any] = plain.model_dump(mode="json")
-    content["perturbations"] = [_entry(attack) for attack in study.attacks]
-    matched = study.matched_noise
-    content["noise"] = _entry(matched) if matched else [_entry(noise) for noise in study.fixed_noise]
+    content["perturbations"] = [_entry(each) for each in study.requests]
+    content["noise"] = _entry(study.matched_noise) if study.matched_noise else {}
     return content
 
 

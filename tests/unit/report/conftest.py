@@ -17,7 +17,7 @@ from medrobust.report.page import render
 from medrobust.report.plots import Projection, Words, draw
 from medrobust.report.reading import ReportContext, threat_table
 from medrobust.report.style import Picture, structure_colours
-from medrobust.running.views import LEVELS, View
+from medrobust.running.explorer import LEVELS, View
 
 NETWORKS = {
     Task.CLASSIFICATION: ("inception_v3", "inception_v4", "mobilenet_v1"),

@@ -12,10 +12,11 @@ import polars as pl
 import pytest
 import torch
 from hypothesis import given
+from medrobust.running.validate import score
 from PIL import Image
 
 from made_rows import classification, segmentation
-from medrobust.analysis.patients import Cell
+from medrobust.analysis.scores import Cell
 from medrobust.core import Task
 from medrobust.report.explorer import (
     GREY,
@@ -31,10 +32,7 @@ from medrobust.report.explorer import (
     read_explorer,
 )
 from medrobust.report.style import structure_colours
-from medrobust.running.explorer import FACTS
-from medrobust.running.hardest import scan_scores
-from medrobust.running.validate import score
-from medrobust.running.views import LEVELS, View
+from medrobust.running.explorer import EXPLORED, LEVELS, View, scan_scores
 from medrobust.storage import RunFolder
 
 CLASSES = ("ground", "left horn", "right horn", "stem")
@@ -229,5 +227,5 @@ def test_probabilities_and_seeds() -> None:
 def test_a_run_of_before_there_was_an_explorer_has_none(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     results = classification(lambda *_: True, {"p0": 2})
-    assert not folder.exists(*FACTS)
+    assert not folder.exists(*EXPLORED)
     assert read_explorer(folder, results, 10**6) is None

@@ -19,7 +19,7 @@ from medrobust.core import Task
 from medrobust.report.examples import Examples
 from medrobust.report.page import render
 from medrobust.report.reading import ReportContext
-from medrobust.running.views import LEVELS
+from medrobust.running.explorer import LEVELS
 
 Array = npt.NDArray[np.uint8]
 

@@ -1,0 +1,102 @@
+"""How two label maps overlap: scores of a case, and the counts behind them, which add up over slices."""
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int, Int64
+from torch import Tensor
+
+from medrobust.metrics.scores import dice_of_counts, iou_of_counts
+
+LabelMaps = Int[Tensor, "n *space"] | Int[np.ndarray, "n *space"]
+
+
+def dice(labels: LabelMaps, predictions: LabelMaps, classes: int | None = None) -> Float64[np.ndarray, "n k"]:
+    """Dice overlap of every class in every image.
+
+    Args:
+        labels: True classes from 0 on, of shape `n *space`.
+        predictions: Predicted classes, of the same shape.
+        classes: Number of classes `k`; None: as many as occur in either.
+
+    Returns:
+        Values in [0, 1]; NaN where a class is absent from the truth of an image. Column 0 is the background.
+
+    Raises:
+        ValueError: Shapes differ, or a class lies outside [0, classes).
+
+    >>> truth = np.array([[[0, 1], [1, 1]]])
+    >>> dice(truth, np.array([[[0, 0], [1, 1]]])).round(3).tolist()
+    [[0.667, 0.8]]
+    """
+    return dice_of_counts(*_counts_of(labels, predictions, classes))
+
+
+def iou(labels: LabelMaps, predictions: LabelMaps, classes: int | None = None) -> Float64[np.ndarray, "n k"]:
+    """Intersection over union of every class in every image; arguments and result are those of `dice`.
+
+    >>> iou(np.array([[[0, 1], [1, 1]]]), np.array([[[0, 0], [1, 1]]])).round(3).tolist()
+    [[0.5, 0.667]]
+    """
+    return iou_of_counts(*_counts_of(labels, predictions, classes))
+
+
+def _counts_of(labels: LabelMaps, predictions: LabelMaps, classes: int | None) -> Int64[np.ndarray, "3 n k"]:
+    true, shown = (torch.as_tensor(maps).long() for maps in (labels, predictions))
+    return overlap_counts(true, shown, classes or class_count(true, shown)).permute(2, 0, 1).cpu().numpy()
+
+
+def class_count(*maps: Tensor) -> int:
+    """How many classes occur, counted from 0."""
+    return 1 + max(int(each.max()) if each.numel() else 0 for each in maps)
+
+
+def overlap_counts(
+    labels: Int64[Tensor, "n *space"], predictions: Int64[Tensor, "n *space"], classes: int
+) -> Int64[Tensor, "n k 3"]:
+    """Pixels of each class in the truth, in the prediction, and in both.
+
+    Args:
+        labels: True classes, in [0, classes).
+        predictions: Predicted classes, in [0, classes).
+        classes: Number of classes `k`.
+
+    Returns:
+        `n_true, n_pred, n_both` of each image and class, on the device of the labels: what
+        `dice_of_counts` takes.
+
+    Raises:
+        ValueError: Shapes differ, or a class lies outside [0, classes).
+
+    """
+    if labels.shape != predictions.shape:
+        raise ValueError(
+            f"labels {tuple(labels.shape)} and predictions {tuple(predictions.shape)} must have one shape."
+        )
+    for name, values in (("labels", labels), ("predictions", predictions)):
+        if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < classes:
+            seen = f"{int(values.min())} to {int(values.max())}"
+            raise ValueError(f"{name} must be classes in [0, {classes}); got {seen}.")
+    # One bincount of (image, true class, predicted class) gives all confusion matrices.
+    n = len(labels)
+    image = torch.arange(n, device=labels.device)[:, None]
+    codes = ((image * classes + labels.flatten(1)) * classes + predictions.flatten(1)).flatten()
+    confusion = torch.bincount(codes, minlength=n * classes * classes).reshape(n, classes, classes)
+    return torch.stack((confusion.sum(2), confusion.sum(1), confusion.diagonal(dim1=1, dim2=2)), dim=-1)
+
+
+def empty_counts(
+    labels: Int64[Tensor, "n *space"], predictions: Int64[Tensor, "n *space"]
+) -> Int64[Tensor, "n 4"]:
+    """What is painted into images without any label: false positives that no score of a structure tells.
+
+    Args:
+        labels: True classes; 0 is the background.
+        predictions: Predicted classes.
+
+    Returns:
+        Of each image 1 (it is a case), and 1 where nothing is labelled in it; of such an image also 1 where
+        any structure is shown in it, and the number of pixels that are shown as one. They add up.
+    """
+    empty = ~labels.flatten(1).any(1)
+    pixels = (predictions.flatten(1) != 0).sum(1) * empty
+    return torch.stack((torch.ones_like(pixels), empty.long(), (pixels > 0).long(), pixels), dim=-1)
