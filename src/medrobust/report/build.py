@@ -145,7 +145,7 @@ def _context(
         split=reading.read_split(folder),
         networks=reading.read_networks(folder, results.record["networks"]),
         attacks=reading.attack_table(study),
-        threats=threat_table(study),
+        threats=threat_table(study, results.record["perturbations"]),
         tables=tables,
         pictures={},
         study=study,

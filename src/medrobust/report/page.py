@@ -214,7 +214,7 @@ def at_a_glance(context: ReportContext) -> list[tuple[str, str]]:
     cells = context.tables["table2"]
     points = context.tables.get("curve", pl.DataFrame(schema=["perturbation", "curve"]))
     curve = dict(points.select("perturbation", "curve").iter_rows())
-    empty = context.tables.get("false_positives", pl.DataFrame(schema=["n_empty"]))["n_empty"].max()
+    empty = context.tables.get("false_positives", pl.DataFrame(schema={"n_empty": pl.Int64}))["n_empty"].max()
     return [
         ("networks judged", str(context.tables["table1"].height)),
         ("attacks", str(len({curve.get(label, label) for label in cells["perturbation"]}))),
