@@ -136,7 +136,6 @@ def _context(
     return ReportContext(
         title=_title(results),
         task=results.task,
-        score=results.score.heading,
         unit=results.unit,
         phantom=bool(results.record["data"]["phantom"]),
         confidence=results.settings.confidence,
@@ -147,7 +146,7 @@ def _context(
         split=reading.read_split(folder),
         networks=reading.read_networks(folder, results.record["networks"]),
         attacks=reading.attack_table(study),
-        threats=threat_table(study),
+        threats=threat_table(study, results.record["perturbations"]),
         tables=tables,
         pictures={},
         study=study,

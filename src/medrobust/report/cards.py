@@ -76,7 +76,7 @@ def _model_index(model: str, figures: list[Figure], context: ReportContext) -> d
 
 def _metric(figure: Figure, context: ReportContext) -> dict[str, Any]:
     metric = {
-        "type": context.score.lower().replace(" ", "_"),
+        "type": context.judged_by.name,
         "name": f"{context.score}, {figure.condition}",
         "value": round(figure.score, DIGITS),
     }

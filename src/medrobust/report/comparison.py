@@ -9,7 +9,7 @@ from medrobust.analysis.across import Conclusion
 from medrobust.analysis.comparable import ComparedRun, attacks_of
 from medrobust.analysis.table import Table
 from medrobust.core import Role
-from medrobust.report.page import TEMPLATES, Block, allowed, enough, environment, heat, script_texts
+from medrobust.report.page import TEMPLATES, Block, allowed, environment, heat, script_texts
 from medrobust.report.reading import attack_table, capitalised, setting, threat_table
 from medrobust.report.style import Picture
 
@@ -47,7 +47,6 @@ def comparison_page(
             conclusion=conclusion,
             picture=picture,
             limits=limits,
-            enough=enough(runs[0].results.settings.alpha),
             blocks=_blocks(runs, tables),
             glance=_at_a_glance(runs),
             versions=sorted({run.results.record["versions"]["medrobust"] for run in runs}),
@@ -111,7 +110,9 @@ def _at_a_glance(runs: Sequence[ComparedRun]) -> list[tuple[str, str]]:
 def _blocks(runs: Sequence[ComparedRun], tables: Mapping[str, pl.DataFrame]) -> dict[str, Block]:
     compared = {attack.label for attack in runs[0].results.attacks}
     threats = pl.concat(
-        threat_table(run.study).select("attack", pl.lit(run.name).alias("run"), pl.exclude("attack"))
+        threat_table(run.study, run.results.record["perturbations"]).select(
+            "attack", pl.lit(run.name).alias("run"), pl.exclude("attack")
+        )
         for run in runs
     ).filter(pl.col("attack").is_in(compared))
     frames = {

@@ -17,7 +17,6 @@ from medrobust.analysis.table import ABSENT, CrossTable, Table, shown
 from medrobust.core import Task
 from medrobust.report import style
 from medrobust.report.reading import ReportContext, capitalised, flattened, setting
-from medrobust.stats import patients_for_equivalence
 
 TEMPLATES = Path(__file__).with_name("templates")
 EXPLORER = ("pictures.js", "explorer.js")
@@ -175,7 +174,6 @@ def render(context: ReportContext) -> str:
             questions=questions,
             blocks={name: _blocks([name], context) for name in STORY_TABLES},
             glance=at_a_glance(context),
-            enough=enough(1 - context.confidence),
             scripts=scripts,
             allowed=allowed(scripts),
         )
@@ -207,11 +205,6 @@ def environment() -> Environment:
     return made
 
 
-def enough(alpha: float) -> tuple[int, ...]:
-    """Patients that "equally good" takes at least, of one pair of networks and of three."""
-    return tuple(patients_for_equivalence(alpha, tests) for tests in (1, 3))
-
-
 def _breakable(text: str) -> Markup:
     """A name that may wrap after its underscores."""
     return escape(text).replace("_", Markup("_<wbr>"))
@@ -222,7 +215,7 @@ def at_a_glance(context: ReportContext) -> list[tuple[str, str]]:
     cells = context.tables["table2"]
     points = context.tables.get("curve", pl.DataFrame(schema=["perturbation", "curve"]))
     curve = dict(points.select("perturbation", "curve").iter_rows())
-    empty = context.tables.get("false_positives", pl.DataFrame(schema=["n_empty"]))["n_empty"].max()
+    empty = context.tables.get("false_positives", pl.DataFrame(schema={"n_empty": pl.Int64}))["n_empty"].max()
     return [
         ("networks judged", str(context.tables["table1"].height)),
         ("attacks", str(len({curve.get(label, label) for label in cells["perturbation"]}))),
@@ -257,10 +250,10 @@ def _blocks(names: Iterable[str], context: ReportContext) -> list[Block]:
 TOLD: Mapping[str, Mapping[str, str]] = yaml.safe_load((TEMPLATES / "tables.yaml").read_text("utf-8"))
 """Titles and captions of tables, and of their maps."""
 FOOLED = {
-    Task.CLASSIFICATION: "fooled is the fraction of images that it gets wrong then, fooled of right "
-    "the same among those it gets right when clean",
-    Task.SEGMENTATION: "fooled is the fraction of the pixels to be changed that it shows as the "
-    "attack wanted",
+    Task.CLASSIFICATION: "fooled is the fraction of images that it gets wrong then, fooled of right the same "
+    "among those it gets right when clean",
+    Task.SEGMENTATION: "fooled is the fraction of the pixels to be changed that it shows as the attack "
+    "wanted",
 }
 
 

@@ -146,7 +146,8 @@ class Study(Block):
     surrogates: Surrogates = Surrogates()
     training: TrainingConfig = TrainingConfig()
     perturbations: tuple[dict[str, Any], ...] = Field(
-        (), description="Attacks, and noise of a fixed strength; the paper's three attacks by default."
+        (),
+        description="Attacks, noise of a fixed strength, corruptions; the paper's three attacks by default.",
     )
     noise: dict[str, Any] = Field(
         {}, description="The control: noise matched to every attack. {} leaves it out."
@@ -204,9 +205,9 @@ class Study(Block):
         return tuple(each for each in self.requests if each.perturbation.role == "attack")
 
     @property
-    def fixed_noise(self) -> tuple[Request, ...]:
-        """Noise of a given strength."""
-        return tuple(each for each in self.requests if each.perturbation.role == "noise")
+    def fixed(self) -> tuple[Request, ...]:
+        """What is done to images without any network: noise of a given strength, corruptions, transforms."""
+        return tuple(each for each in self.requests if each.perturbation.role != "attack")
 
     @cached_property
     def matched_noise(self) -> Request | None:
@@ -218,8 +219,8 @@ def resolved(study: Study) -> dict[str, Any]:
     """The study as plain data with every default and catalogue parameter filled in."""
     plain = study.model_copy(update={"models": tuple(map(as_written, study.models))})
     content: dict[str, Any] = plain.model_dump(mode="json")
-    content["perturbations"] = [_entry(each) for each in study.requests]
-    content["noise"] = _entry(study.matched_noise) if study.matched_noise else {}
+    content["perturbations"] = [each.written for each in study.requests]
+    content["noise"] = study.matched_noise.written if study.matched_noise else {}
     return content
 
 
@@ -250,15 +251,3 @@ def _training(common: Mapping[str, Any], given: object, where: str) -> TrainingC
         raise StudyError(f"{where} must hold keys such as epochs and batch_size; got {given!r}.")
     given = {**common, **given}
     return TrainingConfig.model_validate(resolve(TrainingConfig, given, where))
-
-
-def _entry(item: Request) -> dict[str, Any]:
-    """A perturbation as a study would write it out in full."""
-    policies = (
-        {"on_misclassified": item.on_misclassified, "on_failure": item.on_failure}
-        if item.perturbation.role == "attack"
-        else {}
-    )
-    budget = {} if item.ssim is None else {str(item.perturbation.budget): {"ssim": item.ssim}}
-    curve = {} if item.curve is None else {"curve": item.curve}
-    return {"name": item.name, "label": item.label, **curve, **policies, **item.parameters, **budget}
