@@ -21,8 +21,7 @@ from medrobust.analysis.results import Results
 from medrobust.analysis.table import ABSENT, shown
 from medrobust.core import Task, Unit
 from medrobust.errors import Remark, RunError
-from medrobust.perturbations import PERTURBATIONS
-from medrobust.perturbations.entry import Perturbation
+from medrobust.perturbations import Perturbation, perturbation_of
 from medrobust.report.examples import Examples, Row
 from medrobust.report.plots import Projection
 from medrobust.report.style import Picture, structure_colours
@@ -100,7 +99,7 @@ class ReportContext:
 COLUMNS = ("attack", "cells", "attacker_knows", "wants", "may_change", "norm")
 SURROGATE = "task, classes and {data}; neither the weights nor the answers of the judged network"
 WHITEBOX = "everything: architecture and weights of the judged network"
-NORMS = {"inf": "L∞", "2": "L2"}
+NORMS = {"inf": "L∞", "2": "L2", "1": "L1", "0": "L0"}
 TRAINING = {"same": "the training data", "disjoint": "data like the training data, of other patients"}
 
 
@@ -111,10 +110,12 @@ def threat_table(study: Mapping[str, Any]) -> pl.DataFrame:
         study: As resolved.
     """
     knows = SURROGATE.format(data=TRAINING[study["surrogates"]["data"]])
+    asked = [(each, perturbation_of(each)) for each in study["perturbations"]]
     rows = [
-        (each["label"], cells, known, *_aim(PERTURBATIONS[each["name"]], each))
-        for each in study["perturbations"]
-        for cells, known in _places(PERTURBATIONS[each["name"]], study, knows)
+        (each["label"], cells, known, *_aim(entry, each))
+        for each, entry in asked
+        if entry.role == "attack"
+        for cells, known in _places(entry, study, knows)
     ]
     return pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String), orient="row")
 
@@ -133,7 +134,7 @@ def _aim(entry: Perturbation, parameters: Mapping[str, Any]) -> tuple[str, str, 
         end = f", at most {setting(steps)} steps" if steps is not None else ""
         aim = "as little as it can" if entry.minimal else "no bound: until it has what it wants"
         return wants, aim + end, "none"
-    budget, norm = parameters[entry.budget], NORMS[parameters.get("norm", "inf")]
+    budget, norm = parameters[entry.budget], NORMS.get(str(entry.norm_of(parameters)), "none")
     if isinstance(budget, Mapping):
         return wants, f"{entry.budget} solved for a mean SSIM of {setting(budget['ssim'])}", norm
     return wants, f"{entry.budget} = {shown(float(budget), 'setting')}", norm
@@ -141,7 +142,7 @@ def _aim(entry: Perturbation, parameters: Mapping[str, Any]) -> tuple[str, str, 
 
 NETWORK = re.compile(r"(?P<network>.+)-(?P<role>target|surrogate)-s(?P<seed>\d+)(?:-f(?P<fold>\d+))?")
 """Name of a network's folder, see `core.NetworkId`."""
-NAMED = ("name", "label", "on_misclassified", "on_failure")
+NAMED = ("name", "load", "given", "facts", "label", "on_misclassified", "on_failure")
 CARD = {
     "parameters": "parameters",
     "train_patients": "train_patients",
@@ -280,8 +281,8 @@ def attack_table(study: Mapping[str, Any]) -> pl.DataFrame:
         parameters = flattened({key: value for key, value in entry.items() if key not in NAMED})
         line = ", ".join(f"{key} = {value}" for key, value in parameters)
         rows.append(
-            {key: entry.get(key) for key in ("label", "name", "on_misclassified", "on_failure")}
-            | {"parameters": line}
+            {key: entry.get(key) for key in ("label", "on_misclassified", "on_failure")}
+            | {"name": perturbation_of(entry).name, "parameters": line}
         )
     return pl.DataFrame(
         rows,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medrobust.core import OnProgress
 from medrobust.errors import RunError
-from medrobust.perturbations import Request, match_noise, support_of
+from medrobust.perturbations import Request, match_noise, perturb, support_of
 from medrobust.running.batches import Batch, batches
 from medrobust.running.craft import distances, values_of
 from medrobust.running.jobs import Job
@@ -104,7 +104,9 @@ def _solve(
     elif request.ssim is not None:
         goal = torch.full((len(batch.cases),), request.ssim)
     else:
-        strength = torch.full((len(batch.cases),), float(request.parameters["strength"]))
+        strength = torch.full(
+            (len(batch.cases),), float(request.parameters[str(request.perturbation.budget)])
+        )
         return strength, torch.ones_like(strength, dtype=torch.bool)
     rngs = generators(setup.study.seed, request.name, batch.cases)
     solution = match_noise(request.name, batch.images, goal, support=support, rngs=rngs)
@@ -131,6 +133,8 @@ def _noisy(
 ) -> Float32[Tensor, "n c *space"]:
     request = _request(images)
     rngs = generators(setup.study.seed, request.name, clean.cases)
+    if images.attack is None and request.ssim is None:  # the strength is the request's
+        return perturb(request, None, clean.images, clean.labels, support=support, rngs=rngs)
     noisy: Tensor = request.perturbation.function(
         None, clean.images, clean.labels, support=support, rngs=rngs, strength=strength
     )

@@ -51,8 +51,8 @@ class ImageSet:
 
     @property
     def is_noise(self) -> bool:
-        """Whether it is noise, matched to an attack or of a fixed strength."""
-        return self.request is not None and self.request.perturbation.role == "noise"
+        """Whether it is made without a network: noise, matched or of a fixed strength, or a corruption."""
+        return self.request is not None and self.request.perturbation.role != "attack"
 
     @cached_property
     def name(self) -> str:
@@ -324,7 +324,7 @@ def attack_set(
     chunks, validation = setup.fold(source).chunks, setup.fold(source).validation_cases
     recipe = (
         _data_recipe(setup.dataset, chunks)
-        | _request_recipe(request)
+        | request.recipe
         | _acting_recipe(setup)
         | {
             "network": source.id.folder,
@@ -342,13 +342,13 @@ def attack_set(
 
 def noise_set(setup: Setup, request: Request, fold: Fold) -> ImageSet:
     """Noise of the strength, or of the SSIM, that the request gives."""
-    recipe = _data_recipe(setup.dataset, fold.chunks) | _request_recipe(request) | _acting_recipe(setup)
+    recipe = _data_recipe(setup.dataset, fold.chunks) | request.recipe | _acting_recipe(setup)
     return ImageSet(request.label, "noise", fold.chunks, recipe, fold.number, request)
 
 
 def matched_noise_set(setup: Setup, request: Request, attack: ImageSet) -> ImageSet:
     """Noise on an attack's cases, its strength solved image by image so that its SSIM is the attack's."""
-    recipe = _request_recipe(request) | _acting_recipe(setup) | {"attack": attack.name}
+    recipe = request.recipe | _acting_recipe(setup) | {"attack": attack.name}
     label = f"{request.label}@{attack.perturbation}"
     return ImageSet(label, attack.role, attack.chunks, recipe, attack.fold, request, attack.source, attack)
 
@@ -364,17 +364,6 @@ def _data_recipe(dataset: Dataset, chunks: Chunks) -> dict[str, Any]:
 
 def _acting_recipe(setup: Setup) -> dict[str, Any]:
     return {"seed": setup.study.seed, "support": setup.study.support}
-
-
-def _request_recipe(request: Request) -> dict[str, Any]:
-    return {
-        "perturbation": request.name,
-        "revision": request.perturbation.revision,
-        "parameters": dict(request.parameters),
-        "on_misclassified": request.on_misclassified,
-        "on_failure": request.on_failure,
-        "ssim": request.ssim,
-    }
 
 
 def _budget(point: Request) -> float:

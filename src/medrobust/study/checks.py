@@ -111,14 +111,14 @@ def _check_perturbations(study: Study) -> None:
     if not study.attacks:
         raise StudyError("study.perturbations must hold at least one attack; leave it out for the paper's.")
     for item in study.requests:
-        _require_kind("perturbations", item, "attack", "noise")
+        _require_role("perturbations", item, "attack", "noise", "corruption", "transform")
         if item.perturbation.role == "noise" and item.unsolved and item.ssim is None:
             raise StudyError(
                 f"study.perturbations.{item.label}.strength: noise needs one here, a number or {{ssim: s}}. "
                 "Noise that is matched to every attack is named under `noise`."
             )
     if control:
-        _require_kind("noise", control, "noise")
+        _require_role("noise", control, "noise")
         if not control.unsolved or control.ssim is not None:
             raise StudyError(
                 f"study.noise: '{control.label}' is matched to every attack, so it takes no strength. Leave "
@@ -186,9 +186,9 @@ def _check_surrogates(study: Study) -> None:
         )
 
 
-def _require_kind(block: str, item: Request, *kinds: str) -> None:
-    if item.perturbation.role not in kinds:
-        fitting = [name for name, entry in PERTURBATIONS.items() if entry.role in kinds]
+def _require_role(block: str, item: Request, *roles: str) -> None:
+    if item.perturbation.role not in roles:
+        fitting = [name for name, entry in PERTURBATIONS.items() if entry.role in roles]
         raise StudyError(
             f"study.{block}: '{item.name}' cannot stand here; these can: {', '.join(fitting)}. "
             "Attacks and noise of a fixed strength go into `perturbations`, the control into `noise`."

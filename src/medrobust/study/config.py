@@ -205,8 +205,8 @@ class Study(Block):
 
     @property
     def fixed_noise(self) -> tuple[Request, ...]:
-        """Noise of a given strength."""
-        return tuple(each for each in self.requests if each.perturbation.role == "noise")
+        """Noise of a given strength, and corruptions: what is made without a network."""
+        return tuple(each for each in self.requests if each.perturbation.role != "attack")
 
     @cached_property
     def matched_noise(self) -> Request | None:
@@ -216,10 +216,11 @@ class Study(Block):
 
 def resolved(study: Study) -> dict[str, Any]:
     """The study as plain data with every default and catalogue parameter filled in."""
-    plain = study.model_copy(update={"models": tuple(map(as_written, study.models))})
+    models = tuple(map(as_written, study.models))
+    plain = study.model_copy(update={"models": models, "perturbations": (), "noise": {}})
     content: dict[str, Any] = plain.model_dump(mode="json")
-    content["perturbations"] = [_entry(each) for each in study.requests]
-    content["noise"] = _entry(study.matched_noise) if study.matched_noise else {}
+    content["perturbations"] = [each.written for each in study.requests]
+    content["noise"] = study.matched_noise.written if study.matched_noise else {}
     return content
 
 
@@ -250,15 +251,3 @@ def _training(common: Mapping[str, Any], given: object, where: str) -> TrainingC
         raise StudyError(f"{where} must hold keys such as epochs and batch_size; got {given!r}.")
     given = {**common, **given}
     return TrainingConfig.model_validate(resolve(TrainingConfig, given, where))
-
-
-def _entry(item: Request) -> dict[str, Any]:
-    """A perturbation as a study would write it out in full."""
-    policies = (
-        {"on_misclassified": item.on_misclassified, "on_failure": item.on_failure}
-        if item.perturbation.role == "attack"
-        else {}
-    )
-    budget = {} if item.ssim is None else {str(item.perturbation.budget): {"ssim": item.ssim}}
-    curve = {} if item.curve is None else {"curve": item.curve}
-    return {"name": item.name, "label": item.label, **curve, **policies, **item.parameters, **budget}

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from medrobust.data import DATASETS
 from medrobust.models import MODELS
 from medrobust.parameters import parameter_model
-from medrobust.perturbations import PERTURBATIONS, parameters_of
+from medrobust.perturbations import PERTURBATIONS, Perturbation, parameters_of
 from medrobust.study.config import Study
 
 Schema = dict[str, Any]
@@ -20,6 +20,10 @@ OWN_DATA: Schema = {
     "description": "A function of yours that opens the data; the other keys are its arguments.",
     "properties": {"load": {"type": "string", "pattern": r"^[\w.]+:\w+$"}},
     "required": ["load"],
+}
+
+OWN_PERTURBATION: Schema = OWN_DATA | {
+    "description": "A perturbation of yours; the other keys are its parameters, and `label`."
 }
 
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
@@ -39,7 +43,9 @@ def study_schema() -> Schema:
         "properties": {"name": _names(MODELS)},
         "required": ["name"],
     }
-    properties["perturbations"]["items"] = {"anyOf": _perturbations("attack", "noise")}
+    properties["perturbations"]["items"] = {
+        "anyOf": [*_perturbations("attack"), *_perturbations("noise", "strength"), OWN_PERTURBATION]
+    }
     properties["noise"] = {"anyOf": [*_perturbations("noise"), {"type": "object", "maxProperties": 0}]}
     properties["surrogates"] = {"anyOf": [properties["surrogates"], {"enum": ["others", "none"]}]}
     return schema
@@ -52,12 +58,11 @@ def _dataset(name: str) -> Schema:
     return _entry(name, entry.summary, root | own, required=[*root])
 
 
-def _perturbations(*kinds: Literal["attack", "noise"]) -> list[Schema]:
-    return [_perturbation(name) for name, entry in PERTURBATIONS.items() if entry.role in kinds]
+def _perturbations(role: Literal["attack", "noise"], *required: str) -> list[Schema]:
+    return [_perturbation(entry, required) for entry in PERTURBATIONS.values() if entry.role == role]
 
 
-def _perturbation(name: str) -> Schema:
-    entry = PERTURBATIONS[name]
+def _perturbation(entry: Perturbation, required: Iterable[str]) -> Schema:
     own = {
         key: _or_fraction(value)
         for key, value in parameters_of(entry).model_json_schema()["properties"].items()
@@ -76,7 +81,7 @@ def _perturbation(name: str) -> Schema:
             "on_misclassified": {"enum": ["attack", "keep", "drop"]},
             "on_failure": {"enum": ["last", "clean"]},
         }
-    return _entry(name, entry.summary, shared | own)
+    return _entry(entry.name, entry.summary, shared | own, required)
 
 
 def _entry(name: str, summary: str, properties: Schema, required: Iterable[str] = ()) -> Schema:
