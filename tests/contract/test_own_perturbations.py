@@ -20,7 +20,6 @@ from medrobust.perturbations import (
     is_perturbation,
     perturb,
     perturbation,
-    perturbation_of,
     request,
     requests,
 )
@@ -151,32 +150,9 @@ def test_a_function_of_a_notebook_counts_by_its_source() -> None:
         "on_misclassified": "attack",
         "on_failure": "last",
         "eps": 0.1,
-        "facts": {
-            "role": "attack",
-            "norms": ["inf"],
-            "budget": "eps",
-            "minimal": False,
-            "whitebox": False,
-            "beyond_paper": False,
-            "summary": "",
-            "source": "",
-        },
     }
     with pytest.raises(StudyError, match="'depends' cannot be read, or uses variables of a function"):
         request(depends, CLASSIFICATION).recipe  # noqa: B018
-
-
-def test_a_report_needs_no_package() -> None:
-    """What a finished run recorded is enough to say what was asked for."""
-    written = request({"load": own_perturbations.steepest, "label": "mine"}, CLASSIFICATION).written
-    gone = written | {"load": "nowhere:steepest"}
-    (wanted,) = requests(gone, CLASSIFICATION)
-    assert (wanted.label, wanted.name, wanted.parameters) == ("mine", "nowhere:steepest", {"eps": 0.5})
-    entry = perturbation_of(gone)
-    assert (entry.role, entry.norms, entry.budget, entry.source) == ("attack", ("2",), "eps", "nobody")
-    images, labels = smooth_batch(CLASSIFICATION, smooth_network(CLASSIFICATION))
-    with pytest.raises(StudyError, match="The code of this perturbation is not there any more"):
-        perturb(wanted, None, images, labels)
 
 
 def test_what_moves_labels_waits_for_studies_that_can_score_it() -> None:

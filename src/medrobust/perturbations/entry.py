@@ -104,7 +104,6 @@ class Perturbation:
         passes: Forward passes with input gradient that an image usually takes, given the parameters; for
             estimates of time only.
         beyond_paper: Stays out of the averages that follow the paper.
-        is_recorded: Whether it only stands for one whose code is not there any more.
         revision: Raised with every change of its results.
         summary: One sentence for tables.
         source: The publication.
@@ -129,7 +128,6 @@ class Perturbation:
     check: Callable[[Mapping[str, Any], Task], str | None] = lambda parameters, task: None
     passes: Callable[[Mapping[str, Any]], float] = lambda parameters: float(parameters.get("steps", 1))
     beyond_paper: bool = False
-    is_recorded: bool = False
     revision: int = 1
     summary: str = ""
     source: str = ""
@@ -137,8 +135,7 @@ class Perturbation:
     @property
     def is_ours(self) -> bool:
         """Whether it comes with medrobust, whose versions `revision` tells apart."""
-        module = str(getattr(self.function, "__module__", ""))
-        return module.startswith("medrobust.") and not self.is_recorded
+        return str(getattr(self.function, "__module__", "")).startswith("medrobust.")
 
     def norm_of(self, parameters: Mapping[str, Any]) -> str | None:
         """The norm that its budget is in, given its parameters; None where it promises no bound."""

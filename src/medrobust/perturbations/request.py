@@ -33,10 +33,7 @@ from medrobust.perturbations.noise import match_noise
 from medrobust.perturbations.strength import solve_strength
 
 POLICIES = {"on_misclassified": ("attack", "keep", "drop"), "on_failure": ("last", "clean")}
-FOUND_BY = ("name", "load", "given", "facts")
-FACTS = ("role", "norms", "budget", "minimal", "whitebox", "beyond_paper", "summary", "source")
-"""What is recorded of a user's own perturbation, so that a report needs neither package nor notebook."""
-
+FOUND_BY = ("name", "load", "given")
 Choice = TypeVar("Choice", bound=str)
 LABEL = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -109,10 +106,9 @@ class Request:
     def written(self) -> dict[str, Any]:
         """The entry of a study that asks for it, everything filled in, as plain data.
 
-        An object that cannot be imported again stands under `given`, for people to read; and `facts` are
-        those of a user's own perturbation.
+        An object that cannot be imported again stands under `given`, for people to read.
         """
-        entry, policies, facts = self.perturbation, {}, {}
+        entry, policies = self.perturbation, {}
         reference = reference_of(entry.function)
         if ":" not in self.name and (self.perturbation.is_ours or self.name in PERTURBATIONS.names()):
             found_by = {"name": self.name}
@@ -122,11 +118,17 @@ class Request:
             found_by = {"given": f"{self.name} {self._code[:12]}"}
         if entry.role == "attack":
             policies = {"on_misclassified": self.on_misclassified, "on_failure": self.on_failure}
-        if not entry.is_ours:
-            facts = {"facts": {key: getattr(entry, key) for key in FACTS} | {"norms": list(entry.norms)}}
         curve = {} if self.curve is None else {"curve": self.curve}
         budget = {} if self.ssim is None else {str(entry.budget): {"ssim": self.ssim}}
-        return {**found_by, "label": self.label, **curve, **policies, **self.parameters, **budget, **facts}
+        return {**found_by, "label": self.label, **curve, **policies, **self.parameters, **budget}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a report says about it, as plain data: a report must not need anybody's package."""
+        entry = self.perturbation
+        names = ("role", "budget", "minimal", "whitebox", "beyond_paper", "summary", "source")
+        facts = {name: getattr(entry, name) for name in names}
+        return facts | {"norm": entry.norm_of(self.parameters), "targeted": entry.targets is not None}
 
     @property
     def _code(self) -> str:
@@ -164,9 +166,7 @@ def request(item: object, task: Task) -> Request:
             perturbation that does not fit the task, or code of the user's that fails.
     """
     item = _as_mapping(item)
-    where, entry = _where(item), perturbation_of(item)
-    if entry.is_recorded:
-        return _as_recorded(item, entry)
+    entry, where = _find(item), _where(item)
     if task not in entry.tasks:
         fitting = sorted(name for name, other in PERTURBATIONS.items() if task in other.tasks)
         raise StudyError(f"{where}: {entry.name} is not for {task}; these are: {', '.join(fitting)}.")
@@ -215,8 +215,6 @@ def requests(item: object, task: Task) -> tuple[Request, ...]:
     """
     item = _as_mapping(item)
     curve = item.pop("curve", None)
-    if "facts" in item:  # as it was resolved
-        return (_point(curve, request(item, task)),)
     entry = _find(item)
     lists = [key for key, value in item.items() if isinstance(value, list | tuple)]
     if entry.is_ours:
@@ -229,37 +227,6 @@ def requests(item: object, task: Task) -> tuple[Request, ...]:
         _point(curve or label, request(item | {"label": f"{label}-{name}", budget: value}, task))
         for name, value in names.items()
     )
-
-
-def perturbation_of(item: Mapping[str, Any]) -> Perturbation:
-    """The entry that an item of a study names; what was recorded of a user's own that is not there any more.
-
-    Raises:
-        StudyError: It is unknown, or its code fails, and nothing was recorded.
-    """
-    try:
-        return _find(item)
-    except StudyError:
-        if "facts" not in item:
-            raise
-    facts = {key: item["facts"][key] for key in FACTS} | {"norms": tuple(item["facts"]["norms"])}
-    return Perturbation(
-        function=_gone, name=str(item.get("load", item.get("given"))), is_recorded=True, **facts
-    )
-
-
-def _gone(*_: object, **__: object) -> Tensor:
-    raise StudyError("The code of this perturbation is not there any more; only what it made can be shown.")
-
-
-def _as_recorded(item: Mapping[str, Any], entry: Perturbation) -> Request:
-    """The request of a finished run, whose parameters were resolved then."""
-    keys = (*FOUND_BY, "label", *POLICIES)
-    parameters = {key: value for key, value in item.items() if key not in keys}
-    budget = parameters.get(str(entry.budget))
-    goal = parameters.pop(str(entry.budget))["ssim"] if isinstance(budget, Mapping) else None
-    policies = {key: item.get(key, getattr(entry, key)) for key in POLICIES}
-    return Request(str(item["label"]), entry, parameters, **policies, ssim=goal)
 
 
 def targets_of(
@@ -543,9 +510,7 @@ def _budget_names(budgets: Sequence[object], where: str) -> dict[str, float]:
     if not names:
         raise StudyError(f"{where}: a list must hold at least one budget; got [].")
     if len(set(names.values())) < len(budgets):
-        raise StudyError(
-            f"{where}: every budget once, different in its first 4 digits; got {list(budgets)!r}."
-        )
+        raise StudyError(f"{where}: budgets must differ in their first 4 digits; got {list(budgets)!r}.")
     return names
 
 

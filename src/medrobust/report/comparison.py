@@ -137,7 +137,9 @@ def _at_a_glance(runs: Sequence[ComparedRun]) -> list[tuple[str, str]]:
 def _blocks(runs: Sequence[ComparedRun], tables: Mapping[str, pl.DataFrame]) -> dict[str, Block]:
     compared = {attack.label for attack in runs[0].results.attacks}
     threats = pl.concat(
-        threat_table(run.study).select("attack", pl.lit(run.name).alias("run"), pl.exclude("attack"))
+        threat_table(run.study, run.results.record["perturbations"]).select(
+            "attack", pl.lit(run.name).alias("run"), pl.exclude("attack")
+        )
         for run in runs
     ).filter(pl.col("attack").is_in(compared))
     frames = {

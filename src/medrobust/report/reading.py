@@ -21,13 +21,15 @@ from medrobust.analysis.results import Results
 from medrobust.analysis.table import ABSENT, shown
 from medrobust.core import Task, Unit
 from medrobust.errors import Remark, RunError
-from medrobust.perturbations import Perturbation, perturbation_of
+from medrobust.metrics.catalogue import Score
 from medrobust.report.examples import Examples, Row
 from medrobust.report.plots import Projection
 from medrobust.report.style import Picture, structure_colours
+from medrobust.stats.significance import patients_for_equivalence
 from medrobust.storage.folder import RunFolder
 from medrobust.storage.rows import read_results
 from medrobust.storage.schemas import EMBEDDINGS
+from medrobust.study.analysis import primary_score
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,18 @@ class ReportContext:
     beyond_paper: tuple[str, ...] = ()
 
     @property
+    def judged_by(self) -> Score:
+        """What the networks are judged by."""
+        return primary_score(self.study.get("analysis", {}).get("score"), self.task)
+
+    @property
     def score(self) -> str:
-        """Name of the score."""
-        return "accuracy" if self.task is Task.CLASSIFICATION else "Dice"
+        """The score, as people read it."""
+        return self.judged_by.heading
+
+    def fewest_for_equality(self, pairs: int) -> int:
+        """Patients below which no pair of so many is called equally good on clean images."""
+        return patients_for_equivalence(round(1 - self.confidence, 12), pairs)
 
     @property
     def matched_noise(self) -> bool:
@@ -96,53 +107,60 @@ class ReportContext:
         return f"{self.unit}s"
 
 
+TRANSFERRED = "Tables 1 and 2"
 COLUMNS = ("attack", "cells", "attacker_knows", "wants", "may_change", "norm")
 SURROGATE = "task, classes and {data}; neither the weights nor the answers of the judged network"
 WHITEBOX = "everything: architecture and weights of the judged network"
-NORMS = {"inf": "L∞", "2": "L2", "1": "L1", "0": "L0"}
+NORMS = {"inf": "L∞", "2": "L2"}
 TRAINING = {"same": "the training data", "disjoint": "data like the training data, of other patients"}
 
 
-def threat_table(study: Mapping[str, Any]) -> pl.DataFrame:
+def threat_table(study: Mapping[str, Any], perturbations: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
     """A row per attack and place where it was crafted.
 
     Args:
         study: As resolved.
+        perturbations: What the record of the run says about each.
     """
-    knows = SURROGATE.format(data=TRAINING[study["surrogates"]["data"]])
-    asked = [(each, perturbation_of(each)) for each in study["perturbations"]]
+    places = {
+        TRANSFERRED: SURROGATE.format(data=TRAINING[study["surrogates"]["data"]]),
+        "white-box": WHITEBOX,
+    }
+    facts = {each["label"]: each for each in perturbations if each["role"] == "attack"}
     rows = [
-        (each["label"], cells, known, *_aim(entry, each))
-        for each, entry in asked
-        if entry.role == "attack"
-        for cells, known in _places(entry, study, knows)
+        (each["label"], place, knows, *_aim(facts[each["label"]], each))
+        for each in study["perturbations"]
+        if each["label"] in facts
+        for place, knows in places.items()
+        if place in _places(facts[each["label"]], study)
     ]
     return pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String), orient="row")
 
 
-def _places(entry: Perturbation, study: Mapping[str, Any], knows: str) -> Iterable[tuple[str, str]]:
-    yield "Tables 1 and 2", knows
-    if entry.whitebox and study["crafting"]["whitebox"]:
-        yield "white-box", WHITEBOX
+def _places(facts: Mapping[str, Any], study: Mapping[str, Any]) -> set[str]:
+    if study["surrogates"].get("models") == "none":
+        return {"white-box"}
+    is_direct = facts["whitebox"] and study["crafting"]["whitebox"]
+    return {TRANSFERRED, "white-box"} if is_direct else {TRANSFERRED}
 
 
-def _aim(entry: Perturbation, parameters: Mapping[str, Any]) -> tuple[str, str, str]:
+def _aim(facts: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[str, str, str]:
     """What an attack wants, how much it may change, and in which norm that is measured."""
-    wants = "chosen classes in chosen pixels" if entry.targets else "any wrong answer"
-    if entry.budget is None:
+    wants = "chosen classes in chosen pixels" if facts["targeted"] else "any wrong answer"
+    if facts["budget"] is None:
         steps = parameters.get("steps")
         end = f", at most {setting(steps)} steps" if steps is not None else ""
-        aim = "as little as it can" if entry.minimal else "no bound: until it has what it wants"
+        aim = "as little as it can" if facts["minimal"] else "no bound: until it has what it wants"
         return wants, aim + end, "none"
-    budget, norm = parameters[entry.budget], NORMS.get(str(entry.norm_of(parameters)), "none")
+    budget, norm = parameters[facts["budget"]], NORMS.get(facts["norm"], "none")
     if isinstance(budget, Mapping):
-        return wants, f"{entry.budget} solved for a mean SSIM of {setting(budget['ssim'])}", norm
-    return wants, f"{entry.budget} = {shown(float(budget), 'setting')}", norm
+        return wants, f"{facts['budget']} solved for a mean SSIM of {setting(budget['ssim'])}", norm
+    return wants, f"{facts['budget']} = {shown(float(budget), 'setting')}", norm
 
 
 NETWORK = re.compile(r"(?P<network>.+)-(?P<role>target|surrogate)-s(?P<seed>\d+)(?:-f(?P<fold>\d+))?")
 """Name of a network's folder, see `core.NetworkId`."""
-NAMED = ("name", "load", "given", "facts", "label", "on_misclassified", "on_failure")
+NAMED = ("name", "label", "on_misclassified", "on_failure")
 CARD = {
     "parameters": "parameters",
     "train_patients": "train_patients",
@@ -281,8 +299,8 @@ def attack_table(study: Mapping[str, Any]) -> pl.DataFrame:
         parameters = flattened({key: value for key, value in entry.items() if key not in NAMED})
         line = ", ".join(f"{key} = {value}" for key, value in parameters)
         rows.append(
-            {key: entry.get(key) for key in ("label", "on_misclassified", "on_failure")}
-            | {"name": perturbation_of(entry).name, "parameters": line}
+            {key: entry.get(key) for key in ("label", "name", "on_misclassified", "on_failure")}
+            | {"parameters": line}
         )
     return pl.DataFrame(
         rows,

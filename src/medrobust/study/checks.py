@@ -112,7 +112,7 @@ def _check_perturbations(study: Study) -> None:
         raise StudyError("study.perturbations must hold at least one attack; leave it out for the paper's.")
     for item in study.requests:
         _require_role("perturbations", item, "attack", "noise", "corruption", "transform")
-        if item.perturbation.role == "noise" and item.unsolved and item.ssim is None:
+        if item.unsolved and item.ssim is None and item.perturbation.role == "noise":
             raise StudyError(
                 f"study.perturbations.{item.label}.strength: noise needs one here, a number or {{ssim: s}}. "
                 "Noise that is matched to every attack is named under `noise`."

@@ -146,7 +146,8 @@ class Study(Block):
     surrogates: Surrogates = Surrogates()
     training: TrainingConfig = TrainingConfig()
     perturbations: tuple[dict[str, Any], ...] = Field(
-        (), description="Attacks, and noise of a fixed strength; the paper's three attacks by default."
+        (),
+        description="Attacks, noise of a fixed strength, corruptions; the paper's three attacks by default.",
     )
     noise: dict[str, Any] = Field(
         {}, description="The control: noise matched to every attack. {} leaves it out."
@@ -204,8 +205,8 @@ class Study(Block):
         return tuple(each for each in self.requests if each.perturbation.role == "attack")
 
     @property
-    def fixed_noise(self) -> tuple[Request, ...]:
-        """Noise of a given strength, and corruptions: what is made without a network."""
+    def fixed(self) -> tuple[Request, ...]:
+        """What is done to images without any network: noise of a given strength, corruptions, transforms."""
         return tuple(each for each in self.requests if each.perturbation.role != "attack")
 
     @cached_property
@@ -216,8 +217,7 @@ class Study(Block):
 
 def resolved(study: Study) -> dict[str, Any]:
     """The study as plain data with every default and catalogue parameter filled in."""
-    models = tuple(map(as_written, study.models))
-    plain = study.model_copy(update={"models": models, "perturbations": (), "noise": {}})
+    plain = study.model_copy(update={"models": tuple(map(as_written, study.models))})
     content: dict[str, Any] = plain.model_dump(mode="json")
     content["perturbations"] = [each.written for each in study.requests]
     content["noise"] = study.matched_noise.written if study.matched_noise else {}

@@ -1,12 +1,12 @@
 """The JSON Schema of a study, for editors: names, parameters, ranges and defaults are the catalogues'."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 from medrobust.data import DATASETS
 from medrobust.models import MODELS
 from medrobust.parameters import parameter_model
-from medrobust.perturbations import PERTURBATIONS, Perturbation, parameters_of
+from medrobust.perturbations import PERTURBATIONS, parameters_of
 from medrobust.study.config import Study
 
 Schema = dict[str, Any]
@@ -43,8 +43,9 @@ def study_schema() -> Schema:
         "properties": {"name": _names(MODELS)},
         "required": ["name"],
     }
+    fixed = [entry | {"required": ["name", "strength"]} for entry in _perturbations("noise")]
     properties["perturbations"]["items"] = {
-        "anyOf": [*_perturbations("attack"), *_perturbations("noise", "strength"), OWN_PERTURBATION]
+        "anyOf": [*_perturbations("attack", "corruption", "transform"), *fixed, OWN_PERTURBATION]
     }
     properties["noise"] = {"anyOf": [*_perturbations("noise"), {"type": "object", "maxProperties": 0}]}
     properties["surrogates"] = {"anyOf": [properties["surrogates"], {"enum": ["others", "none"]}]}
@@ -58,11 +59,12 @@ def _dataset(name: str) -> Schema:
     return _entry(name, entry.summary, root | own, required=[*root])
 
 
-def _perturbations(role: Literal["attack", "noise"], *required: str) -> list[Schema]:
-    return [_perturbation(entry, required) for entry in PERTURBATIONS.values() if entry.role == role]
+def _perturbations(*roles: str) -> list[Schema]:
+    return [_perturbation(name) for name, entry in PERTURBATIONS.items() if entry.role in roles]
 
 
-def _perturbation(entry: Perturbation, required: Iterable[str]) -> Schema:
+def _perturbation(name: str) -> Schema:
+    entry = PERTURBATIONS[name]
     own = {
         key: _or_fraction(value)
         for key, value in parameters_of(entry).model_json_schema()["properties"].items()
@@ -81,7 +83,7 @@ def _perturbation(entry: Perturbation, required: Iterable[str]) -> Schema:
             "on_misclassified": {"enum": ["attack", "keep", "drop"]},
             "on_failure": {"enum": ["last", "clean"]},
         }
-    return _entry(entry.name, entry.summary, shared | own, required)
+    return _entry(name, entry.summary, shared | own)
 
 
 def _entry(name: str, summary: str, properties: Schema, required: Iterable[str] = ()) -> Schema:
