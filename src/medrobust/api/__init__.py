@@ -2,6 +2,7 @@
 
 from medrobust.api.auditing import audit, write_audit, write_audit_page
 from medrobust.api.comparing import Comparison, compare
+from medrobust.api.in_memory import Attacked, attack, evaluate
 from medrobust.api.lists import catalogue_table
 from medrobust.api.running import plan, run, selftest
 from medrobust.api.runs import Run
@@ -13,15 +14,18 @@ from medrobust.running.selftests import selftest_table
 from medrobust.study.templates import demo_study, write_template
 
 __all__ = [
+    "Attacked",
     "Audit",
     "Comparison",
     "Run",
     "Wanted",
+    "attack",
     "audit",
     "catalogue_table",
     "clean",
     "compare",
     "demo_study",
+    "evaluate",
     "export",
     "exported_table",
     "findings_table",
