@@ -119,7 +119,7 @@ def fails_with(result: Result, message: str, code: int = 1) -> None:
         ({"models": [{"name": "mobilenet_v1", "training": {"epoch": 3}}]}, "Did you mean 'epochs'?"),
         (
             {"models": [{"name": "x", "load": "made_networks:of_seven", "train": True}]},
-            "models.x returns 7 classes, but",
+            "models.x: It returns 7 classes, but",
         ),
         (
             {"models": [{"name": "x", "load": "made_networks:broken", "train": True}]},
