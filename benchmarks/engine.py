@@ -22,13 +22,19 @@ from medrobust.core import NetworkId, Role, Task
 from medrobust.models import prepare
 from medrobust.perturbations import fgsm, request
 from medrobust.running.batches import stack
-from medrobust.running.craft import craft
-from medrobust.running.evaluate import evaluate
-from medrobust.running.image_sets import CraftJob, ImageSet, clean_set, matched_noise_set
-from medrobust.running.noise import craft_noise
-from medrobust.running.targets import Target
+from medrobust.running.plan import ImageSet
 from medrobust.storage import RunFolder
 from subjects import CPU, RECIPES, Trained, trained
+from whole_steps import (
+    CraftJob,
+    clean_set,
+    craft,
+    craft_noise,
+    evaluate,
+    matched_noise_set,
+    member,
+    setup_of,
+)
 
 ATTACKS: Mapping[Task, list[dict[str, Any]]] = {
     Task.CLASSIFICATION: [{"name": "fgsm", "eps": 2 / 255}, {"name": "deepfool"}],
@@ -40,10 +46,10 @@ STAGES = {
     "network": [("models/network.py", "forward"), ("torch/autograd/__init__.py", "grad")],
     "loading": [
         ("concurrent/futures/_base.py", "result"),  # for the batch that a thread reads ahead
-        ("steps/batches.py", "stack"),
+        ("running/batches.py", "stack"),
         ("storage/images.py", "read"),
     ],
-    "measuring": [("steps/measure.py", "distances")],
+    "measuring": [("running/craft.py", "distances")],
     "storing": [
         ("storage/images.py", "write"),
         ("storage/rows.py", "frame_of"),
@@ -97,12 +103,12 @@ def run(study: Study, entry: dict[str, Any], folder: RunFolder) -> None:
         sets.append(craft(job, study.surrogate, dataset, cases, folder, seed=0))
 
     def matching() -> None:
-        sets.append(matched_noise_set(request({"name": NOISE[task]}, task), sets[0]))
+        sets.append(matched_noise_set(request({"name": NOISE[task]}, task), sets[0], dataset))
         craft_noise(sets[1], dataset, folder)
 
     def evaluating() -> None:
-        every = [clean_set(dataset, cases), *sets]
-        evaluate(every, [Target(judged, {})], {judged: study.target}, dataset, folder)
+        setup = setup_of(dataset, folder, {judged: study.target}, targets=[member(judged)])
+        evaluate(setup, [clean_set(dataset, cases), *sets])
 
     warm_up(study)
     for step, work in {"craft": crafting, "match noise": matching, "evaluate": evaluating}.items():

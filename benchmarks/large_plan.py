@@ -14,10 +14,9 @@ import torch
 
 from medrobust.core import Case, Dataset, Sample, Task
 from medrobust.running.estimate import Speed
-from medrobust.running.folds import folds_of
 from medrobust.running.plan import make_plan
-from medrobust.running.setup import Setup
-from medrobust.running.work import jobs_of
+from medrobust.running.runner import jobs_of
+from medrobust.running.setup import Setup, folds_of
 from medrobust.storage import RunFolder
 from medrobust.study.reading import read_study
 

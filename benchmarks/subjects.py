@@ -15,7 +15,8 @@ from medrobust.data import open_dataset
 from medrobust.data.splitting.splits import make_split, split_cases
 from medrobust.models import Network, model_spec, prepare
 from medrobust.running.batches import stack
-from medrobust.running.train import fresh_network, train
+from medrobust.running.setup import fresh_network
+from medrobust.running.train import train
 from medrobust.study.training import TrainingConfig
 
 CPU = torch.device("cpu")

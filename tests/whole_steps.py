@@ -1,40 +1,102 @@
-"""Whole steps in one call: cut the cases, open the step, and do every piece that is not finished."""
+"""Steps of a study one by one, on data sets and networks that live in memory."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from medrobust.core import Case, Dataset, NetworkId, OnProgress, silent
-from medrobust.models import Network
 from medrobust.perturbations import Request
-from medrobust.running import image_sets
-from medrobust.running.chunks import work_chunks
+from medrobust.running import plan
+from medrobust.running.batches import Batch, work_chunks
 from medrobust.running.craft import open_crafting
-from medrobust.running.embed import Embedding, embedded_chunks
-from medrobust.running.evaluate import Evaluation, Judges
-from medrobust.running.image_sets import CraftJob, ImageSet
-from medrobust.running.memory import Limit
-from medrobust.running.noise import Matching
-from medrobust.running.pieces import do_pieces
-from medrobust.running.targets import Target
+from medrobust.running.embed import embedding_job
+from medrobust.running.estimate import Speed
+from medrobust.running.evaluate import images_of, open_evaluation
+from medrobust.running.noise import noise_job
+from medrobust.running.plan import ImageSet, cells_of
+from medrobust.running.setup import Fold, Setup, StudyNetwork
 from medrobust.storage import RunFolder
+from medrobust.study.config import Study
 
 
-def clean_set(dataset: Dataset, cases: Iterable[Case], **keywords: Any) -> ImageSet:
+def member(network_id: NetworkId, recipe: object = "made") -> StudyNetwork:
+    """A network of a study, of which only its name and what it is made from are known."""
+    return StudyNetwork(network_id, spec=None, split={}, recipe={"made from": recipe})  # type: ignore[arg-type]
+
+
+def setup_of(
+    dataset: Dataset,
+    folder: RunFolder,
+    networks: Mapping[NetworkId, nn.Module] | None = None,
+    *,
+    targets: Sequence[StudyNetwork] = (),
+    cases: Iterable[Case] | None = None,
+    validation: Sequence[Case] = (),
+    fold: int | None = None,
+    seed: int = 0,
+    support: str = "auto",
+    batch_size: int = 16,
+    quantise: int | None = None,
+    tolerance: float | None = None,
+    autocast: bool = False,
+) -> Setup:
+    """A study of these data and networks, opened."""
+    study = Study.model_validate(
+        {
+            "task": dataset.task,
+            "seed": seed,
+            "data": {"given": dataset.name},
+            "models": [{"name": "unused"}],
+            "support": support,
+            "crafting": {"batch_size": batch_size, "quantise": quantise is not None, "autocast": autocast},
+            "analysis": {"surface_tolerance": tolerance},
+        }
+    )
+    chosen = tuple(dataset.cases if cases is None else cases)
+    chunks = work_chunks(dataset, chosen)
+    of = Fold(fold, {}, chosen, chosen, tuple(validation), chunks, chunks)
+    if quantise is not None:
+        dataset = replace(dataset, bits=quantise)
+    setup = Setup(study, folder, dataset, (of,), torch.device("cpu"), dict(networks or {}))
+    vars(setup)["targets"] = tuple(targets)  # where the study would name them
+    return setup
+
+
+@dataclass(frozen=True)
+class CraftJob:
+    """An attack on one source."""
+
+    request: Request
+    source: NetworkId
+    role: Literal["transfer", "whitebox"]
+    source_recipe: object
+    autocast: bool = False
+
+
+def clean_set(dataset: Dataset, cases: Iterable[Case], *, fold: int | None = None) -> ImageSet:
     """Clean images of some cases."""
-    return image_sets.clean_set(dataset, work_chunks(dataset, cases), **keywords)
+    setup = setup_of(dataset, RunFolder("unused"))
+    return plan.clean_set(setup, work_chunks(dataset, cases), fold)
 
 
 def crafted_set(job: CraftJob, dataset: Dataset, cases: Iterable[Case], **keywords: Any) -> ImageSet:
-    """The images that an attack gives."""
-    keywords = {"seed": 0, "support_mode": "auto", **keywords}
-    return image_sets.crafted_set(job, dataset, work_chunks(dataset, cases), **keywords)
+    """The images that an attack gives; none is made."""
+    setup = setup_of(dataset, RunFolder("unused"), cases=cases, autocast=job.autocast, **keywords)
+    return plan.attack_set(setup, job.request, member(job.source, job.source_recipe), job.role)
 
 
 def fixed_noise_set(request: Request, dataset: Dataset, cases: Iterable[Case], **keywords: Any) -> ImageSet:
     """Noise of a fixed strength on some cases."""
-    return image_sets.fixed_noise_set(request, dataset, work_chunks(dataset, cases), **keywords)
+    setup = setup_of(dataset, RunFolder("unused"), cases=cases, **keywords)
+    return plan.noise_set(setup, request, setup.folds[0])
+
+
+def matched_noise_set(request: Request, attack: ImageSet, dataset: Dataset) -> ImageSet:
+    """Noise with the SSIM of an attack."""
+    return plan.matched_noise_set(setup_of(dataset, RunFolder("unused")), request, attack)
 
 
 def craft(
@@ -44,57 +106,62 @@ def craft(
     cases: Iterable[Case],
     folder: RunFolder,
     *,
-    seed: int = 0,
-    support_mode: str = "auto",
-    batch_size: int = 16,
-    validation: Sequence[Case] = (),
     progress: OnProgress = silent,
+    **keywords: Any,
 ) -> ImageSet:
     """Craft all that is not finished."""
-    images = crafted_set(job, dataset, cases, seed=seed, support_mode=support_mode, validation=validation)
-    step = open_crafting(images, network, dataset, folder, limit=Limit(batch_size), validation=validation)
-    do_pieces(step, left(images, folder), progress)
+    keywords |= {"cases": tuple(cases), "autocast": job.autocast}
+    setup = setup_of(dataset, folder, {job.source: network}, **keywords)
+    images = plan.attack_set(setup, job.request, member(job.source, job.source_recipe), job.role)
+    do = open_crafting(setup, images)
+    todo = left(images, folder)
+    for number, piece in enumerate(todo):
+        do(piece, lambda done, note, before=number: progress((before + done) / len(todo), note))
+    progress(1.0, "")
     return images
 
 
 def craft_noise(images: ImageSet, dataset: Dataset, folder: RunFolder, *, batch_size: int = 16) -> None:
     """Match all that is not finished."""
-    do_pieces(Matching(images, dataset, folder, batch_size), left(images, folder))
+    do = noise_job(setup_of(dataset, folder, batch_size=batch_size), images).open()
+    for piece in left(images, folder):
+        do(piece, silent)
 
 
 def embed(
     sets: Iterable[ImageSet],
-    target: Target,
-    network: Network,
+    target: StudyNetwork,
+    network: nn.Module,
     dataset: Dataset,
     folder: RunFolder,
     *,
     batch_size: int = 16,
 ) -> None:
     """Embed all that is not finished."""
+    setup = setup_of(dataset, folder, {target.id: network}, targets=[target], batch_size=batch_size)
     for images in sets:
-        step = Embedding(images, target, network, dataset, folder, limit=Limit(batch_size))
-        step.remember_weights()
-        do_pieces(step, range(len(embedded_chunks(images.chunks))))
+        job = embedding_job(setup, images, target, {target.id.name: Speed(0, 0, 0)})
+        do = job.open()
+        for piece in job.left():
+            do(piece, silent)
 
 
 def evaluate(
-    sets: Iterable[ImageSet],
-    targets: Sequence[Target],
-    networks: Mapping[NetworkId, nn.Module],
-    dataset: Dataset,
-    folder: RunFolder,
-    *,
-    batch_size: int = 16,
-    quantise: int | None = None,
-    tolerance: float | None = None,
-    progress: OnProgress = silent,
+    setup: Setup, sets: Iterable[ImageSet], *, boundaries: bool = False, progress: OnProgress = silent
 ) -> None:
     """Evaluate all that is not finished."""
-    judges = Judges(targets, networks, dataset, folder, limit=Limit(batch_size), quantise=quantise)
-    judges.remember_weights()
     for images in sets:
-        do_pieces(Evaluation(images, judges, tolerance), range(len(images.chunks)), progress)
+        cells = list(cells_of([images], setup.targets, setup.bits))
+        do = open_evaluation(setup, cells, boundaries=boundaries)
+        for piece in range(len(images.chunks)):
+            do(piece, progress)
+
+
+def read_images(
+    image_set: ImageSet, number: int, clean: Batch, dataset: Dataset, folder: RunFolder
+) -> Tensor:
+    """The images of a chunk."""
+    return images_of(setup_of(dataset, folder), image_set, number, clean)
 
 
 def left(images: ImageSet, folder: RunFolder) -> list[int]:

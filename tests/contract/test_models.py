@@ -11,7 +11,7 @@ from medrobust.core import NetworkId, Role, Task
 from medrobust.models import MODELS, Network, model_spec, prepare
 from medrobust.models.spec import SUPPLIED
 from medrobust.parameters import parameter_model
-from medrobust.running.train import fresh_network
+from medrobust.running.setup import fresh_network
 
 SIDE = {"inception_v3": 75, "inception_v4": 75}
 """Smallest side that a network takes, where it is not 32."""

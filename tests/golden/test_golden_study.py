@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,9 +27,8 @@ import medrobust as mr
 from medrobust import cli
 from medrobust.core import Task
 from medrobust.perturbations.selftest import CHECKS
-from medrobust.running.craft import Crafting
-from medrobust.running.evaluate import Evaluation
-from medrobust.running.noise import Matching
+from medrobust.running import runner
+from medrobust.running.jobs import Do, Job
 from medrobust.running.runner import run_study
 from medrobust.storage import RunFolder
 from medrobust.study.reading import read_study
@@ -250,23 +250,31 @@ def test_a_run_folder_of_before_there_were_self_tests(golden: SimpleNamespace, c
         ).read_bytes()
 
 
-@pytest.mark.parametrize("step", [Crafting, Matching, Evaluation])
+@pytest.mark.parametrize("kind", ["craft", "noise", "evaluate"])
 def test_a_kill_loses_nothing(
-    golden: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: type
+    golden: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Killed in the third piece of a step; what it gives in the end is the same to the last byte."""
     shutil.copytree(golden.folder / "cache", tmp_path / "run" / "cache")
     done: list[int] = []
-    original = step.do
+    jobs_of = runner.jobs_of
 
-    def killed(self: object, piece: int, progress: Callable[[float, str], None]) -> None:
-        done.append(piece)
-        original(self, piece, progress)
-        if len(done) == 3:
-            raise Killed
+    def deadly(job: Job) -> Job:
+        def begin() -> Do:
+            do = job.open()
+
+            def killed(piece: int, progress: Callable[[float, str], None]) -> None:
+                done.append(piece)
+                do(piece, progress)
+                if len(done) == 3:
+                    raise Killed
+
+            return killed
+
+        return replace(job, open=begin) if job.kind == kind else job
 
     with monkeypatch.context() as patch:
-        patch.setattr(step, "do", killed)
+        patch.setattr(runner, "jobs_of", lambda *arguments: [deadly(job) for job in jobs_of(*arguments)])
         with pytest.raises(Killed):
             go_on(golden.study, tmp_path / "run")
     go_on(golden.study, tmp_path / "run")

@@ -8,9 +8,9 @@ from medrobust.api.running import plan, run, selftest
 from medrobust.api.runs import Run
 from medrobust.audit.audit import Audit
 from medrobust.audit.table import findings_table, summary
-from medrobust.running.cleaning import clean, left_over_table, left_overs
-from medrobust.running.exports import Wanted, export, exported_table, what_there_is
-from medrobust.running.selftests import selftest_table
+from medrobust.running.export import Wanted, export, exported_table, what_there_is
+from medrobust.running.folder import clean, left_over_table, left_overs
+from medrobust.running.selftest import selftest_table
 from medrobust.study.templates import demo_study, write_template
 
 __all__ = [

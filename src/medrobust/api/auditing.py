@@ -15,9 +15,9 @@ from medrobust.audit.thumbnails import thumbnails
 from medrobust.catalogue import module_file
 from medrobust.core import OnProgress
 from medrobust.report.audit_page import audit_page
-from medrobust.running.jobs import Job, Once
+from medrobust.running.jobs import Job
 from medrobust.storage import RunFolder
-from medrobust.study.checks import require_split, require_task
+from medrobust.study.checks import check_named_data, require_split
 from medrobust.study.config import Study
 from medrobust.study.reading import read_study
 
@@ -59,7 +59,7 @@ def audit_jobs(study: Study, folder: RunFolder, data_dir: Path | None) -> list[J
     if not study.audit or "root" not in study.data:
         return []
 
-    def work(progress: OnProgress) -> None:
+    def work(piece: int, progress: OnProgress) -> None:
         folder.write_json(as_document(_audited(study, data_dir, Console(quiet=True))), STORED)
         progress(1.0, "")
 
@@ -70,16 +70,15 @@ def audit_jobs(study: Study, folder: RunFolder, data_dir: Path | None) -> list[J
             title="audit the data",
             seconds=AUDIT_SECONDS,
             disk=0,
-            pieces=1,
             finished=lambda: {0} if folder.exists(STORED) else set(),
-            open=lambda: Once(work),
+            open=lambda: work,
         )
     ]
 
 
 def _audited(asked: Study, data_dir: Path | None, console: Console) -> Audit:
     require_split(asked)
-    require_task(asked)
+    check_named_data(asked)
     loads = {f"models.{spec.name}.load": spec.load for spec in asked.specs if spec.load}
     if "load" in asked.data:
         loads["data.load"] = str(asked.data["load"])

@@ -12,11 +12,10 @@ from medrobust.api.auditing import audit_jobs
 from medrobust.api.runs import Run
 from medrobust.core import Dataset
 from medrobust.errors import StudyError
-from medrobust.running.devices import choose_device
 from medrobust.running.executors.local import Executor, run_here
 from medrobust.running.executors.ray_cluster import on_ray
-from medrobust.running.planning import show_plan
-from medrobust.running.runner import run_study
+from medrobust.running.runner import run_study, show_plan
+from medrobust.running.setup import choose_device
 from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import SELFTEST
 from medrobust.study.config import Study

@@ -18,7 +18,7 @@ from medrobust.core import Role
 from medrobust.errors import RunError
 from medrobust.report.build import build
 from medrobust.running.evaluate import row_table, whole_test_table
-from medrobust.running.pictures import left_out
+from medrobust.running.jobs import left_out
 from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import ATTRIBUTES, CRAFTED, EMPTY_CASES, SELFTEST, SURFACES, Table
 from medrobust.study.analysis import Attack, Settings

@@ -14,8 +14,7 @@ from medrobust.core import Task
 from medrobust.report.figures.palette import structure_colours
 from medrobust.report.frames import frame, overlap_of, planes
 from medrobust.report.pixels import GREY, STEP
-from medrobust.running.explorer import FACTS, Wanted, read_views
-from medrobust.running.views import LEVELS
+from medrobust.running.explorer import EXPLORED, LEVELS, Wanted, read_views
 from medrobust.storage import RunFolder
 
 Facts = Mapping[str, Any]
@@ -37,9 +36,9 @@ def read_explorer(folder: RunFolder, results: Results, room: int) -> dict[str, A
     Returns:
         None where the run kept no scan, or none fits.
     """
-    if not folder.exists(*FACTS):
+    if not folder.exists(*EXPLORED):
         return None
-    facts = folder.read_json(*FACTS)
+    facts = folder.read_json(*EXPLORED)
     wanted = Wanted(**facts["wanted"])
     scans = [
         [plane for view in read_views(folder, wanted, number) for plane in planes(view)]

@@ -10,7 +10,7 @@ from jaxtyping import Int, Shaped
 from medrobust.metrics.counts import overlap_counts
 from medrobust.metrics.scores import dice, mean_defined
 from medrobust.report.pixels import change_uri, image_uri, labels_uri
-from medrobust.running.views import View
+from medrobust.running.explorer import View
 
 
 def planes(view: View) -> list[View]:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int8, Shaped, UInt8
 from PIL import Image, ImageColor
 
-from medrobust.running.views import LEVELS
+from medrobust.running.explorer import LEVELS
 
 GREY, STEP = 128, 127 // LEVELS
 """Of a picture of changes: the value of no change, and of one level. The page computes the image from it."""

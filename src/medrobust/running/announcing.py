@@ -8,10 +8,9 @@ from rich.table import Table
 
 from medrobust.core import Part
 from medrobust.data.splitting.case_sets import described
-from medrobust.running.folds import Fold
 from medrobust.running.jobs import Job
 from medrobust.running.progress import duration, sayer
-from medrobust.running.setup import Setup
+from medrobust.running.setup import Fold, Setup
 from medrobust.storage import RunFolder
 from medrobust.text import text_table
 

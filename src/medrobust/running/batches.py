@@ -1,8 +1,12 @@
 """Cases of a data set, stacked into tensors."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -62,3 +66,107 @@ def _one_ahead(dataset: Dataset, parts: Iterable[Sequence[Case]], device: torch.
             waiting = following
         if waiting is not None:
             yield waiting.result()
+
+
+CHUNK_CASES = 32
+CHUNK_BYTES = 64 * 2**20
+"""A chunk of work is closed at this many cases or bytes of images, whichever comes first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chunks(Sequence[tuple[Case, ...]]):
+    """Cases in chunks of work; cut once and shared by all sets that have them. Equal if their digests are."""
+
+    items: tuple[tuple[Case, ...], ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """Short hash of which cases there are, and of how they are cut."""
+        whole = hashlib.sha256()
+        for chunk in self.items:
+            whole.update(json.dumps([case.case_id for case in chunk]).encode())
+        return whole.hexdigest()[:16]
+
+    @cached_property
+    def n_cases(self) -> int:
+        """Number of all cases."""
+        return sum(map(len, self.items))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self.items[number]
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Chunks) and self.digest == other.digest)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+def work_chunks(dataset: Dataset, cases: Iterable[Case]) -> Chunks:
+    """Cut cases into chunks of work: whole scans, in the order of patients, scans and positions."""
+    image_bytes = 4 * dataset.channels * int(np.prod(dataset.shape))
+    size = max(1, min(CHUNK_CASES, CHUNK_BYTES // image_bytes))
+    scans: dict[tuple[str, str], list[Case]] = {}
+    for case in sorted(cases, key=lambda case: (case.patient_id, case.scan_id, case.position, case.case_id)):
+        scans.setdefault((case.patient_id, case.scan_id), []).append(case)
+    chunks: list[list[Case]] = []
+    for scan in scans.values():
+        if chunks and len(chunks[-1]) + len(scan) <= size:
+            chunks[-1] += scan
+        else:
+            chunks.append(scan)
+    return Chunks(tuple(tuple(chunk) for chunk in chunks))
+
+
+Result = TypeVar("Result")
+
+
+class Limit:
+    """Images that are worked on together. It is shared by all steps of a process, and only ever shrinks.
+
+    Attributes:
+        size: How many at most.
+        shrunk: True from the moment that memory did not suffice.
+    """
+
+    def __init__(self, size: int = 16) -> None:
+        if size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {size}.")
+        self.size = size
+        self.shrunk = False
+
+    def parts(self, count: int, work: Callable[[slice], Result]) -> Iterator[tuple[slice, Result]]:
+        """Do work on so many images, part by part; a part that memory does not suffice for is halved.
+
+        Args:
+            count: Number of images.
+            work: Done on a part of them; done again on each half where it ran out of memory.
+
+        Yields:
+            The place of a part and what the work gave.
+
+        Raises:
+            MemoryError: It does not suffice for a single image; of a GPU `torch.OutOfMemoryError`.
+        """
+        start = 0
+        while start < count:
+            place = slice(start, min(start + self.size, count))
+            try:
+                result = work(place)
+            except (MemoryError, torch.OutOfMemoryError):
+                if place.stop - place.start == 1:
+                    raise
+                self.size, self.shrunk = (place.stop - place.start + 1) // 2, True
+                _give_back()
+                continue
+            yield place, result
+            start = place.stop
+
+
+def _give_back() -> None:
+    """Return what PyTorch keeps for later, so that smaller blocks can be had."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

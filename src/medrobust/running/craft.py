@@ -1,149 +1,286 @@
-"""Crafting: attack a source on every case, measure the images as stored, and store them by chunks."""
+"""Crafting: attack a source on every case, measure the images as stored, and store them chunk by chunk."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float32
-from torch import nn
+from jaxtyping import Bool, Float, Float32, Float64, Int64
+from torch import Tensor
 
-from medrobust.core import Case, Dataset, OnProgress, silent
-from medrobust.models import weights_sha256
-from medrobust.perturbations import Request
-from medrobust.running.attack import Attacked, Source, attack_batch
+from medrobust.core import Case, OnProgress
+from medrobust.errors import StudyError
+from medrobust.metrics.similarity import l0, l2, linf, mean_over, mse, ssim_map
+from medrobust.perturbations import Request, Tally, perturb, solve_budget, support_of, targets_of
 from medrobust.running.batches import Batch, batches
-from medrobust.running.budget import with_budget
-from medrobust.running.image_sets import ImageSet
-from medrobust.running.memory import Limit
-from medrobust.running.parts import timed, write_crafted_rows
-from medrobust.running.predict import Columns, check_weights
-from medrobust.storage import ImageStore, RunFolder
+from medrobust.running.estimate import Speeds
+from medrobust.running.jobs import Do, Job
+from medrobust.running.plan import ImageSet, budget_cases
+from medrobust.running.predict import Columns, check_weights, generators, output_of
+from medrobust.running.rows import timed, write_crafted_rows
+from medrobust.running.setup import Setup, StudyNetwork
+from medrobust.storage import ImageStore
 
 
-@dataclass(frozen=True)
-class Crafting:
-    """An attack on a source that can start; a piece is a chunk of its images.
+class Attacked(NamedTuple):
+    """Attacked images as they are to be stored, and the columns measured of them, by name."""
 
-    Attributes:
-        image_set: The images to make.
-        store: Where they go.
-        source: The network.
-        request: The attack, its budget solved.
-        dataset: Where the cases come from.
-        folder: The run folder.
-        limit: Images attacked together; no parameter of the attack.
-    """
-
-    image_set: ImageSet
-    store: ImageStore
-    source: Source
-    request: Request
-    dataset: Dataset
-    folder: RunFolder
-    limit: Limit
-
-    def do(self, piece: int, progress: OnProgress = silent) -> None:
-        """Craft a chunk.
-
-        Raises:
-            ModelError: The network's outputs are not finite.
-            RunError: The disk is full.
-        """
-        image_set, chunk = self.image_set, self.image_set.chunks[piece]
-        with timed(self.folder, image_set.timing_part(piece), "craft", image_set.origin, piece, len(chunk)):
-            images, columns = self._attacked(chunk, progress)
-            checksum = self.store.write(piece, images)
-            write_crafted_rows(self.folder, image_set, piece, columns)
-            self.store.mark_done(piece, checksum, [case.case_id for case in chunk])
-
-    def _attacked(
-        self, chunk: tuple[Case, ...], progress: OnProgress
-    ) -> tuple[Float32[np.ndarray, "n c *space"], Columns]:
-        images = np.empty((len(chunk), self.dataset.channels, *self.dataset.shape), np.float32)
-        columns: Columns = {}
-        done = 0
-        for batch in batches(self.dataset, chunk, self.limit.size, self.source.device):
-            attack = partial(_attack_part, self.request, self.source, batch)
-            for place, attacked in self.limit.parts(len(batch.cases), attack):
-                images[done + place.start : done + place.stop] = attacked.images.numpy()
-                for name, values in attacked.columns.items():
-                    columns.setdefault(name, []).extend(values)
-            done += len(batch.cases)
-            progress(done / len(chunk), "")
-        return images, columns
+    images: Float32[Tensor, "n c *space"]
+    columns: Columns
 
 
-def open_crafting(
-    image_set: ImageSet,
-    network: nn.Module,
-    dataset: Dataset,
-    folder: RunFolder,
-    *,
-    device: torch.device | str = "cpu",
-    limit: Limit | None = None,
-    validation: Iterable[Case] = (),
-) -> Crafting:
+def crafting_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
+    """Make the images of an attack on a source; a piece is a chunk."""
+    request, source = asked(images)
+    passes = request.perturbation.passes(request.parameters)
+    image_bytes = 4 * setup.dataset.channels * int(np.prod(setup.dataset.shape))
+    return Job(
+        kind="craft",
+        name=images.name,
+        title=f"craft {request.label} on {source.id.title}",
+        seconds=images.n_cases * passes * speeds[source.id.name].gradient,
+        disk=images.n_cases * image_bytes,
+        pieces=len(images.chunks),
+        finished=lambda: images.finished(setup.folder),
+        open=lambda: open_crafting(setup, images),
+    )
+
+
+def asked(images: ImageSet) -> tuple[Request, StudyNetwork]:
+    """The attack that makes a set, and the network that it is made on."""
+    if images.request is None or images.source is None:
+        raise ValueError(f"images: must be an attack on a source, got {images.name}.")
+    return images.request, images.source
+
+
+def open_crafting(setup: Setup, images: ImageSet) -> Do:
     """Open the store of an attack on a source, which is made where there is none, and solve its budget.
-
-    Args:
-        image_set: The images to make, from `crafted_set`.
-        network: The source, prepared for being attacked, on `device`.
-        dataset: Where the cases come from.
-        folder: The run folder.
-        device: Where the network is.
-        limit: Images attacked together.
-        validation: Cases that a budget given as an SSIM is solved on.
 
     Raises:
         RunError: What the store holds was made with other weights of the source.
         StudyError: The budget is given as an SSIM, and there are no validation cases.
     """
-    if image_set.source is None or image_set.request is None:
-        raise ValueError(f"image_set: must be an attack on a source, got {image_set.name}.")
-    limit = limit or Limit()
-    store = _open_store(image_set, network, image_set.source.folder, dataset, folder)
-    recipe = image_set.recipe
-    source = Source(
-        network,
-        image_set.source.folder,
-        torch.device(device),
-        recipe["seed"],
-        recipe["support"],
-        dataset.spacing,
-        recipe["precision"] == "autocast",
-    )
-    request = with_budget(
-        image_set.request,
-        source,
-        dataset,
-        tuple(validation),
-        limit.size,
-        folder,
-        (*image_set.folder, "budget.json"),
-    )
-    return Crafting(image_set, store, source, request, dataset, folder, limit)
+    store, request = open_store(setup, images)
+
+    def craft(piece: int, progress: OnProgress) -> None:
+        chunk = images.chunks[piece]
+        with timed(setup.folder, (*images.folder, "timing"), "craft", images.origin, piece, len(chunk)):
+            attacked, columns = _attack_chunk(setup, images, request, chunk, progress)
+            checksum = store.write(piece, attacked)
+            write_crafted_rows(setup.folder, images, piece, columns)
+            store.mark_done(piece, checksum, [case.case_id for case in chunk])
+
+    return craft
 
 
-def _attack_part(request: Request, source: Source, batch: Batch, place: slice) -> Attacked:
-    return attack_batch(request, source, batch.part(place))
-
-
-def _open_store(
-    image_set: ImageSet, network: nn.Module, name: str, dataset: Dataset, folder: RunFolder
-) -> ImageStore:
-    """The store of a set, made where there is none; refused where it was made with other weights."""
+def open_store(setup: Setup, images: ImageSet) -> tuple[ImageStore, Request]:
+    """The store of an attack on a source, and the attack with its budget solved."""
+    request, source = asked(images)
+    weights = setup.weights_sha256(source)
     store = ImageStore.create(
-        folder,
-        *image_set.folder,
-        chunks=[[case.case_id for case in chunk] for chunk in image_set.chunks],
-        shape=(dataset.channels, *dataset.shape),
-        card={
-            **image_set.origin,
-            "recipe": image_set.recipe,
-            "weights": weights_sha256(network),
-        },
+        setup.folder,
+        *images.folder,
+        chunks=[[case.case_id for case in chunk] for chunk in images.chunks],
+        shape=(setup.dataset.channels, *setup.dataset.shape),
+        card={**images.origin, "recipe": images.recipe, "weights": weights},
     )
-    check_weights(store.card, network, name, "/".join(image_set.folder))
-    return store
+    check_weights(store.card, weights, source.id.folder, "/".join(images.folder))
+    return store, request if request.ssim is None else _solved(setup, images)
+
+
+def _solved(setup: Setup, images: ImageSet) -> Request:
+    """An attack with the budget that has the wanted SSIM on validation cases; solved once, then on record."""
+    request, source = asked(images)
+    record = (*images.folder, "budget.json")
+    if not setup.folder.exists(*record):
+        cases = budget_cases(setup.fold(source).validation_cases)
+        if not cases:
+            raise StudyError(
+                f"perturbations.{request.label}: a budget given as an SSIM is solved on validation cases, "
+                f"and the split has none. Give {request.perturbation.budget} as a number, or a split with a "
+                "validation part."
+            )
+        inputs = (
+            (
+                batch.images,
+                batch.labels,
+                support_of(batch.images, setup.study.support),
+                generators(setup.study.seed, request.name, batch.cases),
+            )
+            for batch in batches(setup.dataset, cases, setup.limit.size, setup.device)
+        )
+        budget = solve_budget(request, setup.network(source), inputs)
+        setup.folder.write_json(
+            {"budget": budget, "ssim": request.ssim, "cases": [case.case_id for case in cases]}, *record
+        )
+    return request.with_budget(setup.folder.read_json(*record)["budget"])
+
+
+def _attack_chunk(
+    setup: Setup, images: ImageSet, request: Request, chunk: Sequence[Case], progress: OnProgress
+) -> tuple[Float32[np.ndarray, "n c *space"], Columns]:
+    made = np.empty((len(chunk), setup.dataset.channels, *setup.dataset.shape), np.float32)
+    columns: Columns = {}
+    done = 0
+    for batch in batches(setup.dataset, chunk, setup.limit.size, setup.device):
+        attack: Callable[[slice], Attacked] = partial(_attack_part, setup, images, request, batch)
+        for place, attacked in setup.limit.parts(len(batch.cases), attack):
+            made[done + place.start : done + place.stop] = attacked.images.numpy()
+            for name, values in attacked.columns.items():
+                columns.setdefault(name, []).extend(values)
+        done += len(batch.cases)
+        progress(done / len(chunk), "")
+    return made, columns
+
+
+def _attack_part(setup: Setup, images: ImageSet, request: Request, batch: Batch, place: slice) -> Attacked:
+    return attack_batch(setup, asked(images)[1], request, batch.part(place))
+
+
+def attack_batch(setup: Setup, source: StudyNetwork, request: Request, batch: Batch) -> Attacked:
+    """Attack a batch and measure what came out.
+
+    An image counts as already wrong, for the policy, if nothing of it is right: its class, or every pixel.
+    Those that are kept, and failures that are not wanted, are the clean images.
+
+    Args:
+        setup: Seed, support and precision of the study.
+        source: The network to attack.
+        request: The attack, its budget solved.
+        batch: Clean images, where the network is. Random draws of an image depend on its case and seed only.
+
+    Raises:
+        ModelError: The network's outputs are not finite.
+    """
+    cases, clean, labels = batch
+    network, spacing = setup.network(source), setup.dataset.spacing
+    rngs = generators(setup.study.seed, request.name, cases)
+    targets = targets_of(request, labels, rngs, spacing)
+    support = support_of(clean, setup.study.support)
+
+    def predict(images: Tensor, places: Sequence[int]) -> Int64[Tensor, "n *labelspace"]:
+        of = [cases[place] for place in places]
+        return output_of(network, images, name=source.id.folder, cases=of).max(1).indices
+
+    before = predict(clean, range(len(cases)))
+    already_wrong = fraction_wrong(before, labels)
+    is_attacked = (already_wrong < 1) | (treatment(request) != "keep")
+    chosen = is_attacked.nonzero()[:, 0]
+    made, after, tally = clean.clone(), before.clone(), Tally()
+    if len(chosen):
+        places = chosen.tolist()
+        with torch.autocast(setup.device.type, enabled=setup.study.crafting.autocast):
+            made[chosen] = perturb(
+                request,
+                network,
+                clean[chosen],
+                labels[chosen],
+                support=support[chosen],
+                rngs=[rngs[place] for place in places],
+                spacing=spacing,
+                targets=None if targets is None else targets[chosen],
+                tally=tally,
+            )
+        after[chosen] = predict(made[chosen], places)
+    has_failed = is_attacked & (fraction_fooled(after, labels, targets) == 0)
+    if request.on_failure == "clean":
+        made[has_failed], after[has_failed] = clean[has_failed], before[has_failed]
+    is_dropped = (already_wrong == 1) & (request.on_misclassified == "drop")
+    budget = request.perturbation.budget
+    columns: Columns = {
+        **distances(clean, made, support),
+        "strength": [None if budget is None else float(request.parameters[budget])] * len(cases),
+        "steps": _spread(tally.steps, is_attacked),
+        "outcome": np.select(
+            [mask.cpu().numpy() for mask in (is_dropped, ~is_attacked, has_failed)],
+            ["dropped", "kept_clean", "failed"],
+            "crafted",
+        ).tolist(),
+        "already_wrong": values_of(already_wrong),
+        "fooled_source": values_of(fraction_fooled(after, labels, targets)),
+        "n_active": _spread(tally.n_active, is_attacked),
+    }
+    return Attacked(made.cpu(), columns)
+
+
+def treatment(request: Request) -> str:
+    """What happens to images that the source already gets wrong: "attack" or "keep".
+
+    `drop` only marks them for a table of their own, so that no other table changes by it: they are treated as
+    by the attack's default.
+    """
+    return (
+        request.perturbation.on_misclassified
+        if request.on_misclassified == "drop"
+        else request.on_misclassified
+    )
+
+
+def _spread(values: Int64[Tensor, " m"] | None, is_attacked: Bool[Tensor, " n"]) -> list[int | None]:
+    """Values of the attacked images, 0 for the others; None for an attack that counts nothing."""
+    if values is None:
+        return [None] * len(is_attacked)
+    spread = torch.zeros(len(is_attacked), dtype=torch.int64)
+    spread[is_attacked.cpu()] = values.cpu()
+    return spread.tolist()
+
+
+def distances(
+    clean: Float[Tensor, "n c *space"],
+    images: Float[Tensor, "n c *space"],
+    support: Bool[Tensor, "n 1 *space"] | None,
+) -> Columns:
+    """Distances of perturbed images to the clean ones, by column name.
+
+    Args:
+        clean: Images in [0, 1].
+        images: The same images perturbed, in [0, 1].
+        support: Pixels that `ssim` is averaged over; None: all. `ssim_image` is that of the whole image.
+    """
+    similarity = ssim_map(clean, images)
+    measured = {
+        "mse": mse(clean, images),
+        "l0": l0(clean, images),
+        "l2": l2(clean, images),
+        "linf": linf(clean, images),
+        "ssim": mean_over(similarity, support),
+        "ssim_image": mean_over(similarity),
+    }
+    return {name: values_of(column) for name, column in measured.items()}
+
+
+def fraction_wrong(
+    predictions: Int64[Tensor, "n *labelspace"], labels: Int64[Tensor, "n *labelspace"]
+) -> Float64[Tensor, " n"]:
+    """Fraction of wrong pixels of each image; 0 or 1 in classification."""
+    return (predictions != labels).reshape(len(labels), -1).double().mean(1)
+
+
+def fraction_fooled(
+    predictions: Int64[Tensor, "n *labelspace"],
+    labels: Int64[Tensor, "n *labelspace"],
+    targets: Int64[Tensor, "n *labelspace"] | None,
+) -> Float64[Tensor, " n"]:
+    """How far the source does what the attack wanted, in [0, 1].
+
+    Args:
+        predictions: Of the source on the perturbed images.
+        labels: The truth.
+        targets: What an attack with targets wanted; None for an attack that wants anything but the truth.
+
+    Returns:
+        With targets, the fraction of the pixels with target != truth that are shown as the target, NaN where
+        there is no such pixel. Without, the fraction of wrong pixels.
+    """
+    if targets is None:
+        return fraction_wrong(predictions, labels)
+    wanted = (targets != labels).reshape(len(labels), -1)
+    shown = (predictions == targets).reshape(len(labels), -1) & wanted
+    return shown.sum(1).double() / wanted.sum(1)
+
+
+def values_of(column: Float[Tensor, " n"]) -> list[float | None]:
+    """A column as Python numbers; None where it is not defined."""
+    return [None if math.isnan(value) else value for value in column.tolist()]

@@ -4,23 +4,23 @@ A t-SNE of all cases of a large study would neither fit into memory nor show mor
 at most are embedded, in chunks that are evenly spaced.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Set
 from typing import Any
 
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from medrobust.core import Dataset, OnProgress, silent
+from medrobust.core import OnProgress
 from medrobust.errors import ModelError
-from medrobust.models import Network
-from medrobust.running.chunks import Chunks
-from medrobust.running.image_sets import ImageSet, Part
-from medrobust.running.memory import Limit
+from medrobust.running.batches import Chunks
+from medrobust.running.estimate import Speeds
+from medrobust.running.evaluate import Shown, shown
+from medrobust.running.jobs import Do, Job, as_picture
+from medrobust.running.plan import ImageSet, Plan, cells_of, part_name, target_folder
 from medrobust.running.predict import outputs_of, remember_weights
-from medrobust.running.targets import Shown, Target, cells_of, shown
-from medrobust.storage import RunFolder, frame_of, write_rows
+from medrobust.running.setup import Setup, StudyNetwork
+from medrobust.storage import Parts, frame_of, write_rows
 from medrobust.storage.schemas import EMBEDDINGS
 
 MOST_CASES = 2000
@@ -29,62 +29,74 @@ MOST_FEATURES = 20_000
 """Numbers per image; with more, those of all cases together would not fit into memory."""
 
 
-@dataclass(frozen=True)
-class Embedding:
-    """Keep a target's features of the images of a set; a piece is one of its `embedded_chunks`.
+def embedding_jobs(plan: Plan, speeds: Speeds) -> list[Job]:
+    """Features of everything that the t-SNE of each target compares."""
+    return [
+        as_picture(
+            embedding_job(plan.setup, images, target, speeds),
+            f"t-SNE of {target.id.title}",
+            tsne_mark(target),
+            plan.setup.folder,
+            about="embedding",
+        )
+        for target in plan.setup.targets
+        for images in plan.embedded(target)
+    ]
 
-    Attributes:
-        image_set: Usually clean, an attack on the target's own surrogate, or its matched noise.
-        target: The network.
-        network: The same, on `device` and in eval mode.
-        dataset: Where the cases come from.
-        folder: The run folder.
-        device: Where the network is.
-        limit: Images that the network sees at once.
+
+def tsne_mark(target: StudyNetwork) -> str:
+    """Mark of the t-SNE of a target, where the run could not make it."""
+    return f"tsne-{target.id.folder}"
+
+
+def embedding_job(setup: Setup, images: ImageSet, target: StudyNetwork, speeds: Speeds) -> Job:
+    """Keep a target's features of the images of a set; a piece is one of its `embedded_chunks`."""
+    chunks = embedded_chunks(images.chunks)
+    folders = [cell.rows_folder(EMBEDDINGS) for cell in cells_of([images], [target])]
+
+    def finished() -> Set[int]:
+        done = setup.folder.all_numbers(folders)
+        return {piece for piece, chunk in enumerate(chunks) if chunk in done}
+
+    return Job(
+        kind="embed",
+        name=f"{target.key}/{images.name}",
+        title=f"embed {images.perturbation} with {target.id.title}",
+        seconds=sum(len(images.chunks[chunk]) for chunk in chunks) * speeds[target.id.name].forward,
+        disk=0,
+        pieces=len(chunks),
+        finished=finished,
+        open=lambda: open_embedding(setup, images, target),
+    )
+
+
+def open_embedding(setup: Setup, images: ImageSet, target: StudyNetwork) -> Do:
+    """Have the target at hand, and record whose weights the features are of.
+
+    Raises:
+        RunError: Finished features were made with other weights.
     """
+    name, weights = target.id.folder, setup.weights_sha256(target)
+    remember_weights(setup.folder, weights, name, *target_folder(target, EMBEDDINGS))
+    cells = list(cells_of([images], [target]))
 
-    image_set: ImageSet
-    target: Target
-    network: Network
-    dataset: Dataset
-    folder: RunFolder
-    device: torch.device | str = "cpu"
-    limit: Limit = field(default_factory=Limit)
-
-    def remember_weights(self) -> None:
-        """Record whose weights the features are of, or compare with what is recorded.
-
-        Raises:
-            RunError: Finished features were made with other weights.
-        """
-        name = self.target.network_id.folder
-        remember_weights(self.folder, self.network, name, *self.target.folder(EMBEDDINGS))
-
-    def do(self, piece: int, progress: OnProgress = silent) -> None:
-        """Keep the features of a chunk.
-
-        Raises:
-            ModelError: Features are not finite, unknown or too many.
-            RunError: Images are not finished or damaged, or the disk is full.
-        """
-        chunk = embedded_chunks(self.image_set.chunks)[piece]
-        cells = [
-            cell
-            for cell in cells_of([self.image_set], [self.target], None)
-            if not self.folder.exists(*cell.part(EMBEDDINGS, chunk))
-        ]
-        for seen in shown(cells, chunk, self.dataset, self.folder):
+    def embed(piece: int, progress: OnProgress) -> None:
+        chunk = embedded_chunks(images.chunks)[piece]
+        for seen in shown(setup, cells, chunk):
             features = outputs_of(
-                self.network.features,
+                setup.network(target).features,
                 seen.images,
-                name=self.target.network_id.folder,
+                name=name,
                 cases=seen.clean.cases,
-                device=self.device,
-                limit=self.limit,
+                device=setup.device,
+                limit=setup.limit,
             )
             rows = _rows(seen, torch.cat([_narrow(part).float().cpu() for _, part in features]))
-            write_rows(self.folder, frame_of(EMBEDDINGS, rows), *seen.cell.part(EMBEDDINGS, chunk))
+            goal = (*seen.cell.rows_folder(EMBEDDINGS), part_name(chunk))
+            write_rows(setup.folder, frame_of(EMBEDDINGS, rows), *goal)
         progress(1.0, "")
+
+    return embed
 
 
 def embedded_chunks(chunks: Chunks) -> tuple[int, ...]:
@@ -93,11 +105,11 @@ def embedded_chunks(chunks: Chunks) -> tuple[int, ...]:
     return tuple(place * len(chunks) // count for place in range(count))
 
 
-def embedding_parts(sets: Iterable[ImageSet], target: Target) -> list[Part]:
+def embedding_parts(sets: Iterable[ImageSet], target: StudyNetwork) -> list[Parts]:
     """Paths of all rows that embedding leaves for these sets."""
     return [
-        cell.part(EMBEDDINGS, chunk)
-        for cell in cells_of(sets, [target], None)
+        (*cell.rows_folder(EMBEDDINGS), part_name(chunk))
+        for cell in cells_of(sets, [target])
         for chunk in embedded_chunks(cell.image_set.chunks)
     ]
 

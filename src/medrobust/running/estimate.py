@@ -9,6 +9,8 @@ from torch import Tensor
 
 from medrobust.core import Dataset
 from medrobust.models import Network, parameter_count
+from medrobust.running.setup import Setup
+from medrobust.study.config import Study
 
 TRIED = 4
 """Images in the timed batch."""
@@ -66,3 +68,17 @@ def _timed(work: Callable[[], None], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - start
+
+
+def measured_speeds(setup: Setup) -> Speeds:
+    """What each network of a study costs here, by name; those of further seeds and folds are as fast."""
+    first = setup.targets[: len(setup.study.specs)]
+    return {
+        target.id.name: measure_speed(setup.fresh(target).to(setup.device), setup.dataset, setup.device)
+        for target in first
+    }
+
+
+def unknown_speeds(study: Study) -> Speeds:
+    """Nothing known of any network, for a process that is told what to do."""
+    return {spec.name: Speed(0.0, 0.0, 0) for spec in study.specs}

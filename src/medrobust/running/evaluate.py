@@ -1,20 +1,29 @@
 """Evaluation: show every set of images to every target, and keep rows from which all scores are computed."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any, NamedTuple
 
+import numpy as np
+import polars as pl
 import torch
-from torch import Tensor, nn
+from jaxtyping import Float, Float32, Int64, Num
+from torch import Tensor
 
-from medrobust.core import Dataset, NetworkId, OnProgress, Task, silent
-from medrobust.running.image_sets import ImageSet, Part
-from medrobust.running.memory import Limit
-from medrobust.running.parts import rows_of, timed
+from medrobust.core import Dataset, OnProgress, Task
+from medrobust.metrics.counts import empty_counts, overlap_counts
+from medrobust.metrics.surfaces import SUMS, surface_sums
+from medrobust.running.batches import Batch, stack
+from medrobust.running.estimate import Speeds
+from medrobust.running.jobs import Do, Job
+from medrobust.running.noise import CPU, noisy_images
+from medrobust.running.plan import Cell, ImageSet, cells_of, part_name, target_folder
 from medrobust.running.predict import outputs_of, remember_weights
-from medrobust.running.scan_counts import measures, row_folders, scan_rows
-from medrobust.running.targets import Cell, Shown, Target, cells_of, part_name, parts_of, shown
-from medrobust.storage import RunFolder, frame_of, write_rows
+from medrobust.running.rows import rows_of, timed
+from medrobust.running.setup import Setup, StudyNetwork
+from medrobust.storage import ImageStore, Parts, RunFolder, frame_of, write_rows
 from medrobust.storage.schemas import (
     EMPTY_CASES,
     OVERLAPS,
@@ -26,104 +35,279 @@ from medrobust.storage.schemas import (
 )
 
 
-@dataclass(frozen=True)
-class Judges:
-    """The networks that images are shown to, and how.
+class Shown(NamedTuple):
+    """The images of a chunk as a target sees them.
 
     Attributes:
-        targets: The networks to judge.
-        networks: Each target's network, on `device` and in eval mode.
-        dataset: Where the cases come from.
-        folder: The run folder.
-        device: Where the networks are.
-        limit: Images that a network sees at once.
-        quantise: Show perturbed images also after rounding to this many bits per channel.
+        cell: Whose rows these images give.
+        clean: The chunk as it is in the data.
+        images: The chunk's images in this cell, on the CPU.
     """
 
-    targets: Sequence[Target]
-    networks: Mapping[NetworkId, nn.Module]
-    dataset: Dataset
-    folder: RunFolder
-    device: torch.device | str = "cpu"
-    limit: Limit = field(default_factory=Limit)
-    quantise: int | None = None
-
-    def remember_weights(self) -> None:
-        """Record whose weights the rows are of, or compare with what is recorded.
-
-        Raises:
-            RunError: Finished rows were made with other weights.
-        """
-        further = [SURFACES, EMPTY_CASES] if self.dataset.task is Task.SEGMENTATION else []
-        for target in self.targets:
-            for table in (row_table(self.dataset.task), *further):
-                network = self.networks[target.network_id]
-                remember_weights(self.folder, network, target.network_id.folder, *target.folder(table))
+    cell: Cell
+    clean: Batch
+    images: Float32[Tensor, "n c *space"]
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Show the images of a set to every target that faces it; a piece is a chunk.
+def evaluation_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
+    """Show a set to every target that faces it; a piece is a chunk.
 
     What is done is not done again: targets may be added.
-
-    Attributes:
-        image_set: The images.
-        judges: The networks.
-        tolerance: Measure boundaries of structures too, those this far apart as the same, and what is painted
-            into cases without any label; None: do not.
     """
+    cells = list(cells_of([images], setup.targets, setup.bits))
+    folders = [folder for cell in cells for _, folder in row_folders(setup, cell)]
+    return Job(
+        kind="evaluate",
+        name=images.name,
+        title=f"evaluate {images.title}",
+        seconds=images.n_cases * sum(speeds[cell.target.id.name].forward for cell in cells),
+        disk=0,
+        pieces=len(images.chunks),
+        finished=lambda: setup.folder.all_numbers(folders),
+        open=lambda: open_evaluation(setup, cells),
+    )
 
-    image_set: ImageSet
-    judges: Judges
-    tolerance: float | None = None
 
-    def do(self, piece: int, progress: OnProgress = silent) -> None:
-        """Keep the rows of a chunk.
+def whole_test_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
+    """The clean score on all test cases, of which only some are attacked."""
+    cells = list(cells_of([images], setup.targets))
+    folders = [cell.rows_folder(row_table(setup.study.task)) for cell in cells]
+    return replace(
+        evaluation_job(setup, images, speeds),
+        title="score the whole test set",
+        finished=lambda: setup.folder.all_numbers(folders),
+        open=lambda: open_evaluation(setup, cells, boundaries=False),
+    )
 
-        Raises:
-            ModelError: A network's outputs are not finite.
-            RunError: Images are not finished or damaged, or the disk is full.
-        """
-        judges = self.judges
-        missing = [
-            (cell, parts)
-            for cell in cells_of([self.image_set], judges.targets, judges.quantise)
-            if (parts := self._missing(cell, piece))
-        ]
-        every = shown([cell for cell, _ in missing], piece, judges.dataset, judges.folder)
-        for number, (seen, (cell, parts)) in enumerate(zip(every, missing, strict=True), 1):
-            n_cases = len(seen.clean.cases)
-            timing = cell.timing_part(parts[0][0], piece)
-            with timed(judges.folder, timing, "evaluate", cell.columns, piece, n_cases):
-                self._write_rows(seen, parts)
+
+def open_evaluation(setup: Setup, cells: Sequence[Cell], *, boundaries: bool = True) -> Do:
+    """Have the networks of some cells of one set at hand, and record whose weights their rows are of.
+
+    Args:
+        setup: Data, networks and run folder.
+        cells: The cells.
+        boundaries: In segmentation, measure the boundaries of structures too, and what is painted into cases
+            without any label.
+
+    Raises:
+        RunError: Finished rows were made with other weights.
+    """
+    for cell in cells:
+        for table, _ in row_folders(setup, cell, boundaries):
+            name = cell.target.id.folder
+            weights = setup.weights_sha256(cell.target)
+            remember_weights(setup.folder, weights, name, *target_folder(cell.target, table))
+
+    def evaluate(piece: int, progress: OnProgress) -> None:
+        missing: dict[Cell, list[tuple[Table, Parts]]] = {}
+        for cell in cells:
+            parts = [
+                (table, (*folder, part_name(piece))) for table, folder in row_folders(setup, cell, boundaries)
+            ]
+            left = [(table, part) for table, part in parts if not setup.folder.exists(*part)]
+            if left:
+                missing[cell] = left
+        for number, seen in enumerate(shown(setup, list(missing), piece), 1):
+            parts = missing[seen.cell]
+            times, n_cases = seen.cell.timing_folder(parts[0][0]), len(seen.clean.cases)
+            with timed(setup.folder, times, "evaluate", seen.cell.columns, piece, n_cases):
+                _write_rows(setup, seen, parts)
             progress(number / len(missing), "")
 
-    def _missing(self, cell: Cell, piece: int) -> list[tuple[Table, Part]]:
-        """The rows of a cell that are not there yet."""
-        folders = row_folders(cell, self.judges.dataset.task, self.tolerance)
-        parts = [(table, (*folder, part_name(piece))) for table, folder in folders]
-        return [(table, part) for table, part in parts if not self.judges.folder.exists(*part)]
+    return evaluate
 
-    def _write_rows(self, seen: Shown, parts: Sequence[tuple[Table, Part]]) -> None:
-        """Ask a target, and write the rows of each table to its part."""
-        judges, target = self.judges, seen.cell.target.network_id
-        logits = outputs_of(
-            judges.networks[target],
-            seen.images,
-            name=target.folder,
-            cases=seen.clean.cases,
-            device=judges.device,
-            limit=judges.limit,
-        )
-        if judges.dataset.task is Task.CLASSIFICATION:
-            rows = [_predictions(seen, logits)]
-        else:
-            wanted = [table.name for table, _ in parts]
-            known = measures(judges.dataset, self.tolerance)
-            rows = scan_rows(seen, logits, [each for each in known if each.table.name in wanted])
-        for (table, part), of_table in zip(parts, rows, strict=True):
-            write_rows(judges.folder, frame_of(table, of_table), *part)
+
+def shown(setup: Setup, cells: Iterable[Cell], number: int) -> Iterator[Shown]:
+    """A chunk of one set as each of some cells sees it; it is read once.
+
+    Cells of the same rounding follow each other.
+    """
+    stored: Float32[Tensor, "n c *space"] | None = None
+    for bits, same_bits in groupby(cells, key=lambda cell: cell.bits):
+        for cell in same_bits:
+            if stored is None:
+                clean = stack(setup.dataset, cell.image_set.chunks[number], CPU)
+                stored = images_of(setup, cell.image_set, number, clean)
+            yield Shown(cell, clean, stored if bits is None else quantised(stored, bits))
+
+
+def images_of(setup: Setup, images: ImageSet, number: int, clean: Batch) -> Float32[Tensor, "n c *space"]:
+    """The images of a chunk under a set's perturbation, however they come back, on the CPU.
+
+    Args:
+        setup: Data and run folder.
+        images: Which images.
+        number: Which chunk.
+        clean: The chunk as it is in the data, on the CPU.
+
+    Raises:
+        RunError: The chunk is not finished or damaged.
+    """
+    if images.request is None:
+        return clean.images
+    if images.is_noise:
+        return noisy_images(setup, images, number, clean)
+    return torch.from_numpy(ImageStore(setup.folder, *images.folder).read(number))
+
+
+def quantised(images: Float[Tensor, "n c *space"], bits: int) -> Float[Tensor, "n c *space"]:
+    """Images in [0, 1] as they come back from a file with `bits` bits per channel, rounded half to even."""
+    levels = float(2**bits - 1)
+    return (images * levels).round() / levels
+
+
+def _write_rows(setup: Setup, seen: Shown, parts: Sequence[tuple[Table, Parts]]) -> None:
+    """Ask a target, and write the rows of each table to its part."""
+    target = seen.cell.target
+    logits = outputs_of(
+        setup.network(target),
+        seen.images,
+        name=target.id.folder,
+        cases=seen.clean.cases,
+        device=setup.device,
+        limit=setup.limit,
+    )
+    if setup.study.task is Task.CLASSIFICATION:
+        rows = [_predictions(seen, logits)]
+    else:
+        wanted = [table.name for table, _ in parts]
+        rows = _scan_rows(seen, logits, [each for each in _measures(setup) if each.table.name in wanted])
+    for (table, part), of_table in zip(parts, rows, strict=True):
+        write_rows(setup.folder, frame_of(table, of_table), *part)
+
+
+def _predictions(seen: Shown, logits: Iterable[tuple[slice, Tensor]]) -> list[dict[str, Any]]:
+    """A row per case."""
+    every = torch.cat([part.float().cpu() for _, part in logits])
+    columns = {
+        "label": seen.clean.labels.tolist(),
+        "prediction": every.argmax(1).tolist(),
+        "probabilities": every.softmax(1).tolist(),
+    }
+    return rows_of(seen.clean.cases, seen.cell.columns, columns)
+
+
+Maps = Int64[Tensor, "n *space"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Numbers of a case that add up over the cases of a scan, a row for each structure or one for all.
+
+    Attributes:
+        table: Where their rows go.
+        names: Their columns.
+        rows: What tells the rows of a scan apart.
+        count: The numbers of each case and row from true and predicted classes.
+        facts: Of a scan, by its id: columns that nothing is added up in.
+    """
+
+    table: Table
+    names: tuple[str, ...]
+    rows: Sequence[Mapping[str, str]]
+    count: Callable[[Maps, Maps], Num[np.ndarray, "n r m"]]
+    facts: Callable[[str], Mapping[str, Any]] = lambda _: {}
+
+    def rows_of(self, scan_id: str, numbers: Num[np.ndarray, "r m"]) -> Iterator[dict[str, Any]]:
+        """The rows of a scan, without the columns of its cell."""
+        whole = [self.table.schema[name] == pl.Int64 for name in self.names]
+        for row, values in zip(self.rows, numbers.tolist(), strict=True):
+            counted = zip(self.names, values, whole, strict=True)
+            named = {name: int(value) if is_whole else value for name, value, is_whole in counted}
+            yield {**row, **named, **self.facts(scan_id)}
+
+
+def _measures(setup: Setup) -> list[Measure]:
+    """Overlap of structures, distances of their boundaries, and what is painted where there is nothing.
+
+    Boundaries lie in the plane of a slice or, where cases are volumes, in space. Distances are in pixels
+    where the data do not know their size.
+    """
+    dataset, tolerance = setup.dataset, setup.tolerance
+    n_classes = len(dataset.classes)
+    structures = [{"structure": name} for name in dataset.classes]
+    spacing = dataset.spacing or (1.0,) * len(dataset.shape)
+    unit = "pixels" if dataset.spacing is None else "mm"
+    return [
+        Measure(
+            OVERLAPS,
+            ("n_true", "n_pred", "n_both"),
+            structures,
+            lambda labels, predictions: overlap_counts(labels, predictions, n_classes).cpu().numpy(),
+        ),
+        Measure(
+            SURFACES,
+            SUMS,
+            structures,
+            lambda labels, predictions: surface_sums(
+                labels, predictions, n_classes, spacing=spacing, tolerance=float(tolerance or 0)
+            ),
+            lambda _: {"tolerance": tolerance, "unit": unit},
+        ),
+        Measure(
+            EMPTY_CASES,
+            ("n_cases", "n_empty", "n_painted", "n_pixels"),
+            [{}],
+            lambda labels, predictions: empty_counts(labels, predictions).cpu().numpy()[:, None],
+            lambda scan_id: {"pixel_mm3": pixel_volume(dataset, scan_id)},
+        ),
+    ]
+
+
+def pixel_volume(dataset: Dataset, scan_id: str) -> float | None:
+    """Volume of a pixel of a scan in cubic millimetres, slices as thick as they lie apart; None if unknown.
+
+    Known where the data say where their slices lie, and of volumes where they say the spacing.
+    """
+    if dataset.affine is not None:
+        return abs(float(np.linalg.det(dataset.affine(scan_id)[:3, :3])))
+    if dataset.spacing is not None and len(dataset.spacing) == 3:
+        return math.prod(dataset.spacing)
+    return None
+
+
+def _scan_rows(
+    seen: Shown, logits: Iterable[tuple[slice, Tensor]], measures: Sequence[Measure]
+) -> list[list[dict[str, Any]]]:
+    """Of each measure the rows of all scans.
+
+    Args:
+        seen: The images, and what they are of.
+        logits: What the network says, each part with its place among the images.
+        measures: What is counted.
+    """
+    sums: list[dict[tuple[str, str], Num[np.ndarray, "r m"]]] = [{} for _ in measures]
+    for place, part in logits:
+        labels = seen.clean.labels[place].to(part.device)
+        # On CPUs argmax over the channels of logit maps takes up to three times as long as max.
+        predictions = part.max(1).indices
+        for measure, of_scans in zip(measures, sums, strict=True):
+            of_cases = measure.count(labels, predictions)
+            for case, numbers in zip(seen.clean.cases[place], of_cases, strict=True):
+                scan = (case.scan_id, case.patient_id)
+                of_scans[scan] = of_scans[scan] + numbers if scan in of_scans else numbers
+    return [
+        [
+            {**seen.cell.columns, "scan_id": scan_id, "patient_id": patient_id, **row}
+            for (scan_id, patient_id), numbers in of_scans.items()
+            for row in measure.rows_of(scan_id, numbers)
+        ]
+        for measure, of_scans in zip(measures, sums, strict=True)
+    ]
+
+
+def row_folders(setup: Setup, cell: Cell, boundaries: bool = True) -> list[tuple[Table, Parts]]:
+    """The tables that a cell has rows of, and their folders.
+
+    Of rounded and white-box images only the scores are shown. The folder of `surfaces` names the tolerance:
+    it may change in a run folder.
+    """
+    scores = row_table(setup.study.task)
+    folders = [(scores, cell.rows_folder(scores))]
+    if boundaries and setup.tolerance is not None and cell.bits is None and cell.image_set.role != "whitebox":
+        within = (*target_folder(cell.target, SURFACES), f"within-{setup.tolerance}", cell.image_set.name)
+        folders += [(SURFACES, within), (EMPTY_CASES, cell.rows_folder(EMPTY_CASES))]
+    return folders
 
 
 def row_table(task: Task) -> Table:
@@ -137,27 +321,26 @@ def whole_test_table(task: Task) -> Table:
 
 
 def evaluation_parts(
-    sets: Iterable[ImageSet], targets: Sequence[Target], task: Task, quantise: int | None
-) -> list[Part]:
-    """Paths of all rows that evaluation leaves for these sets and targets."""
-    return parts_of(cells_of(sets, targets, quantise), row_table(task))
+    setup: Setup,
+    sets: Iterable[ImageSet],
+    targets: Sequence[StudyNetwork],
+    table: Table,
+    *,
+    rounded: bool = True,
+) -> list[Parts]:
+    """Paths of all rows of a table that evaluation leaves for these sets and targets."""
+    return [
+        (*folder, part_name(chunk))
+        for cell in cells_of(sets, targets, setup.bits if rounded else None)
+        for of, folder in row_folders(setup, cell)
+        if of.name == table.name
+        for chunk in range(len(cell.image_set.chunks))
+    ]
 
 
-def timing_parts(
-    sets: Sequence[ImageSet], targets: Sequence[Target], task: Task, quantise: int | None, folder: RunFolder
-) -> list[Part]:
+def timing_parts(setup: Setup, sets: Sequence[ImageSet], folder: RunFolder) -> list[Parts]:
     """Paths of the times of crafting and evaluating, as far as they are known."""
-    crafted = [image_set.timing_part(0)[:-1] for image_set in sets]
-    evaluated = [cell.timing_part(row_table(task), 0)[:-1] for cell in cells_of(sets, targets, quantise)]
+    crafted = [(*images.folder, "timing") for images in sets]
+    table = row_table(setup.study.task)
+    evaluated = [cell.timing_folder(table) for cell in cells_of(sets, setup.targets, setup.bits)]
     return [(*times, name) for times in (*crafted, *evaluated) for name in folder.names(*times)]
-
-
-def _predictions(seen: Shown, logits: Iterable[tuple[slice, Tensor]]) -> list[dict[str, Any]]:
-    """A row per case."""
-    every = torch.cat([part.float().cpu() for _, part in logits])
-    columns = {
-        "label": seen.clean.labels.tolist(),
-        "prediction": every.argmax(1).tolist(),
-        "probabilities": every.softmax(1).tolist(),
-    }
-    return rows_of(seen.clean.cases, seen.cell.columns, columns)

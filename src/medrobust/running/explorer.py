@@ -1,29 +1,67 @@
-"""What the explorer of a report shows: the hardest and some typical scans, kept with the run.
+"""Cases as people look at them: in the explorer of a report, in `medrobust view`, and in the report's figure.
 
 results/explorer/<wanted>/<i>.npz  views of the slices (or the photo) of a scan, stacked
 results/explorer/facts.json        which scans, sets, targets and pairs these are; written last
+results/examples.npz, .json        the cases of the figure of examples
 
-Who wants another number of them later does not write over those that the facts still tell of.
+A report that asks for another number of scans does not overwrite those that the facts still describe. In
+views, images are rounded to eight bits and changes to `LEVELS` steps of the largest one. Nothing is computed
+from them: scores and distances are measured on the images as stored.
 """
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import polars as pl
 import torch
-from torch import nn
+from jaxtyping import Float32, Int8, Int64, UInt8
+from torch import Tensor
 
-from medrobust.core import Case, Dataset, NetworkId, OnProgress, silent
-from medrobust.running.batches import evenly_spaced
-from medrobust.running.examples import made_of
-from medrobust.running.hardest import Chosen
-from medrobust.running.image_sets import ImageSet, Part
-from medrobust.running.targets import Target
-from medrobust.running.views import View, pairs_of, views
-from medrobust.storage import RunFolder
+from medrobust.core import Case, OnProgress, Task
+from medrobust.metrics.scores import dice
+from medrobust.running.batches import evenly_spaced, stack
+from medrobust.running.estimate import Speeds
+from medrobust.running.evaluate import evaluation_parts, images_of, row_table
+from medrobust.running.jobs import Job, as_picture
+from medrobust.running.noise import CPU
+from medrobust.running.plan import ImageSet, Plan
+from medrobust.running.predict import output_of
+from medrobust.running.setup import Setup, StudyNetwork
+from medrobust.storage import Parts, RunFolder, digest, read_rows
 
-FACTS: Part = ("results", "explorer", "facts.json")
+EXPLORED: Parts = ("results", "explorer", "facts.json")
+EXAMPLES: Parts = ("results", "examples.json")
+EXAMPLE_ARRAYS: Parts = ("results", "examples.npz")
+
+N_EXAMPLES = {Task.CLASSIFICATION: 4, Task.SEGMENTATION: 2}
+"""Cases in the figure of examples."""
+
+LEVELS = 31
+"""Steps on either side of zero that a change is rounded to."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One case under some sets, seen by some targets.
+
+    Attributes:
+        clean: The image in the data, in 255ths.
+        changes: What each set adds to it, in `largest / LEVELS`.
+        largest: The largest absolute change of each set, in [0, 1].
+        truth: A class, or a label map.
+        answers: Of each pair of a set and a target that faces it, see `pairs_of`: probabilities of the
+            classes, or a label map.
+    """
+
+    clean: UInt8[np.ndarray, "c *space"]
+    changes: Int8[np.ndarray, "set c *space"]
+    largest: Float32[np.ndarray, " set"]
+    truth: Int64[np.ndarray, "*labelspace"]
+    answers: np.ndarray
 
 
 class Wanted(NamedTuple):
@@ -39,96 +77,133 @@ class Wanted(NamedTuple):
     typical: int
     slices: int
 
-    @property
-    def name(self) -> str:
-        """Name of the folder of what is kept for it."""
-        return "-".join(map(str, self))
+
+class Chosen(NamedTuple):
+    """A scan, and why it is shown."""
+
+    scan_id: str
+    why: Literal["hardest", "typical"]
 
 
-def scan_part(wanted: Wanted, number: int) -> Part:
-    """Path of the views of a scan."""
-    return ("results", "explorer", wanted.name, f"{number:03d}.npz")
+def explorer_job(plan: Plan, speeds: Speeds) -> Job:
+    """Keep scans for the explorer; after all cells are evaluated, since it shows where networks do worst."""
+    setup, wanted = plan.setup, Wanted(**plan.setup.study.report.model_dump())
+    n_cases = min((wanted.hardest + wanted.typical) * wanted.slices, len(setup.cases))
+    n_looks = n_cases * len(plan.explored)
+    of = _made_of(plan.explored, setup.targets)
+
+    def keep(piece: int, progress: OnProgress) -> None:
+        explore(setup, _chosen_scans(plan, wanted), plan.explored, wanted, progress)
+        progress(1.0, "")
+
+    job = Job(
+        kind="examples",
+        name="explorer",
+        title="keep hardest and typical cases",
+        seconds=n_looks * sum(speeds[target.id.name].forward for target in setup.targets),
+        disk=0,
+        finished=lambda: {0} if is_explored(setup.folder, wanted, of) else set(),
+        open=lambda: keep,
+    )
+    return as_picture(job, "images one by one", "explorer", setup.folder, about="explorer", made=EXPLORED)
 
 
-def is_explored(folder: RunFolder, wanted: Wanted, of: str) -> bool:
-    """True if the run folder has what is wanted of these images; see `examples.made_of`."""
-    if not folder.exists(*FACTS):
-        return False
-    facts = folder.read_json(*FACTS)
-    parts = [scan_part(wanted, number) for number in range(len(facts["scans"]))]
-    is_same = facts["wanted"] == wanted._asdict() and facts.get("of") == of
-    return is_same and all(folder.exists(*part) for part in parts)
+def _chosen_scans(plan: Plan, wanted: Wanted) -> list[Chosen]:
+    """The scans to show, by the rows of the attacks that are shown."""
+    setup, table = plan.setup, row_table(plan.setup.study.task)
+    attacked = [images for images in plan.explored if images.is_stored]
+    parts = evaluation_parts(setup, attacked, setup.targets, table, rounded=False)
+    rows = pl.concat(read_rows(setup.folder, table, *part) for part in parts)
+    scores = scan_scores(rows, setup.study.task, setup.dataset.classes[0])
+    return chosen_scans(scores, wanted.hardest, wanted.typical)
 
 
-def names_of(
-    sets: Sequence[ImageSet], targets: Sequence[Target]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[tuple[int, int]]]:
-    """Sets and targets as a page names them, whatever their fold, and the pairs that exist, by places."""
-    of_sets = _distinct(_set_name(each) for each in sets)
-    of_targets = _distinct({"name": each.network_id.name, "seed": each.network_id.seed} for each in targets)
-    first = next(case for chunk in sets[0].chunks for case in chunk)
-    return of_sets, of_targets, pairs_of(*holding(sets, targets, first))
+def scan_scores(rows: pl.DataFrame, task: Task, background: str) -> pl.DataFrame:
+    """How every scan does, on average over its rows.
+
+    Args:
+        rows: Rows of `predictions` or `overlaps`.
+        task: Which of the two.
+        background: The class that no Dice is taken of, in segmentation.
+
+    Returns:
+        `scan_id, score`: the mean probability of the true class; or the mean Dice over structures that the
+        truth has, then over cells. Scans without any such structure are left out.
+    """
+    if task is Task.CLASSIFICATION:
+        score = pl.col("probabilities").list.get(pl.col("label"))
+        return rows.group_by("scan_id").agg(score.mean().cast(pl.Float64).alias("score")).sort("scan_id")
+    counted = rows.filter(pl.col("structure") != background)
+    overlap = dice(*(counted[name].to_numpy() for name in ("n_true", "n_pred", "n_both")))
+    cell = ("scan_id", "perturbation", "source", "source_seed", "target", "target_seed")
+    return (
+        counted.with_columns(score=pl.Series(overlap))
+        .filter(pl.col("score").is_not_nan())
+        .group_by(cell)
+        .agg(pl.col("score").mean())
+        .group_by("scan_id")
+        .agg(pl.col("score").mean())
+        .sort("scan_id")
+    )
 
 
-def holding(
-    sets: Sequence[ImageSet], targets: Sequence[Target], case: Case
-) -> tuple[list[ImageSet], list[Target]]:
-    """The sets that a case is in, and the targets that face it: those of its fold."""
-    of_case = [each for each in sets if any(case in chunk for chunk in each.chunks)]
-    return of_case, [target for target in targets if target.faces(of_case[0])]
+def chosen_scans(scores: pl.DataFrame, hardest: int, typical: int) -> list[Chosen]:
+    """The scans with the lowest scores, worst first, then those nearest to the median, nearest first.
 
-
-def shown_cases(cases: Sequence[Case], scan_id: str, slices: int) -> tuple[Case, ...]:
-    """The cases of a scan in the order of their positions; at most so many, evenly spaced."""
-    of_scan = sorted((case for case in cases if case.scan_id == scan_id), key=lambda case: case.position)
-    return evenly_spaced(of_scan, slices)
+    Args:
+        scores: `scan_id, score`.
+        hardest: How many of the first kind.
+        typical: How many of the second; none is shown twice.
+    """
+    worst = scores.sort("score", "scan_id")["scan_id"].head(hardest).to_list()
+    distance = (pl.col("score") - pl.col("score").median()).abs()
+    near = scores.sort(distance, "scan_id").filter(~pl.col("scan_id").is_in(worst))["scan_id"].head(typical)
+    return [*(Chosen(scan, "hardest") for scan in worst), *(Chosen(scan, "typical") for scan in near)]
 
 
 def explore(
-    chosen: Sequence[Chosen],
-    sets: Sequence[ImageSet],
-    targets: Sequence[Target],
-    networks: Mapping[NetworkId, nn.Module],
-    dataset: Dataset,
-    folder: RunFolder,
-    *,
-    wanted: Wanted,
-    device: torch.device | str = "cpu",
-    progress: OnProgress = silent,
+    setup: Setup, chosen: Sequence[Chosen], sets: Sequence[ImageSet], wanted: Wanted, progress: OnProgress
 ) -> None:
     """Keep views of some scans for the report.
 
     Args:
+        setup: Data, targets and run folder.
         chosen: The scans.
         sets: Clean images first, then all that are to be shown; of the same cases, fold by fold.
-        targets: The networks that are judged.
-        networks: Each target's network, on `device` and in eval mode.
-        dataset: Where the scans come from.
-        folder: The run folder.
         wanted: What was asked for, to be recognised.
-        device: Where the networks are.
-        progress: Told the progress after each scan.
+        progress: Told how far it is, after each scan.
 
     Raises:
         ModelError: A network's outputs are not finite.
         RunError: Images are not finished or damaged, or the disk is full.
     """
-    attacked = list(dict.fromkeys(case for each in sets for chunk in each.chunks for case in chunk))
+    attacked = list(dict.fromkeys(case for images in sets for case in images.cases))
     told = []
     for number, scan in enumerate(chosen):
         cases = shown_cases(attacked, scan.scan_id, wanted.slices)
-        seen = views(*holding(sets, targets, cases[0]), networks, dataset, cases, folder, device=device)
-        folder.write_bytes(_packed(seen), *scan_part(wanted, number))
+        seen = views(setup, *holding(sets, setup.targets, cases[0]), cases)
+        columns = {
+            name: np.stack([getattr(view, name) for view in seen]) for name in View.__dataclass_fields__
+        }
+        setup.folder.write_bytes(_packed(columns), *_scan_part(wanted, number))
         told.append(scan._asdict() | {"cases": [case_facts(case) for case in cases]})
         progress((number + 1) / len(chosen), "")
-    of_sets, of_targets, pairs = names_of(sets, targets)
+    of_sets, of_targets, pairs = names_of(sets, setup.targets)
     facts = {"sets": of_sets, "targets": of_targets, "pairs": pairs, "scans": told}
-    folder.write_json(facts | {"wanted": wanted._asdict(), "of": made_of(sets, targets)}, *FACTS)
+    setup.folder.write_json(
+        facts | {"wanted": wanted._asdict(), "of": _made_of(sets, setup.targets)}, *EXPLORED
+    )
 
 
-def case_facts(case: Case) -> dict[str, Any]:
-    """What names a case on a page."""
-    return {"case_id": case.case_id, "position": case.position, "label": case.label}
+def is_explored(folder: RunFolder, wanted: Wanted, of: str) -> bool:
+    """True if the run folder has what is wanted of images and targets, given by their hash."""
+    if not folder.exists(*EXPLORED):
+        return False
+    facts = folder.read_json(*EXPLORED)
+    is_same = facts["wanted"] == wanted._asdict() and facts.get("of") == of
+    return is_same and all(
+        folder.exists(*_scan_part(wanted, number)) for number in range(len(facts["scans"]))
+    )
 
 
 def read_views(folder: RunFolder, wanted: Wanted, number: int) -> list[View]:
@@ -137,7 +212,8 @@ def read_views(folder: RunFolder, wanted: Wanted, number: int) -> list[View]:
     Raises:
         RunError: They are missing.
     """
-    with np.load(io.BytesIO(folder.read_bytes(*scan_part(wanted, number))), allow_pickle=False) as arrays:
+    content = folder.read_bytes(*_scan_part(wanted, number))
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         columns = {name: arrays[name] for name in View.__dataclass_fields__}
     return [
         View(**{name: np.asarray(column[case]) for name, column in columns.items()})
@@ -145,17 +221,239 @@ def read_views(folder: RunFolder, wanted: Wanted, number: int) -> list[View]:
     ]
 
 
-def _set_name(image_set: ImageSet) -> dict[str, Any]:
-    origin = image_set.origin
-    return {key: origin[key] for key in ("perturbation", "role", "source", "source_seed")}
+def _scan_part(wanted: Wanted, number: int) -> Parts:
+    """Path of the views of a scan."""
+    return ("results", "explorer", "-".join(map(str, wanted)), f"{number:03d}.npz")
+
+
+def names_of(
+    sets: Sequence[ImageSet], targets: Sequence[StudyNetwork]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[tuple[int, int]]]:
+    """Sets and targets as a page names them, whatever their fold, and the pairs that exist, by places."""
+    keys = ("perturbation", "role", "source", "source_seed")
+    of_sets = _distinct({key: images.origin[key] for key in keys} for images in sets)
+    of_targets = _distinct({"name": target.id.name, "seed": target.id.seed} for target in targets)
+    return of_sets, of_targets, pairs_of(*holding(sets, targets, next(sets[0].cases)))
 
 
 def _distinct(names: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return list({tuple(name.values()): name for name in names}.values())
 
 
-def _packed(seen: Sequence[View]) -> bytes:
+def holding(
+    sets: Sequence[ImageSet], targets: Sequence[StudyNetwork], case: Case
+) -> tuple[list[ImageSet], list[StudyNetwork]]:
+    """The sets that a case is in, and the targets that face it: those of its fold."""
+    of_case = [images for images in sets if any(case in chunk for chunk in images.chunks)]
+    return of_case, [target for target in targets if of_case[0].is_faced_by(target)]
+
+
+def pairs_of(sets: Sequence[ImageSet], targets: Sequence[StudyNetwork]) -> list[tuple[int, int]]:
+    """Places of the sets and of the targets that face them, set by set."""
+    return [
+        (place, number)
+        for place, images in enumerate(sets)
+        for number, target in enumerate(targets)
+        if images.is_faced_by(target)
+    ]
+
+
+def shown_cases(cases: Sequence[Case], scan_id: str, slices: int) -> tuple[Case, ...]:
+    """The cases of a scan in the order of their positions; at most so many, evenly spaced."""
+    of_scan = sorted((case for case in cases if case.scan_id == scan_id), key=lambda case: case.position)
+    return evenly_spaced(of_scan, slices)
+
+
+def case_facts(case: Case) -> dict[str, Any]:
+    """What names a case on a page."""
+    return {"case_id": case.case_id, "position": case.position, "label": case.label}
+
+
+def views(
+    setup: Setup, sets: Sequence[ImageSet], targets: Sequence[StudyNetwork], cases: Sequence[Case]
+) -> list[View]:
+    """Look at some cases.
+
+    Args:
+        setup: Data, networks and run folder.
+        sets: Finished sets of the same cases, the clean one first.
+        targets: Whose answers are wanted.
+        cases: Those to look at, all of them in the sets.
+
+    Returns:
+        A view of each case, in their order.
+
+    Raises:
+        ModelError: A network's outputs are not finite.
+        RunError: Images are not finished or damaged.
+        ValueError: The sets have different cases, or lack one to look at.
+    """
+    images, labels = _collect(setup, sets, cases)
+    return [
+        View(
+            *_changes(shown.numpy()),
+            truth=label.numpy(),
+            answers=_answers(setup, shown, case, sets, targets),
+        )
+        for case, shown, label in zip(cases, images, labels, strict=True)
+    ]
+
+
+def _collect(
+    setup: Setup, sets: Sequence[ImageSet], cases: Sequence[Case]
+) -> tuple[Float32[Tensor, "case set c *space"], Int64[Tensor, "case *labelspace"]]:
+    """Images of the cases in each set, and their labels; each chunk is read once."""
+    chunks = sets[0].chunks
+    places = {case: (number, row) for number, chunk in enumerate(chunks) for row, case in enumerate(chunk)}
+    if any(images.chunks != chunks for images in sets) or not all(case in places for case in cases):
+        raise ValueError("sets: must have the same cases, and all that are to be shown among them.")
+    found: dict[Case, tuple[Tensor, Tensor]] = {}
+    for number in sorted({places[case][0] for case in cases}):
+        clean = stack(setup.dataset, chunks[number], CPU)
+        columns = [images_of(setup, each, number, clean) for each in sets]
+        for case in cases:
+            if places[case][0] == number:
+                row = places[case][1]
+                found[case] = (torch.stack([images[row] for images in columns]), clean.labels[row])
+    images, labels = zip(*(found[case] for case in cases), strict=True)
+    return torch.stack(images), torch.stack(labels)
+
+
+def _changes(
+    shown: Float32[np.ndarray, "set c *space"],
+) -> tuple[UInt8[np.ndarray, "c *space"], Int8[np.ndarray, "set c *space"], Float32[np.ndarray, " set"]]:
+    """The clean image (the first set), what every set adds to it, and how much that is at most."""
+    change = shown - shown[0]
+    largest = np.abs(change).reshape(len(change), -1).max(1)
+    step = np.where(largest > 0, largest, 1).reshape(-1, *(1 for _ in change.shape[1:]))
+    return (
+        np.rint(255 * shown[0].clip(0, 1)).astype(np.uint8),
+        np.rint(LEVELS * (change / step)).astype(np.int8),
+        largest.astype(np.float32),
+    )
+
+
+def _answers(
+    setup: Setup,
+    shown: Float32[Tensor, "set c *space"],
+    case: Case,
+    sets: Sequence[ImageSet],
+    targets: Sequence[StudyNetwork],
+) -> np.ndarray:
+    """What every target says about the sets that it faces, in the order of `pairs_of`."""
+    found = {}
+    pairs = pairs_of(sets, targets)
+    classifies = setup.study.task is Task.CLASSIFICATION
+    for number, target in enumerate(targets):
+        places = [place for place, faced in pairs if faced == number]
+        if places:
+            logits = _logits(setup, target, shown[places], case)
+            said = logits.softmax(1) if classifies else logits.argmax(1)
+            found.update(
+                {(place, number): row for place, row in zip(places, said.cpu().numpy(), strict=True)}
+            )
+    answers = np.stack([found[pair] for pair in pairs])
+    return answers if classifies else answers.astype(np.uint16)
+
+
+def _logits(setup: Setup, target: StudyNetwork, images: Tensor, case: Case) -> Tensor:
+    """What a target says about one case under some perturbations."""
+    images = images.to(setup.device)
+    cases = [case] * len(images)
+    return output_of(setup.network(target), images, name=target.id.folder, cases=cases).float()
+
+
+def examples_job(plan: Plan) -> Job:
+    """Keep some cases under every perturbation, with what a target says, for the figure that shows them."""
+    setup = plan.setup
+    cases = example_cases(setup.folds[0].cases, setup.study.task, N_EXAMPLES[setup.study.task])
+    of = _made_of(plan.shown, setup.targets[:1], cases)
+
+    def keep(piece: int, progress: OnProgress) -> None:
+        keep_examples(setup, plan.shown, setup.targets[0], cases)
+        progress(1.0, "")
+
+    def finished() -> set[int]:
+        is_kept = setup.folder.exists(*EXAMPLES) and setup.folder.read_json(*EXAMPLES).get("of") == of
+        return {0} if is_kept else set()
+
+    job = Job(
+        kind="examples",
+        name="examples",
+        title="keep examples",
+        seconds=1.0,
+        disk=0,
+        finished=finished,
+        open=lambda: keep,
+    )
+    return as_picture(job, "examples", "examples", setup.folder, about="examples", made=EXAMPLES)
+
+
+def example_cases(cases: Iterable[Case], task: Task, count: int) -> tuple[Case, ...]:
+    """Cases worth showing: of different classes, or each patient's slice with the most labelled pixels.
+
+    Args:
+        cases: To choose from.
+        task: Photographs differ in their class; slices in what is labelled in them.
+        count: How many, at least 1.
+    """
+    largest_first = sorted(cases, key=lambda case: (-case.foreground, case.case_id))
+    groups: dict[Any, list[Case]] = {}
+    for case in largest_first:
+        groups.setdefault(case.label if task is Task.CLASSIFICATION else case.patient_id, []).append(case)
+    in_turn = (
+        group[turn]
+        for turn in range(len(largest_first))
+        for _, group in sorted(groups.items())
+        if turn < len(group)
+    )
+    return tuple(islice(in_turn, count))
+
+
+def keep_examples(
+    setup: Setup, sets: Sequence[ImageSet], target: StudyNetwork, cases: Sequence[Case]
+) -> None:
+    """Write `results/examples.npz` and, last, `results/examples.json`.
+
+    Args:
+        setup: Data, networks and run folder.
+        sets: The columns of the figure, usually clean, then each attack after its matched noise; all
+            finished, of one source and the same cases.
+        target: The network whose predictions are shown.
+        cases: Those to show, all of them in the sets.
+
+    Raises:
+        ModelError: The network's outputs are not finite.
+        RunError: Images are not finished or damaged, or the disk is full.
+        ValueError: The sets have different cases, or lack one to show.
+    """
+    images, labels = _collect(setup, sets, cases)
+    logits = torch.stack(
+        [_logits(setup, target, shown, case).cpu() for case, shown in zip(cases, images, strict=True)]
+    )
+    arrays = {"images": images.numpy(), "labels": labels.numpy(), "predictions": logits.argmax(2).numpy()}
+    if setup.study.task is Task.CLASSIFICATION:
+        arrays["probabilities"] = logits.softmax(2).amax(2).numpy()
+    setup.folder.write_bytes(_packed(arrays), *EXAMPLE_ARRAYS)
+    setup.folder.write_json(
+        {
+            "target": target.id.name,
+            "source": next((images.source.id.name for images in sets if images.source), ""),
+            "cases": [{"case_id": case.case_id, "label": case.label} for case in cases],
+            "columns": [images.perturbation for images in sets],
+            "of": _made_of(sets, [target], cases),
+        },
+        *EXAMPLES,
+    )
+
+
+def _made_of(sets: Iterable[ImageSet], targets: Iterable[StudyNetwork], cases: Iterable[Case] = ()) -> str:
+    """Short hash of the images, networks and cases that something is kept of: a study may change."""
+    names = [images.name for images in sets], [target.key for target in targets]
+    return digest([*names, [case.case_id for case in cases]])
+
+
+def _packed(arrays: Mapping[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
-    columns = {name: np.stack([getattr(view, name) for view in seen]) for name in View.__dataclass_fields__}
-    np.savez_compressed(buffer, **columns)  # type: ignore[arg-type]
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

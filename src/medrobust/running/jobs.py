@@ -4,14 +4,18 @@ Nothing in a job grows with the number of its pieces: which of them are finished
 """
 
 from collections.abc import Callable, Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from medrobust.core import OnProgress, silent
-from medrobust.running.pieces import Step
+from medrobust.core import OnProgress
+from medrobust.errors import Remark, RunError, without
+from medrobust.storage import Parts, RunFolder
 
 Kind = Literal["audit", "train", "selftest", "craft", "noise", "evaluate", "embed", "examples"]
+
+Do = Callable[[int, OnProgress], None]
+"""Does a piece and puts its results in the run folder, last of all what says that it is finished."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,9 @@ class Job:
         title: What a person reads while it runs.
         seconds: Expected duration on this machine.
         disk: Bytes that it adds to the run folder.
+        finished: Which of its pieces the run folder holds.
+        open: Gets at hand what the pieces need, networks for example, and may be called by several processes.
         pieces: Number of its pieces of work.
-        finished: Which of them the run folder holds.
-        open: Gets at hand what its pieces need, networks for example, and may be called by several processes.
     """
 
     kind: Kind
@@ -34,9 +38,9 @@ class Job:
     title: str
     seconds: float
     disk: int
-    pieces: int
     finished: Callable[[], Set[int]]
-    open: Callable[[], Step]
+    open: Callable[[], Do]
+    pieces: int = 1
 
     def left(self) -> Iterator[int]:
         """The pieces that are still to be done, in order."""
@@ -59,12 +63,53 @@ class Job:
         return round(self.disk * (1 - self.n_finished / self.pieces))
 
 
-@dataclass(frozen=True)
-class Once:
-    """A step in one piece."""
+LEFT_OUT: Parts = ("results", "left_out")
+"""A file for each picture that the run could not make."""
 
-    work: Callable[[OnProgress], None]
 
-    def do(self, piece: int, progress: OnProgress = silent) -> None:
-        """Do it."""
-        self.work(progress)
+def as_picture(job: Job, what: str, mark: str, folder: RunFolder, *, about: str, made: Parts = ()) -> Job:
+    """A job that leaves its picture out where that cannot be made: the run goes on, and the report says why.
+
+    A full disk, damaged files and networks that were exchanged end a run as ever.
+
+    Args:
+        job: What it takes to make the picture, or a part of that.
+        what: The picture, e.g. "t-SNE of unet".
+        mark: Name of the file that says why there is none. Jobs of one picture share it.
+        folder: The run folder.
+        about: Section of the report that the picture belongs to.
+        made: The file that shows an earlier picture, which goes where there is none now.
+    """
+
+    def finished() -> Set[int]:
+        return {*range(job.pieces)} if is_left_out(folder, mark) else job.finished()
+
+    def begin() -> Do:
+        opened: list[Do] = []
+
+        def attempt(piece: int, progress: OnProgress) -> None:
+            try:
+                if not opened:  # that may fail as well
+                    opened.append(job.open())
+                opened[0](piece, progress)
+            except (RunError, OSError):
+                raise
+            except Exception as error:  # whatever a network of the user's, or a library that draws, raises
+                if made:
+                    folder.remove(*made)
+                folder.write_json(without(what, error, about)._asdict(), *LEFT_OUT, f"{mark}.json")
+
+        return attempt
+
+    return replace(job, finished=finished, open=begin)
+
+
+def is_left_out(folder: RunFolder, mark: str) -> bool:
+    """Whether this run could not make a picture."""
+    return folder.exists(*LEFT_OUT, f"{mark}.json")
+
+
+def left_out(folder: RunFolder) -> tuple[Remark, ...]:
+    """What the run could not make, each with the reason."""
+    names = sorted(folder.names(*LEFT_OUT))
+    return tuple(Remark(**folder.read_json(*LEFT_OUT, name)) for name in names)

@@ -1,32 +1,173 @@
-"""What a study consists of: every set of images, who is shown it, and which rows that leaves."""
+"""What a study consists of: every set of images, and which network is shown it. Nothing is computed here.
 
-from collections.abc import Sequence
+A set of images is named by a hash of everything that it depends on. So all steps find the same images, and
+those of a changed study are never taken for those of a former one.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
+from typing import Any, Literal
 
-from medrobust.core import NetworkId, Role, Task
+from medrobust.core import Case, Dataset, Task
 from medrobust.perturbations import Request
-from medrobust.running.evaluate import Judges
-from medrobust.running.image_sets import (
-    CraftJob,
-    ImageSet,
-    clean_set,
-    crafted_set,
-    fixed_noise_set,
-    matched_noise_set,
-)
-from medrobust.running.scan_counts import surface_tolerance
-from medrobust.running.setup import Setup, Trained
-from medrobust.running.targets import Target
+from medrobust.running.batches import Chunks, evenly_spaced
+from medrobust.running.setup import Fold, Setup, StudyNetwork
+from medrobust.storage import Parts, RunFolder, digest
+from medrobust.storage.schemas import Table
+
+BUDGET_CASES = 64
 
 
-@dataclass(frozen=True)
-class Attack:
-    """An attack on a source: the attack, its network and the images it gives."""
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """The images of some cases under one perturbation.
 
-    request: Request
-    source: Trained
-    images: ImageSet
+    Attributes:
+        perturbation: Label, e.g. "clean", "fgsm", "gaussian@fgsm".
+        role: "noise" is noise of a fixed strength; noise matched to an attack has the attack's role.
+        chunks: The cases, in chunks of work that hold whole scans.
+        recipe: Everything that the images depend on, as JSON-able data. It is only hashed and kept on record.
+        fold: Fold of the cases; None without folds.
+        request: The attack or noise; None for clean images.
+        source: Network that the attack was crafted on; None for clean images and noise of a fixed strength.
+        attack: The set that noise is matched to.
+    """
+
+    perturbation: str
+    role: Literal["clean", "transfer", "whitebox", "noise"]
+    chunks: Chunks
+    recipe: Mapping[str, Any]
+    fold: int | None = None
+    request: Request | None = None
+    source: StudyNetwork | None = None
+    attack: "ImageSet | None" = None
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether its images are kept; others are read from the data or made again from their strength."""
+        return self.request is not None and not self.is_noise
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether it is noise, matched to an attack or of a fixed strength."""
+        return self.request is not None and self.request.perturbation.kind == "noise"
+
+    @cached_property
+    def name(self) -> str:
+        """Name of its folder below `crafted/`, and of the rows made from it."""
+        return "--".join(
+            (self.perturbation, self.source.id.folder if self.source else "any", digest(self.recipe))
+        )
+
+    @property
+    def title(self) -> str:
+        """What a person reads."""
+        return self.perturbation + (f" on {self.source.id.title}" if self.source else "")
+
+    @property
+    def folder(self) -> Parts:
+        """Its folder in the run folder."""
+        return ("crafted", self.name)
+
+    @property
+    def n_cases(self) -> int:
+        """Number of its cases."""
+        return self.chunks.n_cases
+
+    @property
+    def cases(self) -> Iterator[Case]:
+        """All of its cases, chunk by chunk."""
+        return chain.from_iterable(self.chunks)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """The columns that say where its images come from."""
+        return {
+            "perturbation": self.perturbation,
+            "source": self.source.id.name if self.source else "",
+            "source_seed": self.source.id.seed if self.source else 0,
+            "fold": self.fold,
+            "role": self.role,
+        }
+
+    def rows_part(self, chunk: int) -> Parts:
+        """Path of the `crafted` rows of a chunk."""
+        return (*self.folder, "rows", part_name(chunk))
+
+    def finished(self, folder: RunFolder) -> Set[int]:
+        """The chunks whose images can be read."""
+        if self.request is None:
+            return set(range(len(self.chunks)))
+        return folder.numbers(*self.folder, "done" if self.is_stored else "rows")
+
+    def is_faced_by(self, target: StudyNetwork) -> bool:
+        """Whether a target is shown the images.
+
+        White-box images are for the network that they were made on, transferred ones for all others, and
+        images of a fold for its networks.
+        """
+        is_own = self.source is not None and self.source.id == target.id
+        return is_own if self.role == "whitebox" else self.fold == target.id.fold and not is_own
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """The images of a set, as they are or rounded, seen by a target.
+
+    Attributes:
+        image_set: The images.
+        target: The network that sees them.
+        bits: Bits per channel that the images are rounded to; None: as they are stored.
+    """
+
+    image_set: ImageSet
+    target: StudyNetwork
+    bits: int | None = None
+
+    def rows_folder(self, table: Table) -> Parts:
+        """Folder of its rows of a table, a file for each chunk."""
+        return (*target_folder(self.target, table), f"{self.image_set.name}{self._suffix}")
+
+    def timing_folder(self, table: Table) -> Parts:
+        """Folder of the times that its chunks took."""
+        return (*target_folder(self.target, table), "timing", f"{self.image_set.name}{self._suffix}")
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns that all of its rows share."""
+        origin = self.image_set.origin
+        return {
+            **origin,
+            "perturbation": origin["perturbation"] + self._suffix,
+            "target": self.target.id.name,
+            "target_seed": self.target.id.seed,
+        }
+
+    @property
+    def _suffix(self) -> str:
+        return "" if self.bits is None else f"~{self.bits}bit"
+
+
+def cells_of(
+    sets: Iterable[ImageSet], targets: Sequence[StudyNetwork], bits: int | None = None
+) -> Iterator[Cell]:
+    """All cells of some sets: each as it is and, unless clean, rounded, with every target that faces it."""
+    for image_set in sets:
+        rounded = [] if bits is None or image_set.request is None else [bits]
+        for each in (None, *rounded):
+            yield from (Cell(image_set, target, each) for target in targets if image_set.is_faced_by(target))
+
+
+def target_folder(target: StudyNetwork, table: Table) -> Parts:
+    """Folder of a target's rows of a table."""
+    return ("results", "parts", table.name, target.key)
+
+
+def part_name(chunk: int) -> str:
+    """Name of the file with the rows of a chunk."""
+    return f"{chunk:05d}.parquet.gz"
 
 
 @dataclass(frozen=True)
@@ -35,14 +176,14 @@ class Plan:
 
     Attributes:
         setup: Study, data and networks.
-        attacks: Every attack on every surrogate, then the white-box ones.
-        noise: Noise matched to every attack on a surrogate, and noise of fixed strength.
+        attacks: Every attack on every source, then the white-box ones.
+        noise: Noise matched to every attack that is transferred, and noise of fixed strength.
         clean: The images as they are, of every fold.
         whole_test: Clean images of all test cases, where the study is limited to some of them; else none.
     """
 
     setup: Setup
-    attacks: tuple[Attack, ...]
+    attacks: tuple[ImageSet, ...]
     noise: tuple[ImageSet, ...]
     clean: tuple[ImageSet, ...]
     whole_test: tuple[ImageSet, ...]
@@ -50,66 +191,80 @@ class Plan:
     @property
     def crafted(self) -> tuple[ImageSet, ...]:
         """All images that are made: attacks and noise."""
-        return (*(attack.images for attack in self.attacks), *self.noise)
-
-    @cached_property
-    def judges(self) -> Judges:
-        """All targets with their networks, whose weights are remembered."""
-        setup = self.setup
-        judges = Judges(
-            self.targets,
-            {target.id: setup.network(target) for target in setup.targets},
-            setup.dataset,
-            setup.folder,
-            setup.device,
-            setup.limit,
-            self.bits,
-        )
-        judges.remember_weights()
-        return judges
+        return (*self.attacks, *self.noise)
 
     @property
     def sets(self) -> tuple[ImageSet, ...]:
         """All images that targets are shown."""
         return (*self.clean, *self.crafted)
 
-    @cached_property
-    def targets(self) -> tuple[Target, ...]:
-        """The networks to judge, as evaluation wants them."""
-        return tuple(Target(target.id, self.setup.digest(target)) for target in self.setup.targets)
-
-    @property
-    def bits(self) -> int | None:
-        """Bits that perturbed images are also rounded to."""
-        return self.setup.dataset.bits if self.setup.study.crafting.quantise else None
-
-    def facing(self, target: NetworkId, label: str) -> tuple[ImageSet, ...]:
-        """An attack on the first surrogate of a target's model and fold, and the noise matched to it."""
-        source = NetworkId(target.name, Role.SURROGATE, self.setup.study.surrogates.seeds[0], target.fold)
-        attack = next(
-            attack.images
-            for attack in self.attacks
-            if attack.source.id == source and attack.request.label == label
+    def facing(self, target: StudyNetwork, label: str) -> tuple[ImageSet, ...]:
+        """An attack that a target faces, on a source of its own model where there is one, and its noise."""
+        faced = [
+            each
+            for each in self.attacks
+            if each.perturbation == label and each.source is not None and each.is_faced_by(target)
+        ]
+        attack = min(
+            faced, key=lambda each: (each.role, each.source is None or each.source.id.name != target.id.name)
         )
-        return (attack, *(noise for noise in self.noise if noise.attack == attack))
+        return (attack, *(noise for noise in self.noise if noise.attack is attack))
 
-    def clean_of(self, target: NetworkId) -> ImageSet:
-        """The clean images of a target's fold."""
-        return next(images for images in self.clean if images.fold == target.fold)
-
-    def embedded(self, target: Target) -> tuple[ImageSet, ...]:
+    def embedded(self, target: StudyNetwork) -> tuple[ImageSet, ...]:
         """What the t-SNE of a target compares: clean, FGSM of its own surrogate, and the matched noise.
 
         Empty in segmentation, where features are of pixels, where the study has no FGSM, and for further
         seeds of a target: a picture shows one network.
         """
         study = self.setup.study
-        if study.task is not Task.CLASSIFICATION or target.network_id.seed != min(study.targets.seeds):
+        if study.task is not Task.CLASSIFICATION or target.id.seed != min(study.targets.seeds):
             return ()
         labels = [request.label for request in self._pictured if request.name == "fgsm"]
-        if not labels:
-            return ()
-        return (self.clean_of(target.network_id), *self.facing(target.network_id, labels[0]))
+        return (self._clean_of(target), *self.facing(target, labels[0])) if labels else ()
+
+    @property
+    def shown(self) -> tuple[ImageSet, ...]:
+        """Columns of the example figure: clean, noise matched to the first attack, and each attack.
+
+        All of what the first target faces.
+        """
+        target = self.setup.targets[0]
+        facing = [self.facing(target, request.label) for request in self._pictured]
+        return (self._clean_of(target), *facing[0][1:], *(images[0] for images in facing))
+
+    @property
+    def explored(self) -> tuple[ImageSet, ...]:
+        """What the explorer of the report shows: clean, then noise and attacks that were crafted apart.
+
+        Where nothing is transferred, white-box images instead.
+        """
+        labels = {request.label for request in self._pictured}
+        return tuple(
+            images
+            for images in self.sets
+            if images.role in ("clean", "noise")
+            or (images.role == self._main_role and (images.attack or images).perturbation in labels)
+        )
+
+    @property
+    def tested(self) -> tuple[ImageSet, ...]:
+        """Attacks on sources that are self-tested, of a curve its middle; none where none is wanted."""
+        study = self.setup.study
+        curves = dict.fromkeys(each.curve for each in study.attacks if each.curve is not None)
+        points = [sorted((a for a in study.attacks if a.curve == name), key=_budget) for name in curves]
+        middles = {each[len(each) // 2].label for each in points}
+        return tuple(
+            images
+            for images in self.attacks
+            if images.request is not None
+            and study.crafting.selftest
+            and images.role == self._main_role
+            and (images.request.curve is None or images.request.label in middles)
+        )
+
+    @property
+    def _main_role(self) -> str:
+        return "transfer" if self.setup.sources else "whitebox"
 
     @property
     def _pictured(self) -> tuple[Request, ...]:
@@ -117,117 +272,110 @@ class Plan:
         attacks = self.setup.study.attacks
         return tuple(attack for attack in attacks if attack.curve is None) or attacks
 
-    @property
-    def shown(self) -> tuple[ImageSet, ...]:
-        """Columns of the example figure: clean, noise matched to the first attack, and each attack.
+    def _clean_of(self, target: StudyNetwork) -> ImageSet:
+        return next(images for images in self.clean if images.fold == target.id.fold)
 
-        All of the first target's own surrogate.
-        """
-        target = self.setup.targets[0].id
-        facing = [self.facing(target, request.label) for request in self._pictured]
-        return (self.clean_of(target), *facing[0][1:], *(images[0] for images in facing))
 
-    @property
-    def explored(self) -> tuple[ImageSet, ...]:
-        """What the explorer of the report shows: clean, then noise and attacks that were crafted apart."""
-        labels = {request.label for request in self._pictured}
-        return tuple(
-            images
-            for images in self.sets
-            if images.role in ("clean", "noise")
-            or (images.role == "transfer" and (images.attack or images).perturbation in labels)
-        )
+def make_plan(setup: Setup) -> Plan:
+    """Name every attack and noise of a study."""
+    study = setup.study
+    nothing_transferred = not setup.sources
+    attacks = (
+        *(
+            attack_set(setup, request, source, "transfer")
+            for request in study.attacks
+            for source in setup.sources
+        ),
+        *(
+            attack_set(setup, request, target, "whitebox")
+            for request in study.attacks
+            for target in setup.targets
+            if nothing_transferred or (study.crafting.whitebox and request.perturbation.whitebox)
+        ),
+    )
+    control = study.matched_noise
+    noise = (
+        *(
+            matched_noise_set(setup, control, attack)
+            for attack in attacks
+            if control is not None and (attack.role == "transfer" or nothing_transferred)
+        ),
+        *(noise_set(setup, request, fold) for request in study.fixed_noise for fold in setup.folds),
+    )
+    limited = any(len(fold.cases) < len(fold.test_cases) for fold in setup.folds)
+    return Plan(
+        setup,
+        attacks,
+        noise,
+        clean=tuple(clean_set(setup, fold.chunks, fold.number) for fold in setup.folds),
+        whole_test=tuple(clean_set(setup, fold.test_chunks, fold.number) for fold in setup.folds if limited),
+    )
 
-    @property
-    def tested(self) -> tuple[Attack, ...]:
-        """Attacks on surrogates that are self-tested, of a curve its middle; none where none is wanted."""
-        study = self.setup.study
-        curves = dict.fromkeys(each.curve for each in study.attacks if each.curve is not None)
-        points = [sorted((a for a in study.attacks if a.curve == name), key=_budget) for name in curves]
-        middles = {each[len(each) // 2].label for each in points}
-        return tuple(
-            attack
-            for attack in self.attacks
-            if study.crafting.selftest
-            and attack.images.role == "transfer"
-            and (attack.request.curve is None or attack.request.label in middles)
-        )
 
-    @property
-    def tolerance(self) -> float | None:
-        """Up to which distance boundaries of structures count as the same; None in classification."""
-        study = self.setup.study
-        if study.task is Task.CLASSIFICATION:
-            return None
-        return surface_tolerance(self.setup.dataset, study.analysis.surface_tolerance)
+def clean_set(setup: Setup, chunks: Chunks, fold: int | None = None) -> ImageSet:
+    """The images as they are in the data."""
+    return ImageSet("clean", "clean", chunks, _data_recipe(setup.dataset, chunks), fold)
+
+
+def attack_set(
+    setup: Setup, request: Request, source: StudyNetwork, role: Literal["transfer", "whitebox"]
+) -> ImageSet:
+    """The stored images of an attack on a source."""
+    chunks, validation = setup.fold(source).chunks, setup.fold(source).validation_cases
+    recipe = (
+        _data_recipe(setup.dataset, chunks)
+        | _request_recipe(request)
+        | _acting_recipe(setup)
+        | {
+            "network": source.id.folder,
+            "source": source.digest,
+            "precision": "autocast" if setup.study.crafting.autocast else "float32",
+            "budget_cases": []
+            if request.ssim is None
+            else [case.case_id for case in budget_cases(validation)],
+        }
+    )
+    if role == "transfer" and source in setup.targets:
+        recipe["transferred"] = True  # its rows are not those of the white-box attack, which may be there too
+    return ImageSet(request.label, role, chunks, recipe, source.id.fold, request, source)
+
+
+def noise_set(setup: Setup, request: Request, fold: Fold) -> ImageSet:
+    """Noise of the strength, or of the SSIM, that the request gives."""
+    recipe = _data_recipe(setup.dataset, fold.chunks) | _request_recipe(request) | _acting_recipe(setup)
+    return ImageSet(request.label, "noise", fold.chunks, recipe, fold.number, request)
+
+
+def matched_noise_set(setup: Setup, request: Request, attack: ImageSet) -> ImageSet:
+    """Noise on an attack's cases, its strength solved image by image so that its SSIM is the attack's."""
+    recipe = _request_recipe(request) | _acting_recipe(setup) | {"attack": attack.name}
+    label = f"{request.label}@{attack.perturbation}"
+    return ImageSet(label, attack.role, attack.chunks, recipe, attack.fold, request, attack.source, attack)
+
+
+def budget_cases(validation: Iterable[Case]) -> tuple[Case, ...]:
+    """At most 64 validation cases, evenly spaced; a budget given as an SSIM is solved on these."""
+    return evenly_spaced(sorted(validation, key=lambda case: case.case_id), BUDGET_CASES)
+
+
+def _data_recipe(dataset: Dataset, chunks: Chunks) -> dict[str, Any]:
+    return {"data": dataset.fingerprint, "cases": chunks.digest}
+
+
+def _acting_recipe(setup: Setup) -> dict[str, Any]:
+    return {"seed": setup.study.seed, "support": setup.study.support}
+
+
+def _request_recipe(request: Request) -> dict[str, Any]:
+    return {
+        "perturbation": request.name,
+        "revision": request.perturbation.revision,
+        "parameters": dict(request.parameters),
+        "on_misclassified": request.on_misclassified,
+        "on_failure": request.on_failure,
+        "ssim": request.ssim,
+    }
 
 
 def _budget(point: Request) -> float:
     return float(point.parameters[str(point.perturbation.budget)])
-
-
-def make_plan(setup: Setup) -> Plan:
-    """Name every attack and noise of a study. Nothing is computed."""
-    attacks = _attacks(setup)
-    limited = any(len(fold.cases) < len(fold.test_cases) for fold in setup.folds)
-    clean, whole_test = (
-        tuple(clean_set(setup.dataset, chunks, fold=number) for number, chunks in of_folds)
-        for of_folds in (
-            [(fold.number, fold.chunks) for fold in setup.folds],
-            [(fold.number, fold.test_chunks) for fold in setup.folds if limited],
-        )
-    )
-    return Plan(setup, attacks, _noise(setup, attacks), clean, whole_test)
-
-
-def _attacks(setup: Setup) -> tuple[Attack, ...]:
-    study = setup.study
-    transfer = [(request, source) for request in study.attacks for source in setup.surrogates]
-    whitebox = [
-        (request, target)
-        for request in study.attacks
-        for target in setup.targets
-        if study.crafting.whitebox and request.perturbation.whitebox
-    ]
-    return tuple(_attack(setup, request, source) for request, source in (*transfer, *whitebox))
-
-
-def _attack(setup: Setup, request: Request, source: Trained) -> Attack:
-    job = CraftJob(
-        request,
-        source.id,
-        "whitebox" if source in setup.targets else "transfer",
-        setup.digest(source),
-        autocast=setup.study.crafting.autocast,
-    )
-    images = crafted_set(
-        job,
-        setup.dataset,
-        setup.fold(source).chunks,
-        seed=setup.study.seed,
-        support_mode=setup.study.support,
-        validation=setup.fold(source).validation_cases,
-    )
-    return Attack(request, source, images)
-
-
-def _noise(setup: Setup, attacks: Sequence[Attack]) -> tuple[ImageSet, ...]:
-    study, noise = setup.study, setup.study.matched_noise
-    matched = [
-        matched_noise_set(noise, attack.images)
-        for attack in attacks
-        if noise is not None and attack.images.role == "transfer"
-    ]
-    fixed = [
-        fixed_noise_set(
-            request,
-            setup.dataset,
-            fold.chunks,
-            seed=study.seed,
-            support_mode=study.support,
-            fold=fold.number,
-        )
-        for request in study.fixed_noise
-        for fold in setup.folds
-    ]
-    return (*matched, *fixed)

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from medrobust.core import Case
 from medrobust.errors import ModelError, RunError
-from medrobust.models import weights_sha256
 from medrobust.perturbations.checks import all_finite
 from medrobust.rng import generator
-from medrobust.running.memory import Limit
+from medrobust.running.batches import Limit
 from medrobust.storage import RunFolder
 
 Columns = dict[str, list[Any]]
@@ -98,19 +97,19 @@ def generators(seed: int, name: str, cases: Sequence[Case]) -> list[np.random.Ge
     return [generator(seed, name, case.case_id) for case in cases]
 
 
-def check_weights(card: Mapping[str, Any], network: nn.Module, name: str, what: str) -> None:
+def check_weights(card: Mapping[str, Any], weights: str, name: str, what: str) -> None:
     """Refuse to go on with other weights than those that finished work was made with.
 
     Args:
-        card: Card of the finished work; `weights` is the hash of the network's weights.
-        network: The network at hand.
+        card: Card of the finished work; `weights` is the SHA-256 of the network's weights.
+        weights: That of the network at hand.
         name: Its name, for the message.
         what: Path of the work in the run folder, for the message.
 
     Raises:
         RunError: The network was trained again, or its weights file was exchanged.
     """
-    if card["weights"] != weights_sha256(network):
+    if card["weights"] != weights:
         raise RunError(
             f"{what} was made with other weights of '{name}' than those at hand: the network was "
             f"trained again, or its weights were exchanged. Put the former weights back, delete {what}, or "
@@ -118,13 +117,13 @@ def check_weights(card: Mapping[str, Any], network: nn.Module, name: str, what: 
         )
 
 
-def remember_weights(folder: RunFolder, network: nn.Module, name: str, *parts: str) -> None:
-    """Record the hash of a network's weights beside what is made with it, or compare with the recorded one.
+def remember_weights(folder: RunFolder, weights: str, name: str, *parts: str) -> None:
+    """Record the SHA-256 of a network's weights beside what is made with it, or compare it with the record.
 
     Raises:
-        RunError: The recorded hash is another one.
+        RunError: The recorded one differs.
     """
     if folder.exists(*parts, "card.json"):
-        check_weights(folder.read_json(*parts, "card.json"), network, name, "/".join(parts))
+        check_weights(folder.read_json(*parts, "card.json"), weights, name, "/".join(parts))
     else:
-        folder.write_json({"network": name, "weights": weights_sha256(network)}, *parts, "card.json")
+        folder.write_json({"network": name, "weights": weights}, *parts, "card.json")

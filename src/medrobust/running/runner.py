@@ -1,35 +1,51 @@
-"""Run a study: claim the folder, plan, announce, work, and join the rows."""
+"""Run a study: claim the folder, plan, say what is to be done, do it, and join the rows."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 import torch
 from rich.console import Console
 
-from medrobust.core import Dataset
-from medrobust.data.reading import share_of
-from medrobust.running.announcing import announce
-from medrobust.running.changes import adopt, change_since, refuse_other_task
-from medrobust.running.estimate import Speed
+from medrobust.core import Dataset, silent
+from medrobust.data.reading import read_all, share_of
+from medrobust.running.announcing import announce, job_table
+from medrobust.running.check import check_networks
+from medrobust.running.craft import crafting_job
+from medrobust.running.embed import embedding_jobs
+from medrobust.running.estimate import Speeds, measured_speeds, unknown_speeds
+from medrobust.running.evaluate import evaluation_job, whole_test_job
 from medrobust.running.executors.local import Executor, run_here
-from medrobust.running.healing import heal
-from medrobust.running.jobs import Job, Kind
-from medrobust.running.joining import join_rows, join_selftests
-from medrobust.running.opening import check_networks, decode, set_up
-from medrobust.running.pictures import try_again
+from medrobust.running.explorer import examples_job, explorer_job
+from medrobust.running.folder import (
+    Change,
+    adopt,
+    aside,
+    change_since,
+    heal,
+    join_rows,
+    join_selftests,
+    record_of,
+    refuse_other_task,
+    write_record,
+)
+from medrobust.running.jobs import LEFT_OUT, Job, Kind
+from medrobust.running.noise import noise_job
 from medrobust.running.plan import Plan, make_plan
 from medrobust.running.processes import global_rank, meet, require_launcher
 from medrobust.running.progress import display, reading, sayer
-from medrobust.running.recorded import record_of, write_record
-from medrobust.running.work import jobs_of
+from medrobust.running.selftest import selftest_job
+from medrobust.running.setup import Setup, StudyNetwork, set_up
+from medrobust.running.train import training_job
 from medrobust.storage import RunFolder
 from medrobust.storage.disk import clear_disk_errors
 from medrobust.storage.lock import locked
 from medrobust.study.config import Study
 
 OPENING = 0.3
-"""Share of the progress that opening the data takes, before every case is read."""
+"""Fraction of the progress that opening the data takes, before every case is read."""
 
 
 def run_study(
@@ -68,21 +84,24 @@ def run_study(
     if study.training.nodes > 1 and global_rank() > 0:
         _help(study, folder, data_dir=data_dir, device=device, dataset=dataset)
     with clear_disk_errors(folder.url), locked(folder):
+        say = sayer(console)
         with reading(console) as progress:
             opening, rest = share_of(progress, 0, OPENING), share_of(progress, OPENING, 1)
             setup = set_up(study, folder, data_dir=data_dir, device=device, dataset=dataset, progress=opening)
-            check_networks(setup, sayer(console))
-            decode(setup, rest)
-        plan = make_plan(setup)
-        record = record_of(setup)
-        change, say = change_since(plan, record), sayer(console)
+            check_networks(setup, say)
+            # A damaged file is found before hours of training.
+            read_all(setup.dataset, setup.all_cases, rest)
+        plan, record = make_plan(setup), record_of(setup)
+        change = change_since(plan, record)
         for sentence in change.sentences:
             say(sentence)
         adopt(plan, record, change)
         with reading(console, "comparing with checksums") as progress:
             heal(folder, say, progress)
-        try_again(folder)
-        jobs = [job for job in (*first, *jobs_of(plan, setup.speeds())) if not only or job.kind in only]
+        folder.remove(*LEFT_OUT)  # the networks, or the machine, may be others now
+        jobs = [
+            job for job in (*first, *jobs_of(plan, measured_speeds(setup))) if not only or job.kind in only
+        ]
         announce(setup, jobs, console)
         write_record(plan, record)
         if study.training.nodes > 1:
@@ -93,17 +112,36 @@ def run_study(
             join_rows(plan)
 
 
+def jobs_of(plan: Plan, speeds: Speeds) -> list[Job]:
+    """All jobs of a plan, in their order, each with what it is expected to cost on this machine."""
+    setup = plan.setup
+    return [
+        *(training_job(setup, network, speeds) for network in _trained(setup)),
+        *(selftest_job(setup, images, speeds) for images in plan.tested),
+        *(crafting_job(setup, images, speeds) for images in plan.attacks),
+        *(noise_job(setup, images) for images in plan.noise),
+        *(evaluation_job(setup, images, speeds) for images in plan.sets),
+        *(whole_test_job(setup, images, speeds) for images in plan.whole_test),
+        *embedding_jobs(plan, speeds),
+        examples_job(plan),
+        explorer_job(plan, speeds),
+    ]
+
+
+def _trained(setup: Setup) -> list[StudyNetwork]:
+    return [network for network in setup.networks if network.is_trained_here]
+
+
 def _help(
     study: Study, folder: RunFolder, *, data_dir: Path | None, device: torch.device, dataset: Dataset | None
 ) -> NoReturn:
     """Take part in trainings that another process leads; all else is done by that one, so this one ends."""
     setup = set_up(study, folder, data_dir=data_dir, device=device, dataset=dataset)
-    plan = make_plan(setup)
     meet(device, study.training)
-    unknown = {spec.name: Speed(0.0, 0.0, 0) for spec in study.specs}
-    for job in jobs_of(plan, unknown):
-        if job.kind == "train" and not job.n_finished:
-            job.open().do(0)
+    for network in _trained(setup):
+        job = training_job(setup, network, unknown_speeds(study))
+        if not job.n_finished:
+            job.open()(0, silent)
     raise SystemExit(0)
 
 
@@ -119,3 +157,57 @@ def _execute(plan: Plan, jobs: Sequence[Job], executor: Executor, console: Conso
             f"{done} of {every} pieces of work are finished and kept in '{plan.setup.folder.url}'."
         )
         raise
+
+
+def show_plan(
+    study: Study,
+    folder: RunFolder,
+    *,
+    data_dir: Path | None,
+    device: torch.device,
+    console: Console,
+    first: Sequence[Job] = (),
+    dataset: Dataset | None = None,
+) -> None:
+    """Say which jobs a run has, what is done and left of each, and what that takes; nothing is written.
+
+    Args:
+        study: What is asked for.
+        folder: The run folder; need not exist.
+        data_dir: Folder that the `root` of the data is relative to.
+        device: Where networks would run; a few images are timed there.
+        console: Where the plan is shown.
+        first: Jobs that are done before all others.
+        dataset: The data, where they are given in Python and not opened as the study says.
+
+    Raises:
+        RunError: The folder belongs to other data.
+        MedrobustError: Anything else that a person can mend.
+    """
+    refuse_other_task(study, folder)
+    with TemporaryDirectory(prefix="medrobust-") as temporary:
+        known = folder.local("cache")
+        cache = known if known.exists() else Path(temporary)
+        setup = set_up(study, folder, data_dir=data_dir, device=device, dataset=dataset, cache=cache)
+        say = sayer(console)
+        check_networks(setup, say)
+        plan = make_plan(setup)
+        change = change_since(plan, record_of(setup))
+        for sentence in change.sentences:
+            say(sentence)
+        jobs = [*first, *_as_adopted(jobs_of(plan, measured_speeds(setup)), setup, change)]
+        announce(setup, jobs, console)
+    console.print(job_table(jobs))
+
+
+def _as_adopted(jobs: Sequence[Job], setup: Setup, change: Change) -> list[Job]:
+    """The jobs as they are once networks that no longer hold are put aside, or brought back."""
+    digests = {network.id.folder: network.digest for network in setup.networks}
+
+    def adopted(job: Job) -> Job:
+        if job.kind != "train" or job.name not in change.outdated:
+            return job
+        is_kept = setup.folder.exists(*aside(job.name, digests[job.name]), "card.json")
+        return replace(job, finished=lambda: {0} if is_kept else set())
+
+    return [adopted(job) for job in jobs]

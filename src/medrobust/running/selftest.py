@@ -1,21 +1,26 @@
 """Self-tests: is an attack on a source as strong as it should be? Asked before anything is made of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import polars as pl
 import torch
-from torch import nn
+from rich.markup import escape
+from rich.table import Table
 
-from medrobust.core import Case, Dataset, OnProgress, Task, silent
+from medrobust.core import Case, OnProgress, Task
 from medrobust.perturbations import support_of
-from medrobust.perturbations.selftest import selftest
+from medrobust.perturbations.selftest import CHECKS, passes, selftest
 from medrobust.running.batches import evenly_spaced, stack
-from medrobust.running.craft import open_crafting
-from medrobust.running.image_sets import ImageSet, Part
-from medrobust.running.memory import Limit
+from medrobust.running.craft import asked, open_store
+from medrobust.running.estimate import Speeds
+from medrobust.running.jobs import Job
+from medrobust.running.plan import ImageSet
 from medrobust.running.predict import generators
-from medrobust.storage import RunFolder, frame_of, write_rows
+from medrobust.running.setup import Setup
+from medrobust.storage import Parts, frame_of, write_rows
 from medrobust.storage.schemas import SELFTEST
+from medrobust.text import text_table
 
 IMAGES = 8
 
@@ -27,53 +32,41 @@ class Tried(NamedTuple):
     part: str
 
 
-def selftest_attack(
-    image_set: ImageSet,
-    network: nn.Module,
-    dataset: Dataset,
-    folder: RunFolder,
-    *,
-    device: torch.device | str = "cpu",
-    limit: Limit | None = None,
-    validation: Iterable[Case] = (),
-    progress: OnProgress = silent,
-) -> None:
-    """Test an attack on a source with a few validation cases, and keep what was seen.
+def selftest_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
+    """Test an attack on a source with a few cases, and keep what was seen."""
+    request, source = asked(images)
 
-    Args:
-        image_set: The images that the study makes by it; tested on where there are no validation cases.
-        network: The source, prepared for being attacked, on `device`.
-        dataset: Where the cases come from.
-        folder: The run folder.
-        device: Where the network is.
-        limit: Images attacked together where a budget is solved.
-        validation: Cases to test on, and to solve a budget on.
-        progress: Told the progress.
+    def test(piece: int, progress: OnProgress) -> None:
+        _selftest(setup, images)
+        progress(1.0, "")
 
-    Raises:
-        ModelError: The network's outputs cannot be attacked.
-        RunError: The disk is full, or finished images were made with other weights of the source.
-        StudyError: The budget is given as an SSIM, and there are no validation cases.
-    """
-    validation = tuple(validation)
-    opened = open_crafting(
-        image_set, network, dataset, folder, device=device, limit=limit, validation=validation
+    return Job(
+        kind="selftest",
+        name=images.name,
+        title=f"test {request.label} on {source.id.title}",
+        seconds=IMAGES * passes(request, setup.study.task) * speeds[source.id.name].gradient,
+        disk=0,
+        finished=lambda: {0} if setup.folder.exists(*selftest_part(images)) else set(),
+        open=lambda: test,
     )
-    source, request = opened.source, opened.request
-    cases = [case for chunk in image_set.chunks for case in chunk]
-    tried = tried_cases(dataset.task, validation, cases)
-    batch = stack(dataset, tried.cases, source.device)
-    with torch.autocast(source.device.type, enabled=source.autocast):
+
+
+def _selftest(setup: Setup, images: ImageSet) -> None:
+    """Test on validation cases, or on those that the images are of where there are none."""
+    source, (_, request) = asked(images)[1], open_store(setup, images)
+    tried = tried_cases(setup.study.task, setup.fold(source).validation_cases, list(images.cases))
+    batch = stack(setup.dataset, tried.cases, setup.device)
+    with torch.autocast(setup.device.type, enabled=setup.study.crafting.autocast):
         checks = selftest(
             request,
-            network,
+            setup.network(source),
             batch.images,
             batch.labels,
-            support=support_of(batch.images, source.support_mode),
-            rngs=generators(source.seed, request.name, tried.cases),
-            spacing=dataset.spacing,
+            support=support_of(batch.images, setup.study.support),
+            rngs=generators(setup.study.seed, request.name, tried.cases),
+            spacing=setup.dataset.spacing,
         )
-    shared = {name: value for name, value in image_set.origin.items() if name in SELFTEST.schema}
+    shared = {name: value for name, value in images.origin.items() if name in SELFTEST.schema}
     rows = [
         {
             **shared,
@@ -86,13 +79,12 @@ def selftest_attack(
         }
         for check in checks
     ]
-    write_rows(folder, frame_of(SELFTEST, rows), *selftest_part(image_set))
-    progress(1.0, "")
+    write_rows(setup.folder, frame_of(SELFTEST, rows), *selftest_part(images))
 
 
-def selftest_part(image_set: ImageSet) -> Part:
+def selftest_part(images: ImageSet) -> Parts:
     """Path of the rows that the self-tests of an attack on a source leave."""
-    return (*image_set.folder, "selftest.parquet.gz")
+    return (*images.folder, "selftest.parquet.gz")
 
 
 def tried_cases(task: Task, validation: Sequence[Case], test: Sequence[Case]) -> Tried:
@@ -106,3 +98,19 @@ def tried_cases(task: Task, validation: Sequence[Case], test: Sequence[Case]) ->
         every = [case for case in every if case.foreground] or every
     ordered = sorted(every, key=lambda case: (case.label or 0, case.case_id))
     return Tried(evenly_spaced(ordered, IMAGES), part)
+
+
+def selftest_table(rows: pl.DataFrame) -> Table:
+    """The rows of `results/selftest.parquet` for people, failures in red."""
+    part = " and ".join(rows["cases"].unique().sort())
+    table = text_table("source", "attack", "check", "passed", "what was seen")
+    table.title = f"Attack self-tests on {rows['n_images'].max()!s} {part} cases"
+    words, order = {True: "yes", False: "no", None: "-"}, list(CHECKS)
+    by_source = sorted(
+        rows.iter_rows(named=True),
+        key=lambda row: (row["source"], row["source_seed"], row["perturbation"], order.index(row["check"])),
+    )
+    for row in by_source:
+        cells = (row["source"], row["perturbation"], row["check"], words[row["passed"]], row["seen"])
+        table.add_row(*map(escape, cells), style="red" if row["passed"] is False else None)
+    return table

@@ -1,5 +1,6 @@
-"""Everything that the jobs of one run share, read and checked before hours of work are spent."""
+"""A study opened on this machine: its data, its splits, its networks. Every step of a run takes this."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import attrgetter
@@ -8,34 +9,74 @@ from typing import Any
 
 import torch
 
-from medrobust.core import Case, Dataset, NetworkId, Part, Role
-from medrobust.data.splitting.splits import Split, halves, split_cases
-from medrobust.models import ModelSpec, Network, prepare, recipe, to_channels_last
-from medrobust.running.estimate import Speed, measure_speed
-from medrobust.running.folds import Fold
-from medrobust.running.image_sets import digest
-from medrobust.running.memory import Limit
-from medrobust.running.train import fresh_network
+from medrobust.core import Case, Dataset, NetworkId, OnProgress, Part, Role, Task, silent
+from medrobust.data import open_dataset
+from medrobust.data.contract import checked
+from medrobust.data.splitting.case_sets import select_cases
+from medrobust.data.splitting.splits import Split, halves, make_folds, split_cases
+from medrobust.errors import RunError, StudyError, reason
+from medrobust.models import ModelSpec, Network, build, prepare, recipe, weights_sha256
+from medrobust.rng import integer_seed
+from medrobust.running.batches import Chunks, Limit, work_chunks
 from medrobust.running.training_folder import load_trained
-from medrobust.storage import RunFolder
+from medrobust.storage import RunFolder, digest
+from medrobust.study.checks import check_named_data, check_opened_data, require_split
 from medrobust.study.config import Study
 
 
-@dataclass(frozen=True)
-class Trained:
-    """One network of a study: what it is, and which patients trained it.
+@dataclass(frozen=True, eq=False)
+class StudyNetwork:
+    """One network of a study, judged or attacked.
 
     Attributes:
-        id: Name, role and seed.
+        id: Name, role, seed and fold.
         spec: Architecture and weights, as the study says.
         split: Its own split; targets and surrogates differ where the study wants disjoint training data.
-        is_trained_here: False for weights that the user brought.
+        recipe: Everything that its weights depend on, as JSON-able data.
     """
 
     id: NetworkId
     spec: ModelSpec
     split: Split
-    is_trained_here: bool
+    recipe: Mapping[str, Any]
+
+    @property
+    def is_trained_here(self) -> bool:
+        """False for weights that the user brought."""
+        return self.spec.train
+
+    @cached_property
+    def digest(self) -> str:
+        """Short hash of its recipe."""
+        return digest(self.recipe)
+
+    @property
+    def key(self) -> str:
+        """Names what is made with it: which network it is, and what it was made from."""
+        return f"{self.id.folder}--{self.digest}"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A split of the patients, with networks of its own.
+
+    Attributes:
+        number: Which one; None where a study has a single split.
+        split: Part of each patient.
+        cases: The test cases that everything is scored on.
+        test_cases: All cases of its test patients; `cases` are some or all of them.
+        validation_cases: Cases that scores are watched on in training and budgets are solved on.
+        chunks: `cases`, cut into chunks of work.
+        test_chunks: `test_cases`, cut into chunks of work.
+    """
+
+    number: int | None
+    split: Split
+    cases: tuple[Case, ...]
+    test_cases: tuple[Case, ...]
+    validation_cases: tuple[Case, ...]
+    chunks: Chunks
+    test_chunks: Chunks
 
 
 @dataclass(frozen=True)
@@ -56,12 +97,27 @@ class Setup:
     folds: tuple[Fold, ...]
     device: torch.device
     _loaded: dict[NetworkId, Network] = field(default_factory=dict, repr=False)
-    _digests: dict[NetworkId, str] = field(default_factory=dict, repr=False)
+    _weights: dict[NetworkId, str] = field(default_factory=dict, repr=False)
 
     @cached_property
     def limit(self) -> Limit:
         """How many images are attacked and shown together."""
         return Limit(self.study.crafting.batch_size)
+
+    @property
+    def bits(self) -> int | None:
+        """Bits per channel that perturbed images are also rounded to; None: they are not."""
+        return self.dataset.bits if self.study.crafting.quantise else None
+
+    @property
+    def tolerance(self) -> float | None:
+        """Distance up to which boundaries of structures count as the same; None in classification.
+
+        What the study asks for; else the longest side of a pixel, since no grid shows less.
+        """
+        if self.study.task is Task.CLASSIFICATION:
+            return None
+        return float(self.study.analysis.surface_tolerance or max(self.dataset.spacing or (1.0,)))
 
     @cached_property
     def cases(self) -> tuple[Case, ...]:
@@ -71,63 +127,59 @@ class Setup:
     @property
     def all_cases(self) -> tuple[Case, ...]:
         """Everything that some network is trained, watched or tested on."""
-        return tuple(
-            case for case in self.dataset.cases if self.folds[0].split[case.patient_id] != Part.UNUSED
-        )
+        split = self.folds[0].split
+        return tuple(case for case in self.dataset.cases if split[case.patient_id] != Part.UNUSED)
 
     @cached_property
-    def targets(self) -> tuple[Trained, ...]:
+    def targets(self) -> tuple[StudyNetwork, ...]:
         """The networks to judge, fold by fold."""
         return tuple(
-            Trained(NetworkId(spec.name, Role.TARGET, seed, fold.number), spec, split, spec.train)
-            for fold, (split, _) in self._splits
+            self._network(NetworkId(spec.name, Role.TARGET, seed, fold.number), spec, split)
+            for fold, split in zip(self.folds, self._splits(0), strict=True)
             for seed in self.study.targets.seeds
             for spec in self.study.specs
         )
 
     @cached_property
-    def surrogates(self) -> tuple[Trained, ...]:
-        """The networks that attacks are crafted on, fold by fold."""
-        given = self.study.surrogates.weights
+    def surrogates(self) -> tuple[StudyNetwork, ...]:
+        """The networks that are there only to be attacked, fold by fold."""
+        if self.study.surrogates.models is not None:
+            return ()
         return tuple(
-            Trained(
-                NetworkId(spec.name, Role.SURROGATE, seed, fold.number),
-                surrogate_spec(spec, given.get(spec.name)),
-                split,
-                spec.name not in given,
+            self._network(
+                NetworkId(spec.name, Role.SURROGATE, seed, fold.number), self._surrogate(spec), split
             )
-            for fold, (_, split) in self._splits
+            for fold, split in zip(self.folds, self._splits(1), strict=True)
             for seed in self.study.surrogates.seeds
             for spec in self.study.specs
         )
 
-    @cached_property
-    def _splits(self) -> tuple[tuple[Fold, tuple[Split, Split]], ...]:
-        """Every fold with the split of its targets and that of its surrogates."""
-        if self.study.surrogates.data == "disjoint":
-            return tuple((fold, halves(self.dataset, fold.split, self.study.seed)) for fold in self.folds)
-        return tuple((fold, (fold.split, fold.split)) for fold in self.folds)
+    @property
+    def networks(self) -> tuple[StudyNetwork, ...]:
+        """All networks of the study."""
+        return (*self.targets, *self.surrogates)
 
-    def fold(self, network: Trained) -> Fold:
+    @property
+    def sources(self) -> tuple[StudyNetwork, ...]:
+        """The networks whose attacks are transferred: surrogates, or with `others` the targets."""
+        return self.targets if self.study.surrogates.models == "others" else self.surrogates
+
+    def fold(self, network: StudyNetwork) -> Fold:
         """The fold that a network belongs to."""
         return self.folds[network.id.fold or 0]
 
-    def training_cases(self, network: Trained) -> tuple[Case, ...]:
+    def training_cases(self, network: StudyNetwork) -> tuple[Case, ...]:
         """What a network is trained on."""
         cases = split_cases(self.dataset, network.split, Part.TRAIN)
         return tuple(case for case in cases if case.is_labelled)
 
-    def fresh(self, network: Trained, *, initialise: bool = True) -> Network:
+    def fresh(self, network: StudyNetwork, *, initialise: bool = True) -> Network:
         """A network before training, or with the weights that the user brought."""
         return fresh_network(
-            network.spec,
-            self.dataset,
-            network_id=network.id,
-            seed=self.study.seed,
-            initialise=initialise,
+            network.spec, self.dataset, network_id=network.id, seed=self.study.seed, initialise=initialise
         )
 
-    def network(self, network: Trained) -> Network:
+    def network(self, network: StudyNetwork) -> Network:
         """A trained network, loaded and prepared once, when it is first needed."""
         if network.id not in self._loaded:
             body = self.fresh(network, initialise=not network.is_trained_here)
@@ -136,45 +188,166 @@ class Setup:
             self._loaded[network.id] = prepare(body, self.device)
         return self._loaded[network.id]
 
-    def built(self, network: Trained) -> Network:
-        """A network as it is before any work: where it runs, and with the weights that the user brought."""
-        if not network.is_trained_here:
-            return self.network(network)
-        return to_channels_last(self.fresh(network).to(self.device))
+    def weights_sha256(self, network: StudyNetwork) -> str:
+        """SHA-256 of a trained network's weights, taken once."""
+        if network.id not in self._weights:
+            self._weights[network.id] = weights_sha256(self.network(network))
+        return self._weights[network.id]
 
-    def speeds(self) -> dict[str, Speed]:
-        """What each network costs here, by name."""
-        first = self.targets[: len(self.study.specs)]  # those of further seeds and folds are as fast
-        return {
-            network.id.name: measure_speed(self.fresh(network).to(self.device), self.dataset, self.device)
-            for network in first
-        }
+    def _splits(self, half: int) -> list[Split]:
+        """The split of targets (0) or surrogates (1) in every fold."""
+        if self.study.surrogates.data == "same":
+            return [fold.split for fold in self.folds]
+        return [halves(self.dataset, fold.split, self.study.seed)[half] for fold in self.folds]
 
-    def recipe(self, network: Trained) -> dict[str, Any]:
-        """Everything that the weights of a network depend on, as JSON-able data."""
-        made_from: dict[str, Any] = {"network": recipe(network.spec)}
-        if network.is_trained_here:
+    def _surrogate(self, spec: ModelSpec) -> ModelSpec:
+        """The same architecture, trained here, or with weights of its own."""
+        given = self.study.surrogates.weights.get(spec.name)
+        if given is not None:
+            return replace(spec, weights=str(given), train=False)
+        return spec if spec.train else replace(spec, weights="none", train=True)
+
+    def _network(self, network_id: NetworkId, spec: ModelSpec, split: Split) -> StudyNetwork:
+        made_from: dict[str, Any] = {"network": recipe(spec)}
+        if spec.train:
             made_from |= {
-                "training": self.study.trainings[network.id.name].deciding(),
+                "training": self.study.trainings[network_id.name].deciding(),
                 "data": self.dataset.fingerprint,
                 "patients": {
-                    patient: part
-                    for patient, part in network.split.items()
-                    if part in (Part.TRAIN, Part.VALIDATION)
+                    patient: part for patient, part in split.items() if part in (Part.TRAIN, Part.VALIDATION)
                 },
-                "id": network.id.folder,
+                "id": network_id.folder,
             }
-        return made_from
-
-    def digest(self, network: Trained) -> str:
-        """Short hash of the recipe of a network."""
-        if network.id not in self._digests:
-            self._digests[network.id] = digest(self.recipe(network))
-        return self._digests[network.id]
+        return StudyNetwork(network_id, spec, split, made_from)
 
 
-def surrogate_spec(spec: ModelSpec, weights: Path | None) -> ModelSpec:
-    """A surrogate of a network: the same architecture, trained here, or with weights of its own."""
-    if weights is not None:
-        return replace(spec, weights=str(weights), train=False)
-    return spec if spec.train else replace(spec, weights="none", train=True)
+def set_up(
+    study: Study,
+    folder: RunFolder,
+    *,
+    data_dir: Path | None,
+    device: torch.device,
+    dataset: Dataset | None = None,
+    cache: Path | None = None,
+    progress: OnProgress = silent,
+) -> Setup:
+    """Open the data, make the split, and check what can be checked before any work.
+
+    No image is decoded that opening does not need.
+
+    Args:
+        study: What is asked for.
+        folder: The run folder.
+        data_dir: Folder that the `root` of the data is relative to.
+        device: Where networks will run.
+        dataset: The data, where they are given in Python and not opened as the study says.
+        cache: Folder for decoded data; in the run folder by default.
+        progress: Told how far the data are opened.
+
+    Raises:
+        StudyError: The study asks for something that cannot be with these data.
+        DataError: The data are missing, unreadable or inconsistent.
+        ModelError: Weights that the user brought cannot be read, or do not fit.
+    """
+    require_split(study)
+    check_named_data(study)
+    cache = cache or folder.local("cache")
+    opened = open_dataset(study.data, cache, data_dir, progress) if dataset is None else checked(dataset)
+    check_opened_data(study, opened)
+    setup = Setup(study, folder, opened, folds_of(study, opened), device)
+    _require_parts(setup)
+    for network in setup.networks:
+        if not network.is_trained_here:
+            setup.network(network)
+    return setup
+
+
+def folds_of(study: Study, dataset: Dataset) -> tuple[Fold, ...]:
+    """The splits of a study with their cases, which are chosen among all that are tested in any fold."""
+    splits = make_folds(dataset, study.split, study.seed)
+    tested = {patient for split in splits for patient, part in split.items() if part == Part.TEST}
+    chosen = select_cases(
+        dataset,
+        {patient: Part.TEST if patient in tested else Part.UNUSED for patient in splits[0]},
+        seed=study.seed,
+        per_patient=study.cases.per_patient,
+        total=study.cases.total,
+    )
+    folds = []
+    for number, split in enumerate(splits):
+        cases = tuple(case for case in chosen if split[case.patient_id] == Part.TEST)
+        of_test = split_cases(dataset, split, Part.TEST)
+        chunks = work_chunks(dataset, cases)
+        folds.append(
+            Fold(
+                number if len(splits) > 1 else None,
+                split,
+                cases,
+                of_test,
+                split_cases(dataset, split, Part.VALIDATION),
+                chunks,
+                chunks if len(of_test) == len(cases) else work_chunks(dataset, of_test),
+            )
+        )
+    return tuple(folds)
+
+
+def _require_parts(setup: Setup) -> None:
+    """See that the split has a training and a validation part where something needs them."""
+    untrained = [network.id.folder for network in setup.networks if network.is_trained_here]
+    if untrained and not all(split_cases(setup.dataset, fold.split, Part.TRAIN) for fold in setup.folds):
+        raise StudyError(
+            f"study.split leaves no training patients, but {untrained[0]} is to be trained here. Give "
+            "weights for it (models and surrogates.weights), or a split with a training part."
+        )
+    for attack in setup.study.attacks:
+        if attack.ssim is not None and not all(fold.validation_cases for fold in setup.folds):
+            raise StudyError(
+                f"study.perturbations.{attack.label}.{attack.perturbation.budget} is solved on validation "
+                "cases, and the split has none. Give it as a number, or add a validation part."
+            )
+
+
+def fresh_network(
+    spec: ModelSpec, dataset: Dataset, *, network_id: NetworkId, seed: int, initialise: bool = True
+) -> Network:
+    """Build a network whose random weights depend on the study's seed and on which network it is.
+
+    Args:
+        spec: What to make.
+        dataset: What it is for.
+        network_id: Which network of the study.
+        seed: The study's seed.
+        initialise: Load the weights that the specification names; False where trained ones are loaded next.
+
+    Raises:
+        ModelError: It cannot be made, or does not fit the data.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(integer_seed(seed, "initialise", network_id.folder))
+        return build(
+            spec,
+            classes=len(dataset.classes),
+            channels=dataset.channels,
+            shape=dataset.shape,
+            initialise=initialise,
+        )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        RunError: There is no such device here.
+    """
+    if name == "auto":
+        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device(best)
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # "meta" holds no numbers
+    except (RuntimeError, AssertionError) as error:
+        raise RunError(
+            f"--device: '{name}' cannot be used here ({reason(error)}). Take auto or cpu."
+        ) from None
+    return device

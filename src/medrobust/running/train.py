@@ -1,34 +1,50 @@
 """Train one network from its cases to a folder with weights, card and curve.
 
-Lightning's Fabric brings precision, devices and checkpoints. The loop over epochs is plain code
-(`fitting.py`), in which one can see that a training that was killed goes on exactly.
+Lightning's Fabric brings precision, devices and checkpoints. The loop over epochs is plain code, in which one
+can see that a training that was killed goes on exactly: every epoch starts from its own seed.
 """
 
 import hashlib
 import logging
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
 
 from medrobust.core import Case, Dataset, NetworkId, OnProgress, Task, silent
 from medrobust.errors import DataError, ModelError, reason
-from medrobust.models import ModelSpec, Network, build, parameter_count, to_channels_last
+from medrobust.metrics.counts import overlap_counts
+from medrobust.metrics.scores import mean_defined, mean_dice, sensitivity
+from medrobust.models import Network, parameter_count, to_channels_last
 from medrobust.models.check import kept_generators, made_up_images
 from medrobust.models.weights import load_content, weights_content
 from medrobust.rng import generator, integer_seed
-from medrobust.running.epoch_cases import epoch_cases
-from medrobust.running.fitting import Fitting, best_epoch, finish, fit
-from medrobust.running.losses import class_weights, make_loss
+from medrobust.running.augment import moved
+from medrobust.running.batches import Batch, batches
+from medrobust.running.estimate import Speeds
+from medrobust.running.jobs import Job
 from medrobust.running.processes import launched, starts_processes
-from medrobust.running.recipes import Recipe, recipe_of
+from medrobust.running.regimes import (
+    Loss,
+    Regime,
+    class_weights,
+    learning_rate,
+    make_loss,
+    optimizer,
+    regime_of,
+)
+from medrobust.running.setup import Setup, StudyNetwork
 from medrobust.running.training_folder import Epoch, TrainingFolder
-from medrobust.running.validate import SCORE_NAMES
 from medrobust.storage import RunFolder
 from medrobust.storage.disk import clear_disk_errors
 from medrobust.study.training import TrainingConfig
@@ -36,33 +52,90 @@ from medrobust.study.training import TrainingConfig
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-__all__ = ["TrainingConfig", "check_cases", "check_training", "fresh_network", "train"]
+PASSES = 2.0
+"""A training step in passes: its gradient also reaches the weights, and an optimizer follows."""
+
+SCORE_NAMES = {Task.CLASSIFICATION: "balanced accuracy", Task.SEGMENTATION: "mean Dice"}
 
 
-def fresh_network(
-    spec: ModelSpec, dataset: Dataset, *, network_id: NetworkId, seed: int, initialise: bool = True
-) -> Network:
-    """Build a network whose random weights depend on the study's seed and on which network it is.
+@dataclass(frozen=True)
+class Fitting:
+    """What one training depends on besides the network.
 
-    Args:
-        spec: What to make.
-        dataset: What it is for.
-        network_id: Which network of the study.
+    Attributes:
+        dataset: Where the cases come from.
+        train_cases: What is trained on.
+        validation_cases: What the score is taken on; may be empty.
+        regime: How.
+        loss: Of logits and labels.
         seed: The study's seed.
-        initialise: Load the weights that the specification names; False where trained ones are loaded next.
-
-    Raises:
-        ModelError: It cannot be made, or does not fit the data.
+        key: Whose training it is; part of every random draw.
+        fabric: Devices and precision.
+        progress: Told how far it is.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(integer_seed(seed, "initialise", network_id.folder))
-        return build(
-            spec,
-            classes=len(dataset.classes),
-            channels=dataset.channels,
-            shape=dataset.shape,
-            initialise=initialise,
+
+    dataset: Dataset
+    train_cases: tuple[Case, ...]
+    validation_cases: tuple[Case, ...]
+    regime: Regime
+    loss: Loss
+    seed: int
+    key: str
+    fabric: "Fabric"
+    progress: OnProgress
+
+    def cases_of(self, epoch: int | str) -> list[Case]:
+        """Cases of one epoch, in order, all devices together."""
+        at_once = self.regime.batch_size * self.fabric.world_size
+        rng = generator(self.seed, "order", self.key, epoch)
+        return epoch_cases(self.train_cases, self.regime.slices_per_scan, at_once, rng)
+
+    def score(self, network: nn.Module) -> float | None:
+        """Clean score of the validation cases; None where there are none, or nothing is labelled in them."""
+        cases, fabric = self.validation_cases, self.fabric
+        if not cases:
+            return None
+        patient_of = {case.scan_id: case.patient_id for case in sorted(cases, key=attrgetter("scan_id"))}
+        scans = list(patient_of)
+        own = cases[fabric.global_rank :: fabric.world_size]
+        counts = validation_counts(network, self.dataset, own, scans, self.regime.batch_size, fabric.device)
+        total = torch.as_tensor(fabric.all_reduce(counts, reduce_op="sum"))
+        return score(total, list(patient_of.values()), self.dataset.task)
+
+
+def training_job(setup: Setup, network: StudyNetwork, speeds: Speeds) -> Job:
+    """Train a network of a study."""
+    config, cases = setup.study.trainings[network.id.name], setup.training_cases(network)
+    validation = setup.fold(network).validation_cases
+    regime = regime_of(config, setup.study.task)
+    scans = len({case.scan_id for case in cases})
+    shown = len(cases) if regime.slices_per_scan is None else min(len(cases), regime.slices_per_scan * scans)
+    speed = speeds[network.id.name]
+    per_epoch = PASSES * speed.gradient * shown + speed.forward * len(validation)
+
+    def fit(piece: int, progress: OnProgress) -> None:
+        train(
+            setup.fresh(network),
+            setup.dataset,
+            cases,
+            validation,
+            config=config,
+            network_id=network.id,
+            seed=setup.study.seed,
+            folder=setup.folder.within("models", network.id.folder),
+            device=setup.device,
+            progress=progress,
         )
+
+    return Job(
+        kind="train",
+        name=network.id.folder,
+        title=f"train {network.id.title}",
+        seconds=regime.epochs * per_epoch,
+        disk=4 * speed.parameters,
+        finished=lambda: {0} if setup.folder.exists("models", network.id.folder, "card.json") else set(),
+        open=lambda: fit,
+    )
 
 
 def train(
@@ -102,9 +175,9 @@ def train(
         ModelError: The training diverged.
         RunError: The folder holds another training, or damaged weights.
     """
-    recipe = recipe_of(config, dataset.task)
+    regime = regime_of(config, dataset.task)
     cases = _labelled(train_cases)
-    identity = _made_from(network, dataset, config, recipe) | {
+    identity = _made_from(network, dataset, config, regime) | {
         "network_id": network_id.folder,
         "seed": seed,
         "train_cases": _digest(cases),
@@ -114,13 +187,316 @@ def train(
     if goal.is_finished:
         return goal.load_finished(network.to(device))
     check_cases(dataset, train_cases, validation_cases, config, network_id)
-    plan = _Plan(dataset, _sorted(cases), _sorted(validation_cases), config, seed, network_id.folder)
     alone = not starts_processes(config)
+    work = partial(
+        _train,
+        goal=goal,
+        dataset=dataset,
+        train_cases=_sorted(cases),
+        validation_cases=_sorted(validation_cases),
+        config=config,
+        seed=seed,
+        key=network_id.folder,
+        progress=progress if alone else silent,
+    )
     with _isolated(), clear_disk_errors(folder.url):
-        work = partial(_train, plan=plan, goal=goal, progress=progress if alone else silent)
         card = launched(work, network, device=device, config=config)
     network.eval()
     return card if alone else goal.load_finished(network.to(device))
+
+
+def _train(
+    fabric: "Fabric",
+    network: Network,
+    *,
+    goal: TrainingFolder,
+    dataset: Dataset,
+    train_cases: tuple[Case, ...],
+    validation_cases: tuple[Case, ...],
+    config: TrainingConfig,
+    seed: int,
+    key: str,
+    progress: OnProgress,
+) -> dict[str, Any]:
+    """A whole training, in each of its processes; returns the card."""
+    with _isolated():
+        weights = class_weights(dataset, train_cases)
+        weight = torch.tensor(weights, dtype=torch.float32, device=fabric.device)
+        loss, regime = make_loss(dataset.task, weight), regime_of(config, dataset.task)
+        fitting = Fitting(dataset, train_cases, validation_cases, regime, loss, seed, key, fabric, progress)
+        curve = fit(to_channels_last(network), fitting, goal)
+        card = _card(network, fitting, config, curve) | {
+            "identity": dict(goal.identity),
+            "class_weights": [round(weight, 6) for weight in weights.tolist()],
+            "score": finish(network, fitting),
+        }
+        if fabric.is_global_zero:
+            goal.finish(network, card)
+        fabric.barrier()
+    return card
+
+
+def _made_from(network: Network, dataset: Dataset, config: TrainingConfig, regime: Regime) -> dict[str, Any]:
+    """What all trainings of a network on these data have in common."""
+    return {
+        "network": network.recipe,
+        "data": dataset.fingerprint,
+        "regime": regime.as_data(),
+        "precision": config.precision,
+        "devices": config.devices * config.nodes,
+    }
+
+
+def _labelled(cases: Sequence[Case]) -> list[Case]:
+    """Those that there is something to learn from."""
+    return [case for case in cases if case.is_labelled]
+
+
+def _sorted(cases: Sequence[Case]) -> tuple[Case, ...]:
+    return tuple(sorted(cases, key=lambda case: case.case_id))
+
+
+def _digest(cases: Sequence[Case]) -> str:
+    return hashlib.sha256("\n".join(case.case_id for case in _sorted(cases)).encode()).hexdigest()
+
+
+def _card(network: Network, fitting: Fitting, config: TrainingConfig, curve: list[Epoch]) -> dict[str, Any]:
+    """What a person needs to judge a trained network by."""
+    dataset = fitting.dataset
+    return {
+        "data": dataset.name,
+        "classes": list(dataset.classes),
+        "train_patients": len({case.patient_id for case in fitting.train_cases}),
+        "train_cases": len(fitting.train_cases),
+        "validation_cases": len(fitting.validation_cases),
+        "parameters": parameter_count(network),
+        "config": config.model_dump(mode="json"),
+        "curve": curve,
+        "best_epoch": best_epoch(curve) if fitting.regime.patience else len(curve),
+        "score_name": SCORE_NAMES[dataset.task],
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": fitting.fabric.device.type,
+        "processes": fitting.fabric.world_size,
+    }
+
+
+@contextmanager
+def _isolated() -> Iterator[None]:
+    """Leave the global generators alone, make convolutions repeat exactly, keep Lightning's advice away."""
+    log = logging.getLogger("lightning.fabric")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with (
+            torch.random.fork_rng(),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+            warnings.catch_warnings(),
+        ):
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def fit(network: Network, fitting: Fitting, folder: TrainingFolder) -> list[Epoch]:
+    """Train in place, from where the folder's state left off.
+
+    Returns:
+        The curve. The network holds the weights of the best epoch (with patience) or of the last one.
+
+    Raises:
+        ModelError: The loss is no longer a number.
+        RunError: The folder holds another training.
+    """
+    regime, fabric = fitting.regime, fitting.fabric
+    module, steps = fabric.setup(network, optimizer(regime, network.parameters()))
+    curve = folder.restore_state(network, steps, fabric)
+    while not _is_over(curve, regime):
+        done = len(curve)
+        torch.manual_seed(integer_seed(fitting.seed, "train", fitting.key, done, fabric.global_rank))
+        loss = _train_epoch(module, steps, fitting, curve)
+        rate = learning_rate(regime, (done + 1) / regime.epochs)
+        curve.append({"epoch": done + 1, "loss": loss, "score": fitting.score(module), "learning_rate": rate})
+        if regime.patience is not None and best_epoch(curve) == done + 1:
+            folder.save_best(network, fabric)
+        folder.save_state(network, steps, curve, fabric)
+    if regime.patience is not None:
+        folder.restore_best(network, fabric)
+    return curve
+
+
+def finish(network: Network, fitting: Fitting) -> float | None:
+    """Estimate batch-norm statistics again where the regime says so, and score the finished network."""
+    if fitting.regime.refresh_batch_norm:
+        cases, batch_size = fitting.cases_of("batch-norm"), fitting.regime.batch_size
+        refresh_batch_norm(network, fitting.dataset, cases, batch_size, fitting.fabric.device)
+    return fitting.score(network)
+
+
+def best_epoch(curve: Sequence[Epoch]) -> int:
+    """Number of the first epoch with the highest score."""
+    scores = [row["score"] for row in curve]
+    return scores.index(max(scores)) + 1
+
+
+def _is_over(curve: Sequence[Epoch], regime: Regime) -> bool:
+    if not curve or len(curve) >= regime.epochs:
+        return bool(curve)
+    return regime.patience is not None and len(curve) - best_epoch(curve) >= regime.patience
+
+
+def _train_epoch(
+    module: nn.Module, steps: torch.optim.Optimizer, fitting: Fitting, curve: Sequence[Epoch]
+) -> float:
+    """One pass; returns the mean loss."""
+    regime, fabric, epoch, note = fitting.regime, fitting.fabric, len(curve), _note(fitting, curve)
+    cases = fitting.cases_of(epoch)[fabric.global_rank :: fabric.world_size]
+    count = math.ceil(len(cases) / regime.batch_size)
+    total = torch.zeros((), device=fabric.device)
+    module.train()
+    for index, batch in enumerate(batches(fitting.dataset, cases, regime.batch_size, fabric.device)):
+        done = (epoch + index / count) / regime.epochs
+        for group in steps.param_groups:
+            group["lr"] = learning_rate(regime, done)
+        images, labels = _augmented(batch, fitting, (epoch, index, fabric.global_rank))
+        loss = fitting.loss(module(images), labels)
+        if index == 0:
+            first = loss.detach()
+        steps.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        steps.step()
+        total += loss.detach()
+        fitting.progress(done, note)
+    mean = float(total) / count
+    if not math.isfinite(mean):
+        if epoch == 0 and not first.isfinite():
+            raise ModelError(
+                f"The training of {fitting.key} cannot begin: its loss is {float(first)} in the first batch, "
+                "before any step. Look for a division, root or logarithm at 0 (a black pixel) or an overflow "
+                "in the forward pass of the network."
+            )
+        raise ModelError(
+            f"The training of {fitting.key} diverged: its loss is {mean} in epoch {epoch + 1}. "
+            f"Lower training.learning_rate (now {regime.learning_rate})."
+        )
+    return mean
+
+
+def _augmented(batch: Batch, fitting: Fitting, key: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    images, labels = batch.images, batch.labels
+    if fitting.regime.augmentation is not None:
+        rng = generator(fitting.seed, "augment", fitting.key, *key)
+        images, labels = moved(images, labels, fitting.regime.augmentation, rng)
+    if images.ndim == 4:
+        images = images.contiguous(memory_format=torch.channels_last)
+    return images, labels
+
+
+def _note(fitting: Fitting, curve: Sequence[Epoch]) -> str:
+    note = f"epoch {len(curve) + 1}/{fitting.regime.epochs}"
+    if curve:
+        note += f", loss {curve[-1]['loss']:.3f}"
+        if curve[-1]["score"] is not None:
+            note += f", {SCORE_NAMES[fitting.dataset.task]} {curve[-1]['score']:.3f}"
+    return note
+
+
+def epoch_cases(
+    cases: Sequence[Case], slices_per_scan: int | None, at_once: int, rng: np.random.Generator
+) -> list[Case]:
+    """Cases in random order, at most `slices_per_scan` of a scan, in whole batches.
+
+    A remainder is left out, as batch norm cannot take a single image at its coarsest level; it is another
+    one in every epoch.
+
+    Args:
+        cases: All cases to train on.
+        slices_per_scan: Random cases of every scan that are used; None is all.
+        at_once: Cases per step, all devices together.
+        rng: Draws the order.
+    """
+    kept, seen = [], Counter[str]()
+    for index in rng.permutation(len(cases)):
+        case = cases[index]
+        seen[case.scan_id] += 1
+        if slices_per_scan is None or seen[case.scan_id] <= slices_per_scan:
+            kept.append(case)
+    return kept[: len(kept) // at_once * at_once] or kept
+
+
+@torch.no_grad()
+def validation_counts(
+    network: nn.Module,
+    dataset: Dataset,
+    cases: Sequence[Case],
+    scans: Sequence[str],
+    batch_size: int,
+    device: torch.device,
+) -> Int64[Tensor, "scans k 3"]:
+    """Counts of truth, prediction and both: per scan in segmentation, all photos together in classification.
+
+    Args:
+        network: Used in eval mode, left in the mode it came in.
+        dataset: Where the cases come from.
+        cases: What to predict.
+        scans: The scans of all cases, of which `cases` may be a part.
+        batch_size: Cases predicted together.
+        device: Where the network is.
+    """
+    was_training = network.training
+    network.eval()
+    row = {scan: index for index, scan in enumerate(scans)}
+    classes = len(dataset.classes)
+    counts = torch.zeros(len(scans), classes, 3, dtype=torch.int64, device=device)
+    for batch in batches(dataset, cases, batch_size, device):
+        predictions = network(batch.images).argmax(1)
+        shape = (len(predictions), -1)
+        found = overlap_counts(batch.labels.view(shape), predictions.reshape(shape), classes)
+        rows = torch.tensor([row[case.scan_id] for case in batch.cases], device=device)
+        counts.index_add_(0, rows, found)
+    network.train(was_training)
+    return counts
+
+
+def score(counts: Int64[Tensor, "scans k 3"], patients: Sequence[str], task: Task) -> float | None:
+    """Balanced accuracy, or mean Dice as a report has it, in [0, 1]; None where nothing is in the truth.
+
+    Args:
+        counts: From `validation_counts`.
+        patients: Whose scan each is.
+        task: Which of the two.
+    """
+    whole = counts.cpu().numpy()
+    if task is Task.CLASSIFICATION:
+        n_true, _, n_both = whole.sum(0).T
+        value = float(mean_defined(sensitivity(n_true, n_both)))
+    else:
+        n_true, n_pred, n_both = np.moveaxis(whole[:, 1:], -1, 0)
+        value = mean_dice(n_true, n_pred, n_both, patients)
+    return None if math.isnan(value) else value
+
+
+@torch.no_grad()
+def refresh_batch_norm(
+    network: nn.Module, dataset: Dataset, cases: Sequence[Case], batch_size: int, device: torch.device
+) -> None:
+    """Replace running statistics of batch norm by their plain mean over `cases`; the rest is in eval mode."""
+    norms = [part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    if not norms:
+        return
+    was_training = network.training
+    network.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    for batch in batches(dataset, cases, batch_size, device):
+        network(batch.images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.train(was_training)
 
 
 def check_cases(
@@ -140,7 +516,7 @@ def check_cases(
         network_id: Which network of the study, for the message.
 
     Raises:
-        DataError: There are fewer than two training cases, or the recipe stops early and there are no
+        DataError: There are fewer than two training cases, or the regime stops early and there are no
             validation cases.
     """
     cases = _labelled(train_cases)
@@ -149,7 +525,7 @@ def check_cases(
             f"{network_id.folder} has {len(cases)} training cases with labels, but needs at least 2. "
             "Use more data or another split."
         )
-    if recipe_of(config, dataset.task).patience is not None and not _labelled(validation_cases):
+    if regime_of(config, dataset.task).patience is not None and not _labelled(validation_cases):
         raise DataError(
             f"{network_id.folder} has no validation cases to stop early on that hold a label. "
             "Give the split a validation part, or set training: {recipe: quick}."
@@ -183,11 +559,11 @@ def check_training(
             + ". Let the function that makes it return a network whose weights are free, or bring trained "
             f"weights for it (`weights`, `train: false`) and for a surrogate (surrogates.weights.{name})."
         )
-    recipe = recipe_of(config, dataset.task)
+    regime = regime_of(config, dataset.task)
     seen = epoch_cases(
-        _labelled(train_cases), recipe.slices_per_scan, recipe.batch_size, generator(0, "check")
+        _labelled(train_cases), regime.slices_per_scan, regime.batch_size, generator(0, "check")
     )
-    count = min(2, recipe.batch_size, len(seen))
+    count = min(2, regime.batch_size, len(seen))
     images = made_up_images(count, dataset.channels, dataset.shape).to(device)
     classes, of_maps = len(dataset.classes), dataset.shape if dataset.task is Task.SEGMENTATION else ()
     labels = torch.arange(len(images) * math.prod(of_maps), device=device) % classes
@@ -219,108 +595,3 @@ def check_training(
             f"{where}: in training mode its loss reaches none of its weights. Take no_grad and detach out of "
             "its forward pass."
         )
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a training is of, as every process of it is told."""
-
-    dataset: Dataset
-    cases: tuple[Case, ...]
-    validation_cases: tuple[Case, ...]
-    config: TrainingConfig
-    seed: int
-    key: str
-
-
-def _train(
-    fabric: "Fabric", network: Network, *, plan: _Plan, goal: TrainingFolder, progress: OnProgress
-) -> dict[str, Any]:
-    """A whole training, in each of its processes; returns the card."""
-    with _isolated():
-        weights = class_weights(plan.dataset, plan.cases)
-        weight = torch.tensor(weights, dtype=torch.float32, device=fabric.device)
-        fitting = Fitting(
-            dataset=plan.dataset,
-            train_cases=plan.cases,
-            validation_cases=plan.validation_cases,
-            recipe=recipe_of(plan.config, plan.dataset.task),
-            loss=make_loss(plan.dataset.task, weight),
-            seed=plan.seed,
-            key=plan.key,
-            fabric=fabric,
-            progress=progress,
-        )
-        curve = fit(to_channels_last(network), fitting, goal)
-        card = _card(network, fitting, plan.config, curve) | {
-            "identity": dict(goal.identity),
-            "class_weights": [round(weight, 6) for weight in weights.tolist()],
-            "score": finish(network, fitting),
-        }
-        if fabric.is_global_zero:
-            goal.finish(network, card)
-        fabric.barrier()
-    return card
-
-
-def _made_from(network: Network, dataset: Dataset, config: TrainingConfig, recipe: Recipe) -> dict[str, Any]:
-    """What all trainings of a network on these data have in common."""
-    return {
-        "network": network.recipe,
-        "data": dataset.fingerprint,
-        "recipe": recipe.as_data(),
-        "precision": config.precision,
-        "devices": config.devices * config.nodes,
-    }
-
-
-def _labelled(cases: Sequence[Case]) -> list[Case]:
-    """Those that there is something to learn from."""
-    return [case for case in cases if case.is_labelled]
-
-
-def _sorted(cases: Sequence[Case]) -> tuple[Case, ...]:
-    return tuple(sorted(cases, key=lambda case: case.case_id))
-
-
-def _digest(cases: Sequence[Case]) -> str:
-    return hashlib.sha256("\n".join(case.case_id for case in _sorted(cases)).encode()).hexdigest()
-
-
-def _card(network: Network, fitting: Fitting, config: TrainingConfig, curve: list[Epoch]) -> dict[str, Any]:
-    """What a person needs to judge a trained network by."""
-    dataset = fitting.dataset
-    return {
-        "data": dataset.name,
-        "classes": list(dataset.classes),
-        "train_patients": len({case.patient_id for case in fitting.train_cases}),
-        "train_cases": len(fitting.train_cases),
-        "validation_cases": len(fitting.validation_cases),
-        "parameters": parameter_count(network),
-        "config": config.model_dump(mode="json"),
-        "curve": curve,
-        "best_epoch": best_epoch(curve) if fitting.recipe.patience else len(curve),
-        "score_name": SCORE_NAMES[dataset.task],
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "device": fitting.fabric.device.type,
-        "processes": fitting.fabric.world_size,
-    }
-
-
-@contextmanager
-def _isolated() -> Iterator[None]:
-    """Leave the global generators alone, make convolutions repeat exactly, keep Lightning's advice away."""
-    log = logging.getLogger("lightning.fabric")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with (
-            torch.random.fork_rng(),
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
-            warnings.catch_warnings(),
-        ):
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        log.setLevel(level)

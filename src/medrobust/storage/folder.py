@@ -1,13 +1,14 @@
 """The run folder, opened by an fsspec URL; its files are put in place whole or not at all."""
 
 import gzip
+import hashlib
 import json
 import os
 import shutil
 import tempfile
 import weakref
 import zlib
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,15 @@ from zarr.storage import FsspecStore, LocalStore
 from medrobust.errors import DamagedError, RunError
 from medrobust.storage.disk import clear_disk_errors, replace_file, sync
 from medrobust.storage.remote import open_file_system, reached
+
+Parts = tuple[str, ...]
+"""Path in a run folder, part by part."""
+
+
+def digest(data: Any) -> str:
+    """Short hash of JSON-able data: equal for equal data, whatever the order of keys."""
+    text = json.dumps(data, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class RunFolder:
@@ -105,7 +115,12 @@ class RunFolder:
         stems = (name.partition(".")[0] for name in self.names(*parts))
         return {int(stem) for stem in stems if stem.isdecimal()}
 
-    def files(self, *parts: str) -> Iterator[tuple[str, ...]]:
+    def all_numbers(self, folders: Iterable[Parts]) -> Set[int]:
+        """The numbers that names in each of some folders begin with."""
+        found = [set(self.numbers(*parts)) for parts in folders]
+        return set.intersection(*found) if found else set()
+
+    def files(self, *parts: str) -> Iterator[Parts]:
         """All files below a folder, hidden ones too, as parts."""
         base = self._root.rstrip("/")
         for path in sorted(self._fs.find(self.path(*parts))):
@@ -117,7 +132,7 @@ class RunFolder:
         if self._fs.exists(path):
             self._fs.rm(path, recursive=True)
 
-    def move(self, source: tuple[str, ...], goal: tuple[str, ...]) -> None:
+    def move(self, source: Parts, goal: Parts) -> None:
         """Give a folder another name."""
         self._fs.makedirs(self.path(*goal[:-1]), exist_ok=True)
         self._fs.mv(self.path(*source), self.path(*goal), recursive=True)

@@ -1,26 +1,14 @@
-"""Images and label maps as files that other programs open: PNG for photographs, NIfTI for scans.
-
-Pillow writes no 16-bit colour, so the few lines that a PNG needs are here.
-"""
+"""Images and label maps as files that other programs open: PNG for photographs, NIfTI for scans."""
 
 # mypy: disable-error-code="no-untyped-call"
 # nibabel is not annotated.
 
-import struct
-import zlib
 from pathlib import Path
 
+import imagecodecs
 import nibabel as nib
 import numpy as np
 from jaxtyping import Float32, Float64, Integer, UInt8, UInt16
-
-COLOUR_TYPES = {1: 0, 3: 2}
-"""PNG's number for grey and colour, by channels."""
-
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-HEADER, DATA = 16, 33
-"""Where, in files written here, the header's content and the chunk of the pixels begin."""
-
 
 Levels = UInt8[np.ndarray, "*shape"] | UInt16[np.ndarray, "*shape"]
 
@@ -37,26 +25,16 @@ def write_png(path: Path, pixels: UInt8[np.ndarray, "c h w"] | UInt16[np.ndarray
     Raises:
         ValueError: It has other than 1 or 3 channels.
     """
-    channels, height, width = pixels.shape
-    if channels not in COLOUR_TYPES:
-        raise ValueError(f"pixels: a PNG has 1 or 3 channels; got {channels}.")
-    bits = 8 * pixels.dtype.itemsize
-    rows = np.ascontiguousarray(pixels.transpose(1, 2, 0), pixels.dtype.newbyteorder(">"))
-    # Each row begins with the number of its filter; 0 is none.
-    lines = np.pad(rows.view(np.uint8).reshape(height, -1), ((0, 0), (1, 0)))
-    header = struct.pack(">IIBBBBB", width, height, bits, COLOUR_TYPES[channels], 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 6)), (b"IEND", b""))
-    path.write_bytes(SIGNATURE + b"".join(_chunk(name, content) for name, content in chunks))
+    if len(pixels) not in (1, 3):
+        raise ValueError(f"pixels: a PNG has 1 or 3 channels; got {len(pixels)}.")
+    rows = np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+    path.write_bytes(imagecodecs.png_encode(rows))
 
 
 def read_png(path: Path) -> Float32[np.ndarray, "c h w"]:
     """An image in [0, 1] from a file that `write_png` wrote."""
-    content = path.read_bytes()
-    width, height, bits = struct.unpack_from(">IIB", content, HEADER)
-    (length,) = struct.unpack_from(">I", content, DATA)
-    lines = np.frombuffer(zlib.decompress(content[DATA + 8 : DATA + 8 + length]), np.uint8)
-    rows = lines.reshape(height, -1)[:, 1:].copy().view(f">u{bits // 8}").reshape(height, width, -1)
-    image: np.ndarray = rows.transpose(2, 0, 1) / np.float64(2**bits - 1)
+    rows: np.ndarray = imagecodecs.png_decode(path.read_bytes())
+    image = np.atleast_3d(rows).transpose(2, 0, 1) / np.float64(np.iinfo(rows.dtype).max)
     return image.astype(np.float32)
 
 
@@ -85,7 +63,3 @@ def write_nifti(
 def read_nifti(path: Path) -> Float32[np.ndarray, "x y z *c"]:
     """The voxels of a volume, scaled as its header says."""
     return np.asarray(nib.Nifti1Image.from_filename(path).get_fdata(dtype=np.float32))
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from medrobust.core import Task
+from medrobust.core import Dataset, Task
 from medrobust.data import DATASETS
 from medrobust.errors import StudyError, unknown
 from medrobust.perturbations import PERTURBATIONS, Request
@@ -28,60 +28,43 @@ def check_study(study: Study) -> None:
     _check_surrogates(study)
 
 
-def require_task(study: Study) -> None:
-    """Say before scans are decoded, which may take minutes, that data of the catalogue are of the other task.
+def check_named_data(study: Study) -> None:
+    """Say before scans are decoded, which may take minutes, that data of the catalogue do not fit the study.
 
     Raises:
-        StudyError: They are.
+        StudyError: They are labelled for the other task, or whole volumes are wanted.
     """
     name = str(study.data.get("name"))
-    if name in DATASETS and "load" not in study.data:
-        require_same_task(study, name, DATASETS[name].task)
-
-
-def require_same_task(study: Study, name: str, task: Task) -> None:
-    """See that data are labelled for what the networks do.
-
-    Args:
-        study: What is asked for.
-        name: Of the data.
-        task: What they are labelled for.
-
-    Raises:
-        StudyError: They are labelled for the other task.
-    """
-    if task != study.task:
-        raise StudyError(f"study.task is {study.task}, but '{name}' is labelled for {task}. Change one.")
-
-
-def require_slices(study: Study) -> None:
-    """Say before scans are decoded, which may take minutes, that whole volumes are wanted.
-
-    Raises:
-        StudyError: They are.
-    """
-    if study.data.get("axis") == "volume" and study.data.get("name") in DATASETS:
+    if name not in DATASETS:
+        return
+    if "load" not in study.data:
+        _require_same_task(study, name, DATASETS[name].task)
+    if study.data.get("axis") == "volume":
         raise StudyError(
             "study.data.axis: whole volumes and patches can be read and audited, but networks, attacks and "
             "figures of a study are made for slices; got 'volume'. Take coronal, axial or sagittal."
         )
 
 
-def require_flat(name: str, shape: tuple[int, ...]) -> None:
-    """See that images have two sides.
-
-    Args:
-        name: Of the data.
-        shape: Of their images.
+def check_opened_data(study: Study, dataset: Dataset) -> None:
+    """See that data are labelled for what the networks do, and that their images have two sides.
 
     Raises:
-        StudyError: They are volumes.
+        StudyError: They are labelled for the other task, or they are volumes.
     """
-    if len(shape) != 2:
+    _require_same_task(study, dataset.name, dataset.task)
+    if len(dataset.shape) != 2:
+        size = " x ".join(map(str, dataset.shape))
         raise StudyError(
-            f"study.data: '{name}' holds volumes of {' x '.join(map(str, shape))} voxels. They can be read "
-            "and audited, but networks, attacks and figures of a study are made for pictures and slices."
+            f"study.data: '{dataset.name}' holds volumes of {size} voxels. "
+            "They can be read and audited, but networks, attacks and figures of a study are made for "
+            "pictures and slices."
         )
+
+
+def _require_same_task(study: Study, name: str, task: Task) -> None:
+    if task != study.task:
+        raise StudyError(f"study.task is {study.task}, but '{name}' is labelled for {task}. Change one.")
 
 
 def require_split(study: Study) -> None:
@@ -121,26 +104,26 @@ def _check_models(study: Study) -> None:
 
 
 def _check_perturbations(study: Study) -> None:
-    noise = study.matched_noise
+    control = study.matched_noise
     if not study.attacks:
         raise StudyError("study.perturbations must hold at least one attack; leave it out for the paper's.")
-    for item in study.attacks:
-        _require_kind("perturbations", item, "attack")
-    for item in (*study.fixed_noise, *([noise] if noise else [])):
-        _require_kind("noise", item, "noise")
-    if noise and not (noise.unsolved and noise.ssim is None):
-        raise StudyError(
-            f"study.noise: '{noise.label}' is matched to every attack, so it takes no strength. "
-            "Leave it out, or write a list for noise of a fixed strength."
-        )
-    for item in study.fixed_noise:
-        if item.unsolved and item.ssim is None:
+    for item in study.requests:
+        _require_kind("perturbations", item, "attack", "noise")
+        if item.perturbation.kind == "noise" and item.unsolved and item.ssim is None:
             raise StudyError(
-                f"study.noise.{item.label}.strength: in a list this key is required: a number or "
-                "{ssim: s}. For noise that is matched to every attack write no list."
+                f"study.perturbations.{item.label}.strength: noise needs one here, a number or {{ssim: s}}. "
+                "Noise that is matched to every attack is named under `noise`."
             )
-    labels = [item.label for item in (*study.attacks, *study.fixed_noise)]
-    _refuse_twins("perturbations", [*labels, *([noise.label] if noise else [])], "label")
+    if control:
+        _require_kind("noise", control, "noise")
+        if not control.unsolved or control.ssim is not None:
+            raise StudyError(
+                f"study.noise: '{control.label}' is matched to every attack, so it takes no strength. Leave "
+                "it out; noise of a fixed strength stands under `perturbations`."
+            )
+    _refuse_twins(
+        "perturbations", [item.label for item in (*study.requests, *filter(None, [control]))], "label"
+    )
     _check_curves(study.attacks)
 
 
@@ -171,6 +154,16 @@ def _check_targets(study: Study) -> None:
 
 def _check_surrogates(study: Study) -> None:
     surrogates, names = study.surrogates, [spec.name for spec in study.specs]
+    if surrogates.models == "others" and len(names) < 2:
+        raise StudyError(
+            f"study.surrogates: with `others` every network attacks the others, and '{names[0]}' is the only "
+            "one. Add a network, or write `surrogates: none` to attack it directly."
+        )
+    if surrogates.models is not None and surrogates.weights:
+        raise StudyError(
+            f"study.surrogates.weights: with `models: {surrogates.models}` no surrogate is made that could "
+            f"have weights; got {', '.join(surrogates.weights)}. Leave one of the two out."
+        )
     for name, file in surrogates.weights.items():
         if name not in names:
             raise StudyError(f"study.surrogates.weights: {unknown('model', name, names)}")
@@ -190,12 +183,12 @@ def _check_surrogates(study: Study) -> None:
         )
 
 
-def _require_kind(block: str, item: Request, kind: str) -> None:
-    if item.perturbation.kind != kind:
-        fitting = [name for name, entry in PERTURBATIONS.items() if entry.kind == kind]
+def _require_kind(block: str, item: Request, *kinds: str) -> None:
+    if item.perturbation.kind not in kinds:
+        fitting = [name for name, entry in PERTURBATIONS.items() if entry.kind in kinds]
         raise StudyError(
-            f"study.{block}: '{item.name}' is no {kind}; these are: {', '.join(fitting)}. "
-            "Attacks go into `perturbations`, noise into `noise`."
+            f"study.{block}: '{item.name}' cannot stand here; these can: {', '.join(fitting)}. "
+            "Attacks and noise of a fixed strength go into `perturbations`, the control into `noise`."
         )
     if item.label == "clean":
         raise StudyError(

@@ -25,7 +25,7 @@ PAPER_ATTACKS: Mapping[Task, tuple[str, ...]] = {
     Task.SEGMENTATION: ("dag_a", "dag_b", "dag_c"),
 }
 PAPER_NOISE: Mapping[Task, str] = {Task.CLASSIFICATION: "gaussian", Task.SEGMENTATION: "rician"}
-PAPER_TEST_SHARE: Mapping[Task, float] = {Task.CLASSIFICATION: 0.5, Task.SEGMENTATION: 0.2}
+PAPER_TEST_FRACTION: Mapping[Task, float] = {Task.CLASSIFICATION: 0.5, Task.SEGMENTATION: 0.2}
 
 
 class Block(BaseModel):
@@ -43,8 +43,13 @@ class Targets(Block):
 
 
 class Surrogates(Block):
-    """The networks that attacks are crafted on: one independent copy per model and seed."""
+    """The networks that attacks are crafted on: one independent copy per model and seed, or `models`."""
 
+    models: Literal["others", "none"] | None = Field(
+        None,
+        description="others: every network attacks all others of the study; none: each is attacked directly. "
+        "null: copies of the networks, trained apart.",
+    )
     seeds: tuple[Annotated[int, Ge(0)], ...] = Field(
         (1,),
         min_length=1,
@@ -130,10 +135,10 @@ class Study(Block):
     surrogates: Surrogates = Surrogates()
     training: TrainingConfig = TrainingConfig()
     perturbations: tuple[dict[str, Any], ...] = Field(
-        (), description="Attacks; the paper's three by default."
+        (), description="Attacks, and noise of a fixed strength; the paper's three attacks by default."
     )
-    noise: dict[str, Any] | tuple[dict[str, Any], ...] = Field(
-        {}, description="Noise matched to every attack, or a list with fixed strengths."
+    noise: dict[str, Any] = Field(
+        {}, description="The control: noise matched to every attack. {} leaves it out."
     )
     support: Literal["auto", "image", "foreground"] = "auto"
     audit: bool = Field(True, description="Audit data with files once, before anything is trained.")
@@ -151,10 +156,12 @@ class Study(Block):
             return given
         task = Task(given["task"])
         filled = dict(given)
-        filled.setdefault("split", {"rule": "patient", "test": PAPER_TEST_SHARE[task]})
+        filled.setdefault("split", {"rule": "patient", "test": PAPER_TEST_FRACTION[task]})
         filled.setdefault("noise", {"name": PAPER_NOISE[task]})
         filled["targets"] = _with(given.get("targets", {}), seeds=[given.get("seed", 0)])
-        filled["surrogates"] = _with(given.get("surrogates", {}), seeds=[_free_seed(filled)])
+        surrogates = given.get("surrogates", {})
+        named = {"models": surrogates} if isinstance(surrogates, str) else surrogates
+        filled["surrogates"] = _with(named, seeds=[_free_seed(filled)])
         filled["analysis"] = _with(given.get("analysis", {}), relevant_difference=RELEVANT_DIFFERENCE[task])
         filled.setdefault("perturbations", [{"name": name} for name in PAPER_ATTACKS[task]])
         return filled
@@ -174,30 +181,32 @@ class Study(Block):
         }
 
     @cached_property
+    def requests(self) -> tuple[Request, ...]:
+        """Everything under `perturbations`, parameters resolved; one for each budget of a list."""
+        return tuple(each for entry in self.perturbations for each in requests(entry, self.task))
+
+    @property
     def attacks(self) -> tuple[Request, ...]:
-        """The attacks, parameters resolved, in the study's order; one for each budget of a list."""
-        return tuple(attack for entry in self.perturbations for attack in requests(entry, self.task))
+        """The attacks, in the study's order."""
+        return tuple(each for each in self.requests if each.perturbation.kind == "attack")
+
+    @property
+    def fixed_noise(self) -> tuple[Request, ...]:
+        """Noise of a given strength."""
+        return tuple(each for each in self.requests if each.perturbation.kind == "noise")
 
     @cached_property
     def matched_noise(self) -> Request | None:
         """The noise that is matched to every attack."""
-        return request(self.noise, self.task) if isinstance(self.noise, dict) and self.noise else None
-
-    @cached_property
-    def fixed_noise(self) -> tuple[Request, ...]:
-        """Noise with a given strength."""
-        return (
-            () if isinstance(self.noise, dict) else tuple(request(entry, self.task) for entry in self.noise)
-        )
+        return request(self.noise, self.task) if self.noise else None
 
 
 def resolved(study: Study) -> dict[str, Any]:
     """The study as plain data with every default and catalogue parameter filled in."""
     plain = study.model_copy(update={"models": tuple(map(as_written, study.models))})
     content: dict[str, Any] = plain.model_dump(mode="json")
-    content["perturbations"] = [_entry(attack) for attack in study.attacks]
-    matched = study.matched_noise
-    content["noise"] = _entry(matched) if matched else [_entry(noise) for noise in study.fixed_noise]
+    content["perturbations"] = [_entry(each) for each in study.requests]
+    content["noise"] = _entry(study.matched_noise) if study.matched_noise else {}
     return content
 
 

@@ -39,9 +39,9 @@ def study_schema() -> Schema:
         "properties": {"name": _names(MODELS)},
         "required": ["name"],
     }
-    properties["perturbations"]["items"] = {"anyOf": _perturbations("attack")}
-    noise = {"anyOf": _perturbations("noise")}
-    properties["noise"] = {"anyOf": [*noise["anyOf"], {"type": "array", "items": noise}]}
+    properties["perturbations"]["items"] = {"anyOf": _perturbations("attack", "noise")}
+    properties["noise"] = {"anyOf": [*_perturbations("noise"), {"type": "object", "maxProperties": 0}]}
+    properties["surrogates"] = {"anyOf": [properties["surrogates"], {"enum": ["others", "none"]}]}
     return schema
 
 
@@ -52,8 +52,8 @@ def _dataset(name: str) -> Schema:
     return _entry(name, entry.summary, root | own, required=[*root])
 
 
-def _perturbations(kind: Literal["attack", "noise"]) -> list[Schema]:
-    return [_perturbation(name) for name, entry in PERTURBATIONS.items() if entry.kind == kind]
+def _perturbations(*kinds: Literal["attack", "noise"]) -> list[Schema]:
+    return [_perturbation(name) for name, entry in PERTURBATIONS.items() if entry.kind in kinds]
 
 
 def _perturbation(name: str) -> Schema:

@@ -11,10 +11,9 @@ from medrobust.report.explorer import frame_names, index
 from medrobust.report.figures.palette import structure_colours
 from medrobust.report.frames import frame, planes
 from medrobust.running.evaluate import row_table
-from medrobust.running.explorer import case_facts, holding, names_of, shown_cases
-from medrobust.running.plan import Plan
+from medrobust.running.explorer import View, case_facts, holding, names_of, shown_cases, views
+from medrobust.running.plan import Plan, target_folder
 from medrobust.running.predict import remember_weights
-from medrobust.running.views import View, views
 
 VIEWS_KEPT = 8
 
@@ -47,7 +46,7 @@ class Gallery:
             scan: shown_cases(plan.setup.cases, scan, len(plan.setup.cases))
             for scan in dict.fromkeys(case.scan_id for case in plan.setup.cases)
         }
-        self._sets, self._targets, self._pairs = names_of(plan.sets, plan.targets)
+        self._sets, self._targets, self._pairs = names_of(plan.sets, plan.setup.targets)
         self._colours = structure_colours(results.classes, results.colours)
         self._one_at_a_time = Lock()  # requests come from several threads
         self._view = lru_cache(VIEWS_KEPT)(self._look)
@@ -86,21 +85,11 @@ class Gallery:
     def _look(self, case: Case, place: int, target: int) -> View:
         """The clean image and the chosen one, as the chosen target sees them."""
         setup = self._plan.setup
-        sets, targets = holding(self._plan.sets, self._plan.targets, case)
-        network = next(each for each in setup.targets if each.id == targets[target].network_id)
-        loaded = setup.network(network)
-        remember_weights(
-            setup.folder, loaded, network.id.folder, *targets[target].folder(row_table(setup.study.task))
-        )
-        (seen,) = views(
-            [sets[0], sets[place]],
-            [targets[target]],
-            {network.id: loaded},
-            setup.dataset,
-            [case],
-            setup.folder,
-            device=setup.device,
-        )
+        sets, targets = holding(self._plan.sets, setup.targets, case)
+        asked = targets[target]
+        where = target_folder(asked, row_table(setup.study.task))
+        remember_weights(setup.folder, setup.weights_sha256(asked), asked.id.folder, *where)
+        (seen,) = views(setup, [sets[0], sets[place]], [asked], [case])
         return seen
 
 

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from medrobust.analysis.results import Results
-from medrobust.running.devices import choose_device
-from medrobust.running.opening import set_up
 from medrobust.running.plan import make_plan
+from medrobust.running.setup import choose_device, set_up
 from medrobust.storage import RunFolder
 from medrobust.study.config import Study
 from medrobust.view.gallery import Gallery

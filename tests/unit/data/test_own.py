@@ -19,8 +19,7 @@ from medrobust.data import list_dataset, open_dataset
 from medrobust.data.own import fingerprint
 from medrobust.errors import DataError, StudyError
 from medrobust.running import runner
-from medrobust.running.export import Exported
-from medrobust.running.exports import Wanted, export
+from medrobust.running.export import Exported, Wanted, export
 
 BLOCK = {"load": "own_data:open_stripes", "cases": 24}
 MODULE = """

@@ -10,7 +10,8 @@ import torch
 from medrobust.core import Case, Dataset, NetworkId, Role, Sample, Task
 from medrobust.errors import ModelError
 from medrobust.models import Network, check_network, model_spec, to_channels_last
-from medrobust.running.train import check_training, fresh_network
+from medrobust.running.setup import fresh_network
+from medrobust.running.train import check_training
 from medrobust.study.training import TrainingConfig
 
 SIDE = 12

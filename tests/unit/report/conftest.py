@@ -18,7 +18,7 @@ from medrobust.report.html import render
 from medrobust.report.pictures import Plane, draw
 from medrobust.report.pixels import GREY, STEP
 from medrobust.report.threats import threat_table
-from medrobust.running.views import LEVELS, View
+from medrobust.running.explorer import LEVELS, View
 
 NETWORKS = {
     Task.CLASSIFICATION: ("inception_v3", "inception_v4", "mobilenet_v1"),

@@ -21,10 +21,8 @@ from medrobust.report.explorer import fitting, frame_names, index, read_explorer
 from medrobust.report.figures.palette import structure_colours
 from medrobust.report.frames import frame, planes
 from medrobust.report.pixels import GREY, STEP, change_uri, image_uri, labels_uri
-from medrobust.running.explorer import FACTS
-from medrobust.running.hardest import scan_scores
-from medrobust.running.validate import score
-from medrobust.running.views import LEVELS, View
+from medrobust.running.explorer import EXPLORED, LEVELS, View, scan_scores
+from medrobust.running.train import score
 from medrobust.storage import RunFolder
 
 CLASSES = ("ground", "left horn", "right horn", "stem")
@@ -219,5 +217,5 @@ def test_probabilities_and_seeds() -> None:
 def test_a_run_of_before_there_was_an_explorer_has_none(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     results = classification(lambda *_: True, {"p0": 2})
-    assert not folder.exists(*FACTS)
+    assert not folder.exists(*EXPLORED)
     assert read_explorer(folder, results, 10**6) is None

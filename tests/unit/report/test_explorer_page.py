@@ -19,7 +19,7 @@ from medrobust.core import Task
 from medrobust.report.context import ReportContext
 from medrobust.report.figures.examples import Examples
 from medrobust.report.html import render
-from medrobust.running.views import LEVELS
+from medrobust.running.explorer import LEVELS
 
 Array = npt.NDArray[np.uint8]
 

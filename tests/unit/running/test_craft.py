@@ -16,15 +16,14 @@ from medrobust.errors import ModelError, RunError, StudyError
 from medrobust.metrics.similarity import ssim
 from medrobust.models import Network
 from medrobust.perturbations import request
-from medrobust.running import chunks
-from medrobust.running.batches import stack
-from medrobust.running.chunks import work_chunks
-from medrobust.running.image_sets import CraftJob, ImageSet, matched_noise_set
-from medrobust.running.noise import CPU, images_of
+from medrobust.running import batches as chunks
+from medrobust.running.batches import stack, work_chunks
+from medrobust.running.noise import CPU
+from medrobust.running.plan import ImageSet
 from medrobust.storage import RunFolder, compact, read_results
 from medrobust.storage.schemas import CRAFTED
 from tiny_cases import ByBrightness, ByChannel, counting, photos, scans, wrapped
-from whole_steps import craft, craft_noise, crafted_set, left
+from whole_steps import CraftJob, craft, craft_noise, crafted_set, left, matched_noise_set, read_images
 
 SURROGATE = NetworkId("net", Role.SURROGATE, 1)
 
@@ -62,7 +61,7 @@ def images(image_set: ImageSet, dataset: Dataset, folder: RunFolder) -> torch.Te
     """All images of a set, in the order of its chunks."""
     return torch.cat(
         [
-            images_of(image_set, number, stack(dataset, chunk, CPU), folder)
+            read_images(image_set, number, stack(dataset, chunk, CPU), dataset, folder)
             for number, chunk in enumerate(image_set.chunks)
         ]
     )
@@ -196,11 +195,11 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
     with pytest.raises(KilledError, match="here"):
         crafted(broken, entry, dataset=dataset, progress=kill)
     watched, reads = counting(dataset)
-    image_set = crafted_set(job_of(entry, dataset.task), dataset, dataset.cases, seed=0, support_mode="auto")
+    image_set = crafted_set(job_of(entry, dataset.task), dataset, dataset.cases)
     finished = {
         case.case_id
         for number, chunk in enumerate(image_set.chunks)
-        if image_set.is_chunk_done(broken, number)
+        if number in image_set.finished(broken)
         for case in chunk
     }
     assert rows_of(crafted(broken, entry, dataset=watched), broken).equals(rows_whole)
@@ -248,7 +247,7 @@ def test_other_batch_sizes_give_the_same_rows(tmp_path: Path) -> None:
     "change",
     [
         {"seed": 1},
-        {"support_mode": "image"},
+        {"support": "image"},
         {"cases": photos().cases[:8]},
         {"dataset": replace(photos(), fingerprint="photos-2")},
         {"job": job_of({**FGSM, "eps": "9/255"})},
@@ -266,8 +265,6 @@ def test_every_part_of_the_recipe_gives_another_folder(change: dict[str, Any]) -
         chosen: dict[str, Any] = {
             "job": job_of(FGSM),
             "dataset": photos(),
-            "seed": 0,
-            "support_mode": "auto",
         } | arguments
         cases: tuple[Case, ...] = chosen.pop("cases", chosen["dataset"].cases)
         return crafted_set(chosen.pop("job"), chosen.pop("dataset"), cases, **chosen).name
@@ -373,7 +370,7 @@ def test_matched_noise_has_the_ssim_of_its_attack(tmp_path: Path, which: str, no
     entry = {**FGSM, "on_misclassified": "keep"} if which == "photos" else DAG
     folder = RunFolder(tmp_path)
     attack = crafted(folder, entry, dataset=dataset)
-    matched = matched_noise_set(request({"name": noise}, dataset.task), attack)
+    matched = matched_noise_set(request({"name": noise}, dataset.task), attack, dataset)
     assert left(matched, folder)
     craft_noise(matched, dataset, folder, batch_size=3)
     assert not left(matched, folder)
@@ -398,7 +395,9 @@ def test_noise_does_not_depend_on_the_batch(tmp_path: Path) -> None:
     folder, other = RunFolder(tmp_path / "1"), RunFolder(tmp_path / "2")
     dataset = photos()
     for place, size in ((folder, 1), (other, 64)):
-        matched = matched_noise_set(request({"name": "gaussian"}, dataset.task), crafted(place, batch_size=4))
+        matched = matched_noise_set(
+            request({"name": "gaussian"}, dataset.task), crafted(place, batch_size=4), dataset
+        )
         craft_noise(matched, dataset, place, batch_size=size)
     first, second = rows_of(matched, folder), rows_of(matched, other)
     np.testing.assert_allclose(first["strength"].to_numpy(), second["strength"].to_numpy(), rtol=1e-4)
@@ -406,7 +405,7 @@ def test_noise_does_not_depend_on_the_batch(tmp_path: Path) -> None:
 
 def test_noise_before_its_attack_is_refused(tmp_path: Path) -> None:
     dataset = photos()
-    attack = crafted_set(job_of(FGSM), dataset, dataset.cases, seed=0, support_mode="auto")
-    matched = matched_noise_set(request({"name": "gaussian"}, dataset.task), attack)
+    attack = crafted_set(job_of(FGSM), dataset, dataset.cases)
+    matched = matched_noise_set(request({"name": "gaussian"}, dataset.task), attack, dataset)
     with pytest.raises(RunError, match=r"matched to 'fgsm' only after its images are crafted"):
         craft_noise(matched, dataset, RunFolder(tmp_path))

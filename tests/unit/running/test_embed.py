@@ -10,19 +10,17 @@ import torch
 from medrobust.core import NetworkId, Role, Task
 from medrobust.errors import ModelError
 from medrobust.perturbations import request
-from medrobust.running import chunks
+from medrobust.running import batches as chunks
 from medrobust.running import embed as steps_embed
 from medrobust.running.batches import stack
 from medrobust.running.embed import embedded_chunks, embedding_parts
-from medrobust.running.image_sets import CraftJob, matched_noise_set
 from medrobust.running.noise import CPU
-from medrobust.running.targets import Target
 from medrobust.storage import RunFolder, compact, read_results
 from medrobust.storage.schemas import EMBEDDINGS
 from tiny_cases import ByBrightness, ByChannel, counting, photos, scans, wrapped
-from whole_steps import clean_set, craft, craft_noise, embed
+from whole_steps import CraftJob, clean_set, craft, craft_noise, embed, matched_noise_set, member
 
-TARGET = Target(NetworkId("net", Role.TARGET, 0), {})
+TARGET = member(NetworkId("net", Role.TARGET, 0))
 
 
 def test_features_of_clean_noisy_and_attacked_images(tmp_path: Path) -> None:
@@ -35,7 +33,7 @@ def test_features_of_clean_noisy_and_attacked_images(tmp_path: Path) -> None:
         {},
     )
     attack = craft(job, network, dataset, dataset.cases, folder, seed=0)
-    noise = matched_noise_set(request({"name": "gaussian"}, Task.CLASSIFICATION), attack)
+    noise = matched_noise_set(request({"name": "gaussian"}, Task.CLASSIFICATION), attack, dataset)
     craft_noise(noise, dataset, folder)
     sets = [clean_set(dataset, dataset.cases), attack, noise]
     reads.clear()

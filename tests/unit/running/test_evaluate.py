@@ -9,23 +9,32 @@ import polars as pl
 import pytest
 import torch
 
-from medrobust.core import Case, Dataset, NetworkId, Role, Sample, Task
+from medrobust.core import Case, Dataset, NetworkId, OnProgress, Role, Sample, Task, silent
 from medrobust.errors import ModelError, RunError
 from medrobust.metrics.surfaces import SUMS, surface_sums
 from medrobust.models import Network
 from medrobust.perturbations import request
-from medrobust.running import chunks
+from medrobust.running import batches as chunks
 from medrobust.running.batches import stack
-from medrobust.running.evaluate import evaluation_parts, row_table, timing_parts
-from medrobust.running.image_sets import CraftJob, ImageSet, matched_noise_set
-from medrobust.running.measure import quantised
-from medrobust.running.noise import CPU, images_of
-from medrobust.running.scan_counts import pixel_volume, scan_parts, surface_tolerance
-from medrobust.running.targets import Target
+from medrobust.running.evaluate import evaluation_parts, pixel_volume, quantised, row_table, timing_parts
+from medrobust.running.noise import CPU
+from medrobust.running.plan import ImageSet
+from medrobust.running.setup import Setup, StudyNetwork
 from medrobust.storage import RunFolder, compact, read_results
-from medrobust.storage.schemas import EMPTY_CASES, SURFACES, TIMING
+from medrobust.storage.schemas import EMPTY_CASES, SURFACES, TIMING, Table
 from tiny_cases import ByBrightness, ByChannel, counting, photos, scans, wrapped
-from whole_steps import clean_set, craft, craft_noise, evaluate, fixed_noise_set
+from whole_steps import (
+    CraftJob,
+    clean_set,
+    craft,
+    craft_noise,
+    evaluate,
+    fixed_noise_set,
+    matched_noise_set,
+    member,
+    read_images,
+    setup_of,
+)
 
 SOURCE = NetworkId("one", Role.SURROGATE, 1)
 ONE, TWO = NetworkId("one", Role.TARGET, 0), NetworkId("two", Role.TARGET, 0)
@@ -38,24 +47,31 @@ class Small:
     folder: RunFolder
     dataset: Dataset
     sets: tuple[ImageSet, ...]
-    targets: tuple[Target, ...]
+    targets: tuple[StudyNetwork, ...]
     networks: dict[NetworkId, Network]
 
-    def evaluate(self, targets: Sequence[Target] | None = None, **keywords: object) -> pl.DataFrame:
+    def setup(self, targets: Sequence[StudyNetwork] | None = None, **keywords: object) -> Setup:
+        """The study with some or all targets."""
+        keywords = {"batch_size": 3, "targets": self.targets if targets is None else targets, **keywords}
+        return setup_of(self.dataset, self.folder, self.networks, **keywords)
+
+    def evaluate(
+        self,
+        targets: Sequence[StudyNetwork] | None = None,
+        *,
+        progress: OnProgress = silent,
+        boundaries: bool = False,
+        **keywords: object,
+    ) -> pl.DataFrame:
         """Evaluate on some or all targets, and join the rows."""
-        targets = self.targets if targets is None else targets
-        bits = keywords.pop("quantise", None)
-        evaluate(
-            self.sets,
-            targets,
-            self.networks,
-            self.dataset,
-            self.folder,
-            **{"batch_size": 3, "quantise": bits, **keywords},
-        )
-        parts = evaluation_parts(self.sets, targets, self.dataset.task, bits)
-        compact(self.folder, row_table(self.dataset.task), parts)
-        return read_results(self.folder, row_table(self.dataset.task))
+        setup, table = self.setup(targets, **keywords), row_table(self.dataset.task)
+        evaluate(setup, self.sets, boundaries=boundaries, progress=progress)
+        return self.joined(setup, table)
+
+    def joined(self, setup: Setup, table: Table) -> pl.DataFrame:
+        """The rows of a table."""
+        compact(self.folder, table, evaluation_parts(setup, self.sets, setup.targets, table))
+        return read_results(self.folder, table)
 
 
 class PaintsIntoTheDark(ByBrightness):
@@ -103,20 +119,16 @@ def make(task: Task, root: Path, emptied: int = 0) -> Small:
     whitebox = craft(
         CraftJob(attack, ONE, "whitebox", "made"), network(2), dataset, dataset.cases, folder, seed=0
     )
-    matched = matched_noise_set(noise, transfer)
+    matched = matched_noise_set(noise, transfer, dataset)
     fixed = fixed_noise_set(
         request({"name": "gaussian", "label": "weak", "strength": 0.05}, task),
         dataset,
         dataset.cases,
-        seed=0,
-        support_mode="auto",
     )
     for noisy in (matched, fixed):
         craft_noise(noisy, dataset, folder)
     sets = (clean_set(dataset, dataset.cases), transfer, whitebox, matched, fixed)
-    return Small(
-        folder, dataset, sets, (Target(ONE, "made"), Target(TWO, "made")), {ONE: network(2), TWO: network(3)}
-    )
+    return Small(folder, dataset, sets, (member(ONE), member(TWO)), {ONE: network(2), TWO: network(3)})
 
 
 @pytest.fixture(params=list(Task))
@@ -157,7 +169,9 @@ def test_predictions_are_what_the_target_says(classification: Small) -> None:
     for image_set in classification.sets:
         images, cases = [], []
         for number, chunk in enumerate(image_set.chunks):
-            images.append(images_of(image_set, number, stack(dataset, chunk, CPU), classification.folder))
+            images.append(
+                read_images(image_set, number, stack(dataset, chunk, CPU), dataset, classification.folder)
+            )
             cases += [case.case_id for case in chunk]
         for suffix, shown in (("", torch.cat(images)), ("~8bit", quantised(torch.cat(images), 8))):
             here = rows.filter(
@@ -165,7 +179,7 @@ def test_predictions_are_what_the_target_says(classification: Small) -> None:
             )
             if here.is_empty():
                 assert suffix
-                assert image_set.kind == "clean"
+                assert image_set.request is None
                 continue
             logits = classification.networks[ONE](shown)
             order = sorted(range(len(cases)), key=lambda i: cases[i])
@@ -212,8 +226,8 @@ def test_targets_may_be_added_and_nothing_is_done_twice(small: Small) -> None:
             asked += len(images)
             return small.networks[TWO](images)
 
-    third = Target(NetworkId("three", Role.TARGET, 0), {})
-    small.networks[third.network_id] = Watched()
+    third = member(NetworkId("three", Role.TARGET, 0))
+    small.networks[third.id] = Watched()
     rows = small.evaluate((*small.targets, third))
     assert asked == 4 * len(small.dataset.cases)
     assert rows.filter(pl.col("target") != "three").equals(both)
@@ -255,7 +269,7 @@ def test_other_weights_under_the_same_recipe_are_refused(classification: Small) 
 def test_another_recipe_is_evaluated_again(classification: Small) -> None:
     before = classification.evaluate()
     classification.networks[ONE] = wrapped(ByChannel(9), 3)
-    classification.targets = (Target(ONE, {"epochs": 2}), classification.targets[1])
+    classification.targets = (member(ONE, {"epochs": 2}), classification.targets[1])
     after = classification.evaluate()
     assert after.filter(target="two").equals(before.filter(target="two"))
     assert not after.filter(target="one").equals(before.filter(target="one"))
@@ -286,7 +300,7 @@ def test_networks_of_a_fold_face_its_cases_only(tmp_path: Path) -> None:
     )
     ids = [replace(ONE, fold=0), replace(ONE, fold=1)]
     small.networks |= {ids[0]: small.networks[ONE], ids[1]: small.networks[TWO]}
-    small.targets = tuple(Target(network_id, "made") for network_id in ids)
+    small.targets = tuple(member(network_id) for network_id in ids)
     rows = small.evaluate()
     assert rows.height == len(cases)
     assert set(rows.filter(fold=0)["case_id"]) == {case.case_id for case in cases[:6]}
@@ -294,8 +308,7 @@ def test_networks_of_a_fold_face_its_cases_only(tmp_path: Path) -> None:
 
 def test_times_are_kept_apart(small: Small) -> None:
     small.evaluate()
-    parts = timing_parts(small.sets, small.targets, small.dataset.task, None, small.folder)
-    compact(small.folder, TIMING, parts)
+    compact(small.folder, TIMING, timing_parts(small.setup(), small.sets, small.folder))
     times = read_results(small.folder, TIMING)
     assert (times["seconds"] > 0).all()
     assert set(times["step"]) == {"craft", "noise", "evaluate"}
@@ -319,9 +332,8 @@ def test_rounding_is_half_to_even_and_idempotent(bits: int) -> None:
 
 def surface_rows(small: Small, tolerance: float) -> pl.DataFrame:
     """Evaluate with boundaries, and join their rows."""
-    small.evaluate(quantise=12, tolerance=tolerance)
-    compact(small.folder, SURFACES, scan_parts(SURFACES, small.sets, small.targets, tolerance))
-    return read_results(small.folder, SURFACES)
+    small.evaluate(quantise=12, tolerance=tolerance, boundaries=True)
+    return small.joined(small.setup(quantise=12, tolerance=tolerance), SURFACES)
 
 
 def test_boundaries_add_up_over_the_cases_of_a_scan(tmp_path: Path) -> None:
@@ -363,20 +375,19 @@ def test_a_run_of_before_or_another_tolerance_adds_boundaries_only(tmp_path: Pat
 def test_without_a_pixel_size_lengths_are_in_pixels(tmp_path: Path) -> None:
     small = make(Task.SEGMENTATION, tmp_path)
     small.dataset = replace(small.dataset, spacing=None)
-    assert surface_tolerance(small.dataset, None) == 1.0
+    assert small.setup().tolerance == 1.0
     assert surface_rows(small, 1.0)["unit"].unique().to_list() == ["pixels"]
 
 
 def test_the_tolerance_is_the_longest_side_of_a_pixel_unless_asked() -> None:
     dataset = replace(scans(), spacing=(1.0, 3.0))
-    assert surface_tolerance(dataset, None) == 3.0
-    assert surface_tolerance(dataset, 2.0) == 2.0
+    assert setup_of(dataset, RunFolder("unused")).tolerance == 3.0
+    assert setup_of(dataset, RunFolder("unused"), tolerance=2.0).tolerance == 2.0
 
 
 def empty_rows(small: Small) -> pl.DataFrame:
-    small.evaluate(tolerance=2.0)
-    compact(small.folder, EMPTY_CASES, scan_parts(EMPTY_CASES, small.sets, small.targets, 2.0))
-    return read_results(small.folder, EMPTY_CASES)
+    small.evaluate(tolerance=2.0, boundaries=True)
+    return small.joined(small.setup(tolerance=2.0), EMPTY_CASES)
 
 
 def test_a_network_that_paints_into_cases_without_any_label_is_counted(tmp_path: Path) -> None:

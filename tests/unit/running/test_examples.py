@@ -10,22 +10,21 @@ import torch
 from medrobust.core import Dataset, NetworkId, Role, Task
 from medrobust.models import Network
 from medrobust.perturbations import request
-from medrobust.running import chunks
-from medrobust.running.examples import ARRAYS, FACTS, example_cases, examples
-from medrobust.running.image_sets import CraftJob, ImageSet, matched_noise_set
-from medrobust.running.targets import Target
+from medrobust.running import batches as chunks
+from medrobust.running.explorer import EXAMPLE_ARRAYS, EXAMPLES, example_cases, keep_examples
+from medrobust.running.plan import ImageSet
 from medrobust.storage import RunFolder
 from tiny_cases import ByBrightness, ByChannel, photos, scans, wrapped
-from whole_steps import clean_set, craft, craft_noise
+from whole_steps import CraftJob, clean_set, craft, craft_noise, matched_noise_set, member, setup_of
 
-TARGET = Target(NetworkId("net", Role.TARGET, 0), {})
+TARGET = member(NetworkId("net", Role.TARGET, 0))
 
 
 def sets_of(dataset: Dataset, network: Network, attack: str, noise: str, folder: RunFolder) -> list[ImageSet]:
     entry = {"name": attack, "eps": 0.02} if attack == "fgsm" else {"name": attack, "steps": 2}
     job = CraftJob(request(entry, dataset.task), NetworkId("other", Role.SURROGATE, 1), "transfer", "made")
     attacked = craft(job, network, dataset, dataset.cases, folder, seed=0)
-    noisy = matched_noise_set(request({"name": noise}, dataset.task), attacked)
+    noisy = matched_noise_set(request({"name": noise}, dataset.task), attacked, dataset)
     craft_noise(noisy, dataset, folder)
     return [clean_set(dataset, dataset.cases), noisy, attacked]
 
@@ -41,14 +40,14 @@ def test_arrays_and_facts(tmp_path: Path, which: str, monkeypatch: pytest.Monkey
         dataset, network = scans(), wrapped(ByBrightness(), 1)
         sets = sets_of(dataset, network, "dag_a", "rician", folder)
     cases = example_cases(dataset.cases, dataset.task, 3)
-    examples(sets, TARGET, network, dataset, cases, folder)
+    keep_examples(setup_of(dataset, folder, {TARGET.id: network}), sets, TARGET, cases)
 
-    facts = folder.read_json(*FACTS)
+    facts = folder.read_json(*EXAMPLES)
     assert facts["target"] == "net"
     assert facts["source"] == "other"
     assert facts["columns"] == [image_set.perturbation for image_set in sets]
     assert facts["cases"] == [{"case_id": case.case_id, "label": case.label} for case in cases]
-    arrays = np.load(io.BytesIO(folder.read_bytes(*ARRAYS)))
+    arrays = np.load(io.BytesIO(folder.read_bytes(*EXAMPLE_ARRAYS)))
     assert arrays["images"].shape == (3, 3, dataset.channels, *dataset.shape)
     for row, case in enumerate(cases):
         sample = dataset.read(case)
@@ -74,4 +73,6 @@ def test_a_case_outside_of_the_sets_is_refused(tmp_path: Path) -> None:
     dataset, network = photos(), wrapped(ByChannel(), 3)
     sets = [clean_set(dataset, dataset.cases[:5])]
     with pytest.raises(ValueError, match="must have the same cases, and all that are to be shown"):
-        examples(sets, TARGET, network, dataset, dataset.cases[5:6], RunFolder(tmp_path))
+        keep_examples(
+            setup_of(dataset, RunFolder(tmp_path), {TARGET.id: network}), sets, TARGET, dataset.cases[5:6]
+        )

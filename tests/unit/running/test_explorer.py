@@ -7,31 +7,34 @@ import polars as pl
 import pytest
 import torch
 
-from medrobust.core import Dataset, NetworkId, Role, Task
+from medrobust.core import Dataset, NetworkId, Role, Task, silent
 from medrobust.models import Network
 from medrobust.perturbations import request
-from medrobust.running import chunks
-from medrobust.running.examples import made_of
+from medrobust.running import batches as chunks
 from medrobust.running.explorer import (
-    FACTS,
+    EXPLORED,
+    LEVELS,
+    Chosen,
     Wanted,
+    _made_of,
+    _scan_part,
+    chosen_scans,
     explore,
     is_explored,
     names_of,
+    pairs_of,
     read_views,
-    scan_part,
+    scan_scores,
     shown_cases,
+    views,
 )
-from medrobust.running.hardest import Chosen, chosen_scans, scan_scores
-from medrobust.running.image_sets import CraftJob, ImageSet, matched_noise_set
-from medrobust.running.targets import Target
-from medrobust.running.views import LEVELS, pairs_of, views
+from medrobust.running.plan import ImageSet
 from medrobust.storage import RunFolder
 from tiny_cases import ByBrightness, ByChannel, photos, scans, wrapped
-from whole_steps import clean_set, craft, craft_noise
+from whole_steps import CraftJob, clean_set, craft, craft_noise, matched_noise_set, member, setup_of
 
 IDS = tuple(NetworkId(name, Role.TARGET, 0) for name in ("one", "two"))
-TARGETS = tuple(Target(each, "made") for each in IDS)
+TARGETS = tuple(member(each) for each in IDS)
 WANTED = Wanted(1, 1, 3)
 
 
@@ -53,7 +56,7 @@ def made(which: str, folder: RunFolder) -> tuple[Dataset, dict[NetworkId, Networ
         craft(job, networks[each], dataset, dataset.cases, folder, seed=0)
         for job, each in zip(jobs, IDS, strict=True)
     )
-    noisy = matched_noise_set(request({"name": noise}, dataset.task), transfer)
+    noisy = matched_noise_set(request({"name": noise}, dataset.task), transfer, dataset)
     craft_noise(noisy, dataset, folder)
     return dataset, networks, [clean_set(dataset, dataset.cases), noisy, transfer, whitebox]
 
@@ -76,7 +79,7 @@ def test_a_view_is_the_image_in_255ths_and_the_answers_of_the_networks(
     folder = RunFolder(tmp_path)
     dataset, networks, sets = made(which, folder)
     cases = dataset.cases[1:3]
-    seen = views(sets, TARGETS, networks, dataset, cases, folder)
+    seen = views(setup_of(dataset, folder, networks, targets=TARGETS), sets, TARGETS, cases)
     # The same cases, each set read whole, without the code under test.
     for case, view in zip(cases, seen, strict=True):
         sample = dataset.read(case)
@@ -94,25 +97,17 @@ def test_a_view_is_the_image_in_255ths_and_the_answers_of_the_networks(
 def test_what_is_kept_comes_back_and_other_wishes_are_told_apart(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     dataset, networks, sets = made("scans", folder)
-    of = made_of(sets, TARGETS)
+    of = _made_of(sets, TARGETS)
     assert not is_explored(folder, WANTED, of)
     done: list[float] = []
     chosen = [Chosen("s1", "hardest"), Chosen("s0", "typical")]
-    explore(
-        chosen,
-        sets,
-        TARGETS,
-        networks,
-        dataset,
-        folder,
-        wanted=WANTED,
-        progress=lambda part, _: done.append(part),
-    )
+    setup = setup_of(dataset, folder, networks, targets=TARGETS)
+    explore(setup, chosen, sets, WANTED, lambda part, _: done.append(part))
     assert is_explored(folder, WANTED, of)
-    assert not is_explored(folder, WANTED, made_of(sets[:2], TARGETS))
+    assert not is_explored(folder, WANTED, _made_of(sets[:2], TARGETS))
     assert not is_explored(folder, WANTED._replace(slices=4), of)
     assert done == [0.5, 1.0]
-    facts = folder.read_json(*FACTS)
+    facts = folder.read_json(*EXPLORED)
     assert [(scan["scan_id"], scan["why"]) for scan in facts["scans"]] == [
         ("s1", "hardest"),
         ("s0", "typical"),
@@ -120,7 +115,7 @@ def test_what_is_kept_comes_back_and_other_wishes_are_told_apart(tmp_path: Path)
     assert [case["position"] for case in facts["scans"][0]["cases"]] == [0, 2, 4]
     (first, *_), direct = (
         read_views(folder, WANTED, 1),
-        views(sets, TARGETS, networks, dataset, dataset.cases[:1], folder),
+        views(setup, sets, TARGETS, dataset.cases[:1]),
     )
     for name in ("clean", "changes", "largest", "truth", "answers"):
         np.testing.assert_array_equal(getattr(first, name), getattr(direct[0], name))
@@ -129,22 +124,19 @@ def test_what_is_kept_comes_back_and_other_wishes_are_told_apart(tmp_path: Path)
 def test_other_wishes_do_not_write_over_what_is_told_of(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     dataset, networks, sets = made("scans", folder)
-    of = made_of(sets, TARGETS)
-    explore([Chosen("s1", "hardest")], sets, TARGETS, networks, dataset, folder, wanted=WANTED)
+    of = _made_of(sets, TARGETS)
+    setup = setup_of(dataset, folder, networks, targets=TARGETS)
+    explore(setup, [Chosen("s1", "hardest")], sets, WANTED, silent)
 
     def killed(*_: object) -> None:
         raise RuntimeError("killed")
 
+    chosen = [Chosen("s2", "hardest"), Chosen("s0", "typical")]
     with pytest.raises(RuntimeError, match="killed"):
-        explore(
-            [Chosen("s2", "hardest"), Chosen("s0", "typical")],
-            *(sets, TARGETS, networks, dataset, folder),
-            wanted=WANTED._replace(slices=4),
-            progress=killed,
-        )
+        explore(setup, chosen, sets, WANTED._replace(slices=4), killed)
     assert is_explored(folder, WANTED, of)
     assert len(read_views(folder, WANTED, 0)) == 3
-    folder.local(*scan_part(WANTED, 0)).unlink()
+    folder.local(*_scan_part(WANTED, 0)).unlink()
     assert not is_explored(folder, WANTED, of)
 
 

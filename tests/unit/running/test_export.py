@@ -1,6 +1,7 @@
 """What is exported equals what is stored, lies where the original does, and says what rounding left of it."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import made_scans
 from medrobust.core import Case, Dataset, Grid, NetworkId, Role, Sample
@@ -16,14 +18,24 @@ from medrobust.data import open_dataset
 from medrobust.errors import RunError
 from medrobust.models import Network
 from medrobust.perturbations import request
-from medrobust.running import chunks
-from medrobust.running.export import Viewers, export_set
-from medrobust.running.image_sets import CraftJob, ImageSet, matched_noise_set
-from medrobust.running.measure import quantised
+from medrobust.running import batches as chunks
+from medrobust.running import export
+from medrobust.running.evaluate import quantised
+from medrobust.running.export import Exported
+from medrobust.running.plan import ImageSet
 from medrobust.storage import ImageStore, RunFolder, read_rows
 from medrobust.storage.schemas import CRAFTED
 from tiny_cases import ByBrightness, ByChannel, photos, scans, wrapped
-from whole_steps import clean_set, craft, craft_noise, fixed_noise_set
+from whole_steps import (
+    CraftJob,
+    clean_set,
+    craft,
+    craft_noise,
+    fixed_noise_set,
+    matched_noise_set,
+    member,
+    setup_of,
+)
 
 CPU = torch.device("cpu")
 SOURCE = NetworkId("net", Role.SURROGATE, 1)
@@ -62,8 +74,23 @@ def stored(image_set: ImageSet, folder: RunFolder) -> dict[str, np.ndarray]:
     }
 
 
-def viewers(network: Network) -> Viewers:
-    return Viewers(network, {"mine": network}, CPU)
+def export_set(
+    images: ImageSet,
+    cases: Sequence[Case],
+    networks: Mapping[str, nn.Module],
+    dataset: Dataset,
+    folder: RunFolder,
+    to: Path,
+    *,
+    bits: int | None,
+) -> Exported:
+    """Export images that some targets look at; the first network is their source as well."""
+    ids = {name: NetworkId(name, Role.TARGET, 0) for name in networks}
+    loaded = {ids[name]: network for name, network in networks.items()}
+    loaded |= {SOURCE: network for network in list(networks.values())[:1]}  # noqa: B035
+    targets = [member(each) for each in ids.values() if each.name != "source"]
+    setup = setup_of(dataset, folder, loaded, targets=targets)
+    return export.export_set(setup, images, cases, to, bits=bits)
 
 
 @pytest.mark.parametrize("bits", [None, 8, 16])
@@ -71,7 +98,7 @@ def test_photographs(tmp_path: Path, folder: RunFolder, bits: int | None) -> Non
     dataset, network = photos(), wrapped(ByChannel(), 3)
     images = attacked(dataset, network, dataset.cases, folder, name="fgsm", eps=0.02)
     chosen = dataset.cases[2:5]
-    done = export_set(images, chosen, viewers(network), dataset, folder, tmp_path / "out", bits=bits)
+    done = export_set(images, chosen, {"mine": network}, dataset, folder, tmp_path / "out", bits=bits)
     place, original = tmp_path / "out" / "fgsm--net-surrogate-s1", stored(images, folder)
     png = [] if bits is None else [f"-{bits}bit.png"]
     assert done.folder == place
@@ -106,7 +133,7 @@ def test_rounding_can_undo_an_attack(tmp_path: Path, folder: RunFolder) -> None:
     images = attacked(dataset, network, dataset.cases, folder, name="deepfool", overshoot=0.001)
     rounded = {
         bits: export_set(
-            images, dataset.cases, viewers(network), dataset, folder, tmp_path / str(bits), bits=bits
+            images, dataset.cases, {"mine": network}, dataset, folder, tmp_path / str(bits), bits=bits
         )
         for bits in (8, 16)
     }
@@ -123,7 +150,7 @@ def test_scans(tmp_path: Path, folder: RunFolder, bits: int | None) -> None:
     few = tuple(by_id[name] for name in ("s0-0", "s0-2", "s1-1", "s1-2", "s1-4", "s2-3"))
     images = attacked(dataset, network, few, folder, name="dag_a", steps=3)
     chosen = [case for case in few if case.scan_id != "s0"]
-    done = export_set(images, chosen, viewers(network), dataset, folder, tmp_path, bits=bits)
+    done = export_set(images, chosen, {"mine": network}, dataset, folder, tmp_path, bits=bits)
     assert done.changed == [True, True, False, True, True]
     place, original = done.folder, stored(images, folder)
     volume = nib.load(place / "s1.nii.gz")
@@ -172,15 +199,15 @@ def in_world(volume: nib.Nifti1Image, dataset: Dataset, case: Case) -> np.ndarra
 def test_noise_and_clean_images(tmp_path: Path, folder: RunFolder) -> None:
     dataset, network = lying(scans()), wrapped(ByBrightness(), 1)
     attack = attacked(dataset, network, dataset.cases, folder, name="dag_a", steps=3)
-    matched = matched_noise_set(request({"name": "rician"}, dataset.task), attack)
+    matched = matched_noise_set(request({"name": "rician"}, dataset.task), attack, dataset)
     entry = {"name": "rician", "strength": 0.05, "label": "strong"}
-    fixed = fixed_noise_set(request(entry, dataset.task), dataset, dataset.cases, seed=0, support_mode="auto")
+    fixed = fixed_noise_set(request(entry, dataset.task), dataset, dataset.cases)
     craft_noise(matched, dataset, folder)
     craft_noise(fixed, dataset, folder)
     clean = clean_set(dataset, dataset.cases)
     volumes = {}
     for image_set, source in ((matched, network), (fixed, None), (clean, None)):
-        seen = Viewers(source, {}, CPU)
+        seen = {} if source is None else {"source": source}
         done = export_set(image_set, dataset.cases[:3], seen, dataset, folder, tmp_path, bits=None)
         assert done.files == ["s0.nii.gz", "s0-truth.nii.gz", "s0.json"]
         assert len(done.stored) == (0 if source is None else 3)
@@ -197,7 +224,7 @@ def test_the_numbers_of_slices_that_are_turned_round_in_the_file(tmp_path: Path,
     dataset = replace(scans(), affine=lambda scan: OBLIQUE * [-1, 1, 1, 1])
     cases = [case for case in dataset.cases if case.scan_id == "s1"]
     clean = clean_set(dataset, cases)
-    done = export_set(clean, cases, Viewers(None, {}, CPU), dataset, folder, tmp_path, bits=None)
+    done = export_set(clean, cases, {}, dataset, folder, tmp_path, bits=None)
     voxels = np.asarray(nib.load(done.folder / "s1.nii.gz").dataobj)
     told = json.loads((done.folder / "s1.json").read_text())["images"]
     assert [image["y"] for image in told] == [4, 3, 2, 1, 0]
@@ -211,7 +238,7 @@ def test_slices_without_a_label_are_black(tmp_path: Path, folder: RunFolder) -> 
     dataset = replace(dataset, cases=tuple(case for case in dataset.cases if case.case_id != "s1-2"))
     clean = clean_set(dataset, dataset.cases)
     ends = [case for case in dataset.cases if case.case_id in ("s1-1", "s1-3")]
-    done = export_set(clean, ends, Viewers(None, {}, CPU), dataset, folder, tmp_path, bits=None)
+    done = export_set(clean, ends, {}, dataset, folder, tmp_path, bits=None)
     assert done.changed == [True, True]
     voxels = np.asarray(nib.load(done.folder / "s1.nii.gz").dataobj)
     assert [bool(voxels[:, y].any()) for y in range(voxels.shape[1])] == [True, False, True]
@@ -242,7 +269,7 @@ def volumes(parts: int) -> Dataset:
 def test_whole_volumes_of_several_channels(tmp_path: Path, folder: RunFolder, bits: int | None) -> None:
     dataset = volumes(parts=1)
     clean = clean_set(dataset, dataset.cases)
-    shown = Viewers(None, {"first": lambda images: images[:, :1].repeat(1, 3, 1, 1, 1)}, CPU)
+    shown = {"first": lambda images: images[:, :1].repeat(1, 3, 1, 1, 1)}
     done = export_set(clean, dataset.cases[1:], shown, dataset, folder, tmp_path, bits=bits)
     image, label = dataset.read(dataset.cases[1])
     volume, truth = nib.load(done.folder / "s1.nii.gz"), nib.load(done.folder / "s1-truth.nii.gz")
@@ -275,7 +302,7 @@ class TestOriginalGrid:
         dataset = open_dataset({"name": "nifti_pairs", "root": root, **keys}, None, None)
         clean = clean_set(dataset, dataset.cases)
         own = [case for case in dataset.cases if case.scan_id == "case1"]
-        done = export_set(clean, own, Viewers(None, {}, CPU), dataset, folder, tmp_path, bits=16)
+        done = export_set(clean, own, {}, dataset, folder, tmp_path, bits=16)
         image, labels = (nib.load(root / kind / "case1.nii.gz") for kind in ("images", "labels"))
         exported, truth, rounded = (
             nib.load(done.folder / f"case1{end}.nii.gz") for end in ("", "-truth", "-16bit")
@@ -302,9 +329,7 @@ class TestOriginalGrid:
     ) -> None:
         dataset = open_dataset({"name": "nifti_pairs", "root": root, "spacing": 2.0}, None, None)
         clean = clean_set(dataset, dataset.cases)
-        done = export_set(
-            clean, dataset.cases[:3], Viewers(None, {}, CPU), dataset, folder, tmp_path, bits=None
-        )
+        done = export_set(clean, dataset.cases[:3], {}, dataset, folder, tmp_path, bits=None)
         assert nib.aff2axcodes(nib.load(done.folder / "case0.nii.gz").affine) == ("R", "A", "S")
         assert json.loads((done.folder / "case0.json").read_text())["grid"].startswith("that of the study")
 
@@ -317,7 +342,7 @@ class TestOriginalGrid:
             there = replace(dataset, original=lambda scan, grid=grid: grid)
             cases = [case for case in dataset.cases if case.scan_id == "s1"]
             clean = clean_set(there, cases)
-            done = export_set(clean, cases, Viewers(None, {}, CPU), there, folder, tmp_path, bits=None)
+            done = export_set(clean, cases, {}, there, folder, tmp_path, bits=None)
             volume = nib.load(done.folder / "s1.nii.gz")
             assert (volume.shape == (5, 28, 28)) is kept
             np.testing.assert_array_equal(
@@ -329,9 +354,9 @@ def test_patches_are_refused(tmp_path: Path, folder: RunFolder) -> None:
     dataset = volumes(parts=2)
     clean = clean_set(dataset, dataset.cases)
     with pytest.raises(RunError, match="Scan 's0' is cut to patches, and where each lies is not known"):
-        export_set(clean, dataset.cases[:1], Viewers(None, {}, CPU), dataset, folder, tmp_path, bits=None)
+        export_set(clean, dataset.cases[:1], {}, dataset, folder, tmp_path, bits=None)
     nowhere = replace(dataset, affine=None)
-    done = export_set(clean, dataset.cases[:2], Viewers(None, {}, CPU), nowhere, folder, tmp_path, bits=None)
+    done = export_set(clean, dataset.cases[:2], {}, nowhere, folder, tmp_path, bits=None)
     assert "s0-1.nii.gz" in done.files
 
 
@@ -339,7 +364,7 @@ def test_segmentation_of_photographs(tmp_path: Path, folder: RunFolder) -> None:
     """Images that lie nowhere become pictures, with their label maps."""
     dataset, network = scans(), wrapped(ByBrightness(), 1)
     clean = clean_set(dataset, dataset.cases)
-    done = export_set(clean, dataset.cases[:2], viewers(network), dataset, folder, tmp_path, bits=16)
+    done = export_set(clean, dataset.cases[:2], {"mine": network}, dataset, folder, tmp_path, bits=16)
     ends = (".npy", "-16bit.png", "-truth.png", "-predicted-mine.png", ".json")
     assert set(done.files) == {f"{case.case_id}{end}" for case in dataset.cases[:2] for end in ends}
     image, labels = dataset.read(dataset.cases[0])
@@ -356,7 +381,7 @@ def test_a_phantom_brain_overlays_itself_whichever_way_it_is_cut(tmp_path: Path,
         dataset = open_dataset(block, None, None)
         clean = clean_set(dataset, dataset.cases)
         cases = [case for case in dataset.cases if case.scan_id == "brain001"]
-        done = export_set(clean, cases, Viewers(None, {}, CPU), dataset, folder, tmp_path / axis, bits=None)
+        done = export_set(clean, cases, {}, dataset, folder, tmp_path / axis, bits=None)
         truth = nib.load(done.folder / "brain001-truth.nii.gz")
         for name in ("brain stem", "left thalamus"):
             voxels = np.argwhere(np.asarray(truth.dataobj) == dataset.classes.index(name))

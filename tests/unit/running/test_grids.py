@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medrobust.core import Grid
-from medrobust.running.grids import canonical, put, steps_between, take
+from medrobust.running.export_files import canonical, put, steps_between, take
 
 SHAPE = (3, 4, 5)
 TURNS = [

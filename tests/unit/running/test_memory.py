@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrobust.running.memory import Limit
+from medrobust.running.batches import Limit
 
 
 class Memory:

@@ -49,7 +49,7 @@ def behind_url(store: Requests, study: Path) -> str:
     """Interrupted by an error in the third piece, and gone on with."""
     from medrobust.running.executors import local
 
-    progress, pieces = local._tick, count(1)
+    progress, pieces = local._within, count(1)
 
     def third_fails(*arguments: Any) -> Any:
         if next(pieces) == 3:
@@ -57,7 +57,7 @@ def behind_url(store: Requests, study: Path) -> str:
         return progress(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "_tick", third_fails)
+        patch.setattr(local, "_within", third_fails)
         with pytest.raises(ZeroDivisionError):
             mr.run(study, URL)
     assert f"Report: {URL}/report.html" in command("run", study, "--out", URL, "--device", "cpu")

@@ -7,12 +7,11 @@ import pytest
 
 import made_studies
 import medrobust as mr
-from medrobust.core import OnProgress
+from medrobust.core import OnProgress, silent
 from medrobust.errors import RunError
 from medrobust.report import reading
-from medrobust.running import exploring, work
-from medrobust.running.jobs import Job, Once
-from medrobust.running.pictures import as_picture, is_left_out, left_out, try_again
+from medrobust.running import explorer as exploring
+from medrobust.running.jobs import LEFT_OUT, Job, as_picture, is_left_out, left_out
 from medrobust.storage import RunFolder
 
 STUDY = made_studies.TINY | {"models": [{"name": "net", "load": "own_networks:prototypes", "train": True}]}
@@ -25,7 +24,7 @@ def failing(*_: Any, **__: Any) -> Any:
 
 def test_a_run_ends_without_pictures_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(work, "examples", failing)
+        broken.setattr(exploring, "keep_examples", failing)
         broken.setattr(exploring, "explore", failing)
         run = mr.run(STUDY, tmp_path / "run")
     page = (tmp_path / "run" / "report.html").read_text()
@@ -49,10 +48,10 @@ def test_a_run_ends_without_pictures_and_says_why(tmp_path: Path, monkeypatch: p
 
 
 def picture(folder: RunFolder, error: Exception) -> Job:
-    def fail(progress: OnProgress) -> None:
+    def fail(piece: int, progress: OnProgress) -> None:
         raise error
 
-    job = Job("examples", "e", "draw", 1.0, 0, 2, set, lambda: Once(fail))
+    job = Job("examples", "e", "draw", 1.0, 0, set, lambda: fail, pieces=2)
     return as_picture(job, "picture", "mark", folder, about="examples", made=("results", "picture.json"))
 
 
@@ -61,11 +60,11 @@ def test_what_failed_is_not_shown_from_an_earlier_state_and_is_tried_again(tmp_p
     folder.write_json({}, "results", "picture.json")
     job = picture(folder, ValueError("no"))
     assert set(job.left()) == {0, 1}
-    job.open().do(0)
+    job.open()(0, silent)
     assert not set(job.left())
     assert not folder.exists("results", "picture.json")
     assert [remark.sentence for remark in left_out(folder)] == ["No picture: ValueError: no."]
-    try_again(folder)
+    folder.remove(*LEFT_OUT)  # as every run does at its beginning
     assert not is_left_out(folder, "mark")
     assert left_out(folder) == ()
 
@@ -73,5 +72,5 @@ def test_what_failed_is_not_shown_from_an_earlier_state_and_is_tried_again(tmp_p
 @pytest.mark.parametrize("error", [RunError("The disk is full."), OSError("The disk is full.")])
 def test_a_damaged_folder_or_a_full_disk_ends_a_run(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(type(error), match="disk is full"):
-        picture(RunFolder(tmp_path), error).open().do(0)
+        picture(RunFolder(tmp_path), error).open()(0, silent)
     assert left_out(RunFolder(tmp_path)) == ()

@@ -12,7 +12,8 @@ from medrobust.data import open_dataset
 from medrobust.errors import StudyError
 from medrobust.models import model_spec
 from medrobust.running.processes import make_fabric, require_launcher
-from medrobust.running.train import fresh_network, train
+from medrobust.running.setup import fresh_network
+from medrobust.running.train import train
 from medrobust.storage import RunFolder
 from medrobust.study.training import TrainingConfig
 

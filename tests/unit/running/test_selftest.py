@@ -5,18 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from medrobust.core import Case, NetworkId, Role, Task
+from medrobust.core import Case, NetworkId, Role, Task, silent
 from medrobust.errors import RunError
 from medrobust.perturbations import request
 from medrobust.perturbations.selftest import CHECKS
-from medrobust.running.image_sets import CraftJob
-from medrobust.running.memory import Limit
-from medrobust.running.selftest import IMAGES, selftest_attack, selftest_part, tried_cases
+from medrobust.running.estimate import Speed
+from medrobust.running.selftest import IMAGES, selftest_job, selftest_part, tried_cases
 from medrobust.storage import RunFolder
 from medrobust.storage.rows import read_rows
 from medrobust.storage.schemas import SELFTEST
 from tiny_cases import ByBrightness, ByChannel, photos, scans, wrapped
-from whole_steps import craft, crafted_set
+from whole_steps import CraftJob, craft, crafted_set, setup_of
 
 
 def job(name, task, **parameters):
@@ -26,7 +25,10 @@ def job(name, task, **parameters):
 
 def rows_of(folder, wanted, network, dataset, cases, validation=()):
     images = crafted_set(wanted, dataset, cases, validation=validation)
-    selftest_attack(images, network, dataset, folder, validation=validation, limit=Limit(4))
+    setup = setup_of(
+        dataset, folder, {wanted.source: network}, cases=cases, validation=validation, batch_size=4
+    )
+    selftest_job(setup, images, {"net": Speed(0, 0, 0)}).open()(0, silent)
     return read_rows(folder, SELFTEST, *selftest_part(images)), images
 
 

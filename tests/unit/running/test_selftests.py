@@ -11,8 +11,8 @@ import made_studies
 from medrobust import api
 from medrobust.cli import app
 from medrobust.perturbations.selftest import CHECKS
-from medrobust.running import work
-from medrobust.running.selftests import selftest_table
+from medrobust.running import craft
+from medrobust.running.selftest import selftest_table
 from medrobust.study.reading import read_study
 
 
@@ -46,7 +46,7 @@ def test_a_sound_study_ends_with_0_and_is_not_done_twice(
     again = medrobust(*arguments)
     assert again.stdout[again.stdout.index("Attack self-tests") :] == table
     monkeypatch.setattr(
-        work, "open_crafting", lambda *_, **__: pytest.fail("only the self-tests were asked for")
+        craft, "open_crafting", lambda *_, **__: pytest.fail("only the self-tests were asked for")
     )
     assert medrobust(*arguments).exit_code == 0
 

@@ -12,12 +12,13 @@ import made_scans
 import made_studies
 from fitted_networks import save
 from medrobust.core import Part, Role
+from medrobust.data.reading import read_all
 from medrobust.data.splitting.splits import make_split
 from medrobust.errors import DataError, ModelError, RunError, StudyError
-from medrobust.running import opening as module
-from medrobust.running.opening import check_networks, set_up
+from medrobust.running import setup as module
+from medrobust.running.check import check_networks
 from medrobust.running.plan import make_plan
-from medrobust.running.setup import Setup
+from medrobust.running.setup import Setup, set_up
 from medrobust.running.training_folder import load_trained
 from medrobust.storage import RunFolder
 from medrobust.study.reading import read_study
@@ -41,7 +42,7 @@ def test_surrogates_are_apart_from_targets(tmp_path: Path) -> None:
     networks = (*setup.targets, *setup.surrogates)
     weights = [setup.fresh(network).body.head.weight for network in networks]
     assert not any(torch.equal(weights[0], other) for other in weights[1:])
-    assert setup.recipe(networks[0]) != setup.recipe(networks[1])
+    assert networks[0].recipe != networks[1].recipe
 
 
 def test_disjoint_surrogates_share_no_training_patient(tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_a_damaged_test_image_is_found_before_training(
     monkeypatch.setattr(module, "open_dataset", with_a_damaged_case)
     setup = setup_of(tmp_path)
     with pytest.raises(DataError, match="cannot be read"):
-        module.decode(setup)
+        read_all(setup.dataset, setup.all_cases)
 
 
 def test_trained_weights_are_verified(tmp_path: Path) -> None:
@@ -152,8 +153,8 @@ def test_trained_weights_are_verified(tmp_path: Path) -> None:
 
 def test_a_plan_has_every_cell_and_computes_nothing(tmp_path: Path) -> None:
     plan = make_plan(setup_of(tmp_path, surrogates={"seeds": [1, 2]}))
-    transfer = [attack for attack in plan.attacks if attack.images.role == "transfer"]
-    whitebox = [attack for attack in plan.attacks if attack.images.role == "whitebox"]
+    transfer = [images for images in plan.attacks if images.role == "transfer"]
+    whitebox = [images for images in plan.attacks if images.role == "whitebox"]
     assert (len(transfer), len(whitebox)) == (3 * 2, 1)
     assert len(plan.noise) == len(transfer)
     assert len({images.name for images in plan.sets}) == len(plan.sets)

@@ -14,8 +14,9 @@ from made_data import squares, stripes
 from medrobust.core import NetworkId, Role, Task
 from medrobust.errors import DataError, ModelError, RunError
 from medrobust.models import load_weights, model_spec
-from medrobust.running.recipes import SCHEDULES, learning_rate, recipe_of
-from medrobust.running.train import fresh_network, train
+from medrobust.running.regimes import SCHEDULES, learning_rate, regime_of
+from medrobust.running.setup import fresh_network
+from medrobust.running.train import train
 from medrobust.storage import RunFolder
 from medrobust.study.training import TrainingConfig
 
@@ -138,9 +139,9 @@ def test_changed_weights_are_noticed(tmp_path):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"epochs": 2}, "recipe"),
-        ({"augment": False}, "recipe"),
-        ({"slices_per_scan": 3}, "recipe"),
+        ({"epochs": 2}, "regime"),
+        ({"augment": False}, "regime"),
+        ({"slices_per_scan": 3}, "regime"),
         ({"seed": 3}, "seed"),
         ({"held_out": 1}, "train_cases, validation_cases"),
         ({"network_id": replace(ID, role=Role.SURROGATE)}, "network_id"),
@@ -155,7 +156,7 @@ def test_the_folder_of_another_training_is_refused(tmp_path, change, named):
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     with pytest.raises(Killed):
         run(tmp_path, squares(), progress=kill_after(1))
-    with pytest.raises(RunError, match=r"last\.ckpt\.gz is of another training: recipe differ"):
+    with pytest.raises(RunError, match=r"last\.ckpt\.gz is of another training: regime differ"):
         run(tmp_path, squares(), learning_rate=0.1)
 
 
@@ -204,7 +205,7 @@ def test_stripes_are_learnt(tmp_path):
 
 def test_patience_keeps_the_best_epoch(tmp_path, monkeypatch):
     scores = iter([0.2, 0.6, 0.5, 0.6, 0.9])
-    monkeypatch.setattr("medrobust.running.fitting.score", lambda *_: next(scores))
+    monkeypatch.setattr("medrobust.running.train.score", lambda *_: next(scores))
     _, card = run(tmp_path / "stopped", squares(), recipe="paper", epochs=9, patience=2)
     assert [row["score"] for row in card["curve"]] == [0.2, 0.6, 0.5, 0.6]
     assert (card["best_epoch"], card["score"]) == (2, 0.9)
@@ -305,17 +306,17 @@ def test_wrong_settings(key, value):
 
 
 @pytest.mark.parametrize("task", list(Task))
-def test_every_setting_reaches_the_recipe(task):
+def test_every_setting_reaches_the_regime(task):
     given = {"epochs": 3, "batch_size": 5, "learning_rate": 0.5, "patience": 7, "slices_per_scan": 2}
-    recipe = recipe_of(TrainingConfig(**given, augment={"rotation": 3}), task)
-    assert {key: getattr(recipe, key) for key in given} == given
-    assert recipe.augmentation.rotation == 3
-    assert recipe_of(TrainingConfig(augment=False), task).augmentation is None
-    assert recipe_of(TrainingConfig(), task).augmentation.flip == (task == "classification")
+    regime = regime_of(TrainingConfig(**given, augment={"rotation": 3}), task)
+    assert {key: getattr(regime, key) for key in given} == given
+    assert regime.augmentation.rotation == 3
+    assert regime_of(TrainingConfig(augment=False), task).augmentation is None
+    assert regime_of(TrainingConfig(), task).augmentation.flip == (task == "classification")
 
 
 def test_learning_rates_start_peak_and_end_where_they_should():
-    quick = recipe_of(TrainingConfig(learning_rate=2.0), Task.SEGMENTATION)
+    quick = regime_of(TrainingConfig(learning_rate=2.0), Task.SEGMENTATION)
     rates = [learning_rate(quick, done) for done in np.linspace(0, 1, 101)]
     assert (rates[0], max(rates), rates[25]) == (0.08, 2.0, 2.0)
     assert rates[-1] == pytest.approx(0, abs=1e-12)

@@ -11,9 +11,8 @@ from medrobust.core import Case, Task
 from medrobust.rng import generator
 from medrobust.running.augment import moved
 from medrobust.running.batches import batches, stack
-from medrobust.running.epoch_cases import epoch_cases
-from medrobust.running.losses import class_weights, make_loss
-from medrobust.running.validate import refresh_batch_norm, score, validation_counts
+from medrobust.running.regimes import class_weights, make_loss, soft_dice_loss
+from medrobust.running.train import epoch_cases, refresh_batch_norm, score, validation_counts
 from medrobust.study.training import Augmentation
 
 CPU = torch.device("cpu")
@@ -212,3 +211,19 @@ def test_networks_without_batch_norm_are_left_alone():
     network = nn.Linear(2, 2).train()
     refresh_batch_norm(network, squares(), squares().cases, 4, CPU)
     assert network.training
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 6, 5), (2, 3, 4, 5, 3)])
+def test_the_soft_dice_loss_is_monais(shape):
+    from monai.losses.dice import DiceLoss
+
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn(shape, generator=rng).requires_grad_()
+    labels = torch.randint(shape[1], (shape[0], *shape[2:]), generator=rng)
+    expected = DiceLoss(to_onehot_y=True, softmax=True, batch=True)(logits, labels[:, None])
+    ours = soft_dice_loss(logits, labels)
+    torch.testing.assert_close(ours, expected)
+    for one, other in zip(
+        torch.autograd.grad(ours, logits), torch.autograd.grad(expected, logits), strict=True
+    ):
+        torch.testing.assert_close(one, other)

@@ -13,9 +13,9 @@ from rich.console import Console
 from medrobust import api
 from medrobust.running.estimate import Speed
 from medrobust.running.jobs import Job
-from medrobust.running.opening import set_up
 from medrobust.running.plan import Plan, make_plan
-from medrobust.running.work import jobs_of
+from medrobust.running.runner import jobs_of
+from medrobust.running.setup import set_up
 from medrobust.storage import RunFolder
 from medrobust.study.reading import read_study
 

@@ -37,9 +37,9 @@ def run_here(plan: Plan, jobs: Sequence[Job], shown: Display) -> None:
     for number, job in enumerate(waiting, 1):
         shown.advance(job, 0, title=f"[{number}/{len(waiting)}] {job.title}")
         with clear_memory_errors(job):
-            step = job.open()
+            do = job.open()
             for done, piece in enumerate(job.left()):
-                step.do(piece, _within(shown, job, done))
+                do(piece, _within(shown, job, done))
                 shown.advance(job, done + 1)
                 if plan.setup.limit.shrunk:
                     shown.say_once(SHRUNK)

@@ -1,35 +1,67 @@
 """Pieces of work as tasks on a Ray cluster.
 
-A task is told the name of a job and the number of a piece, see `ray_worker`; images, rows and weights go
-straight to the run folder.
+A task is told the name of a job and the number of a piece. Each worker opens the study by itself and keeps it
+for the next task; images, rows and weights go straight to the run folder.
 """
 
 import json
 import logging
+import os
 import signal
 import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from medrobust.core import Dataset
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported, see docs/performance.md
+
+import torch
+
+from medrobust.core import Dataset, silent
 from medrobust.errors import MedrobustError, RunError, reason
-from medrobust.running.executors.local import SHRUNK, Executor, run_here
-from medrobust.running.executors.ray_worker import Context, do_piece
-from medrobust.running.jobs import Job
-from medrobust.running.plan import Plan
+from medrobust.running.estimate import unknown_speeds
+from medrobust.running.executors.local import SHRUNK, Executor, clear_memory_errors, run_here
+from medrobust.running.jobs import Do, Job
+from medrobust.running.plan import Plan, make_plan
 from medrobust.running.progress import Display
+from medrobust.running.runner import jobs_of
+from medrobust.running.setup import choose_device, set_up
+from medrobust.storage import RunFolder
 from medrobust.study.config import Ray, resolved
+from medrobust.study.reading import read_study
 
 WAIT = 10.0
 """Seconds that a cluster has to answer."""
 
 IN_FLIGHT = 2
 """Tasks that are waiting or running for each that the cluster can run at once."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a process needs to open a study.
+
+    Attributes:
+        study: The resolved study, as JSON.
+        url: The run folder, as every node reaches it.
+        data_dir: Folder that the `root` of the data is relative to.
+        device: Where networks run, by name.
+        paths: Folders that modules are imported from.
+        dataset: The data, where they are given in Python.
+    """
+
+    study: str
+    url: str
+    data_dir: str | None
+    device: str
+    paths: tuple[str, ...]
+    dataset: Dataset | None = field(default=None, compare=False)
 
 
 def on_ray(
@@ -206,3 +238,38 @@ def _clear_errors(tasks: _Tasks) -> Iterator[None]:
     except KeyboardInterrupt:
         tasks.cancel()
         raise
+
+
+def do_piece(context: Context, kind: str, name: str, piece: int | None) -> bool:
+    """Do a piece, or only open its job; True where memory did not suffice for whole batches."""
+    plan, jobs = _opened(context)
+    with clear_memory_errors(jobs[kind, name]):
+        do = _begun(context, kind, name)
+        if piece is not None:
+            do(piece, silent)
+    return plan.setup.limit.shrunk
+
+
+@lru_cache(maxsize=1)
+def _opened(context: Context) -> tuple[Plan, dict[tuple[str, str], Job]]:
+    """The study, opened once in a process."""
+    sys.path += [path for path in context.paths if path not in sys.path]
+    study = read_study(json.loads(context.study), given=None)
+    torch.set_num_threads(max(1, round(study.ray.cpus)))
+    plan = make_plan(
+        set_up(
+            study,
+            RunFolder(context.url),
+            data_dir=None if context.data_dir is None else Path(context.data_dir),
+            device=choose_device(context.device),
+            dataset=context.dataset,
+        )
+    )
+    jobs = jobs_of(plan, unknown_speeds(study))
+    return plan, {(job.kind, job.name): job for job in jobs}
+
+
+@lru_cache(maxsize=1)
+def _begun(context: Context, kind: str, name: str) -> Do:
+    """A job, opened for all pieces of it that this process does one after the other."""
+    return _opened(context)[1][kind, name].open()

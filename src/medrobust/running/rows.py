@@ -1,4 +1,4 @@
-"""Part files of the steps: the rows of a chunk of work, and the time it took.
+"""Parts of the results: the rows of a chunk of work, and the time it took.
 
 Times are kept apart from everything that is compared byte for byte.
 """
@@ -9,23 +9,26 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from medrobust.core import Case
-from medrobust.running.image_sets import ImageSet, Part
+from medrobust.running.plan import ImageSet, part_name
 from medrobust.running.predict import Columns
-from medrobust.storage import RunFolder, frame_of, write_rows
+from medrobust.storage import Parts, RunFolder, frame_of, write_rows
 from medrobust.storage.schemas import CRAFTED, TIMING
-
-TimedStep = Literal["craft", "noise", "evaluate", "embed"]
 
 
 @contextmanager
 def timed(
-    folder: RunFolder, part: Part, step: TimedStep, columns: Mapping[str, Any], chunk: int, n_cases: int
+    folder: RunFolder,
+    goal: Parts,
+    step: Literal["craft", "noise", "evaluate", "embed"],
+    columns: Mapping[str, Any],
+    chunk: int,
+    n_cases: int,
 ) -> Iterator[None]:
     """Write the wall-clock time of the block to a part; a block that fails leaves none.
 
     Args:
         folder: The run folder.
-        part: Path of the part.
+        goal: Folder of the part.
         step: What is timed.
         columns: What it is done for; columns that times do not have are left out.
         chunk: Which chunk of work.
@@ -35,7 +38,7 @@ def timed(
     yield
     row = dict.fromkeys(TIMING.schema) | {name: columns[name] for name in TIMING.schema if name in columns}
     row |= {"step": step, "chunk": chunk, "n_cases": n_cases, "seconds": time.perf_counter() - start}
-    write_rows(folder, frame_of(TIMING, [row]), *part)
+    write_rows(folder, frame_of(TIMING, [row]), *goal, part_name(chunk))
 
 
 def rows_of(cases: Sequence[Case], shared: Mapping[str, Any], columns: Columns) -> list[dict[str, Any]]:
@@ -58,7 +61,7 @@ def rows_of(cases: Sequence[Case], shared: Mapping[str, Any], columns: Columns) 
     ]
 
 
-def write_crafted_rows(folder: RunFolder, image_set: ImageSet, chunk: int, columns: Columns) -> None:
+def write_crafted_rows(folder: RunFolder, images: ImageSet, chunk: int, columns: Columns) -> None:
     """Write the `crafted` rows of a chunk."""
-    rows = rows_of(image_set.chunks[chunk], image_set.origin, columns)
-    write_rows(folder, frame_of(CRAFTED, rows), *image_set.rows_part(chunk))
+    rows = rows_of(images.chunks[chunk], images.origin, columns)
+    write_rows(folder, frame_of(CRAFTED, rows), *images.rows_part(chunk))

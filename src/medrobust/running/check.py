@@ -1,0 +1,88 @@
+"""Can the networks of a study be judged, attacked and trained? Asked before hours of work."""
+
+from medrobust.errors import StudyError
+from medrobust.models import Network, check_network, to_channels_last, weights_sha256
+from medrobust.running.progress import Say
+from medrobust.running.setup import Setup, StudyNetwork
+from medrobust.running.train import check_cases, check_training
+
+
+def check_networks(setup: Setup, say: Say) -> None:
+    """See that every network can be judged, attacked and, where it is trained here, trained.
+
+    It is shown a few made-up images and trained for a step. No surrogate may be, or begin as, its target.
+
+    Args:
+        setup: The study, its data opened.
+        say: Told what was changed so that a network runs.
+
+    Raises:
+        DataError: There is too little to train a network on.
+        ModelError: A network cannot be judged, attacked or trained.
+        StudyError: A surrogate is its target, or begins as that.
+    """
+    study, dataset = setup.study, setup.dataset
+    for network in setup.networks:
+        if network.is_trained_here:
+            cases, validation = setup.training_cases(network), setup.fold(network).validation_cases
+            check_cases(dataset, cases, validation, study.trainings[network.id.name], network.id)
+    # Networks of further seeds and folds are made in the same way.
+    for target in setup.targets[: len(study.specs)]:
+        built = _checked(setup, target)
+        surrogate = next((each for each in setup.surrogates if each.id.name == target.id.name), None)
+        if surrogate is not None:
+            other = _built(setup, surrogate) if surrogate.spec == target.spec else _checked(setup, surrogate)
+            _require_own_weights(target, built, other)
+            _require_apart(setup, target, surrogate)
+        if built.note:
+            say(f"models.{target.id.name}: {built.note}")
+
+
+def _checked(setup: Setup, network: StudyNetwork) -> Network:
+    """A network as it is before any work, once it is known that it can be judged, attacked and trained."""
+    built, dataset, name = _built(setup, network), setup.dataset, network.id.name
+    check_network(
+        built,
+        name,
+        task=setup.study.task,
+        classes=len(dataset.classes),
+        channels=dataset.channels,
+        shape=tuple(dataset.shape),
+    )
+    if network.is_trained_here:
+        check_training(built, dataset, setup.training_cases(network), setup.study.trainings[name], name)
+    return built
+
+
+def _built(setup: Setup, network: StudyNetwork) -> Network:
+    """A network where it runs, untrained, or with the weights that the user brought."""
+    if not network.is_trained_here:
+        return setup.network(network)
+    return to_channels_last(setup.fresh(network).to(setup.device))
+
+
+def _require_own_weights(target: StudyNetwork, network: Network, other: Network) -> None:
+    """See that a network is made anew whenever one is asked for."""
+    if {*map(id, network.parameters())} & {*map(id, other.parameters())}:
+        raise StudyError(
+            f"study.models.{target.id.name}: {target.spec.load} returns the same weights in every call, so "
+            "that a network and its surrogate would be one. Let it make a new network each time."
+        )
+
+
+def _require_apart(setup: Setup, target: StudyNetwork, surrogate: StudyNetwork) -> None:
+    """See that a surrogate is not the target, and does not begin as a target that is trained already."""
+    name = surrogate.id.name
+    if not surrogate.is_trained_here and surrogate.recipe == target.recipe:
+        raise StudyError(
+            f"study.surrogates.weights.{name}: holds the weights of the target itself, and a surrogate is "
+            "trained apart from it. Give other weights, or leave the key out to train one."
+        )
+    if not surrogate.is_trained_here or target.is_trained_here:
+        return
+    if weights_sha256(setup.fresh(surrogate)) == setup.weights_sha256(target):
+        raise StudyError(
+            f"study.models.{name}: {target.spec.load} loads the trained weights by itself, so that a "
+            "surrogate trained here would begin as the target. Let it only make the network and name the "
+            f"file in `weights`, or give a surrogate of your own in surrogates.weights.{name}."
+        )

@@ -1,0 +1,200 @@
+"""How networks are trained: what the two regimes say where a study is silent, losses and schedules."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medrobust.core import Case, Dataset, Task
+from medrobust.errors import DataError
+from medrobust.study.training import Augmentation, TrainingConfig
+
+
+@dataclass(frozen=True)
+class Regime:
+    """One way to train, complete.
+
+    Attributes:
+        epochs: At most this many.
+        batch_size: Cases per step.
+        learning_rate: Highest learning rate.
+        patience: Epochs without a better validation score before training stops; None never stops early.
+        optimizer: Key of `OPTIMIZERS`.
+        schedule: Key of `SCHEDULES`.
+        refresh_batch_norm: Estimate batch-norm statistics again at the end, as few steps leave running means
+            behind.
+        augmentation: How far images are moved; None is not at all.
+        slices_per_scan: Random slices of every scan in each epoch; None is all.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    patience: int | None
+    optimizer: str
+    schedule: str
+    refresh_batch_norm: bool
+    augmentation: Augmentation | None = None
+    slices_per_scan: int | None = None
+
+    def as_data(self) -> dict[str, Any]:
+        """Everything it says, as plain data."""
+        return vars(self) | {"augmentation": self.augmentation and self.augmentation.model_dump()}
+
+
+_REGIMES: Final = {
+    ("paper", Task.CLASSIFICATION): Regime(200, 32, 0.01, 20, "sgd", "decaying", False),
+    ("paper", Task.SEGMENTATION): Regime(200, 16, 1e-3, 20, "adam", "constant", False),
+    ("quick", Task.CLASSIFICATION): Regime(20, 16, 1e-3, None, "adamw", "one_cycle", True),
+    ("quick", Task.SEGMENTATION): Regime(20, 8, 4e-3, None, "adamw", "one_cycle", True),
+}
+_AUGMENTATION: Final = {
+    Task.CLASSIFICATION: Augmentation(rotation=45, scale=0.15, shift=0.05, flip=True),
+    Task.SEGMENTATION: Augmentation(),
+}
+
+
+def regime_of(config: TrainingConfig, task: Task) -> Regime:
+    """The regime that a study asks for, with its own numbers in place."""
+    given = {
+        name: getattr(config, name)
+        for name in ("epochs", "batch_size", "learning_rate", "patience")
+        if getattr(config, name) is not None
+    }
+    augmentation = config.augment if isinstance(config.augment, Augmentation) else None
+    return replace(
+        _REGIMES[config.recipe, task],
+        **given,
+        augmentation=_AUGMENTATION[task] if config.augment is True else augmentation,
+        slices_per_scan=config.slices_per_scan,
+    )
+
+
+OPTIMIZERS: Final[dict[str, Callable[..., torch.optim.Optimizer]]] = {
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+    "adam": torch.optim.Adam,
+    "adamw": partial(torch.optim.AdamW, weight_decay=1e-2),
+}
+
+
+def optimizer(regime: Regime, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The regime's optimizer, at its highest learning rate."""
+    return OPTIMIZERS[regime.optimizer](parameters, lr=regime.learning_rate)
+
+
+def _one_cycle(done: float, epochs: int) -> float:
+    """Linear from 4 % to 1 in the first quarter, then half a cosine down to 0 (Smith & Topin, 2018)."""
+    rise = 0.25
+    if done < rise:
+        return 0.04 + 0.96 * done / rise
+    return 0.5 * (1 + math.cos(math.pi * (done - rise) / (1 - rise)))
+
+
+def _decaying(done: float, epochs: int) -> float:
+    """6 % less every second epoch, as TF-Slim, which the paper's networks come from, does."""
+    return float(0.94 ** (done * epochs / 2))
+
+
+def _constant(done: float, epochs: int) -> float:
+    return 1.0
+
+
+SCHEDULES: Final[dict[str, Callable[[float, int], float]]] = {
+    "one_cycle": _one_cycle,
+    "decaying": _decaying,
+    "constant": _constant,
+}
+"""`(fraction of training that is done in [0, 1), epochs) -> factor of the learning rate in [0, 1]`."""
+
+
+def learning_rate(regime: Regime, done: float) -> float:
+    """Learning rate when the fraction `done` of all epochs is over."""
+    return regime.learning_rate * SCHEDULES[regime.schedule](done, regime.epochs)
+
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""`(logits n k *space, labels n *space) -> scalar`."""
+
+
+def make_loss(task: Task, weights: Float[Tensor, "k"]) -> Loss:
+    """The loss of a task: weighted cross-entropy; in segmentation plus the soft Dice loss."""
+
+    def cross_entropy(logits: Tensor, labels: Int64[Tensor, "n *space"]) -> Tensor:
+        return F.cross_entropy(logits, labels, weight=weights)
+
+    if task is Task.CLASSIFICATION:
+        return cross_entropy
+
+    def cross_entropy_and_dice(logits: Tensor, labels: Int64[Tensor, "n *space"]) -> Tensor:
+        return cross_entropy(logits, labels) + soft_dice_loss(logits, labels)
+
+    return cross_entropy_and_dice
+
+
+def soft_dice_loss(
+    logits: Float[Tensor, "n k *space"], labels: Int64[Tensor, "n *space"]
+) -> Float[Tensor, ""]:
+    """1 minus the mean over classes of the soft Dice of a whole batch, background included.
+
+    The same as MONAI's `DiceLoss(to_onehot_y=True, softmax=True, batch=True)`.
+
+    Source: Milletari, Navab, Ahmadi 2016, V-Net, without the squares.
+    """
+    smooth, axes = 1e-5, [0, *range(2, logits.ndim)]
+    probabilities = logits.softmax(1)
+    truth = torch.zeros(logits.shape, dtype=logits.dtype, device=logits.device)
+    truth = truth.scatter_(1, labels[:, None], 1)
+    hit = (probabilities * truth).sum(axes)
+    missed, spurious = truth.sum(axes) - hit, probabilities.sum(axes) - hit
+    dice = (2 * hit + smooth) / (2 * (hit + 0.5 * spurious + 0.5 * missed) + smooth)
+    return (1 - dice).mean()
+
+
+def class_weights(dataset: Dataset, cases: Sequence[Case]) -> Float64[np.ndarray, "k"]:
+    """Median-frequency weights: the median class weighs 1, rarer ones more.
+
+    The frequency of a class is its fraction of the pixels of the images that it occurs in.
+
+    Args:
+        dataset: Where the labels come from.
+        cases: Those that are trained on.
+
+    Returns:
+        One weight per class; 0 for a structure that no case holds.
+
+    Raises:
+        DataError: In classification, a class has no case.
+
+    Source: Eigen & Fergus, ICCV 2015.
+    """
+    classes = len(dataset.classes)
+    pixels, pixels_around = np.zeros(classes), np.zeros(classes)
+    for case in cases:
+        label = dataset.read(case).label if case.label is None else np.array(case.label)
+        counts = np.bincount(label.ravel(), minlength=classes)
+        pixels += counts
+        pixels_around += label.size * (counts > 0)
+    present = pixels > 0
+    if dataset.task is Task.CLASSIFICATION:
+        _refuse_empty_classes(dataset, present)
+        pixels_around[:] = len(cases)
+    frequencies = pixels[present] / pixels_around[present]
+    weights = np.zeros(classes)
+    weights[present] = np.median(frequencies) / frequencies
+    return weights
+
+
+def _refuse_empty_classes(dataset: Dataset, present: np.ndarray) -> None:
+    empty = [name for name, there in zip(dataset.classes, present, strict=True) if not there]
+    if empty:
+        raise DataError(
+            f"No training case of {dataset.name} is of class {', '.join(empty)}. "
+            "Use more cases, another split or seed, or leave the class out of the data."
+        )
