@@ -25,7 +25,7 @@ from medrobust.models import Network, weights_sha256
 from medrobust.perturbations import PERTURBATIONS, perturb, request, targets_of
 from medrobust.perturbations.gradients import frozen, predict
 from medrobust.rng import generator
-from medrobust.running.measure import share_fooled
+from medrobust.running.craft import fraction_fooled
 from medrobust.study.config import PAPER_ATTACKS
 
 Body = nn.Module | Callable[[Tensor], object]
@@ -106,6 +106,10 @@ def attack(
         >>> attacked.success.float().mean(), attacked.ssim.mean()  # doctest: +SKIP
     """
     clean, truth = torch.as_tensor(images), torch.as_tensor(labels)
+    if not len(clean) or truth.shape[:1] != clean.shape[:1]:
+        raise ValueError(
+            f"labels: {len(clean)} images need as many labels, and at least one; got {len(truth)}."
+        )
     mask = None if support is None else torch.as_tensor(support)
     task = Task.CLASSIFICATION if truth.ndim == 1 else Task.SEGMENTATION
     wanted = request(_with_budget(_entry(attack) | parameters), task)
@@ -124,7 +128,7 @@ def attack(
             after = perturb(
                 wanted, model, before, classes, support=where, rngs=rngs, spacing=spacing, targets=targets
             )
-            fooled = share_fooled(predict(model, after).argmax(1), classes, targets)
+            fooled = fraction_fooled(predict(model, after).argmax(1), classes, targets)
         parts.append(
             {
                 "images": after,
@@ -137,8 +141,6 @@ def attack(
                 "ssim": mean_over(ssim_map(before, after), where),
             }
         )
-    if not parts:
-        raise ValueError("images: must hold at least one image, got none.")
     return Attacked(**{name: torch.cat([part[name] for part in parts]).to(clean.device) for name in parts[0]})
 
 
