@@ -15,8 +15,8 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from medrobust.api.running import run
 from medrobust.api.runs import Run
+from medrobust.api.studies import run
 from medrobust.core import Dataset, Task
 from medrobust.data import as_dataset, open_dataset
 from medrobust.errors import StudyError
