@@ -13,7 +13,6 @@ from rich.console import Console
 from torch import nn
 
 from medrobust.catalogue import check_reference, load_function
-from medrobust.core import Dataset
 from medrobust.data import DatasetEntry, check_data
 from medrobust.errors import StudyError, reason
 from medrobust.metrics.catalogue import SCORES, Score
