@@ -147,8 +147,8 @@ def _kept_state(network: Network) -> Iterator[None]:
                 value.data.copy_(former)
     if changed:
         raise ModelError(
-            f"It changes its {', '.join(changed[:3])} in evaluation mode, so it is another network after "
-            "every batch. Let it change weights and buffers in training mode only."
+            f"It changes its {', '.join(changed[:3])} in evaluation mode, so it is a different "
+            "network after every batch. Let it change weights and buffers in training mode only."
         )
 
 
@@ -200,8 +200,8 @@ def _check_logits(network: Network, images: Tensor, task: Task, classes: int) ->
 
 
 NO_GRADIENT = (
-    "It has no gradient with respect to the image, so it cannot be attacked. Take no_grad, inference_mode, "
-    "detach, NumPy, argmax and the like out of its forward pass."
+    "It has no gradient with respect to the image, so it cannot be attacked. Remove no_grad, inference_mode, "
+    "detach, NumPy, argmax and the like from its forward pass."
 )
 
 
@@ -216,7 +216,7 @@ def _refuse_activation(output: Tensor) -> None:
 
 def _probabilities(seen: str) -> ModelError:
     return ModelError(
-        f"It returns probabilities ({seen}), but attacks need logits. Return what goes into the last "
+        f"It returns probabilities ({seen}), but attacks need logits. Return the input of the last "
         "activation. (Several labels at once are not supported: a case has one class.)"
     )
 
@@ -235,9 +235,9 @@ def _check_values(logits: Tensor, output: Tensor, axes: int, classes: int) -> No
         )
     if not logits.isfinite().all():
         raise ModelError(
-            "It gives values that are not finite for made-up images in [0, 1]. Look for NaN in its weights, "
-            "and for a division, root or logarithm at 0, an overflow, or a class masked with -inf (-1e4 does "
-            "the same) in its forward pass."
+            "It returns non-finite values for made-up images in [0, 1]. Look for NaN in its weights, and for a "
+            "division, root or logarithm at 0, an overflow, or a class masked with -inf (-1e4 does the same) "
+            "in its forward pass."
         )
     sums = logits.sum(1)
     if logits.shape[1] > 1 and logits.min() >= 0 and (sums - 1).abs().max() <= SUM_OF_PROBABILITIES:
@@ -259,16 +259,16 @@ def _check_passes(network: Network, images: Tensor) -> None:
     difference = relative_difference(first, second)
     if difference > SAME:
         raise ModelError(
-            "It gives other logits when it is shown the same images again (they differ by "
-            f"{100 * difference:.3g} % of the largest): something in it is random in evaluation mode too, "
-            "such as dropout with training=True, added noise or a random crop. Scores would depend on chance "
-            "and on the size of batches. Take the randomness out of evaluation mode."
+            f"It returns different logits for the same images (they differ by {100 * difference:.3g} % of the "
+            "largest): something in it is random in evaluation mode too, such as dropout with training=True, "
+            "added noise or a random crop. Scores would depend on chance and on the size of batches. Remove "
+            "the randomness from evaluation mode."
         )
     if mixed > 0:
         raise ModelError(
-            "It gives an image other logits beside other images than alone (they differ by "
+            "It returns different logits for an image alone and in a batch (they differ by "
             f"{100 * mixed:.3g} % of the largest): something in it mixes the images of a batch, such as "
             "batch norm without running statistics (track_running_stats=False), or a normalisation or "
-            "attention along the batch axis. Scores would depend on the size of batches. Let each image be "
-            "treated by itself in evaluation mode."
+            "attention along the batch axis. Scores would depend on the size of batches. Process each image "
+            "independently in evaluation mode."
         )

@@ -227,8 +227,8 @@ def _check_weights(spec: ModelSpec, where: str) -> None:
     file = spec.weights_file
     if file is not None and not file.is_file():
         raise StudyError(
-            f"{where}.weights: there is no file '{file}'. "
-            "Known besides a path: none, imagenet, package:<name>."
+            f"{where}.weights: there is no file '{file}'. Besides a path it may be none, imagenet or "
+            "package:<name>."
         )
     if spec.weights == "none" and spec.load is None and not spec.train:
         raise StudyError(

@@ -60,7 +60,7 @@ def load_content(network: Network, content: bytes, name: str) -> None:
     try:
         tensors = load(content)
     except SafetensorError as error:
-        raise ModelError(f"{name} is not a file of weights: {reason(error)}.") from None
+        raise ModelError(f"{name} is not a weights file: {reason(error)}.") from None
     packed = {key for key, value in network.body.state_dict().items() if not isinstance(value, Tensor)}
     extra = {
         key: torch.load(io.BytesIO(tensors[key].numpy().tobytes()), weights_only=True)
@@ -135,14 +135,14 @@ def read_tensors(path: Path) -> dict[str, Any]:
                 header = int.from_bytes(file.read(8), "little") / 2**20
             if header > LARGEST_HEADER:
                 raise ValueError(
-                    f"its header claims {header:,.0f} MB of names, and a network has less than 8"
+                    f"its header claims {header:,.0f} MB of names, but a network has less than 8"
                 )
             return load_file(path)
         if zipfile.is_zipfile(path):  # a small compressed file may unpack to more than any memory
             with zipfile.ZipFile(path) as archive:
                 unpacked = sum(member.file_size for member in archive.infolist())
             if unpacked > path.stat().st_size:
-                raise ValueError("it is compressed, and torch.save compresses nothing")
+                raise ValueError("it is compressed, but torch.save never compresses")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"There is no weights file '{path}'. Give the path of one.") from None

@@ -70,7 +70,7 @@ REFUSED = {
     "numpy_inside": r"has no gradient with respect to the image.*NumPy",
     "inference_mode_inside": r"has no gradient with respect to the image.*inference_mode",
     "input_detached": r"has no gradient with respect to the image",
-    "not_a_number": r"gives values that are not finite for made-up images",
+    "not_a_number": r"returns non-finite values for made-up images",
     "clamped_softmax": r"returns probabilities \(softmax\)",
     "mean_of_softmaxes": r"returns probabilities \(never negative, with the sum 1\)",
     "chosen_sigmoid": r"returns probabilities \(sigmoid\)",
