@@ -235,9 +235,9 @@ def _check_values(logits: Tensor, output: Tensor, axes: int, classes: int) -> No
         )
     if not logits.isfinite().all():
         raise ModelError(
-            "It returns non-finite values for made-up images in [0, 1]. Look for NaN in its weights, and for a "
-            "division, root or logarithm at 0, an overflow, or a class masked with -inf (-1e4 does the same) "
-            "in its forward pass."
+            "It returns non-finite values for made-up images in [0, 1]. Look for NaN in its weights, and for "
+            "a division, root or logarithm at 0, an overflow, or a class masked with -inf (-1e4 does the "
+            "same) in its forward pass."
         )
     sums = logits.sum(1)
     if logits.shape[1] > 1 and logits.min() >= 0 and (sums - 1).abs().max() <= SUM_OF_PROBABILITIES:
@@ -259,10 +259,10 @@ def _check_passes(network: Network, images: Tensor) -> None:
     difference = relative_difference(first, second)
     if difference > SAME:
         raise ModelError(
-            f"It returns different logits for the same images (they differ by {100 * difference:.3g} % of the "
-            "largest): something in it is random in evaluation mode too, such as dropout with training=True, "
-            "added noise or a random crop. Scores would depend on chance and on the size of batches. Remove "
-            "the randomness from evaluation mode."
+            f"It returns different logits for the same images (they differ by {100 * difference:.3g} % of "
+            "the largest): something in it is random in evaluation mode too, such as dropout with "
+            "training=True, added noise or a random crop. Scores would depend on chance and on the size of "
+            "batches. Remove the randomness from evaluation mode."
         )
     if mixed > 0:
         raise ModelError(
