@@ -3,32 +3,44 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEV := $(VENV)/.dev
+SLOW := $(VENV)/.slow
 BENCH := $(VENV)/.bench
+LOWEST := build/lowest/environment
 WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
 # The extra `bench` of pyproject.toml, each quoted for the shell.
 PEERS = $(shell $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 	print(*map(repr, project['optional-dependencies']['bench']))")
 
-.PHONY: help setup demo test test-slow test-shapes check docs format browser fuzz bench-setup bench bench-test clean
+.PHONY: help setup demo test test-slow test-lowest test-shapes check docs format browser fuzz bench-setup bench bench-test clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(READY)  ## Create .venv and install the project with everything for development
+setup: $(DEV)  ## Create .venv and install the project with everything for development
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,studies,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo]'
+	@touch $@
+
+$(DEV): $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(SLOW): $(DEV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev-slow]'
 	@touch $@
 
 demo: $(READY)  ## Run the whole protocol on embedded phantoms; reports go to demo/
 	$(BIN)/medrobust demo --out demo
 
-docs: $(READY)  ## Build the documentation site into build/site
+docs: $(DEV)  ## Build the documentation site into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-check: $(READY) docs  ## Format, lint, types, layers and documentation
+check: $(DEV) docs  ## Format, lint, types, layers and documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -36,22 +48,32 @@ check: $(READY) docs  ## Format, lint, types, layers and documentation
 
 # One thread per worker: two test processes that both use two threads are slower than two that use one.
 # A file's tests stay on one worker, which then makes what they share only once.
-test: check browser  ## Everything CI runs: checks, the tests but the slow ones, whole studies with shapes checked
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow"
-	MEDROBUST_CHECK_SHAPES=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not slow" tests/golden tests/contract
+test: check browser  ## Everything CI runs: checks, and all tests but the slow ones; whole studies and contracts with shapes
+	$(PYTEST) -m "not slow" --ignore tests/golden --ignore tests/contract
+	MEDROBUST_CHECK_SHAPES=1 $(PYTEST) -m "not slow" tests/golden tests/contract
 
-test-slow: $(READY) browser  ## The slow tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile -m slow
+test-slow: $(SLOW) browser  ## The slow tests: Ray, S3, several processes, LaTeX, coverage of intervals, the demo, installation
+	$(PYTEST) -m slow
 
-test-shapes: $(READY)  ## All tests with every annotation checked at every call: shapes, types
-	MEDROBUST_CHECK_SHAPES=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow"
+test-lowest: $(LOWEST)  ## The demo with the oldest versions that pyproject.toml allows
+	$(LOWEST)/bin/medrobust demo --out build/lowest/demo
+
+# uv chooses the lowest versions of what pyproject.toml names itself.
+$(LOWEST): pyproject.toml
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet uv
+	$@/bin/uv pip install --quiet --python $@/bin/python --resolution lowest-direct '.[demo]'
+	@touch $@
+
+test-shapes: $(DEV)  ## All tests but the slow ones with every annotation checked at every call: shapes, types
+	MEDROBUST_CHECK_SHAPES=1 $(PYTEST) -m "not slow"
 
 browser:  ## Chromium, for the test that opens the report (where apt can install it)
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 		&& apt-get -qq update && apt-get -qq install --yes chromium >/dev/null; } \
 		|| echo "no chromium here: the browser test will say that it skips"
 
-fuzz: $(READY)  ## Fuzz what is read from files, two minutes per format; what breaks a reader is left in build/fuzz
+fuzz: $(DEV)  ## Fuzz what is read from files, two minutes per format; what breaks a reader is left in build/fuzz
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
 	mkdir -p build/fuzz && cd build/fuzz && for format in $$(PYTHONPATH=$(CURDIR)/tests $(CURDIR)/$(BIN)/python $(CURDIR)/tests/fuzz.py); do \
 		PYTHONPATH=$(CURDIR)/tests $(CURDIR)/$(BIN)/python $(CURDIR)/tests/fuzz.py $$format -max_total_time=120 || exit 1; done
@@ -59,7 +81,7 @@ fuzz: $(READY)  ## Fuzz what is read from files, two minutes per format; what br
 bench-setup: $(BENCH)  ## Install the peers that attacks are compared with
 
 # adv-lib does not build with newer setuptools; torchattacks pins an old requests that it works without.
-$(BENCH): $(READY)
+$(BENCH): $(DEV)
 	$(BIN)/pip install --quiet "setuptools<80" wheel
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation $(filter-out 'torchattacks%,$(PEERS))
 	$(BIN)/pip install --quiet --no-deps $(filter 'torchattacks%,$(PEERS))
@@ -73,7 +95,7 @@ bench: $(BENCH)  ## Time the attacks and their peers, and decoding (long: severa
 bench-test: $(BENCH)  ## Compare the attacks with their peers
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/peers
 
-format: $(READY)  ## Format and fix what can be fixed
+format: $(DEV)  ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -20,7 +20,7 @@ from rich.console import Console
 import medrobust as mr
 from medrobust.core import Part
 from medrobust.data import open_dataset
-from medrobust.data.splitting.split_file import split_csv
+from medrobust.data.splitting.splits import split_csv
 from medrobust.running.jobs import Kind
 from medrobust.running.runner import run_study
 from medrobust.storage import RunFolder

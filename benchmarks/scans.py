@@ -20,7 +20,7 @@ import numpy as np
 
 from medrobust.data import list_dataset, open_dataset
 from medrobust.data.listing import Scan
-from medrobust.data.scans import stacks
+from medrobust.data.scans import scan_cases as stacks
 from medrobust.data.scans.volumes import read_volume
 
 SHAPE = (162, 214, 167)

@@ -24,13 +24,12 @@ with atheris.instrument_imports(include=["medrobust", "nibabel", "pydicom", "PIL
 
     import made_photos
     from damage import only_errors_that_name
-    from medrobust.data.files.json_files import read_json
-    from medrobust.data.files.tables import read_table
+    from medrobust.data.files import read_json, read_table
     from medrobust.data.photographs.arrays import array_forms, read_array
-    from medrobust.data.photographs.dicom import DicomFiles
+    from medrobust.data.photographs.dicom_pictures import DicomFiles
     from medrobust.data.photographs.image_files import IMAGE_FILES
-    from medrobust.data.scans.label_files import read_label_file
-    from medrobust.data.scans.volume_files import read_stored
+    from medrobust.data.scans.labels import read_label_file
+    from medrobust.data.scans.volumes import VOLUME_FILES
     from medrobust.errors import StudyError
     from medrobust.study.yaml_text import load_yaml
 
@@ -84,8 +83,8 @@ FORMATS = {
     "jpeg": Format("a.jpg", IMAGE_FILES.picture, _picture),
     "tiff": Format("a.tiff", IMAGE_FILES.picture, _picture),
     "bmp": Format("a.bmp", IMAGE_FILES.picture, _picture),
-    "nifti": Format("a.nii", read_stored, _nifti),
-    "mgh": Format("a.mgh", read_stored, _mgh),
+    "nifti": Format("a.nii", VOLUME_FILES.read, _nifti),
+    "mgh": Format("a.mgh", VOLUME_FILES.read, _mgh),
     "npz": Format("a.npz", _read_npz, _npz),
     "dicom": Format("a.dcm", DicomFiles().picture, _dicom),
     "csv": Format(

@@ -10,7 +10,7 @@ import medrobust as mr
 from fitted_networks import coarse, fit_classifier, save
 from medrobust.core import Part
 from medrobust.data import open_dataset
-from medrobust.data.splitting.split_file import read_split
+from medrobust.data.splitting.splits import read_split
 
 STRONG_RIDGE = 0.5
 """Small weights: little changes of many pixels add up to little."""

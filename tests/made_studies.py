@@ -12,7 +12,7 @@ from fitted_networks import blurred as blurred_network
 from fitted_networks import coarse, fine, fit_classifier, fit_segmenter, save, sharp
 from medrobust.core import Case, Dataset, Part
 from medrobust.data import open_dataset
-from medrobust.data.splitting.split_file import split_csv
+from medrobust.data.splitting.splits import split_csv
 
 TINY: dict[str, Any] = {  # trains a network in a second
     "task": "classification",

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from medrobust.data import open_dataset
 from medrobust.perturbations.targets import all_background, dilated, scattered
-from medrobust.report.figures import style
-from medrobust.report.figures.palette import coloured
+from medrobust.report import style
+from medrobust.report.style import coloured
 from medrobust.rng import generator
 
 STRUCTURE = "left thalamus"

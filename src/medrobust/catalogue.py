@@ -138,7 +138,7 @@ def check_reference(load: object, where: str) -> str:
     if file is None:
         raise StudyError(
             f"{where}.load: there is no Python module '{module}'. "
-            "Install it, or put it beside the study's file."
+            "Install it, or put it beside the study file."
         )
     return reference
 
@@ -171,14 +171,18 @@ def name_of(thing: object) -> str:
 
 
 def reference_of(thing: object) -> str | None:
-    """The `package.module:function` that imports this very object; None for those of notebooks and others."""
+    """The `package.module:function` that imports this object, decorated or not; None if it cannot be."""
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or module == "__main__":
         return None
     found: Any = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
-    return f"{module}:{name}" if found is thing else None
+    return f"{module}:{name}" if _undecorated(found) is _undecorated(thing) else None
+
+
+def _undecorated(thing: Any) -> Any:
+    return inspect.unwrap(thing) if callable(thing) else thing
 
 
 def code_digest(code: object) -> str | None:
@@ -196,7 +200,7 @@ def code_digest(code: object) -> str | None:
     if reference is not None:
         file = module_file(reference)
         return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
-    function: Any = inspect.unwrap(code) if callable(code) else code
+    function = _undecorated(code)
     if getattr(function, "__closure__", None):
         return None
     try:

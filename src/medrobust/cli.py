@@ -136,6 +136,9 @@ def demo(
     out: Annotated[
         str, typer.Option(metavar="DIR", help="Folder, or URL, for the run folders and reports.")
     ] = "demo",
+    full: Annotated[
+        bool, typer.Option("--full", help="With the paper's kinds of networks: half an hour on two cores.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Run the whole protocol on generated phantoms: train, attack, report."""
@@ -145,7 +148,8 @@ def demo(
     both = [Task.SEGMENTATION, Task.CLASSIFICATION]
     for chosen in both if task == "both" else [Task(task)]:
         folder = f"{out.rstrip('/')}/{chosen}" if task == "both" else out
-        _say_where(api.run(api.demo_study(chosen), out=folder, device=device, console=output()).report)
+        finished = api.run(api.demo_study(chosen, full=full), out=folder, device=device, console=output())
+        _say_where(finished.report)
 
 
 @app.command()
@@ -369,7 +373,7 @@ def view(
 ) -> None:
     """Look at every case of a run, image by image, in your browser. Only this machine can see the page."""
     from medrobust import api
-    from medrobust.view.opening import open_viewer
+    from medrobust.view.server import open_viewer
 
     run = api.Run.open(run_folder)
     with open_viewer(run.study, run.folder, run.results, data_dir=data, device=device, port=port) as server:

@@ -1,6 +1,6 @@
 """The vocabulary of medrobust: tasks, cases, data sets, roles and progress.
 
-Words (see docs/architecture.md): a *case* is one network input (a photo, or a slice or volume of a scan); a
+Words (see docs/protocol.md): a *case* is one network input (a photo, or a slice or volume of a scan); a
 *scan* is what a score belongs to; a *patient* is what splits and intervals are made over; a *target* is
 judged; a *source* is the network an attack was crafted on; a *cell* is (perturbation, source, target).
 """
@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64, Int64
 
 
 class Task(StrEnum):
-    """What the networks of a study do. The tasks differ in the rank of labels and logits only."""
+    """What the networks of a study do. The tasks differ only in the rank of labels and logits."""
 
     CLASSIFICATION = "classification"
     SEGMENTATION = "segmentation"
@@ -29,7 +29,7 @@ class Role(StrEnum):
 
 
 class Part(StrEnum):
-    """Part of a split. `UNUSED` patients take no part in a study."""
+    """A part of a split. `UNUSED` patients are left out of the study."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -40,7 +40,7 @@ class Part(StrEnum):
 Unit = Literal["patient", "lesion", "scan", "image"]
 """The finest group that a data set declares.
 
-Splits and intervals are made over it, and every table prints the word.
+Splits and intervals are made over it, and every table names it.
 """
 
 
@@ -50,11 +50,11 @@ class Case:
 
     Attributes:
         case_id: Unique in its data set.
-        scan_id: The photo or volume it belongs to.
+        scan_id: The photo or volume that it belongs to.
         patient_id: The group that splits and intervals are made over.
         label: Class of a photo; None in segmentation.
         position: Index of a slice or patch in its scan; 0 otherwise.
-        foreground: Number of labelled pixels in segmentation, 0 where nothing is; 0 in classification.
+        foreground: Number of labelled pixels in segmentation; 0 in classification.
     """
 
     case_id: str
@@ -66,12 +66,12 @@ class Case:
 
     @property
     def is_labelled(self) -> bool:
-        """Whether it has a class or any labelled pixel; training leaves others out, evaluation does not."""
+        """Whether it has a class or any labelled pixel; the others are evaluated, but not trained on."""
         return self.label is not None or self.foreground > 0
 
 
 class Sample(NamedTuple):
-    """What a case holds: image in [0, 1] of shape `c *space`; label of shape `()` or `*space`."""
+    """The content of a case: image in [0, 1], shape `c *space`; label, shape `()` or `*space`."""
 
     image: Float32[np.ndarray, "c *space"]
     label: Int64[np.ndarray, "*labelspace"]
@@ -86,31 +86,31 @@ class Grid(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set that is read case by case; memory does not grow with the number of cases.
+    """A data set, read case by case, so that memory does not grow with the number of cases.
 
     Attributes:
         name: Name in the catalogue.
-        task: What it is labelled for.
+        task: The task that it is labelled for.
         classes: Names of the classes; in segmentation the first is the background.
         unit: The finest group that it declares.
         channels: Channels of an image.
         shape: Spatial shape of every image.
-        spacing: Size of a pixel in mm along each spatial axis, None where unknown.
+        spacing: Size of a pixel in mm along each spatial axis; None if unknown.
         cases: All cases, sorted by `case_id`.
-        read: Gives the sample of a case.
+        read: Returns the sample of a case.
         fingerprint: SHA-256 of everything that its images and labels depend on.
-        official: Part of each patient in the data's official split, None where there is none.
+        official: Part of each patient in the official split of the data, if there is one.
         facts: What a report must state about the data, e.g. orientation, spacing, intensity normalisation.
-        phantom: True for generated data, which say nothing about anybody's networks.
+        phantom: Whether the data are generated, and so say nothing about anybody's networks.
         bits: Bits per channel of the images as they would be saved (8 for photos, 12 for MRI).
-        affine: Of a scan, by its id: from (slice, row, column) of its images, one above the other, to world
-            millimetres (right, anterior, superior); None where images lie nowhere, as photos do.
-        attributes: What the data say of a scan and its patient, by scan id: `{"s1": {"age": 63}}`. Scores are
-            shown for its groups too; what is not known is left out.
-        colours: Red, green and blue, 0 to 255, of each class in label maps, None where unknown; empty where
-            the data give none.
-        original: Grid of the file of a scan, by its id, so that exports can lie voxel on voxel with it; None
-            where there is no such file.
+        affine: Returns the affine of a scan, given its id: from (slice, row, column) of its stacked images to
+            world millimetres (right, anterior, superior); None if images have no place in space, as photos.
+        attributes: What is known of a scan and its patient, by scan id: `{"s1": {"age": 63}}`. Scores
+            are also shown by these groups; unknown values are left out.
+        colours: Red, green and blue (0 to 255) of each class in label maps, None if unknown; empty if the
+            data define no colours.
+        original: Returns the grid of the file of a scan, given its id, so that exports match it voxel by
+            voxel; None if there is no such file.
     """
 
     name: str
@@ -144,19 +144,19 @@ class NetworkId:
 
     @property
     def folder(self) -> str:
-        """Name of its folder below `models/`."""
+        """Name of its folder in `models/`."""
         fold = "" if self.fold is None else f"-f{self.fold}"
         return f"{self.name}-{self.role}-s{self.seed}{fold}"
 
     @property
     def title(self) -> str:
-        """What a person reads, e.g. "unet (target, seed 0, fold 2)"."""
+        """Its name for people, e.g. "unet (target, seed 0, fold 2)"."""
         fold = "" if self.fold is None else f", fold {self.fold}"
         return f"{self.name} ({self.role}, seed {self.seed}{fold})"
 
 
 OnProgress = Callable[[float, str], None]
-"""Called with the fraction of a step that is done, in [0, 1], and a short note such as the loss."""
+"""Called with the finished fraction of a step, in [0, 1], and a short note such as the loss."""
 
 
 def silent(done: float, note: str) -> None:

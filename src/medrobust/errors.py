@@ -1,11 +1,11 @@
 """Errors that a person is meant to read.
 
     MedrobustError          anything the command line shows as one message, exit code 1
-    ├── StudyError          the study file asks for something that cannot be
+    ├── StudyError          the study file asks for something impossible
     ├── DataError           a data set is missing, unreadable or inconsistent
     ├── ModelError          a network or its weights do not fit
     └── RunError            the run folder, or the run itself, failed
-        └── DamagedError    a file of the run folder is not as it was written
+        └── DamagedError    a file of the run folder has changed since it was written
 
 Every message names the argument, the rule, the value seen and what to do. Wrong arguments of a Python
 function raise `ValueError`.
@@ -17,10 +17,10 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 MOST_SHOWN = 40
-"""Known names that a message lists; data have thousands of cases."""
+"""Known names that a message lists at most; data have thousands of cases."""
 
 LONGEST_REASON = 500
-"""Characters of somebody else's message that are passed on; a network may list a thousand tensors."""
+"""Characters of a message of another package that are passed on; a network may list a thousand tensors."""
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -30,7 +30,7 @@ class MedrobustError(Exception):
 
 
 class StudyError(MedrobustError):
-    """The study asks for something that cannot be."""
+    """The study asks for something impossible."""
 
 
 class DataError(MedrobustError):
@@ -46,11 +46,11 @@ class RunError(MedrobustError):
 
 
 class DamagedError(RunError):
-    """A file of the run folder is missing or not as it was written; what it held is made again."""
+    """A file of the run folder is missing or has changed since it was written; it will be made again."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Message for a name that is not in a catalogue, with the nearest known one.
+    """The message for a name that is not in a catalogue, with the nearest known one.
 
     >>> unknown("perturbation", "fsgm", ["fgsm", "deepfool"])
     "Unknown perturbation 'fsgm'. Did you mean 'fgsm'? Known: deepfool, fgsm."
@@ -63,34 +63,34 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A question for the name that was perhaps meant, after a space; empty where none is near."""
+    """A space and the question whether the nearest name was meant; empty if none is near."""
     near = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
     return f" Did you mean '{near[0]}'?" if near else ""
 
 
 def reason(error: BaseException) -> str:
-    r"""Somebody else's exception in one line: its kind and all that it says, of at most `LONGEST_REASON`.
+    r"""An exception of another package in one line: its kind and its message, at most `LONGEST_REASON` long.
 
-    Without a full stop at its end, and without the colours that PyTorch puts in.
+    The final full stop and the terminal colours of PyTorch are removed.
 
     >>> reason(ValueError("It is odd:\n    3. Even numbers only."))
     'ValueError: It is odd: 3. Even numbers only'
     """
     text = " ".join(_COLOURS.sub("", str(error)).split()).rstrip(".") or "no message"
-    if len(text) > LONGEST_REASON:  # what went wrong stands at its beginning, or at its end
+    if len(text) > LONGEST_REASON:  # the cause stands at the beginning or at the end
         text = f"{text[: LONGEST_REASON // 2]} ... {text[-LONGEST_REASON // 2 :]}"
     return f"{type(error).__name__}: {text}"
 
 
 class Remark(NamedTuple):
-    """A warning, and the section of a report that it belongs to, by its name."""
+    """A warning, and the name of the section of a report that it belongs to."""
 
     about: str
     sentence: str
 
 
 def without(picture: str, error: Exception, about: str) -> Remark:
-    """That a report is without a picture, and why.
+    """The remark that a picture is missing from a report, and why.
 
     >>> without("t-SNE of unet", ModelError("Its features are not finite."), "embedding").sentence
     'No t-SNE of unet: Its features are not finite.'

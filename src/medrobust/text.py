@@ -28,7 +28,7 @@ def read_text(path: Path, largest: int = LARGEST) -> str:
         UnicodeDecodeError: It is in another encoding.
     """
     if path.exists() and not path.is_file():
-        raise _refused(errno.EINVAL, "it is no regular file", path)
+        raise _refused(errno.EINVAL, "it is not a regular file", path)
     with path.open("rb") as file:
         content = file.read(largest + 1)
     if len(content) > largest:

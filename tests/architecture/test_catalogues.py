@@ -60,9 +60,9 @@ def test_entries_of_perturbations_are_complete(name: str) -> None:
     assert entry.tasks
     assert entry.revision >= 1
     assert entry.summary.endswith(".")
-    assert entry.source or entry.kind != "attack"
+    assert entry.source or entry.role != "attack"
     assert entry.budget is None or entry.budget in inspect.signature(entry.function).parameters
-    known = parameters_of(name).model_fields
+    known = parameters_of(entry).model_fields
     for preset in entry.presets.values():
         assert preset.parameters.keys() <= known.keys()
         assert preset.source

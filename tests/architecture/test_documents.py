@@ -4,7 +4,6 @@ import re
 import shlex
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ BASE: dict[Task, dict[str, Any]] = {
 }
 """What a part of a study is completed with."""
 
-BUILDING = ("medrobust check", "my_attacks", "models: others", "gaussian-.05", "score: ")
+BUILDING = ("medrobust check", "my_attacks", "models: others", "gaussian-.05", "score: ", "perturbation(")
 """Shown already, and being built."""
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -99,11 +98,12 @@ def test_make_targets_that_are_shown_exist(document: Path) -> None:
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that holds the files and modules that the pages speak of."""
     networks = "from made_networks import classifier as build\n"
-    attacks = "\n".join(blocks(ROOT / "docs" / "extend.md", "python"))
+    attacks, *_, scores = blocks(ROOT / "docs" / "extend.md", "python")
     for name, text in (
         ("my_package/nets.py", networks),
         ("my_data.py", blocks(ROOT / "docs" / "data.md", "python")[0]),
         ("my_attacks.py", attacks),
+        ("my_scores.py", scores),
         ("study.yaml", yaml.safe_dump(TINY)),
         ("mine.safetensors", ""),
         ("surrogate.safetensors", ""),
@@ -112,7 +112,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    for name in ("my_package", "my_package.nets", "my_data", "my_attacks"):
+    for name in ("my_package", "my_package.nets", "my_data", "my_attacks", "my_scores"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return tmp_path
 
@@ -125,16 +125,17 @@ def test_studies_that_are_shown_can_be_read(document: Path, workplace: Path) -> 
         part = yaml.safe_load(text)
         if not part.keys() <= Study.model_fields.keys():  # keys of a data set
             part = {"data": {"name": "nifti_pairs", "root": ".", **part}}
-        errors = list(refusals(part, workplace))
-        assert None in errors, f"{text}\n{errors}"
+        errors = refusals(part, workplace)
+        assert not errors, f"{text}\n{errors}"
         if "root" in part.get("data", {}):
             with pytest.raises(DataError, match=r"folder of '\w+' does not exist"):
                 list_dataset({**part["data"], "root": "nowhere"}, workplace)
 
 
-def refusals(part: dict[str, Any], folder: Path) -> Iterator[str | None]:
-    """What is wrong with a study or a part of one, completed in every way that makes sense; None: nothing."""
+def refusals(part: dict[str, Any], folder: Path) -> list[str]:
+    """What is wrong with a study, or a part of one, however it is completed; nothing if one way works."""
     mine = [{"name": "mine", "load": "my_package.nets:build", "weights": "mine.safetensors"}]
+    errors = []
     for task, base in BASE.items():
         for rest in ({}, {"split": {"test": "all"}}, {"models": mine, "split": {"test": "all"}}):
             path = folder / "shown.yaml"
@@ -142,9 +143,10 @@ def refusals(part: dict[str, Any], folder: Path) -> Iterator[str | None]:
             try:
                 read_study(path)
             except StudyError as error:
-                yield str(error)
+                errors.append(str(error))
             else:
-                yield None
+                return []
+    return errors
 
 
 def pages() -> dict[Path, dict[str, Any]]:
@@ -178,7 +180,7 @@ def pages() -> dict[Path, dict[str, Any]]:
 @pytest.mark.parametrize("document", pages(), ids=lambda path: path.name)
 def test_python_that_is_shown_runs(document: Path, workplace: Path) -> None:
     code = "\n".join(blocks(document, "python"))
-    if "mr.evaluate" in code and not hasattr(mr, "evaluate"):
+    if ("mr.evaluate" in code or "perturbation(" in code) and not hasattr(mr, "evaluate"):
         pytest.skip("mr.evaluate is being built")
     exec(compile(code, str(document), "exec"), dict(pages()[document]))
 
@@ -210,9 +212,10 @@ def test_studies_can_be_read(path: Path) -> None:
     assert study.attacks
 
 
+@pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("task", list(Task))
-def test_the_studies_of_the_demo_can_be_read(task: Task) -> None:
-    study = read_study(demo_study(task))
+def test_the_studies_of_the_demo_can_be_read(task: Task, full: bool) -> None:
+    study = read_study(demo_study(task, full=full))
     assert study.task is task
     assert study.data["name"].startswith("phantom_")
 
@@ -224,6 +227,6 @@ def test_the_readme_names_every_study() -> None:
 
 def test_every_attack_and_preset_is_described() -> None:
     described = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
-    attacks = {name: entry for name, entry in PERTURBATIONS.items() if entry.kind == "attack"}
+    attacks = {name: entry for name, entry in PERTURBATIONS.items() if entry.role == "attack"}
     names = {*attacks, *(preset for entry in attacks.values() for preset in entry.presets)}
     assert not [name for name in names if f"`{name}`" not in described]

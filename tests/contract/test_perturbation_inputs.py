@@ -72,7 +72,7 @@ def test_reduced_precision_of_the_network_gives_whole_images(name, task, preset)
             ask(name, task, preset), network, images, labels, support=left_half(images), rngs=make_rngs(3)
         )
     assert set(seen) <= {torch.bfloat16}
-    assert bool(seen) == (PERTURBATIONS[name].kind == "attack")
+    assert bool(seen) == (PERTURBATIONS[name].role == "attack")
     assert result.dtype == torch.float32
     assert result.isfinite().all()
     assert result.min() >= 0
@@ -116,7 +116,7 @@ def test_wrong_support_says_what_to_do(name, task):
             call(name, task, network, images, labels, support=support)
 
 
-@pytest.mark.parametrize("name", [n for n, entry in PERTURBATIONS.items() if entry.kind == "attack"])
+@pytest.mark.parametrize("name", [n for n, entry in PERTURBATIONS.items() if entry.role == "attack"])
 def test_a_network_that_does_not_fit_is_refused(name):
     task = PERTURBATIONS[name].tasks[-1]
     network = make_network(task)

@@ -17,7 +17,7 @@ from medrobust.perturbations import PERTURBATIONS, perturb
 from perturbation_cases import ask, each, every, left_half, make_batch, make_network, make_rngs
 
 N = 3
-ATTACKS = [name for name, entry in PERTURBATIONS.items() if entry.kind == "attack"]
+ATTACKS = [name for name, entry in PERTURBATIONS.items() if entry.role == "attack"]
 attacks = pytest.mark.parametrize(
     ("name", "task"), [pytest.param(n, t, id=f"{n}-{t}") for n in ATTACKS for t in PERTURBATIONS[n].tasks]
 )
@@ -234,7 +234,7 @@ REFUSED = {
     "derivative": (output(NoWay.apply), "cannot be differentiated: NotImplementedError: no derivative"),
     "nothing": (output(lambda logits: None), "must return its logits as a tensor, got NoneType"),
     "several": (output(lambda logits: {"a": logits, "b": logits}), "a dict with the entries 'a', 'b'"),
-    "not finite": (output(lambda logits: logits / 0), "gives logits that are not finite"),
+    "not finite": (output(lambda logits: logits / 0), "returns non-finite logits"),
 }
 
 

@@ -9,8 +9,10 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -112,6 +114,7 @@ def test_the_study_says_something(golden: SimpleNamespace) -> None:
     assert (crafted.group_by("perturbation").agg(pl.col("mse").max())["mse"] > 0).all()
 
 
+@pytest.mark.slow
 def test_latex_reads_every_table_and_it_fits(golden: SimpleNamespace, tmp_path: Path) -> None:
     tables = sorted((golden.folder / "tables").glob("*.tex"))
     assert len(tables) > 25
@@ -220,10 +223,6 @@ def test_going_on_does_only_what_is_missing(golden: SimpleNamespace, copy: Path)
     assert contents(copy, "results/*", "crafted/**/*") == contents(golden.folder, "results/*", "crafted/**/*")
 
 
-class Killed(BaseException):
-    """Not an `Exception`, as little as a kill is."""
-
-
 def test_every_attack_is_tested_on_every_source_and_passes(golden: SimpleNamespace) -> None:
     rows = golden.run.results.selftests
     columns = set(golden.run.table2().select("perturbation", "source").iter_rows())
@@ -250,38 +249,42 @@ def test_a_run_folder_of_before_there_were_self_tests(golden: SimpleNamespace, c
         ).read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["craft", "noise", "evaluate"])
-def test_a_kill_loses_nothing(
-    golden: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    """Killed in the third piece of a step; what it gives in the end is the same to the last byte."""
+class Killed(BaseException):
+    """Not an `Exception`, as little as a kill is."""
+
+
+def test_kills_lose_nothing(golden: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the third piece of each step, one after the other; in the end nothing differs by a byte."""
     shutil.copytree(golden.folder / "cache", tmp_path / "run" / "cache")
-    done: list[int] = []
     jobs_of = runner.jobs_of
-
-    def deadly(job: Job) -> Job:
-        def begin() -> Do:
-            do = job.open()
-
-            def killed(piece: int, progress: Callable[[float, str], None]) -> None:
-                done.append(piece)
-                do(piece, progress)
-                if len(done) == 3:
-                    raise Killed
-
-            return killed
-
-        return replace(job, open=begin) if job.kind == kind else job
-
-    with monkeypatch.context() as patch:
-        patch.setattr(runner, "jobs_of", lambda *arguments: [deadly(job) for job in jobs_of(*arguments)])
-        with pytest.raises(Killed):
-            go_on(golden.study, tmp_path / "run")
+    for kind in ("craft", "noise", "evaluate"):
+        dying = partial(dies, kind=kind, pieces=count(1))
+        with monkeypatch.context() as patch:
+            patch.setattr(runner, "jobs_of", lambda *given, dying=dying: list(map(dying, jobs_of(*given))))
+            with pytest.raises(Killed):
+                go_on(golden.study, tmp_path / "run")
     go_on(golden.study, tmp_path / "run")
     rows = "results/*.parquet"
     assert contents(tmp_path / "run", rows) == contents(golden.folder, rows)
 
 
+def dies(job: Job, kind: str, pieces: Iterator[int]) -> Job:
+    """A job that, if it is of this kind, ends as if the process were killed once the third piece is done."""
+
+    def begin() -> Do:
+        do = job.open()
+
+        def killed(piece: int, progress: Callable[[float, str], None]) -> None:
+            do(piece, progress)
+            if next(pieces) == 3:
+                raise Killed
+
+        return killed
+
+    return replace(job, open=begin) if job.kind == kind else job
+
+
+@pytest.mark.slow
 def test_another_batch_size_gives_the_same_scores(
     golden: SimpleNamespace,
     tmp_path: Path,

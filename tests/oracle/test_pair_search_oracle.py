@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medrobust.perturbations.pair_search import best_pairs, survivors
+from medrobust.perturbations.attacks.saliency_map import best_pairs, survivors
 
 
 def brute_force(a, c):

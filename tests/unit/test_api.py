@@ -14,7 +14,7 @@ from medrobust.perturbations import PERTURBATIONS
 
 
 def test_a_run_is_opened_by_its_folder(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"is no run folder.*Give the --out folder of `medrobust run`"):
+    with pytest.raises(RunError, match=r"is not a run folder.*Give the --out folder of `medrobust run`"):
         mr.Run.open(tmp_path)
 
 

@@ -113,7 +113,7 @@ def fails_with(result: Result, message: str, code: int = 1) -> None:
         ),
         (
             {"models": [{"name": "mobilenet_v1", "weights": "no.pt"}]},
-            "no.pt'. Known besides a path: none, imagenet",
+            "no.pt'. Besides a path it may be none, imagenet",
         ),
         ({"models": [{"name": "mobilenet_v1", "training": 3}]}, "mobilenet_v1.training must hold keys"),
         ({"models": [{"name": "mobilenet_v1", "training": {"epoch": 3}}]}, "Did you mean 'epochs'?"),
@@ -162,7 +162,7 @@ def fails_with(result: Result, message: str, code: int = 1) -> None:
             {"surrogates": {"weights": {"mine": "none.pt"}}},
             "study.surrogates.weights.mine: there is no file '",
         ),
-        ({"cases": {"total": 3}}, "cases.total: 5 a class need at least 43; got 3"),
+        ({"cases": {"total": 3}}, "cases.total: 5 per class need at least 43; got 3"),
     ],
 )
 def test_a_study_that_cannot_be(write: Write, tmp_path: Path, keys: dict[str, Any], message: str) -> None:
@@ -230,7 +230,7 @@ def test_a_patient_on_both_sides_of_a_split_file(write: Write, tmp_path: Path) -
     ("change", "message"),
     [
         ("seed", "--set takes key.path=value, got 'seed'"),
-        ("seed=[", "'[' is no valid YAML value"),
+        ("seed=[", "'[' is not a valid YAML value"),
         ("seed=-1", "study.seed: "),
         ("models.mone.train=true", "Unknown item 'mone'. Did you mean 'mine'?"),
         ("cases.totl=9", "Unknown key 'totl'. Did you mean 'total'?"),
@@ -275,7 +275,7 @@ def test_a_study_file_that_is_missing_or_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stored", "message"),
     [
-        (None, "is no run folder: it has no study.yaml"),
+        (None, "is not a run folder: it has no study.yaml"),
         ("task: [", "study.yaml is damaged, or of another version"),
         (
             "task: classification",

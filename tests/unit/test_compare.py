@@ -74,6 +74,7 @@ def test_networks_of_one_name_stand_together(compared: api.Comparison) -> None:
         assert compared.tables[table]["target"].unique(maintain_order=True).to_list() == names
 
 
+@pytest.mark.slow
 def test_latex_reads_every_table_and_it_fits(compared: api.Comparison, tmp_path: Path) -> None:
     tables = sorted((compared.report.parent / "tables").glob("*.tex"))
     assert len(tables) == 5
@@ -134,7 +135,7 @@ class TestRefusals:
     def test_no_run_folder(self, runs: tuple[Path, Path], tmp_path: Path) -> None:
         code, said = command(runs[0], tmp_path)
         assert code == 1
-        assert "is no run folder" in said
+        assert "is not a run folder" in said
 
     def test_out_is_a_run_folder(self, runs: tuple[Path, Path]) -> None:
         code, said = command(*runs, "--out", runs[0])

@@ -60,4 +60,4 @@ def test_the_advice_of_a_finding_is_a_sentence_of_its_own(
     text: str, says: str | None, advice: str | None
 ) -> None:
     found = refused("wrong row", DataError(text), Path("a.csv"))
-    assert (found.says, found.advice) == (says or text, advice or "Correct it, or take it out.")
+    assert (found.says, found.advice) == (says or text, advice or "Correct it, or remove it.")

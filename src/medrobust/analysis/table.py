@@ -392,9 +392,9 @@ class Table:
         body = []
         for first, *others in self.cells:
             cells = [f'<th scope="row">{_html(first._replace(mark=(marks or {}).get(first.text, "")))}</th>']
-            for cell, name in zip(others, classes[1:], strict=True):
+            for head, cell, name in zip(self.heads[1:], others, classes[1:], strict=True):
                 wraps = "long" if len(cell.text) > SENTENCE else ""
-                cells.append(f"<td{_class(name or wraps)}>{_html(cell)}</td>")
+                cells.append(f'<td data-head="{escape(head)}"{_class(name or wraps)}>{_html(cell)}</td>')
             body.append("".join(cells))
         return _html_table("plain", self.caption, [top], body)
 
@@ -480,7 +480,8 @@ class CrossTable:
             shown = [f'<th scope="row">{escape(row)}</th>']
             for place, cell in enumerate(cells):
                 own = " own" if grouped and self.heads[place][1] == row else ""
-                shown.append(f'<td class="number{groups[place]}{own}">{_html(cell)}</td>')
+                head = escape(", ".join(name for name in self.heads[place] if name))
+                shown.append(f'<td data-head="{head}" class="number{groups[place]}{own}">{_html(cell)}</td>')
             body.append("".join(shown))
         return _html_table("cross", self.caption, lines, body)
 

@@ -14,7 +14,7 @@ from medrobust.api.studies import (
     write_audit_page,
 )
 from medrobust.audit.audit import Audit
-from medrobust.audit.table import findings_table, summary
+from medrobust.audit.output import findings_table, summary
 from medrobust.running.export import Wanted, export, exported_table, what_there_is
 from medrobust.running.folder import clean, left_over_table, left_overs
 from medrobust.running.selftest import selftest_table

@@ -17,8 +17,9 @@ from medrobust.analysis.export import table_files
 from medrobust.analysis.table import Table
 from medrobust.api.runs import Run
 from medrobust.errors import RunError
+from medrobust.report.build import save_figure
 from medrobust.report.comparison import comparison_page, provenance
-from medrobust.report.pictures import comparison_picture
+from medrobust.report.plots import Words, comparison_picture
 from medrobust.report.reading import read_parts, without_patients
 from medrobust.storage import RunFolder
 from medrobust.study.config import resolved
@@ -153,16 +154,10 @@ def _written(
     tables = {name: table.rows for name, table in made.items()}
     for name, content in table_files(made.values()).items():
         folder.write_bytes(content, "tables", name)
-    drawn = comparison_picture(
-        tables["scores"],
-        score=results.score,
-        intervals=f"{100 * results.settings.confidence:g}\u00a0% intervals over {results.unit}s",
-    )
-    files = drawn.files()
-    for kind, content in files.items():
-        folder.write_bytes(content, "figures", f"scores.{kind}")
+    words = Words(results.score, f"{100 * results.settings.confidence:g}\u00a0%", f"{results.unit}s")
+    picture = save_figure(folder, "scores", comparison_picture(tables["scores"], words))
     folder.write_json(_document(runs, conclusion, said, made), "comparison.json")
-    page = comparison_page(runs, conclusion, tables, drawn.picture(files), said)
+    page = comparison_page(runs, conclusion, tables, picture, said)
     folder.write_bytes(page.encode(), "comparison.html")
     return Comparison(
         folder.address("comparison.html"), conclusion.outcome, conclusion.sentences, said, tables

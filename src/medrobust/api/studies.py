@@ -12,9 +12,7 @@ from rich.table import Table
 
 from medrobust.api.runs import AUDIT, Run
 from medrobust.audit.audit import Audit, audit_data
-from medrobust.audit.document import as_document
-from medrobust.audit.table import summary
-from medrobust.audit.thumbnails import thumbnails
+from medrobust.audit.output import as_document, summary, thumbnails
 from medrobust.catalogue import module_file
 from medrobust.core import Dataset, OnProgress
 from medrobust.data import DATASETS

@@ -1,26 +1,26 @@
-"""Audit the data of a study: list, split, look at every file, check."""
+"""Audit the data of a study: list, split, look at every file, check; change nothing."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
 
-from medrobust.audit.attribute_checks import two_sexes
-from medrobust.audit.gather import look_at_photos, look_at_scans
-from medrobust.audit.parts import owners, split_of
-from medrobust.audit.photo_checks import PHOTO_CHECKS
-from medrobust.audit.records import PhotoEvidence, ScanEvidence
-from medrobust.audit.scan_checks import SCAN_CHECKS
-from medrobust.data import list_dataset, open_dataset
-from medrobust.data.findings import Finding, Severity
+from medrobust.audit.looking import look_at_photos, look_at_scans
+from medrobust.audit.photos import PHOTO_CHECKS, PhotoEvidence
+from medrobust.audit.scans import SCAN_CHECKS, ScanEvidence
+from medrobust.audit.splits import files_by_patient, listed, split_of
+from medrobust.data import DATASETS, list_dataset, open_dataset
+from medrobust.data.findings import Finding, Severity, error, note, quoted, warning
 from medrobust.data.listing import Listing, Photos, Scans
 from medrobust.data.splitting.splits import make_folds
 from medrobust.errors import MedrobustError
 
-Evidence = TypeVar("Evidence")
+SEX = ("sex", "gender")
+"""Attributes that all images of a person share; age and place may differ."""
 
 
 @dataclass(frozen=True)
@@ -75,20 +75,16 @@ def audit_data(
     start = time.perf_counter()
     name = str(data.get("name", data.get("load")))
     listing = list_dataset(data, data_dir)
+    looked_at = "no files"
     if listing is not None:
         looked_at, found = _audit_files(name, listing, split, seed, console)
-    elif "load" in data:
-        looked_at, found = "no files", [own_data(name)]
+    elif "load" in data or DATASETS.named(name, "data.name").own:
+        says = f"The data are opened by `{name}`, which an audit does not run, so nothing was examined."
+        found = [note("own data", says, "`medrobust check` runs it, and checks what it opens.")]
     else:
-        looked_at, found = "no files", _audit_generated(data, split, seed)
+        found = _audit_generated(data, split, seed)
     findings = in_order([*code_that_runs(code), *found])
     return Audit(name, looked_at, time.perf_counter() - start, findings)
-
-
-def own_data(reference: str) -> Finding:
-    """Only the user's code can open these, and an audit runs none."""
-    says = f"The data are opened by `{reference}`, which an audit does not run: nothing was looked at."
-    return Finding("own data", Severity.NOTE, says, "See the files that it reads by other means.")
 
 
 def in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
@@ -102,12 +98,11 @@ def in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 def code_that_runs(code: Mapping[str, Path]) -> list[Finding]:
     """The files that a run would import because the study says so."""
     return [
-        Finding(
+        note(
             "code that runs",
-            Severity.NOTE,
-            f"{where} imports {file} and what that imports.",
+            f"{where} imports {file} and everything it imports.",
             "Read it before you run a study that somebody else wrote.",
-            (file,),
+            file,
         )
         for where, file in code.items()
     ]
@@ -116,26 +111,22 @@ def code_that_runs(code: Mapping[str, Path]) -> list[Finding]:
 def _audit_files(
     name: str, listing: Listing, split: Mapping[str, Any], seed: int, console: Console
 ) -> tuple[str, list[Finding]]:
-    if not owners(listing):  # the findings say why
+    if not listed(listing):  # the findings say why
         return _amount(listing), list(listing.findings)
     splits, found = split_of(name, listing, split, seed)
     findings = [*listing.findings, *found, *two_sexes(listing)]
     match listing:
         case Photos():
             photos = PhotoEvidence(listing, splits, look_at_photos(listing, console))
-            findings += _checked(PHOTO_CHECKS, photos)
+            findings += [finding for check in PHOTO_CHECKS for finding in check(photos)]
         case Scans():
             scans = ScanEvidence(listing, splits, look_at_scans(listing, console))
-            findings += _checked(SCAN_CHECKS, scans)
+            findings += [finding for check in SCAN_CHECKS for finding in check(scans)]
     return _amount(listing), findings
 
 
-def _checked(checks: Sequence[Callable[[Evidence], list[Finding]]], evidence: Evidence) -> list[Finding]:
-    return [finding for check in checks for finding in check(evidence)]
-
-
 def _amount(listing: Listing) -> str:
-    patients = owners(listing).values()
+    patients = [case.patient_id for case, _ in listed(listing)]
     what = "photographs" if isinstance(listing, Photos) else "scans"
     return f"{len(patients)} {what} of {len(set(patients))} {listing.unit}s"
 
@@ -145,8 +136,25 @@ def _audit_generated(data: Mapping[str, Any], split: Mapping[str, Any], seed: in
     dataset = open_dataset(data, None, None)
     try:
         make_folds(dataset, split, seed)
-    except MedrobustError as error:
+    except MedrobustError as problem:
         advice = "A run would stop here: change `split:` of the study."
-        return [Finding("split impossible", Severity.ERROR, str(error), advice)]
-    says = f"'{dataset.name}' is generated: there are no files to look at."
-    return [Finding("generated data", Severity.NOTE, says, "Nothing to do.")]
+        return [error("split impossible", str(problem), advice)]
+    says = f"'{dataset.name}' is generated: there are no files to examine."
+    return [note("generated data", says, "Nothing to do.")]
+
+
+def two_sexes(listing: Listing) -> list[Finding]:
+    """Patients, or lesions, that are women in some images and men in others: these are not one person's."""
+    seen: defaultdict[str, set[str]] = defaultdict(set)
+    for case, _ in listed(listing):
+        known = listing.attributes.get(case.scan_id, {})
+        seen[case.patient_id] |= {
+            str(known[name])[:1].casefold().replace("w", "f") for name in known if name.casefold() in SEX
+        }
+    mixed = sorted(patient for patient, sexes in seen.items() if len(sexes) > 1)
+    if not mixed:
+        return []
+    says = f"{len(mixed)} {listing.unit}s have images of both sexes: {quoted(mixed)}."
+    advice = "Find out whether two people share an identifier, or which of the two is right."
+    owned = files_by_patient(listing)
+    return [warning("two sexes", says, advice, *(file for patient in mixed for file in owned[patient]))]

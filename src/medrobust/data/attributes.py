@@ -8,9 +8,7 @@ from typing import Annotated
 from annotated_types import MinLen
 from pydantic import BaseModel, ConfigDict
 
-from medrobust.data.files.missing import is_missing
-from medrobust.data.files.paths import inside
-from medrobust.data.files.tables import Row, read_table
+from medrobust.data.files import Row, inside, is_missing, read_table
 from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Listing, Photo
 from medrobust.errors import DataError
@@ -35,12 +33,7 @@ class AttributeTable(BaseModel):
 
 
 def known(row: Row, names: Mapping[str, str]) -> dict[str, str]:
-    """The attributes of a row, without those that are not known.
-
-    Args:
-        row: A row of somebody's table.
-        names: Attributes by column; columns that the table does not have are passed over.
-    """
+    """The attributes of a row that are known, by column; columns that the table lacks are passed over."""
     cells = {column: row.cells.get(column, "") for column in names}
     return {names[column]: text for column, text in cells.items() if not is_missing(text)}
 
@@ -52,17 +45,14 @@ def told(
     findings: list[Finding],
     severity: Severity = Severity.WARNING,
 ) -> dict[str, dict[str, str]]:
-    """What the rows of a table say of each patient, scan or image; one may have several.
+    """What the rows of a table say of each patient, scan or image, by what the column `key` says.
 
     Args:
-        rows: Of one table.
-        key: The column that says whom a row is of; rows of nobody are passed over.
+        rows: Of one table, perhaps several of one patient; rows of nobody are passed over.
+        key: The column that says whom a row is of.
         names: Attributes by column.
         findings: Get one where rows contradict each other; that attribute then counts as not known.
         severity: Of that finding.
-
-    Returns:
-        The attributes that are known, by what the column `key` says.
     """
     said: dict[str, dict[str, dict[str, Row]]] = {}
     for row in rows:

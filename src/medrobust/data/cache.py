@@ -5,6 +5,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 
 def cached_array(cache: Path | None, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """The array that `make` gives, made at most once per cache folder.
+    """The array that `make` returns, made at most once per cache folder.
 
     The file appears whole or not at all: an interrupted run leaves nothing half-written, and two processes
     may make the same array.
@@ -22,7 +23,7 @@ def cached_array(cache: Path | None, key: str, make: Callable[[], np.ndarray]) -
     Args:
         cache: Folder of the cache; None makes the array without storing it.
         key: What the array depends on, as a file name without its ending; may hold "/" for subfolders.
-        make: Gives the array.
+        make: Makes the array.
 
     Returns:
         The array; where there is a cache, a read-only memory map of its file.
@@ -30,42 +31,34 @@ def cached_array(cache: Path | None, key: str, make: Callable[[], np.ndarray]) -
     if cache is None:
         return make()
     path = cache / f"{key}.npy"
-    stored = _open(path)
-    if stored is not None:
-        return stored
-    _write(path, make())
-    return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-
-
-def _open(path: Path) -> np.ndarray | None:
-    """The stored array; None where there is none, or a file that a failing disk cut short."""
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-    except (FileNotFoundError, ValueError, EOFError):
-        return None
-
-
-def _write(path: Path, array: np.ndarray) -> None:
+    with suppress(FileNotFoundError, ValueError, EOFError):  # not there, or cut short by a failing disk
+        return _opened(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.save(file, array, allow_pickle=False)
+            np.save(file, make(), allow_pickle=False)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    return _opened(path)
 
 
-ROWS, MARKS, MARK = ".rows", ".marks", np.dtype("<u8")
+def _opened(path: Path) -> np.ndarray:
+    stored: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return stored
+
+
+MARK = np.dtype("<u8")
 
 
 @dataclass(frozen=True, slots=True)
 class CachedRows:
     """Arrays of one shape and type in one file, each made once, by any thread or process.
 
-    A checksum beside each row says that it is there, so that neither a killed run nor a failing disk gives
-    wrong values: such a row is made again.
+    A checksum beside each row, plus one, says that it is there; so a row that a killed run or a failing disk
+    spoilt is made again.
 
     Attributes:
         path: The file, without its ending; names what the rows depend on.
@@ -80,14 +73,15 @@ class CachedRows:
     dtype: str
 
     def get(self, number: int, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """A row; where it is not there yet, what `make` gives, which is then stored."""
+        """A row; where it is not there yet, what `make` returns, which is then stored."""
         rows, marks = _mapped(self)
         stored: np.ndarray = rows[number]
-        if marks[number] == _mark(stored):
+        if marks[number] == zlib.crc32(stored.data) + 1:
             return stored
         row = np.ascontiguousarray(make(), dtype=self.dtype).reshape(self.shape)
-        _put(self.path.with_suffix(ROWS), number * row.nbytes, row.tobytes())
-        _put(self.path.with_suffix(MARKS), number * MARK.itemsize, MARK.type(_mark(row)).tobytes())
+        _put(self.path.with_suffix(".rows"), number * row.nbytes, row.tobytes())
+        mark = MARK.type(zlib.crc32(row.data) + 1)
+        _put(self.path.with_suffix(".marks"), number * MARK.itemsize, mark.tobytes())
         return row
 
 
@@ -96,8 +90,8 @@ def _mapped(rows: CachedRows) -> tuple[np.ndarray, np.ndarray]:
     """Rows and their marks, mapped read-only; rows that were never written take no room on disk."""
     rows.path.parent.mkdir(parents=True, exist_ok=True)
     return (
-        _map(rows.path.with_suffix(ROWS), np.dtype(rows.dtype), (rows.count, *rows.shape)),
-        _map(rows.path.with_suffix(MARKS), MARK, (rows.count,)),
+        _map(rows.path.with_suffix(".rows"), np.dtype(rows.dtype), (rows.count, *rows.shape)),
+        _map(rows.path.with_suffix(".marks"), MARK, (rows.count,)),
     )
 
 
@@ -105,11 +99,6 @@ def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray
     with path.open("ab") as file:
         file.truncate(dtype.itemsize * math.prod(shape))
     return np.memmap(path, dtype=dtype, mode="r", shape=shape)
-
-
-def _mark(row: np.ndarray) -> int:
-    """The checksum of a row, plus one: zero says that there is none."""
-    return zlib.crc32(row.data) + 1
 
 
 def _put(path: Path, place: int, content: bytes) -> None:

@@ -1,29 +1,33 @@
-"""The catalogue of data sets: one entry per name that a study may give as `data: {name: ...}`."""
+"""The data sets that a study may name, and the one way to open or list what its `data:` block asks for."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from medrobust.core import Dataset, Task
+from medrobust.catalogue import Catalogue
+from medrobust.core import Dataset, OnProgress, Task, silent
 from medrobust.data.adapters.bids import list_bids
 from medrobust.data.adapters.decathlon import list_decathlon
 from medrobust.data.adapters.dermofit import list_dermofit
-from medrobust.data.adapters.dicom_images import list_dicom_images
 from medrobust.data.adapters.dicom_seg import list_dicom_seg
 from medrobust.data.adapters.freesurfer import list_freesurfer
 from medrobust.data.adapters.ham10000 import list_ham10000
-from medrobust.data.adapters.image_folder import list_image_folder
-from medrobust.data.adapters.isic import list_isic
-from medrobust.data.adapters.isic_segmentation import list_isic_segmentation
+from medrobust.data.adapters.image_folder import list_dicom_images, list_image_folder
+from medrobust.data.adapters.isic import list_isic, list_isic_segmentation
 from medrobust.data.adapters.malc2012 import list_malc2012
 from medrobust.data.adapters.medmnist import list_medmnist
 from medrobust.data.adapters.nifti_pairs import list_nifti_pairs
 from medrobust.data.attributes import with_attributes
+from medrobust.data.findings import require_sound
 from medrobust.data.listing import Listing
+from medrobust.data.own import open_own
 from medrobust.data.phantoms.datasets import open_phantom_brains, open_phantom_lesions
-from medrobust.data.photographs.masked import open_masked_photos
-from medrobust.data.photographs.opening import open_photos
-from medrobust.data.scans.opening import open_scans
+from medrobust.data.photographs.photo_cases import open_masked_photos, open_photos
+from medrobust.data.scans.scan_cases import open_scans
+from medrobust.errors import DataError, StudyError
+from medrobust.parameters import accepted, parameter_model, resolve
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class DatasetEntry:
     """One data set of the catalogue.
 
     Attributes:
-        task: What it is labelled for.
+        task: What it is labelled for; None of data of the user's own, which say so when they are opened.
         summary: One line for lists.
         source: Citation.
         open: `(name, listing, cache, progress, *, parameters) -> Dataset`, where `cache` is a folder for
@@ -39,13 +43,15 @@ class DatasetEntry:
             `(cache, *, parameters) -> Dataset`.
         list: `(root, *, parameters) -> Photos | Scans`, of data in a folder of the user's; None for generated
             data.
+        own: The user's function `(**parameters) -> Dataset`, in place of `open` and `list`.
     """
 
-    task: Task
+    task: Task | None
     summary: str
     source: str
     open: Callable[..., Dataset]
     list: Callable[..., Listing] | None = None
+    own: Callable[..., Dataset] | None = None
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
@@ -53,7 +59,114 @@ class DatasetEntry:
         return (self.open,) if self.list is None else (self.list, self.open, with_attributes)
 
 
-DATASETS: dict[str, DatasetEntry] = {
+def dataset_entry(thing: object, name: str) -> DatasetEntry:
+    """The entry that an installed package's, or the user's, own object is.
+
+    Args:
+        thing: A `DatasetEntry`, a `core.Dataset`, or a function that returns one.
+        name: What it was found under.
+
+    Raises:
+        StudyError: It is something else.
+    """
+    if isinstance(thing, DatasetEntry):
+        return thing
+    function = (lambda: thing) if isinstance(thing, Dataset) else thing
+    if not callable(function):
+        raise StudyError(
+            "must be a function that returns a medrobust.core.Dataset, or a medrobust.data.DatasetEntry; got "
+            f"{type(thing).__name__}."
+        )
+    summary = (inspect.getdoc(function) or "your own").partition("\n")[0]
+    return DatasetEntry(None, summary, name, function, own=function)
+
+
+def open_dataset(
+    parameters: Mapping[str, Any], cache: Path | None, data_dir: Path | None, progress: OnProgress = silent
+) -> Dataset:
+    """Open the data set that a study's `data:` block asks for.
+
+    Args:
+        parameters: The block: `name`, `root` where the data set has a folder, and its own parameters; or
+            `load` and the arguments of the user's function (see `own.open_own`).
+        cache: Folder for decoded arrays; None decodes again whenever memory was freed.
+        data_dir: Folder that a relative `root` lies in; None is the working directory.
+        progress: Told how far it is.
+
+    Raises:
+        StudyError: Unknown name or key, missing `root`, value out of its range.
+        DataError: The data are missing, unreadable or inconsistent.
+    """
+    entry = _entry(parameters)
+    if entry.own is not None:
+        return open_own(entry.own, parameters, cache, data_dir)
+    own = _resolved(entry, parameters)
+    opening = accepted(entry.open, own)
+    listing = _listing(entry, parameters, own, data_dir)
+    if listing is None:
+        return entry.open(cache, **opening)
+    require_sound(listing.findings)
+    return entry.open(parameters["name"], listing, cache, progress, **opening)
+
+
+def list_dataset(parameters: Mapping[str, Any], data_dir: Path | None) -> Listing | None:
+    """What is in the folder of a data set, and what is wrong with it; None for generated and own data.
+
+    The user's own code (`load`) does not run.
+
+    Args:
+        parameters: A study's `data:` block.
+        data_dir: Folder that a relative `root` lies in; None is the working directory.
+
+    Raises:
+        StudyError: Unknown name or key, missing `root`, value out of its range.
+        DataError: There is nothing to list.
+    """
+    if "load" in parameters or (entry := _entry(parameters)).own is not None:
+        return None
+    return _listing(entry, parameters, _resolved(entry, parameters), data_dir)
+
+
+def _entry(parameters: Mapping[str, Any]) -> DatasetEntry:
+    if "given" in parameters:
+        raise StudyError(
+            f"data: this is a study of '{parameters['given']}', a data set that was given in Python. Give it "
+            "again (dataset=...), or write a `data:` block."
+        )
+    if "load" in parameters:
+        return DATASETS.loaded(parameters["load"], "data")
+    return DATASETS.named(parameters.get("name"), "data.name")
+
+
+def _resolved(entry: DatasetEntry, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a block with defaults filled in."""
+    own = {key: value for key, value in parameters.items() if key not in ("name", "root")}
+    return resolve(parameter_model(parameters["name"], *entry.functions), own, "data")
+
+
+def _listing(
+    entry: DatasetEntry, parameters: Mapping[str, Any], own: Mapping[str, Any], data_dir: Path | None
+) -> Listing | None:
+    name, root = parameters["name"], parameters.get("root")
+    if entry.list is None:
+        if root is not None:
+            raise StudyError(
+                f"data.root: '{name}' is generated and has no folder; got {root!r}. Leave the key out."
+            )
+        return None
+    if not isinstance(root, str | Path):
+        raise StudyError(f"data.root: '{name}' needs the folder of its files; got {root!r}. Give its path.")
+    folder = (data_dir or Path()) / Path(root).expanduser()
+    if not folder.is_dir():
+        raise DataError(
+            f"data.root: the folder of '{name}' does not exist; got {folder}. Give its path, and the "
+            "folder that it is relative to by --data (by default the working directory)."
+        )
+    listing = entry.list(folder, **accepted(entry.list, own))
+    return with_attributes(listing, folder, **accepted(with_attributes, own))
+
+
+ENTRIES: dict[str, DatasetEntry] = {
     "phantom_brains": DatasetEntry(
         Task.SEGMENTATION,
         "generated T1-weighted brains with malc2012's 27 structures, as slices; needs the extra `demo`",
@@ -131,8 +244,8 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "dicom_seg": DatasetEntry(
         Task.SEGMENTATION,
-        "DICOM series such as CT or MR with DICOM segmentations (SEG); needs the extra `dicom-seg`",
-        "your own; highdicom: Bridge et al., Journal of Digital Imaging (2022)",
+        "DICOM series such as CT or MR with DICOM segmentations (SEG)",
+        "your own",
         open_scans,
         list_dicom_seg,
     ),
@@ -158,4 +271,6 @@ DATASETS: dict[str, DatasetEntry] = {
         list_freesurfer,
     ),
 }
-"""All data sets by name."""
+
+DATASETS = Catalogue("data set", "medrobust.datasets", ENTRIES, dataset_entry)
+"""All data sets: those here, those of installed packages, and the user's own."""

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import numpy as np
 
 from medrobust.core import Case, Dataset, Part, Sample, Task, Unit
-from medrobust.data.files.missing import is_missing
+from medrobust.data.files import is_missing
 from medrobust.data.findings import quoted
 from medrobust.errors import DataError, MedrobustError, reason
 
@@ -44,7 +44,7 @@ def _require_none(faults: "Faults", where: str) -> None:
         for field, says in faults:
             raise DataError(f"{where}: {field} {says}")
     except (TypeError, ValueError, AttributeError) as error:  # something of a kind that no rule thought of
-        raise DataError(f"{where}: a field holds something of a wrong kind ({reason(error)}).") from error
+        raise DataError(f"{where}: a field has the wrong type ({reason(error)}).") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ Faults = Iterator[tuple[str, str]]
 
 def _of_the_whole(dataset: Dataset) -> Faults:
     if not isinstance(dataset.name, str) or not dataset.name:
-        yield "name", f"must be a text; got {dataset.name!r}."
+        yield "name", f"must be a string; got {dataset.name!r}."
     if not isinstance(dataset.task, Task):
         yield "task", f"must be a medrobust.core.Task; got {dataset.task!r}."
     if not _is_tuple_of(dataset.classes, str) or len(dataset.classes) < 2:
@@ -99,16 +99,16 @@ def _of_the_whole(dataset: Dataset) -> Faults:
     if not isinstance(dataset.fingerprint, str) or not dataset.fingerprint:
         yield (
             "fingerprint",
-            f"must be a text that changes with every image and label; got {dataset.fingerprint!r}. "
+            f"must be a string that changes with every image and label; got {dataset.fingerprint!r}. "
             "`medrobust.data.own.fingerprint` makes one.",
         )
 
 
 def _of_the_grid(dataset: Dataset) -> Faults:
     if not _is_count(dataset.channels):
-        yield "channels", f"must be a whole number from 1; got {dataset.channels!r}."
+        yield "channels", f"must be a whole number of at least 1; got {dataset.channels!r}."
     if not isinstance(dataset.shape, tuple) or not all(map(_is_count, dataset.shape)):
-        yield "shape", f"must be a tuple of whole numbers from 1; got {dataset.shape!r}."
+        yield "shape", f"must be a tuple of whole numbers of at least 1; got {dataset.shape!r}."
     if len(dataset.shape) not in (2, 3):
         yield "shape", f"must have 2 or 3 sides; got {dataset.shape!r}."
     if dataset.spacing is not None and len(dataset.spacing) != len(dataset.shape):
@@ -125,7 +125,7 @@ def _of_cases(dataset: Dataset) -> Faults:
     for field in ("case_id", "scan_id", "patient_id"):
         names = [getattr(case, field) for case in dataset.cases]
         if not all(isinstance(name, str) and name for name in names):
-            yield f"cases.{field}", "must be a text that is not empty, in every case."
+            yield f"cases.{field}", "must be a non-empty string in every case."
     ids = [case.case_id for case in dataset.cases]
     if len(set(ids)) < len(ids):
         yield "cases.case_id", f"must be unique; twice: {quoted(_twice(ids))}."
@@ -139,12 +139,12 @@ def _of_cases(dataset: Dataset) -> Faults:
     if len(nobody) > 1:
         yield (
             "cases.patient_id",
-            f"must say whose a scan is; got {quoted(sorted(set(nobody)))} for {len(nobody)} scans. Where the "
-            "patient is not known, give each scan one of its own.",
+            f"must say whose scan it is; got {quoted(sorted(set(nobody)))} for {len(nobody)} scans. If the "
+            "patient is unknown, give each scan one of its own.",
         )
     shared = _twice(scan for scan, _ in owners)
     if shared:
-        yield "cases.patient_id", f"must be the same for all cases of a scan; not so: {quoted(shared)}."
+        yield "cases.patient_id", f"must be the same for all cases of a scan; wrong for {quoted(shared)}."
 
 
 def _of_labels(dataset: Dataset) -> Faults:
@@ -153,7 +153,7 @@ def _of_labels(dataset: Dataset) -> Faults:
             yield "cases.label", "must be None in segmentation: labels are read with the images."
         wrong = [case.case_id for case in dataset.cases if not _is_count(case.foreground, least=0)]
         if wrong:
-            says = f"must be the number of pixels that are not background; not so: {quoted(wrong)}."
+            says = f"must be the number of pixels that are not background; wrong for {quoted(wrong)}."
             yield "cases.foreground", says
         if not any(case.is_labelled for case in dataset.cases):
             yield "cases.foreground", "must be above 0 in some case: nothing can be learned or scored."
@@ -163,7 +163,7 @@ def _of_labels(dataset: Dataset) -> Faults:
         case.case_id for case in dataset.cases if case.label not in known or isinstance(case.label, bool)
     ]
     if wrong:
-        yield "cases.label", f"must be a number of a class, 0 to {known[-1]}; not so: {quoted(wrong)}."
+        yield "cases.label", f"must be a number of a class, 0 to {known[-1]}; wrong for {quoted(wrong)}."
     present = {case.label for case in dataset.cases}
     absent = [name for index, name in enumerate(dataset.classes) if index not in present]
     if absent:
@@ -182,7 +182,7 @@ def _of_the_rest(dataset: Dataset) -> Faults:
             yield "official", f"must give every patient a part; without one: {quoted(missing)}."
     facts = dataset.facts or {}
     if not all(isinstance(text, str) and text for pair in facts.items() for text in pair):
-        yield "facts", f"must be texts by name; got {facts!r}."
+        yield "facts", f"must map names to strings; got {facts!r}."
     yield from _of_attributes(dataset)
     colours = [colour for colour in dataset.colours if colour is not None]
     if len(dataset.colours) not in (0, len(dataset.classes)) or any(len(colour) != 3 for colour in colours):
@@ -201,15 +201,15 @@ def _of_attributes(dataset: Dataset) -> Faults:
     attributes = dataset.attributes or {}
     stray = sorted(attributes.keys() - {case.scan_id for case in dataset.cases})
     if stray:
-        yield "attributes", f"must be by scan id, as in cases; not so: {quoted(stray)}."
+        yield "attributes", f"must be keyed by scan id, as in cases; wrong for {quoted(stray)}."
     for scan, values in attributes.items():
         for name, value in values.items():
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if not isinstance(name, str) or not name or not (is_number or isinstance(value, str)):
                 yield (
                     "attributes",
-                    f"must be texts or numbers by name; got {name!r}: {value!r} of '{scan}'. Leave out what "
-                    "is not known.",
+                    f"must map names to strings or numbers; got {name!r}: {value!r} of '{scan}'. Leave out "
+                    "what is unknown.",
                 )
 
 
@@ -221,7 +221,7 @@ def _of_sample(dataset: Dataset, case: Case, sample: Sample) -> Faults:
     if low < 0 or high > 1:
         yield (
             "image",
-            f"must lie in [0, 1]; got {low:g} to {high:g}. Divide by the largest value there can be.",
+            f"must lie in [0, 1]; got {low:g} to {high:g}. Divide by the largest possible value.",
         )
     is_photo = dataset.task is Task.CLASSIFICATION
     yield from _of_array("label", sample.label, np.int64, () if is_photo else dataset.shape)

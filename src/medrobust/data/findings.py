@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from medrobust.errors import DataError
+from medrobust.errors import DataError, MedrobustError
 
 
 class Severity(StrEnum):
@@ -44,14 +44,29 @@ class Finding:
     files: tuple[Path, ...] = ()
 
 
+def error(kind: str, says: str, advice: str, *files: Path) -> Finding:
+    """A finding that would make numbers wrong or stops a run."""
+    return Finding(kind, Severity.ERROR, says, advice, files)
+
+
+def warning(kind: str, says: str, advice: str, *files: Path) -> Finding:
+    """A finding that may mislead who reads the results."""
+    return Finding(kind, Severity.WARNING, says, advice, files)
+
+
+def note(kind: str, says: str, advice: str, *files: Path) -> Finding:
+    """A finding that is worth knowing."""
+    return Finding(kind, Severity.NOTE, says, advice, files)
+
+
 LAST_SENTENCE = re.compile(r"(?P<says>.*[.?!]) (?P<advice>[A-Z`][^()]*)", re.DOTALL)
 
 
-def refused(kind: str, error: DataError | str, path: Path) -> Finding:
-    """A file, or a line in it, that cannot be used; of several sentences of the error the last is advice."""
-    parted = LAST_SENTENCE.fullmatch(str(error))
-    says, advice = parted.group("says", "advice") if parted else (str(error), "Correct it, or take it out.")
-    return Finding(kind, Severity.ERROR, says, advice, (path,))
+def refused(kind: str, reason: MedrobustError | str, *files: Path) -> Finding:
+    """What an error says as a finding; the last of several sentences is the advice."""
+    parted = LAST_SENTENCE.fullmatch(str(reason))
+    says, advice = parted.group("says", "advice") if parted else (str(reason), "Correct it, or remove it.")
+    return error(kind, says, advice, *files)
 
 
 def is_sound(findings: Iterable[Finding]) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from medrobust.core import Case, Dataset, Sample, Task, Unit
 from medrobust.data.contract import checked
-from medrobust.data.files.missing import is_missing
+from medrobust.data.files import is_missing
 from medrobust.data.findings import quoted
 from medrobust.errors import DataError, reason
 

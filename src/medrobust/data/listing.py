@@ -13,8 +13,7 @@ from medrobust.data.findings import Finding
 from medrobust.data.photographs.image_files import IMAGE_FILES
 from medrobust.data.photographs.pictures import PictureFormat
 from medrobust.data.scans.labels import LabelMap
-from medrobust.data.scans.stored import VolumeFormat
-from medrobust.data.scans.volume_files import VOLUME_FILES
+from medrobust.data.scans.volumes import VOLUME_FILES, VolumeFormat
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from medrobust.catalogue import check_reference, code_digest, load_function
+from medrobust.catalogue import code_digest, name_of
 from medrobust.core import Case, Dataset, Sample
 from medrobust.data.contract import checked
 from medrobust.errors import DataError, MedrobustError, StudyError, reason, unknown
@@ -20,11 +20,14 @@ SUPPLIED = ("cache", "data_dir")
 """Arguments that the program gives to functions that take them."""
 
 
-def open_own(block: Mapping[str, Any], cache: Path | None, data_dir: Path | None) -> Dataset:
+def open_own(
+    function: Callable[..., Any], block: Mapping[str, Any], cache: Path | None, data_dir: Path | None
+) -> Dataset:
     """The data set that the user's function opens.
 
     Args:
-        block: A study's `data:` block: `load`, and the function's own keyword arguments.
+        function: Of the user, or of an installed package.
+        block: A study's `data:` block: `load` or `name`, and the function's own keyword arguments.
         cache: Folder that the function may keep decoded arrays in; given to it if it takes `cache`.
         data_dir: Folder of the data that the user named; given to it if it takes `data_dir`.
 
@@ -33,29 +36,25 @@ def open_own(block: Mapping[str, Any], cache: Path | None, data_dir: Path | None
         also covers the module's file and the arguments.
 
     Raises:
-        StudyError: There is no such module, or the function takes other arguments.
+        StudyError: The function takes other arguments.
         DataError: The function fails, or what it returns breaks the contract.
     """
-    reference = check_reference(block["load"], "data")
-    given = {key: value for key, value in block.items() if key != "load"}
-    try:
-        function = load_function(reference)
-    except Exception as error:  # of the user's module
-        raise DataError(f"data.load: `{reference}` cannot be imported: {reason(error)}.") from error
-    _check_arguments(function, given)
+    key = "load" if "load" in block else "name"
+    where = f"data.{key}: `{block[key] if isinstance(block[key], str) else name_of(function)}`"
+    given = {name: value for name, value in block.items() if name != key}
+    _check_arguments(function, given, key)
     supplied = accepted(function, {"cache": cache, "data_dir": data_dir or Path()})
     try:
         dataset = function(**given, **supplied)
     except MedrobustError:
         raise
     except Exception as error:  # of the user's function
-        raise DataError(f"data.load: `{reference}` failed: {reason(error)}.") from error
+        raise DataError(f"{where} failed: {reason(error)}.") from error
     if not isinstance(dataset, Dataset):
-        raise DataError(
-            f"data.load: `{reference}` must return a medrobust.core.Dataset, got {type(dataset).__name__}."
-        )
+        raise DataError(f"{where} must return a medrobust.core.Dataset, got {type(dataset).__name__}.")
     sound = checked(dataset)
-    made_by = json.dumps([sound.fingerprint, code_digest(reference), given], sort_keys=True, default=str)
+    code = code_digest(block["load"] if isinstance(block.get("load"), str) else function)
+    made_by = json.dumps([sound.fingerprint, code, given], sort_keys=True, default=str)
     return replace(sound, fingerprint=hashlib.sha256(made_by.encode()).hexdigest())
 
 
@@ -73,17 +72,19 @@ def fingerprint(cases: Iterable[Case], read: Callable[[Case], Sample]) -> str:
     return total.hexdigest()
 
 
-def _check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
+def _check_arguments(function: Callable[..., Any], given: Mapping[str, Any], key: str) -> None:
     parameters = inspect.signature(function).parameters.values()
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
     named = {
         each.name: each for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)
     }
-    for key in given:
-        if key in SUPPLIED:
-            raise StudyError(f"data.{key}: is given to the function by the program. Leave the key out.")
-        if key not in named and not takes_any:
-            raise StudyError(f"data: {unknown('key', key, ['load', *(set(named) - set(SUPPLIED))])}")
+    for name in given:
+        if name in SUPPLIED:
+            raise StudyError(
+                f"data.{name}: the program gives this argument to the function. Leave the key out."
+            )
+        if name not in named and not takes_any:
+            raise StudyError(f"data: {unknown('key', name, [key, *(set(named) - set(SUPPLIED))])}")
     for name, parameter in named.items():
         if parameter.default is parameter.empty and name not in (*given, *SUPPLIED):
-            raise StudyError(f"data.{name}: this key is required; `load`'s function takes it.")
+            raise StudyError(f"data.{name}: this key is required; `{key}`'s function takes it.")

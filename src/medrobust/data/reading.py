@@ -1,17 +1,13 @@
-"""Reading many cases in parallel, so that all are decoded before hours of work depend on them."""
+"""Work on many files in parallel, so that all are decoded before hours of work depend on them."""
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Condition
 from typing import TypeVar
 
-from medrobust.core import Case, Dataset, OnProgress, Sample, silent
-
-AHEAD = 4
-"""Cases per thread that may be read before they are needed: memory does not grow with their number."""
+from medrobust.core import Case, Dataset, OnProgress, silent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,29 +19,12 @@ def threads() -> int:
 
 
 def read_all(dataset: Dataset, cases: Sequence[Case], progress: OnProgress = silent) -> None:
-    """Read every case once: what can be decoded goes into the cache, what is damaged is found.
+    """Read every case once: what can be decoded goes into the cache; the first damaged case is an error."""
 
-    Args:
-        dataset: What the cases are of.
-        cases: Which ones.
-        progress: Told how far it is.
+    def read(case: Case) -> None:
+        dataset.read(case)
 
-    Raises:
-        DataError: A case cannot be read.
-    """
-    with ThreadPoolExecutor(threads()) as pool:
-        waiting: deque[Future[Sample]] = deque()
-        try:
-            for number, case in enumerate(cases):
-                waiting.append(pool.submit(dataset.read, case))
-                if len(waiting) > AHEAD * threads():
-                    waiting.popleft().result()
-                    progress(number / len(cases), f"image {number} of {len(cases)}")
-            while waiting:
-                waiting.popleft().result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    in_threads(read, cases, progress, "image")
 
 
 def in_threads(
@@ -55,7 +34,7 @@ def in_threads(
     what: str = "item",
     most: int | None = None,
 ) -> list[Result]:
-    """What `work` gives for every item, in their order; several are done at a time.
+    """The result of `work` for every item, in their order; several are done at a time.
 
     Args:
         work: Done for each item, in any thread.
@@ -79,17 +58,13 @@ def in_threads(
     return results
 
 
-def share_of(progress: OnProgress, begin: float, end: float) -> OnProgress:
-    """The ticks of a part of some work, which goes from one share of the whole to another."""
+def part_of(progress: OnProgress, begin: float, end: float) -> OnProgress:
+    """The progress of a part of some work, which goes from one fraction of the whole to another."""
     return lambda done, note: progress(begin + done * (end - begin), note)
 
 
 class Room:
-    """Lets threads go on as long as what they hold together stays below a limit; one alone may always.
-
-    Args:
-        most: The limit.
-    """
+    """Lets threads go on as long as what they hold together stays below a limit; one alone may always."""
 
     def __init__(self, most: int) -> None:
         self._most, self._held, self._left = most, 0, Condition()

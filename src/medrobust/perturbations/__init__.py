@@ -5,41 +5,57 @@ Images are float32 in [0, 1] of shape `n c *space`, labels `n` or `n *space`, lo
 image. `PERTURBATIONS` is the catalogue.
 """
 
-from medrobust.perturbations.budget import solve_budget
+from medrobust.perturbations.attacks.dag import dag
+from medrobust.perturbations.attacks.deepfool import deepfool
+from medrobust.perturbations.attacks.fgsm import fgsm
+from medrobust.perturbations.attacks.pgd import mi_fgsm, pgd, segpgd
+from medrobust.perturbations.attacks.saliency_map import saliency_map
 from medrobust.perturbations.catalogue import PERTURBATIONS
-from medrobust.perturbations.clean import clean
-from medrobust.perturbations.dag import dag
-from medrobust.perturbations.deepfool import deepfool
-from medrobust.perturbations.entry import Perturbation
-from medrobust.perturbations.fgsm import fgsm
-from medrobust.perturbations.grid import requests
-from medrobust.perturbations.mi_fgsm import mi_fgsm
-from medrobust.perturbations.noise import gaussian, match_noise, rician
-from medrobust.perturbations.pgd import pgd
-from medrobust.perturbations.presets import Preset
-from medrobust.perturbations.request import Request, parameters_of, perturb, request, targets_of
-from medrobust.perturbations.root import Solution
-from medrobust.perturbations.saliency_map import saliency_map
-from medrobust.perturbations.segpgd import segpgd
-from medrobust.perturbations.support import support_of
-from medrobust.perturbations.tally import Tally
+from medrobust.perturbations.contract import Finding, check_perturbation
+from medrobust.perturbations.entry import (
+    Perturbation,
+    Preset,
+    Tally,
+    corruption,
+    entry_of,
+    is_perturbation,
+    perturbation,
+)
+from medrobust.perturbations.geometry import support_of
+from medrobust.perturbations.noise import clean, gaussian, match_noise, rician
+from medrobust.perturbations.request import (
+    Request,
+    parameters_of,
+    perturb,
+    request,
+    requests,
+    solve_budget,
+    targets_of,
+)
+from medrobust.perturbations.strength import Solution
 
 __all__ = [
     "PERTURBATIONS",
+    "Finding",
     "Perturbation",
     "Preset",
     "Request",
     "Solution",
     "Tally",
+    "check_perturbation",
     "clean",
+    "corruption",
     "dag",
     "deepfool",
+    "entry_of",
     "fgsm",
     "gaussian",
+    "is_perturbation",
     "match_noise",
     "mi_fgsm",
     "parameters_of",
     "perturb",
+    "perturbation",
     "pgd",
     "request",
     "requests",

@@ -90,7 +90,7 @@ def check_segmentation(labels: Tensor) -> None:
 def check_targets(targets: Tensor, labels: Tensor, images: Tensor) -> None:
     """Check the target of every pixel."""
     check_labels("targets", targets, images)
-    if labels.ndim == 1 or targets.shape != labels.shape:
+    if targets.shape != labels.shape:
         raise ValueError(
             "targets: need one class per pixel, as labels do; got targets of shape "
             f"{tuple(targets.shape)} and labels of shape {tuple(labels.shape)}."
@@ -117,17 +117,17 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
     ):
         seen = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(
-            f"The network must give logits of shape (n, classes) or (n, classes, *space) for labels of shape "
-            f"{tuple(labels.shape)}; got {seen}."
+            "The network must return logits of shape (n, classes) or (n, classes, *space) for labels of "
+            f"shape {tuple(labels.shape)}; got {seen}."
         )
     if logits.shape[1] < 2:
         raise ModelError(
-            "The network gives one logit; attacks need one per class: turn it into two, (0, logit)."
+            "The network returns one logit; attacks need one per class: turn it into two, (0, logit)."
         )
     if not all_finite(logits):
         raise ModelError(
-            "The network gives logits that are not finite; check its weights, and its forward pass for "
-            "divisions, roots and logarithms that not all images in [0, 1] allow."
+            "The network returns non-finite logits; check its weights, and its forward pass for divisions, "
+            "roots and logarithms that fail for some images in [0, 1]."
         )
     if int(labels.max()) >= logits.shape[1]:
         raise ValueError(

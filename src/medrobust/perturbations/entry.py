@@ -1,56 +1,332 @@
-"""What a line of the catalogue says."""
+"""What is known of a perturbation, and how a function becomes one.
 
+A perturbation is a function `(model, images, labels, *, support=None, rngs=None, <parameters>) -> images` and
+the facts that `@perturbation` states about it. Contract tests, plans, reports and threat models read these
+facts; nothing asks for a name. Users' own functions become the same `Perturbation`, see `entry_of`.
+"""
+
+import functools
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, cast, get_args, get_origin
 
+from annotated_types import Ge, Le
+from jaxtyping import Int64
 from torch import Tensor
 
+from medrobust.catalogue import name_of
 from medrobust.core import Task
-from medrobust.perturbations.presets import OnFailure, OnMisclassified, Preset
+from medrobust.errors import StudyError, unknown
+from medrobust.parameters import Ratio
+from medrobust.perturbations.checks import check_classification, check_inputs, check_segmentation
+from medrobust.perturbations.gradients import frozen, ordinary_mode
+from medrobust.rng import generators_of
+
+Role = Literal["clean", "noise", "attack", "corruption", "transform"]
+Needs = Literal["gradient", "scores", "decisions", "nothing"]
+
+OnMisclassified = Literal["attack", "keep", "drop"]
+"""What happens to images the source already gets wrong; `drop`: the default, and a table without them."""
+
+OnFailure = Literal["last", "clean"]
+"""What is stored where an attack fails: its last iterate, or the clean image."""
+
+SUPPLIED = frozenset({"support", "rngs", "targets", "spacing", "background", "tally", "preset"})
+"""Arguments that the program gives to perturbations and makers of targets, or that stand for others."""
+
+STRENGTHS = ("eps", "epsilon", "strength", "severity")
+"""Parameters that are taken for the budget of a function that states no facts."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass
+class Tally:
+    """Filled by an iterated attack that is given one; it never changes a result.
+
+    Attributes:
+        steps: Steps taken for each image.
+        n_active: Pixels of each image that the attack set out to change (segmentation); 0: it had nothing to
+            do.
+    """
+
+    steps: Int64[Tensor, " n"] | None = None
+    n_active: Int64[Tensor, " n"] | None = None
+
+
+@dataclass(frozen=True)
+class Preset:
+    """An attack as a paper, or a library, ran it.
+
+    Attributes:
+        parameters: Keyword arguments of the attack that differ from its own defaults.
+        source: Where they were read.
+        on_misclassified: Policy for images that the source already gets wrong; None: the attack's own.
+        on_failure: Policy for attacks that fail; None: the attack's own.
+    """
+
+    parameters: Mapping[str, Any]
+    source: str
+    on_misclassified: OnMisclassified | None = None
+    on_failure: OnFailure | None = None
 
 
 @dataclass(frozen=True)
 class Perturbation:
-    """An entry of the catalogue.
+    """An entry of the catalogue: a function, and what is known of it.
 
     Attributes:
-        function: `(model, images, labels, *, support=None, rngs=None, <parameters>) -> images`.
-        kind: Whether it is an attack, noise, or nothing at all.
+        function: `(model, images, labels, *, support=None, rngs=None, <parameters>) -> images`; one that
+            moves pixels returns `(images, labels, valid)`.
+        name: In the catalogue or among the entry points of a package, or `package.module:function`.
+        role: What it is for. Attacks are crafted on a network and stored; the others are made again when
+            they are read.
         tasks: What it can be used for.
-        revision: Raised with every change of its results.
-        summary: One sentence for tables.
-        source: The publication.
+        needs: What it asks of the network: its gradient, its scores (logits), its decisions, or nothing.
         targets: Maker of targets `(labels, *, rngs, spacing, <parameters>)`, for attacks that need one per
             pixel.
-        presets: Its presets by name.
-        budget: The parameter that a study may give as `{ssim: s}`.
+        norms: Norms that its budget can be in: "inf", "2", "1", "0". No change is larger than the budget in
+            the norm that the parameter `norm` names, or else in the first one. Empty: it promises no bound.
+        moves_labels: Whether it moves pixels, and labels with them.
+        budget: The parameter that says how strong it is, such as `eps` or `severity`; a study may give it
+            as `{ssim: s}`.
+        uses_whole_budget: Whether the change of every image is as large as the budget allows.
         default_ssim: SSIM that the budget is solved for where a study gives none.
         minimal: Looks for the smallest perturbation, and so has no budget.
+        presets: Its presets by name.
         on_misclassified: What happens to images that the source already gets wrong.
         on_failure: What is stored where it fails.
         whitebox: Is also run on each target itself.
-        check: Raises StudyError for parameters that do not fit the task or each other; takes them, the task
-            and where they were written.
+        check: Takes parameters and task; says what does not fit together, in a sentence that begins with the
+            parameter's name, or None.
         passes: Forward passes with input gradient that an image usually takes, given the parameters; for
             estimates of time only.
         beyond_paper: Stays out of the averages that follow the paper.
+        revision: Raised with every change of its results.
+        summary: One sentence for tables.
+        source: The publication.
     """
 
-    function: Callable[..., Tensor]
-    kind: Literal["clean", "noise", "attack"]
-    tasks: tuple[Task, ...]
-    revision: int
-    summary: str
-    source: str
+    function: Callable[..., Any]
+    name: str
+    role: Role = "attack"
+    tasks: tuple[Task, ...] = tuple(Task)
+    needs: Needs = "gradient"
     targets: Callable[..., Tensor] | None = None
-    presets: Mapping[str, Preset] = field(default_factory=dict)
+    norms: tuple[str, ...] = ()
+    moves_labels: bool = False
     budget: str | None = None
+    uses_whole_budget: bool = False
     default_ssim: float | None = None
     minimal: bool = False
+    presets: Mapping[str, Preset] = field(default_factory=dict)
     on_misclassified: OnMisclassified = "attack"
     on_failure: OnFailure = "last"
     whitebox: bool = False
-    check: Callable[[Mapping[str, Any], Task, str], None] | None = None
-    passes: Callable[[Mapping[str, Any]], float] = lambda parameters: 1.0
+    check: Callable[[Mapping[str, Any], Task], str | None] = lambda parameters, task: None
+    passes: Callable[[Mapping[str, Any]], float] = lambda parameters: float(parameters.get("steps", 1))
     beyond_paper: bool = False
+    revision: int = 1
+    summary: str = ""
+    source: str = ""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it comes with medrobust, whose versions `revision` tells apart."""
+        return str(getattr(self.function, "__module__", "")).startswith("medrobust.")
+
+    def norm_of(self, parameters: Mapping[str, Any]) -> str | None:
+        """The norm that its budget is in, given its parameters; None where it promises no bound."""
+        return str(parameters.get("norm", self.norms[0])) if self.norms else None
+
+
+def perturbation(**facts: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """State facts about a function `(model, images, labels, *, ...) -> images`; it keeps its signature.
+
+    When the function runs, its inputs have been checked, the network is frozen in evaluation mode and comes
+    back as it was, gradients are enabled but none is tracked yet, and a `preset` has been replaced by what it
+    stands for. What it returns is detached.
+
+    Args:
+        facts: Attributes of `Perturbation`. Left out: the name and summary are the function's own, and a
+            parameter called eps, epsilon, strength or severity is its budget (eps: in the Linf norm, or those
+            that its parameter `norm` can name).
+
+    Raises:
+        StudyError: There is no such fact, or the function has another signature.
+    """
+    known = [each.name for each in fields(Perturbation) if each.name != "function"]
+    for key in facts.keys() - set(known):
+        raise StudyError(f"@perturbation: {unknown('fact', key, known)}")
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = _signature(function)
+
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            bound = signature.bind_partial(*args, **kwargs)
+            given = bound.arguments
+            if preset := given.pop("preset", None):
+                if preset not in entry.presets:
+                    raise ValueError(f"preset: {unknown('preset', preset, entry.presets)}")
+                for key, value in entry.presets[preset].parameters.items():
+                    given.setdefault(key, value)
+            bound.apply_defaults()  # into a new dictionary
+            given = bound.arguments
+            _check(entry, given)
+            with ordinary_mode(), frozen(given.get("model")):
+                for key in ("images", "labels", "support", "targets"):
+                    if isinstance(given.get(key), Tensor):
+                        given[key] = _plain(given[key])
+                made = function(*bound.args, **bound.kwargs)
+            return cast(R, made.detach()) if isinstance(made, Tensor) else made
+
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        entry = Perturbation(function=run, **{**_defaults(function, signature), **facts})
+        run.perturbation = entry  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def corruption(function: Callable[..., Tensor], **facts: Any) -> Callable[..., Tensor]:
+    """Make a corruption of a plain `(images, severity, rngs) -> images`; `rngs` may be left out.
+
+    Further parameters of the function stay parameters. Severities are whole numbers from 1 to 5 unless its
+    annotation says otherwise.
+
+    Args:
+        function: Takes images `n c *space` in [0, 1] and returns such images.
+        facts: Attributes of `Perturbation` other than its role and budget.
+    """
+    own = dict(_evaluated(function).parameters)
+    images = next(iter(own))
+    severity = own["severity"]
+    if severity.annotation in (severity.empty, int, float):
+        own["severity"] = severity.replace(annotation=Annotated[int, Ge(1), Le(5)])
+
+    @functools.wraps(function)
+    def corrupt(model: object, images: Tensor, labels: Tensor, **parameters: Any) -> Tensor:
+        if "rngs" in own:
+            parameters["rngs"] = generators_of(parameters.get("rngs"), len(images))
+        return function(images, **parameters)
+
+    before = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ARGUMENTS]
+    after = [
+        each.replace(kind=each.KEYWORD_ONLY, default=None if name == "rngs" else each.default)
+        for name, each in own.items()
+        if name != images
+    ]
+    corrupt.__signature__ = inspect.Signature([*before, *after])  # type: ignore[attr-defined]
+    return perturbation(role="corruption", needs="nothing", budget="severity", **facts)(corrupt)
+
+
+def entry_of(thing: object, name: str | None = None) -> Perturbation:
+    """The entry that an object makes: a perturbation, a function with facts, or a plain function.
+
+    Args:
+        thing: What a package, a module or a person offers.
+        name: What it is called from now on; None: the name it has.
+
+    Raises:
+        StudyError: It is something else.
+    """
+    entry = thing if isinstance(thing, Perturbation) else getattr(thing, "perturbation", None)
+    if not isinstance(entry, Perturbation):
+        kind = _kind(thing)
+        if not callable(thing) or kind is None:
+            raise StudyError(
+                "must be a function (model, images, labels, *, ...) -> images or (images, severity, rngs) -> "
+                f"images, got {name_of(thing)}."
+            )
+        made: Any = perturbation()(thing) if kind == "perturbation" else corruption(thing)
+        entry = made.perturbation
+    return entry if entry.is_ours or name is None else replace(entry, name=name)
+
+
+def is_perturbation(thing: object) -> bool:
+    """Whether an object can be an entry: it is one, states facts, or takes what perturbations take."""
+    return isinstance(getattr(thing, "perturbation", thing), Perturbation) or _kind(thing) is not None
+
+
+ARGUMENTS = ("model", "images", "labels")
+
+
+def _kind(thing: object) -> Literal["perturbation", "corruption"] | None:
+    try:
+        names = list(inspect.signature(thing).parameters)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    if tuple(names[:3]) == ARGUMENTS:
+        return "perturbation"
+    return "corruption" if "severity" in names[1:] else None
+
+
+def _evaluated(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a function; annotations that are text, and cannot be understood, say nothing."""
+    try:
+        return inspect.signature(function, eval_str=True)
+    except NameError:
+        signature = inspect.signature(function)
+        bare = [each.replace(annotation=each.empty) for each in signature.parameters.values()]
+        return signature.replace(parameters=bare)
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a function, what follows (model, images, labels) by keyword only."""
+    signature = _evaluated(function)
+    first, rest = list(signature.parameters.values())[:3], list(signature.parameters.values())[3:]
+    if tuple(each.name for each in first) != ARGUMENTS:
+        raise StudyError(
+            f"must take (model, images, labels, *, ...), but {name_of(function)} takes {signature}."
+        )
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    kept = [
+        each.replace(kind=each.KEYWORD_ONLY, annotation=_annotation(each))
+        for each in rest
+        if each.kind in named
+    ]
+    return signature.replace(parameters=[*first, *kept])
+
+
+def _annotation(parameter: inspect.Parameter) -> Any:
+    """What a study may write for a parameter: numbers also as fractions; by default what its default is."""
+    annotation, default = parameter.annotation, parameter.default
+    if annotation is parameter.empty:
+        annotation = Any if default is None or default is parameter.empty else type(default)
+    if get_origin(annotation) is Annotated and get_args(annotation)[0] is float:
+        return Annotated[(Ratio, *get_args(annotation)[1:])]
+    return Ratio if annotation is float else annotation
+
+
+def _defaults(function: Callable[..., Any], signature: inspect.Signature) -> dict[str, Any]:
+    """Facts that can be read off a function."""
+    budget = next((name for name in STRENGTHS if name in signature.parameters), None)
+    norm = signature.parameters.get("norm")
+    norms = get_args(norm.annotation) if norm and get_args(norm.annotation) else ("inf",)
+    return {
+        "name": getattr(function, "__name__", type(function).__name__),
+        "budget": budget,
+        "norms": norms if budget in ("eps", "epsilon") else (),
+        "summary": (inspect.getdoc(function) or "").partition("\n")[0],
+    }
+
+
+def _check(entry: Perturbation, given: Mapping[str, Any]) -> None:
+    """Check the inputs of a call; what is missing is left to Python."""
+    images, labels = given.get("images"), given.get("labels")
+    if isinstance(images, Tensor) and isinstance(labels, Tensor):
+        check_inputs(images, labels, given.get("support"))
+        if entry.tasks == (Task.CLASSIFICATION,):
+            check_classification(labels)
+        if entry.tasks == (Task.SEGMENTATION,):
+            check_segmentation(labels)
+        if complaint := entry.check(given, Task.CLASSIFICATION if labels.ndim == 1 else Task.SEGMENTATION):
+            raise ValueError(complaint)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A tensor that takes part in no graph, and can."""
+    return tensor.clone() if tensor.is_inference() else tensor.detach()

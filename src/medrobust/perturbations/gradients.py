@@ -1,23 +1,23 @@
 """Gradients with respect to the input; the network and the caller's tensors leave as they came."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from itertools import chain
-from typing import Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointError
 
 from medrobust.errors import MedrobustError, ModelError, reason
 from medrobust.outputs import main_output
-from medrobust.perturbations.affine_norm import AffineNorm
 from medrobust.perturbations.checks import all_finite, check_logits
-from medrobust.perturbations.losses import cross_entropy_weights
-from medrobust.perturbations.norms import lengths
+from medrobust.perturbations.geometry import lengths, per_image
 
 NO_WAY_BACK = (
     "The network's output does not depend on its input, or cannot be differentiated with respect to it; look "
@@ -40,14 +40,14 @@ class Pullback(Protocol):
 
 @contextmanager
 def ordinary_mode() -> Iterator[None]:
-    """What a perturbation runs in, whatever mode its caller is in; as a rule its decorator.
+    """What a perturbation runs in, whatever mode its caller is in.
 
-    Inference mode is left, in which nothing can be differentiated; graphs are built by `linearise` alone;
-    and what `torch.compile` made runs as it was written, since compiled graphs give one gradient each.
+    Inference mode, in which nothing can be differentiated, is left, and gradients are enabled; what
+    `torch.compile` made runs as it was written, since a compiled graph yields its gradient only once.
     """
     with ExitStack() as modes:
         modes.enter_context(torch.inference_mode(False))
-        modes.enter_context(torch.no_grad())
+        modes.enter_context(torch.enable_grad())
         # Nothing is compiled where this was never imported, which takes seconds.
         if "torch._dynamo" in sys.modules:
             modes.enter_context(torch.compiler.set_stance("force_eager"))
@@ -55,7 +55,7 @@ def ordinary_mode() -> Iterator[None]:
 
 
 @contextmanager
-def frozen(model: Model) -> Iterator[None]:
+def frozen(model: object) -> Iterator[None]:
     """Put a module into evaluation mode, and its parameters out of the graph, while it is under attack.
 
     Dropout would make the attack chase a moving target, batch norm would learn from it, and activations would
@@ -200,3 +200,160 @@ def _blamed(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise ModelError(f"The network {what}: {reason(error)}.") from error
+
+
+class AffineNorm(TorchFunctionMode):
+    """While it is entered, networks compute their batch norms as `x * factor + offset`.
+
+    torch's own gradient of a batch norm reads its input again and takes up to a third of the whole way back
+    through a network on a CPU; that of a product is a product. Values agree but for rounding.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Called by torch in place of each of its functions."""
+        if func is functional.batch_norm:
+            return affine_norm(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def affine_norm(
+    input: Tensor,  # noqa: A002
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """What `torch.nn.functional.batch_norm` gives, whose arguments these are.
+
+    Statistics of the batch, and reduced precision, are left to torch.
+    """
+    if training or running_mean is None or running_var is None or input.dtype != running_mean.dtype:
+        return functional.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    factor = (running_var + eps).rsqrt()
+    if weight is not None:
+        factor = factor * weight
+    offset = -running_mean * factor
+    if bias is not None:
+        offset = offset + bias
+    per_channel = (1, -1, *[1] * (input.ndim - 2))
+    return torch.addcmul(offset.view(per_channel), input, factor.view(per_channel))
+
+
+Loss = Literal["cross_entropy", "margin", "dlr"]
+
+DLR_CLASSES = 3
+"""The difference of logits ratio divides by the gap to the third largest logit."""
+
+
+def ascent_weights(
+    loss: Loss, logits: Float[Tensor, "n k *labelspace"], labels: Int64[Tensor, "n *labelspace"]
+) -> Float[Tensor, "n k *labelspace"]:
+    """Gradient of a loss, summed over the labels of each image, with respect to the logits.
+
+    Args:
+        loss: Its name.
+        logits: Of the network under attack, finite.
+        labels: True classes.
+
+    Returns:
+        That gradient but for a positive factor for each image.
+
+    Raises:
+        ValueError: The loss needs more classes than there are.
+    """
+    if loss == "dlr" and logits.shape[1] < DLR_CLASSES:
+        raise ValueError(
+            f"loss: 'dlr' needs at least {DLR_CLASSES} classes, the network has {logits.shape[1]}; use "
+            "'margin'."
+        )
+    return LOSSES[loss](logits, labels)
+
+
+def cross_entropy_weights(
+    logits: Float[Tensor, "n k *labelspace"],
+    labels: Int64[Tensor, "n *labelspace"],
+    shares: Float[Tensor, "n *labelspace"] | None = None,
+) -> Float[Tensor, "n k *labelspace"]:
+    """Of the cross-entropy: the probabilities of the other classes, and minus their sum for the label.
+
+    Args:
+        logits: Of the network under attack.
+        labels: True classes.
+        shares: How much each label counts, at least 0; None: all count the same.
+    """
+    logs = logits.log_softmax(1)
+    if shares is not None:
+        logs = logs + shares.log()[:, None]
+    logs = logs.scatter(1, labels[:, None], -torch.inf)
+    # Where no label counts, all are -inf, and so all weights 0.
+    largest = logs.flatten(1).amax(1).clamp_min(torch.finfo(logs.dtype).min)
+    others = (logs - per_image(largest, logs)).exp()
+    return others.scatter(1, labels[:, None], -others.sum(1, keepdim=True))
+
+
+def margin_weights(
+    logits: Float[Tensor, "n k *labelspace"], labels: Int64[Tensor, "n *labelspace"]
+) -> Float[Tensor, "n k *labelspace"]:
+    """Of the `margin`: 1 for the largest wrong logit, the first of equal ones, and -1 for the right one."""
+    return one_hot(_rivals(logits, labels), logits) - one_hot(labels, logits)
+
+
+def dlr_weights(
+    logits: Float[Tensor, "n k *labelspace"], labels: Int64[Tensor, "n *labelspace"]
+) -> Float[Tensor, "n k *labelspace"]:
+    """Of the margin over the gap between the largest and the third largest logit: the scale drops out.
+
+    A gap is at least what float32 resolves in logits of the size of these three.
+
+    Source: Croce, Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse
+    parameter-free attacks".
+    """
+    largest, ranked = logits.topk(DLR_CLASSES, dim=1)
+    spread = one_hot(ranked[:, 0], logits) - one_hot(ranked[:, -1], logits)
+    kinds = torch.finfo(logits.dtype)
+    resolved = kinds.eps * largest.abs().amax(1, keepdim=True)
+    gaps = (largest[:, :1] - largest[:, -1:] + resolved).clamp_min(kinds.tiny)
+    weights = margin_weights(logits, labels) - margin(logits, labels)[:, None] / gaps * spread
+    return weights * (per_image(gaps.flatten(1).amin(1), gaps) / gaps)
+
+
+LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": cross_entropy_weights,
+    "margin": margin_weights,
+    "dlr": dlr_weights,
+}
+
+
+def margin(
+    logits: Float[Tensor, "n k *labelspace"], labels: Int64[Tensor, "n *labelspace"]
+) -> Float[Tensor, "n *labelspace"]:
+    """Largest wrong logit minus the right one; above 0 where the prediction is wrong.
+
+    Source: Carlini, Wagner 2017, "Towards evaluating the robustness of neural networks".
+    """
+    chosen = torch.stack([_rivals(logits, labels), labels], 1)
+    values = logits.gather(1, chosen)
+    return values[:, 0] - values[:, 1]
+
+
+def one_hot(
+    classes: Int64[Tensor, "n *labelspace"], logits: Float[Tensor, "n k *labelspace"]
+) -> Float[Tensor, "n k *labelspace"]:
+    """1 at each class, 0 elsewhere, in the shape of the logits: the weights that single out a logit."""
+    return torch.zeros_like(logits).scatter_(1, classes[:, None], 1)
+
+
+def _rivals(
+    logits: Float[Tensor, "n k *labelspace"], labels: Int64[Tensor, "n *labelspace"]
+) -> Int64[Tensor, "n *labelspace"]:
+    """The class of the largest wrong logit."""
+    return logits.scatter(1, labels[:, None], -torch.inf).max(1).indices

@@ -18,11 +18,11 @@ from torch import Tensor
 from medrobust.errors import unknown
 from medrobust.metrics.similarity import ssim
 from medrobust.parameters import Ratio
-from medrobust.perturbations.checks import check_inputs
-from medrobust.perturbations.first_strength import first_strength
-from medrobust.perturbations.gradients import Model, ordinary_mode
-from medrobust.perturbations.root import Solution, solve_strength
-from medrobust.perturbations.support import rows, within
+from medrobust.perturbations.entry import perturbation
+from medrobust.perturbations.geometry import rows, within
+from medrobust.perturbations.gradients import Model
+from medrobust.perturbations.strength import Solution, first_strength, solve_strength
+from medrobust.rng import generators_of
 
 LARGEST_STRENGTH = 10.0
 
@@ -35,7 +35,31 @@ Noise = Callable[[Tensor, Sequence[Tensor], Tensor], Tensor]
 """Noisy images, not clipped, for images, standard normal draws, and strengths `n 1 ...`."""
 
 
-@ordinary_mode()
+@perturbation(role="clean", needs="nothing", summary="The image as it is.")
+def clean(
+    model: Model | None,
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *labelspace"],
+    *,
+    support: Bool[Tensor, "n 1 *space"] | None = None,
+    rngs: Sequence[np.random.Generator] | None = None,
+) -> Float[Tensor, "n c *space"]:
+    """Copy the images.
+
+    Args:
+        model: Not needed.
+        images: Images in [0, 1].
+        labels: True classes.
+        support: Not needed.
+        rngs: Not needed.
+
+    Returns:
+        The same images.
+    """
+    return images.clone()
+
+
+@perturbation(role="noise", needs="nothing", revision=2, summary="Gaussian noise.")
 def gaussian(
     model: Model | None,
     images: Float[Tensor, "n c *space"],
@@ -52,7 +76,7 @@ def gaussian(
         images: Clean images in [0, 1].
         labels: Not needed.
         support: Where images may change; None: everywhere.
-        rngs: One generator per image.
+        rngs: One generator per image; None: those of seed 0.
         strength: Standard deviation, at least 0; one for all images or one for each.
 
     Returns:
@@ -61,11 +85,16 @@ def gaussian(
     Raises:
         ValueError: A wrong argument.
     """
-    check_inputs(images, labels, support)
     return add_noise("gaussian", images, draw("gaussian", images, rngs), strength, support)
 
 
-@ordinary_mode()
+@perturbation(
+    role="noise",
+    needs="nothing",
+    revision=2,
+    summary="Noise of a magnitude MR image.",
+    source="Gudbjartsson and Patz 1995, The Rician distribution of noisy MRI data",
+)
 def rician(
     model: Model | None,
     images: Float[Tensor, "n c *space"],
@@ -82,7 +111,7 @@ def rician(
         images: Clean images in [0, 1].
         labels: Not needed.
         support: Where images may change; None: everywhere.
-        rngs: One generator per image.
+        rngs: One generator per image; None: those of seed 0.
         strength: Standard deviation in each part, at least 0; one for all images or one for each.
 
     Returns:
@@ -90,11 +119,7 @@ def rician(
 
     Raises:
         ValueError: A wrong argument.
-
-    Source:
-        Gudbjartsson and Patz 1995, "The Rician distribution of noisy MRI data".
     """
-    check_inputs(images, labels, support)
     return add_noise("rician", images, draw("rician", images, rngs), strength, support)
 
 
@@ -104,7 +129,7 @@ def match_noise(
     ssim_goal: Float[Tensor, " n"],
     *,
     support: Bool[Tensor, "n 1 *space"] | None = None,
-    rngs: Sequence[np.random.Generator] | None,
+    rngs: Sequence[np.random.Generator] | None = None,
 ) -> Solution:
     """Solve for the strength at which the noise of each image has a given SSIM over the support.
 
@@ -114,8 +139,8 @@ def match_noise(
         ssim_goal: Wanted SSIM, usually that of an attack. 1, or NaN (an empty support), gives a strength of
             0.
         support: Where images may change, and over which SSIM is taken; None: everywhere.
-        rngs: One generator per image. They are copied, so that the same generators give the noise that was
-            solved for.
+        rngs: One generator per image; None: those of seed 0. They are copied, so that the same generators
+            give the noise that was solved for.
 
     Returns:
         Strengths; SSIM is within max(0.05 (1 - goal), 1e-5) of the goal, or the match is not `reached`.
@@ -178,11 +203,7 @@ def draw(
     """
     if name not in NOISES:
         raise ValueError(unknown("noise", name, NOISES))
-    if rngs is None or len(rngs) != len(images):
-        raise ValueError(
-            f"rngs: noise needs one generator per image, {len(images)} in all, got "
-            f"{None if rngs is None else len(rngs)}; pass [medrobust.rng.generator(seed, key), ...]."
-        )
+    rngs = generators_of(rngs, len(images))
     shape = (NOISES[name][0], *images.shape[1:])
     drawn = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs], axis=1)
     return list(torch.from_numpy(drawn).to(images.device))

@@ -1,7 +1,10 @@
 """A perturbation as a study asks for it: validated once, then applied to batch after batch."""
 
+import copy
+import inspect
+import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
@@ -11,22 +14,32 @@ from jaxtyping import Bool, Float, Int64
 from pydantic import BaseModel
 from torch import Tensor
 
+from medrobust.catalogue import code_digest, reference_of
 from medrobust.core import Task
-from medrobust.errors import StudyError, unknown
+from medrobust.errors import MedrobustError, StudyError, reason, unknown
+from medrobust.metrics.similarity import ssim
 from medrobust.parameters import accepted, parameter_model, parse_ratio, resolve
 from medrobust.perturbations.catalogue import PERTURBATIONS
-from medrobust.perturbations.entry import Perturbation
+from medrobust.perturbations.entry import (
+    SUPPLIED,
+    OnFailure,
+    OnMisclassified,
+    Perturbation,
+    Preset,
+    Tally,
+)
 from medrobust.perturbations.gradients import Model
 from medrobust.perturbations.noise import match_noise
-from medrobust.perturbations.presets import OnFailure, OnMisclassified, Preset
-from medrobust.perturbations.tally import Tally
-
-SUPPLIED = frozenset({"support", "rngs", "targets", "spacing", "background", "tally"})
-"""Arguments that the program gives to attacks and makers of targets, not the user."""
+from medrobust.perturbations.strength import solve_strength
 
 POLICIES = {"on_misclassified": ("attack", "keep", "drop"), "on_failure": ("last", "clean")}
+FOUND_BY = ("name", "load", "given")
 Choice = TypeVar("Choice", bound=str)
 LABEL = re.compile(r"[A-Za-z0-9._-]+")
+
+TOLERANCE = 1e-4
+FIRST_BUDGET = 4 / 255
+LARGEST_BUDGET = 1.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +48,7 @@ class Request:
 
     Attributes:
         label: What it is called in every table.
-        name: Its name in the catalogue.
+        perturbation: Its entry.
         parameters: All of its parameters, ready for JSON; without its budget for as long as that is to be
             solved.
         on_misclassified: What happens to images that the source already gets wrong.
@@ -45,7 +58,7 @@ class Request:
     """
 
     label: str
-    name: str
+    perturbation: Perturbation
     parameters: Mapping[str, Any]
     on_misclassified: OnMisclassified
     on_failure: OnFailure
@@ -53,9 +66,9 @@ class Request:
     curve: str | None = None
 
     @property
-    def perturbation(self) -> Perturbation:
-        """Its entry in the catalogue."""
-        return PERTURBATIONS[self.name]
+    def name(self) -> str:
+        """Its name in the catalogue, or `package.module:function`; part of the key of its generators."""
+        return self.perturbation.name
 
     @property
     def unsolved(self) -> bool:
@@ -70,21 +83,79 @@ class Request:
             raise ValueError(f"{self.name}: has no budget that could be set to {value}.")
         return replace(self, parameters={**self.parameters, budget: value})
 
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Everything that its images depend on beside images, network and seed, to be hashed.
 
-def parameters_of(name: str, without: Collection[str] = ()) -> type[BaseModel]:
+        A user's own function counts by its code: the file of its module, or in a notebook its own source.
+
+        Raises:
+            StudyError: That code cannot be read.
+        """
+        recipe = {
+            "perturbation": self.name,
+            "revision": self.perturbation.revision,
+            "parameters": dict(self.parameters),
+            "on_misclassified": self.on_misclassified,
+            "on_failure": self.on_failure,
+            "ssim": self.ssim,
+        }
+        return recipe if self.perturbation.is_ours else recipe | {"code": self._code}
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The entry of a study that asks for it, everything filled in, as plain data.
+
+        An object that cannot be imported again stands under `given`, for people to read.
+        """
+        entry, policies = self.perturbation, {}
+        reference = reference_of(entry.function)
+        if ":" not in self.name and (self.perturbation.is_ours or self.name in PERTURBATIONS.names()):
+            found_by = {"name": self.name}
+        elif reference is not None:
+            found_by = {"load": reference}
+        else:
+            found_by = {"given": f"{self.name} {self._code[:12]}"}
+        if entry.role == "attack":
+            policies = {"on_misclassified": self.on_misclassified, "on_failure": self.on_failure}
+        curve = {} if self.curve is None else {"curve": self.curve}
+        budget = {} if self.ssim is None else {str(entry.budget): {"ssim": self.ssim}}
+        return {**found_by, "label": self.label, **curve, **policies, **self.parameters, **budget}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a report says about it, as plain data: a report must not need anybody's package."""
+        entry = self.perturbation
+        names = ("role", "budget", "minimal", "whitebox", "beyond_paper", "summary", "source")
+        facts = {name: getattr(entry, name) for name in names}
+        return facts | {"norm": entry.norm_of(self.parameters), "targeted": entry.targets is not None}
+
+    @property
+    def _code(self) -> str:
+        code = code_digest(self.perturbation.function)
+        if code is None:
+            raise StudyError(
+                f"perturbations.{self.label}: a run tells results apart by the code that made them, and that "
+                f"of '{self.name}' cannot be read, or uses variables of a function that it was defined in. "
+                "Define it with `def` at the top of a module or of a notebook's cell."
+            )
+        return code
+
+
+def parameters_of(entry: Perturbation, without: Collection[str] = ()) -> type[BaseModel]:
     """The parameters of a perturbation and of its targets, with ranges and defaults."""
-    entry = PERTURBATIONS[name]
     functions = [entry.function] if entry.targets is None else [entry.function, entry.targets]
-    return parameter_model(name, *functions, without={*SUPPLIED, *without})
+    return parameter_model(entry.name, *functions, without={*SUPPLIED, *without})
 
 
-def request(entry: Mapping[str, Any], task: Task) -> Request:
+def request(item: object, task: Task) -> Request:
     """Validate what a study asks for.
 
     Args:
-        entry: Keys `name`, `label`, `preset`, `on_misclassified`, `on_failure` and the perturbation's
-            parameters. The budget may be given as `{ssim: s}`. Noise without a strength is noise to be
-            matched.
+        item: The name of an entry; or a mapping of `name` (or `load: package.module:function`), `label`,
+            `preset`, `on_misclassified`, `on_failure` and the perturbation's parameters, of which the budget
+            may be given as `{ssim: s}`; or, in Python, a function of one's own, also as the value of `load`.
+            Noise without a strength is noise to be matched.
         task: Task of the study.
 
     Returns:
@@ -92,76 +163,70 @@ def request(entry: Mapping[str, Any], task: Task) -> Request:
 
     Raises:
         StudyError: An unknown name, key or preset (with the nearest known one), a value out of range, a
-            perturbation that does not fit the task.
+            perturbation that does not fit the task, or code of the user's that fails.
     """
-    name = entry.get("name")
-    if not isinstance(name, str) or name not in PERTURBATIONS:
-        raise StudyError(f"perturbations: {unknown('perturbation', str(name), PERTURBATIONS)}")
-    perturbation, where = PERTURBATIONS[name], f"perturbations.{entry.get('label', name)}"
-    if task not in perturbation.tasks:
-        fitting = sorted(key for key, other in PERTURBATIONS.items() if task in other.tasks)
-        raise StudyError(f"{where}: {name} is not for {task}; these are: {', '.join(fitting)}.")
-    preset = preset_of(perturbation, entry.get("preset"), where)
-    given = {key: value for key, value in entry.items() if key not in ("name", "label", "preset", *POLICIES)}
-    parameters, ssim = without_budget(perturbation, {**preset.parameters, **given}, where)
-    unsolved = {perturbation.budget or ""} - parameters.keys()
-    parameters = resolve(parameters_of(name, without=unsolved), parameters, where)
-    if perturbation.check is not None:
-        perturbation.check(parameters, task, where)
+    item = _as_mapping(item)
+    entry, where = _find(item), _where(item)
+    if task not in entry.tasks:
+        fitting = sorted(name for name, other in PERTURBATIONS.items() if task in other.tasks)
+        raise StudyError(f"{where}: {entry.name} is not for {task}; these are: {', '.join(fitting)}.")
+    if entry.moves_labels:
+        raise StudyError(
+            f"{where}: {entry.name} moves pixels and labels, which studies cannot score yet; call it from "
+            "Python, or choose a perturbation that keeps labels in their place."
+        )
+    preset = _preset(entry, item.get("preset"), where)
+    given = {
+        key: value for key, value in item.items() if key not in (*FOUND_BY, "label", "preset", *POLICIES)
+    }
+    parameters, goal = _without_budget(entry, {**preset.parameters, **given}, where)
+    missing = {entry.budget or ""} - parameters.keys() if _is_solved(entry) else set()
+    parameters = resolve(parameters_of(entry, without=missing), parameters, where)
+    _check_plain(parameters, where)
+    if complaint := entry.check(parameters, task):
+        raise StudyError(f"{where}.{complaint}")
     return Request(
-        label=label_of(entry, where),
-        name=name,
+        label=_label(item, where),
+        perturbation=entry,
         parameters=parameters,
-        on_misclassified=policy(
-            entry, "on_misclassified", preset.on_misclassified or perturbation.on_misclassified, where
+        on_misclassified=_policy(
+            item, "on_misclassified", preset.on_misclassified or entry.on_misclassified, where
         ),
-        on_failure=policy(entry, "on_failure", preset.on_failure or perturbation.on_failure, where),
-        ssim=ssim,
+        on_failure=_policy(item, "on_failure", preset.on_failure or entry.on_failure, where),
+        ssim=goal,
     )
 
 
-def label_of(entry: Mapping[str, Any], where: str) -> str:
-    """The label of an entry, by default its name."""
-    label = entry.get("label", entry["name"])
-    if not isinstance(label, str) or not LABEL.fullmatch(label):
-        raise StudyError(f"{where}.label: may hold letters, digits, '.', '_' and '-' only; got {label!r}.")
-    return label
+def requests(item: object, task: Task) -> tuple[Request, ...]:
+    """Validate what a study asks for, once for every budget of a list.
 
+    Args:
+        item: As for `request`, and: the budget may be a list of numbers, e.g. `eps: [0.5/255, 1/255]`;
+            `curve` names the curve that an attack with one number is a point of.
+        task: Task of the study.
 
-def preset_of(perturbation: Perturbation, name: object, where: str) -> Preset:
-    """The preset of that name; an empty one where none is asked for."""
-    if name is None:
-        return Preset({}, source="")
-    if str(name) not in perturbation.presets:
-        raise StudyError(f"{where}.preset: {unknown('preset', str(name), perturbation.presets)}")
-    return perturbation.presets[str(name)]
+    Returns:
+        One request. For a list one per budget, in its order: the label is that of the entry, "-", and the
+        budget as written with "of" for "/", e.g. `pgd-0.5of255`; the curve has the label of the entry.
 
-
-def policy(entry: Mapping[str, Any], key: str, default: Choice, where: str) -> Choice:
-    """What `entry` says for a policy."""
-    value = entry.get(key, default)
-    if value not in POLICIES[key]:
-        raise StudyError(f"{where}.{key}: must be one of {', '.join(POLICIES[key])}; got {value!r}.")
-    return cast(Choice, value)
-
-
-def without_budget(
-    perturbation: Perturbation, parameters: dict[str, Any], where: str
-) -> tuple[dict[str, Any], float | None]:
-    """Take a budget that is to be solved out of the parameters; and the SSIM to solve it for, if any."""
-    budget = perturbation.budget
-    value = None if budget is None else parameters.get(budget)
-    if budget is None or not (value is None or isinstance(value, Mapping)):
-        return parameters, None
-    rest = {key: other for key, other in parameters.items() if key != budget}
-    if value is None:
-        return rest, perturbation.default_ssim
-    ssim = parse_ratio(value.get("ssim"))
-    if set(value) != {"ssim"} or not isinstance(ssim, float | int) or not 0 < ssim < 1:
-        raise StudyError(
-            f"{where}.{budget}: must be a number or {{ssim: s}} with s in (0, 1); got {value!r}."
-        )
-    return rest, float(ssim)
+    Raises:
+        StudyError: As from `request`; a list that is empty, names a budget twice, or is not of budgets; a
+            `curve` of an attack without a budget in numbers.
+    """
+    item = _as_mapping(item)
+    curve = item.pop("curve", None)
+    entry = _find(item)
+    lists = [key for key, value in item.items() if isinstance(value, list | tuple)]
+    if entry.is_ours:
+        _refuse_lists({key: item[key] for key in lists if key != entry.budget}, entry, _where(item))
+    if entry.budget not in lists:
+        return (_point(curve, request(item, task)),)
+    budget, label = str(entry.budget), _label(item, _where(item))
+    names = _budget_names(item[budget], f"perturbations.{label}.{budget}")
+    return tuple(
+        _point(curve or label, request(item | {"label": f"{label}-{name}", budget: value}, task))
+        for name, value in names.items()
+    )
 
 
 def targets_of(
@@ -201,11 +266,12 @@ def perturb(
     Args:
         request: What the study asks for, its budget solved; noise may also be given as `{ssim: s}`, solved
             here per image.
-        model: Source network; noise needs none.
+        model: Source network; None for what needs nothing of one.
         images: Clean images in [0, 1].
         labels: True classes.
-        support: Where images may change; None: everywhere.
-        rngs: One generator per image.
+        support: Where images may change; None: everywhere. The changes of an attack or noise that does not
+            take it are cut off afterwards; corruptions ignore it.
+        rngs: One generator per image; None: those of seed 0.
         spacing: Size of a pixel in mm, for targets; None where unknown.
         targets: From `targets_of`; None: made here.
         tally: Is told what an iterated attack did.
@@ -215,30 +281,247 @@ def perturb(
 
     Raises:
         ValueError: A wrong argument, or a budget that is not solved.
+        StudyError: A perturbation of the user's fails, or returns no images.
     """
-    function = request.perturbation.function
+    entry, parameters = request.perturbation, dict(request.parameters)
     if targets is None:
         targets = targets_of(request, labels, rngs, spacing)
-    parameters = dict(request.parameters)
     if request.unsolved:
-        parameters.update(solved_noise(request, images, support, rngs))
-    optional = accepted(function, {"targets": targets, "tally": tally})
-    return function(
-        model, images, labels, support=support, rngs=rngs, **optional, **accepted(function, parameters)
-    )
+        parameters.update(_solved_noise(request, images, support, rngs))
+    supplied = {
+        "support": support, "rngs": rngs, "targets": targets, "spacing": spacing, "tally": tally
+    }  # fmt: skip
+    try:
+        made: Tensor = entry.function(
+            model, images, labels, **accepted(entry.function, {**parameters, **supplied})
+        )
+    except (MedrobustError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if entry.is_ours:
+            raise
+        raise StudyError(
+            f"perturbations.{request.label}: {entry.name} fails on images of shape {tuple(images.shape)}: "
+            f"{reason(error)}."
+        ) from error
+    if not isinstance(made, Tensor) or made.shape != images.shape or made.dtype != images.dtype:
+        got = (
+            f"{made.dtype} of shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
+        )
+        raise StudyError(
+            f"perturbations.{request.label}: {entry.name} must return {images.dtype} images of shape "
+            f"{tuple(images.shape)}, got {got}."
+        )
+    if support is None or entry.role in ("corruption", "transform"):
+        return made
+    takes_support = "support" in inspect.signature(entry.function).parameters
+    return made if takes_support else torch.where(support, made, images)
 
 
-def solved_noise(
+def solve_budget(
+    request: Request,
+    model: Model,
+    batches: Iterable[tuple[Tensor, Tensor, Tensor | None, Sequence[np.random.Generator] | None]],
+) -> float:
+    """Find the budget at which the mean SSIM of an attack is what the request asks for.
+
+    Args:
+        request: Its `ssim` is the goal.
+        model: Source network.
+        batches: Images `n c *space`, labels, support and random generators of validation cases. SSIM is taken
+            over the support; cases with an empty one do not count. Generators are copied: every budget is
+            tried on the same draws.
+
+    Returns:
+        The budget, rounded to 4 significant digits; set it with `request.with_budget`.
+
+    Raises:
+        ValueError: The request has nothing to solve, or there are no cases.
+        StudyError: The SSIM cannot be reached.
+    """
+    cases = list(batches)
+    if request.ssim is None or not cases:
+        raise ValueError(
+            f"{request.label}: needs an SSIM to solve for and cases, got {request.ssim} and {len(cases)}."
+        )
+
+    def mean_ssim(_: Tensor, budget: Tensor) -> Tensor:
+        solved = request.with_budget(_rounded(float(budget)))
+        values = [
+            ssim(
+                images,
+                perturb(solved, model, images, labels, support=support, rngs=copy.deepcopy(rngs)),
+                support,
+            )
+            for images, labels, support, rngs in cases
+        ]
+        return torch.cat(values).nanmean()[None].cpu()
+
+    goal, tolerance = torch.tensor([request.ssim]), torch.tensor([TOLERANCE])
+    solution = solve_strength(mean_ssim, goal, tolerance, first=FIRST_BUDGET, largest=LARGEST_BUDGET)
+    budget = _rounded(float(solution.strength))
+    if not bool(solution.reached):
+        raise StudyError(
+            f"perturbations.{request.label}: no {request.perturbation.budget} up to {LARGEST_BUDGET:g} "
+            f"gives an SSIM of {request.ssim:g}; the nearest is {float(solution.ssim):.4f} at {budget:g}. "
+            "Ask for a value that can be reached."
+        )
+    return budget
+
+
+def _rounded(budget: float) -> float:
+    return float(f"{budget:.4g}")
+
+
+def _as_mapping(item: object) -> dict[str, Any]:
+    if isinstance(item, Mapping):
+        return dict(item)
+    return {"name": item} if isinstance(item, str) else {"load": item}
+
+
+def _where(item: Mapping[str, Any]) -> str:
+    called = item.get("label", item.get("name", item.get("load")))
+    return f"perturbations.{called}" if isinstance(called, str) else "perturbations"
+
+
+def _find(item: Mapping[str, Any]) -> Perturbation:
+    """The entry that an item of a study names."""
+    if "given" in item:
+        raise StudyError(
+            f"{_where(item)}: '{item['given']}' was given in Python. Give it again, or put it into a module "
+            "and write `load: package.module:function`."
+        )
+    if isinstance(item.get("load"), Perturbation):
+        return cast(Perturbation, item["load"])
+    if "load" not in item:
+        return PERTURBATIONS.named(item.get("name"), "perturbations")
+    if "name" in item:
+        raise StudyError(
+            f"{_where(item)}: takes `name` or `load`, got both. Write `label` for what tables are to call it."
+        )
+    return PERTURBATIONS.loaded(item["load"], _where(item))
+
+
+def _label(item: Mapping[str, Any], where: str) -> str:
+    """The label of an item; by default its name, without the module."""
+    default = item["name"] if "name" in item else _find(item).name.rpartition(":")[2]
+    label = item.get("label", default)
+    if not isinstance(label, str) or not LABEL.fullmatch(label):
+        raise StudyError(f"{where}.label: may hold letters, digits, '.', '_' and '-' only; got {label!r}.")
+    return label
+
+
+def _preset(entry: Perturbation, name: object, where: str) -> Preset:
+    if name is None:
+        return Preset({}, source="")
+    if str(name) not in entry.presets:
+        raise StudyError(f"{where}.preset: {unknown('preset', str(name), entry.presets)}")
+    return entry.presets[str(name)]
+
+
+def _policy(item: Mapping[str, Any], key: str, default: Choice, where: str) -> Choice:
+    value = item.get(key, default)
+    if value not in POLICIES[key]:
+        raise StudyError(f"{where}.{key}: must be one of {', '.join(POLICIES[key])}; got {value!r}.")
+    return cast(Choice, value)
+
+
+def _is_solved(entry: Perturbation) -> bool:
+    """Whether a study may leave the budget out: noise is matched then, and an attack solved for an SSIM."""
+    return _is_matchable(entry) or entry.default_ssim is not None
+
+
+def _is_matchable(entry: Perturbation) -> bool:
+    """Whether `match_noise` knows it."""
+    return entry.role == "noise" and entry.is_ours
+
+
+def _without_budget(
+    entry: Perturbation, parameters: dict[str, Any], where: str
+) -> tuple[dict[str, Any], float | None]:
+    """Take a budget that is to be solved out of the parameters; and the SSIM to solve it for, if any."""
+    budget = entry.budget
+    value = None if budget is None else parameters.get(budget)
+    if value is None and _is_solved(entry):
+        return {key: other for key, other in parameters.items() if key != budget}, entry.default_ssim
+    if not isinstance(value, Mapping):
+        return parameters, None
+    goal = parse_ratio(value.get("ssim"))
+    solvable = entry.role == "attack" or _is_matchable(entry)
+    if not solvable or set(value) != {"ssim"} or not isinstance(goal, float | int) or not 0 < goal < 1:
+        form = "a number or {ssim: s} with s in (0, 1)" if solvable else "a number"
+        raise StudyError(f"{where}.{budget}: must be {form}; got {value!r}.")
+    return {key: other for key, other in parameters.items() if key != budget}, float(goal)
+
+
+def _check_plain(parameters: Mapping[str, Any], where: str) -> None:
+    """Refuse what a run folder could not record."""
+    for key, value in parameters.items():
+        try:
+            json.dumps(value)
+        except TypeError:
+            raise StudyError(
+                f"{where}.{key}: must be a number, text, true, false, null or a list; got {value!r}."
+            ) from None
+
+
+def _solved_noise(
     request: Request,
     images: Float[Tensor, "n c *space"],
     support: Bool[Tensor, "n 1 *space"] | None,
     rngs: Sequence[np.random.Generator] | None,
 ) -> dict[str, Tensor]:
     """The strength of noise that is given by its SSIM."""
-    if request.perturbation.kind != "noise" or request.ssim is None:
+    if request.perturbation.role != "noise" or request.ssim is None:
         raise ValueError(
             f"{request.label}: its {request.perturbation.budget} is not set; use solve_budget or "
             "match_noise first, then request.with_budget."
         )
     goal = torch.full((len(images),), request.ssim, device=images.device)
     return {"strength": match_noise(request.name, images, goal, support=support, rngs=rngs).strength}
+
+
+def _point(curve: object, asked: Request) -> Request:
+    """The request as a point of a curve; as it is for None."""
+    where = f"perturbations.{asked.label}.curve"
+    if curve is None:
+        return asked
+    if not isinstance(curve, str) or not LABEL.fullmatch(curve):
+        raise StudyError(f"{where}: may hold letters, digits, '.', '_' and '-' only; got {curve!r}.")
+    if asked.perturbation.budget is None or asked.unsolved:
+        raise StudyError(
+            f"{where}: is for attacks whose budget is a number; got {curve!r} for {asked.name}. Leave it out."
+        )
+    return replace(asked, curve=curve)
+
+
+def _budget_names(budgets: Sequence[object], where: str) -> dict[str, float]:
+    """Budgets by what stands for them in labels."""
+    names: dict[str, float] = {}
+    for written in budgets:
+        value = parse_ratio(written)
+        if isinstance(value, bool) or not isinstance(value, float | int) or not value > 0:
+            raise StudyError(
+                f"{where}: a list holds numbers above 0, such as 0.5/255 (0 is the clean image, which is in "
+                f"every curve); got {written!r}."
+            )
+        name = written.replace(" ", "").replace("/", "of") if isinstance(written, str) else f"{value:.4g}"
+        names[name] = float(value)
+    if not names:
+        raise StudyError(f"{where}: a list must hold at least one budget; got [].")
+    if len(set(names.values())) < len(budgets):
+        raise StudyError(
+            f"{where}: every budget once, different in its first 4 digits; got {list(budgets)!r}."
+        )
+    return names
+
+
+def _refuse_lists(lists: Mapping[str, Any], entry: Perturbation, where: str) -> None:
+    for key, value in lists.items():
+        names = [name for name, each in PERTURBATIONS.items() if each.role == "attack" and each.budget]
+        who = (
+            f"Only budgets do; attacks with a budget: {', '.join(names)}."
+            if entry.budget is None
+            else f"Only its budget, {entry.budget}, does: one attack per number, and a curve."
+        )
+        raise StudyError(f"{where}.{key}: takes no list; got {value!r}. {who}")

@@ -15,6 +15,7 @@ from scipy.ndimage import binary_dilation, distance_transform_edt, generate_bina
 from torch import Tensor
 
 from medrobust.parameters import Ratio
+from medrobust.rng import generators_of
 
 ROUNDING = 1e-6
 """Pixels count so far beyond a radius, as a share of their side: 0.7 mm has no exact multiples."""
@@ -49,7 +50,7 @@ def all_background(
 def scattered(
     labels: Int64[Tensor, "n *space"],
     *,
-    rngs: Generators,
+    rngs: Generators = None,
     spacing: Sequence[float] | None = None,
     background: int = 0,
     share: Annotated[Ratio, Gt(0), Le(1)] = 0.05,
@@ -59,7 +60,7 @@ def scattered(
 
     Args:
         labels: True classes.
-        rngs: One generator per image: it draws the class, then the pixels.
+        rngs: One generator per image (None: those of seed 0): it draws the class, then the pixels.
         spacing: Not needed.
         background: Class of the background.
         share: Pixels to change as a share of all foreground pixels, (0, 1]; at least one. Pixels of the class
@@ -75,7 +76,7 @@ def scattered(
 def dilated(
     labels: Int64[Tensor, "n *space"],
     *,
-    rngs: Generators,
+    rngs: Generators = None,
     spacing: Sequence[float] | None = None,
     background: int = 0,
     radius_mm: Annotated[float, Gt(0)] = 6.0,
@@ -87,7 +88,7 @@ def dilated(
 
     Args:
         labels: True classes.
-        rngs: One generator per image, which draws the structure.
+        rngs: One generator per image (None: those of seed 0), which draws the structure.
         spacing: Size of a pixel in mm along each axis; None: the radius is in pixels.
         background: Class of the background.
         radius_mm: How far the structure grows, above 0.
@@ -113,12 +114,8 @@ def each(
     labels: Int64[Tensor, "n *space"], rngs: Generators, make: Callable[[Labels, np.random.Generator], Labels]
 ) -> Int64[Tensor, "n *space"]:
     """Make the target of every image from its labels and its generator."""
-    if rngs is None or len(rngs) != len(labels):
-        raise ValueError(
-            f"rngs: one generator per image is needed, {len(labels)} in all, got "
-            f"{None if rngs is None else len(rngs)}; pass [medrobust.rng.generator(seed, key), ...]."
-        )
-    made = [make(label, rng) for label, rng in zip(labels.cpu().numpy(), rngs, strict=True)]
+    drawing = generators_of(rngs, len(labels))
+    made = [make(label, rng) for label, rng in zip(labels.cpu().numpy(), drawing, strict=True)]
     return torch.from_numpy(np.stack(made)).to(labels.device)
 
 

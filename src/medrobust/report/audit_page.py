@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medrobust.data.findings import Finding, Severity
-from medrobust.report.html import environment
+from medrobust.report.page import environment
 
 LISTED = 200
 """Findings of a kind that are shown, and files of a finding that are named: the JSON document has all."""
@@ -47,9 +47,18 @@ def audit_page(name: str, summary: str, findings: Sequence[Finding], thumbnails:
         for (severity, kind), group in groupby(findings, lambda each: (each.severity, each.kind))
         for found in [list(group)]
     ]
-    counts = [(str(severity), sum(each.severity is severity for each in findings)) for severity in Severity]
+    counts = {severity: sum(each.severity is severity for each in findings) for severity in Severity}
     return (
         environment()
         .get_template("audit.html.j2")
-        .render(name=name, summary=summary, kinds=kinds, counts=counts, pictures=pictures, listed=LISTED)
+        .render(
+            name=name,
+            summary=summary,
+            kinds=kinds,
+            contents=[(f"kind-{place}", kind.name) for place, kind in enumerate(kinds, 1)],
+            counts=[(f"{severity}{'' if n == 1 else 's'}", n) for severity, n in counts.items()],
+            pictures=pictures,
+            listed=LISTED,
+            allowed="'none'",
+        )
     )

@@ -15,13 +15,14 @@ from medrobust.analysis.subgroups import subgroup_sentences
 from medrobust.analysis.verdict import Verdict
 from medrobust.core import Task
 from medrobust.errors import Remark, RunError, without
-from medrobust.report import reading
+from medrobust.report import reading, style
 from medrobust.report.cards import card_files
-from medrobust.report.context import Picture, ReportContext
+from medrobust.report.examples import Row, example_rows, examples_figure
 from medrobust.report.explorer import read_explorer
-from medrobust.report.html import SECTIONS, render
-from medrobust.report.pictures import Plane, draw
-from medrobust.report.threats import threat_table
+from medrobust.report.page import QUESTIONS, STORY_PICTURES, render
+from medrobust.report.plots import Drawn, Projection, Words, draw
+from medrobust.report.reading import ReportContext, threat_table
+from medrobust.report.style import Picture
 from medrobust.storage.folder import RunFolder
 
 LARGEST, SCRIPT_ROOM = 15_000_000, 100_000
@@ -55,8 +56,8 @@ def build(
             embedded = reading.embed(folder, results)
     lost += [Remark("embedding", sentence) for sentence in embedded.missing]
     shown = dict(tables) if embedded.numbers is None else {**tables, "embedding": embedded.numbers}
-    pictures = _write_figures(folder, results, shown, embedded.plane, lost)
-    context = _context(folder, study, results, shown, verdict, pictures)
+    pictures, rows = _write_figures(folder, results, shown, embedded.projection, lost)
+    context = replace(_context(folder, study, results, shown, verdict), pictures=pictures, examples=rows)
     for name, content in card_files(context).items():
         folder.write_bytes(content, "cards", name)
     said = context.remarks
@@ -88,33 +89,41 @@ def _write_figures(
     folder: RunFolder,
     results: Results,
     tables: Mapping[str, pl.DataFrame],
-    plane: Plane | None,
+    projection: Projection | None,
     lost: list[Remark],
-) -> dict[str, Picture]:
-    examples = None
-    with _sparing("examples", "examples", lost):
-        examples = reading.read_examples(folder, results)
-        if examples is None and "examples" not in (remark.about for remark in results.left_out):
-            lost.append(Remark("examples", "No examples: the run kept none."))
-    drawings = draw(
-        tables,
+) -> tuple[dict[str, Picture], tuple[Row, ...]]:
+    """All figures as files; what of them the report shows: the plots, and the examples as rows of images."""
+    words = Words(
         score="Dice" if results.overlaps is not None else "accuracy",
         percent=f"{100 * results.settings.confidence:g}\u00a0%",
         units=f"{results.unit}s",
-        examples=examples,
-        plane=plane,
     )
-    files, pictures = {}, {}
-    for name, drawing in drawings.items():
-        about = next((section.name for section in SECTIONS if name in section.pictures), SECTIONS[0].name)
-        with _sparing(f"figure '{name}'", about, lost):
-            drawn = drawing()
-            files[name] = drawn.files()
-            pictures[name] = drawn.picture(files[name])
-    for name, kinds in files.items():
-        for kind, content in kinds.items():
-            folder.write_bytes(content, "figures", f"{name}.{kind}")
-    return pictures
+    homes = {picture: question.name for question in QUESTIONS for picture in question.pictures}
+    pictures: dict[str, Picture] = {}
+    for name, drawing in draw(tables, words, projection).items():
+        with _sparing(f"figure '{name}'", homes.get(name, STORY_PICTURES.get(name, "overall")), lost):
+            pictures[name] = save_figure(folder, name, drawing())
+    rows: tuple[Row, ...] = ()
+    with _sparing("examples", "examples", lost):
+        examples = reading.read_examples(folder, results)
+        if examples is not None:
+            rows = example_rows(examples)
+            save_figure(folder, "examples", Drawn(examples_figure(examples), "", ""))
+        elif "examples" not in (remark.about for remark in results.left_out):
+            lost.append(Remark("examples", "No examples: the run kept none."))
+    return pictures, rows
+
+
+def save_figure(folder: RunFolder, name: str, drawn: Drawn) -> Picture:
+    """Write a figure as PNG and SVG.
+
+    Returns:
+        It, as it stands in a page.
+    """
+    plot = style.svg(drawn.figure)
+    folder.write_bytes(style.png(drawn.figure), "figures", f"{name}.png")
+    folder.write_bytes(plot, "figures", f"{name}.svg")
+    return Picture(plot, drawn.alt, drawn.caption)
 
 
 def _context(
@@ -123,7 +132,6 @@ def _context(
     results: Results,
     tables: Mapping[str, pl.DataFrame],
     verdict: Verdict,
-    pictures: Mapping[str, Picture],
 ) -> ReportContext:
     return ReportContext(
         title=_title(results),
@@ -140,7 +148,7 @@ def _context(
         attacks=reading.attack_table(study),
         threats=threat_table(study),
         tables=tables,
-        pictures=pictures,
+        pictures={},
         study=study,
         record=reading.without_patients(results.record),
         subgroups=subgroup_sentences(tables["subgroups"], results.unit),

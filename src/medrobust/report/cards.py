@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 import polars as pl
 import yaml
 
-from medrobust.analysis.table import Table
+from medrobust.analysis.table import Table, shown
 from medrobust.core import Task
-from medrobust.report.context import ReportContext
-from medrobust.report.display import capitalised, number
+from medrobust.report.reading import ReportContext, capitalised
 
 TASKS = {Task.CLASSIFICATION: "image-classification", Task.SEGMENTATION: "image-segmentation"}
 METRICS = {Task.CLASSIFICATION: "accuracy", Task.SEGMENTATION: "dice"}
@@ -98,7 +97,7 @@ def _words(model: str, figures: list[Figure], context: ReportContext) -> str:
         },
         schema_overrides={"low": pl.Float64, "high": pl.Float64},
     ).rename({"score": context.score, "low": f"{context.score}_low", "high": f"{context.score}_high"})
-    patients = number(context.tables["table2"]["n_patients"].max())
+    patients = shown(context.tables["table2"]["n_patients"].max())
     told = [
         f"{capitalised(context.score)} of {model} on {patients} test {context.units} of "
         f"{context.data['data set']}, with {100 * context.confidence:g} % intervals over {context.units}.",

@@ -7,23 +7,11 @@ import polars as pl
 from medrobust.analysis.across.conclusion import Conclusion
 from medrobust.analysis.across.runs import ComparedRun
 from medrobust.analysis.across.shared import attacks_of
+from medrobust.analysis.table import Table
 from medrobust.core import Role
-from medrobust.report.blocks import Block
-from medrobust.report.context import Picture
-from medrobust.report.display import (
-    Cell,
-    Column,
-    CrossTable,
-    ShownTable,
-    capitalised,
-    cross_table,
-    setting,
-    shown_table,
-    spread_table,
-)
-from medrobust.report.html import allowed, environment, script_texts
-from medrobust.report.reading import attack_table
-from medrobust.report.threats import threat_table
+from medrobust.report.page import Block, allowed, environment, heat, script_texts
+from medrobust.report.reading import attack_table, capitalised, setting, threat_table
+from medrobust.report.style import Picture
 
 CAPTIONS = {
     "scores": "{Score} of every network of every run on clean images, on noise, and its mean over the "
@@ -45,11 +33,17 @@ CAPTIONS = {
     "attacks": "The attacks that are compared and their parameters, the same in all runs.",
     "threats": "What the attacker of each cell knows, wants and may change.",
 }
+TITLES = {
+    "beside": "The same pairs by other measures",
+    "differences": "The same pairs under every condition",
+    "budgets": "Solved budgets",
+    "runs": "Data, networks and versions of each run",
+    "attacks": "Attacks and parameters",
+    "threats": "Threat models",
+}
+"""Of tables that are folded."""
 PAIRS = ("first", "second", "kind")
-ENDPOINT = (
-    *("difference_in_points", "difference_in_points_low", "difference_in_points_high"),
-    *("p", "p_holm", "verdict", "better"),
-)
+ENDPOINT = ("difference_in_points", "p_holm", "verdict", "better")
 
 
 def comparison_page(
@@ -68,7 +62,7 @@ def comparison_page(
         picture: The scores of all runs.
         limits: What differs between the runs, warnings and limits, in sentences.
     """
-    scripts = script_texts("tables.js")
+    scripts = script_texts("page.js")
     against = " against ".join(run.name for run in reversed(runs))
     return (
         environment()
@@ -142,38 +136,38 @@ def _at_a_glance(runs: Sequence[ComparedRun]) -> list[tuple[str, str]]:
 
 
 def _blocks(runs: Sequence[ComparedRun], tables: Mapping[str, pl.DataFrame]) -> dict[str, Block]:
-    unit = runs[0].results.unit
-    pairs = tables["pairs"]
     compared = {attack.label for attack in runs[0].results.attacks}
-    attacks = attack_table(runs[0].study).filter(pl.col("label").is_in(compared))
     threats = pl.concat(
         threat_table(run.study).select("attack", pl.lit(run.name).alias("run"), pl.exclude("attack"))
         for run in runs
     ).filter(pl.col("attack").is_in(compared))
-    plain = {
+    frames = {
         **{name: tables[name] for name in ("scores", "differences", "budgets") if name in tables},
-        "pairs": pairs.select(*PAIRS, *ENDPOINT),
-        "beside": pairs.select(*PAIRS, pl.exclude(*PAIRS, *ENDPOINT)),
-        "attacks": attacks,
+        "pairs": tables["pairs"],
+        "beside": tables["pairs"],
+        "attacks": attack_table(runs[0].study).filter(pl.col("label").is_in(compared)),
         "threats": threats.sort("attack", maintain_order=True),
-    }
-    shown: dict[str, ShownTable | CrossTable] = {
-        **{name: shown_table(frame, unit) for name, frame in plain.items()},
-        "table2": cross_table(tables["table2"]),
         "runs": _runs_table(runs),
     }
+    shown = {
+        name: Table.of(name, frame, runs[0].results.unit, _caption(name, runs)).filled()
+        for name, frame in frames.items()
+    }
+    shown["pairs"] = shown["pairs"].select(*PAIRS, *ENDPOINT)
+    shown["beside"] = shown["beside"].without(*ENDPOINT, "p")
+    maps = {"table2": heat(tables["table2"], "target", "perturbation", "source")}
     if "whitebox" in tables:
-        shown["whitebox"] = spread_table(tables["whitebox"], "target", "perturbation")
-    return {name: Block(_caption(name, runs), table) for name, table in shown.items()}
+        maps["whitebox"] = heat(tables["whitebox"], "target", "", "perturbation")
+    return {name: Block(TITLES.get(name, ""), table, name) for name, table in shown.items()} | {
+        name: Block("", panels, name, _caption(name, runs)) for name, panels in maps.items()
+    }
 
 
-def _runs_table(runs: Sequence[ComparedRun]) -> ShownTable:
+def _runs_table(runs: Sequence[ComparedRun]) -> pl.DataFrame:
     facts = {run.name: provenance(run) for run in runs}
     names = dict.fromkeys(name for each in facts.values() for name in each)
-    return ShownTable(
-        (Column("what", numeric=False), *(Column(run.name, numeric=False) for run in runs)),
-        tuple((Cell(name), *(Cell(each.get(name, "\u2013")) for each in facts.values())) for name in names),
-    )
+    columns = {run: [each.get(name) for name in names] for run, each in facts.items()}
+    return pl.DataFrame({"what": [*names]} | columns)
 
 
 def _caption(name: str, runs: Sequence[ComparedRun]) -> str:

@@ -2,21 +2,26 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
+from jaxtyping import Int, Int8, Shaped
 
 from medrobust.analysis.results import Results
 from medrobust.core import Task
-from medrobust.report.figures.palette import structure_colours
-from medrobust.report.frames import frame, overlap_of, planes
-from medrobust.report.pixels import GREY, STEP
-from medrobust.running.explorer import EXPLORED, LEVELS, Wanted, read_views
+from medrobust.metrics.counts import overlap_counts
+from medrobust.metrics.scores import dice, mean_defined
+from medrobust.report.style import image_uri, labels_uri, structure_colours
+from medrobust.running.explorer import EXPLORED, LEVELS, View, Wanted, read_views
 from medrobust.storage import RunFolder
 
+GREY, STEP = 128, 127 // LEVELS
+"""Of a picture of changes: the value of no change, and of one level. The page computes the image from it."""
 Facts = Mapping[str, Any]
 SURELY_TOO_MUCH = 1.6
 """Of the room, judged by the middle frames, which are the largest: then the others are not even made."""
@@ -188,3 +193,82 @@ def _scores(results: Results, scans: Sequence[str]) -> dict[tuple[Any, ...], Any
         of_scan = counts.setdefault(tuple(cell), np.zeros((len(COUNTS), len(place)), np.int64))
         of_scan[:, place[structure]] = n_true, n_pred, n_both
     return {cell: overlap_of(*of_scan) for cell, of_scan in counts.items()}
+
+
+# ---- frames: what is shown at once: a photo, a slice, or a plane of a volume ----
+
+
+def planes(view: View) -> list[View]:
+    """The view of an image itself; of a volume, a view of each plane."""
+    if view.clean.ndim == 3:
+        return [view]
+    maps = view.truth.ndim > 0
+    return [
+        replace(
+            view,
+            clean=view.clean[:, plane],
+            changes=view.changes[:, :, plane],
+            truth=view.truth[plane] if maps else view.truth,
+            answers=view.answers[:, plane] if maps else view.answers,
+        )
+        for plane in range(view.clean.shape[1])
+    ]
+
+
+def frame(view: View, colours: tuple[str, ...]) -> dict[str, Any]:
+    """Everything about one plane; `colours` are those of the classes in label maps.
+
+    Returns:
+        `clean`, `changes` (null for an unchanged image) and `largest` by set; `answers` by pair. In
+        segmentation also `truth`, and `overlap` by pair, see `overlap_of`.
+    """
+    shown: dict[str, Any] = {
+        "clean": image_uri(view.clean),
+        "changes": [change_uri(change) if change.any() else None for change in view.changes],
+        "largest": [float(f"{largest:.4g}") for largest in view.largest],
+    }
+    if view.truth.ndim == 0:
+        return shown | {"answers": [[round(float(p), 4) for p in answer] for answer in view.answers]}
+    return shown | {
+        "truth": labels_uri(view.truth, colours),
+        "answers": [labels_uri(answer, colours) for answer in view.answers],
+        "overlap": [_overlap(view.truth, answer, len(colours)) for answer in view.answers],
+    }
+
+
+def overlap_of(
+    n_true: Int[np.ndarray, " k"], n_pred: Int[np.ndarray, " k"], n_both: Int[np.ndarray, " k"]
+) -> dict[str, Any]:
+    """How structures overlap, as a page says it of a slice and of a scan alike.
+
+    Args:
+        n_true: Pixels of every class in the truth; the first is the background.
+        n_pred: Pixels in the prediction.
+        n_both: Pixels in both.
+
+    Returns:
+        `dice` in thousandths by class, null where it is undefined and for the background; their `mean`, in
+        [0, 1] or null; and `extra`, the pixels shown of structures that the truth does not have, by their
+        numbers.
+    """
+    values = dice(n_true, n_pred, n_both)
+    values[0] = np.nan
+    mean = float(mean_defined(values))
+    extra = (n_true == 0) & (n_pred > 0) & (np.arange(len(values)) > 0)
+    return {
+        "dice": [None if np.isnan(value) else round(1000 * value) for value in values.tolist()],
+        "mean": None if np.isnan(mean) else round(mean, 6),
+        "extra": {str(place): int(n_pred[place]) for place in np.flatnonzero(extra).tolist()},
+    }
+
+
+def _overlap(
+    truth: Shaped[np.ndarray, "h w"], answer: Shaped[np.ndarray, "h w"], classes: int
+) -> dict[str, Any]:
+    labels, predictions = (torch.from_numpy(each[None].astype(np.int64)) for each in (truth, answer))
+    return overlap_of(*overlap_counts(labels, predictions, classes)[0].numpy().T)
+
+
+def change_uri(change: Int8[np.ndarray, "c h w"]) -> str:
+    """Changes in levels, around middle grey."""
+    return image_uri((GREY + STEP * change.astype(np.int16)).astype(np.uint8))

@@ -1,9 +1,10 @@
-"""What a report reads from a run folder beside the tables: examples, features, cards, split, attacks."""
+"""What a report shows: plain data, so that rendering it is a pure function."""
 
 import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,14 +18,126 @@ from medrobust.analysis.embedding import (
     of_target,
 )
 from medrobust.analysis.results import Results
-from medrobust.errors import RunError
-from medrobust.report.display import flattened
-from medrobust.report.figures.examples import Examples
-from medrobust.report.figures.palette import structure_colours
-from medrobust.report.pictures import Plane
+from medrobust.analysis.table import ABSENT, shown
+from medrobust.core import Task, Unit
+from medrobust.errors import Remark, RunError
+from medrobust.perturbations import PERTURBATIONS
+from medrobust.perturbations.entry import Perturbation
+from medrobust.report.examples import Examples, Row
+from medrobust.report.plots import Projection
+from medrobust.report.style import Picture, structure_colours
 from medrobust.storage.folder import RunFolder
 from medrobust.storage.rows import read_results
 from medrobust.storage.schemas import EMBEDDINGS
+
+
+@dataclass(frozen=True)
+class ReportContext:
+    """Everything that stands in a report.
+
+    Attributes:
+        title: Headline.
+        task: What the networks do.
+        unit: What splits and intervals are made over.
+        phantom: True for generated data.
+        confidence: Of all intervals, in (0, 1).
+        outcome: The verdict in a word, e.g. "ranked" or "not distinguishable".
+        verdict: The sentences of the verdict, the most important one first.
+        remarks: Warnings, each with the section that it belongs to.
+        data: What must be stated about the data, e.g. name, spacing, intensity normalisation.
+        split: A row per part of the split: `part`, `n_patients` and what else is known.
+        networks: A row per network.
+        attacks: A row per attack: its label and every parameter.
+        tables: Frames by the name of their file; `table1` and `table2` must be there.
+        pictures: Plots by name.
+        study: The study as resolved.
+        record: Versions, seeds and hashes.
+        threats: A row per attack and place where it was crafted, from `threats.threat_table`.
+        examples: Rows of example images, from `examples.example_rows`.
+        explorer: What the explorer shows, from `explorer.read_explorer`; None: nothing.
+        subgroups: What the scores of groups of patients show, a sentence per attribute.
+        beyond_paper: Labels of the attacks that the paper did not have, and of points of curves.
+    """
+
+    title: str
+    task: Task
+    unit: Unit
+    phantom: bool
+    confidence: float
+    outcome: str
+    verdict: tuple[str, ...]
+    remarks: tuple[Remark, ...]
+    data: Mapping[str, str]
+    split: pl.DataFrame
+    networks: pl.DataFrame
+    attacks: pl.DataFrame
+    tables: Mapping[str, pl.DataFrame]
+    pictures: Mapping[str, Picture]
+    study: Mapping[str, Any]
+    record: Mapping[str, Any]
+    threats: pl.DataFrame
+    explorer: Mapping[str, Any] | None = None
+    examples: tuple[Row, ...] = ()
+    subgroups: tuple[str, ...] = ()
+    beyond_paper: tuple[str, ...] = ()
+
+    @property
+    def score(self) -> str:
+        """Name of the score."""
+        return "accuracy" if self.task is Task.CLASSIFICATION else "Dice"
+
+    @property
+    def matched_noise(self) -> bool:
+        """Whether the strength of the noise is solved for each attack; else the study gives it."""
+        return isinstance(self.study["noise"], Mapping)
+
+    @property
+    def units(self) -> str:
+        """The unit, in the plural."""
+        return f"{self.unit}s"
+
+
+COLUMNS = ("attack", "cells", "attacker_knows", "wants", "may_change", "norm")
+SURROGATE = "task, classes and {data}; neither the weights nor the answers of the judged network"
+WHITEBOX = "everything: architecture and weights of the judged network"
+NORMS = {"inf": "L∞", "2": "L2"}
+TRAINING = {"same": "the training data", "disjoint": "data like the training data, of other patients"}
+
+
+def threat_table(study: Mapping[str, Any]) -> pl.DataFrame:
+    """A row per attack and place where it was crafted.
+
+    Args:
+        study: As resolved.
+    """
+    knows = SURROGATE.format(data=TRAINING[study["surrogates"]["data"]])
+    rows = [
+        (each["label"], cells, known, *_aim(PERTURBATIONS[each["name"]], each))
+        for each in study["perturbations"]
+        for cells, known in _places(PERTURBATIONS[each["name"]], study, knows)
+    ]
+    return pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String), orient="row")
+
+
+def _places(entry: Perturbation, study: Mapping[str, Any], knows: str) -> Iterable[tuple[str, str]]:
+    yield "Tables 1 and 2", knows
+    if entry.whitebox and study["crafting"]["whitebox"]:
+        yield "white-box", WHITEBOX
+
+
+def _aim(entry: Perturbation, parameters: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What an attack wants, how much it may change, and in which norm that is measured."""
+    wants = "chosen classes in chosen pixels" if entry.targets else "any wrong answer"
+    if entry.budget is None:
+        steps = parameters.get("steps")
+        end = f", at most {setting(steps)} steps" if steps is not None else ""
+        aim = "as little as it can" if entry.minimal else "no bound: until it has what it wants"
+        return wants, aim + end, "none"
+    budget, norm = parameters[entry.budget], NORMS[parameters.get("norm", "inf")]
+    if isinstance(budget, Mapping):
+        return wants, f"{entry.budget} solved for a mean SSIM of {setting(budget['ssim'])}", norm
+    return wants, f"{entry.budget} = {shown(float(budget), 'setting')}", norm
+
 
 NETWORK = re.compile(r"(?P<network>.+)-(?P<role>target|surrogate)-s(?P<seed>\d+)(?:-f(?P<fold>\d+))?")
 """Name of a network's folder, see `core.NetworkId`."""
@@ -65,12 +178,12 @@ class Embedded(NamedTuple):
     """What a report shows of features.
 
     Attributes:
-        plane: The t-SNE of the first network whose features were kept; None without any.
+        projection: The t-SNE of the first network whose features were kept; None without any.
         numbers: The numbers of all such networks, for the table `embedding`.
         missing: In sentences, of which networks there is none, and why, as far as the run does not say.
     """
 
-    plane: Plane | None = None
+    projection: Projection | None = None
     numbers: pl.DataFrame | None = None
     missing: tuple[str, ...] = ()
 
@@ -108,7 +221,7 @@ def embed(folder: RunFolder, results: Results) -> Embedded:
     target, rows = next(iter(of.items()))
     shown = rows.filter(pl.col("label").is_in(frequent_classes(rows)))
     points = joint_tsne(shown, seed=results.settings.seed)
-    return Embedded(Plane(points, target, attack, noise, results.classes), numbers, tuple(missing))
+    return Embedded(Projection(points, target, attack, noise, results.classes), numbers, tuple(missing))
 
 
 def read_networks(folder: RunFolder, names: Iterable[str]) -> pl.DataFrame:
@@ -174,3 +287,37 @@ def attack_table(study: Mapping[str, Any]) -> pl.DataFrame:
         rows,
         schema=dict.fromkeys(("label", "name", "on_misclassified", "on_failure", "parameters"), pl.String),
     )
+
+
+def flattened(content: Mapping[str, Any], parents: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    """Nested mappings as lines of a dotted name and a value."""
+    lines: list[tuple[str, str]] = []
+    for key, value in content.items():
+        path = (*parents, str(key))
+        if isinstance(value, Mapping):
+            lines += flattened(value, path)
+        elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+            lines += flattened({_item_name(item, place): item for place, item in enumerate(value)}, path)
+        else:
+            lines.append((".".join(path), setting(value)))
+    return lines
+
+
+def setting(value: Any) -> str:
+    """A setting in words; unlike a result it is never rounded to three decimals."""
+    if isinstance(value, list | tuple):
+        return ", ".join(setting(item) for item in value) or "none"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ABSENT if value is None else str(value)
+
+
+def _item_name(item: Any, place: int) -> str:
+    """List items that have a label or name go by it, as in `--set`."""
+    named = item.get("label") or item.get("name") if isinstance(item, Mapping) else None
+    return str(named or place)
+
+
+def capitalised(text: str) -> str:
+    """The text with a capital letter at its beginning; the others stay, as in "Dice" or "SSIM"."""
+    return text[:1].upper() + text[1:]

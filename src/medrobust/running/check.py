@@ -28,19 +28,23 @@ def check_networks(setup: Setup, say: Say) -> None:
             check_cases(dataset, cases, validation, study.trainings[network.id.name], network.id)
     # Networks of further seeds and folds are made in the same way.
     for target in setup.targets[: len(study.specs)]:
-        built = _checked(setup, target)
+        built = _built(setup, target)
         surrogate = next((each for each in setup.surrogates if each.id.name == target.id.name), None)
         if surrogate is not None:
-            other = _built(setup, surrogate) if surrogate.spec == target.spec else _checked(setup, surrogate)
+            other = _built(setup, surrogate)
             _require_own_weights(target, built, other)
+            if surrogate.spec != target.spec:  # else they are the same but for their random weights
+                _check(setup, surrogate, other)
+        _check(setup, target, built)
+        if surrogate is not None:
             _require_apart(setup, target, surrogate)
         if built.note:
             say(f"models.{target.id.name}: {built.note}")
 
 
-def _checked(setup: Setup, network: StudyNetwork) -> Network:
-    """A network as it is before any work, once it is known that it can be judged, attacked and trained."""
-    built, dataset, name = _built(setup, network), setup.dataset, network.id.name
+def _check(setup: Setup, network: StudyNetwork, built: Network) -> None:
+    """See that a network can be judged, attacked and, where it is trained here, trained."""
+    dataset, name = setup.dataset, network.id.name
     check_network(
         built,
         name,
@@ -51,7 +55,6 @@ def _checked(setup: Setup, network: StudyNetwork) -> Network:
     )
     if network.is_trained_here:
         check_training(built, dataset, setup.training_cases(network), setup.study.trainings[name], name)
-    return built
 
 
 def _built(setup: Setup, network: StudyNetwork) -> Network:

@@ -16,7 +16,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from torch import Tensor
 
 from medrobust.core import Case, Dataset, Grid, Task
-from medrobust.data.scans.views import region
+from medrobust.data.scans.geometry import region
 from medrobust.running.plan import ImageSet
 from medrobust.storage import digest
 from medrobust.storage.picture_files import levels, read_nifti, read_png, write_nifti, write_png
@@ -195,7 +195,7 @@ def describe(
         "source": image_set.source.id.folder if image_set.source else None,
         "scan_id": item.cases[0].scan_id,
         "patient_id": item.cases[0].patient_id,
-        "values": "0 to 1, as the networks are given them, and no longer the units of the original file",
+        "values": "0 to 1, as the networks see them, not in the units of the original file",
         "grid": ORIGINAL if item.is_volume and item.file is item.original else OWN,
         "facts": dict(dataset.facts or {}),
         "classes": list(dataset.classes),

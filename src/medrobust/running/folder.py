@@ -9,9 +9,9 @@ import yaml
 from rich.table import Table
 
 from medrobust.core import OnProgress, silent
-from medrobust.data.files.missing import is_missing
+from medrobust.data.files import is_missing
 from medrobust.data.splitting.case_sets import described
-from medrobust.data.splitting.split_file import split_csv
+from medrobust.data.splitting.splits import split_csv
 from medrobust.errors import DamagedError, RunError
 from medrobust.record import environment
 from medrobust.running.announcing import size

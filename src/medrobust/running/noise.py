@@ -131,9 +131,11 @@ def _noisy(
 ) -> Float32[Tensor, "n c *space"]:
     request = _request(images)
     rngs = generators(setup.study.seed, request.name, clean.cases)
-    return request.perturbation.function(
+    noisy: Tensor = request.perturbation.function(
         None, clean.images, clean.labels, support=support, rngs=rngs, strength=strength
     )
+    return noisy
+    return noisy
 
 
 def _request(images: ImageSet) -> Request:

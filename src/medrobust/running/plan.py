@@ -52,7 +52,7 @@ class ImageSet:
     @property
     def is_noise(self) -> bool:
         """Whether it is noise, matched to an attack or of a fixed strength."""
-        return self.request is not None and self.request.perturbation.kind == "noise"
+        return self.request is not None and self.request.perturbation.role == "noise"
 
     @cached_property
     def name(self) -> str:

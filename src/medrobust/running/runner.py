@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from medrobust.core import Dataset, silent
-from medrobust.data.reading import read_all, share_of
+from medrobust.data.reading import part_of, read_all
 from medrobust.running.announcing import announce, job_table
 from medrobust.running.check import check_networks
 from medrobust.running.craft import crafting_job
@@ -86,7 +86,7 @@ def run_study(
     with clear_disk_errors(folder.url), locked(folder):
         say = sayer(console)
         with reading(console) as progress:
-            opening, rest = share_of(progress, 0, OPENING), share_of(progress, OPENING, 1)
+            opening, rest = part_of(progress, 0, OPENING), part_of(progress, OPENING, 1)
             setup = set_up(study, folder, data_dir=data_dir, device=device, dataset=dataset, progress=opening)
             check_networks(setup, say)
             # A damaged file is found before hours of training.

@@ -102,8 +102,8 @@ class TrainingFolder:
         differing = sorted(key for key in self.identity if self.identity[key] != found.get(key))
         if differing:
             raise RunError(
-                f"{self.folder.path(file)} is of another training: {', '.join(differing)} differ. "
-                "Use another run folder, or delete this one's."
+                f"{self.folder.path(file)} belongs to another training: {', '.join(differing)} differ. Use "
+                "another run folder, or delete this one's."
             )
 
     def _save(self, name: str, state: dict[str, Any], fabric: "Fabric") -> None:
@@ -148,8 +148,8 @@ def _verified(folder: RunFolder) -> tuple[dict[str, Any], bytes]:
     content = folder.read_bytes(WEIGHTS) if folder.exists(WEIGHTS) else b""
     if hashlib.sha256(content).hexdigest() != card.get("weights_sha256"):
         raise DamagedError(
-            f"{folder.path(WEIGHTS)} is not what its card says (missing or changed). "
-            f"Delete the folder '{folder.path()}' to train the network again."
+            f"{folder.path(WEIGHTS)} does not match its card (missing or changed). Delete the folder "
+            f"'{folder.path()}' to train the network again."
         )
     return card, content
 

@@ -24,11 +24,11 @@ def clear_disk_errors(where: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise RunError(
-                f"The disk is full, or a quota is used up: {where} could not be written. Everything finished "
-                "before it is kept; free some space and run the same command again."
+                f"The disk is full, or a quota is used up: {where} could not be written. Finished work is "
+                "kept; free some space and run the same command again."
             ) from error
         raise RunError(
-            f"{where}: a file cannot be read or written: {error}. Everything finished before it is kept."
+            f"{where}: a file cannot be read or written: {error}. Finished work is kept."
         ) from error
 
 

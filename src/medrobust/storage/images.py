@@ -142,7 +142,7 @@ class ImageStore:
         name = "/".join((*self._parts, f"chunk {chunk}"))
         remedy = "Run the study again: only this chunk is crafted again."
         if not self.is_done(chunk):
-            raise RunError(f"{name} is not finished. Run the study again: what is finished is kept.")
+            raise RunError(f"{name} is not finished. Run the study again; finished work is kept.")
         marker = self._folder.read_json(*self._marker(chunk))
         try:
             start, count = chunk * self._width, len(marker["cases"])
@@ -153,9 +153,9 @@ class ImageStore:
         if np.isnan(images).all() and not self._folder.exists(
             *self._file(chunk)
         ):  # Zarr fills what is not there
-            raise DamagedError(f"{name} is marked as finished and its images are missing. {remedy}")
+            raise DamagedError(f"{name} is marked as finished, but its images are missing. {remedy}")
         if verify and _sha256(images) != marker.get("sha256"):
-            raise DamagedError(f"{name} does not have the SHA-256 of its marker. {remedy}")
+            raise DamagedError(f"{name} does not match the SHA-256 of its marker. {remedy}")
         return images
 
     def _file(self, chunk: int) -> tuple[str, ...]:

@@ -116,6 +116,6 @@ def _taken(folder: RunFolder) -> RunError:
     holder = _holder(folder)
     who = f"process {holder.get('process', '?')} on {holder.get('host', 'an unknown host')}"
     return RunError(
-        f"Another medrobust works on the run folder '{folder.url}': {who}, since {holder.get('at', '?')}. "
-        "Wait until it is finished, stop it, or give another folder with --out."
+        f"Another medrobust process is working on the run folder '{folder.url}': {who}, since "
+        f"{holder.get('at', '?')}. Wait until it has finished, stop it, or give another folder with --out."
     )

@@ -39,7 +39,7 @@ def open_file_system(url: str) -> tuple[Any, str]:
         raise RunError(f"'{url}': a package for {protocol}:// is missing. {remedy}") from error
     except ValueError as error:
         if protocol in known_implementations:
-            raise RunError(f"'{url}' is no address that {protocol}:// understands: {error}.") from error
+            raise RunError(f"'{url}' is not a valid address of {protocol}://: {error}.") from error
         raise RunError(f"'{url}': {unknown('protocol', protocol, known_implementations)}") from None
     return (system if isinstance(system, LocalFileSystem) else _Reached(system, url)), path
 
@@ -63,9 +63,8 @@ def reached(url: str, *passing: type[Exception]) -> Iterator[None]:
         raise
     except Exception as error:
         raise RunError(
-            f"'{url}' cannot be read or written: {reason(error)}. See that the address is right, that it can "
-            "be reached from here, and that your credentials are set and allow it. What was finished "
-            "before is kept; run the same command again."
+            f"'{url}' cannot be read or written: {reason(error)}. Check the address, the connection and "
+            "your credentials. Finished work is kept; run the same command again."
         ) from error
 
 

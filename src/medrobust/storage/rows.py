@@ -130,7 +130,7 @@ def read_results(folder: RunFolder, table: Table) -> pl.DataFrame:
     if _checksums(folder).get(table.name, _sha256(content)) != _sha256(content):
         raise DamagedError(
             f"{folder.path(*_place(table))} is damaged: it does not have the SHA-256 of "
-            f"{'/'.join(CHECKSUMS)}. Run the study again: the table is joined anew."
+            f"{'/'.join(CHECKSUMS)}. Run the study again: the table is joined again."
         )
     return _unpacked(content, table, folder.path(*_place(table)))
 

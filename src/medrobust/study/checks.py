@@ -37,8 +37,9 @@ def check_named_data(study: Study) -> None:
     name = str(study.data.get("name"))
     if name not in DATASETS:
         return
-    if "load" not in study.data:
-        _require_same_task(study, name, DATASETS[name].task)
+    task = DATASETS[name].task
+    if "load" not in study.data and task is not None:
+        _require_same_task(study, name, task)
     if study.data.get("axis") == "volume":
         raise StudyError(
             "study.data.axis: whole volumes and patches can be read and audited, but networks, attacks and "
@@ -109,7 +110,7 @@ def _check_perturbations(study: Study) -> None:
         raise StudyError("study.perturbations must hold at least one attack; leave it out for the paper's.")
     for item in study.requests:
         _require_kind("perturbations", item, "attack", "noise")
-        if item.perturbation.kind == "noise" and item.unsolved and item.ssim is None:
+        if item.perturbation.role == "noise" and item.unsolved and item.ssim is None:
             raise StudyError(
                 f"study.perturbations.{item.label}.strength: noise needs one here, a number or {{ssim: s}}. "
                 "Noise that is matched to every attack is named under `noise`."
@@ -184,8 +185,8 @@ def _check_surrogates(study: Study) -> None:
 
 
 def _require_kind(block: str, item: Request, *kinds: str) -> None:
-    if item.perturbation.kind not in kinds:
-        fitting = [name for name, entry in PERTURBATIONS.items() if entry.kind in kinds]
+    if item.perturbation.role not in kinds:
+        fitting = [name for name, entry in PERTURBATIONS.items() if entry.role in kinds]
         raise StudyError(
             f"study.{block}: '{item.name}' cannot stand here; these can: {', '.join(fitting)}. "
             "Attacks and noise of a fixed strength go into `perturbations`, the control into `noise`."

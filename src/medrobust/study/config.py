@@ -188,12 +188,12 @@ class Study(Block):
     @property
     def attacks(self) -> tuple[Request, ...]:
         """The attacks, in the study's order."""
-        return tuple(each for each in self.requests if each.perturbation.kind == "attack")
+        return tuple(each for each in self.requests if each.perturbation.role == "attack")
 
     @property
     def fixed_noise(self) -> tuple[Request, ...]:
         """Noise of a given strength."""
-        return tuple(each for each in self.requests if each.perturbation.kind == "noise")
+        return tuple(each for each in self.requests if each.perturbation.role == "noise")
 
     @cached_property
     def matched_noise(self) -> Request | None:
@@ -243,7 +243,7 @@ def _entry(item: Request) -> dict[str, Any]:
     """A perturbation as a study would write it out in full."""
     policies = (
         {"on_misclassified": item.on_misclassified, "on_failure": item.on_failure}
-        if item.perturbation.kind == "attack"
+        if item.perturbation.role == "attack"
         else {}
     )
     budget = {} if item.ssim is None else {str(item.perturbation.budget): {"ssim": item.ssim}}

@@ -67,7 +67,8 @@ def read_stored_study(folder: RunFolder) -> Study:
     """
     if not folder.exists(STORED):
         raise RunError(
-            f"'{folder.url}' is no run folder: it has no {STORED}. Give the --out folder of `medrobust run`."
+            f"'{folder.url}' is not a run folder: it has no {STORED}. "
+            "Give the --out folder of `medrobust run`."
         )
     try:
         return _validated(load_yaml(folder.read_bytes(STORED).decode()))
@@ -153,7 +154,9 @@ def _assign(content: dict[str, Any], change: str) -> None:
     try:
         value = load_yaml(text)
     except StudyError:
-        raise StudyError(f"--set {change}: '{text}' is no valid YAML value. Put quotes around it.") from None
+        raise StudyError(
+            f"--set {change}: '{text}' is not a valid YAML value. Put quotes around it."
+        ) from None
     if isinstance(node, list):
         raise StudyError(f"--set {change}: '{last}' would replace a whole item; name one of its keys.")
     node[last] = value

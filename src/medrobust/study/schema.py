@@ -53,25 +53,25 @@ def _dataset(name: str) -> Schema:
 
 
 def _perturbations(*kinds: Literal["attack", "noise"]) -> list[Schema]:
-    return [_perturbation(name) for name, entry in PERTURBATIONS.items() if entry.kind in kinds]
+    return [_perturbation(name) for name, entry in PERTURBATIONS.items() if entry.role in kinds]
 
 
 def _perturbation(name: str) -> Schema:
     entry = PERTURBATIONS[name]
     own = {
         key: _or_fraction(value)
-        for key, value in parameters_of(name).model_json_schema()["properties"].items()
+        for key, value in parameters_of(entry).model_json_schema()["properties"].items()
     }
     if entry.budget is not None:
         solved = {"type": "object", "properties": {"ssim": {"type": "number"}}, "required": ["ssim"]}
         one = own[entry.budget]
         several = {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}
-        own[entry.budget] = {"anyOf": [one, solved, *([several] if entry.kind == "attack" else [])]}
+        own[entry.budget] = {"anyOf": [one, solved, *([several] if entry.role == "attack" else [])]}
     label: Schema = {"type": "string", "pattern": "^[A-Za-z0-9._-]+$"}
-    shared = {"label": label} | ({"curve": label} if entry.kind == "attack" and entry.budget else {})
+    shared = {"label": label} | ({"curve": label} if entry.role == "attack" and entry.budget else {})
     if entry.presets:
         shared["preset"] = {"enum": list(entry.presets)}
-    if entry.kind == "attack":
+    if entry.role == "attack":
         shared |= {
             "on_misclassified": {"enum": ["attack", "keep", "drop"]},
             "on_failure": {"enum": ["last", "clean"]},

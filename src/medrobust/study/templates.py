@@ -16,9 +16,9 @@ from medrobust.errors import StudyError, unknown
 DEFAULT_DATA = {Task.SEGMENTATION: "malc2012", Task.CLASSIFICATION: "ham10000"}
 
 
-def demo_study(task: Task) -> dict[str, Any]:
-    """The study that `medrobust demo` runs."""
-    content: dict[str, Any] = yaml.safe_load(_embedded(f"demo-{task}.yaml"))
+def demo_study(task: Task, *, full: bool = False) -> dict[str, Any]:
+    """The study that `medrobust demo` runs; `full` is the long one, with the paper's kinds of networks."""
+    content: dict[str, Any] = yaml.safe_load(_embedded(f"demo-{task}{'-full' if full else ''}.yaml"))
     return content
 
 

@@ -37,8 +37,8 @@ STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
 def _known_strategy(name: str) -> str:
     if name not in STRATEGIES:
         raise ValueError(
-            f"{unknown('strategy', name, STRATEGIES)} Strategies that spread a network over devices (fsdp, "
-            "deepspeed) are not taken, since a training goes on from the whole network"
+            f"{unknown('strategy', name, STRATEGIES)} Strategies that shard a network (fsdp, deepspeed) are "
+            "not supported, because training resumes from the whole network"
         )
     return name
 

@@ -37,10 +37,10 @@ def load_yaml(text: str) -> Any:
     except RecursionError:
         raise StudyError(_TOO_DEEP) from None
     except yaml.YAMLError as error:
-        raise StudyError(f"is no valid YAML: {error}") from None
+        raise StudyError(f"is not valid YAML: {error}") from None
     # PyYAML passes on what Python says about a number or date that is none.
     except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
-        raise StudyError(f"is no valid YAML: a number, date or tag is not what it seems ({error}).") from None
+        raise StudyError(f"is not valid YAML: a number, date or tag is malformed ({error}).") from None
 
 
 _TOO_DEEP = f"nests lists and keys deeper than {DEEPEST} levels. Write it flatter, without aliases in a loop."

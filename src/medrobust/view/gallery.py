@@ -7,9 +7,8 @@ from typing import Any
 from medrobust.analysis.results import Results
 from medrobust.core import Case
 from medrobust.errors import RunError
-from medrobust.report.explorer import frame_names, index
-from medrobust.report.figures.palette import structure_colours
-from medrobust.report.frames import frame, planes
+from medrobust.report.explorer import frame, frame_names, index, planes
+from medrobust.report.style import structure_colours
 from medrobust.running.evaluate import row_table
 from medrobust.running.explorer import View, case_facts, holding, names_of, shown_cases, views
 from medrobust.running.plan import Plan, target_folder

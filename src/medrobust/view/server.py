@@ -1,18 +1,49 @@
-"""The explorer as a page on loopback. Two things can be asked for: the page, and one image by four numbers.
-
-No part of a request is ever a path: there is nothing to read but what the gallery counts.
-"""
+"""From a run folder to a page that shows all of it."""
 
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from medrobust.analysis.results import Results
 from medrobust.errors import MedrobustError, RunError
-from medrobust.report.html import EXPLORER, allowed, environment, script_texts
+from medrobust.report.page import EXPLORER, allowed, environment, script_texts
+from medrobust.running.plan import make_plan
+from medrobust.running.setup import choose_device, set_up
+from medrobust.storage import RunFolder
+from medrobust.study.config import Study
 from medrobust.view.gallery import Gallery
+
+
+def open_viewer(
+    study: Study,
+    folder: RunFolder,
+    results: Results,
+    *,
+    data_dir: Path | None = None,
+    device: str = "auto",
+    port: int = 0,
+) -> "Server":
+    """A server on loopback that shows every case of a finished run; `serve_forever` starts it.
+
+    Args:
+        study: The study of the run.
+        folder: The run folder.
+        results: The rows of the run.
+        data_dir: Folder that the `root` of the study's data is relative to.
+        device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes the best there is.
+        port: Port to listen on; 0 takes a free one.
+
+    Raises:
+        MedrobustError: The data are not found or have changed, or there is no such device or port.
+    """
+    setup = set_up(study, folder, data_dir=data_dir, device=choose_device(device))
+    gallery = Gallery(make_plan(setup), results)
+    return Server(gallery, f"{setup.dataset.name}, image by image", port=port)
+
 
 LOOPBACK = "127.0.0.1"
 NUMBERS = ("scan", "frame", "set", "target")

@@ -183,6 +183,7 @@ def filled(table):
     return replace(table, rows=pl.DataFrame([row], schema=rows.schema))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", [photos, brains])
 def test_latex_reads_every_table_and_it_fits(study, tmp_path):
     results = study()
@@ -195,6 +196,7 @@ def test_latex_reads_every_table_and_it_fits(study, tmp_path):
     assert flaws(texts, tmp_path) == []
 
 
+@pytest.mark.slow
 def test_what_latex_does_not_read_is_found(tmp_path):
     bad = r"% \usepackage{booktabs}" + "\n" + r"\rule{20cm}{1pt}\par\rule{1pt}{30cm}\par\resizebox"
     found = " ".join(flaws([bad], tmp_path))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from medrobust.audit.label_checks import Pair, side_pairs
-from medrobust.audit.sizes import FEWEST_PAIRS, TOO_WIDE, WIDE, expected_interval
+from medrobust.audit.photos import TOO_WIDE, WIDE, expected_interval
+from medrobust.audit.scans import FEWEST_PAIRS, Pair, side_pairs
 from medrobust.data.scans.structures import STRUCTURES
 
 

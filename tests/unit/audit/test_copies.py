@@ -8,10 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from medrobust.audit.copies import ALIKE, near_copies
-from medrobust.audit.hamming import RADIUS, near_pairs
-from medrobust.audit.photo_look import squeezed
-from medrobust.audit.structure import ORIENTATIONS, detail, structure_hash, turned, turned_hashes
+from medrobust.audit.looking import squeezed
+from medrobust.audit.photos import ALIKE, near_copies
+from medrobust.audit.similarity import (
+    ORIENTATIONS,
+    RADIUS,
+    detail,
+    near_pairs,
+    structure_hash,
+    turned,
+    turned_hashes,
+)
 
 hashes = st.lists(st.integers(0, 2**64 - 1), max_size=30)
 flips = st.lists(st.tuples(st.integers(0, 29), st.sets(st.integers(0, 63), max_size=10)), max_size=30)

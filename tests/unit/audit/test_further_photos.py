@@ -10,7 +10,7 @@ from PIL import Image
 import made_photos
 from medrobust import api
 from medrobust.audit.audit import Audit
-from medrobust.audit.parts import are_apart, is_tested, part_of
+from medrobust.audit.splits import are_apart, is_tested, part_of
 from medrobust.core import Part
 from medrobust.data.findings import Severity
 

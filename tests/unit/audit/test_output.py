@@ -21,9 +21,7 @@ import made_scans
 from browsing import CONTRAST, WIDTH
 from medrobust import api
 from medrobust.audit.audit import Audit, code_that_runs, in_order
-from medrobust.audit.document import SCHEMA, as_document
-from medrobust.audit.table import EACH, findings_table, summary
-from medrobust.audit.thumbnails import PER_FINDING, thumbnails
+from medrobust.audit.output import EACH, PER_FINDING, SCHEMA, as_document, findings_table, summary, thumbnails
 from medrobust.cli import app
 from medrobust.data.findings import Finding, Severity
 from medrobust.report.audit_page import audit_page

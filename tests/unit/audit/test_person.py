@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import affine_transform, gaussian_filter
 
-from medrobust.audit.person import SIDE, Person, person
-from medrobust.audit.rescans import ALIKE, SAME_SIZE
+from medrobust.audit.scans import ALIKE, SAME_SIZE
+from medrobust.audit.similarity import FRAME, Person, person
 
 
 def head(seed: int, shape: tuple[int, int, int] = (48, 60, 44)) -> np.ndarray:
@@ -57,4 +57,4 @@ def test_what_is_no_volume_cannot_be_compared(shape: tuple[int, int, int]) -> No
 
 
 def test_a_record_has_one_size() -> None:
-    assert {seen(head(0, shape)).detail.shape for shape in ((48, 60, 44), (96, 60, 44))} == {(SIDE**3,)}
+    assert {seen(head(0, shape)).detail.shape for shape in ((48, 60, 44), (96, 60, 44))} == {(FRAME**3,)}

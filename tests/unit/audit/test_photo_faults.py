@@ -156,7 +156,7 @@ Says = Callable[[str], list[str]]
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("near copy, two patients", "turned or mirrored"),
+        ("near copy, two patients", "rotated or mirrored"),
         ("near copy, two labels", "resized or compressed again"),
         ("same image on both sides", "mel02.jpg (mel, test), sides.png (mel, train)"),
         ("wrong bit depth", "is a 16-bit file with 8-bit content"),

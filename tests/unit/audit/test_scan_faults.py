@@ -107,7 +107,7 @@ def plant(brains: Brains) -> Found:
     blurred = voxels(path).astype(np.float32)
     blurred[3, 3, 3] = 44.5
     write_volume(path, blurred, LAS)
-    expect(ERROR, "labels are no whole numbers", path)
+    expect(ERROR, "labels are not whole numbers", path)
     path = brains.labels(test, next(scans))
     write_volume(path, np.zeros_like(voxels(path)), LAS)
     expect(WARNING, "empty labels", path)
@@ -191,9 +191,9 @@ def test_every_planted_fault_is_found_and_nothing_else(damaged: tuple[Audit, Fou
 
 def test_the_advice_is_that_of_the_reader(damaged: tuple[Audit, Found]) -> None:
     of_kind = {each.kind: each for each in damaged[0].findings}
-    assert of_kind["unreadable file"].advice == "Is the file complete?"
-    whole = of_kind["labels are no whole numbers"]
-    assert "no whole numbers. Were they resampled by interpolation? Take" in f"{whole.says} {whole.advice}"
+    assert of_kind["unreadable file"].advice.startswith("If another program opens it, save it anew there")
+    whole = of_kind["labels are not whole numbers"]
+    assert "not whole numbers. Were they resampled by interpolation? Use" in f"{whole.says} {whole.advice}"
 
 
 def test_a_mirrored_affine_swaps_all_structures(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medrobust.data.scans.volume_files import read_stored
+from medrobust.data.scans.volumes import VOLUME_FILES
 from medrobust.errors import DataError
 
 SHAPE = (5, 4, 3)
@@ -37,7 +37,7 @@ formats = pytest.mark.parametrize("name", NAMES)
 def refused_or_read(path):
     """What a file holds; None where it is refused by name. Any other error fails the test."""
     try:
-        return read_stored(path)
+        return VOLUME_FILES.read(path)
     except DataError as error:
         if path.name not in str(error):
             raise AssertionError(f"does not name the file: {error}") from error
@@ -68,7 +68,7 @@ def refused(path, message, megabytes=8):
     tracemalloc.start()
     try:
         with pytest.raises(DataError, match=message) as error:
-            read_stored(path)
+            VOLUME_FILES.read(path)
         assert tracemalloc.get_traced_memory()[1] < megabytes * MEGABYTE
     finally:
         tracemalloc.stop()
@@ -79,7 +79,7 @@ def refused(path, message, megabytes=8):
 def test_the_formats_hold_the_same_volume(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(CONTENT[name])
-    stored = read_stored(path)
+    stored = VOLUME_FILES.read(path)
     kind = nib.MGHImage if ".mg" in name else nib.Nifti2Image if name.startswith("two") else nib.Nifti1Image
     plain = gzip.decompress(CONTENT[name]) if name.endswith(("gz", "mgz")) else CONTENT[name]
     expected = nib.as_closest_canonical(kind.from_bytes(plain))
@@ -92,7 +92,7 @@ def test_scaling_is_that_of_the_header(tmp_path):
     image.header.set_slope_inter(2.5, -7)
     nib.save(image, tmp_path / "scaled.nii.gz")
     expected = nib.as_closest_canonical(nib.load(tmp_path / "scaled.nii.gz")).get_fdata()
-    np.testing.assert_allclose(read_stored(tmp_path / "scaled.nii.gz").voxels, expected)
+    np.testing.assert_allclose(VOLUME_FILES.read(tmp_path / "scaled.nii.gz").voxels, expected)
 
 
 def test_blocks_of_gzip_are_joined(tmp_path):
@@ -101,7 +101,7 @@ def test_blocks_of_gzip_are_joined(tmp_path):
     blocks = [gzip.compress(plain[start : start + 400], mtime=0) for start in range(0, len(plain), 400)]
     (tmp_path / "blocks.nii.gz").write_bytes(b"".join(blocks))
     (tmp_path / "one.nii.gz").write_bytes(CONTENT["scan.nii.gz"])
-    one, other = (read_stored(tmp_path / name).voxels for name in ("blocks.nii.gz", "one.nii.gz"))
+    one, other = (VOLUME_FILES.read(tmp_path / name).voxels for name in ("blocks.nii.gz", "one.nii.gz"))
     np.testing.assert_array_equal(one, other)
 
 
@@ -129,7 +129,7 @@ def test_a_flipped_bit_is_refused_or_changes_nothing_unseen(tmp_path, name, plac
     stored = refused_or_read(path)
     if stored is not None and name.endswith(("gz", "mgz")):
         (tmp_path / f"good-{name}").write_bytes(CONTENT[name])
-        good = read_stored(tmp_path / f"good-{name}")
+        good = VOLUME_FILES.read(tmp_path / f"good-{name}")
         np.testing.assert_array_equal(stored.voxels, good.voxels)
         np.testing.assert_array_equal(stored.affine, good.affine)
 
@@ -204,7 +204,8 @@ def test_voxels_of_unbelievable_size_are_refused(tmp_path, size):
         tmp_path / "size.nii", change=lambda raw: struct.pack_into("<f", raw, 280, size), voxels=bytes(120)
     )
     refused(
-        path, "spans no volume" if size == 0 else "has voxels of .* mm; sizes from 0.01 to 50 mm are believed"
+        path,
+        "spans no volume" if size == 0 else "has voxels of .* mm; sizes from 0.01 to 50 mm are plausible",
     )
 
 
@@ -230,4 +231,4 @@ def test_a_pair_of_header_and_image_is_refused(tmp_path):
 def test_other_endings_and_folders_are_refused(tmp_path):
     refused(tmp_path / "scan.img", r"files that end in \.nii, \.nii\.gz, \.mgz, \.mgh")
     (tmp_path / "folder.nii").mkdir()
-    refused(tmp_path / "folder.nii", "it is no regular file")
+    refused(tmp_path / "folder.nii", "it is not a regular file")

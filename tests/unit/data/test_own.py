@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import EntryPoint
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import medrobust as mr
 from made_data import squares, stripes
 from medrobust.cli import app
 from medrobust.core import Task
-from medrobust.data import list_dataset, open_dataset
+from medrobust.data import DATASETS, DatasetEntry, catalogue, check_data, list_dataset, open_dataset
 from medrobust.data.own import fingerprint
 from medrobust.errors import DataError, StudyError
 from medrobust.running import runner
@@ -85,11 +87,11 @@ def test_folders_are_given_to_who_takes_them(tmp_path: Path) -> None:
     [
         ({"load": "own_data"}, StudyError, r"data\.load must be `package\.module:function`, got 'own_data'"),
         ({"load": "nowhere:open_it"}, StudyError, r"data\.load: there is no Python module 'nowhere'"),
-        ({"load": "own_data:open_it"}, DataError, r"`own_data:open_it` cannot be imported: AttributeError"),
+        ({"load": "own_data:open_it"}, StudyError, r"`own_data:open_it` cannot be imported: AttributeError"),
         ({"load": "own_data:open_stripes"}, StudyError, r"data\.cases: this key is required"),
         ({**BLOCK, "shpae": 3}, StudyError, r"data: Unknown key 'shpae'\. Did you mean 'shape'\?"),
         ({**BLOCK, "name": "x"}, StudyError, r"data: Unknown key 'name'"),
-        ({**BLOCK, "cache": "x"}, StudyError, r"data\.cache: is given to the function by the program"),
+        ({**BLOCK, "cache": "x"}, StudyError, r"data\.cache: the program gives this argument"),
         (
             {"load": "own_data:open_anything", "a": 1},
             DataError,
@@ -112,6 +114,80 @@ def test_folders_are_given_to_who_takes_them(tmp_path: Path) -> None:
 def test_what_cannot_be(block: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         open_dataset(block, None, None)
+
+
+class TestEntries:
+    def offer(self, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+        point = EntryPoint("of_a_package", value, DATASETS.group)
+        monkeypatch.setattr(type(DATASETS), "_points", lambda catalogue: (point,))
+
+    def test_an_installed_package_offers_a_function(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.offer(monkeypatch, "own_data:open_stripes")
+        block = {"name": "of_a_package", "cases": 24}
+        dataset = open_dataset(block, None, None)
+        assert (dataset.name, len(dataset.cases)) == ("stripes", 24)
+        assert list_dataset(block, None) is None
+        with pytest.raises(StudyError, match=r"data: Unknown key 'root'"):
+            open_dataset({**block, "root": "x"}, None, None)
+        with pytest.raises(StudyError, match=r"data\.name: Unknown data set .* Did you mean 'of_a_package'"):
+            open_dataset({"name": "of_a_pakage"}, None, None)
+
+    def test_an_installed_package_offers_an_entry(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.offer(monkeypatch, "medrobust.data.catalogue:PHANTOM_LESIONS")
+        monkeypatch.setattr(catalogue, "PHANTOM_LESIONS", DATASETS["phantom_lesions"], raising=False)
+        dataset = open_dataset({"name": "of_a_package", "images": 20, "size": 32}, None, None)
+        assert len(dataset.cases) == 20
+
+    def test_objects(self) -> None:
+        assert isinstance(DATASETS.loaded(stripes, "data"), DatasetEntry)
+        assert open_dataset({"load": stripes, "cases": 6}, None, None).name == "stripes"
+        assert open_dataset({"load": squares()}, None, None).name == "squares"
+        with pytest.raises(StudyError, match=r"data\.load: `int`: must be a function .* got int"):
+            open_dataset({"load": 3}, None, None)
+
+
+BRIGHTNESS = (np.float32(1 - step / 1000) for step in count())
+
+
+class TestCheckData:
+    def kinds(self, subject: Any, **options: Any) -> list[str]:
+        return [finding.kind for finding in check_data(subject, **options)[1]]
+
+    def test_sound_data(self) -> None:
+        data, findings = check_data(BLOCK)
+        assert data is not None
+        assert findings == ()
+        assert check_data(DATASETS["phantom_lesions"], most=3)[1] == ()
+
+    def test_what_cannot_be_opened(self) -> None:
+        data, (finding,) = check_data({"load": "own_data:open_broken"})
+        assert data is None
+        assert "`own_data:open_broken` failed: KeyError" in finding.says
+        assert self.kinds(replace(stripes(), bits=0)) == ["cannot be opened"]
+
+    @pytest.mark.parametrize(
+        ("change", "kind"),
+        [
+            (lambda image: image * 2, "broken sample"),
+            (
+                lambda image: np.random.default_rng().random(image.shape, np.float32),
+                "changes when read again",
+            ),
+        ],
+    )
+    def test_samples(self, change: Callable[[Any], Any], kind: str) -> None:
+        made = stripes()
+        broken = replace(
+            made, read=lambda case: made.read(case)._replace(image=change(made.read(case).image))
+        )
+        assert self.kinds(broken) == [kind] * 5
+        assert self.kinds(broken, most=1) == [kind]
+
+    def test_other_data_every_time_and_too_few_patients(self) -> None:
+        sizes = count(8, 2)
+        kinds = self.kinds({"load": lambda: stripes(next(sizes))}, most=1)
+        assert kinds[0] == "changes when opened again"
+        assert self.kinds(stripes(4))[-1] == "cannot be split by patient"
 
 
 def test_a_fingerprint_changes_with_every_image_label_and_case() -> None:
@@ -172,7 +248,7 @@ def test_a_study_names_the_function(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             "study.task is classification, but 'squares' is labelled for segm",
         ),
         ({"load": "own_data:open_broken"}, "data.load: `own_data:open_broken` failed: KeyError"),
-        ({"load": ["x"]}, "data.load must be `package.module:function`, got ['x']"),
+        ({"load": ["x"]}, "data.load: `list`: must be a function that returns a medrobust.core.Dataset"),
     ],
 )
 def test_what_a_person_sees(tmp_path: Path, data: dict[str, Any], message: str) -> None:

@@ -9,8 +9,7 @@ import yaml
 import made_folders
 import made_photos
 from medrobust.data import DATASETS, open_dataset
-from medrobust.data.photographs.masked import open_masked_photos
-from medrobust.data.photographs.opening import open_photos
+from medrobust.data.photographs.photo_cases import open_masked_photos, open_photos
 
 PAGE = (Path(__file__).parents[3] / "docs" / "data" / "photographs.md").read_text(encoding="utf-8")
 BLOCKS = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]

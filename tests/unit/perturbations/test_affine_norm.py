@@ -3,8 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from medrobust.perturbations.affine_norm import AffineNorm
-from medrobust.perturbations.gradients import cross_entropy_gradient, linearise
+from medrobust.perturbations.gradients import AffineNorm, cross_entropy_gradient, linearise
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrobust.perturbations.ball import Ball
-from medrobust.perturbations.norms import lengths
+from medrobust.perturbations.geometry import Ball, lengths
 from medrobust.rng import generator
 
 NORMS = ["inf", "2"]
@@ -87,12 +86,3 @@ def test_random_start_uses_the_whole_budget_of_a_small_support(norm):
     assert torch.equal(made[..., 1:, :], clean[..., 1:, :])
     # One entry: uniform on a line.
     assert distance(ball, made).mean() == pytest.approx(0.1, abs=0.015)
-
-
-def test_random_start_asks_for_its_generators():
-    with pytest.raises(
-        ValueError, match=r"one generator per image, 3 in all, got None; .*random_start=False"
-    ):
-        Ball(images(), None, 0.1, "inf").random_images(None)
-    with pytest.raises(ValueError, match="3 in all, got 2"):
-        Ball(images(), None, 0.1, "2").random_images(rngs(2))

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medrobust.perturbations.box import step_inside
+from medrobust.perturbations.geometry import step_inside
 
 
 def bisected(image, gradient, rise, norm, allowed):

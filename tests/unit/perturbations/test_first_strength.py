@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from medrobust.metrics.similarity import ssim
-from medrobust.perturbations import first_strength as module
 from medrobust.perturbations import match_noise
-from medrobust.perturbations.first_strength import first_strength
+from medrobust.perturbations import strength as module
+from medrobust.perturbations.strength import first_strength
 from medrobust.rng import generator
 
 LARGEST = 10.0

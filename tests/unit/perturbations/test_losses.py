@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from medrobust.perturbations.losses import LOSSES, ascent_weights, cross_entropy_weights, margin
+from medrobust.perturbations.gradients import LOSSES, ascent_weights, cross_entropy_weights, margin
 from medrobust.rng import generator
 
 LOGITS = torch.tensor([[2.0, 1.0, -1.0, 0.5], [0.0, 3.0, 2.5, -2.0]])

@@ -97,10 +97,14 @@ def test_wrong_strength_is_refused(name, strength):
 
 
 @both
-def test_missing_generators_are_refused(name):
-    for rngs, seen in [(None, "None"), (make_rngs(2), "2")]:
-        with pytest.raises(ValueError, match=f"one generator per image, 6 in all, got {seen}"):
-            FUNCTIONS[name](None, make_images(), LABELS, rngs=rngs, strength=0.1)
+def test_generators_are_one_per_image_or_those_of_seed_0(name):
+    with pytest.raises(ValueError, match="one generator per image, 6 in all, got 2; leave it out"):
+        FUNCTIONS[name](None, make_images(), LABELS, rngs=make_rngs(2), strength=0.1)
+    left_out, seed_0 = (
+        FUNCTIONS[name](None, make_images(), LABELS, rngs=rngs, strength=0.1)
+        for rngs in (None, [generator(0, "image", place) for place in range(6)])
+    )
+    assert torch.equal(left_out, seed_0)
 
 
 def test_unknown_noise_is_refused():

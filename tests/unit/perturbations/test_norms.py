@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from medrobust.perturbations.geometry import lengths, per_image, unit
 from medrobust.perturbations.gradients import finite
-from medrobust.perturbations.norms import lengths, per_image, unit
 
 IMAGES = torch.randn(4, 3, 9, 11, generator=torch.Generator().manual_seed(0))
 ORDERS = [1, 2, math.inf]

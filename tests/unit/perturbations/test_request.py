@@ -8,8 +8,8 @@ from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.metrics.similarity import ssim
 from medrobust.perturbations import PERTURBATIONS, fgsm, perturb, request, solve_budget, targets_of
-from medrobust.perturbations.deepfool import PRESETS as DEEPFOOL
-from medrobust.perturbations.saliency_map import PRESETS as SALIENCY_MAP
+from medrobust.perturbations.attacks.deepfool import PRESETS as DEEPFOOL
+from medrobust.perturbations.attacks.saliency_map import PRESETS as SALIENCY_MAP
 from medrobust.rng import generator
 
 CLASSIFICATION, SEGMENTATION = Task.CLASSIFICATION, Task.SEGMENTATION
@@ -123,7 +123,7 @@ def test_fractions_targets_and_labels():
         (
             {"name": "saliency_map", "preset": "papernot-2016", "entries_per_step": 8},
             CLASSIFICATION,
-            "entries_per_step: must be 1 with saliency: pairs, got 8",
+            "entries_per_step: must be 1 with saliency='pairs', .*; got 8",
         ),
         (
             {"name": "gaussian", "strength": -1},
@@ -227,7 +227,7 @@ def test_given_targets_are_used():
 
 
 def test_only_noise_and_deepfool_like_attacks_declare_what_they_are():
-    kinds = {name: entry.kind for name, entry in PERTURBATIONS.items()}
+    kinds = {name: entry.role for name, entry in PERTURBATIONS.items()}
     assert [name for name, kind in kinds.items() if kind == "noise"] == ["gaussian", "rician"]
     assert [name for name, entry in PERTURBATIONS.items() if entry.minimal] == ["deepfool", "saliency_map"]
     assert [name for name, entry in PERTURBATIONS.items() if entry.whitebox] == ["fgsm", "dag_a"]

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medrobust.perturbations.root import solve_strength
+from medrobust.perturbations.strength import solve_strength
 
 
 def solve(curve, goal, tolerance=1e-5, first=0.03, largest=10.0):

@@ -18,12 +18,11 @@ from medrobust.core import Task
 from medrobust.data import open_dataset
 from medrobust.models.network import last_layer_input
 from medrobust.perturbations import PERTURBATIONS, fgsm, pgd, request, support_of
-from medrobust.perturbations.ball import Ball
+from medrobust.perturbations.geometry import Ball
 from medrobust.perturbations.selftest import CHECKS, passes, selftest
 from medrobust.perturbations.selftest import binarisation as binary
-from medrobust.perturbations.selftest.attack import shuffled
-from medrobust.perturbations.selftest.check import plausible
-from medrobust.perturbations.selftest.probe import Outcome, Probe
+from medrobust.perturbations.selftest.checks import shuffled
+from medrobust.perturbations.selftest.probe import Outcome, Probe, plausible
 from medrobust.rng import generator
 
 PHOTO, SLICE = Task.CLASSIFICATION, Task.SEGMENTATION
@@ -113,7 +112,7 @@ every_attack = pytest.mark.parametrize(
         pytest.param(name, task, id=f"{name}-{task}")
         for name, entry in PERTURBATIONS.items()
         for task in entry.tasks
-        if entry.kind == "attack"
+        if entry.role == "attack"
     ],
 )
 
@@ -260,11 +259,11 @@ def test_a_few_gradients_that_are_not_finite_are_told(photos):
     )
 
 
-def broken(monkeypatch, name, function, **parameters):
-    """The catalogue's attack replaced by a broken one, and a request for it."""
-    wrapped = functools.wraps(PERTURBATIONS[name].function)(function)
-    monkeypatch.setitem(PERTURBATIONS, name, replace(PERTURBATIONS[name], function=wrapped))
-    return asked(name, PHOTO, **parameters)
+def broken(name, function, task=PHOTO, **parameters):
+    """A request for the catalogue's attack with a broken function."""
+    entry = PERTURBATIONS[name]
+    wrapped = functools.wraps(entry.function)(function)
+    return replace(asked(name, task, **parameters), perturbation=replace(entry, function=wrapped))
 
 
 def uphill(model, images, labels, **parameters):
@@ -282,50 +281,49 @@ def timid(model, images, labels, *, eps, **parameters):
     return pgd(model, images, labels, eps=min(eps, 0.02), **parameters)
 
 
-def test_an_attack_with_the_wrong_sign_does_less_than_noise(photos, monkeypatch):
-    checks = checks_of(broken(monkeypatch, "pgd", uphill), photos)
+def test_an_attack_with_the_wrong_sign_does_less_than_noise(photos):
+    checks = checks_of(broken("pgd", uphill), photos)
     assert failed(checks) == {"noise", "budget", "chance", "binarisation"}
     assert "it does no more than noise of the same size" in checks["noise"].seen
 
 
-def test_an_attack_that_ignores_its_budget_is_caught_by_the_budget(photos, monkeypatch):
-    checks = checks_of(broken(monkeypatch, "fgsm", deaf), photos)
+def test_an_attack_that_ignores_its_budget_is_caught_by_the_budget(photos):
+    checks = checks_of(broken("fgsm", deaf), photos)
     assert failed(checks) == {"budget"}
     assert "a larger budget does not help" in checks["budget"].seen
 
 
-def test_a_single_step_may_overshoot_what_it_fools(photos, monkeypatch):
+def test_a_single_step_may_overshoot_what_it_fools(photos):
     def overshooting(model, images, labels, *, eps, **parameters):
         return fgsm(model, images, labels, eps=0.03 - eps / 100, **parameters)
 
-    checks = checks_of(broken(monkeypatch, "fgsm", overshooting), photos)
+    checks = checks_of(broken("fgsm", overshooting), photos)
     assert failed(checks) == set()
 
 
-def test_an_attack_that_cannot_leave_a_small_ball_does_not_reach_chance(photos, monkeypatch):
-    checks = checks_of(broken(monkeypatch, "pgd", timid, eps=0.005), photos)
+def test_an_attack_that_cannot_leave_a_small_ball_does_not_reach_chance(photos):
+    checks = checks_of(broken("pgd", timid, eps=0.005), photos)
     assert failed(checks) == {"chance"}
     assert "chance 90 %: gradients lead it nowhere" in checks["chance"].seen
 
 
-def test_more_steps_that_weaken_an_attack_are_caught(slices, monkeypatch):
+def test_more_steps_that_weaken_an_attack_are_caught(slices):
     def fading(model, images, labels, *, eps, steps, **parameters):
         faded = eps if eps > 0.5 else eps * 4 / steps
         return pgd(model, images, labels, eps=faded, steps=steps, **parameters)
 
-    broken(monkeypatch, "pgd", fading)
-    checks = checks_of(asked("pgd", SLICE, eps=0.08), slices)
+    checks = checks_of(broken("pgd", fading, SLICE, eps=0.08), slices)
     assert failed(checks) == {"steps"}
     assert "more steps make it weaker by more than 2 %" in checks["steps"].seen
 
 
-def test_an_attack_that_looks_at_another_network_fails_the_binarisation_test_only(photos, monkeypatch):
+def test_an_attack_that_looks_at_another_network_fails_the_binarisation_test_only(photos):
     network, _, _ = photos
 
     def stale(model, images, labels, **parameters):
         return pgd(network, images, labels, **parameters)
 
-    checks = checks_of(broken(monkeypatch, "pgd", stale), photos)
+    checks = checks_of(broken("pgd", stale), photos)
     assert failed(checks) == {"binarisation"}
     assert "it is too weak for this network" in checks["binarisation"].seen
 

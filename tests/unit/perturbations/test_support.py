@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from medrobust.perturbations import support_of
-from medrobust.perturbations.support import within
+from medrobust.perturbations.geometry import within
 
 
 def brain(n=2, channels=1, size=20, stripped=True):

@@ -10,14 +10,13 @@ import polars as pl
 import pytest
 
 from medrobust.core import Task
-from medrobust.report.context import ReportContext
-from medrobust.report.figures.examples import Examples
-from medrobust.report.figures.palette import structure_colours
-from medrobust.report.frames import frame, overlap_of
-from medrobust.report.html import render
-from medrobust.report.pictures import Plane, draw
-from medrobust.report.pixels import GREY, STEP
-from medrobust.report.threats import threat_table
+from medrobust.report import style
+from medrobust.report.examples import Examples, example_rows
+from medrobust.report.explorer import GREY, STEP, frame, overlap_of
+from medrobust.report.page import render
+from medrobust.report.plots import Projection, Words, draw
+from medrobust.report.reading import ReportContext, threat_table
+from medrobust.report.style import Picture, structure_colours
 from medrobust.running.explorer import LEVELS, View
 
 NETWORKS = {
@@ -115,6 +114,10 @@ def tables(task: Task) -> dict[str, pl.DataFrame]:
                 "drop_difference_low": [-21.0, -25.1, -0.4],
                 "drop_difference_high": [-14.4, -18.1, 8.0],
                 "drops_agree": [True, True, True],
+                "clean_difference": [0.09, -0.01, 0.1],
+                "clean_difference_low": [0.04, -0.04, 0.06],
+                "clean_difference_high": [0.14, 0.02, 0.14],
+                "p_equal_holm": [0.9, 0.02, 0.9],
                 "n_neutral_sources": [1, 1, 1],
                 "equally_good": [False, True, False],
                 "patients_needed": [14, 12, 61],
@@ -138,6 +141,9 @@ def tables(task: Task) -> dict[str, pl.DataFrame]:
                 "attacked": [0.286],
                 "attacked_low": [0.25],
                 "attacked_high": [0.32],
+                "noise": [0.388],
+                "noise_low": [0.35],
+                "noise_high": [0.42],
                 "extra_drop_points": [10.2],
                 "extra_drop_points_low": [7.1],
                 "extra_drop_points_high": [13.3],
@@ -322,7 +328,7 @@ def brain_examples() -> Examples:
     )
 
 
-def plane() -> Plane:
+def plane() -> Projection:
     draws = np.random.default_rng(5)
     centres = {0: (-14, 4), 1: (10, 12), 2: (4, -13)}
     frames = []
@@ -338,7 +344,7 @@ def plane() -> Plane:
                     {"label": [label] * 60, "perturbation": [name] * 60, "x": place[:, 0], "y": place[:, 1]}
                 )
             )
-    return Plane(pl.concat(frames), "inception_v3", "fgsm", "gaussian@fgsm", LESIONS)
+    return Projection(pl.concat(frames), "inception_v3", "fgsm", "gaussian@fgsm", LESIONS)
 
 
 def study(task: Task) -> dict[str, object]:
@@ -462,14 +468,12 @@ def made_explorer(task: Task) -> dict[str, Any]:
 def made_up(task: Task) -> ReportContext:
     found = tables(task)
     classification = task is Task.CLASSIFICATION
-    drawings = draw(
-        found,
-        score="accuracy" if classification else "Dice",
-        percent="95\u00a0%",
-        units="lesions" if classification else "patients",
-        examples=lesion_examples() if classification else brain_examples(),
-        plane=plane() if classification else None,
+    words = (
+        Words("accuracy", "95\u00a0%", "lesions")
+        if classification
+        else Words("Dice", "95\u00a0%", "patients")
     )
+    drawings = draw(found, words, plane() if classification else None)
     drawn = [(name, drawing()) for name, drawing in drawings.items()]
     best, other = (NETWORKS[task][place] for place in ((0, 2) if classification else (2, 0)))
     return ReportContext(
@@ -508,7 +512,8 @@ def made_up(task: Task) -> ReportContext:
         threats=threat_table(study(task)),
         explorer=made_explorer(task),
         tables=found,
-        pictures={name: figure.picture(figure.files()) for name, figure in drawn},
+        pictures={name: Picture(style.svg(each.figure), each.alt, each.caption) for name, each in drawn},
+        examples=example_rows(lesion_examples() if classification else brain_examples()),
         study=study(task),
         record={
             "versions": {"medrobust": "0.1.0", "python": "3.12.4", "torch": "2.14.1"},

@@ -1,5 +1,6 @@
 """The report in a real browser: it loads by itself, shows everything, and fits a telephone."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,28 +9,85 @@ from playwright.sync_api import Browser, Page, expect
 
 from browsing import CONTRAST, STUCK, WIDTH, flawless
 from medrobust.core import Task
-from medrobust.report.context import ReportContext
-from medrobust.report.html import render
+from medrobust.report.page import STORY, render
+from medrobust.report.reading import ReportContext
 
 PICTURES = """Promise.all([...document.images].map(
   image => image.decode().then(() => image.naturalWidth, () => 0)))"""
 
 
-@pytest.mark.parametrize("window", ["page", "phone"])
-def test_it_shows_its_pictures_and_fits(request: pytest.FixtureRequest, report: Path, window: str) -> None:
+OPEN = "for (const each of document.querySelectorAll('details')) each.open = true"
+SIDEWAYS = """[...document.querySelectorAll('*')].filter(e => e.scrollWidth > e.clientWidth + 1
+  && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX)).map(e => e.ariaLabel || e.className)"""
+"""Boxes that scroll sideways, by their names."""
+PAGE = re.compile(rb"/Type\s*/Page\b")
+"""A page in a PDF of Chromium's."""
+
+
+@pytest.mark.parametrize(("window", "width"), [("page", 1200), ("phone", 400)])
+def test_it_shows_its_pictures_and_no_box_scrolls_sideways(
+    request: pytest.FixtureRequest, report: Path, window: str, width: int
+) -> None:
+    """Three networks and nine cells, with every question and table unfolded."""
     page: Page = request.getfixturevalue(window)
+    page.set_viewport_size({"width": width, "height": 844})
     page.goto(report.as_uri())
+    page.evaluate(OPEN)
     images = page.evaluate(PICTURES)
-    assert len(images) >= 3
+    assert len(images) >= 8
     assert all(images)
-    assert page.evaluate(WIDTH) == page.evaluate("screen.width")
+    assert page.evaluate(WIDTH) == width
+    assert page.evaluate(SIDEWAYS) == []
     assert page.evaluate(STUCK) == 0
+
+
+def test_the_story_takes_a_few_screens_and_its_sections_stand_in_order(page: Page, report: Path) -> None:
+    page.set_viewport_size({"width": 1200, "height": 900})
+    page.goto(report.as_uri())
+    tops = page.evaluate("[...document.querySelectorAll('section')].map(e => [e.id, e.offsetTop])")
+    assert [name for name, _ in tops] == [*(name for name, _ in STORY), "appendix"]
+    heights = [top for _, top in tops]
+    assert heights == sorted(heights)
+    assert heights[-1] <= 4 * 900
+
+
+def test_it_prints_on_at_most_six_pages_and_an_appendix(page: Page, report: Path) -> None:
+    page.goto(report.as_uri())
+    page.evaluate(PICTURES)
+    whole = len(PAGE.findall(page.pdf(prefer_css_page_size=True)))
+    page.evaluate("document.getElementById('appendix').remove()")
+    story = len(PAGE.findall(page.pdf(prefer_css_page_size=True)))
+    assert 2 <= story <= 6
+    assert whole >= story + 3, "questions are printed open"
+
+
+def test_a_link_opens_its_question(page: Page, report: Path) -> None:
+    page.goto(report.as_uri())
+    question = page.locator("#success")
+    assert question.get_attribute("open") is None
+    page.locator("#limits a").click()
+    expect(question).to_have_attribute("open", "")
+    page.goto("about:blank")
+    page.goto(f"{report.as_uri()}#run")
+    expect(page.locator("#run")).to_have_attribute("open", "")
+
+
+def test_every_table_of_the_run_can_be_unfolded(page: Page, report: Path, context: ReportContext) -> None:
+    page.goto(report.as_uri())
+    for summary in page.locator("details > summary").all():
+        page.wait_for_function("true")
+        summary.evaluate("e => { e.parentElement.open = true }")
+    visible = "[...document.querySelectorAll('[data-table]')].filter(e => e.checkVisibility())"
+    shown = page.evaluate(f"{visible}.map(e => e.dataset.table)")
+    filled = {name for name, frame in context.tables.items() if frame.height}
+    assert filled - {"patients"} <= {*shown}
 
 
 @pytest.mark.parametrize(("scheme", "ground"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(16, 22, 28)")])
 def test_words_stand_out_in_both_modes(page: Page, report: Path, scheme: str, ground: str) -> None:
     page.emulate_media(color_scheme=scheme)
     page.goto(report.as_uri())
+    page.evaluate(OPEN)
     expect(page.locator("body")).to_have_css("background-color", ground)
     assert page.evaluate(CONTRAST) >= 4.5
 
@@ -81,27 +139,13 @@ def test_tables_sort_by_any_column_and_say_so(page: Page, report: Path, context:
     assert [head.get_attribute("aria-sort") for head in heads.all()[:4]] == ["ascending", None, None, None]
 
 
-def test_two_lines_of_heads_sort_too(page: Page, report: Path, context: ReportContext) -> None:
+def test_paper_is_white_and_nothing_on_it_is_cut(page: Page, report: Path) -> None:
     page.goto(report.as_uri())
-    cells = context.tables["table2"]
-    first = cells.filter(perturbation=cells["perturbation"][0], source=cells["source"][0])
-    table = page.get_by_role("region", name="Table 2.").locator("table").first
-    table.locator("thead tr").nth(1).get_by_role("button").first.click()
-    assert (
-        table.locator("tbody th").all_inner_texts()
-        == first.sort("score", descending=True)["target"].to_list()
-    )
-
-
-def test_it_prints_without_controls(page: Page, report: Path) -> None:
-    page.goto(report.as_uri())
-    pdf = page.pdf(prefer_css_page_size=True)
-    assert pdf.startswith(b"%PDF")
-    assert len(pdf) > 50_000
-    page.emulate_media(media="print")
-    for control in ("nav", ".choices", ".keys"):
+    page.evaluate(OPEN)
+    page.emulate_media(media="print", color_scheme="dark")
+    for control in (".choices", ".keys"):
         expect(page.locator(control).first).to_be_hidden()
     expect(page.locator("body")).to_have_css("background-color", "rgb(255, 255, 255)")
     page.set_viewport_size({"width": 703, "height": 1000})  # between the margins of A4, at 96 points an inch
     right = "Math.max(...[...document.querySelectorAll('table')].map(e => e.getBoundingClientRect().right))"
-    assert page.evaluate(right) <= 704  # on paper nothing scrolls
+    assert page.evaluate(right) <= 704

@@ -17,7 +17,7 @@ from medrobust.core import Task
 from medrobust.errors import Remark, RunError
 from medrobust.report import reading
 from medrobust.report.build import build
-from medrobust.report.html import ONLY_AS_FILES, SECTIONS
+from medrobust.report.page import ONLY_AS_FILES, QUESTIONS, STORY_TABLES
 from medrobust.storage.folder import RunFolder
 from medrobust.storage.rows import frame_of, write_results
 from medrobust.storage.schemas import EMBEDDINGS
@@ -135,11 +135,12 @@ def test_a_run_folder_gets_its_report_and_its_figures(folder: RunFolder, photogr
     text = built(folder, photographs)
     figures = {
         f"{name}.{kind}"
-        for name in ("dotplot", "heatmap", "plane", "examples", "tsne")
+        for name in ("dotplot", "heatmap", "noise_control", "pairs", "plane", "examples", "tsne")
         for kind in ("png", "svg")
     }
     assert set(folder.names("figures")) == figures
-    assert text.count("<img ") == 5
+    assert text.count('<img src="data:image/svg') == 5, "Table 2 is a map of the page itself"
+    assert text.count('<img src="data:image/png') == 3 + 2, "three images and two differences"
     assert "Robustness of 3 classification networks on phantom_lesions" in text
     for fact in ("2 mm", "12,345", "eps.ssim = 0.98", "steps = 50", "displacement ratio", "the other half"):
         assert fact in text, fact
@@ -147,9 +148,10 @@ def test_a_run_folder_gets_its_report_and_its_figures(folder: RunFolder, photogr
 
 def test_segmentation_has_structures_and_needs_no_features(folder: RunFolder, slices: Results) -> None:
     text = built(folder, slices)
-    assert set(re.findall(r'<section id="(\w+)"', text)) >= {"overall", "structures", "whitebox", "noise"}
+    assert set(re.findall(r'id="(\w+)"', text)) >= {"overall", "structures", "success", "noise"}
     assert 'id="embedding"' not in text
-    figures = {f"{name}.{kind}" for name in ("dotplot", "heatmap", "plane") for kind in ("png", "svg")}
+    names = ("dotplot", "heatmap", "noise_control", "pairs", "plane")
+    figures = {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
     assert set(folder.names("figures")) == figures
 
 
@@ -162,7 +164,7 @@ def test_the_same_folder_gives_the_same_bytes(folder: RunFolder, photographs: Re
 
 
 def test_every_table_of_the_analysis_has_its_place(photographs: Results, slices: Results) -> None:
-    placed = {*ONLY_AS_FILES, *(name for section in SECTIONS for name in section.tables)}
+    placed = {*ONLY_AS_FILES, *STORY_TABLES, *(name for question in QUESTIONS for name in question.tables)}
     for results in (photographs, slices):
         assert set(all_tables(results, verdict(results))) <= placed
 
@@ -225,14 +227,14 @@ def test_features_without_matched_noise_make_no_picture(folder: RunFolder, photo
     everything = pl.read_parquet(folder.local("results", "embeddings.parquet"))
     write_results(folder, EMBEDDINGS, everything.filter(pl.col("perturbation") != "gaussian@fgsm"))
     found = reading.embed(folder, photographs)
-    assert (found.plane, found.numbers) == (None, None)
+    assert (found.projection, found.numbers) == (None, None)
     assert [sentence.partition(":")[0] for sentence in found.missing[1:]] == [
         "No t-SNE of a",
         "No t-SNE of b",
     ]
     write_results(folder, EMBEDDINGS, everything.clear())
     found = reading.embed(folder, photographs)
-    assert (found.plane, found.numbers) == (None, None)
+    assert (found.projection, found.numbers) == (None, None)
     assert found.missing == tuple(f"No t-SNE of {name}, {UNKNOWN}" for name in "abc")
 
 
@@ -262,7 +264,8 @@ def test_a_study_without_fgsm_misses_no_t_sne(folder: RunFolder, photographs: Re
 @pytest.mark.parametrize(
     ("name", "said", "pictures"),
     [
-        ("pictures.dot_plot", "figure 'dotplot'", 4),
+        ("plots.heat_map", "figure 'heatmap'", 5),
+        ("plots.plane_plot", "figure 'plane'", 4),
         ("reading.joint_tsne", "t-SNE", 4),
         ("build.read_explorer", "images one by one", 5),
     ],
@@ -291,7 +294,7 @@ def test_a_picture_that_fails_costs_no_report_and_is_told_of(
     assert set(lost) == ({failed} if said == "t-SNE" else {failed, features})
     text = folder.read_bytes("report.html").decode()
     assert html.escape(failed).replace("&#x27;", "&#39;") in text
-    assert text.count("<img ") == pictures
+    assert text.count('<img src="data:image/svg') == pictures
     assert as_json(photographs, made, conclusion, lost)["warnings"][-len(lost) :] == [*lost]
 
 

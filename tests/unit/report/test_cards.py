@@ -12,7 +12,7 @@ from huggingface_hub.repocard_data import eval_results_to_model_index, model_ind
 
 from medrobust.core import Task
 from medrobust.report.cards import card_files
-from medrobust.report.context import ReportContext
+from medrobust.report.reading import ReportContext
 
 ENDS = ("", "_low", "_high")
 

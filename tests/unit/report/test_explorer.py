@@ -12,17 +12,27 @@ import polars as pl
 import pytest
 import torch
 from hypothesis import given
+from medrobust.running.validate import score
 from PIL import Image
 
 from made_rows import classification, segmentation
 from medrobust.analysis.patients import Cell
 from medrobust.core import Task
-from medrobust.report.explorer import fitting, frame_names, index, read_explorer
-from medrobust.report.figures.palette import structure_colours
-from medrobust.report.frames import frame, planes
-from medrobust.report.pixels import GREY, STEP, change_uri, image_uri, labels_uri
+from medrobust.report.explorer import (
+    GREY,
+    STEP,
+    change_uri,
+    fitting,
+    frame,
+    frame_names,
+    image_uri,
+    index,
+    labels_uri,
+    planes,
+    read_explorer,
+)
+from medrobust.report.style import structure_colours
 from medrobust.running.explorer import EXPLORED, LEVELS, View, scan_scores
-from medrobust.running.train import score
 from medrobust.storage import RunFolder
 
 CLASSES = ("ground", "left horn", "right horn", "stem")

@@ -16,9 +16,9 @@ from playwright.sync_api import Locator, Page
 
 from browsing import WIDTH
 from medrobust.core import Task
-from medrobust.report.context import ReportContext
-from medrobust.report.figures.examples import Examples
-from medrobust.report.html import render
+from medrobust.report.examples import Examples
+from medrobust.report.page import render
+from medrobust.report.reading import ReportContext
 from medrobust.running.explorer import LEVELS
 
 Array = npt.NDArray[np.uint8]

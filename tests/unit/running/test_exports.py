@@ -138,7 +138,7 @@ def test_wrong_bits_and_no_run_folder(tmp_path: Path) -> None:
     assert export(tmp_path, "--bits", "12").exit_code == 2
     result = export(tmp_path, "--perturbation", "fgsm")
     assert result.exit_code == 1
-    assert "is no run folder" in result.stderr
+    assert "is not a run folder" in result.stderr
 
 
 def test_networks_that_changed_since(photographs: Path, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ PARTS: dict[str, tuple[str, str, str]] = {  # what is damaged, what is said, wha
         "00000.parquet.gz is damaged",
         "results/parts/predictions",
     ),
-    "weights": ("models/*target*/weights.safetensors", "is not what its card says", "models/net-target"),
+    "weights": ("models/*target*/weights.safetensors", "does not match its card", "models/net-target"),
     "a marker": ("crafted/fgsm*/done/00000.json", "chunk 0 is damaged", "crafted/fgsm"),
     "metadata": ("crafted/fgsm*/images/zarr.json", "description of its images is damaged", "crafted/fgsm"),
 }
@@ -122,10 +122,10 @@ def test_memory_that_runs_out_halves_the_batch_and_is_said_once(
 
     original: Callable[..., Any] = craft.attack_batch
 
-    def needs_room(request: Any, source: Any, batch: Any) -> Any:
+    def needs_room(setup: Any, source: Any, request: Any, batch: Any) -> Any:
         if len(batch.cases) > 5:
             raise error
-        return original(request, source, batch)
+        return original(setup, source, request, batch)
 
     monkeypatch.setattr(craft, "attack_batch", needs_room)
     said = go_on(tmp_path / "run")

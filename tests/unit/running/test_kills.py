@@ -98,7 +98,12 @@ def test_killed_at_25_random_moments(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "executor"), [(signal.SIGTERM, "local"), (signal.SIGINT, "local"), (signal.SIGINT, "ray")]
+    ("number", "executor"),
+    [
+        (signal.SIGTERM, "local"),
+        (signal.SIGINT, "local"),
+        pytest.param(signal.SIGINT, "ray", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_stops_within_ten_seconds_and_says_what_is_kept(
     tmp_path: Path, number: signal.Signals, executor: str

@@ -18,10 +18,12 @@ from made_studies import TINY
 from medrobust.cli import app
 from medrobust.storage import RunFolder
 from medrobust.storage.lock import locked
-from medrobust.view.opening import open_viewer
+from medrobust.view.server import open_viewer
 from object_store import BUCKET, Requests, object_store
 
 URL = f"s3://{BUCKET}/studies/run"
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +146,7 @@ def test_one_process_at_a_time_works_behind_a_url(store: Requests, study: Path) 
     with locked(RunFolder(shared)):
         result = CliRunner().invoke(app, ["run", str(study), "--out", shared, "--device", "cpu"])
     assert result.exit_code == 1
-    assert f"works on the run folder '{shared}': process {os.getpid()} on {socket.gethostname()}" in (
+    assert f"is working on the run folder '{shared}': process {os.getpid()} on {socket.gethostname()}" in (
         result.stderr
     )
     assert list(RunFolder(shared).names()) == []

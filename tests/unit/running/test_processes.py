@@ -39,6 +39,7 @@ def trained(folder: Path, **config: Any) -> tuple[dict[str, Any], bytes]:
     return card, (folder / "weights.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_network(tmp_path: Path) -> None:
     card, weights = trained(tmp_path / "two", devices=2, strategy="ddp")
     assert card["processes"] == 2

@@ -141,12 +141,12 @@ def test_trained_weights_are_verified(tmp_path: Path) -> None:
     target = setup.targets[0]
     folder = tmp_path / "run" / "models" / target.id.folder
     folder.mkdir(parents=True)
-    with pytest.raises(RunError, match=r"is not what its card says|card\.json cannot be read"):
+    with pytest.raises(RunError, match=r"does not match its card|card\.json cannot be read"):
         setup.network(target)
     save(setup.fresh(target).body, folder / "weights.safetensors")
     (folder / "card.json").write_text('{"weights_sha256": "of something else"}')
     with pytest.raises(
-        RunError, match=r"weights\.safetensors is not what its card says.*to train the network again"
+        RunError, match=r"weights\.safetensors does not match its card.*to train the network again"
     ):
         load_trained(setup.fresh(target), RunFolder(folder))
 

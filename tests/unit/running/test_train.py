@@ -132,7 +132,7 @@ def test_a_finished_network_is_not_trained_again(tmp_path):
 def test_changed_weights_are_noticed(tmp_path):
     run(tmp_path, squares(), epochs=1)
     (tmp_path / "weights.safetensors").write_bytes(b"x")
-    with pytest.raises(RunError, match="is not what its card says"):
+    with pytest.raises(RunError, match="does not match its card"):
         run(tmp_path, squares(), epochs=1)
 
 
@@ -149,14 +149,14 @@ def test_changed_weights_are_noticed(tmp_path):
 )
 def test_the_folder_of_another_training_is_refused(tmp_path, change, named):
     run(tmp_path, squares(), epochs=1)
-    with pytest.raises(RunError, match=f"of another training: {named} differ"):
+    with pytest.raises(RunError, match=f"belongs to another training: {named} differ"):
         run(tmp_path, squares(), **({"epochs": 1} | change))
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     with pytest.raises(Killed):
         run(tmp_path, squares(), progress=kill_after(1))
-    with pytest.raises(RunError, match=r"last\.ckpt\.gz is of another training: regime differ"):
+    with pytest.raises(RunError, match=r"last\.ckpt\.gz belongs to another training: regime differ"):
         run(tmp_path, squares(), learning_rate=0.1)
 
 

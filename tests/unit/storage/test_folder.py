@@ -1,12 +1,14 @@
 """The run folder: files are whole or not there, and errors say what to do."""
 
 import errno
+import sys
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
 import pytest
 import zarr
+from fsspec.registry import _registry
 
 from medrobust.errors import RunError
 from medrobust.storage import RunFolder
@@ -86,8 +88,21 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
 
 def test_other_errors_of_the_disk_say_which_file_and_that_nothing_is_lost() -> None:
-    message = (
-        r"runs/a: a file cannot be read or written: .*not yours: 'card\.json'.*finished before it is kept"
-    )
+    message = r"runs/a: a file cannot be read or written: .*not yours: 'card\.json'.*Finished work is kept"
     with pytest.raises(RunError, match=message), clear_disk_errors("runs/a"):
         raise PermissionError(errno.EACCES, "not yours", "card.json")
+
+
+@pytest.mark.parametrize(("protocol", "package"), [("s3", "s3fs"), ("gs", "gcsfs")])
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, protocol: str, package: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(_registry, protocol, raising=False)
+    with pytest.raises(
+        RunError, match=f"a package for {protocol}:// is missing. Run `pip install {package}`"
+    ):
+        RunFolder(f"{protocol}://bucket/run")
+
+
+def test_an_unknown_protocol() -> None:
+    with pytest.raises(RunError, match=r"Unknown protocol 's4'. Did you mean 's3'"):
+        RunFolder("s4://bucket/run")

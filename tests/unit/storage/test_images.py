@@ -102,7 +102,7 @@ def test_a_missing_chunk_is_found(tmp_path: Path) -> None:
     fill(store)
     chunk_file(tmp_path, 1).unlink()
     with pytest.raises(
-        RunError, match=r"chunk 1 is marked as finished and its images are missing. Run the study"
+        RunError, match=r"chunk 1 is marked as finished, but its images are missing. Run the study"
     ):
         store.read(1)
 
@@ -124,7 +124,7 @@ def test_exchanged_images_are_found_when_asked(tmp_path: Path) -> None:
     fill(store)
     store.write(0, images(3, seed=7))
     store.read(0)
-    with pytest.raises(RunError, match=r"chunk 0 does not have the SHA-256 of its marker"):
+    with pytest.raises(RunError, match=r"chunk 0 does not match the SHA-256 of its marker"):
         store.read(0, verify=True)
 
 

@@ -20,7 +20,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> RunFolder:
 
 
 def test_the_second_is_told_who_the_first_is(folder: RunFolder) -> None:
-    expected = f"works on the run folder '{folder.url}': process {os.getpid()} on {socket.gethostname()}"
+    expected = f"is working on the run folder '{folder.url}': process {os.getpid()} on {socket.gethostname()}"
     with locked(folder), pytest.raises(RunError, match=expected), locked(RunFolder(folder.url)):
         pytest.fail("two at a time")
     with locked(folder):  # the first has let it go
@@ -53,7 +53,7 @@ def test_behind_a_url_a_claim_that_is_not_renewed_is_nobodys(monkeypatch: pytest
         holder = folder.read_json(OWNER)
     monkeypatch.setattr(lock.time, "time", lambda: holder["renewed"] + STALE - 1)
     folder.write_json(holder, OWNER)
-    with pytest.raises(RunError, match="Another medrobust works"), locked(folder):
+    with pytest.raises(RunError, match="Another medrobust process is working"), locked(folder):
         pytest.fail("it may be alive")
     monkeypatch.setattr(lock.time, "time", lambda: holder["renewed"] + STALE + 1)
     with locked(folder):

@@ -1,18 +1,18 @@
 """What an object store promises to a run folder, and what is said where there is none."""
 
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fsspec.registry import _registry
 
 from medrobust.errors import RunError
 from medrobust.storage import RunFolder
 from medrobust.storage.lock import OWNER, STALE, _claim, locked
 from object_store import BUCKET, forget_clients, object_store
+
+pytestmark = pytest.mark.slow
 
 AT_ONCE = 6
 
@@ -42,7 +42,11 @@ def test_of_many_that_create_a_file_at_once_one_does(folder: RunFolder) -> None:
 
 
 def test_a_second_process_is_refused(folder: RunFolder) -> None:
-    with locked(folder), pytest.raises(RunError, match="Another medrobust works"), locked(folder):
+    with (
+        locked(folder),
+        pytest.raises(RunError, match="Another medrobust process is working"),
+        locked(folder),
+    ):
         pytest.fail("two at a time")
     with locked(folder):
         pass
@@ -74,7 +78,7 @@ def test_a_claim_on_a_stale_one_may_itself_be_stale(folder: RunFolder) -> None:
         patch.setattr(RunFolder, "write_json", lambda *_: None)
         _claim(folder, OWNER)
     assert len(folder.names()) == 2
-    with pytest.raises(RunError, match="Another medrobust works"):
+    with pytest.raises(RunError, match="Another medrobust process is working"):
         _claim(folder, OWNER)
     (ticket,) = (name for name in folder.names() if name != OWNER)
     folder.write_json(folder.read_json(ticket) | {"renewed": 0}, ticket)
@@ -95,22 +99,7 @@ def test_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "none")
     forget_clients()
     try:
-        with pytest.raises(RunError, match=r"NoCredentialsError.*that your credentials are set"):
+        with pytest.raises(RunError, match=r"NoCredentialsError.*your credentials"):
             RunFolder(f"s3://{BUCKET}/run").exists("study.yaml")
     finally:
         forget_clients()
-
-
-@pytest.mark.parametrize(("protocol", "package"), [("s3", "s3fs"), ("gs", "gcsfs")])
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, protocol: str, package: str) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(_registry, protocol, raising=False)
-    with pytest.raises(
-        RunError, match=f"a package for {protocol}:// is missing. Run `pip install {package}`"
-    ):
-        RunFolder(f"{protocol}://bucket/run")
-
-
-def test_an_unknown_protocol() -> None:
-    with pytest.raises(RunError, match=r"Unknown protocol 's4'. Did you mean 's3'"):
-        RunFolder("s4://bucket/run")

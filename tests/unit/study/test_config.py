@@ -162,7 +162,7 @@ def test_files_that_are_missing_or_no_study(tmp_path: Path) -> None:
         read_study(tmp_path / "none.yaml")
     broken = tmp_path / "broken.yaml"
     broken.write_text("task: [")
-    with pytest.raises(StudyError, match="is no valid YAML"):
+    with pytest.raises(StudyError, match="is not valid YAML"):
         read_study(broken)
     broken.write_text("just words")
     with pytest.raises(StudyError, match="must hold keys and values"):

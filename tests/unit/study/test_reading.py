@@ -141,7 +141,7 @@ def test_weights_that_are_no_file_stay_as_they_are(tmp_path: Path, weights: str)
 
 def test_a_stored_study_needs_none_of_its_files(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    with pytest.raises(RunError, match="is no run folder"):
+    with pytest.raises(RunError, match="is not a run folder"):
         read_stored_study(folder)
     content = FULL | {"models": [{"name": "mine", "load": "gone.away:build", "weights": "/gone.pt"}]}
     folder.write_bytes(yaml.safe_dump(content).encode(), STORED)

@@ -88,7 +88,7 @@ def test_every_data_set_attack_and_noise_is_offered() -> None:
     assert {one["title"] for one in properties["data"]["anyOf"]} == {*DATASETS, "load"}
     offered = properties["perturbations"]["items"]["anyOf"] + properties["noise"]["anyOf"][:-1]
     assert {one["title"] for one in offered} == {
-        name for name, one in PERTURBATIONS.items() if one.kind != "clean"
+        name for name, one in PERTURBATIONS.items() if one.role != "clean"
     }
 
 

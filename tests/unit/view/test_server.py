@@ -20,8 +20,7 @@ from medrobust import api
 from medrobust.cli import app
 from medrobust.errors import RunError
 from medrobust.report.explorer import read_explorer
-from medrobust.view.opening import open_viewer
-from medrobust.view.server import LOOPBACK, Server, numbers
+from medrobust.view.server import LOOPBACK, Server, numbers, open_viewer
 
 
 @pytest.fixture(scope="module")

@@ -11,20 +11,18 @@ Gorgolewski et al., Scientific Data 3, 160044 (2016); the names are those of the
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from medrobust.data.adapters.pairing import volumes_below
+from medrobust.data.adapters.pairing import scans_of, volumes_below
 from medrobust.data.attributes import told
-from medrobust.data.files.tables import read_table
-from medrobust.data.findings import Finding, Severity, quoted
+from medrobust.data.files import read_table
+from medrobust.data.findings import Finding, error, quoted
 from medrobust.data.listing import Scan, Scans
-from medrobust.data.scans.label_files import label_map, read_label_file
-from medrobust.data.scans.labels import LabelMap, Labels
-from medrobust.data.scans.volume_files import stem
+from medrobust.data.scans.labels import LabelMap, Labels, label_map, read_label_file
+from medrobust.data.scans.volumes import stem
 from medrobust.errors import DataError, StudyError
 
 SAME = ("sub", "ses", "run", "acq", "rec", "ce", "echo")
 """Entities that an image and its labels share; labels may leave all but sub and ses out."""
 
-PARTICIPANTS = "participants.tsv"
 ATTRIBUTES = {name: name for name in ("age", "sex", "site")}
 """Columns of the table of participants that say who somebody is."""
 
@@ -62,47 +60,38 @@ def list_bids(
     home = _home(root, paths, pipeline)
     wanted = {"desc": desc, "space": space}
     segmentations = {
-        path: _entities(path)
+        path: entities
         for path in paths
-        if stem(path).endswith("_dseg") and path.is_relative_to(home) and _is_wanted(_entities(path), wanted)
+        if stem(path).endswith("_dseg") and path.is_relative_to(home)
+        for entities in [_entities(path)]
+        if "sub" in entities and all(value in (None, entities.get(key)) for key, value in wanted.items())
     }
     if not segmentations:
-        raise DataError(f"{home} holds no *_dseg.nii.gz with desc {desc} and space {space}. Name others.")
-    findings: list[Finding] = []
-    scans = _scans(segmentations, suffixes, _places(root, home, paths), home, findings)
+        raise DataError(f"{home} holds no *_dseg.nii.gz with desc {desc} and space {space}. Choose others.")
+    derived, findings = ("derivatives", "sourcedata"), list[Finding]()
+    places = [  # where images may lie: the raw data, and the pipeline itself
+        path for path in paths if path.is_relative_to(home) or path.relative_to(root).parts[0] not in derived
+    ]
+    scans = _scans(segmentations, suffixes, places, home, findings)
     used = [scan.labels for scan in scans.values()] or list(segmentations)
     own_map = label_map(labels, root) if labels is not None else _table(root, used)
-    attributes = _attributes(root, scans.values(), findings)
-    return Scans(
-        classes=own_map.names,
-        unit="patient",
-        items=tuple(scans[scan] for scan in sorted(scans)),
-        classes_of=own_map,
-        facts={
+    table, key, people = root / "participants.tsv", "participant_id", dict[str, dict[str, str]]()
+    if table.is_file():
+        people = told(read_table(table, [key], ATTRIBUTES), key, ATTRIBUTES, findings)
+    return scans_of(
+        scans.values(),
+        own_map,
+        "patient",
+        findings,
+        {
             "labels": f"{len(own_map.names) - 1} structures of {home.name}",
             "channels": ", ".join(suffixes),
             "patients": "sub- of the files' names",
         },
-        findings=tuple(findings),
-        attributes=attributes,
+        attributes={
+            name: people[scan.patient_id] for name, scan in scans.items() if scan.patient_id in people
+        },
     )
-
-
-def _attributes(root: Path, scans: Iterable[Scan], findings: list[Finding]) -> dict[str, dict[str, str]]:
-    """What the table of participants says, where there is one."""
-    table, key = root / PARTICIPANTS, "participant_id"
-    if not table.is_file():
-        return {}
-    people = told(read_table(table, [key], ATTRIBUTES), key, ATTRIBUTES, findings)
-    return {scan.scan_id: people[scan.patient_id] for scan in scans if scan.patient_id in people}
-
-
-def _places(root: Path, home: Path, paths: Iterable[Path]) -> list[Path]:
-    """Where images may lie: the raw data, and the pipeline itself."""
-    derived = ("derivatives", "sourcedata")
-    return [
-        path for path in paths if path.is_relative_to(home) or path.relative_to(root).parts[0] not in derived
-    ]
 
 
 def _scans(
@@ -120,9 +109,8 @@ def _scans(
         scan = "_".join(f"{key}-{entities[key]}" for key in SAME if key in entities)
         if scan in scans:
             says = f"{scans[scan].labels} and {path} are labels of the same scan."
-            advice = "Choose by data.desc or data.space. The second is left out."
-            both = (scans[scan].labels, path)
-            findings.append(Finding("listed twice", Severity.ERROR, says, advice, both))
+            advice = "Choose with data.desc or data.space. The second is left out."
+            findings.append(error("listed twice", says, advice, scans[scan].labels, path))
         elif len(own) == len(suffixes):
             scans[scan] = Scan(scan, f"sub-{entities['sub']}", own, path)
     return scans
@@ -154,12 +142,6 @@ def _entities(path: Path) -> dict[str, str]:
     return {key: value for key, dash, value in parts if dash and key and value}
 
 
-def _is_wanted(entities: Entities, wanted: Mapping[str, str | None]) -> bool:
-    return "sub" in entities and all(
-        value is None or entities.get(key) == value for key, value in wanted.items()
-    )
-
-
 def _image(
     places: Iterable[Path], suffix: str, labels: Path, entities: Entities, home: Path, findings: list[Finding]
 ) -> Path | None:
@@ -174,10 +156,8 @@ def _image(
     shown = f": {quoted([str(path) for path in chosen])}." if chosen else "."
     says = f"{labels} has {len(chosen)} images *_{suffix}.nii.gz{where}{shown}"
     kind = "several images" if chosen else "image missing"
-    advice = (
-        "It needs one: correct data.images, or put the raw data beside derivatives/. The scan is left out."
-    )
-    findings.append(Finding(kind, Severity.ERROR, says, advice, (labels, *chosen)))
+    advice = "Exactly one is needed: correct data.images, or put the raw data beside derivatives/."
+    findings.append(error(kind, says, advice, labels, *chosen))
     return None
 
 

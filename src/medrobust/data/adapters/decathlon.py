@@ -19,16 +19,13 @@ from typing import Annotated, Any, NamedTuple
 from annotated_types import MinLen
 
 from medrobust.core import Part
-from medrobust.data.adapters.pairing import by_patient, pair
-from medrobust.data.files.json_files import read_json
-from medrobust.data.files.missing import is_missing
-from medrobust.data.files.paths import ListedFiles, inside
-from medrobust.data.findings import Finding, Severity, is_sound, quoted, refused
+from medrobust.data.adapters.pairing import by_patient, official_split, pair, scans_of
+from medrobust.data.files import ListedFiles, inside, is_missing, read_json
+from medrobust.data.findings import Finding, error, is_sound, note, quoted, refused, warning
 from medrobust.data.listing import Scan, Scans
-from medrobust.data.scans.label_files import label_map, labels_of_json
-from medrobust.data.scans.labels import LabelMap, Labels, map_of_file
-from medrobust.data.scans.volume_files import SUFFIXES, is_volume, stem
-from medrobust.data.splitting.split_file import PARTS
+from medrobust.data.scans.labels import Labels, label_map, labels_of_json, map_of_file
+from medrobust.data.scans.volumes import SUFFIXES, is_volume, stem
+from medrobust.data.splitting.splits import PARTS
 from medrobust.errors import DataError
 
 CHANNEL = re.compile(r"(?P<scan>.+)_(?P<channel>\d{4})")
@@ -81,35 +78,26 @@ def list_decathlon(
     if not listed and is_sound(findings):
         told = "".join(f" {finding.says}" for finding in findings)
         raise DataError(
-            f"{path}: no case with image and labels is left.{told} Correct the file, or the folder."
+            f"{path}: no usable case with image and labels.{told} Correct the file, or the folder."
         )
-    own = _labels(root, content, path, labels)
-    scans, unit, grouping = by_patient(listed, patient, findings)
-    official = _official(scans, parts, findings)
+    if labels is not None:
+        own = label_map(labels, root)
+    elif "labels" in content:
+        own = map_of_file(labels_of_json(path, content["labels"]), path)
+    else:
+        raise DataError(
+            f"{path}: does not name the classes. Give them in data.labels, e.g. {{liver: 1, tumour: 2}}."
+        )
+    scans, unit, how = by_patient(listed, patient, findings)
+    official = official_split([(scan, parts[scan.scan_id]) for scan in scans if parts], findings)
     channels = content.get("channel_names" if is_nnunet else "modality")
     shown = ", ".join(map(str, channels.values())) if isinstance(channels, dict) else "not named"
-    return Scans(
-        classes=own.names,
-        unit=unit,
-        items=tuple(scans),
-        classes_of=own,
-        facts={
-            "data": str(content.get("name", root.name))[:80],
-            "labels": ", ".join(own.names[1:]),
-            "channels": shown[:200],
-            "patients": grouping,
-        },
-        findings=tuple(findings),
-        official=official,
-    )
-
-
-def _labels(root: Path, content: Mapping[str, Any], path: Path, labels: Labels | str | None) -> LabelMap:
-    if labels is not None:
-        return label_map(labels, root)
-    if "labels" not in content:
-        raise DataError(f"{path}: names no classes. Give them as data.labels, e.g. {{liver: 1, tumour: 2}}.")
-    return map_of_file(labels_of_json(path, content["labels"]), path)
+    facts = {
+        "data": str(content.get("name", root.name))[:80],
+        "channels": shown[:200],
+        "patients": how,
+    }
+    return scans_of(scans, own, unit, findings, facts, official=official)
 
 
 def _listed(
@@ -130,21 +118,20 @@ def _listed(
             continue
         try:
             entry = _entry(case, part, where, files, len(channels) if isinstance(channels, dict) else None)
-        except DataError as error:
-            findings.append(refused("wrong case", error, path))
+        except DataError as wrong:
+            findings.append(refused("wrong case", wrong, path))
             continue
         if found.setdefault(entry.images, entry) != entry:
-            says = (
-                f"{where}: '{entry.images[0].name}' was listed before, with other labels or in another list."
-            )
-            findings.append(Finding("listed twice", Severity.ERROR, says, "Take one out.", (path,)))
+            name = entry.images[0].name
+            says = f"{where}: '{name}' was listed before, with other labels or in another list."
+            findings.append(error("listed twice", says, "Remove one.", path))
     if unlabelled:
         says = f"{len(unlabelled)} cases have no label: {quoted(unlabelled)}."
-        findings.append(Finding("labels missing", Severity.WARNING, says, "They are left out.", (path,)))
+        findings.append(warning("labels missing", says, "They are left out.", path))
     if any(isinstance(case, dict) and "fold" in case for each in lists.values() for case in each):
-        says = f"{path}: the cases have a `fold` each, which is not read."
+        says = f"{path}: each case has a `fold`, which is not read."
         advice = "Let the study draw folds, `split: {folds: 5}`, or give `split: {file: split.csv}`."
-        findings.append(Finding("folds", Severity.NOTE, says, advice, (path,)))
+        findings.append(note("folds", says, advice, path))
     return _named(root, list(found.values()))
 
 
@@ -153,9 +140,9 @@ def _entry(case: object, part: Part, where: str, files: ListedFiles, channels: i
     images, truths = (_texts(case, key) for key in ("image", "label"))
     if not images or len(truths) != 1:
         raise DataError(
-            f"{where}: must be {{image: ..., label: ...}}, with the path of one label file, and of one image "
-            f"or a list of channels; got {str(case)[:200]}. Correct it, or take it out; images with a class "
-            "each are listed in a table for `image_folder`."
+            f"{where}: must be {{image: ..., label: ...}}, with the path of one label file, and of one "
+            f"image or a list of channels; got {str(case)[:200]}. Correct or remove it; images with one "
+            "class each belong in a table for `image_folder`."
         )
     label = files.find(truths[0], where)
     if len(images) > 1:
@@ -201,26 +188,6 @@ def _named(root: Path, entries: Sequence[Entry]) -> tuple[list[Scan], dict[str, 
     return sorted(scans, key=lambda scan: scan.scan_id), parts
 
 
-def _official(
-    scans: Sequence[Scan], parts: Mapping[str, Part], findings: list[Finding]
-) -> dict[str, Part] | None:
-    """The split of a list that has labelled cases to train and to test with."""
-    if not {Part.TRAIN, Part.TEST} <= {parts.get(scan.scan_id) for scan in scans}:
-        return None
-    official: dict[str, Part] = {}
-    mixed = [
-        scan
-        for scan in scans
-        if official.setdefault(scan.patient_id, parts[scan.scan_id]) is not parts[scan.scan_id]
-    ]
-    if mixed:
-        says = f"Patients have scans in several lists: {quoted(sorted({scan.patient_id for scan in mixed}))}."
-        advice = "Move them to one list: networks must not be tested on what they learned."
-        files = tuple(scan.image for scan in mixed)
-        findings.append(Finding("patient on both sides", Severity.ERROR, says, advice, files))
-    return official
-
-
 def _nnunet(
     root: Path, content: Mapping[str, Any], path: Path, files: ListedFiles, findings: list[Finding]
 ) -> list[Scan]:
@@ -228,7 +195,7 @@ def _nnunet(
     ending, names = content.get("file_ending", ".nii.gz"), content.get("channel_names")
     if ending not in SUFFIXES:
         raise DataError(
-            f"{path}: file_ending is {ending!r}; read are {', '.join(SUFFIXES)}. Convert the files."
+            f"{path}: file_ending is {ending!r}, but only {', '.join(SUFFIXES)} are read. Convert the files."
         )
     if not isinstance(names, dict) or not names:
         raise DataError(f"{path}: channel_names must name the channels, e.g. {{'0': 'T1'}}.")
@@ -238,8 +205,8 @@ def _nnunet(
     for file in _files(root / "imagesTr", ending):
         match = CHANNEL.fullmatch(stem(file))
         if match is None or int(match["channel"]) >= len(names):
-            says = f"{file} is not named as nnU-Net's images of {len(names)} channels are: case_0000{ending}."
-            findings.append(Finding("strange name", Severity.ERROR, says, "Rename or move it.", (file,)))
+            says = f"{file} is not named like nnU-Net's images of {len(names)} channels: case_0000{ending}."
+            findings.append(error("strange name", says, "Rename or move it.", file))
         else:
             channels[int(match["channel"])][match["scan"]] = file
     return pair(channels, {stem(file): file for file in _files(root / "labelsTr", ending)}, findings)
@@ -257,8 +224,8 @@ def _dataset(
             raise DataError(f"{where}: must hold `images`, one for each of {channels} channels, and `label`.")
         try:
             *own, truth = (files.find(str(text), where) for text in (*images, entry["label"]))
-        except DataError as error:
-            findings.append(refused("wrong case", error, path))
+        except DataError as wrong:
+            findings.append(refused("wrong case", wrong, path))
         else:
             scans.append(Scan(name, name, tuple(own), truth))
     return scans

@@ -9,19 +9,73 @@ it refers to, or by the frame of reference that it shares with one; patients by 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from medrobust.core import Unit
-from medrobust.data.adapters.dicom_headers import Segmentation, Series, read_headers, sources_of
-from medrobust.data.findings import Finding, Severity, quoted, require_sound
+from medrobust.data.adapters.labelled import visible
+from medrobust.data.adapters.pairing import scans_of
+from medrobust.data.dicom import grouped, is_dicom, present, read_dicom_file, rgb_of_cielab
+from medrobust.data.files import is_missing, naming
+from medrobust.data.findings import Finding, error, quoted, refused, require_sound, warning
 from medrobust.data.listing import Scan, Scans
-from medrobust.data.scans.dicom_series import DicomScan, require_highdicom
+from medrobust.data.scans.dicom_series import (
+    DicomScan,
+    background_of,
+    series_name,
+    voxels_of,
+)
 from medrobust.data.scans.labels import BACKGROUND, UNKNOWN, Colour, LabelMap
 from medrobust.errors import DataError, StudyError
 
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+"""SOP classes of Segmentation Storage and of Label Map Segmentation Storage."""
+
+ELEMENTS = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesDescription"),
+    *("Modality", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
+    *("PatientID", "PatientSex", "PatientAge", "Manufacturer"),
+    *("ReferencedSeriesSequence", "SegmentSequence", "PixelPaddingValue"),
+)
+"""What is read of a header."""
+
+YEARS = re.compile(r"(\d{3})Y")
+"""How DICOM writes an age in years."""
+
 Names = dict[str, str | list[str]]
 """Labels of the segments of each class, and perhaps of `background`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A series of images."""
+
+    uid: str  # its SeriesInstanceUID
+    name: str  # what to call it
+    frame: str  # its FrameOfReferenceUID
+    patient: str  # PatientID, "" where there is none
+    modality: str  # such as CT or MR
+    attributes: Mapping[str, str]  # what is known of the patient and the scanner
+    # its files by SOPInstanceUID, so that copies count once, each with the voxels it claims
+    claims: dict[str, tuple[Path, int]] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its files, sorted."""
+        return tuple(sorted(path for path, _ in self.claims.values()))
+
+
+class Segmentation(NamedTuple):
+    """A segmentation object."""
+
+    path: Path  # its file
+    frame: str  # its FrameOfReferenceUID
+    description: str  # SeriesDescription
+    refers: tuple[str, ...]  # SeriesInstanceUIDs of the series that it refers to
+    segments: Mapping[int, str]  # labels of its segments by their numbers
+    colours: Mapping[str, Colour]  # of its labels, those that it gives
 
 
 def list_dicom_seg(root: Path, *, labels: Names | None = None, segmentation: str | None = None) -> Scans:
@@ -35,12 +89,11 @@ def list_dicom_seg(root: Path, *, labels: Names | None = None, segmentation: str
             chooses where a series has several; None: all.
 
     Raises:
-        StudyError: A mapping that contradicts itself, or what is no regular expression.
-        DataError: highdicom is not installed, no series has a segmentation, or there are too many labels.
+        StudyError: A mapping that contradicts itself, or what is not a valid regular expression.
+        DataError: No series has a segmentation, or there are too many labels.
     """
-    require_highdicom()
     findings: list[Finding] = []
-    series, found = read_headers(root, findings)
+    series, found = _read_headers(root, findings)
     chosen = _chosen(found, segmentation)
     pairs = _paired(series, chosen, findings)
     if not pairs:
@@ -53,28 +106,107 @@ def list_dicom_seg(root: Path, *, labels: Names | None = None, segmentation: str
     classes = (BACKGROUND, *dict.fromkeys(name for name in owner.values() if name != BACKGROUND))
     if not 2 <= len(classes) <= UNKNOWN:
         raise DataError(
-            f"data.labels: the segments are of {len(classes) - 1} classes ({quoted(classes[1:])}); 1 to "
-            f"{UNKNOWN - 1} are possible. Give `labels`, e.g. {{tumour: [GTV-1, GTV-2]}}."
+            f"data.labels: the segments belong to {len(classes) - 1} classes ({quoted(classes[1:])}); 1 to "
+            f"{UNKNOWN - 1} are supported. Give `labels`, e.g. {{tumour: [GTV-1, GTV-2]}}."
         )
-    known = [(own, one) for own, one in pairs if _are_known(one, owner, findings)]
-    scans = [_scan(own, one, classes, owner) for own, one in known]
-    unit, grouping = _unit([own for own, _ in known], root, findings)
-    return Scans(
-        classes=classes,
-        unit=unit,
-        items=tuple(sorted(scans, key=lambda scan: scan.scan_id)),
-        classes_of=LabelMap(
-            classes, tuple((index,) for index in range(len(classes))), _colours(classes, owner, pairs)
-        ),
-        facts={
-            "labels": ", ".join(classes[1:]),
-            "modality": ", ".join(
-                f"{kind} {count}" for kind, count in sorted(Counter(own.modality for own, _ in known).items())
-            ),
-            "patients": grouping,
+    scans: list[Scan] = []
+    known: dict[str, Series] = {}
+    for own, one in pairs:
+        if nameless := sorted({label for label in one.segments.values() if label not in owner}):
+            says = f"{one.path} has segments that data.labels do not name: {quoted(nameless)}."
+            advice = "Name them there, or list them under background. The scan is left out."
+            findings.append(error("unknown label", says, advice, one.path))
+        else:
+            scans.append(_scan(own, one, classes, owner))
+            known[scans[-1].scan_id] = own
+    unit, how = _unit(list(known.values()), root, findings)
+    kinds = Counter(own.modality for own in known.values())
+    facts = {"modality": ", ".join(f"{kind} {kinds[kind]}" for kind in sorted(kinds)), "patients": how}
+    colours: dict[str, Colour] = {}
+    for label, colour in (pair for _, one in pairs for pair in one.colours.items()):
+        colours.setdefault(owner.get(label, ""), colour)
+    shown = tuple(colours.get(name) for name in classes) if colours else ()
+    label_map = LabelMap(classes, tuple((index,) for index in range(len(classes))), shown)
+    attributes = {scan: own.attributes for scan, own in known.items()}
+    return scans_of(scans, label_map, unit, findings, facts, attributes=attributes)
+
+
+def _read_headers(root: Path, findings: list[Finding]) -> tuple[dict[str, Series], list[Segmentation]]:
+    """The series of grey images in a folder, by UID, and the segmentations; other files are passed over."""
+    series: dict[str, Series] = {}
+    segmentations: dict[str, Segmentation] = {}
+    for path in visible(root):
+        try:
+            with naming(path, "a DICOM file"):
+                if not is_dicom(path):
+                    continue
+                header = read_dicom_file(path, pixels=False, elements=ELEMENTS)
+                if header.get("SOPClassUID") in SEGMENTATIONS:
+                    one = _segmentation(path, header)
+                    segmentations.setdefault(_uid(header, "SOPInstanceUID", path), one)
+                elif present(header, "Rows") and (present(header, "SamplesPerPixel") or 1) == 1:
+                    uid, instance = (_uid(header, f"{of}InstanceUID", path) for of in ("Series", "SOP"))
+                    own = series.setdefault(uid, _series(header))
+                    own.claims.setdefault(instance, (path, voxels_of(header)))
+        except DataError as unreadable:
+            findings.append(refused("unreadable", unreadable, path))
+    return series, list(segmentations.values())
+
+
+def _text(header: Any, keyword: str) -> str:
+    return str(header.get(keyword) or "").strip()
+
+
+def _uid(header: Any, keyword: str, path: Path) -> str:
+    uid = _text(header, keyword)
+    if not uid:
+        raise DataError(
+            f"{path} has no {keyword}, so nothing says what it belongs to. Export it again with one."
+        )
+    return uid
+
+
+def _series(header: Any) -> Series:
+    age = YEARS.fullmatch(_text(header, "PatientAge"))
+    attributes = {
+        "sex": _text(header, "PatientSex"),
+        "age": str(int(age[1])) if age else "",
+        "manufacturer": _text(header, "Manufacturer"),
+    }
+    return Series(
+        uid=str(header.SeriesInstanceUID),
+        name=series_name(header),
+        frame=_text(header, "FrameOfReferenceUID"),
+        patient="" if is_missing(patient := _text(header, "PatientID")) else patient,
+        modality=_text(header, "Modality"),
+        attributes={name: text for name, text in attributes.items() if not is_missing(text)},
+    )
+
+
+def _segmentation(path: Path, header: Any) -> Segmentation:
+    described = present(header, "SegmentSequence") or ()
+    segments = {int(one.SegmentNumber): _text(one, "SegmentLabel") for one in described}
+    segments.pop(background_of(header), None)  # label maps describe it too
+    if not segments:
+        raise DataError(f"{path} describes no segment (SegmentSequence). Leave it out, or export it again.")
+    nameless = [number for number, label in segments.items() if not label or not label.isprintable()]
+    if nameless:
+        raise DataError(
+            f"{path}: segment {nameless[0]} has no printable label, and the label decides its class. "
+            "Name the segment."
+        )
+    refers = present(header, "ReferencedSeriesSequence") or ()
+    return Segmentation(
+        path=path,
+        frame=_text(header, "FrameOfReferenceUID"),
+        description=_text(header, "SeriesDescription"),
+        refers=tuple(_text(one, "SeriesInstanceUID") for one in refers),
+        segments=segments,
+        colours={
+            _text(one, "SegmentLabel"): rgb_of_cielab(value)
+            for one in described
+            if (value := present(one, "RecommendedDisplayCIELabValue")) is not None
         },
-        findings=tuple(findings),
-        attributes={scan.scan_id: own.attributes for scan, (own, _) in zip(scans, known, strict=True)},
     )
 
 
@@ -82,14 +214,16 @@ def _chosen(found: Sequence[Segmentation], expression: str | None) -> list[Segme
     """The segmentations whose description an expression finds something in."""
     try:
         search = re.compile(expression or "").search
-    except re.error as error:
-        raise StudyError(f"data.segmentation: {expression!r} is no regular expression ({error}).") from None
+    except re.error as wrong:
+        raise StudyError(
+            f"data.segmentation: {expression!r} is not a valid regular expression ({wrong})."
+        ) from None
     chosen = [one for one in found if search(one.description)]
     if found and not chosen:
         seen = quoted(sorted({one.description for one in found}))
         raise DataError(
-            f"data.segmentation: {expression!r} is found in no series description of the {len(found)} "
-            f"segmentations; they are {seen}. Correct it."
+            f"data.segmentation: {expression!r} matches no series description of the {len(found)} "
+            f"segmentations, which are {seen}. Correct it."
         )
     return chosen
 
@@ -104,16 +238,15 @@ def _paired(
         if own is None:
             continue
         if own.uid in pairs:
-            both = (pairs[own.uid][1].path, one.path)
-            says = f"{both[0]} and {both[1]} are segmentations of the same series."
+            first = pairs[own.uid][1].path
+            says = f"{first} and {one.path} are segmentations of the same series."
             advice = "Choose by data.segmentation. The second is left out."
-            findings.append(Finding("listed twice", Severity.ERROR, says, advice, both))
+            findings.append(error("listed twice", says, advice, first, one.path))
         else:
             pairs[own.uid] = (own, one)
-    files = [_files(own)[0] for uid, own in series.items() if uid not in pairs]
-    if files:
+    if files := [own.files[0] for uid, own in series.items() if uid not in pairs]:
         says = f"{len(files)} series of images have no segmentation: {quoted(list(map(str, files)))}."
-        findings.append(Finding("labels missing", Severity.WARNING, says, "They are left out.", tuple(files)))
+        findings.append(warning("labels missing", says, "They are left out.", *files))
     return list(pairs.values())
 
 
@@ -123,27 +256,37 @@ def _series_of(one: Segmentation, series: Mapping[str, Series], findings: list[F
         own for own in series.values() if own.frame and own.frame == one.frame
     ]
     if len(candidates) != 1:
-        sources = sources_of(one.path)
-        of = [own for own in candidates or series.values() if sources & own.files.keys()]
+        sources = _sources_of(one.path)
+        of = [own for own in candidates or series.values() if sources & own.claims.keys()]
         candidates = of or candidates
     if not candidates:
         names = quoted(one.refers) if one.refers else f"one in the frame of reference '{one.frame}'"
-        kind, says = "image missing", f"{one.path} is a segmentation of a series that is not there: {names}."
+        kind, says = "image missing", f"{one.path} segments a series that is missing: {names}."
         advice = "Add its images, or take the file away. It is left out."
     elif len(candidates) > 1:
-        kind, says = "several series", f"{one.path} may be of any of {len(candidates)} series."
-        advice = (
-            f"Keep one of them: {', '.join(own.name for own in candidates)}. The segmentation is left out."
-        )
+        kind, says = "several series", f"{one.path} could belong to any of {len(candidates)} series."
+        advice = f"Keep one of them: {', '.join(own.name for own in candidates)}. The file is left out."
     elif candidates[0].frame and one.frame and candidates[0].frame != one.frame:
         kind = "other frame of reference"
         says = f"{one.path} lies in the frame of reference '{one.frame}', and its {candidates[0].name} in "
-        says += f"'{candidates[0].frame}': where it lies is not known."
+        says += f"'{candidates[0].frame}': its position in the images is unknown."
         advice = "Save it in that of the series. It is left out."
     else:
         return candidates[0]
-    findings.append(Finding(kind, Severity.ERROR, says, advice, (one.path,)))
+    findings.append(error(kind, says, advice, one.path))
     return None
+
+
+def _sources_of(path: Path) -> set[str]:
+    """SOPInstanceUIDs of the images that the frames of a segmentation say they were derived from."""
+    with naming(path, "a DICOM segmentation"):
+        header = read_dicom_file(path, pixels=False)
+        return {
+            _text(source, "ReferencedSOPInstanceUID")
+            for frame in present(header, "PerFrameFunctionalGroupsSequence") or ()
+            for derivation in grouped(header, frame, "DerivationImageSequence")
+            for source in present(derivation, "SourceImageSequence") or ()
+        }
 
 
 def _owners(present: Iterable[str], labels: Names | None) -> dict[str, str]:
@@ -160,40 +303,13 @@ def _owners(present: Iterable[str], labels: Names | None) -> dict[str, str]:
     return owner
 
 
-def _colours(
-    classes: Sequence[str], owner: Mapping[str, str], pairs: Sequence[tuple[Series, Segmentation]]
-) -> tuple[Colour | None, ...]:
-    """The first colour that a segmentation gives to a label of each class; empty where none gives any."""
-    given: dict[str, Colour] = {}
-    for _, one in pairs:
-        for label, colour in one.colours.items():
-            given.setdefault(owner.get(label, ""), colour)
-    return tuple(given.get(name) for name in classes) if given else ()
-
-
-def _are_known(one: Segmentation, owner: Mapping[str, str], findings: list[Finding]) -> bool:
-    """Whether every segment has a class; a finding where not."""
-    unknown = sorted({label for label in one.segments.values() if label not in owner})
-    if unknown:
-        says = f"{one.path} has segments that data.labels do not name: {quoted(unknown)}."
-        advice = "Name them there, or list them under background. The scan is left out."
-        findings.append(Finding("unknown label", Severity.ERROR, says, advice, (one.path,)))
-    return not unknown
-
-
 def _scan(own: Series, one: Segmentation, classes: tuple[str, ...], owner: Mapping[str, str]) -> Scan:
-    files = _files(own)
     segments = tuple(sorted((number, classes.index(owner[label])) for number, label in one.segments.items()))
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", own.patient)[:32] or "scan"
     scan_id = f"{name}_{sha256(own.uid.encode()).hexdigest()[:8]}"
-    voxels = sum(count for _, count in own.files.values())
-    return Scan(
-        scan_id, own.patient or scan_id, files[:1], one.path, DicomScan(files, voxels, classes, segments)
-    )
-
-
-def _files(own: Series) -> tuple[Path, ...]:
-    return tuple(sorted(path for path, _ in own.files.values()))
+    voxels = sum(count for _, count in own.claims.values())
+    files = DicomScan(own.files, voxels, classes, segments)
+    return Scan(scan_id, own.patient or scan_id, own.files[:1], one.path, files)
 
 
 def _unit(series: Sequence[Series], root: Path, findings: list[Finding]) -> tuple[Unit, str]:
@@ -203,6 +319,6 @@ def _unit(series: Sequence[Series], root: Path, findings: list[Finding]) -> tupl
         return "scan", "none: the headers give no PatientID; every scan counts by itself"
     if lacking:
         says = f"{root}: {lacking} series have no PatientID."
-        advice = "They count as patients of their own; two of one may be on both sides of a split."
-        findings.append(Finding("group missing", Severity.WARNING, says, advice, (root,)))
+        advice = "Each counts as a patient of its own: one patient may end up on both sides of a split."
+        findings.append(warning("group missing", says, advice, root))
     return "patient", "PatientID of the headers"

@@ -2,28 +2,25 @@
 
     <subject>/mri/norm.mgz    <subject>/mri/aseg.mgz    <subject>/mri/aparc+aseg.mgz
 
-Fischl, "FreeSurfer", NeuroImage 62 (2012). Its labels are a program's, no person's: scores say how well
-networks agree with FreeSurfer.
+Fischl, "FreeSurfer", NeuroImage 62 (2012). The labels are those of a program, not of a person: scores say
+how well networks agree with FreeSurfer.
 """
 
 from pathlib import Path
 from typing import Literal
 
-from medrobust.data.adapters.pairing import by_patient
-from medrobust.data.findings import Finding, Severity
+from medrobust.data.adapters.pairing import by_patient, scans_of
+from medrobust.data.findings import Finding, error
 from medrobust.data.listing import Scan, Scans
-from medrobust.data.scans.label_files import label_map
-from medrobust.data.scans.labels import Labels
+from medrobust.data.scans.labels import Labels, label_map
 from medrobust.data.scans.structures import FREESURFER_LABELS
 from medrobust.errors import DataError
-
-Image = Literal["norm", "brain", "nu", "T1", "orig"]
 
 
 def list_freesurfer(
     root: Path,
     *,
-    image: Image = "norm",
+    image: Literal["norm", "brain", "nu", "T1", "orig"] = "norm",
     segmentation: Literal["aseg", "aparc+aseg"] = "aseg",
     labels: Labels | str | None = None,
     patient: str | None = None,
@@ -46,14 +43,14 @@ def list_freesurfer(
     own = FREESURFER_LABELS if labels is None else label_map(labels, root)
     findings: list[Finding] = []
     scans = []
-    subjects = [path for path in sorted(root.iterdir()) if (path / "mri").is_dir() and not _is_average(path)]
+    folders = [path for path in sorted(root.iterdir()) if (path / "mri").is_dir()]
+    subjects = [folder for folder in folders if not folder.name.startswith("fsaverage")]
     for subject in subjects:
         files = [subject / "mri" / f"{name}.mgz" for name in (image, segmentation)]
-        missing = tuple(file for file in files if not file.is_file())
-        if missing:
+        if missing := [file for file in files if not file.is_file()]:
             says = f"{subject} has no {' and no '.join(f'mri/{file.name}' for file in missing)}."
-            advice = "Finish recon-all, or take another volume. The subject is left out."
-            findings.append(Finding("volume missing", Severity.ERROR, says, advice, missing))
+            advice = "Finish recon-all, or choose another volume. The subject is left out."
+            findings.append(error("volume missing", says, advice, *missing))
         else:
             scans.append(Scan(subject.name, subject.name, (files[0],), files[1]))
     if not scans:
@@ -61,22 +58,10 @@ def list_freesurfer(
             f"data.root: none of {len(subjects)} subjects in {root} has mri/{image}.mgz and "
             f"mri/{segmentation}.mgz. Give the folder of the subjects."
         )
-    items, grouping = scans, "every subject is one"
-    if patient is not None:
-        items, _, grouping = by_patient(scans, patient, findings)
-    return Scans(
-        classes=own.names,
-        unit="patient",
-        items=tuple(items),
-        classes_of=own,
-        facts={
-            "labels": f"{len(own.names) - 1} structures of FreeSurfer's {segmentation}, made by a program",
-            "image": f"{image}.mgz",
-            "patients": grouping,
-        },
-        findings=tuple(findings),
-    )
-
-
-def _is_average(subject: Path) -> bool:
-    return subject.name.startswith("fsaverage")
+    items, _, how = by_patient(scans, patient, findings)
+    facts = {
+        "labels": f"{len(own.names) - 1} structures of FreeSurfer's {segmentation}, made by a program",
+        "image": f"{image}.mgz",
+        "patients": how if patient is not None else "every subject is one",
+    }
+    return scans_of(items, own, "patient", findings, facts)

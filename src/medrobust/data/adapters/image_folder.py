@@ -1,37 +1,70 @@
-"""Any photographs in a folder: one folder per class, or a table of paths, labels and patients."""
+"""Any photographs, or DICOM pictures such as X-rays: one folder per class, or a table of paths and labels.
+
+<class>/...    <train|validation|test>/<class>/..., which is an official split    or a table of any layout
+"""
 
 import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, NamedTuple
 
-from annotated_types import MinLen
+from annotated_types import Gt, MinLen
 from pydantic import AfterValidator
 
-from medrobust.data.adapters.labelled import Grouping, group_by
-from medrobust.data.adapters.labelled_files import (
-    Classes,
-    Columns,
-    LabelledFile,
-    Name,
-    labelled_files,
+from medrobust.data.adapters.labelled import (
+    Labelled,
+    alike,
+    files_below,
+    group_by,
+    is_split,
+    left_out,
+    listed_once,
     photos_of,
+    rows_named,
 )
-from medrobust.data.findings import Finding
+from medrobust.data.dicom import is_dicom
+from medrobust.data.files import ListedFiles, Row, inside, is_missing, naming, read_table
+from medrobust.data.findings import Finding, error, is_sound, quoted, refused, warning
 from medrobust.data.listing import Photos
-from medrobust.data.photographs.image_files import SUFFIXES
+from medrobust.data.photographs.dicom_pictures import DicomFiles, read_dicom
+from medrobust.data.photographs.image_files import SUFFIXES, is_nameless_image
+from medrobust.data.splitting.splits import PARTS
+from medrobust.errors import DataError, StudyError, unknown
+
+MOST_CLASSES = 1000
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+"""Endings of files that must be DICOM, in lower case; others are found by their content."""
+
+
+def _different(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("must be different names")
+    return names
 
 
 def _with_one_group(pattern: str) -> str:
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
-        raise ValueError(f"is no regular expression ({error})") from None
+        raise ValueError(f"is not a valid regular expression ({error})") from None
     if groups != 1:
         raise ValueError("must have one group in round brackets, which is the patient")
     return pattern
 
 
+Name = Annotated[str, MinLen(1)]
+Classes = Annotated[list[Name], MinLen(2), AfterValidator(_different)]
 Pattern = Annotated[str, MinLen(1), AfterValidator(_with_one_group)]
+Window = tuple[Annotated[float, Gt(float("-inf"))], Annotated[float, Gt(0)]]
+
+
+class Columns(NamedTuple):
+    """Names of a table's columns; of those that are None nothing is known."""
+
+    path: str
+    label: str
+    patient: str | None = None
+    part: str | None = None
 
 
 def list_image_folder(
@@ -67,25 +100,208 @@ def list_image_folder(
     """
     findings: list[Finding] = []
     columns = Columns(path_column, label_column, patient_column, part_column)
-    files = labelled_files(root, SUFFIXES, table, columns, classes, findings)
+    images, files = _labelled(root, SUFFIXES, is_nameless_image, table, columns, classes, findings)
+    where, by_name = root / table if table else root, patient_pattern and not patient_column
+    if by_name:
+        matches = {name: re.search(str(patient_pattern), name) for name in images}
+        images = {
+            name: image._replace(group=(match[1] or "") if (match := matches[name]) else "")
+            for name, image in images.items()
+        }
+    asked = bool(patient_column or by_name)
+    grouping = group_by(images, "patient", patient_column or "patient", where, findings, asked=asked)
+    if by_name:
+        fact = f"{grouping.fact}, inferred from the names of files by {patient_pattern}"
+        grouping = grouping._replace(fact=fact)
+    known = _classes(images, classes, where, findings)
+    return photos_of(images, files, known, grouping, where, findings)
+
+
+def list_dicom_images(
+    root: Path,
+    *,
+    table: Name | None = None,
+    path_column: Name = "path",
+    label_column: Name = "label",
+    part_column: Name | None = None,
+    window: Literal["file"] | Window = "file",
+    classes: Classes | None = None,
+) -> Photos:
+    """DICOM files of two classes or more, one picture each; the unit is the patient of their headers.
+
+    Files are found by their content, so they may be named by their UID, or lack the preamble. All other
+    arguments, and what is refused, are those of `list_image_folder`.
+
+    Args:
+        root: Folder of the class folders, or of the table.
+        table: See `list_image_folder`, as for the columns and classes.
+        path_column: Column of the paths.
+        label_column: Column of the classes.
+        part_column: Column of the parts.
+        window: Which values become black and white: "file" takes the window of the file, or all that its bits
+            can hold where it has none; [centre, width] is in the units of the rescaled values.
+        classes: All classes.
+    """
+    findings: list[Finding] = []
+    columns = Columns(path_column, label_column, part=part_column)
+    listed, files = _labelled(root, DICOM_SUFFIXES, _is_dicom, table, columns, classes, findings)
+    images = {}
+    for name, image in listed.items():
+        try:
+            with naming(files[name], "a DICOM picture"):
+                patient = str(read_dicom(files[name], pixels=False).get("PatientID") or "").strip()
+        except DataError as unreadable:
+            findings.append(refused("unreadable", unreadable, files[name]))
+        else:
+            images[name] = image._replace(group=patient)
+    grouping = group_by(images, "patient", "PatientID", root, findings)
     where = root / table if table else root
-    grouping = _grouping(files, patient_column, patient_pattern, where, findings)
-    return photos_of(files, grouping, classes, where, findings)
+    return photos_of(
+        images,
+        files,
+        _classes(images, classes, where, findings),
+        grouping,
+        where,
+        findings,
+        facts={
+            "window": "of each file" if window == "file" else f"centre {window[0]:g}, width {window[1]:g}"
+        },
+        format=DicomFiles(None if window == "file" else window),
+    )
 
 
-def _grouping(
-    files: tuple[LabelledFile, ...],
-    column: str | None,
-    pattern: str | None,
-    where: Path,
+def _is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its content, whatever its name; one that cannot be read may be."""
+    try:
+        return path.name.upper() != "DICOMDIR" and is_dicom(path)  # that lists the others of a medium
+    except OSError:
+        return True
+
+
+def _labelled(
+    root: Path,
+    suffixes: Collection[str],
+    by_content: Callable[[Path], bool],
+    table: str | None,
+    columns: Columns,
+    classes: Sequence[str] | None,
     findings: list[Finding],
-) -> Grouping:
-    """Patients by a column, or by what the names of files say."""
-    if pattern is None or column is not None:
-        patients = {file.name: file.patient for file in files}
-        return group_by(patients, "patient", column or "patient", where, findings, asked=bool(column))
-    search = re.compile(pattern).search
-    matches = {file.name: search(file.name) for file in files}
-    patients = {name: (match[1] or "") if match else "" for name, match in matches.items()}
-    grouping = group_by(patients, "patient", "patient", where, findings, asked=True)
-    return grouping._replace(fact=f"{grouping.fact}, inferred from the names of files by {pattern}")
+) -> tuple[dict[str, Labelled], dict[str, Path]]:
+    """Images and their files, by their path below the root; what cannot be used becomes findings."""
+    files: dict[str, Path] = {}
+    if table is not None:
+        rows = _rows(root, suffixes, table, columns, classes, files, findings)
+        return listed_once(rows, findings), files
+    for name, column in (("patient_column", columns.patient), ("part_column", columns.part)):
+        if column is not None:
+            raise StudyError(
+                f"data.{name}: is a column of `table`, which is not given. Give both, or neither."
+            )
+    return _of_folders(root, files_below(root, suffixes, by_content), classes, files, findings), files
+
+
+def _rows(
+    root: Path,
+    suffixes: Collection[str],
+    table: str,
+    columns: Columns,
+    classes: Sequence[str] | None,
+    files: dict[str, Path],
+    findings: list[Finding],
+) -> Iterator[tuple[Row, str, Labelled]]:
+    """The images of a table's rows; their files are added to `files`."""
+    path = inside(root, table, "data.table")
+    if not path.is_file():
+        raise DataError(f"data.table: there is no file '{table}' in {root}. Give its path below the root.")
+    listed, rows = ListedFiles(root, suffixes), read_table(path, [column for column in columns if column])
+    if not rows:
+        raise DataError(f"{path}: has no rows below its header. Give the table of the images.")
+    known = classes or ()
+    unlabelled = [row for row in rows if is_missing(row[columns.label]) and row[columns.label] not in known]
+    if unlabelled:
+        says = f"{path}: {len(unlabelled)} of {len(rows)} rows have no {columns.label}: "
+        says += f"{rows_named(unlabelled, columns.label)}."
+        advice = (
+            "Fill it in, or remove the rows. If it is a class of its own, list all classes in data.classes."
+        )
+        findings.append(error("label missing", says, advice, path))
+    skipped = {row.number for row in unlabelled}
+    for row in (row for row in rows if row.number not in skipped):
+        try:
+            file, label = listed.find(row[columns.path], row.where), row[columns.label]
+            if classes is not None and label not in classes:
+                raise DataError(
+                    f"{row.where}: {unknown('class', label, classes)} Correct it, or data.classes."
+                )
+            word = row[columns.part].lower() if columns.part else ""
+            if columns.part and word not in PARTS:
+                raise DataError(
+                    f"{row.where}: {columns.part} must be train, validation or test; got '{word}'. Correct "
+                    "the row."
+                )
+        except DataError as wrong:
+            findings.append(refused("wrong row", wrong, path))
+        else:
+            name = file.relative_to(root).as_posix()
+            files.setdefault(name, file)
+            yield row, name, Labelled(label, row[columns.patient] if columns.patient else "", PARTS.get(word))
+
+
+def _of_folders(
+    root: Path,
+    paths: Collection[Path],
+    classes: Sequence[str] | None,
+    files: dict[str, Path],
+    findings: list[Finding],
+) -> dict[str, Labelled]:
+    """The images of class folders, or of those below the folders of a split; adds their files to `files`."""
+    images: dict[str, Labelled] = {}
+    folders = {
+        path.name.lower() for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
+    }
+    has_parts = folders <= PARTS.keys() and is_split([PARTS[name] for name in folders])
+    doubtful: dict[str, list[Path]] = {}
+    for path in paths:
+        *above, _ = path.relative_to(root).parts
+        name = path.relative_to(root).as_posix()
+        if len(above) < 1 + has_parts:
+            findings.append(error("no class", f"{path} is not in a class folder.", "Move it into one.", path))
+        elif not name.isprintable():  # also what is no UTF-8
+            says = f"{name!a} in {root} contains unprintable characters."
+            findings.append(error("strange name", says, "Rename the file.", path))
+        elif classes is not None and above[has_parts] not in classes:
+            says = f"{path}: {unknown('class', above[has_parts], classes)}"
+            advice = "Name it in data.classes, or move the folder away."
+            findings.append(error("unknown label", says, advice, path))
+        else:
+            label = above[has_parts]
+            files[name] = path
+            images[name] = Labelled(label, part=PARTS[above[0].lower()] if has_parts else None)
+            if classes is None and is_missing(label):
+                doubtful.setdefault(label, []).append(path)
+    for label, own in doubtful.items():
+        says = f"{len(own)} files lie in a folder called '{label}', as if their class were not known."
+        advice = (
+            "It counts as a class: move the files away if it is not one, or list all classes in data.classes."
+        )
+        findings.append(warning("doubtful class", says, advice, *own))
+    findings += left_out(root, paths)
+    return images
+
+
+def _classes(
+    images: dict[str, Labelled], classes: Sequence[str] | None, where: Path, findings: list[Finding]
+) -> Sequence[str]:
+    """The classes of the study, or those that there are; too few, or too many to be classes, are refused."""
+    if classes is not None:
+        return classes
+    names = sorted({image.label for image in images.values()})
+    if is_sound(findings) and not 2 <= len(names) <= MOST_CLASSES:  # else findings say why
+        seen = f"{len(names)} ({quoted(names)})" if names else "none"
+        also = "".join(f" {finding.says}" for finding in findings)
+        raise DataError(
+            f"data.root: 2 to {MOST_CLASSES} classes are needed; found {seen}.{also} Classes are the folders "
+            "that files lie in, or a column of the table that `table` names."
+        )
+    findings += alike(names, "classes", where)
+    return names

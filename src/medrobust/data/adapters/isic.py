@@ -1,4 +1,4 @@
-"""The ISIC challenges of 2018 (task 3), 2019 and 2020: dermatoscopic photographs with a diagnosis each.
+"""The ISIC challenges: dermatoscopic photographs with a diagnosis each, or with a mask of the lesion.
 
     ISIC2018_Task3_Training_GroundTruth.csv      image,MEL,NV,BCC,AKIEC,BKL,DF,VASC: one is 1, the others 0
     ISIC2018_Task3_Training_LesionGroupings.csv  image,lesion_id,...
@@ -6,32 +6,34 @@
     ISIC_2019_Training_Metadata.csv              image,age_approx,anatom_site_general,lesion_id,sex
     ISIC_2020_Training_GroundTruth.csv           image_name,patient_id,...,target: 1 malignant, 0 benign
 
-The table of 2020 may also be called train.csv. In 2018, tables of Validation and Test may stand beside those
-of Training: an official split. Images lie in any folder below.
+    ISIC2018_Task1-2_Training_Input/ISIC_0000000.jpg
+    ISIC2018_Task1_Training_GroundTruth/ISIC_0000000_segmentation.png      0 outside, 255 inside
+
+The table of 2020 may also be called train.csv. Where tables or folders of Validation and Test stand beside
+those of Training, as in 2018, they are an official split. Images lie in any folder below.
 
 Codella et al., arXiv 1902.03368 (2018); Combalia et al., arXiv 1908.02288 (2019); Rotemberg et al.,
 Scientific Data 8, 34 (2021).
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from medrobust.core import Part, Unit
 from medrobust.data.adapters.labelled import (
-    class_counts,
-    empty_classes,
+    Labelled,
     files_below,
     files_by_stem,
     group_by,
-    group_labels,
-    missing_images,
-    repeats,
+    is_split,
+    left_out,
+    listed_once,
+    photos_of,
 )
 from medrobust.data.attributes import told
-from medrobust.data.files.missing import is_missing
-from medrobust.data.files.tables import Row, read_table
-from medrobust.data.findings import Finding, Severity, quoted
+from medrobust.data.files import Row, is_missing, read_table
+from medrobust.data.findings import Finding, Severity, error, quoted, warning
 from medrobust.data.listing import Photo, Photos
 from medrobust.errors import DataError
 
@@ -44,78 +46,46 @@ ATTRIBUTES = {
 """Columns of 2019 and 2020."""
 
 BENIGN, MALIGNANT = "benign", "malignant"
+PARTS = {"Training": Part.TRAIN, "Validation": Part.VALIDATION, "Test": Part.TEST}
+MASK = "_segmentation"
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
-    """One year's files.
+class Challenge(NamedTuple):
+    """One year's files."""
 
-    Attributes:
-        truth: Names that the table of diagnoses may have, by part.
-        groups: Name of the table of lesions, by part.
-        classes: Columns of the diagnoses; empty where a column `target` says what is malignant.
-        unit: What its groups are.
-        key: Column of the group.
-        image: Column of the image.
-        source: Citation and licence.
-    """
-
-    truth: Mapping[Part, tuple[str, ...]]
-    groups: Mapping[Part, str]
-    classes: tuple[str, ...]
-    unit: Unit
-    key: str
-    image: str
-    source: str
-
-    @property
-    def rule(self) -> str:
-        """What a row must say, for messages."""
-        if not self.classes:
-            return "target 0 or 1"
-        return f"1 in one of {', '.join(self.classes)} and 0 in the others"
+    # names that the table of diagnoses may have, with {} for the part; without, of Training only
+    truth: tuple[str, ...]
+    groups: str | None  # name of the table of groups and attributes; None: they stand in that of diagnoses
+    classes: tuple[str, ...]  # columns of the diagnoses; empty where a column `target` says what is malignant
+    unit: Unit  # what its groups are
+    source: str  # citation and licence
+    image: str = "image"  # column of the image
 
 
-PARTS = {Part.TRAIN: "Training", Part.VALIDATION: "Validation", Part.TEST: "Test"}
 CHALLENGES = (
     Challenge(
-        truth={part: (f"ISIC2018_Task3_{name}_GroundTruth.csv",) for part, name in PARTS.items()},
-        groups={part: f"ISIC2018_Task3_{name}_LesionGroupings.csv" for part, name in PARTS.items()},
-        classes=("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"),
-        unit="lesion",
-        key="lesion_id",
-        image="image",
-        source="ISIC 2018, task 3; Codella et al., 2018, and Tschandl et al., 2018; CC BY-NC 4.0",
+        ("ISIC2018_Task3_{}_GroundTruth.csv",),
+        "ISIC2018_Task3_{}_LesionGroupings.csv",
+        ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"),
+        "lesion",
+        "ISIC 2018, task 3; Codella et al., 2018, and Tschandl et al., 2018; CC BY-NC 4.0",
     ),
     Challenge(
-        truth={Part.TRAIN: ("ISIC_2019_Training_GroundTruth.csv",)},
-        groups={Part.TRAIN: "ISIC_2019_Training_Metadata.csv"},
-        classes=("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK"),
-        unit="lesion",
-        key="lesion_id",
-        image="image",
-        source="ISIC 2019; Tschandl et al., 2018; Codella et al., 2018; Combalia et al., 2019; CC BY-NC 4.0",
+        ("ISIC_2019_Training_GroundTruth.csv",),
+        "ISIC_2019_Training_Metadata.csv",
+        ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK"),
+        "lesion",
+        "ISIC 2019; Tschandl et al., 2018; Codella et al., 2018; Combalia et al., 2019; CC BY-NC 4.0",
     ),
     Challenge(
-        truth={Part.TRAIN: ("ISIC_2020_Training_GroundTruth.csv", "train.csv")},
-        groups={},
-        classes=(),
-        unit="patient",
-        key="patient_id",
-        image="image_name",
-        source="ISIC 2020; Rotemberg et al., Scientific Data 2021; CC BY-NC 4.0",
+        ("ISIC_2020_Training_GroundTruth.csv", "train.csv"),
+        None,
+        (),
+        "patient",
+        "ISIC 2020; Rotemberg et al., Scientific Data 2021; CC BY-NC 4.0",
+        "image_name",
     ),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """What a table says of an image."""
-
-    label: str
-    part: Part
-    group: str
-    attributes: Mapping[str, str]
 
 
 def list_isic(root: Path) -> Photos:
@@ -125,96 +95,77 @@ def list_isic(root: Path) -> Photos:
         root: Folder of the tables, of one year; images lie in it or in any folder below.
 
     Raises:
-        DataError: There is no table of a year that is known, or there are tables of several. Rows that cannot
-            be, images without file or group, and lesions with several diagnoses are findings.
+        DataError: There is no table of a known year, or there are tables of several. Unusable rows, images
+            without a file or group, and lesions with several diagnoses are findings.
     """
-    challenge, tables = _challenge(root)
-    findings: list[Finding] = []
-    images: dict[str, Diagnosis] = {}
-    for part, table in tables.items():
-        _add_rows(images, part, table, root, challenge, findings)
-    classes = _classes(challenge, images)
-    table = tables[Part.TRAIN]
-    files = files_by_stem(files_below(root))
-    findings += missing_images(images, files, [root])
-    labels = {image: diagnosis.label for image, diagnosis in images.items() if diagnosis.label in classes}
-    findings += empty_classes(classes, set(labels.values()), table)
-    column = {image: images[image].group for image in labels}
-    grouping = group_by(column, challenge.unit, challenge.key, table, findings)
-    if challenge.unit == "lesion":
-        findings += group_labels(labels, grouping.groups, table)
-    photos = tuple(
-        Photo(image, grouping.groups[image], classes.index(label), files[image])
-        for image, label in sorted(labels.items())
-        if image in files
-    )
-    official = {photo.patient_id: images[photo.case_id].part for photo in photos}
-    return Photos(
-        classes=classes,
-        unit=grouping.unit,
-        items=photos,
-        facts={**class_counts(photos, classes), "grouping": grouping.fact, "source": challenge.source},
-        findings=tuple(findings),
-        official=official if Part.TEST in official.values() else None,
-        attributes={photo.case_id: images[photo.case_id].attributes for photo in photos},
-    )
-
-
-def _challenge(root: Path) -> tuple[Challenge, dict[Part, Path]]:
-    """The year whose tables lie in a folder."""
-    found = []
-    for challenge in CHALLENGES:
-        tables = {
-            part: root / name
-            for part, names in challenge.truth.items()
-            for name in reversed(names)
-            if (root / name).is_file()
-        }
-        if Part.TRAIN in tables:
-            found.append((challenge, tables))
-    if len(found) == 1:
-        return found[0]
-    if found:
-        several = quoted([str(tables[Part.TRAIN]) for _, tables in found])
+    tables = {challenge: found for challenge in CHALLENGES if (found := _tables(root, challenge))}
+    if len(tables) > 1:
+        several = quoted([str(found["Training"]) for found in tables.values()])
         raise DataError(
             f"data.root: holds tables of several years, {several}. Give a folder with one of them."
         )
-    known = quoted([name for challenge in CHALLENGES for name in challenge.truth[Part.TRAIN]])
-    raise DataError(f"data.root: no table of diagnoses in {root}. It must hold one of {known}.")
+    if not tables:
+        known = quoted([name.format("Training") for challenge in CHALLENGES for name in challenge.truth])
+        raise DataError(f"data.root: no table of diagnoses in {root}. It must hold one of {known}.")
+    ((challenge, found),) = tables.items()
+    findings: list[Finding] = []
+    images = listed_once(_rows(root, challenge, found, findings), findings)
+    classes = challenge.classes or (BENIGN, MALIGNANT)
+    if not any(image.label == "UNK" for image in images.values()):
+        classes = tuple(name for name in classes if name != "UNK")
+    key, where = f"{challenge.unit}_id", found["Training"]
+    grouping = group_by(images, challenge.unit, key, where, findings)
+    if challenge.unit == "lesion":
+        labels: dict[str, set[str]] = {}
+        for name, image in images.items():
+            labels.setdefault(grouping.groups[name], set()).add(image.label)
+        if mixed := sorted(group for group, own in labels.items() if len(own) > 1):
+            says = f"{where}: {len(mixed)} lesions have images with different labels: {quoted(mixed)}."
+            findings.append(warning("two labels", says, "Check which label is right.", where))
+    files, facts = files_by_stem(files_below(root)), {"source": challenge.source}
+    return photos_of(images, files, classes, grouping, where, findings, searched=[root], facts=facts)
 
 
-def _add_rows(
-    images: dict[str, Diagnosis],
-    part: Part,
-    table: Path,
-    root: Path,
-    challenge: Challenge,
-    findings: list[Finding],
-) -> None:
-    """Add the rows of one part; what is wrong with them becomes findings."""
-    groups, attributes = _beside(root, part, table, challenge, findings)
-    again = []
-    needed = (challenge.image, *(challenge.classes or ("target",)))
-    for row in read_table(table, needed):
-        image, label = row[challenge.image], _label(row, challenge.classes)
-        if is_missing(image):
-            kind, says = "identifier missing", f"{row.where}: {challenge.image} must be known; got '{image}'."
-        elif label is None:
-            kind, says = "unknown label", f"{row.where} ({image}): must have {challenge.rule}."
-        elif image in images and (images[image].label, images[image].part) != (label, part):
-            kind, says = "listed twice", f"{row.where}: image '{image}' is listed twice."
-        elif image in images:
-            again.append(row)
-            continue
-        else:
-            group = groups.get(image, {}).get(challenge.key, "")
-            images[image] = Diagnosis(label, part, group, attributes.get(image, {}))
-            continue
-        findings.append(Finding(kind, Severity.ERROR, says, "Correct the row, or take it out.", (table,)))
-    findings += repeats(again, table)
+def _tables(root: Path, challenge: Challenge) -> dict[str, Path]:
+    """The tables of diagnoses of a year that lie in a folder, by part; none without that of Training."""
+    found = {
+        part: root / name.format(part)
+        for part in PARTS
+        for name in reversed(challenge.truth)
+        if ("{}" in name or part == "Training") and (root / name.format(part)).is_file()
+    }
+    return found if "Training" in found else {}
 
 
-def _label(row: Row, classes: Iterable[str]) -> str | None:
+def _rows(
+    root: Path, challenge: Challenge, tables: Mapping[str, Path], findings: list[Finding]
+) -> Iterator[tuple[Row, str, Labelled]]:
+    """The usable rows' images, with their group and attributes from this table or the one beside it."""
+    rule = (
+        f"1 in one of {', '.join(challenge.classes)} and 0 in the others"
+        if challenge.classes
+        else "target 0 or 1"
+    )
+    key = f"{challenge.unit}_id"
+    for part, table in tables.items():
+        beside = root / challenge.groups.format(part) if challenge.groups else table
+        others = read_table(beside, (challenge.image, key), ATTRIBUTES) if beside.is_file() else []
+        groups = told(others, challenge.image, {key: key}, findings, Severity.ERROR)
+        attributes = told(others, challenge.image, ATTRIBUTES, findings)
+        for row in read_table(table, (challenge.image, *(challenge.classes or ("target",)))):
+            image, label = row[challenge.image], _label(row, challenge.classes)
+            if is_missing(image):
+                says = f"{row.where}: {challenge.image} must be known; got '{image}'."
+                findings.append(error("identifier missing", says, "Fill it in, or take the row out.", table))
+            elif label is None:
+                says = f"{row.where} ({image}): must have {rule}."
+                findings.append(error("unknown label", says, "Correct or remove the row.", table))
+            else:
+                group, known = groups.get(image, {}).get(key, ""), attributes.get(image, {})
+                yield row, image, Labelled(label, group, PARTS[part], tuple(known.items()))
+
+
+def _label(row: Row, classes: tuple[str, ...]) -> str | None:
     """The diagnosis of a row, where it has exactly one."""
     if not classes:
         return {0.0: BENIGN, 1.0: MALIGNANT}.get(_number(row["target"]))
@@ -230,24 +181,53 @@ def _number(text: str) -> float:
         return -1.0
 
 
-def _beside(
-    root: Path, part: Part, table: Path, challenge: Challenge, findings: list[Finding]
-) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]]:
-    """Group and attributes of each image by another table; nothing where the data have none."""
-    beside = root / challenge.groups.get(part, table.name)
-    if not beside.is_file():
-        return {}, {}
-    rows = read_table(beside, (challenge.image, challenge.key), ATTRIBUTES)
-    group = {challenge.key: challenge.key}
-    return (
-        told(rows, challenge.image, group, findings, Severity.ERROR),
-        told(rows, challenge.image, ATTRIBUTES, findings),
+def list_isic_segmentation(root: Path) -> Photos:
+    """Photographs and masks of ISIC 2018, task 1 (and challenges before it), paired by their names.
+
+    Nothing says which patient or lesion an image is of: the unit is the image.
+
+    Args:
+        root: Folder that holds the folders of images and masks.
+
+    Raises:
+        DataError: There is no mask. Masks without an image and images without a mask are findings.
+    """
+    paths = files_below(root)
+    files = files_by_stem(paths)
+    masks = {name.removesuffix(MASK): path for name, path in files.items() if name.endswith(MASK)}
+    images = {name: path for name, path in files.items() if not name.endswith((MASK, "_superpixels"))}
+    if not masks:
+        raise DataError(
+            f"data.root: no mask such as ISIC_0000000{MASK}.png below {root}. Give the folder that holds "
+            "images and masks."
+        )
+    findings: list[Finding] = []
+    for own, others, what, lacking in ((images, masks, "image", "mask"), (masks, images, "mask", "image")):
+        if alone := sorted(own.keys() - others.keys()):
+            says = f"{len(alone)} {what}s have no {lacking}: {quoted(alone)}."
+            advice = f"Add the {lacking}, or move the {what} away."
+            findings.append(error(f"{lacking} missing", says, advice, *(own[name] for name in alone)))
+    for path in paths:
+        if files[path.stem] != path:  # the first of one name is taken
+            says = f"{files[path.stem]} and {path} are called '{path.stem}'."
+            findings.append(error("listed twice", says, "Keep one of them.", files[path.stem], path))
+    names = sorted(images.keys() & masks.keys())
+    parts = {name: _part(images[name].relative_to(root).parts[:-1]) for name in names}
+    return Photos(
+        classes=("background", "lesion"),
+        unit="image",
+        items=tuple(Photo(name, name, None, images[name], mask=masks[name]) for name in names),
+        facts={
+            "images": f"{len(names)} with a mask",
+            "grouping": "none: the data name no patients; photographs of one may be on both sides of a split",
+            "source": "ISIC 2018, task 1; Codella et al., 2018; CC-0 and CC BY-NC 4.0, by image",
+        },
+        findings=(*findings, *left_out(root, paths)),
+        official={name: part for name, part in parts.items() if part} if is_split(parts.values()) else None,
     )
 
 
-def _classes(challenge: Challenge, images: Mapping[str, Diagnosis]) -> tuple[str, ...]:
-    """The classes of the year; those without any image, as UNK of 2019, are none."""
-    used = {diagnosis.label for diagnosis in images.values()}
-    if not challenge.classes:
-        return (BENIGN, MALIGNANT)
-    return tuple(name for name in challenge.classes if name != "UNK" or name in used)
+def _part(folders: tuple[str, ...]) -> Part | None:
+    """The part that the names of an image's folders say."""
+    text = " ".join(folders).lower()
+    return next((part for word, part in PARTS.items() if word.lower() in text), None)

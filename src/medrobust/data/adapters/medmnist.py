@@ -10,6 +10,7 @@ Yang et al., "MedMNIST v2", Scientific Data 10, 41 (2023).
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,10 +20,9 @@ from jaxtyping import Int64
 from pydantic import Field
 
 from medrobust.core import Part
-from medrobust.data.adapters.labelled import class_counts, empty_classes
-from medrobust.data.files.paths import inside
-from medrobust.data.findings import Finding
-from medrobust.data.listing import Photo, Photos
+from medrobust.data.adapters.labelled import Grouping, Labelled, photos_of
+from medrobust.data.files import inside
+from medrobust.data.listing import Photos
 from medrobust.data.photographs.arrays import (
     NPZ_ARRAYS,
     Form,
@@ -37,77 +37,30 @@ FileName = Annotated[str, MinLen(1), Field(examples=["dermamnist.npz"])]
 PARTS = {"train": Part.TRAIN, "val": Part.VALIDATION, "test": Part.TEST}
 MOST_CLASSES = 1000
 
-ORGANS = (
-    "bladder",
-    "left femur",
-    "right femur",
-    "heart",
-    "left kidney",
-    "right kidney",
-    "liver",
-    "left lung",
-    "right lung",
-    "pancreas",
-    "spleen",
-)
-LABELS: dict[str, tuple[str, ...]] = {
-    "pathmnist": (
-        "adipose",
-        "background",
-        "debris",
-        "lymphocytes",
-        "mucus",
-        "smooth muscle",
-        "normal mucosa",
-        "cancer-associated stroma",
-        "adenocarcinoma epithelium",
+LABELS = {
+    "pathmnist": "adipose, background, debris, lymphocytes, mucus, smooth muscle, normal mucosa, "
+    "cancer-associated stroma, adenocarcinoma epithelium",
+    "dermamnist": "akiec, bcc, bkl, df, mel, nv, vasc",
+    "octmnist": "neovascularisation, macular edema, drusen, normal",
+    "pneumoniamnist": "normal, pneumonia",
+    "retinamnist": "grade 0, grade 1, grade 2, grade 3, grade 4",
+    "breastmnist": "malignant, normal or benign",
+    "bloodmnist": "basophil, eosinophil, erythroblast, immature granulocyte, lymphocyte, monocyte, "
+    "neutrophil, platelet",
+    "tissuemnist": "collecting duct, distal tubule, glomerular endothelium, interstitial endothelium, "
+    "leukocytes, podocytes, proximal tubule, thick ascending limb",
+    **dict.fromkeys(
+        ("organamnist", "organcmnist", "organsmnist"),
+        "bladder, left femur, right femur, heart, left kidney, right kidney, liver, left lung, right lung, "
+        "pancreas, spleen",
     ),
-    "dermamnist": ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"),
-    "octmnist": ("neovascularisation", "macular edema", "drusen", "normal"),
-    "pneumoniamnist": ("normal", "pneumonia"),
-    "retinamnist": ("grade 0", "grade 1", "grade 2", "grade 3", "grade 4"),
-    "breastmnist": ("malignant", "normal or benign"),
-    "bloodmnist": (
-        "basophil",
-        "eosinophil",
-        "erythroblast",
-        "immature granulocyte",
-        "lymphocyte",
-        "monocyte",
-        "neutrophil",
-        "platelet",
-    ),
-    "tissuemnist": (
-        "collecting duct",
-        "distal tubule",
-        "glomerular endothelium",
-        "interstitial endothelium",
-        "leukocytes",
-        "podocytes",
-        "proximal tubule",
-        "thick ascending limb",
-    ),
-    "organamnist": ORGANS,
-    "organcmnist": ORGANS,
-    "organsmnist": ORGANS,
-    "organmnist3d": (
-        "liver",
-        "right kidney",
-        "left kidney",
-        "right femur",
-        "left femur",
-        "bladder",
-        "heart",
-        "right lung",
-        "left lung",
-        "spleen",
-        "pancreas",
-    ),
-    "nodulemnist3d": ("benign", "malignant"),
-    "adrenalmnist3d": ("normal", "hyperplasia"),
-    "fracturemnist3d": ("buckle", "nondisplaced", "displaced"),
-    "vesselmnist3d": ("vessel", "aneurysm"),
-    "synapsemnist3d": ("inhibitory", "excitatory"),
+    "organmnist3d": "liver, right kidney, left kidney, right femur, left femur, bladder, heart, right lung, "
+    "left lung, spleen, pancreas",
+    "nodulemnist3d": "benign, malignant",
+    "adrenalmnist3d": "normal, hyperplasia",
+    "fracturemnist3d": "buckle, nondisplaced, displaced",
+    "vesselmnist3d": "vessel, aneurysm",
+    "synapsemnist3d": "inhibitory, excitatory",
 }
 """What the numbers mean, by the name of the file; others are classes by number."""
 
@@ -132,31 +85,32 @@ def list_medmnist(root: Path, *, file: FileName) -> Photos:
         raise DataError(
             f"{path}: must hold train_images and test_images; found {', '.join(forms) or 'nothing'}."
         )
-    _require_one_kind(path, [f"{part}_images" for part in parts])
+    names = [f"{part}_images" for part in parts]
+    if len({layout_of(path, name).is_volumes for name in names}) > 1:
+        raise DataError(f"{path}: holds volumes and pictures: {', '.join(names)} must be of one kind.")
     labels = {part: _labels(path, part, forms) for part in parts}
     classes = _classes(path, labels)
-    photos = tuple(
-        Photo(f"{part}-{number:06d}", f"{part}-{number:06d}", int(label), path, (f"{part}_images", number))
-        for part in sorted(labels)
-        for number, label in enumerate(labels[part])
-    )
-    found = {classes[photo.label] for photo in photos if photo.label is not None}
-    findings: list[Finding] = empty_classes(classes, found, path)
-    counts = class_counts(photos, classes)
-    return Photos(
-        classes=classes,
-        unit="image",
-        items=photos,
+    places = {f"{part}-{place:06d}": (part, place) for part in labels for place in range(len(labels[part]))}
+    images = {
+        name: Labelled(classes[int(labels[part][place])], part=PARTS[part])
+        for name, (part, place) in places.items()
+    }
+    how = "none: the archive names no patients; images of one may be on both sides of a split"
+    listing = photos_of(
+        images,
+        dict.fromkeys(places, path),
+        classes,
+        Grouping({name: name for name in places}, "image", how),
+        path,
+        [],
         format=NPZ_ARRAYS,
         facts={
-            "images": f"{len(photos)} of {path.name}",
-            "classes": counts["classes"],
-            "grouping": "none: the archive names no patients; images of one may be on both sides of a split",
+            "images": f"{len(places)} of {path.name}",
             "source": "MedMNIST v2; Yang et al., Scientific Data 2023; CC BY 4.0 (DermaMNIST: CC BY-NC 4.0)",
         },
-        findings=tuple(findings),
-        official={photo.patient_id: PARTS[photo.case_id.partition("-")[0]] for photo in photos},
     )
+    entries = {name: (f"{part}_images", place) for name, (part, place) in places.items()}
+    return replace(listing, items=tuple(replace(item, entry=entries[item.case_id]) for item in listing.items))
 
 
 def _labels(path: Path, part: str, forms: Mapping[str, Form]) -> Int64[np.ndarray, " n"]:
@@ -173,9 +127,9 @@ def _labels(path: Path, part: str, forms: Mapping[str, Form]) -> Int64[np.ndarra
     if labels.ndim == 2 and labels.shape[1] > 1:
         if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
             raise DataError(
-                f"{path}: '{name}' has {form.shape[1]} labels per image, and the protocol needs one class "
-                "each: attacks and scores have no meaning for several. Take another set, or make one label "
-                "of them."
+                f"{path}: '{name}' has {form.shape[1]} labels per image, but the protocol needs one: "
+                "attacks and scores are undefined for several. Choose another set, or combine the labels "
+                "into one."
             )
         labels = labels.argmax(axis=1)
     labels = labels.reshape(-1)
@@ -186,18 +140,13 @@ def _labels(path: Path, part: str, forms: Mapping[str, Form]) -> Int64[np.ndarra
     return labels.astype(np.int64)
 
 
-def _require_one_kind(path: Path, names: list[str]) -> None:
-    """Refuse an archive of pictures and volumes."""
-    if len({layout_of(path, name).is_volumes for name in names}) > 1:
-        raise DataError(f"{path}: holds volumes and pictures: {', '.join(names)} must be of one kind.")
-
-
 def _classes(path: Path, labels: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     """Names of the classes; numbers where the file is none of MedMNIST's."""
     most = max((int(values.max()) for values in labels.values() if values.size), default=0)
-    names = LABELS.get(path.stem.partition("_")[0].lower())
-    if names is None:
+    known = LABELS.get(path.stem.partition("_")[0].lower())
+    if known is None:
         return tuple(map(str, range(most + 1)))
+    names = tuple(known.split(", "))
     if most >= len(names):
         raise DataError(f"{path}: holds the label {most}, but {path.stem} has classes 0 to {len(names) - 1}.")
     return names

@@ -10,19 +10,18 @@ from typing import Annotated
 
 from annotated_types import MinLen
 
-from medrobust.core import Unit
 from medrobust.data.adapters.pairing import (
     by_patient,
     files_by_scan,
     of_patients,
     pair,
     pattern,
+    scans_of,
     volumes_below,
 )
 from medrobust.data.findings import Finding
-from medrobust.data.listing import Scan, Scans
-from medrobust.data.scans.label_files import label_map
-from medrobust.data.scans.labels import Labels
+from medrobust.data.listing import Scans
+from medrobust.data.scans.labels import Labels, label_map
 from medrobust.errors import DataError, StudyError
 
 
@@ -65,26 +64,11 @@ def list_nifti_pairs(
             f"{root}: {sum(map(len, files[:-1]))} images match {', '.join(map(repr, channels))}, and "
             f"{len(files[-1])} label files match {segmentations!r}. Correct the patterns."
         )
-    scans, unit, grouping = _patients(
-        pair(files[:-1], files[-1], findings),
-        {scan: who for scan, (_, who) in found[0].items()},
-        patient,
-        findings,
-    )
-    return Scans(
-        classes=own.names,
-        unit=unit,
-        items=tuple(scans),
-        classes_of=own,
-        facts={"labels": ", ".join(own.names[1:]), "patients": grouping},
-        findings=tuple(findings),
-    )
-
-
-def _patients(
-    scans: list[Scan], matched: dict[str, str | None], expression: str | None, findings: list[Finding]
-) -> tuple[list[Scan], Unit, str]:
+    scans = pair(files[:-1], files[-1], findings)
+    matched = {scan: who for scan, (_, who) in found[0].items()}
     if any(matched.values()):
-        named = of_patients(scans, matched, "{patient} in data.images", findings)
-        return named, "patient", "from the files' names, by {patient} in data.images"
-    return by_patient(scans, expression, findings)
+        named_by = "from the files' names, by {patient} in data.images"
+        items = of_patients(scans, matched, "{patient} in data.images", findings)
+        return scans_of(items, own, "patient", findings, {"patients": named_by})
+    those, unit, how = by_patient(scans, patient, findings)
+    return scans_of(those, own, unit, findings, {"patients": how})

@@ -1,15 +1,16 @@
-"""What adapters of scans share: files by pattern, the patient in a name, and images that go with labels."""
+"""How scan adapters are written: find images and labels; `pair`, `by_patient` and `scans_of` do the rest."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medrobust.core import Unit
-from medrobust.data.files.missing import is_missing
-from medrobust.data.findings import Finding, Severity
-from medrobust.data.listing import Scan
-from medrobust.data.scans.volume_files import is_volume
+from medrobust.core import Part, Unit
+from medrobust.data.files import is_missing
+from medrobust.data.findings import Finding, error, quoted, warning
+from medrobust.data.listing import Scan, Scans
+from medrobust.data.scans.labels import LabelMap
+from medrobust.data.scans.volumes import is_volume
 from medrobust.errors import StudyError
 
 TOKEN = re.compile(r"(\{[^{}]*\}|\*\*/|\*|\?)")
@@ -36,7 +37,7 @@ def pattern(text: str, where: str) -> re.Pattern[str]:
             parts.append(f"(?P={field})" if field in seen else f"(?P<{field}>[^/]+?)")
             seen.add(field)
     if not seen:
-        raise StudyError(f"{where}: {text!r} needs {{scan}} or {{patient}}, which tell scans apart.")
+        raise StudyError(f"{where}: {text!r} needs {{scan}} or {{patient}} to tell scans apart.")
     return re.compile("".join(parts))
 
 
@@ -61,17 +62,20 @@ def files_by_scan(
         patient = fields.get("patient")
         scan = "_".join(dict.fromkeys(value for value in (patient, fields.get("scan")) if value))
         if scan in found:
-            both = (found[scan][0], path)
-            says = f"{both[0]} and {path} are both of the scan '{scan}'."
+            says = f"{found[scan][0]} and {path} both belong to the scan '{scan}'."
             advice = "Keep one, or make the pattern tell them apart."
-            findings.append(Finding("listed twice", Severity.ERROR, says, advice, both))
+            findings.append(error("listed twice", says, advice, found[scan][0], path))
         else:
             found[scan] = (path, patient)
     return found
 
 
 def pair(
-    images: Sequence[Mapping[str, Path]], labels: Mapping[str, Path], findings: list[Finding]
+    images: Sequence[Mapping[str, Path]],
+    labels: Mapping[str, Path],
+    findings: list[Finding],
+    *,
+    unlabelled: Callable[..., Finding] = warning,
 ) -> list[Scan]:
     """Scans that have all channels and labels, each a patient of its own, sorted; the others are findings.
 
@@ -79,30 +83,29 @@ def pair(
         images: For each channel, its files by scan.
         labels: Label files by scan.
         findings: What is wrong is added here.
+        unlabelled: How much it weighs that an image has no labels.
     """
     scans = []
     for scan in sorted({*labels, *(name for channel in images for name in channel)}):
         own = tuple(channel[scan] for channel in images if scan in channel)
-        if scan not in labels:
-            findings.append(_missing("labels missing", Severity.WARNING, own, scan, "no labels"))
-        elif not own:
-            findings.append(_missing("image missing", Severity.ERROR, (labels[scan],), scan, "no image"))
-        elif len(own) < len(images):
-            lacks = f"{len(own)} of {len(images)} channels"
-            findings.append(_missing("channel missing", Severity.ERROR, own, scan, lacks))
-        else:
+        if scan in labels and len(own) == len(images):
             scans.append(Scan(scan, scan, own, labels[scan]))
+            continue
+        files = own or (labels[scan],)
+        kind, lacks = "channel missing", f"{len(own)} of {len(images)} channels"
+        if scan not in labels:
+            kind, lacks = "labels missing", "no labels"
+        elif not own:
+            kind, lacks = "image missing", "no image"
+        says = f"The scan '{scan}' has {lacks}: {', '.join(map(str, files))}."
+        advice = "Add the file, or remove these. The scan is left out."
+        findings.append((error if scan in labels else unlabelled)(kind, says, advice, *files))
     return scans
 
 
-def _missing(kind: str, severity: Severity, files: tuple[Path, ...], scan: str, lacks: str) -> Finding:
-    says = f"The scan '{scan}' has {lacks}: {', '.join(map(str, files))}."
-    return Finding(kind, severity, says, "Add the file, or take these away. The scan is left out.", files)
-
-
 def by_patient(
-    scans: Iterable[Scan], expression: str | None, findings: list[Finding]
-) -> tuple[list[Scan], Unit, str]:
+    scans: Sequence[Scan], expression: str | None, findings: list[Finding]
+) -> tuple[Sequence[Scan], Unit, str]:
     """Scans with the patient that a regular expression finds in their id, the unit, and what a report states.
 
     Args:
@@ -111,22 +114,19 @@ def by_patient(
         findings: Scans without a match are added here, and left out.
 
     Raises:
-        StudyError: The expression is none.
+        StudyError: It is not a valid regular expression.
     """
     if expression is None:
-        return (
-            list(scans),
-            "scan",
-            "none declared: every scan counts by itself; give `patient` if some share one",
-        )
+        return scans, "scan", "none declared: every scan counts by itself; give `patient` if some share one"
     try:
         compiled = re.compile(expression)
-    except re.error as error:
-        raise StudyError(f"data.patient: {expression!r} is no regular expression ({error}).") from None
-    items = list(scans)
-    matches = {scan.scan_id: compiled.search(scan.scan_id) for scan in items}
+    except re.error as wrong:
+        raise StudyError(
+            f"data.patient: {expression!r} is not a valid regular expression ({wrong})."
+        ) from None
+    matches = {scan.scan_id: compiled.search(scan.scan_id) for scan in scans}
     patients = {scan: match and match[min(compiled.groups, 1)] for scan, match in matches.items()}
-    named = of_patients(items, patients, f"data.patient {expression!r}", findings)
+    named = of_patients(scans, patients, f"data.patient {expression!r}", findings)
     return named, "patient", f"from the scan's name by {expression!r}"
 
 
@@ -149,6 +149,46 @@ def of_patients(
             continue
         written = f" (it says '{patient}')" if patient else ""
         says = f"The scan '{scan.scan_id}' has no patient by {how}{written}."
-        advice = "Correct it, or rename the files. The scan is left out."
-        findings.append(Finding("patient unknown", Severity.ERROR, says, advice, scan.images))
+        advice = "Correct the expression, or rename the files. The scan is left out."
+        findings.append(error("patient unknown", says, advice, *scan.images))
     return named
+
+
+def official_split(placed: Sequence[tuple[Scan, Part]], findings: list[Finding]) -> dict[str, Part] | None:
+    """Part of each patient, by the parts of scans; None unless some train and some test.
+
+    A patient with scans in several parts becomes a finding.
+    """
+    if not {Part.TRAIN, Part.TEST} <= {part for _, part in placed}:
+        return None
+    official = {scan.patient_id: part for scan, part in placed}
+    mixed = {scan.patient_id for scan, part in placed if official[scan.patient_id] != part}
+    if mixed:
+        says = f"Patients have scans in several parts of the data's split: {quoted(sorted(mixed))}."
+        advice = "Move them to one part: networks must not be tested on what they were trained on."
+        files = [scan.image for scan, _ in placed if scan.patient_id in mixed]
+        findings.append(error("patient on both sides", says, advice, *files))
+    return official
+
+
+def scans_of(
+    scans: Iterable[Scan],
+    labels: LabelMap,
+    unit: Unit,
+    findings: Sequence[Finding],
+    facts: Mapping[str, str],
+    *,
+    official: Mapping[str, Part] | None = None,
+    attributes: Mapping[str, Mapping[str, str]] | None = None,
+) -> Scans:
+    """The listing: scans sorted by id, with what their numbers mean and what a report must state."""
+    return Scans(
+        classes=labels.names,
+        unit=unit,
+        items=tuple(sorted(scans, key=lambda scan: scan.scan_id)),
+        classes_of=labels,
+        facts={"labels": ", ".join(labels.names[1:]), **facts},
+        findings=tuple(findings),
+        official=official,
+        attributes=attributes or {},
+    )

@@ -73,10 +73,7 @@ def grid_shape(spacing: float) -> tuple[int, ...]:
 
 
 def backward_map(rng: np.random.Generator, fine: list[int], spacing: float) -> Float32[np.ndarray, "3 x y z"]:
-    """Where in the template, in mm from `LOW`, each fine voxel of a subject comes from.
-
-    An affine map, then a diffeomorphism, both computed every `STEP` mm and interpolated.
-    """
+    """Where in the template, in mm from `LOW`, each fine voxel comes from: affine, then a diffeomorphism."""
     half = np.array(grid_shape(spacing)) * spacing / 2 * (1 - 1 / np.array(fine))
     coarse = [int(np.ceil(2 * length / STEP)) + 1 for length in half]
     lattice = np.stack(
@@ -114,14 +111,7 @@ def ventricle_flow() -> Float32[np.ndarray, "3 x y z"]:
 def smooth_field(
     rng: np.random.Generator, shape: tuple[int, ...], nodes_apart: float, *, components: int = 1
 ) -> Float32[np.ndarray, "components *space"]:
-    """Standard normal draws on a coarse grid, cubically interpolated.
-
-    Args:
-        rng: Source of the draws.
-        shape: Shape of the field.
-        nodes_apart: Distance of the coarse grid's nodes, in grid points of the field.
-        components: Number of independent fields.
-    """
+    """Standard normal draws at nodes `nodes_apart` grid points of the field apart, cubically interpolated."""
     nodes = tuple(max(2, round(size / nodes_apart) + 1) for size in shape)
     coarse = rng.standard_normal((components, *nodes), dtype=np.float32)
     return np.stack([resize(field, shape, order=3) for field in coarse])
@@ -163,15 +153,7 @@ def exponential(
 def random_affine(
     rng: np.random.Generator, *, scale: float, anisotropy: float, degrees: float, shear: float
 ) -> Float[np.ndarray, "3 3"]:
-    """Rotation times shear times scale, each drawn uniformly.
-
-    Args:
-        rng: Source of the draws.
-        scale: Largest relative change of the overall size.
-        anisotropy: Largest relative change of an axis on top of it.
-        degrees: Largest rotation about an axis.
-        shear: Largest shear.
-    """
+    """Rotation times shear times scale, each uniform; each axis also changes by up to `anisotropy`."""
     angles = np.deg2rad(rng.uniform(-degrees, degrees, 3))
     rotation = np.eye(3)
     for axis, angle in enumerate(angles):
@@ -205,19 +187,12 @@ STEM_END = -65
 
 
 class Ellipsoid(NamedTuple):
-    """One side of a structure, in mm: lateral (away from the mid-plane), anterior, superior.
+    """One side of a structure, in mm: lateral (away from the mid-plane), anterior, superior."""
 
-    Attributes:
-        centre: Centre of the ellipsoid.
-        radii: Semi-axes, largest first.
-        main: Direction of the largest semi-axis.
-        second: Direction that the second semi-axis is nearest to.
-    """
-
-    centre: tuple[float, float, float]
-    radii: tuple[float, float, float]
-    main: tuple[float, float, float]
-    second: tuple[float, float, float] = (0, 0, 1)
+    centre: tuple[float, float, float]  # centre of the ellipsoid
+    radii: tuple[float, float, float]  # semi-axes, largest first
+    main: tuple[float, float, float]  # direction of the largest semi-axis
+    second: tuple[float, float, float] = (0, 0, 1)  # direction that the second semi-axis is nearest to
 
 
 FORWARD, UP, SIDE = (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)
@@ -255,11 +230,7 @@ DEEP = Ellipsoid((14, -6, 4), (40, 21, 24), FORWARD)
 
 @cache
 def template() -> UInt8[np.ndarray, "x y z"]:
-    """Value in `TISSUES` of every millimetre between `LOW` and `HIGH`; left and right are mirror images.
-
-    Raises:
-        DataError: nilearn is not installed.
-    """
+    """Value in `TISSUES` of every millimetre between `LOW` and `HIGH`; left and right are mirror images."""
     right = half_template(*tissue_maps())
     mirrored = np.array([TISSUE[name.replace("right", "left")] for name in TISSUES], np.uint8)
     return np.concatenate([mirrored[right[:0:-1]], right])
@@ -358,17 +329,11 @@ def frame(ellipsoid: Ellipsoid) -> Float[np.ndarray, "3 3"]:
 
 
 class Intensity(NamedTuple):
-    """T1 intensity of a tissue relative to white matter.
+    """T1 intensity of a tissue relative to white matter."""
 
-    Attributes:
-        mean: Mean over subjects.
-        between: Standard deviation of the subjects' means.
-        texture: Standard deviation within a subject, partial volume and noise left out.
-    """
-
-    mean: float
-    between: float
-    texture: float
+    mean: float  # mean over subjects
+    between: float  # standard deviation of the subjects' means
+    texture: float  # standard deviation within a subject, partial volume and noise left out
 
 
 INTENSITIES: dict[str, Intensity] = {
@@ -405,17 +370,7 @@ SKULL_STRIPPED_AT = 0.5
 def scan(
     tissues: UInt8[np.ndarray, "x y z"], factor: int, spacing: float, rng: np.random.Generator
 ) -> Float32[np.ndarray, "u v w"]:
-    """A skull-stripped scan in [0, 1] of a brain given on a grid that is `factor` times finer.
-
-    Args:
-        tissues: Values in `TISSUES`.
-        factor: How many fine voxels an edge of the scan's voxels has.
-        spacing: Edge of a voxel of the scan in mm.
-        rng: Source of all draws.
-
-    Returns:
-        Intensities, the 99.5th percentile of the brain scaled to 1, clipped; exactly 0 outside of the brain.
-    """
+    """A skull-stripped scan in [0, 1] of tissues on a grid `factor` times finer; exactly 0 outside."""
     means, textures = draw_intensities(rng)
     voxels = factor**3
     shape = tuple(size // factor for size in tissues.shape)

@@ -6,7 +6,7 @@ They say nothing about networks for real images.
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,18 +19,20 @@ from medrobust.core import Case, Dataset, Sample, Task
 from medrobust.data.cache import cached_array
 from medrobust.data.phantoms.brains import phantom_brain
 from medrobust.data.phantoms.lesions import LOOKS, phantom_lesion
-from medrobust.data.scans.geometry import Affine, centred, shifted
-from medrobust.data.scans.structures import STRUCTURES
-from medrobust.data.scans.views import (
+from medrobust.data.scans.geometry import (
     CANVAS_STEP,
     VIEWS,
+    Affine,
     Axis,
+    centred,
     fit_canvas,
     imaged_slices,
     margins,
     on_canvas,
+    shifted,
     slices_along,
 )
+from medrobust.data.scans.structures import STRUCTURES
 from medrobust.rng import generator
 
 REVISION = 1
@@ -66,9 +68,10 @@ def open_phantom_brains(
     Raises:
         DataError: nilearn is not installed, or the canvas is too small.
     """
-    phantoms = Phantoms(seed, float(spacing), axis, cache)
-    size = fit_canvas(canvas, {f"brain{one:03d}": phantoms.extent(one) for one in range(subjects)})
-    reader = SliceReader(phantoms, size)
+    names = [f"brain{subject:03d}" for subject in range(subjects)]
+    brains = Brains(seed, float(spacing), axis, cache)
+    size = fit_canvas(canvas, {name: brains.slices(name)[0].shape[1:] for name in names})
+    reader = replace(brains, canvas=size)
     return Dataset(
         name="phantom_brains",
         task=Task.SEGMENTATION,
@@ -77,7 +80,7 @@ def open_phantom_brains(
         channels=1,
         shape=size,
         spacing=(float(spacing), float(spacing)),
-        cases=tuple(case for subject in range(subjects) for case in phantoms.cases(subject)),
+        cases=tuple(case for name in names for case in brains.cases(name)),
         read=reader,
         fingerprint=fingerprint(subjects=subjects, seed=seed, spacing=float(spacing), axis=axis, canvas=size),
         facts={
@@ -100,93 +103,60 @@ def open_phantom_brains(
 
 
 @dataclass(frozen=True, slots=True)
-class Phantoms:
-    """Scans of one seed, each made when it is first read.
-
-    Attributes:
-        seed: Seed of the data set.
-        spacing: Edge of a voxel in mm.
-        axis: Along which the scans are cut.
-        cache: Folder for finished scans; None keeps the last few in memory.
-    """
+class Brains:
+    """The `read` and `affine` of a `Dataset`: scans of one seed, each made when it is first read."""
 
     seed: int
-    spacing: float
-    axis: Axis
-    cache: Path | None
+    spacing: float  # edge of a voxel in mm
+    axis: Axis  # along which the scans are cut
+    cache: Path | None  # folder for finished scans; None keeps the last few in memory
+    canvas: tuple[int, ...] = ()  # height and width of every image
 
-    def slices(self, subject: int) -> tuple[Float32[np.ndarray, "s h w"], Float32[np.ndarray, "s h w"]]:
+    def slices(self, name: str) -> tuple[Float32[np.ndarray, "s h w"], Float32[np.ndarray, "s h w"]]:
         """Images and labels of a subject, cut and turned as `VIEWS` says."""
+        subject = int(name.removeprefix("brain"))
         scan = cached_array(
-            self.cache, self._key(subject), lambda: _remembered(self.seed, subject, self.spacing)
+            self.cache, self._key(name), lambda: _remembered(self.seed, subject, self.spacing)
         )
         image, labels = (slices_along(volume, self.axis) for volume in scan)
         return image, labels
 
-    def extent(self, subject: int) -> tuple[int, int]:
-        """Height and width of a subject's slices."""
-        _, height, width = self.slices(subject)[0].shape
-        return height, width
-
-    def cases(self, subject: int) -> list[Case]:
+    def cases(self, name: str) -> Iterator[Case]:
         """The slices of a subject, from the first to the last that shows any of it."""
-        imaged, foreground = cached_array(
-            self.cache, f"{self._key(subject)}-{self.axis}-slices", lambda: self._outline(subject)
-        )
-        name = f"brain{subject:03d}"
-        return [
-            Case(
-                f"{name}-s{position:03d}",
-                name,
-                name,
-                position=int(position),
-                foreground=int(foreground[position]),
-            )
-            for position in np.flatnonzero(imaged)
-        ]
+        key = f"{self._key(name)}-{self.axis}-slices"
+        imaged, foreground = cached_array(self.cache, key, lambda: self._outline(name)).tolist()
+        for position, (is_case, count) in enumerate(zip(imaged, foreground, strict=True)):
+            if is_case:
+                yield Case(f"{name}-s{position:03d}", name, name, position=position, foreground=count)
 
-    def _outline(self, subject: int) -> Int64[np.ndarray, "2 s"]:
+    def __call__(self, case: Case) -> Sample:
+        """Image and labels of a case, in the middle of the canvas."""
+        image, labels = (on_canvas(stack[case.position], self.canvas) for stack in self.slices(case.scan_id))
+        return Sample(image[None], labels.astype(np.int64))
+
+    def affine(self, scan_id: str) -> Affine:
+        """From slice, row and column of a scan to millimetres from its middle."""
+        slices, *extent = self.slices(scan_id)[0].shape
+        top, left = margins(self.canvas, extent)
+        place = centred((slices, *extent), self.spacing, VIEWS[self.axis][0])
+        return shifted(place, (0, -top, -left))
+
+    def _outline(self, name: str) -> Int64[np.ndarray, "2 s"]:
         """Of each slice, whether it is a case, and its labelled pixels."""
-        image, labels = self.slices(subject)
+        image, labels = self.slices(name)
         imaged = np.zeros(len(image), np.int64)
         imaged[imaged_slices([image])] = 1
         return np.stack([imaged, np.count_nonzero(labels, axis=(1, 2))])
 
-    def _key(self, subject: int) -> str:
-        return f"phantom_brains-r{REVISION}-seed{self.seed}-{self.spacing:g}mm/brain{subject:03d}"
+    def _key(self, name: str) -> str:
+        return f"phantom_brains-r{REVISION}-seed{self.seed}-{self.spacing:g}mm/{name}"
 
 
 _remembered = lru_cache(maxsize=4)(phantom_brain)
 
 
-@dataclass(frozen=True, slots=True)
-class SliceReader:
-    """Reads the sample of a case, and where a scan lies; the `read` and `affine` of a `Dataset`.
-
-    Attributes:
-        phantoms: Where the scans come from.
-        canvas: Height and width of every image.
-    """
-
-    phantoms: Phantoms
-    canvas: tuple[int, ...]
-
-    def __call__(self, case: Case) -> Sample:
-        """Image and labels of a case, in the middle of the canvas."""
-        stacks = self.phantoms.slices(int(case.scan_id.removeprefix("brain")))
-        image, labels = (on_canvas(stack[case.position], self.canvas) for stack in stacks)
-        return Sample(image[None], labels.astype(np.int64))
-
-    def affine(self, scan_id: str) -> Affine:
-        """From slice, row and column of a scan to millimetres from its middle."""
-        slices, *extent = self.phantoms.slices(int(scan_id.removeprefix("brain")))[0].shape
-        top, left = margins(self.canvas, extent)
-        place = centred((slices, *extent), self.phantoms.spacing, VIEWS[self.phantoms.axis][0])
-        return shifted(place, (0, -top, -left))
-
-
 def fingerprint(**parameters: object) -> str:
-    """SHA-256 of everything that the images and labels depend on."""
+    """SHA-256 of everything that the brains depend on."""
     recipe = {"name": "phantom_brains", "revision": REVISION, **parameters}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
@@ -202,11 +172,9 @@ def open_phantom_lesions(
 ) -> Dataset:
     """Phantom photographs of skin lesions in ten classes, drawn when first read.
 
-    A patient has one to six lesions, mostly of one diagnosis, which share the skin, the camera, its light
-    and the
-    hair: as in real collections, a split that ignores patients flatters every network. Names follow
-        Dermofit's:
-    `A102a` is the first lesion of patient `A102`.
+    A patient has one to six lesions, mostly of one diagnosis, which share the skin, the camera, its light and
+    the hair: as in real collections, a split that ignores patients flatters every network. Names follow
+    Dermofit's: `A102a` is the first lesion of patient `A102`.
 
     Args:
         cache: Folder that keeps drawn pictures; None draws them at every reading.

@@ -137,38 +137,23 @@ ANGLES = np.linspace(-np.pi, np.pi, 257)
 
 
 class Form(NamedTuple):
-    """How the outlines of a class are drawn: ranges of uniform draws.
+    """How the outlines of a class are drawn: ranges of uniform draws."""
 
-    Attributes:
-        radius: Mean radius as a fraction of the image width.
-        irregularity: Relative size of the bumps of the contour.
-        softness: Width of the border as a fraction of the image width.
-        roundness: Ratio of the axes, at most 1.
-    """
-
-    radius: tuple[float, float]
-    irregularity: float
-    softness: tuple[float, float]
-    roundness: tuple[float, float] = (0.75, 1.0)
+    radius: tuple[float, float]  # mean radius as a fraction of the image width
+    irregularity: float  # relative size of the bumps of the contour
+    softness: tuple[float, float]  # width of the border as a fraction of the image width
+    roundness: tuple[float, float] = (0.75, 1.0)  # ratio of the axes, at most 1
 
 
 @dataclass(frozen=True)
 class Outline:
-    """A drawn outline.
+    """A drawn outline."""
 
-    Attributes:
-        inside: Membership of every pixel in [0, 1], soft at the border.
-        depth: 0 at the centre, 1 at the border, more outside.
-        angle: Direction of every pixel from the lesion's centre, in (-pi, pi].
-        centre: x and y of the centre, as fractions of the image width.
-        contour: Radius of the border in each direction of `ANGLES`.
-    """
-
-    inside: Map
-    depth: Map
-    angle: Map
-    centre: Float[np.ndarray, "2"]
-    contour: Float[np.ndarray, "257"]
+    inside: Map  # membership of every pixel in [0, 1], soft at the border
+    depth: Map  # 0 at the centre, 1 at the border, more outside
+    angle: Map  # direction of every pixel from the lesion's centre, in (-pi, pi]
+    centre: Float[np.ndarray, "2"]  # x and y of the centre, as fractions of the image width
+    contour: Float[np.ndarray, "257"]  # radius of the border in each direction of `ANGLES`
 
     @property
     def n(self) -> int:
@@ -219,22 +204,15 @@ Colour = tuple[int, int, int]
 
 @dataclass
 class Layers:
-    """What a picture of `n n` pixels is made of.
+    """What a picture of `n n` pixels is made of."""
 
-    Attributes:
-        n: Pixels along each side.
-        melanin: Brown pigment, 0 and up.
-        blood: Red pigment, 0 and up.
-        dark: Absorption alike in all channels: crusts, hairs, shadows.
-        seen: Fraction of the light from the pigments that passes what covers them, in [0, 1].
-        veil: Light that the covering layers scatter, in [0, 1].
-    """
-
-    n: int
-    melanin: Map = field(init=False)
-    blood: Map = field(init=False)
-    dark: Map = field(init=False)
+    n: int  # pixels along each side
+    melanin: Map = field(init=False)  # brown pigment, 0 and up
+    blood: Map = field(init=False)  # red pigment, 0 and up
+    dark: Map = field(init=False)  # absorption alike in all channels: crusts, hairs, shadows
+    # fraction of the light from the pigments that passes what covers them, in [0, 1]
     seen: Map = field(init=False)
+    # light that the covering layers scatter, in [0, 1]
     veil: Float32[np.ndarray, "3 n n"] = field(init=False)
 
     def __post_init__(self) -> None:

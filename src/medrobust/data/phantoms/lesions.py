@@ -80,27 +80,16 @@ def phantom_lesion(
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What the photographs of one patient share: the camera, its light, and the hair.
+    """What the photographs of one patient share: the camera, its light, and the hair."""
 
-    Attributes:
-        gains: White balance, a factor per channel.
-        vignette: Fraction of the light lost at the corners.
-        tube: True where the round field of view of a dermatoscope shows.
-        flashes: Mean number of reflections of a ring flash.
-        hairs: Mean number of hairs; 0 for most patients.
-        hair_density: Optical density of a hair.
-        blur: Standard deviation of the focus blur, as a fraction of the image width.
-        noise: Standard deviation of the sensor noise, on a scale of [0, 1].
-    """
-
-    gains: Float32[np.ndarray, "3"]
-    vignette: float
-    tube: bool
-    flashes: float
-    hairs: float
-    hair_density: float
-    blur: float
-    noise: float
+    gains: Float32[np.ndarray, "3"]  # white balance, a factor per channel
+    vignette: float  # fraction of the light lost at the corners
+    tube: bool  # true where the round field of view of a dermatoscope shows
+    flashes: float  # mean number of reflections of a ring flash
+    hairs: float  # mean number of hairs; 0 for most patients
+    hair_density: float  # optical density of a hair
+    blur: float  # standard deviation of the focus blur, as a fraction of the image width
+    noise: float  # standard deviation of the sensor noise, on a scale of [0, 1]
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Circumstances":
@@ -169,16 +158,7 @@ def _pen_mark(rng: np.random.Generator, n: int) -> Map:
 def photograph(
     rng: np.random.Generator, circumstances: Circumstances, light: Float32[np.ndarray, "3 n n"]
 ) -> UInt8[np.ndarray, "3 size size"]:
-    """Take the picture: optics, reduction to half the size, sensor, JPEG compression.
-
-    Args:
-        rng: Randomness of this one image.
-        circumstances: Camera and illumination.
-        light: Intensities in [0, 1] at twice the resolution of the picture.
-
-    Returns:
-        The picture, 8 bits per channel.
-    """
+    """Take the picture of intensities in [0, 1]: optics, reduction to half the size, sensor, JPEG."""
     n = light.shape[1]
     if circumstances.blur * n > 0.3:
         light = gaussian_filter(light, (0, circumstances.blur * n, circumstances.blur * n), truncate=3.0)
@@ -431,21 +411,13 @@ Painter = Callable[[np.random.Generator, Outline, Layers], None]
 
 
 class Look(NamedTuple):
-    """One class of lesions.
+    """One class of lesions."""
 
-    Attributes:
-        meaning: Its name in full.
-        images: How many there are in the Dermofit library.
-        form: How its outlines are drawn.
-        paint: Draws its inside.
-        mimics: Classes that some of its lesions partly look like.
-    """
-
-    meaning: str
-    images: int
-    form: Form
-    paint: Painter
-    mimics: tuple[str, ...]
+    meaning: str  # its name in full
+    images: int  # how many there are in the Dermofit library
+    form: Form  # how its outlines are drawn
+    paint: Painter  # draws its inside
+    mimics: tuple[str, ...]  # classes that some of its lesions partly look like
 
 
 LOOKS: dict[str, Look] = {

@@ -3,6 +3,7 @@
 Nothing in it is ever unpickled.
 """
 
+import math
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -16,33 +17,48 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-from medrobust.data.photographs.pictures import Header, Picture, naming, require_size, to_bands
+from medrobust.data.files import naming
+from medrobust.data.photographs.pictures import Header, Picture, require_size, to_bands
 from medrobust.errors import DataError
 
-CHANNELS = (1, 3)
 BITS = {"b1": 8, "u1": 8, "u2": 16}
 """Bits per channel by what numpy calls the type, whatever the order of its bytes."""
 
+FREE = 2**26
 MOST_EXPANSION = 200
 """How many times larger than in the archive an array over `FREE` bytes may be; pictures stay far below."""
 
-FREE = 2**26
 
+@dataclass(frozen=True, slots=True)
+class NpzArrays:
+    """Entries `(array, number)`: one picture or volume each of an array; see `layout_of` for its shapes.
 
-class Form(NamedTuple):
-    """Shape and type of an array, as its archive says.
-
-    Attributes:
-        shape: Of the array.
-        dtype: Of its values.
-        offset: Bytes in front of them.
-        order: "C", or "F" where the first axis varies fastest, as in what Matlab saves.
+    An array is unpacked once per process, into an unnamed file of the folder for temporary files, and mapped.
     """
 
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    offset: int
-    order: Literal["C", "F"]
+    def header(self, path: Path, entry: tuple[str, int] | None = None) -> Header:
+        """What the header of the array says."""
+        name, _ = _place(path, entry)
+        layout = layout_of(path, name)
+        depth, height, width = layout.sides
+        return Header((width, height), layout.channels, layout.bits, depth)
+
+    def picture(self, path: Path, entry: tuple[str, int] | None = None) -> Picture:
+        """Read one picture or volume; a DataError where the archive is damaged, or the array holds none."""
+        name, number = _place(path, entry)
+        layout, pictures = layout_of(path, name), _unpacked(path, name, path.stat().st_mtime_ns)
+        values = np.array(pictures[number], order="C")
+        if values.dtype == bool:
+            values = values * np.uint8(255)
+        if layout.is_volumes:
+            planes = values.reshape(layout.sides)
+            return Picture(tuple(to_bands(plane)[0] for plane in planes), layout.bits, is_volume=True)
+        if layout.axis is not None:
+            values = np.ascontiguousarray(np.moveaxis(values, layout.axis, -1))
+        return Picture(to_bands(values), layout.bits)
+
+
+NPZ_ARRAYS = NpzArrays()
 
 
 class Layout(NamedTuple):
@@ -63,66 +79,6 @@ class Layout(NamedTuple):
     is_volumes: bool
 
 
-@dataclass(frozen=True, slots=True)
-class NpzArrays:
-    """Entries `(array, number)`: one picture or volume each of an array; see `layout_of` for its shapes.
-
-    An array is unpacked once per process, into an unnamed file of the folder for temporary files, and mapped.
-    """
-
-    def header(self, path: Path, entry: tuple[str, int] | None = None) -> Header:
-        """What the header of the array says."""
-        name, _ = _place(path, entry)
-        layout = layout_of(path, name)
-        depth, height, width = layout.sides
-        return Header((width, height), layout.channels, layout.bits, depth)
-
-    def picture(self, path: Path, entry: tuple[str, int] | None = None) -> Picture:
-        """Read one picture or volume.
-
-        Raises:
-            DataError: The archive is damaged, or the array holds no pictures.
-        """
-        name, number = _place(path, entry)
-        layout, pictures = layout_of(path, name), _unpacked(path, name, path.stat().st_mtime_ns)
-        values = np.array(pictures[number], order="C")
-        if values.dtype == bool:
-            values = values * np.uint8(255)
-        if layout.is_volumes:
-            planes = values.reshape(layout.sides)
-            return Picture(tuple(to_bands(plane)[0] for plane in planes), layout.bits, is_volume=True)
-        if layout.axis is not None:
-            values = np.ascontiguousarray(np.moveaxis(values, layout.axis, -1))
-        return Picture(to_bands(values), layout.bits)
-
-
-NPZ_ARRAYS = NpzArrays()
-
-
-def array_forms(path: Path) -> dict[str, Form]:
-    """Shape and type of every array of an archive, none of which is read.
-
-    Raises:
-        DataError: It is no such archive, or one of its arrays cannot be what it says.
-    """
-    with _archive(path) as archive:
-        names = [info.filename for info in archive.infolist() if info.filename.endswith(".npy")]
-        return {name.removesuffix(".npy"): _form(path, archive, name.removesuffix(".npy")) for name in names}
-
-
-def read_array(path: Path, name: str) -> np.ndarray:
-    """One array of an archive, in memory.
-
-    Raises:
-        DataError: The archive is damaged, or has no such array.
-    """
-    with _archive(path) as archive:
-        form = _form(path, archive, name)
-        content = archive.read(f"{name}.npy")  # to its end, where the archive's checksum is compared
-        values = np.frombuffer(content, form.dtype, offset=form.offset)
-        return values.reshape(form.shape, order=form.order)
-
-
 def layout_of(path: Path, name: str) -> Layout:
     """What an array of n pictures or volumes holds.
 
@@ -141,11 +97,9 @@ def layout_of(path: Path, name: str) -> Layout:
             f"{path}: the array '{name}' holds {form.dtype}, and nothing says what is black and what is "
             "white. Save it as uint8 from 0 to 255, or as uint16 from 0 to 65535."
         )
-    sides, axis = form.shape[1:], None
-    if len(sides) in (3, 4):
-        axis = next(
-            (at for at in (len(sides) - 1, 0) if sides[at] in (CHANNELS if len(sides) == 3 else (1,))), None
-        )
+    sides = form.shape[1:]
+    channel_counts = {3: (1, 3), 4: (1,)}.get(len(sides), ())
+    axis = next((at for at in (len(sides) - 1, 0) if channel_counts and sides[at] in channel_counts), None)
     channels = 1 if axis is None else sides[axis]
     space = tuple(side for at, side in enumerate(sides) if at != axis)
     if len(space) not in (2, 3):
@@ -154,29 +108,46 @@ def layout_of(path: Path, name: str) -> Layout:
             "pictures as n x height x width, or with 1 or 3 channels behind, and volumes as n x depth x "
             "height x width."
         )
-    depth, height, width = (1,) * (3 - len(space)) + space
     if len(space) == 3 and len(set(space)) > 1:
         raise DataError(
             f"{path}: the array '{name}' of shape {form.shape} holds neither pictures, which have 1 or 3 "
             "channels, nor volumes, which are cubes here. Save pictures in grey or RGB; crop or pad volumes."
         )
+    depth, height, width = (1,) * (3 - len(space)) + space
     require_size(path, width, depth * height, deep=channels > 1 and bits > 8)
     return Layout((depth, height, width), channels, bits, axis, is_volumes=len(space) == 3)
 
 
-@lru_cache(maxsize=4)
-def _forms(path: Path, _changed: int) -> dict[str, Form]:
-    return array_forms(path)
+class Form(NamedTuple):
+    """Shape and type of an array, as its archive says.
+
+    Attributes:
+        shape: Of the array.
+        dtype: Of its values.
+        offset: Bytes in front of them.
+        order: "C", or "F" where the first axis varies fastest, as in what Matlab saves.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    offset: int
+    order: Literal["C", "F"]
 
 
-@lru_cache(maxsize=4)
-def _unpacked(path: Path, name: str, _changed: int) -> np.ndarray:
-    form = _forms(path, _changed)[name]
-    with _archive(path) as archive, archive.open(f"{name}.npy") as packed, tempfile.TemporaryFile() as file:
-        copyfileobj(packed, file, 2**20)
-        if file.tell() != form.offset + _size(form):
-            raise DataError(f"{path}: the array '{name}' ends early. Download it again.")
-        return np.memmap(file, form.dtype, "r", form.offset, form.shape, form.order)
+def array_forms(path: Path) -> dict[str, Form]:
+    """Shape and type of every array of an archive, none of which is read; a DataError where it is damaged."""
+    with _archive(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        return {name: _form(path, archive, name) for name in names}
+
+
+def read_array(path: Path, name: str) -> np.ndarray:
+    """One array of an archive, in memory; a DataError where it is damaged, or the array not there."""
+    with _archive(path) as archive:
+        form = _form(path, archive, name)
+        content = archive.read(f"{name}.npy")  # to its end, where the archive's checksum is compared
+        values = np.frombuffer(content, form.dtype, offset=form.offset)
+        return values.reshape(form.shape, order=form.order)
 
 
 @contextmanager
@@ -192,7 +163,7 @@ def _form(path: Path, archive: zipfile.ZipFile, name: str) -> Form:
     if info.file_size > max(FREE, MOST_EXPANSION * info.compress_size):
         raise DataError(
             f"{path}: the array '{name}' unpacks to {info.file_size:,} bytes, over {MOST_EXPANSION} times "
-            "what it takes in the archive, as no pictures do. It is not read."
+            "its size in the archive, as no pictures do. It is not read."
         )
     with archive.open(info) as file:
         version = npy.read_magic(file)
@@ -201,19 +172,29 @@ def _form(path: Path, archive: zipfile.ZipFile, name: str) -> Form:
         form = Form(shape, dtype, file.tell(), "F" if by_column else "C")
     if dtype.hasobject or min(shape, default=1) < 0:
         raise DataError(f"{path}: the array '{name}' holds objects, which are not read. Save numbers.")
-    if form.offset + _size(form) != info.file_size:
-        raise DataError(f"{path}: the array '{name}' is not as large as it says. Download it again.")
+    if form.offset + dtype.itemsize * math.prod(shape) != info.file_size:
+        raise DataError(
+            f"{path}: the array '{name}' does not have the size that its header says. Download it again."
+        )
     return form
 
 
-def _size(form: Form) -> int:
-    size = form.dtype.itemsize
-    for side in form.shape:
-        size *= int(side)
-    return size
+@lru_cache(maxsize=4)
+def _forms(path: Path, _changed: int) -> dict[str, Form]:
+    return array_forms(path)
+
+
+@lru_cache(maxsize=4)
+def _unpacked(path: Path, name: str, _changed: int) -> np.ndarray:
+    form = _forms(path, _changed)[name]
+    with _archive(path) as archive, archive.open(f"{name}.npy") as packed, tempfile.TemporaryFile() as file:
+        copyfileobj(packed, file, 2**20)
+        if file.tell() != archive.getinfo(f"{name}.npy").file_size:
+            raise DataError(f"{path}: the array '{name}' ends early. Download it again.")
+        return np.memmap(file, form.dtype, "r", form.offset, form.shape, form.order)
 
 
 def _place(path: Path, entry: tuple[str, int] | None) -> tuple[str, int]:
     if entry is None:
-        raise DataError(f"{path}: holds arrays of pictures; which one is not said.")
+        raise DataError(f"{path}: holds arrays of pictures, and the data set names none of them.")
     return entry

@@ -1,16 +1,16 @@
-"""Pictures from files of any format: what they are like, and their pixels.
+"""Pictures whatever their format: what a header says, decoded pixels, and squares of one size.
 
-Files are not trusted: sizes are checked before anything is decoded, and whatever a decoder stumbles over
-becomes a DataError that names the file.
+Files are not trusted: sizes are checked before anything is decoded (`require_size`), and whatever a decoder
+stumbles over becomes a `DataError` that names the file (`files.naming`).
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image
 
 from medrobust.data.reading import Room
@@ -22,13 +22,8 @@ MOST_PIXELS = 2**26
 MOST_DEEP_PIXELS = 2**25
 """The same for 16 bits per colour."""
 
-MOST_BYTES = 2**30
-"""Size of the largest file that is read as a whole."""
-
-SIXTEEN_BITS = 16
-
-SIDEWAYS = (5, 6, 7, 8)
-"""Orientations of EXIF that swap width and height."""
+WHITE = 2**16 - 1
+"""White of more than 8 bits."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,15 +34,15 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What sets a picture of an EXIF orientation upright."""
+"""What sets a picture of an EXIF orientation upright; from 5 on, width and height swap."""
 
-# Pillow takes the memory of a picture in blocks. What the system's allocator gives in pieces of up to 32 MB,
-# each thread keeps when it is freed; larger ones go back at once.
+# Pillow allocates pictures in blocks. Each thread keeps freed blocks of up to 32 MB; larger ones go back to
+# the system at once.
 Image.core.set_block_size(2**26)  # type: ignore[attr-defined]  # documented, but not in the stubs
 
 
 class Header(NamedTuple):
-    """What a picture is like, as far as its file says without being decoded.
+    """What a file says of its picture before it is decoded.
 
     Attributes:
         size: Width and height in pixels, upright.
@@ -63,12 +58,12 @@ class Header(NamedTuple):
 
     @classmethod
     def upright(cls, size: tuple[int, int], channels: int, bits: int, orientation: int) -> "Header":
-        """Of a picture that is stored in an orientation of EXIF."""
-        return cls(size[::-1] if orientation in SIDEWAYS else size, channels, bits)
+        """The header of a picture that is stored in an orientation of EXIF."""
+        return cls(size[::-1] if orientation in (5, 6, 7, 8) else size, channels, bits)
 
 
 class Origin(NamedTuple):
-    """What the file of a picture was like, for audits; nothing where its reader checks that itself.
+    """What the file of a picture was like, for audits; empty where its reader checks that itself.
 
     Attributes:
         form: Name of its format.
@@ -89,9 +84,9 @@ class Picture(NamedTuple):
     Attributes:
         bands: One 8-bit image of mode "L" or "RGB"; or 1 or 3 of mode "F", with values from 0 to 65535. Of a
             volume, one of mode "L" or "F" for each slice.
-        bits: Bits per channel that the file has.
+        bits: Bits per channel in the file.
         is_volume: Whether the bands are slices.
-        windowed: Whether black and white are the ends of a window, beyond which nothing is lost in the file.
+        windowed: Whether black and white are the ends of a window that the file reaches beyond.
         origin: What its file was like.
     """
 
@@ -109,7 +104,7 @@ class Picture(NamedTuple):
     @property
     def pixels(self) -> Shaped[np.ndarray, "c h w"]:
         """Values from 0 to 255 in 8 bits, or from 0 to 65535 in 16; of a volume, c counts the slices."""
-        return to_array(self.bands)
+        return _to_array(self.bands)
 
 
 @runtime_checkable
@@ -120,22 +115,22 @@ class PictureFormat(Protocol):
     """
 
     def header(self, path: Path, entry: tuple[str, int] | None = None) -> Header:
-        """What a picture is like; raises a DataError where its file does not say."""
+        """The header of a picture; raises a DataError where it cannot be read."""
 
     def picture(self, path: Path, entry: tuple[str, int] | None = None) -> Picture:
-        """Decode a picture; raises a DataError where that cannot be done."""
+        """A picture, decoded; raises a DataError where that fails."""
 
 
 ROOM = Room(MOST_PIXELS)
-"""Pixels that all threads decode at a time: cores must not multiply the memory of large pictures.
+"""Pixels that all threads decode at a time, so that cores do not multiply the memory of large pictures.
 
-One takes up to 18 bytes a pixel, whatever its format, and twice that of 16 bits per colour.
+A pixel takes up to 18 bytes, whatever the format, and twice that in 16 bits per colour.
 """
 
 
 @contextmanager
 def decoding_room(files: PictureFormat, path: Path, entry: tuple[str, int] | None = None) -> Iterator[None]:
-    """Wait until there is room in memory for a picture; a file without a header is for reading to report."""
+    """Wait until there is memory for a picture; an unreadable header is left for decoding to report."""
     try:
         header = files.header(path, entry)
     except DataError:
@@ -146,51 +141,22 @@ def decoding_room(files: PictureFormat, path: Path, entry: tuple[str, int] | Non
         yield
 
 
-@contextmanager
-def naming(path: Path, what: str = "an image") -> Iterator[None]:
-    """Say which file could not be read.
-
-    Everything is caught: decoders raise nearly any error on bytes that nobody foresaw.
-    """
-    try:
-        yield
-    except DataError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, OSError) and error.strerror:
-            reason, advice = error.strerror, "See that it is there, and that you may read it."
-        else:
-            advice = (
-                "If another program opens it, save it anew there; if none does, download it again or take it "
-                "out of the data."
-            )
-        raise DataError(f"{path}: cannot be read as {what} ({reason}). {advice}") from error
-
-
 def require_size(path: Path, width: int, height: int, *, deep: bool = False) -> None:
-    """Refuse a picture that has no pixels, or too many to be one.
+    """Refuse a picture without pixels, or with more than any real one has.
 
-    Args:
-        path: Its file, for the message.
-        width: Of the picture, in pixels.
-        height: Of the picture, in pixels.
-        deep: Whether it has 16 bits for each of several colours, which take four times the memory of 8.
-
-    Raises:
-        DataError: That is so.
+    `deep` says that it has several colours of 16 bits, which take four times the memory of 8.
     """
     most, kind = (MOST_DEEP_PIXELS, " in 16 bits per colour") if deep else (MOST_PIXELS, "")
     if width < 1 or height < 1 or width * height > most:
         raise DataError(
-            f"{path}: claims to be of {width} x {height} pixels; pictures of 1 to {most:,} pixels{kind} are "
-            "read. Make it smaller, or take it out of the data."
+            f"{path}: claims {width} x {height} pixels; pictures of 1 to {most:,} pixels{kind} are read. "
+            "Make it smaller, or remove it from the data."
         )
 
 
 def to_white(values: Shaped[np.ndarray, "h w c"], bits: int) -> Shaped[np.ndarray, "h w c"]:
     """Unsigned numbers of some bits as levels from 0 to 255, or of more than 8 bits from 0 to 65535."""
-    if bits in (8, SIXTEEN_BITS):
+    if bits in (8, 16):
         return values
     dtype = np.uint8 if bits < 8 else np.uint16
     table = np.rint(np.arange(2**bits) * (np.iinfo(dtype).max / (2**bits - 1))).astype(dtype)
@@ -207,13 +173,13 @@ def upright_picture(
     is_alpha_last: bool = False,
     is_multiplied: bool = False,
 ) -> Picture:
-    """A picture from its levels as stored: what is transparent lies on black, and what was turned is upright.
+    """A picture from its levels as stored: transparent pixels are laid on black, turned pictures set upright.
 
     Args:
         levels: From 0 to 255, or in uint16 to 65535; they may be changed.
-        bits: Bits per channel that the file has.
+        bits: Bits per channel in the file.
         origin: What the file was like.
-        orientation: As EXIF counts it.
+        orientation: In the numbers of EXIF.
         is_alpha_last: Whether the last channel is alpha.
         is_multiplied: Whether the colours are multiplied by it already.
     """
@@ -223,26 +189,14 @@ def upright_picture(
         white = np.iinfo(levels.dtype).max
         alpha = bool((opacity < white).any())
         if alpha and not is_multiplied:
-            share = opacity.astype(np.float32) / np.float32(white)
+            fraction = opacity.astype(np.float32) / np.float32(white)
             for band in np.moveaxis(levels, 2, 0):  # in place: float32 takes twice the memory
-                product = band * share
+                product = band * fraction
                 band[...] = np.rint(product, out=product)
-    turn = TURNS.get(orientation)
-    bands = to_bands(levels)
+    bands, turn = to_bands(levels), TURNS.get(orientation)
     if turn is not None:
         bands = tuple(band.transpose(turn) for band in bands)
     return Picture(bands, bits, origin=origin._replace(turned=turn is not None, alpha=alpha))
-
-
-def to_array(bands: tuple[Image.Image, ...]) -> Shaped[np.ndarray, "c h w"]:
-    """Images as one array: 8 bits as they are, "F" rounded to 16."""
-    if bands[0].mode == "F":
-        whole = np.empty((len(bands), bands[0].height, bands[0].width), np.uint16)
-        for plane, band in zip(whole, bands, strict=True):  # one by one: float32 takes twice the memory
-            plane[...] = np.clip(np.rint(np.asarray(band, np.float32)), 0, 2**SIXTEEN_BITS - 1)
-        return whole
-    planes = [np.atleast_3d(np.asarray(band)).transpose(2, 0, 1) for band in bands]
-    return np.ascontiguousarray(np.concatenate(planes))
 
 
 def to_bands(values: Shaped[np.ndarray, "h w *c"]) -> tuple[Image.Image, ...]:
@@ -251,3 +205,88 @@ def to_bands(values: Shaped[np.ndarray, "h w *c"]) -> tuple[Image.Image, ...]:
         return (Image.fromarray(values[..., 0] if values.shape[2:] == (1,) else values),)
     planes = values.reshape(*values.shape[:2], -1)
     return tuple(Image.fromarray(planes[..., band].astype(np.float32)) for band in range(planes.shape[2]))
+
+
+def _to_array(bands: tuple[Image.Image, ...]) -> Shaped[np.ndarray, "c h w"]:
+    """Bands as one array: 8 bits as they are, "F" rounded to 16."""
+    if bands[0].mode == "F":
+        whole = np.empty((len(bands), bands[0].height, bands[0].width), np.uint16)
+        for plane, band in zip(whole, bands, strict=True):  # one by one: float32 takes twice the memory
+            plane[...] = np.clip(np.rint(np.asarray(band, np.float32)), 0, WHITE)
+        return whole
+    planes = [np.atleast_3d(np.asarray(band)).transpose(2, 0, 1) for band in bands]
+    return np.ascontiguousarray(np.concatenate(planes))
+
+
+Fit = Literal["crop", "pad", "stretch"]
+Colour = Literal["auto", "grey", "rgb"]
+
+FRAMES: dict[Fit, str] = {
+    "crop": "largest centred square, resized to {size} x {size} pixels",
+    "pad": "whole picture, resized to fit into {size} x {size} pixels, the rest black",
+    "stretch": "whole picture, resized to {size} x {size} pixels without keeping its proportions",
+}
+"""What each way to a square does, for reports."""
+
+VOLUME_FRAME = "whole volume, resized to {size} x {size} x {size} voxels"
+"""The same, to a cube."""
+
+
+def framed_picture(
+    picture: Picture, size: int, fit: Fit, channels: int
+) -> Shaped[np.ndarray, "channels size size"]:
+    """A picture resized to a square of `size` pixels a side (bicubic, antialiased).
+
+    1 channel turns colours to grey (ITU-R 601), 3 repeat grey.
+    """
+    bands, wanted = picture.bands, "L" if channels == 1 else "RGB"
+    if bands[0].mode not in ("F", wanted):
+        bands = (bands[0].convert(wanted),)
+    elif bands[0].mode == "F" and len(bands) < channels:
+        bands = bands * 3
+    elif bands[0].mode == "F" and len(bands) > channels:
+        red, green, blue = (np.asarray(band) for band in bands)
+        grey = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
+        bands = (Image.fromarray(grey),)
+    return _to_array(tuple(_framed(band, size, fit) for band in bands))
+
+
+def framed_volume(picture: Picture, size: int) -> Shaped[np.ndarray, "1 size size size"]:
+    """A volume, whose slices are the bands, resized to a cube axis by axis (bicubic, antialiased)."""
+    slices = _to_array(tuple(_framed(band, size, "stretch") for band in picture.bands))
+    # A picture with a slice in each row: its height is resized as theirs was.
+    (rows,) = to_bands(slices.reshape(len(slices), size * size))
+    resized = rows.resize((size * size, size), Image.Resampling.BICUBIC)
+    return _to_array((resized,)).reshape(1, size, size, size)
+
+
+def framed_mask(
+    mask: UInt8[np.ndarray, "h w"], size: int, fit: Fit, classes: int
+) -> UInt8[np.ndarray, "size size"]:
+    """A mask of class indices, resized as its picture is: a new pixel is the class that fills most of it."""
+
+    def fraction(index: int) -> Float32[np.ndarray, "size size"]:
+        inside = Image.fromarray((mask == index).astype(np.float32))
+        return np.asarray(_framed(inside, size, fit, Image.Resampling.BOX))
+
+    fractions = [fraction(index) for index in range(1, classes)]
+    most: np.ndarray = np.argmax([1 - np.sum(fractions, axis=0), *fractions], axis=0)
+    return most.astype(np.uint8)
+
+
+def _framed(
+    image: Image.Image, size: int, fit: Fit, by: Image.Resampling = Image.Resampling.BICUBIC
+) -> Image.Image:
+    """The square of an image; black where it does not reach."""
+    width, height = image.size
+    if fit == "crop":
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        return image.resize((size, size), by, box=(left, top, left + side, top + side))
+    if fit == "stretch":
+        return image.resize((size, size), by)
+    scale = size / max(width, height)
+    shape = max(1, round(width * scale)), max(1, round(height * scale))
+    square = Image.new(image.mode, (size, size))
+    square.paste(image.resize(shape, by), ((size - shape[0]) // 2, (size - shape[1]) // 2))
+    return square

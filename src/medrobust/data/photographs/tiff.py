@@ -1,7 +1,8 @@
-"""TIFF files: what their tags say is read here, their pixels by libtiff.
+"""TIFF files: their tags are read here, strictly, and their pixels by libtiff.
 
-Only layouts whose black and white are known are decoded: unsigned numbers of 1 to 16 bits that are grey,
-RGB or of a palette, and 8 bits of YCbCr or CMYK. Pillow reads 12 bits as 8, and of several pages the first.
+Only layouts whose black and white are known are decoded: unsigned numbers of 1 to 16 bits that are grey, RGB
+or of a palette, and 8 bits of YCbCr or CMYK. Pillow reads 12 bits as 8, and of several pages the first;
+tifffile leaves out a damaged tag, which may be the one that says what is white.
 
 TIFF Revision 6.0 (Adobe, 1992); BigTIFF (libtiff.gitlab.io/libtiff/specification/bigtiff.html).
 """
@@ -10,15 +11,14 @@ import re
 import struct
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import imagecodecs
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
+from medrobust.data.files import read_content, read_exactly
 from medrobust.data.photographs.pictures import (
-    MOST_BYTES,
-    SIXTEEN_BITS,
     Header,
     Origin,
     Picture,
@@ -34,12 +34,11 @@ MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 SUBFILE, OLD_SUBFILE, DESCRIPTION, ORIENTATION, SAMPLES, PLANAR = 254, 255, 270, 274, 277, 284
 COLOURS, TILE_WIDTH, TILE_HEIGHT, INKS, EXTRA, FORMAT, DEPTH = 320, 322, 323, 332, 338, 339, 32997
-PLACES = ((273, 279), (324, 325))
-"""Offsets and lengths of strips, and of tiles."""
+STRIPS, TILES = (273, 279), (324, 325)  # their offsets and lengths
 
 TAGS = {
     *(WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SUBFILE, OLD_SUBFILE, DESCRIPTION, ORIENTATION, SAMPLES),
-    *(PLANAR, COLOURS, TILE_WIDTH, TILE_HEIGHT, INKS, EXTRA, FORMAT, DEPTH, *PLACES[0], *PLACES[1]),
+    *(PLANAR, COLOURS, TILE_WIDTH, TILE_HEIGHT, INKS, EXTRA, FORMAT, DEPTH, *STRIPS, *TILES),
 }
 """What is read of a directory."""
 
@@ -60,7 +59,7 @@ LAYOUTS = {
 """Photometric interpretations that are read: numbers per pixel, the most bits of each, and a name."""
 
 OTHERS = {4: "a transparency mask", 8: "CIELAB", 9: "ICCLAB", 10: "ITULAB", 32803: "raw data of a camera"}
-"""Some of those that are not, by the names that people know."""
+"""Some that are not read, by the names that people know."""
 
 NUMBERS = {2: "signed numbers", 3: "floating-point numbers", 5: "complex numbers", 6: "complex numbers"}
 """Sample formats that are not read; 1 is unsigned, and 4 says nothing."""
@@ -88,8 +87,8 @@ class Page(NamedTuple):
         alpha: 0 without; else `MULTIPLIED` or `SEPARATE`.
         samples: Numbers per pixel.
         is_planar: Whether each sample has a plane of its own.
-        orientation: As EXIF counts it.
-        palette: Colours by number, where they are.
+        orientation: In the numbers of EXIF.
+        palette: Colours by number, where there is one.
     """
 
     number: int
@@ -103,96 +102,49 @@ class Page(NamedTuple):
     palette: UInt8[np.ndarray, "numbers 3"] | None
 
     @property
-    def channels(self) -> int:
-        """Colours of the picture."""
-        return 1 if self.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) else 3
-
-    @property
-    def picture_bits(self) -> int:
-        """Bits per channel of the picture; colours of a palette have 8."""
-        return 8 if self.palette is not None else max(self.bits, 8)
+    def header(self) -> Header:
+        """What it says of its picture; colours of a palette have 8 bits."""
+        channels = 1 if self.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) else 3
+        bits = 8 if self.palette is not None else max(self.bits, 8)
+        return Header.upright(self.size, channels, bits, self.orientation)
 
 
 def tiff_header(path: Path) -> Header:
-    """What the tags of a TIFF file say.
-
-    Raises:
-        DataError: It is none of those that can be read.
-        Exception: It is damaged.
-    """
+    """What the tags of a TIFF file say; raises as `tiff_picture` does."""
     with path.open("rb") as file:
-        page = _page(path, file)
-    return Header.upright(page.size, page.channels, page.picture_bits, page.orientation)
+        return _page(path, file).header
 
 
 def tiff_picture(path: Path) -> Picture:
-    """Decode a TIFF file.
-
-    Raises:
-        DataError: It is none of those that can be read.
-        Exception: It is damaged.
-    """
-    if path.stat().st_size > MOST_BYTES:
-        raise DataError(f"{path}: is larger than {MOST_BYTES:,} bytes. Take it out of the data.")
-    content = path.read_bytes()
+    """Decode a TIFF file; a DataError where its layout is not read, any other error where it is damaged."""
+    content = read_content(path)
     page = _page(path, BytesIO(content))
-    is_printed = page.photometric == CMYK
-    values = _levels(content, page)
     return upright_picture(
-        values,
-        page.picture_bits,
-        Origin("TIFF", "CMYK" if is_printed else ""),
+        _levels(content, page),
+        page.header.bits,
+        Origin("TIFF", "CMYK" if page.photometric == CMYK else ""),
         page.orientation,
         is_alpha_last=page.alpha != 0,
         is_multiplied=page.alpha == MULTIPLIED,
     )
 
 
-def _levels(content: bytes, page: Page) -> UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]:
-    """Pixels as stored in their order, from 0 to 255, or to 65535 for more than 8 bits."""
-    if page.photometric in (CMYK, YCBCR):
-        rgba: np.ndarray = imagecodecs.tiff_decode(content, index=page.number, asrgb=True)
-        _require_shape(rgba, (*page.size[::-1], 4))
-        return np.flip(rgba[..., :3], FLIPS.get(page.orientation, ()))
-    stored: np.ndarray = imagecodecs.tiff_decode(content, index=page.number)
-    if page.samples == 1:
-        stored = stored.reshape(*stored.shape, 1)
-    elif page.is_planar:
-        stored = np.moveaxis(stored, 0, -1)
-    _require_shape(stored, (*page.size[::-1], page.samples))
-    if page.palette is not None:
-        return page.palette[stored[..., 0].astype(np.uint16)]
-    levels = to_white(stored[..., : page.channels + (page.alpha != 0)], page.bits)
-    if page.photometric == WHITE_IS_ZERO:
-        levels[..., 0] = np.invert(levels[..., 0])
-    return levels
-
-
-def _require_shape(values: np.ndarray, shape: tuple[int, ...]) -> None:
-    if values.shape != shape:
-        raise ValueError(f"its pixels of shape {values.shape} are not what its tags say")
-
-
 def _page(path: Path, file: BufferedIOBase) -> Page:
-    """The one page of a file that is no smaller copy and no mask of another."""
+    """The one page of a file that is neither a smaller copy nor a mask of another."""
     pages = _directories(file)
     whole = [
         page for page in pages if not (_one(page, SUBFILE, 0) & 0b101 or _one(page, OLD_SUBFILE, 1) == 2)
     ]
-    chosen = whole or pages
-    stack = re.match(
-        rb"ImageJ=.*^images=(\d+)", bytes(chosen[0].get(DESCRIPTION, ())), re.DOTALL | re.MULTILINE
-    )
-    count = max(len(chosen), int(stack[1]) if stack else 1, _one(chosen[0], DEPTH, 1))
+    tags, *others = whole or pages
+    stack = re.match(rb"ImageJ=.*^images=(\d+)", bytes(tags.get(DESCRIPTION, ())), re.DOTALL | re.MULTILINE)
+    count = max(1 + len(others), int(stack[1]) if stack else 1, _one(tags, DEPTH, 1))
     if count > 1:
         raise DataError(
-            f"{path}: holds {count} pages, and a case is one picture. Save the one that counts, or each in a "
+            f"{path}: holds {count} pages, but a case is one picture. Save the one that counts, or each in a "
             "file of its own."
         )
-    tags = chosen[0]
-    size = _one(tags, WIDTH, 0), _one(tags, HEIGHT, 0)
-    bits, samples, extra = tags.get(BITS, [1]), _one(tags, SAMPLES, 1), tags.get(EXTRA, [])
-    photometric = _one(tags, PHOTOMETRIC, -1)
+    size, photometric = (_one(tags, WIDTH, 0), _one(tags, HEIGHT, 0)), _one(tags, PHOTOMETRIC, -1)
+    bits, extra = tags.get(BITS, [1]), tags.get(EXTRA, [])
     if TILE_WIDTH in tags:
         require_size(path, _one(tags, TILE_WIDTH, 0), _one(tags, TILE_HEIGHT, 0))
     require_size(path, *size, deep=max(bits) > 8 and photometric == RGB)
@@ -202,7 +154,7 @@ def _page(path: Path, file: BufferedIOBase) -> Page:
         photometric=photometric,
         bits=bits[0],
         alpha=extra[0] if extra and extra[0] in (MULTIPLIED, SEPARATE) else 0,
-        samples=samples,
+        samples=_one(tags, SAMPLES, 1),
         is_planar=_one(tags, PLANAR, 1) == 2,
         orientation=_one(tags, ORIENTATION, 1),
         palette=_palette(tags, bits[0]) if photometric == PALETTE else None,
@@ -214,7 +166,7 @@ def _page(path: Path, file: BufferedIOBase) -> Page:
 def _require_known(path: Path, tags: Tags, page: Page) -> None:
     """Refuse pages whose black, white or colours are not known for certain."""
     numbers = next((NUMBERS[one] for one in tags.get(FORMAT, ()) if one in NUMBERS), "numbers")
-    if numbers != "numbers" or page.bits > SIXTEEN_BITS:
+    if numbers != "numbers" or page.bits > 16:
         raise DataError(
             f"{path}: holds {numbers} of {page.bits} bits, and nothing says what is black and what is white. "
             "Save it as unsigned numbers of 8 or 16 bits."
@@ -247,34 +199,52 @@ def _palette(tags: Tags, bits: int) -> UInt8[np.ndarray, "numbers 3"]:
     return levels.astype(np.uint8).reshape(3, -1).T
 
 
+def _levels(content: bytes, page: Page) -> UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]:
+    """Pixels as stored in their order, from 0 to 255, or to 65535 for more than 8 bits."""
+    is_converted = page.photometric in (CMYK, YCBCR)  # by libtiff, to RGB with alpha
+    stored: np.ndarray = imagecodecs.tiff_decode(content, index=page.number, asrgb=is_converted)
+    samples = 4 if is_converted else page.samples
+    if samples == 1:
+        stored = stored.reshape(*stored.shape, 1)
+    elif page.is_planar and not is_converted:
+        stored = np.moveaxis(stored, 0, -1)
+    if stored.shape != (*page.size[::-1], samples):
+        raise ValueError(f"its pixels of shape {stored.shape} are not what its tags say")
+    if is_converted:
+        return np.flip(stored[..., :3], FLIPS.get(page.orientation, ()))
+    if page.palette is not None:
+        return page.palette[stored[..., 0].astype(np.uint16)]
+    levels = to_white(stored[..., : page.header.channels + (page.alpha != 0)], page.bits)
+    if page.photometric == WHITE_IS_ZERO:
+        levels[..., 0] = np.invert(levels[..., 0])
+    return levels
+
+
 def _one(tags: Tags, tag: int, default: int) -> int:
     """The first number of a tag."""
     return (tags.get(tag) or [default])[0]
 
 
 def _directories(file: BufferedIOBase) -> list[Tags]:
-    """The tags of all pages.
-
-    Raises:
-        ValueError: The file ends early, or its directories have no end.
-    """
+    """The tags of all pages; a ValueError where the file ends early or its directories have no end."""
     length = file.seek(0, 2)
     file.seek(0)
-    head = file.read(16)
-    order = "<" if head[:2] == b"II" else ">"
-    is_big = 43 in head[2:4]
-    count_form, entry_form, next_form = ("Q", "HHQ8s", "Q") if is_big else ("H", "HHI4s", "I")
-    (place,) = struct.unpack_from(order + next_form, head, 8 if is_big else 4)
+    head = read_exactly(file, 8)
+    order, is_big = "<" if head[:2] == b"II" else ">", 43 in head[2:4]
+    count_form, entry_form, next_form = (
+        struct.Struct(order + form) for form in (("Q", "HHQ8s", "Q") if is_big else ("H", "HHI4s", "I"))
+    )
+    (place,) = next_form.unpack(read_exactly(file, 8) if is_big else head[4:])
     pages: dict[int, Tags] = {}
     while place:
         if place in pages or len(pages) == MOST_PAGES:
             raise ValueError("its directories of pages have no end")
         file.seek(place)
-        (count,) = _read(file, order + count_form)
-        entries = [_read(file, order + entry_form) for _ in range(count)]
-        (following,) = _read(file, order + next_form)
-        tags = {entry[0]: _numbers(file, entry, order, length) for entry in entries if entry[0] in TAGS}
-        for offsets, lengths in PLACES:
+        (count,) = count_form.unpack(read_exactly(file, count_form.size))
+        entries = [entry_form.unpack(read_exactly(file, entry_form.size)) for _ in range(count)]
+        (following,) = next_form.unpack(read_exactly(file, next_form.size))
+        tags = {entry[0]: _numbers(file, order, length, *entry) for entry in entries if entry[0] in TAGS}
+        for offsets, lengths in (STRIPS, TILES):
             ends = map(sum, zip(tags.get(offsets, ()), tags.get(lengths, ()), strict=False))
             if max(ends, default=0) > length:
                 raise ValueError("the file ends early")
@@ -284,26 +254,19 @@ def _directories(file: BufferedIOBase) -> list[Tags]:
     return list(pages.values())
 
 
-def _read(file: BufferedIOBase, form: str) -> tuple[Any, ...]:
-    size = struct.calcsize(form)
-    content = file.read(size)
-    if len(content) < size:
-        raise ValueError("the file ends early")
-    return struct.unpack(form, content)
-
-
-def _numbers(file: BufferedIOBase, entry: tuple[Any, ...], order: str, length: int) -> list[int]:
+def _numbers(
+    file: BufferedIOBase, order: str, length: int, tag: int, kind: int, count: int, held: bytes
+) -> list[int]:
     """The numbers of a tag, which stand in its entry or elsewhere in the file."""
-    _, kind, count, held = entry
     if kind not in TYPES:
-        raise ValueError(f"its tag {entry[0]} is of type {kind}")
+        raise ValueError(f"its tag {tag} is of type {kind}")
     dtype = np.dtype(order + TYPES[kind])
     size = count * dtype.itemsize
     if size > len(held):
         place = int.from_bytes(held, "little" if order == "<" else "big")
-        if place + size > length:
+        if place + size > length:  # before memory is taken
             raise ValueError("the file ends early")
         file.seek(place)
-        held = file.read(size)
+        held = read_exactly(file, size)
     numbers: list[int] = np.frombuffer(held[:size], dtype).tolist()
     return numbers

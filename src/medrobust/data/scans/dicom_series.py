@@ -5,7 +5,7 @@ for every slice, nor in their order, nor in the rows and columns of the series.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,11 +15,12 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 from pydicom.pixels.processing import apply_modality_lut
 
-from medrobust.data.files.dicom_files import read_dicom_file, stored_pixels
-from medrobust.data.photographs.pictures import naming, require_size
+from medrobust.data.dicom import grouped, present, read_dicom_file, stored_pixels
+from medrobust.data.files import file_digest, naming
+from medrobust.data.photographs.pictures import require_size
 from medrobust.data.scans.geometry import Affine
 from medrobust.data.scans.labels import NUMBERS, UNKNOWN
-from medrobust.data.scans.stored import MOST_VOXELS, Stored, file_digest, in_ras
+from medrobust.data.scans.volumes import MOST_VOXELS, Stored, in_ras
 from medrobust.errors import DataError
 
 TURN = 1e-4
@@ -37,22 +38,6 @@ GAP = 1.5
 
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From DICOM's world, which grows to the left and to the back."""
-
-
-def require_highdicom() -> None:
-    """Refuse to go on without the package that knows segmentations.
-
-    Raises:
-        DataError: It is not installed.
-    """
-    try:
-        import highdicom
-    except ImportError:
-        raise DataError(
-            "data.name: 'dicom_seg' needs the package highdicom, which is not installed. "
-            "Run: pip install 'medrobust[dicom-seg]'"
-        ) from None
-    del highdicom
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +84,12 @@ class DicomScan:
     def _labels(self, path: Path, lattice: "Lattice") -> UInt8[np.ndarray, "s h w"]:
         segmentation = _without_empty(read_dicom_file(path))
         require_size(path, int(segmentation.Columns), int(segmentation.Rows))
+        table = np.full(NUMBERS, UNKNOWN, np.uint8)
+        for segment, index in ((background_of(segmentation), 0), *self.segments):
+            table[segment] = index
         labels = np.zeros(lattice.shape, np.uint8)
         for number, frame in enumerate(segmentation.PerFrameFunctionalGroupsSequence, start=1):
-            found = self._frame(segmentation, number, frame, path)
+            found = _classes_of_frame(segmentation, number, frame, path, table)
             pixels = np.argwhere(found)
             places = _places(pixels, _plane(segmentation, path, frame, number), lattice)
             new, old = found[tuple(pixels.T)], labels[tuple(places.T)]
@@ -115,29 +103,6 @@ class DicomScan:
             labels[tuple(places.T)] = new
         return labels
 
-    def _frame(self, segmentation: Any, number: int, frame: Any, path: Path) -> UInt8[np.ndarray, "h w"]:
-        """Class indices of the pixels of a frame."""
-        table = np.full(NUMBERS, UNKNOWN, np.uint8)
-        for segment, index in ((background_of(segmentation), 0), *self.segments):
-            table[segment] = index
-        pixels = stored_pixels(segmentation, path, number - 1)
-        kind = segmentation.SegmentationType
-        if kind == "LABELMAP":
-            found: np.ndarray = table[pixels]
-        else:
-            most = segmentation.MaximumFractionalValue if kind == "FRACTIONAL" else 1
-            if not np.isin(pixels, (0, most)).all():
-                raise DataError(
-                    f"{path} holds shares of segments between none and all (FRACTIONAL), and voxels here "
-                    "have one class. Save it as a BINARY segmentation."
-                )
-            name = "ReferencedSegmentNumber"
-            segment = _required(segmentation, path, name, frame, "SegmentIdentificationSequence", number)
-            found = np.where(pixels, table[int(segment)], np.uint8(0))
-        if (found == UNKNOWN).any():
-            raise DataError(f"{path} uses a segment that it does not describe. Is the file damaged?")
-        return found
-
 
 def voxels_of(header: Any) -> int:
     """Voxels that the header of a file of images claims."""
@@ -145,7 +110,7 @@ def voxels_of(header: Any) -> int:
 
 
 def background_of(segmentation: Any) -> int:
-    """Number of what is no segment in a label map."""
+    """The number in a label map that is no segment."""
     return int(segmentation.get("PixelPaddingValue") or 0)
 
 
@@ -153,31 +118,6 @@ def series_name(header: Any) -> str:
     """What to call the series of an image."""
     description, uid = present(header, "SeriesDescription"), header.SeriesInstanceUID
     return f"series '{description}' ({uid})" if description else f"series {uid}"
-
-
-def present(dataset: Any, keyword: str) -> Any:
-    """The value of an element, or the items of a sequence; None where it is absent, or there but empty."""
-    return dataset[keyword].value if keyword in dataset and not dataset[keyword].is_empty else None
-
-
-def grouped(dataset: Any, frame: Any, group: str) -> Iterator[Any]:
-    """The items of a functional group: those of a frame, then those that all frames share."""
-    for groups in (frame, *(present(dataset, "SharedFunctionalGroupsSequence") or ())):
-        yield from present(groups, group) or ()
-
-
-def _required(
-    dataset: Any, path: Path, keyword: str, frame: Any = None, group: str = "", number: int = 1
-) -> Any:
-    """The value of an element, of a file of one image or of a frame."""
-    items = [dataset] if frame is None else grouped(dataset, frame, group)
-    found = next((value for item in items if (value := present(item, keyword)) is not None), None)
-    if found is None:
-        where = "" if frame is None else f" for its frame {number}"
-        raise DataError(
-            f"{path} does not say its {keyword}{where}. Leave it out, or export it again with whole headers."
-        )
-    return found
 
 
 class Plane(NamedTuple):
@@ -228,29 +168,8 @@ class Lattice(NamedTuple):
         return len(self.planes), *self.planes[0].shape
 
 
-def _plane(dataset: Any, path: Path, frame: Any = None, number: int | None = None) -> Plane:
-    """Where the slice of a file, or one of its frames, lies."""
-    corner, cosines, sides = (
-        np.array(_required(dataset, path, keyword, frame, group, number or 1), np.float64)
-        for keyword, group in (
-            ("ImagePositionPatient", "PlanePositionSequence"),
-            ("ImageOrientationPatient", "PlaneOrientationSequence"),
-            ("PixelSpacing", "PixelMeasuresSequence"),
-        )
-    )
-    shape = int(dataset.Rows), int(dataset.Columns)
-    numbers = np.concatenate([corner, cosines, sides])
-    if numbers.shape != (11,) or not np.isfinite(numbers).all() or not (sides > 0).all():
-        raise DataError(f"{path} does not say where it lies in numbers that can be. Repair its header.")
-    return Plane(path, number, corner, cosines.reshape(2, 3), sides, shape)
-
-
 def _lattice(series: Sequence[Path]) -> Lattice:
-    """Where the voxels of a series lie; what does not make a regular volume is named.
-
-    Raises:
-        DataError: A file cannot be read, or a slice is missing, there twice, or beside the others.
-    """
+    """Where the voxels of a series lie; a DataError where slices are missing, there twice, or astray."""
     planes, claimed, names = [], 0, Counter[str]()
     for path in series:
         with naming(path, "a DICOM image of a series"):
@@ -264,10 +183,10 @@ def _lattice(series: Sequence[Path]) -> Lattice:
                     f"{path} holds {header.NumberOfFrames} frames and does not say where each lies. Export "
                     "it as one file for each slice, or in the enhanced format."
                 )
-            numbered = enumerate(frames or (), start=1)
-            planes += [_plane(header, path, frame, number) for number, frame in numbered] or [
-                _plane(header, path)
-            ]
+            if frames:
+                planes += [_plane(header, path, frame, at) for at, frame in enumerate(frames, start=1)]
+            else:
+                planes.append(_plane(header, path))
     if claimed > MOST_VOXELS:
         raise DataError(f"{series[0]}: its series has {claimed:,} voxels; at most {MOST_VOXELS:,} are read.")
     ((named, _),) = names.most_common(1)
@@ -277,11 +196,43 @@ def _lattice(series: Sequence[Path]) -> Lattice:
     return Lattice(tuple(planes), _regular(planes, normal, named))
 
 
+def _plane(dataset: Any, path: Path, frame: Any = None, number: int | None = None) -> Plane:
+    """Where the slice of a file, or one of its frames, lies."""
+    corner, cosines, sides = (
+        np.array(_required(dataset, path, keyword, frame, group, number or 1), np.float64)
+        for keyword, group in (
+            ("ImagePositionPatient", "PlanePositionSequence"),
+            ("ImageOrientationPatient", "PlaneOrientationSequence"),
+            ("PixelSpacing", "PixelMeasuresSequence"),
+        )
+    )
+    shape = int(dataset.Rows), int(dataset.Columns)
+    numbers = np.concatenate([corner, cosines, sides])
+    if numbers.shape != (11,) or not np.isfinite(numbers).all() or not (sides > 0).all():
+        raise DataError(f"{path} gives its position or spacing in impossible numbers. Repair its header.")
+    return Plane(path, number, corner, cosines.reshape(2, 3), sides, shape)
+
+
+def _required(dataset: Any, path: Path, keyword: str, frame: Any, group: str, number: int) -> Any:
+    """The value of an element, of a file of one image or of a frame."""
+    items = [dataset] if frame is None else grouped(dataset, frame, group)
+    found = next((value for item in items if (value := present(item, keyword)) is not None), None)
+    if found is None:
+        where = "" if frame is None else f" for its frame {number}"
+        raise DataError(
+            f"{path} does not say its {keyword}{where}. Leave it out, or export it with complete headers."
+        )
+    return found
+
+
 def _require_alike(planes: Sequence[Plane], series: str) -> None:
     """All slices are as large and turned as most are."""
 
     def kind(plane: Plane) -> Any:
         return plane.shape, *np.round(plane.cosines, 2).ravel(), *np.round(plane.sides, 3)
+
+    def in_mm(plane: Plane) -> str:
+        return " x ".join(f"{side:.4g}" for side in plane.sides)
 
     (usual, count), *_ = Counter(map(kind, planes)).most_common()
     first = next(plane for plane in planes if kind(plane) == usual)
@@ -291,19 +242,15 @@ def _require_alike(planes: Sequence[Plane], series: str) -> None:
                 f"has {plane.shape[0]} x {plane.shape[1]} pixels, others {first.shape[0]} x {first.shape[1]}"
             )
         elif abs(plane.cosines - first.cosines).max() > TURN:
-            how = "is turned otherwise than the others"
+            how = "has another orientation than the others"
         elif abs(plane.sides - first.sides).max() > OFF_GRID / max(first.shape) * first.sides.max():
-            how = f"has pixels of {_sides(plane)} mm, others {_sides(first)} mm"
+            how = f"has pixels of {in_mm(plane)} mm, others {in_mm(first)} mm"
         else:
             continue
         raise DataError(
-            f"{plane} {how}, of which {series} has {count}. Is it a scout, or of another series? Take it out "
-            "of the folder."
+            f"{plane} {how}, of which {series} has {count}. Is it a scout, or from another series? Remove it "
+            "from the folder."
         )
-
-
-def _sides(plane: Plane) -> str:
-    return " x ".join(f"{side:.4g}" for side in plane.sides)
 
 
 def _regular(planes: Sequence[Plane], normal: Float64[np.ndarray, "3"], series: str) -> Affine:
@@ -319,23 +266,20 @@ def _regular(planes: Sequence[Plane], normal: Float64[np.ndarray, "3"], series: 
                 f"{first} and {second} lie in the same place, and both are of {series}. Keep one of them."
             )
         if abs(gap - usual) > UNEVEN * usual:
-            why = (
-                "some between them are missing. Add them"
-                if gap > GAP * usual
-                else "that is uneven. Resample it"
-            )
+            is_gap = gap > GAP * usual
+            why = "some between them are missing. Add them" if is_gap else "that is uneven. Resample it"
             raise DataError(
                 f"{first} and {second} are {gap:.4g} mm apart, and other slices of {series} {usual:.4g} mm: "
                 f"{why}, or leave the scan out."
             )
     steps = (corners[-1] - corners[0]) / (len(planes) - 1)
     upright = normal * float(steps @ normal)
-    aside = np.linalg.norm(steps - upright) * (len(planes) - 1)
-    if aside > OFF_GRID * planes[0].sides.min():
-        angle = np.degrees(np.arctan2(np.linalg.norm(steps - upright), np.linalg.norm(upright)))
+    aside = float(np.linalg.norm(steps - upright))
+    if aside * (len(planes) - 1) > OFF_GRID * planes[0].sides.min():
+        angle = np.degrees(np.arctan2(aside, np.linalg.norm(upright)))
         raise DataError(
-            f"{planes[0]}: the slices of {series} lie aslant, by {angle:.2g} degrees, as a tilted gantry "
-            "makes them, and voxels here are cuboids. Resample the series to upright slices, or leave it out."
+            f"{planes[0]}: the slices of {series} are slanted by {angle:.2g} degrees, as a tilted gantry "
+            "makes them, but voxels here are cuboids. Resample the series to upright slices, or leave it out."
         )
     off = np.abs(corners - corners[0] - np.outer(np.arange(len(planes)), steps)).max(axis=1)
     if off.max() > OFF_GRID * usual:
@@ -351,24 +295,24 @@ def _regular(planes: Sequence[Plane], normal: Float64[np.ndarray, "3"], series: 
 
 def _image(lattice: Lattice) -> tuple[Float32[np.ndarray, "s h w"], np.dtype[Any]]:
     """Rescaled values, and the type that they are stored in."""
-    voxels = np.empty(lattice.shape, np.float32)
-    opened: tuple[Path | None, Any] = None, None
-    for voxel_plane, plane in zip(
-        voxels, lattice.planes, strict=True
-    ):  # that takes no more memory than NIfTI
+    voxels = np.empty(lattice.shape, np.float32)  # filled in place: takes no more memory than NIfTI
+    opened: Path | None = None
+    for voxel_plane, plane in zip(voxels, lattice.planes, strict=True):
         with naming(plane.path, "a DICOM image of a series"):
-            if plane.path != opened[0]:
-                opened = plane.path, _without_empty(read_dicom_file(plane.path))
-            dataset, number = opened[1], (plane.frame or 1) - 1
+            if plane.path != opened:
+                opened, dataset = plane.path, _without_empty(read_dicom_file(plane.path))
+            number = (plane.frame or 1) - 1
             pixels = stored_pixels(dataset, plane.path, number)
             if pixels.shape != plane.shape:
-                raise ValueError(f"its pixels are of shape {pixels.shape}, and its header says {plane.shape}")
+                raise ValueError(
+                    f"its pixels have the shape {pixels.shape}, but its header says {plane.shape}"
+                )
             frames = present(dataset, "PerFrameFunctionalGroupsSequence")
-            scaled = (
-                grouped(dataset, frames[number], "PixelValueTransformationSequence") if frames else iter(())
-            )
+            group = "PixelValueTransformationSequence"
+            scaled = grouped(dataset, frames[number], group) if frames else iter(())
             voxel_plane[...] = apply_modality_lut(pixels, next(scaled, dataset))
-    return voxels, _type(dataset)
+    sign = "i" if present(dataset, "PixelRepresentation") else "u"
+    return voxels, np.dtype(f"{sign}{dataset.BitsAllocated // 8}")
 
 
 def _without_empty(dataset: Any) -> Any:
@@ -378,9 +322,27 @@ def _without_empty(dataset: Any) -> Any:
     return dataset
 
 
-def _type(dataset: Any) -> np.dtype[Any]:
-    signed = present(dataset, "PixelRepresentation")
-    return np.dtype(f"{'i' if signed else 'u'}{dataset.BitsAllocated // 8}")
+def _classes_of_frame(
+    segmentation: Any, number: int, frame: Any, path: Path, table: UInt8[np.ndarray, "65536"]
+) -> UInt8[np.ndarray, "h w"]:
+    """Class indices of the pixels of a frame; `table` has those of segments."""
+    pixels = stored_pixels(segmentation, path, number - 1)
+    kind = segmentation.SegmentationType
+    if kind == "LABELMAP":
+        found: np.ndarray = table[pixels]
+    else:
+        most = segmentation.MaximumFractionalValue if kind == "FRACTIONAL" else 1
+        if not np.isin(pixels, (0, most)).all():
+            raise DataError(
+                f"{path} holds fractions of segments between none and all (FRACTIONAL), and voxels here have "
+                "one class. Save it as a BINARY segmentation."
+            )
+        group, name = "SegmentIdentificationSequence", "ReferencedSegmentNumber"
+        segment = _required(segmentation, path, name, frame, group, number)
+        found = np.where(pixels, table[int(segment)], np.uint8(0))
+    if (found == UNKNOWN).any():
+        raise DataError(f"{path} uses a segment that it does not describe. Is the file damaged?")
+    return found
 
 
 def _places(pixels: Int64[np.ndarray, "n 2"], plane: Plane, lattice: Lattice) -> Int64[np.ndarray, "n 3"]:

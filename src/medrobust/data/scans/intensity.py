@@ -60,18 +60,18 @@ def normalise(
     if not scale > 0:
         raise DataError(
             f"{where}: {_named(intensity)} maps the range {black:g} to {white:g} to [0, 1], which leaves no "
-            "image. Take another normalisation."
+            "image. Choose another normalisation."
         )
     scaled = image - np.float32(black)
-    with np.errstate(over="ignore"):  # beyond all numbers is clipped like everything above white
+    with np.errstate(over="ignore"):  # overflow is clipped like everything above white
         scaled /= scale  # in place: volumes are large
     np.clip(scaled, 0, 1, out=scaled)
-    if isinstance(intensity, str) and intensity == "z-score":
+    if intensity == "z-score":
         scaled[image == lowest] = 0
     if scaled.max() == scaled.min():
         raise DataError(
             f"{where}: {_named(intensity)} leaves nothing of intensities from {lowest:g} to {image.max():g}. "
-            "Take another window or normalisation."
+            "Choose another window or normalisation."
         )
     return scaled
 
@@ -96,20 +96,16 @@ def intensity_fact(intensity: Intensity) -> str:
         low, high = _range(np.empty(0), np.float32(0), intensity)
         return f"{_named(intensity)}: {low:g} to 0 and {high:g} to 1, clipped"
     if intensity == "z-score":
-        return (
-            "per scan, z-score of the voxels above the minimum, -3 to 0 and 3 to 1, clipped; the minimum to 0"
-        )
-    if intensity == "min-max":
-        return "per scan, minimum to 0 and maximum to 1, clipped"
-    percentile = intensity.removeprefix("percentile-")
-    return (
-        f"per scan, minimum to 0 and {percentile}th percentile of the voxels above the minimum to 1, clipped"
-    )
+        ends = "z-score of the voxels above the minimum, -3 to 0 and 3 to 1, clipped; the minimum to 0"
+    elif intensity == "min-max":
+        ends = "minimum to 0 and maximum to 1, clipped"
+    else:
+        percentile = intensity.removeprefix("percentile-")
+        ends = f"minimum to 0 and {percentile}th percentile of the voxels above the minimum to 1, clipped"
+    return f"per scan, {ends}"
 
 
 def _named(intensity: Intensity) -> str:
-    return (
-        f"window of centre {intensity.centre:g} and width {intensity.width:g}"
-        if isinstance(intensity, Window)
-        else intensity
-    )
+    if isinstance(intensity, Window):
+        return f"window of centre {intensity.centre:g} and width {intensity.width:g}"
+    return intensity

@@ -1,18 +1,28 @@
-"""What the numbers in label files mean: classes with names and colours, as data.
+"""What the numbers in label files mean: classes with names and colours, from a study or from a file.
 
-Several numbers may be one class; numbers that are listed as such are background; any other is refused.
+Several numbers may be one class; numbers that are listed as such are background; any other is refused. Files
+are read in the formats that come with scans:
+
+.tsv    BIDS dseg.tsv: index, name, and perhaps color (#rrggbb)
+.json   dataset.json of the Decathlon ({"0": "background"}) or of nnU-Net ({"background": 0})
+.xml    MALC-2012's *_LabelMap.xml: Label with Name, Number, RGBColor
+.csv    MALC-2012's label information: Label Number, Label Name
+.txt    FreeSurferColorLUT.txt (number name R G B A), or ITK-SNAP (number R G B A visible mesh "name")
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 from annotated_types import Ge, Le
 from jaxtyping import UInt8, UInt16
 
+from medrobust.data.files import inside, read_json, read_lines, read_table
 from medrobust.data.findings import quoted
 from medrobust.errors import DataError, StudyError
 
@@ -22,6 +32,7 @@ Labels = dict[str, Number | list[Number]]
 """Numbers of each class, as a study gives them: `{liver: [1, 2], tumour: 3}`, and perhaps of `background`."""
 
 Colour = tuple[int, int, int]
+"""Red, green and blue in 0 to 255."""
 
 BACKGROUND = "background"
 
@@ -30,20 +41,6 @@ UNKNOWN = 255
 
 NUMBERS = 2**16
 """Label files hold whole numbers below this."""
-
-
-class Label(NamedTuple):
-    """One line of a label file.
-
-    Attributes:
-        number: What the voxels hold.
-        name: What it is.
-        colour: Red, green and blue in 0 to 255, None where the file gives none.
-    """
-
-    number: int
-    name: str
-    colour: Colour | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +60,7 @@ class LabelMap:
     advice: str = "Name it in the labels, or list it under background."
 
     def __call__(self, labels: UInt16[np.ndarray, "*space"], path: Path) -> UInt8[np.ndarray, "*space"]:
-        """Class indices of the numbers in a file.
-
-        Raises:
-            DataError: A number that means nothing; names the file.
-        """
+        """Class indices of the numbers in a file; a DataError that names it where a number means nothing."""
         table, classes = self.table, np.empty_like(labels, np.uint8)
         for place in range(labels.shape[-1]):  # all at once, the numbers would be copied as 64-bit indices
             classes[..., place] = table[labels[..., place]]
@@ -98,12 +91,13 @@ def _table(numbers: tuple[tuple[int, ...], ...]) -> UInt8[np.ndarray, "65536"]:
     return table
 
 
-def map_of_study(labels: Labels) -> LabelMap:
-    """The map that a study's `labels:` gives.
+def label_map(labels: Labels | str, root: Path) -> LabelMap:
+    """The classes that a study gives, or those of a file that it names, relative to the data's root."""
+    return read_label_file(inside(root, labels)) if isinstance(labels, str) else map_of_study(labels)
 
-    Raises:
-        StudyError: No class, too many, a number twice, out of range, or 0 for a class.
-    """
+
+def map_of_study(labels: Labels) -> LabelMap:
+    """The map that a study's `labels:` gives; a StudyError where it contradicts itself."""
     own = {name: [numbers] if isinstance(numbers, int) else numbers for name, numbers in labels.items()}
     background = own.pop(BACKGROUND, [])
     try:
@@ -112,12 +106,24 @@ def map_of_study(labels: Labels) -> LabelMap:
         raise StudyError(f"data.labels: {error}") from None
 
 
-def map_of_file(labels: list[Label], path: Path) -> LabelMap:
-    """The map of a label file; labels of one name are one class.
+def read_label_file(path: Path) -> LabelMap:
+    """The classes that a label file names; a DataError where its kind is unknown or it contradicts itself."""
+    read = READERS.get(path.suffix.lower())
+    if read is None:
+        raise DataError(f"{path}: label files end in {', '.join(READERS)}. Rename it, or give a mapping.")
+    return map_of_file(read(path), path)
 
-    Raises:
-        DataError: No class, too many, or a number twice.
-    """
+
+class Label(NamedTuple):
+    """One line of a label file: what the voxels hold, what it is, and its colour where the file gives one."""
+
+    number: int
+    name: str
+    colour: Colour | None = None
+
+
+def map_of_file(labels: list[Label], path: Path) -> LabelMap:
+    """The map of the lines of a label file; labels of one name are one class."""
     numbers: dict[str, list[int]] = {BACKGROUND: [0]}
     colours: dict[str, Colour | None] = {}
     for number, name, colour in labels:
@@ -151,3 +157,110 @@ def _map(numbers: Mapping[str, list[int]], colours: Mapping[str, Colour | None])
             owner[number] = name
     kept = tuple(colours.get(name) for name in numbers) if any(colours.values()) else ()
     return LabelMap(tuple(numbers), tuple(tuple(own) for own in numbers.values()), kept)
+
+
+def _tsv(path: Path) -> list[Label]:
+    rows = read_table(path, ("index", "name"), ["color"])
+    return [
+        Label(_number(path, row["index"]), row["name"], _hex_colour(row.cells.get("color", "")))
+        for row in rows
+    ]
+
+
+def _csv(path: Path) -> list[Label]:
+    columns = ("Label Number", "Label Name")
+    return [Label(_number(path, row[columns[0]]), row[columns[1]]) for row in read_table(path, columns)]
+
+
+def _json(path: Path) -> list[Label]:
+    content = read_json(path)
+    return labels_of_json(path, content.get("labels", content) if isinstance(content, dict) else None)
+
+
+def labels_of_json(path: Path, labels: object) -> list[Label]:
+    """The `labels` of a dataset.json, of the Decathlon or nnU-Net; its regions and `ignore` are refused."""
+    if not isinstance(labels, dict) or not labels:
+        raise DataError(f"{path}: `labels` must name the classes; got {str(labels)[:80]}.")
+    found = []
+    for key, value in labels.items():
+        if isinstance(value, list):
+            raise DataError(
+                f"{path}: '{key}' is a region of several labels {value}. Regions overlap, and here a voxel "
+                "has one class: give `labels` in the study, e.g. {edema: 2, core: [1, 3]}."
+            )
+        number, name = (key, value) if str(key).strip().isdigit() else (value, key)
+        if isinstance(number, bool) or not str(number).strip().isdigit() or not isinstance(name, str):
+            raise DataError(f"{path}: the label '{key}': {value!r} is not a number with a name. Correct it.")
+        if name == "ignore":  # nnU-Net's name for voxels that nobody labelled
+            raise DataError(
+                f"{path}: voxels of 'ignore' have no class, and scores here need one for every voxel. "
+                "Label them, or give `labels` in the study that say what they count as."
+            )
+        found.append(Label(int(number), BACKGROUND if int(number) == 0 else name))
+    return found
+
+
+def _xml(path: Path) -> list[Label]:
+    text = "\n".join(read_lines(path))
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise DataError(f"{path}: declares entities, which no label file needs. Remove them.")
+    try:
+        nodes = list(ElementTree.fromstring(text).iter("Label"))
+    except ElementTree.ParseError as error:
+        raise DataError(f"{path}: cannot be read as XML ({error}). Correct the file.") from None
+    found = []
+    for node in nodes:
+        numbers = re.findall(r"\d+", node.findtext("RGBColor", ""))
+        colour = _colour(numbers) if len(numbers) == 3 else None
+        number, name = (node.findtext(key, "") for key in ("Number", "Name"))
+        found.append(Label(_number(path, number), name.strip(), colour))
+    return found
+
+
+SNAP = re.compile(r'\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+[\d.eE+-]+\s+[01]\s+[01]\s+"([^"]*)"\s*')
+FREESURFER = re.compile(r"\s*(\d+)\s+(\S+)\s+(\d+)\s+(\d+)\s+(\d+)\s+\d+\s*")
+
+
+def _txt(path: Path) -> list[Label]:
+    """Lines of FreeSurfer or ITK-SNAP; # begins a comment."""
+    found = []
+    for place, line in enumerate(read_lines(path), start=1):
+        snap, freesurfer = SNAP.fullmatch(line), FREESURFER.fullmatch(line)
+        if snap:
+            number, *colour, name = snap.groups()
+        elif freesurfer:
+            number, name, *colour = freesurfer.groups()
+        elif not line.strip() or line.lstrip().startswith("#"):
+            continue
+        else:
+            raise DataError(
+                f"{path}, line {place}: is neither FreeSurfer's `number name R G B A` nor ITK-SNAP's "
+                f'`number R G B A visible mesh "name"`; got {line[:80]!r}. Correct it.'
+            )
+        found.append(Label(_number(path, number), name, _colour(colour)))
+    return found
+
+
+READERS: dict[str, Callable[[Path], list[Label]]] = {
+    ".tsv": _tsv,
+    ".json": _json,
+    ".xml": _xml,
+    ".csv": _csv,
+    ".txt": _txt,
+}
+
+
+def _number(path: Path, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text.strip()):
+        raise DataError(f"{path}: {text[:40]!r} is not a label number. Correct it.")
+    return int(text)
+
+
+def _hex_colour(text: str) -> Colour | None:
+    match = re.fullmatch("#" + "([0-9a-fA-F]{2})" * 3, text)
+    return match and _colour([str(int(part, 16)) for part in match.groups()])
+
+
+def _colour(parts: list[str]) -> Colour:
+    red, green, blue = (min(int(part[:4]), 255) for part in parts)
+    return red, green, blue

@@ -1,25 +1,148 @@
-"""A scan with its labels, as arrays in RAS: x grows to the patient's right, y to the front, z to the top."""
+"""Volumes from NIfTI and MGH files of anybody's: read, turned to RAS, and checked against their labels.
+
+In RAS x grows to the patient's right, y to the front, z to the top; which way the axes of a file run is read
+from its affine, never assumed. A file is read and unpacked whole, at most as far as its header says and no
+further than is believed: so that the checksum of gzip is verified, and no bomb is unpacked.
+"""
 
 # mypy: disable-error-code="no-untyped-call"
 # nibabel is not annotated.
 
+import gzip
+import logging
+import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import nibabel as nib
 import numpy as np
-from jaxtyping import Float32, Num, UInt16
-from nibabel.orientations import apply_orientation
+from jaxtyping import Float32, Num, UInt8, UInt16
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from nibabel.volumeutils import apply_read_scaling
 
-from medrobust.data.scans.geometry import Affine, turn_onto
+from medrobust.core import Grid
+from medrobust.data.files import MOST_BYTES, file_digest, naming, read_content
+from medrobust.data.scans.geometry import Affine, joined, spacing_of, turn_from_ras, turn_onto, turned
 from medrobust.data.scans.labels import NUMBERS
-from medrobust.data.scans.stored import Stored, VolumeFormat
-from medrobust.data.scans.volume_files import VOLUME_FILES
 from medrobust.errors import DataError
+
+SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
+
+MOST_VOXELS = 2**28
+"""Voxels times channels of the largest volume: a CT of 1,024 slices of 512 x 512."""
+
+VOXEL_SIZES = (0.01, 50.0)
+"""Smallest and largest size of a voxel in mm that is believed."""
+
+FARTHEST = 1e6
+"""Millimetres from the origin of the world that are believed."""
+
+
+class Stored(NamedTuple):
+    """A volume in RAS as its file stores it.
+
+    Attributes:
+        voxels: Scaled as the header says; a last axis holds channels where there are any.
+        affine: From x, y, z to world millimetres.
+        axes: Where the file's own axes grow to, e.g. "LAS".
+        dtype: Type of the numbers in the file.
+        step: Between neighbouring values that the file can hold, where a header scales whole numbers; else 0.
+    """
+
+    voxels: Num[np.ndarray, "x y z *c"]
+    affine: Affine
+    axes: str
+    dtype: np.dtype[Any]
+    step: float = 0.0
+
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels lie in the file itself, before they were turned."""
+        shape = np.empty(3, int)
+        shape[turn_from_ras(self.axes)[:, 0].astype(int)] = self.voxels.shape[:3]
+        return Grid(tuple(shape.tolist()), turned(self.affine, self.voxels.shape[:3], self.axes))
+
+
+@runtime_checkable
+class VolumeFormat(Protocol):
+    """How the files of a scan are read. Its `repr` says what the voxels depend on besides the files."""
+
+    def read(self, path: Path) -> Stored:
+        """The volume that a path of the scan stands for; raises a DataError where that cannot be done."""
+
+    def digest(self, path: Path) -> str:
+        """SHA-256 of all that the volume is read from; raises a DataError where that cannot be read."""
+
+    def claimed_voxels(self, path: Path) -> int:
+        """Voxels times channels as far as headers say; 0 where they do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeFiles:
+    """NIfTI and MGH: a file for each volume."""
+
+    def read(self, path: Path) -> Stored:
+        """The volume in a file.
+
+        Args:
+            path: NIfTI-1, NIfTI-2 (one file, packed or not) or MGH.
+
+        Raises:
+            DataError: The file cannot be read, is truncated or damaged, holds no numbers, has fewer than 3 or
+                more than 4 dimensions or too many voxels, or an affine that spans no believable voxels.
+        """
+        if not path.name.endswith(SUFFIXES):
+            raise DataError(
+                f"{path}: volumes are read from files that end in {', '.join(SUFFIXES)}. Convert it."
+            )
+        with naming(path, "a volume"), np.errstate(all="ignore"):  # what overflows is refused below
+            packed = read_content(path)
+            header = _header(packed, path)
+            shape, dtype, offset = _claims(header, path)
+            claimed = offset + prod(shape) * dtype.itemsize
+            content: Any = _unpack(packed, claimed) if packed.startswith(GZIP) else packed
+            if len(content) < claimed:
+                raise ValueError(f"it holds {len(content)} bytes, and its header promises {claimed}")
+            del packed
+            stored: np.ndarray = np.ndarray(shape, dtype, content, offset, order="F")
+            slope, intercept = header.get_slope_inter()
+            scaled = apply_read_scaling(stored, slope, intercept)
+            step = abs(slope or 0.0) if dtype.kind in "iu" else 0.0
+            return in_ras(scaled, _affine(header, path), dtype, path, step=step)
+
+    def digest(self, path: Path) -> str:
+        """SHA-256 of a file."""
+        return file_digest(path)
+
+    def claimed_voxels(self, path: Path) -> int:
+        """Voxels times channels that a file's header claims; 0 where it cannot be read."""
+        try:
+            with naming(path), np.errstate(all="ignore"):
+                return prod(_claims(_header_of(path), path)[0])
+        except DataError:
+            return 0
+
+
+VOLUME_FILES = VolumeFiles()
+"""How files are read unless an adapter says otherwise."""
+
+
+def is_volume(path: Path) -> bool:
+    """Whether a file has the name of a volume, and is no hidden one that a file manager left."""
+    return path.name.endswith(SUFFIXES) and not path.name.startswith(".")
+
+
+def stem(path: Path) -> str:
+    """The name of a volume's file without its ending."""
+    return path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".mgz").removesuffix(".mgh")
+
 
 AFFINE_TOLERANCE = 1e-3
 """Largest difference, in mm, between the entries of an image's and its labels' affine."""
-
 
 OTHER_GRID = "Resample the labels to the image by nearest neighbour, or repair the header that is wrong."
 """What to do about labels that do not lie on their image."""
@@ -60,18 +183,24 @@ def read_volume(images: Sequence[Path], labels: Path, files: VolumeFormat = VOLU
     for path in images:
         stored = files.read(path)
         turn, shape, affine = turn_onto(stored.affine, stored.voxels.shape[:3], truth.affine)
-        _require_same_grid(path, shape, affine, labels, truth)
+        if shape != truth.voxels.shape:
+            raise DataError(
+                f"{path} has the shape {shape}, but its labels {labels} have {truth.voxels.shape}. "
+                f"{OTHER_GRID}"
+            )
+        difference = float(np.abs(affine - truth.affine).max())
+        if difference > AFFINE_TOLERANCE:
+            raise DataError(
+                f"{path} and its labels {labels} have affines that differ by up to {difference:.3g} mm. "
+                f"{OTHER_GRID}"
+            )
         channels.append(_intensities(apply_orientation(stored.voxels, turn), path))
     image = channels[0] if len(channels) == 1 else np.concatenate(channels)
     return Volume(image, whole_numbers(truth, labels), truth.affine)
 
 
 def read_labels(path: Path, files: VolumeFormat) -> Stored:
-    """Labels as their file stores them; `whole_numbers` makes classes' numbers of them.
-
-    Raises:
-        DataError: The file cannot be read, or holds several values for a voxel.
-    """
+    """Labels as their file stores them, of which `whole_numbers` makes label numbers."""
     stored = files.read(path)
     if stored.voxels.ndim != 3:
         raise DataError(
@@ -79,21 +208,6 @@ def read_labels(path: Path, files: VolumeFormat) -> Stored:
             "with one number for each voxel."
         )
     return stored
-
-
-def _require_same_grid(
-    image: Path, shape: tuple[int, ...], affine: Affine, labels: Path, truth: Stored
-) -> None:
-    if shape != truth.voxels.shape:
-        raise DataError(
-            f"{image} has the shape {shape}, but its labels {labels} have {truth.voxels.shape}. {OTHER_GRID}"
-        )
-    difference = float(np.abs(affine - truth.affine).max())
-    if difference > AFFINE_TOLERANCE:
-        raise DataError(
-            f"{image} and its labels {labels} have affines that differ by up to {difference:.3g} mm. "
-            f"{OTHER_GRID}"
-        )
 
 
 def _intensities(voxels: Num[np.ndarray, "x y z *c"], path: Path) -> Float32[np.ndarray, "c x y z"]:
@@ -111,10 +225,6 @@ def whole_numbers(stored: Stored, path: Path) -> UInt16[np.ndarray, "x y z"]:
 
     Whole numbers that are stored as others times a slope come back within half of it, where it is below 1.
 
-    Args:
-        stored: From `read_labels`.
-        path: The file, for messages.
-
     Raises:
         DataError: Values that stand for no whole numbers from 0 to 65535.
     """
@@ -128,17 +238,202 @@ def whole_numbers(stored: Stored, path: Path) -> UInt16[np.ndarray, "x y z"]:
     slack = stored.step / 2 if stored.step < 1 else 0.0
     between = np.abs(labels - nearest) > slack + least + relative * np.abs(labels)
     if between.any():
-        count = np.count_nonzero(between)
         raise DataError(
-            f"{path} holds the label {labels[between].flat[0]:g}; labels of {count} voxels are no whole "
-            "numbers. Were they resampled by interpolation? Take the original, or resample it by "
-            "nearest neighbour."
+            f"{path} holds the label {labels[between].flat[0]:g}; labels of {np.count_nonzero(between)} "
+            "voxels are not whole numbers. Were they resampled by interpolation? Use the original, or "
+            "resample it by nearest neighbour."
         )
     outside = (nearest < 0) | (nearest >= NUMBERS)
     if outside.any():
         raise DataError(
             f"{path} holds the label {nearest[outside].flat[0]:g}; labels are whole numbers from 0 to "
-            f"{NUMBERS - 1}. Number them so."
+            f"{NUMBERS - 1}. Renumber them."
         )
     whole: np.ndarray = nearest.astype(np.uint16)
     return whole
+
+
+GZIP = b"\x1f\x8b"
+"""How packed files begin, whatever their names say."""
+
+HEAD = 540
+"""Bytes of the largest header, that of NIfTI-2."""
+
+REPAIRED = 40
+"""nibabel's level of faults in a header below which it repairs them: sides below 0, unknown codes."""
+
+SILENT = logging.Logger("headers")
+"""Is told of repairs, and says nothing: what matters of a header is read from it here, or by the audit."""
+SILENT.addHandler(logging.NullHandler())
+
+MILLIMETRES = {"meter": 1e3, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
+"""Of the units that NIfTI has for lengths; files that name none are in millimetres."""
+
+SPARE = 2**20
+"""Bytes that a file may hold beyond what its header claims: footers, comments and padding."""
+
+
+def forms(path: Path) -> tuple[tuple[int, int], float]:
+    """NIfTI's qform and sform code, and by how many mm the two differ; (1, 1) and 0 of other files.
+
+    A qform that is no rotation counts as none.
+    """
+    if path.name.endswith((".mgz", ".mgh")) or not path.name.endswith(SUFFIXES):
+        return (1, 1), 0.0
+    with naming(path, "a volume"), np.errstate(all="ignore"):
+        header = _header_of(path)
+    codes = int(header["qform_code"]), int(header["sform_code"])
+    try:
+        differ = np.abs(header.get_qform() - header.get_sform()).max() if all(codes) else 0.0
+    except ValueError:
+        return (0, codes[1]), 0.0
+    return codes, float(differ) * _millimetres(header)
+
+
+def in_ras(
+    voxels: Num[np.ndarray, "i j k *c"],
+    affine: Affine,
+    dtype: np.dtype[Any],
+    path: Path,
+    *,
+    step: float = 0.0,
+) -> Stored:
+    """Turn a volume to RAS, as far as that goes without resampling.
+
+    Args:
+        voxels: Along the axes of the file.
+        affine: From the file's indices to world millimetres.
+        dtype: Type of the numbers in the file.
+        path: The file, for messages.
+        step: As of `Stored`.
+
+    Raises:
+        DataError: The affine spans no believable voxels.
+    """
+    if not np.isfinite(affine).all() or abs(affine).max() > FARTHEST:
+        raise DataError(
+            f"{path} has an affine with NaN, infinity or positions beyond 1,000 m. Repair its header."
+        )
+    turn = io_orientation(affine)
+    if np.isnan(turn).any():  # axes are parallel, or so nearly that none is the third
+        raise DataError(
+            f"{path} has an affine that spans no volume: its orientation is unknown. Repair its header."
+        )
+    (smallest, largest), sizes = VOXEL_SIZES, spacing_of(affine)
+    if not all(smallest <= size <= largest for size in sizes):
+        seen = " x ".join(f"{size:.3g}" for size in sizes)
+        raise DataError(
+            f"{path} has voxels of {seen} mm; sizes from {smallest:g} to {largest:g} mm are plausible. "
+            "Repair its header: the sizes, or their unit."
+        )
+    in_order: np.ndarray = apply_orientation(voxels, turn)
+    axes = "".join(code or "?" for code in nib.aff2axcodes(affine))
+    return Stored(in_order, joined(affine, inv_ornt_aff(turn, voxels.shape)), axes, dtype, step)
+
+
+def _header_of(path: Path) -> Any:
+    with path.open("rb") as file:
+        return _header(file.read(2 * HEAD), path)
+
+
+def _header(content: bytes, path: Path) -> Any:
+    """The header that a file begins with, packed or not, by nibabel, strictly."""
+    is_packed = content.startswith(GZIP)
+    head = zlib.decompressobj(wbits=31).decompress(content[: 2**16], HEAD) if is_packed else content[:HEAD]
+    if len(head) < 284:
+        raise ValueError("it is too short for a header")
+    if path.name.endswith((".mgz", ".mgh")):
+        mgh = nib.freesurfer.mghformat.MGHHeader(head[:284], check=False)
+        mgh.check_fix(SILENT, REPAIRED)
+        return mgh
+    size = {int.from_bytes(head[:4], order) for order in ("little", "big")}
+    kind, length = (nib.Nifti2Header, 540) if 540 in size else (nib.Nifti1Header, 348)
+    if not size & {348, 540}:
+        raise ValueError("it does not begin with a NIfTI header")
+    if len(head) < length:
+        raise ValueError("it is too short for a header")
+    header = kind(head[:length], check=False)
+    magic, sides = bytes(header["magic"]), [float(side) for side in header["pixdim"][1:4]]
+    if magic.startswith(b"ni"):
+        raise DataError(f"{path}: its voxels are in another file (.img). Convert the pair to one .nii.")
+    if not magic.startswith(b"n+"):
+        raise DataError(f"{path}: its header is not NIfTI, perhaps Analyze. Convert it to NIfTI.")
+    header.check_fix(SILENT, REPAIRED)
+    if header["sform_code"] <= 0 and any(
+        side == 0 and count > 1 for side, count in zip(sides, header["dim"][1:4], strict=True)
+    ):
+        raise DataError(
+            f"{path} does not say how large its voxels are: {' x '.join(f'{side:g}' for side in sides)}, and "
+            "there is no sform. Repair its header."
+        )
+    return header
+
+
+def _claims(header: Any, path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape without axes of one voxel at its end, type and place of the voxels, all checked."""
+    full = tuple(int(side) for side in header.get_data_shape())
+    shape = full[:3] + tuple(side for side in full[3:] if side != 1)
+    try:
+        dtype: np.dtype[Any] = header.get_data_dtype()
+    except KeyError as error:
+        raise ValueError(f"its header names an unknown voxel type {error}") from None
+    offset, voxels = int(header.get_data_offset()), prod(shape)
+    if len(shape) not in (3, 4) or min(shape) < 1:
+        raise DataError(
+            f"{path} has the shape {full}; a volume has 3 dimensions, and perhaps channels. Save one a file."
+        )
+    if dtype.kind not in "iuf":
+        what = "complex numbers" if dtype.kind == "c" else "colours"
+        raise DataError(f"{path} holds {what} instead of numbers. Save it with one number for each voxel.")
+    if voxels > MOST_VOXELS or voxels * dtype.itemsize > MOST_BYTES:
+        raise DataError(
+            f"{path}: its header claims {' x '.join(map(str, shape))} voxels; at most {MOST_VOXELS:,}, "
+            f"or {MOST_BYTES / 2**30:g} GB, are read. Is the header damaged?"
+        )
+    if not 0 < offset <= SPARE:  # nibabel refuses what lies inside of the header, but not 0
+        raise DataError(f"{path}: its header says that voxels begin at byte {offset}. Is it damaged?")
+    return shape, dtype, offset
+
+
+def _affine(header: Any, path: Path) -> Affine:
+    """From indices to world millimetres: by the sform, else the qform, else by the sides of voxels alone."""
+    try:
+        affine: Affine = header.get_best_affine().astype(np.float64)
+    except ValueError as error:
+        raise DataError(f"{path} has a qform that is not a rotation ({error}). Repair its header.") from None
+    affine[:3] *= _millimetres(header)
+    return affine
+
+
+def _millimetres(header: Any) -> float:
+    """Of the unit of a header's lengths."""
+    try:
+        unit, _ = header.get_xyzt_units()
+    except (AttributeError, KeyError):  # MGH has none; a code that NIfTI does not know
+        unit = "mm"
+    return MILLIMETRES[unit]
+
+
+MOST_PACKED = 1032
+"""Bytes that a byte of gzip can hold at most."""
+
+PIECE = 2**16
+"""Bytes that are unpacked at a time."""
+
+
+def _unpack(packed: bytes, claimed: int) -> UInt8[np.ndarray, "claimed"]:
+    """What gzip packed, straight into its place, with its checksum verified.
+
+    A ValueError where it is shorter than claimed or much longer, an EOFError where it is cut short.
+    """
+    if claimed > MOST_PACKED * len(packed):
+        raise ValueError(f"{len(packed)} packed bytes cannot hold the {claimed} that its header promises")
+    content, filled = np.empty(claimed, np.uint8), 0
+    with gzip.GzipFile(fileobj=BytesIO(packed)) as file:
+        while part := file.readinto(content[filled : filled + PIECE].data):
+            filled += part
+        if len(file.read(SPARE + 1)) > SPARE:
+            raise ValueError("the packed content goes on after what its header promises")
+    if filled < claimed:
+        raise ValueError(f"it holds {filled} bytes, and its header promises {claimed}")
+    return content

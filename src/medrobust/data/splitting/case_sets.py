@@ -6,8 +6,7 @@ from operator import attrgetter
 from typing import Any
 
 from medrobust.core import Case, Dataset, Part, Task
-from medrobust.data.splitting.splits import Split, split_cases
-from medrobust.data.splitting.strata import apportion
+from medrobust.data.splitting.splits import Split, apportion, split_cases
 from medrobust.errors import StudyError
 from medrobust.rng import generator
 
@@ -42,7 +41,7 @@ def select_cases(
     if dataset.task == Task.SEGMENTATION:
         if total is not None:
             raise StudyError(
-                f"cases.total: is for photographs; got {total}. Limit slices by cases.per_patient."
+                f"cases.total: is for photographs; got {total}. Limit slices with cases.per_patient."
             )
         chosen = cases if per_patient is None else _sorted(_equidistant(cases, per_patient))
         if not any(case.is_labelled for case in chosen):
@@ -90,7 +89,7 @@ def _stratified(cases: Sequence[Case], total: int, seed: int) -> Iterator[Case]:
     sizes = [len(photographs) for photographs in classes.values()]
     low = [min(PER_CLASS, size) for size in sizes]
     if total < sum(low):
-        raise StudyError(f"cases.total: {PER_CLASS} a class need at least {sum(low)}; got {total}.")
+        raise StudyError(f"cases.total: {PER_CLASS} per class need at least {sum(low)}; got {total}.")
     counts = apportion(sizes, total, low=low, high=sizes)
     for (label, photographs), count in zip(classes.items(), counts, strict=True):
         order = generator(seed, "cases", "class", label).permutation(len(photographs))

@@ -1,22 +1,26 @@
 """Which patients train, validate and test: all cases of one are on the same side."""
 
-from collections.abc import Callable, Mapping, Sequence
+import csv
+import io
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from medrobust.core import Case, Dataset, Part, Task
-from medrobust.data.splitting.split_file import read_split
-from medrobust.data.splitting.strata import deal, draw_patients
-from medrobust.errors import DataError, StudyError, unknown
+from medrobust.data.files import rows_of
+from medrobust.errors import DataError, StudyError, nearest, unknown
 from medrobust.parameters import parameter_model, resolve
 from medrobust.rng import generator
+from medrobust.text import read_text
 
 Split = Mapping[str, Part]
 """Part of each patient."""
 
-Share = Annotated[float, Gt(0), Lt(1)]
+Fraction = Annotated[float, Gt(0), Lt(1)]
 
 
 def make_split(dataset: Dataset, rule: Mapping[str, Any], seed: int) -> dict[str, Part]:
@@ -25,8 +29,8 @@ def make_split(dataset: Dataset, rule: Mapping[str, Any], seed: int) -> dict[str
     Args:
         dataset: What is split.
         rule: `{rule: patient, test: 0.2}`, `{rule: official}`, `{file: split.csv}` or `{test: all}`; the
-            first three take `validation`, the share of the training patients that validates. `{folds: 5}` is
-            for `make_folds`.
+            first three take `validation`, the fraction of the training patients that validates. `{folds: 5}`
+            is for `make_folds`.
         seed: Seed of the study.
 
     Raises:
@@ -94,19 +98,13 @@ def by_patient(
     seed: int,
     *,
     rule: Literal["patient"],
-    test: Share,
-    validation: Share = 0.15,
+    test: Fraction,
+    validation: Fraction = 0.15,
     stratify: bool = True,
 ) -> dict[str, Part]:
-    """A random split.
+    """A random split: `test` of all patients test, and `validation` of the others validate.
 
-    Args:
-        dataset: What is split.
-        seed: Seed of the study.
-        rule: Its name.
-        test: Share of all patients that test.
-        validation: Share of the other patients that validate.
-        stratify: Keep the classes' proportions, by each patient's most frequent class; segmentation has none.
+    `stratify` keeps the proportions of the classes, by each patient's most frequent one.
     """
     patients = _patients(dataset)
     if len(patients) < 3:
@@ -122,18 +120,10 @@ def by_fold(
     seed: int,
     *,
     folds: Annotated[int, Ge(2)],
-    validation: Share = 0.15,
+    validation: Fraction = 0.15,
     stratify: bool = True,
 ) -> tuple[dict[str, Part], ...]:
-    """Splits of which every patient tests in exactly one; sizes of their test parts differ by at most one.
-
-    Args:
-        dataset: What is split.
-        seed: Seed of the study.
-        folds: Their number.
-        validation: Share of the patients not tested that validate.
-        stratify: Keep the classes' proportions, by each patient's most frequent class; segmentation has none.
-    """
+    """Splits in which every patient tests exactly once; sizes of the test parts differ by at most one."""
     patients = _patients(dataset)
     if len(patients) < max(folds, 3):
         raise DataError(
@@ -149,7 +139,7 @@ def by_fold(
 
 
 def official(
-    dataset: Dataset, seed: int, *, rule: Literal["official"], validation: Share = 0.15
+    dataset: Dataset, seed: int, *, rule: Literal["official"], validation: Fraction = 0.15
 ) -> dict[str, Part]:
     """The split that the data come with; validation patients are drawn from its training patients."""
     if dataset.official is None:
@@ -159,7 +149,7 @@ def official(
     return _with_validation(dataset, dict(dataset.official), validation, seed)
 
 
-def from_file(dataset: Dataset, seed: int, *, file: Path, validation: Share = 0.15) -> dict[str, Part]:
+def from_file(dataset: Dataset, seed: int, *, file: Path, validation: Fraction = 0.15) -> dict[str, Part]:
     """The split of a CSV file; validation patients are drawn from the training ones where it names none."""
     return _with_validation(dataset, read_split(file, _patients(dataset)), validation, seed)
 
@@ -193,17 +183,17 @@ def _patients(dataset: Dataset) -> list[str]:
 
 
 def _with_validation(
-    dataset: Dataset, split: dict[str, Part], share: float, seed: int, stratify: bool = True
+    dataset: Dataset, split: dict[str, Part], fraction: float, seed: int, stratify: bool = True
 ) -> dict[str, Part]:
     training = [patient for patient, part in split.items() if part == Part.TRAIN]
     if not training or Part.VALIDATION in split.values():
         return split
-    count = max(round(share * len(training)), 1)
+    count = max(round(fraction * len(training)), 1)
     drawn = draw_patients(dataset, training, count, generator(seed, "split", "validation"), stratify)
     if not drawn:
         raise DataError(
-            f"split: no {dataset.unit} can validate, as training needs at least one (of each class) and has "
-            f"{len(training)} in all. Let fewer test, or bring more."
+            f"split: no {dataset.unit} is left for validation: training needs at least one (of each class), "
+            f"and there are only {len(training)}. Test fewer, or add more."
         )
     return split | dict.fromkeys(drawn, Part.VALIDATION)
 
@@ -219,5 +209,136 @@ def _check_classes(dataset: Dataset, split: Split, parts: Sequence[Part] = (Part
         if lacking and (cases or part == Part.TEST):
             raise DataError(
                 f"split: class {', '.join(repr(name) for name in lacking)} has no case in the {part} part. "
-                "Change the shares or the seed, bring more cases, or leave the class out."
+                "Change the fractions or the seed, bring more cases, or leave the class out."
             )
+
+
+def apportion(sizes: Sequence[int], total: int, *, low: Sequence[int], high: Sequence[int]) -> list[int]:
+    """Share `total` out to groups in proportion to their sizes, each group's count in [low, high].
+
+    After `low`, one at a time goes to the group that is furthest behind (Webster): with a larger total, no
+    group gets less. Where the bounds leave no way to reach `total`, they win.
+
+    >>> apportion([60, 30, 10], 10, low=[0, 0, 2], high=[60, 30, 10])
+    [5, 3, 2]
+    """
+    counts, highest, weights = np.array(low), np.asarray(high), np.maximum(sizes, 1)
+    while counts.sum() < total and (counts < highest).any():
+        behind = np.where(counts < highest, (counts + 0.5) / weights, np.inf)
+        counts[np.argmin(behind)] += 1
+    return [int(count) for count in counts]
+
+
+def draw_patients(
+    dataset: Dataset, patients: Iterable[str], count: int, rng: np.random.Generator, stratify: bool = True
+) -> set[str]:
+    """Draw `count` of the patients, whatever their order, at random in the proportions of their classes.
+
+    One patient of every class is left, and one is drawn where there are two; `count` gives way to that.
+    """
+    strata = _strata(dataset, sorted(patients), stratify)
+    sizes = [len(stratum) for stratum in strata]
+    counts = apportion(
+        sizes, count, low=[min(1, size - 1) for size in sizes], high=[size - 1 for size in sizes]
+    )
+    return {
+        stratum[index]
+        for stratum, wanted in zip(strata, counts, strict=True)
+        for index in rng.permutation(len(stratum))[:wanted]
+    }
+
+
+def deal(
+    dataset: Dataset, patients: Iterable[str], hands: int, rng: np.random.Generator, stratify: bool = True
+) -> dict[str, int]:
+    """The hand of each patient: dealt out at random, class by class in turn; sizes differ by at most one."""
+    strata = _strata(dataset, sorted(patients), stratify)
+    shuffled = [stratum[index] for stratum in strata for index in rng.permutation(len(stratum))]
+    return {patient: place % hands for place, patient in enumerate(shuffled)}
+
+
+def _strata(dataset: Dataset, patients: Sequence[str], stratify: bool) -> list[list[str]]:
+    """Patients by their most frequent class; one stratum in segmentation."""
+    labels: defaultdict[str, Counter[int | None]] = defaultdict(Counter)
+    for case in dataset.cases:
+        labels[case.patient_id][case.label] += 1
+    strata: defaultdict[int, list[str]] = defaultdict(list)
+    for patient in patients:
+        majority = labels[patient].most_common(1)[0][0] if stratify else None
+        strata[-1 if majority is None else majority].append(patient)
+    return [strata[label] for label in sorted(strata)]
+
+
+COLUMNS = ("patient_id", "part")
+
+PARTS = {
+    "train": Part.TRAIN,
+    "training": Part.TRAIN,
+    "val": Part.VALIDATION,
+    "valid": Part.VALIDATION,
+    "validation": Part.VALIDATION,
+    "test": Part.TEST,
+    "testing": Part.TEST,
+    "unused": Part.UNUSED,
+}
+"""Words for the parts of a split, in lower case."""
+
+
+def split_csv(folds: Sequence[Mapping[str, Part]]) -> str:
+    """The text of a split's CSV file, sorted by patient; of several folds with a column `fold` before."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    several = len(folds) > 1
+    writer.writerow((*(("fold",) if several else ()), *COLUMNS))
+    for number, split in enumerate(folds):
+        fold = (number,) if several else ()
+        writer.writerows((*fold, patient, str(split[patient])) for patient in sorted(split))
+    return text.getvalue()
+
+
+def read_split(path: Path, patients: Collection[str]) -> dict[str, Part]:
+    """The split of a CSV file `patient_id,part`, which must name each of the data set's patients.
+
+    Raises:
+        DataError: The file is missing or has other columns; it names an unknown patient or part, puts a
+            patient in two parts, leaves patients out, or has no test patient.
+    """
+    try:
+        text = read_text(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"Split file {path} cannot be read: {error}.") from None
+    return parse_split(text, patients, str(path))
+
+
+def parse_split(text: str, patients: Collection[str], where: str) -> dict[str, Part]:
+    """The split that the text of a CSV file holds; as `read_split`, `where` names the file in errors."""
+    patients, split = frozenset(patients), dict[str, Part]()
+    for row in rows_of(text, where, COLUMNS):
+        patient, word = row["patient_id"], row["part"]
+        if patient not in patients:
+            raise DataError(
+                f"{row.where}: Unknown patient '{patient}'.{nearest(patient, patients)} The data set has "
+                f"{len(patients)}, e.g. {_some(sorted(patients))}."
+            )
+        part = PARTS.get(word.lower())
+        if part is None:
+            raise DataError(f"{row.where}: {unknown('part', word, Part)}")
+        if split.setdefault(patient, part) != part:
+            raise DataError(
+                f"{row.where}: patient '{patient}' is in both {split[patient]} and {part}. Keep one."
+            )
+    if missing := sorted(set(patients) - set(split)):
+        raise DataError(
+            f"{where}: {len(missing)} patients of the data set have no part: {_some(missing)}. "
+            "Give each one of train, validation, test, unused."
+        )
+    if Part.TEST not in split.values():
+        raise DataError(
+            f"{where}: no patient has the part 'test'. Give it to those that the networks are judged on."
+        )
+    return split
+
+
+def _some(names: Iterable[str]) -> str:
+    first = list(names)
+    return ", ".join(first[:5]) + (", ..." if len(first) > 5 else "")

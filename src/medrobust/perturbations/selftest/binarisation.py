@@ -13,12 +13,10 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from medrobust.errors import ModelError
-from medrobust.perturbations.ball import Ball
-from medrobust.perturbations.gradients import Model, predict
-from medrobust.perturbations.losses import DLR_CLASSES
+from medrobust.perturbations.geometry import Ball
+from medrobust.perturbations.gradients import DLR_CLASSES, Model, predict
 from medrobust.perturbations.request import Request, perturb
-from medrobust.perturbations.selftest.check import Check, not_asked, percent, plausible
-from medrobust.perturbations.selftest.probe import Probe
+from medrobust.perturbations.selftest.probe import Check, Probe, not_asked, percent, plausible
 
 INNER = 49
 FEWEST_INNER = 8

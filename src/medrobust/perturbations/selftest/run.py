@@ -8,15 +8,12 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from medrobust.core import Task
-from medrobust.perturbations.budget import solve_budget
 from medrobust.perturbations.checks import check_inputs
 from medrobust.perturbations.gradients import Model, frozen, ordinary_mode
-from medrobust.perturbations.request import Request, request, targets_of
-from medrobust.perturbations.selftest.attack import attack_checks, attack_passes
+from medrobust.perturbations.request import Request, request, solve_budget, targets_of
 from medrobust.perturbations.selftest.binarisation import Features, binarisation, binarisation_passes
-from medrobust.perturbations.selftest.check import CHECKS, Check, not_asked
-from medrobust.perturbations.selftest.network import network_checks
-from medrobust.perturbations.selftest.probe import Probe
+from medrobust.perturbations.selftest.checks import attack_checks, attack_passes, network_checks
+from medrobust.perturbations.selftest.probe import CHECKS, Check, Probe, not_asked
 from medrobust.rng import generator
 
 NETWORK_PASSES = 3.0

@@ -124,6 +124,7 @@
     words.append(span);
     const [head, body] = [document.createElement("thead"), document.createElement("tbody")];
     head.append(row(...heads.map((text, place) => cell("th", text, { number: place > 0 }))));
+    for (const line of rows) [...line.cells].forEach((each, place) => { each.dataset.head = heads[place]; });
     body.append(...rows);
     parts.table.replaceChildren(words, head, body);
   }

@@ -141,7 +141,7 @@ def _require_room(asked: Ray, address: str | None, shown: Display) -> None:
     """
     import ray
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if any(node.get("CPU", 0) >= asked.cpus and node.get("GPU", 0) >= asked.gpus for node in nodes):
         return
     largest = ", ".join(f"{max(node.get(kind, 0) for node in nodes):g} {kind}s" for kind in ("CPU", "GPU"))
@@ -197,7 +197,7 @@ class _Tasks:
     def _room(self) -> int:
         import ray
 
-        there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        there: dict[str, float] = ray.cluster_resources()
         wanted = {"CPU": self._asked.cpus, "GPU": self._asked.gpus}
         at_once = min(there.get(kind, 0.0) / each for kind, each in wanted.items() if each > 0)
         return max(IN_FLIGHT, round(IN_FLIGHT * at_once))

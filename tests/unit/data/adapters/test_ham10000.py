@@ -11,8 +11,8 @@ from PIL import Image
 from medrobust.core import Task
 from medrobust.data import open_dataset
 from medrobust.data.adapters.ham10000 import CLASSES
-from medrobust.data.photographs.framing import framed_picture
 from medrobust.data.photographs.image_files import IMAGE_FILES
+from medrobust.data.photographs.pictures import framed_picture
 from medrobust.errors import DataError, StudyError
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from medrobust.core import Part, Task
 from medrobust.data import open_dataset
-from medrobust.data.scans.stacks import open_stack
+from medrobust.data.scans.scan_cases import open_stack
 from medrobust.data.scans.structures import STRUCTURES
 from medrobust.data.splitting.case_sets import described, select_cases
 from medrobust.data.splitting.splits import make_split
@@ -127,7 +127,9 @@ def test_memory_and_cache_give_the_same_bits(root, tmp_path):
 def test_a_filled_cache_spares_decoding(root, tmp_path, monkeypatch):
     open_malc2012(root, tmp_path / "cache")
     open_stack.cache_clear()
-    monkeypatch.setattr("medrobust.data.scans.stacks.decode", lambda *_: pytest.fail("decoded a second time"))
+    monkeypatch.setattr(
+        "medrobust.data.scans.scan_cases.decode", lambda *_: pytest.fail("decoded a second time")
+    )
     dataset = open_malc2012(root, tmp_path / "cache")
     dataset.read(dataset.cases[0])
 
@@ -177,7 +179,7 @@ def test_two_scans_of_a_patient_stay_together(root):
 
 def test_a_patient_in_training_and_testing_is_refused(root):
     write_scan(root, "testing", "1000_4")
-    with pytest.raises(DataError, match="Patient 1000 has scans in training-images and in testing-images"):
+    with pytest.raises(DataError, match="Patients have scans in several parts of the data's split: '1000'"):
         open_malc2012(root, None)
 
 
@@ -206,21 +208,19 @@ def test_an_empty_folder_is_named(root):
 
 def test_an_image_without_labels_is_named(root):
     (root / "training-labels/1001_3_glm.nii.gz").unlink()
-    with pytest.raises(
-        DataError, match=r"training-images.1001_3\.nii\.gz has no labels in .*training-labels"
-    ):
+    with pytest.raises(DataError, match=r"scan '1001_3' has no labels: .*training-images.1001_3\.nii\.gz"):
         open_malc2012(root, None)
 
 
 def test_labels_without_an_image_are_named(root):
     (root / "training-images/1001_3.nii.gz").unlink()
-    with pytest.raises(DataError, match=r"1001_3_glm\.nii\.gz has no image in .*training-images"):
+    with pytest.raises(DataError, match=r"scan '1001_3' has no image: .*1001_3_glm\.nii\.gz"):
         open_malc2012(root, None)
 
 
 def test_a_strange_file_name_is_named(root):
     (root / "training-images/1000_3.nii.gz").rename(root / "training-images/patient-a.nii.gz")
-    with pytest.raises(DataError, match=r"patient-a\.nii\.gz is not named as the challenge's files are"):
+    with pytest.raises(DataError, match=r"patient-a\.nii\.gz is not named like the challenge's files"):
         open_malc2012(root, None)
 
 
@@ -260,7 +260,7 @@ def test_labels_of_nothing_in_every_scan_are_refused(root):
 
 def test_a_canvas_that_is_too_small_says_what_is_needed(root):
     with pytest.raises(
-        DataError, match=r"\[16, 16\] is too small, scan 1003_3 needs \[20, 11\]. Take at least \[20, 11\]"
+        DataError, match=r"\[16, 16\] is too small, scan 1003_3 needs \[20, 11\]. Use at least \[20, 11\]"
     ):
         open_malc2012(root, None, canvas=(16, 16))
 
@@ -282,7 +282,7 @@ def test_what_is_not_labelled_is_shown(root):
 
 def test_a_failed_scan_leaves_the_finished_ones_in_the_cache(root, tmp_path):
     (root / "testing-labels/1003_3_glm.nii.gz").write_bytes(b"")
-    with pytest.raises(DataError, match=r"1003_3_glm\.nii\.gz cannot be read"):
+    with pytest.raises(DataError, match=r"1003_3_glm\.nii\.gz: cannot be read"):
         open_malc2012(root, tmp_path / "cache")
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 8
 

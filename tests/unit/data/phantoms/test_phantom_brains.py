@@ -55,7 +55,7 @@ def brains(cache: Path) -> Dataset:
 @pytest.fixture(scope="module")
 def volumes(brains: Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
     """Images and labels of whole subjects."""
-    return [brains.read.phantoms.slices(subject) for subject in range(SUBJECTS)]
+    return [brains.read.slices(f"brain{subject:03d}") for subject in range(SUBJECTS)]
 
 
 def sided(name: str) -> list[int]:
@@ -79,7 +79,7 @@ def test_cases_are_the_slices_that_show_some_of_the_brain(brains: Dataset) -> No
         shown = sample.image[0][sample.label > 0]
         assert shown.min(initial=1) > 0, "image and labels lie on each other"
     for subject in range(SUBJECTS):
-        image, labels = brains.read.phantoms.slices(subject)
+        image, labels = brains.read.slices(f"brain{subject:03d}")
         own = [case for case in brains.cases if case.scan_id == f"brain{subject:03d}"]
         assert [case.position for case in own] == np.flatnonzero(image.any(axis=(1, 2))).tolist()
         assert [case.foreground for case in own] == [np.count_nonzero(labels[case.position]) for case in own]
@@ -209,7 +209,7 @@ def centroid(labels: np.ndarray, name: str) -> np.ndarray:
 )
 def test_slices_are_turned_as_the_facts_say(cache: Path, axis, above, below, leftmost, rightmost) -> None:
     brains = open_phantom_brains(cache, subjects=2, spacing=SPACING, axis=axis)
-    labels = brains.read.phantoms.slices(0)[1]
+    labels = brains.read.slices("brain000")[1]
     assert centroid(labels, above)[1] < centroid(labels, below)[1]
     assert centroid(labels, leftmost)[2] < centroid(labels, rightmost)[2]
     assert axis in brains.facts["orientation"]
@@ -218,7 +218,7 @@ def test_slices_are_turned_as_the_facts_say(cache: Path, axis, above, below, lef
 def test_spacing_is_the_size_of_a_voxel(cache: Path, volumes: list) -> None:
     fine = open_phantom_brains(cache, subjects=2, spacing=2.0)
     assert fine.spacing == (2.0, 2.0)
-    labels = fine.read.phantoms.slices(0)[1]
+    labels = fine.read.slices("brain000")[1]
     assert np.count_nonzero(labels) * 8 == pytest.approx(np.count_nonzero(volumes[0][1]) * 27, rel=0.05)
 
 
@@ -227,7 +227,7 @@ def test_canvas(brains: Dataset, cache: Path) -> None:
     assert open_phantom_brains(cache, subjects=2, spacing=SPACING, canvas=(50, 64)).shape == (50, 64)
     with pytest.raises(
         DataError,
-        match=r"\[40, 64\] is too small, scan brain00\d needs .* Take at least \[4\d, 4\d\], or auto",
+        match=r"\[40, 64\] is too small, scan brain00\d needs .* Use at least \[4\d, 4\d\], or auto",
     ):
         open_phantom_brains(cache, subjects=2, spacing=SPACING, canvas=(40, 64))
 

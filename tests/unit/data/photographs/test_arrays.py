@@ -17,8 +17,7 @@ from medrobust.data import open_dataset
 from medrobust.data.adapters.medmnist import list_medmnist
 from medrobust.data.listing import Photos
 from medrobust.data.photographs.arrays import NPZ_ARRAYS, array_forms, read_array
-from medrobust.data.photographs.framing import framed_volume
-from medrobust.data.photographs.pictures import Picture, to_bands
+from medrobust.data.photographs.pictures import Picture, framed_volume, to_bands
 from medrobust.errors import DataError, StudyError
 
 
@@ -160,7 +159,7 @@ class TestMedMNIST:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"labels": np.zeros((6, 14), np.uint8)}, "has 14 labels per image, and the protocol needs one"),
+            ({"labels": np.zeros((6, 14), np.uint8)}, "has 14 labels per image, but the protocol needs one"),
             ({"images": (28, 28, 28, 28)}, r"\(6, 28, 28, 28, 28\) holds no pictures and no volumes"),
             (
                 {"images": (28, 28, 30)},
@@ -182,7 +181,7 @@ class TestMedMNIST:
             ),
             ({"images": (28, 28, 4)}, "holds neither pictures, which have 1 or 3 channels, nor volumes"),
             ({"images": (2, 28, 28)}, "holds neither pictures"),
-            ({"images": (0, 28)}, "claims to be of 28 x 0 pixels"),
+            ({"images": (0, 28)}, "claims 28 x 0 pixels"),
         ],
     )
     def test_what_is_refused(self, tmp_path, changes, message):

@@ -210,7 +210,7 @@ class TestPages:
         for name, options in (("a.tif", {}), ("b.tif", {"imagej": True}), ("c.tif", {"bigtiff": True})):
             tifffile.imwrite(tmp_path / name, pages, photometric="minisblack", **options)
             for read in (IMAGE_FILES.header, IMAGE_FILES.picture):
-                with pytest.raises(DataError, match=rf"{name}: holds 2 pages, and a case is one picture"):
+                with pytest.raises(DataError, match=rf"{name}: holds 2 pages, but a case is one picture"):
                     read(tmp_path / name)
 
     def test_a_stack_with_one_directory_is_refused(self, tmp_path):
@@ -262,7 +262,7 @@ class TestWhatIsNotKnown:
             ),
             ({SAMPLE_FORMAT: [2, 2, 2]}, "holds signed numbers of 8 bits"),
             ({273: 9999}, "the file ends early"),
-            ({322: 60000, 323: 60000}, "claims to be of 60000 x 60000 pixels"),
+            ({322: 60000, 323: 60000}, "claims 60000 x 60000 pixels"),
         ],
     )
     def test_is_refused(self, tmp_path, changes, message):

@@ -10,9 +10,9 @@ from scipy.ndimage import binary_erosion
 
 from medrobust.data import open_dataset
 from medrobust.data.listing import Scan, Scans
+from medrobust.data.scans.geometry import VIEWS
 from medrobust.data.scans.labels import LabelMap
-from medrobust.data.scans.opening import open_scans
-from medrobust.data.scans.views import VIEWS
+from medrobust.data.scans.scan_cases import open_scans
 
 SHAPE = (22, 26, 18)
 PLACE = (7.0, -31.0, 12.5)

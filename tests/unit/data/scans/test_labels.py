@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrobust.data.scans.label_files import label_map, read_label_file
-from medrobust.data.scans.labels import Label, map_of_file, map_of_study
+from medrobust.data.scans.labels import Label, label_map, map_of_file, map_of_study, read_label_file
 from medrobust.errors import DataError, StudyError
 
 FILES = {
@@ -96,11 +95,11 @@ def test_a_mapping_that_contradicts_itself_is_refused(labels, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.tsv", "index\tlabel\n1\tx\n", "the column 'name' is missing"),
-        ("a.tsv", "index\tname\n1.5\tx\n", r"'1\.5' is no label number"),
+        ("a.tsv", "index\tlabel\n1\tx\n", "column 'name' is missing"),
+        ("a.tsv", "index\tname\n1.5\tx\n", r"'1\.5' is not a label number"),
         ("a.tsv", "index\tname\n1\tx\n1\ty\n", "the number 1 means both 'x' and 'y'"),
-        ("a.tsv", "", "the column 'index' is missing"),
-        ("a.csv", "Label Number\n3\n", "the column 'Label Name' is missing"),
+        ("a.tsv", "", "'index', 'name' is missing"),
+        ("a.csv", "Label Number\n3\n", "column 'Label Name' is missing"),
         ("a.json", "{", "cannot be read as JSON"),
         ("a.json", "[]", "`labels` must name the classes"),
         ("a.xml", "<a", "cannot be read as XML"),

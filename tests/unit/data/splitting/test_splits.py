@@ -9,9 +9,16 @@ from hypothesis import strategies as st
 
 from medrobust.core import Case, Dataset, Part, Sample, Task
 from medrobust.data.splitting.case_sets import described, select_cases
-from medrobust.data.splitting.split_file import parse_split, read_split, split_csv
-from medrobust.data.splitting.splits import halves, make_folds, make_split, split_cases
-from medrobust.data.splitting.strata import apportion
+from medrobust.data.splitting.splits import (
+    apportion,
+    halves,
+    make_folds,
+    make_split,
+    parse_split,
+    read_split,
+    split_cases,
+    split_csv,
+)
 from medrobust.errors import DataError, StudyError
 
 
@@ -175,7 +182,7 @@ def test_too_few_patients_are_refused():
         make_split(scans([[[1]]] * 2), {"rule": "patient", "test": 0.5}, 0)
     official = {"p0": Part.TRAIN, "p1": Part.TEST}
     dataset = dataset_of(scans([[[1]]] * 2).cases, task=Task.SEGMENTATION, official=official)
-    with pytest.raises(DataError, match=r"no patient can validate, .* and has 1 in all"):
+    with pytest.raises(DataError, match=r"no patient is left for validation: .* there are only 1"):
         make_split(dataset, {"rule": "official"}, 0)
 
 
@@ -397,7 +404,7 @@ def test_patients_draw_independently_of_each_other():
     ("dataset", "limits", "message"),
     [
         (EVEN, {"per_patient": 0}, r"cases\.per_patient: must be at least 1; got 0"),
-        (EVEN, {"total": 7}, r"cases\.total: 5 a class need at least 10; got 7"),
+        (EVEN, {"total": 7}, r"cases\.total: 5 per class need at least 10; got 7"),
         (BRAINS, {"total": 7}, r"cases\.total: is for photographs; got 7"),
     ],
 )

@@ -1,0 +1,172 @@
+"""What an audit found: on a terminal, as a document for programs, and as pictures for its page."""
+
+# mypy: disable-error-code="no-untyped-call"
+# nibabel is not annotated.
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Shaped
+from PIL import Image, ImageOps
+from rich.markup import escape
+from rich.table import Table
+
+from medrobust.audit.audit import Audit
+from medrobust.data.findings import Finding, Severity
+from medrobust.data.photographs.arrays import NPZ_ARRAYS
+from medrobust.data.photographs.dicom_pictures import DicomFiles
+from medrobust.data.photographs.image_files import IMAGE_FILES
+from medrobust.data.photographs.pictures import Picture
+from medrobust.text import text_table
+
+STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
+FILES = 3
+"""Files that a line names."""
+
+EACH = 3
+"""As many findings of a kind get a line of their own; more share one."""
+
+
+def findings_table(audit: Audit) -> Table:
+    """A line per finding, most severe first; where a kind was found often, one line for all of it."""
+    table = text_table("", "what", "seen", "files", "what to do", show_lines=True)
+    for (severity, kind), found in groupby(audit.findings, lambda each: (each.severity, each.kind)):
+        group = list(found)
+        for part in [group] if len(group) > EACH else [[finding] for finding in group]:
+            table.add_row(
+                f"[{STYLES[severity]}]{severity}[/]",
+                escape(kind) + (f" ({len(part)} times)" if len(part) > 1 else ""),
+                escape(_says(part)),
+                escape(_files(part)),
+                escape(part[0].advice),
+            )
+    return table
+
+
+def summary(audit: Audit) -> str:
+    """One line: what was found in how much."""
+    counts = [(audit.count(severity), severity) for severity in Severity]
+    found = ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for count, severity in counts)
+    return f"{found} in {audit.looked_at} ({audit.seconds:.0f} s)."
+
+
+def _says(group: Sequence[Finding]) -> str:
+    """The first finding, without the folders of its files."""
+    says = group[0].says
+    for file in group[0].files:
+        says = says.replace(str(file), file.name)
+    return says if len(group) == 1 else f"{says} And {len(group) - 1} more like it."
+
+
+def _files(group: Sequence[Finding]) -> str:
+    files = list(dict.fromkeys(file for finding in group for file in finding.files))
+    more = [f"and {len(files) - FILES} more"] if len(files) > FILES else []
+    names = [file.name for file in files[:FILES]]
+    if len(set(names)) < len(names):
+        names = [f"{file.parent.name}/{file.name}" for file in files[:FILES]]
+    return "\n".join([*names, *more])
+
+
+SCHEMA = 1
+"""Version of the document: raised when a key changes its meaning or goes; new keys may come any time."""
+
+
+def as_document(audit: Audit) -> dict[str, Any]:
+    """Everything that was found, as JSON-able data; docs/audit.md describes the keys."""
+    return {
+        "schema": SCHEMA,
+        "medrobust": version("medrobust"),
+        "data": audit.name,
+        "looked_at": audit.looked_at,
+        "counts": {str(severity): audit.count(severity) for severity in Severity},
+        "findings": [
+            {
+                "severity": str(finding.severity),
+                "kind": finding.kind,
+                "says": finding.says,
+                "advice": finding.advice,
+                "files": [str(file) for file in finding.files],
+            }
+            for finding in audit.findings
+        ],
+    }
+
+
+SIDE = 160
+
+PER_FINDING = 6
+
+PER_KIND = 60
+"""Most pictures of a finding, and of a kind: a page of a damaged data set must still open."""
+
+DICOM = bytes(128) + b"DICM"
+"""How DICOM files begin, but for the first 128 bytes, which may be anything."""
+
+TEXT = (".csv", ".txt", ".tsv", ".json", ".py", ".yaml")
+
+
+def thumbnails(findings: Iterable[Finding]) -> dict[Path, bytes]:
+    """JPEG files by file: photographs whole, the middle axial slice of volumes; damaged files have none."""
+    wanted: Counter[str] = Counter()
+    files: dict[Path, None] = {}
+    for finding in findings:
+        for file in finding.files[:PER_FINDING]:
+            if file.suffix.lower() not in TEXT and wanted[finding.kind] < PER_KIND:
+                wanted[finding.kind] += 1
+                files[file] = None
+    pictures = {file: _thumbnail(file) for file in files}
+    return {file: picture for file, picture in pictures.items() if picture}
+
+
+def _thumbnail(file: Path) -> bytes | None:
+    try:
+        image = _slice(file) if ".nii" in file.name or file.suffix in (".mgz", ".mgh") else _photo(file)
+    except Exception:  # a damaged file has no picture; the finding says what is wrong with it
+        return None
+    stream = io.BytesIO()
+    ImageOps.contain(image, (SIDE, SIDE)).save(stream, "JPEG", quality=80)
+    return stream.getvalue()
+
+
+def _photo(file: Path) -> Image.Image:
+    """A photograph, or the middle slice of a volume; more than 8 bits of grey are stretched."""
+    picture = _picture(file)
+    bands = picture.bands[len(picture.bands) // 2 :][:1] if picture.is_volume else picture.bands
+    if bands[0].mode != "F":
+        return bands[0].convert("RGB")
+    if len(bands) == 1:
+        return Image.fromarray(_grey(np.asarray(bands[0])))
+    return Image.merge("RGB", [Image.fromarray((np.asarray(band) / 257).astype(np.uint8)) for band in bands])
+
+
+def _picture(file: Path) -> Picture:
+    """What is at a `Photo.place`."""
+    if file.parent.is_file():
+        name, _, number = file.name.partition("[")
+        return NPZ_ARRAYS.picture(file.parent, (name, int(number.rstrip("]"))))
+    with file.open("rb") as content:
+        is_dicom = content.read(len(DICOM))[-4:] == DICOM[-4:]
+    return (DicomFiles() if is_dicom else IMAGE_FILES).picture(file)
+
+
+def _slice(file: Path) -> Image.Image:
+    """The middle axial slice, anterior up, the patient's left on the right."""
+    stored: Any = nib.load(file)
+    volume = nib.as_closest_canonical(nib.funcs.squeeze_image(stored))
+    middle = np.asanyarray(volume.dataobj[:, :, volume.shape[2] // 2])
+    return Image.fromarray(_grey(middle.reshape(*middle.shape[:2], -1)[::-1, ::-1, 0].T))
+
+
+def _grey(values: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h w"]:
+    """Values as 8 bits: the smallest black, the 99.5th percentile white."""
+    numbers = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
+    low, high = numbers.min(), np.percentile(numbers, 99.5)
+    scaled: np.ndarray = np.clip((numbers - low) * (255 / max(high - low, 1e-9)), 0, 255).astype(np.uint8)
+    return scaled

@@ -1,1 +1,0 @@
-"""Tables, JSON and paths that come with data, none of them trusted."""

@@ -1,0 +1,455 @@
+"""Labelled scans as cases: slices, whole volumes, or patches that tile them.
+
+A scan is read, normalised, resampled and cut to a stack of slices once, into the cache folder; cases are
+regions of its stack, read from memory maps.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import chain
+from math import ceil, prod
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+from annotated_types import Ge, Gt
+from jaxtyping import Float32, Int64, UInt8
+
+from medrobust.core import Case, Dataset, Grid, OnProgress, Sample, Task, silent
+from medrobust.data.cache import cached_array
+from medrobust.data.findings import quoted
+from medrobust.data.listing import Scan, Scans
+from medrobust.data.reading import in_threads, part_of, threads
+from medrobust.data.scans.geometry import (
+    CANVAS_STEP,
+    FLAT,
+    VIEWS,
+    Affine,
+    Axis,
+    bounding_box,
+    fit_canvas,
+    imaged_slices,
+    margins,
+    region,
+    resample_image,
+    resample_labels,
+    resampled,
+    shifted,
+    slices_along,
+    spacing_of,
+    turned,
+)
+from medrobust.data.scans.intensity import Intensity, intensity_fact, normalise
+from medrobust.data.scans.labels import LabelMap
+from medrobust.data.scans.volumes import MOST_VOXELS, read_volume
+from medrobust.errors import DataError, StudyError
+
+REVISION = 2
+"""Raised with every change of what images or labels hold, or of what is a case; part of the fingerprint."""
+
+SCANS_IN_MEMORY = 4
+
+VOXELS_AT_ONCE = 2**26
+"""Large scans are decoded one by one, to keep memory in bounds: one takes 10 bytes a voxel, or up to 22 where
+it is resampled."""
+
+Cut = Axis | Literal["volume"]
+"""Along which axis a scan is cut to slices, or that it is left whole."""
+
+Side = Annotated[int, Ge(1)]
+
+Box = tuple[Side, Side, Side]
+
+
+def open_scans(
+    name: str,
+    listing: Scans,
+    cache: Path | None,
+    progress: OnProgress = silent,
+    *,
+    axis: Cut = "coronal",
+    spacing: Annotated[float, Gt(0)] = 2.0,
+    canvas: Literal["auto"] | tuple[Side, Side] | Box = "auto",
+    intensity: Intensity = "percentile-99.5",
+    patch: Box | None = None,
+) -> Dataset:
+    """Scans that an adapter has listed, as a data set whose cases are chosen by the images alone.
+
+    Slices are cases from the first to the last in which the image is not constant, patches where it is not.
+    What is labelled plays no part: a network may be wrong where nothing is.
+
+    Args:
+        name: Name in the catalogue.
+        listing: What there is.
+        cache: Folder for decoded scans; None decodes a scan again whenever others were read in between.
+        progress: Told how far it is.
+        axis: Along which the scans are cut to slices; "volume" leaves them whole, turned as a stack of axial
+            slices is.
+        spacing: Size of a voxel in mm, along all axes, to which scans are resampled before they are cut.
+        canvas: Height and width in pixels of every slice, or depth, height and width of every volume, the
+            scan in its middle; "auto" takes the smallest multiples of 16, or of the patch, that every scan
+            fits in.
+        intensity: How each scan and channel is normalised: "min-max", "percentile-P", "z-score", or the
+            `{centre: C, width: W}` of a window.
+        patch: Depth, height and width of patches that tile the volume; needs `axis: volume`.
+
+    Raises:
+        StudyError: Patches of slices.
+        DataError: A file cannot be used (see `volumes.read_volume`), holds an unknown label, no scan
+            is labelled, channels differ in number, or the canvas is too small.
+    """
+    if patch is not None and axis != "volume":
+        raise StudyError(f"data.patch: patches are cut from volumes; got axis '{axis}'. Use axis: volume.")
+    if not listing.items:
+        raise DataError(f"'{name}' lists no usable scan.")
+    decoding = Decoding(axis, spacing, intensity, listing.classes_of)
+    digest = partial(digest_of, decoding=decoding)
+    digests = in_threads(digest, listing.items, part_of(progress, 0, 0.1), "checksum")
+    found = _outlines(listing.items, digests, decoding, cache, part_of(progress, 0.1, 1))
+    first = listing.items[0]
+    for scan, outline in zip(listing.items, found, strict=True):
+        if outline.channels != found[0].channels:
+            raise DataError(
+                f"{scan.image} has {outline.channels} channels, but {first.image} has {found[0].channels}. "
+                "All scans need the same."
+            )
+    size = _canvas(canvas, listing, found, decoding.sides, patch)
+    names = [scan.scan_id for scan in listing.items]
+    by_name = dict(zip(names, digests, strict=True))
+    reader = ScanReader(dict(zip(names, listing.items, strict=True)), by_name, decoding, cache, size, patch)
+    cases = [case for each in zip(listing.items, found, strict=True) for case in _cases(*each, reader)]
+    if not any(case.is_labelled for case in cases):
+        raise DataError(
+            f"{first.labels} labels nothing but background where the image shows anything, and so do the "
+            "labels of all other scans. Give the labels of these scans."
+        )
+    shape = patch or size
+    return Dataset(
+        name=name,
+        task=Task.SEGMENTATION,
+        classes=listing.classes,
+        unit=listing.unit,
+        channels=found[0].channels,
+        shape=shape,
+        spacing=(spacing,) * len(shape),
+        cases=tuple(sorted(cases, key=lambda case: case.case_id)),
+        read=reader,
+        fingerprint=_sha256(
+            *chain.from_iterable(sorted(by_name.items())), *map(str, (*size, *(patch or ())))
+        ),
+        official=listing.official,
+        attributes=listing.attributes,
+        colours=listing.classes_of.colours,
+        facts={**listing.facts, **_facts(decoding, size, patch, dict(zip(names, found, strict=True)))},
+        bits=12,
+        affine=reader.affine,
+        original=reader.original,
+    )
+
+
+def _canvas(
+    wanted: Literal["auto"] | tuple[int, ...],
+    listing: Scans,
+    found: Sequence["Outline"],
+    sides: int,
+    patch: Box | None,
+) -> tuple[int, ...]:
+    """The canvas that is wanted, or the smallest; whole patches cover it."""
+    pairs = zip(listing.items, found, strict=True)
+    extents = {scan.scan_id: outline.extent[-sides:] for scan, outline in pairs}
+    size = fit_canvas(wanted, extents, patch or [CANVAS_STEP] * sides)
+    if patch is None:
+        return size
+    return tuple(side * count for side, count in zip(patch, tiles(size, patch), strict=True))
+
+
+def tiles(canvas: Sequence[int], patch: Sequence[int]) -> tuple[int, ...]:
+    """Patches along each axis that cover a canvas."""
+    return tuple(ceil(whole / side) for whole, side in zip(canvas, patch, strict=True))
+
+
+def _cases(scan: Scan, outline: "Outline", reader: "ScanReader") -> list[Case]:
+    axis = "patch" if reader.patch is not None else reader.decoding.axis
+    if reader.patch is not None:
+        foreground = reader.foreground_of_patches(scan.scan_id)
+    elif axis == "volume":
+        foreground = {0: sum(outline.foreground)}
+    else:
+        foreground = {position: outline.foreground[position] for position in outline.imaged}
+    return [
+        Case(
+            case_id=f"{scan.scan_id}-{axis}-{position:03d}",
+            scan_id=scan.scan_id,
+            patient_id=scan.patient_id,
+            position=position,
+            foreground=labelled,
+        )
+        for position, labelled in foreground.items()
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanReader:
+    """Reads the sample of a case, and where a scan lies; the `read` and `affine` of a `Dataset`.
+
+    Attributes:
+        scans: Scans by id.
+        digests: SHA-256 by scan id, of the scan's files and how they are decoded.
+        decoding: How a scan becomes slices.
+        cache: Folder for decoded scans; None keeps the last few in memory.
+        canvas: Sides of every slice or volume, the scan in its middle.
+        patch: Sides of the patches that tile the canvas of a volume, in C order; None: no patches.
+    """
+
+    scans: Mapping[str, Scan]
+    digests: Mapping[str, str]
+    decoding: "Decoding"
+    cache: Path | None
+    canvas: tuple[int, ...]
+    patch: Box | None = None
+
+    def __call__(self, case: Case) -> Sample:
+        """Image and labels of a case, on the canvas."""
+        stack = self._stack(case.scan_id)
+        first, shape = self._place(stack, case.position)
+        images = np.stack([region(image, first, shape) for image in stack.images])
+        labels = region(stack.labels, first, shape)
+        if self.decoding.axis != "volume":
+            images, labels = images[:, 0], labels[0]
+        return Sample(images, labels.astype(np.int64))
+
+    def affine(self, scan_id: str) -> Affine:
+        """From slice, row and column of a scan on the canvas to world millimetres."""
+        stack = self._stack(scan_id)
+        return shifted(stack.affine, self._origin(stack))
+
+    def original(self, scan_id: str) -> Grid:
+        """The grid of the first image of a scan as its file has it."""
+        scan = self.scans[scan_id]
+        return scan.format.read(scan.image).grid
+
+    def foreground_of_patches(self, scan_id: str) -> dict[int, int]:
+        """Labelled voxels of each patch of a scan that shows anything, by its position."""
+        assert self.patch is not None
+        stack, foreground = self._stack(scan_id), {}
+        for position in range(prod(tiles(self.canvas, self.patch))):
+            box = tuple(
+                slice(max(begin, 0), max(begin + side, 0))
+                for begin, side in zip(*self._place(stack, position), strict=True)
+            )
+            images = stack.images[:, *box]  # without what the canvas adds, so that no margin shows anything
+            if images.size and np.ptp(images, axis=(1, 2, 3)).max() > FLAT:
+                foreground[position] = int(np.count_nonzero(stack.labels[box]))
+        return foreground
+
+    def _stack(self, scan_id: str) -> "Stack":
+        return open_stack(self.scans[scan_id], self.digests[scan_id], self.decoding, self.cache)
+
+    def _origin(self, stack: "Stack") -> list[int]:
+        """Where in the stack the canvas begins."""
+        sides = self.decoding.sides
+        before = margins(self.canvas, stack.labels.shape[-sides:])
+        return [0] * (3 - sides) + [-margin for margin in before]
+
+    def _place(self, stack: "Stack", position: int) -> tuple[list[int], tuple[int, ...]]:
+        """Where in the stack a case begins, and its sides."""
+        origin = self._origin(stack)
+        if self.decoding.axis != "volume":
+            return [position, *origin[1:]], (1, *self.canvas)
+        if self.patch is None:
+            return origin, self.canvas
+        tile = np.unravel_index(position, tiles(self.canvas, self.patch))
+        steps = zip(origin, tile, self.patch, strict=True)
+        return [begin + int(index) * side for begin, index, side in steps], self.patch
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How a scan becomes a stack of slices.
+
+    Attributes:
+        axis: Along which it is cut. Whole volumes are turned as stacks of axial slices are.
+        spacing: Size of a voxel in mm after resampling.
+        intensity: How intensities are normalised.
+        classes_of: What the label numbers in the files mean.
+    """
+
+    axis: Cut
+    spacing: float
+    intensity: Intensity
+    classes_of: LabelMap
+
+    @property
+    def view(self) -> Axis:
+        """How the stack is turned."""
+        return "axial" if self.axis == "volume" else self.axis
+
+    @property
+    def sides(self) -> int:
+        """Sides of what is placed on the canvas."""
+        return 3 if self.axis == "volume" else 2
+
+
+def digest_of(scan: Scan, decoding: Decoding) -> str:
+    """SHA-256 of a scan's files and of how they are decoded."""
+    parts = [decoding.axis, str(decoding.spacing), str(decoding.intensity), str(REVISION), scan.patient_id]
+    parts.append(repr(decoding.classes_of.numbers))
+    parts += [scan.format.digest(path) for path in (*scan.images, scan.labels)]
+    return _sha256(*parts)
+
+
+def _sha256(*parts: str) -> str:
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+
+
+class Outline(NamedTuple):
+    """What is kept of every stack.
+
+    Attributes:
+        channels: Of its images.
+        extent: Its sides.
+        foreground: How many voxels of each slice are labelled.
+        imaged: From the first to the last slice that shows anything: the extent of the scan, by its image.
+    """
+
+    channels: int
+    extent: tuple[int, ...]
+    foreground: tuple[int, ...]
+    imaged: range
+
+
+def _outlines(
+    scans: Sequence[Scan],
+    digests: Sequence[str],
+    decoding: Decoding,
+    cache: Path | None,
+    progress: OnProgress,
+) -> list[Outline]:
+    """The outlines of all scans, in their order; several are decoded at once, into the cache."""
+
+    def outline(scan_and_digest: tuple[Scan, str]) -> Outline:
+        stack = open_stack(*scan_and_digest, decoding, cache)
+        foreground = np.count_nonzero(stack.labels, axis=(1, 2))
+        imaged = range(*map(int, stack.imaged))
+        return Outline(len(stack.images), stack.labels.shape, tuple(map(int, foreground)), imaged)
+
+    largest = max(scan.format.claimed_voxels(path) for scan in scans for path in scan.images)
+    most = max(1, min(threads(), VOXELS_AT_ONCE // max(largest, 1)))
+    return in_threads(outline, list(zip(scans, digests, strict=True)), progress, "scan", most)
+
+
+class Stack(NamedTuple):
+    """The slices of a scan, all cut to the rows and columns that are not air, and where they lie.
+
+    Attributes:
+        images: In [0, 1].
+        labels: Class indices.
+        affine: From slice, row and column to world millimetres.
+        imaged: The first slice that shows anything in any channel, and the one after the last.
+    """
+
+    images: Float32[np.ndarray, "c s h w"]
+    labels: UInt8[np.ndarray, "s h w"]
+    affine: Affine
+    imaged: Int64[np.ndarray, "2"]
+
+
+@lru_cache(maxsize=SCANS_IN_MEMORY)
+def open_stack(scan: Scan, digest: str, decoding: Decoding, cache: Path | None) -> Stack:
+    """The stack of a scan; `digest` names the decoded arrays in the cache."""
+    decoded = lru_cache(maxsize=1)(lambda: decode(scan, decoding))
+    key = f"{scan.scan_id}-{digest[:16]}"
+    return Stack(
+        cached_array(cache, f"{key}-images", lambda: decoded().images),
+        cached_array(cache, f"{key}-labels", lambda: decoded().labels),
+        cached_array(cache, f"{key}-affine", lambda: decoded().affine),
+        cached_array(cache, f"{key}-imaged", lambda: decoded().imaged),
+    )
+
+
+def decode(scan: Scan, decoding: Decoding) -> Stack:
+    """Read, normalise, resample and cut a scan; a DataError where its files cannot be used."""
+    image, labels, place = read_volume(scan.images, scan.labels, scan.format)
+    old, new, shape = spacing_of(place), decoding.spacing, labels.shape
+    wanted = [ceil(side * size / new) for side, size in zip(shape, old, strict=True)]
+    if prod(wanted) > MOST_VOXELS:  # before memory is taken
+        raise DataError(
+            f"data.spacing: {new:g} mm makes {' x '.join(map(str, wanted))} voxels of {scan.image}; at most "
+            f"{MOST_VOXELS:,} are possible. Choose a larger one."
+        )
+    classes = decoding.classes_of(labels, scan.labels)
+    del labels  # here and below: volumes are large
+    is_labelled = bool(classes.any())
+    classes = resample_labels(classes, old, new)
+    if is_labelled and not classes.any():
+        raise DataError(
+            f"{scan.labels}: no structure fills most of any voxel of {new:g} mm. Choose a smaller spacing."
+        )
+    affine = resampled(place, shape, classes.shape, new)
+    has_file_each = len(image) == len(scan.images)
+    images = []
+    for number, channel in enumerate(image):
+        where = str(scan.images[number]) if has_file_each else f"{scan.image}, channel {number}"
+        images.append(normalise(channel, decoding.intensity, where))
+    del image, channel
+    for number in range(len(images)):
+        images[number] = resample_image(images[number], old, new)
+        np.clip(images[number], 0, 1, out=images[number])
+    return _cut(images, classes, affine, decoding)
+
+
+def _cut(images: list[np.ndarray], classes: np.ndarray, affine: Affine, decoding: Decoding) -> Stack:
+    """The stack, as its own arrays, cut to the box of what is not air; slices are all kept."""
+    stacks = [slices_along(image, decoding.view) for image in images]
+    labels = slices_along(classes, decoding.view)
+    slices, rows, columns = bounding_box(np.logical_or.reduce([labels > 0, *(stack > 0 for stack in stacks)]))
+    imaged = imaged_slices(stacks)
+    if decoding.axis != "volume":
+        slices = slice(0, len(labels))
+    first = (slices.start, rows.start, columns.start)
+    return Stack(
+        np.stack([stack[slices, rows, columns] for stack in stacks]),
+        np.ascontiguousarray(labels[slices, rows, columns]),
+        shifted(turned(affine, classes.shape, VIEWS[decoding.view][0]), first),
+        np.array([imaged.start, imaged.stop]) - slices.start,
+    )
+
+
+def _facts(
+    decoding: Decoding, canvas: tuple[int, ...], patch: Box | None, found: Mapping[str, Outline]
+) -> dict[str, str]:
+    cut = "whole volumes as stacks of axial" if decoding.axis == "volume" else decoding.axis
+    unit = "pixels" if len(canvas) == 2 else "voxels"
+    step = CANVAS_STEP if patch is None else "the patch"
+    return {
+        "orientation": f"read from the affine; {cut} slices, {VIEWS[decoding.view][1]}",
+        "spacing": (
+            f"resampled to {decoding.spacing:g} mm: images by the mean over the new voxel, "
+            "labels by the structure that fills most of it"
+        ),
+        "canvas": f"{' x '.join(map(str, canvas))} {unit}, scan centred; auto: multiples of {step}",
+        "intensity": intensity_fact(decoding.intensity),
+        "cases": _which(decoding.axis, patch, found),
+    }
+
+
+def _which(axis: Cut, patch: Box | None, found: Mapping[str, Outline]) -> str:
+    """What is a case, and what of the labels is in none."""
+    says = "whole volumes"
+    if patch is not None:
+        says = f"patches of {' x '.join(map(str, patch))} voxels in which the image is not constant"
+    elif axis != "volume":
+        says = (
+            "all slices of a scan from the first to the last in which the image is not constant, whatever is "
+            "labelled in them; networks that are trained here see those with a structure"
+        )
+        beyond = sum(
+            labelled > 0 and position not in outline.imaged
+            for outline in found.values()
+            for position, labelled in enumerate(outline.foreground)
+        )
+        says += f"; {beyond} labelled slices lie beyond and take no part" if beyond else ""
+    bare = [scan for scan, outline in found.items() if not any(outline.foreground)]
+    return f"{says}; nothing is labelled in {quoted(bare)}" if bare else says

@@ -1,0 +1,417 @@
+"""DeepFool: the shortest way over the boundary of a network that is linearised anew at every step."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+import torch
+from annotated_types import Ge, Le
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from medrobust.core import Task
+from medrobust.parameters import Ratio
+from medrobust.perturbations.checks import check_logits
+from medrobust.perturbations.entry import Preset, Tally, perturbation
+from medrobust.perturbations.geometry import ORDER, Norm, lengths, per_image, rows, step_inside, unit, within
+from medrobust.perturbations.gradients import Model, Pullback, linearise
+
+PRESETS = {
+    "moosavi-2016": Preset(
+        {
+            "steps": 50,
+            "overshoot": 0.02,
+            "overshoot_on": "sum",
+            "candidates": 10,
+            "least": 1e-4,
+            "norm": "2",
+            "near": None,
+            "trials": 0,
+        },
+        source="Moosavi-Dezfooli, Fawzi, Frossard 2016, and their code: overshoot on the accumulated "
+        "perturbation, 1e-4 added to every step. They do not clip; here the network is shown images cut off "
+        "at 0 and 1, and what is accumulated is not cut",
+    ),
+    "foolbox-0.8": Preset(
+        {
+            "steps": 100,
+            "overshoot": 0.05,
+            "overshoot_on": "step",
+            "candidates": None,
+            "least": 0.0,
+            "norm": "2",
+            "near": None,
+            "trials": 0,
+        },
+        source="foolbox 0.8.0, foolbox/attacks/deepfool.py: 1.05 on every step, cut off at 0 and 1; only "
+        "classes whose logit is below the label's. Where steps are cut off it creeps up to a boundary: at a "
+        "tie in float32 it turns to another class, and an image that it found may be right again in another "
+        "pass, whose last bits differ",
+        on_failure="clean",
+    ),
+}
+
+
+@perturbation(
+    tasks=(Task.CLASSIFICATION,),
+    presets=PRESETS,
+    minimal=True,
+    on_misclassified="keep",
+    passes=lambda parameters: 10.0 + parameters["trials"],
+    revision=4,
+    summary="The shortest way over the nearest boundary of the linearised network.",
+    source="Moosavi-Dezfooli, Fawzi, Frossard 2016, DeepFool",
+)
+def deepfool(
+    model: Model,
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, " n"],
+    *,
+    support: Bool[Tensor, "n 1 *space"] | None = None,
+    rngs: Sequence[np.random.Generator] | None = None,
+    tally: Tally | None = None,
+    preset: Literal["moosavi-2016", "foolbox-0.8"] | None = None,
+    steps: Annotated[int, Ge(1)] = 50,
+    overshoot: Annotated[Ratio, Ge(0), Le(1)] = 0.02,
+    overshoot_on: Literal["sum", "step"] = "sum",
+    candidates: Annotated[int, Ge(2)] | None = 10,
+    least: Annotated[float, Ge(0), Le(1)] = 1e-4,
+    norm: Norm = "2",
+    near: Annotated[float, Ge(1)] | None = 1.5,
+    trials: Annotated[int, Ge(0)] = 8,
+) -> Float[Tensor, "n c *space"]:
+    """Find a small perturbation that changes the prediction; images already wrong are kept.
+
+    Steps lead over the nearest boundary of the linearised network until an image fools it, as published: what
+    a step has outside of [0, 1] is cut off. Then `trials` make the perturbation shorter along that boundary,
+    inside of [0, 1]. With trials, images that half of the steps did not fool take the others to the nearest
+    point of a boundary inside of [0, 1]; where the range ends before a boundary, they go to its end.
+
+    Args:
+        model: Network under attack.
+        images: Clean images in [0, 1].
+        labels: True classes.
+        support: Where images may change; None: everywhere.
+        rngs: Not needed, nothing is drawn.
+        tally: Is told the steps and trials of each image.
+        preset: Parameters of a named source; those given explicitly win.
+        steps: Largest number of linearisations.
+        overshoot: By how much the boundary is overstepped, relative to the way to it.
+        overshoot_on: "sum": once, on the accumulated perturbation. "step": on every step.
+        candidates: Classes that are looked at, those of the largest clean logits, the true one included;
+            None: all.
+        least: Added to the length of every step, in units of the image: one that is shorter than float32
+            resolves would never arrive. 0: nothing, and a class with the same logit as the true one is no
+            rival.
+        norm: Distance that is made small.
+        near: After the first step only those candidates get a gradient whose boundaries seem at most so many
+            times as far as the nearest; None: all do.
+        trials: Largest number of trials to make the perturbation shorter, see `shorten`; 0: DeepFool as
+            published.
+
+    Returns:
+        Attacked images; the last iterate where no step was enough.
+
+    Raises:
+        ValueError: A wrong argument.
+        ModelError: The network's output cannot be attacked.
+
+    Source:
+        Moosavi-Dezfooli, Fawzi, Frossard 2016, "DeepFool: a simple and accurate method to fool deep neural
+        networks".
+    """
+    walk = Walk(images, support, images.clone(), None if overshoot_on == "step" else torch.zeros_like(images))
+    taken = torch.zeros_like(labels)
+    running = torch.arange(len(images), device=images.device)
+    view = linearise(model, images)
+    check_logits(view[0], labels)
+    rivals = Rivals.of(view[0], labels, candidates)
+    for number in range(steps):
+        right = view[0].argmax(1) == labels[running]
+        if not right.any():
+            break
+        # Images that were fooled by the last step share its pass once more, which costs less than a
+        # forward pass to tell them apart.
+        inside = trials > 0 and 2 * number >= steps > 1
+        how = Steps(norm, least, near or torch.inf, inside)
+        step = nearest_step(model, walk, view, labels, running, right, rivals, how)
+        running = running[right]
+        walk.advance(running, step, 1 + overshoot)
+        taken[running] += 1
+        view = linearise(model, walk.result[running])
+        check_logits(view[0], labels[running])
+    if trials:
+        right = torch.zeros_like(labels, dtype=torch.bool)
+        right[running] = view[0].argmax(1) == labels[running]
+        at = ((taken > 0) & ~right).nonzero()[:, 0]
+        if len(at):
+            walk.result[at], tried = shorten(
+                model,
+                images[at],
+                rows(support, at),
+                walk.result[at],
+                labels[at],
+                trials=trials,
+                norm=norm,
+            )
+            taken[at] += tried
+    if tally is not None:
+        tally.steps = taken
+    return walk.result
+
+
+DUAL = {"2": 2.0, "inf": 1.0}
+"""Order of the norm of gradients that turns a gap of logits into a distance."""
+
+View = tuple[Tensor, Pullback]
+"""Logits of images, and the way back to their gradients."""
+
+
+class Walk(NamedTuple):
+    """Images on their way.
+
+    Attributes:
+        clean: Where they started.
+        support: Where they may change; None: everywhere.
+        result: Where they are.
+        total: The steps so far, where the overshoot is on their sum; None: it is on every step.
+    """
+
+    clean: Float[Tensor, "n c *space"]
+    support: Bool[Tensor, "n 1 *space"] | None
+    result: Float[Tensor, "n c *space"]
+    total: Float[Tensor, "n c *space"] | None
+
+    def advance(self, places: Int64[Tensor, " r"], step: Float[Tensor, "r c *space"], factor: float) -> None:
+        """Take a step, `factor` times as long as it is, with the images in `places`."""
+        start = self.result[places]
+        if self.total is not None:
+            self.total[places] += step
+            start, step = self.clean[places], self.total[places]
+        moved = start + factor * step
+        self.result[places] = within(moved, self.clean[places], rows(self.support, places))
+
+
+class Steps(NamedTuple):
+    """How far a step goes, and what it makes small.
+
+    Attributes:
+        norm: Distance that is made small.
+        least: Added to every distance, in units of the image.
+        near: After a first step that looks at all rivals, one gets a gradient only if its boundary seems at
+            most so many times as far as the nearest one's; infinite: all do. It seems so by the size of its
+            gradient when last seen, so that a step can miss the nearest boundary; what that costs and saves
+            stands in docs/performance.md.
+        inside: Look for the nearest point of a boundary in [0, 1] instead of anywhere.
+    """
+
+    norm: Norm
+    least: float
+    near: float
+    inside: bool
+
+
+class Rivals(NamedTuple):
+    """The classes that images may be led to.
+
+    Attributes:
+        classes: Other classes than the true one, those of the largest clean logits first.
+        sizes: Dual norm of the gradient that leads to each, as last seen; NaN: not yet.
+    """
+
+    classes: Int64[Tensor, "n rivals"]
+    sizes: Float[Tensor, "n rivals"]
+
+    @classmethod
+    def of(
+        cls, logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], candidates: int | None
+    ) -> "Rivals":
+        """The `candidates - 1` other classes with the largest logits, or all that there are."""
+        wanted = min(candidates or logits.shape[1], logits.shape[1]) - 1
+        classes = logits.scatter(1, labels[:, None], -torch.inf).topk(wanted, dim=1).indices
+        return cls(classes, torch.full_like(logits[:, :wanted], torch.nan))
+
+    def gaps(
+        self,
+        logits: Float[Tensor, "r k"],
+        labels: Int64[Tensor, " n"],
+        places: Int64[Tensor, " r"],
+        least: float,
+    ) -> Float[Tensor, "r rivals"]:
+        """By how much the true class's logits exceed the rivals'.
+
+        Infinite for a rival with the same logit as the true class, where no `least` distance would lead over
+        its boundary.
+        """
+        gaps = logits.gather(1, labels[places, None]) - logits.gather(1, self.classes[places])
+        return gaps if least else torch.where(gaps > 0, gaps, torch.inf)
+
+    def nearest_first(
+        self, gaps: Float[Tensor, "r rivals"], places: Int64[Tensor, " r"], near: float
+    ) -> tuple[Int64[Tensor, "r rivals"], Int64[Tensor, " r"]]:
+        """The rivals of images, those whose boundaries seem nearest first; and how many of them are near.
+
+        A rival's gap of logits, divided by the size of its gradient when last seen, stands for its distance;
+        at first all are near. Numbers of near rivals are rounded up to powers of two, or to all.
+        """
+        sizes = self.sizes[places]
+        # A rival that no gradient led to is the last resort.
+        distances = torch.where(sizes > 0, gaps / sizes, torch.inf)
+        nearest = distances.amin(1, keepdim=True).clamp_min(torch.finfo(distances.dtype).tiny)
+        seem_near = sizes.isnan() | (distances <= near * nearest)
+        rounded = 2 ** seem_near.sum(1).log2().ceil().long()
+        return distances.argsort(dim=1, stable=True), rounded.clamp_max(seem_near.shape[1])
+
+
+def steps_over(
+    images: Float[Tensor, "r c *space"],
+    support: Bool[Tensor, "r 1 *space"] | None,
+    gradient: Float[Tensor, "r c *space"],
+    gaps: Float[Tensor, " r"],
+    size: Float[Tensor, " r"],
+    how: Steps,
+) -> tuple[Float[Tensor, " r"], Float[Tensor, "r c *space"]]:
+    """The steps over the boundaries of linear functions, and how far these are; infinite: no way leads there.
+
+    Args:
+        images: Where the steps begin.
+        support: Where images may change; None: everywhere.
+        gradient: Of the gap of logits that is to be closed, 0 outside of the support.
+        gaps: How wide these are.
+        size: Dual norms of the gradients.
+        how: How far steps go.
+    """
+    if not how.inside:
+        distances = torch.where(size > 0, gaps / size, torch.inf) + how.least
+        direction = unit(gradient) if how.norm == "2" else gradient.sign()
+        return distances, per_image(distances.nan_to_num(posinf=0), images) * direction
+    step = step_inside(images, support, gradient, gaps + how.least * size, how.norm)
+    closed = (unit(gradient, DUAL[how.norm]) * step).flatten(1).sum(1) * size
+    # Beyond the end of the range, the way is as long as if it went on.
+    factor = ((gaps + how.least * size) / closed).clamp_min(1).nan_to_num(nan=torch.inf, posinf=torch.inf)
+    return lengths(step, ORDER[how.norm]).flatten().clamp_min(how.least) * factor, step
+
+
+def nearest_step(
+    model: Model,
+    walk: Walk,
+    view: View,
+    labels: Int64[Tensor, " n"],
+    running: Int64[Tensor, " r"],
+    right: Bool[Tensor, " r"],
+    rivals: Rivals,
+    how: Steps,
+) -> Float[Tensor, "s c *space"]:
+    """The steps of those images that are still right to the nearest of their linearised boundaries; 0: none.
+
+    All gradients that every one of them needs come from `view`, of which the images are at `running`; those
+    that need more are linearised once more, with others that need about as many.
+    """
+    logits = view[0]
+    places = running[right]
+    gaps = rivals.gaps(logits[right], labels, places, how.least)
+    order, counts = rivals.nearest_first(gaps, places, how.near)
+    shared = int(counts.min())
+    step = torch.zeros_like(walk.result[places])
+    distance = torch.full_like(gaps[:, 0], torch.inf)
+
+    def look(view: View, rows_of: Tensor, among: Tensor, ranks: range) -> None:
+        """Images `among` those still right lie at `rows_of` the view."""
+        at, (logits, pullback) = places[among], view
+        images, support = walk.result[at], rows(walk.support, at)
+        for rank in ranks:
+            column = order[among, rank]
+            weights = torch.zeros_like(logits)
+            weights[rows_of, rivals.classes[at, column]], weights[rows_of, labels[at]] = 1, -1
+            gradient = pullback(weights, keep=rank < ranks[-1])[rows_of]
+            if support is not None:
+                gradient = gradient * support
+            size = lengths(gradient, DUAL[how.norm]).flatten()
+            rivals.sizes[at, column] = size
+            found, way = steps_over(images, support, gradient, gaps[among, column], size, how)
+            nearer = found < distance[among]
+            distance[among[nearer]], step[among[nearer]] = found[nearer], way[nearer]
+
+    everyone = torch.arange(len(counts), device=counts.device)
+    look(view, right.nonzero()[:, 0], everyone, range(shared))
+    for count in sorted({*counts.tolist()} - {shared}):
+        among = (counts == count).nonzero()[:, 0]
+        again = linearise(model, walk.result[places[among]])
+        look(again, torch.arange(len(among), device=among.device), among, range(shared, count))
+    return step
+
+
+OVERSHOOT = 0.01
+"""By how much the linearised boundary is overstepped, relative to the way there from the clean image."""
+
+GAIN = 1e-3
+"""An image whose perturbation would get shorter by no more than this share is left as it is."""
+
+
+def shorten(
+    model: Model,
+    clean: Float[Tensor, "n c *space"],
+    support: Bool[Tensor, "n 1 *space"] | None,
+    found: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, " n"],
+    *,
+    trials: int,
+    norm: Norm,
+) -> tuple[Float[Tensor, "n c *space"], Int64[Tensor, " n"]]:
+    """Lead images that fool a network back towards the clean ones.
+
+    The network is linearised at the best image so far, between the class that it is fooled into and the true
+    one. The goal is the point of that boundary in [0, 1] that is nearest to the clean image, and a trial goes
+    a share of the way there: half of it at first, twice as much after a trial that fooled the network, a
+    third as much after any other. FAB takes the same step, but goes a tenth of the way at most, and follows
+    other iterates than the best.
+
+    Args:
+        model: Network under attack.
+        clean: Clean images in [0, 1].
+        support: Where images may change; None: everywhere.
+        found: Images to begin with.
+        labels: True classes.
+        trials: Largest number of trials.
+        norm: Distance that is made small.
+
+    Returns:
+        The nearest images that fool the network, at worst those that it began with; and each one's trials.
+
+    Source:
+        Croce, Hein 2020, "Minimally distorted adversarial examples with a fast adaptive boundary attack".
+    """
+    best, goal, trial = found.clone(), found.clone(), found
+    length = lengths(found - clean, ORDER[norm]).flatten()
+    share, taken = torch.full_like(length, 0.25), torch.zeros_like(labels)
+    running = torch.arange(len(clean), device=clean.device)
+    for left in range(trials, -1, -1):
+        logits, pullback = linearise(model, trial)
+        check_logits(logits, labels[running])
+        better = logits.argmax(1) != labels[running]
+        at = running[better]
+        # A trial is shorter than the best image since its goal is.
+        best[at] = trial[better]
+        length[at] = lengths(best[at] - clean[at], ORDER[norm]).flatten()
+        share[running] = torch.where(better, (2 * share[running]).clamp_max(1), share[running] / 3)
+        if not left:
+            break
+        if len(at):
+            rival = logits.scatter(1, labels[running, None], -torch.inf).argmax(1)
+            one = torch.ones_like(logits)
+            weights = torch.zeros_like(logits).scatter(1, rival[:, None], one)
+            weights.scatter_(1, labels[running, None], -one)
+            gradient, margin = pullback(weights)[better], (weights * logits).sum(1)[better]
+            rise = (gradient * (best[at] - clean[at])).flatten(1).sum(1) - margin
+            away = step_inside(
+                clean[at], rows(support, at), gradient, (1 + OVERSHOOT) * rise.clamp_min(0), norm
+            )
+            goal[at] = within(clean[at] + away, clean[at], rows(support, at))
+        aim = lengths(goal[running] - clean[running], ORDER[norm]).flatten()
+        running = running[aim < (1 - GAIN) * length[running]]
+        if not len(running):
+            break
+        taken[running] += 1
+        trial = best[running] + per_image(share[running], clean) * (goal[running] - best[running])
+        trial = trial.clamp(0, 1)  # but for rounding it is there
+    return best, taken

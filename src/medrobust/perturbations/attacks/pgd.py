@@ -1,0 +1,272 @@
+"""Projected gradient descent: many small steps up the loss that never leave the budget."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from medrobust.core import Task
+from medrobust.parameters import Ratio
+from medrobust.perturbations.checks import check_logits
+from medrobust.perturbations.entry import perturbation
+from medrobust.perturbations.geometry import Ball, Norm, unit
+from medrobust.perturbations.gradients import (
+    Loss,
+    Model,
+    ascent_weights,
+    cross_entropy_gradient,
+    cross_entropy_weights,
+    linearise,
+    predict,
+)
+from medrobust.rng import generators_of
+
+REACH = 2.5
+"""All steps together go so many times the budget, so that images can cross the ball (Madry et al. 2018)."""
+
+Weigh = Callable[[int, Tensor, Tensor], Tensor]
+"""Weights of the logits in the ascent, for the number of the step, logits and labels."""
+
+
+def _check_restarts(parameters: Mapping[str, Any], task: Task) -> str | None:
+    if parameters["restarts"] > 1 and not parameters["random_start"]:
+        return (
+            "restarts: must be 1 with random_start=False, which makes all attempts the same; got "
+            f"{parameters['restarts']}."
+        )
+    return None
+
+
+@perturbation(
+    norms=("inf", "2"),
+    uses_whole_budget=True,
+    default_ssim=0.98,
+    beyond_paper=True,
+    revision=2,
+    passes=lambda parameters: float(parameters["steps"] * parameters["restarts"]),
+    check=_check_restarts,
+    summary="Projected gradient descent: many small steps within the budget.",
+    source="Madry et al. 2018, Towards deep learning models resistant to adversarial attacks",
+)
+def pgd(
+    model: Model,
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *labelspace"],
+    *,
+    support: Bool[Tensor, "n 1 *space"] | None = None,
+    rngs: Sequence[np.random.Generator] | None = None,
+    eps: Annotated[Ratio, Ge(0)],
+    norm: Norm = "inf",
+    steps: Annotated[int, Ge(1)] = 20,
+    step: Annotated[Ratio, Gt(0)] | None = None,
+    loss: Loss = "cross_entropy",
+    random_start: bool = True,
+    restarts: Annotated[int, Ge(1)] = 1,
+) -> Float[Tensor, "n c *space"]:
+    """Climb the loss in steps of a fixed norm, projected back into the budget after each.
+
+    All steps are taken, also after the prediction is wrong: a deeper minimum transfers better.
+
+    Args:
+        model: Network under attack.
+        images: Clean images in [0, 1].
+        labels: True classes, one per image or one per pixel.
+        support: Where images may change; None: everywhere.
+        rngs: One generator per image, for random starts; None: those of seed 0.
+        eps: Largest norm of the change, on images in [0, 1].
+        norm: "inf": the largest change of an entry. "2": the Euclidean norm over an image.
+        steps: Number of steps.
+        step: Norm of one step; None: 2.5 eps / steps.
+        loss: What is climbed: "cross_entropy", "margin" (largest wrong logit minus the right one) or "dlr"
+            (the margin whatever its scale; three classes or more).
+        random_start: Begin at a random place of the budget, not at the clean image.
+        restarts: Attempts; the one with the most wrong labels is kept, the first of equal ones. An image
+            that is wrong altogether is not tried again.
+
+    Returns:
+        Attacked images.
+
+    Raises:
+        ValueError: A wrong argument.
+        ModelError: The network's output cannot be attacked.
+
+    Source:
+        Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks"; "dlr": Croce, Hein
+        2020.
+    """
+    ball = Ball(images, support, float(eps), norm)
+    size = REACH * ball.eps / steps if step is None else float(step)
+
+    def weigh(number: int, logits: Tensor, labels: Tensor) -> Tensor:
+        return ascent_weights(loss, logits, labels)
+
+    generators = generators_of(rngs, len(images))
+
+    def attempt(index: Int64[Tensor, " r"]) -> Float[Tensor, "r c *space"]:
+        here, drawn = ball.rows(index), [generators[place] for place in index.tolist()]
+        start = here.random_images(drawn) if random_start else here.clean
+        return climb(model, start, labels[index], here, weigh, step=size, steps=steps)
+
+    result = attempt(torch.arange(len(images), device=images.device))
+    for _ in range(restarts - 1):
+        wrong = share_wrong(model, result, labels)
+        left = (wrong < 1).nonzero()[:, 0]
+        if len(left) == 0:
+            break
+        tried = attempt(left)
+        better = share_wrong(model, tried, labels[left]) > wrong[left]
+        result[left[better]] = tried[better]
+    return result
+
+
+def climb(
+    model: Model,
+    start: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *labelspace"],
+    ball: Ball,
+    weigh: Weigh,
+    *,
+    step: float,
+    steps: int,
+) -> Float[Tensor, "n c *space"]:
+    """Take steps of a fixed norm along the gradient of the weighted logits, projected into the ball."""
+    result = start
+    for number in range(steps):
+        logits, pullback = linearise(model, result)
+        if number == 0:
+            check_logits(logits, labels)
+        gradient = pullback(weigh(number, logits, labels))
+        result = ball.project(result + step * ball.steepest(gradient))
+    return result
+
+
+def share_wrong(
+    model: Model, images: Float[Tensor, "n c *space"], labels: Int64[Tensor, "n *labelspace"]
+) -> Float[Tensor, " n"]:
+    """Share of each image's labels that the network gets wrong."""
+    wrong = predict(model, images).max(1).indices != labels
+    return wrong.view(len(labels), -1).float().mean(1)
+
+
+@perturbation(
+    norms=("inf", "2"),
+    uses_whole_budget=True,
+    default_ssim=0.98,
+    beyond_paper=True,
+    revision=2,
+    summary="Iterated FGSM with momentum, made to transfer.",
+    source="Dong et al. 2018, Boosting adversarial attacks with momentum",
+)
+def mi_fgsm(
+    model: Model,
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *labelspace"],
+    *,
+    support: Bool[Tensor, "n 1 *space"] | None = None,
+    rngs: Sequence[np.random.Generator] | None = None,
+    eps: Annotated[Ratio, Ge(0)],
+    norm: Norm = "inf",
+    steps: Annotated[int, Ge(1)] = 10,
+    decay: Annotated[float, Ge(0)] = 1.0,
+) -> Float[Tensor, "n c *space"]:
+    """Step along the accumulated gradients of the cross-entropy, each scaled to an L1 norm of 1.
+
+    Made for attacks on networks that the attacker does not know, which is what transfer measures.
+
+    Args:
+        model: Network under attack.
+        images: Clean images in [0, 1].
+        labels: True classes, one per image or one per pixel.
+        support: Where images may change; None: everywhere.
+        rngs: Not needed, nothing is drawn.
+        eps: Largest norm of the change, on images in [0, 1].
+        norm: "inf": the largest change of an entry. "2": the Euclidean norm over an image.
+        steps: Number of steps, each of norm eps / steps.
+        decay: What is kept of the accumulated gradient from step to step; 0: plain iterated FGSM.
+
+    Returns:
+        Attacked images.
+
+    Raises:
+        ValueError: A wrong argument.
+        ModelError: The network's output cannot be attacked.
+
+    Source:
+        Dong et al. 2018, "Boosting adversarial attacks with momentum".
+    """
+    ball = Ball(images, support, float(eps), norm)
+    result, velocity = images, torch.zeros_like(images)
+    for _ in range(steps):
+        _, gradient = cross_entropy_gradient(model, result, labels)
+        velocity = decay * velocity + unit(ball.supported(gradient), 1)
+        result = ball.project(result + ball.eps / steps * ball.steepest(velocity))
+    return result.clone()
+
+
+@perturbation(
+    tasks=(Task.SEGMENTATION,),
+    norms=("inf", "2"),
+    uses_whole_budget=True,
+    default_ssim=0.98,
+    beyond_paper=True,
+    revision=2,
+    summary="Projected gradient descent that turns right pixels first.",
+    source="Gu et al. 2022, SegPGD: an effective and efficient adversarial attack for evaluating and "
+    "boosting segmentation robustness",
+)
+def segpgd(
+    model: Model,
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *space"],
+    *,
+    support: Bool[Tensor, "n 1 *space"] | None = None,
+    rngs: Sequence[np.random.Generator] | None = None,
+    eps: Annotated[Ratio, Ge(0)],
+    norm: Norm = "inf",
+    steps: Annotated[int, Ge(1)] = 20,
+    step: Annotated[Ratio, Gt(0)] | None = None,
+    random_start: bool = True,
+) -> Float[Tensor, "n c *space"]:
+    """Climb the cross-entropy, at first that of right pixels only and more and more that of wrong ones too.
+
+    In step t of T (from 0 on), right pixels weigh 1 - t / 2T and wrong pixels t / 2T.
+
+    Args:
+        model: Network under attack.
+        images: Clean images in [0, 1], 2D or 3D.
+        labels: True class of every pixel.
+        support: Where images may change; None: everywhere.
+        rngs: One generator per image, for random starts; None: those of seed 0.
+        eps: Largest norm of the change, on images in [0, 1].
+        norm: "inf": the largest change of an entry. "2": the Euclidean norm over an image.
+        steps: Number of steps.
+        step: Norm of one step; None: 2.5 eps / steps.
+        random_start: Begin at a random place of the budget, not at the clean image.
+
+    Returns:
+        Attacked images.
+
+    Raises:
+        ValueError: A wrong argument.
+        ModelError: The network's output cannot be attacked.
+
+    Source:
+        Gu et al. 2022, "SegPGD: an effective and efficient adversarial attack for evaluating and boosting
+        segmentation robustness".
+    """
+    ball = Ball(images, support, float(eps), norm)
+    size = REACH * ball.eps / steps if step is None else float(step)
+
+    def weigh(
+        number: int, logits: Float[Tensor, "n k *space"], labels: Int64[Tensor, "n *space"]
+    ) -> Float[Tensor, "n k *space"]:
+        of_wrong = number / (2 * steps)
+        right = logits.max(1).indices == labels
+        return cross_entropy_weights(logits, labels, torch.where(right, 1 - of_wrong, of_wrong))
+
+    start = ball.random_images(generators_of(rngs, len(images))) if random_start else images
+    return climb(model, start, labels, ball, weigh, step=size, steps=steps)

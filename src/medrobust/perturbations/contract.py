@@ -1,0 +1,470 @@
+"""What every perturbation keeps, tried on small smooth networks of both tasks.
+
+The tests of medrobust's own entries and `medrobust check` on somebody else's apply the same rules; what an
+entry declares (its role, needs, norms, budget) decides what they ask.
+"""
+
+import copy
+import random
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from medrobust.core import Task
+from medrobust.errors import MedrobustError, StudyError, reason
+from medrobust.perturbations.catalogue import PERTURBATIONS
+from medrobust.perturbations.entry import Perturbation
+from medrobust.perturbations.gradients import Model, one_hot
+from medrobust.perturbations.request import Request, parameters_of, perturb, request
+from medrobust.rng import generator
+
+SIZE = 14
+CLASSES = 4
+MOST_STEPS = 20
+
+STRENGTHS = {"inf": 0.05, "2": 0.5, "1": 5.0, "0": 10.0}
+"""Budgets that are tried, by their norm."""
+
+SAME = 1e-4
+FEW = 0.01
+"""So many entries may go another way: an entry whose gradient is about zero follows rounding."""
+
+
+class Finding(NamedTuple):
+    """A rule that a perturbation breaks, and how."""
+
+    rule: str
+    says: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A perturbation and what it is tried on.
+
+    Attributes:
+        request: The perturbation, all parameters resolved.
+        task: Of the network and the labels.
+        channels: Of the images.
+        space: Spatial shape of the images.
+        n: Number of images.
+    """
+
+    request: Request
+    task: Task
+    channels: int = 1
+    space: tuple[int, ...] = (SIZE, SIZE)
+    n: int = 3
+    support: Bool[Tensor, "n 1 *space"] | None = field(default=None, compare=False)
+
+    @property
+    def entry(self) -> Perturbation:
+        """What is tried."""
+        return self.request.perturbation
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """A network; rules that change it take a copy."""
+        return smooth_network(self.task, self.channels, len(self.space))
+
+    @cached_property
+    def images(self) -> Float[Tensor, "n c *space"]:
+        """Random images."""
+        return smooth_batch(self.task, self.network, self.n, self.channels, self.space)[0]
+
+    @cached_property
+    def labels(self) -> Int64[Tensor, "n *labelspace"]:
+        """What the network sees in them."""
+        return smooth_batch(self.task, self.network, self.n, self.channels, self.space)[1]
+
+    @property
+    def rngs(self) -> list[np.random.Generator]:
+        """One generator per image, as new."""
+        return [generator(0, "contract", number) for number in range(self.n)]
+
+    def run(
+        self, model: Model | None = None, place: slice = slice(None), changed: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Perturb some of the images; `changed` replaces parameters."""
+        return perturb(
+            replace(self.request, parameters={**self.request.parameters, **(changed or {})}),
+            model or self.network,
+            self.images[place].clone(),
+            self.labels[place].clone(),
+            support=None if self.support is None else self.support[place],
+            rngs=self.rngs[place],
+        )
+
+    @cached_property
+    def made(self) -> Tensor:
+        """What it makes of all images."""
+        made: Tensor = self.run()
+        return made
+
+
+def check_perturbation(what: object, **parameters: Any) -> tuple[Finding, ...]:
+    """Try somebody's own perturbation, and say what breaks the contract.
+
+    Args:
+        what: `package.module:function`, a name of the catalogue or of an installed package, or an object.
+        parameters: Values to try it with, by default its own.
+
+    Returns:
+        One finding for each rule that it breaks; none where it keeps them all.
+
+    Raises:
+        StudyError: It cannot be found or imported, or cannot be a perturbation at all.
+    """
+    where = "check"
+    if isinstance(what, Perturbation):
+        entry = what
+    elif isinstance(what, str) and ":" not in what:
+        entry = PERTURBATIONS.named(what, where)
+    else:
+        entry = PERTURBATIONS.loaded(what, where)
+    found: dict[str, str] = {}
+    for task in entry.tasks:
+        try:
+            trial = trial_of(entry, task, **parameters)
+        except StudyError as error:
+            return (Finding("facts", str(error)),)
+        rules = {"moves": _moves} if entry.moves_labels else RULES
+        for rule, broken in rules.items():
+            says = None if rule in found else broken(trial)
+            if says and rule == "runs":  # nothing else can be asked
+                return (Finding(rule, says),)
+            if says:
+                found[rule] = says
+    return tuple(Finding(rule, says) for rule, says in found.items())
+
+
+def trial_of(entry: Perturbation, task: Task, preset: str | None = None, **parameters: Any) -> Trial:
+    """A trial with its default parameters, or those of a preset, but for those given; few steps.
+
+    Raises:
+        StudyError: Its facts contradict its signature, or a parameter has no default.
+    """
+    known = parameters_of(entry).model_fields
+    if entry.budget is not None and entry.budget not in known:
+        raise StudyError(f"budget: is declared to be '{entry.budget}', which is none of its parameters.")
+    if not set(entry.norms) <= STRENGTHS.keys():
+        raise StudyError(f"norms: must be among {', '.join(STRENGTHS)}; got {', '.join(entry.norms)}.")
+    given = dict(parameters)
+    if preset is None and entry.budget is not None and entry.budget not in given:
+        norm = given.get("norm", getattr(known.get("norm"), "default", None)) or next(
+            iter(entry.norms), "inf"
+        )
+        given[entry.budget] = 3 if entry.budget == "severity" else STRENGTHS[str(norm)]
+    steps = known["steps"].default if "steps" in known else None
+    if preset is None and isinstance(steps, int) and not entry.minimal:
+        given.setdefault("steps", min(steps, MOST_STEPS))
+    if preset is not None:
+        given["preset"] = preset
+    asked = request({"load": replace(entry, moves_labels=False), "label": "tried", **given}, task)
+    return Trial(replace(asked, perturbation=entry), task)
+
+
+def _runs(trial: Trial) -> str | None:
+    try:
+        trial.run()
+    except Exception as error:  # of the user's function
+        return _failure(trial, error)
+    return None
+
+
+def _moves(trial: Trial) -> str | None:
+    """Of what moves labels, nothing else is asked yet."""
+    made = trial.entry.function(trial.network, trial.images, trial.labels, **trial.request.parameters)
+    if isinstance(made, tuple) and len(made) == 3 and all(isinstance(each, Tensor) for each in made):
+        return None
+    return "It is declared to move labels, so it must return three tensors: (images, labels, valid)."
+
+
+def _finite(trial: Trial) -> str | None:
+    if trial.made.isfinite().all():
+        return None
+    return "It returns values that are NaN or infinite."
+
+
+def _range(trial: Trial) -> str | None:
+    low, high = (float(value) for value in trial.made.nan_to_num().aminmax())
+    if low >= 0 and high <= 1:
+        return None
+    return f"It leaves [0, 1]: it returns values from {low:.3g} to {high:.3g}. End with `.clamp(0, 1)`."
+
+
+def _inputs(trial: Trial) -> str | None:
+    images, labels = trial.images.clone(), trial.labels.clone()
+    made = perturb(trial.request, trial.network, images, labels, rngs=trial.rngs)
+    for name, tensor, before in (("images", images, trial.images), ("labels", labels, trial.labels)):
+        if not torch.equal(tensor, before):
+            return f"It changes the {name} that it is given. Work on a copy: `{name}.clone()`."
+    if made.data_ptr() == images.data_ptr():
+        return "It returns the very images that it is given. Return a copy: `images.clone()`."
+    return None
+
+
+def _support(trial: Trial) -> str | None:
+    if trial.entry.role in ("corruption", "transform"):
+        return None
+    support = left_half(trial.images)
+    made = replace(trial, support=support).run()
+    outside = (made != trial.images) & ~support
+    if outside.any():
+        return (
+            "It changes pixels outside of `support` (a mask `n 1 *space`). Keep them: "
+            "`torch.where(support, result, images)`."
+        )
+    return None
+
+
+def _acts(trial: Trial) -> str | None:
+    changed = bool((trial.made != trial.images).any())
+    if changed == (trial.entry.role != "clean"):
+        return None
+    return "It changes clean images." if changed else "It changes nothing: it returns the clean images."
+
+
+def _budget(trial: Trial) -> str | None:
+    entry = trial.entry
+    has_choice = "norm" in trial.request.parameters
+    for norm in entry.norms if has_choice else entry.norms[:1]:
+        for value in (0.0, 0.2 * STRENGTHS[norm], 2 * STRENGTHS[norm]):
+            changed = {str(entry.budget): value} | ({"norm": norm} if has_choice else {})
+            try:
+                sizes = _sizes(trial.run(changed=changed) - trial.images, norm)
+            except Exception as error:  # of the user's function
+                return f"{_failure(trial, error)} This is with {entry.budget} = {value:g}."
+            largest, smallest = float(sizes.max()), float(sizes.min())
+            if largest > value * (1 + SAME) + 1e-6:
+                return (
+                    f"With {entry.budget} = {value:g} it changes an image by {largest:.3g} in the L{norm} "
+                    "norm, which its budget is declared to bound."
+                )
+            if entry.uses_whole_budget and norm == "inf" and smallest < value * (1 - SAME) - 1e-6:
+                return (
+                    f"It is declared to use its whole budget, but with {entry.budget} = {value:g} changes an "
+                    f"image by only {smallest:.3g} in the L{norm} norm."
+                )
+    return None
+
+
+def _network(trial: Trial) -> str | None:
+    """Mixed modes, a frozen weight and a gradient must all survive, also where the attack fails."""
+    network = copy.deepcopy(trial.network)
+    for module in list(network.modules())[1::2]:
+        module.train()
+    weights = list(network.parameters())
+    weights[0].requires_grad_(False)
+    weights[-1].grad = torch.ones_like(weights[-1])
+    before = _state(network)
+    trial.run(network)
+    changed = _difference(before, _state(network))
+    if changed:
+        return f"It leaves the network changed: {changed}."
+    hook = network.register_forward_pre_hook(_raise)
+    with suppress(Exception):
+        trial.run(network)
+    hook.remove()
+    changed = _difference(before, _state(network))
+    return f"Where the network fails, it leaves it changed: {changed}." if changed else None
+
+
+def _randomness(trial: Trial) -> str | None:
+    before = torch.random.get_rng_state(), repr(np.random.get_state()), random.getstate()  # noqa: NPY002
+    first = trial.run()
+    after = torch.random.get_rng_state(), repr(np.random.get_state()), random.getstate()  # noqa: NPY002
+    draw = "Draw from `rngs`, one NumPy generator per image."
+    if not torch.equal(before[0], after[0]) or before[1:] != after[1:]:
+        return f"It uses or sets the global random state. {draw}"
+    return None if torch.equal(trial.run(), first) else f"Its results differ from call to call. {draw}"
+
+
+def _alone(trial: Trial) -> str | None:
+    together = trial.made
+    for number in range(trial.n):
+        place = slice(number, number + 1)
+        try:
+            alone = trial.run(place=place)
+        except Exception as error:  # of the user's function
+            return f"{_failure(trial, error)} This is a single image."
+        differing = float(((alone - together[place]).abs() > SAME).float().mean())
+        if differing > FEW:
+            return (
+                f"An image alone is changed otherwise than in a batch: {100 * differing:.0f} % of its "
+                "entries differ. Take norms, sums and means for each image."
+            )
+    return None
+
+
+def _needs(trial: Trial) -> str | None:
+    network = trial.network
+
+    def scores(images: Tensor) -> Tensor:
+        logits: Tensor = network(images.detach())
+        return logits.detach()
+
+    def decisions(images: Tensor) -> Tensor:
+        logits = scores(images)
+        return one_hot(logits.argmax(1), logits)
+
+    def nothing(images: Tensor) -> Tensor:
+        raise MedrobustError("The network is called.")
+
+    given: Mapping[str, Model] = {"scores": scores, "decisions": decisions, "nothing": nothing}
+    if trial.entry.needs == "gradient":
+        return None
+    declared = f"It is declared to need {trial.entry.needs} of the network, but"
+    try:
+        made = trial.run(given[trial.entry.needs])
+    except Exception as error:  # of the user's function
+        return f"{declared} fails without more. {_failure(trial, error)}"
+    return None if torch.equal(made, trial.made) else f"{declared} gives something else with more."
+
+
+def _flat(trial: Trial) -> str | None:
+    """Where the network's output is constant its gradient is 0."""
+    if trial.entry.needs != "gradient":
+        return None
+    flat = copy.deepcopy(trial.network)
+    with torch.no_grad():
+        next(flat.parameters()).zero_()
+    try:
+        made = trial.run(flat)
+    except Exception as error:  # of the user's function
+        return f"{_failure(trial, error)} The network's gradient is 0 here."
+    if made.isfinite().all() and made.min() >= 0 and made.max() <= 1:
+        return None
+    return "Where the network's gradient is 0, it returns no images in [0, 1]. Do not divide by a norm of 0."
+
+
+def _shapes(trial: Trial) -> str | None:
+    colour = replace(trial, channels=3, space=(11, 17), n=2)
+    says = _runs(colour)
+    return says and f"{says} Images may have any size and number of channels."
+
+
+RULES: dict[str, Callable[[Trial], str | None]] = {
+    "runs": _runs,
+    "finite": _finite,
+    "range": _range,
+    "inputs": _inputs,
+    "support": _support,
+    "acts": _acts,
+    "budget": _budget,
+    "network": _network,
+    "randomness": _randomness,
+    "alone": _alone,
+    "needs": _needs,
+    "flat": _flat,
+    "shapes": _shapes,
+}
+"""Each says what is wrong in a sentence or two, or None; in the order in which they are applied."""
+
+
+class Smooth(nn.Module):
+    """A small smooth network with what can be left changed: dropout and batch norm."""
+
+    def __init__(self, task: Task, channels: int, dimensions: int, classes: int) -> None:
+        super().__init__()
+        convolution = {2: nn.Conv2d, 3: nn.Conv3d}[dimensions]
+        norm = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dimensions]
+        first, last = convolution(channels, 6, 3, padding=1), convolution(6, classes, 3, padding=1)
+        self.body = nn.Sequential(first, norm(6), nn.Tanh(), nn.Dropout(0.5), last)
+        self.pool = task == Task.CLASSIFICATION
+        self.register_buffer("centre", torch.zeros(classes))
+        self.register_buffer("scale", torch.ones(classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        logits: Tensor = self.body(images)
+        if self.pool:
+            logits = logits.flatten(2).mean(2)
+        shape = (-1, *[1] * (logits.ndim - 2))
+        return (logits - self.get_buffer("centre").view(shape)) / self.get_buffer("scale").view(shape)
+
+
+def smooth_network(task: Task, channels: int = 1, dimensions: int = 2, classes: int = CLASSES) -> Smooth:
+    """A network whose logits have mean 0 and deviation 1 on random images: every class is predicted."""
+    drawing = torch.Generator().manual_seed(5)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        network = Smooth(task, channels, dimensions, classes)
+        for layer in (0, 4):
+            bound = network.get_parameter(f"body.{layer}.weight")[0].numel() ** -0.5
+            for kind in ("weight", "bias"):
+                network.get_parameter(f"body.{layer}.{kind}").uniform_(-bound, bound, generator=drawing)
+        space = [SIZE if dimensions == 2 else 6] * dimensions
+        images = torch.rand(32, channels, *space, generator=drawing)
+        network.train()(images)
+        logits = network.eval()(images).movedim(1, 0).flatten(1)
+        network.get_buffer("centre").add_(logits.mean(1))
+        network.get_buffer("scale").mul_(logits.std(1))
+    return network
+
+
+def smooth_batch(
+    task: Task, network: nn.Module, n: int = 3, channels: int = 1, space: tuple[int, ...] = (SIZE, SIZE)
+) -> tuple[Float[Tensor, "n c *space"], Int64[Tensor, "n *labelspace"]]:
+    """Random images, and what a network sees in them."""
+    draw = np.random.default_rng(3)
+    images = torch.from_numpy(draw.random((n, channels, *space), dtype=np.float32))
+    with torch.no_grad():
+        return images, network(images).argmax(1)
+
+
+def left_half(images: Float[Tensor, "n c *space"]) -> Bool[Tensor, "n 1 *space"]:
+    """A support."""
+    support = torch.zeros_like(images[:, :1], dtype=torch.bool)
+    support[..., : images.shape[-1] // 2] = True
+    return support
+
+
+def _failure(trial: Trial, error: Exception) -> str:
+    """What failed, in a sentence about "it"."""
+    says = str(error) if isinstance(error, MedrobustError) else f"fails: {reason(error)}."
+    return f"It {says.removeprefix(f'perturbations.{trial.request.label}: {trial.entry.name} ')}"
+
+
+def _sizes(change: Float[Tensor, "n c *space"], norm: str) -> Float[Tensor, " n"]:
+    sizes: Tensor = torch.linalg.vector_norm(change.flatten(1).double(), ord=float(norm), dim=1)
+    return sizes
+
+
+def _raise(*_: object) -> None:
+    raise MedrobustError("This network fails, to see how it is left.")
+
+
+def _state(network: nn.Module) -> dict[str, dict[str, Any]]:
+    """Everything about a network that must stay."""
+    parameters = dict(network.named_parameters())
+    modules = dict(network.named_modules())
+    return {
+        "values": {key: value.clone() for key, value in network.state_dict().items()},
+        "gradients": {key: None if p.grad is None else p.grad.clone() for key, p in parameters.items()},
+        "requires_grad": {key: parameter.requires_grad for key, parameter in parameters.items()},
+        "mode": {key: module.training for key, module in modules.items()},
+        "hooks": {
+            key: len(module._forward_hooks) + len(module._backward_hooks) + len(module._forward_pre_hooks)
+            for key, module in modules.items()
+        },
+    }
+
+
+def _difference(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> str:
+    """What of a network changed, and where; empty if nothing did."""
+    for kind, values in before.items():
+        for key, value in values.items():
+            now = after[kind].get(key)
+            if isinstance(value, Tensor) and isinstance(now, Tensor):
+                same = torch.equal(value, now)
+            else:
+                same = value is now or value == now
+            if not same:
+                return f"{kind} of '{key}'" if key else kind
+    return ""

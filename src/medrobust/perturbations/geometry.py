@@ -1,0 +1,204 @@
+"""Norms of images and of their gradients, of whatever magnitude these are.
+
+Squares of float32 numbers below 1e-23 vanish and those above 1e19 are infinite, so that every image is scaled
+first: by a power of two, which rounds nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from scipy.ndimage import binary_fill_holes
+from torch import Tensor
+
+Norm = Literal["inf", "2"]
+
+ORDER: dict[Norm, float] = {"inf": torch.inf, "2": 2.0}
+"""Of each norm, as `lengths` takes it."""
+
+_EXPONENTS = 126
+"""Up to here, powers of two and their inverses are normal float32 numbers."""
+
+
+def lengths(images: Float[Tensor, "n c *space"], order: float = 2.0) -> Float[Tensor, "n *ones"]:
+    """Norm of each image, in a shape that divides `images`.
+
+    Args:
+        images: Of any magnitude, finite.
+        order: 2: the Euclidean norm; 1: the sum of magnitudes; `math.inf`: the largest magnitude.
+    """
+    scale = _scales(images)
+    return _norms(images * scale, order) / scale
+
+
+def unit(images: Float[Tensor, "n c *space"], order: float = 2.0) -> Float[Tensor, "n c *space"]:
+    """Every image divided by its norm of that order, see `lengths`; one that is 0 everywhere stays so."""
+    scaled = images * _scales(images)
+    return scaled / _norms(scaled, order).clamp_min(torch.finfo(images.dtype).tiny)
+
+
+def per_image(values: Float[Tensor, " n"], images: Tensor) -> Float[Tensor, "n *ones"]:
+    """One number for each image, in a shape that goes with `images`."""
+    return values.view(-1, *[1] * (images.ndim - 1))
+
+
+def _norms(images: Tensor, order: float) -> Tensor:
+    return per_image(torch.linalg.vector_norm(images.flatten(1), ord=order, dim=1), images)
+
+
+def _scales(images: Tensor) -> Tensor:
+    """Powers of two that bring the largest magnitude of each image to about 1."""
+    exponents = torch.frexp(_norms(images, torch.inf)).exponent
+    return torch.exp2(-exponents.clamp(-_EXPONENTS, _EXPONENTS).to(images.dtype))
+
+
+SupportMode = Literal["auto", "image", "foreground"]
+
+STRIPPED_SHARE = 0.05
+"""From this share of pixels that are exactly zero on, an image counts as skull-stripped."""
+
+
+def support_of(images: Float[Tensor, "n c *space"], mode: SupportMode = "auto") -> Bool[Tensor, "n 1 *space"]:
+    """The support of every image.
+
+    Args:
+        images: Clean images in [0, 1].
+        mode: "image": everything. "foreground": the pixels that are not zero in all channels, holes filled.
+            "auto": the foreground of an image of which at least 5 % is exactly zero (skull-stripped MRI),
+            else everything.
+
+    Returns:
+        True where attack and noise may act.
+
+    Raises:
+        ValueError: An unknown mode.
+    """
+    if mode not in ("auto", "image", "foreground"):
+        raise ValueError(f"mode: must be 'auto', 'image' or 'foreground', got {mode!r}.")
+    if mode == "image":
+        return torch.ones_like(images[:, :1], dtype=torch.bool)
+    nonzero = (images != 0).any(1).cpu().numpy()
+    supports = [
+        binary_fill_holes(image)
+        if mode == "foreground" or np.mean(~image) >= STRIPPED_SHARE
+        else np.ones_like(image)
+        for image in nonzero
+    ]
+    return torch.from_numpy(np.stack(supports)[:, None]).to(images.device)
+
+
+def within(
+    images: Float[Tensor, "n c *space"],
+    clean: Float[Tensor, "n c *space"],
+    support: Bool[Tensor, "n 1 *space"] | None,
+) -> Float[Tensor, "n c *space"]:
+    """`images` clipped to [0, 1], and the clean ones outside of the support."""
+    clipped = images.clamp(0, 1)
+    return clipped if support is None else torch.where(support, clipped, clean)
+
+
+def rows(support: Bool[Tensor, "n 1 *space"] | None, index: Tensor) -> Tensor | None:
+    """The support of some of the images."""
+    return None if support is None else support[index]
+
+
+def step_inside(
+    images: Float[Tensor, "n c *space"],
+    support: Bool[Tensor, "n 1 *space"] | None,
+    gradient: Float[Tensor, "n c *space"],
+    rise: Float[Tensor, " n"],
+    norm: Norm,
+) -> Float[Tensor, "n c *space"]:
+    """The smallest step along which linear functions rise by so much, and images stay in [0, 1].
+
+    Without the range the step goes along the gradient (its sign, where the largest change is to be small).
+    Entries that would leave the range stop at its end, the others share what is left to rise, and so on until
+    none leaves. That ends after finitely many rounds with the exact solution, since the rise is a concave and
+    piecewise linear function of how far the others go.
+
+    Args:
+        images: Where the step begins, in [0, 1].
+        support: Where images may change; None: everywhere.
+        gradient: Of the linear function of each image, finite, of any magnitude.
+        rise: By how much that is to rise, at least 0.
+        norm: What is to be small.
+
+    Returns:
+        The step; where no step rises enough, the one that rises most.
+    """
+    slopes = unit(gradient, torch.inf)
+    rise = rise / lengths(gradient, torch.inf).flatten().clamp_min(torch.finfo(rise.dtype).tiny)
+    steep = slopes.abs()
+    room = torch.where(slopes > 0, 1 - images, images)
+    free = (steep > 0) & (room > 0)
+    if support is not None:
+        free &= support
+    room = room * free
+    pace = steep if norm == "2" else torch.ones_like(steep)
+    while True:
+        left = rise - torch.where(free, 0, steep * room).flatten(1).sum(1)
+        rate = torch.where(free, steep * pace, 0).flatten(1).sum(1)
+        far = per_image(left / rate.clamp_min(torch.finfo(rate.dtype).tiny), images) * pace
+        leaving = free & (far > room)
+        if not leaving.any():
+            return slopes.sign() * torch.where(free, far, room)
+        free &= ~leaving
+
+
+class Ball(NamedTuple):
+    """Images in [0, 1] no farther than `eps` from the clean ones, and equal to them outside of the support.
+
+    Attributes:
+        clean: The centres.
+        support: Where images may change; None: everywhere.
+        eps: The radius.
+        norm: "inf": of the largest change of an entry; "2": of the Euclidean norm of all changes.
+    """
+
+    clean: Float[Tensor, "n c *space"]
+    support: Bool[Tensor, "n 1 *space"] | None
+    eps: float
+    norm: Norm
+
+    def rows(self, index: Int64[Tensor, " r"]) -> "Ball":
+        """The same around some of the images."""
+        return self._replace(clean=self.clean[index], support=rows(self.support, index))
+
+    def project(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
+        """The nearest images that are allowed; for "2" nearest in the ball, then in [0, 1]."""
+        change = self.supported(images - self.clean)
+        if self.norm == "inf":
+            change = change.clamp(-self.eps, self.eps)
+        else:
+            size = lengths(change).clamp_min(torch.finfo(change.dtype).tiny)
+            change = change * (self.eps / size).clamp_max(1)
+        # The clean image lies in [0, 1], so clipping brings images nearer to it and never out of the ball.
+        return within(self.clean + change, self.clean, self.support)
+
+    def steepest(self, gradient: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
+        """The change of norm 1 along which a function of that gradient grows most; 0 where it vanishes."""
+        if self.norm == "inf":
+            return gradient.sign()
+        return unit(self.supported(gradient))
+
+    def random_images(self, rngs: Sequence[np.random.Generator]) -> Float[Tensor, "n c *space"]:
+        """Images drawn uniformly from the ball, each by its own generator, then clipped to [0, 1]."""
+        shape = tuple(self.clean.shape[1:])
+        if self.norm == "inf":
+            drawn = np.stack([rng.uniform(-self.eps, self.eps, shape) for rng in rngs])
+            return self.project(self.clean + torch.from_numpy(drawn).to(self.clean))
+        directions = np.stack([rng.standard_normal(shape) for rng in rngs])
+        shares = torch.tensor([rng.uniform() for rng in rngs], dtype=torch.float64)
+        change = self.supported(torch.from_numpy(directions).to(self.clean))
+        # The volume within a radius grows with its power of the number of entries that can change.
+        entries = torch.full_like(shares, float(np.prod(shape)))
+        if self.support is not None:
+            entries = self.support.flatten(1).sum(1).cpu().double().clamp_min(1) * shape[0]
+        radii = per_image((self.eps * shares ** (1 / entries)).to(self.clean), self.clean)
+        return self.project(self.clean + radii * unit(change))
+
+    def supported(self, change: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
+        """A change within the support; 0 elsewhere."""
+        return change if self.support is None else torch.where(self.support, change, 0)

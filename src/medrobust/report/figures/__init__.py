@@ -1,1 +1,0 @@
-"""The figures of a report. Each builder gives a matplotlib `Figure`; none touches pyplot's global state."""

@@ -1,0 +1,610 @@
+"""Every plot of a report, with the words that belong to it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float64
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+from medrobust.analysis.table import ABSENT, shown
+from medrobust.report import style
+
+MARKERS = ("o", "s", "^", "D", "v")
+"""Of networks; one fewer than colours, so that both repeat together only after 30 networks."""
+
+
+class Projection(NamedTuple):
+    """A joint t-SNE of clean, noisy and attacked images, as `target` sees them."""
+
+    points: pl.DataFrame
+    target: str
+    attack: str
+    noise: str
+    classes: tuple[str, ...]
+
+
+class Drawn(NamedTuple):
+    """A figure, what it shows for those who cannot see it, and its caption."""
+
+    figure: Figure
+    alt: str
+    caption: str
+
+
+class Words(NamedTuple):
+    """What figures call things.
+
+    Attributes:
+        score: Name of the score.
+        percent: Confidence of the intervals, such as "95 %".
+        units: What intervals are taken over, in the plural.
+    """
+
+    score: str
+    percent: str
+    units: str
+
+    @property
+    def axis(self) -> str:
+        """Label of an axis of scores."""
+        return "mean Dice over structures" if self.score == "Dice" else self.score
+
+    @property
+    def intervals(self) -> str:
+        """What every bar and bracket is."""
+        return f"{self.percent} intervals over {self.units}"
+
+
+def draw(
+    tables: Mapping[str, pl.DataFrame], words: Words, projection: Projection | None
+) -> dict[str, Callable[[], Drawn]]:
+    """A function for each plot that the tables of a study hold something for.
+
+    Args:
+        tables: At least `table1` and `table2`.
+        words: What things are called.
+        projection: Points for the t-SNE.
+    """
+    drawn: dict[str, Callable[[], Drawn]] = {"dotplot": partial(_table1, tables["table1"], words)}
+    curve = tables.get("curve", pl.DataFrame(schema={"perturbation": pl.String}))
+    cells = tables["table2"].filter(~pl.col("perturbation").is_in(curve["perturbation"].to_list()))
+    if cells.height:
+        drawn["heatmap"] = partial(_table2, cells, words, left_out=cells.height < tables["table2"].height)
+    for name, plot in {"noise_control": _noise_control, "pairs": _pairs, "curve": _curve}.items():
+        if name in tables and tables[name].height:
+            drawn[name] = partial(plot, tables[name], words)
+    if "plane" in tables and tables["plane"]["adversarial"].count() > 1:
+        drawn["plane"] = partial(_plane, tables["plane"], words)
+    if projection is not None:
+        drawn["tsne"] = partial(_tsne, projection)
+    return drawn
+
+
+# ---- dots with intervals ----
+
+
+class Series(NamedTuple):
+    """One of the numbers of a line, and how it is drawn."""
+
+    column: str
+    name: str
+    marker: str
+    colour: str
+    face: str
+
+
+CLEAN = Series("clean", "clean", "o", style.INK, style.INK)
+NOISE = Series("noise", "matched noise", "o", style.BLUE, "white")
+ATTACK = Series("adversarial", "attack", "D", style.VERMILION, style.VERMILION)
+TABLE1 = (CLEAN, NOISE._replace(name="noise"), ATTACK._replace(name="attack (mean)"))
+LANE = 0.22
+"""Distance between the numbers of one line, where the distance between lines is 1."""
+
+
+class Line(NamedTuple):
+    """A line of a dot plot: its name, the row that holds its numbers, and what stands at its right."""
+
+    name: str
+    row: Mapping[str, Any]
+    said: str
+    group: str = ""
+
+
+def dot_plot(
+    lines: Sequence[Line], series: Sequence[Series], *, axis: str, said: str, zero: bool = False
+) -> Figure:
+    """Numbers with their intervals, a line below the other.
+
+    Args:
+        lines: From top to bottom; a line that opens a group has the group's name above it.
+        series: Columns of each row, with `_low` and `_high` beside them. A null or NaN is not drawn.
+        axis: Label of the axis.
+        said: Head of the words at the right.
+        zero: Whether to mark 0.
+    """
+    places: list[float] = []
+    heads: list[tuple[float, str]] = []
+    height = 0.0
+    for line in lines:
+        if line.group and line.group not in [name for _, name in heads]:
+            heads.append((height, line.group))
+            height += 0.75
+        places.append(height)
+        height += 1.0
+    spacing = 0.28 + 0.12 * len(series)
+    with style.look():
+        figure = Figure(figsize=(5.2, 1.0 + spacing * height), layout="constrained")
+        axes = figure.add_subplot()
+        right: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "linespacing": 1.35}
+        for place, line in zip(places, lines, strict=True):
+            _draw_line(axes, place, line, series)
+            axes.text(1.03, place, line.said, va="center", fontsize=8.5, **right)
+            if place and place not in [top + 0.75 for top, _ in heads]:
+                axes.axhline(place - 0.5, color=style.HAIRLINE, linewidth=0.8, linestyle=(0, (1, 2)))
+        for place, name in heads:
+            axes.text(0, place, name, va="center", fontweight="bold", **right)
+        if zero:
+            axes.axvline(0, color=style.MUTED, linewidth=1, zorder=1)
+        axes.text(1.03, -0.55, said, va="bottom", color=style.MUTED, fontsize=8.5, **right)
+        axes.set_ylim(height - 0.45, -0.55)
+        axes.set_yticks(places, [line.name for line in lines], fontsize=9.5)
+        axes.tick_params(axis="y", length=0, pad=8)
+        axes.set_xlabel(axis)
+        axes.grid(axis="x", color=style.HAIRLINE, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines["left"].set_visible(False)
+        if len(series) > 1:
+            handles = [Line2D([], [], label=each.name, **_marker(each)) for each in series]
+            figure.legend(handles=handles, loc="outside upper center", ncols=len(series), handletextpad=0.3)
+    return figure
+
+
+def _draw_line(axes: Axes, place: float, line: Line, series: Sequence[Series]) -> None:
+    for lane, each in enumerate(series):
+        value, low, high = (_known(line.row[each.column + end]) for end in ("", "_low", "_high"))
+        if value is None:
+            continue
+        height = place + (lane - (len(series) - 1) / 2) * LANE
+        if low is not None and high is not None:
+            axes.hlines(height, low, high, color=each.colour, linewidth=1.8, zorder=2)
+        axes.plot([value], [height], zorder=3, **_marker(each))
+
+
+def _marker(series: Series) -> dict[str, Any]:
+    return {
+        "linestyle": "none",
+        "marker": series.marker,
+        "markersize": 7 if series.marker == "o" else 6,
+        "markeredgewidth": 1.5,
+        "markeredgecolor": series.colour,
+        "markerfacecolor": series.face,
+    }
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or value != value else value
+
+
+def points(row: Mapping[str, Any], column: str, between: str = "\n", digits: int = 1) -> str:
+    """A number and its interval, as they stand beside a line."""
+    value, low, high = (_known(row[column + end]) for end in ("", "_low", "_high"))
+    if value is None:
+        return ABSENT
+    bounded = low is not None and high is not None
+    interval = f"{between}[{low:.{digits}f}, {high:.{digits}f}]" if bounded else ""
+    return f"{value:.{digits}f}{interval}".replace("-", "\u2212")
+
+
+def _table1(table: pl.DataFrame, words: Words) -> Drawn:
+    lines = [Line(row["model"], row, points(row, "drop_points")) for row in table.iter_rows(named=True)]
+    return Drawn(
+        dot_plot(lines, TABLE1, axis=words.axis, said="drop in points"),
+        f"Dot plot of Table 1: clean, noise and adversarial {words.score} of each network with intervals.",
+        f"Table 1 as a picture. Bars are {words.intervals}; the drop is from clean to attack.",
+    )
+
+
+def comparison_picture(scores: pl.DataFrame, words: Words) -> Drawn:
+    """The scores of the networks of several runs (`model`, `run` and the columns of Table 1)."""
+    lines = [
+        Line(f"{row['model']} of {row['run']}", row, points(row, "drop_points"))
+        for row in scores.iter_rows(named=True)
+    ]
+    return Drawn(
+        dot_plot(lines, TABLE1, axis=words.axis, said="drop in points"),
+        f"Dot plot of the clean, noise and adversarial {words.score} of each network of each run.",
+        f"Every network of every run, the same network together. Bars are {words.intervals}. Two bars may "
+        "overlap although the paired difference is clear: see the tables.",
+    )
+
+
+def _noise_control(table: pl.DataFrame, words: Words) -> Drawn:
+    lines = [
+        Line(
+            row["perturbation"],
+            row,
+            f"{points(row, 'extra_drop_points', ' ')}\n{_p(row['p_holm'])}",
+            row["target"],
+        )
+        for row in table.iter_rows(named=True)
+    ]
+    series = (NOISE, ATTACK._replace(column="attacked"))
+    return Drawn(
+        dot_plot(lines, series, axis=words.axis, said="extra drop\nin points"),
+        f"Dot plot of the {words.score} of each network under each attack and under noise of the same SSIM, "
+        "with intervals.",
+        "Each attack beside noise that changes the images as much. The extra drop is what the attack takes "
+        f"beyond its noise; p by sign flips, Holm-adjusted. Bars are {words.intervals}.",
+    )
+
+
+def _pairs(table: pl.DataFrame, words: Words) -> Drawn:
+    """Filled where the test ranks the pair."""
+    lines = [
+        Line(
+            f"{row['first']}\n\u2212 {row['second']}",
+            row,
+            f"{points(row, 'difference', ' ', 3)}\n{_p(row['p_holm'])}",
+        )
+        for row in table.iter_rows(named=True)
+    ]
+    return Drawn(
+        dot_plot(
+            lines,
+            (ATTACK._replace(column="difference"),),
+            axis=f"difference in {words.axis}",
+            said="difference",
+            zero=True,
+        ),
+        f"Dot plot of the difference in mean adversarial {words.score} between each pair of networks, with "
+        "intervals.",
+        "Each pair of networks under attack: right of 0 the first is better. Bars are unadjusted "
+        f"{words.intervals}; p is Holm-adjusted, and the verdict goes by p.",
+    )
+
+
+def _p(value: float | None) -> str:
+    if _known(value) is None or value is None:
+        return "no test"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+# ---- Table 2 as a map ----
+
+CELLS_PER_ROW = 12
+CELL = (0.86, 0.62)
+"""Width and height of a cell in inches."""
+LONGEST = 11
+"""Characters of a source that fit below a cell; longer names are tilted."""
+
+
+def heat_map(table2: pl.DataFrame, *, score: str) -> Figure:
+    """Table 2 in the paper's layout: targets in rows, sources in columns, a panel per attack.
+
+    Args:
+        table2: Rows, panels and columns stand in the order of first appearance.
+        score: Label of the colour bar.
+    """
+    table2 = table2.fill_nan(None)
+    attacks, targets, sources = (
+        table2[column].unique(maintain_order=True).to_list()
+        for column in ("perturbation", "target", "source")
+    )
+    panels = max(1, min(len(attacks), CELLS_PER_ROW // len(sources)))
+    rows = -(-len(attacks) // panels)
+    width = 1.9 + panels * (CELL[0] * len(sources) + 0.15)
+    height = 0.6 + rows * (CELL[1] * len(targets) + 0.75)
+    cells = {(row["perturbation"], row["target"], row["source"]): row for row in table2.iter_rows(named=True)}
+    norm = style.limits(table2["score"])
+    with style.look():
+        figure = Figure(figsize=(width, height), layout="constrained")
+        grid = figure.subplots(rows, panels, sharey=True, squeeze=False)
+        for place, axes in enumerate(grid.flat):
+            if place >= len(attacks):
+                axes.set_visible(False)
+                continue
+            _frame_panel(axes, attacks[place], targets, sources)
+            for y, target in enumerate(targets):
+                for x, source in enumerate(sources):
+                    _draw_cell(axes, x, y, cells.get((attacks[place], target, source)), norm)
+                    if source == target:
+                        axes.add_patch(
+                            Rectangle(
+                                (x + 0.035, y + 0.045),
+                                0.93,
+                                0.91,
+                                fill=False,
+                                edgecolor=style.INK,
+                                linewidth=1.8,
+                            )
+                        )
+        for axes in grid[:, 0]:
+            axes.set_ylabel("target", color=style.MUTED, fontsize=8.5)
+        bar = figure.colorbar(
+            ScalarMappable(norm, style.COLOURS), ax=grid, label=score, pad=0.02, fraction=0.03, aspect=22
+        )
+        bar.outline.set_visible(False)
+        figure.legend(
+            [Patch(facecolor="none", edgecolor=style.INK, linewidth=1.8)],
+            ["the target's own surrogate: same architecture, trained apart"],
+            loc="outside lower center",
+            fontsize=8.5,
+        )
+    return figure
+
+
+def _frame_panel(axes: Axes, attack: str, targets: Sequence[str], sources: Sequence[str]) -> None:
+    axes.set_xlim(0, len(sources))
+    axes.set_ylim(len(targets), 0)
+    axes.set_title(attack, fontsize=10.5, fontweight="bold", pad=6)
+    tilted = max(map(len, sources)) > LONGEST
+    axes.set_xticks(
+        np.arange(len(sources)) + 0.5,
+        sources,
+        rotation=30 if tilted else 0,
+        ha="right" if tilted else "center",
+        rotation_mode="anchor",
+    )
+    axes.set_yticks(np.arange(len(targets)) + 0.5, targets, fontsize=10)
+    axes.tick_params(length=0, pad=5)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("source", color=style.MUTED, fontsize=8.5)
+
+
+def _draw_cell(axes: Axes, x: int, y: int, cell: Mapping[str, Any] | None, norm: Normalize) -> None:
+    box: dict[str, Any] = {"xy": (x + 0.02, y + 0.025), "width": 0.96, "height": 0.95, "linewidth": 0}
+    if cell is None or cell["score"] is None:
+        axes.add_patch(Rectangle(**box, facecolor="white", edgecolor=style.HAIRLINE, hatch="////"))
+        return
+    colour, ink = style.shades(cell["score"], norm)
+    axes.add_patch(Rectangle(**box, facecolor=colour))
+    centred: dict[str, Any] = {"color": ink, "ha": "center", "va": "center"}
+    bounded = cell["low"] is not None and cell["high"] is not None
+    axes.text(x + 0.5, y + (0.4 if bounded else 0.5), f"{cell['score']:.3f}", fontsize=10, **centred)
+    if bounded:
+        axes.text(x + 0.5, y + 0.72, f"[{cell['low']:.2f}, {cell['high']:.2f}]", fontsize=6.8, **centred)
+
+
+def _table2(table: pl.DataFrame, words: Words, *, left_out: bool) -> Drawn:
+    curves = " Points of curves have a picture of their own." if left_out else ""
+    return Drawn(
+        heat_map(table, score=words.axis),
+        f"Heat map of Table 2: {words.score} of each target under each attack, by source.",
+        f"Table 2 as a picture: the darker, the lower the score. In brackets: {words.intervals}.{curves}",
+    )
+
+
+# ---- score against budget ----
+
+PANELS_PER_ROW = 2
+CLOSE = 0.16
+"""Fraction of the axis below which the names of two budgets would touch; they are tilted then."""
+DASHED: dict[str, Any] = {"linestyle": (0, (4, 2)), "linewidth": 1.2}
+
+
+def curve_plot(curve: pl.DataFrame, *, score: str) -> Figure:
+    """Score against budget: a panel per attack, a line within its band per network, matched noise dashed.
+
+    Args:
+        curve: A row per `curve`, `target` and `budget`, sorted by budget. Panels and lines stand in the order
+            of first appearance. A null is not drawn.
+        score: Label of the axis, which all panels share; each has budgets of its own.
+    """
+    curve = curve.fill_nan(None)
+    names, targets = (curve[column].unique(maintain_order=True).to_list() for column in ("curve", "target"))
+    columns = min(len(names), PANELS_PER_ROW)
+    rows = -(-len(names) // columns)
+    with style.look():
+        figure = Figure(figsize=(1.2 + 3.9 * columns, 0.9 + 2.9 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+        for place, axes in enumerate(grid.flat):
+            axes.set_visible(place < len(names))
+            if place < len(names):
+                _draw_curves(axes, curve.filter(pl.col("curve") == names[place]), targets)
+                axes.set_title(names[place], fontsize=10.5, fontweight="bold", pad=6)
+        for axes in grid[:, 0]:
+            axes.set_ylabel(score)
+        handles = [Line2D([], [], label=target, **_of_network(n)) for n, target in enumerate(targets)]
+        if curve["noise"].null_count() < curve.height:
+            handles.append(Line2D([], [], color=style.MUTED, label="matched noise", **DASHED))
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=min(len(handles), 4), columnspacing=2.2
+        )
+    return figure
+
+
+def _draw_curves(axes: Axes, curve: pl.DataFrame, targets: Sequence[str]) -> None:
+    for place, target in enumerate(targets):
+        rows = curve.filter(pl.col("target") == target)
+        budget, drawn = rows["budget"].to_numpy(), _of_network(place)
+        colour = drawn["color"]
+        low, high = (rows[end].cast(pl.Float64).to_numpy() for end in ("low", "high"))
+        # Where bands overlap their edges still tell them apart.
+        axes.fill_between(
+            budget, low, high, facecolor=(colour, 0.13), edgecolor=(colour, 0.55), linewidth=0.7
+        )
+        axes.plot(budget, rows["noise"].cast(pl.Float64).to_numpy(), color=colour, **DASHED)
+        axes.plot(budget, rows["score"].to_numpy(), **drawn)
+    budgets = np.unique(curve["budget"].to_numpy())
+    tilted = bool(np.diff(budgets).min() < CLOSE * budgets.max())
+    axes.set_xticks(
+        budgets,
+        ["clean" if value == 0 else shown(value, "setting") for value in budgets],
+        rotation=45 if tilted else 0,
+        ha="right" if tilted else "center",
+        rotation_mode="anchor",
+    )
+    axes.set_xlabel("budget")
+    axes.grid(axis="y", color=style.HAIRLINE, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _of_network(place: int) -> dict[str, Any]:
+    return {
+        "color": style.CATEGORIES[place % len(style.CATEGORIES)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "markersize": 5.5,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.6,
+        "linewidth": 1.8,
+    }
+
+
+def _curve(table: pl.DataFrame, words: Words) -> Drawn:
+    noise = table["noise"].null_count() < table.height
+    dashed = " Dashed: noise matched to the attack at each budget." if noise else ""
+    return Drawn(
+        curve_plot(table, score=words.axis),
+        f"Line plot of the {words.score} of each network against the budget, a panel for each attack that "
+        "has several budgets.",
+        f"The {words.score} against the budget, the largest change that an attack may make: means "
+        f"over the sources that all networks face, starting from clean images. Bands are {words.intervals}."
+        f"{dashed} Points of a curve enter no average, comparison or verdict if the study has other attacks.",
+    )
+
+
+# ---- clean against adversarial ----
+
+EDGE = 200
+"""Points of an ellipse."""
+
+
+def plane_plot(plane: pl.DataFrame, *, score: str) -> Figure:
+    """Every network at its clean score (to the right) and its mean adversarial score (upwards).
+
+    Args:
+        plane: From `analysis.plane`; a network without an adversarial score is not drawn, nor is a region
+            without a scale.
+        score: Name of the score, for both axes.
+    """
+    rows = [row for row in plane.fill_nan(None).iter_rows(named=True) if row["adversarial"] is not None]
+    with style.look():
+        figure = Figure(figsize=(5.6, 5.2), layout="constrained")
+        axes = figure.add_subplot()
+        for place, row in enumerate(rows):
+            drawn = _of_network(place) | {"linestyle": "none", "markersize": 8, "markeredgewidth": 0.8}
+            if row["scale"] is not None:
+                colour = drawn["color"]
+                axes.fill(*ellipse(row), facecolor=(colour, 0.13), edgecolor=(colour, 0.7), linewidth=0.9)
+            axes.plot([row["clean"]], [row["adversarial"]], label=row["model"], zorder=3, **drawn)
+        _draw_front(axes, (row for row in rows if row["on_front"]))
+        axes.set_xlabel(f"{score}, clean")
+        axes.set_ylabel(f"{score}, mean under attack")
+        axes.grid(color=style.HAIRLINE, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.set_xlim(max(axes.get_xlim()[0], 0), min(axes.get_xlim()[1], 1))
+        axes.set_ylim(max(axes.get_ylim()[0], 0), min(axes.get_ylim()[1], 1))
+        figure.legend(loc="outside upper center", ncols=3, handletextpad=0.3)
+    return figure
+
+
+def ellipse(row: Mapping[str, Any]) -> Float64[np.ndarray, "2 points"]:
+    """The edge of a network's region: the points at which its squared distance is `scale`."""
+    covariance = np.array(
+        [[row["var_clean"], row["covariance"]], [row["covariance"], row["var_adversarial"]]]
+    )
+    sizes, axes = np.linalg.eigh(covariance)
+    angles = np.linspace(0, 2 * np.pi, EDGE)
+    circle = np.stack([np.cos(angles), np.sin(angles)])
+    lengths = np.sqrt(row["scale"] * np.clip(sizes, 0, None))
+    centre = np.array([[row["clean"]], [row["adversarial"]]])
+    return np.asarray(centre + axes @ (lengths[:, None] * circle))
+
+
+def _draw_front(axes: Axes, rows: Iterable[Mapping[str, Any]]) -> None:
+    """A stair through the networks that no other beats in both scores; nothing for a single one."""
+    front = sorted(rows, key=lambda row: float(row["clean"]))
+    if len(front) > 1:
+        axes.step(
+            [row["clean"] for row in front],
+            [row["adversarial"] for row in front],
+            where="pre",
+            color=style.MUTED,
+            linewidth=1,
+            linestyle=(0, (4, 2)),
+            label="Pareto front",
+            zorder=1,
+        )
+
+
+def _plane(table: pl.DataFrame, words: Words) -> Drawn:
+    return Drawn(
+        plane_plot(table, score=words.axis),
+        f"Scatter plot of the clean {words.score} of each network against its mean {words.score} under "
+        "attack, each with the region that holds both.",
+        "Generalizability to the right, robustness upwards. A region holds both scores of its network with "
+        f"{words.percent} confidence over {words.units}, not adjusted for the number of networks. No other "
+        "network beats one on the Pareto front in both scores.",
+    )
+
+
+# ---- feature space ----
+
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    "clean": {"marker": "o", "markersize": 4.2, "markeredgewidth": 0, "alpha": 0.75},
+    "noise": {"marker": "o", "markersize": 6.2, "markeredgewidth": 1.1, "markerfacecolor": "none"},
+    "attack": {"marker": "P", "markersize": 6.0, "markeredgewidth": 0.5, "markeredgecolor": "white"},
+}
+
+
+def tsne_plot(projection: Projection) -> Figure:
+    """The paper's Fig. 3: clean and noisy images at the left, clean and attacked ones at the right.
+
+    Class is colour; clean is a dot, noise a ring, attack a plus. Both panels have the same limits.
+    """
+    points, names = projection.points, {"noise": projection.noise, "attack": projection.attack}
+    labels = sorted(points["label"].unique().to_list())
+    colours = {label: style.CATEGORIES[place % len(style.CATEGORIES)] for place, label in enumerate(labels)}
+    with style.look():
+        figure = Figure(figsize=(9.0, 4.9), layout="constrained")
+        for axes, (kind, name) in zip(figure.subplots(1, 2), names.items(), strict=True):
+            for each, shown in (("clean", "clean"), (kind, name)):
+                of_kind = points.filter(pl.col("perturbation") == shown)
+                for label, colour in colours.items():
+                    at = of_kind.filter(pl.col("label") == label).select("x", "y").to_numpy().T
+                    axes.plot(*at, linestyle="none", color=colour, **KINDS[each])
+            axes.set_title(f"clean and {name}", fontsize=10.5, pad=7)
+            _frame_projection(axes, points)
+        of_classes = [
+            Line2D([], [], linestyle="none", marker="s", color=colour, label=projection.classes[label])
+            for label, colour in colours.items()
+        ]
+        of_kinds = [
+            Line2D([], [], linestyle="none", color=style.MUTED, label=name, **KINDS[kind])
+            for kind, name in {"clean": "clean", **names}.items()
+        ]
+        figure.legend(handles=of_classes + of_kinds, loc="outside lower center", ncols=3, columnspacing=2.2)
+    return figure
+
+
+def _frame_projection(axes: Axes, points: pl.DataFrame) -> None:
+    """A square around all points; the coordinates of a t-SNE mean nothing."""
+    place = points.select("x", "y").to_numpy()
+    centre = (place.max(0) + place.min(0)) / 2
+    half = 0.54 * float(np.ptp(place, axis=0).max()) or 1.0
+    axes.set_xlim(centre[0] - half, centre[0] + half)
+    axes.set_ylim(centre[1] - half, centre[1] + half)
+    axes.set_box_aspect(1)
+    axes.tick_params(bottom=False, left=False, labelbottom=False, labelleft=False)
+    axes.spines[:].set_visible(True)
+    axes.spines[:].set_color(style.HAIRLINE)
+
+
+def _tsne(projection: Projection) -> Drawn:
+    return Drawn(
+        tsne_plot(projection),
+        f"Two scatter plots of one t-SNE of {projection.target}'s features, coloured by class: clean and "
+        "noisy images at the left, clean and attacked ones at the right.",
+        f"t-SNE of {projection.target}'s features of its most frequent classes: one embedding of all images, "
+        f"the same cases and limits in both panels. {projection.attack} was crafted on the surrogate of the "
+        "same architecture. Distances in a t-SNE mean nothing by themselves; the table has numbers from the "
+        "feature space.",
+    )
