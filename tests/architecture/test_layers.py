@@ -52,7 +52,7 @@ def test_names_that_the_design_promises() -> None:
     assert callable(similarity.ssim)
 
 
-@pytest.mark.parametrize("module", ["cli", "running.executors.ray_worker"])
+@pytest.mark.parametrize("module", ["cli", "running.executors.ray_cluster"])
 @pytest.mark.parametrize(("given", "there"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
 def test_threads_that_wait_let_others_work(module: str, given: dict[str, str], there: str) -> None:
     """Read when torch is imported, so it is set before; what the environment says counts more."""
