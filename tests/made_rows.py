@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 
 import polars as pl
 
-from medrobust.analysis.patients import Cell
 from medrobust.analysis.results import Results
+from medrobust.analysis.scores import Cell
 from medrobust.core import Task
 from medrobust.study.analysis import Attack, Settings
 

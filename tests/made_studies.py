@@ -1,6 +1,6 @@
 """Small studies: one that trains, and two of networks that were "trained elsewhere", in files of a user's."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from fitted_networks import coarse, fine, fit_classifier, fit_segmenter, save, s
 from medrobust.core import Case, Dataset, Part
 from medrobust.data import open_dataset
 from medrobust.data.splitting.splits import split_csv
+from medrobust.perturbations import PERTURBATIONS
 
 TINY: dict[str, Any] = {  # trains a network in a second
     "task": "classification",
@@ -93,3 +94,20 @@ def _write(
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
     return path
+
+
+def told(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the record of a run says about perturbations."""
+    return [
+        {
+            "label": each["label"],
+            "role": entry.role,
+            "budget": entry.budget,
+            "minimal": entry.minimal,
+            "whitebox": entry.whitebox,
+            "targeted": entry.targets is not None,
+            "norm": entry.norm_of({"norm": "inf", **each}),
+        }
+        for each in entries
+        for entry in [PERTURBATIONS[each["name"]]]
+    ]

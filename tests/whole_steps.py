@@ -91,7 +91,7 @@ def crafted_set(job: CraftJob, dataset: Dataset, cases: Iterable[Case], **keywor
 def fixed_noise_set(request: Request, dataset: Dataset, cases: Iterable[Case], **keywords: Any) -> ImageSet:
     """Noise of a fixed strength on some cases."""
     setup = setup_of(dataset, RunFolder("unused"), cases=cases, **keywords)
-    return plan.noise_set(setup, request, setup.folds[0])
+    return plan.fixed_set(setup, request, setup.folds[0])
 
 
 def matched_noise_set(request: Request, attack: ImageSet, dataset: Dataset) -> ImageSet:

@@ -126,7 +126,7 @@ def test_a_network_that_does_not_fit_is_refused(name):
     for broken, message in [
         (lambda x: network(x)[:, :1], "one logit"),
         (lambda x: network(x)[:1], "logits of shape"),
-        (lambda x: network(x) * torch.nan, "not finite"),
+        (lambda x: network(x) * torch.nan, "non-finite"),
     ]:
         with pytest.raises(ModelError, match=message):
             call(name, task, broken, images, labels)

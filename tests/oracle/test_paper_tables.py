@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 import made_rows
-from medrobust.analysis.patients import Cell
 from medrobust.analysis.results import Results
+from medrobust.analysis.scores import Cell
 from medrobust.analysis.tables import off_diagonal, table1, table2
 from medrobust.study.analysis import Attack
 

@@ -1,56 +1,146 @@
-"""How often the images of each class are classified right."""
+"""What only classification has: accuracy by class, scores beside accuracy, and how often attacks transfer."""
 
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
 import polars as pl
 
-from medrobust.analysis.patients import RIGHT
 from medrobust.analysis.results import Results
-from medrobust.analysis.tables import frame
+from medrobust.analysis.scores import CELL, CLEAN, RIGHT, TRAINING, with_whitebox
+from medrobust.analysis.table import bounded, frame, with_bounds
 from medrobust.core import Task
-from medrobust.errors import RunError
-from medrobust.stats.statistics import wilson
+from medrobust.metrics.scores import Labels, Probabilities, auroc, brier, confidence_when_wrong, ece, f1
+from medrobust.stats.intervals import wilson
 
-_CONDITION = ("target", "perturbation", "label")
+QUALITIES: Mapping[str, Callable[[Labels, Probabilities], float]] = {
+    "macro_f1": lambda labels, probabilities: f1(labels, probabilities.argmax(1)),
+    "macro_auroc": auroc,
+    "brier": brier,
+    "calibration_error": ece,
+    "confidence_when_wrong": confidence_when_wrong,
+}
+CELLS = ("target", "perturbation", "source")
 
 
-def classes(results: Results) -> pl.DataFrame:
-    """Share of right answers per target, perturbation and class, over the sources that all targets face.
+def balanced_table(results: Results) -> pl.DataFrame:
+    """Accuracy and balanced accuracy of every cell of Table 2, of clean images and of noise.
 
     Returns:
-        `target, perturbation, class, score, low, high` (`statistics.wilson`), `n_cases` and
-        `n_patients` of the class. Classes without a case are left out.
+        `target, perturbation, source`, and `accuracy` and `balanced_accuracy` with `_low` and `_high`.
+        Classes without a case are left out.
 
     Raises:
         RunError: The study is not one of classification.
     """
-    if results.task is not Task.CLASSIFICATION:
-        raise RunError("Only classification has a class per image; this study is one of segmentation.")
-    shown = results.perturbations
+    results.require(Task.CLASSIFICATION, "Balanced accuracy needs one class per image")
+    panels = {"accuracy": results.accuracy_panel, "balanced_accuracy": results.balanced_panel}
+    return frame(
+        (
+            cell.names
+            | with_bounds({name: panel.estimate(panel.cells[cell]) for name, panel in panels.items()})
+            for cell in results.shown_cells
+        ),
+        *CELLS,
+        *bounded("accuracy", "balanced_accuracy"),
+    )
+
+
+def classes(results: Results) -> pl.DataFrame:
+    """Fraction of right answers per target, perturbation and class, over the sources that all targets face.
+
+    Returns:
+        `target, perturbation, class, score, low, high` (`stats.wilson`), `n_cases` and `n_patients` of the
+        class. Classes without a case are left out.
+
+    Raises:
+        RunError: The study is not one of classification.
+    """
+    results.require(Task.CLASSIFICATION, "Only classification has a class per image")
+    shown, keys = results.perturbations, ("target", "perturbation", "label")
     by_patient = (
         results.shared_rows.filter(pl.col("perturbation").is_in(shown))
-        .group_by(*_CONDITION, "patient_id")
-        .agg(
-            right=RIGHT.sum(),
-            answers=pl.len(),
-            cases=pl.col("case_id").n_unique(),
-        )
+        .group_by(*keys, "patient_id")
+        .agg(right=RIGHT.sum(), answers=pl.len(), cases=pl.col("case_id").n_unique())
         .sort("patient_id")
-        .partition_by(_CONDITION, as_dict=True)
+        .partition_by(keys, as_dict=True)
     )
-    lines = [
-        _line(by_patient[target, perturbation, label], results)
-        | {"target": target, "perturbation": perturbation, "class": name}
-        for target in results.models
-        for perturbation in shown
-        for label, name in enumerate(results.classes)
-        if (target, perturbation, label) in by_patient
+    lines = []
+    for target in results.models:
+        for perturbation in shown:
+            for label, name in enumerate(results.classes):
+                patients = by_patient.get((target, perturbation, label))
+                if patients is None:
+                    continue
+                right, answers = (patients[each].to_numpy().astype(float) for each in ("right", "answers"))
+                score = with_bounds({"score": wilson(right, answers, results.settings.confidence)})
+                counts = {"n_cases": int(patients["cases"].sum()), "n_patients": patients.height}
+                names = {"target": target, "perturbation": perturbation, "class": name}
+                lines.append(names | score | counts)
+    return frame(lines, "target", "perturbation", "class", "score", "low", "high", "n_cases", "n_patients")
+
+
+def quality_table(results: Results) -> pl.DataFrame:
+    """Further scores of every cell of Table 2, of clean images and of noise; means over seeds, no intervals.
+
+    Returns:
+        `target, perturbation, source` and a column per score in `QUALITIES`.
+
+    Raises:
+        RunError: The study is not one of classification.
+    """
+    results.require(Task.CLASSIFICATION, "These scores need one class per image")
+    parts = with_whitebox(results.rows).sort(*CELL, *TRAINING, "case_id").partition_by(CELL, as_dict=True)
+    lines = [cell.names | _qualities(parts[cell]) for cell in results.shown_cells]
+    return frame(lines, *CELLS, *QUALITIES)
+
+
+def _qualities(rows: pl.DataFrame) -> dict[str, float]:
+    of_seeds = [
+        {name: score(labels, probabilities) for name, score in QUALITIES.items()}
+        for probabilities, labels in (
+            (np.array(one["probabilities"].to_list(), np.float64), one["label"].to_numpy())
+            for one in rows.partition_by(TRAINING)
+        )
     ]
-    names = dict.fromkeys(("target", "perturbation", "class"), pl.String)
-    numbers = dict.fromkeys(("score", "low", "high"), pl.Float64)
-    return frame(lines, names | numbers | {"n_cases": pl.Int64, "n_patients": pl.Int64})
+    return {name: _mean_defined([one[name] for one in of_seeds]) for name in QUALITIES}
 
 
-def _line(patients: pl.DataFrame, results: Results) -> dict[str, float]:
-    right, answers = (patients[name].to_numpy().astype(float) for name in ("right", "answers"))
-    value, low, high = wilson(right, answers, results.settings.confidence)
-    cases = int(patients["cases"].sum())
-    return {"score": value, "low": low, "high": high, "n_cases": cases, "n_patients": patients.height}
+def _mean_defined(values: list[float]) -> float:
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan
+
+
+def transfer_rate(results: Results) -> pl.DataFrame:
+    """Fraction of images fooled among those that the source and every target get right when clean.
+
+    Unlike Table 2 it cannot be moved by what networks get wrong anyway. The images are the same for all
+    targets of an attack and source. A case counts where it is right for all seeds.
+
+    Returns:
+        `target, perturbation, source, rate, n_cases`; rate null without such cases.
+
+    Raises:
+        RunError: The study is not one of classification.
+    """
+    results.require(Task.CLASSIFICATION, "Transfer rates are of images that turn wrong")
+    key, labels = ("perturbation", "source", "case_id"), [attack.label for attack in results.attacks]
+    rows = results.rows.filter(pl.col("role") != "whitebox").with_columns(wrong=~RIGHT)
+    wrong_when_clean = rows.filter(pl.col("perturbation") == CLEAN, "wrong").select("case_id")
+    usable = (
+        results.crafted.filter(pl.col("perturbation").is_in(labels), pl.col("role") != "whitebox")
+        .group_by(key)
+        .agg(usable=(pl.col("already_wrong") == 0).all())
+        .join(wrong_when_clean, on="case_id", how="anti")
+    )
+    table = (
+        rows.filter(pl.col("perturbation").is_in(labels), pl.col("source").is_in(results.sources))
+        .join(usable, on=key, how="left")
+        .with_columns(pl.col("usable").fill_null(value=False))
+        .group_by(CELLS)
+        .agg(
+            rate=pl.col("wrong").filter("usable").mean(),
+            n_cases=pl.col("case_id").filter("usable").n_unique().cast(pl.Int64),
+        )
+    )
+    return results.ordered(table, labels)

@@ -7,17 +7,18 @@ images are; intervals are not adjusted.
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from jaxtyping import Bool, Float64
+from scipy import stats
 
-from medrobust.analysis import estimates
-from medrobust.analysis.patients import Scores
 from medrobust.analysis.results import Results
-from medrobust.analysis.tables import bounded, frame, with_bounds
-from medrobust.core import Task
+from medrobust.analysis.scores import Scores
+from medrobust.analysis.table import Line, bounded, frame, with_bounds
 from medrobust.rng import generator
+from medrobust.stats.intervals import Totals, ratio
 from medrobust.stats.significance import (
     equivalence_test,
     holm,
@@ -27,15 +28,11 @@ from medrobust.stats.significance import (
     sign_flip_test,
     smallest_p,
 )
-from medrobust.storage.schemas import Schema
 
 RANKED = "ranked"
 TIED = "not distinguishable"
 TOO_FEW = "too few patients"
 UNRANKED = "not ranked"
-
-Line = dict[str, Any]
-"""A row of a table before it becomes one."""
 
 
 class Network(NamedTuple):
@@ -55,30 +52,18 @@ class Network(NamedTuple):
         return self.results.panel.mean(self.results.judged_cells(self.model, sources))
 
 
-_PAIR: Schema = {
-    "first": pl.String,
-    "second": pl.String,
-    **bounded("difference"),
-    "p": pl.Float64,
-    "p_holm": pl.Float64,
-    "verdict": pl.String,
-    "better": pl.String,
-    **bounded("drop_difference"),
-    "drops_agree": pl.Boolean,
-    **bounded("neutral_difference"),
-    "n_neutral_sources": pl.Int64,
-    **bounded("clean_difference"),
-    "p_equal": pl.Float64,
-    "p_equal_holm": pl.Float64,
-    "equally_good": pl.Boolean,
-    "patients_needed": pl.Int64,
-}
+_PAIR = (
+    *("first", "second", *bounded("difference"), "p", "p_holm", "verdict", "better"),
+    *(*bounded("drop_difference"), "drops_agree", *bounded("neutral_difference"), "n_neutral_sources"),
+    *(*bounded("clean_difference"), "p_equal", "p_equal_holm", "equally_good", "patients_needed"),
+)
 
 
 def pairs(results: Results) -> pl.DataFrame:
     """Family 1: all pairs of networks on the mean adversarial score, and what belongs beside it.
 
-    Attacks that failed their self-tests on a source take no part.
+    Attacks that failed their self-tests on a source take no part. Where no source is faced by all targets,
+    each pair is compared on the sources that both face.
 
     Returns:
         A row per pair: `difference` (first - second, in scores, paired over patients), `p`, `p_holm`,
@@ -102,24 +87,21 @@ def duels(networks: Sequence[tuple[Network, Network]]) -> pl.DataFrame:
         if not too_few_for_equality(first.results, len(networks)):
             line["equally_good"] = p_equal_holm <= first.results.settings.alpha
         line["verdict"] = _verdict(first.results, line, sound, len(networks))
-        ahead = line["first"] if line["difference"] > 0 else line["second"]
-        line["better"] = ahead if line["verdict"] == RANKED else None
-    return frame(lines, _PAIR)
+        is_ahead = first.results.score.sign * line["difference"] > 0
+        line["better"] = line["first" if is_ahead else "second"] if line["verdict"] == RANKED else None
+    return frame(lines, *_PAIR)
 
 
 def above_majority(results: Results) -> dict[str, bool]:
-    """Whether each network does better on clean images than one that always answers with the majority.
+    """Whether each network does better on clean images than one that always answers with the majority class.
 
-    In classification the majority class of the study's cases; in segmentation background everywhere, whose
-    Dice is 0.
+    In segmentation that class is the background everywhere.
     """
-    floor = 0.0
-    if results.task is Task.CLASSIFICATION:
-        cases = results.rows.unique("case_id")
-        floor = float(cases["label"].value_counts()["count"].to_numpy().max()) / cases.height
-    total = results.panel.sizes.sum()
-    clean = {model: results.panel.cells[results.clean_cell(model)].totals for model in results.models}
-    return {model: bool(totals.sum() / total > floor) for model, totals in clean.items()}
+    panel, sign = results.panel, results.score.sign
+    clean = {model: panel.value(panel.cells[results.clean_cell(model)]) for model in results.models}
+    return {
+        model: math.isnan(panel.floor) or sign * value > sign * panel.floor for model, value in clean.items()
+    }
 
 
 def too_few_patients(results: Results, tests: int) -> bool:
@@ -147,40 +129,42 @@ def noise_control(results: Results) -> pl.DataFrame:
         paired; above 0: the attack is harder), `p`, `p_holm`.
     """
     lines: list[Line] = []
-    tests = len(results.models) * len(results.averaged)
+    panel, tests = results.panel, len(results.models) * len(results.averaged)
     for model in results.models:
         for label in results.averaged:
-            attacked = results.panel.mean(results.cells(model, [label]))
-            noise = results.panel.mean(results.matched_cells(model, [label]))
+            attacked = panel.mean(results.cells(model, [label]))
+            noise = panel.mean(results.matched_cells(model, [label]))
             if attacked is None or noise is None:
                 continue
-            key = (model, label, "noise control")
-            scores = {"attacked": attacked, "noise": noise}
-            values = {name: estimates.score(results, each) for name, each in scores.items()}
-            values["extra_drop_points"] = estimates.difference(results, noise, attacked).scaled(100)
-            p = {"p": sign_flip(results, noise, attacked, *key, tests=tests)}
+            values = {
+                "attacked": panel.estimate(attacked),
+                "noise": panel.estimate(noise),
+                "extra_drop_points": panel.drop(noise, attacked).scaled(100),
+            }
+            p = {"p": sign_flip(results, noise, attacked, model, label, "noise control", tests=tests)}
             lines.append({"target": model, "perturbation": label, **with_bounds(values), **p})
     for line, p_holm in zip(lines, adjusted(lines), strict=True):
         line["p_holm"] = p_holm
-    names = {"target": pl.String, "perturbation": pl.String}
-    p_values = {"p": pl.Float64, "p_holm": pl.Float64}
-    return frame(lines, names | bounded("attacked", "noise", "extra_drop_points") | p_values)
+    numbers = bounded("attacked", "noise", "extra_drop_points")
+    return frame(lines, "target", "perturbation", *numbers, "p", "p_holm")
 
 
 def _pair(first: Network, second: Network, tests: int) -> Line:
-    results = first.results
-    attacked, other_attacked = first.attacked(), second.attacked()
+    results, panel = first.results, first.results.panel
+    same_run = results is second.results
+    sources = results.common_sources(first.model, second.model) if same_run else None
+    attacked, other_attacked = first.attacked(sources), second.attacked(sources)
     neutral = _neutral_sources(first, second)
-    drop, other_drop = _drop(first.clean, attacked), _drop(second.clean, other_attacked)
     values = {
-        "difference": estimates.difference(results, attacked, other_attacked),
-        "drop_difference": estimates.difference(results, drop, other_drop, limit=2.0).scaled(100),
-        "neutral_difference": estimates.difference(
-            results, first.attacked(neutral), second.attacked(neutral)
-        ),
-        "clean_difference": estimates.difference(results, first.clean, second.clean),
+        "difference": panel.difference(attacked, other_attacked),
+        "drop_difference": panel.difference(
+            _drop(first, attacked), _drop(second, other_attacked), limit=2.0
+        ).scaled(100),
+        "neutral_difference": panel.difference(first.attacked(neutral), second.attacked(neutral)),
+        "clean_difference": panel.difference(first.clean, second.clean),
     }
-    ahead, lost = values["difference"].value, values["drop_difference"].value
+    ahead = results.score.sign * values["difference"].value
+    lost = values["drop_difference"].value
     return {
         "first": first.name,
         "second": second.name,
@@ -188,7 +172,9 @@ def _pair(first: Network, second: Network, tests: int) -> Line:
         "p": sign_flip(results, attacked, other_attacked, first.model, second.model, tests=tests),
         "drops_agree": None if math.isnan(ahead) else ahead * lost <= 0,
         "n_neutral_sources": len(neutral),
-        "p_equal": _p_equal(results, first.clean, second.clean),
+        "p_equal": equivalence_test(
+            panel.paired_ratio(first.clean, second.clean), results.relevant_difference
+        ),
         "patients_needed": _needed(results, attacked, other_attacked, tests),
     }
 
@@ -200,12 +186,16 @@ def _neutral_sources(*networks: Network) -> list[str]:
     return [source for source in shared if first.architecture(source) not in own]
 
 
-def _drop(clean: Scores, attacked: Scores | None) -> Scores | None:
-    return None if attacked is None else clean.minus(attacked)
+def _drop(network: Network, attacked: Scores | None) -> Scores | None:
+    """By how much each patient's score is worse under attack."""
+    if attacked is None:
+        return None
+    higher = network.results.score.higher_is_better
+    return network.clean.minus(attacked) if higher else attacked.minus(network.clean)
 
 
 def sign_flip(results: Results, first: Scores | None, second: Scores | None, *key: str, tests: int) -> float:
-    """Two-sided p value of a paired difference; NaN where either is missing.
+    """Two-sided p value of a paired difference; NaN where either is missing or undefined.
 
     Args:
         results: The study.
@@ -216,8 +206,11 @@ def sign_flip(results: Results, first: Scores | None, second: Scores | None, *ke
     """
     if first is None or second is None:
         return math.nan
+    differences = first.totals - second.totals
+    if np.isnan(differences).any():
+        return math.nan
     rng = generator(results.settings.seed, "sign flips", *key)
-    return sign_flip_test(first.totals - second.totals, _resamples(results, tests), rng)
+    return sign_flip_test(differences, _resamples(results, tests), rng)
 
 
 def _resamples(results: Results, tests: int) -> int:
@@ -241,15 +234,81 @@ def _verdict(results: Results, line: Line, sound: Mapping[str, bool], tests: int
     return RANKED if line["p_holm"] <= results.settings.alpha else TIED
 
 
-def _p_equal(results: Results, first: Scores, second: Scores) -> float:
-    difference = estimates.paired_ratio(results, first.totals - second.totals, results.panel.sizes)
-    return equivalence_test(difference, results.relevant_difference)
-
-
 def _needed(results: Results, first: Scores | None, second: Scores | None, tests: int) -> int | None:
     if first is None or second is None:
         return None
-    difference = estimates.paired_ratio(results, first.totals - second.totals, results.panel.sizes)
+    difference = results.panel.paired_ratio(first, second)
     # The error of the mean times the root of n is the spread between patients of average size.
     sd = difference.error * math.sqrt(len(results.panel.patients))
     return patients_needed(sd, results.relevant_difference, results.settings.alpha / tests)
+
+
+PLANE = ("clean", "adversarial", "var_clean", "var_adversarial", "covariance", "scale")
+
+
+def plane(results: Results) -> pl.DataFrame:
+    """Clean and mean adversarial score of every network, with the region that holds both.
+
+    The region is the ellipse of all points p with `(p - m)' C^-1 (p - m) <= scale`, m the two scores and C
+    their covariance matrix over patients (linearised, as the standard errors of single scores are).
+
+    Returns:
+        `model, clean, adversarial`; `var_clean, var_adversarial, covariance` of the two scores; `scale`, from
+        Hotelling's T2, null below three patients and where one of the scores does not vary; `on_front`: no
+        other network is at least as good in both and better in one.
+    """
+    lines: list[Line] = []
+    for model in results.models:
+        clean = results.panel.cells[results.clean_cell(model)]
+        attacked = results.panel.mean(results.judged_cells(model))
+        lines.append({"model": model, **_place(results, clean, attacked)})
+    scores = np.array([[line["clean"], line["adversarial"]] for line in lines], dtype=np.float64)
+    for line, front in zip(lines, on_front(results.score.sign * scores), strict=True):
+        line["on_front"] = bool(front)
+    return frame(lines, "model", *PLANE, "on_front")
+
+
+def on_front(scores: Float64[np.ndarray, "networks 2"]) -> Bool[np.ndarray, "networks"]:
+    """Which networks are on the Pareto front; those with an undefined score are not, and beat nobody."""
+    at_least = (scores[:, None] >= scores[None]).all(-1)
+    better = (scores[:, None] > scores[None]).any(-1)
+    beaten = (at_least & better).any(0)
+    return np.asarray(~beaten & ~np.isnan(scores).any(1))
+
+
+def _place(results: Results, clean: Scores, attacked: Scores | None) -> dict[str, float]:
+    if attacked is None:
+        return {"clean": ratio(clean.totals, results.panel.sizes).value, "adversarial": math.nan}
+    sizes = results.panel.sizes
+    both = [ratio(each.totals, sizes) for each in (clean, attacked)]
+    return {
+        "clean": both[0].value,
+        "adversarial": both[1].value,
+        "var_clean": both[0].error ** 2,
+        "var_adversarial": both[1].error ** 2,
+        "covariance": _covariance(clean.totals, attacked.totals, sizes),
+        "scale": _hotelling(sizes.size, results.settings.confidence)
+        if all(each.varies for each in both)
+        else math.nan,
+    }
+
+
+def _covariance(x: Totals, z: Totals, sizes: Totals) -> float:
+    """Covariance of two scores over the same patients; its diagonal are the squared errors of `ratio`."""
+    patients, total = sizes.size, float(sizes.sum())
+    if patients < 2:
+        return math.nan
+    residuals = [totals - totals.sum() / total * sizes for totals in (x, z)]
+    return patients / (patients - 1) * float(residuals[0] @ residuals[1]) / total**2
+
+
+def _hotelling(patients: int, confidence: float) -> float:
+    """Squared radius of the region of two means, in units of their covariance.
+
+    Source:
+        Hotelling, Annals of Mathematical Statistics 2, 1931: `2 (n - 1) / (n - 2)` times the quantile of F.
+    """
+    if patients < 3:
+        return math.nan
+    quantile = float(stats.f.ppf(confidence, 2, patients - 2))
+    return 2 * (patients - 1) / (patients - 2) * quantile

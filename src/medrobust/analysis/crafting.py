@@ -1,11 +1,14 @@
 """What the attacks and the matched noise did, as measured when they were crafted."""
 
+from collections.abc import Mapping
+from itertools import permutations
+from typing import Any
+
 import polars as pl
 
-from medrobust.analysis.patients import CLEAN, RIGHT
 from medrobust.analysis.results import Results
-from medrobust.core import Task
-from medrobust.errors import RunError
+from medrobust.analysis.table import frame
+from medrobust.core import Part, Role, Task
 from medrobust.perturbations.selftest import CHECKS
 from medrobust.storage.schemas import SELFTEST
 
@@ -17,14 +20,13 @@ def success(results: Results) -> pl.DataFrame:
     """What each attack did to its own source, per attack, source and role.
 
     Returns:
-        `perturbation, source, role, n_images`; `fooled` (classification: share of images that the source
-        gets wrong;
-        segmentation: mean share of pixels with target != truth that are shown as the target),
-            `fooled_of_right` (classification: the same among images that it gets right when clean);
-            `already_wrong` (share of images, or of pixels); means `ssim`, `ssim_image`, `mse`, `l0`, `linf`,
-            mean and median of `l2`; `psnr`, the mean in dB over the images that were changed at all (of the
-            others it is infinite), null without any; median `steps`; numbers of images by outcome;
-            `n_inactive`, images with nothing to attack.
+        `perturbation, source, role, n_images`; `fooled` (classification: fraction of images that the source
+        gets wrong; segmentation: mean fraction of pixels with target != truth that are shown as the target);
+        `fooled_of_right` (classification: the same among images that it gets right when clean);
+        `already_wrong` (fraction of images, or of pixels); means `ssim`, `ssim_image`, `mse`, `l0`, `linf`,
+        mean and median of `l2`; `psnr`, the mean in dB over the images that were changed at all (of the
+        others it is infinite), null without any; median `steps`; numbers of images by outcome;
+        `n_inactive`, images with nothing to attack.
     """
     labels = [attack.label for attack in results.attacks]
     right = pl.col("already_wrong") == 0
@@ -52,7 +54,7 @@ def success(results: Results) -> pl.DataFrame:
             (pl.col("n_active") == 0).sum().cast(pl.Int64).alias("n_inactive"),
         )
     )
-    return _ordered(table, labels, results).fill_nan(None)
+    return results.ordered(table, labels).fill_nan(None)
 
 
 def budgets(results: Results) -> pl.DataFrame:
@@ -80,7 +82,7 @@ def budgets(results: Results) -> pl.DataFrame:
         )
         .select(*keys, "parameter", "value", "ssim_wanted", "ssim_reached", "n_images")
     )
-    return _ordered(table, [attack.label for attack in solved], results)
+    return results.ordered(table, [attack.label for attack in solved])
 
 
 def matching(results: Results) -> pl.DataFrame:
@@ -111,7 +113,7 @@ def matching(results: Results) -> pl.DataFrame:
             missed.sum().cast(pl.Int64).alias("n_missed"),
         )
     )
-    return _ordered(table, list(labels), results).fill_nan(None)
+    return results.ordered(table, list(labels)).fill_nan(None)
 
 
 def selftests(results: Results) -> pl.DataFrame:
@@ -125,60 +127,67 @@ def selftests(results: Results) -> pl.DataFrame:
     rows = pl.DataFrame(schema=SELFTEST.schema) if results.selftests is None else results.selftests
     order = pl.col("check").replace_strict({name: place for place, name in enumerate(CHECKS)}, default=None)
     labels = [attack.label for attack in results.attacks]
-    return _ordered(rows.drop("fold").sort(order), labels, results)
+    return results.ordered(rows.drop("fold").sort(order), labels)
 
 
-def transfer_rate(results: Results) -> pl.DataFrame:
-    """Share of images fooled among those that the source and every target get right when clean.
-
-    Unlike Table 2 it cannot be moved by what networks get wrong anyway. The images are the same for all
-    targets of an attack and source. A case counts where it is right for all seeds.
+def transfer_conditions(results: Results) -> pl.DataFrame:
+    """For every target and source of Table 2: what both share.
 
     Returns:
-        `target, perturbation, source, rate, n_cases`; rate null without such cases.
-
-    Raises:
-        RunError: The study is not one of classification.
+        `target, source, same_architecture, same_pretraining` (trained from the same weights; false where
+        either started from random ones), `shared_training`: fraction of the patients that the source
+        was trained on that the target was trained on too. Null is what nobody knows: of networks that
+        were not trained here.
     """
-    if results.task is not Task.CLASSIFICATION:
-        raise RunError("Transfer rates are of images that turn wrong; this study is one of segmentation.")
-    rows = results.rows.filter(pl.col("role") != "whitebox").with_columns(wrong=~RIGHT)
-    labels = [attack.label for attack in results.attacks]
-    right = rows.filter(pl.col("perturbation") == CLEAN).group_by("case_id").agg(pl.col("wrong").any())
-    both = (
-        results.crafted.filter(pl.col("perturbation").is_in(labels), pl.col("role") != "whitebox")
-        .group_by("perturbation", "source", "case_id")
-        .agg(source_right=(pl.col("already_wrong") == 0).all())
-    )
-    attacked = rows.filter(pl.col("perturbation").is_in(labels), pl.col("source").is_in(results.sources))
-    usable = both.filter("source_right").join(
-        right.filter(~pl.col("wrong")).select("case_id"), on="case_id", how="semi"
-    )
-    table = (
-        attacked.with_columns(
-            usable=pl.struct("perturbation", "source", "case_id").is_in(
-                usable.select(pl.struct("perturbation", "source", "case_id")).to_series().implode()
-            )
-        )
-        .group_by("target", "perturbation", "source")
-        .agg(
-            rate=pl.col("wrong").filter("usable").mean(),
-            n_cases=pl.col("case_id").filter("usable").n_unique().cast(pl.Int64),
-        )
-    )
-    return _ordered(table, labels, results)
+    rows = []
+    for model in results.models:
+        target = _recorded(results, model, Role.TARGET)
+        for name in (*results.sources, *results.other_sources):
+            if any(cell.source == name for cell in results.transfer(model)):
+                source = _recorded(results, name, Role.SURROGATE)
+                same = results.architecture(model) == results.architecture(name)
+                rows.append(
+                    {"target": model, "source": name, "same_architecture": same}
+                    | {"same_pretraining": _same_pretraining(target, source)}
+                    | {"shared_training": _shared_training(target, source)}
+                )
+    names = ("target", "source", "same_architecture", "same_pretraining", "shared_training")
+    return frame(rows, *names)
 
 
-def _ordered(table: pl.DataFrame, perturbations: list[str], results: Results) -> pl.DataFrame:
-    """Perturbations and networks in the order of the study."""
-    ranks = [
-        pl.col(column).replace_strict({name: place for place, name in enumerate(names)}, default=len(names))
-        for column, names in (
-            ("target", results.models),
-            ("perturbation", perturbations),
-            ("source", results.models),
-        )
-        if column in table.columns
+def shared_between_folds(results: Results) -> float | None:
+    """Mean fraction of the training patients that two folds' targets of one name have in common, in [0, 1].
+
+    None without folds, and where nobody knows who trained them.
+    """
+    recorded = [
+        network
+        for network in results.record.get("networks", {}).values()
+        if network.get("role") == Role.TARGET and network.get("name") == results.models[0]
     ]
-    rest = [column for column in ("source", "source_seed", "fold", "role") if column in table.columns]
-    return table.sort(*ranks, *rest, maintain_order=True)
+    shares = [_shared_training(first, second) for first, second in permutations(recorded, 2)]
+    known = [share for share in shares if share is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _recorded(results: Results, name: str, role: Role) -> Mapping[str, Any]:
+    """What `record.json` says of a network; seeds of one network differ in nothing that matters here."""
+    recorded = results.record.get("networks", {}).values()
+    return next((each for each in recorded if (each.get("name"), each.get("role")) == (name, role)), {})
+
+
+def _same_pretraining(target: Mapping[str, Any], source: Mapping[str, Any]) -> bool | None:
+    if "training" not in target or "training" not in source:
+        return None
+    first, second = (network["network"]["weights"] for network in (target, source))
+    return bool(first == second != "none")
+
+
+def _shared_training(target: Mapping[str, Any], source: Mapping[str, Any]) -> float | None:
+    if "patients" not in target or "patients" not in source:
+        return None
+    of_target, of_source = (
+        {patient for patient, part in network["patients"].items() if part == Part.TRAIN}
+        for network in (target, source)
+    )
+    return len(of_target & of_source) / len(of_source)

@@ -3,7 +3,7 @@
 The picture is a t-SNE, whose distances mean nothing by themselves; the numbers are from the feature space.
 """
 
-# openTSNE and scikit-learn have no annotations.
+# scikit-learn has no annotations.
 # mypy: disable-error-code="no-untyped-call"
 
 import math
@@ -11,11 +11,12 @@ import math
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
-from openTSNE.tsne import TSNE
 from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
 
-from medrobust.stats.statistics import Estimate, Ratio, mean
+from medrobust.stats.intervals import Estimate, Ratio, mean
 
 CLEAN = "clean"
 COMPONENTS = 50
@@ -84,15 +85,15 @@ def joint_tsne(embeddings: pl.DataFrame, *, seed: int, perplexity: float = PERPL
         raise ValueError(f"a plane needs two features or more that differ between images; got {varying}")
     components = min(COMPONENTS, *features.shape)
     reduced = PCA(components, svd_solver="full").fit_transform(features)
-    place = TSNE(
-        perplexity=min(perplexity, (len(reduced) - 1) / 3),
-        initialization="pca",
-        neighbors="exact",
-        negative_gradient_method="bh",
-        n_jobs=1,  # one thread: the same picture every time
-        random_state=seed % 2**32,
-    ).fit(reduced)
-    columns = [pl.Series("x", np.asarray(place[:, 0])), pl.Series("y", np.asarray(place[:, 1]))]
+    with threadpool_limits(1):  # one thread: the same picture every time
+        place = TSNE(
+            perplexity=min(perplexity, (len(reduced) - 1) / 3),
+            init="pca",
+            learning_rate="auto",
+            random_state=seed % 2**32,
+            n_jobs=1,
+        ).fit_transform(reduced)
+    columns = [pl.Series(name, place[:, axis].astype(np.float64)) for axis, name in enumerate("xy")]
     return embeddings.drop("embedding").with_columns(columns)
 
 
@@ -110,8 +111,8 @@ def displacement_table(
     Returns:
         `measure, perturbation, value, low, high, n_cases, n_patients`. The displacement ratio attack / noise
         is a geometric mean; cases that one of the two did not move have none and are left out of `n_cases`.
-        Same-class neighbours: the share of an image's class among the 10 clean images nearest to it, its own
-        clean version not counted. Bounds are null where no interval can be had.
+        Same-class neighbours: the fraction of the image's class among the 10 clean images nearest to it, its
+        own clean version not counted. Bounds are null where no interval can be had.
     """
     of = {
         name: rows.filter(pl.col("perturbation") == name).sort("case_id") for name in (CLEAN, noise, attack)
@@ -126,17 +127,17 @@ def displacement_table(
     geometric = Estimate(*map(math.exp, moves.interval(confidence)))
     lines = [_line("displacement ratio", f"{attack} / {noise}", geometric, ratio, moves)]
     for name in (CLEAN, noise, attack):
-        share = same_class_share(features[name], features[CLEAN], labels)
-        of_patients = _mean_of_patients(share, patients)
+        fraction = same_class_fraction(features[name], features[CLEAN], labels)
+        of_patients = _mean_of_patients(fraction, patients)
         interval = of_patients.share_interval(confidence)
-        lines.append(_line("same-class neighbours", name, interval, share, of_patients))
+        lines.append(_line("same-class neighbours", name, interval, fraction, of_patients))
     return pl.DataFrame(lines, orient="row").fill_nan(None)
 
 
-def same_class_share(
+def same_class_fraction(
     queries: Float[np.ndarray, "n d"], clean: Float[np.ndarray, "n d"], labels: Int[np.ndarray, "n"]
 ) -> Float[np.ndarray, "n"]:
-    """Share of each query's nearest clean neighbours that have its label.
+    """Fraction of each query's nearest clean neighbours that have its label.
 
     Args:
         queries: Features of the (perturbed) images; row i is a version of clean image i.

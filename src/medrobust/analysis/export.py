@@ -4,33 +4,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import polars as pl
-
-from medrobust.analysis import crafting
-from medrobust.analysis import tables as score_tables
-from medrobust.analysis.balanced import balanced_table
-from medrobust.analysis.classes import classes
-from medrobust.analysis.comparisons import noise_control
-from medrobust.analysis.conditions import transfer_conditions
-from medrobust.analysis.curves import curve_table
-from medrobust.analysis.false_positives import false_positives
-from medrobust.analysis.findings import audit_table
-from medrobust.analysis.plane import plane
-from medrobust.analysis.quality import quality_table
-from medrobust.analysis.remarks import remarks
+from medrobust.analysis import classes, comparisons, crafting, seeds, structures, tables
+from medrobust.analysis.remarks import audit_table, remarks
 from medrobust.analysis.results import Results
-from medrobust.analysis.seeds import architectures, by_seed
-from medrobust.analysis.structure_overview import structure_overview
-from medrobust.analysis.structures import structures, worst_structures
 from medrobust.analysis.subgroups import subgroup_sentences, subgroups
-from medrobust.analysis.surfaces import surfaces
 from medrobust.analysis.table import Table
-from medrobust.analysis.variance import variance
 from medrobust.analysis.verdict import Verdict
-from medrobust.analysis.whole_test import whole_test_table
 from medrobust.core import Task
-
-Frames = dict[str, pl.DataFrame]
 
 
 def all_tables(results: Results, conclusion: Verdict) -> dict[str, Table]:
@@ -39,42 +19,50 @@ def all_tables(results: Results, conclusion: Verdict) -> dict[str, Table]:
     Raises:
         RunError: The cells were not evaluated on the same cases.
     """
-    common = {
-        "table1": score_tables.table1(results),
-        "whole_test": whole_test_table(results),
-        "table2": score_tables.table2(results),
-        **_per_class(results),
-        "curve": curve_table(results),
-        "noise": score_tables.noise_table(results),
-        "whitebox": score_tables.whitebox_table(results),
-        "other_sources": score_tables.other_sources_table(results),
-        "rounded": score_tables.rounded(results),
-        "conditional": score_tables.conditional_table(results),
-        "off_diagonal": score_tables.off_diagonal(results),
-        "seeds": by_seed(results),
-        "variance": variance(results),
-        "architectures": architectures(results),
-        "patients": score_tables.by_patient(results),
-        "transfer_conditions": transfer_conditions(results),
+    frames = {
+        "table1": tables.table1(results),
+        "whole_test": tables.whole_test_table(results),
+        "table2": tables.table2(results),
+        "curve": tables.curve_table(results),
+        "noise": tables.noise_table(results),
+        "whitebox": tables.whitebox_table(results),
+        "other_sources": tables.other_sources_table(results),
+        "rounded": tables.rounded(results),
+        "conditional": tables.conditional_table(results),
+        "off_diagonal": tables.off_diagonal(results),
+        "seeds": seeds.by_seed(results),
+        "variance": seeds.variance(results),
+        "architectures": seeds.architectures(results),
+        "patients": tables.by_patient(results),
+        "transfer_conditions": crafting.transfer_conditions(results),
         "success": crafting.success(results),
         "budgets": crafting.budgets(results),
         "matching": crafting.matching(results),
         "selftests": crafting.selftests(results),
         "pairs": conclusion.pairs,
         "ranking": conclusion.ranking,
-        "noise_control": noise_control(results),
-        "plane": plane(results),
-        **_of_the_data(results),
+        "noise_control": comparisons.noise_control(results),
+        "plane": comparisons.plane(results),
+        "subgroups": subgroups(results),
+        "audit": audit_table(results),
     }
-    frames: Frames = common | (
-        _per_structure(results)
-        if results.task is Task.SEGMENTATION
-        else {
-            "balanced": balanced_table(results),
-            "quality": quality_table(results),
-            "transfer_rate": crafting.transfer_rate(results),
+    if results.task is Task.CLASSIFICATION:
+        frames |= {
+            "classes": classes.classes(results),
+            "balanced": classes.balanced_table(results),
+            "quality": classes.quality_table(results),
+            "transfer_rate": classes.transfer_rate(results),
         }
-    )
+    else:
+        dice, boundaries = structures.structures(results), structures.surfaces(results, structures=True)
+        frames |= {
+            "false_positives": structures.false_positives(results),
+            "structure_overview": structures.structure_overview(results, dice, boundaries),
+            "structures": dice,
+            "worst_structures": structures.worst_structures(dice),
+            "surfaces": structures.surfaces(results),
+            "structure_surfaces": boundaries,
+        }
     return {name: Table.of(name, frame, results.unit) for name, frame in frames.items()}
 
 
@@ -106,7 +94,7 @@ def as_json(
         "n_cases": results.n_cases,
         "n_patients": len(results.panel.patients),
         "n_patients_undefined": results.panel.undefined,
-        "settings": asdict(results.settings),
+        "settings": asdict(results.settings) | {"score": results.score.name},
         "verdict": {
             "outcome": conclusion.outcome,
             "best": conclusion.best,
@@ -127,23 +115,3 @@ def as_json(
         "tables": {name: table.to_json() for name, table in tables.items()},
         "record": dict(results.record),
     }
-
-
-def _per_class(results: Results) -> Frames:
-    return {"classes": classes(results)} if results.task is Task.CLASSIFICATION else {}
-
-
-def _per_structure(results: Results) -> Frames:
-    dice, boundaries = structures(results), surfaces(results, structures=True)
-    return {
-        "false_positives": false_positives(results),
-        "structure_overview": structure_overview(results, dice, boundaries),
-        "structures": dice,
-        "worst_structures": worst_structures(dice),
-        "surfaces": surfaces(results),
-        "structure_surfaces": boundaries,
-    }
-
-
-def _of_the_data(results: Results) -> Frames:
-    return {"subgroups": subgroups(results), "audit": audit_table(results)}

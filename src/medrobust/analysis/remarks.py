@@ -1,10 +1,14 @@
 """What a reader must know before numbers are trusted: attacks and noise that did not do what was asked."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import PurePath
 from typing import Any
 
 import polars as pl
 
+from medrobust.analysis.results import Results
+from medrobust.analysis.table import frame
 from medrobust.core import Task
 from medrobust.data.findings import Severity
 from medrobust.errors import Remark
@@ -89,3 +93,36 @@ def _networks(rows: pl.DataFrame) -> str:
     sources = rows.sort("role", maintain_order=True).select("source", "role").iter_rows()
     names = (f"{source} (white-box)" if role == "whitebox" else str(source) for source, role in sources)
     return ", ".join(dict.fromkeys(names))
+
+
+AUDIT = ("severity", "kind", "n_times", "seen", "what_to_do")
+
+
+def audit_table(results: Results) -> pl.DataFrame:
+    """Findings of `audit.json`, most severe first; empty where there are none, or the data were not audited.
+
+    Returns:
+        `severity` (error, warning, note), `kind`, `n_times`; `seen`: the first of its kind, files without
+        their folders; `what_to_do`.
+    """
+    findings = [] if results.audit is None else results.audit["findings"]
+    kinds = groupby(findings, lambda finding: (finding["severity"], finding["kind"]))
+    return frame((_finding_line(*key, list(group)) for key, group in kinds), *AUDIT)
+
+
+def audit_fact(results: Results) -> str:
+    """Whether the data were audited, and how much was found in how many files."""
+    if results.audit is None:
+        generated = results.record["data"]["phantom"]
+        return "none: generated data have no files" if generated else "none: the files were not looked at"
+    found = results.audit["counts"]
+    counts = (f"{found[name]} {name}{'' if found[name] == 1 else 's'}" for name in map(str, Severity))
+    return f"{', '.join(counts)} in {results.audit['looked_at']}"
+
+
+def _finding_line(severity: str, kind: str, group: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    first = group[0]
+    seen = str(first["says"])
+    for file in first["files"]:
+        seen = seen.replace(file, PurePath(file).name)
+    return dict(zip(AUDIT, (severity, kind, len(group), seen, first["advice"]), strict=True))

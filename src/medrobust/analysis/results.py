@@ -5,17 +5,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import polars as pl
-from jaxtyping import Float64
 
-from medrobust.analysis.complete import check_complete
-from medrobust.analysis.patients import CLEAN, Cell, Panel, classification_panel, segmentation_panel
+from medrobust.analysis.scores import CLEAN, SEEDS, Cell, Panel, Scores, panel_of
 from medrobust.core import Task, Unit
 from medrobust.errors import Remark, RunError
-from medrobust.rng import generator
-from medrobust.stats.bootstrap import resampled_sums
-from medrobust.study.analysis import RELEVANT_DIFFERENCE, Attack, Settings
+from medrobust.metrics.catalogue import SCORES, Score
+from medrobust.study.analysis import RELEVANT_DIFFERENCE, Attack, Settings, primary_score
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +63,10 @@ class Results:
     colours: tuple[Sequence[int] | None, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def score(self) -> str:
-        """Name of the score."""
-        return "accuracy" if self.task is Task.CLASSIFICATION else "Dice"
+    @cached_property
+    def score(self) -> Score:
+        """What networks are judged by."""
+        return primary_score(self.settings.score, self.task)
 
     @property
     def relevant_difference(self) -> float:
@@ -97,16 +93,40 @@ class Results:
         Raises:
             RunError: There are no rows, or cells were not evaluated on the same cases.
         """
-        check_complete(self.rows, self.task, self.models, [attack.label for attack in self.attacks])
-        if self.task is Task.CLASSIFICATION:
-            panel = classification_panel(self.rows)
-        else:
-            panel = segmentation_panel(self.rows, self.classes[0])
-        return panel if self.settings.interval == "default" else panel.resampled(self.resampled)
+        return self._panel(self.score)
 
-    def resampled(self, values: Float64[np.ndarray, "k patients"]) -> Float64[np.ndarray, "k resamples"]:
-        """Sums of k numbers over the patients of every resample; the resamples are always the same."""
-        return resampled_sums(values, self.settings.resamples, generator(self.settings.seed, "resamples"))
+    @cached_property
+    def accuracy_panel(self) -> Panel:
+        """The same of accuracy, whatever networks are judged by; in classification."""
+        return self.panel if self.score == SCORES["accuracy"] else self._panel(SCORES["accuracy"])
+
+    @cached_property
+    def balanced_panel(self) -> Panel:
+        """The same of balanced accuracy, in classification."""
+        return self._panel(SCORES["balanced_accuracy"])
+
+    def _panel(self, score: Score) -> Panel:
+        check_complete(self.rows, self.task, self.models, [attack.label for attack in self.attacks])
+        rows = self._boundaries() if score.needs_surfaces else self.rows
+        return panel_of(score, self.settings, rows, self.classes[0])
+
+    def _boundaries(self) -> pl.DataFrame:
+        """Rows of surfaces, of every clean and transferred cell that has counts of pixels."""
+        name = self.score.name
+        again = "Run the study again on the same folder: boundaries are measured, what is there is kept."
+        if self.surfaces is None or self.surfaces.is_empty():
+            raise RunError(
+                f"The score {name} needs results/surfaces.parquet, which has no rows here. {again}"
+            )
+        keys = [*_KEYS, "scan_id", "structure"]
+        rounded = pl.col("perturbation").str.contains("~", literal=True)
+        wanted = self.rows.filter(
+            pl.col("role") != "whitebox", ~rounded, pl.col("structure") != self.classes[0]
+        )
+        missing = wanted.join(self.surfaces, on=keys, how="anti").height
+        if missing:
+            raise RunError(f"The score {name} needs boundaries, and {missing} rows lack them. {again}")
+        return self.surfaces
 
     @property
     def folds(self) -> int:
@@ -141,6 +161,11 @@ class Results:
         return tuple(
             self._in_order({cell.source for cell in self.panel.cells if cell.source} - {*self.sources})
         )
+
+    def common_sources(self, *targets: str) -> list[str]:
+        """Sources to compare targets on: those that all of the study face, else those that these face."""
+        faced = [{cell.source for cell in self.transfer(target)} for target in targets]
+        return list(self.sources) or self._in_order(set.intersection(*faced))
 
     def _in_order(self, sources: set[str]) -> list[str]:
         return [*(name for name in self.models if name in sources), *sorted(sources - set(self.models))]
@@ -198,6 +223,43 @@ class Results:
         """The cell of a target's clean score."""
         return Cell(target, CLEAN)
 
+    def conditions(
+        self, target: str, rounding: str = ""
+    ) -> tuple[Scores | None, Scores | None, Scores | None]:
+        """Scores of a target's patients on clean images, on noise, and under attack."""
+        return (
+            self.panel.mean([self.clean_cell(target)]),
+            self.panel.mean(self.noise_cells(target, self.averaged, rounding)),
+            self.panel.mean(self.attack_cells(target, rounding)),
+        )
+
+    def require(self, task: Task, what: str) -> None:
+        """Refuse what only the other task has.
+
+        Raises:
+            RunError: The study is of the other task.
+        """
+        if self.task is not task:
+            raise RunError(f"{what}; this study is one of {self.task}.")
+
+    def ordered(self, table: pl.DataFrame, perturbations: Sequence[str] | None = None) -> pl.DataFrame:
+        """Rows in the order in which the study names networks, perturbations and structures; others last."""
+        named = {
+            "target": self.models,
+            "perturbation": self.perturbations if perturbations is None else perturbations,
+            "source": self.models,
+            "structure": self.classes,
+        }
+        keys = [key for key in named if key in table.columns]
+        ranks = [
+            pl.col(key).replace_strict(
+                {name: place for place, name in enumerate(named[key])}, default=len(named[key])
+            )
+            for key in keys
+        ]
+        rest = [column for column in ("source_seed", "fold", "role") if column in table.columns]
+        return table.sort(*ranks, *keys, *rest, maintain_order=True)
+
     @property
     def perturbations(self) -> list[str]:
         """What targets are shown, in the order of the study: noise before the attacks it is matched to."""
@@ -236,8 +298,119 @@ class Results:
             self,
             predictions=None if self.predictions is None else self.predictions.filter(rows),
             overlaps=None if self.overlaps is None else self.overlaps.filter(rows),
+            surfaces=None if self.surfaces is None else self.surfaces.filter(rows),
         )
 
     def architecture(self, network: str) -> str:
         """Architecture of a network: its own name where nothing else is said."""
         return self.architectures.get(network, network)
+
+
+_ORIGIN = ("perturbation", "role", "source", "source_seed")
+_KEYS = ("target", "target_seed", *_ORIGIN)
+_SHOWN = 3
+_AGAIN = "Run the study again on the same folder: what is missing is evaluated, what is there is kept."
+
+
+def check_complete(rows: pl.DataFrame, task: Task, models: Sequence[str], attacks: Sequence[str]) -> None:
+    """Refuse rows that do not hold every cell on exactly the same cases.
+
+    Args:
+        rows: Predictions or overlaps.
+        task: What the networks do.
+        models: Targets of the study.
+        attacks: Labels of its attacks.
+
+    Raises:
+        RunError: A network without clean predictions, a missing cell, or a cell with missing, additional or
+        repeated cases.
+    """
+    cells = rows.lazy().select(_KEYS).unique().collect(engine="streaming")
+    _check_models(cells, models)
+    _check_cells(cells, attacks)
+    if task is Task.CLASSIFICATION:
+        _check_cases(rows, ("case_id",))
+    else:
+        _check_cases(rows, ("scan_id", "structure"))
+        _check_truth(rows)
+
+
+def _check_models(cells: pl.DataFrame, models: Sequence[str]) -> None:
+    trained = cells.select("target", "target_seed").unique()
+    clean = cells.filter(pl.col("perturbation") == CLEAN).select("target", "target_seed").unique()
+    incomplete = {*trained.join(clean, on=["target", "target_seed"], how="anti")["target"]}
+    missing = [model for model in models if model in incomplete or model not in trained["target"]]
+    if missing:
+        raise RunError(
+            f"Every network needs a score on clean images; missing: {', '.join(missing)}. {_AGAIN}"
+        )
+
+
+def _check_cells(cells: pl.DataFrame, attacks: Sequence[str]) -> None:
+    """Every source that a target faces, with all its seeds, under every perturbation made from sources."""
+    crafted = cells.filter(pl.col("source") != "", pl.col("role") != "whitebox")
+    rounded = pl.col("perturbation").str.contains("~", literal=True)
+    perturbations = crafted.filter(~rounded)["perturbation"].unique().to_list()
+    faced = crafted.select("target", "target_seed", "source", "source_seed").unique()
+    asked = pl.DataFrame(
+        {"perturbation": sorted({*perturbations, *attacks})}, schema={"perturbation": pl.String}
+    )
+    keys = ("target", "target_seed", "perturbation", "source", "source_seed")
+    missing = (
+        faced.join(asked, how="cross").join(crafted.select(keys).unique(), on=keys, how="anti").sort(keys)
+    )
+    if attacks and faced.is_empty() and (cells["role"] != "whitebox").all():
+        raise RunError(f"No images of {', '.join(attacks)} were evaluated. {_AGAIN}")
+    if not missing.is_empty():
+        names = "; ".join(_cell_name(cell) for cell in missing.head(_SHOWN).iter_rows(named=True))
+        raise RunError(f"Every cell must be evaluated; missing: {names}{_more(missing.height)}. {_AGAIN}")
+
+
+def _check_cases(rows: pl.DataFrame, item: tuple[str, ...]) -> None:
+    of_cells = rows.lazy().group_by(_KEYS).agg(pl.len(), distinct=pl.struct(item).n_unique())
+    counts = of_cells.collect(engine="streaming")  # in pieces: there may be millions of rows
+    if (counts["distinct"] < counts["len"]).any():
+        row = rows.filter(rows.select(*_KEYS, *item).is_duplicated()).row(0, named=True)
+        raise RunError(
+            f"{_cell_name(row)}: {item[0]} {row[item[0]]!r} was evaluated more than once. Delete the folder"
+            " `results` of the run and evaluate again."
+        )
+    every = rows.select(item).unique()
+    short = counts.filter(pl.col("len") < every.height).sort(_KEYS)
+    if short.is_empty():
+        return
+    cell = short.row(0, named=True)
+    inside = pl.all_horizontal(*(pl.col(key) == cell[key] for key in _KEYS))
+    missing = every.join(rows.filter(inside), on=item, how="anti").sort(item)
+    names = [str(name) for name in missing[item[0]].unique(maintain_order=True).head(_SHOWN)]
+    others = f" (so do {short.height - 1} other cells)" if short.height > 1 else ""
+    raise RunError(
+        f"Every score must come from the same cases; {_cell_name(cell)} lacks {missing.height} of"
+        f" {every.height} rows: {item[0]} {', '.join(names)}{_more(missing[item[0]].n_unique())}{others}."
+        f" {_AGAIN}"
+    )
+
+
+def _check_truth(rows: pl.DataFrame) -> None:
+    """A scan's counts are sums over its evaluated slices: its true pixels tell if these were the same."""
+    truth = rows.group_by("scan_id", "structure").agg(
+        least=pl.col("n_true").min(), most=pl.col("n_true").max()
+    )
+    different = truth.filter(pl.col("least") < pl.col("most")).sort("scan_id", "structure")
+    if not different.is_empty():
+        row = different.row(0, named=True)
+        raise RunError(
+            f"Every score must come from the same cases; scan {row['scan_id']!r} has {row['least']} to"
+            f" {row['most']} pixels of {row['structure']!r} in the truth, so cells used different slices."
+            " Delete the folder `results` of the run and evaluate again."
+        )
+
+
+def _cell_name(cell: dict[str, object]) -> str:
+    source = f" from {cell['source']}" if cell["source"] else ""
+    seeds = ", ".join(f"{seed} {cell[seed]}" for seed in SEEDS)
+    return f"{cell['perturbation']}{source} on {cell['target']} ({seeds})"
+
+
+def _more(number: int) -> str:
+    return f" and {number - _SHOWN} more" if number > _SHOWN else ""

@@ -8,29 +8,30 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
-from medrobust.analysis import estimates
 from medrobust.analysis.results import Results
-from medrobust.analysis.tables import bounded, conditions, frame, with_bounds
+from medrobust.analysis.table import Line, bounded, frame, with_bounds
 from medrobust.rng import generator
-from medrobust.stats.statistics import ROUNDING, Estimate
+from medrobust.stats.intervals import ROUNDING, Estimate
 
 FEWEST_TARGET_SEEDS = 3
 FEWEST_SURROGATE_SEEDS = 2
+"""Of each network, for claims about architectures."""
+FEWEST_TRAININGS = 3
+"""Trainings below which nothing is said of their variance."""
+CONDITIONS = ("clean", "noise", "adversarial")
 
 Trainings = Float64[np.ndarray, "target_seeds source_seeds patients"]
 
 
 def by_seed(results: Results) -> pl.DataFrame:
     """Scores of every training of a target: dots in a figure, since few seeds show no variance."""
-    lines = []
+    lines: list[Line] = []
     for model in results.models:
         for seed in seeds(results, "target", model):
             one = alone(results, model, pl.col("target_seed") == seed)
-            names = ("clean", "noise", "adversarial")
-            values = (estimates.score(one, scores).value for scores in conditions(one, model))
-            lines.append({"model": model, "target_seed": seed, **dict(zip(names, values, strict=True))})
-    columns = {"model": pl.String, "target_seed": pl.Int64}
-    return frame(lines, columns | dict.fromkeys(("clean", "noise", "adversarial"), pl.Float64))
+            values = (one.panel.estimate(scores).value for scores in one.conditions(model))
+            lines.append({"model": model, "target_seed": seed, **dict(zip(CONDITIONS, values, strict=True))})
+    return frame(lines, "model", "target_seed", *CONDITIONS)
 
 
 def enough_seeds(results: Results) -> bool:
@@ -53,16 +54,16 @@ def architectures(results: Results) -> pl.DataFrame:
         `first, second, difference` with `_low` and `_high`, which are null where nothing varies; empty with
         too few seeds, and where every attack failed its self-tests.
     """
-    columns = {"first": pl.String, "second": pl.String} | bounded("difference")
+    columns = ("first", "second", *bounded("difference"))
     if not enough_seeds(results) or not any(results.judged_cells(model) for model in results.models):
-        return frame([], columns)
+        return frame([], *columns)
     scores = {model: _trainings(results, model) for model in results.models}
     lines = []
     for first, second in combinations(results.models, 2):
         rng = generator(results.settings.seed, "architectures", first, second)
         estimate = _crossed(results, scores[first], scores[second], rng)
         lines.append({"first": first, "second": second, **with_bounds({"difference": estimate})})
-    return frame(lines, columns)
+    return frame(lines, *columns)
 
 
 def seeds(results: Results, role: str, network: str) -> list[int]:
@@ -73,7 +74,7 @@ def seeds(results: Results, role: str, network: str) -> list[int]:
 
 def alone(results: Results, model: str, *rows: pl.Expr) -> Results:
     """One target's share of the results, on the sources that all targets face."""
-    shared = pl.col("source").is_in(["", *results.sources])
+    shared = pl.col("source").is_in(["", *results.sources]) | (pl.col("role") == "whitebox")
     return replace(
         results.restricted(pl.all_horizontal(pl.col("target") == model, shared, *rows)), models=(model,)
     )
@@ -118,3 +119,58 @@ def _difference(first: Trainings, second: Trainings, sizes: np.ndarray, draw: li
     one = first[np.ix_(seeds_first, surrogates, patients)].mean((0, 1))
     other = second[np.ix_(seeds_second, surrogates, patients)].mean((0, 1))
     return float((one - other).sum() / sizes[patients].sum())
+
+
+def variance(results: Results) -> pl.DataFrame:
+    """Spread of the score of every network, clean, with noise and under attack.
+
+    Returns:
+        `model, condition`; `sd_patients`, standard deviation of the score between patients, all trainings
+        averaged within the patient; `sd_targets` and `sd_surrogates`, of the mean score between trainings of
+        the network itself and of the networks that attacks were crafted on, null below 3 of them; and how
+        many there are, `n_patients, n_targets, n_surrogates`. Clean images have no surrogate.
+    """
+    lines: list[Line] = []
+    for model in results.models:
+        of_targets = _training_means(results, model, "target")
+        of_surrogates = _training_means(results, model, "source")
+        for name, scores in zip(CONDITIONS, results.conditions(model), strict=True):
+            if scores is not None:
+                surrogates = [] if name == "clean" else of_surrogates[name]
+                lines.append(
+                    {
+                        "model": model,
+                        "condition": name,
+                        "sd_patients": _sd(scores.totals / results.panel.sizes, fewest=2),
+                        "sd_targets": _sd(of_targets[name]),
+                        "sd_surrogates": _sd(surrogates),
+                        "n_patients": len(results.panel.patients),
+                        "n_targets": len(of_targets[name]),
+                        "n_surrogates": len(surrogates),
+                    }
+                )
+    spreads = ("sd_patients", "sd_targets", "sd_surrogates")
+    return frame(lines, "model", "condition", *spreads, "n_patients", "n_targets", "n_surrogates")
+
+
+def _training_means(results: Results, model: str, role: str) -> dict[str, list[float]]:
+    """Mean scores of a network with each seed of its own ("target"), or that its sources share ("source")."""
+    column = pl.col(f"{role}_seed")
+    if role == "target":
+        every = [(seed, column == seed) for seed in seeds(results, "target", model)]
+    else:
+        of_sources = [set(seeds(results, "source", source)) for source in results.sources]
+        shared = sorted(set.intersection(*of_sources)) if of_sources else []
+        every = [(seed, (pl.col("source") == "") | (column == seed)) for seed in shared]
+    means: dict[str, list[float]] = {name: [] for name in CONDITIONS}
+    for _, rows in every:
+        one = alone(results, model, rows)
+        for name, scores in zip(CONDITIONS, one.conditions(model), strict=True):
+            if scores is not None:
+                means[name].append(one.panel.value(scores))
+    return means
+
+
+def _sd(values: object, fewest: int = FEWEST_TRAININGS) -> float | None:
+    numbers = np.asarray(values, np.float64)
+    return float(numbers.std(ddof=1)) if numbers.size >= fewest else None

@@ -1,18 +1,27 @@
-"""Dice of every structure, and what networks show where a structure is absent."""
+"""What only segmentation has: Dice, boundaries and volume of structures, and what is shown where nothing is.
 
-from collections.abc import Sequence
+Dice is taken of the structures that a scan has. What is painted besides lowers it only where the structure is
+elsewhere in the scan; all of it stands in `false_positives`, as a volume.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from medrobust.analysis.false_positives import pixel_volumes
-from medrobust.analysis.patients import SEEDS, scan_dice, with_whitebox
 from medrobust.analysis.results import Results
-from medrobust.analysis.tables import frame
+from medrobust.analysis.scores import CELL, CLEAN, SEEDS, Cell, by_seed, scan_dice, with_whitebox
+from medrobust.analysis.table import Line, bounded, frame, with_bounds
 from medrobust.core import Task
-from medrobust.errors import RunError
-from medrobust.stats.statistics import mean
+from medrobust.metrics.scores import hd95_of_sums, nsd_of_sums
+from medrobust.stats.intervals import mean
 
 CONDITION = ("target", "perturbation", "structure")
+MM3_PER_ML = 1000.0
+
+MEASURES = ("absent_volume", "empty_painted", "empty_volume")
+COUNTS = ("n_absent", "n_empty", "n_cases")
+_SCAN = (*CELL, *SEEDS, "patient_id", "scan_id")
 
 
 def structures(results: Results) -> pl.DataFrame:
@@ -28,21 +37,43 @@ def structures(results: Results) -> pl.DataFrame:
     Raises:
         RunError: The study is not one of segmentation.
     """
-    if results.task is not Task.SEGMENTATION:
-        raise RunError("Only segmentation has structures; this study is one of classification.")
+    results.require(Task.SEGMENTATION, "Only segmentation has structures")
     rows = results.shared_rows.filter(pl.col("structure") != results.classes[0])
-    by_patient = _by_patient(rows, results.classes[0])
-    lines = [
-        dict(zip(CONDITION, key, strict=True)) | _line(part, results.settings.confidence)
-        for key, part in by_patient.partition_by(CONDITION, as_dict=True, maintain_order=True).items()
-    ]
-    numbers = dict.fromkeys(("score", "low", "high"), pl.Float64)
-    counts = {"n_patients": pl.Int64, "volume_error": pl.Float64}
-    table = frame(lines, dict.fromkeys(CONDITION, pl.String) | numbers | counts)
-    wrong = _false_positives(rows, pixel_volumes(results))
+    by_patient = scan_dice(rows, results.classes[0])
+    for keys in ((*CONDITION, "source", *SEEDS, "patient_id"), (*CONDITION, "patient_id")):
+        means = pl.col("dice", "volume_error").mean()
+        by_patient = by_patient.group_by(keys, maintain_order=True).agg(means)
+    lines: list[Line] = []
+    for key, part in by_patient.partition_by(CONDITION, as_dict=True, maintain_order=True).items():
+        dice = mean(part["dice"].to_numpy()).share_interval(results.settings.confidence)
+        counts = {"n_patients": part.height, "volume_error": part["volume_error"].to_numpy().mean()}
+        lines.append(dict(zip(CONDITION, key, strict=True)) | with_bounds({"score": dice}) | counts)
+    table = frame(lines, *CONDITION, "score", "low", "high", "n_patients", "volume_error")
     every = rows.select(CONDITION).unique()
-    table = every.join(table, on=CONDITION, how="left").join(wrong, on=CONDITION, how="left")
-    return ordered(table.with_columns(pl.col("n_patients").fill_null(0)), results, CONDITION)
+    shown = _shown_where_absent(rows, pixel_volumes(results))
+    table = every.join(table, on=CONDITION, how="left").join(shown, on=CONDITION, how="left")
+    return results.ordered(table.with_columns(pl.col("n_patients").fill_null(0)))
+
+
+def _shown_where_absent(rows: pl.DataFrame, volumes: pl.DataFrame | None) -> pl.DataFrame:
+    keys = (*CONDITION, "source", *SEEDS, "scan_id")
+    absent = (
+        rows.group_by(keys).agg(pl.col("n_true", "n_pred").sum()).filter(pl.col("n_true") == 0).sort(keys)
+    )
+    ml = pl.lit(None, pl.Float64)
+    if volumes is not None:
+        absent = absent.join(volumes, on="scan_id", how="left", maintain_order="left")
+        ml = pl.col("n_pred") * pl.col("ml")
+    means = {"false_positive_pixels": pl.col("n_pred").mean(), "false_positive_ml": ml.mean()}
+    return absent.group_by(CONDITION).agg(**means)
+
+
+def pixel_volumes(results: Results) -> pl.DataFrame | None:
+    """`scan_id, ml`: the volume of a pixel of every scan; None where it is not known of all."""
+    if results.empty_cases is None:
+        return None
+    known = results.empty_cases.select("scan_id", ml=pl.col("pixel_mm3") / MM3_PER_ML).unique("scan_id")
+    return None if known.is_empty() or known["ml"].has_nulls() else known
 
 
 def worst_structures(table: pl.DataFrame) -> pl.DataFrame:
@@ -52,45 +83,185 @@ def worst_structures(table: pl.DataFrame) -> pl.DataFrame:
     return scored.filter(lowest).unique(("target", "perturbation"), keep="first", maintain_order=True)
 
 
-def _by_patient(rows: pl.DataFrame, background: str) -> pl.DataFrame:
-    """Mean Dice and volume error of each patient over scans, then over sources and seeds."""
-    means = [pl.col("dice").mean(), pl.col("volume_error").mean()]
-    by_cell = (
-        scan_dice(rows, background)
-        .group_by(*CONDITION, "source", *SEEDS, "patient_id", maintain_order=True)
-        .agg(means)
+_FRACTIONS: Mapping[str, tuple[pl.Expr, pl.Expr]] = {
+    # Of scans and structures: no case has the structure in both maps, so that there is nothing to measure.
+    "hd95_undefined": (pl.col("hd95").is_null().sum(), pl.len()),
+    # Of cases with the structure: nothing of it is shown.
+    "missed": (pl.col("n_missed").sum(), (pl.col("n_both") + pl.col("n_missed")).sum()),
+    # Of cases in which the structure is shown: it is not there.
+    "added": (pl.col("n_added").sum(), (pl.col("n_both") + pl.col("n_added")).sum()),
+}
+
+
+def surfaces(results: Results, *, structures: bool = False) -> pl.DataFrame:
+    """Boundaries per target and perturbation, averaged over the sources that all targets face.
+
+    A structure counts in a scan if and only if the truth has it there, as for Dice. NSD is then defined: 0
+    where nothing of the structure is shown. HD95 is a mean over the cases of a scan in which both have the
+    structure; without any it is undefined, is left out, and is counted in `hd95_undefined`.
+
+    Args:
+        results: The study.
+        structures: A row per structure; else a mean over structures, then scans.
+
+    Returns:
+        `target, perturbation`, `structure` where asked for; `nsd` in [0, 1] and `hd95`, with intervals over
+        patients; `n_patients`, patients with a defined NSD; `hd95_undefined`, `missed` and `added`, in
+        [0, 1]; `tolerance` of the NSD and the `unit` of both. Empty for classification and where the run has
+        no rows of boundaries.
+    """
+    keys = CONDITION if structures else CONDITION[:2]
+    names = (*keys, *bounded("nsd", "hd95"), "n_patients", *_FRACTIONS, "tolerance", "unit")
+    if results.surfaces is None or results.surfaces.is_empty():
+        return frame([], *names)
+    scans, confidence = _boundaries(results), results.settings.confidence
+    measured = results.surfaces.select("tolerance", "unit").row(0, named=True)
+    lines: list[Line] = []
+    for key, part in _by_patient(scans, keys).partition_by(keys, as_dict=True, maintain_order=True).items():
+        of_nsd, of_hd95 = (mean(part[column].drop_nulls().to_numpy()) for column in ("nsd", "hd95"))
+        values = {
+            "nsd": of_nsd.share_interval(confidence),
+            "hd95": of_hd95.interval(confidence).clipped(0.0, math.inf),
+        }
+        counts = {"n_patients": part.height, **measured}
+        lines.append(dict(zip(keys, key, strict=True)) | with_bounds(values) | counts)
+    table = frame(lines, *(name for name in names if name not in _FRACTIONS))
+    fractions = scans.group_by(keys).agg(**{name: part / whole for name, (part, whole) in _FRACTIONS.items()})
+    return results.ordered(table.join(fractions, on=list(keys)).select(names).fill_nan(None))
+
+
+def _boundaries(results: Results) -> pl.DataFrame:
+    """NSD and HD95 of every structure in the truth of a scan; sorted, so no mean depends on row order."""
+    assert results.surfaces is not None
+    shown = (pl.col("source").is_in(["", *results.sources]), pl.col("structure") != results.classes[0])
+    rows = results.surfaces.filter(*shown).sort(*CONDITION, "source", *SEEDS, "patient_id", "scan_id")
+    boundary, within, distance, both, missed = (
+        rows[name].to_numpy() for name in ("n_boundary", "n_within", "hd95_sum", "n_both", "n_missed")
     )
-    return by_cell.group_by(*CONDITION, "patient_id", maintain_order=True).agg(means)
+    nsd = pl.Series(nsd_of_sums(boundary, within, both + missed), nan_to_null=True)
+    hd95 = pl.Series(hd95_of_sums(distance, both), nan_to_null=True)
+    return rows.with_columns(nsd=nsd, hd95=hd95).filter(pl.col("nsd").is_not_null())
 
 
-def _line(part: pl.DataFrame, confidence: float) -> dict[str, float]:
-    value, low, high = mean(part["dice"].to_numpy()).share_interval(confidence)
-    volumes = {"n_patients": part.height, "volume_error": part["volume_error"].to_numpy().mean()}
-    return {"score": value, "low": low, "high": high, **volumes}
+def _by_patient(scans: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+    """Structures to a scan, scans to a patient, then over sources and seeds; undefined ones left out."""
+    for finer in (
+        ("source", *SEEDS, "patient_id", "scan_id"),
+        ("source", *SEEDS, "patient_id"),
+        ("patient_id",),
+    ):
+        scans = scans.group_by(*keys, *finer, maintain_order=True).agg(pl.col("nsd", "hd95").mean())
+    return scans
 
 
-def _false_positives(rows: pl.DataFrame, volumes: pl.DataFrame | None) -> pl.DataFrame:
-    ml = pl.lit(None, pl.Float64) if volumes is None else pl.col("n_pred") * pl.col("ml")
+def structure_overview(results: Results, dice: pl.DataFrame, boundaries: pl.DataFrame) -> pl.DataFrame:
+    """Dice, boundaries and volume of every structure: clean, and under the attack that harms a network most.
+
+    Args:
+        results: The study.
+        dice: From `structures`.
+        boundaries: From `surfaces`, with a row per structure.
+
+    Returns:
+        `target, perturbation` (clean, then the attack of the averages under which the target has its worst
+        mean score), `structure`; `dice`, `nsd` and `hd95` with intervals; `volume_error`, `n_patients`,
+        `tolerance` and `unit` as in the two tables. Empty where the run has no rows of boundaries.
+    """
+    shown = [(model, name) for model in results.models for name in (CLEAN, worst_attack(results, model))]
+    wanted = pl.DataFrame(shown, schema=dict.fromkeys(CONDITION[:2], pl.String), orient="row")
+    scores = dice.rename({"score": "dice", "low": "dice_low", "high": "dice_high"})
+    measured = boundaries.select(*CONDITION, *bounded("nsd", "hd95"), "tolerance", "unit")
+    names = (
+        *CONDITION,
+        *bounded("dice", "nsd", "hd95"),
+        *("volume_error", "n_patients", "tolerance", "unit"),
+    )
+    return (
+        wanted.join(scores, on=CONDITION[:2], maintain_order="left_right")
+        .join(measured, on=CONDITION, maintain_order="left")
+        .select(names)
+    )
+
+
+def worst_attack(results: Results, model: str) -> str | None:
+    """Label of the attack under which a target has its worst mean score; None where it faced none."""
+    panel = results.panel
+    scores = {label: panel.value(panel.mean(results.cells(model, [label]))) for label in results.averaged}
+    known = {label: panel.score.sign * value for label, value in scores.items() if not math.isnan(value)}
+    return min(known, key=known.__getitem__, default=None)
+
+
+def false_positives(results: Results) -> pl.DataFrame:
+    """Clean, noise and adversarial false positives of each network, averaged as the scores of Table 1 are.
+
+    A scan without an absent structure, or without a case that has no label, has no such number and is left
+    out of the mean.
+
+    Returns:
+        A row per network and condition: `model, condition` (clean, noise, adversarial); `absent_volume`, what
+        a scan shows of the structures that it does not have; `empty_painted`, the fraction of the evaluated
+        cases without any label in which a structure is shown; `empty_volume`, what a scan shows in all of
+        these; `unit` of the volumes, "ml", or "pixels" of data that do not say how large one is; `n_absent`,
+        how many structures scans do not have; `n_empty`, how many of the `n_cases` evaluated ones have no
+        label, both null in runs of before there were counts of them.
+
+    Raises:
+        RunError: The study is not one of segmentation.
+    """
+    results.require(Task.SEGMENTATION, "Only segmentation shows structures")
+    scans = _false_positives_of_scans(results)
+    of_seeds = by_seed(scans, *MEASURES)
+    known = pl.when(pl.col(COUNTS).count() > 0)
+    of_cells = scans.group_by(*CELL, *SEEDS).agg(known.then(pl.col(COUNTS).sum()))
+    counts = of_cells.select(pl.col(COUNTS).max()).row(0, named=True)  # all cells have the same
+    shared = {"unit": "pixels" if pixel_volumes(results) is None else "ml", **counts}
+    lines = []
+    for model in results.models:
+        conditions = {
+            "clean": [results.clean_cell(model)],
+            "noise": results.noise_cells(model, results.averaged),
+            "adversarial": results.attack_cells(model),
+        }
+        for condition, cells in conditions.items():
+            lines.append({"model": model, "condition": condition} | _over_patients(of_seeds, cells) | shared)
+    return frame(lines, "model", "condition", *MEASURES, "unit", *COUNTS)
+
+
+def _false_positives_of_scans(results: Results) -> pl.DataFrame:
+    """What every scan of every cell shows of structures that it lacks, and in its cases without any label."""
+    lacking = pl.col("n_true") == 0
     absent = (
-        with_whitebox(rows)
-        .group_by(*CONDITION, "source", *SEEDS, "scan_id")
-        .agg(pl.col("n_true", "n_pred").sum())
-        .filter(pl.col("n_true") == 0)
-        .sort(*CONDITION, "source", *SEEDS, "scan_id")
+        with_whitebox(results.rows)
+        .filter(pl.col("structure") != results.classes[0])
+        .group_by(_SCAN)
+        .agg(n_pixels=pl.col("n_pred").filter(lacking).sum(), n_absent=lacking.sum())
     )
-    if volumes is not None:
-        absent = absent.join(volumes, on="scan_id", how="left", maintain_order="left")
-    means = {"false_positive_pixels": pl.col("n_pred").mean(), "false_positive_ml": ml.mean()}
-    return absent.group_by(CONDITION).agg(**means)
+    scans = _with_volume(absent, results, "absent_volume").with_columns(
+        absent_volume=pl.when(pl.col("n_absent") > 0).then(pl.col("absent_volume"))
+    )
+    if results.empty_cases is None:
+        return scans.with_columns(pl.lit(None, pl.Int64).alias(name) for name in (*MEASURES[1:], *COUNTS[1:]))
+    has_any = pl.when(pl.col("n_empty") > 0)
+    empty = _with_volume(with_whitebox(results.empty_cases), results, "empty_volume").with_columns(
+        empty_painted=has_any.then(pl.col("n_painted") / pl.col("n_empty")),
+        empty_volume=has_any.then(pl.col("empty_volume")),
+    )
+    return scans.join(empty.select(*_SCAN, *MEASURES[1:], *COUNTS[1:]), on=_SCAN, how="left").sort(_SCAN)
 
 
-def ordered(table: pl.DataFrame, results: Results, keys: Sequence[str]) -> pl.DataFrame:
-    """Targets, perturbations and structures in the order of the study; perturbations not named there last."""
-    orders = dict(zip(CONDITION, (results.models, results.perturbations, results.classes), strict=True))
-    ranks = [
-        pl.col(key).replace_strict(
-            {name: place for place, name in enumerate(orders[key])}, default=len(orders[key])
-        )
-        for key in keys
-    ]
-    return table.sort(*ranks, *keys)
+def _with_volume(scans: pl.DataFrame, results: Results, name: str) -> pl.DataFrame:
+    """`n_pixels` of scans as a volume: in ml, or as they are where the data do not say how large one is."""
+    volumes = pixel_volumes(results)
+    if volumes is None:
+        return scans.with_columns(pl.col("n_pixels").cast(pl.Float64).alias(name))
+    return scans.join(volumes, on="scan_id").with_columns((pl.col("n_pixels") * pl.col("ml")).alias(name))
+
+
+def _over_patients(of_seeds: pl.DataFrame, cells: Sequence[Cell]) -> dict[str, float | None]:
+    """Means over seeds, then over cells within each patient, then over patients."""
+    names = dict(zip(CELL, (pl.String, pl.String, pl.String, pl.Boolean), strict=True))
+    wanted = pl.DataFrame(cells, schema=names, orient="row")
+    means = of_seeds.join(wanted, on=CELL, how="semi")
+    for keys in ((*CELL, "patient_id"), ("patient_id",)):
+        means = means.group_by(keys, maintain_order=True).agg(pl.col(MEASURES).mean())
+    return means.select(pl.col(MEASURES).mean()).row(0, named=True)

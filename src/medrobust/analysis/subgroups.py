@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import polars as pl
 
-from medrobust.analysis import estimates
 from medrobust.analysis.results import Results
-from medrobust.analysis.tables import bounded, conditions, frame, with_bounds
-from medrobust.stats.statistics import Estimate
+from medrobust.analysis.table import Line, bounded, frame, with_bounds
+from medrobust.stats.intervals import Estimate
 
 FEWEST = 5
 """Groups of fewer patients have no score: it would be about persons, and its interval would say nothing."""
@@ -34,19 +33,14 @@ def subgroups(results: Results) -> pl.DataFrame:
         points with intervals over the patients of the group (null in groups of fewer than `FEWEST`),
         `n_patients`, `n_cases`, and a `note` where there are too few. Empty where the data say nothing.
     """
-    schema = {
-        **dict.fromkeys(("attribute", "group", "model"), pl.String),
-        **bounded(*SCORES),
-        **dict.fromkeys(("n_patients", "n_cases"), pl.Int64),
-        "note": pl.String,
-    }
-    lines = [
+    names = ("attribute", "group", "model", *bounded(*SCORES), "n_patients", "n_cases", "note")
+    lines = (
         {"attribute": attribute, "group": group, **line}
         for attribute in _attributes(results)
         for group, scans in _groups(results, attribute)
         for line in _lines(results, scans)
-    ]
-    return frame(({name: line.get(name) for name in schema} for line in lines), schema)
+    )
+    return frame(({name: line.get(name) for name in names} for line in lines), *names)
 
 
 def subgroup_sentences(table: pl.DataFrame, unit: str) -> tuple[str, ...]:
@@ -98,13 +92,12 @@ def age_band(text: str) -> str:
     return next((name for end, name in BANDS if 0 <= age < end), UNKNOWN)
 
 
-def _lines(results: Results, scans: Iterable[str]) -> list[dict[str, object]]:
+def _lines(results: Results, scans: Iterable[str]) -> list[Line]:
     """A row per network."""
     inside = pl.col("scan_id").is_in(list(scans))
-    crafted = results.crafted.filter(inside)
-    group = replace(results.restricted(inside), crafted=crafted)
+    group = replace(results.restricted(inside), crafted=results.crafted.filter(inside))
     n_patients = group.rows["patient_id"].n_unique()
-    sizes: dict[str, object] = {"n_patients": n_patients, "n_cases": group.n_cases}
+    sizes: Line = {"n_patients": n_patients, "n_cases": group.n_cases}
     if n_patients < FEWEST:
         note = f"too few {results.unit}s"
         return [{"model": model, **sizes, "note": note} for model in results.models]
@@ -112,10 +105,9 @@ def _lines(results: Results, scans: Iterable[str]) -> list[dict[str, object]]:
 
 
 def _scores(group: Results, model: str) -> dict[str, Estimate]:
-    clean, noise, attacked = conditions(group, model)
-    three = (estimates.score(group, each) for each in (clean, noise, attacked))
-    drop = estimates.difference(group, clean, attacked).scaled(100)
-    return dict(zip(SCORES, (*three, drop), strict=True))
+    conditions = group.conditions(model)
+    drop = group.panel.drop(conditions[0], conditions[2]).scaled(100)
+    return dict(zip(SCORES, (*map(group.panel.estimate, conditions), drop), strict=True))
 
 
 def _sentence(attribute: str, rows: pl.DataFrame, unit: str) -> str:

@@ -18,6 +18,11 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
+from medrobust.stats.intervals import Estimate
+
+Line = dict[str, Any]
+"""A row before it stands in a table."""
+
 ABSENT = "—"
 """What stands where a number is undefined."""
 
@@ -229,6 +234,15 @@ def frame(rows: Iterable[Mapping[str, object]], *names: str) -> pl.DataFrame:
     return pl.DataFrame([dict(row) for row in rows], schema=schema).fill_nan(None)
 
 
+def with_bounds(estimates: Mapping[str, Estimate]) -> Line:
+    """Estimates as the columns `name`, `name_low`, `name_high`; a score's are `low` and `high`."""
+    line: Line = {}
+    for name, estimate in estimates.items():
+        ends = ("score", "low", "high") if name == "score" else bounded(name)
+        line |= dict(zip(ends, estimate, strict=True))
+    return line
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """Rows with what people must know to read them.
@@ -269,9 +283,12 @@ class Table:
         return cls(name, rows, shown, caption, unit, tuple(cells[:3]) if names[:6] == cells else ())
 
     def select(self, *names: str) -> "Table":
-        """Some of its columns, in this order."""
+        """Some of its columns, in this order; those that `filled` left out stay out."""
+        unknown = set(names) - set(self.rows.columns)
+        if unknown:
+            raise KeyError(f"table {self.name} has no columns {', '.join(sorted(unknown))}")
         known = {each.name: each for each in self.columns}
-        return replace(self, columns=tuple(known[name] for name in names))
+        return replace(self, columns=tuple(known[name] for name in names if name in known))
 
     def without(self, *names: str) -> "Table":
         """All but some of its columns."""

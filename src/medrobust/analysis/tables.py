@@ -1,47 +1,18 @@
-"""The tables of scores: from the results of a run to frames whose undefined numbers are null."""
+"""The tables of scores: Table 1, Table 2, and those that stand beside them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import polars as pl
 
-from medrobust.analysis import estimates
-from medrobust.analysis.patients import Cell, Scores
 from medrobust.analysis.results import Results
-from medrobust.stats.statistics import Estimate
-from medrobust.storage.schemas import Schema
+from medrobust.analysis.scores import CLEAN, Cell, Scores
+from medrobust.analysis.table import Line, bounded, frame, with_bounds
+from medrobust.core import Task
+from medrobust.study.analysis import Attack
 
-TABLE1 = ("clean", "noise", "adversarial", "drop_points", "drop_percent")
-TABLE2 = {
-    "target": pl.String,
-    "perturbation": pl.String,
-    "source": pl.String,
-    "score": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "n_cases": pl.Int64,
-    "n_patients": pl.Int64,
-}
-
-
-def with_bounds(estimates: Mapping[str, Estimate]) -> dict[str, float]:
-    """Estimates as the columns `name`, `name_low`, `name_high`."""
-    ends = ("", "_low", "_high")
-    return {
-        name + end: number
-        for name, three in estimates.items()
-        for end, number in zip(ends, three, strict=True)
-    }
-
-
-def frame(rows: Iterable[Mapping[str, object]], schema: Schema) -> pl.DataFrame:
-    """A frame of rows whose undefined numbers are null."""
-    return pl.DataFrame([dict(row) for row in rows], schema=schema).fill_nan(None)
-
-
-def bounded(*names: str) -> Schema:
-    """Schema of numbers with intervals."""
-    return {f"{name}{end}": pl.Float64 for name in names for end in ("", "_low", "_high")}
+TABLE1 = ("model", *bounded("clean", "noise", "adversarial", "drop_points", "drop_percent"))
+TABLE2 = ("target", "perturbation", "source", "score", "low", "high", "n_cases", "n_patients")
 
 
 def table1(results: Results, rounding: str = "") -> pl.DataFrame:
@@ -52,86 +23,72 @@ def table1(results: Results, rounding: str = "") -> pl.DataFrame:
         rounding: Suffix of the stored images that noise and attacks are read from, e.g. "~8bit"; clean ones
             are not rounded.
     """
-    rows: list[dict[str, object]] = []
+    panel, lines = results.panel, []
     for model in results.models:
-        clean, noise, attacked = conditions(results, model, rounding)
+        clean, noise, attacked = results.conditions(model, rounding)
         values = {
-            "clean": estimates.score(results, clean),
-            "noise": estimates.score(results, noise),
-            "adversarial": estimates.score(results, attacked),
-            "drop_points": estimates.difference(results, clean, attacked).scaled(100),
-            "drop_percent": estimates.relative_drop(results, clean, attacked).scaled(100),
+            "clean": panel.estimate(clean),
+            "noise": panel.estimate(noise),
+            "adversarial": panel.estimate(attacked),
+            "drop_points": panel.drop(clean, attacked).scaled(100),
+            "drop_percent": panel.relative_drop(clean, attacked).scaled(100),
         }
-        rows.append({"model": model, **with_bounds(values)})
-    return frame(rows, {"model": pl.String} | bounded(*TABLE1))
-
-
-def conditions(
-    results: Results, model: str, rounding: str = ""
-) -> tuple[Scores | None, Scores | None, Scores | None]:
-    """Scores of a target's patients on clean images, on noise, and under attack."""
-    panel = results.panel
-    return (
-        panel.mean([results.clean_cell(model)]),
-        panel.mean(results.noise_cells(model, results.averaged, rounding)),
-        panel.mean(results.attack_cells(model, rounding)),
-    )
+        lines.append({"model": model, **with_bounds(values)})
+    return frame(lines, *TABLE1)
 
 
 def table2(results: Results) -> pl.DataFrame:
     """Table 2: attack x source x target, for sources that all targets face."""
-    return cell_table(results, _every(results, [attack.label for attack in results.attacks], results.sources))
+    return _cells(results, _every(results, _labels(results), results.sources))
 
 
 def noise_table(results: Results) -> pl.DataFrame:
     """Noise matched to every attack of Table 2, and noise of fixed strength (without a source)."""
-    matched = [f"{noise}@{attack.label}" for attack in results.attacks for noise in results.noise]
-    return cell_table(
-        results, _every(results, matched, results.sources) + _every(results, results.noise, sources=[""])
-    )
+    matched = [f"{noise}@{label}" for label in _labels(results) for noise in results.noise]
+    fixed = _every(results, results.noise, sources=[""])
+    return _cells(results, _every(results, matched, results.sources) + fixed)
 
 
 def whitebox_table(results: Results) -> pl.DataFrame:
     """Attacks crafted on the target itself, and the noise matched to them; they enter no other table."""
-    labels = [attack.label for attack in results.attacks]
+    labels = _labels(results)
     labels += [f"{noise}@{label}" for label in labels for noise in results.noise]
     grid = [Cell(model, label, model, whitebox=True) for model in results.models for label in labels]
-    return cell_table(results, [cell for cell in grid if cell in results.panel.cells])
+    return _cells(results, [cell for cell in grid if cell in results.panel.cells])
 
 
 def other_sources_table(results: Results) -> pl.DataFrame:
     """Attack cells of sources that only some targets face; they enter no average."""
-    return cell_table(
-        results, _every(results, [attack.label for attack in results.attacks], results.other_sources)
-    )
+    return _cells(results, _every(results, _labels(results), results.other_sources))
+
+
+def _labels(results: Results) -> list[str]:
+    return [attack.label for attack in results.attacks]
 
 
 def _every(results: Results, perturbations: Sequence[str], sources: Sequence[str]) -> list[Cell]:
     return [cell for model in results.models for cell in results.cells(model, perturbations, sources)]
 
 
-def cell_table(results: Results, cells: Iterable[Cell]) -> pl.DataFrame:
+def _cells(results: Results, cells: Iterable[Cell]) -> pl.DataFrame:
     """A row per cell, in the columns of Table 2."""
-    rows = []
-    for cell in cells:
-        value, low, high = estimates.score(results, results.panel.cells[cell])
-        counts = {"n_cases": results.n_cases, "n_patients": len(results.panel.patients)}
-        names = {"target": cell.target, "perturbation": cell.perturbation, "source": cell.source}
-        rows.append(names | {"score": value, "low": low, "high": high} | counts)
-    return frame(rows, TABLE2)
+    counts = {"n_cases": results.n_cases, "n_patients": len(results.panel.patients)}
+    return frame(
+        (
+            cell.names | with_bounds({"score": results.panel.estimate(results.panel.cells[cell])}) | counts
+            for cell in cells
+        ),
+        *TABLE2,
+    )
 
 
 def rounded(results: Results) -> pl.DataFrame:
     """Table 1 on images rounded as they would be saved: column `rounding`, then those of Table 1."""
-    tables = [
+    of_each = [
         table1(results, rounding).select(pl.lit(rounding.removeprefix("~")).alias("rounding"), pl.all())
         for rounding in results.roundings
     ]
-    return (
-        pl.concat(tables)
-        if tables
-        else table1(results).clear().select(pl.lit("").alias("rounding"), pl.all())
-    )
+    return pl.concat(of_each) if of_each else frame([], "rounding", *TABLE1)
 
 
 def conditional_table(results: Results) -> pl.DataFrame:
@@ -140,41 +97,113 @@ def conditional_table(results: Results) -> pl.DataFrame:
     Conditional on what the attacks reached: it may not be compared with Tables 1 and 2, which never leave out
     a case.
     """
-    labels = [attack.label for attack in results.attacks]
     dropped = results.crafted.filter(
-        pl.col("outcome") == "dropped", pl.col("perturbation").is_in(labels), pl.col("role") != "whitebox"
+        pl.col("outcome") == "dropped",
+        pl.col("perturbation").is_in(_labels(results)),
+        pl.col("role") != "whitebox",
     )["scan_id"].unique()
     kept = ~pl.col("scan_id").is_in(dropped.implode())
     if dropped.is_empty() or results.rows.filter(kept).is_empty():
-        return frame([], TABLE2)
+        return frame([], *TABLE2)
     return table2(replace(results.restricted(kept), crafted=results.crafted.filter(kept)))
 
 
 def off_diagonal(results: Results) -> pl.DataFrame:
     """Mean over sources of other architectures; not on identical images, as each target has others."""
-    rows = []
+    lines = []
     for model in results.models:
         own = results.architecture(model)
         others = [source for source in results.sources if results.architecture(source) != own]
         scores = results.panel.mean(results.attack_cells(model, sources=others))
-        value = {"adversarial": estimates.score(results, scores)}
         note = {"sources": ", ".join(others), "note": "not on identical images"}
-        rows.append({"model": model, **note, **with_bounds(value)})
-    return frame(rows, {"model": pl.String, "sources": pl.String, "note": pl.String} | bounded("adversarial"))
+        lines.append({"model": model, **note, **with_bounds({"adversarial": results.panel.estimate(scores)})})
+    return frame(lines, "model", "sources", "note", *bounded("adversarial"))
 
 
 def by_patient(results: Results) -> pl.DataFrame:
     """Clean, noise and adversarial score of every patient: what the intervals are made over."""
-    sizes = results.panel.sizes
+    panel, names = results.panel, ("clean", "noise", "adversarial")
     columns = []
     for model in results.models:
-        scores = dict(zip(("clean", "noise", "adversarial"), conditions(results, model), strict=True))
-        values = {name: None if each is None else each.totals / sizes for name, each in scores.items()}
-        columns.append(
-            pl.DataFrame(
-                {"model": [model] * len(sizes), "patient_id": results.panel.patients, "images": sizes}
-                | values,
-                schema_overrides=dict.fromkeys(values, pl.Float64),
-            )
-        )
+        scores = zip(names, results.conditions(model), strict=True)
+        values = {name: None if each is None else each.totals / panel.sizes for name, each in scores}
+        shared = {
+            "model": [model] * len(panel.sizes),
+            "patient_id": panel.patients,
+            "images": panel.sizes,
+        }
+        columns.append(pl.DataFrame(shared | values, schema_overrides=dict.fromkeys(values, pl.Float64)))
     return pl.concat(columns)
+
+
+def whole_test_table(results: Results) -> pl.DataFrame:
+    """Clean score of each network on the whole test set; no other table depends on it.
+
+    Returns:
+        `model, clean`, in classification `balanced_accuracy`, both with `_low` and `_high`, `n_cases,
+        n_patients`; empty where the study is of all test cases, and where the score needs boundaries, which
+        are measured on evaluated cases only.
+
+    Raises:
+        RunError: The networks did not see the same cases.
+    """
+    classifies = results.task is Task.CLASSIFICATION
+    names = ("clean", "balanced_accuracy") if classifies else ("clean",)
+    columns = ("model", *bounded(*names), "n_cases", "n_patients")
+    rows = results.whole_test
+    if rows is None or rows.is_empty() or results.score.needs_surfaces:
+        return frame([], *columns)
+    whole = replace(
+        results,
+        attacks=(),
+        predictions=rows if classifies else None,
+        overlaps=None if classifies else rows,
+    )
+    counts = {"n_cases": results.record["cases"]["test"], "n_patients": len(whole.panel.patients)}
+    lines = []
+    for model in results.models:
+        panels = {"clean": whole.panel} | ({"balanced_accuracy": whole.balanced_panel} if classifies else {})
+        cell = whole.clean_cell(model)
+        values = {name: panel.estimate(panel.cells[cell]) for name, panel in panels.items()}
+        lines.append({"model": model, **with_bounds(values), **counts})
+    return frame(lines, *columns)
+
+
+CURVE = (
+    *("curve", "target", "perturbation", "budget", "score", "low", "high"),
+    *(*bounded("noise"), "n_cases", "n_patients"),
+)
+
+
+def curve_table(results: Results) -> pl.DataFrame:
+    """Score of every target against the budget of every attack that the study gives a list of budgets.
+
+    Returns:
+        `curve, target, perturbation, budget`; `score` with `low` and `high`, and `noise` (matched to the
+        attack) with `noise_low` and `noise_high`: means over the sources that all targets face. Sorted by
+        budget; 0 is the clean image, which is also what noise of strength 0 leaves. Noise is null where the
+        study matches none. Empty where the study has no list of budgets.
+    """
+    lines: list[Line] = []
+    for curve in dict.fromkeys(attack.curve for attack in results.attacks if attack.curve):
+        points = [attack for attack in results.attacks if attack.curve == curve]
+        for model in results.models:
+            lines += [{"curve": curve, "target": model, **line} for line in _points(results, model, points)]
+    return frame(lines, *CURVE)
+
+
+def _points(results: Results, model: str, points: Sequence[Attack]) -> Iterable[Line]:
+    panel = results.panel
+    clean = panel.cells[results.clean_cell(model)]
+    noisy = any(results.matched_cells(model, [point.label]) for point in points)
+    scored: list[tuple[str, float, Scores | None, Scores | None]] = [
+        (CLEAN, 0.0, clean, clean if noisy else None)
+    ]
+    for point in sorted(points, key=lambda point: point.value or 0.0):
+        attacked = panel.mean(results.cells(model, [point.label]))
+        noise = panel.mean(results.matched_cells(model, [point.label]))
+        scored.append((point.label, point.value or 0.0, attacked, noise))
+    counts = {"n_cases": results.n_cases, "n_patients": len(panel.patients)}
+    for name, budget, attacked, noise in scored:
+        values = with_bounds({"score": panel.estimate(attacked), "noise": panel.estimate(noise)})
+        yield {"perturbation": name, "budget": budget, **values, **counts}

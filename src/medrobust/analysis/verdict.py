@@ -1,24 +1,17 @@
 """What a study allows to be said, in words."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy import stats
 
 from medrobust.analysis import comparisons
 from medrobust.analysis.comparisons import RANKED, TIED, TOO_FEW, UNRANKED
-from medrobust.analysis.conditions import shared_between_folds
-from medrobust.analysis.orders import (
-    clean_sentence,
-    drop_sentence,
-    kendall_tau,
-    led,
-    led_over,
-    noise_sentences,
-    tau_sentences,
-)
+from medrobust.analysis.crafting import shared_between_folds
 from medrobust.analysis.results import Results
 from medrobust.analysis.seeds import (
     FEWEST_SURROGATE_SEEDS,
@@ -26,11 +19,17 @@ from medrobust.analysis.seeds import (
     architectures,
     enough_seeds,
 )
-from medrobust.analysis.tables import frame
-from medrobust.stats.bootstrap import share_first
+from medrobust.analysis.table import Line, frame
+from medrobust.stats.resampling import share_first
 from medrobust.stats.significance import patients_for_equivalence, ranks_interval
 
-FEWEST_FOR_SHARES = 20
+FEWEST_FOR_FRACTIONS = 20
+"""Patients below which the fraction of resamples in which a network comes first says nothing."""
+
+FEWEST_FOR_TAU = 5
+
+Pair = Mapping[str, Any]
+"""A row of `comparisons.pairs`."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,6 @@ def verdict(results: Results) -> Verdict:
     pairs = comparisons.pairs(results)
     found = set(pairs["verdict"])
     outcome = next((each for each in (RANKED, TOO_FEW, TIED) if each in found), UNRANKED)
-    order = ranking(results, pairs)
     wins = pairs["better"].drop_nulls().to_list()
     best = next((model for model in results.models if wins.count(model) == len(results.models) - 1 > 0), None)
     tau = _kendall_tau(results)
@@ -70,7 +68,7 @@ def verdict(results: Results) -> Verdict:
         *tau_sentences(tau),
         *_limits(results),
     )
-    return Verdict(outcome, best, sentences, order, pairs, tau)
+    return Verdict(outcome, best, sentences, ranking(results, pairs), pairs, tau)
 
 
 def ranking(results: Results, pairs: pl.DataFrame) -> pl.DataFrame:
@@ -78,45 +76,41 @@ def ranking(results: Results, pairs: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         `model, adversarial, rank_low, rank_high, share_first, above_majority`. Ranks are null for networks
-        not ranked; `share_first` (share of resamples of the patients in which the network comes first) also
-        below 20 patients.
+        not ranked; `share_first` (fraction of resamples of the patients in which the network comes first)
+        also below 20 patients.
     """
-    sound = comparisons.above_majority(results)
-    means = _adversarial(results)
-    models = [model for model in results.models if sound[model] and not math.isnan(means[model])]
+    sound, means = comparisons.above_majority(results), _adversarial(results)
+    compared = {*pairs["first"], *pairs["second"]} if pairs["p"].count() else set[str]()
+    known = {model for model in results.models if not math.isnan(means[model])} or compared
+    models = [model for model in results.models if sound[model] and model in known]
     place = {model: index for index, model in enumerate(models)}
     better = np.zeros((len(models), len(models)), dtype=bool)
     for row in pairs.filter(pl.col("better").is_not_null()).iter_rows(named=True):
-        loser = row["second"] if row["better"] == row["first"] else row["first"]
-        better[place[row["better"]], place[loser]] = True
+        better[place[row["better"]], place[_other(row)]] = True
     ranks = dict(zip(models, ranks_interval(better), strict=True))
-    shares = _shares_first(results, models)
-    lines = []
+    fractions = _fractions_first(results, models)
+    lines: list[Line] = []
     for model in results.models:
         low, high = ranks.get(model, (None, None))
         names = {"model": model, "adversarial": means[model], "rank_low": low, "rank_high": high}
-        lines.append(names | {"share_first": shares.get(model), "above_majority": sound[model]})
-    columns = {"model": pl.String, "adversarial": pl.Float64, "rank_low": pl.Int64, "rank_high": pl.Int64}
-    table = frame(lines, columns | {"share_first": pl.Float64, "above_majority": pl.Boolean})
-    return table.sort("adversarial", descending=True, nulls_last=True, maintain_order=True)
+        lines.append(names | {"share_first": fractions.get(model), "above_majority": sound[model]})
+    table = frame(lines, "model", "adversarial", "rank_low", "rank_high", "share_first", "above_majority")
+    descending = results.score.higher_is_better
+    return table.sort("adversarial", descending=descending, nulls_last=True, maintain_order=True)
 
 
 def _adversarial(results: Results) -> dict[str, float]:
-    scores = {model: results.panel.mean(results.judged_cells(model)) for model in results.models}
-    total = results.panel.sizes.sum()
-    return {
-        model: math.nan if each is None else float(each.totals.sum() / total)
-        for model, each in scores.items()
-    }
+    panel = results.panel
+    return {model: panel.value(panel.mean(results.judged_cells(model))) for model in results.models}
 
 
-def _shares_first(results: Results, models: list[str]) -> dict[str, float]:
-    scores = [results.panel.mean(results.judged_cells(model)) for model in models]
-    totals = [each.totals for each in scores if each is not None]
-    if len(results.panel.patients) < FEWEST_FOR_SHARES or len(totals) < max(len(models), 2):
+def _fractions_first(results: Results, models: list[str]) -> dict[str, float]:
+    panel = results.panel
+    scores = [panel.mean(results.judged_cells(model)) for model in models]
+    totals = [results.score.sign * each.totals for each in scores if each is not None]
+    if len(panel.patients) < FEWEST_FOR_FRACTIONS or len(totals) < max(len(models), 2):
         return {}
-    shares = share_first(results.resampled(np.stack(totals)))
-    return dict(zip(models, map(float, shares), strict=True))
+    return dict(zip(models, map(float, share_first(panel.resampled(np.stack(totals)))), strict=True))
 
 
 def _kendall_tau(results: Results) -> float | None:
@@ -124,12 +118,27 @@ def _kendall_tau(results: Results) -> float | None:
     return kendall_tau(clean, list(_adversarial(results).values()))
 
 
-def _conclusions(results: Results, pairs: pl.DataFrame, outcome: str) -> list[str]:
-    relevant = results.relevant_difference
-    sentences = [_ranked(row) for row in pairs.filter(verdict=RANKED).iter_rows(named=True)]
-    sentences += [
-        _tied(row, relevant, results.unit) for row in pairs.filter(verdict=TIED).iter_rows(named=True)
+def kendall_tau(clean: Sequence[float], adversarial: Sequence[float]) -> float | None:
+    """Agreement of the orders by clean and adversarial score, in [-1, 1]; None below 5 networks."""
+    if len(clean) < FEWEST_FOR_TAU:
+        return None
+    tau = float(stats.kendalltau(clean, adversarial).statistic)
+    return None if math.isnan(tau) else tau
+
+
+def tau_sentences(tau: float | None) -> list[str]:
+    """How far the two orders of all networks agree."""
+    if tau is None:
+        return []
+    return [
+        f"Kendall's tau between the orders of all networks by clean and by adversarial score is {tau:+.2f}"
+        " (1: the same order, 0: unrelated, -1: reversed)."
     ]
+
+
+def _conclusions(results: Results, pairs: pl.DataFrame, outcome: str) -> list[str]:
+    sentences = [_ranked(row, results) for row in pairs.filter(verdict=RANKED).iter_rows(named=True)]
+    sentences += [_tied(row, results) for row in pairs.filter(verdict=TIED).iter_rows(named=True)]
     if outcome == TOO_FEW:
         sentences.append(
             f"Too few {results.unit}s to rank these networks: with {_count(results)} no outcome of the exact"
@@ -138,18 +147,88 @@ def _conclusions(results: Results, pairs: pl.DataFrame, outcome: str) -> list[st
     unsound = [model for model, sound in comparisons.above_majority(results).items() if not sound]
     if unsound:
         sentences.append(
-            "Not ranked, because the clean score is not above that of always answering with the majority"
+            "Not ranked, because they do no better on clean images than always answering with the majority"
             f" class: {', '.join(unsound)}."
         )
+    if results.attacks and not any(results.transfer(model) for model in results.models):
+        sentences.append(
+            "No attack was transferred from one network to another, so nothing is ranked: white-box scores"
+            " describe each network under attacks crafted on itself."
+        )
     for row in pairs.filter(equally_good=True).iter_rows(named=True):
+        p, margin = p_value(row["p_equal_holm"]), results.relevant_difference
         both = f"{row['first']} and {row['second']}"
-        p = p_value(row["p_equal_holm"])
-        sentences.append(f"{both} are equally good on clean images (TOST within {relevant:g}, {p}, Holm).")
+        sentences.append(f"{both} are equally good on clean images (TOST within {margin:g}, {p}, Holm).")
     return [*sentences, *_left_open(results, pairs)]
 
 
+def _ranked(row: Pair, results: Results) -> str:
+    value, low, high = led(row, "difference")
+    return (
+        f"{row['better']} is more robust than {_other(row)} against these transferred attacks, for these"
+        f" trained weights: mean adversarial {results.score.heading} {value:+.3f} [{low:+.3f}, {high:+.3f}],"
+        f" {p_value(row['p_holm'])} (Holm).{clean_sentence(row, results.score.sign)}{drop_sentence(row)}"
+    )
+
+
+def _tied(row: Pair, results: Results) -> str:
+    both = f"{row['first']} and {row['second']}"
+    text = f"{both} cannot be told apart under attack ({p_value(row['p_holm'])}, Holm)."
+    if row["patients_needed"] is None:
+        return text
+    needed = f"about {row['patients_needed']} {results.unit}s"
+    return f"{text} Seeing a difference of {results.relevant_difference:g} with 80 % power takes {needed}."
+
+
+def led(row: Pair, name: str) -> tuple[float, float, float]:
+    """The better network of a ranked pair minus the other, with bounds; NaN where unknown."""
+    value, low, high = (
+        math.nan if row[column] is None else row[column] for column in (name, f"{name}_low", f"{name}_high")
+    )
+    return (value, low, high) if row["better"] == row["first"] else (-value, -high, -low)
+
+
+def _other(row: Pair) -> str:
+    """The network of a ranked pair that is not the better one."""
+    return str(row["second"] if row["better"] == row["first"] else row["first"])
+
+
+def clean_sentence(row: Pair, sign: int = 1) -> str:
+    """Of a ranked pair: that the other network is the better one on clean images; "" where it is not.
+
+    Args:
+        row: A row of `comparisons.pairs`.
+        sign: 1 where higher scores are better, else -1.
+    """
+    value, low, high = led(row, "clean_difference")
+    if not (high if sign > 0 else -low) < 0:
+        return ""
+    return (
+        f" On clean images {_other(row)} does better, by {-value:+.3f} [{-high:+.3f}, {-low:+.3f}]: the"
+        " orders by clean and by adversarial score differ."
+    )
+
+
+def drop_sentence(row: Pair) -> str:
+    """Of a ranked pair: that the drop from the clean score does not clearly put the same network ahead.
+
+    Without it a lead on clean images alone would pass for robustness.
+    """
+    value, low, high = led(row, "drop_difference")
+    better, other, unclear = row["better"], _other(row), low <= 0 <= high
+    if value > 0:
+        hedge = ", though not clearly" if unclear else ""
+        return f" By the drop from the clean score, {other} comes first{hedge}: the two orders differ."
+    if unclear:
+        return (
+            f" But their drops from the clean score do not differ clearly ({better} - {other}:"
+            f" {value:+.1f} points [{low:+.1f}, {high:+.1f}])."
+        )
+    return ""
+
+
 def _left_open(results: Results, pairs: pl.DataFrame) -> list[str]:
-    """Differences of clean scores that too few patients show for any of them to be called none."""
+    """Differences of clean scores where patients are too few for any to be called equal."""
     known = pairs.filter(pl.col("clean_difference_low").is_not_null())
     if known.is_empty() or not comparisons.too_few_for_equality(results, pairs.height):
         return []
@@ -160,47 +239,85 @@ def _left_open(results: Results, pairs: pl.DataFrame) -> list[str]:
         for row in known.iter_rows(named=True)
     )
     return [
-        f"Differences on clean images: {differences}. None is called equal: that takes at least"
-        f" {fewest} {results.unit}s, since with fewer a failure that strikes one in ten could go unseen."
+        f"Differences on clean images: {differences}. No pair is called equal: that takes at least {fewest}"
+        f" {results.unit}s, because with fewer a failure that strikes one in ten could go unseen."
     ]
 
 
-def _ranked(row: dict[str, Any]) -> str:
-    value, low, high = led(row, "difference")
-    return (
-        f"{row['better']} is more robust than {led_over(row)} against these transferred attacks, for these"
-        f" trained weights: mean adversarial score {value:+.3f} [{low:+.3f}, {high:+.3f}],"
-        f" {p_value(row['p_holm'])} (Holm).{clean_sentence(row)}{drop_sentence(row)}"
+def _left_out(results: Results) -> list[str]:
+    """The columns of Table 2 that the verdict does without."""
+    columns = [
+        f"{label} from {source}"
+        for label in results.averaged
+        for source in results.sources
+        if (label, source) in results.failed_columns
+    ]
+    if not columns:
+        return []
+    every = len(columns) == len(results.averaged) * len(results.sources)
+    return [
+        f"Left out of this verdict because the attack failed its self-tests: {', '.join(columns)}. Tables 1"
+        f" and 2 include them.{' None is left, so nothing is ranked.' if every else ''}"
+    ]
+
+
+def _sound_control(results: Results) -> pl.DataFrame:
+    """Attacks against noise, without those that failed their self-tests on every source."""
+    sound = {cell.perturbation for model in results.models for cell in results.judged_cells(model)}
+    return comparisons.noise_control(results).filter(pl.col("perturbation").is_in(sorted(sound)))
+
+
+def noise_sentences(control: pl.DataFrame, alpha: float) -> list[str]:
+    """Whether attacks do more harm than noise of the same similarity, and by how much.
+
+    Args:
+        control: From `comparisons.noise_control`.
+        alpha: Level of its tests, which are adjusted already.
+    """
+    known = control.filter(pl.col("p_holm").is_not_null())
+    if known.is_empty():
+        return []
+    sure = known.filter(pl.col("p_holm") <= alpha)
+    worse, milder = (sure.filter(pl.col("extra_drop_points") * sign > 0) for sign in (1, -1))
+    text = (
+        f"Attacks do more harm than noise of the same similarity in {worse.height} of {known.height} pairs of"
+        " network and attack"
     )
+    if worse.height:
+        text += f", by {_span(worse['extra_drop_points'])} points"
+    if milder.height:
+        text += f"; noise does more harm in {milder.height}, by {_span(-milder['extra_drop_points'])} points"
+    rest = known.height - worse.height - milder.height
+    if rest:
+        text += f"; {rest} cannot be told apart from noise"
+    return [f"{text} (Holm)."]
 
 
-def _tied(row: dict[str, Any], relevant: float, unit: str) -> str:
-    both = f"{row['first']} and {row['second']}"
-    text = f"{both} cannot be told apart under attack ({p_value(row['p_holm'])}, Holm)."
-    if row["patients_needed"] is None:
-        return text
-    needed = f"about {row['patients_needed']} {unit}s"
-    return f"{text} To see a difference of {relevant:g} with 80 % power takes {needed}."
+def _span(values: pl.Series) -> str:
+    low, high = (f"{value:.1f}" for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
 
 
 def _limits(results: Results) -> list[str]:
+    unseen = 1.0 - math.exp(math.log(results.settings.alpha) / len(results.panel.patients))
     sentences = [
-        f"Intervals and tests are over {_count(results)}; intervals are not adjusted for their number. A"
-        f" failure that strikes fewer than {100 * _unseen(results):.2g} % of all {results.unit}s may be"
+        f"Intervals and tests are over {_count(results)}; intervals are not adjusted for multiple"
+        f" comparisons. A failure that strikes fewer than {100 * unseen:.2g} % of all {results.unit}s may be"
         " absent from this sample, and no interval accounts for it.",
         "The tests flip the signs of differences: they ask whether differences are symmetric about 0, and"
-        " reject more often than their level says where the mean is 0 but the distribution is skewed.",
+        " where the mean is 0 but the distribution is skewed they reject more often than their level.",
     ]
+    if results.panel.undefined:
+        sentences.append(
+            f"{results.panel.undefined} {results.unit}s have no defined {results.score.heading} and are left"
+            " out of every number."
+        )
     if results.unit != "patient":
         sentences.append(
-            f"The data name no patients, the unit is the {results.unit}: intervals may be too narrow."
+            f"The data do not identify patients; the unit is the {results.unit}, so intervals may be too"
+            " narrow."
         )
     return [*sentences, *_folds(results), *_architectures(results)]
-
-
-def _unseen(results: Results) -> float:
-    """The share of all patients that so many as there are here miss in 5 % of the studies."""
-    return 1.0 - math.exp(math.log(results.settings.alpha) / len(results.panel.patients))
 
 
 def _folds(results: Results) -> list[str]:
@@ -216,45 +333,23 @@ def _folds(results: Results) -> list[str]:
     ]
 
 
-def _sound_control(results: Results) -> pl.DataFrame:
-    """Attacks against noise, without those that failed their self-tests on every source."""
-    sound = {cell.perturbation for model in results.models for cell in results.judged_cells(model)}
-    return comparisons.noise_control(results).filter(pl.col("perturbation").is_in(sorted(sound)))
-
-
-def _left_out(results: Results) -> list[str]:
-    """The columns of Table 2 that the verdict does without."""
-    columns = [
-        f"{label} from {source}"
-        for label in results.averaged
-        for source in results.sources
-        if (label, source) in results.failed_columns
-    ]
-    if not columns:
-        return []
-    every = len(columns) == len(results.averaged) * len(results.sources)
-    return [
-        f"Left out of this verdict, since the attack failed its self-tests there: {', '.join(columns)}."
-        f" Tables 1 and 2 hold all columns.{' None is left, so nothing is ranked.' if every else ''}"
-    ]
-
-
 def _architectures(results: Results) -> list[str]:
     if not enough_seeds(results):
         return [
-            "Nothing follows for architectures in general: that needs at least"
-            f" {FEWEST_TARGET_SEEDS} target and {FEWEST_SURROGATE_SEEDS} surrogate seeds of each."
+            "Nothing follows for architectures in general: that takes at least"
+            f" {FEWEST_TARGET_SEEDS} target and {FEWEST_SURROGATE_SEEDS} surrogate seeds of each network."
         ]
     sentences = []
     for first, second, value, low, high in architectures(results).iter_rows():
         if low is not None and low * high > 0:
-            better, other = (first, second) if value > 0 else (second, first)
+            is_ahead = results.score.sign * value > 0
+            better, other = (first, second) if is_ahead else (second, first)
             nearest, farthest = sorted((abs(low), abs(high)))
             sentences.append(
-                f"Over trainings as well as patients {better} stays ahead of {other}: mean adversarial scores"
-                f" differ by {abs(value):.3f} [{nearest:.3f}, {farthest:.3f}]."
+                f"Across trainings as well as patients {better} stays ahead of {other}: mean adversarial"
+                f" {results.score.heading} differs by {abs(value):.3f} [{nearest:.3f}, {farthest:.3f}]."
             )
-    return sentences or ["Over trainings as well as patients no architecture stays ahead of another."]
+    return sentences or ["Across trainings as well as patients no architecture stays ahead of another."]
 
 
 def _count(results: Results) -> str:

@@ -8,11 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from medrobust.analysis.across.conclusion import Conclusion, conclude
-from medrobust.analysis.across.limits import limits, warnings
-from medrobust.analysis.across.runs import ComparedRun
-from medrobust.analysis.across.shared import comparable
-from medrobust.analysis.across.tables import comparison_tables
+from medrobust.analysis.across import Conclusion, comparison_tables, conclude
+from medrobust.analysis.comparable import ComparedRun, comparable, limits, warnings
 from medrobust.analysis.export import table_files
 from medrobust.analysis.table import Table
 from medrobust.api.runs import Run
@@ -154,7 +151,7 @@ def _written(
     tables = {name: table.rows for name, table in made.items()}
     for name, content in table_files(made.values()).items():
         folder.write_bytes(content, "tables", name)
-    words = Words(results.score, f"{100 * results.settings.confidence:g}\u00a0%", f"{results.unit}s")
+    words = Words(results.score.heading, f"{100 * results.settings.confidence:g}\u00a0%", f"{results.unit}s")
     picture = save_figure(folder, "scores", comparison_picture(tables["scores"], words))
     folder.write_json(_document(runs, conclusion, said, made), "comparison.json")
     page = comparison_page(runs, conclusion, tables, picture, said)

@@ -64,17 +64,19 @@ class Run:
             models=names,
             attacks=tuple(
                 Attack(
-                    attack.label,
-                    attack.perturbation.beyond_paper,
-                    None if attack.ssim is None else attack.perturbation.budget,
-                    attack.ssim,
-                    attack.curve,
-                    None if attack.curve is None else attack.parameters[str(attack.perturbation.budget)],
+                    each["label"],
+                    each["beyond_paper"],
+                    None if each["ssim"] is None else each["budget"],
+                    each["ssim"],
+                    each["curve"],
+                    each["value"],
                 )
-                for attack in study.attacks
+                for each in record["perturbations"]
+                if each["role"] == "attack"
             ),
-            noise=tuple(
-                noise.label for noise in ([study.matched_noise] if study.matched_noise else study.fixed_noise)
+            noise=(
+                *filter(None, [record["control"]]),
+                *(each["label"] for each in record["perturbations"] if each["role"] == "noise"),
             ),
             crafted=read_results(self.folder, CRAFTED),
             whole_test=read_results(self.folder, whole_test),

@@ -15,7 +15,7 @@ from medrobust.audit.similarity import ORIENTATIONS, detail, near_pairs, turned,
 from medrobust.audit.splits import Splits, are_apart, is_tested, part_of
 from medrobust.data.findings import Finding, error, note, refused, warning
 from medrobust.data.listing import Photo, Photos
-from medrobust.stats.statistics import Estimate, wilson
+from medrobust.stats.intervals import Estimate, wilson
 
 
 @dataclass(frozen=True)

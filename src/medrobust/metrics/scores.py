@@ -1,24 +1,28 @@
-"""Scores from counts, each defined here and nowhere else. Undefined is NaN, never 0 or 1.
+"""Scores from counts and from probabilities, each defined here only. Undefined is NaN, never 0 or 1.
 
-Of a class or structure that is absent from the truth nothing is defined, whatever is predicted: means are
-then over the same structures when images are clean and when they are attacked. What is shown of it all the
-same is a false positive, which is counted apart (`counts.empty_counts`, and `n_pred` where `n_true` is 0).
+A structure that is absent from the truth has no score, whatever is predicted: so means are over the same
+structures when images are clean and when they are attacked. (Leaving out only what is absent from truth *and*
+prediction lets a false positive change the denominator.) What is shown of it all the same is counted apart.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Float, Float64, Int, Num
+from scipy.stats import rankdata
 
 Counts = Int[np.ndarray, "*shape"]
+Sums = Num[np.ndarray, "*shape"]
+Probabilities = Float[np.ndarray, "n classes"]
+Labels = Int[np.ndarray, "n"]
+
+BINS = 15
+"""Of the expected calibration error, equally wide."""
 
 
-def dice(n_true: Counts, n_pred: Counts, n_both: Counts) -> Float64[np.ndarray, "*shape"]:
-    """Dice overlap `2 n_both / (n_true + n_pred)` of structures, from pixel counts of any shape.
-
-    A structure counts if and only if it is present in the truth, so that clean and attacked predictions are
-    averaged over the same structures. (Excluding only what is absent from truth *and* prediction lets a
-    false positive change the denominator.)
+def dice_of_counts(n_true: Counts, n_pred: Counts, n_both: Counts) -> Float64[np.ndarray, "*shape"]:
+    """Dice overlap `2 n_both / (n_true + n_pred)` of structures.
 
     Args:
         n_true: Pixels of the structure in the truth.
@@ -31,30 +35,56 @@ def dice(n_true: Counts, n_pred: Counts, n_both: Counts) -> Float64[np.ndarray, 
     Raises:
         ValueError: Counts are negative, or more pixels agree than there are.
 
-    >>> dice(np.array([4, 4, 0]), np.array([4, 0, 3]), np.array([2, 0, 0])).tolist()
+    >>> dice_of_counts(np.array([4, 4, 0]), np.array([4, 0, 3]), np.array([2, 0, 0])).tolist()
     [0.5, 0.0, nan]
     """
+    check_counts(n_true, n_pred, n_both)
+    sizes = np.where(n_true > 0, n_true + n_pred, 1)
+    return np.where(n_true > 0, 2.0 * n_both / sizes, np.nan)
+
+
+def iou_of_counts(n_true: Counts, n_pred: Counts, n_both: Counts) -> Float64[np.ndarray, "*shape"]:
+    """Intersection over union `n_both / (n_true + n_pred - n_both)` of structures; otherwise as Dice.
+
+    >>> iou_of_counts(np.array([4, 4, 0]), np.array([4, 0, 3]), np.array([2, 0, 0])).round(3).tolist()
+    [0.333, 0.0, nan]
+    """
+    check_counts(n_true, n_pred, n_both)
+    union = np.where(n_true > 0, n_true + n_pred - n_both, 1)
+    return np.where(n_true > 0, n_both / union, np.nan)
+
+
+def check_counts(n_true: Counts, n_pred: Counts, n_both: Counts) -> None:
+    """Refuse counts that no two label maps have."""
     if np.any(n_both < 0) or np.any(n_both > np.minimum(n_true, n_pred)):
         raise ValueError(
             "n_both must lie in [0, min(n_true, n_pred)] for every structure;"
             " count both label maps on the same pixels."
         )
-    sizes = np.where(n_true > 0, n_true + n_pred, 1)
-    return np.where(n_true > 0, 2.0 * n_both / sizes, np.nan)
 
 
-def sensitivity(n_true: Counts, n_both: Counts) -> Float64[np.ndarray, "*shape"]:
-    """Share of what is of a class that is found, `n_both / n_true`, in [0, 1]; NaN where there is nothing.
+def nsd_of_sums(n_boundary: Sums, n_within: Sums, n_true: Sums) -> Float64[np.ndarray, "*shape"]:
+    """Normalised surface distance: the share of the boundary pixels that lie within the tolerance.
 
     Args:
-        n_true: Pixels or cases of the class in the truth.
-        n_both: Those of them that are predicted to be of it.
+        n_boundary: Boundary pixels of truth and prediction together.
+        n_within: Those of them within the tolerance of the other boundary.
+        n_true: Cases with the structure in the truth, `n_both + n_missed`.
+
+    Returns:
+        Values in [0, 1], 0 where nothing of a structure is shown; as for Dice NaN where it is absent from
+        the truth.
     """
-    return np.where(n_true > 0, n_both / np.maximum(n_true, 1), np.nan)
+    return np.where(n_true > 0, n_within / np.maximum(n_boundary, 1), np.nan)
+
+
+def hd95_of_sums(hd95_sum: Sums, n_both: Sums) -> Float64[np.ndarray, "*shape"]:
+    """Mean HD95 of the cases that have the structure in truth and prediction; NaN where none has it."""
+    return np.where(n_both > 0, hd95_sum / np.maximum(n_both, 1), np.nan)
 
 
 def volume_error(n_true: Counts, n_pred: Counts) -> Float64[np.ndarray, "*shape"]:
-    """Relative error of the volume of structures, `(n_pred - n_true) / n_true`, at least -1; as for Dice.
+    """Relative error of the volume of structures, `(n_pred - n_true) / n_true`, at least -1.
 
     Args:
         n_true: Pixels of the structure in the truth.
@@ -64,6 +94,16 @@ def volume_error(n_true: Counts, n_pred: Counts) -> Float64[np.ndarray, "*shape"
         -1 where nothing of a structure is shown; NaN where it is absent from the truth.
     """
     return np.where(n_true > 0, n_pred / np.maximum(n_true, 1) - 1.0, np.nan)
+
+
+def sensitivity(n_true: Counts, n_both: Counts) -> Float64[np.ndarray, "*shape"]:
+    """Fraction of a class that is found, `n_both / n_true`, in [0, 1]; NaN where there is none of it.
+
+    Args:
+        n_true: Pixels or cases of the class in the truth.
+        n_both: Those of them that are predicted to be of it.
+    """
+    return np.where(n_true > 0, n_both / np.maximum(n_true, 1), np.nan)
 
 
 def mean_defined(values: Float64[np.ndarray, "*shape k"]) -> Float64[np.ndarray, "*shape"]:
@@ -89,18 +129,22 @@ def mean_dice(n_true: Counts, n_pred: Counts, n_both: Counts, patients: Sequence
     Returns:
         A value in [0, 1]; NaN where no structure is in the truth of any scan.
     """
-    of_scans = mean_defined(dice(n_true, n_pred, n_both))
+    of_scans = mean_defined(dice_of_counts(n_true, n_pred, n_both))
     whose = np.asarray(patients)
     of_patients = [mean_defined(of_scans[whose == patient]) for patient in np.unique(whose)]
     return float(mean_defined(np.array(of_patients)))
 
 
-def accuracy(labels: Int[np.ndarray, "n"], predictions: Int[np.ndarray, "n"]) -> float:
-    """Share of cases in [0, 1] whose prediction is the label; NaN without cases."""
+def accuracy(labels: Labels, predictions: Labels) -> float:
+    """Fraction of cases in [0, 1] whose prediction is the label; NaN without cases.
+
+    >>> accuracy(np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0]))
+    0.75
+    """
     return float(mean_defined((labels == predictions).astype(np.float64)))
 
 
-def balanced_accuracy(labels: Int[np.ndarray, "n"], predictions: Int[np.ndarray, "n"]) -> float:
+def balanced_accuracy(labels: Labels, predictions: Labels) -> float:
     """Mean sensitivity of the classes that occur in `labels`; NaN without cases.
 
     >>> balanced_accuracy(np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0]))
@@ -109,3 +153,78 @@ def balanced_accuracy(labels: Int[np.ndarray, "n"], predictions: Int[np.ndarray,
     _, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     hits = np.bincount(codes[labels == predictions], minlength=sizes.size)
     return float(mean_defined(sensitivity(sizes, hits)))
+
+
+def f1(labels: Labels, predictions: Labels) -> float:
+    """Mean over the classes that occur in `labels` of the F1 of each, in [0, 1]; NaN without cases.
+
+    >>> f1(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1])).__round__(3)
+    0.733
+    """
+    classes, n_true = np.unique(labels, return_counts=True)
+    n_pred = (predictions[:, None] == classes).sum(0)
+    n_both = ((predictions == labels)[:, None] & (labels[:, None] == classes)).sum(0)
+    return float(mean_defined(dice_of_counts(n_true, n_pred, n_both)))
+
+
+def auroc(labels: Labels, probabilities: Probabilities) -> float:
+    """Area under the ROC curve of each class that occurs against all others, averaged, in [0, 1].
+
+    NaN where fewer than two classes occur.
+
+    Source:
+        Hanley and McNeil, Radiology 143, 1982: the area is Mann and Whitney's statistic.
+
+    >>> auroc(np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.2, 0.8]]))
+    0.75
+    """
+    occurring = np.unique(labels)
+    if len(occurring) < 2:
+        return math.nan
+    positive = labels[:, None] == occurring
+    n_positive = positive.sum(0)
+    ranks = np.where(positive, rankdata(probabilities[:, occurring], axis=0), 0.0).sum(0)
+    above = ranks - n_positive * (n_positive + 1) / 2
+    return float((above / (n_positive * (len(labels) - n_positive))).mean())
+
+
+def brier(labels: Labels, probabilities: Probabilities) -> float:
+    """Mean squared distance of the probabilities of all classes from the truth, in [0, 2]; NaN of nothing.
+
+    Source:
+        Brier, Monthly Weather Review 78, 1950, whose score sums over the classes.
+
+    >>> brier(np.array([0, 1]), np.array([[1.0, 0.0], [1.0, 0.0]]))
+    1.0
+    """
+    if len(labels) == 0:
+        return math.nan
+    truth = np.eye(probabilities.shape[1])[labels]
+    return float(((probabilities - truth) ** 2).sum(1).mean())
+
+
+def ece(labels: Labels, probabilities: Probabilities, bins: int = BINS) -> float:
+    """Expected calibration error of the predicted class, in [0, 1]; NaN of nothing.
+
+    Images are sorted into bins by their confidence; the error is the mean of |accuracy - confidence| of the
+    bins, weighted by their images.
+
+    Source:
+        Guo, Pleiss, Sun, Weinberger, On calibration of modern neural networks, ICML 2017.
+
+    >>> ece(np.array([0, 1]), np.array([[0.75, 0.25], [0.75, 0.25]]))
+    0.25
+    """
+    if len(labels) == 0:
+        return math.nan
+    confidence = probabilities.max(1)
+    right = probabilities.argmax(1) == labels
+    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(bin_of, right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def confidence_when_wrong(labels: Labels, probabilities: Probabilities) -> float:
+    """Mean confidence in the predicted class where it is wrong, in [0, 1]; NaN where nothing is wrong."""
+    wrong = probabilities.argmax(1) != labels
+    return float(probabilities[wrong].max(1).mean()) if wrong.any() else math.nan

@@ -10,9 +10,13 @@ from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, Num
+import torch
+from jaxtyping import Bool, Float64, Int64
 from scipy.spatial import KDTree
 from torch import Tensor
+
+from medrobust.metrics.overlap import LabelMaps, class_count
+from medrobust.metrics.scores import hd95_of_sums, nsd_of_sums
 
 PERCENTILE = 0.95
 ROUNDING = 1e-6
@@ -22,7 +26,81 @@ SUMS = ("n_boundary", "n_within", "hd95_sum", "n_both", "n_missed", "n_added")
 """What `surface_sums` gives of each structure, in this order."""
 
 
-Sums = Num[np.ndarray, "*shape"]
+def nsd(
+    labels: LabelMaps,
+    predictions: LabelMaps,
+    classes: int | None = None,
+    *,
+    tolerance: float,
+    spacing: Sequence[float] | None = None,
+) -> Float64[np.ndarray, "n k"]:
+    """Normalised surface distance of every class in every image.
+
+    The fraction of the boundary pixels of truth and prediction that lie within a tolerance of the other
+    boundary.
+
+    Args:
+        labels: True classes from 0 on, of shape `n *space`; 0 is the background, which has no boundary.
+        predictions: Predicted classes, of the same shape.
+        classes: Number of classes `k`; None: as many as occur in either.
+        tolerance: Distance, in the unit of `spacing`, up to which boundaries count as the same.
+        spacing: Size of a pixel along each spatial axis; None: 1 along each.
+
+    Returns:
+        Values in [0, 1], 0 where nothing of a class is shown; NaN where it is absent from the truth.
+
+    >>> truth = np.zeros((1, 9, 9), dtype=int)
+    >>> truth[0, 2:6, 2:6] = 1
+    >>> nsd(truth, np.roll(truth, 1, axis=2), tolerance=1.0).tolist()
+    [[nan, 1.0]]
+    """
+    sums = _sums_of(labels, predictions, classes, spacing, tolerance)
+    return nsd_of_sums(sums["n_boundary"], sums["n_within"], sums["n_both"] + sums["n_missed"])
+
+
+def hd95(
+    labels: LabelMaps,
+    predictions: LabelMaps,
+    classes: int | None = None,
+    *,
+    spacing: Sequence[float] | None = None,
+) -> Float64[np.ndarray, "n k"]:
+    """The larger of the two directed 95th percentiles of the distances between boundaries, of every class.
+
+    Args:
+        labels: True classes from 0 on, of shape `n *space`; 0 is the background, which has no boundary.
+        predictions: Predicted classes, of the same shape.
+        classes: Number of classes `k`; None: as many as occur in either.
+        spacing: Size of a pixel along each spatial axis; None: 1 along each.
+
+    Returns:
+        Distances in the unit of `spacing`; NaN where a class is not in both maps.
+
+    >>> truth = np.zeros((1, 9, 9), dtype=int)
+    >>> truth[0, 2:6, 2:6] = 1
+    >>> hd95(truth, np.roll(truth, 1, axis=2), spacing=(2.0, 2.0)).tolist()
+    [[nan, 2.0]]
+    """
+    sums = _sums_of(labels, predictions, classes, spacing, tolerance=0.0)
+    return hd95_of_sums(sums["hd95_sum"], sums["n_both"])
+
+
+def _sums_of(
+    labels: LabelMaps,
+    predictions: LabelMaps,
+    classes: int | None,
+    spacing: Sequence[float] | None,
+    tolerance: float,
+) -> dict[str, Float64[np.ndarray, "n k"]]:
+    true, shown = (torch.as_tensor(maps).long() for maps in (labels, predictions))
+    sums = surface_sums(
+        true,
+        shown,
+        classes or class_count(true, shown),
+        spacing=(1.0,) * (true.ndim - 1) if spacing is None else spacing,
+        tolerance=tolerance,
+    )
+    return dict(zip(SUMS, np.moveaxis(sums, -1, 0), strict=True))
 
 
 def surface_sums(
@@ -49,7 +127,8 @@ def surface_sums(
         Of each image and class, in the order of `SUMS`: boundary pixels of truth and prediction together;
         those of them that lie within the tolerance of the other boundary (none where there is no other); HD95
         (the larger of the two directed 95th percentiles; 0 where it is undefined); and 1 where the structure
-        is in both, in the truth only, in the prediction only. They add up; `nsd` and `hd95` take the sums.
+        is in both, in the truth only, in the prediction only. They add up; `nsd_of_sums` and
+        `hd95_of_sums` take the sums.
 
     Raises:
         ValueError: Shapes differ, or spacing and shape do not fit.
@@ -72,26 +151,6 @@ def surface_sums(
     hd95 = np.where(both, np.maximum(*(side.quantile(PERCENTILE) for side in sides)), 0.0)
     sums = (sum(sizes), sum(within), hd95, both, in_true & ~in_shown, in_shown & ~in_true)
     return np.stack(sums, axis=-1).astype(np.float64).reshape(len(labels), classes, len(SUMS))
-
-
-def nsd(n_boundary: Sums, n_within: Sums, n_true: Sums) -> Float64[np.ndarray, "*shape"]:
-    """Normalised surface distance: the share of the boundary pixels that lie within the tolerance.
-
-    Args:
-        n_boundary: Boundary pixels of truth and prediction together.
-        n_within: Those of them within the tolerance of the other boundary.
-        n_true: Cases with the structure in the truth, `n_both + n_missed`.
-
-    Returns:
-        Values in [0, 1], 0 where nothing of a structure is shown; as for Dice NaN where it is absent from
-        the truth.
-    """
-    return np.where(n_true > 0, n_within / np.maximum(n_boundary, 1), np.nan)
-
-
-def hd95(hd95_sum: Sums, n_both: Sums) -> Float64[np.ndarray, "*shape"]:
-    """Mean HD95 of the cases that have the structure in truth and prediction; NaN where none has it."""
-    return np.where(n_both > 0, hd95_sum / np.maximum(n_both, 1), np.nan)
 
 
 class _Points(NamedTuple):

@@ -1,26 +1,38 @@
 """What an attack or noise is given is checked once, when it is called."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
+from medrobust.core import Task
 from medrobust.errors import ModelError
 
 NATURAL_NUMBERS = "class numbers from 0 on"
 
 
-def check_inputs(images: Tensor, labels: Tensor, support: Tensor | None) -> None:
+def check_inputs(
+    images: Tensor, labels: Tensor, support: Tensor | None, tasks: Collection[Task] = tuple(Task)
+) -> None:
     """Check a batch.
 
     Args:
         images: Must be float32 in [0, 1], `n c *space`, 2D or 3D, at least one image.
         labels: Must be int64, `n` (classification) or `n *space` (segmentation), from 0 on.
         support: None, or must be bool, `n 1 *space`.
+        tasks: What the labels may be for.
 
     Raises:
         ValueError: One of these is not so.
     """
     check_images(images)
     check_labels("labels", labels, images)
+    if task_of(labels) not in tasks:
+        one = "pixel" if labels.ndim == 1 else "image"
+        raise ValueError(
+            f"labels: this attack needs one class per {one}, got labels of shape {tuple(labels.shape)}; "
+            "fgsm and pgd attack networks of both tasks."
+        )
     if support is None:
         return
     expected = (len(images), 1, *images.shape[2:])
@@ -30,6 +42,11 @@ def check_inputs(images: Tensor, labels: Tensor, support: Tensor | None) -> None
             f"{tuple(support.shape)}."
         )
     check_device("support", support, images)
+
+
+def task_of(labels: Tensor) -> Task:
+    """The task that labels of this rank are for."""
+    return Task.CLASSIFICATION if labels.ndim == 1 else Task.SEGMENTATION
 
 
 def check_images(images: Tensor) -> None:
@@ -67,24 +84,6 @@ def check_labels(name: str, labels: Tensor, images: Tensor) -> None:
     if int(labels.min()) < 0:
         raise ValueError(f"{name}: must be {NATURAL_NUMBERS}, got {int(labels.min())}.")
     check_device(name, labels, images)
-
-
-def check_classification(labels: Tensor) -> None:
-    """Check that there is one label per image."""
-    if labels.ndim != 1:
-        raise ValueError(
-            f"labels: this attack needs one class per image, got labels of shape {tuple(labels.shape)}; "
-            "segmentation networks are attacked with dag or fgsm."
-        )
-
-
-def check_segmentation(labels: Tensor) -> None:
-    """Check that there is one label per pixel."""
-    if labels.ndim == 1:
-        raise ValueError(
-            f"labels: this attack needs one class per pixel, got labels of shape {tuple(labels.shape)}; "
-            "classification networks are attacked with pgd."
-        )
 
 
 def check_targets(targets: Tensor, labels: Tensor, images: Tensor) -> None:

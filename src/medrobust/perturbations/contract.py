@@ -187,16 +187,13 @@ def _moves(trial: Trial) -> str | None:
 
 
 def _finite(trial: Trial) -> str | None:
-    if trial.made.isfinite().all():
-        return None
-    return "It returns values that are NaN or infinite."
+    return None if trial.made.isfinite().all() else "It returns values that are NaN or infinite."
 
 
 def _range(trial: Trial) -> str | None:
     low, high = (float(value) for value in trial.made.nan_to_num().aminmax())
-    if low >= 0 and high <= 1:
-        return None
-    return f"It leaves [0, 1]: it returns values from {low:.3g} to {high:.3g}. End with `.clamp(0, 1)`."
+    seen = f"It leaves [0, 1]: it returns values from {low:.3g} to {high:.3g}. End with `.clamp(0, 1)`."
+    return None if low >= 0 and high <= 1 else seen
 
 
 def _inputs(trial: Trial) -> str | None:
@@ -214,14 +211,9 @@ def _support(trial: Trial) -> str | None:
     if trial.entry.role in ("corruption", "transform"):
         return None
     support = left_half(trial.images)
-    made = replace(trial, support=support).run()
-    outside = (made != trial.images) & ~support
-    if outside.any():
-        return (
-            "It changes pixels outside of `support` (a mask `n 1 *space`). Keep them: "
-            "`torch.where(support, result, images)`."
-        )
-    return None
+    changed = replace(trial, support=support).run() != trial.images
+    said = "It changes pixels outside of `support`. Keep them: `torch.where(support, result, images)`."
+    return said if (changed & ~support).any() else None
 
 
 def _acts(trial: Trial) -> str | None:

@@ -19,7 +19,7 @@ from medrobust.catalogue import name_of
 from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
 from medrobust.parameters import Ratio
-from medrobust.perturbations.checks import check_classification, check_inputs, check_segmentation
+from medrobust.perturbations.checks import check_inputs, task_of
 from medrobust.perturbations.gradients import frozen, ordinary_mode
 from medrobust.rng import generators_of
 
@@ -318,12 +318,8 @@ def _check(entry: Perturbation, given: Mapping[str, Any]) -> None:
     """Check the inputs of a call; what is missing is left to Python."""
     images, labels = given.get("images"), given.get("labels")
     if isinstance(images, Tensor) and isinstance(labels, Tensor):
-        check_inputs(images, labels, given.get("support"))
-        if entry.tasks == (Task.CLASSIFICATION,):
-            check_classification(labels)
-        if entry.tasks == (Task.SEGMENTATION,):
-            check_segmentation(labels)
-        if complaint := entry.check(given, Task.CLASSIFICATION if labels.ndim == 1 else Task.SEGMENTATION):
+        check_inputs(images, labels, given.get("support"), entry.tasks)
+        if complaint := entry.check(given, task_of(labels)):
             raise ValueError(complaint)
 
 

@@ -116,17 +116,8 @@ def step_inside(
     Without the range the step goes along the gradient (its sign, where the largest change is to be small).
     Entries that would leave the range stop at its end, the others share what is left to rise, and so on until
     none leaves. That ends after finitely many rounds with the exact solution, since the rise is a concave and
-    piecewise linear function of how far the others go.
-
-    Args:
-        images: Where the step begins, in [0, 1].
-        support: Where images may change; None: everywhere.
-        gradient: Of the linear function of each image, finite, of any magnitude.
-        rise: By how much that is to rise, at least 0.
-        norm: What is to be small.
-
-    Returns:
-        The step; where no step rises enough, the one that rises most.
+    piecewise linear function of how far the others go. Where no step rises enough, it is the one that rises
+    most.
     """
     slopes = unit(gradient, torch.inf)
     rise = rise / lengths(gradient, torch.inf).flatten().clamp_min(torch.finfo(rise.dtype).tiny)
@@ -148,19 +139,12 @@ def step_inside(
 
 
 class Ball(NamedTuple):
-    """Images in [0, 1] no farther than `eps` from the clean ones, and equal to them outside of the support.
-
-    Attributes:
-        clean: The centres.
-        support: Where images may change; None: everywhere.
-        eps: The radius.
-        norm: "inf": of the largest change of an entry; "2": of the Euclidean norm of all changes.
-    """
+    """Images in [0, 1] no farther than `eps` from the clean ones, and equal to them outside the support."""
 
     clean: Float[Tensor, "n c *space"]
     support: Bool[Tensor, "n 1 *space"] | None
     eps: float
-    norm: Norm
+    norm: Norm  # of which eps is the largest
 
     def rows(self, index: Int64[Tensor, " r"]) -> "Ball":
         """The same around some of the images."""

@@ -80,23 +80,14 @@ def solve_strength(
 
 
 class Search(NamedTuple):
-    """Where the search stands for each image; all in logarithms.
+    """Where the search stands for each image; all in logarithms."""
 
-    Attributes:
-        wanted: log(1 - goal).
-        x: Strength to try.
-        low: Largest strength known to be too weak.
-        high: Smallest strength known to be too strong.
-        last_x: The strength tried before, NaN at first.
-        last_y: log(1 - SSIM) there.
-    """
-
-    wanted: Float[Tensor, " r"]
-    x: Float[Tensor, " r"]
-    low: Float[Tensor, " r"]
-    high: Float[Tensor, " r"]
-    last_x: Float[Tensor, " r"]
-    last_y: Float[Tensor, " r"]
+    wanted: Float[Tensor, " r"]  # log(1 - goal)
+    x: Float[Tensor, " r"]  # the strength to try
+    low: Float[Tensor, " r"]  # the largest known to be too weak
+    high: Float[Tensor, " r"]  # the smallest known to be too strong
+    last_x: Float[Tensor, " r"]  # tried before, NaN at first
+    last_y: Float[Tensor, " r"]  # log(1 - SSIM) there
 
     @classmethod
     def start(cls, goal: Float[Tensor, " n"], first: float | Float[Tensor, " n"]) -> "Search":
@@ -170,15 +161,7 @@ def first_strength(
 ) -> Float[Tensor, " n"]:
     """A strength near the one that is looked for.
 
-    Args:
-        noisy: Gives the images with noise of one strength each.
-        images: Clean images in [0, 1].
-        goal: Wanted SSIM, below 1.
-        support: Pixels that SSIM is averaged over; None: all.
-        largest: No strength is larger.
-
-    Returns:
-        Strengths with 3 significant digits, so that they do not depend on the last bits of a sum.
+    It has 3 significant digits, so that it does not depend on the last bits of a sum.
     """
     centre = images.mean(dim=tuple(range(2, images.ndim)), keepdim=True)
     centred = images - centre

@@ -8,8 +8,7 @@ from typing import Any
 import polars as pl
 import yaml
 
-from medrobust.analysis.findings import audit_fact
-from medrobust.analysis.remarks import remarks
+from medrobust.analysis.remarks import audit_fact, remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.subgroups import subgroup_sentences
 from medrobust.analysis.verdict import Verdict
@@ -146,7 +145,7 @@ def _context(
         split=reading.read_split(folder),
         networks=reading.read_networks(folder, results.record["networks"]),
         attacks=reading.attack_table(study),
-        threats=threat_table(study),
+        threats=threat_table(study, results.record["perturbations"]),
         tables=tables,
         pictures={},
         study=study,

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from medrobust.analysis.across.conclusion import Conclusion
-from medrobust.analysis.across.runs import ComparedRun
-from medrobust.analysis.across.shared import attacks_of
+from medrobust.analysis.across import Conclusion
+from medrobust.analysis.comparable import ComparedRun, attacks_of
 from medrobust.analysis.table import Table
 from medrobust.core import Role
 from medrobust.report.page import Block, allowed, environment, heat, script_texts
@@ -138,7 +137,9 @@ def _at_a_glance(runs: Sequence[ComparedRun]) -> list[tuple[str, str]]:
 def _blocks(runs: Sequence[ComparedRun], tables: Mapping[str, pl.DataFrame]) -> dict[str, Block]:
     compared = {attack.label for attack in runs[0].results.attacks}
     threats = pl.concat(
-        threat_table(run.study).select("attack", pl.lit(run.name).alias("run"), pl.exclude("attack"))
+        threat_table(run.study, run.results.record["perturbations"]).select(
+            "attack", pl.lit(run.name).alias("run"), pl.exclude("attack")
+        )
         for run in runs
     ).filter(pl.col("attack").is_in(compared))
     frames = {
@@ -173,7 +174,7 @@ def _runs_table(runs: Sequence[ComparedRun]) -> pl.DataFrame:
 def _caption(name: str, runs: Sequence[ComparedRun]) -> str:
     results = runs[0].results
     return CAPTIONS[name].format(
-        Score=capitalised(results.score),
+        Score=capitalised(results.score.heading),
         basis=f"In brackets: {100 * results.settings.confidence:g}\u00a0% intervals over {results.unit}s.",
         unit=results.unit,
         units=f"{results.unit}s",

@@ -14,8 +14,8 @@ from jaxtyping import Int, Int8, Shaped
 
 from medrobust.analysis.results import Results
 from medrobust.core import Task
-from medrobust.metrics.counts import overlap_counts
-from medrobust.metrics.scores import dice, mean_defined
+from medrobust.metrics.overlap import overlap_counts
+from medrobust.metrics.scores import dice_of_counts, mean_defined
 from medrobust.report.style import image_uri, labels_uri, structure_colours
 from medrobust.running.explorer import EXPLORED, LEVELS, View, Wanted, read_views
 from medrobust.storage import RunFolder
@@ -251,7 +251,7 @@ def overlap_of(
         [0, 1] or null; and `extra`, the pixels shown of structures that the truth does not have, by their
         numbers.
     """
-    values = dice(n_true, n_pred, n_both)
+    values = dice_of_counts(n_true, n_pred, n_both)
     values[0] = np.nan
     mean = float(mean_defined(values))
     extra = (n_true == 0) & (n_pred > 0) & (np.arange(len(values)) > 0)

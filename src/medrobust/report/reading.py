@@ -21,8 +21,6 @@ from medrobust.analysis.results import Results
 from medrobust.analysis.table import ABSENT, shown
 from medrobust.core import Task, Unit
 from medrobust.errors import Remark, RunError
-from medrobust.perturbations import PERTURBATIONS
-from medrobust.perturbations.entry import Perturbation
 from medrobust.report.examples import Examples, Row
 from medrobust.report.plots import Projection
 from medrobust.report.style import Picture, structure_colours
@@ -97,6 +95,7 @@ class ReportContext:
         return f"{self.unit}s"
 
 
+TRANSFERRED = "Tables 1 and 2"
 COLUMNS = ("attack", "cells", "attacker_knows", "wants", "may_change", "norm")
 SURROGATE = "task, classes and {data}; neither the weights nor the answers of the judged network"
 WHITEBOX = "everything: architecture and weights of the judged network"
@@ -104,39 +103,47 @@ NORMS = {"inf": "L∞", "2": "L2"}
 TRAINING = {"same": "the training data", "disjoint": "data like the training data, of other patients"}
 
 
-def threat_table(study: Mapping[str, Any]) -> pl.DataFrame:
+def threat_table(study: Mapping[str, Any], perturbations: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
     """A row per attack and place where it was crafted.
 
     Args:
         study: As resolved.
+        perturbations: What the record of the run says about each.
     """
-    knows = SURROGATE.format(data=TRAINING[study["surrogates"]["data"]])
+    places = {
+        TRANSFERRED: SURROGATE.format(data=TRAINING[study["surrogates"]["data"]]),
+        "white-box": WHITEBOX,
+    }
+    facts = {each["label"]: each for each in perturbations if each["role"] == "attack"}
     rows = [
-        (each["label"], cells, known, *_aim(PERTURBATIONS[each["name"]], each))
+        (each["label"], place, knows, *_aim(facts[each["label"]], each))
         for each in study["perturbations"]
-        for cells, known in _places(PERTURBATIONS[each["name"]], study, knows)
+        if each["label"] in facts
+        for place, knows in places.items()
+        if place in _places(facts[each["label"]], study)
     ]
     return pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String), orient="row")
 
 
-def _places(entry: Perturbation, study: Mapping[str, Any], knows: str) -> Iterable[tuple[str, str]]:
-    yield "Tables 1 and 2", knows
-    if entry.whitebox and study["crafting"]["whitebox"]:
-        yield "white-box", WHITEBOX
+def _places(facts: Mapping[str, Any], study: Mapping[str, Any]) -> set[str]:
+    if study["surrogates"].get("models") == "none":
+        return {"white-box"}
+    is_direct = facts["whitebox"] and study["crafting"]["whitebox"]
+    return {TRANSFERRED, "white-box"} if is_direct else {TRANSFERRED}
 
 
-def _aim(entry: Perturbation, parameters: Mapping[str, Any]) -> tuple[str, str, str]:
+def _aim(facts: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[str, str, str]:
     """What an attack wants, how much it may change, and in which norm that is measured."""
-    wants = "chosen classes in chosen pixels" if entry.targets else "any wrong answer"
-    if entry.budget is None:
+    wants = "chosen classes in chosen pixels" if facts["targeted"] else "any wrong answer"
+    if facts["budget"] is None:
         steps = parameters.get("steps")
         end = f", at most {setting(steps)} steps" if steps is not None else ""
-        aim = "as little as it can" if entry.minimal else "no bound: until it has what it wants"
+        aim = "as little as it can" if facts["minimal"] else "no bound: until it has what it wants"
         return wants, aim + end, "none"
-    budget, norm = parameters[entry.budget], NORMS[parameters.get("norm", "inf")]
+    budget, norm = parameters[facts["budget"]], NORMS.get(facts["norm"], "none")
     if isinstance(budget, Mapping):
-        return wants, f"{entry.budget} solved for a mean SSIM of {setting(budget['ssim'])}", norm
-    return wants, f"{entry.budget} = {shown(float(budget), 'setting')}", norm
+        return wants, f"{facts['budget']} solved for a mean SSIM of {setting(budget['ssim'])}", norm
+    return wants, f"{facts['budget']} = {shown(float(budget), 'setting')}", norm
 
 
 NETWORK = re.compile(r"(?P<network>.+)-(?P<role>target|surrogate)-s(?P<seed>\d+)(?:-f(?P<fold>\d+))?")

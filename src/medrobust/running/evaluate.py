@@ -13,12 +13,12 @@ from jaxtyping import Float, Float32, Int64, Num
 from torch import Tensor
 
 from medrobust.core import Dataset, OnProgress, Task
-from medrobust.metrics.counts import empty_counts, overlap_counts
+from medrobust.metrics.overlap import empty_counts, overlap_counts
 from medrobust.metrics.surfaces import SUMS, surface_sums
 from medrobust.running.batches import Batch, stack
 from medrobust.running.estimate import Speeds
 from medrobust.running.jobs import Do, Job
-from medrobust.running.noise import CPU, noisy_images
+from medrobust.running.noise import CPU, made_again
 from medrobust.running.plan import Cell, ImageSet, cells_of, part_name, target_folder
 from medrobust.running.predict import outputs_of, remember_weights
 from medrobust.running.rows import rows_of, timed
@@ -145,9 +145,9 @@ def images_of(setup: Setup, images: ImageSet, number: int, clean: Batch) -> Floa
     """
     if images.request is None:
         return clean.images
-    if images.is_noise:
-        return noisy_images(setup, images, number, clean)
-    return torch.from_numpy(ImageStore(setup.folder, *images.folder).read(number))
+    if images.is_stored:
+        return torch.from_numpy(ImageStore(setup.folder, *images.folder).read(number))
+    return made_again(setup, images, number, clean)
 
 
 def quantised(images: Float[Tensor, "n c *space"], bits: int) -> Float[Tensor, "n c *space"]:

@@ -22,7 +22,7 @@ from jaxtyping import Float32, Int8, Int64, UInt8
 from torch import Tensor
 
 from medrobust.core import Case, OnProgress, Task
-from medrobust.metrics.scores import dice
+from medrobust.metrics.scores import dice_of_counts
 from medrobust.running.batches import evenly_spaced, stack
 from medrobust.running.estimate import Speeds
 from medrobust.running.evaluate import evaluation_parts, images_of, row_table
@@ -134,7 +134,7 @@ def scan_scores(rows: pl.DataFrame, task: Task, background: str) -> pl.DataFrame
         score = pl.col("probabilities").list.get(pl.col("label"))
         return rows.group_by("scan_id").agg(score.mean().cast(pl.Float64).alias("score")).sort("scan_id")
     counted = rows.filter(pl.col("structure") != background)
-    overlap = dice(*(counted[name].to_numpy() for name in ("n_true", "n_pred", "n_both")))
+    overlap = dice_of_counts(*(counted[name].to_numpy() for name in ("n_true", "n_pred", "n_both")))
     cell = ("scan_id", "perturbation", "source", "source_seed", "target", "target_seed")
     return (
         counted.with_columns(score=pl.Series(overlap))

@@ -13,6 +13,7 @@ from medrobust.data.files import is_missing
 from medrobust.data.splitting.case_sets import described
 from medrobust.data.splitting.splits import split_csv
 from medrobust.errors import DamagedError, RunError
+from medrobust.perturbations import Request
 from medrobust.record import environment
 from medrobust.running.announcing import size
 from medrobust.running.embed import embedding_parts, tsne_mark
@@ -64,6 +65,20 @@ def record_of(setup: Setup) -> dict[str, Any]:
         "data": data,
         "cases": {"attacked": len(setup.cases), "test": sum(len(fold.test_cases) for fold in setup.folds)},
         "networks": networks,
+        "perturbations": [_told(request) for request in setup.study.requests],
+        "control": setup.study.matched_noise and setup.study.matched_noise.label,
+    }
+
+
+def _told(request: Request) -> dict[str, Any]:
+    """What analysis and report must know of a perturbation, whose code may be out of their reach."""
+    of_curve = request.curve is not None
+    return {
+        "label": request.label,
+        "ssim": request.ssim,
+        "curve": request.curve,
+        "value": request.parameters[str(request.perturbation.budget)] if of_curve else None,
+        **request.facts,
     }
 
 

@@ -1,6 +1,7 @@
-"""Noise as a recipe: the strength of each image is solved and stored, the images are made again when read.
+"""Images made without a network: what is stored is the strength of each, and they are made again when read.
 
-Noise is always made on the CPU, so that a case has the same noise on every machine.
+That is noise, matched to an attack or of a fixed strength, and corruptions. It is always done on the CPU, so
+that a case has the same noise on every machine.
 """
 
 import math
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from medrobust.core import OnProgress
 from medrobust.errors import RunError
-from medrobust.perturbations import Request, match_noise, support_of
+from medrobust.perturbations import Request, match_noise, perturb, support_of
 from medrobust.running.batches import Batch, batches
 from medrobust.running.craft import distances, values_of
 from medrobust.running.jobs import Job
@@ -104,15 +105,16 @@ def _solve(
     elif request.ssim is not None:
         goal = torch.full((len(batch.cases),), request.ssim)
     else:
-        strength = torch.full((len(batch.cases),), float(request.parameters["strength"]))
+        given = request.parameters.get(str(request.perturbation.budget))
+        strength = torch.full((len(batch.cases),), math.nan if given is None else float(given))
         return strength, torch.ones_like(strength, dtype=torch.bool)
     rngs = generators(setup.study.seed, request.name, batch.cases)
     solution = match_noise(request.name, batch.images, goal, support=support, rngs=rngs)
     return solution.strength, solution.reached
 
 
-def noisy_images(setup: Setup, images: ImageSet, number: int, clean: Batch) -> Float32[Tensor, "n c *space"]:
-    """The images of a chunk with the noise that was solved for them.
+def made_again(setup: Setup, images: ImageSet, number: int, clean: Batch) -> Float32[Tensor, "n c *space"]:
+    """The images of a chunk, by the strengths on record.
 
     Raises:
         RunError: The chunk is not finished.
@@ -131,10 +133,11 @@ def _noisy(
 ) -> Float32[Tensor, "n c *space"]:
     request = _request(images)
     rngs = generators(setup.study.seed, request.name, clean.cases)
+    if request.perturbation.role != "noise":
+        return perturb(request, None, clean.images, clean.labels, support=support, rngs=rngs)
     noisy: Tensor = request.perturbation.function(
         None, clean.images, clean.labels, support=support, rngs=rngs, strength=strength
     )
-    return noisy
     return noisy
 
 

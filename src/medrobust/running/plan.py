@@ -26,7 +26,7 @@ class ImageSet:
 
     Attributes:
         perturbation: Label, e.g. "clean", "fgsm", "gaussian@fgsm".
-        role: "noise" is noise of a fixed strength; noise matched to an attack has the attack's role.
+        role: Of an attack, and of noise matched to it, "transfer" or "whitebox"; else that of the request.
         chunks: The cases, in chunks of work that hold whole scans.
         recipe: Everything that the images depend on, as JSON-able data. It is only hashed and kept on record.
         fold: Fold of the cases; None without folds.
@@ -36,7 +36,7 @@ class ImageSet:
     """
 
     perturbation: str
-    role: Literal["clean", "transfer", "whitebox", "noise"]
+    role: Literal["clean", "transfer", "whitebox", "noise", "corruption", "transform"]
     chunks: Chunks
     recipe: Mapping[str, Any]
     fold: int | None = None
@@ -46,13 +46,8 @@ class ImageSet:
 
     @property
     def is_stored(self) -> bool:
-        """Whether its images are kept; others are read from the data or made again from their strength."""
-        return self.request is not None and not self.is_noise
-
-    @property
-    def is_noise(self) -> bool:
-        """Whether it is noise, matched to an attack or of a fixed strength."""
-        return self.request is not None and self.request.perturbation.role == "noise"
+        """Whether its images are kept; others are read from the data, or made again by what is on record."""
+        return self.request is not None and self.request.perturbation.role == "attack"
 
     @cached_property
     def name(self) -> str:
@@ -177,7 +172,7 @@ class Plan:
     Attributes:
         setup: Study, data and networks.
         attacks: Every attack on every source, then the white-box ones.
-        noise: Noise matched to every attack that is transferred, and noise of fixed strength.
+        noise: Noise matched to every attack that is transferred, and what else is done without a network.
         clean: The images as they are, of every fold.
         whole_test: Clean images of all test cases, where the study is limited to some of them; else none.
     """
@@ -242,7 +237,7 @@ class Plan:
         return tuple(
             images
             for images in self.sets
-            if images.role in ("clean", "noise")
+            if images.role not in ("transfer", "whitebox")
             or (images.role == self._main_role and (images.attack or images).perturbation in labels)
         )
 
@@ -300,7 +295,7 @@ def make_plan(setup: Setup) -> Plan:
             for attack in attacks
             if control is not None and (attack.role == "transfer" or nothing_transferred)
         ),
-        *(noise_set(setup, request, fold) for request in study.fixed_noise for fold in setup.folds),
+        *(fixed_set(setup, request, fold) for request in study.fixed for fold in setup.folds),
     )
     limited = any(len(fold.cases) < len(fold.test_cases) for fold in setup.folds)
     return Plan(
@@ -324,7 +319,7 @@ def attack_set(
     chunks, validation = setup.fold(source).chunks, setup.fold(source).validation_cases
     recipe = (
         _data_recipe(setup.dataset, chunks)
-        | _request_recipe(request)
+        | request.recipe
         | _acting_recipe(setup)
         | {
             "network": source.id.folder,
@@ -340,15 +335,17 @@ def attack_set(
     return ImageSet(request.label, role, chunks, recipe, source.id.fold, request, source)
 
 
-def noise_set(setup: Setup, request: Request, fold: Fold) -> ImageSet:
-    """Noise of the strength, or of the SSIM, that the request gives."""
-    recipe = _data_recipe(setup.dataset, fold.chunks) | _request_recipe(request) | _acting_recipe(setup)
-    return ImageSet(request.label, "noise", fold.chunks, recipe, fold.number, request)
+def fixed_set(setup: Setup, request: Request, fold: Fold) -> ImageSet:
+    """What the request does to images without any network, such as noise of a fixed strength or SSIM."""
+    recipe = _data_recipe(setup.dataset, fold.chunks) | request.recipe | _acting_recipe(setup)
+    role = request.perturbation.role
+    assert role in ("noise", "corruption", "transform")
+    return ImageSet(request.label, role, fold.chunks, recipe, fold.number, request)
 
 
 def matched_noise_set(setup: Setup, request: Request, attack: ImageSet) -> ImageSet:
     """Noise on an attack's cases, its strength solved image by image so that its SSIM is the attack's."""
-    recipe = _request_recipe(request) | _acting_recipe(setup) | {"attack": attack.name}
+    recipe = request.recipe | _acting_recipe(setup) | {"attack": attack.name}
     label = f"{request.label}@{attack.perturbation}"
     return ImageSet(label, attack.role, attack.chunks, recipe, attack.fold, request, attack.source, attack)
 
@@ -364,17 +361,6 @@ def _data_recipe(dataset: Dataset, chunks: Chunks) -> dict[str, Any]:
 
 def _acting_recipe(setup: Setup) -> dict[str, Any]:
     return {"seed": setup.study.seed, "support": setup.study.support}
-
-
-def _request_recipe(request: Request) -> dict[str, Any]:
-    return {
-        "perturbation": request.name,
-        "revision": request.perturbation.revision,
-        "parameters": dict(request.parameters),
-        "on_misclassified": request.on_misclassified,
-        "on_failure": request.on_failure,
-        "ssim": request.ssim,
-    }
 
 
 def _budget(point: Request) -> float:

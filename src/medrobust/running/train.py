@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from medrobust.core import Case, Dataset, NetworkId, OnProgress, Task, silent
 from medrobust.errors import DataError, ModelError, reason
-from medrobust.metrics.counts import overlap_counts
+from medrobust.metrics.overlap import overlap_counts
 from medrobust.metrics.scores import mean_defined, mean_dice, sensitivity
 from medrobust.models import Network, parameter_count, to_channels_last
 from medrobust.models.check import kept_generators, made_up_images

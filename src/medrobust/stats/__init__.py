@@ -1,1 +1,30 @@
-"""Intervals, tests and ranks of plain vectors, with patients as the unit of sampling."""
+"""Intervals, tests and ranks over patients: the numbers of a report, also from plain vectors.
+
+`compare_paired`, `rank`      two networks, or more, on the same cases
+`mean_interval`               mean of scores such as Dice
+`accuracy_interval`           fraction of cases that are right
+`patients_needed`, `patients_for_significance`, `patients_for_equivalence`     how many patients it takes
+
+docs/statistics.md says why these, and how often they hold.
+"""
+
+from medrobust.stats.intervals import Estimate
+from medrobust.stats.significance import (
+    patients_for_equivalence,
+    patients_for_significance,
+    patients_needed,
+)
+from medrobust.stats.vectors import Comparison, Ranked, accuracy_interval, compare_paired, mean_interval, rank
+
+__all__ = [
+    "Comparison",
+    "Estimate",
+    "Ranked",
+    "accuracy_interval",
+    "compare_paired",
+    "mean_interval",
+    "patients_for_equivalence",
+    "patients_for_significance",
+    "patients_needed",
+    "rank",
+]

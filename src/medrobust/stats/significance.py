@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from scipy import stats
 
-from medrobust.stats.statistics import Ratio, Totals, extremes_interval
+from medrobust.stats.intervals import Ratio, Totals, extremes_interval
 
 EXACT_LIMIT = 100_000
 """Up to this many sign patterns (16 patients) are counted, more are sampled."""

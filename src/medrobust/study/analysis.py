@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from medrobust.core import Task
+from medrobust.errors import StudyError
+from medrobust.metrics.catalogue import SCORES, Score
+
+PRIMARY: Mapping[Task, str] = {Task.SEGMENTATION: "dice", Task.CLASSIFICATION: "accuracy"}
+"""The score that networks are judged by where a study does not say."""
 
 RELEVANT_DIFFERENCE: Mapping[Task, float] = {Task.SEGMENTATION: 0.02, Task.CLASSIFICATION: 0.05}
 """Smallest difference of Dice and of accuracy that matters, where a study does not say: a hundred photographs
@@ -43,6 +48,7 @@ class Settings:
         relevant_difference: Smallest difference of scores that matters; None: that of the task.
         interval: Closed forms of the protocol, or a bootstrap over patients.
         surface_tolerance: Of surface distances, as asked for; their rows name the one that was taken.
+        score: The primary score as asked for, see `primary_score`.
         seed: Seed of the study; resampling depends on it only.
     """
 
@@ -51,9 +57,44 @@ class Settings:
     relevant_difference: float | None = None
     interval: IntervalMethod = "default"
     surface_tolerance: float | None = None
+    score: object = None
     seed: int = 0
 
     @property
     def alpha(self) -> float:
         """Level of the tests."""
         return round(1 - self.confidence, 12)
+
+
+def primary_score(given: object, task: Task, where: str = "analysis.score") -> Score:
+    """The score that a study judges networks by.
+
+    Args:
+        given: A name of the catalogue or of an installed package, `{"load": "package.module:function"}`, or
+            in Python a function or `Score`; None: Dice or accuracy.
+        task: What the networks do.
+        where: Where it stands, for messages.
+
+    Raises:
+        StudyError: There is none of this name, it cannot be imported or be a score, or it is one of the other
+            task.
+    """
+    if given is None:
+        return SCORES[PRIMARY[task]]
+    if isinstance(given, Mapping):
+        if len(given) != 1 or not {"name", "load"} >= given.keys():
+            raise StudyError(
+                f"{where} must be a name, or `load: package.module:function`; got keys"
+                f" {', '.join(map(str, given)) or 'none'}."
+            )
+        ((how, what),) = given.items()
+        score = SCORES.named(what, where) if how == "name" else SCORES.loaded(what, where)
+    else:
+        score = SCORES.named(given, where) if isinstance(given, str) else SCORES.loaded(given, where)
+    if score.task is not task:
+        fitting = ", ".join(name for name in SCORES if SCORES[name].task is task)
+        raise StudyError(
+            f"{where}: {score.name} is a score of {score.task}, and this study is one of {task}. Choose"
+            f" {fitting}, or load one of your own."
+        )
+    return score

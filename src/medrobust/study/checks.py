@@ -8,6 +8,7 @@ from medrobust.data import DATASETS
 from medrobust.errors import StudyError, unknown
 from medrobust.perturbations import PERTURBATIONS, Request
 from medrobust.perturbations.request import LABEL
+from medrobust.study.analysis import primary_score
 from medrobust.study.config import Study
 
 
@@ -22,6 +23,7 @@ def check_study(study: Study) -> None:
             f"study.cases.total: is for photographs; got {study.cases.total}. "
             "Limit slices by cases.per_patient."
         )
+    primary_score(study.analysis.score, study.task, "study.analysis.score")
     _check_models(study)
     _check_perturbations(study)
     _check_targets(study)
@@ -109,14 +111,14 @@ def _check_perturbations(study: Study) -> None:
     if not study.attacks:
         raise StudyError("study.perturbations must hold at least one attack; leave it out for the paper's.")
     for item in study.requests:
-        _require_kind("perturbations", item, "attack", "noise")
-        if item.perturbation.role == "noise" and item.unsolved and item.ssim is None:
+        _require_role("perturbations", item, "attack", "noise", "corruption", "transform")
+        if item.unsolved and item.ssim is None and item.perturbation.role == "noise":
             raise StudyError(
                 f"study.perturbations.{item.label}.strength: noise needs one here, a number or {{ssim: s}}. "
                 "Noise that is matched to every attack is named under `noise`."
             )
     if control:
-        _require_kind("noise", control, "noise")
+        _require_role("noise", control, "noise")
         if not control.unsolved or control.ssim is not None:
             raise StudyError(
                 f"study.noise: '{control.label}' is matched to every attack, so it takes no strength. Leave "
@@ -184,9 +186,9 @@ def _check_surrogates(study: Study) -> None:
         )
 
 
-def _require_kind(block: str, item: Request, *kinds: str) -> None:
-    if item.perturbation.role not in kinds:
-        fitting = [name for name, entry in PERTURBATIONS.items() if entry.role in kinds]
+def _require_role(block: str, item: Request, *roles: str) -> None:
+    if item.perturbation.role not in roles:
+        fitting = [name for name, entry in PERTURBATIONS.items() if entry.role in roles]
         raise StudyError(
             f"study.{block}: '{item.name}' cannot stand here; these can: {', '.join(fitting)}. "
             "Attacks and noise of a fixed strength go into `perturbations`, the control into `noise`."

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 
+from medrobust.catalogue import name_of
 from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.models import ModelSpec, as_written, model_spec
 from medrobust.parameters import resolve
 from medrobust.perturbations import Request, request, requests
-from medrobust.study.analysis import RELEVANT_DIFFERENCE, IntervalMethod
+from medrobust.study.analysis import PRIMARY, RELEVANT_DIFFERENCE, IntervalMethod
 from medrobust.study.training import TrainingConfig
 
 PAPER_ATTACKS: Mapping[Task, tuple[str, ...]] = {
@@ -91,6 +92,11 @@ class Crafting(Block):
 class Analysis(Block):
     """How rows become numbers with intervals."""
 
+    score: Any = Field(
+        None,
+        description="What networks are judged by: dice, nsd, iou; accuracy, balanced_accuracy, auroc; one of"
+        " an installed package; or {load: package.module:function}. null: Dice or accuracy.",
+    )
     resamples: Annotated[int, Ge(100)] = 10_000
     confidence: Annotated[float, Interval(gt=0.5, lt=1.0)] = 0.95
     relevant_difference: Annotated[float, Gt(0)] | None = Field(
@@ -103,6 +109,11 @@ class Analysis(Block):
     surface_tolerance: Annotated[float, Gt(0)] | None = Field(
         None, description="In mm; boundaries so near count as the same. null: the longest side of a pixel."
     )
+
+    @field_serializer("score", when_used="json")
+    def _written(self, score: Any) -> Any:
+        """A score that was given in Python as what imports it, or by its name where nothing does."""
+        return score if isinstance(score, str | Mapping | None) else {"load": name_of(score)}
 
 
 class Ray(Block):
@@ -135,7 +146,8 @@ class Study(Block):
     surrogates: Surrogates = Surrogates()
     training: TrainingConfig = TrainingConfig()
     perturbations: tuple[dict[str, Any], ...] = Field(
-        (), description="Attacks, and noise of a fixed strength; the paper's three attacks by default."
+        (),
+        description="Attacks, noise of a fixed strength, corruptions; the paper's three attacks by default.",
     )
     noise: dict[str, Any] = Field(
         {}, description="The control: noise matched to every attack. {} leaves it out."
@@ -162,7 +174,9 @@ class Study(Block):
         surrogates = given.get("surrogates", {})
         named = {"models": surrogates} if isinstance(surrogates, str) else surrogates
         filled["surrogates"] = _with(named, seeds=[_free_seed(filled)])
-        filled["analysis"] = _with(given.get("analysis", {}), relevant_difference=RELEVANT_DIFFERENCE[task])
+        filled["analysis"] = _with(
+            given.get("analysis", {}), score=PRIMARY[task], relevant_difference=RELEVANT_DIFFERENCE[task]
+        )
         filled.setdefault("perturbations", [{"name": name} for name in PAPER_ATTACKS[task]])
         return filled
 
@@ -191,9 +205,9 @@ class Study(Block):
         return tuple(each for each in self.requests if each.perturbation.role == "attack")
 
     @property
-    def fixed_noise(self) -> tuple[Request, ...]:
-        """Noise of a given strength."""
-        return tuple(each for each in self.requests if each.perturbation.role == "noise")
+    def fixed(self) -> tuple[Request, ...]:
+        """What is done to images without any network: noise of a given strength, corruptions, transforms."""
+        return tuple(each for each in self.requests if each.perturbation.role != "attack")
 
     @cached_property
     def matched_noise(self) -> Request | None:
@@ -205,8 +219,8 @@ def resolved(study: Study) -> dict[str, Any]:
     """The study as plain data with every default and catalogue parameter filled in."""
     plain = study.model_copy(update={"models": tuple(map(as_written, study.models))})
     content: dict[str, Any] = plain.model_dump(mode="json")
-    content["perturbations"] = [_entry(each) for each in study.requests]
-    content["noise"] = _entry(study.matched_noise) if study.matched_noise else {}
+    content["perturbations"] = [each.written for each in study.requests]
+    content["noise"] = study.matched_noise.written if study.matched_noise else {}
     return content
 
 
@@ -237,15 +251,3 @@ def _training(common: Mapping[str, Any], given: object, where: str) -> TrainingC
         raise StudyError(f"{where} must hold keys such as epochs and batch_size; got {given!r}.")
     given = {**common, **given}
     return TrainingConfig.model_validate(resolve(TrainingConfig, given, where))
-
-
-def _entry(item: Request) -> dict[str, Any]:
-    """A perturbation as a study would write it out in full."""
-    policies = (
-        {"on_misclassified": item.on_misclassified, "on_failure": item.on_failure}
-        if item.perturbation.role == "attack"
-        else {}
-    )
-    budget = {} if item.ssim is None else {str(item.perturbation.budget): {"ssim": item.ssim}}
-    curve = {} if item.curve is None else {"curve": item.curve}
-    return {"name": item.name, "label": item.label, **curve, **policies, **item.parameters, **budget}

@@ -1,7 +1,7 @@
 """The JSON Schema of a study, for editors: names, parameters, ranges and defaults are the catalogues'."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 from medrobust.data import DATASETS
 from medrobust.models import MODELS
@@ -39,7 +39,9 @@ def study_schema() -> Schema:
         "properties": {"name": _names(MODELS)},
         "required": ["name"],
     }
-    properties["perturbations"]["items"] = {"anyOf": _perturbations("attack", "noise")}
+    properties["perturbations"]["items"] = {
+        "anyOf": _perturbations("attack", "noise", "corruption", "transform")
+    }
     properties["noise"] = {"anyOf": [*_perturbations("noise"), {"type": "object", "maxProperties": 0}]}
     properties["surrogates"] = {"anyOf": [properties["surrogates"], {"enum": ["others", "none"]}]}
     return schema
@@ -52,8 +54,8 @@ def _dataset(name: str) -> Schema:
     return _entry(name, entry.summary, root | own, required=[*root])
 
 
-def _perturbations(*kinds: Literal["attack", "noise"]) -> list[Schema]:
-    return [_perturbation(name) for name, entry in PERTURBATIONS.items() if entry.role in kinds]
+def _perturbations(*roles: str) -> list[Schema]:
+    return [_perturbation(name) for name, entry in PERTURBATIONS.items() if entry.role in roles]
 
 
 def _perturbation(name: str) -> Schema:

@@ -9,19 +9,15 @@ import polars as pl
 import pytest
 
 import made_rows
-from medrobust.analysis.across.conclusion import conclude
-from medrobust.analysis.across.differences import OTHER, SAME
-from medrobust.analysis.across.limits import limits, warnings
-from medrobust.analysis.across.runs import ComparedRun
-from medrobust.analysis.across.shared import comparable
-from medrobust.analysis.across.tables import comparison_tables
-from medrobust.analysis.patients import Cell
+from medrobust.analysis.across import OTHER, SAME, comparison_tables, conclude
+from medrobust.analysis.comparable import ComparedRun, comparable, limits, warnings
 from medrobust.analysis.results import Results
+from medrobust.analysis.scores import Cell
 from medrobust.analysis.tables import table1
 from medrobust.errors import RunError
 from medrobust.rng import generator
+from medrobust.stats.intervals import mean
 from medrobust.stats.significance import holm, sign_flip_test
-from medrobust.stats.statistics import mean
 from medrobust.storage.schemas import SELFTEST
 from medrobust.study.analysis import Attack, Settings
 
@@ -234,7 +230,7 @@ class TestNumbers:
         old, new = (each.results.panel.mean(each.results.attack_cells("a")) for each in limited)
         assert old is not None
         assert new is not None
-        draws = 10 * first.resampled(np.stack([new.totals - old.totals]))[0]
+        draws = 10 * first.panel.resampled(np.stack([new.totals - old.totals]))[0]
         bounds = [row[f"difference_in_points_{end}"] for end in ("low", "high")]
         np.testing.assert_allclose(bounds, np.quantile(draws, [0.1, 0.9]))
 

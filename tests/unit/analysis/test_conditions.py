@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 import made_rows
-from medrobust.analysis.conditions import transfer_conditions
+from medrobust.analysis.crafting import transfer_conditions
 
 TRAIN = {"p1": "train", "p2": "train", "p3": "train", "p4": "train", "p5": "validation"}
 OTHER = {"p4": "train", "p5": "train", "p6": "train", "p7": "train", "p1": "validation"}

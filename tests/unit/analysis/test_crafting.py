@@ -4,7 +4,8 @@ import polars as pl
 import pytest
 
 import made_rows
-from medrobust.analysis.crafting import budgets, matching, success, transfer_rate
+from medrobust.analysis.classes import transfer_rate
+from medrobust.analysis.crafting import budgets, matching, success
 from medrobust.errors import RunError
 from medrobust.study.analysis import Attack
 

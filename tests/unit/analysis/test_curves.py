@@ -6,8 +6,8 @@ from polars.testing import assert_frame_equal
 
 import made_rows
 from medrobust.analysis import comparisons, tables
-from medrobust.analysis.curves import curve_table
 from medrobust.analysis.table import Table
+from medrobust.analysis.tables import curve_table
 from medrobust.analysis.verdict import verdict
 from medrobust.rng import generator
 from medrobust.study.analysis import Attack

@@ -117,9 +117,9 @@ def test_moves_that_are_all_equal_have_no_interval(study: pl.DataFrame) -> None:
 
 def test_an_image_is_never_its_own_neighbour() -> None:
     clean = np.array([[0.0], [0.1], [10.0]])
-    share = embedding.same_class_share(clean, clean, np.array([0, 0, 1]))
+    share = embedding.same_class_fraction(clean, clean, np.array([0, 0, 1]))
     assert share.tolist() == [0.5, 0.5, 0.0]
-    assert np.isnan(embedding.same_class_share(clean[:1], clean[:1], np.array([0]))).all()
+    assert np.isnan(embedding.same_class_fraction(clean[:1], clean[:1], np.array([0]))).all()
 
 
 def test_frequent_classes_break_ties_by_index() -> None:

@@ -117,7 +117,11 @@ def test_parts_and_columns_of_a_table():
     assert whole.without("clean").where(pl.col("model") == "u_net").rows.height == 1
     assert list(whole.by("model")) == ["u_net", "50%|x"]
     assert "network" not in whole.by("model")["u_net"].heads
-    assert table(TABLE.with_columns(mse=None)).filled().heads[3] == "cases"
+    empty = table(TABLE.with_columns(mse=None)).filled()
+    assert empty.heads[3] == "cases"
+    assert empty.select("model", "mse").heads == ["network"]
+    with pytest.raises(KeyError, match="has no columns modle"):
+        empty.select("modle")
 
 
 def test_markdown_escapes_what_would_break_the_table():

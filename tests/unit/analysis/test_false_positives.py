@@ -8,10 +8,9 @@ import pytest
 import made_rows
 from medrobust.analysis import tables
 from medrobust.analysis.export import all_tables
-from medrobust.analysis.false_positives import MEASURES, false_positives
-from medrobust.analysis.patients import Cell
 from medrobust.analysis.results import Results
-from medrobust.analysis.structures import structures
+from medrobust.analysis.scores import Cell
+from medrobust.analysis.structures import MEASURES, false_positives, structures
 from medrobust.analysis.verdict import verdict
 from medrobust.errors import RunError
 from medrobust.storage.schemas import EMPTY_CASES

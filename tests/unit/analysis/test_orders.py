@@ -4,14 +4,14 @@ import polars as pl
 import pytest
 
 import made_rows
-from medrobust.analysis.orders import (
+from medrobust.analysis.verdict import (
     clean_sentence,
     drop_sentence,
     kendall_tau,
     noise_sentences,
     tau_sentences,
+    verdict,
 )
-from medrobust.analysis.verdict import verdict
 
 PAIR = {"first": "a", "second": "b", "better": "a"}
 
@@ -35,14 +35,14 @@ GOLDEN = {
         {},
         """
         a is more robust than b against these transferred attacks, for these trained weights: mean adversarial
-        score +0.100 [+0.097, +0.104], p = 0.002 (Holm). But their drops from the clean score do not differ
+        Dice +0.100 [+0.097, +0.104], p = 0.002 (Holm). But their drops from the clean score do not differ
         clearly (a - b: -10.0 points [-44.5, +22.4]).
-        Differences on clean images: a - b +0.000 [-0.003, +0.004]. None is called equal: that takes at least
-        29 patients, since with fewer a failure that strikes one in ten could go unseen.
+        Differences on clean images: a - b +0.000 [-0.003, +0.004]. No pair is called equal: that takes at
+        least 29 patients, because with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         to 19.0 points (Holm).
-        Intervals and tests are over 10 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons.
+        A failure that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),
@@ -50,14 +50,14 @@ GOLDEN = {
         {"a": (9000, 8000), "b": (9000, 8000)},
         {"spread": 200},
         """
-        a and b cannot be told apart under attack (p = 0.877, Holm). To see a difference of 0.02 with 80 %
+        a and b cannot be told apart under attack (p = 0.877, Holm). Seeing a difference of 0.02 with 80 %
         power takes about 11 patients.
-        Differences on clean images: a - b +0.001 [-0.014, +0.018]. None is called equal: that takes at least
-        29 patients, since with fewer a failure that strikes one in ten could go unseen.
+        Differences on clean images: a - b +0.001 [-0.014, +0.018]. No pair is called equal: that takes at
+        least 29 patients, because with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         points (Holm).
-        Intervals and tests are over 10 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons.
+        A failure that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),
@@ -65,14 +65,14 @@ GOLDEN = {
         {"a": (9000, 8000), "b": (9000, 8000)},
         {"patients": 30},
         """
-        a and b cannot be told apart under attack (p = 0.980, Holm). To see a difference of 0.02 with 80 %
+        a and b cannot be told apart under attack (p = 0.980, Holm). Seeing a difference of 0.02 with 80 %
         power takes about 6 patients.
         a and b are equally good on clean images (TOST within 0.02, p = 0.042, Holm).
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         points (Holm).
-        Intervals and tests are over 30 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 9.5 % of all patients may be absent from this sample, and no interval
-        accounts for it.
+        Intervals and tests are over 30 patients; intervals are not adjusted for multiple comparisons.
+        A failure that strikes fewer than 9.5 % of all patients may be absent from this sample, and no
+        interval accounts for it.
         """,
     ),
     "too few patients": (
@@ -81,12 +81,12 @@ GOLDEN = {
         """
         Too few patients to rank these networks: with 4 patients no outcome of the exact test could be
         significant; at least 6 are needed.
-        Differences on clean images: a - b -0.000 [-0.007, +0.007]. None is called equal: that takes at least
-        29 patients, since with fewer a failure that strikes one in ten could go unseen.
+        Differences on clean images: a - b -0.000 [-0.007, +0.007]. No pair is called equal: that takes at
+        least 29 patients, because with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 0 of 2 pairs of network and attack; 2
         cannot be told apart from noise (Holm).
-        Intervals and tests are over 4 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 53 % of all patients may be absent from this sample, and no interval
+        Intervals and tests are over 4 patients; intervals are not adjusted for multiple comparisons.
+        A failure that strikes fewer than 53 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),
@@ -94,13 +94,14 @@ GOLDEN = {
         {"a": (9000, 8000), "b": (0, 0)},
         {"spread": 0},
         """
-        Not ranked, because the clean score is not above that of always answering with the majority class: b.
-        Differences on clean images: a - b +0.900 [+0.437, +0.997]. None is called equal: that takes at least
-        29 patients, since with fewer a failure that strikes one in ten could go unseen.
+        Not ranked, because they do no better on clean images than always answering with the majority
+        class: b.
+        Differences on clean images: a - b +0.900 [+0.437, +0.997]. No pair is called equal: that takes at
+        least 29 patients, because with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 1 of 2 pairs of network and attack, by 9.0
         points; 1 cannot be told apart from noise (Holm).
-        Intervals and tests are over 10 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons.
+        A failure that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),
@@ -109,14 +110,14 @@ GOLDEN = {
         {"spread": 5},
         """
         a is more robust than b against these transferred attacks, for these trained weights: mean adversarial
-        score +0.050 [+0.050, +0.050], p = 0.002 (Holm). But their drops from the clean score do not differ
+        Dice +0.050 [+0.050, +0.050], p = 0.002 (Holm). But their drops from the clean score do not differ
         clearly (a - b: +0.0 points [-30.8, +30.8]).
-        Differences on clean images: a - b +0.050 [+0.050, +0.050]. None is called equal: that takes at least
-        29 patients, since with fewer a failure that strikes one in ten could go unseen.
+        Differences on clean images: a - b +0.050 [+0.050, +0.050]. No pair is called equal: that takes at
+        least 29 patients, because with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         points (Holm).
-        Intervals and tests are over 10 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons.
+        A failure that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),
@@ -125,23 +126,24 @@ GOLDEN = {
         {},
         """
         a is more robust than b against these transferred attacks, for these trained weights: mean adversarial
-        score +0.100 [+0.097, +0.104], p = 0.002 (Holm). On clean images b has the higher score, +0.100
+        Dice +0.100 [+0.097, +0.104], p = 0.002 (Holm). On clean images b does better, by +0.100
         [+0.096, +0.103]: the orders by clean and by adversarial score differ. But their drops from the clean
         score do not differ clearly (a - b: -20.0 points [-55.6, +15.5]).
-        Differences on clean images: a - b -0.100 [-0.103, -0.096]. None is called equal: that takes at least
-        29 patients, since with fewer a failure that strikes one in ten could go unseen.
+        Differences on clean images: a - b -0.100 [-0.103, -0.096]. No pair is called equal: that takes at
+        least 29 patients, because with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 4.0
         to 24.0 points (Holm).
-        Intervals and tests are over 10 patients; intervals are not adjusted for their number. A failure
-        that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons.
+        A failure that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),
 }
 ALWAYS = """
-    The tests flip the signs of differences: they ask whether differences are symmetric about 0, and reject
-    more often than their level says where the mean is 0 but the distribution is skewed.
-    Nothing follows for architectures in general: that needs at least 3 target and 2 surrogate seeds of each.
+    The tests flip the signs of differences: they ask whether differences are symmetric about 0, and where
+    the mean is 0 but the distribution is skewed they reject more often than their level.
+    Nothing follows for architectures in general: that takes at least 3 target and 2 surrogate seeds of each
+    network.
 """
 
 
@@ -155,10 +157,10 @@ def test_the_verdict_word_for_word(name: str) -> None:
     ("better", "value", "low", "high", "said"),
     [
         *(
-            ("a", -0.1, -0.2, -0.05, "b has the higher score, +0.100 [+0.050, +0.200]"),
+            ("a", -0.1, -0.2, -0.05, "b does better, by +0.100 [+0.050, +0.200]"),
             ("a", 0.1, 0.0, 0.2, ""),
         ),
-        *(("b", 0.1, 0.05, 0.2, "a has the higher score, +0.100"), ("b", -0.1, -0.2, -0.05, "")),
+        *(("b", 0.1, 0.05, 0.2, "a does better, by +0.100"), ("b", -0.1, -0.2, -0.05, "")),
         *(("a", -0.1, -0.3, 0.1, ""), ("a", -0.1, None, None, "")),
     ],
 )
@@ -195,7 +197,7 @@ def test_tau_needs_five_networks_and_is_said():
     assert tau_sentences(None) == []
     levels = {name: (9000 - 100 * place, 8000 + 100 * place) for place, name in enumerate("abcde")}
     assert (
-        "The orders of all networks by clean and by adversarial score agree with Kendall's tau -1.00 (1: the"
+        "Kendall's tau between the orders of all networks by clean and by adversarial score is -1.00 (1: the"
         " same order, 0: unrelated, -1: reversed)."
     ) in verdict(brains(levels)).sentences
 

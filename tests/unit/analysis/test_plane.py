@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import made_rows
-from medrobust.analysis.plane import on_front, plane
+from medrobust.analysis.comparisons import on_front, plane
 from medrobust.analysis.tables import table1
 from medrobust.rng import generator
 
@@ -43,7 +43,7 @@ def test_covariance_is_that_of_the_means_over_patients(results):
 
 def test_the_region_holds_the_true_means_as_often_as_it_says():
     """Hotelling's region of two correlated normal means, 2,000 studies of 8 patients."""
-    from medrobust.analysis.plane import _hotelling
+    from medrobust.analysis.comparisons import _hotelling
 
     rng = generator(0, "region")
     draws = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], (2000, 8))

@@ -1,11 +1,8 @@
-import numpy as np
 import pytest
-from sklearn.metrics import f1_score, roc_auc_score
 
 import made_rows
-from medrobust.analysis.quality import QUALITIES, macro_auroc, macro_f1, quality_table
+from medrobust.analysis.classes import QUALITIES, quality_table
 from medrobust.errors import RunError
-from medrobust.rng import generator
 
 PATIENTS = {"p1": 4, "p2": 3, "p3": 2}
 
@@ -34,23 +31,6 @@ def test_seeds_are_scored_apart_and_averaged():
         made_rows.classification(lambda c, p, i: right(c, p.split("/")[0], i), PATIENTS, seeds=2)
     )
     assert once.equals(twice)
-
-
-def test_macro_means_are_those_of_sklearn_where_all_classes_occur():
-    rng = generator(0, "quality")
-    probabilities, labels = rng.dirichlet(np.ones(4), 60), np.arange(60) % 4
-    assert macro_f1(probabilities, labels) == pytest.approx(
-        f1_score(labels, probabilities.argmax(1), average="macro")
-    )
-    assert macro_auroc(probabilities, labels) == pytest.approx(
-        roc_auc_score(labels, probabilities, multi_class="ovr", average="macro")
-    )
-
-
-def test_classes_that_do_not_occur_are_left_out():
-    probabilities, labels = np.array([[0.8, 0.1, 0.1], [0.1, 0.2, 0.7]]), np.array([0, 2])
-    assert macro_f1(probabilities, labels) == macro_auroc(probabilities, labels) == 1
-    assert np.isnan(macro_auroc(probabilities, np.array([0, 0])))
 
 
 def test_segmentation_has_no_such_scores():

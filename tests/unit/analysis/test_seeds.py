@@ -5,8 +5,8 @@ import pytest
 
 import made_rows
 from medrobust.analysis import tables
-from medrobust.analysis.patients import Cell
 from medrobust.analysis.results import Results
+from medrobust.analysis.scores import Cell
 from medrobust.analysis.seeds import architectures, by_seed, enough_seeds
 from medrobust.analysis.verdict import verdict
 from medrobust.errors import RunError
@@ -51,7 +51,8 @@ def test_architectures_are_compared_over_trainings_and_patients(steady):
     assert row["difference"] == pytest.approx(a - b)
     assert 0 < row["difference_low"] < row["difference"] < row["difference_high"]
     assert any(
-        "Over trainings as well as patients a stays ahead of b" in text for text in verdict(steady).sentences
+        "Across trainings as well as patients a stays ahead of b" in text
+        for text in verdict(steady).sentences
     )
 
 

@@ -7,11 +7,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import made_rows
-from medrobust.analysis.patients import Cell
 from medrobust.analysis.results import Results
-from medrobust.analysis.structure_overview import structure_overview, worst_attack
-from medrobust.analysis.structures import structures
-from medrobust.analysis.surfaces import surfaces
+from medrobust.analysis.scores import Cell
+from medrobust.analysis.structures import structure_overview, structures, surfaces, worst_attack
 from medrobust.storage.schemas import SURFACES
 from medrobust.study.analysis import Attack
 

@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 
 import made_rows
 from medrobust.analysis.results import Results
-from medrobust.analysis.surfaces import surfaces
+from medrobust.analysis.structures import surfaces
 from medrobust.storage.schemas import SURFACES
 
 SCANS = {"p1": ["p1-first", "p1-second"], "p2": ["p2-first"], "p3": ["p3-first"]}

@@ -5,10 +5,10 @@ import polars as pl
 import pytest
 
 import made_rows
-from medrobust.analysis.patients import Cell
 from medrobust.analysis.results import Results
+from medrobust.analysis.scores import Cell
+from medrobust.analysis.seeds import variance
 from medrobust.analysis.tables import by_patient
-from medrobust.analysis.variance import variance
 from medrobust.rng import generator
 
 PATIENTS = {f"p{number}": 4 for number in range(12)}

@@ -16,12 +16,12 @@ from medrobust.analysis.comparisons import (
     pairs,
 )
 from medrobust.analysis.export import all_tables
-from medrobust.analysis.patients import Cell
+from medrobust.analysis.scores import Cell
 from medrobust.analysis.tables import by_patient, table1, table2
 from medrobust.analysis.verdict import verdict
 from medrobust.rng import generator
+from medrobust.stats.intervals import mean
 from medrobust.stats.significance import holm, sign_flip_test
-from medrobust.stats.statistics import mean
 from medrobust.storage.schemas import SELFTEST
 from medrobust.study.analysis import Settings
 
@@ -67,7 +67,7 @@ def test_clear_differences_are_ranked_and_worded_with_their_limits():
 def test_the_sentence_is_about_the_better_network_whichever_comes_first():
     found = verdict(brains(8, spread=0.01, dice={"a": 0.6, "b": 0.8}))
     assert found.best == "b"
-    numbers = re.search(r"b is more robust than a .* score (\S+) \[(\S+), (\S+)\]", found.sentences[0])
+    numbers = re.search(r"b is more robust than a .* Dice (\S+) \[(\S+), (\S+)\]", found.sentences[0])
     value, low, high = map(float, numbers.groups())
     assert 0.18 < low < value < high < 0.22
 
@@ -294,7 +294,7 @@ def test_units_that_are_not_patients_and_seeds_are_named():
     lesions = replace(photos(lambda cell, patient, image: image == 0 or cell.target == "a"), unit="lesion")
     text = " ".join(verdict(lesions).sentences)
     assert "over 40 lesions" in text
-    assert "the unit is the lesion: intervals may be too narrow" in text
+    assert "the unit is the lesion, so intervals may be too narrow" in text
 
 
 def test_agreement_of_orders_needs_five_networks():
@@ -354,7 +354,7 @@ def test_columns_of_attacks_that_fail_their_self_tests_are_left_out_of_the_verdi
     assert after.ranking["model"].to_list() == ["c", "b", "a"]
     assert after.pairs.filter(first="a", second="b")["better"].item() == "b"
     (said,) = [sentence for sentence in after.sentences if sentence.startswith("Left out")]
-    assert said.endswith("failed its self-tests there: dag_a from c. Tables 1 and 2 hold all columns.")
+    assert said.endswith("failed its self-tests: dag_a from c. Tables 1 and 2 include them.")
     assert table1(flagged).equals(table1(sound))
     assert table2(flagged).equals(table2(sound))
 

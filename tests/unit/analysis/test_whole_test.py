@@ -6,9 +6,9 @@ from polars.testing import assert_frame_equal
 
 import made_rows
 from medrobust.analysis.export import all_tables
-from medrobust.analysis.patients import Cell
+from medrobust.analysis.scores import Cell
+from medrobust.analysis.tables import whole_test_table
 from medrobust.analysis.verdict import verdict
-from medrobust.analysis.whole_test import whole_test_table
 from medrobust.errors import RunError
 
 CLEAN = [Cell(model, "clean") for model in made_rows.MODELS]

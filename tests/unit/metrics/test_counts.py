@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import confusion_matrix
 
-from medrobust.metrics.counts import empty_counts, overlap_counts
+from medrobust.metrics.overlap import empty_counts, overlap_counts
 
 maps = st.tuples(st.integers(0, 3), st.integers(1, 6), st.integers(1, 6)).flatmap(
     lambda shape: st.tuples(*[arrays(np.int64, shape, elements=st.integers(0, 4))] * 2)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from medrobust.metrics.scores import (
     accuracy,
     balanced_accuracy,
-    dice,
+    dice_of_counts,
     mean_defined,
     mean_dice,
     sensitivity,
@@ -34,29 +34,29 @@ def counts(truth: list[int], shown: list[int]) -> tuple[np.ndarray, np.ndarray, 
 def test_dice_equals_that_of_sets_of_pixels(pixels):
     truth, shown = map(list, zip(*pixels, strict=True))
     expected = [sets_dice(truth, shown, structure) for structure in range(4)]
-    np.testing.assert_allclose(dice(*counts(truth, shown)), expected)
+    np.testing.assert_allclose(dice_of_counts(*counts(truth, shown)), expected)
 
 
 @given(label_maps)
 def test_dice_is_bounded_symmetric_where_both_have_the_structure_and_one_for_the_truth(pixels):
     truth, shown = map(list, zip(*pixels, strict=True))
     n_true, n_pred, n_both = counts(truth, shown)
-    values, reverse = dice(n_true, n_pred, n_both), dice(n_pred, n_true, n_both)
+    values, reverse = dice_of_counts(n_true, n_pred, n_both), dice_of_counts(n_pred, n_true, n_both)
     defined = (n_true > 0) & (n_pred > 0)
     assert np.all((values[n_true > 0] >= 0) & (values[n_true > 0] <= 1))
     np.testing.assert_array_equal(values[defined], reverse[defined])
-    assert np.all(dice(n_true, n_true, n_true)[n_true > 0] == 1)
+    assert np.all(dice_of_counts(n_true, n_true, n_true)[n_true > 0] == 1)
 
 
 def test_a_structure_absent_from_the_truth_is_undefined_even_where_it_is_shown():
-    values = dice(np.array([0, 0, 5]), np.array([0, 7, 0]), np.array([0, 0, 0]))
+    values = dice_of_counts(np.array([0, 0, 5]), np.array([0, 7, 0]), np.array([0, 0, 0]))
     np.testing.assert_array_equal(values, [np.nan, np.nan, 0.0])
 
 
 @pytest.mark.parametrize("n_both", [-1, 4])
 def test_counts_that_are_not_those_of_two_label_maps_are_refused(n_both):
     with pytest.raises(ValueError, match=r"n_both must lie in \[0, min\(n_true, n_pred\)\]"):
-        dice(np.array([5]), np.array([3]), np.array([n_both]))
+        dice_of_counts(np.array([5]), np.array([3]), np.array([n_both]))
 
 
 @given(label_maps)
@@ -78,7 +78,7 @@ def test_accuracy_of_no_case_is_undefined():
 
 def test_every_score_of_a_structure_is_undefined_where_the_truth_lacks_it():
     n_true, n_pred, n_both = np.array([0, 0, 8, 8]), np.array([0, 5, 0, 12]), np.array([0, 0, 0, 6])
-    np.testing.assert_array_equal(dice(n_true, n_pred, n_both), [np.nan, np.nan, 0.0, 0.6])
+    np.testing.assert_array_equal(dice_of_counts(n_true, n_pred, n_both), [np.nan, np.nan, 0.0, 0.6])
     np.testing.assert_array_equal(sensitivity(n_true, n_both), [np.nan, np.nan, 0.0, 0.75])
     np.testing.assert_array_equal(volume_error(n_true, n_pred), [np.nan, np.nan, -1.0, 0.5])
 

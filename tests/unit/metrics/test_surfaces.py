@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from scipy import ndimage
 
-from medrobust.metrics.surfaces import SUMS, hd95, nsd, surface_sums
+from medrobust.metrics.surfaces import SUMS, hd95_of_sums, nsd_of_sums, surface_sums
 from medrobust.rng import generator
 
 CLASSES = 4
@@ -76,8 +76,10 @@ def test_a_boundary_exactly_as_far_as_the_tolerance_is_within(side: float, store
 
 def test_boundaries_of_a_structure_that_the_truth_lacks_are_undefined():
     n_boundary, n_within, n_true = np.array([16, 16, 16, 0]), np.array([0, 0, 12, 0]), np.array([0, 1, 1, 0])
-    np.testing.assert_array_equal(nsd(n_boundary, n_within, n_true), [np.nan, 0.0, 0.75, np.nan])
-    np.testing.assert_array_equal(hd95(np.array([0.0, 0.0, 9.0]), np.array([0, 0, 2])), [np.nan, np.nan, 4.5])
+    np.testing.assert_array_equal(nsd_of_sums(n_boundary, n_within, n_true), [np.nan, 0.0, 0.75, np.nan])
+    np.testing.assert_array_equal(
+        hd95_of_sums(np.array([0.0, 0.0, 9.0]), np.array([0, 0, 2])), [np.nan, np.nan, 4.5]
+    )
 
 
 def test_what_is_in_one_map_only_is_never_within_and_has_no_distance():

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from made_studies import told
 from medrobust.core import Task
 from medrobust.report import style
 from medrobust.report.examples import Examples, example_rows
@@ -509,7 +510,7 @@ def made_up(task: Task) -> ReportContext:
                 "parameters": ["eps = 0.0078", "steps = 50", "theta = 0.1, entries_per_step = 8"],
             }
         ),
-        threats=threat_table(study(task)),
+        threats=threat_table(study(task), told(study(task)["perturbations"])),
         explorer=made_explorer(task),
         tables=found,
         pictures={name: Picture(style.svg(each.figure), each.alt, each.caption) for name, each in drawn},

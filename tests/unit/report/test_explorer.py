@@ -16,7 +16,7 @@ from medrobust.running.validate import score
 from PIL import Image
 
 from made_rows import classification, segmentation
-from medrobust.analysis.patients import Cell
+from medrobust.analysis.scores import Cell
 from medrobust.core import Task
 from medrobust.report.explorer import (
     GREY,

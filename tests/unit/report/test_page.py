@@ -11,6 +11,7 @@ import pytest
 import yaml
 from jinja2 import UndefinedError
 
+from made_studies import told
 from medrobust.analysis.table import Cell, CrossTable, Table
 from medrobust.core import Task
 from medrobust.errors import Remark
@@ -474,20 +475,19 @@ def test_the_best_are_marked_as_far_as_tests_tell(make_context: MakeContext) -> 
 
 
 def test_what_the_attacker_may_do_is_told_for_each_cell() -> None:
-    table = threat_table(
-        {
-            "surrogates": {"data": "disjoint"},
-            "crafting": {"whitebox": True},
-            "perturbations": [
-                {"name": "fgsm", "label": "weak", "eps": 2 / 255},
-                {"name": "pgd", "label": "pgd", "eps": {"ssim": 0.98}, "norm": "2"},
-                {"name": "dag_a", "label": "dag_a", "steps": 25},
-                {"name": "deepfool", "label": "deepfool", "steps": 50},
-            ],
-        }
-    )
-    told = table.select("attack", "cells", "wants", "may_change", "norm").rows()
-    assert told == [
+    study = {
+        "surrogates": {"data": "disjoint"},
+        "crafting": {"whitebox": True},
+        "perturbations": [
+            {"name": "fgsm", "label": "weak", "eps": 2 / 255},
+            {"name": "pgd", "label": "pgd", "eps": {"ssim": 0.98}, "norm": "2"},
+            {"name": "dag_a", "label": "dag_a", "steps": 25},
+            {"name": "deepfool", "label": "deepfool", "steps": 50},
+        ],
+    }
+    table = threat_table(study, told(study["perturbations"]))
+    seen = table.select("attack", "cells", "wants", "may_change", "norm").rows()
+    assert seen == [
         ("weak", "Tables 1 and 2", "any wrong answer", "eps = 2/255", "L∞"),
         ("weak", "white-box", "any wrong answer", "eps = 2/255", "L∞"),
         ("pgd", "Tables 1 and 2", "any wrong answer", "eps solved for a mean SSIM of 0.98", "L2"),

@@ -7,8 +7,7 @@ import polars as pl
 import pytest
 
 import medrobust as mr
-from medrobust.analysis.seeds import by_seed
-from medrobust.analysis.variance import variance
+from medrobust.analysis.seeds import by_seed, variance
 from medrobust.api import Run
 
 STUDY: dict[str, Any] = {

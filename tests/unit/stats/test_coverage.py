@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from medrobust.rng import generator
+from medrobust.stats.intervals import Estimate, accuracy_difference, mean, mean_of_ratios, ratio, wilson
 from medrobust.stats.significance import equivalence_test, holm, sign_flip_test
-from medrobust.stats.statistics import Estimate, accuracy_difference, mean, mean_of_ratios, ratio, wilson
 
 REPEATS = 5000
 

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from medrobust.rng import generator
-from medrobust.stats.bootstrap import bca, bootstrap_t, percentile, resampled_sums, share_first
+from medrobust.stats.intervals import (
+    accuracy_difference,
+    extremes_interval,
+    mean,
+    mean_of_ratios,
+    ratio,
+    share,
+    t_quantile,
+    wilson,
+)
+from medrobust.stats.resampling import bca, bootstrap_t, percentile, resampled_sums, share_first
 from medrobust.stats.significance import (
     equivalence_test,
     holm,
@@ -19,16 +29,6 @@ from medrobust.stats.significance import (
     ranks_interval,
     sign_flip_test,
     smallest_p,
-)
-from medrobust.stats.statistics import (
-    accuracy_difference,
-    extremes_interval,
-    mean,
-    mean_of_ratios,
-    ratio,
-    share,
-    t_quantile,
-    wilson,
 )
 
 scores = st.lists(st.floats(0, 1), min_size=2, max_size=30)
@@ -489,7 +489,7 @@ def test_resampled_sums_are_those_of_patients_drawn_with_replacement():
 def test_all_numbers_share_the_resamples_and_chunks_change_none(monkeypatch):
     values = generator(0, "values").uniform(0, 1, (3, 60))
     together = resampled_sums(values, 500, generator(0, "boot"))
-    monkeypatch.setattr("medrobust.stats.bootstrap._CHUNK", 60 * 7)
+    monkeypatch.setattr("medrobust.stats.resampling._CHUNK", 60 * 7)
     alone = [resampled_sums(row[None], 500, generator(0, "boot"))[0] for row in values]
     np.testing.assert_allclose(together, alone, rtol=1e-12)
 

@@ -168,19 +168,12 @@ View = tuple[Tensor, Pullback]
 
 
 class Walk(NamedTuple):
-    """Images on their way.
-
-    Attributes:
-        clean: Where they started.
-        support: Where they may change; None: everywhere.
-        result: Where they are.
-        total: The steps so far, where the overshoot is on their sum; None: it is on every step.
-    """
+    """Images on their way."""
 
     clean: Float[Tensor, "n c *space"]
     support: Bool[Tensor, "n 1 *space"] | None
-    result: Float[Tensor, "n c *space"]
-    total: Float[Tensor, "n c *space"] | None
+    result: Float[Tensor, "n c *space"]  # where they are
+    total: Float[Tensor, "n c *space"] | None  # the steps so far; None: the overshoot is on every step
 
     def advance(self, places: Int64[Tensor, " r"], step: Float[Tensor, "r c *space"], factor: float) -> None:
         """Take a step, `factor` times as long as it is, with the images in `places`."""
@@ -212,15 +205,10 @@ class Steps(NamedTuple):
 
 
 class Rivals(NamedTuple):
-    """The classes that images may be led to.
-
-    Attributes:
-        classes: Other classes than the true one, those of the largest clean logits first.
-        sizes: Dual norm of the gradient that leads to each, as last seen; NaN: not yet.
-    """
+    """The classes that images may be led to: other than the true one, the largest clean logits first."""
 
     classes: Int64[Tensor, "n rivals"]
-    sizes: Float[Tensor, "n rivals"]
+    sizes: Float[Tensor, "n rivals"]  # of the gradient that leads to each, as last seen; NaN: not yet
 
     @classmethod
     def of(
@@ -271,16 +259,7 @@ def steps_over(
     size: Float[Tensor, " r"],
     how: Steps,
 ) -> tuple[Float[Tensor, " r"], Float[Tensor, "r c *space"]]:
-    """The steps over the boundaries of linear functions, and how far these are; infinite: no way leads there.
-
-    Args:
-        images: Where the steps begin.
-        support: Where images may change; None: everywhere.
-        gradient: Of the gap of logits that is to be closed, 0 outside of the support.
-        gaps: How wide these are.
-        size: Dual norms of the gradients.
-        how: How far steps go.
-    """
+    """The steps over the boundaries of linear functions, and how far these are; infinite: no way there."""
     if not how.inside:
         distances = torch.where(size > 0, gaps / size, torch.inf) + how.least
         direction = unit(gradient) if how.norm == "2" else gradient.sign()
@@ -364,19 +343,8 @@ def shorten(
     one. The goal is the point of that boundary in [0, 1] that is nearest to the clean image, and a trial goes
     a share of the way there: half of it at first, twice as much after a trial that fooled the network, a
     third as much after any other. FAB takes the same step, but goes a tenth of the way at most, and follows
-    other iterates than the best.
-
-    Args:
-        model: Network under attack.
-        clean: Clean images in [0, 1].
-        support: Where images may change; None: everywhere.
-        found: Images to begin with.
-        labels: True classes.
-        trials: Largest number of trials.
-        norm: Distance that is made small.
-
-    Returns:
-        The nearest images that fool the network, at worst those that it began with; and each one's trials.
+    other iterates than the best. Returned are the nearest images that fool the network, at worst those found
+    before, and each one's trials.
 
     Source:
         Croce, Hein 2020, "Minimally distorted adversarial examples with a fast adaptive boundary attack".

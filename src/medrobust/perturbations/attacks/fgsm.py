@@ -98,11 +98,9 @@ def smallest_flip(
     eps: float,
     parts: int,
 ) -> tuple[Float[Tensor, "n c *space"], Int64[Tensor, " n"]]:
-    """Go along `direction` in equal parts until the prediction is wrong; flipped images leave the batch.
+    """Go along `direction` in equal parts until the prediction is wrong, or to the end of the line.
 
-    Returns:
-        The images, at the first part that is wrong or at the end of the line, and the class predicted there.
-        An image that is wrong from the start stays as it is.
+    Flipped images leave the batch. With the images, the classes predicted there are returned.
     """
     result, predictions = images.clone(), predict(model, images).argmax(1)
     running = (predictions == labels).nonzero()[:, 0]

@@ -216,19 +216,12 @@ def _random_classes(
 
 
 class Limits(NamedTuple):
-    """Which units (entries, or pixels across channels) may change.
+    """Which units (entries, or pixels across channels) may change."""
 
-    Attributes:
-        allowed: Units in the support.
-        quota: Number of units of each image that may change.
-        max_changes: How often one unit may change; None: any number of times.
-        at_once: Units that change in one step.
-    """
-
-    allowed: Bool[Tensor, "n u"]
-    quota: Int64[Tensor, " n"]
-    max_changes: int | None
-    at_once: int
+    allowed: Bool[Tensor, "n u"]  # in the support
+    quota: Int64[Tensor, " n"]  # units of each image that may change
+    max_changes: int | None  # of one unit
+    at_once: int  # units that change in one step
 
     @classmethod
     def of(
@@ -251,10 +244,6 @@ class Limits(NamedTuple):
         """Units that may get brighter, and units that may get darker, as far as their values go.
 
         A unit that got darker does not get brighter again, nor the other way round.
-
-        Args:
-            changes: How often each unit got brighter (positive) or darker (negative).
-            places: Of these images in the batch.
         """
         usable = self.allowed[places]
         if self.max_changes is not None:
@@ -266,15 +255,10 @@ class Limits(NamedTuple):
 
 
 class Moves(NamedTuple):
-    """What a step changes.
-
-    Attributes:
-        places: The units, all different in each image.
-        signs: 1: brighten, -1: darken, 0: leave.
-    """
+    """The units that a step changes, all different in each image."""
 
     places: Int64[Tensor, "r k"]
-    signs: Int32[Tensor, "r k"]
+    signs: Int32[Tensor, "r k"]  # 1: brighten, -1: darken, 0: leave
 
 
 def salient_units(

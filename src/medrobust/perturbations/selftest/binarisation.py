@@ -16,7 +16,7 @@ from medrobust.errors import ModelError
 from medrobust.perturbations.geometry import Ball
 from medrobust.perturbations.gradients import DLR_CLASSES, Model, predict
 from medrobust.perturbations.request import Request, perturb
-from medrobust.perturbations.selftest.probe import Check, Probe, not_asked, percent, plausible
+from medrobust.perturbations.selftest.probe import Probe, Verdict, percent, plausible
 
 INNER = 49
 FEWEST_INNER = 8
@@ -39,7 +39,7 @@ class Found(NamedTuple):
     random: bool
 
 
-def binarisation(probe: Probe, features: Features | None) -> Check:
+def binarisation(probe: Probe, features: Features | None) -> Verdict:
     """Replace the last layer, image by image, so that the budget is sure to hold an adversarial example.
 
     In the ball of the attack's budget around an image, 49 inner points are drawn at random (from the ball
@@ -64,27 +64,27 @@ def binarisation(probe: Probe, features: Features | None) -> Check:
         Zimmermann, Brendel, Tramèr, Carlini 2022, "Increasing confidence in adversarial robustness
         evaluations".
     """
-    name, entry = "binarisation", probe.request.perturbation
+    entry = probe.request.perturbation
     if probe.labels.ndim > 1:
-        return not_asked(name, "It is for classification.")
+        return None, None, "It is for classification."
     if entry.budget is None:
-        return not_asked(name, "The attack has no budget.")
+        return None, None, "The attack has no budget."
     if not probe.takes_steps:
-        return not_asked(name, "One step cannot follow a curved boundary.")
+        return None, None, "One step cannot follow a curved boundary."
     if features is None:
-        return not_asked(name, "The network does not give the features that its last layer sees.")
+        return None, None, "The network does not give the features that its last layer sees."
     try:
         shape = tuple(predict(features, probe.images[:1]).shape)
     except ModelError as error:
-        return not_asked(name, f"The network does not give its features. {error}")
+        return None, None, f"The network does not give its features. {error}"
     if len(shape) != 2:
-        return not_asked(name, f"Features must be one vector per image; those of one have the shape {shape}.")
+        return None, None, f"Features must be one vector per image; those of one have the shape {shape}."
     if probe.request.parameters.get("loss") == "dlr":
-        return not_asked(name, f"The loss 'dlr' needs {DLR_CLASSES} classes, and the test makes two.")
+        return None, None, f"The loss 'dlr' needs {DLR_CLASSES} classes, and the test makes two."
     found = [_search(probe, features, place) for place in range(len(probe.labels))]
     tried = [each for each in found if each is not None]
     if not tried:
-        return not_asked(name, "In no image could random points be separated by the network's features.")
+        return None, None, "In no image could random points be separated by the network's features."
     share = sum(each.attack for each in tried) / len(tried)
     random = sum(each.random for each in tried) / len(tried)
     return _judge(share, random, len(tried))
@@ -97,20 +97,19 @@ def binarisation_passes(wanted: Request) -> float:
     return 2 * INNER * FORWARD + wanted.perturbation.passes(wanted.parameters)
 
 
-def _judge(share: float, random: float, n: int) -> Check:
+def _judge(share: float, random: float, n: int) -> Verdict:
     seen = f"It finds {percent(share)} of {n} adversarial examples that are sure to exist, random points"
     seen += f" {percent(random)}"
     if not plausible(share, n, REQUIRED):
-        return Check(
-            "binarisation",
+        return (
             False,
             share,
             f"{seen}: it is too weak for this network. Give it more steps or restarts, or another step size; "
             "if that does not help, look for masked gradients.",
         )
     if random > 0.5:
-        return Check("binarisation", None, share, f"{seen}: too easy to tell anything.")
-    return Check("binarisation", True, share, f"{seen}.")
+        return (None, share, f"{seen}: too easy to tell anything.")
+    return (True, share, f"{seen}.")
 
 
 def _search(probe: Probe, features: Features, place: int) -> Found | None:

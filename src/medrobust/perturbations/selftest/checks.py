@@ -1,22 +1,36 @@
-"""Checks of the network: without them, what an attack finds says nothing."""
+"""Self-tests of an attack on a network: does what it finds say anything about the network?"""
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from medrobust.core import Task
 from medrobust.errors import ModelError
 from medrobust.outputs import depends_on_batch, relative_difference
 from medrobust.perturbations.attacks.dag import BACKGROUND
-from medrobust.perturbations.gradients import answer, ascent_weights, differentiate, finite, predict
-from medrobust.perturbations.request import Request
-from medrobust.perturbations.selftest.probe import Check, Outcome, Probe, not_asked, percent, plausible
+from medrobust.perturbations.checks import check_inputs, task_of
+from medrobust.perturbations.gradients import (
+    Model,
+    answer,
+    ascent_weights,
+    differentiate,
+    finite,
+    frozen,
+    ordinary_mode,
+    predict,
+)
+from medrobust.perturbations.request import Request, request, solve_budget, targets_of
+from medrobust.perturbations.selftest.binarisation import Features, binarisation, binarisation_passes
+from medrobust.perturbations.selftest.probe import Outcome, Probe, Verdict, percent, plausible
+from medrobust.rng import generator
 
 SAME = 1e-4
 """Largest difference of two passes, relative to the largest logit: GPUs add in no fixed order."""
@@ -26,18 +40,128 @@ SUM_OF_PROBABILITIES = 1e-3
 MOST_USELESS = 0.1
 """So many entries of the gradient may not be finite, and so many images may have none but zeros."""
 
+NOISE_DRAWS = 3
+PART = 4
+"""The attack is held against itself with this part of its budget, and of its steps."""
 
-def network_checks(probe: Probe) -> list[Check]:
-    """Determinism, alone and in a batch, logits and gradients of the network under attack."""
-    return [_deterministic(probe), _logits(probe), _gradients(probe)]
+MANY_STEPS = 20
+NETWORK_PASSES = 3.0
+
+NEAR_CHANCE = 0.1
+"""So many pixels may stay right beyond chance: those that their place alone gives away."""
+
+CHECKS: Mapping[str, str] = {
+    "deterministic": "Two passes of the same images give the same logits, and so does each image alone.",
+    "logits": "The network gives finite logits, not probabilities.",
+    "gradients": "Nearly all entries of the gradient are finite, and it is zero for no image.",
+    "noise": "The attack beats random noise of the same size.",
+    "budget": "A larger budget makes it stronger.",
+    "steps": "More steps never make it weaker.",
+    "chance": "With a large budget the network does no better than chance.",
+    "binarisation": "It finds adversarial examples that are known to exist.",
+}
+"""Every check and what passing it means, in the order in which they are made."""
 
 
-def _deterministic(probe: Probe) -> Check:
+class Check(NamedTuple):
+    """What one self-test saw.
+
+    Attributes:
+        name: One of `CHECKS`.
+        passed: None where it does not apply, or where these images do not tell.
+        value: The number that was judged; None without one.
+        seen: What was seen and, where it failed, what to do about it.
+    """
+
+    name: str
+    passed: bool | None
+    value: float | None
+    seen: str
+
+
+@ordinary_mode()
+def selftest(
+    wanted: Request | str,
+    model: Model,
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *labelspace"],
+    *,
+    support: Bool[Tensor, "n 1 *space"] | None = None,
+    rngs: Sequence[np.random.Generator] | None = None,
+    spacing: Sequence[float] | None = None,
+    features: Features | None = None,
+) -> tuple[Check, ...]:
+    """Test an attack on a network with a few images, as a rule 8 or more.
+
+    What is asked depends on what the attack's entry in the catalogue says: whether it has a budget, takes
+    steps, or looks for the smallest change. Where a check of the network fails, no attack is made.
+
+    Args:
+        wanted: The attack as a study asks for it, or its name for its defaults. A budget that is not set is
+            solved on these images.
+        model: Network under attack.
+        images: Clean images in [0, 1].
+        labels: True classes, one per image or one per pixel.
+        support: Where images may change; None: everywhere.
+        rngs: One generator per image, copied for every attempt; None: some that are always the same.
+        spacing: Size of a pixel in mm, for targets; None where unknown.
+        features: What the last layer of a classifier sees, `n d`; None: `model.features`, where there is one.
+
+    Returns:
+        One check for each of `CHECKS`, in that order.
+
+    Raises:
+        ValueError: A wrong argument.
+        StudyError: An unknown attack, or one that is not for this task.
+        ModelError: The network's output cannot be attacked.
+    """
+    check_inputs(images, labels, support)
+    rngs = rngs or [generator(0, "selftest", place) for place in range(len(images))]
+    if isinstance(wanted, str):
+        wanted = request(wanted, task_of(labels))
+    targets = targets_of(wanted, labels, copy.deepcopy(rngs), spacing)
+    with frozen(model):
+        probe = Probe(wanted, model, images, labels, support, rngs, targets)
+        network = {"deterministic": _deterministic, "logits": _logits, "gradients": _gradients}
+        found = [Check(name, *look(probe)) for name, look in network.items()]
+        if failed := ", ".join(check.name for check in found if check.passed is False):
+            return (*found, *_not_made(f"Not made, since the network fails: {failed}."))
+        if wanted.unsolved:
+            wanted = wanted.with_budget(solve_budget(wanted, model, [(images, labels, support, rngs)]))
+            probe = replace(probe, request=wanted)
+        if probe.judged.any():
+            attack = {"noise": _noise, "budget": _budget, "steps": _steps, "chance": _chance}
+            found += [Check(name, *look(probe)) for name, look in attack.items()]
+        else:
+            found += _not_made("There is nothing to change in these images.")[:-1]
+        last = binarisation(probe, features or getattr(model, "features", None))
+        return (*found, Check("binarisation", *last))
+
+
+def _not_made(why: str) -> list[Check]:
+    """The checks of the attack, none of which was made."""
+    return [Check(name, None, None, why) for name in ("noise", "budget", "steps", "chance", "binarisation")]
+
+
+def passes(wanted: Request, task: Task) -> float:
+    """Passes with gradient that all self-tests of an attack take per image, about; for estimates of time."""
+    entry, parameters = wanted.perturbation, wanted.parameters
+    once, steps = entry.passes(parameters), int(parameters.get("steps", 1))
+    total = NETWORK_PASSES + NOISE_DRAWS + once * (1 if entry.budget is None else 2)
+    if task is Task.CLASSIFICATION:
+        total += binarisation_passes(wanted)
+    if steps == 1:
+        return total
+    if entry.minimal:  # most images are done before their steps run out
+        return total + once
+    return total + once / PART + once * max(1, MANY_STEPS / steps)
+
+
+def _deterministic(probe: Probe) -> Verdict:
     first, second = (predict(probe.model, probe.images) for _ in range(2))
     difference = relative_difference(first, second)
     if difference > SAME:
-        return Check(
-            "deterministic",
+        return (
             False,
             difference,
             f"Two passes of the same images differ by up to {difference:.3g} of the largest logit: the "
@@ -47,28 +171,24 @@ def _deterministic(probe: Probe) -> Check:
     try:
         mixed = depends_on_batch(partial(answer, probe.model), probe.images)
     except ModelError as error:
-        return Check("deterministic", False, 1.0, f"An image alone is refused. {error}")
+        return False, 1.0, f"An image alone is refused. {error}"
     if mixed:
-        return Check(
-            "deterministic",
+        return (
             False,
             mixed,
             "The network's answer for an image depends on the other images of its batch: alone, logits "
             f"differ by up to {mixed:.2g} of the largest. Look for batch norm without running statistics, "
             "and for sums and normalisations over the whole batch: scores would change with its size.",
         )
-    return Check(
-        "deterministic", True, difference, "Two passes give the same logits, and so does each image alone."
-    )
+    return True, difference, "Two passes give the same logits, and so does each image alone."
 
 
-def _logits(probe: Probe) -> Check:
+def _logits(probe: Probe) -> Verdict:
     logits = predict(probe.model, probe.images)
     finite = logits.isfinite().flatten(1).all(1)
     if not finite.all():
         share = 1 - float(finite.float().mean())
-        return Check(
-            "logits",
+        return (
             False,
             share,
             f"The logits of {percent(share)} of the images are not finite. Its weights may have diverged, "
@@ -79,83 +199,50 @@ def _logits(probe: Probe) -> Check:
     )
     span = float(logits.max() - logits.min())
     if probabilities:
-        return Check(
-            "logits",
+        return (
             False,
             span,
             "The outputs are not negative and sum to 1: probabilities, whose gradients vanish where the "
             "network is sure. Return what goes into the softmax.",
         )
-    return Check("logits", True, span, f"The outputs span {span:.3g} and are no probabilities.")
+    return True, span, f"The outputs span {span:.3g} and are no probabilities."
 
 
-def _gradients(probe: Probe) -> Check:
+def _gradients(probe: Probe) -> Verdict:
     try:
         logits, pullback = differentiate(probe.model, probe.images)
         if not bool(logits.isfinite().all()):
-            return not_asked("gradients", "The logits are not finite.")
+            return None, None, "The logits are not finite."
         gradient = pullback(ascent_weights("margin", logits, probe.labels))
     except ModelError as error:
-        return Check("gradients", False, 1.0, str(error))
+        return False, 1.0, str(error)
     inside = torch.ones_like(gradient, dtype=torch.bool)
     if probe.support is not None:
         inside &= probe.support
     lost = float((inside & ~gradient.isfinite()).sum() / inside.sum().clamp_min(1))
     seen = f"{100 * lost:.3g} % of the gradient's entries are not finite"
     if lost > MOST_USELESS:
-        return Check(
-            "gradients",
+        return (
             False,
             lost,
             f"{seen}. Look for a root, a logarithm or a division at 0 in the network's forward pass.",
         )
     share = float((inside & (finite(gradient) != 0)).flatten(1).any(1).logical_not().float().mean())
     if share > MOST_USELESS:
-        return Check(
-            "gradients",
+        return (
             False,
             share,
             f"The gradient of {percent(share)} of the images is zero everywhere: attacks cannot see where to "
             "go. Take rounding and thresholds out of the forward pass, or pass their gradient on.",
         )
     found = f"{seen}, as those of a root at 0; attacks do without them" if lost else "The gradient is finite"
-    return Check("gradients", True, share, f"{found}; it is zero for {percent(share)} of the images.")
+    return True, share, f"{found}; it is zero for {percent(share)} of the images."
 
 
-NOISE_DRAWS = 3
-PART = 4
-"""The attack is held against itself with this part of its budget, and of its steps."""
-
-MANY_STEPS = 20
-
-NEAR_CHANCE = 0.1
-"""So many pixels may stay right beyond chance: those that their place alone gives away."""
-
-
-def attack_passes(wanted: Request) -> float:
-    """Passes with gradient that these checks take per image, about; for estimates of time only."""
-    entry, parameters = wanted.perturbation, wanted.parameters
-    once, steps = entry.passes(parameters), int(parameters.get("steps", 1))
-    passes = once * (1 if entry.budget is None else 2) + NOISE_DRAWS
-    if steps == 1:
-        return passes
-    if entry.minimal:  # most images are done before their steps run out
-        return passes + once
-    return passes + once / PART + once * max(1, MANY_STEPS / steps)
-
-
-def attack_checks(probe: Probe) -> list[Check]:
-    """All checks of an attack but the binarisation test."""
-    if not probe.judged.any():
-        names = ("noise", "budget", "steps", "chance")
-        return [not_asked(name, "There is nothing to change in these images.") for name in names]
-    return [_noise(probe), _budget(probe), _steps(probe), _chance(probe)]
-
-
-def _noise(probe: Probe) -> Check:
+def _noise(probe: Probe) -> Verdict:
     """Against its own changes, shuffled over the support with random signs: every norm stays the same."""
     if torch.equal(probe.attacked, probe.images) and probe.attacked_outcome.success == 1:
-        return not_asked("noise", "The network gets all of these wrong already.")
+        return None, None, "The network gets all of these wrong already."
     rngs = copy.deepcopy(probe.rngs)
     tried = [probe.outcome(shuffled(probe, rngs)) for _ in range(NOISE_DRAWS)]
     noise = Outcome(*(torch.stack(columns).mean(0) for columns in zip(*tried, strict=True)))
@@ -166,9 +253,8 @@ def _noise(probe: Probe) -> Check:
         f"{percent(noise.success)}"
     )
     if attack.beats(noise, probe.tolerance):
-        return Check("noise", True, lead, f"{seen}.")
-    return Check(
-        "noise",
+        return True, lead, f"{seen}."
+    return (
         False,
         lead,
         f"{seen}: it does no more than noise of the same size. Check the sign and the scale of its steps, "
@@ -189,10 +275,10 @@ def shuffled(probe: Probe, rngs: Sequence[np.random.Generator]) -> Float[Tensor,
     return (probe.images + torch.from_numpy(moved).to(probe.images)).clamp(0, 1)
 
 
-def _budget(probe: Probe) -> Check:
+def _budget(probe: Probe) -> Verdict:
     budget = probe.request.perturbation.budget
     if budget is None:
-        return not_asked("budget", "It has no budget.")
+        return None, None, "It has no budget."
     value = float(probe.request.parameters[budget])
     made = probe.attack(**{budget: value / PART})
     weak, strong = probe.outcome(made), probe.attacked_outcome
@@ -208,9 +294,8 @@ def _budget(probe: Probe) -> Check:
         # A single step soon overshoots what it fools: it must make something of its budget, and lose nothing.
         grows = lead >= -probe.tolerance and not torch.equal(made, probe.attacked)
     if grows:
-        return Check("budget", True, lead, f"{seen}.")
-    return Check(
-        "budget",
+        return True, lead, f"{seen}."
+    return (
         False,
         lead,
         f"{seen}: a larger budget does not help. Its steps may be too short to use it, or "
@@ -218,18 +303,17 @@ def _budget(probe: Probe) -> Check:
     )
 
 
-def _steps(probe: Probe) -> Check:
+def _steps(probe: Probe) -> Verdict:
     steps = probe.request.parameters.get("steps", 1)
     if steps == 1:
-        return not_asked("steps", "It takes one step.")
+        return None, None, "It takes one step."
     few = max(1, steps // PART)
     weak, strong = probe.outcome(probe.attack(steps=few)), probe.attacked_outcome
     lead = strong.success - weak.success
     seen = f"It fools {percent(weak.success)} with steps = {few} and {percent(strong.success)} with {steps}"
     if lead >= -probe.tolerance:
-        return Check("steps", True, lead, f"{seen}.")
-    return Check(
-        "steps",
+        return True, lead, f"{seen}."
+    return (
         False,
         lead,
         f"{seen}: more steps make it weaker by more than {percent(probe.tolerance)}. Its steps may be too "
@@ -237,12 +321,12 @@ def _steps(probe: Probe) -> Check:
     )
 
 
-def _chance(probe: Probe) -> Check:
+def _chance(probe: Probe) -> Verdict:
     entry, parameters = probe.request.perturbation, probe.request.parameters
     if entry.minimal:
-        return not_asked("chance", "It looks for the smallest change.")
+        return None, None, "It looks for the smallest change."
     if not probe.takes_steps:
-        return not_asked("chance", "One step cannot follow a curved boundary, however long it is.")
+        return None, None, "One step cannot follow a curved boundary, however long it is."
     if probe.targets is not None:
         # Whether a target can be reached at all is another question; one class everywhere can be.
         probe = replace(probe, targets=torch.full_like(probe.targets, BACKGROUND))
@@ -253,9 +337,8 @@ def _chance(probe: Probe) -> Check:
     chance, passed = _against_chance(probe, wrong)
     seen = f"Free to change the images at will, it makes {percent(wrong)} wrong; chance is {percent(chance)}"
     if passed:
-        return Check("chance", True, wrong, f"{seen}.")
-    return Check(
-        "chance",
+        return True, wrong, f"{seen}."
+    return (
         False,
         wrong,
         f"{seen}: gradients lead it nowhere. Look for masked gradients, try more steps, another loss or "

@@ -358,3 +358,20 @@ def accuracy_difference(x: Totals, y: Totals, images: Totals) -> Ratio:
     correction = x.size / (x.size - 1)
     error = math.sqrt(correction * squares) / ((total + 2 * weight) * abs(mean_y))
     return Ratio(value, error, plain.freedom, plain.linear)
+
+
+def paired_interval(
+    x: Totals, y: Totals, confidence: float, *, images: Totals | None = None, largest: float = 1.0
+) -> Estimate:
+    """A paired difference `sum(x) / sum(y)` with its interval.
+
+    Args:
+        x: What each patient has under one condition minus what it has under the other.
+        y: What the difference is divided by: 1, images, or scores.
+        confidence: In (0, 1).
+        images: Number of images of each patient, where scores are numbers of right images.
+        largest: Largest size that the difference can have.
+    """
+    plain = ratio(x, y)
+    found = plain if images is None else accuracy_difference(x, y, images)
+    return found.interval(confidence, largest)._replace(value=plain.value)

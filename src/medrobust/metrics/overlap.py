@@ -1,8 +1,53 @@
-"""Counts that scores are computed from. Counts add up over slices, scores do not."""
+"""How two label maps overlap: scores of a case, and the counts behind them, which add up over slices."""
 
+import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int, Int64
 from torch import Tensor
+
+from medrobust.metrics.scores import dice_of_counts, iou_of_counts
+
+LabelMaps = Int[Tensor, "n *space"] | Int[np.ndarray, "n *space"]
+
+
+def dice(labels: LabelMaps, predictions: LabelMaps, classes: int | None = None) -> Float64[np.ndarray, "n k"]:
+    """Dice overlap of every class in every image.
+
+    Args:
+        labels: True classes from 0 on, of shape `n *space`.
+        predictions: Predicted classes, of the same shape.
+        classes: Number of classes `k`; None: as many as occur in either.
+
+    Returns:
+        Values in [0, 1]; NaN where a class is absent from the truth of an image. Column 0 is the background.
+
+    Raises:
+        ValueError: Shapes differ, or a class lies outside [0, classes).
+
+    >>> truth = np.array([[[0, 1], [1, 1]]])
+    >>> dice(truth, np.array([[[0, 0], [1, 1]]])).round(3).tolist()
+    [[0.667, 0.8]]
+    """
+    return dice_of_counts(*_counts_of(labels, predictions, classes))
+
+
+def iou(labels: LabelMaps, predictions: LabelMaps, classes: int | None = None) -> Float64[np.ndarray, "n k"]:
+    """Intersection over union of every class in every image; arguments and result are those of `dice`.
+
+    >>> iou(np.array([[[0, 1], [1, 1]]]), np.array([[[0, 0], [1, 1]]])).round(3).tolist()
+    [[0.5, 0.667]]
+    """
+    return iou_of_counts(*_counts_of(labels, predictions, classes))
+
+
+def _counts_of(labels: LabelMaps, predictions: LabelMaps, classes: int | None) -> Int64[np.ndarray, "3 n k"]:
+    true, shown = (torch.as_tensor(maps).long() for maps in (labels, predictions))
+    return overlap_counts(true, shown, classes or class_count(true, shown)).permute(2, 0, 1).cpu().numpy()
+
+
+def class_count(*maps: Tensor) -> int:
+    """How many classes occur, counted from 0."""
+    return 1 + max(int(each.max()) if each.numel() else 0 for each in maps)
 
 
 def overlap_counts(
@@ -16,8 +61,8 @@ def overlap_counts(
         classes: Number of classes `k`.
 
     Returns:
-        `n_true, n_pred, n_both` of each image and class, on the device of the labels: what `scores.dice`
-        takes.
+        `n_true, n_pred, n_both` of each image and class, on the device of the labels: what
+        `dice_of_counts` takes.
 
     Raises:
         ValueError: Shapes differ, or a class lies outside [0, classes).

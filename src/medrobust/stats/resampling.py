@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy import stats
 
-from medrobust.stats.statistics import Estimate, Totals
+from medrobust.stats.intervals import Estimate, Totals
 
 Draws = Float64[np.ndarray, "resamples"]
 """A total in every resample of the patients."""

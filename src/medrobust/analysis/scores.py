@@ -1,0 +1,448 @@
+"""From rows to one number per patient and cell, and from these to estimates with intervals.
+
+A panel holds the score of every patient in every cell, all on the same cases. Every number of the tables is a
+ratio of two totals over its patients (`medrobust.stats.intervals`).
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float64
+
+from medrobust.core import Task
+from medrobust.errors import RunError, reason
+from medrobust.metrics.catalogue import Score
+from medrobust.metrics.scores import dice_of_counts, mean_defined, volume_error
+from medrobust.rng import generator
+from medrobust.stats.intervals import (
+    ROUNDING,
+    UNDEFINED,
+    Estimate,
+    Ratio,
+    Totals,
+    accuracy_difference,
+    mean_of_ratios,
+    paired_interval,
+    ratio,
+    wilson,
+)
+from medrobust.stats.resampling import Draws, bca, bootstrap_t, percentile, resampled_sums
+from medrobust.study.analysis import Settings
+
+CLEAN = "clean"
+CELL = ("target", "perturbation", "source", "whitebox")
+SEEDS = ("target_seed", "source_seed")
+TRAINING = (*SEEDS, "fold")
+
+RIGHT = pl.col("label") == pl.col("prediction")
+"""Of rows of `predictions`: whether the answer is right."""
+
+ByClass = Float64[np.ndarray, "patients classes"]
+
+
+class Cell(NamedTuple):
+    """One target under one perturbation whose images were crafted on one source ("" where there is none)."""
+
+    target: str
+    perturbation: str
+    source: str = ""
+    whitebox: bool = False
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """Its columns in a table."""
+        return {"target": self.target, "perturbation": self.perturbation, "source": self.source}
+
+
+class Scores(NamedTuple):
+    """Scores of all patients under one condition.
+
+    Attributes:
+        totals: Score of each patient, or number of its right images; a mean where several cells or seeds are
+            pooled.
+        repeats: How many cells and seeds are pooled.
+        draws: Sum of the totals in every resample of the patients; None where nothing is resampled.
+        by_class: Right images of each patient and class, of scores in which every class counts the same.
+    """
+
+    totals: Totals
+    repeats: int
+    draws: Draws | None = None
+    by_class: ByClass | None = None
+
+    def minus(self, other: "Scores") -> "Scores":
+        """Paired differences."""
+        draws = None if self.draws is None or other.draws is None else self.draws - other.draws
+        return Scores(self.totals - other.totals, self.repeats, draws)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Scores of every patient in every cell, seeds averaged within the patient.
+
+    Attributes:
+        score: What they are scores of.
+        settings: How numbers are judged.
+        patients: Patients whose score is defined, sorted.
+        undefined: Patients left out because theirs is undefined, as where no structure is in their truth.
+        sizes: Weight of each patient: its images where every image counts, else 1.
+        cells: Scores of each cell, in the order of `patients`.
+        counts_outcomes: Whether totals are numbers of outcomes, each right or wrong.
+        class_sizes: Images of each patient and class, where every class counts the same.
+        floor: Score of a network that always answers with the majority class, or shows nothing.
+        drawn_sizes: Sum of the sizes in every resample; None where nothing is resampled.
+    """
+
+    score: Score
+    settings: Settings
+    patients: tuple[str, ...]
+    undefined: int
+    sizes: Totals
+    cells: Mapping[Cell, Scores]
+    counts_outcomes: bool = False
+    class_sizes: ByClass | None = None
+    floor: float = math.nan
+    drawn_sizes: Draws | None = None
+
+    def value(self, scores: Scores | None) -> float:
+        """Mean score over patients; NaN without any."""
+        return math.nan if scores is None else float(scores.totals.sum() / self.sizes.sum())
+
+    def mean(self, cells: Iterable[Cell]) -> Scores | None:
+        """Scores under several conditions averaged within each patient; None without cells."""
+        chosen = [self.cells[cell] for cell in cells]
+        if not chosen:
+            return None
+        totals: Float64[np.ndarray, "cells patients"] = np.stack([scores.totals for scores in chosen])
+        drawn = [scores.draws for scores in chosen if scores.draws is not None]
+        draws = np.mean(drawn, axis=0) if len(drawn) == len(chosen) else None
+        of_classes = [scores.by_class for scores in chosen if scores.by_class is not None]
+        by_class = np.mean(of_classes, axis=0) if of_classes else None
+        return Scores(totals.mean(0), sum(scores.repeats for scores in chosen), draws, by_class)
+
+    def estimate(self, scores: Scores | None) -> Estimate:
+        """A score with its interval; NaN without any.
+
+        Outcomes that are right or wrong: `wilson`; scores in [0, 1]: `Ratio.share_interval`; others: t.
+        """
+        if scores is None:
+            return UNDEFINED
+        confidence, bounds = self.settings.confidence, self.score.bounds
+        resampled = self._bootstrap(scores, self._images)
+        if resampled is not None:
+            return resampled.clipped(*bounds)
+        if self.class_sizes is not None and scores.by_class is not None:
+            counts = (scores.by_class * scores.repeats, self.class_sizes * scores.repeats)
+            return mean_of_ratios(*counts).share_interval(confidence)
+        if self.counts_outcomes:
+            # Outcomes are counted before they are averaged over cells and seeds: each is right or wrong.
+            return wilson(scores.totals * scores.repeats, self.sizes * scores.repeats, confidence)
+        found = ratio(scores.totals, self.sizes)
+        if self.score.is_fraction:
+            return found.share_interval(confidence)
+        return found.interval(confidence).clipped(*bounds)
+
+    def difference(self, first: Scores | None, second: Scores | None, limit: float = 1.0) -> Estimate:
+        """What is under `first` minus that under `second`, paired over patients; NaN where one is missing.
+
+        Args:
+            first: Scores of the patients, or their drops.
+            second: The same.
+            limit: Largest size that the difference can have, in ranges of the score: 1 of scores, 2 of drops.
+        """
+        if first is None or second is None:
+            return UNDEFINED
+        largest = self.score.bounds[1] - self.score.bounds[0]
+        found = self._relative(first.minus(second), self._images, largest)
+        return found.clipped(-limit * largest, limit * largest)
+
+    def drop(self, clean: Scores | None, attacked: Scores | None) -> Estimate:
+        """By how much the attacked score is worse than the clean one, paired."""
+        better, worse = (clean, attacked) if self.score.higher_is_better else (attacked, clean)
+        return self.difference(better, worse)
+
+    def relative_drop(self, clean: Scores | None, attacked: Scores | None) -> Estimate:
+        """The drop as a fraction of the clean score, paired; at most 1 of scores in [0, 1]."""
+        if clean is None or attacked is None:
+            return UNDEFINED
+        better, worse = (clean, attacked) if self.score.higher_is_better else (attacked, clean)
+        # A patient loses at most a whole score, of which the mean clean score is a part.
+        largest = ratio(self.sizes, clean.totals).value if self.score.is_fraction else math.inf
+        most = 1.0 if self.score.is_fraction and self.score.higher_is_better else math.inf
+        return self._relative(better.minus(worse), clean, largest).clipped(-math.inf, most)
+
+    def paired_ratio(self, first: Scores, second: Scores) -> Ratio:
+        """A paired difference with the standard error that suits the score."""
+        x = first.totals - second.totals
+        return (
+            accuracy_difference(x, self.sizes, self.sizes) if self.counts_outcomes else ratio(x, self.sizes)
+        )
+
+    def resampled(self, values: Float64[np.ndarray, "k patients"]) -> Float64[np.ndarray, "k resamples"]:
+        """Sums of k numbers over the patients of every resample; the resamples are always the same."""
+        return resampled_sums(values, self.settings.resamples, generator(self.settings.seed, "resamples"))
+
+    def with_draws(self) -> "Panel":
+        """The panel with draws of all cells, from the same resamples, where its intervals need them."""
+        if self.settings.interval == "default":
+            return self
+        names = list(self.cells)
+        sums = self.resampled(np.stack([self.sizes, *(self.cells[name].totals for name in names)]))
+        cells = {
+            name: self.cells[name]._replace(draws=draws) for name, draws in zip(names, sums[1:], strict=True)
+        }
+        return replace(self, cells=cells, drawn_sizes=sums[0])
+
+    @property
+    def _images(self) -> Scores:
+        """The sizes as what other totals are divided by."""
+        return Scores(self.sizes, 1, self.drawn_sizes)
+
+    def _relative(self, x: Scores, y: Scores, largest: float) -> Estimate:
+        resampled = self._bootstrap(x, y)
+        if resampled is not None:
+            return resampled
+        images = self.sizes if self.counts_outcomes else None
+        return paired_interval(x.totals, y.totals, self.settings.confidence, images=images, largest=largest)
+
+    def _bootstrap(self, x: Scores, y: Scores) -> Estimate | None:
+        """An interval from the resamples that all numbers of the study share.
+
+        None where none was asked for, and where resamples tell nothing, since they are all alike.
+        """
+        method = self.settings.interval
+        if method == "default" or not ratio(x.totals, y.totals).varies:
+            return None
+        assert x.draws is not None
+        assert y.draws is not None
+        numbers, confidence = (x.totals, y.totals, x.draws, y.draws), self.settings.confidence
+        if method == "bootstrap-t":
+            products = np.stack([x.totals * x.totals, x.totals * y.totals, y.totals * y.totals])
+            interval = bootstrap_t(*numbers, self.resampled(products), confidence)
+        else:
+            interval = (bca if method == "bca" else percentile)(*numbers, confidence)
+        return interval if interval.high - interval.low > ROUNDING else None
+
+
+def panel_of(score: Score, settings: Settings, rows: pl.DataFrame, background: str) -> Panel:
+    """Scores of all patients in all cells.
+
+    Args:
+        score: What is computed.
+        settings: How numbers are judged.
+        rows: Rows of `predictions`, `overlaps` or `surfaces`, whichever the score needs.
+        background: Name of the class that is no structure, in segmentation.
+
+    Raises:
+        RunError: The function of somebody's own score returns something else than it should.
+    """
+    if score.task is Task.SEGMENTATION:
+        return _panel_of_scans(score, settings, rows, background).with_draws()
+    return _panel_of_images(score, settings, rows).with_draws()
+
+
+def with_whitebox(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with the flag that keeps white-box cells apart from transfer cells of the same names."""
+    return rows.with_columns(whitebox=pl.col("role") == "whitebox")
+
+
+def _panel_of_scans(score: Score, settings: Settings, rows: pl.DataFrame, background: str) -> Panel:
+    """Means over the structures of a scan for which the score is defined, over scans, over seeds."""
+    scans = scan_scores(rows, background, score)
+    scored = (
+        by_seed(scans.filter(pl.col("score").is_not_nan()), "score")
+        .group_by(*CELL, "patient_id", maintain_order=True)
+        .agg(total=pl.col("score").mean(), repeats=pl.len())
+    )
+    nothing = {name: np.zeros(scans.height, np.int64) for name in score.columns}
+    for name in ("n_true", "n_boundary", "n_missed"):
+        if name in nothing:
+            nothing[name] = scans[name].to_numpy()
+    floor = float(mean_defined(_called(score, nothing, scans.height).astype(np.float64)))
+    return _panel(score, settings, *_complete(scored, rows), floor=floor)
+
+
+def scan_scores(rows: pl.DataFrame, background: str, score: Score) -> pl.DataFrame:
+    """`score` of every structure in every scan, NaN where it is undefined, beside the sums it is made of.
+
+    Sorted, so that no mean depends on the order of the rows.
+    """
+    keys = (*CELL, *SEEDS, "patient_id", "scan_id", "structure")
+    counts = (
+        with_whitebox(rows)
+        .filter(pl.col("structure") != background)
+        .group_by(keys)
+        .agg(pl.col(score.columns).sum())
+        .sort(keys)
+    )
+    values = _called(score, {name: counts[name].to_numpy() for name in score.columns}, counts.height)
+    return counts.with_columns(score=pl.Series(values.astype(np.float64)))
+
+
+def scan_dice(overlaps: pl.DataFrame, background: str) -> pl.DataFrame:
+    """Dice and volume error of every structure that is present in the truth of a scan."""
+    scans = scan_scores(overlaps, background, Score("dice", dice_of_counts))
+    error = volume_error(scans["n_true"].to_numpy(), scans["n_pred"].to_numpy())
+    known = scans.rename({"score": "dice"}).with_columns(volume_error=pl.Series(error))
+    return known.filter(pl.col("dice").is_not_nan())
+
+
+def by_seed(rows: pl.DataFrame, *columns: str) -> pl.DataFrame:
+    """Means of columns in every cell and for every seed: rows of a scan, then scans of a patient.
+
+    What is null is left out. The order of the rows is kept: a mean may depend on it in the last bit.
+    """
+    keys = (*CELL, *SEEDS, "patient_id")
+    for finer in ((*keys, "scan_id"), keys):
+        rows = rows.group_by(finer, maintain_order=True).agg(pl.col(columns).mean())
+    return rows
+
+
+def _panel_of_images(score: Score, settings: Settings, rows: pl.DataFrame) -> Panel:
+    """Scores of images, or of all of them at once. A case counts once, however many seeds there are."""
+    cases = rows.unique("case_id").sort("case_id")
+    majority = int(cases["label"].value_counts().sort("count", "label")["label"].to_numpy()[-1])
+    values = _image_scores(score, cases.with_columns(prediction=pl.lit(majority)), sure=True)
+    if values.ndim == 0:
+        return _panel_of_samples(score, settings, rows, float(values))
+    if values.dtype != np.bool_:
+        floor = float(mean_defined(values.astype(np.float64)))
+        scored = rows.with_columns(
+            score=pl.Series(_image_scores(score, rows)).cast(pl.Float64).fill_nan(None)
+        )
+        return _panel_of_means(score, settings, scored, floor)
+    right = with_whitebox(rows.with_columns(right=pl.Series(_image_scores(score, rows))))
+    counts = right.group_by(*CELL, "patient_id").agg(
+        pl.col("right").sum(), repeats=pl.struct(SEEDS).n_unique()
+    )
+    scored = counts.with_columns(total=pl.col("right") / pl.col("repeats"))
+    sizes = cases.group_by("patient_id").len().sort("patient_id")["len"].to_numpy().astype(np.float64)
+    panel = _panel(score, settings, scored, sizes, 0, floor=float(values.mean()), counts_outcomes=True)
+    return _balanced(panel, right, cases) if score.balanced else panel
+
+
+def _balanced(panel: Panel, rows: pl.DataFrame, cases: pl.DataFrame) -> Panel:
+    """The panel with outcomes weighted so that every class counts the same: N / (k N_c) for k classes."""
+    classes, images = np.unique(cases["label"].to_numpy(), return_counts=True)
+    weights = images.sum() / classes.size / images
+
+    def table(counts: pl.DataFrame, name: str) -> ByClass:
+        filled = np.zeros((len(panel.patients), classes.size))
+        places = np.searchsorted(panel.patients, counts["patient_id"].to_numpy().astype(str))
+        filled[places, np.searchsorted(classes, counts["label"].to_numpy())] = counts[name]
+        return filled
+
+    right = rows.group_by(*CELL, "patient_id", "label").agg(pl.col("right").sum())
+    of_cells = right.partition_by(CELL, as_dict=True)
+    tables = {cell: table(of_cells[cell], "right") / each.repeats for cell, each in panel.cells.items()}
+    cells = {
+        cell: panel.cells[cell]._replace(totals=by_class @ weights, by_class=by_class)
+        for cell, by_class in tables.items()
+    }
+    class_sizes = table(cases.group_by("patient_id", "label").len("images"), "images")
+    return replace(
+        panel, cells=cells, sizes=class_sizes @ weights, class_sizes=class_sizes, floor=1 / classes.size
+    )
+
+
+def _panel_of_means(score: Score, settings: Settings, rows: pl.DataFrame, floor: float) -> Panel:
+    """Scores of images averaged within the patient; every patient counts once."""
+    keys = (*CELL, *SEEDS, "patient_id")
+    known = with_whitebox(rows).filter(pl.col("score").is_not_null()).sort(*keys, "case_id")
+    means = known.group_by(keys, maintain_order=True).agg(pl.col("score").mean())
+    scored = means.group_by(*CELL, "patient_id", maintain_order=True).agg(
+        total=pl.col("score").mean(), repeats=pl.len()
+    )
+    return _panel(score, settings, *_complete(scored, rows), floor=floor)
+
+
+def _complete(scored: pl.DataFrame, rows: pl.DataFrame) -> tuple[pl.DataFrame, Totals, int]:
+    """Patients whose score is defined in every cell, each of size 1, and how many others there are."""
+    known = pl.len().over("patient_id") == scored.select(CELL).n_unique()
+    kept = scored.filter(known)
+    patients = kept["patient_id"].n_unique()
+    return kept, np.ones(patients), rows["patient_id"].n_unique() - patients
+
+
+def _panel_of_samples(score: Score, settings: Settings, rows: pl.DataFrame, floor: float) -> Panel:
+    """A score of all images at once: what each patient contributes to it, by leaving it out.
+
+    With n patients, t the score and t_i that without patient i, a patient contributes
+    `t + (n - 1) (mean(t_j) - t_i)`: these have the score as their mean, and its jackknife error.
+
+    Source:
+        Efron and Stein, Annals of Statistics 9, 1981.
+    """
+    patients = sorted(rows["patient_id"].unique())
+    cells: dict[Cell, Scores] = {}
+    for key, of_cell in with_whitebox(rows).partition_by(CELL, as_dict=True).items():
+        trainings = of_cell.sort("case_id").partition_by(SEEDS)
+        contributions = [_contributions(score, training, patients) for training in trainings]
+        cells[Cell(*key)] = Scores(np.mean(contributions, axis=0), len(trainings))
+    return Panel(score, settings, tuple(patients), 0, np.ones(len(patients)), cells, floor=floor)
+
+
+def _contributions(score: Score, rows: pl.DataFrame, patients: Sequence[str]) -> Totals:
+    whose = np.searchsorted(patients, rows["patient_id"].to_numpy().astype(str))
+    columns = _image_columns(score, rows)
+    whole = float(_called(score, columns, rows.height))
+
+    def without(patient: int) -> float:
+        kept = whose != patient
+        return float(_called(score, {name: each[kept] for name, each in columns.items()}, int(kept.sum())))
+
+    left = np.array([without(patient) for patient in range(len(patients))])
+    left = np.where(np.isnan(left), np.nanmean(left) if (~np.isnan(left)).any() else whole, left)
+    return np.asarray(whole + (len(patients) - 1) * (left.mean() - left))
+
+
+def _image_scores(score: Score, rows: pl.DataFrame, *, sure: bool = False) -> np.ndarray:
+    columns = _image_columns(score, rows)
+    if sure and "probabilities" in columns:  # those of a network that is sure of its answer
+        columns["probabilities"] = np.eye(columns["probabilities"].shape[1])[rows["prediction"].to_numpy()]
+    return _called(score, columns, rows.height)
+
+
+def _image_columns(score: Score, rows: pl.DataFrame) -> dict[str, np.ndarray]:
+    given = {"labels": "label", "predictions": "prediction"}
+    columns: dict[str, np.ndarray] = {
+        name: rows[given[name]].to_numpy() for name in score.columns if name in given
+    }
+    if "probabilities" in score.columns:
+        listed = rows["probabilities"]
+        columns["probabilities"] = (
+            listed.list.to_array(listed.list.len().item(0)).to_numpy().astype(np.float64)
+        )
+    return columns
+
+
+def _called(score: Score, columns: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
+    """What a score makes of rows: a value for each, or in classification one for all."""
+    try:
+        with np.errstate(all="ignore"):
+            values: np.ndarray = np.asarray(score.of(**columns))
+    except Exception as error:  # of somebody's own function
+        raise RunError(f"The score {score.name} failed: {reason(error)}.") from error
+    whole = score.task is Task.CLASSIFICATION
+    if (values.shape != (rows,) and not (whole and values.shape == ())) or values.dtype.kind not in "biuf":
+        wanted = "a number for each row" + (", or one for all" if whole else "")
+        raise RunError(
+            f"The score {score.name} must return {wanted}, of {rows} rows here; it returned {values.dtype} of"
+            f" shape {values.shape}."
+        )
+    return values
+
+
+def _panel(
+    score: Score, settings: Settings, scored: pl.DataFrame, sizes: Totals, undefined: int, **more: Any
+) -> Panel:
+    patients = tuple(sorted(scored["patient_id"].unique()))
+    cells = {
+        Cell(*key): Scores(rows["total"].to_numpy(), rows["repeats"].item(0))
+        for key, rows in scored.sort("patient_id").partition_by(CELL, as_dict=True).items()
+    }
+    return Panel(score, settings, patients, undefined, sizes, cells, **more)

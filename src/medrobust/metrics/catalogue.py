@@ -1,0 +1,142 @@
+"""The scores that networks can be judged by: the primary score of a study is one of these, or one's own.
+
+A score is a function of stored rows. The names of its parameters say what it is given, always as arrays:
+
+Segmentation, of every structure in every scan, counts over its evaluated slices:
+    n_true, n_pred, n_both      pixels in the truth, in the prediction, in both
+or, where boundaries are measured:
+    n_boundary, n_within        boundary pixels of both maps, and those within the tolerance of the other
+    hd95_sum                    HD95 added up over the cases that have the structure in both maps
+    n_both, n_missed, n_added   cases with the structure in both maps, in the truth only, or as predicted only
+It returns a value for every structure. Structures are averaged over the scan, scans over the patient.
+
+Classification, of every image:
+    labels, predictions         true and predicted class
+    probabilities               of each class, of shape `n classes`
+It returns a value for every image (booleans are right or wrong, and every image counts; numbers are averaged
+over the patient), or one number for all images, such as an area under a curve.
+
+NaN is undefined: left out of every mean, and counted.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from medrobust.catalogue import Catalogue
+from medrobust.core import Task
+from medrobust.errors import StudyError
+from medrobust.metrics.scores import (
+    Labels,
+    Sums,
+    auroc,
+    dice_of_counts,
+    iou_of_counts,
+    nsd_of_sums,
+)
+
+OVERLAPS = frozenset({"n_true", "n_pred", "n_both"})
+SURFACES = frozenset({"n_boundary", "n_within", "hd95_sum", "n_both", "n_missed", "n_added"})
+PREDICTIONS = frozenset({"labels", "predictions", "probabilities"})
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score and what must be known to judge by it.
+
+    Attributes:
+        name: As a study names it.
+        of: The function of stored rows; its parameters are names of columns (see above).
+        heading: As people read it, in tables and sentences; the name in words where empty.
+        bounds: The lowest and the highest value. Within [0, 1] intervals are those of a fraction, else t.
+        higher_is_better: Whether networks with a higher score are the better ones.
+        balanced: Of right-or-wrong outcomes: every class counts the same, however many images it has.
+    """
+
+    name: str
+    of: Callable[..., Any]
+    heading: str = ""
+    bounds: tuple[float, float] = (0.0, 1.0)
+    higher_is_better: bool = True
+    balanced: bool = False
+
+    def __post_init__(self) -> None:
+        wanted = set(self.columns)
+        if not wanted or not any(wanted <= known for known in (OVERLAPS, SURFACES, PREDICTIONS)):
+            raise StudyError(
+                f"the parameters of a score must be among {', '.join(sorted(OVERLAPS))}, or among"
+                f" {', '.join(sorted(SURFACES))}, or among {', '.join(sorted(PREDICTIONS))};"
+                f" those of {self.name} are {', '.join(self.columns) or 'none'}."
+            )
+        if not self.heading:
+            object.__setattr__(self, "heading", self.name.replace("_", " "))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What its function is given."""
+        known = OVERLAPS | SURFACES | PREDICTIONS
+        every = inspect.signature(self.of).parameters.values()
+        return tuple(each.name for each in every if each.name in known or each.default is each.empty)
+
+    @property
+    def task(self) -> Task:
+        """What networks that it judges do."""
+        return Task.CLASSIFICATION if set(self.columns) <= PREDICTIONS else Task.SEGMENTATION
+
+    @property
+    def needs_surfaces(self) -> bool:
+        """Whether it is computed from measured boundaries."""
+        return self.task is Task.SEGMENTATION and not set(self.columns) <= OVERLAPS
+
+    @property
+    def sign(self) -> int:
+        """1 where higher is better, else -1."""
+        return 1 if self.higher_is_better else -1
+
+    @property
+    def is_fraction(self) -> bool:
+        """Whether its values lie in [0, 1]."""
+        return self.bounds == (0.0, 1.0)
+
+
+def score_of(thing: object, name: str) -> Score:
+    """A score as it is, or one of a plain function: in [0, 1], higher is better, called by its name."""
+    if isinstance(thing, Score):
+        return thing
+    if not callable(thing):
+        raise StudyError("must be a function of stored rows, or a `medrobust.metrics.Score`.")
+    try:
+        return Score(getattr(thing, "__name__", name), thing)
+    except ValueError as error:  # a builtin without a signature
+        raise StudyError(f"must have parameters that can be read: {error}.") from error
+
+
+def _nsd(n_boundary: Sums, n_within: Sums, n_both: Sums, n_missed: Sums) -> Any:
+    return nsd_of_sums(n_boundary, n_within, n_both + n_missed)
+
+
+def _right(labels: Labels, predictions: Labels) -> Bool[np.ndarray, "n"]:
+    return np.asarray(labels == predictions)
+
+
+SCORES = Catalogue(
+    "score",
+    "medrobust.scores",
+    {
+        score.name: score
+        for score in (
+            Score("dice", dice_of_counts, "Dice"),
+            Score("nsd", _nsd, "NSD"),
+            Score("iou", iou_of_counts, "IoU"),
+            Score("accuracy", _right),
+            Score("balanced_accuracy", _right, balanced=True),
+            Score("auroc", auroc, "AUROC"),
+        )
+    },
+    score_of,
+)
+"""What comes with medrobust; Dice and accuracy are the defaults."""

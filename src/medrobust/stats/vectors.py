@@ -1,0 +1,242 @@
+"""The numbers of a report from plain vectors: a score per case, and whose case each is.
+
+Booleans are outcomes, right or wrong: their mean is an accuracy, in which every case counts. Numbers are
+scores such as Dice: they are averaged within the patient, and every patient counts once. Cases of one patient
+are never taken as independent.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from medrobust.rng import generator
+from medrobust.stats.intervals import Estimate, Totals, mean, paired_interval, wilson
+from medrobust.stats.significance import holm, ranks_interval, sign_flip_test
+
+Scores = Float[np.ndarray, "cases"] | Bool[np.ndarray, "cases"] | Sequence[float] | Sequence[bool]
+Patients = Shaped[np.ndarray, "cases"] | Sequence[Any]
+
+RESAMPLES = 10_000
+"""Sign patterns that are drawn where there are too many to count, as in a study by default."""
+
+
+class Bounds(NamedTuple):
+    """The ends of an interval; NaN where a single patient tells none."""
+
+    low: float
+    high: float
+
+
+class Comparison(NamedTuple):
+    """How two networks differ.
+
+    Attributes:
+        difference: Mean score of the first minus that of the second.
+        interval: Its interval over patients.
+        p: Two-sided p value of sign flips over patients.
+    """
+
+    difference: float
+    interval: Bounds
+    p: float
+
+
+class Ranked(NamedTuple):
+    """Where a network stands.
+
+    Attributes:
+        name: Its name.
+        score: Its mean score.
+        low: The best rank that the tests leave open: 1 + the number of significantly better networks.
+        high: The worst: the number of networks - that of significantly worse ones.
+    """
+
+    name: str
+    score: float
+    low: int
+    high: int
+
+
+def compare_paired(
+    scores_a: Scores,
+    scores_b: Scores,
+    patients: Patients,
+    *,
+    per_case: bool | None = None,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    names: tuple[str, str] = ("a", "b"),
+) -> Comparison:
+    """Compare two networks on the same cases, paired over patients, as a report does.
+
+    Args:
+        scores_a: Score of the first network on each case.
+        scores_b: Score of the second network on each case.
+        patients: Whose case each is.
+        per_case: Whether every case counts (accuracies, also averaged over attacks) or every patient once;
+            None: every case where the scores are booleans.
+        confidence: Of the interval, in (0, 1).
+        resamples: Patterns of signs that are drawn with more than 16 patients; with fewer all are counted.
+        seed: Seed of the study, for these draws.
+        names: Names of the networks in the study; with the seed they fix the draws, so that p is the report's
+            to the last digit.
+
+    Returns:
+        Difference, interval and p value; nothing is adjusted for several comparisons (`rank` does that).
+
+    Raises:
+        ValueError: The lengths differ, there are no cases, or a score is undefined.
+
+    >>> compare_paired([0.9, 0.8, 0.7, 0.9], [0.7, 0.7, 0.6, 0.8], ["p1", "p1", "p2", "p3"]).p
+    0.25
+    """
+    first, second = (
+        _totals(scores, patients, name, per_case)
+        for scores, name in ((scores_a, "scores_a"), (scores_b, "scores_b"))
+    )
+    if first.per_case != second.per_case:
+        raise ValueError("scores_a and scores_b must both be booleans (right or wrong), or both be numbers.")
+    x, sizes = first.totals - second.totals, first.sizes
+    largest = 1.0 if first.is_in_unit and second.is_in_unit else math.inf
+    images = sizes if first.per_case else None
+    found = paired_interval(x, sizes, confidence, images=images, largest=largest).clipped(-largest, largest)
+    p = sign_flip_test(x, resamples, generator(seed, "sign flips", *names))
+    return Comparison(found.value, Bounds(found.low, found.high), p)
+
+
+def mean_interval(scores: Scores, patients: Patients | None = None, *, confidence: float = 0.95) -> Estimate:
+    """Mean over patients of scores in [0, 1], with the interval that a report gives a mean Dice.
+
+    Args:
+        scores: Score of each case, in [0, 1].
+        patients: Whose case each is; None: each is somebody else's.
+        confidence: In (0, 1).
+
+    Returns:
+        Value, low, high; the bounds lie in [0, 1].
+
+    Raises:
+        ValueError: The lengths differ, there are no cases, or a score is undefined or outside of [0, 1].
+
+    >>> value, low, high = mean_interval([0.9, 0.8, 0.7])
+    >>> round(value, 3), low < 0.7, high < 1
+    (0.8, True, True)
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    found = _totals(values, range(values.size) if patients is None else patients, "scores")
+    if not found.is_in_unit:
+        raise ValueError(f"scores must lie in [0, 1]; got {values.min():g} to {values.max():g}.")
+    return mean(found.totals).share_interval(confidence)
+
+
+def accuracy_interval(
+    right: Scores, patients: Patients | None = None, *, confidence: float = 0.95
+) -> Estimate:
+    """Accuracy with the interval that a report gives it.
+
+    Args:
+        right: Whether each case is right.
+        patients: Whose case each is; None: each is somebody else's.
+        confidence: In (0, 1).
+
+    Returns:
+        Value, low, high; the bounds lie in [0, 1], and never have a width of 0.
+
+    Raises:
+        ValueError: The lengths differ, or there are no cases.
+
+    >>> value, low, high = accuracy_interval([True] * 24)
+    >>> value, round(low, 3), high
+    (1.0, 0.849, 1.0)
+    """
+    outcomes = np.asarray(right).astype(bool)
+    found = _totals(outcomes, range(outcomes.size) if patients is None else patients, "right")
+    return wilson(found.totals, found.sizes, confidence)
+
+
+def rank(
+    scores: Mapping[str, Scores],
+    patients: Patients,
+    *,
+    per_case: bool | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> list[Ranked]:
+    """Rank networks as far as tests of all their pairs allow, adjusted after Holm at `1 - confidence`.
+
+    Args:
+        scores: Scores of each network on the same cases, by its name; higher is better.
+        patients: Whose case each is.
+        per_case: As for `compare_paired`.
+        confidence: In (0, 1).
+        seed: As for `compare_paired`.
+
+    Returns:
+        The networks, the highest mean score first, each with its score and the ranks that are left open.
+
+    Raises:
+        ValueError: As for `compare_paired`.
+
+    >>> good, poor = [0.9, 0.8, 0.7, 0.9, 0.8, 0.9], [0.5, 0.6, 0.4, 0.5, 0.6, 0.5]
+    >>> [(each.name, each.low, each.high) for each in rank({"poor": poor, "good": good}, range(6))]
+    [('good', 1, 1), ('poor', 2, 2)]
+    """
+    pairs = list(combinations(scores, 2))
+    found = [
+        compare_paired(
+            scores[first], scores[second], patients, per_case=per_case, seed=seed, names=(first, second)
+        )
+        for first, second in pairs
+    ]
+    better = np.zeros((len(scores), len(scores)), dtype=bool)
+    place = {name: index for index, name in enumerate(scores)}
+    adjusted = holm(np.array([each.p for each in found], dtype=np.float64))
+    for (first, second), each, p in zip(pairs, found, adjusted, strict=True):
+        if p <= round(1 - confidence, 12):
+            winner, loser = (first, second) if each.difference > 0 else (second, first)
+            better[place[winner], place[loser]] = True
+    lines = [
+        Ranked(name, _totals(scores[name], patients, name, per_case).mean, low, high)
+        for name, (low, high) in zip(scores, ranks_interval(better), strict=True)
+    ]
+    return sorted(lines, key=lambda line: -line.score)
+
+
+class _Totals(NamedTuple):
+    """Scores of the patients and what they are divided by."""
+
+    totals: Totals
+    sizes: Totals
+    per_case: bool
+    is_in_unit: bool
+
+    @property
+    def mean(self) -> float:
+        return float(self.totals.sum() / self.sizes.sum())
+
+
+def _totals(scores: Scores, patients: Patients, name: str, per_case: bool | None = None) -> _Totals:
+    values, whose = np.asarray(scores), np.asarray(patients)
+    if values.ndim != 1 or values.shape != whose.shape or not values.size:
+        raise ValueError(
+            f"{name} and patients must be vectors of one length, with a case or more; got shapes"
+            f" {values.shape} and {whose.shape}."
+        )
+    per_case = bool(values.dtype == np.bool_) if per_case is None else per_case
+    values = values.astype(np.float64)
+    if np.isnan(values).any():
+        raise ValueError(
+            f"{name} has {np.isnan(values).sum()} undefined scores (NaN). Leave these cases out of every"
+            " vector, so that all networks are judged on the same cases."
+        )
+    is_in_unit = bool(values.min() >= 0 and values.max() <= 1)
+    _, patient = np.unique(whose, return_inverse=True)
+    sums, sizes = np.bincount(patient, values), np.bincount(patient).astype(np.float64)
+    if per_case:
+        return _Totals(sums, sizes, True, is_in_unit)
+    return _Totals(sums / sizes, np.ones_like(sums), False, is_in_unit)
