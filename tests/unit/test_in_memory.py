@@ -171,7 +171,11 @@ class TestEvaluate:
         assert not made
 
     def test_a_single_network_is_attacked_directly(self) -> None:
-        run = mr.evaluate({"only": ByBrightness()}, SCANS, attacks=["dag_a"], **QUICK)
+        of = {
+            "patients": [case.patient_id for case in SCANS.cases],
+            "scans": [case.scan_id for case in SCANS.cases],
+        }
+        run = mr.evaluate({"only": ByBrightness()}, arrays(SCANS), **of, attacks=["dag_a"], **QUICK)
         folder = Path(run.folder.url)
         assert run.table2().is_empty()
         assert set(run.results.overlaps["role"]) == {"clean", "whitebox"}

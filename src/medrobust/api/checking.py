@@ -109,7 +109,7 @@ def _check_own(load: str) -> Checked:
 def _problems(score: Score) -> tuple[str, ...]:
     """What a score does wrong on made-up rows."""
     count, rng = 12, generator(0, "check a score")
-    rows = {name: rng.integers(1, 9, count) for name in score.columns}
+    rows: dict[str, np.ndarray] = {name: rng.integers(1, 9, count) for name in score.columns}
     if "n_true" in rows:
         rows["n_both"] = np.minimum(rows["n_true"], rows.get("n_pred", rows["n_true"])) // 2
     if "probabilities" in rows:
