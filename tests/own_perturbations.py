@@ -231,7 +231,7 @@ BROKEN = {
     "looks_at_scores": ("needs", "declared to need decisions of the network, but gives something else"),
     "fails_on_flat_networks": ("flat", "Where the network's gradient is 0, it returns no images"),
     "greys_only": ("shapes", "Images may have any size and number of channels"),
-    "forgets_its_budget": ("facts", "budget: is declared to be 'radius', which is none of its parameters"),
+    "forgets_its_budget": ("facts", "budget: is declared to be 'radius', which is not among its parameters"),
     "wants_more": ("facts", "perturbations.tried.layer: this key is required"),
 }
 """The rule that each breaks, and what is said of it."""

@@ -567,7 +567,7 @@ class TestDamagedScans:
         victim = scans / "testing-labels" / "1003_3_glm.nii.gz"
         made_folders.write_volume(victim, np.full((24, 30, 20), 999, np.int16))
         self.refused(
-            scans, write, victim, "holds the label 999, which is none of 'left cerebral white matter'"
+            scans, write, victim, "holds the label 999, which is not among 'left cerebral white matter'"
         )
 
     def test_another_shape(self, scans: Path, write: Write) -> None:

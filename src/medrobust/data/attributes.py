@@ -71,7 +71,7 @@ def told(
         table = next(row.table for own in said.values() for texts in own.values() for row in texts.values())
         more = f", and {len(conflicts) - 3} more" if len(conflicts) > 3 else ""
         says = f"{table}: rows contradict each other: {', '.join(conflicts[:3])}{more}."
-        advice = "What they differ in counts as not known. Correct the table, or keep one row of each."
+        advice = "Values that differ count as unknown. Correct the table, or keep one row of each."
         findings.append(Finding("contradiction", severity, says, advice, (Path(table),)))
     return {
         owner: {name: next(iter(texts)) for name, texts in own.items() if len(texts) == 1}

@@ -130,8 +130,8 @@ def list_dataset(parameters: Mapping[str, Any], data_dir: Path | None) -> Listin
 def _entry(parameters: Mapping[str, Any]) -> DatasetEntry:
     if "given" in parameters:
         raise StudyError(
-            f"data: this is a study of '{parameters['given']}', a data set that was given in Python. Give it "
-            "again (dataset=...), or write a `data:` block."
+            f"data: this is a study of '{parameters['given']}', a data set that was given in Python. Pass "
+            "it again (dataset=...), or write a `data:` block."
         )
     if "load" in parameters:
         return DATASETS.loaded(parameters["load"], "data")
@@ -159,8 +159,8 @@ def _listing(
     folder = (data_dir or Path()) / Path(root).expanduser()
     if not folder.is_dir():
         raise DataError(
-            f"data.root: the folder of '{name}' does not exist; got {folder}. Give its path, and the "
-            "folder that it is relative to by --data (by default the working directory)."
+            f"data.root: the folder of '{name}' does not exist; got {folder}. Give its path, relative to "
+            "the folder in --data (by default the working directory)."
         )
     listing = entry.list(folder, **accepted(entry.list, own))
     return with_attributes(listing, folder, **accepted(with_attributes, own))

@@ -1,4 +1,4 @@
-"""DICOM files of anybody's: elements and pixels, read so that none takes more memory than its size suggests.
+"""DICOM files from any source: elements and pixels, in no more memory than a file's size suggests.
 
 pydicom alone decodes RLE and, through Pillow, JPEG of 8 bits and JPEG 2000 of up to 16 bits of grey.
 imagecodecs adds JPEG of 12 bits, JPEG Lossless, JPEG-LS, High-Throughput JPEG 2000, JPEG 2000 in deep colour.
@@ -21,7 +21,7 @@ from medrobust.data.files import MOST_BYTES
 from medrobust.errors import DataError
 
 MAGIC = (128, b"DICM")
-"""Where in a DICOM file what stands."""
+"""Offset and content of the mark that follows the preamble of a DICOM file."""
 
 META, IDENTIFYING = 2, 8
 """Groups of elements: one of them begins what follows the preamble, or a file that has none."""
@@ -79,7 +79,7 @@ def read_dicom_file(
 
 
 def _begin(file: BufferedIOBase) -> int | None:
-    """Where the elements of a DICOM file begin; None: it is none."""
+    """Where the elements of a DICOM file begin; None if it is not one."""
     place, magic = MAGIC
     head = file.read(place + len(magic))
     if head[place:] == magic:
@@ -149,11 +149,11 @@ SIZ = b"\xff\x4f\xff\x51"
 """How a JPEG 2000 codestream begins; its size follows 4 bytes later."""
 
 DECODER_DEPENDENCIES = dict.fromkeys((*JPEG, *JPEG_LS, *JPEG_2000), ("imagecodecs>=2026.3.6",))
-"""What pydicom says where a decoder is missing."""
+"""What pydicom names where a decoder is missing."""
 
 
 def is_available(syntax: str) -> bool:
-    """Whether a transfer syntax is decoded here; pydicom asks."""
+    """Whether a transfer syntax is decoded here; called by pydicom."""
     return syntax in DECODER_DEPENDENCIES
 
 
@@ -180,7 +180,7 @@ def decode_frame(content: bytes, runner: DecodeRunner) -> bytearray:
             )
         values = imagecodecs.jpeg2k_decode(content)
         if runner.photometric_interpretation in ("YBR_ICT", "YBR_RCT"):
-            runner.set_option("photometric_interpretation", "RGB")  # as the codestream itself asks for
+            runner.set_option("photometric_interpretation", "RGB")  # as decoded
     if values.shape != shape or values.dtype.itemsize > 2:
         raise ValueError(f"its compressed pixels have the shape {values.shape}, but its header says {shape}")
     runner.set_option("bits_allocated", 8 * values.dtype.itemsize)

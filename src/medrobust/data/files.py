@@ -221,7 +221,7 @@ def read_json(path: Path) -> Any:
 
     Raises:
         DataError: The file cannot be read, is larger than 64 MB, is no JSON, nests deeper than 32 levels,
-            gives a key twice, or holds NaN or infinity.
+            repeats a key, or holds NaN or infinity.
     """
     too_deep = f"{path}: nests lists and objects deeper than {DEEPEST} levels, as no data set does."
     try:
@@ -394,7 +394,7 @@ def _cells(where: str, cells: Sequence[str], places: dict[str, list[int]]) -> di
 
 
 def _short_lines(lines: Iterable[str]) -> Iterator[str]:
-    """Lines, of which none may hold millions of cells."""
+    """The same lines; one that may hold millions of cells is an error."""
     for line in lines:
         if len(line) > LONGEST_LINE:
             raise csv.Error(f"a line is longer than {LONGEST_LINE:,} characters")

@@ -44,7 +44,7 @@ def in_threads(
         most: How many may be done at once; None takes `threads()`.
 
     Raises:
-        Exception: Of the first item whose work fails; what has not begun by then is not done.
+        Exception: Of the first item that fails; items not begun by then are left.
     """
     results: list[Result] = []
     with ThreadPoolExecutor(most or threads()) as pool:
@@ -64,7 +64,7 @@ def part_of(progress: OnProgress, begin: float, end: float) -> OnProgress:
 
 
 class Room:
-    """Lets threads go on as long as what they hold together stays below a limit; one alone may always."""
+    """A limit on what all threads hold at a time; one thread alone may exceed it."""
 
     def __init__(self, most: int) -> None:
         self._most, self._held, self._left = most, 0, Condition()

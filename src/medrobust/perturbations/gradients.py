@@ -20,8 +20,8 @@ from medrobust.perturbations.checks import all_finite, check_logits
 from medrobust.perturbations.geometry import lengths, per_image
 
 NO_WAY_BACK = (
-    "The network's output does not depend on its input, or cannot be differentiated with respect to it; look "
-    "for torch.no_grad, .detach, NumPy, and an input that is left out, in its forward."
+    "The network's output does not depend on its input, or cannot be differentiated with respect to it; "
+    "look for torch.no_grad, .detach, NumPy or an unused input in its forward pass."
 )
 
 Model = Callable[[Tensor], object]

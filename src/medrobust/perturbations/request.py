@@ -510,9 +510,7 @@ def _budget_names(budgets: Sequence[object], where: str) -> dict[str, float]:
     if not names:
         raise StudyError(f"{where}: a list must hold at least one budget; got [].")
     if len(set(names.values())) < len(budgets):
-        raise StudyError(
-            f"{where}: every budget once, different in its first 4 digits; got {list(budgets)!r}."
-        )
+        raise StudyError(f"{where}: budgets must differ in their first 4 digits; got {list(budgets)!r}.")
     return names
 
 

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from medrobust.analysis.table import ABSENT, CrossTable, Table, shown
+from medrobust.core import Task
 from medrobust.report import style
 from medrobust.report.reading import ReportContext, capitalised, flattened, setting
 
@@ -213,7 +214,7 @@ def at_a_glance(context: ReportContext) -> list[tuple[str, str]]:
     cells = context.tables["table2"]
     points = context.tables.get("curve", pl.DataFrame(schema=["perturbation", "curve"]))
     curve = dict(points.select("perturbation", "curve").iter_rows())
-    empty = context.tables.get("false_positives", pl.DataFrame(schema=["n_empty"]))["n_empty"].max()
+    empty = context.tables.get("false_positives", pl.DataFrame(schema={"n_empty": pl.Int64}))["n_empty"].max()
     return [
         ("networks judged", str(context.tables["table1"].height)),
         ("attacks", str(len({curve.get(label, label) for label in cells["perturbation"]}))),
@@ -368,9 +369,10 @@ TITLES = {
 }
 """Short names of tables; others go by the name of their file."""
 FOOLED = {
-    "accuracy": "fooled is the fraction of images that it gets wrong then, fooled of right the same among "
-    "those it gets right when clean",
-    "Dice": "fooled is the fraction of the pixels to be changed that it shows as the attack wanted",
+    Task.CLASSIFICATION: "fooled is the fraction of images that it gets wrong then, fooled of right the same "
+    "among those it gets right when clean",
+    Task.SEGMENTATION: "fooled is the fraction of the pixels to be changed that it shows as the attack "
+    "wanted",
 }
 
 
@@ -387,7 +389,7 @@ def caption(name: str, context: ReportContext, of: object = "", **facts: object)
         unit=context.unit,
         units=context.units,
         of=of,
-        fooled=FOOLED[context.score],
+        fooled=FOOLED[context.task],
         **facts,
     )
 

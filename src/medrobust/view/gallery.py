@@ -37,8 +37,8 @@ class Gallery:
         dataset = plan.setup.dataset
         if results.record["data"]["fingerprint"] != dataset.fingerprint:
             raise RunError(
-                f"The run in '{plan.setup.folder.url}' was made with other data than those found now. Give "
-                "the folder of its data with --data."
+                f"The run in '{plan.setup.folder.url}' was made with other data than those found. Give the "
+                "folder of its data with --data."
             )
         self._depth = dataset.shape[0] if len(dataset.shape) == 3 else 1
         self._scans = {

@@ -73,7 +73,7 @@ class Server(ThreadingHTTPServer):
             super().__init__((LOOPBACK, port), Handler)
         except OSError as error:
             raise RunError(
-                f"--port: {port} cannot be had ({error.strerror}). Leave it out to take a free one."
+                f"--port: {port} is not available ({error.strerror}). Leave it out to use a free one."
             ) from error
 
     @property

@@ -46,11 +46,11 @@ def test_a_point_may_be_written_out():
         ({"name": "pgd", "eps": []}, r"perturbations\.pgd\.eps: a list must hold at least one budget"),
         (
             {"name": "pgd", "eps": ["1/255", "2/510"]},
-            r"pgd\.eps: every budget once, different in its first 4",
+            r"pgd\.eps: budgets must differ in their first 4",
         ),
         (
             {"name": "pgd", "eps": [0.10001, 0.10002]},
-            r"pgd\.eps: every budget once, different in its first 4",
+            r"pgd\.eps: budgets must differ in their first 4",
         ),
         ({"name": "fgsm", "eps": [0.1, 2]}, r"fgsm-2\.eps: .*less than or equal to 1; got 2"),
         ({"name": "pgd", "eps": [0, 0.1]}, r"pgd\.eps: a list holds numbers above 0, .*clean image.*got 0\."),

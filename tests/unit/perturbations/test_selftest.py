@@ -221,14 +221,14 @@ class Diverged(Featured):
         (Rounded, "gradients", "zero everywhere: attacks cannot see where to go"),
         (Rooted, "gradients", "100 % of the gradient's entries are not finite. Look for a root"),
         (Detached, "gradients", "cannot be differentiated"),
-        (Random, "deterministic", "the network is random also in evaluation mode"),
+        (Random, "deterministic", "the network is random even in evaluation mode"),
         (Mixing, "deterministic", "depends on the other images of its batch: alone, logits differ by up to"),
         (
             Sociable,
             "deterministic",
             "An image alone is refused. The network cannot be run on images of shape",
         ),
-        (Probabilities, "logits", "Return what goes into the softmax"),
+        (Probabilities, "logits", "Return the input of the softmax"),
         (Diverged, "logits", "are not finite. Its weights may have diverged"),
     ],
 )
@@ -238,7 +238,7 @@ def test_a_faulty_network_is_caught_by_the_check_meant_for_it(kind, check, said,
     assert failed(checks) == {check}
     assert said in checks[check].seen
     left = set(CHECKS) - NETWORK
-    assert {checks[name].seen for name in left} == {f"Not made, since the network fails: {check}."}
+    assert {checks[name].seen for name in left} == {f"Not run, because the network fails: {check}."}
 
 
 @pytest.mark.parametrize("kind", [Loud, Faint])
@@ -253,7 +253,7 @@ def test_a_few_gradients_that_are_not_finite_are_told(photos):
     checks = checks_of("pgd", (Dark(network.body).eval(), images, labels))
     assert failed(checks) == set()
     assert re.fullmatch(
-        r"3\.\d+ % of the gradient's entries are not finite, as those of a root at 0; attacks do without "
+        r"3\.\d+ % of the gradient's entries are not finite, like those of a root at 0; attacks ignore "
         r"them; it is zero for 0 % of the images\.",
         checks["gradients"].seen,
     )
@@ -304,7 +304,7 @@ def test_a_single_step_may_overshoot_what_it_fools(photos):
 def test_an_attack_that_cannot_leave_a_small_ball_does_not_reach_chance(photos):
     checks = checks_of(broken("pgd", timid, eps=0.005), photos)
     assert failed(checks) == {"chance"}
-    assert "chance 90 %: gradients lead it nowhere" in checks["chance"].seen
+    assert "chance is 90 %: gradients lead it nowhere" in checks["chance"].seen
 
 
 def test_more_steps_that_weaken_an_attack_are_caught(slices):

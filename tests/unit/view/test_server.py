@@ -202,7 +202,7 @@ def test_a_port_that_is_taken_is_said(run: api.Run, server: Server) -> None:
     )
     assert done.exit_code == 1
     assert done.stderr.startswith(
-        f"Error: --port: {server.server_port} cannot be had (Address already in use)."
+        f"Error: --port: {server.server_port} is not available (Address already in use)."
     )
 
 

@@ -240,7 +240,7 @@ def _paired(
         if own.uid in pairs:
             first = pairs[own.uid][1].path
             says = f"{first} and {one.path} are segmentations of the same series."
-            advice = "Choose by data.segmentation. The second is left out."
+            advice = "Choose with data.segmentation. The second is left out."
             findings.append(error("listed twice", says, advice, first, one.path))
         else:
             pairs[own.uid] = (own, one)
@@ -270,7 +270,7 @@ def _series_of(one: Segmentation, series: Mapping[str, Series], findings: list[F
         kind = "other frame of reference"
         says = f"{one.path} lies in the frame of reference '{one.frame}', and its {candidates[0].name} in "
         says += f"'{candidates[0].frame}': its position in the images is unknown."
-        advice = "Save it in that of the series. It is left out."
+        advice = "Save it in the frame of its series. It is left out."
     else:
         return candidates[0]
     findings.append(error(kind, says, advice, one.path))

@@ -26,7 +26,7 @@ BITS = {"b1": 8, "u1": 8, "u2": 16}
 
 FREE = 2**26
 MOST_EXPANSION = 200
-"""How many times larger than in the archive an array over `FREE` bytes may be; pictures stay far below."""
+"""How many times its packed size an array over `FREE` bytes may take; pictures stay far below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class Form(NamedTuple):
 
 
 def array_forms(path: Path) -> dict[str, Form]:
-    """Shape and type of every array of an archive, none of which is read; a DataError where it is damaged."""
+    """Shape and type of every array of an archive, by its headers; a DataError where it is damaged."""
     with _archive(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         return {name: _form(path, archive, name) for name in names}

@@ -29,7 +29,7 @@ OPTIONAL = (
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
 )
-"""Elements that may be absent; one that is there but empty says no more."""
+"""Optional elements; an empty one counts as absent."""
 
 MACROS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
 """Functional groups in which enhanced files keep what stands in the header of others."""
@@ -126,7 +126,7 @@ def _stored(dataset: Any, path: Path) -> Shaped[np.ndarray, "h w *c"]:
     if not 0 <= spare <= allocated - bits:
         raise ValueError(f"{bits} bits of {allocated} cannot end at bit {dataset.HighBit}")
     is_shifted = spare > 0 and not dataset.file_meta.TransferSyntaxUID.is_compressed
-    if is_shifted:  # pydicom takes it that the lowest bit is the first one
+    if is_shifted:  # pydicom assumes that the lowest bit is the first one
         dataset.BitsStored = bits + spare
     stored = stored_pixels(dataset, path)
     dataset.BitsStored = bits
@@ -254,7 +254,7 @@ class Table(NamedTuple):
 
     Attributes:
         values: One for each number, or one colour.
-        first: The number of the first, whose value smaller numbers take; larger ones take the last value.
+        first: Number of the first value. Smaller numbers take it too, larger ones the last.
         bits: Of its values.
     """
 

@@ -22,7 +22,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", "
 """Endings of the files, in lower case."""
 
 PLAIN = ("JPEG", "BMP")
-"""Formats whose files Pillow decodes: each has 8 bits and holds one picture, or shows its first."""
+"""Formats that Pillow decodes: files of 8 bits with one picture, or of several the first."""
 
 PNG = b"\x89PNG\r\n\x1a\n"
 MAGIC = {b"\xff\xd8\xff": "JPEG", b"BM": "BMP", PNG: "PNG", **dict.fromkeys(tiff.MAGIC, "TIFF")}
@@ -79,7 +79,7 @@ def is_nameless_image(path: Path) -> bool:
 
 
 def _format(path: Path) -> str | None:
-    """The format of a file by its content; None: none of those that are read."""
+    """The format of a file by its content; None if it is not read here."""
     with path.open("rb") as file:
         begin = file.read(8)
     return next((name for magic, name in MAGIC.items() if begin.startswith(magic)), None)
@@ -104,7 +104,7 @@ def _orientation(exif: Image.Exif) -> int:
 
 
 def _png_picture(path: Path) -> Picture:
-    """A PNG, all checksums of which must be right; a transparent colour becomes alpha."""
+    """A PNG; all its checksums must be right, and a transparent colour becomes alpha."""
     content = read_content(path)
     header, orientation = _png_header(path, BytesIO(content), checked=True)
     levels: np.ndarray = imagecodecs.png_decode(content)

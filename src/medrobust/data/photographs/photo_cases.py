@@ -109,8 +109,8 @@ def open_masked_photos(
         intensity: As of `open_photos`.
 
     Raises:
-        DataError: There is no photograph, a file cannot be read, or a mask is none. An image that cannot be
-            decoded is reported when it is read.
+        DataError: There is no photograph, a file cannot be read, or a mask is invalid. An image that cannot
+            be decoded is reported when it is read.
     """
     decoding, fingerprint = prepare(listing, size, fit, colour, intensity, part_of(progress, 0, 0.5))
     rows = _rows(cache, name, fingerprint, listing, decoding)
@@ -264,7 +264,7 @@ class Decoding:
 def prepare(
     listing: Photos, size: int, fit: Fit, colour: Colour, intensity: Intensity, progress: OnProgress
 ) -> tuple[Decoding, str]:
-    """How the photographs of a listing are decoded, and the fingerprint of all that comes of it.
+    """How the photographs of a listing are decoded, and the fingerprint of the result.
 
     The fingerprint is over contents, not dates or sizes: cached images are found by it, so that it must
     change with any pixel. It takes as long as reading all files once.
@@ -323,7 +323,7 @@ def _rows(
 
 
 def _in_common(name: str, listing: Photos, decoding: Decoding, fingerprint: str) -> dict[str, Any]:
-    """What both kinds of data sets say of themselves."""
+    """The fields that both kinds of data sets share."""
     return {
         "name": name,
         "classes": listing.classes,

@@ -1,4 +1,4 @@
-"""Pictures whatever their format: what a header says, decoded pixels, and squares of one size.
+"""Pictures of any format: their headers, their pixels, and squares of one size.
 
 Files are not trusted: sizes are checked before anything is decoded (`require_size`), and whatever a decoder
 stumbles over becomes a `DataError` that names the file (`files.naming`).
@@ -252,7 +252,7 @@ def framed_picture(
 
 
 def framed_volume(picture: Picture, size: int) -> Shaped[np.ndarray, "1 size size size"]:
-    """A volume, whose slices are the bands, resized to a cube axis by axis (bicubic, antialiased)."""
+    """A volume, its bands being slices, resized to a cube axis by axis (bicubic, antialiased)."""
     slices = _to_array(tuple(_framed(band, size, "stretch") for band in picture.bands))
     # A picture with a slice in each row: its height is resized as theirs was.
     (rows,) = to_bands(slices.reshape(len(slices), size * size))

@@ -1,6 +1,6 @@
 """TIFF files: their tags are read here, strictly, and their pixels by libtiff.
 
-Only layouts whose black and white are known are decoded: unsigned numbers of 1 to 16 bits that are grey, RGB
+Only layouts with a known black and white are decoded: unsigned numbers of 1 to 16 bits that are grey, RGB
 or of a palette, and 8 bits of YCbCr or CMYK. Pillow reads 12 bits as 8, and of several pages the first;
 tifffile leaves out a damaged tag, which may be the one that says what is white.
 
@@ -164,7 +164,7 @@ def _page(path: Path, file: BufferedIOBase) -> Page:
 
 
 def _require_known(path: Path, tags: Tags, page: Page) -> None:
-    """Refuse pages whose black, white or colours are not known for certain."""
+    """Refuse pages without a certain black, white or colours."""
     numbers = next((NUMBERS[one] for one in tags.get(FORMAT, ()) if one in NUMBERS), "numbers")
     if numbers != "numbers" or page.bits > 16:
         raise DataError(

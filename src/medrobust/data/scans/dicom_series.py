@@ -27,14 +27,14 @@ TURN = 1e-4
 """Largest difference between the direction cosines of slices that are parallel."""
 
 OFF_GRID = 0.1
-"""Part of a voxel by which a slice may lie beside its place in an even series, and a voxel of a segmentation
-beside one of its series."""
+"""Fraction of a voxel by which a slice may be off its place in an even series, and a voxel of a segmentation
+off one of its series."""
 
 UNEVEN = 0.25
-"""Part of the usual distance of slices by which that of two may differ; positions are often rounded."""
+"""Fraction of the usual distance of slices by which that of two may differ; positions are often rounded."""
 
 GAP = 1.5
-"""From this many times the usual distance of slices on, some are missing between two."""
+"""Between slices this many times the usual distance apart, some are missing."""
 
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From DICOM's world, which grows to the left and to the back."""
@@ -110,7 +110,7 @@ def voxels_of(header: Any) -> int:
 
 
 def background_of(segmentation: Any) -> int:
-    """The number in a label map that is no segment."""
+    """The number in a label map that means no segment."""
     return int(segmentation.get("PixelPaddingValue") or 0)
 
 
@@ -226,7 +226,7 @@ def _required(dataset: Any, path: Path, keyword: str, frame: Any, group: str, nu
 
 
 def _require_alike(planes: Sequence[Plane], series: str) -> None:
-    """All slices are as large and turned as most are."""
+    """Refuse slices of another size or orientation than most."""
 
     def kind(plane: Plane) -> Any:
         return plane.shape, *np.round(plane.cosines, 2).ravel(), *np.round(plane.sides, 3)
@@ -316,7 +316,7 @@ def _image(lattice: Lattice) -> tuple[Float32[np.ndarray, "s h w"], np.dtype[Any
 
 
 def _without_empty(dataset: Any) -> Any:
-    """The same, without elements that are there but empty: they say no more than absent ones."""
+    """The same without its empty elements, which count as absent."""
     for element in [element for element in dataset if element.is_empty]:
         del dataset[element.tag]
     return dataset

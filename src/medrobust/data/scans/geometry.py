@@ -186,7 +186,7 @@ def _changes_nothing(weights: Float32[np.ndarray, "m n"]) -> bool:
 
 
 FLAT = 1e-5
-"""Intensities in [0, 1] that differ by less are one: resampling leaves so much of a constant in float32."""
+"""Intensities in [0, 1] that differ by less are equal: resampling a constant in float32 leaves so much."""
 
 
 def imaged_slices(stacks: Sequence[Shaped[np.ndarray, "s h w"]]) -> slice:

@@ -67,7 +67,8 @@ class LabelMap:
         if classes.max(initial=0) == UNKNOWN:
             unknown = ", ".join(map(str, self.unknown(labels)[:5]))
             raise DataError(
-                f"{path} holds the label {unknown}, which is none of {quoted(self.names[1:])}. {self.advice}"
+                f"{path} holds the label {unknown}, which is not among {quoted(self.names[1:])}. "
+                f"{self.advice}"
             )
         return classes
 
@@ -185,16 +186,16 @@ def labels_of_json(path: Path, labels: object) -> list[Label]:
     for key, value in labels.items():
         if isinstance(value, list):
             raise DataError(
-                f"{path}: '{key}' is a region of several labels {value}. Regions overlap, and here a voxel "
-                "has one class: give `labels` in the study, e.g. {edema: 2, core: [1, 3]}."
+                f"{path}: '{key}' is a region of several labels {value}. Regions overlap, but a voxel can "
+                "have only one class: give `labels` in the study, e.g. {edema: 2, core: [1, 3]}."
             )
         number, name = (key, value) if str(key).strip().isdigit() else (value, key)
         if isinstance(number, bool) or not str(number).strip().isdigit() or not isinstance(name, str):
             raise DataError(f"{path}: the label '{key}': {value!r} is not a number with a name. Correct it.")
         if name == "ignore":  # nnU-Net's name for voxels that nobody labelled
             raise DataError(
-                f"{path}: voxels of 'ignore' have no class, and scores here need one for every voxel. "
-                "Label them, or give `labels` in the study that say what they count as."
+                f"{path}: voxels of 'ignore' have no class, but scores need one for every voxel. Label "
+                "them, or say what they count as with `labels` in the study."
             )
         found.append(Label(int(number), BACKGROUND if int(number) == 0 else name))
     return found

@@ -75,10 +75,10 @@ def open_scans(
     intensity: Intensity = "percentile-99.5",
     patch: Box | None = None,
 ) -> Dataset:
-    """Scans that an adapter has listed, as a data set whose cases are chosen by the images alone.
+    """Scans that an adapter has listed, as a data set; the images alone decide what is a case.
 
     Slices are cases from the first to the last in which the image is not constant, patches where it is not.
-    What is labelled plays no part: a network may be wrong where nothing is.
+    Labels play no part: a network may be wrong where nothing is labelled.
 
     Args:
         name: Name in the catalogue.

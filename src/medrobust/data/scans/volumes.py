@@ -1,4 +1,4 @@
-"""Volumes from NIfTI and MGH files of anybody's: read, turned to RAS, and checked against their labels.
+"""Volumes from any NIfTI or MGH file: read, turned to RAS, and checked against their labels.
 
 In RAS x grows to the patient's right, y to the front, z to the top; which way the axes of a file run is read
 from its affine, never assumed. A file is read and unpacked whole, at most as far as its header says and no
@@ -36,17 +36,17 @@ MOST_VOXELS = 2**28
 """Voxels times channels of the largest volume: a CT of 1,024 slices of 512 x 512."""
 
 VOXEL_SIZES = (0.01, 50.0)
-"""Smallest and largest size of a voxel in mm that is believed."""
+"""Smallest and largest plausible size of a voxel in mm."""
 
 FARTHEST = 1e6
-"""Millimetres from the origin of the world that are believed."""
+"""Largest plausible distance from the origin of the world in mm."""
 
 
 class Stored(NamedTuple):
     """A volume in RAS as its file stores it.
 
     Attributes:
-        voxels: Scaled as the header says; a last axis holds channels where there are any.
+        voxels: Scaled as the header says; channels, if there are any, are the last axis.
         affine: From x, y, z to world millimetres.
         axes: Where the file's own axes grow to, e.g. "LAS".
         dtype: Type of the numbers in the file.
@@ -93,7 +93,7 @@ class VolumeFiles:
 
         Raises:
             DataError: The file cannot be read, is truncated or damaged, holds no numbers, has fewer than 3 or
-                more than 4 dimensions or too many voxels, or an affine that spans no believable voxels.
+                more than 4 dimensions or too many voxels, or an affine without plausible voxels.
         """
         if not path.name.endswith(SUFFIXES):
             raise DataError(
@@ -200,7 +200,7 @@ def read_volume(images: Sequence[Path], labels: Path, files: VolumeFormat = VOLU
 
 
 def read_labels(path: Path, files: VolumeFormat) -> Stored:
-    """Labels as their file stores them, of which `whole_numbers` makes label numbers."""
+    """Labels as their file stores them; `whole_numbers` turns them into label numbers."""
     stored = files.read(path)
     if stored.voxels.ndim != 3:
         raise DataError(
@@ -254,7 +254,7 @@ def whole_numbers(stored: Stored, path: Path) -> UInt16[np.ndarray, "x y z"]:
 
 
 GZIP = b"\x1f\x8b"
-"""How packed files begin, whatever their names say."""
+"""How gzip files begin, whatever they are called."""
 
 HEAD = 540
 """Bytes of the largest header, that of NIfTI-2."""
@@ -263,11 +263,11 @@ REPAIRED = 40
 """nibabel's level of faults in a header below which it repairs them: sides below 0, unknown codes."""
 
 SILENT = logging.Logger("headers")
-"""Is told of repairs, and says nothing: what matters of a header is read from it here, or by the audit."""
+"""Swallows remarks on repairs: what matters in a header is checked here, or by the audit."""
 SILENT.addHandler(logging.NullHandler())
 
 MILLIMETRES = {"meter": 1e3, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
-"""Of the units that NIfTI has for lengths; files that name none are in millimetres."""
+"""NIfTI's units of length in mm; files that name none are in millimetres."""
 
 SPARE = 2**20
 """Bytes that a file may hold beyond what its header claims: footers, comments and padding."""
@@ -380,7 +380,8 @@ def _claims(header: Any, path: Path) -> tuple[tuple[int, ...], np.dtype[Any], in
     offset, voxels = int(header.get_data_offset()), prod(shape)
     if len(shape) not in (3, 4) or min(shape) < 1:
         raise DataError(
-            f"{path} has the shape {full}; a volume has 3 dimensions, and perhaps channels. Save one a file."
+            f"{path} has the shape {full}; a volume has 3 dimensions, or 4 with channels. Save each in a "
+            "file of its own."
         )
     if dtype.kind not in "iuf":
         what = "complex numbers" if dtype.kind == "c" else "colours"
@@ -415,7 +416,7 @@ def _millimetres(header: Any) -> float:
 
 
 MOST_PACKED = 1032
-"""Bytes that a byte of gzip can hold at most."""
+"""Most bytes that one byte of gzip can hold."""
 
 PIECE = 2**16
 """Bytes that are unpacked at a time."""

@@ -225,9 +225,9 @@ DAG_A, DAG_B, DAG_C = (
         whitebox=whitebox,
     )
     for name, targets, summary, whitebox in (
-        ("dag_a", all_background, "type A: everything is to be background.", True),
-        ("dag_b", scattered, "type B: scattered foreground pixels are to be one other class.", False),
-        ("dag_c", dilated, "type C: one structure is to grow.", False),
+        ("dag_a", all_background, "type A: everything becomes background.", True),
+        ("dag_b", scattered, "type B: scattered foreground pixels become one other class.", False),
+        ("dag_c", dilated, "type C: one structure grows.", False),
     )
 )
 """The three types of the paper, which differ in their targets only."""

@@ -214,7 +214,7 @@ def mi_fgsm(
     default_ssim=0.98,
     beyond_paper=True,
     revision=2,
-    summary="Projected gradient descent that turns right pixels first.",
+    summary="Projected gradient descent that first turns the pixels still right.",
     source="Gu et al. 2022, SegPGD: an effective and efficient adversarial attack for evaluating and "
     "boosting segmentation robustness",
 )

@@ -79,7 +79,7 @@ def _check_pairs(parameters: Mapping[str, Any], task: Task) -> str | None:
     check=_check_pairs,
     passes=lambda parameters: min(500 / parameters["entries_per_step"], parameters["steps"]),
     revision=3,
-    summary="A few entries, those that matter most for a wrong class.",
+    summary="Changes the few entries that matter most for a wrong class.",
     source="Papernot et al. 2016, The limitations of deep learning in adversarial settings; foolbox 0.8.0",
 )
 def saliency_map(

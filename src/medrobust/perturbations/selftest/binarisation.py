@@ -98,7 +98,7 @@ def binarisation_passes(wanted: Request) -> float:
 
 
 def _judge(share: float, random: float, n: int) -> Verdict:
-    seen = f"It finds {percent(share)} of {n} adversarial examples that are sure to exist, random points"
+    seen = f"It finds {percent(share)} of {n} adversarial examples that exist by construction, random points"
     seen += f" {percent(random)}"
     if not plausible(share, n, REQUIRED):
         return (
@@ -108,7 +108,7 @@ def _judge(share: float, random: float, n: int) -> Verdict:
             "if that does not help, look for masked gradients.",
         )
     if random > 0.5:
-        return (None, share, f"{seen}: too easy to tell anything.")
+        return (None, share, f"{seen}: too easy to be informative.")
     return (True, share, f"{seen}.")
 
 

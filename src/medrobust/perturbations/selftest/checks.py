@@ -125,7 +125,7 @@ def selftest(
         network = {"deterministic": _deterministic, "logits": _logits, "gradients": _gradients}
         found = [Check(name, *look(probe)) for name, look in network.items()]
         if failed := ", ".join(check.name for check in found if check.passed is False):
-            return (*found, *_not_made(f"Not made, since the network fails: {failed}."))
+            return (*found, *_not_made(f"Not run, because the network fails: {failed}."))
         if wanted.unsolved:
             wanted = wanted.with_budget(solve_budget(wanted, model, [(images, labels, support, rngs)]))
             probe = replace(probe, request=wanted)
@@ -165,7 +165,7 @@ def _deterministic(probe: Probe) -> Verdict:
             False,
             difference,
             f"Two passes of the same images differ by up to {difference:.3g} of the largest logit: the "
-            "network is random also in evaluation mode. Take the randomness out, or attack its mean over "
+            "network is random even in evaluation mode. Remove the randomness, or attack its mean over "
             "many passes.",
         )
     try:
@@ -202,10 +202,10 @@ def _logits(probe: Probe) -> Verdict:
         return (
             False,
             span,
-            "The outputs are not negative and sum to 1: probabilities, whose gradients vanish where the "
-            "network is sure. Return what goes into the softmax.",
+            "The outputs are non-negative and sum to 1: they are probabilities, whose gradients vanish "
+            "where the network is certain. Return the input of the softmax.",
         )
-    return True, span, f"The outputs span {span:.3g} and are no probabilities."
+    return True, span, f"The outputs span {span:.3g} and are not probabilities."
 
 
 def _gradients(probe: Probe) -> Verdict:
@@ -232,10 +232,10 @@ def _gradients(probe: Probe) -> Verdict:
         return (
             False,
             share,
-            f"The gradient of {percent(share)} of the images is zero everywhere: attacks cannot see where to "
-            "go. Take rounding and thresholds out of the forward pass, or pass their gradient on.",
+            f"The gradient of {percent(share)} of the images is zero everywhere: attacks cannot see where "
+            "to go. Remove rounding and thresholds from the forward pass, or pass their gradient on.",
         )
-    found = f"{seen}, as those of a root at 0; attacks do without them" if lost else "The gradient is finite"
+    found = f"{seen}, like those of a root at 0; attacks ignore them" if lost else "The gradient is finite"
     return True, share, f"{found}; it is zero for {percent(share)} of the images."
 
 

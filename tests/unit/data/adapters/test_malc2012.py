@@ -234,7 +234,8 @@ def test_a_label_outside_the_map_is_named(root):
     path = root / "training-labels/1001_3_glm.nii.gz"
     change_labels(path, lambda labels: labels.__setitem__((12, 15, 10), 251))
     with pytest.raises(
-        DataError, match=r"1001_3_glm\.nii\.gz holds the label 251, which is none of .* Are these FreeSurfer"
+        DataError,
+        match=r"1001_3_glm\.nii\.gz holds the label 251, which is not among .* Are these FreeSurfer",
     ):
         open_malc2012(root, None)
 

@@ -56,7 +56,7 @@ def test_several_numbers_are_one_class_and_background_is_left_out():
 def test_an_unknown_number_is_refused_with_the_file():
     own = map_of_study({"liver": 1})
     with pytest.raises(
-        DataError, match=r"scan\.nii holds the label 5, 300, which is none of 'liver'\. Name it"
+        DataError, match=r"scan\.nii holds the label 5, 300, which is not among 'liver'\. Name it"
     ):
         own(np.array([[[0, 1, 300, 5]]], np.uint16), Path("scan.nii"))
 

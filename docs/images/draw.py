@@ -1,0 +1,66 @@
+"""Draws the pictures of the documentation, which show phantoms only.
+
+python docs/images/draw.py                              targets.png
+python docs/images/draw.py demo/segmentation      also demo-report.png, demo-examples.png and explorer.png
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from medrobust.data import open_dataset
+from medrobust.perturbations.targets import all_background, dilated, scattered
+from medrobust.report import style
+from medrobust.rng import generator
+
+HERE = Path(__file__).parent
+STRUCTURE = "left thalamus"
+
+
+def draw_targets() -> None:
+    """The three types of target of DAG on a slice of a phantom brain."""
+    dataset = open_dataset({"name": "phantom_brains", "subjects": 2, "spacing": 1.5}, None, None)
+    structure, colours = dataset.classes.index(STRUCTURE), style.structure_colours(dataset.classes)
+    slices = [dataset.read(case).label for case in dataset.cases if case.patient_id == "brain000"]
+    labels = torch.from_numpy(max(slices, key=lambda one: (one == structure).sum()))[None]
+    rngs = [generator(0, "picture")]
+    drawn = {
+        "truth": labels,
+        "type A: all background": all_background(labels),
+        "type B: 5 % scattered": scattered(labels, rngs=rngs, structure=structure),
+        "type C: one structure dilated": dilated(
+            labels, rngs=rngs, spacing=dataset.spacing, structure=structure
+        ),
+    }
+    with style.look():
+        figure = Figure(figsize=(11, 3))
+        for axes, (title, targets) in zip(figure.subplots(1, len(drawn)), drawn.items(), strict=True):
+            axes.imshow(style.coloured(targets[0].numpy(), colours), interpolation="nearest")
+            axes.set_title(title)
+            axes.set_axis_off()
+        figure.subplots_adjust(wspace=0.04)
+    (HERE / "targets.png").write_bytes(style.png(figure))
+
+
+def photograph(run: Path) -> None:
+    """The first screen of a report, its examples and its explorer."""
+    from playwright.sync_api import sync_playwright
+
+    shutil.copy(run / "figures" / "examples.png", HERE / "demo-examples.png")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1100, "height": 960})
+        page.goto((run / "report.html").resolve().as_uri())
+        page.screenshot(path=HERE / "demo-report.png")
+        page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+        page.locator("#explorer-view").screenshot(path=HERE / "explorer.png")
+        browser.close()
+
+
+if __name__ == "__main__":
+    draw_targets()
+    for folder in sys.argv[1:]:
+        photograph(Path(folder))
