@@ -411,13 +411,13 @@ import numpy as np, torch
 from medrobust.core import Case, Dataset, Sample, Task
 
 def inverted(model, images, labels, *, support=None, rngs=None):
-    return 1 - images
+    return 1 - images if support is None else torch.where(support, 1 - images, images)
 
 def doubled(model, images, labels, *, support=None, rngs=None):
     return 2 * images
 
 def tiles(side: int = 8) -> Dataset:
-    cases = tuple(Case(f"c{n}", f"c{n}", f"p{n}", label=n % 2) for n in range(12))
+    cases = tuple(Case(f"c{n:02d}", f"c{n:02d}", f"p{n}", label=n % 2) for n in range(12))
     read = lambda case: Sample(np.full((1, side, side), 0.5, np.float32), np.array(case.label, np.int64))
     return Dataset(name="tiles", task=Task.CLASSIFICATION, classes=("a", "b"), unit="patient", channels=1,
                    shape=(side, side), spacing=None, cases=cases, read=read, fingerprint="1")

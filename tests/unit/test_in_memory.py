@@ -1,5 +1,6 @@
 """Networks and images at hand: `mr.attack`, `mr.evaluate`."""
 
+import gc
 from pathlib import Path
 from typing import Any
 

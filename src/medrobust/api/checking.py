@@ -110,7 +110,7 @@ def _problems(score: Score) -> tuple[str, ...]:
     """What a score does wrong on made-up rows."""
     count, rng = 12, generator(0, "check a score")
     rows: dict[str, np.ndarray] = {name: rng.integers(1, 9, count) for name in score.columns}
-    if "n_true" in rows:
+    if {"n_true", "n_both"} <= rows.keys():
         rows["n_both"] = np.minimum(rows["n_true"], rows.get("n_pred", rows["n_true"])) // 2
     if "probabilities" in rows:
         rows["probabilities"] = rng.dirichlet(np.ones(3), count)
