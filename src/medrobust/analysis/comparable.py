@@ -117,7 +117,7 @@ def _case_differences(first: ComparedRun, other: ComparedRun) -> Iterable[str]:
     truth, truth_other = _truth(first), _truth(other)
     changed = truth.join(truth_other, on=truth.columns, how="anti")
     if changed.height:
-        yield f"truth: that of {_some(changed[truth.columns[0]])} in {first.name} is another in {other.name}"
+        yield f"truth: {_some(changed[truth.columns[0]])} differs between {first.name} and {other.name}"
 
 
 def _only_in(one: ComparedRun, other: ComparedRun, keys: list[str]) -> str:
@@ -260,14 +260,18 @@ def _limited(run: ComparedRun, runs: Sequence[ComparedRun], labels: set[str]) ->
 
 SETTINGS = (
     ("data of the surrogates", ("surrogates", "data"), "an attacker with the same patients transfers better"),
-    ("seeds of the surrogates", ("surrogates", "seeds"), "the attacks were crafted on other trainings"),
+    (
+        "seeds of the surrogates",
+        ("surrogates", "seeds"),
+        "the attacks were crafted on other trained networks",
+    ),
     (
         "seed of the study",
         ("seed",),
-        "draws of noise and of DAG's targets, initialisation and order of training are others",
+        "noise, DAG's targets, initialisation and the order of training were drawn anew",
     ),
-    ("reduced precision", ("crafting", "autocast"), "the attacks were computed with another precision"),
-    ("settings of the analysis", ("analysis",), "all numbers here are by those of the first run"),
+    ("reduced precision", ("crafting", "autocast"), "the attacks were computed at another precision"),
+    ("settings of the analysis", ("analysis",), "all numbers here follow those of the first run"),
 )
 """Keys of a study that may differ, and what follows."""
 
@@ -297,7 +301,7 @@ def _not_compared(given: Sequence[ComparedRun], compared: Sequence[ComparedRun])
         for run in given:
             others = [label for label in entries(run) if label not in kept]
             if others:
-                yield f"Left out of the {kind} of {run.name}, since it is not compared: {', '.join(others)}."
+                yield f"Not compared, and left out of the {kind} of {run.name}: {', '.join(others)}."
     if not compared[0].results.noise:
         yield "The runs share no noise, so there is no noise score."
 
@@ -308,7 +312,7 @@ def _sources(given: Sequence[ComparedRun], compared: Sequence[ComparedRun]) -> I
     if not common:
         yield (
             f"The sources of the attacks have no name in common ({have}). Each network is judged on attacks"
-            " from the sources of its own run, so that part of a difference may be one of the sources."
+            " from the sources of its own run, so part of a difference may be due to the sources."
         )
     elif any(set(run.results.sources) != set(common) for run in given):
         yield f"Sources of attacks differ ({have}); scores are over those of all runs: {', '.join(common)}."
@@ -326,7 +330,7 @@ def _surrogates(runs: Sequence[ComparedRun]) -> Iterable[str]:
         if apart:
             yield (
                 f"Crafted on surrogates of their own in {both}: {', '.join(apart)}. The adversarial images"
-                " are not the same, so that part of a difference may be one of the surrogates."
+                " differ, so part of a difference may be due to the surrogates."
             )
 
 
@@ -356,8 +360,8 @@ def _training(runs: Sequence[ComparedRun]) -> Iterable[str]:
         said = "; ".join(f"{run.name}: {len(run.trained_on)}" for run in runs)
         common = len(frozenset.intersection(*(run.trained_on for run in runs)))
         yield (
-            f"The {runs[0].results.unit}s to train on differ ({said}; in common: {common}): so may the"
-            " networks, for that alone."
+            f"Training {runs[0].results.unit}s differ ({said}; in common: {common}): the networks may differ"
+            " for that reason alone."
         )
     folds = [run.results.folds for run in runs]
     if any(folds):
@@ -403,8 +407,8 @@ def _units(runs: Sequence[ComparedRun]) -> Iterable[str]:
     if results.unit != "patient":
         yield f"The data name no patients, the unit is the {results.unit}: intervals may be too narrow."
     yield (
-        "The attacks were crafted on surrogates that know of no defence. A defence can look good because it"
-        " only hides its gradients; look at the white-box scores, and attack it with what it does in mind."
+        "The attacks were crafted on surrogates without a defence. A defence can look good merely"
+        " by hiding its gradients: check the white-box scores, and attack it with its mechanism in mind."
     )
     yield "Nothing follows for architectures or defences in general: these are trained weights."
 

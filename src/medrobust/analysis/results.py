@@ -169,6 +169,12 @@ class Results:
         return any({cell.source for cell in self.transfer(model)} < {*self.sources} for model in self.models)
 
     @cached_property
+    def fixed(self) -> tuple[str, ...]:
+        """Labels of what is done to images without any network: noise of a fixed strength, corruptions."""
+        labels = dict.fromkeys(cell.perturbation for cell in self.panel.cells if not cell.source)
+        return tuple(label for label in labels if label != CLEAN and "~" not in label)
+
+    @cached_property
     def other_sources(self) -> tuple[str, ...]:
         """Sources that only some targets face; they stand in no average."""
         return tuple(

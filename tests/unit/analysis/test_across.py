@@ -304,7 +304,7 @@ class TestRefusals:
         )
         self.refused(
             replace(self.OLD, name="new", results=replace(self.OLD.results, overlaps=other)),
-            "truth: that of s02 in old is another in new",
+            "truth: s02 differs between old and new",
         )
 
     def test_other_parameters_all_at_once(self) -> None:
@@ -334,9 +334,7 @@ class TestRefusals:
             comparable([self.OLD, other])
         runs = comparable([self.OLD, other], ["dag_b", "rician"])
         assert [attack.label for attack in runs[1].results.attacks] == ["dag_b"]
-        assert "Left out of the attacks of old, since it is not compared: dag_a." in limits(
-            [self.OLD, other], runs
-        )
+        assert "Not compared, and left out of the attacks of old: dag_a." in limits([self.OLD, other], runs)
 
     def test_unknown_labels_and_no_attack(self) -> None:
         other = replace(self.OLD, name="new")
@@ -363,7 +361,7 @@ class TestLimits:
         results = brains({"a": 0.6}, seed=6, attacks=(Attack("dag_a"),))
         text = self.said(old, run("new", results, study, a_surrogate_s1="1f"))
         for sentence in (
-            "Left out of the attacks of old, since it is not compared: dag_b.",
+            "Not compared, and left out of the attacks of old: dag_b.",
             "Sources of attacks differ (old: a, b; new: a); scores are over those of all runs: a.",
             "Crafted on the same trained surrogates in old and new: a.",
             "Different seed of the study (old: 0; new: 3): ",
@@ -411,7 +409,7 @@ class TestLimits:
         folded = results.rows.with_columns(fold=pl.col("patient_id").str.tail(1).cast(pl.Int64) % 2)
         new = replace(run("new", replace(results, overlaps=folded)), split=split)
         text = self.said(old, new)
-        assert "The patients to train on differ (old: 1; new: 2; in common: 1)" in text
+        assert "Training patients differ (old: 1; new: 2; in common: 1)" in text
         assert "Folds (old: none; new: 2)" in text
 
     def test_an_attack_that_failed_its_self_test_in_one_run_is_left_out_in_all(self) -> None:
