@@ -96,6 +96,7 @@ def _write_figures(
         score=results.score.heading,
         percent=f"{100 * results.settings.confidence:g}\u00a0%",
         units=f"{results.unit}s",
+        structures=results.task is Task.SEGMENTATION,
     )
     homes = {picture: question.name for question in QUESTIONS for picture in question.pictures}
     pictures: dict[str, Picture] = {}
