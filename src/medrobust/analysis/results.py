@@ -151,9 +151,17 @@ class Results:
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
-        """Sources that all targets face, those with the name of a target first."""
-        faced = [{cell.source for cell in self.transfer(model)} for model in self.models]
-        return tuple(self._in_order(set.intersection(*faced) if faced else set()))
+        """Sources that scores are averaged over, those with the name of a target first.
+
+        Those that all targets face; where there is none, since every network attacks the others, all.
+        """
+        faced = [{cell.source for cell in self.transfer(model)} for model in self.models] or [set()]
+        return tuple(self._in_order(set.intersection(*faced) or set.union(*faced)))
+
+    @property
+    def is_mutual(self) -> bool:
+        """Whether networks attack each other, so that no source is faced by all of them."""
+        return any({cell.source for cell in self.transfer(model)} < {*self.sources} for model in self.models)
 
     @cached_property
     def other_sources(self) -> tuple[str, ...]:
@@ -163,9 +171,9 @@ class Results:
         )
 
     def common_sources(self, *targets: str) -> list[str]:
-        """Sources to compare targets on: those that all of the study face, else those that these face."""
+        """Sources to compare targets on: those of the averages that all of them face."""
         faced = [{cell.source for cell in self.transfer(target)} for target in targets]
-        return list(self.sources) or self._in_order(set.intersection(*faced))
+        return [source for source in self.sources if all(source in each for each in faced)]
 
     def _in_order(self, sources: set[str]) -> list[str]:
         return [*(name for name in self.models if name in sources), *sorted(sources - set(self.models))]
@@ -184,7 +192,7 @@ class Results:
         Args:
             target: The network that is judged.
             perturbations: Names, as in the rows.
-            sources: Sources; None: those that all targets face.
+            sources: Sources; None: those of the averages.
         """
         sources = self.sources if sources is None else sources
         grid = [Cell(target, perturbation, source) for perturbation in perturbations for source in sources]

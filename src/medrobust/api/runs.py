@@ -72,10 +72,9 @@ class Run:
                 for each in record["perturbations"]
                 if each["role"] == "attack"
             ),
-            noise=(
-                *filter(None, [record["control"]]),
-                *(each["label"] for each in record["perturbations"] if each["role"] == "noise"),
-            ),
+            noise=(record["control"],)
+            if record["control"]
+            else tuple(each["label"] for each in record["perturbations"] if each["role"] == "noise"),
             crafted=read_results(self.folder, CRAFTED),
             whole_test=read_results(self.folder, whole_test),
             surfaces=self._rows_if_any(SURFACES),
