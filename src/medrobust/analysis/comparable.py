@@ -176,7 +176,7 @@ def comparable(runs: Sequence[ComparedRun], perturbations: Sequence[str] = ()) -
             "These runs cannot be compared:\n"
             + "\n".join(f"  {line}" for line in problems)
             + "\nRun the studies on the same data and split, with the same parameters"
-            + ("." if perturbations else ", or name what is alike with --perturbation.")
+            + ("." if perturbations else ", or name the perturbations that agree with --perturbation.")
         )
     _require_attack(runs, labels)
     return tuple(_limited(run, runs, labels) for run in runs)
@@ -259,15 +259,19 @@ def _limited(run: ComparedRun, runs: Sequence[ComparedRun], labels: set[str]) ->
 
 
 SETTINGS = (
-    ("data of the surrogates", ("surrogates", "data"), "an attacker with the same patients transfers better"),
-    ("seeds of the surrogates", ("surrogates", "seeds"), "the attacks were crafted on other trainings"),
+    (
+        "data of the surrogates",
+        ("surrogates", "data"),
+        "attacks from surrogates trained on the same patients transfer better",
+    ),
+    ("seeds of the surrogates", ("surrogates", "seeds"), "the attacks were crafted on different trainings"),
     (
         "seed of the study",
         ("seed",),
-        "draws of noise and of DAG's targets, initialisation and order of training are others",
+        "noise, DAG's targets, initialisation and order of training are drawn differently",
     ),
-    ("reduced precision", ("crafting", "autocast"), "the attacks were computed with another precision"),
-    ("settings of the analysis", ("analysis",), "all numbers here are by those of the first run"),
+    ("reduced precision", ("crafting", "autocast"), "the attacks were computed at another precision"),
+    ("settings of the analysis", ("analysis",), "all numbers here use those of the first run"),
 )
 """Keys of a study that may differ, and what follows."""
 
@@ -297,7 +301,9 @@ def _not_compared(given: Sequence[ComparedRun], compared: Sequence[ComparedRun])
         for run in given:
             others = [label for label in entries(run) if label not in kept]
             if others:
-                yield f"Left out of the {kind} of {run.name}, since it is not compared: {', '.join(others)}."
+                yield (
+                    f"Left out of the {kind} of {run.name}, because it is not compared: {', '.join(others)}."
+                )
     if not compared[0].results.noise:
         yield "The runs share no noise, so there is no noise score."
 
@@ -307,11 +313,14 @@ def _sources(given: Sequence[ComparedRun], compared: Sequence[ComparedRun]) -> I
     common = common_sources(given)
     if not common:
         yield (
-            f"The sources of the attacks have no name in common ({have}). Each network is judged on attacks"
-            " from the sources of its own run, so that part of a difference may be one of the sources."
+            f"The runs have no attack source in common ({have}). Each network is judged on attacks from the "
+            "sources of its own run, so part of a difference may be due to the sources."
         )
     elif any(set(run.results.sources) != set(common) for run in given):
-        yield f"Sources of attacks differ ({have}); scores are over those of all runs: {', '.join(common)}."
+        yield (
+            f"Sources of attacks differ ({have}); scores are over those that all runs share: "
+            f"{', '.join(common)}."
+        )
 
 
 def _surrogates(runs: Sequence[ComparedRun]) -> Iterable[str]:
@@ -325,8 +334,8 @@ def _surrogates(runs: Sequence[ComparedRun]) -> Iterable[str]:
             yield f"Crafted on the same trained surrogates in {both}: {', '.join(alike)}."
         if apart:
             yield (
-                f"Crafted on surrogates of their own in {both}: {', '.join(apart)}. The adversarial images"
-                " are not the same, so that part of a difference may be one of the surrogates."
+                f"Crafted on different surrogates in {both}: {', '.join(apart)}. The adversarial images "
+                "differ, so part of a difference may be due to the surrogates."
             )
 
 
@@ -356,15 +365,15 @@ def _training(runs: Sequence[ComparedRun]) -> Iterable[str]:
         said = "; ".join(f"{run.name}: {len(run.trained_on)}" for run in runs)
         common = len(frozenset.intersection(*(run.trained_on for run in runs)))
         yield (
-            f"The {runs[0].results.unit}s to train on differ ({said}; in common: {common}): so may the"
-            " networks, for that alone."
+            f"The {runs[0].results.unit}s used for training differ ({said}; in common: {common}), which "
+            "alone may make the networks differ."
         )
     folds = [run.results.folds for run in runs]
     if any(folds):
         said = "; ".join(f"{run.name}: {number or 'none'}" for run, number in zip(runs, folds, strict=True))
         yield (
-            f"Folds ({said}): scores of different folds come from different networks, whose training data"
-            " overlap, so that intervals may be too narrow."
+            f"Folds ({said}): scores of different folds come from different networks, whose training data "
+            "overlap, so intervals may be too narrow."
         )
 
 
@@ -374,8 +383,8 @@ def _versions(runs: Sequence[ComparedRun]) -> Iterable[str]:
     said = (f"{name} {', '.join(str(each.get(name)) for each in versions)}" for name in changed)
     if changed:
         yield (
-            f"Different versions ({'; '.join(said)}): numbers may differ in their last digits, and between"
-            " versions of medrobust by what its changelog says."
+            f"Different versions ({'; '.join(said)}): numbers may differ in their last digits, and between "
+            "versions of medrobust as its changelog says."
         )
 
 
@@ -389,8 +398,8 @@ def _self_tests(runs: Sequence[ComparedRun]) -> Iterable[str]:
     ]
     if columns:
         yield (
-            "Left out of the verdict and of the mean adversarial scores that it rests on, since the attack"
-            f" failed its self-tests there in a run: {', '.join(columns)}."
+            "Left out of the verdict and of its mean adversarial scores, because the attack failed its "
+            f"self-tests in at least one run: {', '.join(columns)}."
         )
 
 
@@ -401,12 +410,16 @@ def _units(runs: Sequence[ComparedRun]) -> Iterable[str]:
         " paired; intervals are not adjusted for their number."
     )
     if results.unit != "patient":
-        yield f"The data name no patients, the unit is the {results.unit}: intervals may be too narrow."
+        yield f"The data name no patients, so the unit is the {results.unit} and intervals may be too narrow."
     yield (
-        "The attacks were crafted on surrogates that know of no defence. A defence can look good because it"
-        " only hides its gradients; look at the white-box scores, and attack it with what it does in mind."
+        "The attacks were crafted on surrogates without a defence. A defence can look good merely because "
+        "it hides its gradients: check the white-box scores, and attack it with an attack that takes it "
+        "into account."
     )
-    yield "Nothing follows for architectures or defences in general: these are trained weights."
+    yield (
+        "These results hold for these trained weights; they say nothing about architectures or "
+        "defences in general."
+    )
 
 
 def warnings(runs: Iterable[ComparedRun]) -> tuple[str, ...]:

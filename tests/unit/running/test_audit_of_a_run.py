@@ -72,7 +72,7 @@ def test_a_study_may_go_without_and_change_its_mind(study: dict, folder: Path, t
     (copy / "audit.json").unlink()
     run = mr.run({**study, "audit": False}, copy, device="cpu")
     assert run.results.audit is None
-    assert "the files were not looked at" in (copy / "report.html").read_text()
+    assert "the files were not examined" in (copy / "report.html").read_text()
     assert mr.run(study, copy, device="cpu").results.audit is not None
 
 

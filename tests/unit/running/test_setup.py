@@ -101,7 +101,7 @@ def test_what_keeps_a_network_from_being_trained_is_said_of_all_before_any_is(tm
         check_networks(setup_of(tmp_path, models=[good, frozen]), print)
     setup = setup_of(tmp_path, training={"patience": 3})
     unwatched = replace(setup, folds=(replace(setup.folds[0], validation_cases=()),))
-    with pytest.raises(DataError, match="mine-target-s0 has no validation cases to stop early on"):
+    with pytest.raises(DataError, match="mine-target-s0 has no labelled validation cases for early stopping"):
         check_networks(unwatched, print)
 
 
