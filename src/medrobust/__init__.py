@@ -7,16 +7,35 @@ allows, after the protocol of Paschali et al., MICCAI 2018.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medrobust.api import Run, compare, run
+    from medrobust.api import Attacked, Comparison, Run, attack, compare, evaluate, run
+    from medrobust.models import Network
 
-__all__ = ["Run", "__version__", "compare", "run"]
+__all__ = [
+    "Attacked",
+    "Comparison",
+    "Network",
+    "Run",
+    "__version__",
+    "attack",
+    "compare",
+    "evaluate",
+    "run",
+]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     """Import the interface on first use: `medrobust --help` must not wait for torch."""
-    if name in {"Run", "compare", "run"}:
+    if name == "Network":
+        from medrobust.models import Network
+
+        return Network
+    if name in __all__:
         from medrobust import api
 
         return getattr(api, name)
     raise AttributeError(f"module 'medrobust' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -244,6 +244,32 @@ def audit(
 
 
 @app.command()
+def check(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="STUDY.yaml|MODULE:FUNCTION", help="A study, or code of yours.", show_default=False
+        ),
+    ],
+    data: DataFolder = None,
+    changes: Changes = None,
+    device: Device = "auto",
+) -> None:
+    """Try a study's networks and data before any work, or a network, attack, data set or score of yours.
+
+    The exit code is 1 if something is wrong.
+    """
+    from medrobust import api
+
+    found = api.check(what, data=data, changes=changes or (), device=device, console=output())
+    for problem in found.problems:
+        typer.echo(f"- {problem}")
+    if found.problems:
+        raise typer.Exit(FAILED)
+    typer.echo(f"{what}: nothing is wrong with this {found.kind}.")
+
+
+@app.command()
 def selftest(
     study: StudyFile,
     out: RunOut = None,

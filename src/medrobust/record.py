@@ -10,10 +10,8 @@ from typing import Any
 PACKAGES = (
     "medrobust",
     "torch",
-    "torchvision",
     "timm",
     "lightning",
-    "monai",
     "numpy",
     "scipy",
     "zarr",

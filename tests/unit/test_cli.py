@@ -119,7 +119,7 @@ def fails_with(result: Result, message: str, code: int = 1) -> None:
         ({"models": [{"name": "mobilenet_v1", "training": {"epoch": 3}}]}, "Did you mean 'epochs'?"),
         (
             {"models": [{"name": "x", "load": "made_networks:of_seven", "train": True}]},
-            "models.x returns 7 classes, but",
+            "models.x: It returns 7 classes, but",
         ),
         (
             {"models": [{"name": "x", "load": "made_networks:broken", "train": True}]},
@@ -404,6 +404,92 @@ def test_what_nobody_foresaw_is_kept_for_a_report(tmp_path: Path, monkeypatch: p
 def test_schema_and_version() -> None:
     assert yaml.safe_load(medrobust("schema").stdout)["title"] == "Study"
     assert medrobust("--version").stdout == f"medrobust {__version__}\n"
+
+
+OWN = """
+import numpy as np, torch
+from medrobust.core import Case, Dataset, Sample, Task
+
+def inverted(model, images, labels, *, support=None, rngs=None):
+    return 1 - images if support is None else torch.where(support, 1 - images, images)
+
+def doubled(model, images, labels, *, support=None, rngs=None):
+    return 2 * images
+
+def tiles(side: int = 8) -> Dataset:
+    cases = tuple(Case(f"c{n:02d}", f"c{n:02d}", f"p{n}", label=n % 2) for n in range(12))
+    read = lambda case: Sample(np.full((1, side, side), 0.5, np.float32), np.array(case.label, np.int64))
+    return Dataset(name="tiles", task=Task.CLASSIFICATION, classes=("a", "b"), unit="patient", channels=1,
+                   shape=(side, side), spacing=None, cases=cases, read=read, fingerprint="1")
+
+def bright() -> Dataset:
+    return tiles(0)
+
+def recall(n_true, n_both):
+    return n_both / n_true
+
+def surplus(n_true, n_pred):
+    return n_pred + n_true
+
+def other(x, y):
+    return x + y
+"""
+
+
+class TestCheck:
+    @pytest.fixture(autouse=True)
+    def beside(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "own_things.py").write_text(OWN)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.delitem(sys.modules, "own_things", raising=False)
+
+    @pytest.mark.parametrize(
+        ("what", "kind"),
+        [
+            ("made_networks:classifier", "network"),
+            ("own_things:inverted", "perturbation"),
+            ("own_things:tiles", "data set"),
+            ("own_things:recall", "score"),
+        ],
+    )
+    def test_what_keeps_its_contract(self, what: str, kind: str) -> None:
+        result = medrobust("check", what)
+        assert (result.exit_code, result.stdout) == (0, f"{what}: nothing is wrong with this {kind}.\n")
+
+    @pytest.mark.parametrize(
+        ("what", "message"),
+        [
+            ("made_networks:softmax", "It returns probabilities (softmax)"),
+            ("made_networks:the_same_again", "It returns the same weights in every call"),
+            ("own_things:doubled", "[0, 1]"),
+            ("own_things:bright", "shape"),
+            ("own_things:surplus", "Its values must lie in [0, 1]"),
+        ],
+    )
+    def test_what_breaks_its_contract(self, what: str, message: str) -> None:
+        result = medrobust("check", what)
+        assert result.exit_code == 1
+        assert result.stdout.startswith("- ")
+        assert message in result.stdout
+
+    @pytest.mark.parametrize(
+        ("what", "message"),
+        [
+            ("own_things:other", "is none of what medrobust can use: a perturbation takes (model, images"),
+            ("own_things:nothing", "`own_things:nothing` cannot be imported: AttributeError"),
+            ("nowhere:thing", "there is no Python module 'nowhere'"),
+            ("nowhere.yaml", "There is no study file 'nowhere.yaml'"),
+        ],
+    )
+    def test_what_cannot_be_checked(self, what: str, message: str) -> None:
+        fails_with(medrobust("check", what), message)
+
+    def test_a_study(self, write: Write) -> None:
+        study = write()
+        assert medrobust("check", study).stdout == f"{study}: nothing is wrong with this study.\n"
+        models = [{"name": "x", "load": "made_networks:of_seven", "train": True}]
+        fails_with(medrobust("check", write(models=models)), "models.x: It returns 7 classes")
 
 
 class TestAsAProcess:

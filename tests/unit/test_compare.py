@@ -53,7 +53,7 @@ def test_from_the_command_line(runs: tuple[Path, Path], tmp_path: Path) -> None:
     told = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
     assert [each["name"] for each in told["runs"]] == ["old", "after"]
     assert [attack["label"] for attack in told["attacks"]] == ["fgsm", "deepfool"]
-    assert "Left out of the attacks of after, because it is not compared: mi_fgsm." in told["limits"]
+    assert "Not compared, and left out of the attacks of after: mi_fgsm." in told["limits"]
     assert "Crafted on the same trained surrogates in old and after: fine, coarse." in told["limits"]
     sentences = " ".join(told["verdict"]["sentences"])
     assert "fine of after is the same trained network as fine of old (same weights)" in sentences

@@ -117,7 +117,7 @@ def _case_differences(first: ComparedRun, other: ComparedRun) -> Iterable[str]:
     truth, truth_other = _truth(first), _truth(other)
     changed = truth.join(truth_other, on=truth.columns, how="anti")
     if changed.height:
-        yield f"truth: that of {_some(changed[truth.columns[0]])} in {first.name} is another in {other.name}"
+        yield f"truth: {_some(changed[truth.columns[0]])} differs between {first.name} and {other.name}"
 
 
 def _only_in(one: ComparedRun, other: ComparedRun, keys: list[str]) -> str:
@@ -176,7 +176,7 @@ def comparable(runs: Sequence[ComparedRun], perturbations: Sequence[str] = ()) -
             "These runs cannot be compared:\n"
             + "\n".join(f"  {line}" for line in problems)
             + "\nRun the studies on the same data and split, with the same parameters"
-            + ("." if perturbations else ", or name the perturbations that agree with --perturbation.")
+            + ("." if perturbations else ", or name what is alike with --perturbation.")
         )
     _require_attack(runs, labels)
     return tuple(_limited(run, runs, labels) for run in runs)
@@ -259,19 +259,19 @@ def _limited(run: ComparedRun, runs: Sequence[ComparedRun], labels: set[str]) ->
 
 
 SETTINGS = (
+    ("data of the surrogates", ("surrogates", "data"), "an attacker with the same patients transfers better"),
     (
-        "data of the surrogates",
-        ("surrogates", "data"),
-        "attacks from surrogates trained on the same patients transfer better",
+        "seeds of the surrogates",
+        ("surrogates", "seeds"),
+        "the attacks were crafted on other trained networks",
     ),
-    ("seeds of the surrogates", ("surrogates", "seeds"), "the attacks were crafted on different trainings"),
     (
         "seed of the study",
         ("seed",),
-        "noise, DAG's targets, initialisation and order of training are drawn differently",
+        "noise, DAG's targets, initialisation and the order of training were drawn anew",
     ),
     ("reduced precision", ("crafting", "autocast"), "the attacks were computed at another precision"),
-    ("settings of the analysis", ("analysis",), "all numbers here use those of the first run"),
+    ("settings of the analysis", ("analysis",), "all numbers here follow those of the first run"),
 )
 """Keys of a study that may differ, and what follows."""
 
@@ -301,9 +301,7 @@ def _not_compared(given: Sequence[ComparedRun], compared: Sequence[ComparedRun])
         for run in given:
             others = [label for label in entries(run) if label not in kept]
             if others:
-                yield (
-                    f"Left out of the {kind} of {run.name}, because it is not compared: {', '.join(others)}."
-                )
+                yield f"Not compared, and left out of the {kind} of {run.name}: {', '.join(others)}."
     if not compared[0].results.noise:
         yield "The runs share no noise, so there is no noise score."
 
@@ -313,14 +311,11 @@ def _sources(given: Sequence[ComparedRun], compared: Sequence[ComparedRun]) -> I
     common = common_sources(given)
     if not common:
         yield (
-            f"The runs have no attack source in common ({have}). Each network is judged on attacks from the "
-            "sources of its own run, so part of a difference may be due to the sources."
+            f"The sources of the attacks have no name in common ({have}). Each network is judged on attacks"
+            " from the sources of its own run, so part of a difference may be due to the sources."
         )
     elif any(set(run.results.sources) != set(common) for run in given):
-        yield (
-            f"Sources of attacks differ ({have}); scores are over those that all runs share: "
-            f"{', '.join(common)}."
-        )
+        yield f"Sources of attacks differ ({have}); scores are over those of all runs: {', '.join(common)}."
 
 
 def _surrogates(runs: Sequence[ComparedRun]) -> Iterable[str]:
@@ -334,8 +329,8 @@ def _surrogates(runs: Sequence[ComparedRun]) -> Iterable[str]:
             yield f"Crafted on the same trained surrogates in {both}: {', '.join(alike)}."
         if apart:
             yield (
-                f"Crafted on different surrogates in {both}: {', '.join(apart)}. The adversarial images "
-                "differ, so part of a difference may be due to the surrogates."
+                f"Crafted on surrogates of their own in {both}: {', '.join(apart)}. The adversarial images"
+                " differ, so part of a difference may be due to the surrogates."
             )
 
 
@@ -365,15 +360,15 @@ def _training(runs: Sequence[ComparedRun]) -> Iterable[str]:
         said = "; ".join(f"{run.name}: {len(run.trained_on)}" for run in runs)
         common = len(frozenset.intersection(*(run.trained_on for run in runs)))
         yield (
-            f"The {runs[0].results.unit}s used for training differ ({said}; in common: {common}), which "
-            "alone may make the networks differ."
+            f"Training {runs[0].results.unit}s differ ({said}; in common: {common}): the networks may differ"
+            " for that reason alone."
         )
     folds = [run.results.folds for run in runs]
     if any(folds):
         said = "; ".join(f"{run.name}: {number or 'none'}" for run, number in zip(runs, folds, strict=True))
         yield (
-            f"Folds ({said}): scores of different folds come from different networks, whose training data "
-            "overlap, so intervals may be too narrow."
+            f"Folds ({said}): scores of different folds come from different networks, whose training data"
+            " overlap, so that intervals may be too narrow."
         )
 
 
@@ -383,8 +378,8 @@ def _versions(runs: Sequence[ComparedRun]) -> Iterable[str]:
     said = (f"{name} {', '.join(str(each.get(name)) for each in versions)}" for name in changed)
     if changed:
         yield (
-            f"Different versions ({'; '.join(said)}): numbers may differ in their last digits, and between "
-            "versions of medrobust as its changelog says."
+            f"Different versions ({'; '.join(said)}): numbers may differ in their last digits, and between"
+            " versions of medrobust by what its changelog says."
         )
 
 
@@ -398,8 +393,8 @@ def _self_tests(runs: Sequence[ComparedRun]) -> Iterable[str]:
     ]
     if columns:
         yield (
-            "Left out of the verdict and of its mean adversarial scores, because the attack failed its "
-            f"self-tests in at least one run: {', '.join(columns)}."
+            "Left out of the verdict and of the mean adversarial scores that it rests on, since the attack"
+            f" failed its self-tests there in a run: {', '.join(columns)}."
         )
 
 
@@ -410,16 +405,12 @@ def _units(runs: Sequence[ComparedRun]) -> Iterable[str]:
         " paired; intervals are not adjusted for their number."
     )
     if results.unit != "patient":
-        yield f"The data name no patients, so the unit is the {results.unit} and intervals may be too narrow."
+        yield f"The data name no patients, the unit is the {results.unit}: intervals may be too narrow."
     yield (
-        "The attacks were crafted on surrogates without a defence. A defence can look good merely because "
-        "it hides its gradients: check the white-box scores, and attack it with an attack that takes it "
-        "into account."
+        "The attacks were crafted on surrogates without a defence. A defence can look good merely"
+        " by hiding its gradients: check the white-box scores, and attack it with its mechanism in mind."
     )
-    yield (
-        "These results hold for these trained weights; they say nothing about architectures or "
-        "defences in general."
-    )
+    yield "Nothing follows for architectures or defences in general: these are trained weights."
 
 
 def warnings(runs: Iterable[ComparedRun]) -> tuple[str, ...]:

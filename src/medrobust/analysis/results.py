@@ -11,6 +11,7 @@ from medrobust.analysis.scores import CLEAN, SEEDS, Cell, Panel, Scores, panel_o
 from medrobust.core import Task, Unit
 from medrobust.errors import Remark, RunError
 from medrobust.metrics.catalogue import SCORES, Score
+from medrobust.stats.significance import patients_for_equivalence
 from medrobust.study.analysis import RELEVANT_DIFFERENCE, Attack, Settings, primary_score
 
 
@@ -67,6 +68,10 @@ class Results:
     def score(self) -> Score:
         """What networks are judged by."""
         return primary_score(self.settings.score, self.task)
+
+    def fewest_for_equality(self, pairs: int) -> int:
+        """Patients below which no pair of so many is called equally good on clean images."""
+        return patients_for_equivalence(self.settings.alpha, pairs)
 
     @property
     def relevant_difference(self) -> float:
@@ -162,6 +167,12 @@ class Results:
     def is_mutual(self) -> bool:
         """Whether networks attack each other, so that no source is faced by all of them."""
         return any({cell.source for cell in self.transfer(model)} < {*self.sources} for model in self.models)
+
+    @cached_property
+    def fixed(self) -> tuple[str, ...]:
+        """Labels of what is done to images without any network: noise of a fixed strength, corruptions."""
+        labels = dict.fromkeys(cell.perturbation for cell in self.panel.cells if not cell.source)
+        return tuple(label for label in labels if label != CLEAN and "~" not in label)
 
     @cached_property
     def other_sources(self) -> tuple[str, ...]:

@@ -43,9 +43,9 @@ def table2(results: Results) -> pl.DataFrame:
 
 
 def noise_table(results: Results) -> pl.DataFrame:
-    """Noise matched to every attack of Table 2, and noise of fixed strength (without a source)."""
+    """Noise matched to every attack of Table 2; without a source, noise of fixed strength and corruptions."""
     matched = [f"{noise}@{label}" for label in _labels(results) for noise in results.noise]
-    fixed = _every(results, results.noise, sources=[""])
+    fixed = _every(results, results.fixed, sources=[""])
     return _cells(results, _every(results, matched, results.sources) + fixed)
 
 

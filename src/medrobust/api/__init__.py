@@ -1,10 +1,18 @@
 """The Python interface: run a study, open what a run left, compare runs, and look at data and images."""
 
-from medrobust.api.auditing import audit, write_audit, write_audit_page
+from medrobust.api.checking import check
 from medrobust.api.comparing import Comparison, compare
-from medrobust.api.lists import catalogue_table
-from medrobust.api.running import plan, run, selftest
+from medrobust.api.in_memory import Attacked, attack, evaluate
 from medrobust.api.runs import Run
+from medrobust.api.studies import (
+    audit,
+    catalogue_table,
+    plan,
+    run,
+    selftest,
+    write_audit,
+    write_audit_page,
+)
 from medrobust.audit.audit import Audit
 from medrobust.audit.output import findings_table, summary
 from medrobust.running.export import Wanted, export, exported_table, what_there_is
@@ -13,15 +21,19 @@ from medrobust.running.selftest import selftest_table
 from medrobust.study.templates import demo_study, write_template
 
 __all__ = [
+    "Attacked",
     "Audit",
     "Comparison",
     "Run",
     "Wanted",
+    "attack",
     "audit",
     "catalogue_table",
+    "check",
     "clean",
     "compare",
     "demo_study",
+    "evaluate",
     "export",
     "exported_table",
     "findings_table",

@@ -11,9 +11,8 @@ import polars as pl
 
 from medrobust.analysis.export import all_tables, as_json, table_files
 from medrobust.analysis.results import Results
-from medrobust.analysis.tables import table1, table2
+from medrobust.analysis.tables import other_sources_table, table1, table2
 from medrobust.analysis.verdict import verdict
-from medrobust.api.auditing import STORED as AUDIT
 from medrobust.core import Role
 from medrobust.errors import RunError
 from medrobust.report.build import build
@@ -24,6 +23,9 @@ from medrobust.storage.schemas import ATTRIBUTES, CRAFTED, EMPTY_CASES, SELFTEST
 from medrobust.study.analysis import Attack, Settings
 from medrobust.study.config import Study
 from medrobust.study.reading import read_stored_study
+
+AUDIT = "audit.json"
+"""Name of the audit in a run folder."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,8 @@ class Run:
         return table1(self.results)
 
     def table2(self) -> pl.DataFrame:
-        """A row per attack, source and target."""
-        return table2(self.results)
+        """A row per attack, source and target; sources that only some targets face come last."""
+        return pl.concat([table2(self.results), other_sources_table(self.results)])
 
     @property
     def report(self) -> Path | str:

@@ -178,35 +178,57 @@ BLOCK = 4096
 """Pairs that are compared at a time; bounds the memory."""
 
 
-def equal_photos(evidence: PhotoEvidence) -> list[Finding]:
+def equal_photos(evidence: PhotoEvidence) -> Iterator[Finding]:
     """Photographs with exactly the same pixels."""
-    groups: defaultdict[bytes, list[Photo]] = defaultdict(list)
+    for twins in _twins(evidence):
+        if len(twins) > 1:
+            yield _copies(evidence, [photo for photo, _ in twins], "hold the same pixels")
+
+
+def similar_photos(evidence: PhotoEvidence) -> Iterator[Finding]:
+    """Photographs that show the same, turned, mirrored, resized or compressed again."""
+    groups = _twins(evidence)
+    if not groups:
+        return
+    looks = [twins[0][1] for twins in groups]  # equal photographs are compared once
+    hashes = np.array([look.structure for look in looks], np.uint64)
+    links = near_copies(hashes, np.stack([look.small for look in looks]))
+    for places, is_turned in _groups(links, len(looks)):
+        how = "rotated or mirrored" if is_turned else "resized or compressed again"
+        photos = [photo for place in places for photo, _ in groups[place]]
+        yield _copies(evidence, photos, f"look like the same image, {how}", is_near=True)
+
+
+def _twins(evidence: PhotoEvidence) -> list[list[tuple[Photo, PhotoLook]]]:
+    """Photographs that show something, those with the same pixels together."""
+    groups: defaultdict[bytes, list[tuple[Photo, PhotoLook]]] = defaultdict(list)
     for photo, look in evidence.readable:
         if not look.is_blank:
-            groups[look.digest].append(photo)
-    return [_equal(evidence, group) for group in groups.values() if len(group) > 1]
+            groups[look.digest].append((photo, look))
+    return list(groups.values())
 
 
-def similar_photos(evidence: PhotoEvidence) -> list[Finding]:
-    """Photographs that show the same, turned, mirrored, resized or compressed again."""
-    seen = [(photo, look) for photo, look in evidence.readable if not look.is_blank]
-    if not seen:
-        return []
-    first = {look.digest: place for place, (_, look) in reversed(list(enumerate(seen)))}
-    places = np.array(sorted(first.values()))  # equal photographs are compared once
-    links = near_copies(
-        np.array([seen[place][1].structure for place in places], np.uint64),
-        np.stack([seen[place][1].small for place in places]),
-    )
-    twins: defaultdict[bytes, list[Photo]] = defaultdict(list)
-    for photo, look in seen:
-        twins[look.digest].append(photo)
-    return [
-        _similar(
-            evidence, [photo for place in group for photo in twins[seen[places[place]][1].digest]], is_turned
-        )
-        for group, is_turned in _groups(links, len(places))
-    ]
+def _copies(evidence: PhotoEvidence, group: Sequence[Photo], what: str, *, is_near: bool = False) -> Finding:
+    """What copies do to a study: contradict each other, leak across the split, or count twice."""
+    patients = [photo.patient_id for photo in group]
+    severity, mild = (warning, note) if is_near else (error, warning)
+    if len({photo.label for photo in group}) > 1:
+        kind, advice = ", two labels", "Find out which label is right, and keep one of them."
+    elif are_apart(patients, evidence.splits):
+        kind = " on both sides"
+        advice = "Keep one, or assign both to one patient: what is tested must not have been trained on."
+    elif is_near and len(set(patients)) > 1:
+        kind = ", two patients"
+        advice = "Keep one, or assign both to one patient: intervals treat patients as independent."
+    elif is_near:
+        severity, kind, advice = mild, "", "Keep one, unless both are there on purpose."
+    else:
+        severity, kind, advice = mild, " twice", "Keep one: the second adds nothing, and counts twice."
+    if is_near:
+        advice = f"Look at them first. {advice}"
+    says = f"{_names(evidence, group)} {what}."
+    kind = f"{'near copy' if is_near else 'same image'}{kind}"
+    return severity(kind, says, advice, *(photo.place for photo in group))
 
 
 class Link(NamedTuple):
@@ -245,49 +267,6 @@ def _groups(links: Sequence[Link], count: int) -> Iterator[tuple[list[int], bool
     turned_ones = {int(component[link.first]) for link in links if link.turned}
     for number, group in members.items():
         yield group, number in turned_ones
-
-
-def _equal(evidence: PhotoEvidence, group: list[Photo]) -> Finding:
-    says = f"{_names(evidence, group)} hold the same pixels."
-    labels, apart = _conflicts(evidence, group)
-    if labels:
-        kind, advice = "same image, two labels", "Find out which label is right, and keep one of them."
-    elif apart:
-        kind = "same image on both sides"
-        advice = (
-            "Keep one, or assign both to one patient: networks must not be tested on what they were "
-            "trained on."
-        )
-    else:
-        kind, advice = "same image twice", "Keep one: the second adds nothing, and counts twice."
-    severity = error if labels or apart else warning
-    return severity(kind, says, advice, *(photo.place for photo in group))
-
-
-def _similar(evidence: PhotoEvidence, group: list[Photo], is_turned: bool) -> Finding:
-    how = "rotated or mirrored" if is_turned else "resized or compressed again"
-    says = f"{_names(evidence, group)} look like the same image, {how}."
-    labels, apart = _conflicts(evidence, group)
-    if labels:
-        kind, advice = "near copy, two labels", "Look at them; find out which label is right, and keep one."
-    elif apart:
-        kind = "near copy on both sides"
-        advice = "Look at them; keep one, or assign both to one patient."
-    elif len({photo.patient_id for photo in group}) > 1:
-        kind = "near copy, two patients"
-        advice = (
-            "Look at them; keep one, or assign both to one patient: intervals treat patients as independent."
-        )
-    else:
-        kind, advice = "near copy", "Look at them; keep one, unless both are there on purpose."
-    severity = note if kind == "near copy" else warning
-    return severity(kind, says, advice, *(photo.place for photo in group))
-
-
-def _conflicts(evidence: PhotoEvidence, group: Sequence[Photo]) -> tuple[bool, bool]:
-    """Whether photographs of the same thing differ in their labels, and are on two sides."""
-    apart = are_apart([photo.patient_id for photo in group], evidence.splits)
-    return len({photo.label for photo in group}) > 1, apart
 
 
 def _names(evidence: PhotoEvidence, group: Iterable[Photo]) -> str:

@@ -9,9 +9,8 @@ import numpy as np
 from medrobust.core import Case, Dataset
 from medrobust.data.catalogue import DatasetEntry, open_dataset
 from medrobust.data.contract import checked
-from medrobust.data.findings import Finding, error, note, refused
+from medrobust.data.findings import Finding, error, refused
 from medrobust.data.own import open_own
-from medrobust.data.splitting.splits import make_split
 from medrobust.errors import MedrobustError
 
 MOST_BROKEN = 5
@@ -47,11 +46,6 @@ def check_data(
         advice = "Draw random numbers from a seed, and sort what the file system lists."
         findings.append(error("changes when opened again", says, advice))
     findings += _broken_samples(data, data.cases[:: max(1, -(-len(data.cases) // most))])
-    try:
-        make_split(data, {"rule": "patient", "test": 0.3}, seed=0)
-    except MedrobustError as problem:
-        advice = "Use `split: {test: all}` with trained networks, or bring more."
-        findings.append(note("cannot be split by patient", str(problem), advice))
     return data, tuple(findings)
 
 
@@ -62,7 +56,7 @@ def _opened(subject: object, cache: Path | None, data_dir: Path | None) -> Datas
         own = subject.own
         return open_own(own, {"load": own}, cache, data_dir) if own else checked(subject.open(cache))
     assert isinstance(subject, Mapping)
-    return open_dataset(subject, cache, data_dir)
+    return checked(open_dataset(subject, cache, data_dir))
 
 
 def _broken_samples(data: Dataset, cases: tuple[Case, ...]) -> list[Finding]:

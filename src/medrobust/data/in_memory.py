@@ -12,6 +12,7 @@ from medrobust.core import Case, Dataset, Sample, Task, Unit
 from medrobust.data.contract import checked
 from medrobust.data.files import is_missing
 from medrobust.data.findings import quoted
+from medrobust.data.own import fingerprint
 from medrobust.errors import DataError, reason
 
 BITS = 8
@@ -115,10 +116,9 @@ def in_memory(
         )
         for case_id, scan, patient, label in zip(case_ids, scan_ids, patient_ids, truth, strict=True)
     )
-    content = hashlib.sha256(repr((names, unit, spacing and tuple(spacing), cases)).encode())
-    for array in (pixels, truth):
-        content.update(repr(array.shape).encode())
-        content.update(np.ascontiguousarray(array).data)
+    sizes = None if spacing is None else tuple(float(size) for size in spacing)
+    read = Arrays(pixels, truth)
+    identity = repr((names, unit, sizes, fingerprint(cases, read)))
     return checked(
         Dataset(
             name=name,
@@ -127,10 +127,10 @@ def in_memory(
             unit=unit,
             channels=pixels.shape[1],
             shape=pixels.shape[2:],
-            spacing=None if spacing is None else tuple(float(size) for size in spacing),
+            spacing=sizes,
             cases=cases,
-            read=Arrays(pixels, truth),
-            fingerprint=content.hexdigest(),
+            read=read,
+            fingerprint=hashlib.sha256(identity.encode()).hexdigest(),
             facts={
                 "images": f"{len(pixels)} in memory, given in Python",
                 "grouping": "by patient, as given"

@@ -5,12 +5,15 @@ Classification  `accuracy`, `balanced_accuracy`, `f1` of labels and predictions;
                 labels and probabilities
 Images          `ssim`, `mse`, `l0`, `l2`, `linf` of two batches
 
+`Score` makes one's own the primary score of a study.
+
 What is undefined (a structure that is not there, a class that does not occur) is NaN, never 0 or 1.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from medrobust.metrics.catalogue import Score
 from medrobust.metrics.scores import accuracy, auroc, balanced_accuracy, brier, ece, f1, volume_error
 
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from medrobust.metrics.surfaces import hd95, nsd
 
 __all__ = [
+    "Score",
     "accuracy",
     "auroc",
     "balanced_accuracy",

@@ -55,6 +55,7 @@ class Score:
         bounds: The lowest and the highest value. Within [0, 1] intervals are those of a fraction, else t.
         higher_is_better: Whether networks with a higher score are the better ones.
         balanced: Of right-or-wrong outcomes: every class counts the same, however many images it has.
+        summary: What it is, after "the score is"; of a function the first line of its docstring.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Score:
     bounds: tuple[float, float] = (0.0, 1.0)
     higher_is_better: bool = True
     balanced: bool = False
+    summary: str = ""
 
     def __post_init__(self) -> None:
         wanted = set(self.columns)
@@ -74,6 +76,10 @@ class Score:
             )
         if not self.heading:
             object.__setattr__(self, "heading", self.name.replace("_", " "))
+        if not self.summary:
+            first = (inspect.getdoc(self.of) or "").partition("\n")[0].strip().rstrip(".")
+            summary = first[:1].lower() + first[1:] if first else f"{self.heading}, a function of the user's"
+            object.__setattr__(self, "summary", summary)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -123,18 +129,36 @@ def _right(labels: Labels, predictions: Labels) -> Bool[np.ndarray, "n"]:
     return np.asarray(labels == predictions)
 
 
+_AVERAGED = "averaged over structures, then scans, then patients"
+
 SCORES = Catalogue(
     "score",
     "medrobust.scores",
     {
         score.name: score
         for score in (
-            Score("dice", dice_of_counts, "Dice"),
-            Score("nsd", _nsd, "NSD"),
-            Score("iou", iou_of_counts, "IoU"),
-            Score("accuracy", _right),
-            Score("balanced_accuracy", _right, balanced=True),
-            Score("auroc", auroc, "AUROC"),
+            Score("dice", dice_of_counts, "Dice", summary=f"the Dice overlap, {_AVERAGED}"),
+            Score(
+                "nsd",
+                _nsd,
+                "NSD",
+                summary=f"the fraction of boundary pixels near the other boundary, {_AVERAGED}",
+            ),
+            Score("iou", iou_of_counts, "IoU", summary=f"the intersection over union, {_AVERAGED}"),
+            Score("accuracy", _right, summary="the fraction of images classified right"),
+            Score(
+                "balanced_accuracy",
+                _right,
+                balanced=True,
+                summary="the fraction of images classified right, averaged over classes",
+            ),
+            Score(
+                "auroc",
+                auroc,
+                "AUROC",
+                summary="the area under the ROC curve of each class against all others, averaged over"
+                " classes",
+            ),
         )
     },
     score_of,

@@ -48,8 +48,12 @@ def build(
         download = initialise and spec.weights == "imagenet"
         body = _made(spec, classes=classes, channels=taken, dimensions=len(shape), download=download)
         try:
-            settings = spec.input.model_dump() | {"channels": taken}
-            network = Network(body, **settings, features=spec.entry.features if spec.entry else None)
+            network = Network(
+                body,
+                **_settings(spec, body, taken),
+                channels=taken,
+                features=spec.entry.features if spec.entry else None,
+            )
         except ModelError as error:
             raise ModelError(f"{where}.{error}") from None
     network.recipe = recipe(spec)
@@ -107,6 +111,18 @@ def _made(spec: ModelSpec, *, classes: int, channels: int, dimensions: int, down
             f"{type(body).__name__}."
         )
     return _unwrapped(body) if entry.own else body
+
+
+def _settings(spec: ModelSpec, body: nn.Module, channels: int) -> dict[str, Any]:
+    """Normalisation and size: what the study says, else what a network of timm declares."""
+    declared = getattr(body, "pretrained_cfg", None)
+    config: dict[str, Any] = declared if isinstance(declared, dict) else {}
+    settings: dict[str, Any] = {"size": config["input_size"][1:]} if config.get("fixed_input_size") else {}
+    for name in ("mean", "std"):
+        if name in config:  # of colours, perhaps for a network that is built for grey images
+            values = config[name]
+            settings[name] = values if len(values) == channels else sum(values) / len(values)
+    return settings | spec.input.model_dump(include={"mean", "std", "size"}, exclude_none=True)
 
 
 def _unwrapped(body: nn.Module) -> nn.Module:

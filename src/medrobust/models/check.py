@@ -1,15 +1,16 @@
-"""Whether a network does what a study will ask of it, seen before anything is trained or attacked."""
+"""Whether a network does what a study will ask of it, found out before anything is trained or attacked."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import NoReturn, TypeVar
 
 import torch
 from torch import Tensor
 
 from medrobust.core import Task
 from medrobust.errors import ModelError, reason
+from medrobust.models.build import build
 from medrobust.models.network import Network
+from medrobust.models.spec import model_spec
 from medrobust.outputs import depends_on_batch, relative_difference
 
 IMAGES = 3
@@ -20,10 +21,10 @@ SAME = 1e-4
 
 SUM_OF_PROBABILITIES = 1e-4
 
-MOST_NAMED = 3
-"""Tensors that a message names."""
+TRIED = [(3, (64, 64)), (1, (64, 64)), (3, (32, 32)), (3, (224, 224)), (1, (32, 32, 32))]
+"""Channels and sizes of images that a network of unknown purpose is tried on."""
 
-_PROBABILITIES = ("SigmoidBackward", "SoftmaxBackward")
+_ACTIVATIONS = ("SigmoidBackward", "SoftmaxBackward")
 _RESHAPES = (
     "View",
     "UnsafeView",
@@ -39,8 +40,6 @@ _RESHAPES = (
     "ToCopy",
     "T",
 )
-
-Result = TypeVar("Result")
 
 
 def check_network(
@@ -65,11 +64,54 @@ def check_network(
             respect to the image; gives an image other logits in a second pass or beside other images; or
             changes its weights or buffers.
     """
-    where, maps = f"models.{name}", len(shape) if task is Task.SEGMENTATION else 0
     images = made_up_images(IMAGES, channels, shape).to(network.mean.device)
-    with kept_generators(images.device), _kept_state(network, where), _stirred(network):
-        _check_output(network, images.clone().requires_grad_(), classes, maps, where)
-        _check_passes(network, images, where)
+    try:
+        with kept_generators(images.device), _kept_state(network), _stirred(network):
+            _check_logits(network, images.clone().requires_grad_(), task, classes)
+            _check_passes(network, images)
+    except ModelError as error:
+        raise ModelError(f"models.{name}: {error}") from error.__cause__
+
+
+def check_builder(load: str) -> tuple[str, ...]:
+    """What is wrong with a function that makes a network, where the study is not known yet.
+
+    Args:
+        load: `package.module:function`, as in a study.
+
+    Returns:
+        Sentences; none if its networks can be judged and attacked.
+
+    Raises:
+        StudyError: It cannot be imported.
+    """
+    spec, failures = model_spec({"name": "network", "load": load}, Task.CLASSIFICATION), []
+    for channels, shape in TRIED:
+        try:
+            network, other = (build(spec, classes=3, channels=channels, shape=shape) for _ in range(2))
+            images = made_up_images(IMAGES, channels, shape)
+            with torch.no_grad(), _telling_why(images):
+                logits = network.raw(images)
+        except ModelError as error:
+            failures.append(_without_name(error))
+            continue
+        if {*map(id, network.parameters())} & {*map(id, other.parameters())}:
+            failures = ["It returns the same weights in every call. Let it make a new network each time."]
+            break
+        task = Task.CLASSIFICATION if logits.ndim == 2 else Task.SEGMENTATION
+        try:
+            check_network(
+                network, "network", task=task, classes=logits.shape[1], channels=channels, shape=shape
+            )
+        except ModelError as error:
+            failures = [_without_name(error)]
+            break
+        return ()
+    return tuple(failures[:1])
+
+
+def _without_name(error: ModelError) -> str:
+    return str(error).removeprefix("models.network: ").removeprefix("models.network.")
 
 
 def made_up_images(count: int, channels: int, shape: tuple[int, ...]) -> Tensor:
@@ -84,7 +126,7 @@ def kept_generators(device: torch.device) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _kept_state(network: Network, where: str) -> Iterator[None]:
+def _kept_state(network: Network) -> Iterator[None]:
     """Put weights and buffers back, and refuse a network that changes them in evaluation mode."""
     body, changed = network.body, []
 
@@ -96,8 +138,8 @@ def _kept_state(network: Network, where: str) -> Iterator[None]:
         yield
     finally:
         for name, value in state().items():
-            # What has another shape now is something that a network keeps to save time.
             former = before.get(name)
+            # One of another shape is something that a network keeps to save time.
             if former is None or value.shape != former.shape:
                 continue
             if ((value != former) & ~value.isnan()).any():
@@ -105,8 +147,8 @@ def _kept_state(network: Network, where: str) -> Iterator[None]:
                 value.data.copy_(former)
     if changed:
         raise ModelError(
-            f"{where} changes its {', '.join(changed[:MOST_NAMED])} in evaluation mode, so it is a "
-            "different network after every batch. Let it change weights and buffers in training mode only."
+            f"It changes its {', '.join(changed[:3])} in evaluation mode, so it is a different "
+            "network after every batch. Let it change weights and buffers in training mode only."
         )
 
 
@@ -127,107 +169,106 @@ def _stirred(network: Network) -> Iterator[None]:
                 weight.zero_()
 
 
-def _check_output(network: Network, images: Tensor, classes: int, maps: int, where: str) -> None:
-    """See that several images give logits, and that these have a gradient."""
-    with torch.enable_grad():
-        output = _tried(lambda: network.returned(images), images, where)
-        _check_differentiable(output.grad_fn is not None, where)
-        _refuse_activation(output, where)
-        logits = _tried(lambda: network.raw(images), images, where)
-        _check_shape(logits, output, classes, maps, where)
-        _check_values(logits, where)
-        (gradient,) = _tried(
-            lambda: torch.autograd.grad(network(images).sum(), images, allow_unused=True), images, where
-        )
-        _check_differentiable(gradient is not None, where)
-
-
-def _check_passes(network: Network, images: Tensor, where: str) -> None:
-    """See that an image's logits are the same in every pass and in any company.
-
-    TF32 would round batches of different sizes differently.
-    """
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        first, second = (_tried(lambda: network(images.clone()), images, where) for _ in range(2))
-        _tried(lambda: network(images[:1].clone()), images[:1], where)
-        mixed = _tried(lambda: depends_on_batch(network, images), images, where)
-    difference = relative_difference(first, second)
-    if difference > SAME:
-        raise ModelError(
-            f"{where} returns different logits for the same images (they differ by {100 * difference:.3g} % "
-            "of the largest): something in it is random in evaluation mode too, such as dropout with "
-            "training=True, added noise or a random crop. Scores would depend on chance and on the size of "
-            "batches. Remove the randomness from evaluation mode."
-        )
-    if mixed > 0:
-        raise ModelError(
-            f"{where} returns different logits for an image alone and in a batch (they differ by "
-            f"{100 * mixed:.3g} % of the largest): something in it mixes the images of a batch, such as "
-            "batch norm without running statistics (track_running_stats=False), or a normalisation or "
-            "attention along the batch axis. Scores would depend on the size of batches. Process each "
-            "image independently in evaluation mode."
-        )
-
-
-def _tried(work: Callable[[], Result], images: Tensor, where: str) -> Result:
+@contextmanager
+def _telling_why(images: Tensor) -> Iterator[None]:
+    """Whatever a network raises while it is shown images says that it cannot take them."""
     try:
-        return work()
-    except ModelError as error:
-        raise ModelError(f"{where}: {error}") from None
-    # Whatever the network raises says that it cannot take these images.
+        yield
+    except ModelError:
+        raise
     except Exception as error:
         batch = "a single image" if len(images) == 1 else f"{len(images)} images"
         raise ModelError(
-            f"{where} cannot take {batch} of {images.shape[1]} channels and size {tuple(images.shape[2:])}: "
+            f"It cannot take {batch} with {images.shape[1]} channels and size {tuple(images.shape[2:])}: "
             f"{reason(error)}. Batches hold one image or any number of them; a network that is made for "
             "images of another size or with other channels needs input.size and input.channels."
         ) from error
 
 
-def _check_differentiable(differentiable: bool, where: str) -> None:
-    if not differentiable:
-        raise ModelError(
-            f"{where} has no gradient with respect to the image, so it cannot be attacked. Remove no_grad, "
-            "inference_mode, detach, NumPy, argmax and the like from its forward pass."
-        )
+def _check_logits(network: Network, images: Tensor, task: Task, classes: int) -> None:
+    """See that a batch gives logits for the task, and that these have a gradient."""
+    with torch.enable_grad(), _telling_why(images):
+        output = network.returned(images)
+        if output.grad_fn is None:
+            raise ModelError(NO_GRADIENT)
+        _refuse_activation(output)
+        logits = network.raw(images)
+        _check_values(logits, output, images.ndim if task is Task.SEGMENTATION else 2, classes)
+        (gradient,) = torch.autograd.grad(network(images).sum(), images, allow_unused=True)
+        if gradient is None:
+            raise ModelError(NO_GRADIENT)
 
 
-def _refuse_activation(output: Tensor, where: str) -> None:
+NO_GRADIENT = (
+    "It has no gradient with respect to the image, so it cannot be attacked. Remove no_grad, inference_mode, "
+    "detach, NumPy, argmax and the like from its forward pass."
+)
+
+
+def _refuse_activation(output: Tensor) -> None:
     """Refuse what a sigmoid or softmax gives, also where it was reshaped or clamped afterwards."""
     node = output.grad_fn
     while node and node.next_functions and node.name().startswith(_RESHAPES) and node.next_functions[0][0]:
         node = node.next_functions[0][0]
-    if node and node.name().startswith(_PROBABILITIES):
-        _refuse_probabilities(node.name().partition("Backward")[0].lower(), where)
+    if node and node.name().startswith(_ACTIVATIONS):
+        raise _probabilities(node.name().partition("Backward")[0].lower())
 
 
-def _refuse_probabilities(seen: str, where: str) -> NoReturn:
-    raise ModelError(
-        f"{where} returns probabilities ({seen}), but attacks need logits, and networks that give several "
-        "labels at once are not supported: a case has one class. Return the input of the last activation."
+def _probabilities(seen: str) -> ModelError:
+    return ModelError(
+        f"It returns probabilities ({seen}), but attacks need logits. Return the input of the last "
+        "activation. (Several labels at once are not supported: a case has one class.)"
     )
 
 
-def _check_shape(logits: Tensor, output: Tensor, classes: int, maps: int, where: str) -> None:
-    if logits.ndim != 2 + maps:
-        expected = "(n, classes)" + (" and the image's size" if maps else "")
+def _check_values(logits: Tensor, output: Tensor, axes: int, classes: int) -> None:
+    """See that logits have the right shape and are finite."""
+    if logits.ndim != axes:
+        expected = "(n, classes)" + (" and the image's size" if axes > 2 else "")
         raise ModelError(
-            f"{where} must return logits of shape {expected}, got {tuple(output.shape)} for {IMAGES} images."
+            f"It must return logits of shape {expected}, got {tuple(output.shape)} for {IMAGES} images."
         )
     if logits.shape[1] != classes and not (logits.shape[1] == 1 and classes == 2):
         raise ModelError(
-            f"{where} returns {logits.shape[1]} classes, but the data have {classes}. "
+            f"It returns {logits.shape[1]} classes, but the data have {classes}. "
             "Use a network for these classes."
         )
-
-
-def _check_values(logits: Tensor, where: str) -> None:
     if not logits.isfinite().all():
         raise ModelError(
-            f"{where} returns non-finite values for made-up images in [0, 1]. Look for NaN in its weights, "
-            "and for a division, root or logarithm at 0, an overflow, or a class masked with -inf (-1e4 "
-            "does the same) in its forward pass."
+            "It returns non-finite values for made-up images in [0, 1]. Look for NaN in its weights, and for "
+            "a division, root or logarithm at 0, an overflow, or a class masked with -inf (-1e4 does the "
+            "same) in its forward pass."
         )
     sums = logits.sum(1)
     if logits.shape[1] > 1 and logits.min() >= 0 and (sums - 1).abs().max() <= SUM_OF_PROBABILITIES:
-        _refuse_probabilities("never negative, with the sum 1", where)
+        raise _probabilities("never negative, with the sum 1")
+
+
+def _check_passes(network: Network, images: Tensor) -> None:
+    """See that an image's logits are the same in every pass and in any company.
+
+    TF32 would round batches of different sizes differently.
+    """
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with _telling_why(images):
+            first, second = (network(images.clone()) for _ in range(2))
+        with _telling_why(images[:1]):
+            network(images[:1].clone())
+        with _telling_why(images):
+            mixed = depends_on_batch(network, images)
+    difference = relative_difference(first, second)
+    if difference > SAME:
+        raise ModelError(
+            f"It returns different logits for the same images (they differ by {100 * difference:.3g} % of "
+            "the largest): something in it is random in evaluation mode too, such as dropout with "
+            "training=True, added noise or a random crop. Scores would depend on chance and on the size of "
+            "batches. Remove the randomness from evaluation mode."
+        )
+    if mixed > 0:
+        raise ModelError(
+            "It returns different logits for an image alone and in a batch (they differ by "
+            f"{100 * mixed:.3g} % of the largest): something in it mixes the images of a batch, such as "
+            "batch norm without running statistics (track_running_stats=False), or a normalisation or "
+            "attention along the batch axis. Scores would depend on the size of batches. Process each image "
+            "independently in evaluation mode."
+        )

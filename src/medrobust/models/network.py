@@ -36,8 +36,8 @@ class Network(nn.Module):
         self,
         body: nn.Module | Callable[[Tensor], object],
         *,
-        mean: float | Sequence[float] | None = None,
-        std: float | Sequence[float] | None = None,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
         size: int | Sequence[int] | None = None,
         channels: int | None = None,
         output: str | int | Callable[[Any], Tensor] | None = None,
@@ -49,12 +49,9 @@ class Network(nn.Module):
         Args:
             body: A module, or a function, from images `n channels *size` to logits `n classes` or
                 `n classes *space`.
-            mean: Subtracted from images in [0, 1]: one number, or one per channel. By default what a network
-                of timm declares, else 0.
-            std: Images are divided by it: one number, or one per channel. By default what a network of timm
-                declares, else 1.
-            size: Images are resized to it: one number, or one per side. By default they keep their size,
-                unless a network of timm declares a fixed one.
+            mean: Subtracted from images in [0, 1]: one number, or one per channel.
+            std: Images are divided by it: one number, or one per channel.
+            size: Images are resized to it: one number, or one per side. By default they keep their size.
             channels: Number that the body takes; a grey image is repeated to fill them. By default what its
                 first convolution takes, if that is 1 or 3, else any number.
             output: Where the logits are in what the body returns: the name of an entry or attribute, a
@@ -69,10 +66,6 @@ class Network(nn.Module):
         """
         super().__init__()
         self.body = body if isinstance(body, nn.Module) else _Function(body)
-        declared = getattr(body, "pretrained_cfg", None)
-        config: Mapping[str, Any] = declared if isinstance(declared, dict) else {}
-        if size is None and config.get("fixed_input_size"):
-            size = config["input_size"][1:]
         self.size = size
         self.channels = channels = channels or _channels(self.body)
         self.output = output
@@ -80,9 +73,13 @@ class Network(nn.Module):
         self.recipe = dict(recipe or {})
         self.channels_last = True
         self.note = ""
-        for name, given, default in (("mean", mean, 0.0), ("std", std, 1.0)):
-            values = _per_channel(name, given, config.get(name, default), channels)
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
+        for name, given in (("mean", mean), ("std", std)):
+            values = torch.tensor(given, dtype=torch.float32).reshape(-1)
+            if channels is not None and len(values) not in (1, channels):
+                raise ModelError(
+                    f"input.{name} must be one number or {channels} (one per channel), got {given}."
+                )
+            self.register_buffer(name, values, persistent=False)
 
     @property
     def description(self) -> str:
@@ -190,18 +187,6 @@ def _channels(body: nn.Module) -> int | None:
     kinds = (nn.Conv2d, nn.Conv3d)
     first = next((part.in_channels for part in body.modules() if isinstance(part, kinds)), None)
     return first if first in (1, 3) else None
-
-
-def _per_channel(
-    name: str, given: float | Sequence[float] | None, declared: float | Sequence[float], channels: int | None
-) -> list[float]:
-    chosen = declared if given is None else given
-    values = [float(chosen)] if isinstance(chosen, int | float) else [float(value) for value in chosen]
-    if channels is None or len(values) in (1, channels):
-        return values
-    if given is None:  # statistics of colours, for a network that was made for grey images
-        return [sum(values) / len(values)]
-    raise ModelError(f"input.{name} must be one number or {channels} (one per channel), got {values}.")
 
 
 def _resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:

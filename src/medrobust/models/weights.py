@@ -18,8 +18,8 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from medrobust.errors import ModelError, StudyError, reason
 from medrobust.models.network import Network
 
-LARGEST_HEADER = 8 * 2**20
-"""Bytes that name the tensors of a safetensors file; 50,000 tensors need about 5 MB."""
+LARGEST_HEADER = 8
+"""MB that name the tensors of a safetensors file; 50,000 tensors need about 5."""
 
 MOST_LISTED = 100
 """Tensors that do not fit and are listed in the message."""
@@ -34,21 +34,16 @@ def weights_content(network: Network) -> bytes:
 
 
 def state_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """The state dict of a module, its extra state (whatever is no tensor) as bytes of `torch.save`."""
-    return {
-        name: value.detach() if isinstance(value, Tensor) else _packed(value)
-        for name, value in module.state_dict().items()
-    }
-
-
-def _packed(value: object) -> Tensor:
-    content = io.BytesIO()
-    torch.save(value, content)
-    return torch.frombuffer(bytearray(content.getvalue()), dtype=torch.uint8)
-
-
-def _unpacked(content: Tensor) -> object:
-    return torch.load(io.BytesIO(content.numpy().tobytes()), weights_only=True)
+    """The state dict of a module, its extra state (whatever is not a tensor) as bytes of `torch.save`."""
+    tensors = {}
+    for name, value in module.state_dict().items():
+        if isinstance(value, Tensor):
+            tensors[name] = value.detach()
+        else:
+            content = io.BytesIO()
+            torch.save(value, content)
+            tensors[name] = torch.frombuffer(bytearray(content.getvalue()), dtype=torch.uint8)
+    return tensors
 
 
 def load_content(network: Network, content: bytes, name: str) -> None:
@@ -60,33 +55,51 @@ def load_content(network: Network, content: bytes, name: str) -> None:
         name: Of the file, for the message.
 
     Raises:
-        ModelError: It is none, or its tensors do not fit.
+        ModelError: The content is damaged, or its tensors do not fit.
     """
     try:
         tensors = load(content)
     except SafetensorError as error:
         raise ModelError(f"{name} is not a weights file: {reason(error)}.") from None
-    extra = [key for key, value in network.body.state_dict().items() if not isinstance(value, Tensor)]
-    _load(network.body, tensors | {key: _unpacked(tensors[key]) for key in extra if key in tensors}, name)
+    packed = {key for key, value in network.body.state_dict().items() if not isinstance(value, Tensor)}
+    extra = {
+        key: torch.load(io.BytesIO(tensors[key].numpy().tobytes()), weights_only=True)
+        for key in packed & tensors.keys()
+    }
+    _load(network.body, tensors | extra, name)
 
 
 def load_weights(network: Network, path: Path, *, new_head: bool = False) -> None:
     """Read the weights of the network's body from a file.
 
-    A wrapper's name before every key (`body.`, `module.`, `model.`, `network.`, `_orig_mod.`) and a dict
-    around the state dict (`state_dict`, `model_state_dict`, `model`) are taken off.
+    A wrapper's name in front of every key (`body.`, `module.`, `model.`, `network.`, `_orig_mod.`) and a dict
+    around the state dict (`state_dict`, `model_state_dict`, `model`) are removed.
 
     Args:
         network: Changed in place.
         path: `.safetensors`, or what `torch.save(model.state_dict())` wrote.
-        new_head: Keep the network's own last layer where the file's is for another number of classes.
+        new_head: Keep the network's own last layer if that of the file is for another number of classes.
 
     Raises:
         ModelError: The file cannot be read, or tensors do not fit (the first 100 are listed).
     """
     own = network.body.state_dict()
-    tensors = _without_wrapper(read_tensors(path), own)
-    _share_tied(tensors, own)
+    tensors = read_tensors(path)
+    # As long as all keys have a wrapper's name that is not part of the network's own.
+    while tensors and not tensors.keys() & own.keys():
+        prefix = next((p for p in _WRAPPERS if all(name.startswith(p) for name in tensors)), None)
+        if prefix is None:
+            break
+        consume_prefix_in_state_dict_if_present(tensors, prefix)  # of torch's notes on versions too
+    # Of tied weights safetensors keeps one; the network has several names for them.
+    places = {
+        (own[name].data_ptr(), own[name].shape): value
+        for name, value in tensors.items()
+        if isinstance(own.get(name), Tensor)
+    }
+    for name in own.keys() - tensors.keys():
+        if isinstance(own[name], Tensor) and (own[name].data_ptr(), own[name].shape) in places:
+            tensors[name] = places[own[name].data_ptr(), own[name].shape]
     if new_head:
         _keep_own_head(tensors, network.body, own)
     _load(network.body, tensors, path)
@@ -100,8 +113,7 @@ def load_in_order(network: Network, path: Path) -> None:
     Raises:
         ModelError: The file cannot be read, or a tensor has another shape than the network's at its place.
     """
-    own = network.body.state_dict()
-    theirs = read_tensors(path)
+    own, theirs = network.body.state_dict(), read_tensors(path)
     if len(own) != len(theirs):
         raise ModelError(
             f"{path} holds {len(theirs)} tensors, but the network has {len(own)}. Use another file."
@@ -112,16 +124,25 @@ def load_in_order(network: Network, path: Path) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
-    """The tensors of a weight file, by name, and extra state of modules that have any.
+    """The tensors of a weight file, by name, and the extra state of modules that have any.
 
     Raises:
-        ModelError: The file is missing, is no weight file, or holds more than that.
+        ModelError: The file is missing, is not a weight file, or holds more than weights.
     """
     try:
         if path.suffix == ".safetensors":
-            _refuse_large_header(path)
+            with path.open("rb") as file:  # millions of names of empty tensors would take gigabytes to read
+                header = int.from_bytes(file.read(8), "little") / 2**20
+            if header > LARGEST_HEADER:
+                raise ValueError(
+                    f"its header claims {header:,.0f} MB of names, but a network has less than 8"
+                )
             return load_file(path)
-        _refuse_compressed(path)
+        if zipfile.is_zipfile(path):  # a small compressed file may unpack to more than any memory
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(member.file_size for member in archive.infolist())
+            if unpacked > path.stat().st_size:
+                raise ValueError("it is compressed, but torch.save never compresses")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"There is no weights file '{path}'. Give the path of one.") from None
@@ -133,29 +154,6 @@ def read_tensors(path: Path) -> dict[str, Any]:
             f"The weights file '{path}' cannot be read safely: {why}. "
             "Save it with `torch.save(model.state_dict(), path)` or as safetensors."
         ) from None
-    return _state_dict(content, path)
-
-
-def _refuse_large_header(path: Path) -> None:
-    """Names of millions of empty tensors fit into a file that takes gigabytes of memory to read."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    if length > LARGEST_HEADER:
-        raise ValueError(
-            f"its header claims {length / 2**20:,.0f} MB of names, but a network has less than 8"
-        )
-
-
-def _refuse_compressed(path: Path) -> None:
-    """A small compressed file may unpack to more than any memory; torch never compresses."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-        if unpacked > path.stat().st_size:
-            raise ValueError("it is compressed, but torch.save never compresses")
-
-
-def _state_dict(content: object, path: Path) -> dict[str, Any]:
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -168,28 +166,6 @@ def _state_dict(content: object, path: Path) -> dict[str, Any]:
             "Save it with `torch.save(model.state_dict(), path)`."
         )
     return content
-
-
-def _without_wrapper(tensors: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Take wrappers' names off as long as all keys have one and they are not the network's own."""
-    while tensors and not tensors.keys() & own.keys():
-        prefix = next((p for p in _WRAPPERS if all(name.startswith(p) for name in tensors)), None)
-        if prefix is None:
-            break
-        consume_prefix_in_state_dict_if_present(tensors, prefix)  # of torch's notes on versions too
-    return tensors
-
-
-def _share_tied(tensors: dict[str, Any], own: Mapping[str, Any]) -> None:
-    """Give tied weights, of which safetensors keeps one only, to all names that the network has for them."""
-    places = {
-        (own[name].data_ptr(), own[name].shape): value
-        for name, value in tensors.items()
-        if isinstance(own.get(name), Tensor)
-    }
-    for name in own.keys() - tensors.keys():
-        if isinstance(own[name], Tensor) and (own[name].data_ptr(), own[name].shape) in places:
-            tensors[name] = places[own[name].data_ptr(), own[name].shape]
 
 
 def _keep_own_head(tensors: dict[str, Any], body: nn.Module, own: Mapping[str, Any]) -> None:

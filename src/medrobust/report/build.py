@@ -93,9 +93,10 @@ def _write_figures(
 ) -> tuple[dict[str, Picture], tuple[Row, ...]]:
     """All figures as files; what of them the report shows: the plots, and the examples as rows of images."""
     words = Words(
-        score="Dice" if results.overlaps is not None else "accuracy",
+        score=results.score.heading,
         percent=f"{100 * results.settings.confidence:g}\u00a0%",
         units=f"{results.unit}s",
+        structures=results.task is Task.SEGMENTATION,
     )
     homes = {picture: question.name for question in QUESTIONS for picture in question.pictures}
     pictures: dict[str, Picture] = {}

@@ -16,7 +16,6 @@ from medrobust.core import Task
 from medrobust.report.reading import ReportContext, capitalised
 
 TASKS = {Task.CLASSIFICATION: "image-classification", Task.SEGMENTATION: "image-segmentation"}
-METRICS = {Task.CLASSIFICATION: "accuracy", Task.SEGMENTATION: "dice"}
 DIGITS = 4
 SUMMARY = {
     "clean": "clean images",
@@ -77,7 +76,7 @@ def _model_index(model: str, figures: list[Figure], context: ReportContext) -> d
 
 def _metric(figure: Figure, context: ReportContext) -> dict[str, Any]:
     metric = {
-        "type": METRICS[context.task],
+        "type": context.judged_by.name,
         "name": f"{context.score}, {figure.condition}",
         "value": round(figure.score, DIGITS),
     }

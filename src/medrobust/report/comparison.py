@@ -3,44 +3,17 @@
 from collections.abc import Mapping, Sequence
 
 import polars as pl
+import yaml
 
 from medrobust.analysis.across import Conclusion
 from medrobust.analysis.comparable import ComparedRun, attacks_of
 from medrobust.analysis.table import Table
 from medrobust.core import Role
-from medrobust.report.page import Block, allowed, environment, heat, script_texts
+from medrobust.report.page import TEMPLATES, Block, allowed, environment, heat, script_texts
 from medrobust.report.reading import attack_table, capitalised, setting, threat_table
 from medrobust.report.style import Picture
 
-CAPTIONS = {
-    "scores": "{Score} of every network of every run on clean images, on noise, and its mean over the "
-    "attacks and sources compared. Drops are from clean to adversarial, paired. {basis}",
-    "pairs": "Every pair of networks across runs on the mean adversarial score: first (of the later run) "
-    "minus second (of the earlier one), paired. p by sign flips of {unit} totals, adjusted after Holm within "
-    "each kind of pair. {basis}",
-    "beside": "The same pairs by other measures: drop in points, sources of neither architecture, clean "
-    "images (p equal: two one-sided tests), and {units} needed for 80\u00a0% power. {basis}",
-    "differences": "The same pairs under every condition. Adversarial is the mean that the verdict rests on; "
-    "single attacks are averaged over sources, white-box ones were crafted on the network itself. p is "
-    "adjusted within each kind of pair and condition; all but adversarial stand beside the verdict. {basis}",
-    "table2": "{Score} under each attack, network by source. Each network was shown the images of its own "
-    "run. {basis}",
-    "whitebox": "{Score} when the attack is crafted on the judged network itself. {basis}",
-    "budgets": "Budgets solved for an SSIM on validation cases of each run, and the mean SSIM that they give "
-    "on the test cases.",
-    "runs": "What each run is.",
-    "attacks": "The attacks that are compared and their parameters, the same in all runs.",
-    "threats": "What the attacker of each cell knows, wants and may change.",
-}
-TITLES = {
-    "beside": "The same pairs by other measures",
-    "differences": "The same pairs under every condition",
-    "budgets": "Solved budgets",
-    "runs": "Data, networks and versions of each run",
-    "attacks": "Attacks and parameters",
-    "threats": "Threat models",
-}
-"""Of tables that are folded."""
+TOLD: Mapping[str, Mapping[str, str]] = yaml.safe_load((TEMPLATES / "comparison.yaml").read_text("utf-8"))
 PAIRS = ("first", "second", "kind")
 ENDPOINT = ("difference_in_points", "p_holm", "verdict", "better")
 
@@ -159,7 +132,7 @@ def _blocks(runs: Sequence[ComparedRun], tables: Mapping[str, pl.DataFrame]) -> 
     maps = {"table2": heat(tables["table2"], "target", "perturbation", "source")}
     if "whitebox" in tables:
         maps["whitebox"] = heat(tables["whitebox"], "target", "", "perturbation")
-    return {name: Block(TITLES.get(name, ""), table, name) for name, table in shown.items()} | {
+    return {name: Block(TOLD[name].get("title", ""), table, name) for name, table in shown.items()} | {
         name: Block("", panels, name, _caption(name, runs)) for name, panels in maps.items()
     }
 
@@ -173,7 +146,7 @@ def _runs_table(runs: Sequence[ComparedRun]) -> pl.DataFrame:
 
 def _caption(name: str, runs: Sequence[ComparedRun]) -> str:
     results = runs[0].results
-    return CAPTIONS[name].format(
+    return TOLD[name]["caption"].format(
         Score=capitalised(results.score.heading),
         basis=f"In brackets: {100 * results.settings.confidence:g}\u00a0% intervals over {results.unit}s.",
         unit=results.unit,

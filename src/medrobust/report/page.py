@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from medrobust.analysis.table import ABSENT, CrossTable, Table, shown
+from medrobust.core import Task
 from medrobust.report import style
 from medrobust.report.reading import ReportContext, capitalised, flattened, setting
 
@@ -245,141 +247,24 @@ def _blocks(names: Iterable[str], context: ReportContext) -> list[Block]:
 
 # ---- what stands above each table ----
 
-CAPTIONS = {
-    "table1": "Table 1. {Score} of each network on clean images, on {noise}, and its mean over all attacks "
-    "and sources. Drops are paired, from clean to adversarial: in points, and in % of clean. {basis}",
-    "table2": "Table 2. {Score} under each attack, target by source; the darker, the lower. Framed: the "
-    "source is the target's own surrogate, of the same architecture but trained apart. {basis}",
-    "false_positives": "False positives that {score} leaves out. Absent structures: volume ({volume} per "
-    "scan) predicted of structures that the scan does not have ({absent}). Empty cases: fraction of the "
-    "evaluated cases without any label ({empty}) in which anything is predicted, and the volume predicted "
-    "there. Means over the scans concerned, without intervals.",
-    "whole_test": "{Score} on clean images of the whole test set. Table 1 is on the cases that are "
-    "attacked; nothing else is computed from these. {basis}",
-    "off_diagonal": "Adversarial score over sources of other architectures only; networks do not see "
-    "identical images here. {basis}",
-    "balanced": "Balanced accuracy (the mean over classes) on clean images and under each attack, target "
-    "by source. {basis}",
-    "plane": "Clean and mean adversarial score of each network. On front: no other network is at least as "
-    "good in both and better in one.",
-    "quality": "F1 and area under the ROC curve (means over the classes that occur), Brier score (0 to 2), "
-    "expected calibration error, and mean confidence in wrong answers. Without intervals.",
-    "worst_structures": "The structure with the lowest mean {Score} of each network, and its volume error: "
-    "the mean of (predicted \u2212 true) / true. {basis}",
-    "seeds": "Each trained network alone. So few seeds show no variance and have no interval.",
-    "variance": "Standard deviation of {score} between {units}, and of its mean between trainings of the "
-    "network itself and of the networks that attacks were crafted on (from three trainings on).",
-    "ranking": "Ranks that the tests leave open, best network first. Fraction first: of resamples of the "
-    "{units} in which the network comes first (not shown below 20 {units}).",
-    "pairs": "Each pair of networks under attack: difference in mean adversarial score, first minus "
-    "second, paired; p by sign flips of {unit} totals, Holm-adjusted. Beside it, without weight in the "
-    "verdict: the difference in drop, on clean images (p equal: two one-sided tests), and the {units} "
-    "needed for 80\u00a0% power. {basis}",
-    "curve": "{Score} at each budget and under the noise matched to it, averaged over the sources that all "
-    "networks face. {basis}",
-    "transfer_conditions": "What a source shares with a target; the more, the easier an attack transfers. "
-    "Same pre-training: both started from the same weights, which inflates transfer. Shared training: "
-    "fraction of the source's training {units} that trained the target too. Unknown: the network was not "
-    "trained here.",
-    "architectures": "Differences in mean adversarial score between architectures, first minus second; "
-    "{units} and seeds are resampled crossed, percentile intervals. {basis}",
-    "conditional": "Table 2 on the scans of which no attack dropped a case: conditional on what the "
-    "attacks reached, so not comparable with Tables 1 and 2. {basis}",
-    "other_sources": "Attacks from sources that only some targets face; they enter no average. {basis}",
-    "transfer_rate": "Fraction of images fooled among those that the source and every target get right "
-    "when clean.",
-    "noise": "{Score} on {noise}; matched noise by the source of its attack. {basis}",
-    "noise_control": "Each attack against its own matched noise: does it harm more than noise that changes "
-    "the images as much? Extra drop in points, paired; p by sign flips, Holm-adjusted. {basis}",
-    "matching": "How well the noise reaches the SSIM of its attack (means over the support). Unreachable: "
-    "images for which no strength comes within the tolerance.",
-    "whitebox": "{Score} when the attack is crafted on the judged network itself. {basis}",
-    "structure_overview": "Each structure of {of}, clean and under {attack}, the attack with its lowest "
-    "mean {Score}: {Score}, NSD within {tolerance}, HD95 in {length}, and volume error, the mean of "
-    "(predicted \u2212 true) / true; averaged over the sources that all networks face. {basis}",
-    "structures": "{Score} of each structure of {of}, averaged over the sources that all networks face. "
-    "{basis}",
-    "structures_map": "{Score} of each structure, clean and under each attack; the structures that lose "
-    "most come first. Averages over the sources that all networks face.",
-    "audit": "What an audit of all files found, one row per kind, the first case of it in words "
-    "(audit.json has all). Errors make numbers wrong, warnings may mislead, notes are worth knowing.",
-    "subgroups": "{Score} by {of}: clean, with noise and under attack, and the paired drop from clean to "
-    "adversarial in points. {basis}",
-    "subgroups_map": "{Score} under attack of each group of {units}; the darker, the lower.",
-    "surfaces": "Boundaries, means over structures. NSD: fraction of the boundaries of truth and "
-    "prediction within {tolerance} of each other (0 where nothing is predicted). HD95: the larger of the "
-    "two 95th percentiles of their distances, in {length}; it needs the structure in both, else the case "
-    "is left out (see HD95 undefined, and compare NSD). Missed: of cases with a structure, the fraction in "
-    "which nothing of it is predicted. Added: of cases that show one, the fraction without it in truth. "
-    "{basis}",
-    "surfaces_map": "NSD within {tolerance} of each network, mean over structures; the darker, the lower.",
-    "structure_surfaces": "NSD within {tolerance} of each structure of {of}, averaged over the sources "
-    "that all networks face. {basis}",
-    "classes": "Fraction of the images of each class that {of} gets right, over the sources that all "
-    "networks face. {basis}",
-    "classes_map": "Fraction of the images of each class that are right, clean and under each attack; the "
-    "classes that lose most come first. Averages over the sources that all networks face.",
-    "success": "Whether each attack fooled the network it was crafted on, measured once on the images as "
-    "stored: {fooled}, what was wrong before, and what became of the images.",
-    "success_map": "How often each attack fooled its own source: {fooled}. A light cell is a strong "
-    "attack, a dark one says little about the targets.",
-    "changes": "How far the attacks changed the images: means, and of steps the median. PSNR in dB is over "
-    "the images that changed at all; L0 counts the changed values of an image, L∞ is the largest change.",
-    "budgets": "Budgets solved for an SSIM on validation cases, and the mean SSIM they reach on the test "
-    "cases.",
-    "selftests": "Whether each attack is as strong as it should be on the network it was crafted on, tried "
-    "on {images} {part} cases (dash: does not apply, or these images cannot tell). Attacks that fail stay "
-    "in Tables 1 and 2 and are left out of the verdict.",
-    "rounded": "Table 1 on attacked and noisy images rounded to the bits they would be saved with. {basis}",
-    "rounded_map": "Mean adversarial {score} of each network when images are rounded before the network "
-    "sees them.",
-    "embedding": "How far attack and noise move images in the network's features (ratio, geometric mean), "
-    "and the fraction of an image's 10 nearest clean neighbours that have its class; over at most about "
-    "2,000 cases. {basis}",
-}
-TITLES = {
-    "table1": "Table 1",
-    "table2": "Table 2",
-    "noise": "Matched noise by source",
-    "noise_control": "Attack against its noise",
-    "matching": "SSIM of noise and attack",
-    "whole_test": "Clean score on the whole test set",
-    "off_diagonal": "Sources of other architectures",
-    "balanced": "Balanced accuracy",
-    "quality": "Calibration and other measures",
-    "seeds": "Each training",
-    "variance": "Sources of variance",
-    "pairs": "Pairs of networks",
-    "curve": "Score at each budget",
-    "transfer_conditions": "What source and target share",
-    "architectures": "Differences between architectures",
-    "conditional": "Table 2 without dropped cases",
-    "other_sources": "Sources that only some targets face",
-    "whitebox": "White-box attacks",
-    "success": "Success of each attack",
-    "changes": "Size of the changes",
-    "selftests": "Self-tests of the attacks",
-    "budgets": "Solved budgets",
-    "surfaces": "Boundaries",
-    "rounded": "Table 1 on rounded images",
-    "embedding": "Numbers in feature space",
-    "plane": "Clean and adversarial score",
-    "audit": "Findings of the audit",
-}
-"""Short names of tables; others go by the name of their file."""
+TOLD: Mapping[str, Mapping[str, str]] = yaml.safe_load((TEMPLATES / "tables.yaml").read_text("utf-8"))
+"""Titles and captions of tables, and of their maps."""
 FOOLED = {
-    "accuracy": "fooled is the fraction of images that it gets wrong then, fooled of right the same among "
-    "those it gets right when clean",
-    "Dice": "fooled is the fraction of the pixels to be changed that it shows as the attack wanted",
+    Task.CLASSIFICATION: "fooled is the fraction of images that it gets wrong then, fooled of right the same "
+    "among those it gets right when clean",
+    Task.SEGMENTATION: "fooled is the fraction of the pixels to be changed that it shows as the attack "
+    "wanted",
 }
 
 
 def caption(name: str, context: ReportContext, of: object = "", **facts: object) -> str:
-    """The caption of a table, or of its part about one network; an unknown table goes by its name.
+    """The caption of a table, or of its part about `of`; an unknown table goes by its name.
 
-    `facts` are what only this caption says.
+    `x.map` is the caption of the map of table x; `facts` are what only this caption says.
     """
-    return CAPTIONS.get(name, capitalised(name.replace("_", " ")) + ".").format(
+    table, _, part = name.partition(".")
+    told = TOLD.get(table, {}).get(part or "caption", capitalised(name.replace("_", " ")) + ".")
+    return told.format(
         Score=capitalised(context.score),
         score=context.score,
         basis=f"Brackets: {100 * context.confidence:g}\u00a0% intervals over {context.units}.",
@@ -387,7 +272,7 @@ def caption(name: str, context: ReportContext, of: object = "", **facts: object)
         unit=context.unit,
         units=context.units,
         of=of,
-        fooled=FOOLED[context.score],
+        fooled=FOOLED[context.task],
         **facts,
     )
 
@@ -470,7 +355,7 @@ def plain(frame: pl.DataFrame, caption: str, unit: str, title: str = "") -> Bloc
 
 
 def _title(name: str) -> str:
-    return TITLES.get(name, capitalised(name.replace("_", " ")))
+    return TOLD.get(name, {}).get("title", capitalised(name.replace("_", " ")))
 
 
 def _told(table: Table, context: ReportContext, of: object = "", **facts: object) -> Table:
@@ -498,21 +383,14 @@ def _balanced(table: Table, context: ReportContext) -> list[Block]:
 
 def _conditions(table: Table, context: ReportContext) -> list[Block]:
     """Unknown is said, not left out."""
-    words = {True: "yes", False: "no", None: UNKNOWN}
-    columns = [
-        *(
-            pl.Series(name, [words[value] for value in table.rows[name]])
-            for name in ("same_architecture", "same_pretraining")
-        ),
-        pl.Series(
-            "shared_training",
-            [
-                UNKNOWN if each is None else f"{100 * each:.0f}\u00a0%"
-                for each in table.rows["shared_training"]
-            ],
-        ),
-    ]
-    return [_plain(Table.of(table.name, table.rows.with_columns(columns), context.unit), context)]
+    flags = (
+        pl.col("same_architecture", "same_pretraining")
+        .cast(pl.String)
+        .replace({"true": "yes", "false": "no"})
+    )
+    percent = pl.format("{}\u00a0%", (100 * pl.col("shared_training")).round().cast(pl.Int64))
+    rows = table.rows.with_columns(flags.fill_null(UNKNOWN), shared_training=percent.fill_null(UNKNOWN))
+    return [_plain(Table.of(table.name, rows, context.unit), context)]
 
 
 def _ranks(table: Table, context: ReportContext) -> list[Block]:
@@ -536,7 +414,7 @@ def _by_target(row: str, table: Table, context: ReportContext) -> list[Block]:
     kept = pl.concat(falling.filter(target=target) for target in stored)
     panels = heat(kept, row, "target", "perturbation", bounded=False)
     return [
-        _map(table, context, panels, f"{table.name}_map"),
+        _map(table, context, panels, f"{table.name}.map"),
         *(
             Block(
                 f"{_title(table.name)} of {target}",
@@ -550,12 +428,10 @@ def _by_target(row: str, table: Table, context: ReportContext) -> list[Block]:
 
 def _selftests(table: Table, context: ReportContext) -> list[Block]:
     """A row per attack and source, a column per check; what was seen stands in the CSV."""
-    words = {True: "passed", False: "failed", None: None}
-    rows = table.rows.with_columns(
-        pl.Series("passed", [words[each] for each in table.rows["passed"]], pl.String)
-    )
-    wide = rows.pivot("check", index=["perturbation", "source", "source_seed"], values="passed")
-    images, part = rows["n_images"].max(), rows["cases"].item(0)
+    passed = pl.col("passed").cast(pl.String).replace({"true": "passed", "false": "failed"})
+    keys = ["perturbation", "source", "source_seed"]
+    wide = table.rows.with_columns(passed).pivot("check", index=keys, values="passed")
+    images, part = table.rows["n_images"].max(), table.rows["cases"].item(0)
     return [_plain(Table.of(table.name, wide, context.unit), context, images=images, part=part)]
 
 
@@ -568,7 +444,7 @@ def _success(table: Table, context: ReportContext) -> list[Block]:
     keys = ("perturbation", "source", "role")
     measured = [each.name for each in changes.columns if each.name in CHANGES]
     return [
-        _map(table, context, fooled, "success_map"),
+        _map(table, context, fooled, "success.map"),
         _plain(table.without(*CHANGES, "l2_median"), context),
         Block(_title("changes"), changes.select(*keys, *measured), table.name),
     ]
@@ -578,7 +454,7 @@ def _subgroups(table: Table, context: ReportContext) -> list[Block]:
     """A map of all attributes, and a table of each."""
     panels = heat(table.rows, "group", "attribute", "model", "adversarial", bounded=False)
     return [
-        _map(table, context, panels, "subgroups_map"),
+        _map(table, context, panels, "subgroups.map"),
         *(
             _plain(each, context, f"By {attribute}", attribute)
             for attribute, each in table.by("attribute").items()
@@ -619,7 +495,7 @@ def _surfaces(table: Table, context: ReportContext) -> list[Block]:
     panels = heat(table.rows.filter(NO_NOISE), "target", "", "perturbation", "nsd")
     lengths = _lengths(table)
     return [
-        _map(table, context, panels, "surfaces_map", **lengths),
+        _map(table, context, panels, "surfaces.map", **lengths),
         _plain(table.without("tolerance", "unit"), context, **lengths),
     ]
 
@@ -671,7 +547,7 @@ def _table2(table: Table, context: ReportContext) -> list[Block]:
 
 def _rounded(table: Table, context: ReportContext) -> list[Block]:
     panels = heat(table.rows, "model", "", "rounding", "adversarial")
-    return [_map(table, context, panels, "rounded_map"), _plain(table, context)]
+    return [_map(table, context, panels, "rounded.map"), _plain(table, context)]
 
 
 def _whitebox(table: Table, context: ReportContext) -> list[Block]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 
 from medrobust.analysis.table import ABSENT, shown
 from medrobust.report import style
@@ -46,16 +47,18 @@ class Words(NamedTuple):
         score: Name of the score.
         percent: Confidence of the intervals, such as "95 %".
         units: What intervals are taken over, in the plural.
+        structures: Whether scores are means over structures.
     """
 
     score: str
     percent: str
     units: str
+    structures: bool = False
 
     @property
     def axis(self) -> str:
         """Label of an axis of scores."""
-        return "mean Dice over structures" if self.score == "Dice" else self.score
+        return f"mean {self.score} over structures" if self.structures else self.score
 
     @property
     def intervals(self) -> str:
@@ -282,8 +285,6 @@ def _p(value: float | None) -> str:
 CELLS_PER_ROW = 12
 CELL = (0.86, 0.62)
 """Width and height of a cell in inches."""
-LONGEST = 11
-"""Characters of a source that fit below a cell; longer names are tilted."""
 
 
 def heat_map(table2: pl.DataFrame, *, score: str) -> Figure:
@@ -300,74 +301,55 @@ def heat_map(table2: pl.DataFrame, *, score: str) -> Figure:
     )
     panels = max(1, min(len(attacks), CELLS_PER_ROW // len(sources)))
     rows = -(-len(attacks) // panels)
-    width = 1.9 + panels * (CELL[0] * len(sources) + 0.15)
-    height = 0.6 + rows * (CELL[1] * len(targets) + 0.75)
+    width, height = (
+        1.9 + panels * (CELL[0] * len(sources) + 0.15),
+        0.6 + rows * (CELL[1] * len(targets) + 0.9),
+    )
     cells = {(row["perturbation"], row["target"], row["source"]): row for row in table2.iter_rows(named=True)}
     norm = style.limits(table2["score"])
     with style.look():
         figure = Figure(figsize=(width, height), layout="constrained")
-        grid = figure.subplots(rows, panels, sharey=True, squeeze=False)
-        for place, axes in enumerate(grid.flat):
-            if place >= len(attacks):
-                axes.set_visible(False)
-                continue
-            _frame_panel(axes, attacks[place], targets, sources)
-            for y, target in enumerate(targets):
+        grid = figure.subplots(rows, panels, sharex=True, sharey=True, squeeze=False)
+        for attack, axes in zip_longest(attacks, grid.flat):
+            axes.set_axis_off() if attack is None else axes.set_title(attack, fontweight="bold", pad=6)
+            for y, target in enumerate(targets if attack else ()):
                 for x, source in enumerate(sources):
-                    _draw_cell(axes, x, y, cells.get((attacks[place], target, source)), norm)
-                    if source == target:
-                        axes.add_patch(
-                            Rectangle(
-                                (x + 0.035, y + 0.045),
-                                0.93,
-                                0.91,
-                                fill=False,
-                                edgecolor=style.INK,
-                                linewidth=1.8,
-                            )
-                        )
-        for axes in grid[:, 0]:
-            axes.set_ylabel("target", color=style.MUTED, fontsize=8.5)
+                    _draw_cell(axes, x, y, cells.get((attack, target, source)), norm, framed=source == target)
+        axes = grid[0, 0]
+        axes.set(xlim=(0, len(sources)), ylim=(len(targets), 0))
+        axes.set_xticks(
+            np.arange(len(sources)) + 0.5, sources, rotation=30, ha="right", rotation_mode="anchor"
+        )
+        axes.set_yticks(np.arange(len(targets)) + 0.5, targets)
+        for axes in grid.flat:
+            axes.tick_params(length=0, pad=5, labelbottom=True)
+            axes.spines[:].set_visible(False)
+        figure.supylabel("target", color=style.MUTED, fontsize=8.5)
+        figure.supxlabel(
+            "source; framed: the target's own surrogate, of the same architecture, trained apart",
+            color=style.MUTED,
+            fontsize=8.5,
+        )
         bar = figure.colorbar(
             ScalarMappable(norm, style.COLOURS), ax=grid, label=score, pad=0.02, fraction=0.03, aspect=22
         )
         bar.outline.set_visible(False)
-        figure.legend(
-            [Patch(facecolor="none", edgecolor=style.INK, linewidth=1.8)],
-            ["the target's own surrogate: same architecture, trained apart"],
-            loc="outside lower center",
-            fontsize=8.5,
-        )
     return figure
 
 
-def _frame_panel(axes: Axes, attack: str, targets: Sequence[str], sources: Sequence[str]) -> None:
-    axes.set_xlim(0, len(sources))
-    axes.set_ylim(len(targets), 0)
-    axes.set_title(attack, fontsize=10.5, fontweight="bold", pad=6)
-    tilted = max(map(len, sources)) > LONGEST
-    axes.set_xticks(
-        np.arange(len(sources)) + 0.5,
-        sources,
-        rotation=30 if tilted else 0,
-        ha="right" if tilted else "center",
-        rotation_mode="anchor",
-    )
-    axes.set_yticks(np.arange(len(targets)) + 0.5, targets, fontsize=10)
-    axes.tick_params(length=0, pad=5)
-    axes.spines[:].set_visible(False)
-    axes.set_xlabel("source", color=style.MUTED, fontsize=8.5)
-
-
-def _draw_cell(axes: Axes, x: int, y: int, cell: Mapping[str, Any] | None, norm: Normalize) -> None:
+def _draw_cell(
+    axes: Axes, x: int, y: int, cell: Mapping[str, Any] | None, norm: Normalize, *, framed: bool
+) -> None:
+    if framed:
+        axes.add_patch(Rectangle((x + 0.035, y + 0.045), 0.93, 0.91, fill=False, edgecolor=style.INK, lw=1.8))
     box: dict[str, Any] = {"xy": (x + 0.02, y + 0.025), "width": 0.96, "height": 0.95, "linewidth": 0}
     if cell is None or cell["score"] is None:
         axes.add_patch(Rectangle(**box, facecolor="white", edgecolor=style.HAIRLINE, hatch="////"))
         return
     colour, ink = style.shades(cell["score"], norm)
     axes.add_patch(Rectangle(**box, facecolor=colour))
-    centred: dict[str, Any] = {"color": ink, "ha": "center", "va": "center"}
     bounded = cell["low"] is not None and cell["high"] is not None
+    centred: dict[str, Any] = {"color": ink, "ha": "center", "va": "center"}
     axes.text(x + 0.5, y + (0.4 if bounded else 0.5), f"{cell['score']:.3f}", fontsize=10, **centred)
     if bounded:
         axes.text(x + 0.5, y + 0.72, f"[{cell['low']:.2f}, {cell['high']:.2f}]", fontsize=6.8, **centred)

@@ -21,12 +21,15 @@ from medrobust.analysis.results import Results
 from medrobust.analysis.table import ABSENT, shown
 from medrobust.core import Task, Unit
 from medrobust.errors import Remark, RunError
+from medrobust.metrics.catalogue import Score
 from medrobust.report.examples import Examples, Row
 from medrobust.report.plots import Projection
 from medrobust.report.style import Picture, structure_colours
+from medrobust.stats.significance import patients_for_equivalence
 from medrobust.storage.folder import RunFolder
 from medrobust.storage.rows import read_results
 from medrobust.storage.schemas import EMBEDDINGS
+from medrobust.study.analysis import primary_score
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,18 @@ class ReportContext:
     beyond_paper: tuple[str, ...] = ()
 
     @property
+    def judged_by(self) -> Score:
+        """What the networks are judged by."""
+        return primary_score(self.study.get("analysis", {}).get("score"), self.task)
+
+    @property
     def score(self) -> str:
-        """Name of the score."""
-        return "accuracy" if self.task is Task.CLASSIFICATION else "Dice"
+        """The score, as people read it."""
+        return self.judged_by.heading
+
+    def fewest_for_equality(self, pairs: int) -> int:
+        """Patients below which no pair of so many is called equally good on clean images."""
+        return patients_for_equivalence(round(1 - self.confidence, 12), pairs)
 
     @property
     def matched_noise(self) -> bool:

@@ -1,4 +1,7 @@
-"""From a run folder to a page that shows all of it."""
+"""A page on loopback that shows every case of a run. It answers two questions: the page, and one image.
+
+An image is named by four numbers. No part of a request is ever a path: only what the gallery counts is read.
+"""
 
 import json
 from collections.abc import Mapping
@@ -16,6 +19,11 @@ from medrobust.running.setup import choose_device, set_up
 from medrobust.storage import RunFolder
 from medrobust.study.config import Study
 from medrobust.view.gallery import Gallery
+
+LOOPBACK = "127.0.0.1"
+NUMBERS = ("scan", "frame", "set", "target")
+LONGEST_NUMBER = 9
+"""Digits: more are no place of anything, and slow to read."""
 
 
 def open_viewer(
@@ -43,12 +51,6 @@ def open_viewer(
     setup = set_up(study, folder, data_dir=data_dir, device=choose_device(device))
     gallery = Gallery(make_plan(setup), results)
     return Server(gallery, f"{setup.dataset.name}, image by image", port=port)
-
-
-LOOPBACK = "127.0.0.1"
-NUMBERS = ("scan", "frame", "set", "target")
-LONGEST_NUMBER = 9
-"""Digits: more are no place of anything, and slow to read."""
 
 
 class Server(ThreadingHTTPServer):

@@ -103,7 +103,7 @@ class TestSentences:
     def test_the_order_by_drops_may_be_another(self) -> None:
         old, new = brains({"a": 0.6}, clean=0.7), brains({"a": 0.65}, clean=0.9, seed=6)
         (sentence,) = compared(run("old", old), run("new", new))
-        other_way = "By the drop from the clean score the order is reversed: +14.1 points [+11.7, +16.5]."
+        other_way = "By the drop from the clean score it is the other way round: +14.1 points [+11.7, +16.5]."
         assert other_way in sentence
         assert sentence.endswith(": better, p = 0.002 (Holm).")
 
@@ -116,7 +116,7 @@ class TestSentences:
         old, new = brains({"a": 0.6}, spread=0.1), brains({"a": 0.6}, spread=0.1, seed=6)
         assert compared(run("old", old), run("new", new)) == (
             "a of new and a of old are not distinguishable under attack: +6.1 points [-2.1, +14.4],"
-            " p = 0.131 (Holm). Detecting a difference of 2 points with 80 % power takes about 262 patients."
+            " p = 0.131 (Holm). To see a difference of 2 points with 80 % power takes about 262 patients."
             " On clean images +0.8 points [-5.7, +7.3]: not distinguishable, p = 0.789 (Holm).",
         )
 
@@ -141,7 +141,7 @@ class TestSentences:
         old, new = brains({"a": 0.6}), brains({"a": 0.0}, clean=0.0, spread=0.0)
         (sentence,) = compared(run("old", old), run("new", new))
         assert sentence.startswith(
-            "a of new and a of old are not ranked: a clean score does not exceed that of always answering with"
+            "a of new and a of old are not ranked: a clean score is not above that of always answering with"
         )
 
     def test_the_same_trained_network_is_no_pair(self) -> None:
@@ -304,7 +304,7 @@ class TestRefusals:
         )
         self.refused(
             replace(self.OLD, name="new", results=replace(self.OLD.results, overlaps=other)),
-            "truth: that of s02 in old is another in new",
+            "truth: s02 differs between old and new",
         )
 
     def test_other_parameters_all_at_once(self) -> None:
@@ -330,13 +330,11 @@ class TestRefusals:
             "perturbations": [{**STUDY["perturbations"][0], "step": 0.05}, STUDY["perturbations"][1]],
         }
         other = replace(self.OLD, name="new", study=study)
-        with pytest.raises(RunError, match="or name the perturbations that agree with --perturbation"):
+        with pytest.raises(RunError, match="or name what is alike with --perturbation"):
             comparable([self.OLD, other])
         runs = comparable([self.OLD, other], ["dag_b", "rician"])
         assert [attack.label for attack in runs[1].results.attacks] == ["dag_b"]
-        assert "Left out of the attacks of old, because it is not compared: dag_a." in limits(
-            [self.OLD, other], runs
-        )
+        assert "Not compared, and left out of the attacks of old: dag_a." in limits([self.OLD, other], runs)
 
     def test_unknown_labels_and_no_attack(self) -> None:
         other = replace(self.OLD, name="new")
@@ -363,8 +361,8 @@ class TestLimits:
         results = brains({"a": 0.6}, seed=6, attacks=(Attack("dag_a"),))
         text = self.said(old, run("new", results, study, a_surrogate_s1="1f"))
         for sentence in (
-            "Left out of the attacks of old, because it is not compared: dag_b.",
-            "Sources of attacks differ (old: a, b; new: a); scores are over those that all runs share: a.",
+            "Not compared, and left out of the attacks of old: dag_b.",
+            "Sources of attacks differ (old: a, b; new: a); scores are over those of all runs: a.",
             "Crafted on the same trained surrogates in old and new: a.",
             "Different seed of the study (old: 0; new: 3): ",
             "Different reduced precision (old: False; new: True): ",
@@ -382,7 +380,7 @@ class TestLimits:
 
     def test_sources_without_a_common_name(self) -> None:
         runs = [run("old", brains({"a": 0.6})), run("new", brains({"c": 0.7}, seed=6))]
-        assert "The runs have no attack source in common (old: a; new: c)" in self.said(*runs)
+        assert "The sources of the attacks have no name in common (old: a; new: c)" in self.said(*runs)
         row = conclude(comparable(runs)).pairs.row(0, named=True)
         assert (row["first"], row["kind"], row["verdict"]) == ("c of new", OTHER, "ranked")
         assert row["difference_in_points"] == pytest.approx(10, abs=1.5)
@@ -396,7 +394,7 @@ class TestLimits:
 
     def test_unknown_surrogates_are_taken_as_others(self) -> None:
         runs = [run("old", brains({"a": 0.6})), run("new", brains({"a": 0.6}))]
-        assert "Crafted on different surrogates in old and new: a." in self.said(*runs)
+        assert "Crafted on surrogates of their own in old and new: a." in self.said(*runs)
 
     def test_no_shared_noise_is_no_noise_score(self) -> None:
         other = {**STUDY, "noise": {"name": "gaussian", "label": "gaussian"}}
@@ -411,7 +409,7 @@ class TestLimits:
         folded = results.rows.with_columns(fold=pl.col("patient_id").str.tail(1).cast(pl.Int64) % 2)
         new = replace(run("new", replace(results, overlaps=folded)), split=split)
         text = self.said(old, new)
-        assert "The patients used for training differ (old: 1; new: 2; in common: 1)" in text
+        assert "Training patients differ (old: 1; new: 2; in common: 1)" in text
         assert "Folds (old: none; new: 2)" in text
 
     def test_an_attack_that_failed_its_self_test_in_one_run_is_left_out_in_all(self) -> None:
@@ -423,9 +421,7 @@ class TestLimits:
         old = run("old", brains({"a": 0.6}))
         new = run("new", replace(brains({"a": 0.7}, seed=6), selftests=failed))
         runs = comparable([old, new])
-        assert "failed its self-tests in at least one run: dag_a from a." in "\n".join(
-            limits([old, new], runs)
-        )
+        assert "failed its self-tests there in a run: dag_a from a." in "\n".join(limits([old, new], runs))
         totals = [each.results.panel.cells[Cell("a", "dag_b", "a")].totals for each in runs]
         row = conclude(runs).pairs.row(0, named=True)
         assert row["difference_in_points"] == pytest.approx(100 * (totals[1] - totals[0]).mean())
@@ -440,7 +436,7 @@ class TestLimits:
         runs = comparable([replace(old, results=replace(old.results, selftests=failed)), new])
         found = conclude(runs)
         assert found.outcome == "not ranked"
-        assert "no attack passed its self-tests" in found.sentences[0]
+        assert "no attack is left that passed its self-tests" in found.sentences[0]
 
     def test_warnings_name_their_run(self) -> None:
         old, new = run("old", brains({"a": 0.6})), run("new", brains({"a": 0.6}, seed=6))

@@ -174,8 +174,8 @@ def test_networks_of_users(function):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("of_seven", "models.mine returns 7 classes, but the data have 2"),
-        ("sigmoid", r"returns probabilities \(sigmoid\).*several labels at once"),
+        ("of_seven", "models.mine: It returns 7 classes, but the data have 2"),
+        ("sigmoid", r"returns probabilities \(sigmoid\).*Several labels at once"),
         ("softmax", r"returns probabilities \(softmax\)"),
         ("two_outputs", r"must return logits of shape \(n, classes\), got \(3, 3, 12, 12\) for 3 images"),
         ("no_gradient", "has no gradient"),
@@ -207,7 +207,7 @@ def test_channels_that_do_not_fit():
 def test_images_that_are_too_small():
     spec = model_spec({"name": "inception_v3"}, Task.CLASSIFICATION)
     network = build(spec, classes=2, channels=3, shape=(20, 20)).eval()
-    with pytest.raises(ModelError, match=r"cannot take 3 images of 3 channels and size \(20, 20\)"):
+    with pytest.raises(ModelError, match=r"cannot take 3 images with 3 channels and size \(20, 20\)"):
         check_network(network, "mine", task=Task.CLASSIFICATION, classes=2, channels=3, shape=(20, 20))
 
 

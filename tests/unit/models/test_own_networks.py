@@ -62,7 +62,7 @@ REFUSED = {
     "dropout_of_small_logits": r"random in evaluation mode too",
     "noise_always": r"random in evaluation mode too",
     "counting": r"changes its seen in evaluation mode",
-    "pairs_only": r"cannot take 3 images of 3 channels and size \(12, 12\)",
+    "pairs_only": r"cannot take 3 images with 3 channels and size \(12, 12\)",
     "several_only": r"cannot take a single image .*ValueError: a batch of one has no median",
     "fails_in_training": r"cannot be trained: in training mode a batch of 2 fails with IndexError",
     "detached_in_training": r"in training mode its loss does not depend on any of its weights",

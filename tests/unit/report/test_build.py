@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from made_rows import classification, segmentation
+from made_studies import told
 from medrobust.analysis.export import all_tables, as_json
 from medrobust.analysis.results import Results
 from medrobust.analysis.verdict import verdict
@@ -55,7 +56,8 @@ STUDY = {
 def record(name: str, classes: tuple[str, ...]) -> dict[str, object]:
     data = {"name": name, "phantom": True, "classes": list(classes), "facts": {"spacing": "2 mm"}}
     data["fingerprint"] = "5e4d" * 16
-    return {"data": data, "networks": {name: {} for name in NETWORKS}, "versions": {"medrobust": "0.1.0"}}
+    facts = {"networks": {name: {} for name in NETWORKS}, "perturbations": told(STUDY["perturbations"])}
+    return {"data": data, "versions": {"medrobust": "0.1.0"}, **facts}
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ class Explorer:
         self.page, self.view = page, page.locator("#explorer-view")
         page.goto("about:blank")  # else a new hash would not load the page anew
         page.goto(report.as_uri() + choice)
+        page.locator("#explorer").evaluate("question => { question.open = true }")
         self.wait()
 
     def wait(self) -> None:

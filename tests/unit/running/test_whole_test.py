@@ -72,7 +72,7 @@ def test_a_limited_study_says_what_the_whole_test_set_gives(tmp_path: Path) -> N
 
 def test_warnings_end_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finished = Mock(spec=api.Run, warnings=("fgsm: eps, solved for [0.98], is off.",))
-    monkeypatch.setattr("medrobust.api.running.run_study", Mock())
+    monkeypatch.setattr("medrobust.api.studies.run_study", Mock())
     monkeypatch.setattr(api.Run, "open", Mock(return_value=finished))
     console = Console(file=io.StringIO(), width=20)
     assert api.run(STUDY, tmp_path, console=console) is finished

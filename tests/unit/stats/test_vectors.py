@@ -34,11 +34,11 @@ def brains(patients):
     names = [f"p{place:02}" for place in range(patients)]
     scans = {name: [f"{name}-s{scan}" for scan in range(1 + place % 2)] for place, name in enumerate(names)}
     rng = generator(0, "brains")
-    luck = {(m, s): int(rng.integers(0, 12)) for m in "abc" for n in names for s in scans[n]}
+    luck = {(m, s): int(rng.integers(0, 1200)) for m in "abc" for n in names for s in scans[n]}
 
     def counts(cell, scan, structure):
-        loss = 0 if cell.perturbation == "clean" else 4 + 2 * "abc".index(cell.target)
-        return 40, 38, 38 - luck[cell.target, scan] - loss - (structure == "left")
+        loss = 0 if cell.perturbation == "clean" else 400 + 200 * "abc".index(cell.target)
+        return 4007, 3803, 3803 - luck[cell.target, scan] - loss - (structure == "left")
 
     return made_rows.segmentation(counts, scans), counts
 

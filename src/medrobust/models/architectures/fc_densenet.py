@@ -61,7 +61,7 @@ class FCDenseNet(nn.Module):
             growth: New channels of every layer.
             layers_per_block: Layers of the encoder's blocks, finest first; the decoder mirrors them.
             bottleneck_layers: Layers of the deepest block.
-            keep_probability: Share of features that dropout keeps in training, after every layer.
+            keep_probability: Fraction of features that dropout keeps in training, after every layer.
         """
         super().__init__()
         kind = layers(dimensions)

@@ -38,7 +38,7 @@ class SegNet(nn.Module):
             levels: Resolutions, each half of the one before.
             kernel: Size of the kernels; odd.
             repeats: Convolutions per level, in the encoder and in the decoder.
-            keep_probability: Share of bottleneck features that dropout keeps in training.
+            keep_probability: Fraction of bottleneck features that dropout keeps in training.
 
         Raises:
             ValueError: `kernel` is even.

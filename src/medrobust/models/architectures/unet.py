@@ -42,7 +42,7 @@ class UNet(nn.Module):
             dimensions: 2 for slices, 3 for volumes.
             width: Channels at full resolution.
             levels: Resolutions, each half of the one before.
-            keep_probability: Share of bottleneck features that dropout keeps in training.
+            keep_probability: Fraction of bottleneck features that dropout keeps in training.
         """
         super().__init__()
         kind = layers(dimensions)

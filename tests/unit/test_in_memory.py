@@ -1,0 +1,220 @@
+"""Networks and images at hand: `mr.attack`, `mr.evaluate`."""
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import medrobust as mr
+from medrobust.errors import DataError, ModelError, RunError, StudyError
+from medrobust.perturbations import fgsm
+from medrobust.storage import ImageStore
+from tiny_cases import ByBrightness, ByChannel, photos, scans
+
+PHOTOS, SCANS = photos(18), scans()
+
+
+def arrays(dataset: Any) -> tuple[Tensor, Tensor]:
+    samples = [dataset.read(case) for case in dataset.cases]
+    return tuple(torch.from_numpy(np.stack(values)) for values in zip(*samples, strict=True))
+
+
+class TestAttack:
+    images, labels = arrays(PHOTOS)
+
+    def test_it_does_what_the_function_does_and_measures_it(self) -> None:
+        network = ByChannel().train()
+        attacked = mr.attack(network, self.images, self.labels, "fgsm", eps=6 / 255, batch_size=5)
+        expected = fgsm(network, self.images, self.labels, eps=6 / 255)
+        torch.testing.assert_close(attacked.images, expected)
+        wrong = network(expected).argmax(1) != self.labels
+        assert torch.equal(attacked.success, wrong)
+        assert 0 < wrong.sum() < len(wrong)
+        change = (expected - self.images).flatten(1)
+        torch.testing.assert_close(attacked.linf.float(), change.abs().amax(1))
+        torch.testing.assert_close(attacked.l2.float(), change.norm(dim=1))
+        assert ((attacked.ssim > 0.5) & (attacked.ssim < 1)).all()
+        assert network.training
+        assert all(weight.requires_grad for weight in network.parameters())
+
+    def test_draws_depend_on_the_seed_and_not_on_the_batch(self) -> None:
+        def images_of(**keys: Any) -> Tensor:
+            return mr.attack(ByChannel(), self.images, self.labels, "pgd", steps=3, **keys).images
+
+        assert torch.allclose(images_of(batch_size=4), images_of(), atol=1e-5)
+        assert not torch.allclose(images_of(seed=1), images_of(), atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("network", "labels"),
+        [
+            (lambda images: ByChannel()(images), labels),
+            (nn.Sequential(ByChannel(), nn.Linear(3, 1), nn.Flatten(0)), labels % 2),
+            (mr.Network(ByChannel(), mean=0.5, std=0.5), labels),
+            (
+                mr.Network(lambda images: {"aux": None, "scores": ByChannel()(images)}, output="scores"),
+                labels,
+            ),
+        ],
+        ids=["function", "one logit", "normalised", "dict"],
+    )
+    def test_networks_of_all_kinds(self, network: Any, labels: Tensor) -> None:
+        attacked = mr.attack(network, self.images.numpy(), labels.numpy(), "pgd", steps=2)
+        assert attacked.images.shape == self.images.shape
+        assert (attacked.linf <= 2 / 255 + 1e-6).all()
+
+    def test_targets_and_support_of_a_segmentation(self) -> None:
+        images, labels = arrays(SCANS)
+        support = torch.zeros_like(images, dtype=torch.bool)
+        support[:, :, 8:20, 8:20] = True
+        attacked = mr.attack(ByBrightness(), images, labels, "dag_a", support=support, steps=30)
+        changed = attacked.images != images
+        assert changed.any()
+        assert not (changed & ~support).any()
+        assert torch.equal(attacked.success, attacked.fooled > 0)
+
+    def test_ones_own_function(self) -> None:
+        def invert(
+            model: Any, images: Tensor, labels: Tensor, *, support: Any = None, rngs: Any = None
+        ) -> Tensor:
+            return 1 - images
+
+        attacked = mr.attack(ByChannel(), self.images, self.labels, invert)
+        torch.testing.assert_close(attacked.images, 1 - self.images)
+
+    @pytest.mark.parametrize(
+        ("attack", "keys", "error", "message"),
+        [
+            ("pdg", {}, StudyError, r"Unknown perturbation 'pdg'\. Did you mean 'pgd'"),
+            ("pgd", {"epss": 1}, StudyError, "Did you mean 'eps'"),
+            ("dag_a", {}, StudyError, "dag_a is not for classification"),
+            ("fgsm", {"images": 255 * images}, ValueError, r"must be finite and lie in \[0, 1\]"),
+            (
+                "fgsm",
+                {"labels": labels[:3]},
+                ValueError,
+                "18 images need as many labels, and at least one; got 3",
+            ),
+            (
+                "fgsm",
+                {"images": images[:0], "labels": labels[:0]},
+                ValueError,
+                "0 images need as many labels",
+            ),
+            (
+                "fgsm",
+                {"network": lambda x: x.detach().mean((2, 3))},
+                ModelError,
+                "does not depend on its input",
+            ),
+        ],
+    )
+    def test_what_cannot_be(self, attack: str, keys: dict[str, Any], error: Any, message: str) -> None:
+        asked = {"network": ByChannel(), "images": self.images, "labels": self.labels, **keys}
+        with pytest.raises(error, match=message):
+            mr.attack(attack=attack, **asked)
+
+
+QUICK = {
+    "analysis": {"resamples": 200},
+    "crafting": {"selftest": False},
+    "report": {"hardest": 1, "typical": 0},
+}
+PATIENTS = [case.patient_id for case in PHOTOS.cases]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> mr.Run:
+    return mr.evaluate(
+        {name: ByChannel(seed).train() for seed, name in enumerate("abc")},
+        arrays(PHOTOS),
+        patients=PATIENTS,
+        attacks=["fgsm", {"name": "pgd", "steps": 3}],
+        out=tmp_path_factory.mktemp("run"),
+        **QUICK,
+    )
+
+
+class TestEvaluate:
+    def test_it_is_a_run_like_any_other(self, run: mr.Run) -> None:
+        assert run.table1()["model"].to_list() == ["a", "b", "c"]
+        cells = {*run.table2().select("perturbation", "source", "target").iter_rows()}
+        assert cells == {(p, s, t) for p in ("fgsm", "pgd") for s in "abc" for t in "abc" if s != t}
+        assert Path(run.report).is_file()
+        assert run.results.unit == "patient"
+        assert mr.Run.open(run.folder.url).table1().equals(run.table1())
+
+    def test_clean_scores_are_those_of_the_networks(self, run: mr.Run) -> None:
+        images, labels = arrays(PHOTOS)
+        for seed, row in enumerate(run.table1().iter_rows(named=True)):
+            right = ByChannel(seed)(images).argmax(1) == labels
+            assert row["clean"] == pytest.approx(float(right.float().mean()))
+
+    def test_finished_work_is_found_again(self, run: mr.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        def again(seed: int) -> mr.Run:
+            networks = {name: ByChannel(n) for n, name in zip((0, 1, seed), "abc", strict=True)}
+            return mr.evaluate(
+                networks,
+                arrays(PHOTOS),
+                patients=PATIENTS,
+                attacks=["fgsm", {"name": "pgd", "steps": 3}],
+                out=run.folder.url,
+                **QUICK,
+            )
+
+        made: list[str] = []
+        write = ImageStore.write
+        monkeypatch.setattr(ImageStore, "write", lambda store, *rest: made.append("") or write(store, *rest))
+        assert again(2).table1().equals(run.table1())
+        assert not made
+
+    def test_a_single_network_is_attacked_directly(self) -> None:
+        of = {
+            "patients": [case.patient_id for case in SCANS.cases],
+            "scans": [case.scan_id for case in SCANS.cases],
+        }
+        run = mr.evaluate({"only": ByBrightness()}, arrays(SCANS), **of, attacks=["dag_a"], **QUICK)
+        folder = Path(run.folder.url)
+        assert run.table2().is_empty()
+        assert set(run.results.overlaps["role"]) == {"clean", "whitebox"}
+        assert "transfer" in (folder / "report.html").read_text()
+        del run
+        gc.collect()
+        assert not folder.exists()
+
+    def test_functions_and_entries_of_a_study(self, tmp_path: Path) -> None:
+        body = ByChannel()
+        networks = {
+            "function": lambda images: 2 * body(images),
+            "entry": {"load": "tiny_cases:ByChannel", "input": {"mean": 0.1}},
+        }
+        run = mr.evaluate(networks, arrays(PHOTOS), attacks=["fgsm"], out=tmp_path / "run", **QUICK)
+        assert run.results.unit == "image"
+        assert run.table1()["model"].to_list() == ["function", "entry"]
+
+    @pytest.mark.parametrize(
+        ("keys", "error", "message"),
+        [
+            ({"networks": {}}, StudyError, "at least one network"),
+            ({"networks": {"a": 3}}, StudyError, r"networks\.a: must be a module, .* got int"),
+            ({"networks": {"a b": ByChannel()}}, StudyError, "a name may hold letters"),
+            (
+                {"networks": {"a": nn.Flatten()}},
+                ModelError,
+                r"models\.a: It returns 768 classes, but the data have",
+            ),
+            ({"surrogates": "all"}, StudyError, "must be 'others' or 'none', got 'all'"),
+            ({"attacks": ["pdg"]}, StudyError, "Did you mean 'pgd'"),
+            ({"attacks": []}, StudyError, "at least one attack"),
+            ({"atacks": ["pgd"]}, StudyError, "Unknown key 'atacks'"),
+            ({"data": 3}, DataError, "got int"),
+            ({"device": "abacus"}, RunError, "'abacus' cannot be used here"),
+        ],
+    )
+    def test_what_cannot_be(self, keys: dict[str, Any], error: Any, message: str, tmp_path: Path) -> None:
+        asked = {"networks": {"a": ByChannel()}, "data": arrays(PHOTOS), **keys}
+        with pytest.raises(error, match=message):
+            mr.evaluate(**asked, out=tmp_path / "run")
