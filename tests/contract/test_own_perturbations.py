@@ -104,7 +104,10 @@ def test_a_study_asks_for_them_like_for_ours(item: Any, parameters: dict[str, An
         ({"load": "own_perturbations:blur"}, "severity: this key is required"),
         ({"load": "own_perturbations:blur", "severity": 6}, "less than or equal to 5; got 6"),
         ({"load": "own_perturbations:blur", "severity": {"ssim": 0.9}}, "severity: must be a number; got"),
-        ({"load": own_perturbations.fails_on_flat_networks, "eps": [0.1, 0.1]}, "every budget once"),
+        (
+            {"load": own_perturbations.fails_on_flat_networks, "eps": [0.1, 0.1]},
+            "budgets must differ in their first 4 digits",
+        ),
         ({"given": "mine 3fa2"}, "'mine 3fa2' was given in Python. Give it again"),
         ({"load": lambda model, images, labels: images}, "label: may hold letters, digits.*got '<lambda>'"),
     ],

@@ -232,7 +232,7 @@ def test_every_attack_is_tested_on_every_source_and_passes(golden: SimpleNamespa
     assert golden.run.results.failed_columns == frozenset()
     assert set(rows["cases"]) == {"validation"}
     html = (golden.folder / "report.html").read_text(encoding="utf-8")
-    assert "Attack self-tests" in html
+    assert "Self-tests of the attacks" in html
     assert "tried on 8 validation cases" in html
 
 
@@ -242,7 +242,7 @@ def test_a_run_folder_of_before_there_were_self_tests(golden: SimpleNamespace, c
     (copy / "study.yaml").write_text(study.replace("  selftest: true\n", ""))
     result = CliRunner().invoke(cli.app, ["report", str(copy)])
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "Attack self-tests" not in (copy / "report.html").read_text(encoding="utf-8")
+    assert "Self-tests of the attacks" not in (copy / "report.html").read_text(encoding="utf-8")
     for table in TABLES:
         assert (copy / "tables" / f"{table}.csv").read_bytes() == (
             golden.folder / "tables" / f"{table}.csv"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import medrobust
+import medrobust as mr
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PACKAGE = EXAMPLES / "my_attack"
@@ -53,10 +53,12 @@ def test_a_study_names_what_a_package_brings(installed: dict[str, str], tmp_path
     out = tmp_path / "run"
     printed("-m", "medrobust.cli", "run", EXAMPLES / "study.yaml", "--out", out, env=installed, cwd=tmp_path)
     assert "towards_the_mean,wider," in (out / "tables" / "table2.csv").read_text(encoding="utf-8")
+    shown = mr.Run.open(out).results.predictions["perturbation"].unique()
+    assert {"towards_the_mean", "darker", "faint"} <= set(shown)
     assert "towards_the_mean" in (out / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.skipif(not hasattr(medrobust, "evaluate"), reason="mr.evaluate comes with another stream")
+@pytest.mark.skipif(not hasattr(mr, "evaluate"), reason="mr.evaluate comes with another stream")
 def test_the_notebook_runs(installed: dict[str, str], tmp_path: Path) -> None:
     notebook = json.loads((EXAMPLES / "two_networks.ipynb").read_text(encoding="utf-8"))
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]

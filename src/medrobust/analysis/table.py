@@ -196,7 +196,8 @@ HEADINGS: Mapping[str, str] = {
     "absent_volume": "absent structures, volume",
     "empty_painted": "empty cases, fraction painted",
     "empty_volume": "empty cases, volume",
-    "false_positive_ml": "false positives in ml",
+    "false_positive_pixels": "false positives",
+    "false_positive_ml": "false positives",
     "sd_patients": "SD between patients",
     "sd_targets": "SD between trainings",
     "sd_surrogates": "SD between surrogates",
@@ -206,6 +207,7 @@ HEADINGS: Mapping[str, str] = {
     "n_missed": "unreachable",
 }
 """Of columns that are called otherwise than by their name."""
+UNITS = {"psnr": "dB", "false_positive_ml": "ml", "false_positive_pixels": "pixels"}
 
 
 def column(name: str, kind: Any = None) -> Column:
@@ -220,7 +222,7 @@ def column(name: str, kind: Any = None) -> Column:
         digits = "setting"
     elif re.search(r"points|percent|hd95$|psnr|drop_difference", name):
         digits = 1
-    return Column(name, HEADINGS.get(name, ""), kind, digits)
+    return Column(name, HEADINGS.get(name, ""), kind, digits, UNITS.get(name, ""))
 
 
 def bounded(*names: str) -> tuple[str, ...]:

@@ -152,7 +152,7 @@ def trial_of(entry: Perturbation, task: Task, preset: str | None = None, **param
     """
     known = parameters_of(entry).model_fields
     if entry.budget is not None and entry.budget not in known:
-        raise StudyError(f"budget: is declared to be '{entry.budget}', which is none of its parameters.")
+        raise StudyError(f"budget: is declared to be '{entry.budget}', which is not among its parameters.")
     if not set(entry.norms) <= STRENGTHS.keys():
         raise StudyError(f"norms: must be among {', '.join(STRENGTHS)}; got {', '.join(entry.norms)}.")
     given = dict(parameters)

@@ -175,11 +175,11 @@ def perturbation(**facts: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
                     given.setdefault(key, value)
             bound.apply_defaults()  # into a new dictionary
             given = bound.arguments
-            _check(entry, given)
             with ordinary_mode(), frozen(given.get("model")):
                 for key in ("images", "labels", "support", "targets"):
                     if isinstance(given.get(key), Tensor):
                         given[key] = _plain(given[key])
+                _check(entry, given)
                 made = function(*bound.args, **bound.kwargs)
             return cast(R, made.detach()) if isinstance(made, Tensor) else made
 

@@ -22,6 +22,10 @@ OWN_DATA: Schema = {
     "required": ["load"],
 }
 
+OWN_PERTURBATION: Schema = OWN_DATA | {
+    "description": "A perturbation of yours; the other keys are its parameters, and `label`."
+}
+
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 """pydantic leaves the bounds of a number that is parsed first under its own names."""
 
@@ -39,8 +43,9 @@ def study_schema() -> Schema:
         "properties": {"name": _names(MODELS)},
         "required": ["name"],
     }
+    fixed = [entry | {"required": ["name", "strength"]} for entry in _perturbations("noise")]
     properties["perturbations"]["items"] = {
-        "anyOf": _perturbations("attack", "noise", "corruption", "transform")
+        "anyOf": [*_perturbations("attack", "corruption", "transform"), *fixed, OWN_PERTURBATION]
     }
     properties["noise"] = {"anyOf": [*_perturbations("noise"), {"type": "object", "maxProperties": 0}]}
     properties["surrogates"] = {"anyOf": [properties["surrogates"], {"enum": ["others", "none"]}]}

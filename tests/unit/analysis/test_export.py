@@ -86,10 +86,15 @@ def test_headings_speak_of_the_unit_of_the_study():
 def test_html_has_intervals_marks_and_heads_of_rows():
     text = table(TABLE).to_html({"u_net": "best"})
     assert '<th scope="row">u_net <span class="mark">best</span></th>' in text
-    assert '<td class="number">0.713 <span class="interval">[0.68, 0.74]</span></td>' in text
+    assert (
+        '<td data-head="clean" class="number">0.713 <span class="interval">[0.68, 0.74]</span></td>' in text
+    )
     assert text.startswith('<table class="plain sortable">')
     minus = pl.DataFrame({"class": ["<b>"], "drop_points": [-1.5]})
-    assert '<th scope="row">&lt;b&gt;</th><td class="number">\u22121.5</td>' in table(minus).to_html()
+    assert (
+        '<th scope="row">&lt;b&gt;</th><td data-head="drop in points" class="number">\u22121.5</td>'
+        in table(minus).to_html()
+    )
 
 
 def test_html_of_a_cross_table_has_two_lines_of_heads_and_knows_a_networks_own_surrogate():

@@ -298,7 +298,7 @@ def test_success_and_changes_of_the_images_are_two_tables(context: ReportContext
     assert fooled.mapped
     assert "SSIM" not in heads(success)
     assert set(heads(changes)[3:]) == {
-        *("SSIM", "SSIM, whole image", "PSNR", "MSE", "L0", "L2, mean", "L∞", "steps")
+        *("SSIM", "SSIM, whole image", "PSNR (dB)", "MSE", "L0", "L2, mean", "L∞", "steps")
     }
 
 

@@ -75,7 +75,7 @@ def test_they_can_be_switched_off_and_on_in_the_same_folder(study: Path) -> None
     run = api.run(study, study.parent / "run", changes=off, device="cpu")
     assert run.results.selftests is not None
     assert run.results.selftests.is_empty()
-    assert "Attack self-tests" not in run.report.read_text(encoding="utf-8")
+    assert "Self-tests of the attacks" not in run.report.read_text(encoding="utf-8")
     run = api.run(study, study.parent / "run", changes=off[1:], device="cpu")
     assert run.results.selftests is not None
     assert run.results.selftests.height == 2 * len(CHECKS)
