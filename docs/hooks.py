@@ -65,7 +65,8 @@ def _study_keys() -> Iterator[str]:
     catalogues = {key: schema["properties"].pop(key) for key in ("perturbations", "noise", "data")}
     blocks = {}
     for key, value in schema["properties"].items():
-        block = schema["$defs"].get(str(value.get("$ref")).rpartition("/")[2], {})
+        reference = next((one["$ref"] for one in (value, *value.get("anyOf", ())) if "$ref" in one), "")
+        block = schema["$defs"].get(reference.rpartition("/")[2], {})
         if "properties" in block:
             blocks[key] = block
             value |= {"default": None, "description": f"[Below](#{key})."}
