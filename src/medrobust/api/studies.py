@@ -13,7 +13,7 @@ from rich.table import Table
 from medrobust.api.runs import AUDIT, Run
 from medrobust.audit.audit import Audit, audit_data
 from medrobust.audit.output import as_document, summary, thumbnails
-from medrobust.catalogue import module_file
+from medrobust.catalogue import Catalogue, module_file
 from medrobust.core import Dataset, OnProgress
 from medrobust.data import DATASETS
 from medrobust.errors import StudyError
@@ -238,17 +238,23 @@ def _audited(asked: Study, data_dir: Path | None, console: Console) -> Audit:
 
 
 def catalogue_table(catalogue: str) -> Table:
-    """One of the catalogues (models, perturbations, datasets) as a table."""
+    """One of the catalogues (models, perturbations, datasets), entries of installed packages last."""
+    catalogues: dict[str, Catalogue[Any]] = {
+        "models": MODELS,
+        "perturbations": PERTURBATIONS,
+        "datasets": DATASETS,
+    }
+    known = catalogues[catalogue]
     table = text_table("name", "task", "what it is", "source", title=catalogue)
-    if catalogue == "models":
-        for name, model in MODELS.items():
-            table.add_row(name, str(model.task), model.summary, model.source)
+    for name in known.names():
+        try:
+            entry = known.named(name, f"medrobust list {catalogue}")
+        except StudyError as error:  # a package of somebody else's that is broken
+            table.add_row(name, "", str(error), "")
+            continue
+        tasks = ", ".join(entry.tasks) if hasattr(entry, "tasks") else str(entry.task or "")
+        beyond = " Beyond the paper." if getattr(entry, "beyond_paper", False) else ""
+        table.add_row(name, tasks, entry.summary + beyond, entry.source)
+    if known is MODELS:
         table.add_row("...", "classification", "any other network of timm, by its name there", "timm")
-    elif catalogue == "perturbations":
-        for name, entry in PERTURBATIONS.items():
-            beyond = " Beyond the paper." if entry.beyond_paper else ""
-            table.add_row(name, ", ".join(entry.tasks), entry.summary + beyond, entry.source)
-    else:
-        for name, data in DATASETS.items():
-            table.add_row(name, str(data.task), data.summary, data.source)
     return table

@@ -11,7 +11,7 @@ from medrobust.errors import ModelError, reason
 from medrobust.models.build import build
 from medrobust.models.network import Network
 from medrobust.models.spec import model_spec
-from medrobust.outputs import depends_on_batch, relative_difference
+from medrobust.perturbations.outputs import depends_on_batch, relative_difference
 
 IMAGES = 3
 """An odd number, so that layers that take pairs are found."""

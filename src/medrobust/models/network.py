@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medrobust.errors import ModelError
-from medrobust.outputs import main_output
+from medrobust.perturbations.outputs import main_output
 
 Features = Callable[[nn.Module, Tensor], Tensor]
 """`(body, prepared images n c *space) -> features n d`: what the network knows about each image."""

@@ -15,9 +15,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointError
 
 from medrobust.errors import MedrobustError, ModelError, reason
-from medrobust.outputs import main_output
 from medrobust.perturbations.checks import all_finite, check_logits
 from medrobust.perturbations.geometry import lengths, per_image
+from medrobust.perturbations.outputs import main_output
 
 NO_WAY_BACK = (
     "The network's output does not depend on its input, or cannot be differentiated with respect to it; "

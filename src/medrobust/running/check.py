@@ -22,6 +22,7 @@ def check_networks(setup: Setup, say: Say) -> None:
         StudyError: A surrogate is its target, or begins as that.
     """
     study, dataset = setup.study, setup.dataset
+    _require_different_targets(setup)
     for network in setup.networks:
         if network.is_trained_here:
             cases, validation = setup.training_cases(network), setup.fold(network).validation_cases
@@ -40,6 +41,17 @@ def check_networks(setup: Setup, say: Say) -> None:
             _require_apart(setup, target, surrogate)
         if built.note:
             say(f"models.{target.id.name}: {built.note}")
+
+
+def _require_different_targets(setup: Setup) -> None:
+    """See that networks which attack each other are not one under two names."""
+    named: dict[str, str] = {}
+    for target in setup.targets if setup.study.surrogates.models == "others" else ():
+        if named.setdefault(target.digest, target.id.folder) != target.id.folder:
+            raise StudyError(
+                f"study.models: '{named[target.digest]}' and '{target.id.folder}' are the same network, so "
+                "that an attack on one would be an attack on the other. Leave one of them out."
+            )
 
 
 def _check(setup: Setup, network: StudyNetwork, built: Network) -> None:

@@ -14,13 +14,13 @@ from medrobust.data.splitting.case_sets import described
 from medrobust.data.splitting.splits import split_csv
 from medrobust.errors import DamagedError, RunError
 from medrobust.perturbations import Request
-from medrobust.record import environment
 from medrobust.running.announcing import size
 from medrobust.running.embed import embedding_parts, tsne_mark
 from medrobust.running.evaluate import evaluation_parts, row_table, timing_parts, whole_test_table
 from medrobust.running.jobs import is_left_out
 from medrobust.running.plan import Plan
 from medrobust.running.progress import Say
+from medrobust.running.record import environment
 from medrobust.running.selftest import selftest_part
 from medrobust.running.setup import Setup
 from medrobust.running.training_folder import BEST, STATE, check_finished

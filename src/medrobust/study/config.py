@@ -217,7 +217,9 @@ class Study(Block):
 
 def resolved(study: Study) -> dict[str, Any]:
     """The study as plain data with every default and catalogue parameter filled in."""
-    plain = study.model_copy(update={"models": tuple(map(as_written, study.models))})
+    models = tuple(map(as_written, study.models))
+    # What may hold functions is written below.
+    plain = study.model_copy(update={"models": models, "perturbations": (), "noise": {}})
     content: dict[str, Any] = plain.model_dump(mode="json")
     content["perturbations"] = [each.written for each in study.requests]
     content["noise"] = study.matched_noise.written if study.matched_noise else {}

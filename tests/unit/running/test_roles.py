@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+import made_studies
 from medrobust.core import Role
 from medrobust.errors import StudyError
+from medrobust.running.check import check_networks
 from medrobust.running.plan import Plan, cells_of, make_plan
 from medrobust.running.setup import set_up
 from medrobust.storage import RunFolder
@@ -88,3 +90,16 @@ def test_roles_that_cannot_be(tmp_path: Path) -> None:
         read_study(STUDY | {"surrogates": {"models": "none", "weights": weights}})
     with pytest.raises(StudyError, match="surrogates"):
         read_study(STUDY | {"surrogates": "nobody"})
+
+
+def test_one_network_under_two_names_does_not_attack_itself(tmp_path: Path) -> None:
+    twins = [{"name": name, "load": "fitted_networks:coarse", "weights": "{}"} for name in "ab"]
+    made_studies.classification(tmp_path)
+    weights = next(tmp_path.rglob("*.safetensors"))
+    models = [entry | {"weights": str(weights)} for entry in twins]
+    keys = {"models": models, "surrogates": "others", "split": {"test": "all"}}
+    setup = set_up(
+        read_study(STUDY | keys), RunFolder(tmp_path / "run"), data_dir=None, device=torch.device("cpu")
+    )
+    with pytest.raises(StudyError, match="'a-target-s0' and 'b-target-s0' are the same network"):
+        check_networks(setup, print)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from medrobust.core import Task
 from medrobust.errors import ModelError
-from medrobust.outputs import depends_on_batch, relative_difference
 from medrobust.perturbations.attacks.dag import BACKGROUND
 from medrobust.perturbations.checks import check_inputs, task_of
 from medrobust.perturbations.gradients import (
@@ -27,6 +26,7 @@ from medrobust.perturbations.gradients import (
     ordinary_mode,
     predict,
 )
+from medrobust.perturbations.outputs import depends_on_batch, relative_difference
 from medrobust.perturbations.request import Request, request, solve_budget, targets_of
 from medrobust.perturbations.selftest.binarisation import Features, binarisation, binarisation_passes
 from medrobust.perturbations.selftest.probe import Outcome, Probe, Verdict, percent, plausible

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from medrobust.errors import ModelError
-from medrobust.outputs import depends_on_batch, main_output
+from medrobust.perturbations.outputs import depends_on_batch, main_output
 
 LOGITS, OTHER = torch.ones(2, 3), torch.zeros(2, 3)
 
