@@ -24,7 +24,7 @@ Schema = Mapping[str, Any]
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages of the root, their links adapted, and the files that they link to."""
     for name, page in PAGES.items():
-        text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
+        text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](").replace('"docs/', '"')
         for other, target in PAGES.items():
             text = text.replace(f"]({other}", f"]({target}")
         files.append(File.generated(config, page, content=text))

@@ -73,7 +73,8 @@ def commands() -> dict[str, set[str]]:
 
 @documents
 def test_files_that_are_linked_exist(document: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text(encoding="utf-8"))
+    text = document.read_text(encoding="utf-8")
+    links = [*re.findall(r"\]\(([^)#]+)[^)]*\)", text), *re.findall(r'<img src="([^"]+)"', text)]
     local = [link for link in links if "://" not in link]
     assert not [link for link in local if not (document.parent / link).exists()]
 
