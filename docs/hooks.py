@@ -24,7 +24,7 @@ Schema = Mapping[str, Any]
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages of the root, their links adapted, and the files that they link to."""
     for name, page in PAGES.items():
-        text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
+        text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](").replace('"docs/', '"')
         for other, target in PAGES.items():
             text = text.replace(f"]({other}", f"]({target}")
         files.append(File.generated(config, page, content=text))
@@ -65,7 +65,8 @@ def _study_keys() -> Iterator[str]:
     catalogues = {key: schema["properties"].pop(key) for key in ("perturbations", "noise", "data")}
     blocks = {}
     for key, value in schema["properties"].items():
-        block = schema["$defs"].get(str(value.get("$ref")).rpartition("/")[2], {})
+        reference = next((one["$ref"] for one in (value, *value.get("anyOf", ())) if "$ref" in one), "")
+        block = schema["$defs"].get(reference.rpartition("/")[2], {})
         if "properties" in block:
             blocks[key] = block
             value |= {"default": None, "description": f"[Below](#{key})."}

@@ -1,15 +1,17 @@
 """Draws the pictures of the documentation, which show phantoms only.
 
 python docs/images/draw.py                              targets.png
-python docs/images/draw.py demo/segmentation      also demo-report.png, demo-examples.png and explorer.png
+python docs/images/draw.py demo/segmentation      also demo-report.png and explorer.png
 """
 
+import io
 import shutil
 import sys
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from medrobust.data import open_dataset
 from medrobust.perturbations.targets import all_background, dilated, scattered
@@ -46,18 +48,27 @@ def draw_targets() -> None:
 
 
 def photograph(run: Path) -> None:
-    """The first screen of a report, its examples and its explorer."""
+    """The first screen of a report, and its explorer."""
     from playwright.sync_api import sync_playwright
 
-    shutil.copy(run / "figures" / "examples.png", HERE / "demo-examples.png")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1100, "height": 960})
+        page = browser.new_page(viewport={"width": 1100, "height": 1150})
         page.goto((run / "report.html").resolve().as_uri())
-        page.screenshot(path=HERE / "demo-report.png")
+        save(page.screenshot(), "demo-report.png")
         page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
-        page.locator("#explorer-view").screenshot(path=HERE / "explorer.png")
+        save(page.locator("#explorer-view").screenshot(), "explorer.png", height=1200)
         browser.close()
+
+
+def save(content: bytes, name: str, height: int | None = None) -> None:
+    """Keep a picture small: at most 1000 pixels wide and so high, in 256 colours."""
+    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    picture = picture.crop((0, 0, picture.width, min(picture.height, height or picture.height)))
+    picture.thumbnail((1000, 4000))
+    picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        HERE / name, optimize=True
+    )
 
 
 if __name__ == "__main__":

@@ -240,8 +240,8 @@ class _Words:
         relevant = 100 * self.runs[0].results.relevant_difference
         unit = self.runs[0].results.unit
         return (
-            f"{text} To see a difference of {relevant:g} points with 80 % power takes about"
-            f" {row['patients_needed']} {unit}s."
+            f"{text} Detecting a difference of {relevant:g} points with 80 % power takes about "
+            f"{row['patients_needed']} {unit}s."
         )
 
     def _too_few(self, row: Mapping[str, Any]) -> str:
@@ -249,9 +249,9 @@ class _Words:
 
     def _unranked(self, row: Mapping[str, Any]) -> str:
         if row["p"] is None:
-            why = "no attack is left that passed its self-tests"
+            why = "no attack passed its self-tests"
         else:
-            why = "a clean score is not above that of always answering with the majority class"
+            why = "a clean score does not exceed that of always answering with the majority class"
         return f"{row['first']} and {row['second']} are not ranked: {why}."
 
     def _on_clean(self, row: Mapping[str, Any]) -> str:
@@ -272,8 +272,8 @@ class _Words:
 
 def _same_network(later: str, earlier: str) -> str:
     return (
-        f"{later} is the same trained network as {earlier} (same weights): clean scores are equal by"
-        " construction, a difference under attack would be one of the attacks, and nothing is tested."
+        f"{later} is the same trained network as {earlier} (same weights): clean scores are equal by "
+        "construction, a difference under attack would come from the attacks, so nothing is tested."
     )
 
 
@@ -285,7 +285,7 @@ def _by_drop(row: Mapping[str, Any]) -> str:
     elif row["drops_agree"]:
         text = "By the drop from the clean score too"
     else:
-        text = "By the drop from the clean score it is the other way round"
+        text = "By the drop from the clean score the order is reversed"
     return f"{text}: {_points(row, 'drop_difference')}."
 
 

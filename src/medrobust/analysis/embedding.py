@@ -82,7 +82,7 @@ def joint_tsne(embeddings: pl.DataFrame, *, seed: int, perplexity: float = PERPL
     features = _features(embeddings)
     varying = int((np.ptp(features, axis=0) > 0).sum())
     if varying < 2:
-        raise ValueError(f"a plane needs two features or more that differ between images; got {varying}")
+        raise ValueError(f"a plane needs at least two features that vary between images; got {varying}")
     components = min(COMPONENTS, *features.shape)
     reduced = PCA(components, svd_solver="full").fit_transform(features)
     with threadpool_limits(1):  # one thread: the same picture every time

@@ -79,8 +79,8 @@ def _missed_matches(matching: pl.DataFrame) -> Iterable[Remark]:
         missed, images = rows["n_missed"].sum(), rows["n_images"].sum()
         yield Remark(
             "noise",
-            f"{noise} ({_networks(rows)}): for {missed} of {images} images no strength gives the SSIM of the "
-            "attack within the tolerance.",
+            f"{noise} ({_networks(rows)}): for {missed} of {images} images no strength matches the SSIM of "
+            "the attack within the tolerance.",
         )
 
 
@@ -114,7 +114,7 @@ def audit_fact(results: Results) -> str:
     """Whether the data were audited, and how much was found in how many files."""
     if results.audit is None:
         generated = results.record["data"]["phantom"]
-        return "none: generated data have no files" if generated else "none: the files were not looked at"
+        return "none: generated data have no files" if generated else "none: the files were not examined"
     found = results.audit["counts"]
     counts = (f"{found[name]} {name}{'' if found[name] == 1 else 's'}" for name in map(str, Severity))
     return f"{', '.join(counts)} in {results.audit['looked_at']}"

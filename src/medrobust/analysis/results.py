@@ -328,7 +328,7 @@ class Results:
 _ORIGIN = ("perturbation", "role", "source", "source_seed")
 _KEYS = ("target", "target_seed", *_ORIGIN)
 _SHOWN = 3
-_AGAIN = "Run the study again on the same folder: what is missing is evaluated, what is there is kept."
+_AGAIN = "Run the study again in the same folder: only what is missing is evaluated."
 
 
 def check_complete(rows: pl.DataFrame, task: Task, models: Sequence[str], attacks: Sequence[str]) -> None:

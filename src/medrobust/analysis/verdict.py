@@ -173,7 +173,7 @@ def _ranked(row: Pair, results: Results) -> str:
 
 def _tied(row: Pair, results: Results) -> str:
     both = f"{row['first']} and {row['second']}"
-    text = f"{both} cannot be told apart under attack ({p_value(row['p_holm'])}, Holm)."
+    text = f"{both} cannot be distinguished under attack ({p_value(row['p_holm'])}, Holm)."
     if row["patients_needed"] is None:
         return text
     needed = f"about {row['patients_needed']} {results.unit}s"
@@ -289,7 +289,7 @@ def noise_sentences(control: pl.DataFrame, alpha: float) -> list[str]:
         text += f"; noise does more harm in {milder.height}, by {_span(-milder['extra_drop_points'])} points"
     rest = known.height - worse.height - milder.height
     if rest:
-        text += f"; {rest} cannot be told apart from noise"
+        text += f"; {rest} cannot be distinguished from noise"
     return [f"{text} (Holm)."]
 
 
@@ -301,9 +301,9 @@ def _span(values: pl.Series) -> str:
 def _limits(results: Results) -> list[str]:
     unseen = 1.0 - math.exp(math.log(results.settings.alpha) / len(results.panel.patients))
     sentences = [
-        f"Intervals and tests are over {_count(results)}; intervals are not adjusted for multiple"
-        f" comparisons. A failure that strikes fewer than {100 * unseen:.2g} % of all {results.unit}s may be"
-        " absent from this sample, and no interval accounts for it.",
+        f"Intervals and tests are over {_count(results)}; intervals are not adjusted for multiple "
+        f"comparisons. A failure that affects fewer than {100 * unseen:.2g} % of all {results.unit}s may be "
+        "absent from this sample, and no interval accounts for it.",
         "The tests flip the signs of differences: they ask whether differences are symmetric about 0, and"
         " where the mean is 0 but the distribution is skewed they reject more often than their level.",
     ]

@@ -72,7 +72,7 @@ def compare(
     """
     folder = RunFolder(out)
     if folder.is_file():
-        raise RunError(f"--out: '{folder.url}' is a file. Give a folder, or a name that is free.")
+        raise RunError(f"--out: '{folder.url}' is a file. Give a folder, or an unused name.")
     if folder.exists(STORED):
         raise RunError(f"--out: '{folder.url}' is a run folder. Give another folder for the comparison.")
     given = [_opened(name, path) for name, path in _named(runs).items()]
@@ -80,8 +80,8 @@ def compare(
     conclusion = conclude(compared)
     if conclusion.pairs.is_empty():
         raise RunError(
-            f"All networks of {', '.join(run.name for run in compared)} are the same one, with the same "
-            "weights: there is nothing to compare. Give runs of other networks."
+            f"All networks of {', '.join(run.name for run in compared)} have the same weights, so there is "
+            "nothing to compare. Give runs of different networks."
         )
     said = (*limits(given, compared), *warnings(compared))
     return _written(folder, compared, conclusion, said)
@@ -96,7 +96,9 @@ def _named(runs: Sequence[Folder] | Mapping[str, Folder]) -> dict[str, Folder]:
     for name, path in pairs:
         place = Path(path).resolve() if RunFolder(path).is_local else os.fspath(path)
         if place in places:
-            raise RunError(f"'{places[place]}' and '{name}' are the same run folder, {path}. Give two.")
+            raise RunError(
+                f"'{places[place]}' and '{name}' are the same run folder, {path}. Give two different ones."
+            )
         if name in named:
             raise RunError(
                 f"Two runs are called '{name}': {named[name]} and {path}. Name one with NAME=RUN_DIR."

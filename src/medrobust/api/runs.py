@@ -46,7 +46,7 @@ class Run:
         run = cls(folder, read_stored_study(folder))
         if not folder.exists("results", f"{row_table(run.study.task).name}.parquet"):
             raise RunError(
-                f"The run in '{folder.url}' is not finished. Run its study again: what is finished is kept."
+                f"The run in '{folder.url}' is not finished. Run its study again; finished work is kept."
             )
         return run
 
@@ -110,7 +110,7 @@ class Run:
             return None
         document = self.folder.read_json(AUDIT)
         if not isinstance(document, dict) or not {"findings", "counts", "looked_at"} <= document.keys():
-            raise RunError(f"{self.folder.path(AUDIT)} is no audit. Delete it and run again.")
+            raise RunError(f"{self.folder.path(AUDIT)} is not a valid audit. Delete it and run again.")
         return document
 
     def table1(self) -> pl.DataFrame:

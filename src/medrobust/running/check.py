@@ -80,8 +80,8 @@ def _require_own_weights(target: StudyNetwork, network: Network, other: Network)
     """See that a network is made anew whenever one is asked for."""
     if {*map(id, network.parameters())} & {*map(id, other.parameters())}:
         raise StudyError(
-            f"study.models.{target.id.name}: {target.spec.load} returns the same weights in every call, so "
-            "that a network and its surrogate would be one. Let it make a new network each time."
+            f"study.models.{target.id.name}: {target.spec.load} returns the same weights on every call, so "
+            "a network and its surrogate would be identical. Let it build a new network each time."
         )
 
 
@@ -90,14 +90,14 @@ def _require_apart(setup: Setup, target: StudyNetwork, surrogate: StudyNetwork) 
     name = surrogate.id.name
     if not surrogate.is_trained_here and surrogate.recipe == target.recipe:
         raise StudyError(
-            f"study.surrogates.weights.{name}: holds the weights of the target itself, and a surrogate is "
+            f"study.surrogates.weights.{name}: holds the weights of the target itself, but a surrogate is "
             "trained apart from it. Give other weights, or leave the key out to train one."
         )
     if not surrogate.is_trained_here or target.is_trained_here:
         return
     if weights_sha256(setup.fresh(surrogate)) == setup.weights_sha256(target):
         raise StudyError(
-            f"study.models.{name}: {target.spec.load} loads the trained weights by itself, so that a "
-            "surrogate trained here would begin as the target. Let it only make the network and name the "
-            f"file in `weights`, or give a surrogate of your own in surrogates.weights.{name}."
+            f"study.models.{name}: {target.spec.load} loads the trained weights itself, so a surrogate "
+            "trained here would start as the target. Let it only build the network and name the file in "
+            f"`weights`, or give a surrogate of your own in surrogates.weights.{name}."
         )

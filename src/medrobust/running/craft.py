@@ -99,7 +99,7 @@ def _solved(setup: Setup, images: ImageSet) -> Request:
         if not cases:
             raise StudyError(
                 f"perturbations.{request.label}: a budget given as an SSIM is solved on validation cases, "
-                f"and the split has none. Give {request.perturbation.budget} as a number, or a split with a "
+                f"but the split has none. Give {request.perturbation.budget} as a number, or a split with a "
                 "validation part."
             )
         inputs = (

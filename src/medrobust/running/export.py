@@ -298,8 +298,8 @@ def _item(name: str, made: Mapping[Case, Tensor], dataset: Dataset) -> Item:
     scan = sorted((case for case in dataset.cases if case.scan_id == scan_id), key=lambda case: case.position)
     if dataset.affine is not None and len(dataset.shape) == 3 and scan[-1].position > 0:
         raise RunError(
-            f"Scan '{scan_id}' is cut to patches, and where each lies is not known here. Only slices, whole "
-            "volumes and photographs can be exported."
+            f"Scan '{scan_id}' is cut into patches whose positions are unknown. Only slices, whole volumes "
+            "and photographs can be exported."
         )
     positions = [case.position for case in made]
     between = [case for case in scan if min(positions) <= case.position <= max(positions)]

@@ -81,15 +81,15 @@ def check_finite(
     weights = module.state_dict().values() if isinstance(module, nn.Module) else ()
     if all(bool(weight.isfinite().all()) for weight in weights if isinstance(weight, Tensor)):
         advice = (
-            "Its weights are finite, so it is its forward pass: look for a division, root or logarithm at 0 "
-            "(a black pixel, an image of one colour) or an overflow, or leave it out."
+            "Its weights are finite, so the cause is its forward pass: look for a division, root or "
+            "logarithm at 0 (a black pixel, an image of one colour) or an overflow, or leave it out."
         )
     else:
         advice = (
-            "Its weights are not finite: where it was trained here, look at its log.csv and train it with a "
-            "lower learning rate; where they were brought, give others; or leave it out."
+            "Its weights are not finite: if it was trained here, look at its log.csv and train it with a "
+            "lower learning rate; if they were brought, provide others; or leave it out."
         )
-    raise ModelError(f"Network '{name}' gives values that are not finite for case '{case}'. {advice}")
+    raise ModelError(f"Network '{name}' returns non-finite values for case '{case}'. {advice}")
 
 
 def generators(seed: int, name: str, cases: Sequence[Case]) -> list[np.random.Generator]:
@@ -111,9 +111,9 @@ def check_weights(card: Mapping[str, Any], weights: str, name: str, what: str) -
     """
     if card["weights"] != weights:
         raise RunError(
-            f"{what} was made with other weights of '{name}' than those at hand: the network was "
-            f"trained again, or its weights were exchanged. Put the former weights back, delete {what}, or "
-            "use another run folder."
+            f"{what} was made with other weights of '{name}' than the present ones: the network was trained "
+            f"again, or its weights were replaced. Restore the former weights, delete {what}, or use "
+            "another run folder."
         )
 
 

@@ -304,7 +304,7 @@ def _require_parts(setup: Setup) -> None:
         if attack.ssim is not None and not all(fold.validation_cases for fold in setup.folds):
             raise StudyError(
                 f"study.perturbations.{attack.label}.{attack.perturbation.budget} is solved on validation "
-                "cases, and the split has none. Give it as a number, or add a validation part."
+                "cases, but the split has none. Give it as a number, or add a validation part."
             )
 
 

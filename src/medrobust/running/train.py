@@ -527,8 +527,8 @@ def check_cases(
         )
     if regime_of(config, dataset.task).patience is not None and not _labelled(validation_cases):
         raise DataError(
-            f"{network_id.folder} has no validation cases to stop early on that hold a label. "
-            "Give the split a validation part, or set training: {recipe: quick}."
+            f"{network_id.folder} has no labelled validation cases for early stopping. Give the split a "
+            "validation part, or set training: {recipe: quick}."
         )
 
 
@@ -556,8 +556,8 @@ def check_training(
         raise ModelError(
             f"{where}: "
             + ("all of its weights are frozen (requires_grad is False)" if frozen else "it has no weights")
-            + ". Let the function that makes it return a network whose weights are free, or bring trained "
-            f"weights for it (`weights`, `train: false`) and for a surrogate (surrogates.weights.{name})."
+            + ". Let its function return a network with trainable weights, or bring trained weights for it "
+            f"(`weights`, `train: false`) and for a surrogate (surrogates.weights.{name})."
         )
     regime = regime_of(config, dataset.task)
     seen = epoch_cases(
@@ -579,8 +579,8 @@ def check_training(
     # Whatever the network raises says that it cannot be trained.
     except Exception as error:
         raise ModelError(
-            f"{where}: in training mode a batch of {count} ends in {reason(error)}. Mend it, "
-            "or bring trained weights for it (`weights`, `train: false`) and for a surrogate "
+            f"{where}: in training mode a batch of {count} fails with {reason(error)}. Fix it, or bring "
+            "trained weights for it (`weights`, `train: false`) and for a surrogate "
             f"(surrogates.weights.{name})."
         ) from error
     finally:
@@ -592,6 +592,6 @@ def check_training(
         )
     if all(weight.grad is None for weight in weights):
         raise ModelError(
-            f"{where}: in training mode its loss reaches none of its weights. Take no_grad and detach out of "
-            "its forward pass."
+            f"{where}: in training mode its loss does not depend on any of its weights. Remove no_grad and "
+            "detach from its forward pass."
         )

@@ -151,8 +151,8 @@ class RunFolder:
             return bytes(self._fs.cat_file(self.path(*parts)))
         except FileNotFoundError:
             raise RunError(
-                f"{'/'.join(parts)} is missing in the run folder {self.url}. Run the study again: "
-                "what is finished is kept."
+                f"{'/'.join(parts)} is missing in the run folder {self.url}. Run the study again; finished "
+                "work is kept."
             ) from None
 
     def write_bytes(self, content: bytes, *parts: str) -> None:
@@ -177,7 +177,7 @@ class RunFolder:
             top = path[: path.index("/", 1)]
             if not self._fs.exists(top):
                 raise RunError(
-                    f"'{self.url}': there is no '{top}'. Make it first (a bucket is never made here)."
+                    f"'{self.url}': there is no '{top}'. Create it first (medrobust never creates a bucket)."
                 ) from None
             self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
             self._fs.pipe_file(path, content, mode=mode)
@@ -193,7 +193,8 @@ class RunFolder:
             return gzip.decompress(self.read_bytes(*parts))
         except (OSError, EOFError, zlib.error) as error:
             raise DamagedError(
-                f"{self.path(*parts)} is damaged ({error}). Run the study again: only it is made again."
+                f"{self.path(*parts)} is damaged ({error}). Run the study again: only this file is "
+                "made again."
             ) from None
 
     def write_sealed(self, content: bytes, *parts: str) -> None:

@@ -42,7 +42,7 @@ GOLDEN = {
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         to 19.0 points (Holm).
         Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons.
-        A failure that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        A failure that affects fewer than 26 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),
@@ -50,14 +50,14 @@ GOLDEN = {
         {"a": (9000, 8000), "b": (9000, 8000)},
         {"spread": 200},
         """
-        a and b cannot be told apart under attack (p = 0.877, Holm). Seeing a difference of 0.02 with 80 %
+        a and b cannot be distinguished under attack (p = 0.877, Holm). Seeing a difference of 0.02 with 80 %
         power takes about 11 patients.
         Differences on clean images: a - b +0.001 [-0.014, +0.018]. No pair is called equal: that takes at
         least 29 patients, because with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         points (Holm).
         Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons.
-        A failure that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        A failure that affects fewer than 26 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),
@@ -65,13 +65,13 @@ GOLDEN = {
         {"a": (9000, 8000), "b": (9000, 8000)},
         {"patients": 30},
         """
-        a and b cannot be told apart under attack (p = 0.980, Holm). Seeing a difference of 0.02 with 80 %
+        a and b cannot be distinguished under attack (p = 0.980, Holm). Seeing a difference of 0.02 with 80 %
         power takes about 6 patients.
         a and b are equally good on clean images (TOST within 0.02, p = 0.042, Holm).
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         points (Holm).
         Intervals and tests are over 30 patients; intervals are not adjusted for multiple comparisons.
-        A failure that strikes fewer than 9.5 % of all patients may be absent from this sample, and no
+        A failure that affects fewer than 9.5 % of all patients may be absent from this sample, and no
         interval accounts for it.
         """,
     ),
@@ -84,9 +84,9 @@ GOLDEN = {
         Differences on clean images: a - b -0.000 [-0.007, +0.007]. No pair is called equal: that takes at
         least 29 patients, because with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 0 of 2 pairs of network and attack; 2
-        cannot be told apart from noise (Holm).
+        cannot be distinguished from noise (Holm).
         Intervals and tests are over 4 patients; intervals are not adjusted for multiple comparisons.
-        A failure that strikes fewer than 53 % of all patients may be absent from this sample, and no interval
+        A failure that affects fewer than 53 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),
@@ -99,9 +99,9 @@ GOLDEN = {
         Differences on clean images: a - b +0.900 [+0.437, +0.997]. No pair is called equal: that takes at
         least 29 patients, because with fewer a failure that strikes one in ten could go unseen.
         Attacks do more harm than noise of the same similarity in 1 of 2 pairs of network and attack, by 9.0
-        points; 1 cannot be told apart from noise (Holm).
+        points; 1 cannot be distinguished from noise (Holm).
         Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons.
-        A failure that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        A failure that affects fewer than 26 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),
@@ -117,7 +117,7 @@ GOLDEN = {
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 9.0
         points (Holm).
         Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons.
-        A failure that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        A failure that affects fewer than 26 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),
@@ -134,7 +134,7 @@ GOLDEN = {
         Attacks do more harm than noise of the same similarity in 2 of 2 pairs of network and attack, by 4.0
         to 24.0 points (Holm).
         Intervals and tests are over 10 patients; intervals are not adjusted for multiple comparisons.
-        A failure that strikes fewer than 26 % of all patients may be absent from this sample, and no interval
+        A failure that affects fewer than 26 % of all patients may be absent from this sample, and no interval
         accounts for it.
         """,
     ),
@@ -206,6 +206,6 @@ def test_noise_that_does_more_harm_and_what_is_unknown_are_counted():
     control = pl.DataFrame({"extra_drop_points": [3.0, -2.0, 0.4, 8.0], "p_holm": [0.01, 0.02, 0.5, None]})
     assert noise_sentences(control, 0.05) == [
         "Attacks do more harm than noise of the same similarity in 1 of 3 pairs of network and attack, by 3.0"
-        " points; noise does more harm in 1, by 2.0 points; 1 cannot be told apart from noise (Holm)."
+        " points; noise does more harm in 1, by 2.0 points; 1 cannot be distinguished from noise (Holm)."
     ]
     assert noise_sentences(control.clear(), 0.05) == []

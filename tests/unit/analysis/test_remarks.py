@@ -108,7 +108,7 @@ def test_unreachable_matches_are_counted():
     assert of(matching=rows) == [
         (
             "noise",
-            "gaussian@fgsm (a, b): for 3 of 100 images no strength gives the SSIM of the attack within the "
+            "gaussian@fgsm (a, b): for 3 of 100 images no strength matches the SSIM of the attack within the "
             "tolerance.",
         )
     ]

@@ -55,7 +55,7 @@ def test_clear_differences_are_ranked_and_worded_with_their_limits():
     assert found.pairs["better"].to_list() == ["a", "a", None]
     text = " ".join(found.sentences)
     assert "a is more robust than b against these transferred attacks, for these trained weights" in text
-    assert "b and c cannot be told apart under attack" in text
+    assert "b and c cannot be distinguished under attack" in text
     assert "Nothing follows for architectures" in text
     assert "over 12 patients; intervals are not adjusted" in text
     ranks = found.ranking.select("model", "rank_low", "rank_high").rows()

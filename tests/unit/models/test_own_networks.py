@@ -64,8 +64,8 @@ REFUSED = {
     "counting": r"changes its seen in evaluation mode",
     "pairs_only": r"cannot take 3 images with 3 channels and size \(12, 12\)",
     "several_only": r"cannot take a single image .*ValueError: a batch of one has no median",
-    "fails_in_training": r"cannot be trained: in training mode a batch of 2 ends in IndexError",
-    "detached_in_training": r"cannot be trained: in training mode its loss reaches none of its weights",
+    "fails_in_training": r"cannot be trained: in training mode a batch of 2 fails with IndexError",
+    "detached_in_training": r"in training mode its loss does not depend on any of its weights",
     "infinite_in_training": r"cannot be trained: in training mode its loss on made-up images is nan",
     "numpy_inside": r"has no gradient with respect to the image.*NumPy",
     "inference_mode_inside": r"has no gradient with respect to the image.*inference_mode",
@@ -173,7 +173,7 @@ def test_a_check_leaves_no_trace(name: str) -> None:
 
 
 def test_what_was_changed_is_noted() -> None:
-    assert fresh("half").note == "Its weights came as torch.float16; they are used as float32."
+    assert fresh("half").note == "Its weights were torch.float16; they are used as float32."
     assert {weight.dtype for weight in fresh("bfloat16_inside").body.parameters()} == {torch.bfloat16}
     assert fresh("bfloat16_inside").note == fresh("plain").note == ""
 

@@ -487,8 +487,8 @@ def made_up(task: Task) -> ReportContext:
         verdict=(
             f"{best} is more robust than {other} against these transferred attacks, for these trained "
             "weights: mean adversarial score +0.196 [+0.150, +0.242], p < 0.001 (Holm).",
-            "The other two cannot be told apart under attack (p = 0.410, Holm). To see a difference of 0.02 "
-            "with 80 % power takes about 61 patients.",
+            "The other two cannot be distinguished under attack (p = 0.410, Holm). Detecting a difference of "
+            "0.02 with 80 % power takes about 61 patients.",
             "Nothing follows for architectures in general: that needs 3 target and 2 surrogate seeds.",
         ),
         remarks=(),

@@ -72,7 +72,7 @@ def test_a_study_may_go_without_and_change_its_mind(study: dict, folder: Path, t
     (copy / "audit.json").unlink()
     run = mr.run({**study, "audit": False}, copy, device="cpu")
     assert run.results.audit is None
-    assert "the files were not looked at" in (copy / "report.html").read_text()
+    assert "the files were not examined" in (copy / "report.html").read_text()
     assert mr.run(study, copy, device="cpu").results.audit is not None
 
 
@@ -88,7 +88,7 @@ def test_an_audit_by_hand_may_be_put_there(study: dict, folder: Path, tmp_path: 
 def test_another_file_in_its_place_is_a_message(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "run"))
     (copy / "audit.json").write_text("[1]")
-    with pytest.raises(RunError, match=r"audit\.json is no audit\. Delete it and run again"):
+    with pytest.raises(RunError, match=r"audit\.json is not a valid audit\. Delete it and run again"):
         mr.Run.open(copy).write_report()
 
 

@@ -312,7 +312,7 @@ def test_retrained_source_is_refused(tmp_path: Path) -> None:
 def test_network_that_gives_nan_is_named_with_the_case(tmp_path: Path) -> None:
     network: Network = wrapped(ByChannel(), 3)
     network.body.conv.bias.fill_(torch.nan)
-    with pytest.raises(ModelError, match=r"'net-surrogate-s1'.*not finite for case 'p00'"):
+    with pytest.raises(ModelError, match=r"'net-surrogate-s1'.*non-finite values for case 'p00'"):
         crafted(RunFolder(tmp_path), network=network)
 
 

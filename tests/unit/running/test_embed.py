@@ -80,9 +80,7 @@ def test_slices_have_no_label(tmp_path: Path) -> None:
 def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     network, dataset = wrapped(ByChannel(), 3), photos()
     network.body.conv.bias.fill_(torch.nan)
-    with pytest.raises(
-        ModelError, match=r"'net-target-s0' gives values that are not finite.*weights are not"
-    ):
+    with pytest.raises(ModelError, match=r"'net-target-s0' returns non-finite values.*weights are not"):
         embed([clean_set(dataset, dataset.cases)], TARGET, network, dataset, RunFolder(tmp_path))
 
 
@@ -91,7 +89,7 @@ def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     [
         (
             lambda _, images: images.flatten(1).log(),
-            r"not finite for case 'p04'.*Its weights are finite, so it",
+            r"non-finite values for case 'p04'.*Its weights are finite, so the",
         ),
         (
             lambda _, images: images,

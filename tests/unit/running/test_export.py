@@ -353,7 +353,7 @@ class TestOriginalGrid:
 def test_patches_are_refused(tmp_path: Path, folder: RunFolder) -> None:
     dataset = volumes(parts=2)
     clean = clean_set(dataset, dataset.cases)
-    with pytest.raises(RunError, match="Scan 's0' is cut to patches, and where each lies is not known"):
+    with pytest.raises(RunError, match="Scan 's0' is cut into patches whose positions are unknown"):
         export_set(clean, dataset.cases[:1], {}, dataset, folder, tmp_path, bits=None)
     nowhere = replace(dataset, affine=None)
     done = export_set(clean, dataset.cases[:2], {}, nowhere, folder, tmp_path, bits=None)

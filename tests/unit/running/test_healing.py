@@ -129,6 +129,6 @@ def test_memory_that_runs_out_halves_the_batch_and_is_said_once(
 
     monkeypatch.setattr(craft, "attack_batch", needs_room)
     said = go_on(tmp_path / "run")
-    assert said.count("Memory did not suffice") == 1
+    assert said.count("There is not enough memory") == 1
     markers = "crafted/*/done/*.json"
     assert len(list((tmp_path / "run").glob(markers))) == len(list(finished.glob(markers)))

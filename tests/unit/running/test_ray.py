@@ -76,7 +76,7 @@ def test_an_error_of_a_worker_is_one_message(tmp_path: Path) -> None:
 
 
 def test_what_no_node_can_give_is_said_at_once(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"1 CPUs and 64 GPUs for each piece of work, and no node has them"):
+    with pytest.raises(RunError, match=r"1 CPUs and 64 GPUs for each piece of work, but no node has them"):
         mr.run(STUDY | {"ray": {"gpus": 64}}, tmp_path / "run", device="cpu", executor="ray")
 
 

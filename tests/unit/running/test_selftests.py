@@ -66,7 +66,7 @@ def test_masked_gradients_end_with_1_and_name_the_network(study: Path) -> None:
         warning.startswith("fgsm fails its self-tests on fine. gradients: ") for warning in run.warnings
     )
     html = run.report.read_text(encoding="utf-8")
-    assert "Left out of this verdict, since the attack failed its self-tests there: fgsm from fine" in html
+    assert "Left out of this verdict because the attack failed its self-tests: fgsm from fine" in html
     assert run.table2().height == 12
 
 

@@ -101,7 +101,7 @@ def test_what_keeps_a_network_from_being_trained_is_said_of_all_before_any_is(tm
         check_networks(setup_of(tmp_path, models=[good, frozen]), print)
     setup = setup_of(tmp_path, training={"patience": 3})
     unwatched = replace(setup, folds=(replace(setup.folds[0], validation_cases=()),))
-    with pytest.raises(DataError, match="mine-target-s0 has no validation cases to stop early on"):
+    with pytest.raises(DataError, match="mine-target-s0 has no labelled validation cases for early stopping"):
         check_networks(unwatched, print)
 
 
@@ -110,7 +110,7 @@ def test_what_was_changed_for_a_network_to_run_is_said(tmp_path: Path) -> None:
     check_networks(
         setup_of(tmp_path, models=[{"name": "mine", "load": "own_networks:half", "train": True}]), said.append
     )
-    assert said == ["models.mine: Its weights came as torch.float16; they are used as float32."]
+    assert said == ["models.mine: Its weights were torch.float16; they are used as float32."]
 
 
 def test_a_damaged_test_image_is_found_before_training(

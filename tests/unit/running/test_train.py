@@ -240,7 +240,7 @@ def test_progress_says_loss_and_score(tmp_path):
 def test_without_validation_cases_there_is_no_score(tmp_path):
     _, card = run(tmp_path / "quick", squares(), epochs=1, held_out=0)
     assert card["score"] is None
-    with pytest.raises(DataError, match="no validation cases to stop early on"):
+    with pytest.raises(DataError, match="no labelled validation cases for early stopping"):
         run(tmp_path / "paper", squares(), recipe="paper", held_out=0)
 
 
@@ -257,7 +257,7 @@ def test_validation_cases_without_any_label_have_no_score(tmp_path):
     _, card = run(tmp_path / "quick", empty, epochs=1, held_out=1)
     assert card["validation_cases"] > 0
     assert card["score"] is None
-    with pytest.raises(DataError, match="no validation cases to stop early on that hold a label"):
+    with pytest.raises(DataError, match="no labelled validation cases for early stopping"):
         run(tmp_path / "paper", empty, recipe="paper", held_out=1)
 
 

@@ -87,7 +87,7 @@ def test_a_claim_on_a_stale_one_may_itself_be_stale(folder: RunFolder) -> None:
 
 
 def test_a_bucket_is_never_made() -> None:
-    with pytest.raises(RunError, match=r"there is no 'typo'. Make it first"):
+    with pytest.raises(RunError, match=r"there is no 'typo'. Create it first"):
         RunFolder("s3://typo/run").write_json({}, "card.json")
     assert not RunFolder("s3://typo").exists()
 

@@ -121,7 +121,7 @@ def test_wrong_columns_are_refused(tmp_path: Path) -> None:
 def test_a_damaged_part_is_named(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.write_bytes(b"PAR1 and nothing more", "p.parquet")
-    with pytest.raises(RunError, match=r"p.parquet is damaged .*only it is made again"):
+    with pytest.raises(RunError, match=r"p.parquet is damaged .*only this file is made again"):
         read_rows(folder, PREDICTIONS, "p.parquet")
 
 

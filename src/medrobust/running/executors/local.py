@@ -45,7 +45,7 @@ def run_here(plan: Plan, jobs: Sequence[Job], shown: Display) -> None:
                     shown.say_once(SHRUNK)
 
 
-SHRUNK = "Memory did not suffice for crafting.batch_size images at once: the study goes on with fewer."
+SHRUNK = "There is not enough memory for crafting.batch_size images at once: the study continues with fewer."
 
 
 def _within(shown: Display, job: Job, done: int) -> OnProgress:
@@ -61,6 +61,6 @@ def clear_memory_errors(job: Job) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError) as error:
         block = "training" if job.kind == "train" else "crafting"
         raise RunError(
-            f"Out of memory: {job.title}. What is finished is kept; lower {block}.batch_size, or take "
-            "smaller images."
+            f"Out of memory: {job.title}. Finished work is kept; lower {block}.batch_size, or use smaller "
+            "images."
         ) from error

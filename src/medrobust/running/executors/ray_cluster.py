@@ -146,8 +146,8 @@ def _require_room(asked: Ray, address: str | None, shown: Display) -> None:
         return
     largest = ", ".join(f"{max(node.get(kind, 0) for node in nodes):g} {kind}s" for kind in ("CPU", "GPU"))
     sentence = (
-        f"study.ray asks for {asked.cpus:g} CPUs and {asked.gpus:g} GPUs for each piece of work, and no node "
-        f"has them (at most: {largest})."
+        f"study.ray asks for {asked.cpus:g} CPUs and {asked.gpus:g} GPUs for each piece of work, but no "
+        f"node has them (at most: {largest})."
     )
     if address is None:
         raise RunError(f"{sentence} Lower ray.cpus or ray.gpus.")
@@ -232,8 +232,8 @@ def _clear_errors(tasks: _Tasks) -> Iterator[None]:
     except RayError as error:
         tasks.cancel()
         raise RunError(
-            f"{tasks.latest}: a worker was lost again and again ({reason(error)}). Its memory may not "
-            "suffice: lower crafting.batch_size or raise ray.cpus. What is finished is kept."
+            f"{tasks.latest}: a worker was lost repeatedly ({reason(error)}). It may lack memory: lower "
+            "crafting.batch_size or raise ray.cpus. Finished work is kept."
         ) from error
     except KeyboardInterrupt:
         tasks.cancel()
