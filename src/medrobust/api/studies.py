@@ -180,8 +180,9 @@ def audit(
         StudyError: The study asks for something that cannot be.
         DataError: There are no data at all.
     """
-    asked, _, data_dir = _asked(study, ".", data, changes, None)
-    return _audited(asked, data_dir, console or Console(quiet=True))
+    source = study if isinstance(study, Mapping) else Path(study)
+    asked = read_study(source, changes, check=False)  # the code of networks and attacks is not imported
+    return _audited(asked, None if data is None else Path(data), console or Console(quiet=True))
 
 
 def write_audit(finished: Audit, file: Path) -> None:
@@ -223,7 +224,11 @@ def _audit_jobs(study: Study, folder: RunFolder, data_dir: Path | None) -> list[
 def _audited(asked: Study, data_dir: Path | None, console: Console) -> Audit:
     require_split(asked)
     check_named_data(asked)
-    loads = {f"models.{spec.name}.load": spec.load for spec in asked.specs if spec.load}
+    loads = {
+        f"models.{entry['name']}.load": entry["load"]
+        for entry in asked.models
+        if isinstance(entry.get("load"), str)
+    }
     if "load" in asked.data:
         loads["data.load"] = str(asked.data["load"])
     code = {key: module_file(reference) for key, reference in loads.items()}

@@ -128,7 +128,7 @@ def model_spec(entry: Mapping[str, Any], task: Task) -> ModelSpec:
         load=None if load is None else architecture,
         weights=weights,
         input=_read_input(entry.get("input") or {}, where),
-        train=_read_train(entry, weights, where),
+        train=is_trained(entry),
         parameters=_parameters(found, entry, where),
         entry=found,
     )
@@ -139,6 +139,19 @@ def model_spec(entry: Mapping[str, Any], task: Task) -> ModelSpec:
 def is_weights_path(weights: str) -> bool:
     """Whether `weights` is the path of a file, rather than none, ImageNet's or a package's."""
     return weights not in ("none", "imagenet") and not weights.startswith(PACKAGE)
+
+
+def is_trained(entry: Mapping[str, Any]) -> bool:
+    """Whether medrobust trains the network of an item of `models:`; no code of the user's is imported.
+
+    Raises:
+        StudyError: `train` is neither true nor false.
+    """
+    brought = entry.get("load") or is_weights_path(str(entry.get("weights") or "none"))
+    train = entry.get("train", not brought)
+    if not isinstance(train, bool):
+        raise StudyError(f"models.{entry.get('name')}.train must be true or false, got {train!r}.")
+    return train
 
 
 def recipe(spec: ModelSpec) -> dict[str, Any]:
@@ -208,13 +221,6 @@ def _read_input(given: object, where: str) -> InputSpec:
     if not isinstance(given, Mapping):
         raise StudyError(f"{where}.input must hold keys such as channels, mean, std and size; got {given!r}.")
     return InputSpec(**resolve(InputSpec, given, f"{where}.input"))
-
-
-def _read_train(entry: Mapping[str, Any], weights: str, where: str) -> bool:
-    train = entry.get("train", not (entry.get("load") or is_weights_path(weights)))
-    if not isinstance(train, bool):
-        raise StudyError(f"{where}.train must be true or false, got {train!r}.")
-    return train
 
 
 def _check_weights(spec: ModelSpec, where: str) -> None:

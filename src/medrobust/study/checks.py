@@ -6,6 +6,7 @@ from dataclasses import replace
 from medrobust.core import Dataset, Task
 from medrobust.data import DATASETS
 from medrobust.errors import StudyError, unknown
+from medrobust.models.spec import is_trained
 from medrobust.perturbations import PERTURBATIONS, Request
 from medrobust.perturbations.request import LABEL
 from medrobust.study.analysis import primary_score
@@ -78,7 +79,7 @@ def require_split(study: Study) -> None:
     Raises:
         StudyError: There is none.
     """
-    brought = [spec.name for spec in study.specs if not spec.train]
+    brought = [entry.get("name") for entry in study.models if not is_trained(entry)]
     if brought and not ("file" in study.split or study.split.get("test") == "all"):
         raise StudyError(
             f"study.split: '{brought[0]}' brings trained weights, so the split it was trained with "
