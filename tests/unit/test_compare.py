@@ -109,7 +109,7 @@ class TestRefusals:
         shutil.copytree(tmp_path / "one", tmp_path / "two")
         code, said = command(tmp_path / "one", tmp_path / "two", "--out", tmp_path / "out")
         assert code == 1
-        assert "All networks of one, two are the same one" in said
+        assert "All networks of one, two have the same weights" in said
         assert not (tmp_path / "out").exists()
 
     def test_one_run(self, runs: tuple[Path, Path]) -> None:
@@ -147,7 +147,7 @@ class TestRefusals:
         (tmp_path / "out").touch()
         code, said = command(*runs, "--out", tmp_path / "out")
         assert code == 1
-        assert "is a file. Give a folder, or a name that is free." in said
+        assert "is a file. Give a folder, or an unused name." in said
 
     def test_other_data_parameters_and_patients(self, runs: tuple[Path, Path], tmp_path: Path) -> None:
         other = Path(shutil.copytree(runs[1], tmp_path / "other"))

@@ -154,7 +154,7 @@ def test_networks_that_are_refused(name: str, message: str) -> None:
 def test_the_smallest_batch_of_a_training_is_tried() -> None:
     check(fresh("norm_of_vectors"), batch_size=2)
     with pytest.raises(
-        ModelError, match=r"in training mode a batch of 1 ends in ValueError: Expected more than"
+        ModelError, match=r"in training mode a batch of 1 fails with ValueError: Expected more than"
     ):
         check(fresh("norm_of_vectors"), batch_size=1)
 

@@ -86,7 +86,7 @@ def test_a_flipped_bit(finished: Path, copy: Path, what: str) -> None:
 
 def test_a_table_is_noticed_when_it_is_read_and_joined_anew(finished: Path, copy: Path) -> None:
     flip(copy / "results" / "predictions.parquet")
-    with pytest.raises(RunError, match=r"predictions\.parquet is damaged.*the table is joined anew"):
+    with pytest.raises(RunError, match=r"predictions\.parquet is damaged.*the table is joined again"):
         _ = mr.Run.open(copy).results
     go_on(copy)
     assert contents(copy) == contents(finished)
