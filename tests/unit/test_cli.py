@@ -142,20 +142,20 @@ def fails_with(result: Result, message: str, code: int = 1) -> None:
         ),
         ({"perturbations": []}, "study.perturbations must hold at least one attack"),
         (
-            {"perturbations": [{"name": "gaussian", "strength": 0.1}]},
-            "'gaussian' is no attack; these are: fgsm, ",
+            {"perturbations": [{"name": "fgsm"}, {"name": "gaussian", "label": "weak"}]},
+            "study.perturbations.weak.strength: noise needs one here",
         ),
         ({"perturbations": [{"name": "fgsm", "label": "clean"}]}, "the label 'clean' is taken"),
         (
             {"perturbations": [{"name": "fgsm", "eps": {"ssmi": 0.9}}]},
             "fgsm.eps: must be a number or {ssim: s}",
         ),
-        ({"noise": {"name": "fgsm"}}, "'fgsm' is no noise; these are: gaussian, rician"),
+        ({"noise": {"name": "fgsm"}}, "study.noise: 'fgsm' cannot stand here; these can: gaussian, rician"),
         (
             {"noise": {"name": "gaussian", "strength": 0.1}},
             "matched to every attack, so it takes no strength",
         ),
-        ({"noise": [{"name": "gaussian"}]}, "study.noise.gaussian.strength: in a list this key is required"),
+        ({"noise": [{"name": "gaussian"}]}, "study.noise: "),
         ({"surrogates": {"seeds": [1, 1]}}, "every seed once; got [1, 1]"),
         ({"surrogates": {"seeds": [1, 2], "weights": {"mine": __file__}}}, "are the same for every seed"),
         (
@@ -593,14 +593,14 @@ class TestDamagedScans:
     def test_no_labels(self, scans: Path, write: Write) -> None:
         victim = scans / "training-labels" / "1001_3_glm.nii.gz"
         victim.unlink()
-        self.refused(scans, write, scans / "training-images" / "1001_3.nii.gz", "has no labels in")
+        self.refused(scans, write, scans / "training-images" / "1001_3.nii.gz", "has no labels")
 
     def test_a_patient_on_both_sides(self, scans: Path, write: Write) -> None:
         for kind, suffix in (("images", ""), ("labels", "_glm")):
             source = scans / f"training-{kind}" / f"1001_3{suffix}.nii.gz"
             (scans / f"testing-{kind}" / source.name).write_bytes(source.read_bytes())
-        victim = scans / "training-images"
-        self.refused(scans, write, victim, "Patient 1001 has scans in training-images and in testing-images")
+        patient = scans / "1001"
+        self.refused(scans, write, patient, "in several parts of the data's split: '1001'")
 
 
 class TestDamagedPhotographs:

@@ -27,7 +27,7 @@ def write_png(path: Path, pixels: UInt8[np.ndarray, "c h w"] | UInt16[np.ndarray
     """
     if len(pixels) not in (1, 3):
         raise ValueError(f"pixels: a PNG has 1 or 3 channels; got {len(pixels)}.")
-    rows = np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+    rows = (pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).copy(order="C")
     path.write_bytes(imagecodecs.png_encode(rows))
 
 

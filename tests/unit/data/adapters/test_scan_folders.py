@@ -285,7 +285,7 @@ class TestDecathlon:
             (lambda c: c.update(training=[{"image": 1}]), "1 cases have no label: '"),
             (lambda c: c.update(labels={}), "`labels` must name the classes"),
             (lambda c: c.update(labels={"0": "background", "1": 2}), "the label '1': 2 is not a number with"),
-            (lambda c: c.update(training=[]), "no case with image and labels"),
+            (lambda c: c.update(training=[]), "no usable case with image and labels"),
         ],
     )
     def test_a_wrong_description_is_refused(self, listed, root, change, message):
