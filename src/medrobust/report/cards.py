@@ -100,7 +100,7 @@ def _words(model: str, figures: list[Figure], context: ReportContext) -> str:
     told = [
         f"{capitalised(context.score)} of {model} on {patients} test {context.units} of "
         f"{context.data['data set']}, with {100 * context.confidence:g} % intervals over {context.units}.",
-        "Attacks were crafted on surrogates, trained apart from the network.",
+        "Attacks were crafted on other networks, trained apart from this one.",
         *(["These are generated images: they say nothing about the network."] if context.phantom else []),
     ]
     limits = [

@@ -110,6 +110,7 @@ class ReportContext:
 TRANSFERRED = "Tables 1 and 2"
 COLUMNS = ("attack", "cells", "attacker_knows", "wants", "may_change", "norm")
 SURROGATE = "task, classes and {data}; neither the weights nor the answers of the judged network"
+OTHERS = "task, classes and the other networks of the study; nothing of the judged one"
 WHITEBOX = "everything: architecture and weights of the judged network"
 NORMS = {"inf": "L∞", "2": "L2"}
 TRAINING = {"same": "the training data", "disjoint": "data like the training data, of other patients"}
@@ -123,7 +124,9 @@ def threat_table(study: Mapping[str, Any], perturbations: Iterable[Mapping[str, 
         perturbations: What the record of the run says about each.
     """
     places = {
-        TRANSFERRED: SURROGATE.format(data=TRAINING[study["surrogates"]["data"]]),
+        TRANSFERRED: OTHERS
+        if study["surrogates"].get("models") == "others"
+        else SURROGATE.format(data=TRAINING[study["surrogates"]["data"]]),
         "white-box": WHITEBOX,
     }
     facts = {each["label"]: each for each in perturbations if each["role"] == "attack"}

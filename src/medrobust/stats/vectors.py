@@ -84,7 +84,7 @@ def compare_paired(
         resamples: Patterns of signs that are drawn with more than 16 patients; with fewer all are counted.
         seed: Seed of the study, for these draws.
         names: Names of the networks in the study; with the seed they fix the draws, so that p is the report's
-            to the last digit.
+            but for ties that rounding breaks.
 
     Returns:
         Difference, interval and p value; nothing is adjusted for several comparisons (`rank` does that).

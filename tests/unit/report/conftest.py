@@ -359,7 +359,7 @@ def study(task: Task) -> dict[str, object]:
             for name in NETWORKS[task]
         ],
         "targets": {"seeds": [0]},
-        "surrogates": {"seeds": [1], "data": "same"},
+        "surrogates": {"seeds": [1], "data": "same", "models": None},
         "perturbations": [
             {
                 "name": name,

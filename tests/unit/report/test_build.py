@@ -28,7 +28,7 @@ STUDY = {
     "seed": 0,
     "models": [{"name": name} for name in "abc"],
     "targets": {"seeds": [0]},
-    "surrogates": {"seeds": [1], "data": "disjoint"},
+    "surrogates": {"seeds": [1], "data": "disjoint", "models": None},
     "perturbations": [
         {
             "name": "fgsm",
