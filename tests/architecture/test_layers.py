@@ -36,7 +36,10 @@ assert not heavy, heavy
 
 
 def test_public_names() -> None:
-    assert set(medrobust.__all__) == {"Run", "compare", "run", "__version__"}
+    assert set(medrobust.__all__) == {
+        *("run", "evaluate", "attack", "compare"),
+        *("Run", "Comparison", "Attacked", "Network", "__version__"),
+    }
     assert all(hasattr(medrobust, name) for name in medrobust.__all__)
     with pytest.raises(AttributeError, match="module 'medrobust' has no attribute 'runn'"):
         medrobust.runn  # noqa: B018

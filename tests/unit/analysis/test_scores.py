@@ -271,7 +271,8 @@ def test_pairs_are_compared_on_the_sources_that_both_face():
     """Every other network is a source, so that none is faced by all."""
     results = made_rows.classification(lambda c, p, i: c.target == "a" or coin(c, p, i), PATIENTS)
     others = results.restricted((pl.col("source") != pl.col("target")) | (pl.col("role") == "whitebox"))
-    assert others.sources == ()
+    assert others.is_mutual
+    assert others.sources == ("a", "b", "c")
     pairs = verdict(others).pairs
     assert pairs["p"].null_count() == 0
     panel = others.panel

@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 import torch
 from hypothesis import given
-from medrobust.running.validate import score
 from PIL import Image
 
 from made_rows import classification, segmentation
@@ -33,6 +32,7 @@ from medrobust.report.explorer import (
 )
 from medrobust.report.style import structure_colours
 from medrobust.running.explorer import EXPLORED, LEVELS, View, scan_scores
+from medrobust.running.train import score
 from medrobust.storage import RunFolder
 
 CLASSES = ("ground", "left horn", "right horn", "stem")

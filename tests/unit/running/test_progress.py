@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from medrobust.running.jobs import Job, Once
+from medrobust.running.jobs import Job
 from medrobust.running.progress import Pace, display, duration, seconds_left
 
 TRAIN = Job(
@@ -16,7 +16,7 @@ TRAIN = Job(
     disk=0,
     pieces=1,
     finished=set,
-    open=lambda: Once(lambda progress: progress(1.0, "")),
+    open=lambda: lambda piece, progress: progress(1.0, ""),
 )
 CRAFT = replace(TRAIN, kind="craft", name="fgsm", seconds=300.0, pieces=10)
 
