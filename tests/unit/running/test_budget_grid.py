@@ -58,7 +58,7 @@ def test_a_point_is_the_attack_with_that_budget_and_stays_out_of_the_averages(ru
 
 def test_the_report_shows_the_curve_and_marks_what_is_beyond_the_paper(run: mr.Run) -> None:
     html = run.folder.read_bytes("report.html").decode()
-    assert set(re.findall(r' id="(\w+)"', html)) >= {"curve", "transfer"}
+    assert set(re.findall(r' id="(\w+)"', html)) >= {"success", "transfer"}
     assert all(f">{label} †<" in html for label in ("step-2of255", "step-6of255", "pgd-0.004"))
     assert ">fgsm †<" not in html
     assert {"curve.png", "curve.svg"} <= set(run.folder.names("figures"))
