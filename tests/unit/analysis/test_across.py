@@ -141,7 +141,7 @@ class TestSentences:
         old, new = brains({"a": 0.6}), brains({"a": 0.0}, clean=0.0, spread=0.0)
         (sentence,) = compared(run("old", old), run("new", new))
         assert sentence.startswith(
-            "a of new and a of old are not ranked: a clean score does not exceed that of always answering with"
+            "a of new and a of old are not ranked: a clean score does not exceed that of always answering"
         )
 
     def test_the_same_trained_network_is_no_pair(self) -> None:
