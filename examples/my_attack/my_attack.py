@@ -1,4 +1,4 @@
-"""An attack, a corruption, a network and a data set, each as short as it can be."""
+"""An attack, a corruption, a network, a score and a data set, each as short as it can be."""
 
 from typing import Annotated
 
@@ -51,6 +51,11 @@ def two_layers(*, classes: int, channels: int, width: Annotated[int, Ge(1)] = 8)
         nn.Flatten(),
         nn.Linear(4 * width, classes),
     )
+
+
+def probability_of_truth(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The probability given to the true class, so that being unsure costs less than being wrong."""
+    return probabilities[np.arange(len(labels)), labels]
 
 
 def rings(images_per_patient: int = 2, patients: int = 30) -> Dataset:
