@@ -1,5 +1,6 @@
 """Perturbations as a stranger writes them: some keep the contract, the others break one rule each."""
 
+import random
 from typing import Annotated
 
 import numpy as np
@@ -168,6 +169,15 @@ def draws_from_nowhere(model, images, labels, eps=0.05):
     return (images + eps * torch.from_numpy(drawn)).clamp(0, 1)
 
 
+def draws_from_python(model, images, labels, eps=0.05):
+    return (images + eps * random.random()).clamp(0, 1)
+
+
+def seeds_python(model, images, labels, eps=0.05):
+    random.seed(0)
+    return (images + eps * random.random()).clamp(0, 1)
+
+
 def averages_over_the_batch(model, images, labels, eps=0.05):
     brightness = images.flatten(1).mean(1)
     darker = (brightness > brightness.mean()).view(-1, *[1] * (images.ndim - 1))
@@ -225,6 +235,8 @@ BROKEN = {
     "thaws_the_network": ("network", "leaves the network changed: hooks"),
     "draws_globally": ("randomness", "uses or sets the global random state. Draw from `rngs`"),
     "draws_from_nowhere": ("randomness", "results differ from call to call. Draw from `rngs`"),
+    "draws_from_python": ("randomness", "results differ from call to call. Draw from `rngs`"),
+    "seeds_python": ("randomness", "uses or sets the global random state. Draw from `rngs`"),
     "averages_over_the_batch": ("alone", "An image alone is changed otherwise than in a batch"),
     "needs_two": ("alone", "It fails on images of shape (1, 1, 14, 14): AssertionError: at least two"),
     "hides_its_gradient": ("needs", "declared to need decisions of the network, but fails without more"),
