@@ -1,6 +1,6 @@
 """What data say of a patient or scan beside its label: age, sex, site. Scores are told apart by it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ from typing import Annotated
 from annotated_types import MinLen
 from pydantic import BaseModel, ConfigDict
 
-from medrobust.data.files import Row, inside, is_missing, read_table
+from medrobust.data.files import Row, existing_file, is_missing, read_table
 from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Listing, Photo
 from medrobust.errors import DataError
@@ -93,12 +93,13 @@ def with_attributes(listing: Listing, root: Path, *, attributes: AttributeTable 
     """
     if attributes is None:
         return listing
-    path = inside(root, attributes.table, "data.attributes.table")
-    if not path.is_file():
-        raise DataError(f"data.attributes.table: there is no file '{attributes.table}' in {root}.")
+    path = existing_file(root, attributes.table, "data.attributes.table")
     names, findings = {column: column for column in attributes.columns}, list[Finding]()
     rows = told(read_table(path, (attributes.key, *names)), attributes.key, names, findings)
-    owners = dict(_owners(listing))
+    owners = {
+        item.case_id if isinstance(item, Photo) else item.scan_id: item.patient_id
+        for item in getattr(listing, "items", ())
+    }
     if owners and not rows.keys() & {*owners, *owners.values()}:
         examples = quoted(sorted({*owners.values(), *owners}))
         raise DataError(
@@ -110,9 +111,3 @@ def with_attributes(listing: Listing, root: Path, *, attributes: AttributeTable 
         for scan, patient in owners.items()
     }
     return replace(listing, attributes=merged, findings=(*listing.findings, *findings))
-
-
-def _owners(listing: Listing) -> Iterator[tuple[str, str]]:
-    """Scans or photographs, each with its patient."""
-    for item in getattr(listing, "items", ()):
-        yield (item.case_id if isinstance(item, Photo) else item.scan_id), item.patient_id

@@ -118,6 +118,14 @@ def inside(root: Path, text: str, where: str | None = None) -> Path:
     return root / path
 
 
+def existing_file(root: Path, text: str, key: str) -> Path:
+    """The file below the root that a key of the study names; a DataError if it is not there."""
+    path = inside(root, text, key)
+    if not path.is_file():
+        raise DataError(f"{key}: there is no file '{text}' in {root}. Give its path relative to that folder.")
+    return path
+
+
 class ListedFiles:
     """Finds the files that a table or list names, below the folder of the data and nowhere else.
 

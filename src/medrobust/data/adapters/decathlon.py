@@ -20,7 +20,7 @@ from annotated_types import MinLen
 
 from medrobust.core import Part
 from medrobust.data.adapters.pairing import by_patient, official_split, pair, scans_of
-from medrobust.data.files import ListedFiles, inside, is_missing, read_json
+from medrobust.data.files import ListedFiles, existing_file, is_missing, read_json
 from medrobust.data.findings import Finding, error, is_sound, note, quoted, refused, warning
 from medrobust.data.listing import Scan, Scans
 from medrobust.data.scans.labels import Labels, label_map, labels_of_json, map_of_file
@@ -62,9 +62,7 @@ def list_decathlon(
         DataError: The description is missing or wrong, names no classes or regions; or there is no case.
             Cases that cannot be used are findings.
     """
-    path = inside(root, file, "data.file")
-    if not path.is_file():
-        raise DataError(f"data.root: no '{file}' in {root}. Give the folder that holds it.")
+    path = existing_file(root, file, "data.file")
     content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: must hold an object with labels and training cases.")

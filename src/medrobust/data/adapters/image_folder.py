@@ -23,7 +23,7 @@ from medrobust.data.adapters.labelled import (
     rows_named,
 )
 from medrobust.data.dicom import is_dicom
-from medrobust.data.files import ListedFiles, Row, inside, is_missing, naming, read_table
+from medrobust.data.files import ListedFiles, Row, existing_file, is_missing, naming, read_table
 from medrobust.data.findings import Finding, error, is_sound, quoted, refused, warning
 from medrobust.data.listing import Photos
 from medrobust.data.photographs.dicom_pictures import DicomFiles, read_dicom
@@ -100,21 +100,19 @@ def list_image_folder(
     """
     findings: list[Finding] = []
     columns = Columns(path_column, label_column, patient_column, part_column)
-    images, files = _labelled(root, SUFFIXES, is_nameless_image, table, columns, classes, findings)
+    images = _labelled(root, SUFFIXES, is_nameless_image, table, columns, classes, findings)
     where, by_name = root / table if table else root, patient_pattern and not patient_column
     if by_name:
         matches = {name: re.search(str(patient_pattern), name) for name in images}
-        images = {
-            name: image._replace(group=(match[1] or "") if (match := matches[name]) else "")
-            for name, image in images.items()
-        }
+        groups = {name: (match and match[1]) or "" for name, match in matches.items()}
+        images = {name: image._replace(group=groups[name]) for name, image in images.items()}
     asked = bool(patient_column or by_name)
     grouping = group_by(images, "patient", patient_column or "patient", where, findings, asked=asked)
     if by_name:
         fact = f"{grouping.fact}, inferred from the names of files by {patient_pattern}"
         grouping = grouping._replace(fact=fact)
     known = _classes(images, classes, where, findings)
-    return photos_of(images, files, known, grouping, where, findings)
+    return photos_of(images, {name: root / name for name in images}, known, grouping, where, findings)
 
 
 def list_dicom_images(
@@ -144,28 +142,28 @@ def list_dicom_images(
     """
     findings: list[Finding] = []
     columns = Columns(path_column, label_column, part=part_column)
-    listed, files = _labelled(root, DICOM_SUFFIXES, _is_dicom, table, columns, classes, findings)
+    listed = _labelled(root, DICOM_SUFFIXES, _is_dicom, table, columns, classes, findings)
     images = {}
     for name, image in listed.items():
+        path = root / name
         try:
-            with naming(files[name], "a DICOM picture"):
-                patient = str(read_dicom(files[name], pixels=False).get("PatientID") or "").strip()
+            with naming(path, "a DICOM picture"):
+                patient = str(read_dicom(path, pixels=False).get("PatientID") or "").strip()
         except DataError as unreadable:
-            findings.append(refused("unreadable", unreadable, files[name]))
+            findings.append(refused("unreadable", unreadable, path))
         else:
             images[name] = image._replace(group=patient)
     grouping = group_by(images, "patient", "PatientID", root, findings)
     where = root / table if table else root
+    shown = "of each file" if window == "file" else f"centre {window[0]:g}, width {window[1]:g}"
     return photos_of(
         images,
-        files,
+        {name: root / name for name in images},
         _classes(images, classes, where, findings),
         grouping,
         where,
         findings,
-        facts={
-            "window": "of each file" if window == "file" else f"centre {window[0]:g}, width {window[1]:g}"
-        },
+        facts={"window": shown},
         format=DicomFiles(None if window == "file" else window),
     )
 
@@ -186,18 +184,16 @@ def _labelled(
     columns: Columns,
     classes: Sequence[str] | None,
     findings: list[Finding],
-) -> tuple[dict[str, Labelled], dict[str, Path]]:
-    """Images and their files, by their path below the root; what cannot be used becomes findings."""
-    files: dict[str, Path] = {}
+) -> dict[str, Labelled]:
+    """Images by their path below the root; what cannot be used becomes findings."""
     if table is not None:
-        rows = _rows(root, suffixes, table, columns, classes, files, findings)
-        return listed_once(rows, findings), files
+        return listed_once(_rows(root, suffixes, table, columns, classes, findings), findings)
     for name, column in (("patient_column", columns.patient), ("part_column", columns.part)):
         if column is not None:
             raise StudyError(
                 f"data.{name}: is a column of `table`, which is not given. Give both, or neither."
             )
-    return _of_folders(root, files_below(root, suffixes, by_content), classes, files, findings), files
+    return _of_folders(root, files_below(root, suffixes, by_content), classes, findings)
 
 
 def _rows(
@@ -206,13 +202,10 @@ def _rows(
     table: str,
     columns: Columns,
     classes: Sequence[str] | None,
-    files: dict[str, Path],
     findings: list[Finding],
 ) -> Iterator[tuple[Row, str, Labelled]]:
-    """The images of a table's rows; their files are added to `files`."""
-    path = inside(root, table, "data.table")
-    if not path.is_file():
-        raise DataError(f"data.table: there is no file '{table}' in {root}. Give its path below the root.")
+    """The images of a table's rows."""
+    path = existing_file(root, table, "data.table")
     listed, rows = ListedFiles(root, suffixes), read_table(path, [column for column in columns if column])
     if not rows:
         raise DataError(f"{path}: has no rows below its header. Give the table of the images.")
@@ -243,18 +236,13 @@ def _rows(
             findings.append(refused("wrong row", wrong, path))
         else:
             name = file.relative_to(root).as_posix()
-            files.setdefault(name, file)
             yield row, name, Labelled(label, row[columns.patient] if columns.patient else "", PARTS.get(word))
 
 
 def _of_folders(
-    root: Path,
-    paths: Collection[Path],
-    classes: Sequence[str] | None,
-    files: dict[str, Path],
-    findings: list[Finding],
+    root: Path, paths: Collection[Path], classes: Sequence[str] | None, findings: list[Finding]
 ) -> dict[str, Labelled]:
-    """The images of class folders, or of those below the folders of a split; adds their files to `files`."""
+    """The images of class folders, or of those below the folders of a split."""
     images: dict[str, Labelled] = {}
     folders = {
         path.name.lower() for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
@@ -275,7 +263,6 @@ def _of_folders(
             findings.append(error("unknown label", says, advice, path))
         else:
             label = above[has_parts]
-            files[name] = path
             images[name] = Labelled(label, part=PARTS[above[0].lower()] if has_parts else None)
             if classes is None and is_missing(label):
                 doubtful.setdefault(label, []).append(path)

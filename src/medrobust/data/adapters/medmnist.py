@@ -21,7 +21,7 @@ from pydantic import Field
 
 from medrobust.core import Part
 from medrobust.data.adapters.labelled import Grouping, Labelled, photos_of
-from medrobust.data.files import inside
+from medrobust.data.files import existing_file
 from medrobust.data.listing import Photos
 from medrobust.data.photographs.arrays import (
     NPZ_ARRAYS,
@@ -76,9 +76,7 @@ def list_medmnist(root: Path, *, file: FileName) -> Photos:
         DataError: There is no such file, it is damaged, its labels are several per image, or it holds
             volumes that are no cubes, or pictures beside volumes. Classes without any image are findings.
     """
-    path = inside(root, file, "data.file")
-    if not path.is_file():
-        raise DataError(f"data.file: there is no file '{file}' in {root}. Give the name of an npz archive.")
+    path = existing_file(root, file, "data.file")
     forms = array_forms(path)
     parts = [part for part in PARTS if f"{part}_images" in forms]
     if not {"train", "test"} <= set(parts):

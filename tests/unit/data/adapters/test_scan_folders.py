@@ -294,7 +294,7 @@ class TestDecathlon:
             listed("decathlon", root)
 
     def test_a_folder_without_description_is_refused(self, listed, tmp_path):
-        with pytest.raises(DataError, match=r"no 'dataset\.json' in"):
+        with pytest.raises(DataError, match=r"data\.file: there is no file 'dataset\.json' in"):
             listed("decathlon", tmp_path)
 
     def test_nnunet_regions_and_unlabelled_voxels_are_refused_with_the_reason(self, listed, nnunet):
