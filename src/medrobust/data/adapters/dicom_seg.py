@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from medrobust.core import Unit
 from medrobust.data.adapters.labelled import visible
-from medrobust.data.adapters.pairing import scans_of
+from medrobust.data.adapters.pairing import compiled, scans_of
 from medrobust.data.dicom import grouped, is_dicom, present, read_dicom_file, rgb_of_cielab
 from medrobust.data.files import is_missing, naming
 from medrobust.data.findings import Finding, error, quoted, refused, require_sound, warning
@@ -211,14 +211,9 @@ def _segmentation(path: Path, header: Any) -> Segmentation:
 
 
 def _chosen(found: Sequence[Segmentation], expression: str | None) -> list[Segmentation]:
-    """The segmentations whose description an expression finds something in."""
-    try:
-        search = re.compile(expression or "").search
-    except re.error as wrong:
-        raise StudyError(
-            f"data.segmentation: {expression!r} is not a valid regular expression ({wrong})."
-        ) from None
-    chosen = [one for one in found if search(one.description)]
+    """The segmentations whose description matches an expression."""
+    wanted = compiled(expression or "", "data.segmentation")
+    chosen = [one for one in found if wanted.search(one.description)]
     if found and not chosen:
         seen = quoted(sorted({one.description for one in found}))
         raise DataError(
