@@ -6,7 +6,7 @@
 
 Antonelli et al., "The Medical Segmentation Decathlon", Nature Communications 13, 4128 (2022); Isensee et al.,
 "nnU-Net", Nature Methods 18 (2021). Images without labels, as those of imagesTs, take no part. nnU-Net's
-first version lists `case_001.nii.gz` and means its channels.
+first version lists `case_001.nii.gz` to mean its channels.
 """
 
 import re
@@ -53,14 +53,14 @@ def list_decathlon(
     Args:
         root: Folder of all files.
         file: Path of the description below the root.
-        labels: Other classes than those of the description, e.g. {tumour: [1, 2, 3]}, or a file that names
-            them; lists of MONAI's name none.
+        labels: Classes in place of those of the description, e.g. {tumour: [1, 2, 3]}, or a file that gives
+            them; MONAI's lists name none.
         patient: Regular expression that finds the patient in a case's name.
 
     Raises:
-        StudyError: A mapping or expression that cannot be used.
-        DataError: The description is missing or wrong, names no classes or regions; or there is no case.
-            Cases that cannot be used are findings.
+        StudyError: The mapping or the expression cannot be used.
+        DataError: The description is missing or wrong, names no classes, or has regions; or there is no case.
+            Unusable cases are findings.
     """
     path = existing_file(root, file, "data.file")
     content = read_json(path)
@@ -160,7 +160,7 @@ def _entry(case: object, part: Part, where: str, files: ListedFiles, channels: i
 
 
 def _texts(case: object, key: str) -> list[str]:
-    """The path, or paths, of a case; empty where there is anything else."""
+    """The path, or paths, of a case; empty if there is anything else."""
     value = case.get(key) if isinstance(case, dict) else None
     values = value if isinstance(value, list) else [value]
     texts = [each for each in values if isinstance(each, str)]
@@ -168,7 +168,7 @@ def _texts(case: object, key: str) -> list[str]:
 
 
 def _numbered(text: str, where: str, files: ListedFiles) -> Iterator[Path]:
-    """The channels of an image that nnU-Net's first version lists without their numbers, if there are any."""
+    """The channels of an image that nnU-Net's first version lists without their numbers."""
     ending = max((each for each in SUFFIXES if text.endswith(each)), key=len, default="")
     with suppress(DataError):
         for channel in count():
@@ -176,7 +176,7 @@ def _numbered(text: str, where: str, files: ListedFiles) -> Iterator[Path]:
 
 
 def _named(root: Path, entries: Sequence[Entry]) -> tuple[list[Scan], dict[str, Part]]:
-    """Scans called as their files, sorted; with their folders, where those tell them apart."""
+    """Scans named after their files, or after folders and files if several files share a name; sorted."""
     owners = [entry.truth if entry.numbered else entry.images[0] for entry in entries]
     names = [stem(file) for file in owners]
     if len(set(names)) < len(names):
@@ -213,7 +213,7 @@ def _nnunet(
 def _dataset(
     files: ListedFiles, cases: object, path: Path, channels: int, findings: list[Finding]
 ) -> list[Scan]:
-    """nnU-Net's cases whose files lie anywhere below the root."""
+    """The cases of nnU-Net whose files lie anywhere below the root."""
     scans = []
     for name, entry in sorted(cases.items()) if isinstance(cases, dict) else []:
         where = f"{path}, case '{name}'"
