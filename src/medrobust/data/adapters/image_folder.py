@@ -59,7 +59,7 @@ Window = tuple[Annotated[float, Gt(float("-inf"))], Annotated[float, Gt(0)]]
 
 
 class Columns(NamedTuple):
-    """Names of a table's columns; of those that are None nothing is known."""
+    """Names of a table's columns, None for what is not known."""
 
     path: str
     label: str
@@ -84,19 +84,19 @@ def list_image_folder(
         root: Folder of the class folders, or of the table.
         table: CSV table below the root with a row per file; None takes the class of a file from its folder:
             `<class>/...`, or `<train|validation|test>/<class>/...`, which is an official split.
-        path_column: Column of the paths, relative to the root; see `ListedFiles` for what else is found.
+        path_column: Column of the paths, relative to the root; `ListedFiles` says what else is found.
         label_column: Column of the classes.
         patient_column: Column of the patients; None: not known, or by `patient_pattern`.
         part_column: Column that says train, validation or test: an official split.
-        patient_pattern: Regular expression that is searched in a file's path below the root and whose one
-            group is the patient, e.g. "(P[0-9]+)_" where names begin with the patient.
-        classes: All classes, in their order; None: those that there are, sorted. A word for what is not
-            known, such as "unknown" or "none", is a class of a table only where it is listed here.
+        patient_pattern: Regular expression searched for in a file's path below the root, whose one group is
+            the patient, e.g. "(P[0-9]+)_" if names begin with the patient.
+        classes: All classes, in order; None: those that occur, sorted. A word for what is not known, such
+            as "unknown" or "none", is a class of a table only if it is listed here.
 
     Raises:
         StudyError: Columns without a table.
-        DataError: The table is missing or lacks a column, or there are fewer than two classes. Rows and files
-            that cannot be used, and patients in several parts, are findings.
+        DataError: The table is missing or lacks a column, or there are fewer than two classes. Unusable rows
+            and files, and patients in several parts, are findings.
     """
     findings: list[Finding] = []
     columns = Columns(path_column, label_column, patient_column, part_column)
@@ -127,8 +127,8 @@ def list_dicom_images(
 ) -> Photos:
     """DICOM files of two classes or more, one picture each; the unit is the patient of their headers.
 
-    Files are found by their content, so they may be named by their UID, or lack the preamble. All other
-    arguments, and what is refused, are those of `list_image_folder`.
+    Files are recognised by their content, so they may be named by their UID, or lack the preamble. The rest,
+    and what is refused, is as for `list_image_folder`.
 
     Args:
         root: Folder of the class folders, or of the table.
@@ -169,7 +169,7 @@ def list_dicom_images(
 
 
 def _is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its content, whatever its name; one that cannot be read may be."""
+    """Whether a file is DICOM by its content; if it cannot be read, it may be."""
     try:
         return path.name.upper() != "DICOMDIR" and is_dicom(path)  # that lists the others of a medium
     except OSError:
@@ -269,7 +269,7 @@ def _of_folders(
     for label, own in doubtful.items():
         says = f"{len(own)} files lie in a folder called '{label}', as if their class were not known."
         advice = (
-            "It counts as a class: move the files away if it is not one, or list all classes in data.classes."
+            "It counts as a class. Move the files away, or, if it is one, list all classes in data.classes."
         )
         findings.append(warning("doubtful class", says, advice, *own))
     findings += left_out(root, paths)
@@ -279,7 +279,7 @@ def _of_folders(
 def _classes(
     images: dict[str, Labelled], classes: Sequence[str] | None, where: Path, findings: list[Finding]
 ) -> Sequence[str]:
-    """The classes of the study, or those that there are; too few, or too many to be classes, are refused."""
+    """The classes of the study, or those that occur; too few, or too many to be classes, are refused."""
     if classes is not None:
         return classes
     names = sorted({image.label for image in images.values()})

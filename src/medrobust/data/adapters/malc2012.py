@@ -24,10 +24,10 @@ from medrobust.errors import DataError
 
 FOLDERS = {Part.TRAIN: "training", Part.TEST: "testing"}
 TRAINING = frozenset(map(str, (1000, 1001, 1002, *range(1006, 1016), 1017, 1036)))
-"""The challenge's training patients, whom the names of the second release do not tell."""
+"""The challenge's training patients, who cannot be told from the names of the second release."""
 
 RESCANS = frozenset(("1023", "1024", "1025", "1038", "1039"))
-"""Second scans of five of the patients; the data do not say of whom."""
+"""Second scans of five of the patients; the data do not say which."""
 
 SECOND_NAME = re.compile(r"(?P<scan>\d{4})_SS\.nii(\.gz)?")
 SECOND_LABELS_NAME = re.compile(r"(?P<scan>\d{4})_glm\.nii(\.gz)?")
@@ -43,9 +43,8 @@ def list_malc2012(root: Path) -> Scans:
             `inst/extdata`).
 
     Raises:
-        DataError: A folder is missing or empty. Missing partner files, strange file names, scans that are
-            there twice and patients in training and testing are findings, and so are rescans, which are left
-            out.
+        DataError: A folder is missing or empty. Missing partner files, strange file names, duplicate scans,
+            patients in training and testing, and rescans, which are left out, are findings.
     """
     findings: list[Finding] = []
     second = next(
@@ -73,7 +72,7 @@ def list_malc2012(root: Path) -> Scans:
 
 
 def _named(folder: Path, name: re.Pattern[str]) -> dict[str, Path]:
-    """Files of the second release by scan; others, such as masks and tissues, are passed over."""
+    """Files of the second release by scan; others, such as masks and tissues, are ignored."""
     return {match["scan"]: path for path in sorted(folder.iterdir()) if (match := name.fullmatch(path.name))}
 
 
