@@ -73,7 +73,7 @@ def grid_shape(spacing: float) -> tuple[int, ...]:
 
 
 def backward_map(rng: np.random.Generator, fine: list[int], spacing: float) -> Float32[np.ndarray, "3 x y z"]:
-    """Where in the template, in mm from `LOW`, each fine voxel comes from: affine map, then diffeomorphism."""
+    """Where each fine voxel comes from in the template, in mm from `LOW`: affine, then a diffeomorphism."""
     half = np.array(grid_shape(spacing)) * spacing / 2 * (1 - 1 / np.array(fine))
     coarse = [int(np.ceil(2 * length / STEP)) + 1 for length in half]
     axes = (np.linspace(-h, h, n) for h, n in zip(half, coarse, strict=True))

@@ -256,7 +256,7 @@ class Decoding:
                 f"{photo.mask}: has {mask.shape[1]} x {mask.shape[0]} pixels, but its image {photo.path} "
                 f"{width} x {height}."
             )
-        return framed_mask(mask, self.size, self.fit, classes=2)
+        return framed_mask(mask, self.size, self.fit)
 
 
 def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Shaped, UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from medrobust.data.reading import Room
@@ -235,18 +235,11 @@ def framed_volume(picture: Picture, size: int) -> Shaped[np.ndarray, "1 size siz
     return _to_array((resized,)).reshape(1, size, size, size)
 
 
-def framed_mask(
-    mask: UInt8[np.ndarray, "h w"], size: int, fit: Fit, classes: int
-) -> UInt8[np.ndarray, "size size"]:
-    """A mask of class indices, resized as its picture is: a new pixel is the class that fills most of it."""
-
-    def fraction(index: int) -> Float32[np.ndarray, "size size"]:
-        inside = Image.fromarray((mask == index).astype(np.float32))
-        return np.asarray(_framed(inside, size, fit, Image.Resampling.BOX))
-
-    fractions = [fraction(index) for index in range(1, classes)]
-    most: np.ndarray = np.argmax([1 - np.sum(fractions, axis=0), *fractions], axis=0)
-    return most.astype(np.uint8)
+def framed_mask(mask: UInt8[np.ndarray, "h w"], size: int, fit: Fit) -> UInt8[np.ndarray, "size size"]:
+    """A mask of 0 and 1, resized as its picture is: a new pixel is what fills most of it."""
+    image = Image.fromarray(mask.astype(np.float32))
+    inside = np.asarray(_framed(image, size, fit, Image.Resampling.BOX))
+    return np.asarray(inside > 1 - inside, np.uint8)
 
 
 def _framed(
