@@ -275,7 +275,6 @@ def _gathered(data: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pair(item: Any, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image and label of an item, or of a batch of them."""
     if isinstance(item, Mapping) and item.keys() >= {"image", "label"}:
         item = (item["image"], item["label"])
     if not isinstance(item, tuple | list) or len(item) != 2:

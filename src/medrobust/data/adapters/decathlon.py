@@ -134,7 +134,7 @@ def _listed(
 
 
 def _entry(case: object, part: Part, where: str, files: ListedFiles, channels: int | None) -> Entry:
-    """A case with its files; raises a DataError where it has none."""
+    """A case with its files; a DataError if it has none."""
     images, truths = (_texts(case, key) for key in ("image", "label"))
     if not images or len(truths) != 1:
         raise DataError(

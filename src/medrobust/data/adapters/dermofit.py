@@ -61,7 +61,6 @@ def list_dermofit(root: Path) -> Photos:
 
 
 def _lines(table: Path, findings: list[Finding]) -> Iterator[tuple[Row, str, Labelled]]:
-    """The images of the usable lines."""
     for number, line in enumerate(read_lines(table), start=1):
         cells, row = line.split(), Row(str(table), number, {})
         if not cells:

@@ -60,7 +60,6 @@ def list_ham10000(root: Path) -> Photos:
 
 
 def _rows(table: Path, findings: list[Finding]) -> Iterator[tuple[Row, str, Labelled]]:
-    """The images of the usable rows."""
     diagnosis_of: dict[str, str] = {}
     for row in read_table(table, ("lesion_id", "image_id", "dx"), ATTRIBUTES):
         lesion, image, diagnosis = row["lesion_id"], row["image_id"], row["dx"]

@@ -204,7 +204,6 @@ def _rows(
     classes: Sequence[str] | None,
     findings: list[Finding],
 ) -> Iterator[tuple[Row, str, Labelled]]:
-    """The images of a table's rows."""
     path = existing_file(root, table, "data.table")
     listed, rows = ListedFiles(root, suffixes), read_table(path, [column for column in columns if column])
     if not rows:

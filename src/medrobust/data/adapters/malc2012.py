@@ -77,7 +77,6 @@ def _named(folder: Path, name: re.Pattern[str]) -> dict[str, Path]:
 
 
 def _of_folders(root: Path, folder: str, findings: list[Finding]) -> list[Scan]:
-    """The scans of the training or testing folders."""
     images = _files(root / f"{folder}-images", SCAN_NAME, "1000_3.nii.gz", findings)
     labels = _files(root / f"{folder}-labels", LABELS_NAME, "1000_3_glm.nii.gz", findings)
     scans = pair([images], labels, findings, unlabelled=error)
@@ -85,7 +84,6 @@ def _of_folders(root: Path, folder: str, findings: list[Finding]) -> list[Scan]:
 
 
 def _files(folder: Path, name: re.Pattern[str], example: str, findings: list[Finding]) -> dict[str, Path]:
-    """NIfTI files of a folder by scan id."""
     if not folder.is_dir():
         raise DataError(
             f"{folder} is missing. The root needs the folders training-images, training-labels, "

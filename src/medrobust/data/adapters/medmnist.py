@@ -106,7 +106,6 @@ def list_medmnist(root: Path, *, file: FileName) -> Photos:
 
 
 def _labels(path: Path, part: str, forms: Mapping[str, Form]) -> Int64[np.ndarray, " n"]:
-    """The class of each image of a part."""
     name, count = f"{part}_labels", forms[f"{part}_images"].shape[:1]
     form = forms.get(name)
     if form is None or form.dtype.kind not in "biuf" or form.shape[:1] != count or len(form.shape) > 2:
@@ -133,7 +132,7 @@ def _labels(path: Path, part: str, forms: Mapping[str, Form]) -> Int64[np.ndarra
 
 
 def _classes(path: Path, labels: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """Names of the classes; numbers where the file is none of MedMNIST's."""
+    """Names of the classes; their numbers if the file is not one of MedMNIST's."""
     most = max((int(values.max()) for values in labels.values() if values.size), default=0)
     known = LABELS.get(path.stem.partition("_")[0].lower())
     if known is None:

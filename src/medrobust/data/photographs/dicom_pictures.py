@@ -269,7 +269,6 @@ def _voi_table(dataset: Any) -> Table | None:
 
 
 def _first_table(dataset: Any, sequence: str, is_signed: bool) -> Table | None:
-    """The first table of a sequence that is not empty."""
     for item in dataset.get(sequence) or ():
         descriptor, data = present(item, "LUTDescriptor"), present(item, "LUTData")
         if descriptor is not None and data is not None:

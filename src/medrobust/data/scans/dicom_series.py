@@ -176,7 +176,6 @@ def _lattice(series: Sequence[Path]) -> Lattice:
 
 
 def _plane(dataset: Any, path: Path, frame: Any = None, number: int | None = None) -> Plane:
-    """Where the slice of a file, or one of its frames, lies."""
     corner, cosines, sides = (
         np.array(_required(dataset, path, keyword, frame, group, number or 1), np.float64)
         for keyword, group in (
