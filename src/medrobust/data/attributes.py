@@ -1,4 +1,4 @@
-"""What data say of a patient or scan beside its label: age, sex, site. Scores are told apart by it."""
+"""What data say of a patient or scan beside its label: age, sex, site. Scores are shown by these groups."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -33,7 +33,7 @@ class AttributeTable(BaseModel):
 
 
 def known(row: Row, names: Mapping[str, str]) -> dict[str, str]:
-    """The attributes of a row that are known, by column; columns that the table lacks are passed over."""
+    """The attributes that a row gives, named by column; columns that the table lacks are ignored."""
     cells = {column: row.cells.get(column, "") for column in names}
     return {names[column]: text for column, text in cells.items() if not is_missing(text)}
 
@@ -45,14 +45,11 @@ def told(
     findings: list[Finding],
     severity: Severity = Severity.WARNING,
 ) -> dict[str, dict[str, str]]:
-    """What the rows of a table say of each patient, scan or image, by what the column `key` says.
+    """The attributes of each patient, scan or image, by the name of it in the column `key`.
 
-    Args:
-        rows: Of one table, perhaps several of one patient; rows of nobody are passed over.
-        key: The column that says whom a row is of.
-        names: Attributes by column.
-        findings: Get one where rows contradict each other; that attribute then counts as not known.
-        severity: Of that finding.
+    Several rows of one table may be about one owner; rows without a name are ignored. `names` are the
+    attributes by column. An attribute on which rows contradict each other counts as unknown, and becomes a
+    finding of the given severity.
     """
     said: dict[str, dict[str, dict[str, Row]]] = {}
     for row in rows:
@@ -80,16 +77,16 @@ def told(
 
 
 def with_attributes(listing: Listing, root: Path, *, attributes: AttributeTable | None = None) -> Listing:
-    """A listing with attributes from a table put on top of those that its adapter knows.
+    """A listing with attributes from a table in addition to, or in place of, those that its adapter knows.
 
     Args:
-        listing: What there is.
+        listing: The listing.
         root: Folder of the data.
-        attributes: A table of them, `{table: people.csv, key: patient, columns: [age, sex]}`; a row of a scan
-            or image goes before that of its patient.
+        attributes: A table of them, `{table: people.csv, key: patient, columns: [age, sex]}`; a row for a
+            scan or image takes precedence over one for its patient.
 
     Raises:
-        DataError: There is no such table, it lacks a column, or it is about none of the patients and scans.
+        DataError: There is no such table, it lacks a column, or it names none of the patients and scans.
     """
     if attributes is None:
         return listing

@@ -1,7 +1,7 @@
 """What is wrong with data, said in a way that names the files and what to do.
 
-An adapter collects findings instead of stopping at the first, so that an audit can list them all. A run stops
-where one of them is an error.
+An adapter collects findings instead of stopping at the first, so that an audit can list them all; a run stops
+if one of them is an error.
 """
 
 import re

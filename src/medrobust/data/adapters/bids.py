@@ -3,7 +3,7 @@
     sub-01/[ses-1/]anat/sub-01[_ses-1]_T1w.nii.gz
     derivatives/<pipeline>/sub-01/[ses-1/]anat/sub-01[_ses-1][_space-orig][_desc-aseg]_dseg.nii.gz
     derivatives/<pipeline>/[desc-aseg_]dseg.tsv (index, name, color)
-    participants.tsv (participant_id, and age, sex, site where there are)
+    participants.tsv (participant_id, and perhaps age, sex, site)
 
 Gorgolewski et al., Scientific Data 3, 160044 (2016); the names are those of the specification, 1.4 and later.
 """

@@ -39,9 +39,6 @@ IDENTIFIER = re.compile(r"[A-Z]+\d+[a-z]?")
 def list_dermofit(root: Path) -> Photos:
     """Dermofit, or a part of it, as it is delivered; the unit is the patient, inferred from the IDs.
 
-    Args:
-        root: Folder of `lesionlist.txt` and the class folders.
-
     Raises:
         DataError: The list is missing. Unusable lines, images without a file and classes without an image are
             findings.

@@ -55,10 +55,10 @@ class Series:
     uid: str  # its SeriesInstanceUID
     name: str  # what to call it
     frame: str  # its FrameOfReferenceUID
-    patient: str  # PatientID, "" where there is none
+    patient: str  # PatientID, "" if there is none
     modality: str  # such as CT or MR
     attributes: Mapping[str, str]  # what is known of the patient and the scanner
-    # its files by SOPInstanceUID, so that copies count once, each with the voxels it claims
+    # its files, each with the voxels it claims, by SOPInstanceUID, so that copies count once
     claims: dict[str, tuple[Path, int]] = field(default_factory=dict)
 
     @property

@@ -31,9 +31,6 @@ ATTRIBUTES = {name: name for name in ("age", "sex", "localization")}
 def list_ham10000(root: Path) -> Photos:
     """HAM10000, or a part of it, in its original folder; the unit is the lesion.
 
-    Args:
-        root: Folder of the metadata table and the images.
-
     Raises:
         DataError: The table or a column is missing. Unknown diagnoses, images listed twice or missing,
             lesions with two diagnoses and classes without an image are findings.

@@ -136,8 +136,8 @@ def list_dicom_images(
         path_column: Column of the paths.
         label_column: Column of the classes.
         part_column: Column of the parts.
-        window: Which values become black and white: "file" takes the window of the file, or all that its bits
-            can hold where it has none; [centre, width] is in the units of the rescaled values.
+        window: Which values become black and white: "file" takes the file's own window, or if it has none all
+            values that its bits can hold; [centre, width] is in the units of the rescaled values.
         classes: All classes.
     """
     findings: list[Finding] = []
@@ -253,7 +253,7 @@ def _of_folders(
         name = path.relative_to(root).as_posix()
         if len(above) < 1 + has_parts:
             findings.append(error("no class", f"{path} is not in a class folder.", "Move it into one.", path))
-        elif not name.isprintable():  # also what is no UTF-8
+        elif not name.isprintable():  # such as bytes that are not UTF-8
             says = f"{name!a} in {root} contains unprintable characters."
             findings.append(error("strange name", says, "Rename the file.", path))
         elif classes is not None and above[has_parts] not in classes:

@@ -89,10 +89,7 @@ CHALLENGES = (
 
 
 def list_isic(root: Path) -> Photos:
-    """The data of one ISIC challenge; the unit is the lesion (2018, 2019) or the patient (2020).
-
-    Args:
-        root: Folder of the tables, of one year; images lie in it or in any folder below.
+    """The data of one year's ISIC challenge; the unit is the lesion (2018, 2019) or the patient (2020).
 
     Raises:
         DataError: There is no table of a known year, or there are several years. Unusable rows, images
@@ -182,9 +179,6 @@ def list_isic_segmentation(root: Path) -> Photos:
     """Photographs and masks of ISIC 2018, task 1 (and challenges before it), paired by their names.
 
     The data name neither patients nor lesions: the unit is the image.
-
-    Args:
-        root: Folder that holds the folders of images and masks.
 
     Raises:
         DataError: There is no mask. Masks without an image and images without a mask are findings.

@@ -36,11 +36,7 @@ LABELS_NAME = re.compile(r"(?P<scan>\d{4}_\d+)_glm\.nii(\.gz)?")
 
 
 def list_malc2012(root: Path) -> Scans:
-    """The challenge's folders, of either release, with the 27 structures of the paper.
-
-    Args:
-        root: Folder that holds `training-images` and the others, or the files of the second release (or its
-            `inst/extdata`).
+    """The challenge's data, of either release, with the 27 structures of the paper.
 
     Raises:
         DataError: A folder is missing or empty. Missing partner files, strange file names, duplicate scans,

@@ -67,7 +67,7 @@ class LabelMap:
 
     @property
     def table(self) -> UInt8[np.ndarray, "65536"]:
-        """Class index of every number, `UNKNOWN` where it means nothing."""
+        """Class index of every number, `UNKNOWN` if it means nothing."""
         return _table(self.numbers)
 
     def unknown(self, labels: UInt16[np.ndarray, "*space"]) -> tuple[int, ...]:
