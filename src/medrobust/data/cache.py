@@ -15,17 +15,10 @@ import numpy as np
 
 
 def cached_array(cache: Path | None, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """The array that `make` returns, made at most once per cache folder.
+    """The array that `make` returns; with a cache folder, it is made once and a read-only map of its file.
 
-    Its file appears whole or not at all, even if the run is interrupted or two processes make the same array.
-
-    Args:
-        cache: Folder of the cache; None makes the array without storing it.
-        key: What the array depends on, as a file name without its ending; may contain "/" for subfolders.
-        make: Makes the array.
-
-    Returns:
-        The array; with a cache, a read-only memory map of its file.
+    The file appears whole or not at all, even if the run is interrupted or two processes make the same array.
+    `key`, its path without ending, says what the array depends on.
     """
     if cache is None:
         return make()

@@ -1,6 +1,7 @@
-"""What every data set promises, as checks that say which field breaks it.
+"""What every data set promises, as checks that raise a DataError naming the field that breaks the promise.
 
 The catalogue is tested with these; the user's own data are checked whenever they are opened and read.
+`core.Dataset` and `core.Sample` state the contract.
 """
 
 from collections import Counter
@@ -20,22 +21,14 @@ Faults = Iterator[tuple[str, str]]
 
 
 def check_dataset(dataset: Dataset) -> None:
-    """Check everything that a data set says about itself; its images are checked by `check_sample`.
-
-    Raises:
-        DataError: A field breaks the contract of `core.Dataset`; the message names it.
-    """
+    """Check everything that a data set says about itself; `check_sample` checks its images."""
     where = f"Data set {dataset.name!r}"
     for rules in (_of_the_whole, _of_the_grid, _of_cases, _of_labels, _of_the_rest):
         _require_none(rules(dataset), where)
 
 
 def check_sample(dataset: Dataset, case: Case, sample: Sample) -> None:
-    """Check what a data set has read.
-
-    Raises:
-        DataError: The image or label breaks the contract of `core.Sample`; the message names the case.
-    """
+    """Check what a data set has read; the message also names the case."""
     _require_none(_of_sample(dataset, case, sample), f"Data set {dataset.name!r}, case '{case.case_id}'")
 
 
@@ -55,11 +48,7 @@ class CheckedReader:
     dataset: Dataset
 
     def __call__(self, case: Case) -> Sample:
-        """The sample of a case.
-
-        Raises:
-            DataError: It cannot be read, or breaks the contract.
-        """
+        """The sample of a case; a DataError if it cannot be read or breaks the contract."""
         try:
             sample = Sample(*self.dataset.read(case))
         except MedrobustError:
@@ -73,11 +62,7 @@ class CheckedReader:
 
 
 def checked(dataset: Dataset) -> Dataset:
-    """The same data set, known to keep the contract; its samples are checked whenever they are read.
-
-    Raises:
-        DataError: A field breaks the contract.
-    """
+    """The same data set, known to keep the contract; its samples are checked whenever they are read."""
     check_dataset(dataset)
     return replace(dataset, read=CheckedReader(dataset))
 

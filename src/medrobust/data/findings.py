@@ -66,11 +66,7 @@ def is_sound(findings: Iterable[Finding]) -> bool:
 
 
 def require_sound(findings: Iterable[Finding]) -> None:
-    """Refuse data with errors among their findings.
-
-    Raises:
-        DataError: There is an error; the message gives the first, and how many more there are.
-    """
+    """Raise the first error among findings as a DataError, which also says how many more there are."""
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     if errors:
         more = f" ({len(errors) - 1} more errors: `medrobust audit` lists them.)" if len(errors) > 1 else ""

@@ -23,10 +23,8 @@ WILD = {"**/": r"(?:.*/)?", "*": r"[^/]*", "?": r"[^/]"}
 def pattern(text: str, where: str) -> re.Pattern[str]:
     """A pattern of relative paths, such as "{patient}/{scan}_t1.nii.gz"; *, ? and **/ match anything.
 
-    A field that occurs twice must match the same text.
-
-    Raises:
-        StudyError: There is a field other than {scan} and {patient}, or neither of them.
+    A field that occurs twice must match the same text. A StudyError if there is a field other than {scan} and
+    {patient}, or neither of them.
     """
     seen: set[str] = set()
     parts = []
@@ -108,9 +106,6 @@ def by_patient(
     """Scans with the patient found in their id, the unit, and what a report states.
 
     The patient is the group of the regular `expression`, or all that it matches; None: nothing is known.
-
-    Raises:
-        StudyError: It is not a valid regular expression.
     """
     if expression is None:
         return scans, "scan", "none declared: every scan counts by itself; give `patient` if some share one"

@@ -237,8 +237,7 @@ def template() -> UInt8[np.ndarray, "x y z"]:
 def tissue_maps() -> tuple[Float32[np.ndarray, "x y z"], Float32[np.ndarray, "x y z"]]:
     """Fractions of grey and white matter in [0, 1] in the right half of ICBM space, from the mid-plane on.
 
-    Raises:
-        DataError: nilearn is not installed.
+    A DataError if nilearn is not installed.
     """
     try:
         from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template

@@ -72,13 +72,10 @@ class Layout(NamedTuple):
 
 
 def layout_of(path: Path, name: str) -> Layout:
-    """What an array of n pictures or volumes holds.
+    """What an array of n pictures or volumes holds; a DataError if it is damaged or holds neither.
 
     Pictures have the shape n h w, n h w c or n c h w, with 1 or 3 channels; volumes are cubes of shape
     n d h w, n d h w 1 or n 1 d h w.
-
-    Raises:
-        DataError: The archive is damaged, or the array holds neither.
     """
     form = _forms(path, path.stat().st_mtime_ns).get(name)
     if form is None:

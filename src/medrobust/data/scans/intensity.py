@@ -39,10 +39,7 @@ def normalise(
     - z-score: of the voxels above the minimum, mean - 3 standard deviations becomes 0 and mean + 3 becomes 1.
     - a window: centre - width / 2 becomes 0 and centre + width / 2 becomes 1, as in CT.
 
-    `where` names the volume in the message.
-
-    Raises:
-        DataError: The image is constant, or becomes constant.
+    A DataError, which names the volume by `where`, if the image is constant or becomes constant.
     """
     lowest = image.min()
     if lowest == image.max():

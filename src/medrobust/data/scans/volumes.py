@@ -204,12 +204,9 @@ def _intensities(voxels: Num[np.ndarray, "x y z *c"], path: Path) -> Float32[np.
 
 
 def whole_numbers(stored: Stored, path: Path) -> UInt16[np.ndarray, "x y z"]:
-    """Labels as whole numbers, undoing no more than the rounding of their file.
+    """Labels as whole numbers; a DataError if values do not stand for whole numbers from 0 to 65535.
 
     If the file stores them as other whole numbers times a slope below 1, they come back within half of it.
-
-    Raises:
-        DataError: Values do not stand for whole numbers from 0 to 65535.
     """
     labels = stored.voxels
     if labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < NUMBERS:
@@ -284,9 +281,7 @@ def in_ras(
     """Turn a volume, given along the axes of its file, as close to RAS as is possible without resampling.
 
     `affine` maps the file's indices to world millimetres; `dtype` and `step` are those of `Stored`.
-
-    Raises:
-        DataError: The affine gives no plausible voxels.
+    A DataError if the affine gives no plausible voxels.
     """
     if not np.isfinite(affine).all() or abs(affine).max() > FARTHEST:
         raise DataError(
