@@ -115,9 +115,9 @@ def open_scans(
                 f"{scan.image} has {outline.channels} channels, but {first.image} has {found[0].channels}. "
                 "All scans need the same."
             )
-    size = _canvas(canvas, listing, found, decoding.sides, patch)
     names = [scan.scan_id for scan in listing.items]
-    by_name = dict(zip(names, digests, strict=True))
+    by_name, outlines = dict(zip(names, digests, strict=True)), dict(zip(names, found, strict=True))
+    size = _canvas(canvas, outlines, decoding.sides, patch)
     reader = ScanReader(dict(zip(names, listing.items, strict=True)), by_name, decoding, cache, size, patch)
     cases = [case for each in zip(listing.items, found, strict=True) for case in _cases(*each, reader)]
     if not any(case.is_labelled for case in cases):
@@ -142,7 +142,7 @@ def open_scans(
         official=listing.official,
         attributes=listing.attributes,
         colours=listing.classes_of.colours,
-        facts={**listing.facts, **_facts(reader, dict(zip(names, found, strict=True)))},
+        facts={**listing.facts, **_facts(reader, outlines)},
         bits=12,
         affine=reader.affine,
         original=reader.original,
@@ -151,14 +151,12 @@ def open_scans(
 
 def _canvas(
     wanted: Literal["auto"] | tuple[int, ...],
-    listing: Scans,
-    found: Sequence["Outline"],
+    outlines: Mapping[str, "Outline"],
     sides: int,
     patch: Box | None,
 ) -> tuple[int, ...]:
     """The canvas that is wanted, or the smallest; a multiple of the patch."""
-    pairs = zip(listing.items, found, strict=True)
-    extents = {scan.scan_id: outline.extent[-sides:] for scan, outline in pairs}
+    extents = {name: outline.extent[-sides:] for name, outline in outlines.items()}
     size = fit_canvas(wanted, extents, patch or [CANVAS_STEP] * sides)
     if patch is None:
         return size

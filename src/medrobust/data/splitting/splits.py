@@ -38,8 +38,8 @@ def make_split(dataset: Dataset, rule: Mapping[str, Any], seed: int) -> dict[str
             split.
         DataError: Too few patients, a class that a part lacks, or a wrong split file.
     """
-    function, given = _rule(rule)
-    split = function(dataset, seed, **resolve(parameter_model("split", function), given, "split"))
+    function = _function_of(rule)
+    split = function(dataset, seed, **resolve(parameter_model("split", function), rule, "split"))
     _check_classes(dataset, split)
     return dict(sorted(split.items()))
 
@@ -58,8 +58,7 @@ def make_folds(dataset: Dataset, rule: Mapping[str, Any], seed: int) -> tuple[di
     """
     if "folds" not in rule:
         return (make_split(dataset, rule, seed),)
-    given = resolve(parameter_model("split", by_fold), rule, "split")
-    folds = by_fold(dataset, seed, **given)
+    folds = by_fold(dataset, seed, **resolve(parameter_model("split", by_fold), rule, "split"))
     for split in folds:
         _check_classes(dataset, split, (Part.TRAIN,))
     return tuple(dict(sorted(split.items())) for split in folds)
@@ -162,19 +161,19 @@ def all_test(dataset: Dataset, seed: int, *, test: Literal["all"]) -> dict[str, 
 RULES: dict[str, Callable[..., dict[str, Part]]] = {"patient": by_patient, "official": official}
 
 
-def _rule(given: Mapping[str, Any]) -> tuple[Callable[..., dict[str, Part]], Mapping[str, Any]]:
-    if "rule" in given:
-        rule = str(given["rule"])
-        if rule not in RULES:
-            raise StudyError(f"split.rule: {unknown('rule', rule, RULES)}")
-        return RULES[rule], given
-    if "file" in given:
-        return from_file, given
-    if "test" in given:
-        return all_test, given
+def _function_of(rule: Mapping[str, Any]) -> Callable[..., dict[str, Part]]:
+    if "rule" in rule:
+        name = str(rule["rule"])
+        if name not in RULES:
+            raise StudyError(f"split.rule: {unknown('rule', name, RULES)}")
+        return RULES[name]
+    if "file" in rule:
+        return from_file
+    if "test" in rule:
+        return all_test
     raise StudyError(
         "split: needs one of {rule: patient, test: 0.2}, {rule: official}, {file: split.csv}, {folds: 5}, "
-        f"{{test: all}}; got {dict(given)}."
+        f"{{test: all}}; got {dict(rule)}."
     )
 
 
