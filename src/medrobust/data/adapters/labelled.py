@@ -55,15 +55,14 @@ def photos_of(
     `searched` are the folders in which files were looked for; `facts` are what a report must state beside the
     number of images, their classes and grouping.
     """
-    found = list(findings)
     if missing := sorted(name for name in images if name not in files):
         says = f"{len(missing)} of the listed images have no file: {quoted(missing)}. "
         says += f"Searched: {', '.join(map(str, searched or [where]))}."
-        found.append(error("image missing", says, "Add the files, or remove their rows from the table."))
+        findings.append(error("image missing", says, "Add the files, or remove their rows from the table."))
     used = {image.label for image in images.values()}
     if empty := [name for name in classes if name not in used]:
         says = f"{where}: no image of class {quoted(empty)}."
-        found.append(error("class without images", says, "Every class needs images in all parts.", where))
+        findings.append(error("class without images", says, "Every class needs images in all parts.", where))
     names = [name for name in sorted(images) if name in files]
     items = tuple(
         Photo(name, grouping.groups[name], classes.index(images[name].label), files[name]) for name in names
@@ -76,7 +75,7 @@ def photos_of(
             f"{len(mixed)} {grouping.unit}s have files in several parts of the data's split: {quoted(mixed)}."
         )
         advice = "Move them to one part, or leave the parts out and let the study split by patient."
-        found.append(error("patient on both sides", says, advice))
+        findings.append(error("patient on both sides", says, advice))
     official = {grouping.groups[name]: part for name in names if (part := images[name].part)}
     attributes = {name: dict(images[name].attributes) for name in names}
     counts = Counter(images[name].label for name in names)
@@ -92,7 +91,7 @@ def photos_of(
             "grouping": grouping.fact,
             **(facts or {}),
         },
-        findings=tuple(found),
+        findings=tuple(findings),
         official=official if is_split([images[name].part for name in names]) else None,
         attributes=attributes if any(attributes.values()) else {},
     )
