@@ -60,9 +60,7 @@ def read_dicom_file(
     with path.open("rb") as file:
         begin = _begin(file)
         if begin is None:
-            raise DataError(
-                f"{path}: cannot be read (by its content it is no DICOM file). Remove it from the data."
-            )
+            raise DataError(f"{path}: cannot be read (its content is not DICOM). Remove it from the data.")
         file.seek(begin)
         meta = read_dataset(file, False, True, stop_when=lambda tag, _vr, _length: tag.group != META)
     if meta.get("TransferSyntaxUID") == uid.DeflatedExplicitVRLittleEndian:  # may unpack to any size

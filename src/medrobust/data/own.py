@@ -81,7 +81,7 @@ def _check_arguments(function: Callable[..., Any], given: Mapping[str, Any], key
     for name in given:
         if name in SUPPLIED:
             raise StudyError(
-                f"data.{name}: the program gives this argument to the function. Leave the key out."
+                f"data.{name}: medrobust itself passes this argument to the function. Leave the key out."
             )
         if name not in named and not takes_any:
             raise StudyError(f"data: {unknown('key', name, [key, *(set(named) - set(SUPPLIED))])}")

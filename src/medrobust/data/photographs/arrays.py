@@ -93,9 +93,9 @@ def layout_of(path: Path, name: str) -> Layout:
     space = tuple(side for at, side in enumerate(sides) if at != axis)
     if len(space) not in (2, 3):
         raise DataError(
-            f"{path}: the array '{name}' of shape {form.shape} holds no pictures and no volumes. Save "
-            "pictures as n x height x width, or with 1 or 3 channels behind, and volumes as n x depth x "
-            "height x width."
+            f"{path}: the array '{name}' of shape {form.shape} holds neither pictures nor volumes. Save "
+            "pictures as n x height x width, or with 1 or 3 channels as the last axis, and volumes as n x "
+            "depth x height x width."
         )
     if len(space) == 3 and len(set(space)) > 1:
         raise DataError(

@@ -90,7 +90,7 @@ def _open_plain(path: Path) -> Image.Image:
         raise DataError(f"{path}: cannot be read as an image (it is empty). Download it again, or remove it.")
     if _format(path) is None:
         raise DataError(
-            f"{path}: cannot be read as an image (by its content it is no PNG, JPEG, TIFF or BMP file). "
+            f"{path}: cannot be read as an image (its content is not PNG, JPEG, TIFF or BMP). "
             "Save it as one of these, or remove it from the data."
         )
     image = Image.open(path, formats=PLAIN)

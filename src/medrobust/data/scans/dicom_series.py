@@ -187,7 +187,7 @@ def _plane(dataset: Any, path: Path, frame: Any = None, number: int | None = Non
     shape = int(dataset.Rows), int(dataset.Columns)
     numbers = np.concatenate([corner, cosines, sides])
     if numbers.shape != (11,) or not np.isfinite(numbers).all() or not (sides > 0).all():
-        raise DataError(f"{path} gives its position or spacing in impossible numbers. Repair its header.")
+        raise DataError(f"{path} gives an impossible position or spacing. Repair its header.")
     return Plane(path, number, corner, cosines.reshape(2, 3), sides, shape)
 
 
@@ -220,7 +220,7 @@ def _require_alike(planes: Sequence[Plane], series: str) -> None:
                 f"has {plane.shape[0]} x {plane.shape[1]} pixels, others {first.shape[0]} x {first.shape[1]}"
             )
         elif abs(plane.cosines - first.cosines).max() > TURN:
-            how = "has another orientation than the others"
+            how = "is oriented differently from the others"
         elif abs(plane.sides - first.sides).max() > OFF_GRID / max(first.shape) * first.sides.max():
             how = f"has pixels of {in_mm(plane)} mm, others {in_mm(first)} mm"
         else:
@@ -241,7 +241,7 @@ def _regular(planes: Sequence[Plane], normal: Float64[np.ndarray, "3"], series: 
     for first, second, gap in zip(planes, planes[1:], gaps, strict=False):
         if gap <= OFF_GRID * usual:
             raise DataError(
-                f"{first} and {second} lie in the same place, and both are of {series}. Keep one of them."
+                f"{first} and {second} are in the same place, and both belong to {series}. Keep one of them."
             )
         if abs(gap - usual) > UNEVEN * usual:
             is_gap = gap > GAP * usual
@@ -256,15 +256,15 @@ def _regular(planes: Sequence[Plane], normal: Float64[np.ndarray, "3"], series: 
     if aside * (len(planes) - 1) > OFF_GRID * planes[0].sides.min():
         angle = np.degrees(np.arctan2(aside, np.linalg.norm(upright)))
         raise DataError(
-            f"{planes[0]}: the slices of {series} are slanted by {angle:.2g} degrees, as a tilted gantry "
-            "makes them, but voxels here are cuboids. Resample the series to upright slices, or leave it out."
+            f"{planes[0]}: the slices of {series} are slanted by {angle:.2g} degrees, as with a tilted "
+            "gantry, but voxels must be cuboids. Resample the series to upright slices, or leave it out."
         )
     off = np.abs(corners - corners[0] - np.outer(np.arange(len(planes)), steps)).max(axis=1)
     if off.max() > OFF_GRID * usual:
         worst = planes[int(off.argmax())]
         raise DataError(
-            f"{worst} lies {off.max():.4g} mm beside its place: the slices of {series} are not at even "
-            "distances. Resample the series, or leave it out."
+            f"{worst} lies {off.max():.4g} mm off its place: the slices of {series} are not evenly "
+            "spaced. Resample the series, or leave it out."
         )
     affine = np.eye(4)
     affine[:3] = np.column_stack([steps, planes[0].steps, corners[0]])

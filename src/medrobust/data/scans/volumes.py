@@ -407,7 +407,7 @@ def _unpack(packed: bytes, claimed: int) -> UInt8[np.ndarray, "claimed"]:
         while part := file.readinto(content[filled : filled + PIECE].data):
             filled += part
         if len(file.read(SPARE + 1)) > SPARE:
-            raise ValueError("the packed content goes on after what its header promises")
+            raise ValueError("the packed content is longer than its header promises")
     if filled < claimed:
         raise ValueError(f"it holds {filled} bytes, and its header promises {claimed}")
     return content

@@ -208,7 +208,7 @@ def _check_classes(dataset: Dataset, split: Split, parts: Sequence[Part] = (Part
         if lacking and (cases or part == Part.TEST):
             raise DataError(
                 f"split: class {quoted(lacking)} has no case in the {part} part. "
-                "Change the fractions or the seed, bring more cases, or leave the class out."
+                "Change the fractions or the seed, add more cases, or leave the class out."
             )
 
 

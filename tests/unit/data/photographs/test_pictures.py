@@ -314,5 +314,5 @@ class TestHostileFiles:
         for kind in ("EPS", "GIF", "PDF", "ICNS"):
             path = tmp_path / "a.png"
             Image.new("RGB", (16, 16)).save(path, kind)
-            with pytest.raises(DataError, match=r"a\.png: .* no PNG, JPEG, TIFF or BMP file"):
+            with pytest.raises(DataError, match=r"a\.png: .* not PNG, JPEG, TIFF or BMP"):
                 IMAGE_FILES.picture(path)
