@@ -1,4 +1,4 @@
-"""Data of the user's own, opened by a function of theirs: `data: {load: my_module:open_it, ...}`."""
+"""The user's own data, opened by a function of theirs: `data: {load: my_module:open_it, ...}`."""
 
 import hashlib
 import inspect

@@ -204,26 +204,18 @@ PAIRED: dict[str, Ellipsoid] = {
     "putamen": Ellipsoid((26, 2, 1), (20.5, 10.5, 6.5), (-0.31, 0.93, -0.18)),
     "pallidum": Ellipsoid((19.5, -4, 0), (13.5, 7.3, 5.3), (-0.56, 0.82, 0.06)),
 }
-"""Deep structures; later ones win where two overlap."""
+"""Deep structures; if two overlap, the later one wins."""
 
 LATERAL_VENTRICLE = Ellipsoid((15, -18, 13), (60, 24, 14), (0.28, -0.95, -0.11))
-
 INFERIOR_HORN = Ellipsoid((31, -22, -14), (22, 5, 5), (0, -0.87, 0.5), SIDE)
-
 THIRD_VENTRICLE = Ellipsoid((0, -12, 0), (20, 13, 5), FORWARD)
-
 FOURTH_VENTRICLE = Ellipsoid((0, -44, -33), (19, 11, 10), UP, SIDE)
-
 BRAIN_STEM = Ellipsoid((0, -29, -33), (34, 15, 13), (0, -0.25, 0.97), SIDE)
-
 CEREBELLUM = Ellipsoid((24, -62, -38), (22, 20, 14), SIDE)
-
 PEDUNCLES = Ellipsoid((0, -42, -33), (28, 22, 22), UP, FORWARD)
-
 BASAL_FOREBRAIN = Ellipsoid((9, 9, -9), (9, 6, 5), FORWARD)
-
 DEEP = Ellipsoid((14, -6, 4), (40, 21, 24), FORWARD)
-"""Where grey matter outside of the deep structures belongs to no gyrus."""
+"""Where grey matter outside the deep structures belongs to no gyrus."""
 
 
 @cache

@@ -19,9 +19,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
 Map = Float32[np.ndarray, "n n"]
-
 Point = Float[np.ndarray, "1 2"]
-
 Points = Float[np.ndarray, "k 2"]
 
 
@@ -194,7 +192,6 @@ def draw_outline(rng: np.random.Generator, n: int, form: Form) -> Outline:
 
 
 MELANIN = np.array([0.6, 1.0, 1.5], np.float32)
-
 BLOOD = np.array([0.25, 1.0, 0.85], np.float32)
 
 Colour = tuple[int, int, int]

@@ -1,6 +1,6 @@
 """Labelled scans as cases: slices, whole volumes, or patches that tile them.
 
-A scan is read, normalised, resampled and cut to a stack of slices once, into the cache folder; cases are
+A scan is read, normalised, resampled and cut into a stack of slices once, in the cache folder; cases are
 regions of its stack, read from memory maps.
 """
 
