@@ -130,7 +130,7 @@ def _listed(
         says = f"{path}: each case has a `fold`, which is not read."
         advice = "Let the study draw folds, `split: {folds: 5}`, or give `split: {file: split.csv}`."
         findings.append(note("folds", says, advice, path))
-    return _named(root, list(found.values()))
+    return _named(root, list(found.values()), path, findings)
 
 
 def _entry(case: object, part: Part, where: str, files: ListedFiles, channels: int | None) -> Entry:
@@ -175,15 +175,22 @@ def _numbered(text: str, where: str, files: ListedFiles) -> Iterator[Path]:
             yield files.find(f"{text.removesuffix(ending)}_{channel:04d}{ending}", where)
 
 
-def _named(root: Path, entries: Sequence[Entry]) -> tuple[list[Scan], dict[str, Part]]:
+def _named(
+    root: Path, entries: Sequence[Entry], path: Path, findings: list[Finding]
+) -> tuple[list[Scan], dict[str, Part]]:
     """Scans named after their files, or after folders and files if several files share a name; sorted."""
     owners = [entry.truth if entry.numbered else entry.images[0] for entry in entries]
     names = [stem(file) for file in owners]
     if len(set(names)) < len(names):
         names = ["_".join((*file.relative_to(root).parent.parts, stem(file))) for file in owners]
-    scans = [Scan(name, name, entry.images, entry.truth) for name, entry in zip(names, entries, strict=True)]
-    parts = {name: entry.part for name, entry in zip(names, entries, strict=True)}
-    return sorted(scans, key=lambda scan: scan.scan_id), parts
+    scans, parts = dict[str, Scan](), dict[str, Part]()
+    for name, entry in zip(names, entries, strict=True):
+        if name in scans:
+            says = f"{path}: two cases are called '{name}', after their files."
+            findings.append(error("listed twice", says, "Rename the files of one, or remove it.", path))
+        else:
+            scans[name], parts[name] = Scan(name, name, entry.images, entry.truth), entry.part
+    return [scans[name] for name in sorted(scans)], parts
 
 
 def _nnunet(

@@ -418,6 +418,14 @@ class TestListsOfCases:
         mixed = monai({"training": cases[:2], "test": cases[2:]}, patient="^(P)[0-9]_")
         assert kinds(mixed) == [("patient on both sides", "error")]
 
+    def test_cases_that_get_one_name_are_not_mixed_up(self, monai):
+        label, pairs = "labelsTr/BRATS_000.nii.gz", ((0, 1), (2, 3))
+        images = [[f"imagesTr/BRATS_00{number}.nii.gz" for number in pair] for pair in pairs]
+        listing = monai({"training": [{"image": channels, "label": label} for channels in images]})
+        assert names(listing) == ["labelsTr_BRATS_000"]
+        assert kinds(listing) == [("listed twice", "error")]
+        assert "two cases are called 'labelsTr_BRATS_000'" in listing.findings[0].says
+
     def test_absolute_and_foreign_paths(self, monai, root):
         cases = [
             {
