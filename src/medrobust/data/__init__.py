@@ -1,4 +1,4 @@
-"""Data sets: the catalogue, the one way to open what a study asks for, and data of the user's own."""
+"""Data sets: the catalogue, how to open what a study asks for, and the user's own data."""
 
 from medrobust.data.catalogue import DATASETS, DatasetEntry, list_dataset, open_dataset
 from medrobust.data.checking import check_data

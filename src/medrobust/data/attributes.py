@@ -1,6 +1,6 @@
-"""What data say of a patient or scan beside its label: age, sex, site. Scores are told apart by it."""
+"""What data say of a patient or scan beside its label: age, sex, site. Scores are shown by these groups."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ from typing import Annotated
 from annotated_types import MinLen
 from pydantic import BaseModel, ConfigDict
 
-from medrobust.data.files import Row, inside, is_missing, read_table
+from medrobust.data.files import Row, existing_file, is_missing, read_table
 from medrobust.data.findings import Finding, Severity, quoted
 from medrobust.data.listing import Listing, Photo
 from medrobust.errors import DataError
@@ -33,7 +33,7 @@ class AttributeTable(BaseModel):
 
 
 def known(row: Row, names: Mapping[str, str]) -> dict[str, str]:
-    """The attributes of a row that are known, by column; columns that the table lacks are passed over."""
+    """The attributes that a row gives, named by column; columns that the table lacks are ignored."""
     cells = {column: row.cells.get(column, "") for column in names}
     return {names[column]: text for column, text in cells.items() if not is_missing(text)}
 
@@ -45,14 +45,11 @@ def told(
     findings: list[Finding],
     severity: Severity = Severity.WARNING,
 ) -> dict[str, dict[str, str]]:
-    """What the rows of a table say of each patient, scan or image, by what the column `key` says.
+    """The attributes of each patient, scan or image, by the name of it in the column `key`.
 
-    Args:
-        rows: Of one table, perhaps several of one patient; rows of nobody are passed over.
-        key: The column that says whom a row is of.
-        names: Attributes by column.
-        findings: Get one where rows contradict each other; that attribute then counts as not known.
-        severity: Of that finding.
+    Several rows of one table may be about one owner; rows without a name are ignored. `names` are the
+    attributes by column. An attribute on which rows contradict each other counts as unknown, and becomes a
+    finding of the given severity.
     """
     said: dict[str, dict[str, dict[str, Row]]] = {}
     for row in rows:
@@ -80,25 +77,26 @@ def told(
 
 
 def with_attributes(listing: Listing, root: Path, *, attributes: AttributeTable | None = None) -> Listing:
-    """A listing with attributes from a table put on top of those that its adapter knows.
+    """A listing with attributes from a table in addition to, or in place of, those that its adapter knows.
 
     Args:
-        listing: What there is.
+        listing: The listing.
         root: Folder of the data.
-        attributes: A table of them, `{table: people.csv, key: patient, columns: [age, sex]}`; a row of a scan
-            or image goes before that of its patient.
+        attributes: A table of them, `{table: people.csv, key: patient, columns: [age, sex]}`; a row for a
+            scan or image takes precedence over one for its patient.
 
     Raises:
-        DataError: There is no such table, it lacks a column, or it is about none of the patients and scans.
+        DataError: There is no such table, it lacks a column, or it names none of the patients and scans.
     """
     if attributes is None:
         return listing
-    path = inside(root, attributes.table, "data.attributes.table")
-    if not path.is_file():
-        raise DataError(f"data.attributes.table: there is no file '{attributes.table}' in {root}.")
+    path = existing_file(root, attributes.table, "data.attributes.table")
     names, findings = {column: column for column in attributes.columns}, list[Finding]()
     rows = told(read_table(path, (attributes.key, *names)), attributes.key, names, findings)
-    owners = dict(_owners(listing))
+    owners = {
+        item.case_id if isinstance(item, Photo) else item.scan_id: item.patient_id
+        for item in getattr(listing, "items", ())
+    }
     if owners and not rows.keys() & {*owners, *owners.values()}:
         examples = quoted(sorted({*owners.values(), *owners}))
         raise DataError(
@@ -110,9 +108,3 @@ def with_attributes(listing: Listing, root: Path, *, attributes: AttributeTable 
         for scan, patient in owners.items()
     }
     return replace(listing, attributes=merged, findings=(*listing.findings, *findings))
-
-
-def _owners(listing: Listing) -> Iterator[tuple[str, str]]:
-    """Scans or photographs, each with its patient."""
-    for item in getattr(listing, "items", ()):
-        yield (item.case_id if isinstance(item, Photo) else item.scan_id), item.patient_id

@@ -15,18 +15,10 @@ import numpy as np
 
 
 def cached_array(cache: Path | None, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """The array that `make` returns, made at most once per cache folder.
+    """The array that `make` returns; with a cache folder, it is made once and a read-only map of its file.
 
-    The file appears whole or not at all: an interrupted run leaves nothing half-written, and two processes
-    may make the same array.
-
-    Args:
-        cache: Folder of the cache; None makes the array without storing it.
-        key: What the array depends on, as a file name without its ending; may hold "/" for subfolders.
-        make: Makes the array.
-
-    Returns:
-        The array; where there is a cache, a read-only memory map of its file.
+    The file appears whole or not at all, even if the run is interrupted or two processes make the same array.
+    `key`, its path without ending, says what the array depends on.
     """
     if cache is None:
         return make()
@@ -55,25 +47,19 @@ MARK = np.dtype("<u8")
 
 @dataclass(frozen=True, slots=True)
 class CachedRows:
-    """Arrays of one shape and type in one file, each made once, by any thread or process.
+    """Arrays of one shape and type in one file, each made once by any thread or process.
 
-    A checksum beside each row, plus one, says that it is there; so a row that a killed run or a failing disk
-    spoilt is made again.
-
-    Attributes:
-        path: The file, without its ending; names what the rows depend on.
-        count: Number of rows.
-        shape: Shape of a row.
-        dtype: Type of its values.
+    The checksum of each row, plus one, is its mark in a second file. A row without its mark is made again: it
+    is missing, or spoilt by a killed run or a failing disk.
     """
 
-    path: Path
-    count: int
-    shape: tuple[int, ...]
-    dtype: str
+    path: Path  # of the file, without its ending; names what the rows depend on
+    count: int  # of rows
+    shape: tuple[int, ...]  # of a row
+    dtype: str  # of its values
 
     def get(self, number: int, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """A row; where it is not there yet, what `make` returns, which is then stored."""
+        """A row; if it is not there, what `make` returns, which is then stored."""
         rows, marks = _mapped(self)
         stored: np.ndarray = rows[number]
         if marks[number] == zlib.crc32(stored.data) + 1:
@@ -87,7 +73,7 @@ class CachedRows:
 
 @lru_cache(maxsize=8)
 def _mapped(rows: CachedRows) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and their marks, mapped read-only; rows that were never written take no room on disk."""
+    """Rows and their marks, mapped read-only; rows never written take no room on disk."""
     rows.path.parent.mkdir(parents=True, exist_ok=True)
     return (
         _map(rows.path.with_suffix(".rows"), np.dtype(rows.dtype), (rows.count, *rows.shape)),
@@ -102,7 +88,7 @@ def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray
 
 
 def _put(path: Path, place: int, content: bytes) -> None:
-    """Write through a file, not the map: a full disk is an error then, not the end of the process."""
+    """Write to the file, not the map, so that a full disk is an error, not the end of the process."""
     with path.open("r+b") as file:
         file.seek(place)
         file.write(content)

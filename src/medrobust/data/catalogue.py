@@ -1,4 +1,4 @@
-"""The data sets that a study may name, and the one way to open or list what its `data:` block asks for."""
+"""The data sets that a study may name, and how to open or list what its `data:` block asks for."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -35,15 +35,14 @@ class DatasetEntry:
     """One data set of the catalogue.
 
     Attributes:
-        task: What it is labelled for; None of data of the user's own, which say so when they are opened.
+        task: What it is labelled for; None for the user's own data, which say so when they are opened.
         summary: One line for lists.
         source: Citation.
         open: `(name, listing, cache, progress, *, parameters) -> Dataset`, where `cache` is a folder for
-            decoded arrays and `progress` is told how far it is; of generated data
+            decoded arrays and `progress` is told how far it is; for generated data
             `(cache, *, parameters) -> Dataset`.
-        list: `(root, *, parameters) -> Photos | Scans`, of data in a folder of the user's; None for generated
-            data.
-        own: The user's function `(**parameters) -> Dataset`, in place of `open` and `list`.
+        list: `(root, *, parameters) -> Photos | Scans`, for data in a folder; None for generated data.
+        own: The user's own function `(**parameters) -> Dataset`, in place of `open` and `list`.
     """
 
     task: Task | None
@@ -60,11 +59,11 @@ class DatasetEntry:
 
 
 def dataset_entry(thing: object, name: str) -> DatasetEntry:
-    """The entry that an installed package's, or the user's, own object is.
+    """The entry for an object from the user or an installed package.
 
     Args:
         thing: A `DatasetEntry`, a `core.Dataset`, or a function that returns one.
-        name: What it was found under.
+        name: The name under which it was found.
 
     Raises:
         StudyError: It is something else.
@@ -87,9 +86,9 @@ def open_dataset(
     """Open the data set that a study's `data:` block asks for.
 
     Args:
-        parameters: The block: `name`, `root` where the data set has a folder, and its own parameters; or
+        parameters: The block: `name`, `root` if the data set has a folder, and its own parameters; or
             `load` and the arguments of the user's function (see `own.open_own`).
-        cache: Folder for decoded arrays; None decodes again whenever memory was freed.
+        cache: Folder for decoded arrays; None keeps few or none, in memory.
         data_dir: Folder that a relative `root` lies in; None is the working directory.
         progress: Told how far it is.
 

@@ -14,7 +14,7 @@ from medrobust.data.own import open_own
 from medrobust.errors import MedrobustError
 
 MOST_BROKEN = 5
-"""Broken samples after which no more are read: they are mostly broken alike."""
+"""Broken samples after which no more are read, since most are broken in the same way."""
 
 
 def check_data(
@@ -31,10 +31,10 @@ def check_data(
             or own data, opened with its defaults; or an open data set.
         cache: Folder for decoded arrays.
         data_dir: Folder that a relative `root` lies in.
-        most: Cases that are read, evenly spaced.
+        most: Number of cases to read, evenly spaced.
 
     Returns:
-        The data set, None where it cannot be opened; and what is wrong, nothing where it keeps the contract.
+        The data set, None if it cannot be opened; and what is wrong, nothing if it keeps the contract.
     """
     try:
         data, again = (_opened(subject, cache, data_dir) for _ in range(2))
@@ -60,7 +60,7 @@ def _opened(subject: object, cache: Path | None, data_dir: Path | None) -> Datas
 
 
 def _broken_samples(data: Dataset, cases: tuple[Case, ...]) -> list[Finding]:
-    """Samples that break the contract, or differ when they are read again."""
+    """Samples that break the contract, or differ when read again."""
     findings: list[Finding] = []
     for case in cases:
         try:

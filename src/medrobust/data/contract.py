@@ -1,9 +1,10 @@
-"""What every data set promises, as checks that say which field breaks it.
+"""What every data set promises, as checks that raise a DataError naming the field that breaks the promise.
 
-The catalogue is tested with these; data of the user's own are checked with them whenever they are opened and
-read.
+The catalogue is tested with these; the user's own data are checked whenever they are opened and read.
+`core.Dataset` and `core.Sample` state the contract.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, get_args
@@ -15,50 +16,39 @@ from medrobust.data.files import is_missing
 from medrobust.data.findings import quoted
 from medrobust.errors import DataError, MedrobustError, reason
 
-AFFINE_SHAPE = (4, 4)
+Faults = Iterator[tuple[str, str]]
+"""Fields that break a rule, each with the rule, the value seen and what to do."""
 
 
 def check_dataset(dataset: Dataset) -> None:
-    """Check everything that a data set says about itself; its images are checked by `check_sample`.
-
-    Raises:
-        DataError: A field breaks the contract of `core.Dataset`; the message names it.
-    """
+    """Check everything that a data set says about itself; `check_sample` checks its images."""
     where = f"Data set {dataset.name!r}"
     for rules in (_of_the_whole, _of_the_grid, _of_cases, _of_labels, _of_the_rest):
         _require_none(rules(dataset), where)
 
 
 def check_sample(dataset: Dataset, case: Case, sample: Sample) -> None:
-    """Check what a data set has read.
-
-    Raises:
-        DataError: The image or label breaks the contract of `core.Sample`; the message names the case.
-    """
+    """Check what a data set has read; the message also names the case."""
     _require_none(_of_sample(dataset, case, sample), f"Data set {dataset.name!r}, case '{case.case_id}'")
 
 
-def _require_none(faults: "Faults", where: str) -> None:
-    """Stop at the first fault. Later rules rely on earlier ones, so no fault is looked for beyond it."""
+def _require_none(faults: Faults, where: str) -> None:
+    """Stop at the first fault: later rules rely on earlier ones."""
     try:
         for field, says in faults:
             raise DataError(f"{where}: {field} {says}")
-    except (TypeError, ValueError, AttributeError) as error:  # something of a kind that no rule thought of
+    except (TypeError, ValueError, AttributeError) as error:  # something that no rule foresaw
         raise DataError(f"{where}: a field has the wrong type ({reason(error)}).") from error
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedReader:
-    """The `read` of a data set that checks every sample before anybody sees it."""
+    """The `read` of a data set, which checks every sample."""
 
     dataset: Dataset
 
     def __call__(self, case: Case) -> Sample:
-        """The sample of a case.
-
-        Raises:
-            DataError: It cannot be read, or breaks the contract.
-        """
+        """The sample of a case; a DataError if it cannot be read or breaks the contract."""
         try:
             sample = Sample(*self.dataset.read(case))
         except MedrobustError:
@@ -72,17 +62,9 @@ class CheckedReader:
 
 
 def checked(dataset: Dataset) -> Dataset:
-    """The same data set, known to keep the contract, its samples whenever they are read.
-
-    Raises:
-        DataError: A field breaks the contract.
-    """
+    """The same data set, known to keep the contract; its samples are checked whenever they are read."""
     check_dataset(dataset)
     return replace(dataset, read=CheckedReader(dataset))
-
-
-Faults = Iterator[tuple[str, str]]
-"""Fields that break a rule, each with the rule, the value seen and what to do."""
 
 
 def _of_the_whole(dataset: Dataset) -> Faults:
@@ -127,13 +109,12 @@ def _of_cases(dataset: Dataset) -> Faults:
         if not all(isinstance(name, str) and name for name in names):
             yield f"cases.{field}", "must be a non-empty string in every case."
     ids = [case.case_id for case in dataset.cases]
-    if len(set(ids)) < len(ids):
-        yield "cases.case_id", f"must be unique; twice: {quoted(_twice(ids))}."
+    if twice := _repeated(ids):
+        yield "cases.case_id", f"must be unique; twice: {quoted(twice)}."
     if ids != sorted(ids):
         yield "cases", "must be sorted by case_id: tuple(sorted(cases, key=lambda case: case.case_id))."
-    places = [f"{case.scan_id} at {case.position}" for case in dataset.cases]
-    if len(set(places)) < len(places):
-        yield "cases.position", f"must be unique in a scan; twice: {quoted(_twice(places))}."
+    if twice := _repeated(f"{case.scan_id} at {case.position}" for case in dataset.cases):
+        yield "cases.position", f"must be unique in a scan; twice: {quoted(twice)}."
     owners = {(case.scan_id, case.patient_id) for case in dataset.cases}
     nobody = [patient for _, patient in owners if is_missing(patient)]
     if len(nobody) > 1:
@@ -142,8 +123,7 @@ def _of_cases(dataset: Dataset) -> Faults:
             f"must say whose scan it is; got {quoted(sorted(set(nobody)))} for {len(nobody)} scans. If the "
             "patient is unknown, give each scan one of its own.",
         )
-    shared = _twice(scan for scan, _ in owners)
-    if shared:
+    if shared := _repeated(scan for scan, _ in owners):
         yield "cases.patient_id", f"must be the same for all cases of a scan; wrong for {quoted(shared)}."
 
 
@@ -193,7 +173,7 @@ def _of_the_rest(dataset: Dataset) -> Faults:
     affines = [("affine", dataset.affine(scan))] if dataset.affine else []
     affines += [("original", dataset.original(scan).affine)] if dataset.original else []
     for field, affine in affines:
-        if np.shape(affine) != AFFINE_SHAPE or not np.isfinite(affine).all() or np.linalg.det(affine) == 0:
+        if np.shape(affine) != (4, 4) or not np.isfinite(affine).all() or np.linalg.det(affine) == 0:
             yield field, f"must give 4 x 4 numbers that span a volume; got {np.asarray(affine).tolist()}."
 
 
@@ -219,10 +199,7 @@ def _of_sample(dataset: Dataset, case: Case, sample: Sample) -> Faults:
         yield "image", "must be finite; it holds NaN or infinity."
     low, high = sample.image.min(), sample.image.max()
     if low < 0 or high > 1:
-        yield (
-            "image",
-            f"must lie in [0, 1]; got {low:g} to {high:g}. Divide by the largest possible value.",
-        )
+        yield "image", f"must lie in [0, 1]; got {low:g} to {high:g}. Divide by the largest possible value."
     is_photo = dataset.task is Task.CLASSIFICATION
     yield from _of_array("label", sample.label, np.int64, () if is_photo else dataset.shape)
     low, high = sample.label.min(), sample.label.max()
@@ -252,6 +229,5 @@ def _is_tuple_of(values: object, kind: type) -> bool:
     return isinstance(values, tuple) and all(isinstance(value, kind) for value in values)
 
 
-def _twice(names: Iterable[str]) -> list[str]:
-    seen: set[str] = set()
-    return sorted({name for name in names if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
+def _repeated(names: Iterable[str]) -> list[str]:
+    return sorted(name for name, count in Counter(names).items() if count > 1)

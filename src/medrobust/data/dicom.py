@@ -1,7 +1,8 @@
-"""DICOM files from any source: elements and pixels, in no more memory than a file's size suggests.
+"""DICOM files from any source: elements and pixels, without more memory than a file's size suggests.
 
-pydicom alone decodes RLE and, through Pillow, JPEG of 8 bits and JPEG 2000 of up to 16 bits of grey.
-imagecodecs adds JPEG of 12 bits, JPEG Lossless, JPEG-LS, High-Throughput JPEG 2000, JPEG 2000 in deep colour.
+pydicom alone decodes RLE and, through Pillow, JPEG in 8 bits and JPEG 2000 in up to 16 bits of grey.
+imagecodecs adds JPEG in 12 bits, JPEG Lossless, JPEG-LS, High-Throughput JPEG 2000 and JPEG 2000 in deep
+colour.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,14 +25,14 @@ MAGIC = (128, b"DICM")
 """Offset and content of the mark that follows the preamble of a DICOM file."""
 
 META, IDENTIFYING = 2, 8
-"""Groups of elements: one of them begins what follows the preamble, or a file that has none."""
+"""Groups of elements, one of which comes first after the preamble, or in a file that has none."""
 
 UNCOMPRESSED: dict[tuple[bool | None, bool | None], uid.UID] = {
     (True, True): uid.ImplicitVRLittleEndian,
     (False, True): uid.ExplicitVRLittleEndian,
     (False, False): uid.ExplicitVRBigEndian,
 }
-"""Transfer syntaxes by how elements are written: whether without their types, and in which order of bytes."""
+"""Transfer syntaxes by whether elements are written without their types, and by their byte order."""
 
 
 def is_dicom(path: Path) -> bool:
@@ -51,7 +52,7 @@ def read_dicom_file(
         elements: Keywords of what else is read; None: everything.
 
     Raises:
-        DataError: It is no DICOM file, too large, or compressed as a whole.
+        DataError: It is not a DICOM file, too large, or compressed as a whole.
         Exception: It is damaged; see `files.naming`.
     """
     if path.stat().st_size > MOST_BYTES:
@@ -59,9 +60,7 @@ def read_dicom_file(
     with path.open("rb") as file:
         begin = _begin(file)
         if begin is None:
-            raise DataError(
-                f"{path}: cannot be read (by its content it is no DICOM file). Remove it from the data."
-            )
+            raise DataError(f"{path}: cannot be read (its content is not DICOM). Remove it from the data.")
         file.seek(begin)
         meta = read_dataset(file, False, True, stop_when=lambda tag, _vr, _length: tag.group != META)
     if meta.get("TransferSyntaxUID") == uid.DeflatedExplicitVRLittleEndian:  # may unpack to any size
@@ -90,12 +89,12 @@ def _begin(file: BufferedIOBase) -> int | None:
 
 
 def present(dataset: Any, keyword: str) -> Any:
-    """The value of an element, or the items of a sequence; None where it is absent, or there but empty."""
+    """The value of an element, or the items of a sequence; None if it is absent or empty."""
     return dataset[keyword].value if keyword in dataset and not dataset[keyword].is_empty else None
 
 
 def grouped(dataset: Any, frame: Any, group: str) -> Iterator[Any]:
-    """The items of a functional group: those of a frame, then those that all frames share."""
+    """The items of a functional group: first those of a frame, then those that all frames share."""
     for groups in (frame, *(present(dataset, "SharedFunctionalGroupsSequence") or ())):
         yield from present(groups, group) or ()
 
@@ -108,7 +107,7 @@ TO_RGB = np.array([[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.055
 
 
 def rgb_of_cielab(stored: Sequence[int]) -> tuple[int, int, int]:
-    """Red, green and blue in 0 to 255 of a colour in CIELab, as DICOM stores it (PS3.3, C.10.7.1.1)."""
+    """Red, green and blue, from 0 to 255, of a colour in DICOM's CIELab (PS3.3, C.10.7.1.1)."""
     lightness, a, b = np.array(stored) / (2**16 - 1) * (100, 255, 255) - (0, 128, 128)
     middle = (lightness + 16) / 116
     roots = np.array([middle + a / 500, middle, middle - b / 200])
@@ -120,10 +119,10 @@ def rgb_of_cielab(stored: Sequence[int]) -> tuple[int, int, int]:
 
 
 def stored_pixels(dataset: Any, path: Path, frame: int | None = None) -> np.ndarray:
-    """The pixels of a file, or of one of its frames, as its bits hold them; colours but palettes as RGB.
+    """The pixels of a file, or of one of its frames, as stored; colours, except of palettes, become RGB.
 
     Raises:
-        DataError: Nothing that is installed decodes them.
+        DataError: There are none, or nothing that is installed decodes them.
         Exception: They are damaged.
     """
     syntax = dataset.file_meta.TransferSyntaxUID
@@ -149,7 +148,7 @@ SIZ = b"\xff\x4f\xff\x51"
 """How a JPEG 2000 codestream begins; its size follows 4 bytes later."""
 
 DECODER_DEPENDENCIES = dict.fromkeys((*JPEG, *JPEG_LS, *JPEG_2000), ("imagecodecs>=2026.3.6",))
-"""What pydicom names where a decoder is missing."""
+"""What pydicom names if a decoder is missing."""
 
 
 def is_available(syntax: str) -> bool:
@@ -158,7 +157,7 @@ def is_available(syntax: str) -> bool:
 
 
 def decode_frame(content: bytes, runner: DecodeRunner) -> bytearray:
-    """The pixels of a frame, colour by pixel; `runner`, which knows the header, is told their layout.
+    """The pixels of a frame, colours interleaved; `runner`, which knows the header, is told their layout.
 
     Raises:
         Exception: The frame is damaged, or not of the size that the header says.
@@ -166,7 +165,7 @@ def decode_frame(content: bytes, runner: DecodeRunner) -> bytearray:
     samples = runner.samples_per_pixel
     shape = (runner.rows, runner.columns, *((samples,) if samples > 1 else ()))
     if runner.transfer_syntax in JPEG:
-        # Colours stay as they are stored: pydicom converts them where the header says so.
+        # Colours stay as stored: pydicom converts them if the header says so.
         space = "RGB" if samples > 1 else None
         values: np.ndarray = imagecodecs.jpeg8_decode(content, colorspace=space, outcolorspace=space)
     elif runner.transfer_syntax in JPEG_LS:
@@ -174,7 +173,7 @@ def decode_frame(content: bytes, runner: DecodeRunner) -> bytearray:
     else:
         place = content.find(SIZ)
         right, bottom, left, top = np.frombuffer(content, ">u4", 4, place + len(SIZ) + 4).tolist()
-        if place < 0 or (bottom - top, right - left) != shape[:2]:  # before it takes the memory of its claim
+        if place < 0 or (bottom - top, right - left) != shape[:2]:  # before memory is taken
             raise ValueError(
                 f"its compressed picture has {right - left} x {bottom - top} pixels, unlike its header"
             )

@@ -1,4 +1,4 @@
-"""Files that come with data, none of them trusted: paths, tables, JSON, and errors that name the file."""
+"""Files that come with data, none of which is trusted: paths, tables, JSON, and errors that name the file."""
 
 import csv
 import hashlib
@@ -23,9 +23,9 @@ MOST_BYTES = 2**30
 
 @contextmanager
 def naming(path: Path, what: str = "") -> Iterator[None]:
-    """Turn whatever goes wrong with a file, read as e.g. "an image", into a DataError that names it.
+    """Turn any error while a file is read, as `what` (e.g. "an image"), into a DataError that names it.
 
-    Everything is caught: decoders raise nearly any error on bytes that nobody foresaw.
+    Everything is caught, because decoders may raise anything on bytes that nobody foresaw.
     """
     try:
         yield
@@ -45,7 +45,7 @@ def naming(path: Path, what: str = "") -> Iterator[None]:
 
 
 def read_content(path: Path) -> bytes:
-    """A whole binary file; a DataError where it is too large or not a regular file, as a pipe is."""
+    """A whole binary file; a DataError if it is too large or, like a pipe, not a regular file."""
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: cannot be read (it is not a regular file). Remove it from the data.")
     with path.open("rb") as file:
@@ -56,7 +56,7 @@ def read_content(path: Path) -> bytes:
 
 
 def read_exactly(file: BufferedIOBase, size: int) -> bytes:
-    """The next bytes of a file; raises a ValueError where it ends before."""
+    """The next bytes of a file; a ValueError if there are fewer."""
     content = file.read(size)
     if len(content) < size:
         raise ValueError("the file ends early")
@@ -64,7 +64,7 @@ def read_exactly(file: BufferedIOBase, size: int) -> bytes:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file; a DataError where it cannot be read."""
+    """SHA-256 of a file; a DataError if it cannot be read."""
     with naming(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -76,13 +76,13 @@ MISSING = frozenset(
         *("not known", "not reported", "not recorded", "anonymous", "anonymized", "anonymised"),
     )
 )
-"""Words for "not known" of pandas, R, SQL, spreadsheets, registries and people, lower case, without signs."""
+"""Words for "not known" in pandas, R, SQL, spreadsheets and registries, lower case, without punctuation."""
 
 DASHES = re.compile("[\\s.?_\N{EN DASH}\N{EM DASH}-]*")
 
 
 def is_missing(text: str) -> bool:
-    """Whether a cell of a table says that nothing is known: it is empty, a dash, or one of `MISSING`.
+    """Whether a cell of a table says that nothing is known: it is empty, dashes, or one of `MISSING`.
 
     >>> [is_missing(text) for text in ("", " NaN ", "<NA>", "[Not Available]", "-", "??", "nano", "0")]
     [True, True, True, True, True, True, False, False]
@@ -93,10 +93,10 @@ def is_missing(text: str) -> bool:
 
 
 def inside(root: Path, text: str, where: str | None = None) -> Path:
-    """The file or folder that a path in the data names, relative to their root. It need not exist.
+    """The file or folder that a path in the data names, relative to their root; it need not exist.
 
     Data come from others: a path in them must not make the program read, and a report show, anything else on
-    this machine. The root itself may be a link. `where` says in a message which file and line it is in.
+    this machine. The root itself may be a link. `where` names, for messages, the file and line of the path.
 
     Raises:
         DataError: The path is empty, absolute or invalid, or leads out of the root by `..` or through a link.
@@ -118,17 +118,25 @@ def inside(root: Path, text: str, where: str | None = None) -> Path:
     return root / path
 
 
+def existing_file(root: Path, text: str, key: str) -> Path:
+    """The file below the root that a key of the study names; a DataError if it is not there."""
+    path = inside(root, text, key)
+    if not path.is_file():
+        raise DataError(f"{key}: there is no file '{text}' in {root}. Give its path relative to that folder.")
+    return path
+
+
 class ListedFiles:
     """Finds the files that a table or list names, below the folder of the data and nowhere else.
 
-    Lists are made on other machines. So a path may have backslashes, lack the file's ending, differ from it
-    in the case of letters, or begin with the name of the root. A bare name may be that of the only such file
-    in all folders; and an absolute path may begin with a folder that is not here: then its end must be the
-    path of exactly one file below the root.
+    Lists are made on other machines, so a path may have backslashes, lack the file's ending, differ from it
+    in case, or begin with the name of the root. A bare name may be that of the only such file in any folder.
+    An absolute path may begin with a folder that does not exist here: then its end must be the path of
+    exactly one file below the root.
 
     Args:
         root: Folder of the data.
-        endings: What names may lack, in lower case, e.g. ".png".
+        endings: Endings that names may lack, in lower case, e.g. ".png".
     """
 
     def __init__(self, root: Path, endings: Collection[str]) -> None:
@@ -137,7 +145,7 @@ class ListedFiles:
         self._folders: list[Path] | None = None
 
     def find(self, text: str, where: str) -> Path:
-        """The file that a path means; `where` says in a message which file and row it stands in.
+        """The file that a path means; `where` names, for messages, the file and row of the path.
 
         Raises:
             DataError: There is no such file, there are several, or the path leads out of the root.
@@ -183,7 +191,7 @@ class ListedFiles:
                 yield from self._existing((*folder.relative_to(self._root).parts, parts[0]))
 
     def _existing(self, parts: Sequence[str]) -> Iterator[Path]:
-        """The file of this path, or those that differ in the case of letters or whose name has an ending."""
+        """The file of this path, or those that differ in case or whose names also have an ending."""
         folders = [self._root]
         for part in parts[:-1]:
             folders = [folder / one for folder in folders for one in self._alike(folder, part)]
@@ -192,7 +200,7 @@ class ListedFiles:
             yield from (folder / one for one in names if (folder / one).is_file())
 
     def _alike(self, folder: Path, name: str) -> list[str]:
-        """The name, where a folder has it, or else those that differ in the case of letters."""
+        """The name if a folder has it, else those that differ in case."""
         if folder not in self._names:
             names = self._names[folder] = {}
             with suppress(OSError, ValueError):
@@ -205,7 +213,7 @@ class ListedFiles:
         return [one for ending in self._endings for one in self._alike(folder, name + ending)]
 
     def _near(self, parts: Sequence[str]) -> str:
-        """A question for a file of this name with another ending."""
+        """The question whether a file of this name with another ending was meant."""
         folder, name = self._root.joinpath(*parts[:-1]), "".join(parts[-1:]).casefold()
         bare = next((name.removesuffix(each) for each in self._endings if each and name.endswith(each)), name)
         near = self._with_endings(folder, bare)
@@ -213,14 +221,14 @@ class ListedFiles:
 
 
 DEEPEST = 32
-"""Levels of lists and objects inside each other; no description of data comes near it."""
+"""Most levels of nested lists and objects; no description of data comes near it."""
 
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file in UTF-8, with or without a byte order mark.
 
     Raises:
-        DataError: The file cannot be read, is larger than 64 MB, is no JSON, nests deeper than 32 levels,
+        DataError: The file cannot be read, is larger than 64 MB, is not JSON, nests deeper than 32 levels,
             repeats a key, or holds NaN or infinity.
     """
     too_deep = f"{path}: nests lists and objects deeper than {DEEPEST} levels, as no data set does."
@@ -240,7 +248,7 @@ def read_json(path: Path) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these pairs; of a key given twice, JSON would silently keep the last."""
+    """The object of these pairs; JSON would silently keep the last of two values of one key."""
     content = dict(pairs)
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -257,28 +265,22 @@ SEPARATORS = ",;\t|"
 """What may stand between cells; the header tells which of them does."""
 
 MOST_CELLS = 10**7
-"""Cells of the largest table that is read: as Python's texts they take 1 GB."""
+"""Cells of the largest table that is read: as Python strings they take 1 GB."""
 
 LONGEST_LINE = 2**17
 """Characters of the longest line that is read."""
 
 EXCEL = re.compile(r"sep=(?P<separator>.)\s*[\r\n]", re.IGNORECASE)
-"""A first line with which spreadsheets tell each other the separator."""
+"""A first line in which spreadsheets state the separator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a table.
+    """A row of a table."""
 
-    Attributes:
-        table: File that it stands in.
-        number: Of the row, as spreadsheets count: the first is 1.
-        cells: Text by column, of the columns asked for that are there, without white space around it; ""
-            where the row was cut short.
-    """
-
-    table: str
-    number: int
+    table: str  # its file
+    number: int  # as in spreadsheets: the first is 1
+    # Stripped text by column, for those wanted columns that the table has; "" if the row was cut short.
     cells: dict[str, str]
 
     @property
@@ -292,44 +294,21 @@ class Row:
 
 
 def read_table(path: Path, columns: Sequence[str], optional: Iterable[str] = ()) -> list[Row]:
-    """A table in UTF-8, or in UTF-16 with its mark, of cells between commas, semicolons, tabs or bars.
-
-    See `rows_of` for the rest.
-    """
-    return rows_of(_text(path, "a table"), str(path), columns, optional)
-
-
-def read_lines(path: Path) -> list[str]:
-    """Lines of a text in UTF-8, or in UTF-16 with a byte order mark; a DataError where it is in neither."""
-    return _text(path, "a text").splitlines()
-
-
-def _text(path: Path, what: str) -> str:
-    try:
-        return read_text(path)
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{path}: cannot be read as {what} in UTF-8 (line {line}: {error}). Save it in UTF-8; "
-            'spreadsheets call that "CSV UTF-8".'
-        ) from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read as {what} in UTF-8 ({error}).") from error
-
-
-def rows_of(text: str, where: str, columns: Sequence[str], optional: Iterable[str] = ()) -> list[Row]:
-    """The rows of a table but for empty ones, numbered as spreadsheets number them.
+    """A table in UTF-8, or in UTF-16 with a byte order mark; its cells are separated by one of `SEPARATORS`.
 
     Args:
-        text: All of it.
-        where: What it is called in messages.
-        columns: Columns that it must have, in any case of letters where none is named exactly so.
-        optional: Columns that are read where they are there.
+        path: The file.
+        columns: Columns that it must have; if none has exactly this name, case is ignored.
+        optional: Columns that are read if it has them.
+
+    Returns:
+        All rows that are not empty.
 
     Raises:
-        DataError: It is no table, lacks a column, names one twice with different cells, or has a row that is
-            longer than the header.
+        DataError: The file cannot be read, is not a table, lacks a column, has two different columns of one
+            name, or a row longer than the header.
     """
+    text, where = _text(path, "a table"), str(path)
     if "\0" in text:
         raise DataError(
             f"{where}: contains NUL characters, as UTF-16 without a byte order mark does. Save it in UTF-8."
@@ -366,7 +345,7 @@ def rows_of(text: str, where: str, columns: Sequence[str], optional: Iterable[st
 
 
 def _separator(text: str, wanted: Iterable[str]) -> str:
-    """The one with which the first line names most of the wanted columns, then most columns at all."""
+    """The one that splits the first line into most of the wanted columns, then into most columns."""
     line = text.lstrip().partition("\n")[0].casefold()
     headers = {one: {cell.strip(' \t\r"') for cell in line.split(one)} for one in SEPARATORS}
     names = {name.casefold() for name in wanted}
@@ -374,7 +353,7 @@ def _separator(text: str, wanted: Iterable[str]) -> str:
 
 
 def _places(header: Sequence[str], column: str) -> list[int]:
-    """Where a column stands: under its exact name, or else under one that differs in the case of letters."""
+    """Where a column stands: under its exact name, or else under one that differs in case."""
     exact = [place for place, name in enumerate(header) if name == column]
     return exact or [place for place, name in enumerate(header) if name.casefold() == column.casefold()]
 
@@ -394,8 +373,26 @@ def _cells(where: str, cells: Sequence[str], places: dict[str, list[int]]) -> di
 
 
 def _short_lines(lines: Iterable[str]) -> Iterator[str]:
-    """The same lines; one that may hold millions of cells is an error."""
+    """The same lines; one so long that it may hold millions of cells is an error."""
     for line in lines:
         if len(line) > LONGEST_LINE:
             raise csv.Error(f"a line is longer than {LONGEST_LINE:,} characters")
         yield line
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of a text in UTF-8, or in UTF-16 with a byte order mark; a DataError if it is in neither."""
+    return _text(path, "a text").splitlines()
+
+
+def _text(path: Path, what: str) -> str:
+    try:
+        return read_text(path)
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path}: cannot be read as {what} in UTF-8 (line {line}: {error}). Save it in UTF-8; "
+            'spreadsheets call that "CSV UTF-8".'
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read as {what} in UTF-8 ({error}).") from error

@@ -1,7 +1,7 @@
 """What is wrong with data, said in a way that names the files and what to do.
 
-An adapter collects findings instead of stopping at the first, so that an audit can list them all. A run stops
-where one of them is an error.
+An adapter collects findings instead of stopping at the first, so that an audit can list them all; a run stops
+if one of them is an error.
 """
 
 import re
@@ -14,10 +14,9 @@ from medrobust.errors import DataError, MedrobustError
 
 
 class Severity(StrEnum):
-    """How much a finding weighs, most severe first.
+    """How severe a finding is, most severe first.
 
-    An ERROR would make numbers wrong or stops a run; a WARNING may mislead who reads them; a NOTE is worth
-    knowing.
+    An ERROR stops a run or would make its numbers wrong; a WARNING may mislead readers; a NOTE informs.
     """
 
     ERROR = "error"
@@ -27,30 +26,22 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about the data that a person should know.
+    """Something about the data that a person should know."""
 
-    Attributes:
-        kind: What it is, in words that stay the same, e.g. "listed twice".
-        severity: How much it weighs.
-        says: What was seen and where, as a sentence.
-        advice: What to do about it, as a sentence.
-        files: The files it is about.
-    """
-
-    kind: str
+    kind: str  # what it is, in words that stay the same, e.g. "listed twice"
     severity: Severity
-    says: str
-    advice: str
+    says: str  # what was seen and where, as a sentence
+    advice: str  # what to do about it, as a sentence
     files: tuple[Path, ...] = ()
 
 
 def error(kind: str, says: str, advice: str, *files: Path) -> Finding:
-    """A finding that would make numbers wrong or stops a run."""
+    """A finding that stops a run or would make its numbers wrong."""
     return Finding(kind, Severity.ERROR, says, advice, files)
 
 
 def warning(kind: str, says: str, advice: str, *files: Path) -> Finding:
-    """A finding that may mislead who reads the results."""
+    """A finding that may mislead readers of the results."""
     return Finding(kind, Severity.WARNING, says, advice, files)
 
 
@@ -63,7 +54,7 @@ LAST_SENTENCE = re.compile(r"(?P<says>.*[.?!]) (?P<advice>[A-Z`][^()]*)", re.DOT
 
 
 def refused(kind: str, reason: MedrobustError | str, *files: Path) -> Finding:
-    """What an error says as a finding; the last of several sentences is the advice."""
+    """An error's message as a finding; the last of several sentences is the advice."""
     parted = LAST_SENTENCE.fullmatch(str(reason))
     says, advice = parted.group("says", "advice") if parted else (str(reason), "Correct it, or remove it.")
     return error(kind, says, advice, *files)
@@ -75,11 +66,7 @@ def is_sound(findings: Iterable[Finding]) -> bool:
 
 
 def require_sound(findings: Iterable[Finding]) -> None:
-    """Stop at findings that would make a run fail or its numbers wrong.
-
-    Raises:
-        DataError: There is an error; the message says the first one, and how many more there are.
-    """
+    """Raise the first error among findings as a DataError, which also says how many more there are."""
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     if errors:
         more = f" ({len(errors) - 1} more errors: `medrobust audit` lists them.)" if len(errors) > 1 else ""

@@ -16,7 +16,7 @@ from medrobust.data.own import fingerprint
 from medrobust.errors import DataError, reason
 
 BITS = 8
-"""Assumed of images whose origin is unknown: only `quantise` asks."""
+"""Assumed for images of unknown origin; only `quantise` uses it."""
 
 
 def as_dataset(
@@ -31,17 +31,17 @@ def as_dataset(
     """The data set that a notebook has at hand.
 
     Args:
-        data: A `core.Dataset`, which is returned as it is; a tuple `(images, labels)` or a mapping with these
-            two keys, see `in_memory`; or a PyTorch data set or data loader whose items are such pairs, or
-            mappings with `image` and `label`. All of it is read once, and stays in memory.
-        patients: See `in_memory`, as for all others.
-        scans: Scan of each image.
+        data: A `core.Dataset`, which only has to keep its contract; a tuple `(images, labels)` or a mapping
+            with these two keys, see `in_memory`; or a PyTorch data set or data loader whose items are such
+            pairs, or mappings with `image` and `label`, all of which is read once and stays in memory.
+        patients: As for `in_memory`, like the rest.
+        scans: The scan of each image.
         classes: Names of the classes.
         spacing: Size of a pixel in mm along each spatial axis.
-        name: What reports call it.
+        name: Name of the data set in reports.
 
     Raises:
-        DataError: The data are of another kind, or break a rule of `in_memory`.
+        DataError: The data are of another kind, or break a rule of `in_memory` or the contract.
     """
     given = {"patients": patients, "scans": scans, "classes": classes, "spacing": spacing}
     if isinstance(data, Dataset):
@@ -81,15 +81,14 @@ def in_memory(
         images: Array or tensor `n c *space` of floats in [0, 1], with two or three spatial axes.
         labels: Array or tensor of whole numbers: `n`, the class of each image, or `n *space`, the class of
             each pixel, where 0 is the background.
-        patients: Patient of each image, for splits and confidence intervals; None: every scan counts by
-            itself.
-        scans: Scan of each image: slices of one scan are scored together. None: every image is a scan.
-        classes: Names of the classes; None: "0", "1" and so on, up to the largest label.
+        patients: The patient of each image, for splits and confidence intervals; None: each scan is one.
+        scans: The scan of each image: slices of one scan are scored together; None: each image is one.
+        classes: Names of the classes; None: "0" (in segmentation "background"), "1" and so on.
         spacing: Size of a pixel in mm along each spatial axis; None: unknown.
-        name: What reports call it.
+        name: Name of the data set in reports.
 
     Returns:
-        The data set; cases are named by their place, from "0" on.
+        The data set; cases are named by their position, from "0" on.
 
     Raises:
         DataError: An argument breaks a rule above; the message names it.
@@ -144,7 +143,7 @@ def in_memory(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arrays:
-    """Reads cases out of arrays, by the number that is their name."""
+    """Reads cases from arrays, by the number that is their name."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -156,14 +155,14 @@ class Arrays:
 
 
 def _array(values: Any, argument: str) -> np.ndarray:
-    """An array, also of a tensor on any device, or of a list."""
+    """An array from an array, a list, or a tensor on any device."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         if str(values.dtype) == "torch.bfloat16":  # NumPy has no such type
             values = values.float()
     try:
         array = np.asarray(values)
-    except Exception as error:  # of lists of different lengths, or a library's own kind of array
+    except Exception as error:  # from lists of different lengths, or another library's arrays
         raise DataError(f"{argument}: must be one array or tensor; {reason(error)}.") from error
     if array.dtype == object:
         raise DataError(f"{argument}: must be one array or tensor of numbers; got {type(values).__name__}.")
@@ -248,17 +247,16 @@ def _of_images(argument: str, values: Iterable[object] | None, count: int) -> li
 
 
 def _gathered(data: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Everything that a PyTorch data set (single items) or loader (batches) yields, one after the other."""
-    is_batched = hasattr(data, "batch_size") and hasattr(data, "dataset")
-    if is_batched and data.batch_size is None and getattr(data, "batch_sampler", None) is None:
-        is_batched = False  # a loader that does not collate
+    """Everything that a PyTorch data set (single items) or data loader (batches) yields."""
+    is_loader = hasattr(data, "batch_size") and hasattr(data, "dataset")
+    collates = is_loader and (data.batch_size is not None or getattr(data, "batch_sampler", None) is not None)
     images, labels = [], []
     try:
         items = iter(data) if hasattr(data, "__iter__") else (data[place] for place in range(len(data)))
         for number, item in enumerate(items):
             image, label = _pair(item, number)
-            images.append(image if is_batched else image[None])
-            labels.append(label if is_batched else label[None])
+            images.append(image if collates else image[None])
+            labels.append(label if collates else label[None])
     except DataError:
         raise
     except Exception as error:  # of the user's code
@@ -277,7 +275,6 @@ def _gathered(data: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pair(item: Any, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image and label of an item, or of a batch of them."""
     if isinstance(item, Mapping) and item.keys() >= {"image", "label"}:
         item = (item["image"], item["label"])
     if not isinstance(item, tuple | list) or len(item) != 2:

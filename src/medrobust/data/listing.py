@@ -1,4 +1,4 @@
-"""What an adapter finds in a folder: which items there are, and what is wrong with them.
+"""What an adapter finds in a folder: its items, and what is wrong with them.
 
 Adapters only list: `(root, *, parameters) -> Photos | Scans`. What the files hold is read by `open_photos`
 and `open_scans`, the same for all adapters, and by the audit.
@@ -18,46 +18,29 @@ from medrobust.data.scans.volumes import VOLUME_FILES, VolumeFormat
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One photograph on disk.
+    """One photograph on disk."""
 
-    Attributes:
-        case_id: Unique in its data set.
-        patient_id: The group that splits are made over.
-        label: Index of its class; None where every pixel has one, in a mask.
-        path: Its file.
-        entry: Array and number inside a file of many; None where the file is the photograph.
-        mask: File of its mask, of the same size; None in classification.
-    """
-
-    case_id: str
-    patient_id: str
-    label: int | None
+    case_id: str  # unique in its data set
+    patient_id: str  # the group that splits are made over
+    label: int | None  # index of its class; None if a mask gives every pixel one
     path: Path
-    entry: tuple[str, int] | None = None
-    mask: Path | None = None
+    entry: tuple[str, int] | None = None  # array and number inside a file that holds many pictures
+    mask: Path | None = None  # file of its mask, of the same size; None in classification
 
     @property
     def place(self) -> Path:
-        """Its file; of a picture inside a file of many "file/array[number]", as if that were a folder."""
+        """Its file; for a picture inside a file of many "file/array[number]", as if that were a folder."""
         return self.path if self.entry is None else self.path / f"{self.entry[0]}[{self.entry[1]}]"
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """One scan on disk.
+    """One scan on disk."""
 
-    Attributes:
-        scan_id: Unique in its data set.
-        patient_id: Whose it is.
-        images: Files of the intensities: one per channel, or one that holds all channels.
-        labels: File of the labels, on the same grid.
-        format: How these files are read.
-    """
-
-    scan_id: str
+    scan_id: str  # unique in its data set
     patient_id: str
-    images: tuple[Path, ...]
-    labels: Path
+    images: tuple[Path, ...]  # files of the intensities: one per channel, or one that holds all channels
+    labels: Path  # file of the labels, on the same grid
     format: VolumeFormat = VOLUME_FILES
 
     @property
@@ -68,48 +51,28 @@ class Scan:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What every kind of data has in common.
+    """What every kind of data has in common."""
 
-    Attributes:
-        classes: Names of the classes; in segmentation the first is the background.
-        unit: The finest group that the data declare.
-        facts: What a report must state about the data.
-        findings: What is wrong; items that cannot be used are left out.
-        official: Part of each patient in the data's official split, None where there is none.
-        attributes: What the data say of a scan or photograph and its patient, by its id: age, sex, site. What
-            is not known is left out.
-    """
-
-    classes: tuple[str, ...]
-    unit: Unit
-    facts: Mapping[str, str] = field(default_factory=dict)
-    findings: tuple[Finding, ...] = ()
-    official: Mapping[str, Part] | None = None
+    classes: tuple[str, ...]  # in segmentation the first is the background
+    unit: Unit  # the finest group that the data declare
+    facts: Mapping[str, str] = field(default_factory=dict)  # what a report must state about the data
+    findings: tuple[Finding, ...] = ()  # what is wrong; items that cannot be used are left out
+    official: Mapping[str, Part] | None = None  # part of each patient, if the data come with a split
+    # what is known of a scan or photograph and its patient, by its id: age, sex, site
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Photos(Listing):
-    """Photographs with a class each, or a mask each.
+    """Photographs with a class each, or a mask each."""
 
-    Attributes:
-        items: All that can be used, sorted by `case_id`.
-        format: How their files are read.
-    """
-
-    items: tuple[Photo, ...]
+    items: tuple[Photo, ...]  # sorted by `case_id`
     format: PictureFormat = IMAGE_FILES
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scans(Listing):
-    """Scans with a class for every voxel.
+    """Scans with a class for every voxel."""
 
-    Attributes:
-        items: All that can be used, sorted by `scan_id`.
-        classes_of: What the label numbers in the files mean; called with them and their file, it gives class
-            indices.
-    """
-
-    items: tuple[Scan, ...]
-    classes_of: LabelMap
+    items: tuple[Scan, ...]  # sorted by `scan_id`
+    classes_of: LabelMap  # turns the label numbers in a file into class indices

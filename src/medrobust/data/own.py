@@ -1,4 +1,4 @@
-"""Data of the user's own, opened by a function of theirs: `data: {load: my_module:open_it, ...}`."""
+"""The user's own data, opened by a function of theirs: `data: {load: my_module:open_it, ...}`."""
 
 import hashlib
 import inspect
@@ -17,7 +17,7 @@ from medrobust.errors import DataError, MedrobustError, StudyError, reason, unkn
 from medrobust.parameters import accepted
 
 SUPPLIED = ("cache", "data_dir")
-"""Arguments that the program gives to functions that take them."""
+"""Arguments that are passed to functions that take them, and that no study gives."""
 
 
 def open_own(
@@ -26,14 +26,14 @@ def open_own(
     """The data set that the user's function opens.
 
     Args:
-        function: Of the user, or of an installed package.
+        function: From the user or an installed package.
         block: A study's `data:` block: `load` or `name`, and the function's own keyword arguments.
-        cache: Folder that the function may keep decoded arrays in; given to it if it takes `cache`.
-        data_dir: Folder of the data that the user named; given to it if it takes `data_dir`.
+        cache: Folder for decoded arrays; passed to a function that takes `cache`.
+        data_dir: Folder of the data; passed to a function that takes `data_dir`.
 
     Returns:
-        The data set, known to keep the contract; every sample is checked when it is read. Its fingerprint
-        also covers the module's file and the arguments.
+        The data set, known to keep the contract (see `checked`). Its fingerprint also covers the module's
+        file and the arguments.
 
     Raises:
         StudyError: The function takes other arguments.
@@ -61,7 +61,7 @@ def open_own(
 def fingerprint(cases: Iterable[Case], read: Callable[[Case], Sample]) -> str:
     """SHA-256 over all cases and what they hold, for the `fingerprint` of a data set.
 
-    Reads everything once. Where that takes long, hash the files that the data are read from instead.
+    Reads everything once. If that takes too long, hash the files that the data are read from instead.
     """
     total = hashlib.sha256()
     for case in cases:
@@ -81,7 +81,7 @@ def _check_arguments(function: Callable[..., Any], given: Mapping[str, Any], key
     for name in given:
         if name in SUPPLIED:
             raise StudyError(
-                f"data.{name}: the program gives this argument to the function. Leave the key out."
+                f"data.{name}: medrobust itself passes this argument to the function. Leave the key out."
             )
         if name not in named and not takes_any:
             raise StudyError(f"data: {unknown('key', name, [key, *(set(named) - set(SUPPLIED))])}")

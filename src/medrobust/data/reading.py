@@ -1,4 +1,4 @@
-"""Work on many files in parallel, so that all are decoded before hours of work depend on them."""
+"""Work on many files in parallel, so that every file is decoded before hours of work depend on it."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ def threads() -> int:
 
 
 def read_all(dataset: Dataset, cases: Sequence[Case], progress: OnProgress = silent) -> None:
-    """Read every case once: what can be decoded goes into the cache; the first damaged case is an error."""
+    """Read every case once, so that it is decoded into the cache; the first damaged case is an error."""
 
     def read(case: Case) -> None:
         dataset.read(case)
@@ -36,15 +36,11 @@ def in_threads(
 ) -> list[Result]:
     """The result of `work` for every item, in their order; several are done at a time.
 
-    Args:
-        work: Done for each item, in any thread.
-        items: All of them.
-        progress: Told how far it is.
-        what: What an item is called in its notes.
-        most: How many may be done at once; None takes `threads()`.
+    `progress` is told how far it is, in notes that call an item `what`; `most` limits how many are done at a
+    time, by default to `threads()`.
 
     Raises:
-        Exception: Of the first item that fails; items not begun by then are left.
+        Exception: That of the first item that fails; items not begun by then are skipped.
     """
     results: list[Result] = []
     with ThreadPoolExecutor(most or threads()) as pool:
@@ -59,12 +55,12 @@ def in_threads(
 
 
 def part_of(progress: OnProgress, begin: float, end: float) -> OnProgress:
-    """The progress of a part of some work, which goes from one fraction of the whole to another."""
+    """The progress of a part of some work, which extends from one fraction of the whole to another."""
     return lambda done, note: progress(begin + done * (end - begin), note)
 
 
 class Room:
-    """A limit on what all threads hold at a time; one thread alone may exceed it."""
+    """A limit on what all threads together hold at a time; one thread alone may exceed it."""
 
     def __init__(self, most: int) -> None:
         self._most, self._held, self._left = most, 0, Condition()

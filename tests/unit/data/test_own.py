@@ -91,7 +91,7 @@ def test_folders_are_given_to_who_takes_them(tmp_path: Path) -> None:
         ({"load": "own_data:open_stripes"}, StudyError, r"data\.cases: this key is required"),
         ({**BLOCK, "shpae": 3}, StudyError, r"data: Unknown key 'shpae'\. Did you mean 'shape'\?"),
         ({**BLOCK, "name": "x"}, StudyError, r"data: Unknown key 'name'"),
-        ({**BLOCK, "cache": "x"}, StudyError, r"data\.cache: the program gives this argument"),
+        ({**BLOCK, "cache": "x"}, StudyError, r"data\.cache: medrobust itself passes this argument"),
         (
             {"load": "own_data:open_anything", "a": 1},
             DataError,

@@ -3,7 +3,7 @@
     sub-01/[ses-1/]anat/sub-01[_ses-1]_T1w.nii.gz
     derivatives/<pipeline>/sub-01/[ses-1/]anat/sub-01[_ses-1][_space-orig][_desc-aseg]_dseg.nii.gz
     derivatives/<pipeline>/[desc-aseg_]dseg.tsv (index, name, color)
-    participants.tsv (participant_id, and age, sex, site where there are)
+    participants.tsv (participant_id, and perhaps age, sex, site)
 
 Gorgolewski et al., Scientific Data 3, 160044 (2016); the names are those of the specification, 1.4 and later.
 """
@@ -21,13 +21,13 @@ from medrobust.data.scans.volumes import stem
 from medrobust.errors import DataError, StudyError
 
 SAME = ("sub", "ses", "run", "acq", "rec", "ce", "echo")
-"""Entities that an image and its labels share; labels may leave all but sub and ses out."""
+"""Entities that an image and its labels share; labels may omit all but sub and ses."""
 
 ATTRIBUTES = {name: name for name in ("age", "sex", "site")}
-"""Columns of the table of participants that say who somebody is."""
+"""Columns of the table of participants that become attributes."""
 
 ORIGINAL = (None, "orig", "individual", "T1w")
-"""Spaces in which labels lie on the raw image's own grid."""
+"""Spaces in which labels lie on the grid of the raw image."""
 
 Entities = Mapping[str, str]
 
@@ -49,11 +49,11 @@ def list_bids(
         pipeline: Folder below derivatives/ that holds the labels; None: the only one that holds any.
         desc: Only labels with this desc- entity; None: any.
         space: Only labels in this space, with the images that the pipeline has in it; None: any.
-        labels: Numbers of each class, or a file that names them; None: their *dseg.tsv.
+        labels: Numbers of each class, or a file that gives them; None: their *dseg.tsv.
 
     Raises:
-        StudyError: Several pipelines to choose from, or a mapping that cannot be used.
-        DataError: No labels, or no table of their numbers. Labels without an image are findings.
+        StudyError: There are several pipelines to choose from, or the mapping cannot be used.
+        DataError: There are no labels, or no table of their numbers. Labels without an image are findings.
     """
     suffixes = [images] if isinstance(images, str) else images
     paths = volumes_below(root)
@@ -172,20 +172,17 @@ def _is_of(image: Entities, labels: Entities) -> bool:
 
 
 def _table(root: Path, segmentations: Iterable[Path]) -> LabelMap:
-    """What the numbers mean, by the *dseg.tsv nearest to each label file; all must say the same."""
-    first: tuple[Path, LabelMap] | None = None
-    for path in segmentations:
-        table = _nearest(root, path)
-        if first is None:
-            first = (table, read_label_file(table))
-        elif table != first[0] and read_label_file(table) != first[1]:
-            raise DataError(f"{table} and {first[0]} name different labels. Give `labels` in the study.")
-    assert first is not None  # there is at least one label file
-    return first[1]
+    """What the numbers mean, by the *dseg.tsv nearest to each label file; all must agree."""
+    first, *others = dict.fromkeys(_nearest(root, path) for path in segmentations)
+    labels = read_label_file(first)
+    for table in others:
+        if read_label_file(table) != labels:
+            raise DataError(f"{table} and {first} name different labels. Give `labels` in the study.")
+    return labels
 
 
 def _nearest(root: Path, labels: Path) -> Path:
-    """By the inheritance principle: the table of the same entities, or fewer, in the same folder or above."""
+    """BIDS's inheritance principle: the table with the same entities, or fewer, in this folder or above."""
     entities = _entities(labels).items()
     for folder in labels.parents:
         tables = [

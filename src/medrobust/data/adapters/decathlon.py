@@ -6,7 +6,7 @@
 
 Antonelli et al., "The Medical Segmentation Decathlon", Nature Communications 13, 4128 (2022); Isensee et al.,
 "nnU-Net", Nature Methods 18 (2021). Images without labels, as those of imagesTs, take no part. nnU-Net's
-first version lists `case_001.nii.gz` and means its channels.
+first version lists `case_001.nii.gz` to mean its channels.
 """
 
 import re
@@ -20,7 +20,7 @@ from annotated_types import MinLen
 
 from medrobust.core import Part
 from medrobust.data.adapters.pairing import by_patient, official_split, pair, scans_of
-from medrobust.data.files import ListedFiles, inside, is_missing, read_json
+from medrobust.data.files import ListedFiles, existing_file, is_missing, read_json
 from medrobust.data.findings import Finding, error, is_sound, note, quoted, refused, warning
 from medrobust.data.listing import Scan, Scans
 from medrobust.data.scans.labels import Labels, label_map, labels_of_json, map_of_file
@@ -53,18 +53,16 @@ def list_decathlon(
     Args:
         root: Folder of all files.
         file: Path of the description below the root.
-        labels: Other classes than those of the description, e.g. {tumour: [1, 2, 3]}, or a file that names
-            them; lists of MONAI's name none.
+        labels: Classes in place of those of the description, e.g. {tumour: [1, 2, 3]}, or a file that gives
+            them; MONAI's lists name none.
         patient: Regular expression that finds the patient in a case's name.
 
     Raises:
-        StudyError: A mapping or expression that cannot be used.
-        DataError: The description is missing or wrong, names no classes or regions; or there is no case.
-            Cases that cannot be used are findings.
+        StudyError: The mapping or the expression cannot be used.
+        DataError: The description is missing or wrong, names no classes, or has regions; or there is no case.
+            Unusable cases are findings.
     """
-    path = inside(root, file, "data.file")
-    if not path.is_file():
-        raise DataError(f"data.root: no '{file}' in {root}. Give the folder that holds it.")
+    path = existing_file(root, file, "data.file")
     content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: must hold an object with labels and training cases.")
@@ -132,11 +130,11 @@ def _listed(
         says = f"{path}: each case has a `fold`, which is not read."
         advice = "Let the study draw folds, `split: {folds: 5}`, or give `split: {file: split.csv}`."
         findings.append(note("folds", says, advice, path))
-    return _named(root, list(found.values()))
+    return _named(root, list(found.values()), path, findings)
 
 
 def _entry(case: object, part: Part, where: str, files: ListedFiles, channels: int | None) -> Entry:
-    """A case with its files; raises a DataError where it has none."""
+    """A case with its files; a DataError if it has none."""
     images, truths = (_texts(case, key) for key in ("image", "label"))
     if not images or len(truths) != 1:
         raise DataError(
@@ -162,7 +160,7 @@ def _entry(case: object, part: Part, where: str, files: ListedFiles, channels: i
 
 
 def _texts(case: object, key: str) -> list[str]:
-    """The path, or paths, of a case; empty where there is anything else."""
+    """The path, or paths, of a case; empty if there is anything else."""
     value = case.get(key) if isinstance(case, dict) else None
     values = value if isinstance(value, list) else [value]
     texts = [each for each in values if isinstance(each, str)]
@@ -170,22 +168,29 @@ def _texts(case: object, key: str) -> list[str]:
 
 
 def _numbered(text: str, where: str, files: ListedFiles) -> Iterator[Path]:
-    """The channels of an image that nnU-Net's first version lists without their numbers, if there are any."""
+    """The channels of an image that nnU-Net's first version lists without their numbers."""
     ending = max((each for each in SUFFIXES if text.endswith(each)), key=len, default="")
     with suppress(DataError):
         for channel in count():
             yield files.find(f"{text.removesuffix(ending)}_{channel:04d}{ending}", where)
 
 
-def _named(root: Path, entries: Sequence[Entry]) -> tuple[list[Scan], dict[str, Part]]:
-    """Scans called as their files, sorted; with their folders, where those tell them apart."""
+def _named(
+    root: Path, entries: Sequence[Entry], path: Path, findings: list[Finding]
+) -> tuple[list[Scan], dict[str, Part]]:
+    """Scans named after their files, or after folders and files if several files share a name; sorted."""
     owners = [entry.truth if entry.numbered else entry.images[0] for entry in entries]
     names = [stem(file) for file in owners]
     if len(set(names)) < len(names):
         names = ["_".join((*file.relative_to(root).parent.parts, stem(file))) for file in owners]
-    scans = [Scan(name, name, entry.images, entry.truth) for name, entry in zip(names, entries, strict=True)]
-    parts = {name: entry.part for name, entry in zip(names, entries, strict=True)}
-    return sorted(scans, key=lambda scan: scan.scan_id), parts
+    scans, parts = dict[str, Scan](), dict[str, Part]()
+    for name, entry in zip(names, entries, strict=True):
+        if name in scans:
+            says = f"{path}: two cases are called '{name}', after their files."
+            findings.append(error("listed twice", says, "Rename the files of one, or remove it.", path))
+        else:
+            scans[name], parts[name] = Scan(name, name, entry.images, entry.truth), entry.part
+    return [scans[name] for name in sorted(scans)], parts
 
 
 def _nnunet(
@@ -215,7 +220,7 @@ def _nnunet(
 def _dataset(
     files: ListedFiles, cases: object, path: Path, channels: int, findings: list[Finding]
 ) -> list[Scan]:
-    """nnU-Net's cases whose files lie anywhere below the root."""
+    """The cases of nnU-Net whose files lie anywhere below the root."""
     scans = []
     for name, entry in sorted(cases.items()) if isinstance(cases, dict) else []:
         where = f"{path}, case '{name}'"

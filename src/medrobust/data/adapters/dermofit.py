@@ -6,8 +6,8 @@
 Ballerini et al., "A color and texture based hierarchical K-NN approach to the classification of non-melanoma
 skin lesions", in Color Medical Image Analysis (2013); licensed by Edinburgh Innovations.
 
-The library declares no patients. Its IDs are a session, e.g. A102, and a letter for each of several lesions:
-the session is taken as the patient.
+The library declares no patients. Its IDs are those of a session, e.g. A102, with a letter for each of
+several lesions: the session is taken as the patient.
 """
 
 import re
@@ -39,12 +39,9 @@ IDENTIFIER = re.compile(r"[A-Z]+\d+[a-z]?")
 def list_dermofit(root: Path) -> Photos:
     """Dermofit, or a part of it, as it is delivered; the unit is the patient, inferred from the IDs.
 
-    Args:
-        root: Folder of `lesionlist.txt` and the class folders.
-
     Raises:
-        DataError: The list is missing. Unusable lines, images without a file and classes without any image
-            are findings.
+        DataError: The list is missing. Unusable lines, images without a file and classes without an image are
+            findings.
     """
     table = root / TABLE
     if not table.is_file():
@@ -61,15 +58,13 @@ def list_dermofit(root: Path) -> Photos:
 
 
 def _lines(table: Path, findings: list[Finding]) -> Iterator[tuple[Row, str, Labelled]]:
-    """The images of the lines that can be used."""
     for number, line in enumerate(read_lines(table), start=1):
         cells, row = line.split(), Row(str(table), number, {})
         if not cells:
             continue
         if len(cells) != 3 or IDENTIFIER.fullmatch(cells[1]) is None:
-            says = (
-                f"{row.where}: must be a number, an ID such as A102a, and a class; got '{line.strip()[:80]}'."
-            )
+            shown = line.strip()[:80]
+            says = f"{row.where}: must be a number, an ID such as A102a, and a class; got '{shown}'."
             findings.append(error("strange line", says, "Correct or remove it.", table))
             continue
         _, name, label = cells

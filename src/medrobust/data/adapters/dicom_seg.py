@@ -2,8 +2,8 @@
 
     <anything>/IM0001 ...    slices of a series    <anything>/seg.dcm    its segmentation
 
-What belongs together is read from the headers: slices by SeriesInstanceUID, a segmentation by the series that
-it refers to, or by the frame of reference that it shares with one; patients by PatientID.
+The headers say what belongs together: slices by SeriesInstanceUID, a segmentation by the series that it
+refers to, or whose frame of reference it shares; patients by PatientID.
 """
 
 import re
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from medrobust.core import Unit
 from medrobust.data.adapters.labelled import visible
-from medrobust.data.adapters.pairing import scans_of
+from medrobust.data.adapters.pairing import compiled, scans_of
 from medrobust.data.dicom import grouped, is_dicom, present, read_dicom_file, rgb_of_cielab
 from medrobust.data.files import is_missing, naming
 from medrobust.data.findings import Finding, error, quoted, refused, require_sound, warning
@@ -39,7 +39,7 @@ ELEMENTS = (
     *("PatientID", "PatientSex", "PatientAge", "Manufacturer"),
     *("ReferencedSeriesSequence", "SegmentSequence", "PixelPaddingValue"),
 )
-"""What is read of a header."""
+"""The elements of a header that are read."""
 
 YEARS = re.compile(r"(\d{3})Y")
 """How DICOM writes an age in years."""
@@ -55,10 +55,10 @@ class Series:
     uid: str  # its SeriesInstanceUID
     name: str  # what to call it
     frame: str  # its FrameOfReferenceUID
-    patient: str  # PatientID, "" where there is none
+    patient: str  # PatientID, "" if there is none
     modality: str  # such as CT or MR
     attributes: Mapping[str, str]  # what is known of the patient and the scanner
-    # its files by SOPInstanceUID, so that copies count once, each with the voxels it claims
+    # its files, each with the voxels it claims, by SOPInstanceUID, so that copies count once
     claims: dict[str, tuple[Path, int]] = field(default_factory=dict)
 
     @property
@@ -82,14 +82,14 @@ def list_dicom_seg(root: Path, *, labels: Names | None = None, segmentation: str
     """The series of grey images below a folder that a segmentation labels.
 
     Args:
-        root: Folder of all files, which may lie in it in any way.
+        root: Folder of all files, in any arrangement.
         labels: Labels of the segments of each class, e.g. {tumour: [GTV-1, GTV-2], background: Body}; None:
-            every label is a class. Numbers of segments mean nothing: they may differ between files.
-        segmentation: Regular expression that is searched in the series description of the segmentations, and
-            chooses where a series has several; None: all.
+            every label is a class. Numbers of segments mean nothing, since they may differ between files.
+        segmentation: Regular expression that chooses segmentations by their series description, if a series
+            has several; None: all.
 
     Raises:
-        StudyError: A mapping that contradicts itself, or what is not a valid regular expression.
+        StudyError: The mapping contradicts itself, or the expression is not a valid one.
         DataError: No series has a segmentation, or there are too many labels.
     """
     findings: list[Finding] = []
@@ -132,7 +132,7 @@ def list_dicom_seg(root: Path, *, labels: Names | None = None, segmentation: str
 
 
 def _read_headers(root: Path, findings: list[Finding]) -> tuple[dict[str, Series], list[Segmentation]]:
-    """The series of grey images in a folder, by UID, and the segmentations; other files are passed over."""
+    """The series of grey images below a folder, by UID, and the segmentations; other files are ignored."""
     series: dict[str, Series] = {}
     segmentations: dict[str, Segmentation] = {}
     for path in visible(root):
@@ -211,14 +211,9 @@ def _segmentation(path: Path, header: Any) -> Segmentation:
 
 
 def _chosen(found: Sequence[Segmentation], expression: str | None) -> list[Segmentation]:
-    """The segmentations whose description an expression finds something in."""
-    try:
-        search = re.compile(expression or "").search
-    except re.error as wrong:
-        raise StudyError(
-            f"data.segmentation: {expression!r} is not a valid regular expression ({wrong})."
-        ) from None
-    chosen = [one for one in found if search(one.description)]
+    """The segmentations whose description matches an expression."""
+    wanted = compiled(expression or "", "data.segmentation")
+    chosen = [one for one in found if wanted.search(one.description)]
     if found and not chosen:
         seen = quoted(sorted({one.description for one in found}))
         raise DataError(
@@ -231,7 +226,7 @@ def _chosen(found: Sequence[Segmentation], expression: str | None) -> list[Segme
 def _paired(
     series: Mapping[str, Series], segmentations: Iterable[Segmentation], findings: list[Finding]
 ) -> list[tuple[Series, Segmentation]]:
-    """Series with their segmentations; what has no partner, or several, becomes a finding."""
+    """Series with their segmentations; those with no partner, or several, become findings."""
     pairs: dict[str, tuple[Series, Segmentation]] = {}
     for one in segmentations:
         own = _series_of(one, series, findings)
@@ -251,7 +246,7 @@ def _paired(
 
 
 def _series_of(one: Segmentation, series: Mapping[str, Series], findings: list[Finding]) -> Series | None:
-    """The series that a segmentation is of; None, and a finding, where that is not clear."""
+    """The series that a segmentation labels; None, and a finding, if that is unclear."""
     candidates = [series[uid] for uid in dict.fromkeys(one.refers) if uid in series] or [
         own for own in series.values() if own.frame and own.frame == one.frame
     ]
@@ -262,7 +257,7 @@ def _series_of(one: Segmentation, series: Mapping[str, Series], findings: list[F
     if not candidates:
         names = quoted(one.refers) if one.refers else f"one in the frame of reference '{one.frame}'"
         kind, says = "image missing", f"{one.path} segments a series that is missing: {names}."
-        advice = "Add its images, or take the file away. It is left out."
+        advice = "Add its images, or remove the file. It is left out."
     elif len(candidates) > 1:
         kind, says = "several series", f"{one.path} could belong to any of {len(candidates)} series."
         advice = f"Keep one of them: {', '.join(own.name for own in candidates)}. The file is left out."
@@ -290,7 +285,7 @@ def _sources_of(path: Path) -> set[str]:
 
 
 def _owners(present: Iterable[str], labels: Names | None) -> dict[str, str]:
-    """The class of every label of a segment; those that the study does not name have none."""
+    """The class of every label of a segment; labels that the study does not name have none."""
     if labels is None:
         return {label: label for label in sorted(set(present))}
     owner: dict[str, str] = {}
@@ -313,7 +308,7 @@ def _scan(own: Series, one: Segmentation, classes: tuple[str, ...], owner: Mappi
 
 
 def _unit(series: Sequence[Series], root: Path, findings: list[Finding]) -> tuple[Unit, str]:
-    """What patients are told by."""
+    """The unit, and how patients are known."""
     lacking = sum(not own.patient for own in series)
     if lacking == len(series):
         return "scan", "none: the headers give no PatientID; every scan counts by itself"

@@ -2,8 +2,8 @@
 
     <subject>/mri/norm.mgz    <subject>/mri/aseg.mgz    <subject>/mri/aparc+aseg.mgz
 
-Fischl, "FreeSurfer", NeuroImage 62 (2012). The labels are those of a program, not of a person: scores say
-how well networks agree with FreeSurfer.
+Fischl, "FreeSurfer", NeuroImage 62 (2012). A program made the labels, not a person: scores say how well
+networks agree with FreeSurfer.
 """
 
 from pathlib import Path
@@ -28,16 +28,16 @@ def list_freesurfer(
     """The subjects of a SUBJECTS_DIR, with the paper's 27 structures unless others are asked for.
 
     Args:
-        root: The folder of the subjects. Averages (fsaverage) are passed over.
+        root: The folder of the subjects; averages (fsaverage) are ignored.
         image: Volume of the intensities; norm and brain are skull-stripped, nu, T1 and orig are not.
         segmentation: Volume of the labels.
         labels: Other classes, as numbers of FreeSurferColorLUT.txt, e.g. {hippocampus: [17, 53]}, or a file
-            that names them; numbers of the volume that they leave out belong under background.
+            that gives them; the volume's other numbers must be listed under background.
         patient: Regular expression that finds the patient in a subject's name, e.g. "^(.+?)_ses-" or, for
             longitudinal names, "^[^.]+"; None: every subject is a patient.
 
     Raises:
-        StudyError: A mapping or expression that cannot be used.
+        StudyError: The mapping or the expression cannot be used.
         DataError: No subject has these volumes.
     """
     own = FREESURFER_LABELS if labels is None else label_map(labels, root)

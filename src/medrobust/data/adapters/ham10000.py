@@ -3,9 +3,9 @@
 Tschandl, Rosendahl & Kittler, "The HAM10000 dataset", Scientific Data 5, 180161 (2018).
 
 The folder holds `HAM10000_metadata.csv` (`HAM10000_metadata` in the archive's own download) and the images,
-in `images/`, in `HAM10000_images_part_1/` and `_part_2/`, or beside the table. The data declare lesions, not
-patients: one lesion may be pictured several times, and one patient may have several lesions without the data
-saying so.
+in `images/`, in `HAM10000_images_part_1/` and `_part_2/`, or beside the table. The data declare lesions,
+which may be pictured several times, but not patients: nothing says that several lesions belong to one
+patient.
 """
 
 from collections.abc import Iterator
@@ -31,12 +31,9 @@ ATTRIBUTES = {name: name for name in ("age", "sex", "localization")}
 def list_ham10000(root: Path) -> Photos:
     """HAM10000, or a part of it, in its original folder; the unit is the lesion.
 
-    Args:
-        root: Folder of the metadata table and the images.
-
     Raises:
-        DataError: Table or column missing. Unknown diagnoses, images listed twice or missing, lesions with
-            two diagnoses and classes without any image are findings.
+        DataError: The table or a column is missing. Unknown diagnoses, images listed twice or missing,
+            lesions with two diagnoses and classes without an image are findings.
     """
     table = next((root / name for name in TABLES if (root / name).is_file()), None)
     if table is None:
@@ -44,7 +41,7 @@ def list_ham10000(root: Path) -> Photos:
     findings: list[Finding] = []
     images = listed_once(_rows(table, findings), findings)
     folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name.lower() in FOLDERS)
-    searched = [*folders, root]  # where several hold the same, as in a widely used download, the first counts
+    searched = [*folders, root]  # a widely used download holds images twice: the first counts
     files = (path for folder in searched for path in sorted(folder.iterdir()))
     how = "by lesion (lesion_id); no patients declared: one may be on both sides of a split"
     return photos_of(
@@ -60,7 +57,6 @@ def list_ham10000(root: Path) -> Photos:
 
 
 def _rows(table: Path, findings: list[Finding]) -> Iterator[tuple[Row, str, Labelled]]:
-    """The images of the rows that can be used."""
     diagnosis_of: dict[str, str] = {}
     for row in read_table(table, ("lesion_id", "image_id", "dx"), ATTRIBUTES):
         lesion, image, diagnosis = row["lesion_id"], row["image_id"], row["dx"]
@@ -73,6 +69,6 @@ def _rows(table: Path, findings: list[Finding]) -> Iterator[tuple[Row, str, Labe
         elif diagnosis_of.setdefault(lesion, diagnosis) != diagnosis:
             both = f"'{diagnosis_of[lesion]}' and '{diagnosis}'"
             says = f"{row.where}: lesion '{lesion}' has two diagnoses, {both}."
-            findings.append(error("two labels", says, "Correct its rows, or take them out.", table))
+            findings.append(error("two labels", says, "Correct its rows, or remove them.", table))
         else:
             yield row, image, Labelled(diagnosis, lesion, None, tuple(known(row, ATTRIBUTES).items()))

@@ -23,7 +23,7 @@ from medrobust.data.adapters.labelled import (
     rows_named,
 )
 from medrobust.data.dicom import is_dicom
-from medrobust.data.files import ListedFiles, Row, inside, is_missing, naming, read_table
+from medrobust.data.files import ListedFiles, Row, existing_file, is_missing, naming, read_table
 from medrobust.data.findings import Finding, error, is_sound, quoted, refused, warning
 from medrobust.data.listing import Photos
 from medrobust.data.photographs.dicom_pictures import DicomFiles, read_dicom
@@ -59,7 +59,7 @@ Window = tuple[Annotated[float, Gt(float("-inf"))], Annotated[float, Gt(0)]]
 
 
 class Columns(NamedTuple):
-    """Names of a table's columns; of those that are None nothing is known."""
+    """Names of a table's columns, None for what is not known."""
 
     path: str
     label: str
@@ -84,37 +84,35 @@ def list_image_folder(
         root: Folder of the class folders, or of the table.
         table: CSV table below the root with a row per file; None takes the class of a file from its folder:
             `<class>/...`, or `<train|validation|test>/<class>/...`, which is an official split.
-        path_column: Column of the paths, relative to the root; see `ListedFiles` for what else is found.
+        path_column: Column of the paths, relative to the root; `ListedFiles` says what else is found.
         label_column: Column of the classes.
         patient_column: Column of the patients; None: not known, or by `patient_pattern`.
         part_column: Column that says train, validation or test: an official split.
-        patient_pattern: Regular expression that is searched in a file's path below the root and whose one
-            group is the patient, e.g. "(P[0-9]+)_" where names begin with the patient.
-        classes: All classes, in their order; None: those that there are, sorted. A word for what is not
-            known, such as "unknown" or "none", is a class of a table only where it is listed here.
+        patient_pattern: Regular expression searched for in a file's path below the root, whose one group is
+            the patient, e.g. "(P[0-9]+)_" if names begin with the patient.
+        classes: All classes, in order; None: those that occur, sorted. A word for what is not known, such
+            as "unknown" or "none", is a class of a table only if it is listed here.
 
     Raises:
         StudyError: Columns without a table.
-        DataError: The table is missing or lacks a column, or there are fewer than two classes. Rows and files
-            that cannot be used, and patients in several parts, are findings.
+        DataError: The table is missing or lacks a column, or there are fewer than two classes. Unusable rows
+            and files, and patients in several parts, are findings.
     """
     findings: list[Finding] = []
     columns = Columns(path_column, label_column, patient_column, part_column)
-    images, files = _labelled(root, SUFFIXES, is_nameless_image, table, columns, classes, findings)
+    images = _labelled(root, SUFFIXES, is_nameless_image, table, columns, classes, findings)
     where, by_name = root / table if table else root, patient_pattern and not patient_column
     if by_name:
         matches = {name: re.search(str(patient_pattern), name) for name in images}
-        images = {
-            name: image._replace(group=(match[1] or "") if (match := matches[name]) else "")
-            for name, image in images.items()
-        }
+        groups = {name: (match and match[1]) or "" for name, match in matches.items()}
+        images = {name: image._replace(group=groups[name]) for name, image in images.items()}
     asked = bool(patient_column or by_name)
     grouping = group_by(images, "patient", patient_column or "patient", where, findings, asked=asked)
     if by_name:
         fact = f"{grouping.fact}, inferred from the names of files by {patient_pattern}"
         grouping = grouping._replace(fact=fact)
     known = _classes(images, classes, where, findings)
-    return photos_of(images, files, known, grouping, where, findings)
+    return photos_of(images, {name: root / name for name in images}, known, grouping, where, findings)
 
 
 def list_dicom_images(
@@ -129,8 +127,8 @@ def list_dicom_images(
 ) -> Photos:
     """DICOM files of two classes or more, one picture each; the unit is the patient of their headers.
 
-    Files are found by their content, so they may be named by their UID, or lack the preamble. All other
-    arguments, and what is refused, are those of `list_image_folder`.
+    Files are recognised by their content, so they may be named by their UID, or lack the preamble. The rest,
+    and what is refused, is as for `list_image_folder`.
 
     Args:
         root: Folder of the class folders, or of the table.
@@ -138,40 +136,40 @@ def list_dicom_images(
         path_column: Column of the paths.
         label_column: Column of the classes.
         part_column: Column of the parts.
-        window: Which values become black and white: "file" takes the window of the file, or all that its bits
-            can hold where it has none; [centre, width] is in the units of the rescaled values.
+        window: Which values become black and white: "file" takes the file's own window, or if it has none all
+            values that its bits can hold; [centre, width] is in the units of the rescaled values.
         classes: All classes.
     """
     findings: list[Finding] = []
     columns = Columns(path_column, label_column, part=part_column)
-    listed, files = _labelled(root, DICOM_SUFFIXES, _is_dicom, table, columns, classes, findings)
+    listed = _labelled(root, DICOM_SUFFIXES, _is_dicom, table, columns, classes, findings)
     images = {}
     for name, image in listed.items():
+        path = root / name
         try:
-            with naming(files[name], "a DICOM picture"):
-                patient = str(read_dicom(files[name], pixels=False).get("PatientID") or "").strip()
+            with naming(path, "a DICOM picture"):
+                patient = str(read_dicom(path, pixels=False).get("PatientID") or "").strip()
         except DataError as unreadable:
-            findings.append(refused("unreadable", unreadable, files[name]))
+            findings.append(refused("unreadable", unreadable, path))
         else:
             images[name] = image._replace(group=patient)
     grouping = group_by(images, "patient", "PatientID", root, findings)
     where = root / table if table else root
+    shown = "of each file" if window == "file" else f"centre {window[0]:g}, width {window[1]:g}"
     return photos_of(
         images,
-        files,
+        {name: root / name for name in images},
         _classes(images, classes, where, findings),
         grouping,
         where,
         findings,
-        facts={
-            "window": "of each file" if window == "file" else f"centre {window[0]:g}, width {window[1]:g}"
-        },
+        facts={"window": shown},
         format=DicomFiles(None if window == "file" else window),
     )
 
 
 def _is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its content, whatever its name; one that cannot be read may be."""
+    """Whether a file is DICOM by its content; if it cannot be read, it may be."""
     try:
         return path.name.upper() != "DICOMDIR" and is_dicom(path)  # that lists the others of a medium
     except OSError:
@@ -186,18 +184,16 @@ def _labelled(
     columns: Columns,
     classes: Sequence[str] | None,
     findings: list[Finding],
-) -> tuple[dict[str, Labelled], dict[str, Path]]:
-    """Images and their files, by their path below the root; what cannot be used becomes findings."""
-    files: dict[str, Path] = {}
+) -> dict[str, Labelled]:
+    """Images by their path below the root; what cannot be used becomes findings."""
     if table is not None:
-        rows = _rows(root, suffixes, table, columns, classes, files, findings)
-        return listed_once(rows, findings), files
+        return listed_once(_rows(root, suffixes, table, columns, classes, findings), findings)
     for name, column in (("patient_column", columns.patient), ("part_column", columns.part)):
         if column is not None:
             raise StudyError(
                 f"data.{name}: is a column of `table`, which is not given. Give both, or neither."
             )
-    return _of_folders(root, files_below(root, suffixes, by_content), classes, files, findings), files
+    return _of_folders(root, files_below(root, suffixes, by_content), classes, findings)
 
 
 def _rows(
@@ -206,13 +202,9 @@ def _rows(
     table: str,
     columns: Columns,
     classes: Sequence[str] | None,
-    files: dict[str, Path],
     findings: list[Finding],
 ) -> Iterator[tuple[Row, str, Labelled]]:
-    """The images of a table's rows; their files are added to `files`."""
-    path = inside(root, table, "data.table")
-    if not path.is_file():
-        raise DataError(f"data.table: there is no file '{table}' in {root}. Give its path below the root.")
+    path = existing_file(root, table, "data.table")
     listed, rows = ListedFiles(root, suffixes), read_table(path, [column for column in columns if column])
     if not rows:
         raise DataError(f"{path}: has no rows below its header. Give the table of the images.")
@@ -243,18 +235,13 @@ def _rows(
             findings.append(refused("wrong row", wrong, path))
         else:
             name = file.relative_to(root).as_posix()
-            files.setdefault(name, file)
             yield row, name, Labelled(label, row[columns.patient] if columns.patient else "", PARTS.get(word))
 
 
 def _of_folders(
-    root: Path,
-    paths: Collection[Path],
-    classes: Sequence[str] | None,
-    files: dict[str, Path],
-    findings: list[Finding],
+    root: Path, paths: Collection[Path], classes: Sequence[str] | None, findings: list[Finding]
 ) -> dict[str, Labelled]:
-    """The images of class folders, or of those below the folders of a split; adds their files to `files`."""
+    """The images of class folders, or of those below the folders of a split."""
     images: dict[str, Labelled] = {}
     folders = {
         path.name.lower() for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
@@ -266,7 +253,7 @@ def _of_folders(
         name = path.relative_to(root).as_posix()
         if len(above) < 1 + has_parts:
             findings.append(error("no class", f"{path} is not in a class folder.", "Move it into one.", path))
-        elif not name.isprintable():  # also what is no UTF-8
+        elif not name.isprintable():  # such as bytes that are not UTF-8
             says = f"{name!a} in {root} contains unprintable characters."
             findings.append(error("strange name", says, "Rename the file.", path))
         elif classes is not None and above[has_parts] not in classes:
@@ -275,14 +262,13 @@ def _of_folders(
             findings.append(error("unknown label", says, advice, path))
         else:
             label = above[has_parts]
-            files[name] = path
             images[name] = Labelled(label, part=PARTS[above[0].lower()] if has_parts else None)
             if classes is None and is_missing(label):
                 doubtful.setdefault(label, []).append(path)
     for label, own in doubtful.items():
         says = f"{len(own)} files lie in a folder called '{label}', as if their class were not known."
         advice = (
-            "It counts as a class: move the files away if it is not one, or list all classes in data.classes."
+            "It counts as a class. Move the files away, or, if it is one, list all classes in data.classes."
         )
         findings.append(warning("doubtful class", says, advice, *own))
     findings += left_out(root, paths)
@@ -292,7 +278,7 @@ def _of_folders(
 def _classes(
     images: dict[str, Labelled], classes: Sequence[str] | None, where: Path, findings: list[Finding]
 ) -> Sequence[str]:
-    """The classes of the study, or those that there are; too few, or too many to be classes, are refused."""
+    """The classes of the study, or those that occur; too few, or too many to be classes, are refused."""
     if classes is not None:
         return classes
     names = sorted({image.label for image in images.values()})

@@ -1,4 +1,4 @@
-"""The ISIC challenges: dermatoscopic photographs with a diagnosis each, or with a mask of the lesion.
+"""The ISIC challenges: dermatoscopic photographs, each with a diagnosis or a mask of the lesion.
 
     ISIC2018_Task3_Training_GroundTruth.csv      image,MEL,NV,BCC,AKIEC,BKL,DF,VASC: one is 1, the others 0
     ISIC2018_Task3_Training_LesionGroupings.csv  image,lesion_id,...
@@ -9,8 +9,8 @@
     ISIC2018_Task1-2_Training_Input/ISIC_0000000.jpg
     ISIC2018_Task1_Training_GroundTruth/ISIC_0000000_segmentation.png      0 outside, 255 inside
 
-The table of 2020 may also be called train.csv. Where tables or folders of Validation and Test stand beside
-those of Training, as in 2018, they are an official split. Images lie in any folder below.
+The table of 2020 may also be called train.csv. Tables or folders of Validation and Test beside those of
+Training, as in 2018, are an official split. Images lie in any folder below.
 
 Codella et al., arXiv 1902.03368 (2018); Combalia et al., arXiv 1908.02288 (2019); Rotemberg et al.,
 Scientific Data 8, 34 (2021).
@@ -53,10 +53,10 @@ MASK = "_segmentation"
 class Challenge(NamedTuple):
     """One year's files."""
 
-    # names that the table of diagnoses may have, with {} for the part; without, of Training only
+    # names that the table of diagnoses may have, with {} for the part; without it, of Training only
     truth: tuple[str, ...]
-    groups: str | None  # name of the table of groups and attributes; None: they stand in that of diagnoses
-    classes: tuple[str, ...]  # columns of the diagnoses; empty where a column `target` says what is malignant
+    groups: str | None  # name of the table of groups and attributes; None: they are in that of diagnoses
+    classes: tuple[str, ...]  # columns of the diagnoses; empty if a column `target` says what is malignant
     unit: Unit  # what its groups are
     source: str  # citation and licence
     image: str = "image"  # column of the image
@@ -89,13 +89,10 @@ CHALLENGES = (
 
 
 def list_isic(root: Path) -> Photos:
-    """The data of one ISIC challenge; the unit is the lesion (2018, 2019) or the patient (2020).
-
-    Args:
-        root: Folder of the tables, of one year; images lie in it or in any folder below.
+    """The data of one year's ISIC challenge; the unit is the lesion (2018, 2019) or the patient (2020).
 
     Raises:
-        DataError: There is no table of a known year, or there are tables of several. Unusable rows, images
+        DataError: There is no table of a known year, or there are several years. Unusable rows, images
             without a file or group, and lesions with several diagnoses are findings.
     """
     tables = {challenge: found for challenge in CHALLENGES if (found := _tables(root, challenge))}
@@ -127,7 +124,7 @@ def list_isic(root: Path) -> Photos:
 
 
 def _tables(root: Path, challenge: Challenge) -> dict[str, Path]:
-    """The tables of diagnoses of a year that lie in a folder, by part; none without that of Training."""
+    """The tables of diagnoses of a year in a folder, by part; none without that of Training."""
     found = {
         part: root / name.format(part)
         for part in PARTS
@@ -140,12 +137,9 @@ def _tables(root: Path, challenge: Challenge) -> dict[str, Path]:
 def _rows(
     root: Path, challenge: Challenge, tables: Mapping[str, Path], findings: list[Finding]
 ) -> Iterator[tuple[Row, str, Labelled]]:
-    """The usable rows' images, with their group and attributes from this table or the one beside it."""
-    rule = (
-        f"1 in one of {', '.join(challenge.classes)} and 0 in the others"
-        if challenge.classes
-        else "target 0 or 1"
-    )
+    """The images of the usable rows, with group and attributes from this table or the one beside it."""
+    classes = ", ".join(challenge.classes)
+    rule = f"1 in one of {classes} and 0 in the others" if classes else "target 0 or 1"
     key = f"{challenge.unit}_id"
     for part, table in tables.items():
         beside = root / challenge.groups.format(part) if challenge.groups else table
@@ -156,7 +150,7 @@ def _rows(
             image, label = row[challenge.image], _label(row, challenge.classes)
             if is_missing(image):
                 says = f"{row.where}: {challenge.image} must be known; got '{image}'."
-                findings.append(error("identifier missing", says, "Fill it in, or take the row out.", table))
+                findings.append(error("identifier missing", says, "Fill it in, or remove the row.", table))
             elif label is None:
                 says = f"{row.where} ({image}): must have {rule}."
                 findings.append(error("unknown label", says, "Correct or remove the row.", table))
@@ -166,7 +160,7 @@ def _rows(
 
 
 def _label(row: Row, classes: tuple[str, ...]) -> str | None:
-    """The diagnosis of a row, where it has exactly one."""
+    """The diagnosis of a row, if it has exactly one."""
     if not classes:
         return {0.0: BENIGN, 1.0: MALIGNANT}.get(_number(row["target"]))
     cells = {name: _number(row[name]) for name in classes}
@@ -184,10 +178,7 @@ def _number(text: str) -> float:
 def list_isic_segmentation(root: Path) -> Photos:
     """Photographs and masks of ISIC 2018, task 1 (and challenges before it), paired by their names.
 
-    Nothing says which patient or lesion an image is of: the unit is the image.
-
-    Args:
-        root: Folder that holds the folders of images and masks.
+    The data name neither patients nor lesions: the unit is the image.
 
     Raises:
         DataError: There is no mask. Masks without an image and images without a mask are findings.

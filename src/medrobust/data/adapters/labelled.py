@@ -1,8 +1,8 @@
-"""How adapters of photographs are written: say what each image is, and `photos_of` does the rest.
+"""How adapters of photographs are written: they say what each image is, and `photos_of` does the rest.
 
-An adapter reads its table or folders into `Labelled` by name, finds the files, and declares classes, group
-and source. Images without a file, empty classes, groups, official splits, facts and attributes are the same
-for all.
+An adapter reads its table or folders into `Labelled` by name, finds the files, and declares classes, groups
+and source. Images without a file, empty classes, groups, official splits, facts and attributes are handled
+here for all. Functions add what is wrong to the list `findings`, and `where` is the file or folder to blame.
 """
 
 import mimetypes
@@ -24,9 +24,9 @@ class Labelled(NamedTuple):
     """What the data say of an image."""
 
     label: str  # name of its class
-    # its patient or lesion; "", or a word such as "nan" (see `is_missing`), where it is not known
+    # its patient or lesion; "", or a word such as "nan" (see `is_missing`), if it is not known
     group: str = ""
-    part: Part | None = None  # its part in the split that comes with the data; None where there is none
+    part: Part | None = None  # its part in the split that comes with the data, if there is one
     attributes: tuple[tuple[str, str], ...] = ()  # what else is known, such as age
 
 
@@ -50,29 +50,19 @@ def photos_of(
     facts: Mapping[str, str] | None = None,
     format: PictureFormat = IMAGE_FILES,  # noqa: A002
 ) -> Photos:
-    """A listing of all images that have a file.
+    """A listing of all images that have a file; both are keyed by name, and other files are ignored.
 
-    Args:
-        images: What the data say of each, by name.
-        files: File of each, by name; others are passed over.
-        classes: All classes, in their order.
-        grouping: Group of each image, by name.
-        where: Table or folder that says the classes, for findings.
-        findings: What is wrong so far.
-        searched: Folders in which files were looked for, for findings.
-        facts: What a report must state beside the number of images, their classes and grouping.
-        format: How the files are read.
+    `searched` are the folders in which files were looked for; `facts` are what a report must state beside the
+    number of images, their classes and grouping.
     """
-    found = list(findings)
-    missing = sorted(name for name in images if name not in files)
-    if missing:
+    if missing := sorted(name for name in images if name not in files):
         says = f"{len(missing)} of the listed images have no file: {quoted(missing)}. "
         says += f"Searched: {', '.join(map(str, searched or [where]))}."
-        found.append(error("image missing", says, "Add the files, or remove their rows from the table."))
+        findings.append(error("image missing", says, "Add the files, or remove their rows from the table."))
     used = {image.label for image in images.values()}
     if empty := [name for name in classes if name not in used]:
         says = f"{where}: no image of class {quoted(empty)}."
-        found.append(error("class without images", says, "Every class needs images in all parts.", where))
+        findings.append(error("class without images", says, "Every class needs images in all parts.", where))
     names = [name for name in sorted(images) if name in files]
     items = tuple(
         Photo(name, grouping.groups[name], classes.index(images[name].label), files[name]) for name in names
@@ -85,7 +75,7 @@ def photos_of(
             f"{len(mixed)} {grouping.unit}s have files in several parts of the data's split: {quoted(mixed)}."
         )
         advice = "Move them to one part, or leave the parts out and let the study split by patient."
-        found.append(error("patient on both sides", says, advice))
+        findings.append(error("patient on both sides", says, advice))
     official = {grouping.groups[name]: part for name in names if (part := images[name].part)}
     attributes = {name: dict(images[name].attributes) for name in names}
     counts = Counter(images[name].label for name in names)
@@ -101,19 +91,19 @@ def photos_of(
             "grouping": grouping.fact,
             **(facts or {}),
         },
-        findings=tuple(found),
+        findings=tuple(findings),
         official=official if is_split([images[name].part for name in names]) else None,
         attributes=attributes if any(attributes.values()) else {},
     )
 
 
 def is_split(parts: Collection[Part | None]) -> bool:
-    """Whether parts are those of an official split: all are known, and some train and some test."""
+    """Whether parts are those of an official split: all are known, some train and some test."""
     return {Part.TRAIN, Part.TEST} <= set(parts) and None not in parts
 
 
 def listed_once(rows: Iterable[tuple[Row, str, Labelled]], findings: list[Finding]) -> dict[str, Labelled]:
-    """Images by name. Rows that repeat another one are a note; rows that contradict another one, an error."""
+    """Images by name; rows that repeat another are a note, rows that contradict another an error."""
     found: dict[str, tuple[Row, Labelled]] = {}
     again: dict[str, list[Row]] = {}
     for row, name, image in rows:
@@ -134,7 +124,7 @@ def listed_once(rows: Iterable[tuple[Row, str, Labelled]], findings: list[Findin
 
 
 def rows_named(rows: Sequence[Row], column: str | None = None) -> str:
-    """The numbers of the first few rows, each with what a column says, and how many more there are."""
+    """The numbers of the first few rows, each with its cell of a column, and how many more there are."""
     shown = ", ".join(f"row {row.number}" + (f" ('{row[column]}')" if column else "") for row in rows[:5])
     return shown + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
 
@@ -148,16 +138,10 @@ def group_by(
     *,
     asked: bool = False,
 ) -> Grouping:
-    """Group photographs by an identifier that some, or all, may lack: those are groups of their own.
+    """Group photographs by an identifier of the `unit`, called `key` in the data.
 
-    Args:
-        images: With the identifier of each.
-        unit: What it identifies.
-        key: Its name in the data.
-        where: The file that it stands in.
-        findings: Get one where only some lack it, or where words stand in its place, and one where
-            identifiers are nearly the same.
-        asked: Whether the study names where it stands, so that it is a finding where all lack it, too.
+    A photograph without one is a group of its own. That is a finding if only some lack it, if words such as
+    "nan" stand in its place, or if the study has `asked` for it; so are identifiers that are nearly the same.
     """
     lacking = {name: image.group for name, image in images.items() if is_missing(image.group)}
     words = sorted({group for group in lacking.values() if group})
@@ -178,7 +162,7 @@ def group_by(
 
 
 def alike(names: Iterable[str], what: str, where: Path) -> list[Finding]:
-    """Names that are probably meant to be one: they differ in the case of letters, spaces, or 1 and 1.0."""
+    """A finding for names that differ only in case, in spaces, or like 1 and 1.0: probably they are one."""
     same: dict[str, list[str]] = {}
     for name in sorted(names):
         plain = "".join(name.split()).casefold()
@@ -187,20 +171,18 @@ def alike(names: Iterable[str], what: str, where: Path) -> list[Finding]:
     if not found:
         return []
     says = f"{where}: {what} whose names are nearly the same: {quoted(found)}."
-    return [
-        warning("similar names", says, "They count as different; spell them alike if they are not.", where)
-    ]
+    return [warning("similar names", says, "They count as different. If they are not, unify them.", where)]
 
 
 def files_below(
     folder: Path, suffixes: Collection[str] = SUFFIXES, by_content: Callable[[Path], bool] = is_nameless_image
 ) -> list[Path]:
-    """All visible files below a folder with one of these endings, or wanted by their content, sorted."""
+    """All visible files below a folder that have one of these endings or are wanted by content, sorted."""
     return [path for path in visible(folder) if path.suffix.lower() in suffixes or by_content(path)]
 
 
 def left_out(folder: Path, taken: Collection[Path]) -> list[Finding]:
-    """One finding for all other files below a folder; a warning where some are pictures by their ending."""
+    """One finding for all other files below a folder; a warning if some are pictures by their ending."""
     known = set(taken)
     others = [path for path in visible(folder) if path not in known]
     pictures = [path for path in others if (mimetypes.guess_type(path.name)[0] or "").startswith("image/")]
@@ -224,7 +206,7 @@ def visible(folder: Path) -> list[Path]:
 
 
 def files_by_stem(paths: Iterable[Path]) -> dict[str, Path]:
-    """Files by their names without ending; of several with one name the first."""
+    """Files by their names without ending; the first if several have one name."""
     found: dict[str, Path] = {}
     for path in paths:
         found.setdefault(path.stem, path)

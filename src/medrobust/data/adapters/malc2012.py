@@ -24,10 +24,10 @@ from medrobust.errors import DataError
 
 FOLDERS = {Part.TRAIN: "training", Part.TEST: "testing"}
 TRAINING = frozenset(map(str, (1000, 1001, 1002, *range(1006, 1016), 1017, 1036)))
-"""The challenge's training patients, whom the names of the second release do not tell."""
+"""The challenge's training patients, who cannot be told from the names of the second release."""
 
 RESCANS = frozenset(("1023", "1024", "1025", "1038", "1039"))
-"""Second scans of five of the patients; the data do not say of whom."""
+"""Second scans of five of the patients; the data do not say which."""
 
 SECOND_NAME = re.compile(r"(?P<scan>\d{4})_SS\.nii(\.gz)?")
 SECOND_LABELS_NAME = re.compile(r"(?P<scan>\d{4})_glm\.nii(\.gz)?")
@@ -36,16 +36,11 @@ LABELS_NAME = re.compile(r"(?P<scan>\d{4}_\d+)_glm\.nii(\.gz)?")
 
 
 def list_malc2012(root: Path) -> Scans:
-    """The challenge's folders, of either release, with the 27 structures of the paper.
-
-    Args:
-        root: Folder that holds `training-images` and the others, or the files of the second release (or its
-            `inst/extdata`).
+    """The challenge's data, of either release, with the 27 structures of the paper.
 
     Raises:
-        DataError: A folder is missing or empty. Missing partner files, strange file names, scans that are
-            there twice and patients in training and testing are findings, and so are rescans, which are left
-            out.
+        DataError: A folder is missing or empty. Missing partner files, strange file names, duplicate scans,
+            patients in training and testing, and rescans, which are left out, are findings.
     """
     findings: list[Finding] = []
     second = next(
@@ -73,12 +68,11 @@ def list_malc2012(root: Path) -> Scans:
 
 
 def _named(folder: Path, name: re.Pattern[str]) -> dict[str, Path]:
-    """Files of the second release by scan; others, such as masks and tissues, are passed over."""
+    """Files of the second release by scan; others, such as masks and tissues, are ignored."""
     return {match["scan"]: path for path in sorted(folder.iterdir()) if (match := name.fullmatch(path.name))}
 
 
 def _of_folders(root: Path, folder: str, findings: list[Finding]) -> list[Scan]:
-    """The scans of the training or testing folders."""
     images = _files(root / f"{folder}-images", SCAN_NAME, "1000_3.nii.gz", findings)
     labels = _files(root / f"{folder}-labels", LABELS_NAME, "1000_3_glm.nii.gz", findings)
     scans = pair([images], labels, findings, unlabelled=error)
@@ -86,7 +80,6 @@ def _of_folders(root: Path, folder: str, findings: list[Finding]) -> list[Scan]:
 
 
 def _files(folder: Path, name: re.Pattern[str], example: str, findings: list[Finding]) -> dict[str, Path]:
-    """NIfTI files of a folder by scan id."""
     if not folder.is_dir():
         raise DataError(
             f"{folder} is missing. The root needs the folders training-images, training-labels, "

@@ -2,9 +2,9 @@
 
     dermamnist_64.npz      train_images, train_labels, val_images, val_labels, test_images, test_labels
 
-Images are of shape (n, h, w), (n, h, w, 1) or (n, h, w, 3), volumes (n, d, h, w), labels (n, 1), (n,), or one
-column per class. Nothing says which patient an image is of: in DermaMNIST, for one, images of the same
-lesion lie in different parts.
+Images have the shape (n, h, w), (n, h, w, 1) or (n, h, w, 3), volumes (n, d, h, w), labels (n, 1), (n,), or
+one column per class. Nothing says whom an image shows: in DermaMNIST, for example, images of the same lesion
+lie in different parts.
 
 Yang et al., "MedMNIST v2", Scientific Data 10, 41 (2023).
 """
@@ -21,15 +21,9 @@ from pydantic import Field
 
 from medrobust.core import Part
 from medrobust.data.adapters.labelled import Grouping, Labelled, photos_of
-from medrobust.data.files import inside
+from medrobust.data.files import existing_file
 from medrobust.data.listing import Photos
-from medrobust.data.photographs.arrays import (
-    NPZ_ARRAYS,
-    Form,
-    array_forms,
-    layout_of,
-    read_array,
-)
+from medrobust.data.photographs.arrays import NPZ_ARRAYS, Form, array_forms, layout_of, read_array
 from medrobust.errors import DataError
 
 FileName = Annotated[str, MinLen(1), Field(examples=["dermamnist.npz"])]
@@ -62,7 +56,7 @@ LABELS = {
     "vesselmnist3d": "vessel, aneurysm",
     "synapsemnist3d": "inhibitory, excitatory",
 }
-"""What the numbers mean, by the name of the file; others are classes by number."""
+"""What the numbers mean, by the name of the file; in other files the numbers name the classes."""
 
 
 def list_medmnist(root: Path, *, file: FileName) -> Photos:
@@ -73,12 +67,10 @@ def list_medmnist(root: Path, *, file: FileName) -> Photos:
         file: Its name.
 
     Raises:
-        DataError: There is no such file, it is damaged, its labels are several per image, or it holds
-            volumes that are no cubes, or pictures beside volumes. Classes without any image are findings.
+        DataError: There is no such file, it is damaged, has several labels per image, or holds volumes that
+            are not cubes, or pictures beside volumes. Classes without an image are findings.
     """
-    path = inside(root, file, "data.file")
-    if not path.is_file():
-        raise DataError(f"data.file: there is no file '{file}' in {root}. Give the name of an npz archive.")
+    path = existing_file(root, file, "data.file")
     forms = array_forms(path)
     parts = [part for part in PARTS if f"{part}_images" in forms]
     if not {"train", "test"} <= set(parts):
@@ -114,7 +106,6 @@ def list_medmnist(root: Path, *, file: FileName) -> Photos:
 
 
 def _labels(path: Path, part: str, forms: Mapping[str, Form]) -> Int64[np.ndarray, " n"]:
-    """The class of each image of a part."""
     name, count = f"{part}_labels", forms[f"{part}_images"].shape[:1]
     form = forms.get(name)
     if form is None or form.dtype.kind not in "biuf" or form.shape[:1] != count or len(form.shape) > 2:
@@ -141,7 +132,7 @@ def _labels(path: Path, part: str, forms: Mapping[str, Form]) -> Int64[np.ndarra
 
 
 def _classes(path: Path, labels: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """Names of the classes; numbers where the file is none of MedMNIST's."""
+    """Names of the classes; their numbers if the file is not one of MedMNIST's."""
     most = max((int(values.max()) for values in labels.values() if values.size), default=0)
     known = LABELS.get(path.stem.partition("_")[0].lower())
     if known is None:

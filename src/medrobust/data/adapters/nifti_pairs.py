@@ -38,14 +38,14 @@ def list_nifti_pairs(
     Args:
         root: Folder of all files.
         images: Pattern of the images' paths below the root; several are the channels, in this order. {scan}
-            and {patient} stand for what tells scans and patients apart; *, ? and **/ for anything.
+            and {patient} stand for what distinguishes scans and patients; *, ? and **/ for anything.
         segmentations: Pattern of the label files.
-        labels: Numbers of each class, e.g. {liver: [1, 2], tumour: 3, background: 4}, or a file that says so.
-        patient: Regular expression that finds the patient in a scan's id; {patient} of the images goes first.
+        labels: Numbers of each class, e.g. {liver: [1, 2], tumour: 3, background: 4}, or a file with them.
+        patient: Regular expression that finds the patient in a scan's id, unless {patient} is in `images`.
 
     Raises:
-        StudyError: A pattern or mapping that cannot be used.
-        DataError: No scan with labels, or a wrong label file.
+        StudyError: A pattern or the mapping cannot be used.
+        DataError: No scan has labels, or the label file is wrong.
     """
     own = label_map(labels, root)
     channels = [images] if isinstance(images, str) else images
@@ -67,8 +67,8 @@ def list_nifti_pairs(
     scans = pair(files[:-1], files[-1], findings)
     matched = {scan: who for scan, (_, who) in found[0].items()}
     if any(matched.values()):
-        named_by = "from the files' names, by {patient} in data.images"
         items = of_patients(scans, matched, "{patient} in data.images", findings)
-        return scans_of(items, own, "patient", findings, {"patients": named_by})
+        facts = {"patients": "from the files' names, by {patient} in data.images"}
+        return scans_of(items, own, "patient", findings, facts)
     those, unit, how = by_patient(scans, patient, findings)
     return scans_of(those, own, unit, findings, {"patients": how})

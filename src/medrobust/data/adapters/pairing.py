@@ -1,4 +1,7 @@
-"""How scan adapters are written: find images and labels; `pair`, `by_patient` and `scans_of` do the rest."""
+"""How scan adapters are written: they find images and labels, and this module does the rest.
+
+Functions add what is wrong to the list `findings`, and leave out the scans concerned.
+"""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,10 +23,8 @@ WILD = {"**/": r"(?:.*/)?", "*": r"[^/]*", "?": r"[^/]"}
 def pattern(text: str, where: str) -> re.Pattern[str]:
     """A pattern of relative paths, such as "{patient}/{scan}_t1.nii.gz"; *, ? and **/ match anything.
 
-    A field that stands there twice must be the same both times.
-
-    Raises:
-        StudyError: Another field than {scan} and {patient}, or neither of them.
+    A field that occurs twice must match the same text. A StudyError if there is a field other than {scan} and
+    {patient}, or neither of them.
     """
     seen: set[str] = set()
     parts = []
@@ -42,16 +43,16 @@ def pattern(text: str, where: str) -> re.Pattern[str]:
 
 
 def volumes_below(root: Path) -> list[Path]:
-    """All NIfTI and MGH files below a folder that no file manager left, sorted."""
+    """All NIfTI and MGH files below a folder, sorted."""
     return sorted(path for path in root.rglob("*") if is_volume(path) and path.is_file())
 
 
 def files_by_scan(
     root: Path, paths: Iterable[Path], named: re.Pattern[str], findings: list[Finding]
 ) -> dict[str, tuple[Path, str | None]]:
-    """Those of the files that a pattern matches, with the patient that it finds, by scan.
+    """The files that a pattern matches, each with the patient that it finds, by scan.
 
-    A scan is called by what both fields matched; one with two files becomes a finding.
+    The name of a scan is what both fields matched; a second file of a scan is a finding.
     """
     found: dict[str, tuple[Path, str | None]] = {}
     for path in paths:
@@ -77,13 +78,9 @@ def pair(
     *,
     unlabelled: Callable[..., Finding] = warning,
 ) -> list[Scan]:
-    """Scans that have all channels and labels, each a patient of its own, sorted; the others are findings.
+    """Scans that have all channels and labels, each a patient of its own, sorted.
 
-    Args:
-        images: For each channel, its files by scan.
-        labels: Label files by scan.
-        findings: What is wrong is added here.
-        unlabelled: How much it weighs that an image has no labels.
+    `images` are the files of each channel by scan. An image without labels is an `unlabelled` finding.
     """
     scans = []
     for scan in sorted({*labels, *(name for channel in images for name in channel)}):
@@ -106,40 +103,33 @@ def pair(
 def by_patient(
     scans: Sequence[Scan], expression: str | None, findings: list[Finding]
 ) -> tuple[Sequence[Scan], Unit, str]:
-    """Scans with the patient that a regular expression finds in their id, the unit, and what a report states.
+    """Scans with the patient found in their id, the unit, and what a report states.
 
-    Args:
-        scans: Each a patient of its own.
-        expression: Its group, or the whole of what it matches, is the patient; None: nothing is known.
-        findings: Scans without a match are added here, and left out.
-
-    Raises:
-        StudyError: It is not a valid regular expression.
+    The patient is the group of the regular `expression`, or all that it matches; None: nothing is known.
     """
     if expression is None:
         return scans, "scan", "none declared: every scan counts by itself; give `patient` if some share one"
-    try:
-        compiled = re.compile(expression)
-    except re.error as wrong:
-        raise StudyError(
-            f"data.patient: {expression!r} is not a valid regular expression ({wrong})."
-        ) from None
-    matches = {scan.scan_id: compiled.search(scan.scan_id) for scan in scans}
-    patients = {scan: match and match[min(compiled.groups, 1)] for scan, match in matches.items()}
+    patient = compiled(expression, "data.patient")
+    matches = {scan.scan_id: patient.search(scan.scan_id) for scan in scans}
+    patients = {scan: match and match[min(patient.groups, 1)] for scan, match in matches.items()}
     named = of_patients(scans, patients, f"data.patient {expression!r}", findings)
     return named, "patient", f"from the scan's name by {expression!r}"
+
+
+def compiled(expression: str, key: str) -> re.Pattern[str]:
+    """The regular expression that a key of the study gives; a StudyError if it is not valid."""
+    try:
+        return re.compile(expression)
+    except re.error as wrong:
+        raise StudyError(f"{key}: {expression!r} is not a valid regular expression ({wrong}).") from None
 
 
 def of_patients(
     scans: Iterable[Scan], patients: Mapping[str, str | None], how: str, findings: list[Finding]
 ) -> list[Scan]:
-    """Scans with their patients; those of which none is known are findings, and left out.
+    """Scans with their patients, by scan id; None, "" and words such as "unknown" are no patient.
 
-    Args:
-        scans: Each a patient of its own.
-        patients: The patient of each, by its id; None, "" and words such as "unknown" are none.
-        how: What says the patients, for the message.
-        findings: What is wrong is added here.
+    `how` names the source of the patients in messages.
     """
     named = []
     for scan in scans:
@@ -155,10 +145,7 @@ def of_patients(
 
 
 def official_split(placed: Sequence[tuple[Scan, Part]], findings: list[Finding]) -> dict[str, Part] | None:
-    """Part of each patient, by the parts of scans; None unless some train and some test.
-
-    A patient with scans in several parts becomes a finding.
-    """
+    """Part of each patient, by the parts of its scans; None unless some train and some test."""
     if not {Part.TRAIN, Part.TEST} <= {part for _, part in placed}:
         return None
     official = {scan.patient_id: part for scan, part in placed}

@@ -1,8 +1,8 @@
 """Phantom brains: T1-weighted, skull-stripped scans of the paper's 27 structures, made from a seed.
 
 `phantom_brain` deforms a template at random and scans it. The template takes outline, folded cortex, white
-matter and the shape of the ventricles from the ICBM152 tissue maps (2009a) in nilearn's wheel; oriented
-ellipsoids tell which part of the brain is which structure.
+matter and the shape of the ventricles from the ICBM152 tissue maps (2009a) in nilearn's wheel; ellipsoids
+tell the structures apart.
 
 Source: tissue maps, Fonov et al., NeuroImage 54 (2011); positions and sizes of the ellipsoids, mean of 30
 scans of the MICCAI 2012 Multi-Atlas Labelling Challenge, fitted to the maps; intensities, 8 of these scans.
@@ -21,16 +21,16 @@ from medrobust.errors import DataError
 from medrobust.rng import generator
 
 FIELD_OF_VIEW = (160, 208, 160)
-"""Size in mm of what is scanned: right to left, posterior to anterior, inferior to superior."""
+"""Extent of a scan in mm: right to left, posterior to anterior, inferior to superior."""
 
 CENTRE = np.array([0.0, -16.0, 9.0])
 """Middle of the field of view in mm of ICBM space."""
 
 STEP = 4
-"""Distance in mm of the points on which deformations are computed."""
+"""Distance in mm between the points at which deformations are computed."""
 
 SIZE = 0.92
-"""Mean size of the subjects relative to ICBM's, whose brains are larger than the measured ones."""
+"""Mean size of the subjects relative to ICBM's brain, which is larger than the measured ones."""
 
 GYRAL, LOBAR = (14, 1.0), (35, 1.5)
 """Wavelength (node distance) and standard deviation in mm of the two scales of the velocity field."""
@@ -47,8 +47,8 @@ def phantom_brain(seed: int, subject: int, spacing: float) -> Float32[np.ndarray
         spacing: Edge of a voxel in mm.
 
     Returns:
-        The image in [0, 1], 0 outside the brain, and the class index in `STRUCTURES` of each voxel, as
-        floats, cut to the box around the brain. Axes: right, anterior, superior.
+        The image in [0, 1], 0 outside the brain, and the class index in `STRUCTURES` of each voxel as a
+        float, cut to the box around the brain. Axes: right, anterior, superior.
 
     Raises:
         DataError: nilearn is not installed.
@@ -73,12 +73,11 @@ def grid_shape(spacing: float) -> tuple[int, ...]:
 
 
 def backward_map(rng: np.random.Generator, fine: list[int], spacing: float) -> Float32[np.ndarray, "3 x y z"]:
-    """Where in the template, in mm from `LOW`, each fine voxel comes from: affine, then a diffeomorphism."""
+    """Where each fine voxel comes from in the template, in mm from `LOW`: affine, then a diffeomorphism."""
     half = np.array(grid_shape(spacing)) * spacing / 2 * (1 - 1 / np.array(fine))
     coarse = [int(np.ceil(2 * length / STEP)) + 1 for length in half]
-    lattice = np.stack(
-        np.meshgrid(*(np.linspace(-h, h, n) for h, n in zip(half, coarse, strict=True)), indexing="ij")
-    )
+    axes = (np.linspace(-h, h, n) for h, n in zip(half, coarse, strict=True))
+    lattice = np.stack(np.meshgrid(*axes, indexing="ij"))
     affine = random_affine(rng, scale=0.03, anisotropy=0.015, degrees=3.0, shear=0.012) / SIZE
     straight = np.tensordot(affine, lattice, 1) + (CENTRE - LOW)[:, None, None, None]
     displacement = STEP * exponential(random_velocity(rng))
@@ -90,7 +89,7 @@ def backward_map(rng: np.random.Generator, fine: list[int], spacing: float) -> F
 
 
 def random_velocity(rng: np.random.Generator) -> Float32[np.ndarray, "3 x y z"]:
-    """Velocity that deforms the template, in units of `STEP` mm: lobes, gyri and ventricles."""
+    """The velocity that deforms the template, in units of `STEP` mm: lobes, gyri and ventricles."""
     flow = ventricle_flow()
     velocity = np.float32(np.clip(rng.normal(1, 3), -2.5, 7)) * -flow
     for wavelength, strength in (LOBAR, GYRAL):
@@ -111,7 +110,7 @@ def ventricle_flow() -> Float32[np.ndarray, "3 x y z"]:
 def smooth_field(
     rng: np.random.Generator, shape: tuple[int, ...], nodes_apart: float, *, components: int = 1
 ) -> Float32[np.ndarray, "components *space"]:
-    """Standard normal draws at nodes `nodes_apart` grid points of the field apart, cubically interpolated."""
+    """Standard normal draws at nodes `nodes_apart` grid points apart, cubically interpolated."""
     nodes = tuple(max(2, round(size / nodes_apart) + 1) for size in shape)
     coarse = rng.standard_normal((components, *nodes), dtype=np.float32)
     return np.stack([resize(field, shape, order=3) for field in coarse])
@@ -120,13 +119,13 @@ def smooth_field(
 def resize(
     field: Float32[np.ndarray, "*space"], shape: tuple[int, ...], *, order: Literal[1, 3] = 1
 ) -> Float32[np.ndarray, "*resized"]:
-    """The field on a grid of another shape with the same corners, by splines of the given order.
+    """A field on a grid of another shape with the same corners, by splines of the given order.
 
-    Axis by axis as a product with the matrix of the interpolation, which is much faster than `ndimage.zoom`.
+    Multiplying by the matrix of the interpolation, axis by axis, is much faster than `ndimage.zoom`.
     """
     for old, new in zip(field.shape, shape, strict=True):
         weights = ndimage.zoom(np.eye(old, dtype=np.float32), (new / old, 1), order=order, mode="nearest")
-        field = np.tensordot(field, weights, (0, 1))  # takes the first axis off and puts the new one last
+        field = np.tensordot(field, weights, (0, 1))  # removes the first axis and puts the new one last
     return field
 
 
@@ -135,8 +134,8 @@ def exponential(
 ) -> Float32[np.ndarray, "d *space"]:
     """Displacement after unit time along a stationary velocity field, both in grid points.
 
-    Scaling and squaring: a displacement of 1/2^squarings is composed with itself. The map is a
-    diffeomorphism as long as the field is smooth.
+    Scaling and squaring: the displacement after 1/2^squarings is composed with itself. The map is a
+    diffeomorphism if the field is smooth.
 
     Source: Arsigny et al., A log-Euclidean framework for statistics on diffeomorphisms, MICCAI 2006.
     """
@@ -153,7 +152,7 @@ def exponential(
 def random_affine(
     rng: np.random.Generator, *, scale: float, anisotropy: float, degrees: float, shear: float
 ) -> Float[np.ndarray, "3 3"]:
-    """Rotation times shear times scale, each uniform; each axis also changes by up to `anisotropy`."""
+    """Rotation times shear times scale, all uniform; each axis is also scaled by up to `anisotropy`."""
     angles = np.deg2rad(rng.uniform(-degrees, degrees, 3))
     rotation = np.eye(3)
     for axis, angle in enumerate(angles):
@@ -170,9 +169,8 @@ def random_affine(
 HIDDEN = ("cerebrospinal fluid", "vermis", "basal forebrain")
 
 TISSUES: tuple[str, ...] = ("air", *STRUCTURES[1:], *HIDDEN)
-"""Values of the template. The first 28 are the classes of the task; the hidden ones are seen, but labelled
-background.
-"""
+"""Values of the template. The first 28 are the classes of the task; the hidden ones are visible, but labelled
+background."""
 
 TISSUE = {name: index for index, name in enumerate(TISSUES)}
 
@@ -180,10 +178,10 @@ LOW, HIGH = np.array([-80, -112, -72]), np.array([80, 80, 88])
 """Corners of the template in mm of ICBM space: x right, y anterior, z superior of the anterior commissure."""
 
 CEREBELLAR_WHITE = 0.4
-"""Fraction of white matter from which on a millimetre of the cerebellum is labelled so."""
+"""Fraction of white matter from which a voxel of the cerebellum is labelled white matter."""
 
 STEM_END = -65
-"""Height in mm below which the scan ends, as the labels of real scans do."""
+"""Height in mm at which the scan ends, as the labels of real scans do."""
 
 
 class Ellipsoid(NamedTuple):
@@ -192,7 +190,7 @@ class Ellipsoid(NamedTuple):
     centre: tuple[float, float, float]  # centre of the ellipsoid
     radii: tuple[float, float, float]  # semi-axes, largest first
     main: tuple[float, float, float]  # direction of the largest semi-axis
-    second: tuple[float, float, float] = (0, 0, 1)  # direction that the second semi-axis is nearest to
+    second: tuple[float, float, float] = (0, 0, 1)  # approximate direction of the second semi-axis
 
 
 FORWARD, UP, SIDE = (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)
@@ -206,31 +204,23 @@ PAIRED: dict[str, Ellipsoid] = {
     "putamen": Ellipsoid((26, 2, 1), (20.5, 10.5, 6.5), (-0.31, 0.93, -0.18)),
     "pallidum": Ellipsoid((19.5, -4, 0), (13.5, 7.3, 5.3), (-0.56, 0.82, 0.06)),
 }
-"""Deep structures; later ones win where two overlap."""
+"""Deep structures; if two overlap, the later one wins."""
 
 LATERAL_VENTRICLE = Ellipsoid((15, -18, 13), (60, 24, 14), (0.28, -0.95, -0.11))
-
 INFERIOR_HORN = Ellipsoid((31, -22, -14), (22, 5, 5), (0, -0.87, 0.5), SIDE)
-
 THIRD_VENTRICLE = Ellipsoid((0, -12, 0), (20, 13, 5), FORWARD)
-
 FOURTH_VENTRICLE = Ellipsoid((0, -44, -33), (19, 11, 10), UP, SIDE)
-
 BRAIN_STEM = Ellipsoid((0, -29, -33), (34, 15, 13), (0, -0.25, 0.97), SIDE)
-
 CEREBELLUM = Ellipsoid((24, -62, -38), (22, 20, 14), SIDE)
-
 PEDUNCLES = Ellipsoid((0, -42, -33), (28, 22, 22), UP, FORWARD)
-
 BASAL_FOREBRAIN = Ellipsoid((9, 9, -9), (9, 6, 5), FORWARD)
-
 DEEP = Ellipsoid((14, -6, 4), (40, 21, 24), FORWARD)
-"""Where grey matter outside of the deep structures belongs to no gyrus."""
+"""Where grey matter outside the deep structures belongs to no gyrus."""
 
 
 @cache
 def template() -> UInt8[np.ndarray, "x y z"]:
-    """Value in `TISSUES` of every millimetre between `LOW` and `HIGH`; left and right are mirror images."""
+    """Index in `TISSUES` of every cubic millimetre from `LOW` to `HIGH`; left and right are mirror images."""
     right = half_template(*tissue_maps())
     mirrored = np.array([TISSUE[name.replace("right", "left")] for name in TISSUES], np.uint8)
     return np.concatenate([mirrored[right[:0:-1]], right])
@@ -239,8 +229,7 @@ def template() -> UInt8[np.ndarray, "x y z"]:
 def tissue_maps() -> tuple[Float32[np.ndarray, "x y z"], Float32[np.ndarray, "x y z"]]:
     """Fractions of grey and white matter in [0, 1] in the right half of ICBM space, from the mid-plane on.
 
-    Raises:
-        DataError: nilearn is not installed.
+    A DataError if nilearn is not installed.
     """
     try:
         from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
@@ -262,7 +251,7 @@ def tissue_maps() -> tuple[Float32[np.ndarray, "x y z"], Float32[np.ndarray, "x 
 def half_template(
     grey: Float32[np.ndarray, "x y z"], white: Float32[np.ndarray, "x y z"]
 ) -> UInt8[np.ndarray, "x y z"]:
-    """The right half of the template from the fractions of grey and white matter in [0, 1]."""
+    """The right half of the template from the fractions of grey and white matter."""
     lateral, anterior, _ = grid()
     fluid = 1 - grey - white
     brain = ndimage.gaussian_filter(grey + white, 2) > 0.45
@@ -286,7 +275,7 @@ def half_template(
     parts[~solid] = TISSUE["cerebrospinal fluid"]
     parts[~brain] = TISSUE["air"]
     horns = ~solid & inside(LATERAL_VENTRICLE) & ((lateral > 2) | (anterior > -10)) | inside(INFERIOR_HORN)
-    rim = ndimage.binary_dilation(horns, iterations=3) & (parts == cortex)  # mixed voxels, no cortex
+    rim = ndimage.binary_dilation(horns, iterations=3) & (parts == cortex)  # partial volume, not cortex
     parts[rim] = white_matter
     parts[horns] = TISSUE["right lateral ventricle"]
     parts[~solid & inside(THIRD_VENTRICLE)] = TISSUE["third ventricle"]
@@ -295,7 +284,7 @@ def half_template(
 
 
 def infratentorial(fluid: Float32[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
-    """What lies below the tentorium: floods from safely above and safely below meet in the fluid between."""
+    """What lies below the tentorium: floods from well above and well below meet in the fluid between."""
     lateral, anterior, superior = grid()
     tentorium = np.maximum(2 - 0.5 * lateral - 0.7 * np.maximum(-40 - anterior, 0), -30)
     below = inside(CEREBELLUM) | inside(PEDUNCLES) | inside(BRAIN_STEM)
@@ -314,7 +303,7 @@ def grid() -> tuple[Int64[np.ndarray, "x 1 1"], Int64[np.ndarray, "1 y 1"], Int6
 
 
 def inside(ellipsoid: Ellipsoid) -> Bool[np.ndarray, "x y z"]:
-    """Where in the right half an ellipsoid is."""
+    """Which voxels of the right half lie in an ellipsoid."""
     offsets = [axis - centre for axis, centre in zip(grid(), ellipsoid.centre, strict=True)]
     scaled = frame(ellipsoid) / np.array(ellipsoid.radii)[:, None]
     return np.asarray(sum(sum(o * s for o, s in zip(offsets, row, strict=True)) ** 2 for row in scaled) < 1)
@@ -333,11 +322,11 @@ class Intensity(NamedTuple):
 
     mean: float  # mean over subjects
     between: float  # standard deviation of the subjects' means
-    texture: float  # standard deviation within a subject, partial volume and noise left out
+    texture: float  # standard deviation within a subject, without partial volume and noise
 
 
 INTENSITIES: dict[str, Intensity] = {
-    "air": Intensity(0.30, 0, 0.05),  # fluid lies there until the skull is stripped
+    "air": Intensity(0.30, 0, 0.05),  # fluid, until the skull is stripped
     "cerebrospinal fluid": Intensity(0.30, 0.02, 0.05),
     "third ventricle": Intensity(0.21, 0.04, 0.04),
     "fourth ventricle": Intensity(0.23, 0.04, 0.04),
@@ -357,20 +346,20 @@ INTENSITIES: dict[str, Intensity] = {
     "pallidum": Intensity(0.95, 0.02, 0.04),
     "cerebral white matter": Intensity(1.00, 0, 0.04),
 }
-"""Both sides of a structure share one intensity: left and right are told by position only.
+"""Both sides of a structure share one intensity: left and right differ only in position.
 
-Chosen so that the finished scans, with partial volume, have the ratios to white matter that were measured in
-8 scans of the MICCAI 2012 Multi-Atlas Labelling Challenge.
+Chosen so that finished scans, with partial volume, have the ratios to white matter that were measured in 8
+scans of the MICCAI 2012 Multi-Atlas Labelling Challenge.
 """
 
 SKULL_STRIPPED_AT = 0.5
-"""Fraction of brain from which on a voxel is kept."""
+"""Fraction of brain from which a voxel is kept."""
 
 
 def scan(
     tissues: UInt8[np.ndarray, "x y z"], factor: int, spacing: float, rng: np.random.Generator
 ) -> Float32[np.ndarray, "u v w"]:
-    """A skull-stripped scan in [0, 1] of tissues on a grid `factor` times finer; exactly 0 outside."""
+    """A skull-stripped scan in [0, 1], exactly 0 outside, of tissues on a grid `factor` times finer."""
     means, textures = draw_intensities(rng)
     voxels = factor**3
     shape = tuple(size // factor for size in tissues.shape)
@@ -379,19 +368,12 @@ def scan(
     image += pooled(textures[tissues], factor) / voxels * (grain / grain.std())
     image = np.maximum(image, 0) ** float(np.exp(rng.normal(0, 0.1)))
     strength, coil = rng.uniform(0.03, 0.12), smooth_field(rng, shape, 45 / spacing)[0]
-    bias = (coil + coil[::-1]) / np.float32(
-        np.sqrt(2)
-    )  # the same on both sides, so as not to tell them apart
+    bias = (coil + coil[::-1]) / np.float32(np.sqrt(2))  # symmetric, to keep the sides alike
     image *= np.exp(strength * bias)
     image = ndimage.gaussian_filter(image, rng.uniform(0.4, 0.6))
     image = rician(image, rng.uniform(0.01, 0.03), rng)
     brain = pooled((tissues > 0).view(np.uint8), factor) >= SKULL_STRIPPED_AT * voxels
     return normalised(image, brain)
-
-
-def without_side(tissue: str) -> str:
-    """Name of a tissue in `INTENSITIES`."""
-    return tissue.removeprefix("left ").removeprefix("right ")
 
 
 def pooled(values: Shaped[np.ndarray, "x y z"], factor: int) -> Shaped[np.ndarray, "u v w"]:
@@ -402,7 +384,7 @@ def pooled(values: Shaped[np.ndarray, "x y z"], factor: int) -> Shaped[np.ndarra
 
 
 def majority(tissues: UInt8[np.ndarray, "x y z"], factor: int) -> UInt8[np.ndarray, "u v w"]:
-    """The most frequent tissue of each block of `factor`^3 voxels; in a draw, the first in `TISSUES`."""
+    """The most frequent tissue of each block of `factor`^3 voxels; on a tie, the first in `TISSUES`."""
     best = np.zeros([size // factor for size in tissues.shape], np.uint8)
     most = np.zeros_like(best)
     for tissue in np.flatnonzero(np.bincount(tissues.ravel())):
@@ -417,7 +399,7 @@ def draw_intensities(rng: np.random.Generator) -> tuple[Float32[np.ndarray, " t"
     draws = {
         name: entry.mean * (1 + entry.between * rng.standard_normal()) for name, entry in INTENSITIES.items()
     }
-    names = [without_side(tissue) for tissue in TISSUES]
+    names = [tissue.removeprefix("left ").removeprefix("right ") for tissue in TISSUES]
     means = np.array([draws[name] for name in names], np.float32)
     return means, np.array([INTENSITIES[name].texture for name in names], np.float32)
 

@@ -57,9 +57,9 @@ def open_phantom_brains(
     """Phantom brains; a case is a slice that shows some of the brain, whatever is labelled in it.
 
     Args:
-        cache: Folder for finished scans; None makes a scan again whenever others were read in between.
-        subjects: Number of subjects, each a patient with one scan. More leave the first ones as they are.
-        seed: Another seed, other subjects.
+        cache: Folder for finished scans; None keeps only the last few, in memory.
+        subjects: Number of subjects, each a patient with one scan. More subjects leave the first unchanged.
+        seed: Seed of the subjects.
         spacing: Edge of a voxel in mm.
         axis: Along which the scans are cut.
         canvas: Height and width in pixels of every slice, the brain in its middle; "auto" takes the smallest
@@ -113,7 +113,7 @@ class Brains:
     canvas: tuple[int, ...] = ()  # height and width of every image
 
     def slices(self, name: str) -> tuple[Float32[np.ndarray, "s h w"], Float32[np.ndarray, "s h w"]]:
-        """Images and labels of a subject, cut and turned as `VIEWS` says."""
+        """Images and labels of a subject, cut and oriented as `VIEWS` says."""
         subject = int(name.removeprefix("brain"))
         scan = cached_array(
             self.cache, self._key(name), lambda: _remembered(self.seed, subject, self.spacing)
@@ -172,16 +172,15 @@ def open_phantom_lesions(
 ) -> Dataset:
     """Phantom photographs of skin lesions in ten classes, drawn when first read.
 
-    A patient has one to six lesions, mostly of one diagnosis, which share the skin, the camera, its light and
-    the hair: as in real collections, a split that ignores patients flatters every network. Names follow
+    A patient has one to six lesions, mostly of one diagnosis, which share skin, camera, light and hair, so
+    that, as in real collections, a split that ignores patients flatters every network. Names follow
     Dermofit's: `A102a` is the first lesion of patient `A102`.
 
     Args:
         cache: Folder that keeps drawn pictures; None draws them at every reading.
         images: Number of images.
         size: Pixels along each side of an image.
-        balance: 0 gives the classes the frequencies they have in Dermofit, 1 gives all the same, values
-            between mix the two.
+        balance: 0 gives the classes their frequencies in Dermofit, 1 equal ones; values between mix the two.
         overlap: Fraction of the lesions that partly look like another class.
         seed: Seed of patients and pictures.
 
@@ -236,10 +235,9 @@ def _class_counts(images: int, balance: float) -> list[int]:
 
 
 def _cases(seed: int, counts: list[int]) -> Iterator[Case]:
-    """Hand the lesions out to patients until every class has its number.
+    """Distribute the lesions among patients until every class has its number.
 
-    No patient has more than a quarter of a class, so that a split by patient can put each class on both
-    sides.
+    No patient has more than a quarter of a class, so that a split by patient can put it on both sides.
     """
     rng = generator(seed, "phantom_lesions", "patients")
     left = np.array(counts)

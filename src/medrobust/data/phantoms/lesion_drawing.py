@@ -1,12 +1,12 @@
 """What phantom lesions are drawn with: random textures, marks, outlines, and layers of pigment.
 
 Lengths and positions are fractions of the image width and the origin is the centre of the image, so that a
-picture does not depend on the resolution it is drawn at, apart from its random fields. Maps are float32 of
-shape `n n`.
+picture does not depend on its resolution, apart from its random fields. Maps are float32 of shape `n n`, in
+[0, 1] unless said otherwise.
 
-Colours are mixed in optical density, `-ln(intensity)`, where melanin and blood add up; mixed in RGB they
-turn muddy. The relative absorption of the pigments per channel is from textbooks; amounts are set so that
-skin and lesions have the median colours of public dermatoscopic images.
+Colours are mixed in optical density, `-ln(intensity)`, where melanin and blood add up; mixed in RGB they turn
+muddy. The relative absorption of the pigments per channel is from textbooks; their amounts give skin and
+lesions the median colours of public dermatoscopic images.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,14 +19,12 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
 Map = Float32[np.ndarray, "n n"]
-
 Point = Float[np.ndarray, "1 2"]
-
 Points = Float[np.ndarray, "k 2"]
 
 
 class Stroke(NamedTuple):
-    """A line through `points` (x, y), `width` wide; both as fractions of the image width."""
+    """A line through `points` (x, y), `width` wide."""
 
     points: Points
     width: float
@@ -40,7 +38,7 @@ def grid(n: int) -> tuple[Map, Map]:
 
 
 def smoothstep(values: Map, low: float, high: float) -> Map:
-    """0 below `low`, 1 above `high`, smooth between; a falling step where `low > high`."""
+    """0 below `low`, 1 above `high`, smooth between; a falling step if `low > high`."""
     t = np.clip((values - low) / (high - low), 0, 1)
     return (t * t * (3 - 2 * t)).astype(np.float32)
 
@@ -57,10 +55,9 @@ def ripples(rng: np.random.Generator, n: int, wavelength: float, *, spread: floa
 
 
 def _coloured(rng: np.random.Generator, n: int, amplitude: Callable[[Map], Map]) -> Map:
-    """White noise given an amplitude per spatial frequency (cycles per image width)."""
-    frequency = np.hypot(np.fft.fftfreq(n, 1 / n)[:, None], np.fft.rfftfreq(n, 1 / n)[None]).astype(
-        np.float32
-    )
+    """White noise with an amplitude per spatial frequency (cycles per image width)."""
+    rows, columns = np.fft.fftfreq(n, 1 / n)[:, None], np.fft.rfftfreq(n, 1 / n)[None]
+    frequency = np.hypot(rows, columns).astype(np.float32)
     white = rng.standard_normal((2, *frequency.shape), dtype=np.float32)
     spectrum = (white[0] + 1j * white[1]) * amplitude(frequency)
     spectrum[0, 0] = 0
@@ -69,7 +66,7 @@ def _coloured(rng: np.random.Generator, n: int, amplitude: Callable[[Map], Map])
 
 
 def honeycomb(rng: np.random.Generator, n: int, pitch: float, *, jitter: float = 0.15) -> Map:
-    """Lines around holes `pitch` apart, in [0, 1]: a pigment network; irregular with a large `jitter`."""
+    """Lines around holes `pitch` apart: a pigment network, irregular with a large `jitter`."""
     x, y = grid(n)
     x = x + np.float32(jitter * pitch) * fractal(rng, n)
     y = y + np.float32(jitter * pitch) * fractal(rng, n)
@@ -82,7 +79,7 @@ def honeycomb(rng: np.random.Generator, n: int, pitch: float, *, jitter: float =
 def discs(
     n: int, centres: Points, radii: Float[np.ndarray, " k"], *, blur: float = 0.002, flat: float = 1.0
 ) -> Map:
-    """Filled discs (ellipses of height `flat` times their width), in [0, 1], with edges `blur` wide."""
+    """Filled discs (ellipses of height `flat` times their width) with edges `blur` wide."""
 
     def draw(canvas: ImageDraw.ImageDraw) -> None:
         for (x, y), radius in zip((centres + 0.5) * n - 0.5, np.asarray(radii) * n, strict=True):
@@ -92,7 +89,7 @@ def discs(
 
 
 def strokes(n: int, lines: Iterable[Stroke], *, blur: float = 0.002) -> Map:
-    """Lines, in [0, 1], with edges `blur` wide."""
+    """Lines with edges `blur` wide."""
 
     def draw(canvas: ImageDraw.ImageDraw) -> None:
         for line in lines:
@@ -110,7 +107,7 @@ def _drawn(n: int, draw: Callable[[ImageDraw.ImageDraw], None], blur: float) -> 
 
 
 def curve(start: Point, bend: Point, end: Point, steps: int = 12) -> Points:
-    """Points along a quadratic Bezier curve from `start` to `end`, drawn towards `bend`."""
+    """Points along a quadratic Bezier curve from `start` to `end`, pulled towards `bend`."""
     t = np.linspace(0, 1, steps)[:, None]
     return np.asarray((1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end)
 
@@ -139,9 +136,9 @@ ANGLES = np.linspace(-np.pi, np.pi, 257)
 class Form(NamedTuple):
     """How the outlines of a class are drawn: ranges of uniform draws."""
 
-    radius: tuple[float, float]  # mean radius as a fraction of the image width
+    radius: tuple[float, float]  # mean radius
     irregularity: float  # relative size of the bumps of the contour
-    softness: tuple[float, float]  # width of the border as a fraction of the image width
+    softness: tuple[float, float]  # width of the border
     roundness: tuple[float, float] = (0.75, 1.0)  # ratio of the axes, at most 1
 
 
@@ -149,10 +146,10 @@ class Form(NamedTuple):
 class Outline:
     """A drawn outline."""
 
-    inside: Map  # membership of every pixel in [0, 1], soft at the border
+    inside: Map  # membership of every pixel, soft at the border
     depth: Map  # 0 at the centre, 1 at the border, more outside
     angle: Map  # direction of every pixel from the lesion's centre, in (-pi, pi]
-    centre: Float[np.ndarray, "2"]  # x and y of the centre, as fractions of the image width
+    centre: Float[np.ndarray, "2"]  # x and y of the centre
     contour: Float[np.ndarray, "257"]  # radius of the border in each direction of `ANGLES`
 
     @property
@@ -161,14 +158,14 @@ class Outline:
         return int(self.inside.shape[0])
 
     def at(self, angle: Float[np.ndarray, " k"], depth: Float[np.ndarray, " k"]) -> Points:
-        """Positions in given directions, `depth` times as far from the centre as the border is."""
+        """Positions in given directions, `depth` times as far from the centre as the border."""
         radius = depth * np.interp(np.angle(np.exp(1j * angle)), ANGLES, self.contour)
         return np.asarray(self.centre + np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1))
 
     def scatter(
         self, rng: np.random.Generator, count: int, *, inner: float = 0.0, outer: float = 0.9
     ) -> Points:
-        """`count` positions, evenly over the ring between the depths `inner` and `outer`."""
+        """`count` positions, uniform over the ring between the depths `inner` and `outer`."""
         depth = np.sqrt(rng.uniform(inner**2, outer**2, size=count))
         return self.at(rng.uniform(-np.pi, np.pi, size=count), depth)
 
@@ -195,7 +192,6 @@ def draw_outline(rng: np.random.Generator, n: int, form: Form) -> Outline:
 
 
 MELANIN = np.array([0.6, 1.0, 1.5], np.float32)
-
 BLOOD = np.array([0.25, 1.0, 0.85], np.float32)
 
 Colour = tuple[int, int, int]
@@ -206,14 +202,12 @@ Colour = tuple[int, int, int]
 class Layers:
     """What a picture of `n n` pixels is made of."""
 
-    n: int  # pixels along each side
+    n: int
     melanin: Map = field(init=False)  # brown pigment, 0 and up
     blood: Map = field(init=False)  # red pigment, 0 and up
     dark: Map = field(init=False)  # absorption alike in all channels: crusts, hairs, shadows
-    # fraction of the light from the pigments that passes what covers them, in [0, 1]
-    seen: Map = field(init=False)
-    # light that the covering layers scatter, in [0, 1]
-    veil: Float32[np.ndarray, "3 n n"] = field(init=False)
+    seen: Map = field(init=False)  # fraction of the pigments' light that passes what covers them
+    veil: Float32[np.ndarray, "3 n n"] = field(init=False)  # light that the covers scatter, in [0, 1]
 
     def __post_init__(self) -> None:
         self.melanin, self.blood, self.dark = (np.zeros((self.n, self.n), np.float32) for _ in range(3))

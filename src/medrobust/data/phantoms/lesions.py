@@ -1,9 +1,9 @@
 """Phantom photographs of skin lesions in the ten classes of the Dermofit library, made from a seed.
 
-`phantom_lesion` paints skin, a lesion with the features of its class, and what else a photograph shows.
-Classes overlap in two ways: every feature is missing in some of a class's lesions and has a random strength,
-and some lesions also carry the features of a class that they are mistaken for in practice. Lesions of one
-patient share the skin, the camera and its light, and the hair.
+`phantom_lesion` paints skin, a lesion with the features of its class, and the artefacts of a photograph.
+Classes overlap in two ways: every feature is missing in some lesions of a class and varies in strength, and
+some lesions also carry features of a class for which they are mistaken in practice. Lesions of one patient
+share skin, camera, light and hair.
 """
 
 import io
@@ -42,7 +42,7 @@ SCALE, SCAR, WHITE = (244, 234, 212), (236, 208, 204), (242, 230, 226)
 
 
 class Picture(NamedTuple):
-    """A photograph, and which of its pixels the lesion covers."""
+    """A photograph, and the pixels that the lesion covers."""
 
     image: UInt8[np.ndarray, "3 size size"]
     mask: Bool[np.ndarray, "size size"]
@@ -55,9 +55,9 @@ def phantom_lesion(
 
     Args:
         seed: Seed of all patients.
-        patient: Its name, which skin, camera, light and hair depend on.
-        lesion: Its name, which everything else depends on.
-        diagnosis: Its class, one of `LOOKS`.
+        patient: Name of the patient, which determines skin, camera, light and hair.
+        lesion: Name of the lesion, which determines everything else.
+        diagnosis: Class of the lesion, one of `LOOKS`.
         size: Pixels along each side.
         overlap: Fraction of the lesions that partly look like another class.
     """
@@ -80,11 +80,11 @@ def phantom_lesion(
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What the photographs of one patient share: the camera, its light, and the hair."""
+    """What the photographs of one patient share: camera, light and hair."""
 
     gains: Float32[np.ndarray, "3"]  # white balance, a factor per channel
     vignette: float  # fraction of the light lost at the corners
-    tube: bool  # true where the round field of view of a dermatoscope shows
+    tube: bool  # whether the round field of view of a dermatoscope shows
     flashes: float  # mean number of reflections of a ring flash
     hairs: float  # mean number of hairs; 0 for most patients
     hair_density: float  # optical density of a hair
@@ -93,7 +93,7 @@ class Circumstances:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Circumstances":
-        """Circumstances of a random patient."""
+        """The circumstances of a random patient."""
         return cls(
             gains=rng.uniform(0.95, 1.05, size=3).astype(np.float32),
             vignette=rng.uniform(0.02, 0.2),
@@ -107,7 +107,7 @@ class Circumstances:
 
 
 def add_artefacts(rng: np.random.Generator, circumstances: Circumstances, layers: Layers) -> None:
-    """Lay what is on the skin over it: ink, bubbles, hairs, reflections, a ruler."""
+    """Cover the skin with what lies on it: ink, bubbles, hairs, reflections, a ruler."""
     n = layers.n
     if rng.random() < 0.05:
         layers.cover(_pen_mark(rng, n) * np.float32(rng.uniform(0.4, 0.8)), INK)
@@ -126,7 +126,7 @@ def add_artefacts(rng: np.random.Generator, circumstances: Circumstances, layers
 
 
 def _hairs(rng: np.random.Generator, count: int) -> list[Stroke]:
-    """Bent hairs that lie roughly in one direction."""
+    """Bent hairs in roughly one direction."""
     lie = rng.uniform(0, np.pi)
     hairs = []
     for _ in range(count):
@@ -158,7 +158,7 @@ def _pen_mark(rng: np.random.Generator, n: int) -> Map:
 def photograph(
     rng: np.random.Generator, circumstances: Circumstances, light: Float32[np.ndarray, "3 n n"]
 ) -> UInt8[np.ndarray, "3 size size"]:
-    """Take the picture of intensities in [0, 1]: optics, reduction to half the size, sensor, JPEG."""
+    """The picture of intensities in [0, 1]: optics, reduction to half the size, sensor, JPEG."""
     n = light.shape[1]
     if circumstances.blur * n > 0.3:
         light = gaussian_filter(light, (0, circumstances.blur * n, circumstances.blur * n), truncate=3.0)
@@ -197,14 +197,13 @@ def nevus(rng: np.random.Generator, form: Outline, layers: Layers) -> None:
 
 
 def melanoma(rng: np.random.Generator, form: Outline, layers: Layers) -> None:
-    """Asymmetric, light brown to black, with a blue-white veil, an irregular network, streaks."""
+    """Asymmetric, light brown to black, with a blue-white veil, an irregular network and streaks."""
     n = form.n
-    # A region is one side of a wavy line through the lesion: the usual cause of its asymmetry.
     layers.melanin += form.inside * np.float32(rng.uniform(0.15, 0.4))
+    # Darker on one side of a wavy line through the lesion: the usual cause of asymmetry.
     for strength in rng.uniform(0.3, 0.8, size=int(rng.integers(1, 3))):
-        side = np.cos(form.angle - np.float32(rng.uniform(-np.pi, np.pi))) * form.depth + 0.35 * fractal(
-            rng, n
-        )
+        side = np.cos(form.angle - np.float32(rng.uniform(-np.pi, np.pi))) * form.depth
+        side = side + 0.35 * fractal(rng, n)
         layers.melanin += form.inside * smoothstep(side, 0.0, 0.35) * np.float32(strength)
     blotch = smoothstep(fractal(rng, n), 0.5, 1.0)
     layers.melanin += form.inside * blotch * np.float32(rng.uniform(0.3, 0.9))
@@ -364,9 +363,8 @@ def bowen_disease(rng: np.random.Generator, form: Outline, layers: Layers) -> No
     layers.melanin += form.inside * np.float32(rng.uniform(0.1, 0.2))
     if rng.random() < 0.9:
         clusters = form.scatter(rng, int(rng.integers(4, 8)), outer=0.8)
-        coils = np.concatenate(
-            [c + rng.normal(0, 0.045, size=(int(rng.integers(8, 18)), 2)) for c in clusters]
-        )
+        around = [centre + rng.normal(0, 0.045, size=(int(rng.integers(8, 18)), 2)) for centre in clusters]
+        coils = np.concatenate(around)
         dots = discs(n, coils, rng.uniform(0.008, 0.014, size=len(coils)))
         layers.blood += form.inside * dots * np.float32(rng.uniform(0.7, 1.2))
     if rng.random() < 0.7:
@@ -389,7 +387,7 @@ def haemangioma(rng: np.random.Generator, form: Outline, layers: Layers) -> None
 
 
 def pyogenic_granuloma(rng: np.random.Generator, form: Outline, layers: Layers) -> None:
-    """A bright red, even dome in a white collar, crossed by white rails; it bleeds easily."""
+    """A bright red, even dome with a white collar, crossed by white rails; it bleeds easily."""
     n = form.n
     dome = smoothstep(form.depth, 1.0, 0.0)
     layers.blood += form.inside * (np.float32(rng.uniform(0.9, 1.2)) - 0.3 * dome)
@@ -402,9 +400,8 @@ def pyogenic_granuloma(rng: np.random.Generator, form: Outline, layers: Layers) 
         rails = strokes(n, [Stroke(end, 0.016) for end in ends], blur=0.005)
         layers.cover(form.inside * rails * np.float32(rng.uniform(0.3, 0.6)), WHITE)
     if rng.random() < 0.3:
-        _crust(
-            layers, form.inside * discs(n, form.scatter(rng, 2), rng.uniform(0.02, 0.04, size=2), blur=0.006)
-        )
+        spots = discs(n, form.scatter(rng, 2), rng.uniform(0.02, 0.04, size=2), blur=0.006)
+        _crust(layers, form.inside * spots)
 
 
 Painter = Callable[[np.random.Generator, Outline, Layers], None]
@@ -413,66 +410,23 @@ Painter = Callable[[np.random.Generator, Outline, Layers], None]
 class Look(NamedTuple):
     """One class of lesions."""
 
-    meaning: str  # its name in full
     images: int  # how many there are in the Dermofit library
     form: Form  # how its outlines are drawn
-    paint: Painter  # draws its inside
-    mimics: tuple[str, ...]  # classes that some of its lesions partly look like
+    paint: Painter  # how its inside is drawn
+    mimics: tuple[str, ...]  # classes that some of its lesions resemble
 
 
 LOOKS: dict[str, Look] = {
-    "AK": Look(
-        "actinic keratosis",
-        45,
-        Form((0.28, 0.38), 0.22, (0.05, 0.1)),
-        actinic_keratosis,
-        ("IEC", "SCC", "BCC"),
-    ),
-    "BCC": Look(
-        "basal cell carcinoma",
-        239,
-        Form((0.24, 0.34), 0.15, (0.02, 0.05)),
-        basal_cell_carcinoma,
-        ("SCC", "AK", "IEC"),
-    ),
-    "ML": Look("melanocytic nevus", 331, Form((0.18, 0.3), 0.06, (0.015, 0.05)), nevus, ("MEL", "SK", "DF")),
-    "SK": Look(
-        "seborrhoeic keratosis",
-        257,
-        Form((0.28, 0.38), 0.16, (0.006, 0.015)),
-        seborrhoeic_keratosis,
-        ("MEL", "ML"),
-    ),
-    "SCC": Look(
-        "squamous cell carcinoma",
-        88,
-        Form((0.24, 0.34), 0.14, (0.015, 0.04)),
-        squamous_cell_carcinoma,
-        ("IEC", "BCC", "AK"),
-    ),
-    "IEC": Look(
-        "intraepithelial carcinoma",
-        78,
-        Form((0.32, 0.42), 0.28, (0.01, 0.025)),
-        bowen_disease,
-        ("AK", "SCC", "BCC"),
-    ),
+    "AK": Look(45, Form((0.28, 0.38), 0.22, (0.05, 0.1)), actinic_keratosis, ("IEC", "SCC", "BCC")),
+    "BCC": Look(239, Form((0.24, 0.34), 0.15, (0.02, 0.05)), basal_cell_carcinoma, ("SCC", "AK", "IEC")),
+    "ML": Look(331, Form((0.18, 0.3), 0.06, (0.015, 0.05)), nevus, ("MEL", "SK", "DF")),
+    "SK": Look(257, Form((0.28, 0.38), 0.16, (0.006, 0.015)), seborrhoeic_keratosis, ("MEL", "ML")),
+    "SCC": Look(88, Form((0.24, 0.34), 0.14, (0.015, 0.04)), squamous_cell_carcinoma, ("IEC", "BCC", "AK")),
+    "IEC": Look(78, Form((0.32, 0.42), 0.28, (0.01, 0.025)), bowen_disease, ("AK", "SCC", "BCC")),
     "PYO": Look(
-        "pyogenic granuloma",
-        24,
-        Form((0.15, 0.24), 0.08, (0.008, 0.015), (0.8, 1.0)),
-        pyogenic_granuloma,
-        ("VASC", "SCC"),
+        24, Form((0.15, 0.24), 0.08, (0.008, 0.015), (0.8, 1.0)), pyogenic_granuloma, ("VASC", "SCC")
     ),
-    "VASC": Look("haemangioma", 97, Form((0.17, 0.29), 0.08, (0.008, 0.02)), haemangioma, ("PYO", "MEL")),
-    "MEL": Look(
-        "malignant melanoma", 76, Form((0.3, 0.42), 0.34, (0.01, 0.05), (0.65, 0.95)), melanoma, ("ML", "SK")
-    ),
-    "DF": Look(
-        "dermatofibroma",
-        65,
-        Form((0.18, 0.28), 0.08, (0.05, 0.09), (0.8, 1.0)),
-        dermatofibroma,
-        ("ML", "BCC"),
-    ),
+    "VASC": Look(97, Form((0.17, 0.29), 0.08, (0.008, 0.02)), haemangioma, ("PYO", "MEL")),
+    "MEL": Look(76, Form((0.3, 0.42), 0.34, (0.01, 0.05), (0.65, 0.95)), melanoma, ("ML", "SK")),
+    "DF": Look(65, Form((0.18, 0.28), 0.08, (0.05, 0.09), (0.8, 1.0)), dermatofibroma, ("ML", "BCC")),
 }

@@ -1,6 +1,6 @@
 """Pictures and volumes inside the arrays of an npz archive, as MedMNIST stores them.
 
-Nothing in it is ever unpickled.
+Nothing in an archive is ever unpickled.
 """
 
 import math
@@ -22,16 +22,16 @@ from medrobust.data.photographs.pictures import Header, Picture, require_size, t
 from medrobust.errors import DataError
 
 BITS = {"b1": 8, "u1": 8, "u2": 16}
-"""Bits per channel by what numpy calls the type, whatever the order of its bytes."""
+"""Bits per channel by numpy's name of the type, without its byte order."""
 
 FREE = 2**26
 MOST_EXPANSION = 200
-"""How many times its packed size an array over `FREE` bytes may take; pictures stay far below."""
+"""An array of more than `FREE` bytes may be this many times its packed size; pictures stay far below."""
 
 
 @dataclass(frozen=True, slots=True)
 class NpzArrays:
-    """Entries `(array, number)`: one picture or volume each of an array; see `layout_of` for its shapes.
+    """Entries `(array, number)`, each a picture or volume of an array; see `layout_of` for its shapes.
 
     An array is unpacked once per process, into an unnamed file of the folder for temporary files, and mapped.
     """
@@ -44,7 +44,7 @@ class NpzArrays:
         return Header((width, height), layout.channels, layout.bits, depth)
 
     def picture(self, path: Path, entry: tuple[str, int] | None = None) -> Picture:
-        """Read one picture or volume; a DataError where the archive is damaged, or the array holds none."""
+        """One picture or volume; a DataError if the archive is damaged, or the array holds neither."""
         name, number = _place(path, entry)
         layout, pictures = layout_of(path, name), _unpacked(path, name, path.stat().st_mtime_ns)
         values = np.array(pictures[number], order="C")
@@ -62,31 +62,20 @@ NPZ_ARRAYS = NpzArrays()
 
 
 class Layout(NamedTuple):
-    """What an array of pictures or volumes holds.
+    """What an array of pictures or volumes holds."""
 
-    Attributes:
-        sides: Depth of a volume (1 for a picture), height and width.
-        channels: 1 or 3.
-        bits: Bits per channel.
-        axis: Which axis of one picture counts the channels; None: there is no such axis.
-        is_volumes: Whether it holds volumes.
-    """
-
-    sides: tuple[int, int, int]
-    channels: int
-    bits: int
-    axis: int | None
+    sides: tuple[int, int, int]  # depth of a volume (1 for a picture), height and width
+    channels: int  # 1 or 3
+    bits: int  # per channel
+    axis: int | None  # the axis of one picture that counts the channels, if there is one
     is_volumes: bool
 
 
 def layout_of(path: Path, name: str) -> Layout:
-    """What an array of n pictures or volumes holds.
+    """What an array of n pictures or volumes holds; a DataError if it is damaged or holds neither.
 
-    Pictures are of shape n h w, or with an axis of 1 or 3 channels behind (n h w c) or in front (n c h w);
-    volumes are cubes of shape n d h w, or with an axis of 1 channel (n d h w 1, n 1 d h w).
-
-    Raises:
-        DataError: The archive is damaged, or the array holds neither.
+    Pictures have the shape n h w, n h w c or n c h w, with 1 or 3 channels; volumes are cubes of shape
+    n d h w, n d h w 1 or n 1 d h w.
     """
     form = _forms(path, path.stat().st_mtime_ns).get(name)
     if form is None:
@@ -104,9 +93,9 @@ def layout_of(path: Path, name: str) -> Layout:
     space = tuple(side for at, side in enumerate(sides) if at != axis)
     if len(space) not in (2, 3):
         raise DataError(
-            f"{path}: the array '{name}' of shape {form.shape} holds no pictures and no volumes. Save "
-            "pictures as n x height x width, or with 1 or 3 channels behind, and volumes as n x depth x "
-            "height x width."
+            f"{path}: the array '{name}' of shape {form.shape} holds neither pictures nor volumes. Save "
+            "pictures as n x height x width, or with 1 or 3 channels as the last axis, and volumes as n x "
+            "depth x height x width."
         )
     if len(space) == 3 and len(set(space)) > 1:
         raise DataError(
@@ -119,33 +108,26 @@ def layout_of(path: Path, name: str) -> Layout:
 
 
 class Form(NamedTuple):
-    """Shape and type of an array, as its archive says.
-
-    Attributes:
-        shape: Of the array.
-        dtype: Of its values.
-        offset: Bytes in front of them.
-        order: "C", or "F" where the first axis varies fastest, as in what Matlab saves.
-    """
+    """Shape and type of an array, as its archive says."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    offset: int
-    order: Literal["C", "F"]
+    offset: int  # bytes in front of the values
+    order: Literal["C", "F"]  # "F" if the first axis varies fastest, as in what Matlab saves
 
 
 def array_forms(path: Path) -> dict[str, Form]:
-    """Shape and type of every array of an archive, by its headers; a DataError where it is damaged."""
+    """Shape and type of every array of an archive, by its headers; a DataError if it is damaged."""
     with _archive(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         return {name: _form(path, archive, name) for name in names}
 
 
 def read_array(path: Path, name: str) -> np.ndarray:
-    """One array of an archive, in memory; a DataError where it is damaged, or the array not there."""
+    """One array of an archive, in memory; a DataError if the archive is damaged or lacks the array."""
     with _archive(path) as archive:
         form = _form(path, archive, name)
-        content = archive.read(f"{name}.npy")  # to its end, where the archive's checksum is compared
+        content = archive.read(f"{name}.npy")  # to its end, so that the checksum is compared
         values = np.frombuffer(content, form.dtype, offset=form.offset)
         return values.reshape(form.shape, order=form.order)
 

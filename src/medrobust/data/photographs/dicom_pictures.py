@@ -32,7 +32,7 @@ OPTIONAL = (
 """Optional elements; an empty one counts as absent."""
 
 MACROS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
-"""Functional groups in which enhanced files keep what stands in the header of others."""
+"""Functional groups in which enhanced files keep what others have in their header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,10 @@ class DicomFiles:
     Grey values go through rescale slope and intercept (or the table of the modality), then through the
     window, whose lower end becomes black; where low values are meant to be bright (MONOCHROME1, or an inverse
     presentation) they are. Padding is black.
-
-    Attributes:
-        window: Centre and width in the units of the rescaled values; None takes the file's own window (the
-            first of several, or its table), or where it has none all values that its bits can hold.
     """
 
+    # Centre and width in the units of the rescaled values; None takes the file's own window (the first of
+    # several, or its table), or if it has none all values that its bits can hold.
     window: tuple[float, float] | None = None
 
     def header(self, path: Path, entry: tuple[str, int] | None = None) -> Header:
@@ -58,7 +56,7 @@ class DicomFiles:
             return Header((int(header.Columns), int(header.Rows)), channels, _bits(header))
 
     def picture(self, path: Path, entry: tuple[str, int] | None = None) -> Picture:
-        """Decode a file; a DataError where it is damaged, too large, no picture, or cannot be decoded."""
+        """Decode a file; a DataError if it is damaged, too large, not a picture, or cannot be decoded."""
         with naming(path, "a DICOM picture"):
             dataset = read_dicom(path)
             stored, kind = _stored(dataset, path), dataset.PhotometricInterpretation
@@ -73,11 +71,11 @@ class DicomFiles:
 
 
 def read_dicom(path: Path, *, pixels: bool = True) -> Any:
-    """A file that holds one picture, not decoded yet, its optional elements in one place.
+    """A file that holds one picture, not decoded yet, with its optional elements in one place.
 
     Raises:
         DataError: It holds something else, or is too large.
-        Exception: It is no DICOM file, or damaged; see `files.naming`.
+        Exception: It is not a DICOM file, or damaged; see `files.naming`.
     """
     dataset = read_dicom_file(path, pixels=pixels)
     _flatten(dataset)
@@ -96,13 +94,12 @@ def read_dicom(path: Path, *, pixels: bool = True) -> Any:
             f"{path}: colours a part of its grey values (Supplemental Palette), which cannot be read. "
             "Save it as RGB."
         )
-    deep = kind not in GREY and int(bits) > 8
-    require_size(path, int(dataset.Columns), int(dataset.Rows), deep=deep)
+    require_size(path, int(dataset.Columns), int(dataset.Rows), deep=kind not in GREY and int(bits) > 8)
     return dataset
 
 
 def _flatten(dataset: Any) -> None:
-    """Put functional groups beside the rest, leave out what is empty, fill in what is usual."""
+    """Lift elements out of functional groups, drop empty ones, and fill in the usual values."""
     frames = present(dataset, "PerFrameFunctionalGroupsSequence") or [()]
     for macro in MACROS:
         for item in grouped(dataset, frames[0], macro):
@@ -126,7 +123,7 @@ def _stored(dataset: Any, path: Path) -> Shaped[np.ndarray, "h w *c"]:
     if not 0 <= spare <= allocated - bits:
         raise ValueError(f"{bits} bits of {allocated} cannot end at bit {dataset.HighBit}")
     is_shifted = spare > 0 and not dataset.file_meta.TransferSyntaxUID.is_compressed
-    if is_shifted:  # pydicom assumes that the lowest bit is the first one
+    if is_shifted:  # pydicom assumes that the lowest bit is the first
         dataset.BitsStored = bits + spare
     stored = stored_pixels(dataset, path)
     dataset.BitsStored = bits
@@ -144,13 +141,13 @@ def _ends(dataset: Any) -> tuple[int, int]:
 
 
 def _bits(dataset: Any) -> int:
-    """Bits per channel of a picture; colours of a palette have those of its table."""
+    """Bits per channel of a picture; those of its table if it has a palette."""
     is_palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
     return _palette(dataset).bits if is_palette else int(dataset.BitsStored)
 
 
 def _colours(stored: Shaped[np.ndarray, "h w *c"], dataset: Any) -> Shaped[np.ndarray, "h w 3"]:
-    """Colours from 0 to 255, or of more than 8 bits to 65535."""
+    """Colours from 0 to 255, or to 65535 in more than 8 bits."""
     bits = _bits(dataset)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         stored = _palette(dataset).of(stored)
@@ -172,12 +169,11 @@ def _shown(
     if table is not None:
         shown: np.ndarray = table.of(values).astype(np.float32) / np.float32(2**table.bits - 1)
         return np.clip(shown, 0, 1, out=shown)
-    own = _own_window(dataset) or Window((low + high) / 2, high - low)
-    return own.of(values)
+    return (_own_window(dataset) or Window((low + high) / 2, high - low)).of(values)
 
 
 def _rescaled(stored: np.ndarray, dataset: Any) -> np.ndarray:
-    """Numbers in the units of the modality: by its table, or by slope and intercept."""
+    """Stored numbers in the units of the modality: by its table, or by slope and intercept."""
     table = _modality_table(dataset)
     if table is not None:
         return table.of(stored)
@@ -195,7 +191,7 @@ def _full_range(dataset: Any) -> tuple[float, float]:
 
 
 def _is_padding(stored: Shaped[np.ndarray, "h w"], dataset: Any) -> Shaped[np.ndarray, "h w"]:
-    """Where pixels only fill up the rectangle (PS3.3, C.7.5.1.1.2)."""
+    """Which pixels only pad the picture to a rectangle (PS3.3, C.7.5.1.1.2)."""
     if "PixelPaddingValue" not in dataset:
         return np.zeros(stored.shape, bool)
     first = dataset.PixelPaddingValue
@@ -206,14 +202,14 @@ def _is_padding(stored: Shaped[np.ndarray, "h w"], dataset: Any) -> Shaped[np.nd
 
 
 class Window(NamedTuple):
-    """Which values become black and white: a function of PS3.3, C.11.2.1.2 and C.11.2.1.3."""
+    """Which values become black and white, by a function of PS3.3, C.11.2.1.2 and C.11.2.1.3."""
 
     centre: float
     width: float
     function: str = "LINEAR_EXACT"
 
     def of(self, values: Shaped[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-        """Values from 0, black, to 1, white; those of float64 are changed in place, to save memory."""
+        """Values from 0, black, to 1, white; float64 is changed in place, to save memory."""
         centre, width = self.centre, self.width
         if self.function == "LINEAR":
             centre, width = centre - 0.5, width - 1
@@ -250,20 +246,14 @@ def _own_window(dataset: Any) -> Window | None:
 
 
 class Table(NamedTuple):
-    """A lookup table.
+    """A lookup table."""
 
-    Attributes:
-        values: One for each number, or one colour.
-        first: Number of the first value. Smaller numbers take it too, larger ones the last.
-        bits: Of its values.
-    """
-
-    values: Shaped[np.ndarray, "numbers *colours"]
-    first: int
-    bits: int
+    values: Shaped[np.ndarray, "numbers *colours"]  # a value, or a colour, for each number
+    first: int  # number of the first value, which stands for smaller numbers too, as the last for larger ones
+    bits: int  # of the values
 
     def of(self, numbers: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h w *colours"]:
-        """What stands for each number; they are rounded."""
+        """The value for each number, once rounded."""
         places = np.subtract(numbers, self.first, dtype=np.float32, casting="same_kind")
         np.clip(np.rint(places, out=places), 0, len(self.values) - 1, out=places)
         found: np.ndarray = self.values[places.astype(np.int32)]
@@ -279,7 +269,6 @@ def _voi_table(dataset: Any) -> Table | None:
 
 
 def _first_table(dataset: Any, sequence: str, is_signed: bool) -> Table | None:
-    """The first table of a sequence that is not empty."""
     for item in dataset.get(sequence) or ():
         descriptor, data = present(item, "LUTDescriptor"), present(item, "LUTData")
         if descriptor is not None and data is not None:
@@ -288,7 +277,6 @@ def _first_table(dataset: Any, sequence: str, is_signed: bool) -> Table | None:
 
 
 def _palette(dataset: Any) -> Table:
-    """The colours of a palette."""
     is_signed = _ends(dataset)[0] < 0
     if "RedPaletteColorLookupTableData" in dataset:
         names = [f"{primary}PaletteColorLookupTable" for primary in ("Red", "Green", "Blue")]
@@ -304,9 +292,9 @@ def _palette(dataset: Any) -> Table:
 
 
 def _descriptor(descriptor: Any, is_signed: bool) -> tuple[int, int, int]:
-    """How many values a table has, the number of the first, and their bits."""
+    """How many values a table has, the number of the first, and the bits of each."""
     count, first, bits = map(int, descriptor)
-    if is_signed and first >= 2**15:  # stored without the sign that it has
+    if is_signed and first >= 2**15:  # stored without its sign
         first -= 2**16
     if not 1 <= bits <= 16:
         raise ValueError(f"its table has values of {bits} bits")
@@ -314,7 +302,7 @@ def _descriptor(descriptor: Any, is_signed: bool) -> tuple[int, int, int]:
 
 
 def _table(dataset: Any, descriptor: Any, data: Any, is_signed: bool) -> Table:
-    """A table from its elements; 8 bits are stored as words, or two in a word."""
+    """A table from its elements; values of 8 bits are stored one or two to a word."""
     count, first, bits = _descriptor(descriptor, is_signed)
     if isinstance(data, bytes):
         order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"

@@ -33,8 +33,8 @@ MAGIC = {b"\xff\xd8\xff": "JPEG", b"BM": "BMP", PNG: "PNG", **dict.fromkeys(tiff
 class ImageFiles:
     """PNG, JPEG, TIFF and BMP, turned upright as their EXIF data say.
 
-    Palettes and CMYK become RGB. Transparent pixels are laid on black. 16 bits are kept; 32 bits, which have
-    no white, are refused, and so is a file of several pages or frames.
+    Palettes and CMYK become RGB. Transparent pixels are laid on black. 16 bits are kept. Refused are 32 bits,
+    which have no white, and files of several pages or frames.
     """
 
     def header(self, path: Path, entry: tuple[str, int] | None = None) -> Header:
@@ -51,7 +51,7 @@ class ImageFiles:
                 return Header.upright(image.size, channels, 8, _orientation(image.getexif()))
 
     def picture(self, path: Path, entry: tuple[str, int] | None = None) -> Picture:
-        """Decode a file; a DataError where it is damaged, too large, or not one picture of a known white."""
+        """Decode a file; a DataError if it is damaged, too large, or not one picture with a known white."""
         with naming(path, "an image"):
             match _format(path):
                 case "PNG":
@@ -61,17 +61,16 @@ class ImageFiles:
             with _open_plain(path) as image:
                 origin = Origin(image.format or "", image.mode)
                 kept = "RGBA" if image.mode == "RGBA" else "L" if image.mode in ("1", "L") else "RGB"
-                levels, orientation = np.atleast_3d(np.array(image.convert(kept))), image.getexif()
-                return upright_picture(
-                    levels, 8, origin, _orientation(orientation), is_alpha_last=kept == "RGBA"
-                )
+                levels = np.atleast_3d(np.array(image.convert(kept)))
+                orientation = _orientation(image.getexif())
+                return upright_picture(levels, 8, origin, orientation, is_alpha_last=kept == "RGBA")
 
 
 IMAGE_FILES = ImageFiles()
 
 
 def is_nameless_image(path: Path) -> bool:
-    """Whether a file without an ending is an image by its content; one that cannot be read may be."""
+    """Whether a file without an ending is an image by its content; if it cannot be read, it may be."""
     try:
         return not path.suffix and _format(path) is not None
     except OSError:
@@ -79,19 +78,19 @@ def is_nameless_image(path: Path) -> bool:
 
 
 def _format(path: Path) -> str | None:
-    """The format of a file by its content; None if it is not read here."""
+    """The format of a file by its content; None if it is not one that is read here."""
     with path.open("rb") as file:
         begin = file.read(8)
     return next((name for magic, name in MAGIC.items() if begin.startswith(magic)), None)
 
 
 def _open_plain(path: Path) -> Image.Image:
-    """A JPEG or BMP file of a reasonable size, not decoded yet."""
+    """A JPEG or BMP file of a plausible size, not decoded yet."""
     if not path.stat().st_size:
         raise DataError(f"{path}: cannot be read as an image (it is empty). Download it again, or remove it.")
     if _format(path) is None:
         raise DataError(
-            f"{path}: cannot be read as an image (by its content it is no PNG, JPEG, TIFF or BMP file). "
+            f"{path}: cannot be read as an image (its content is not PNG, JPEG, TIFF or BMP). "
             "Save it as one of these, or remove it from the data."
         )
     image = Image.open(path, formats=PLAIN)
@@ -117,9 +116,9 @@ def _png_picture(path: Path) -> Picture:
 
 
 def _png_header(path: Path, file: BufferedIOBase, *, checked: bool) -> tuple[Header, int]:
-    """What a PNG says of its picture, and its orientation in the numbers of EXIF.
+    """What a PNG says of its picture, and its EXIF orientation.
 
-    Where it is `checked`, all parts are read and their checksums compared.
+    If it is `checked`, all parts are read and their checksums compared.
     """
     parts: dict[bytes, bytes] = {}
     file.seek(len(PNG))

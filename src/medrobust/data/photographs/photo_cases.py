@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -55,33 +55,62 @@ def open_photos(
 ) -> Dataset:
     """Photographs that an adapter has listed, as a data set for classification.
 
+    The fingerprint covers what the files hold, not their dates or sizes, because cached images are found by
+    it. Computing it takes as long as reading every file once.
+
     Args:
         name: Name in the catalogue.
         listing: What there is.
-        cache: Folder that keeps decoded images; None decodes at every reading.
+        cache: Folder for decoded images; None decodes at every reading.
         progress: Told how far it is.
         size: Pixels along each side. Photographs are resized to it (bicubic, with antialiasing).
-        fit: "crop" takes the largest centred square, "pad" the whole picture with black beside it: both keep
-            its proportions. "stretch" does not.
-        colour: "grey" gives one channel, "rgb" three; "auto" gives one where no file is in colour.
-        intensity: What becomes 0 and 1: "stored" takes black and white of the file, "min-max" the darkest and
+        fit: "crop" takes the largest centred square and "pad" the whole picture, with black beside it; both
+            keep its proportions. "stretch" does not.
+        colour: "grey" gives one channel, "rgb" three; "auto" gives one if no file is in colour.
+        intensity: What becomes 0 and 1: "stored" takes the file's black and white, "min-max" the darkest and
             the brightest value of each image.
 
     Raises:
+        StudyError: Volumes in colour, or too large.
         DataError: There is no photograph, or a file cannot be read. One that cannot be decoded is reported
             when it is read.
     """
-    decoding, fingerprint = prepare(listing, size, fit, colour, intensity, progress)
-    reader = PhotoReader(listing.items, decoding, _rows(cache, name, fingerprint, listing, decoding))
-    cases = tuple(
-        Case(photo.case_id, photo.case_id, photo.patient_id, photo.label) for photo in listing.items
-    )
+    if not listing.items:
+        raise DataError("data.root: there is no usable photograph. `medrobust audit` says why.")
+    paths = list(dict.fromkeys(path for photo in listing.items for path in (photo.path, photo.mask) if path))
+    checksums = in_threads(file_digest, paths, part_of(progress, 0, 0.8), "checksum")
+
+    def header(photo: Photo) -> Header | None:
+        try:
+            return listing.format.header(photo.path, photo.entry)
+        except DataError:  # reported when the photograph is read
+            return None
+
+    headers = in_threads(header, listing.items, part_of(progress, 0.8, 1), "header")
+    decoding = _decoding(listing.format, [one for one in headers if one], size, fit, colour, intensity)
+    fingerprint = _fingerprint(listing, decoding, dict(zip(paths, checksums, strict=True)))
+    stored = None
+    if cache is not None:
+        shape = (decoding.channels, *decoding.space)
+        path = cache / f"{name}-{fingerprint[:16]}"
+        stored = CachedRows(path, len(listing.items), shape, decoding.dtype)
     return Dataset(
-        **_in_common(name, listing, decoding, fingerprint),
+        name=name,
         task=Task.CLASSIFICATION,
-        cases=cases,
-        read=reader,
+        classes=listing.classes,
+        unit=listing.unit,
+        channels=decoding.channels,
+        shape=decoding.space,
+        spacing=None,
+        cases=tuple(
+            Case(photo.case_id, photo.case_id, photo.patient_id, photo.label) for photo in listing.items
+        ),
+        read=PhotoReader(listing.items, decoding, stored),
+        fingerprint=fingerprint,
+        official=listing.official,
         facts={**listing.facts, **_facts(decoding)},
+        bits=decoding.bits,
+        attributes=listing.attributes,
     )
 
 
@@ -96,26 +125,37 @@ def open_masked_photos(
     colour: Colour = "auto",
     intensity: Intensity = "stored",
 ) -> Dataset:
-    """Photographs with masks that an adapter has listed, as a data set for segmentation; masks may be empty.
+    """Photographs with masks, which may be empty, as a data set for segmentation.
 
     Args:
         name: Name in the catalogue.
         listing: What there is.
-        cache: Folder that keeps decoded images and masks; None decodes at every reading.
+        cache: Folder for decoded images and masks; None decodes at every reading.
         progress: Told how far it is.
-        size: As of `open_photos`; a pixel of a resized mask is what fills most of it.
-        fit: As of `open_photos`, of image and mask alike.
-        colour: As of `open_photos`.
-        intensity: As of `open_photos`.
+        size: As for `open_photos`; a pixel of a resized mask is what fills most of it.
+        fit: As for `open_photos`, of image and mask alike.
+        colour: As for `open_photos`.
+        intensity: As for `open_photos`.
 
     Raises:
-        DataError: There is no photograph, a file cannot be read, or a mask is invalid. An image that cannot
-            be decoded is reported when it is read.
+        StudyError: As for `open_photos`.
+        DataError: As for `open_photos`, or a mask is invalid.
     """
-    decoding, fingerprint = prepare(listing, size, fit, colour, intensity, part_of(progress, 0, 0.5))
-    rows = _rows(cache, name, fingerprint, listing, decoding)
-    masks = rows and CachedRows(Path(f"{rows.path}-masks"), rows.count, (size, size), "uint8")
-    reader = PhotoReader(listing.items, decoding, rows, masks)
+    images = open_photos(
+        name,
+        listing,
+        cache,
+        part_of(progress, 0, 0.5),
+        size=size,
+        fit=fit,
+        colour=colour,
+        intensity=intensity,
+    )
+    assert isinstance(images.read, PhotoReader)
+    reader = images.read
+    if stored := reader.stored:
+        masks = CachedRows(Path(f"{stored.path}-masks"), stored.count, (size, size), "uint8")
+        reader = replace(reader, masks=masks)
 
     def labelled(number: int) -> int:
         return int(np.count_nonzero(reader.mask(number)))
@@ -123,40 +163,25 @@ def open_masked_photos(
     inside = in_threads(labelled, range(len(listing.items)), part_of(progress, 0.5, 1), "mask")
     if not any(inside):
         raise DataError(f"{listing.items[0].mask} is empty, and so are all other masks. Give the masks.")
-    cases = tuple(
-        Case(photo.case_id, photo.case_id, photo.patient_id, foreground=count)
-        for photo, count in zip(listing.items, inside, strict=True)
-    )
+    pairs = zip(images.cases, inside, strict=True)
     empty = f"all images; the mask of {inside.count(0)} is empty: these have no Dice, and none is trained on"
-    return Dataset(
-        **_in_common(name, listing, decoding, fingerprint),
+    return replace(
+        images,
         task=Task.SEGMENTATION,
-        cases=cases,
+        cases=tuple(replace(case, foreground=count) for case, count in pairs),
         read=reader,
-        facts={
-            **listing.facts,
-            **_facts(decoding),
-            "masks": "a pixel is what fills most of it",
-            "cases": empty,
-        },
+        facts={**(images.facts or {}), "masks": "a pixel is what fills most of it", "cases": empty},
     )
 
 
 @dataclass(frozen=True)
 class PhotoReader:
-    """Reads the sample of a case; the `read` of a `Dataset`.
-
-    Attributes:
-        photos: All photographs.
-        decoding: How they become images.
-        stored: Decoded photographs in the same order; None decodes at every reading.
-        masks: Framed masks in the same order, likewise.
-    """
+    """Reads the sample of a case; the `read` of a `Dataset`."""
 
     photos: tuple[Photo, ...]
     decoding: "Decoding"
-    stored: CachedRows | None
-    masks: CachedRows | None = None
+    stored: CachedRows | None  # decoded photographs in the same order; None decodes at every reading
+    masks: CachedRows | None = None  # framed masks, likewise
 
     @cached_property
     def places(self) -> Mapping[str, int]:
@@ -173,61 +198,21 @@ class PhotoReader:
 
     def mask(self, number: int) -> Int64[np.ndarray, "h w"]:
         """The mask of a photograph: 1 inside."""
-        decode = partial(_framed_mask_of, self.photos[number], self.decoding)
+        decode = partial(self.decoding.mask, self.photos[number])
         return np.asarray(self.masks.get(number, decode) if self.masks else decode(), np.int64)
-
-
-def _framed_mask_of(photo: Photo, decoding: "Decoding") -> UInt8[np.ndarray, "size size"]:
-    """The mask of a photograph, framed as its image is."""
-    if photo.mask is None:
-        raise DataError(f"{photo.path}: has no mask.")
-    mask = read_mask(photo.mask)
-    width, height = decoding.format.header(photo.path, photo.entry).size
-    if mask.shape != (height, width):
-        raise DataError(
-            f"{photo.mask}: has {mask.shape[1]} x {mask.shape[0]} pixels, but its image {photo.path} "
-            f"{width} x {height}."
-        )
-    return framed_mask(mask, decoding.size, decoding.fit, classes=2)
-
-
-def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """A mask at its full size: 1 inside, 0 outside; a DataError where it is not black and one white."""
-    with decoding_room(IMAGE_FILES, path):
-        values = IMAGE_FILES.picture(path).pixels
-    if (values != values[:1]).any():
-        raise DataError(f"{path}: a mask must be black and white, and this one is in colour.")
-    found = set(np.unique(values).tolist()) - {0}
-    if len(found) > 1 or not found <= set(MASK_WHITE):
-        raise DataError(
-            f"{path}: a mask must hold 0 and 255, or 0 and 1; this one holds {sorted(found)[:5]}. Was it "
-            "saved as JPEG, or resized?"
-        )
-    inside: np.ndarray = values[0] > 0
-    return inside.astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How a photograph becomes an image.
-
-    Attributes:
-        format: How its file is read.
-        size: Pixels along each side.
-        fit: How a picture is brought to that size; a volume becomes a cube of voxels in any case.
-        channels: 1 or 3.
-        bits: Bits per channel, the most that any file has.
-        intensity: What becomes 0 and 1.
-        is_volume: Whether volumes are decoded; not in the fingerprint, which is over their contents.
-    """
+    """How a photograph becomes an image. Its `repr` is part of the fingerprint."""
 
     format: PictureFormat
-    size: int
-    fit: Fit
-    channels: int
-    bits: int
+    size: int  # pixels along each side
+    fit: Fit  # how a picture is brought to that size; a volume becomes a cube in any case
+    channels: int  # 1 or 3
+    bits: int  # per channel, the most that any file has
     intensity: Intensity
-    is_volume: bool = field(default=False, repr=False)
+    is_volume: bool = field(default=False, repr=False)  # the contents, which are in the fingerprint, say so
 
     @property
     def dtype(self) -> str:
@@ -240,7 +225,7 @@ class Decoding:
         return (self.size,) * (3 if self.is_volume else 2)
 
     def pixels(self, photo: Photo) -> Shaped[np.ndarray, "channels *space"]:
-        """Decode and frame a photograph; a DataError where its file cannot be read."""
+        """Decode and frame a photograph; a DataError if its file cannot be read."""
         with decoding_room(self.format, photo.path, photo.entry):
             picture = self.format.picture(photo.path, photo.entry)
             if self.is_volume:
@@ -260,38 +245,34 @@ class Decoding:
         low, high = int(pixels.min()), int(pixels.max())
         return (np.asarray(pixels, np.float32) - low) / np.float32(max(high - low, 1))
 
+    def mask(self, photo: Photo) -> UInt8[np.ndarray, "size size"]:
+        """The mask of a photograph, framed as its image is; a DataError if it is invalid."""
+        if photo.mask is None:
+            raise DataError(f"{photo.path}: has no mask.")
+        mask = read_mask(photo.mask)
+        width, height = self.format.header(photo.path, photo.entry).size
+        if mask.shape != (height, width):
+            raise DataError(
+                f"{photo.mask}: has {mask.shape[1]} x {mask.shape[0]} pixels, but its image {photo.path} "
+                f"{width} x {height}."
+            )
+        return framed_mask(mask, self.size, self.fit)
 
-def prepare(
-    listing: Photos, size: int, fit: Fit, colour: Colour, intensity: Intensity, progress: OnProgress
-) -> tuple[Decoding, str]:
-    """How the photographs of a listing are decoded, and the fingerprint of the result.
 
-    The fingerprint is over contents, not dates or sizes: cached images are found by it, so that it must
-    change with any pixel. It takes as long as reading all files once.
-
-    Raises:
-        StudyError: Volumes in colour, or too large.
-        DataError: There is no photograph, or a file cannot be read.
-    """
-    if not listing.items:
-        raise DataError("data.root: there is no usable photograph. `medrobust audit` says why.")
-    paths = list(dict.fromkeys(path for photo in listing.items for path in (photo.path, photo.mask) if path))
-    each = in_threads(file_digest, paths, part_of(progress, 0, 0.8), "checksum")
-    digests = dict(zip(paths, each, strict=True))
-
-    def header(photo: Photo) -> Header | None:
-        try:
-            return listing.format.header(photo.path, photo.entry)
-        except DataError:  # for its reading to report
-            return None
-
-    headers = in_threads(header, listing.items, part_of(progress, 0.8, 1), "header")
-    decoding = _decoding(listing.format, [one for one in headers if one], size, fit, colour, intensity)
-    total = hashlib.sha256(repr((REVISION, decoding, listing.classes)).encode())
-    for photo in listing.items:
-        content = digests[photo.path], digests.get(photo.mask) if photo.mask else None
-        total.update(repr((photo.case_id, photo.patient_id, photo.label, photo.entry, content)).encode())
-    return decoding, total.hexdigest()
+def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
+    """A mask at its full size: 1 inside, 0 outside; a DataError if it is not black and one white."""
+    with decoding_room(IMAGE_FILES, path):
+        values = IMAGE_FILES.picture(path).pixels
+    if (values != values[:1]).any():
+        raise DataError(f"{path}: a mask must be black and white, and this one is in colour.")
+    found = set(np.unique(values).tolist()) - {0}
+    if len(found) > 1 or not found <= set(MASK_WHITE):
+        raise DataError(
+            f"{path}: a mask must hold 0 and 255, or 0 and 1; this one holds {sorted(found)[:5]}. Was it "
+            "saved as JPEG, or resized?"
+        )
+    inside: np.ndarray = values[0] > 0
+    return inside.astype(np.uint8)
 
 
 def _decoding(
@@ -300,46 +281,26 @@ def _decoding(
     in_colour = any(header.channels == 3 for header in headers) or not headers
     channels = 3 if colour == "rgb" or (colour == "auto" and in_colour) else 1
     bits = max((header.bits for header in headers), default=8)
-    if not any(header.depth > 1 for header in headers):
-        return Decoding(files, size, fit, channels, bits, intensity)
-    if colour == "rgb":
+    is_volume = any(header.depth > 1 for header in headers)
+    if is_volume and colour == "rgb":
         raise StudyError("data.colour: volumes are in grey; got 'rgb'. Use grey, or leave the key out.")
-    if size**3 > MOST_PIXELS:
+    if is_volume and size**3 > MOST_PIXELS:
         raise StudyError(
             f"data.size: {size} makes volumes of {size**3:,} voxels; at most {MOST_PIXELS:,} are possible. "
             "Choose a smaller one."
         )
-    return Decoding(files, size, fit, channels, bits, intensity, is_volume=True)
+    return Decoding(files, size, fit, channels, bits, intensity, is_volume)
 
 
-def _rows(
-    cache: Path | None, name: str, fingerprint: str, listing: Photos, decoding: Decoding
-) -> CachedRows | None:
-    """Where decoded photographs are kept."""
-    if cache is None:
-        return None
-    shape = (decoding.channels, *decoding.space)
-    return CachedRows(cache / f"{name}-{fingerprint[:16]}", len(listing.items), shape, decoding.dtype)
-
-
-def _in_common(name: str, listing: Photos, decoding: Decoding, fingerprint: str) -> dict[str, Any]:
-    """The fields that both kinds of data sets share."""
-    return {
-        "name": name,
-        "classes": listing.classes,
-        "unit": listing.unit,
-        "channels": decoding.channels,
-        "shape": decoding.space,
-        "spacing": None,
-        "fingerprint": fingerprint,
-        "official": listing.official,
-        "attributes": listing.attributes,
-        "bits": decoding.bits,
-    }
+def _fingerprint(listing: Photos, decoding: Decoding, checksums: Mapping[Path, str]) -> str:
+    total = hashlib.sha256(repr((REVISION, decoding, listing.classes)).encode())
+    for photo in listing.items:
+        content = checksums[photo.path], checksums.get(photo.mask) if photo.mask else None
+        total.update(repr((photo.case_id, photo.patient_id, photo.label, photo.entry, content)).encode())
+    return total.hexdigest()
 
 
 def _facts(decoding: Decoding) -> Mapping[str, str]:
-    """What a report must state about how photographs were decoded."""
     ends = {"stored": "the file's own black and white", "min-max": "its darkest and its brightest value"}
     frame = VOLUME_FRAME if decoding.is_volume else FRAMES[decoding.fit]
     return {

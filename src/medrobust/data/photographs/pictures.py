@@ -1,7 +1,7 @@
 """Pictures of any format: their headers, their pixels, and squares of one size.
 
-Files are not trusted: sizes are checked before anything is decoded (`require_size`), and whatever a decoder
-stumbles over becomes a `DataError` that names the file (`files.naming`).
+Files are not trusted: sizes are checked before anything is decoded (`require_size`), and any error of a
+decoder becomes a `DataError` that names the file (`files.naming`).
 """
 
 from collections.abc import Iterator
@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Shaped, UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from medrobust.data.reading import Room
 from medrobust.errors import DataError
 
 MOST_PIXELS = 2**26
-"""Pixels of the largest picture that is decoded, 8192 x 8192; Pillow's own limit takes 1 GB and more."""
+"""Pixels of the largest picture that is decoded, 8192 x 8192; Pillow's own limit allows 1 GB and more."""
 
 MOST_DEEP_PIXELS = 2**25
 """The same for 16 bits per colour."""
 
 WHITE = 2**16 - 1
-"""White of more than 8 bits."""
+"""White in pictures of more than 8 bits."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,7 +34,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What sets a picture of an EXIF orientation upright; from 5 on, width and height swap."""
+"""What turns a picture of an EXIF orientation upright; from 5 on, width and height swap."""
 
 # Pillow allocates pictures in blocks. Each thread keeps freed blocks of up to 32 MB; larger ones go back to
 # the system at once.
@@ -42,58 +42,37 @@ Image.core.set_block_size(2**26)  # type: ignore[attr-defined]  # documented, bu
 
 
 class Header(NamedTuple):
-    """What a file says of its picture before it is decoded.
+    """What a file says of its picture before it is decoded."""
 
-    Attributes:
-        size: Width and height in pixels, upright.
-        channels: 1 or 3.
-        bits: Bits per channel.
-        depth: Slices of a volume; 1 for a picture.
-    """
-
-    size: tuple[int, int]
-    channels: int
-    bits: int
-    depth: int = 1
+    size: tuple[int, int]  # width and height in pixels, upright
+    channels: int  # 1 or 3
+    bits: int  # per channel
+    depth: int = 1  # slices of a volume
 
     @classmethod
     def upright(cls, size: tuple[int, int], channels: int, bits: int, orientation: int) -> "Header":
-        """The header of a picture that is stored in an orientation of EXIF."""
+        """The header of a picture that is stored in one of EXIF's orientations."""
         return cls(size[::-1] if orientation in (5, 6, 7, 8) else size, channels, bits)
 
 
 class Origin(NamedTuple):
-    """What the file of a picture was like, for audits; empty where its reader checks that itself.
+    """What the file of a picture was like, for audits; empty if its reader checks that itself."""
 
-    Attributes:
-        form: Name of its format.
-        mode: "CMYK" or "YCCK" where it was made for print.
-        turned: Whether it was stored turned.
-        alpha: Whether any pixel was transparent.
-    """
-
-    form: str = ""
-    mode: str = ""
-    turned: bool = False
-    alpha: bool = False
+    form: str = ""  # name of its format
+    mode: str = ""  # "CMYK" or "YCCK" if it was made for print
+    turned: bool = False  # whether it was stored turned
+    alpha: bool = False  # whether any pixel was transparent
 
 
 class Picture(NamedTuple):
-    """A decoded picture, upright, or a volume in grey.
+    """A decoded picture, upright, or a volume in grey."""
 
-    Attributes:
-        bands: One 8-bit image of mode "L" or "RGB"; or 1 or 3 of mode "F", with values from 0 to 65535. Of a
-            volume, one of mode "L" or "F" for each slice.
-        bits: Bits per channel in the file.
-        is_volume: Whether the bands are slices.
-        windowed: Whether black and white are the ends of a window that the file reaches beyond.
-        origin: What its file was like.
-    """
-
+    # One 8-bit image of mode "L" or "RGB", or 1 or 3 of mode "F" with values from 0 to 65535; for a volume,
+    # one of mode "L" or "F" for each slice.
     bands: tuple[Image.Image, ...]
-    bits: int
-    is_volume: bool = False
-    windowed: bool = False
+    bits: int  # per channel in the file
+    is_volume: bool = False  # whether the bands are slices
+    windowed: bool = False  # whether values of the file may lie beyond black and white
     origin: Origin = Origin()
 
     @property
@@ -103,7 +82,7 @@ class Picture(NamedTuple):
 
     @property
     def pixels(self) -> Shaped[np.ndarray, "c h w"]:
-        """Values from 0 to 255 in 8 bits, or from 0 to 65535 in 16; of a volume, c counts the slices."""
+        """Values from 0 to 255 in 8 bits, or from 0 to 65535 in 16; for a volume, c counts the slices."""
         return _to_array(self.bands)
 
 
@@ -111,14 +90,14 @@ class Picture(NamedTuple):
 class PictureFormat(Protocol):
     """How the pictures of a data set are read. Its `repr` says what the pixels depend on.
 
-    `entry` is that of `listing.Photo`: the place inside a file of many.
+    `entry` is that of `listing.Photo`: the place inside a file that holds many.
     """
 
     def header(self, path: Path, entry: tuple[str, int] | None = None) -> Header:
-        """The header of a picture; raises a DataError where it cannot be read."""
+        """The header of a picture; a DataError if it cannot be read."""
 
     def picture(self, path: Path, entry: tuple[str, int] | None = None) -> Picture:
-        """A picture, decoded; raises a DataError where that fails."""
+        """A picture, decoded; a DataError if that fails."""
 
 
 ROOM = Room(MOST_PIXELS)
@@ -142,9 +121,9 @@ def decoding_room(files: PictureFormat, path: Path, entry: tuple[str, int] | Non
 
 
 def require_size(path: Path, width: int, height: int, *, deep: bool = False) -> None:
-    """Refuse a picture without pixels, or with more than any real one has.
+    """Refuse a picture that has no pixels, or more than any real one.
 
-    `deep` says that it has several colours of 16 bits, which take four times the memory of 8.
+    `deep` says that it has several colours of 16 bits, which need four times the memory of 8.
     """
     most, kind = (MOST_DEEP_PIXELS, " in 16 bits per colour") if deep else (MOST_PIXELS, "")
     if width < 1 or height < 1 or width * height > most:
@@ -155,7 +134,7 @@ def require_size(path: Path, width: int, height: int, *, deep: bool = False) -> 
 
 
 def to_white(values: Shaped[np.ndarray, "h w c"], bits: int) -> Shaped[np.ndarray, "h w c"]:
-    """Unsigned numbers of some bits as levels from 0 to 255, or of more than 8 bits from 0 to 65535."""
+    """Unsigned numbers of up to 8 bits as levels from 0 to 255, of more bits as levels from 0 to 65535."""
     if bits in (8, 16):
         return values
     dtype = np.uint8 if bits < 8 else np.uint16
@@ -173,15 +152,11 @@ def upright_picture(
     is_alpha_last: bool = False,
     is_multiplied: bool = False,
 ) -> Picture:
-    """A picture from its levels as stored: transparent pixels are laid on black, turned pictures set upright.
+    """A picture from its levels as stored: transparent pixels are laid on black, turned ones set upright.
 
-    Args:
-        levels: From 0 to 255, or in uint16 to 65535; they may be changed.
-        bits: Bits per channel in the file.
-        origin: What the file was like.
-        orientation: In the numbers of EXIF.
-        is_alpha_last: Whether the last channel is alpha.
-        is_multiplied: Whether the colours are multiplied by it already.
+    The levels, from 0 to 255 or in uint16 to 65535, may be changed. `bits` counts those per channel in the
+    file, `orientation` is one of EXIF's, and `is_multiplied` says that the colours are multiplied by alpha
+    already.
     """
     alpha = False
     if is_alpha_last:
@@ -190,7 +165,7 @@ def upright_picture(
         alpha = bool((opacity < white).any())
         if alpha and not is_multiplied:
             fraction = opacity.astype(np.float32) / np.float32(white)
-            for band in np.moveaxis(levels, 2, 0):  # in place: float32 takes twice the memory
+            for band in np.moveaxis(levels, 2, 0):  # in place: float32 needs twice the memory
                 product = band * fraction
                 band[...] = np.rint(product, out=product)
     bands, turn = to_bands(levels), TURNS.get(orientation)
@@ -208,10 +183,10 @@ def to_bands(values: Shaped[np.ndarray, "h w *c"]) -> tuple[Image.Image, ...]:
 
 
 def _to_array(bands: tuple[Image.Image, ...]) -> Shaped[np.ndarray, "c h w"]:
-    """Bands as one array: 8 bits as they are, "F" rounded to 16."""
+    """Bands as one array: 8 bits as they are, mode "F" rounded to 16."""
     if bands[0].mode == "F":
         whole = np.empty((len(bands), bands[0].height, bands[0].width), np.uint16)
-        for plane, band in zip(whole, bands, strict=True):  # one by one: float32 takes twice the memory
+        for plane, band in zip(whole, bands, strict=True):  # one by one: float32 needs twice the memory
             plane[...] = np.clip(np.rint(np.asarray(band, np.float32)), 0, WHITE)
         return whole
     planes = [np.atleast_3d(np.asarray(band)).transpose(2, 0, 1) for band in bands]
@@ -237,7 +212,7 @@ def framed_picture(
 ) -> Shaped[np.ndarray, "channels size size"]:
     """A picture resized to a square of `size` pixels a side (bicubic, antialiased).
 
-    1 channel turns colours to grey (ITU-R 601), 3 repeat grey.
+    With 1 channel, colours become grey (ITU-R 601); with 3, grey is repeated.
     """
     bands, wanted = picture.bands, "L" if channels == 1 else "RGB"
     if bands[0].mode not in ("F", wanted):
@@ -252,32 +227,25 @@ def framed_picture(
 
 
 def framed_volume(picture: Picture, size: int) -> Shaped[np.ndarray, "1 size size size"]:
-    """A volume, its bands being slices, resized to a cube axis by axis (bicubic, antialiased)."""
+    """A volume, whose bands are slices, resized to a cube axis by axis (bicubic, antialiased)."""
     slices = _to_array(tuple(_framed(band, size, "stretch") for band in picture.bands))
-    # A picture with a slice in each row: its height is resized as theirs was.
+    # A picture with a slice in each row, whose height is resized as the sides of the slices were.
     (rows,) = to_bands(slices.reshape(len(slices), size * size))
     resized = rows.resize((size * size, size), Image.Resampling.BICUBIC)
     return _to_array((resized,)).reshape(1, size, size, size)
 
 
-def framed_mask(
-    mask: UInt8[np.ndarray, "h w"], size: int, fit: Fit, classes: int
-) -> UInt8[np.ndarray, "size size"]:
-    """A mask of class indices, resized as its picture is: a new pixel is the class that fills most of it."""
-
-    def fraction(index: int) -> Float32[np.ndarray, "size size"]:
-        inside = Image.fromarray((mask == index).astype(np.float32))
-        return np.asarray(_framed(inside, size, fit, Image.Resampling.BOX))
-
-    fractions = [fraction(index) for index in range(1, classes)]
-    most: np.ndarray = np.argmax([1 - np.sum(fractions, axis=0), *fractions], axis=0)
-    return most.astype(np.uint8)
+def framed_mask(mask: UInt8[np.ndarray, "h w"], size: int, fit: Fit) -> UInt8[np.ndarray, "size size"]:
+    """A mask of 0 and 1, resized as its picture is: a new pixel is what fills most of it."""
+    image = Image.fromarray(mask.astype(np.float32))
+    inside = np.asarray(_framed(image, size, fit, Image.Resampling.BOX))
+    return np.asarray(inside > 1 - inside, np.uint8)
 
 
 def _framed(
     image: Image.Image, size: int, fit: Fit, by: Image.Resampling = Image.Resampling.BICUBIC
 ) -> Image.Image:
-    """The square of an image; black where it does not reach."""
+    """The square of an image; black where the image does not reach."""
     width, height = image.size
     if fit == "crop":
         side = min(width, height)

@@ -1,8 +1,8 @@
 """TIFF files: their tags are read here, strictly, and their pixels by libtiff.
 
-Only layouts with a known black and white are decoded: unsigned numbers of 1 to 16 bits that are grey, RGB
-or of a palette, and 8 bits of YCbCr or CMYK. Pillow reads 12 bits as 8, and of several pages the first;
-tifffile leaves out a damaged tag, which may be the one that says what is white.
+Only layouts with a known black and white are decoded: grey, RGB or a palette in 1 to 16 bits, unsigned, and
+YCbCr or CMYK in 8 bits. Pillow reads 12 bits as 8, and only the first of several pages; tifffile leaves out
+a damaged tag, which may be the one that says what is white.
 
 TIFF Revision 6.0 (Adobe, 1992); BigTIFF (libtiff.gitlab.io/libtiff/specification/bigtiff.html).
 """
@@ -40,7 +40,7 @@ TAGS = {
     *(WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SUBFILE, OLD_SUBFILE, DESCRIPTION, ORIENTATION, SAMPLES),
     *(PLANAR, COLOURS, TILE_WIDTH, TILE_HEIGHT, INKS, EXTRA, FORMAT, DEPTH, *STRIPS, *TILES),
 }
-"""What is read of a directory."""
+"""The tags that are read."""
 
 TYPES = {1: "u1", 2: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 """Types of whole numbers, and of text."""
@@ -56,10 +56,10 @@ LAYOUTS = {
     CMYK: (4, 8, "CMYK"),
     YCBCR: (3, 8, "YCbCr"),
 }
-"""Photometric interpretations that are read: numbers per pixel, the most bits of each, and a name."""
+"""Photometric interpretations that are read: numbers per pixel, most bits of each, and a name."""
 
 OTHERS = {4: "a transparency mask", 8: "CIELAB", 9: "ICCLAB", 10: "ITULAB", 32803: "raw data of a camera"}
-"""Some that are not read, by the names that people know."""
+"""Some that are not read, by their usual names."""
 
 NUMBERS = {2: "signed numbers", 3: "floating-point numbers", 5: "complex numbers", 6: "complex numbers"}
 """Sample formats that are not read; 1 is unsigned, and 4 says nothing."""
@@ -77,29 +77,17 @@ Tags = dict[int, list[int]]
 
 
 class Page(NamedTuple):
-    """The page of a file that is its picture.
+    """The page of a file that is its picture."""
 
-    Attributes:
-        number: Its place in the file.
-        size: Width and height in pixels, as stored.
-        photometric: What its numbers mean.
-        bits: Bits of each number.
-        alpha: 0 without; else `MULTIPLIED` or `SEPARATE`.
-        samples: Numbers per pixel.
-        is_planar: Whether each sample has a plane of its own.
-        orientation: In the numbers of EXIF.
-        palette: Colours by number, where there is one.
-    """
-
-    number: int
-    size: tuple[int, int]
-    photometric: int
-    bits: int
-    alpha: int
-    samples: int
-    is_planar: bool
-    orientation: int
-    palette: UInt8[np.ndarray, "numbers 3"] | None
+    number: int  # its place in the file
+    size: tuple[int, int]  # width and height in pixels, as stored
+    photometric: int  # what its numbers mean, see `LAYOUTS`
+    bits: int  # of each number
+    alpha: int  # `MULTIPLIED` or `SEPARATE`; 0 if there is none
+    samples: int  # numbers per pixel
+    is_planar: bool  # whether each sample has a plane of its own
+    orientation: int  # as in EXIF
+    palette: UInt8[np.ndarray, "numbers 3"] | None  # colours by number
 
     @property
     def header(self) -> Header:
@@ -116,7 +104,7 @@ def tiff_header(path: Path) -> Header:
 
 
 def tiff_picture(path: Path) -> Picture:
-    """Decode a TIFF file; a DataError where its layout is not read, any other error where it is damaged."""
+    """Decode a TIFF file; a DataError if its layout is not read, any other error if it is damaged."""
     content = read_content(path)
     page = _page(path, BytesIO(content))
     return upright_picture(
@@ -164,7 +152,7 @@ def _page(path: Path, file: BufferedIOBase) -> Page:
 
 
 def _require_known(path: Path, tags: Tags, page: Page) -> None:
-    """Refuse pages without a certain black, white or colours."""
+    """Refuse pages whose black, white or colours are uncertain."""
     numbers = next((NUMBERS[one] for one in tags.get(FORMAT, ()) if one in NUMBERS), "numbers")
     if numbers != "numbers" or page.bits > 16:
         raise DataError(
@@ -191,7 +179,7 @@ def _require_known(path: Path, tags: Tags, page: Page) -> None:
 
 
 def _palette(tags: Tags, bits: int) -> UInt8[np.ndarray, "numbers 3"]:
-    """The colours of a page; they are stored in 16 bits, by old programs in 8 of these."""
+    """The colours of a palette, which are stored in 16 bits; old programs use only 8 of these."""
     table = np.array(tags.get(COLOURS, ()), np.uint16)
     if table.size != 3 * 2**bits:
         raise ValueError(f"its palette has {table.size} entries instead of {3 * 2**bits}")
@@ -200,7 +188,7 @@ def _palette(tags: Tags, bits: int) -> UInt8[np.ndarray, "numbers 3"]:
 
 
 def _levels(content: bytes, page: Page) -> UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]:
-    """Pixels as stored in their order, from 0 to 255, or to 65535 for more than 8 bits."""
+    """Pixels in the order in which they are stored, from 0 to 255, or to 65535 in more than 8 bits."""
     is_converted = page.photometric in (CMYK, YCBCR)  # by libtiff, to RGB with alpha
     stored: np.ndarray = imagecodecs.tiff_decode(content, index=page.number, asrgb=is_converted)
     samples = 4 if is_converted else page.samples
@@ -226,7 +214,7 @@ def _one(tags: Tags, tag: int, default: int) -> int:
 
 
 def _directories(file: BufferedIOBase) -> list[Tags]:
-    """The tags of all pages; a ValueError where the file ends early or its directories have no end."""
+    """The tags of all pages; a ValueError if the file ends early or its directories have no end."""
     length = file.seek(0, 2)
     file.seek(0)
     head = read_exactly(file, 8)

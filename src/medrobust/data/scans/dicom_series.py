@@ -1,7 +1,7 @@
 """A series of DICOM images and the segmentation object (SEG) that labels it, each as a volume.
 
-The frames of a segmentation are put where their headers say they lie, one by one: it need not hold a frame
-for every slice, nor in their order, nor in the rows and columns of the series.
+The frames of a segmentation are put where their headers say they lie, one by one: there need not be a frame
+for every slice, and order, rows and columns may differ from those of the series.
 """
 
 from collections import Counter
@@ -27,41 +27,34 @@ TURN = 1e-4
 """Largest difference between the direction cosines of slices that are parallel."""
 
 OFF_GRID = 0.1
-"""Fraction of a voxel by which a slice may be off its place in an even series, and a voxel of a segmentation
-off one of its series."""
+"""Fraction of a voxel by which a slice may be off its place in an even series, and a segmentation off the
+grid of its series."""
 
 UNEVEN = 0.25
-"""Fraction of the usual distance of slices by which that of two may differ; positions are often rounded."""
+"""Fraction by which the distance of two slices may differ from the usual one; positions are often rounded."""
 
 GAP = 1.5
 """Between slices this many times the usual distance apart, some are missing."""
 
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""From DICOM's world, which grows to the left and to the back."""
+"""From DICOM's world, whose axes point left, back and up."""
 
 
 @dataclass(frozen=True, slots=True)
 class DicomScan:
-    """How a scan of DICOM files is read: its image by the first file of the series, its labels by the SEG.
-
-    Attributes:
-        series: Files of the series.
-        voxels: Voxels that their headers claim.
-        classes: Names of the classes, the first is the background.
-        segments: Numbers of the segments, each with the index of its class.
-    """
+    """The format of a scan whose image is called by the first file of its series, its labels by the SEG."""
 
     series: tuple[Path, ...]
-    voxels: int
-    classes: tuple[str, ...]
-    segments: tuple[tuple[int, int], ...]
+    voxels: int  # that their headers claim
+    classes: tuple[str, ...]  # the first is the background
+    segments: tuple[tuple[int, int], ...]  # their numbers, each with the index of its class
 
     def read(self, path: Path) -> Stored:
         """The image, rescaled as its headers say, or the labels as class indices on the grid of the image.
 
         Raises:
-            DataError: Files that cannot be read, no regular volume, a segmentation on another grid or with
-                segments of several classes in one voxel.
+            DataError: A file cannot be read, the slices make no regular volume, or the segmentation lies on
+                another grid or has segments of several classes in one voxel.
         """
         lattice = _lattice(self.series)
         with naming(path, "DICOM images of a series" if path in self.series else "a DICOM segmentation"):
@@ -115,29 +108,20 @@ def background_of(segmentation: Any) -> int:
 
 
 def series_name(header: Any) -> str:
-    """What to call the series of an image."""
+    """The name of an image's series in messages."""
     description, uid = present(header, "SeriesDescription"), header.SeriesInstanceUID
     return f"series '{description}' ({uid})" if description else f"series {uid}"
 
 
 class Plane(NamedTuple):
-    """Where a slice lies, in DICOM's world of left, back and top.
-
-    Attributes:
-        path: Its file.
-        frame: Which frame of the file it is, from 1 on; None where the file is one slice.
-        corner: Centre of its first pixel in mm.
-        cosines: Directions in which columns and rows are counted, in this order.
-        sides: Distance of neighbouring rows and of columns in mm.
-        shape: Rows and columns.
-    """
+    """Where a slice lies in DICOM's world."""
 
     path: Path
-    frame: int | None
-    corner: Float64[np.ndarray, "3"]
-    cosines: Float64[np.ndarray, "2 3"]
-    sides: Float64[np.ndarray, "2"]
-    shape: tuple[int, int]
+    frame: int | None  # its number in the file, from 1 on; None if the file is one slice
+    corner: Float64[np.ndarray, "3"]  # centre of its first pixel in mm
+    cosines: Float64[np.ndarray, "2 3"]  # directions in which columns and rows are counted, in this order
+    sides: Float64[np.ndarray, "2"]  # distances between neighbouring rows and columns in mm
+    shape: tuple[int, int]  # rows and columns
 
     @property
     def steps(self) -> Float64[np.ndarray, "3 2"]:
@@ -146,21 +130,16 @@ class Plane(NamedTuple):
         return steps
 
     def __str__(self) -> str:
-        """The slice in a message, with its place."""
+        """Its file and place, for messages."""
         frame = "" if self.frame is None else f", frame {self.frame},"
         return f"{self.path}{frame} at ({', '.join(f'{place:.6g}' for place in self.corner)}) mm"
 
 
 class Lattice(NamedTuple):
-    """Where the voxels of a series lie.
+    """Where the voxels of a series lie."""
 
-    Attributes:
-        planes: Its slices, in their order.
-        affine: From slice, row and column to millimetres in DICOM's world.
-    """
-
-    planes: tuple[Plane, ...]
-    affine: Affine
+    planes: tuple[Plane, ...]  # its slices, in order
+    affine: Affine  # from slice, row and column to millimetres in DICOM's world
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -169,7 +148,7 @@ class Lattice(NamedTuple):
 
 
 def _lattice(series: Sequence[Path]) -> Lattice:
-    """Where the voxels of a series lie; a DataError where slices are missing, there twice, or astray."""
+    """Where the voxels of a series lie; a DataError if slices are missing, duplicated or astray."""
     planes, claimed, names = [], 0, Counter[str]()
     for path in series:
         with naming(path, "a DICOM image of a series"):
@@ -197,7 +176,6 @@ def _lattice(series: Sequence[Path]) -> Lattice:
 
 
 def _plane(dataset: Any, path: Path, frame: Any = None, number: int | None = None) -> Plane:
-    """Where the slice of a file, or one of its frames, lies."""
     corner, cosines, sides = (
         np.array(_required(dataset, path, keyword, frame, group, number or 1), np.float64)
         for keyword, group in (
@@ -209,7 +187,7 @@ def _plane(dataset: Any, path: Path, frame: Any = None, number: int | None = Non
     shape = int(dataset.Rows), int(dataset.Columns)
     numbers = np.concatenate([corner, cosines, sides])
     if numbers.shape != (11,) or not np.isfinite(numbers).all() or not (sides > 0).all():
-        raise DataError(f"{path} gives its position or spacing in impossible numbers. Repair its header.")
+        raise DataError(f"{path} gives an impossible position or spacing. Repair its header.")
     return Plane(path, number, corner, cosines.reshape(2, 3), sides, shape)
 
 
@@ -226,7 +204,7 @@ def _required(dataset: Any, path: Path, keyword: str, frame: Any, group: str, nu
 
 
 def _require_alike(planes: Sequence[Plane], series: str) -> None:
-    """Refuse slices of another size or orientation than most."""
+    """Refuse slices that differ from most in size or orientation."""
 
     def kind(plane: Plane) -> Any:
         return plane.shape, *np.round(plane.cosines, 2).ravel(), *np.round(plane.sides, 3)
@@ -242,7 +220,7 @@ def _require_alike(planes: Sequence[Plane], series: str) -> None:
                 f"has {plane.shape[0]} x {plane.shape[1]} pixels, others {first.shape[0]} x {first.shape[1]}"
             )
         elif abs(plane.cosines - first.cosines).max() > TURN:
-            how = "has another orientation than the others"
+            how = "is oriented differently from the others"
         elif abs(plane.sides - first.sides).max() > OFF_GRID / max(first.shape) * first.sides.max():
             how = f"has pixels of {in_mm(plane)} mm, others {in_mm(first)} mm"
         else:
@@ -254,7 +232,7 @@ def _require_alike(planes: Sequence[Plane], series: str) -> None:
 
 
 def _regular(planes: Sequence[Plane], normal: Float64[np.ndarray, "3"], series: str) -> Affine:
-    """The affine of slices of one kind, in their order, that lie above each other at even distances."""
+    """The affine of slices of one kind, in order; refused unless they are stacked at even distances."""
     if len(planes) < 2:
         raise DataError(f"{planes[0]} is the only slice of {series}; a scan has several. Add the others.")
     corners = np.array([plane.corner for plane in planes])
@@ -263,7 +241,7 @@ def _regular(planes: Sequence[Plane], normal: Float64[np.ndarray, "3"], series: 
     for first, second, gap in zip(planes, planes[1:], gaps, strict=False):
         if gap <= OFF_GRID * usual:
             raise DataError(
-                f"{first} and {second} lie in the same place, and both are of {series}. Keep one of them."
+                f"{first} and {second} are in the same place, and both belong to {series}. Keep one of them."
             )
         if abs(gap - usual) > UNEVEN * usual:
             is_gap = gap > GAP * usual
@@ -278,15 +256,15 @@ def _regular(planes: Sequence[Plane], normal: Float64[np.ndarray, "3"], series: 
     if aside * (len(planes) - 1) > OFF_GRID * planes[0].sides.min():
         angle = np.degrees(np.arctan2(aside, np.linalg.norm(upright)))
         raise DataError(
-            f"{planes[0]}: the slices of {series} are slanted by {angle:.2g} degrees, as a tilted gantry "
-            "makes them, but voxels here are cuboids. Resample the series to upright slices, or leave it out."
+            f"{planes[0]}: the slices of {series} are slanted by {angle:.2g} degrees, as with a tilted "
+            "gantry, but voxels must be cuboids. Resample the series to upright slices, or leave it out."
         )
     off = np.abs(corners - corners[0] - np.outer(np.arange(len(planes)), steps)).max(axis=1)
     if off.max() > OFF_GRID * usual:
         worst = planes[int(off.argmax())]
         raise DataError(
-            f"{worst} lies {off.max():.4g} mm beside its place: the slices of {series} are not at even "
-            "distances. Resample the series, or leave it out."
+            f"{worst} lies {off.max():.4g} mm off its place: the slices of {series} are not evenly "
+            "spaced. Resample the series, or leave it out."
         )
     affine = np.eye(4)
     affine[:3] = np.column_stack([steps, planes[0].steps, corners[0]])
@@ -294,8 +272,8 @@ def _regular(planes: Sequence[Plane], normal: Float64[np.ndarray, "3"], series: 
 
 
 def _image(lattice: Lattice) -> tuple[Float32[np.ndarray, "s h w"], np.dtype[Any]]:
-    """Rescaled values, and the type that they are stored in."""
-    voxels = np.empty(lattice.shape, np.float32)  # filled in place: takes no more memory than NIfTI
+    """The rescaled values, and the type in which they are stored."""
+    voxels = np.empty(lattice.shape, np.float32)  # filled in place, to need no more memory than NIfTI
     opened: Path | None = None
     for voxel_plane, plane in zip(voxels, lattice.planes, strict=True):
         with naming(plane.path, "a DICOM image of a series"):

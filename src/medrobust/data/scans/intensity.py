@@ -16,15 +16,10 @@ Z_RANGE = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A range of intensities as radiologists set it, e.g. 40 and 400 Hounsfield units for the abdomen.
+    """A range of intensities as radiologists set it, e.g. 40 and 400 Hounsfield units for the abdomen."""
 
-    Attributes:
-        centre: What becomes 0.5.
-        width: From what becomes 0 to what becomes 1.
-    """
-
-    centre: float
-    width: Annotated[float, Gt(0)]
+    centre: float  # what becomes 0.5
+    width: Annotated[float, Gt(0)]  # from what becomes 0 to what becomes 1
 
 
 Percentile = Annotated[str, Field(pattern=r"^percentile-(100|[1-9]?[0-9])(\.[0-9]+)?$")]
@@ -36,21 +31,15 @@ Intensity = Literal["min-max", "z-score"] | Percentile | Window
 def normalise(
     image: Float32[np.ndarray, "x y z"], intensity: Intensity, where: str
 ) -> Float32[np.ndarray, "x y z"]:
-    """Intensities of one volume in [0, 1]; what is outside is clipped, and the minimum becomes exactly 0.
+    """One volume's intensities in [0, 1]; what lies outside is clipped, and the minimum becomes exactly 0.
 
     - min-max: the minimum becomes 0 and the maximum 1.
-    - percentile-P: the minimum becomes 0 and the P-th percentile of the voxels above the minimum 1 (so that
-      the amount of air around a head plays no part).
+    - percentile-P: the minimum becomes 0 and the P-th percentile of the voxels above the minimum 1, so that
+      the amount of air around a head plays no part.
     - z-score: of the voxels above the minimum, mean - 3 standard deviations becomes 0 and mean + 3 becomes 1.
     - a window: centre - width / 2 becomes 0 and centre + width / 2 becomes 1, as in CT.
 
-    Args:
-        image: Intensities of any range.
-        intensity: One of these.
-        where: Name of the volume, for the message.
-
-    Raises:
-        DataError: The image is constant, or becomes constant.
+    A DataError, which names the volume by `where`, if the image is constant or becomes constant.
     """
     lowest = image.min()
     if lowest == image.max():

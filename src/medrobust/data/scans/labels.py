@@ -1,7 +1,7 @@
 """What the numbers in label files mean: classes with names and colours, from a study or from a file.
 
-Several numbers may be one class; numbers that are listed as such are background; any other is refused. Files
-are read in the formats that come with scans:
+Several numbers may be one class; numbers listed as background are background; any other number is refused.
+Files are read in the formats that come with scans:
 
 .tsv    BIDS dseg.tsv: index, name, and perhaps color (#rrggbb)
 .json   dataset.json of the Decathlon ({"0": "background"}) or of nnU-Net ({"background": 0})
@@ -37,32 +37,25 @@ Colour = tuple[int, int, int]
 BACKGROUND = "background"
 
 UNKNOWN = 255
-"""Entry of the table for numbers that mean nothing; so there are at most 255 classes."""
+"""Index that stands for numbers that mean nothing, so that there are at most 255 classes."""
 
 NUMBERS = 2**16
-"""Label files hold whole numbers below this."""
+"""Labels are whole numbers below this."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelMap:
-    """Classes by number; called with the numbers of a file it gives class indices.
+    """Classes by number; called with the numbers of a file it gives class indices."""
 
-    Attributes:
-        names: Of the classes; the first is the background.
-        numbers: Of each class; those of the background are seen and left out.
-        colours: Of each class, None where unknown; empty where none is.
-        advice: What numbers outside of it may mean, for the message.
-    """
-
-    names: tuple[str, ...]
-    numbers: tuple[tuple[int, ...], ...]
-    colours: tuple[Colour | None, ...] = ()
+    names: tuple[str, ...]  # the first is the background
+    numbers: tuple[tuple[int, ...], ...]  # of each class
+    colours: tuple[Colour | None, ...] = ()  # of each class, None if unknown; empty if no class has one
     advice: str = "Name it in the labels, or list it under background."
 
     def __call__(self, labels: UInt16[np.ndarray, "*space"], path: Path) -> UInt8[np.ndarray, "*space"]:
-        """Class indices of the numbers in a file; a DataError that names it where a number means nothing."""
+        """Class indices of the numbers in a file; a DataError that names it if a number means nothing."""
         table, classes = self.table, np.empty_like(labels, np.uint8)
-        for place in range(labels.shape[-1]):  # all at once, the numbers would be copied as 64-bit indices
+        for place in range(labels.shape[-1]):  # indexing all at once would copy the numbers in 64 bits
             classes[..., place] = table[labels[..., place]]
         if classes.max(initial=0) == UNKNOWN:
             unknown = ", ".join(map(str, self.unknown(labels)[:5]))
@@ -74,7 +67,7 @@ class LabelMap:
 
     @property
     def table(self) -> UInt8[np.ndarray, "65536"]:
-        """Class index of every number, `UNKNOWN` where it means nothing."""
+        """Class index of every number, `UNKNOWN` if it means nothing."""
         return _table(self.numbers)
 
     def unknown(self, labels: UInt16[np.ndarray, "*space"]) -> tuple[int, ...]:
@@ -93,12 +86,12 @@ def _table(numbers: tuple[tuple[int, ...], ...]) -> UInt8[np.ndarray, "65536"]:
 
 
 def label_map(labels: Labels | str, root: Path) -> LabelMap:
-    """The classes that a study gives, or those of a file that it names, relative to the data's root."""
+    """The classes that a study gives, or those of a file that it names below the data's root."""
     return read_label_file(inside(root, labels)) if isinstance(labels, str) else map_of_study(labels)
 
 
 def map_of_study(labels: Labels) -> LabelMap:
-    """The map that a study's `labels:` gives; a StudyError where it contradicts itself."""
+    """The map that a study's `labels:` gives; a StudyError if it contradicts itself."""
     own = {name: [numbers] if isinstance(numbers, int) else numbers for name, numbers in labels.items()}
     background = own.pop(BACKGROUND, [])
     try:
@@ -108,7 +101,7 @@ def map_of_study(labels: Labels) -> LabelMap:
 
 
 def read_label_file(path: Path) -> LabelMap:
-    """The classes that a label file names; a DataError where its kind is unknown or it contradicts itself."""
+    """The classes that a label file names; a DataError if its kind is unknown or it contradicts itself."""
     read = READERS.get(path.suffix.lower())
     if read is None:
         raise DataError(f"{path}: label files end in {', '.join(READERS)}. Rename it, or give a mapping.")
@@ -116,7 +109,7 @@ def read_label_file(path: Path) -> LabelMap:
 
 
 class Label(NamedTuple):
-    """One line of a label file: what the voxels hold, what it is, and its colour where the file gives one."""
+    """One line of a label file: the number in the voxels, what it means, and its colour if there is one."""
 
     number: int
     name: str
@@ -124,7 +117,7 @@ class Label(NamedTuple):
 
 
 def map_of_file(labels: list[Label], path: Path) -> LabelMap:
-    """The map of the lines of a label file; labels of one name are one class."""
+    """The map that the lines of a label file give; labels of one name are one class."""
     numbers: dict[str, list[int]] = {BACKGROUND: [0]}
     colours: dict[str, Colour | None] = {}
     for number, name, colour in labels:
@@ -161,16 +154,17 @@ def _map(numbers: Mapping[str, list[int]], colours: Mapping[str, Colour | None])
 
 
 def _tsv(path: Path) -> list[Label]:
-    rows = read_table(path, ("index", "name"), ["color"])
-    return [
-        Label(_number(path, row["index"]), row["name"], _hex_colour(row.cells.get("color", "")))
-        for row in rows
-    ]
+    found = []
+    for row in read_table(path, ("index", "name"), ["color"]):
+        match = re.fullmatch("#" + "([0-9a-fA-F]{2})" * 3, row.cells.get("color", ""))
+        colour = _colour([str(int(part, 16)) for part in match.groups()]) if match else None
+        found.append(Label(_number(path, row["index"]), row["name"], colour))
+    return found
 
 
 def _csv(path: Path) -> list[Label]:
-    columns = ("Label Number", "Label Name")
-    return [Label(_number(path, row[columns[0]]), row[columns[1]]) for row in read_table(path, columns)]
+    number, name = "Label Number", "Label Name"
+    return [Label(_number(path, row[number]), row[name]) for row in read_table(path, (number, name))]
 
 
 def _json(path: Path) -> list[Label]:
@@ -255,11 +249,6 @@ def _number(path: Path, text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text.strip()):
         raise DataError(f"{path}: {text[:40]!r} is not a label number. Correct it.")
     return int(text)
-
-
-def _hex_colour(text: str) -> Colour | None:
-    match = re.fullmatch("#" + "([0-9a-fA-F]{2})" * 3, text)
-    return match and _colour([str(int(part, 16)) for part in match.groups()])
 
 
 def _colour(parts: list[str]) -> Colour:

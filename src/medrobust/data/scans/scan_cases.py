@@ -1,6 +1,6 @@
 """Labelled scans as cases: slices, whole volumes, or patches that tile them.
 
-A scan is read, normalised, resampled and cut to a stack of slices once, into the cache folder; cases are
+A scan is read, normalised, resampled and cut into a stack of slices once, in the cache folder; cases are
 regions of its stack, read from memory maps.
 """
 
@@ -52,11 +52,11 @@ REVISION = 2
 SCANS_IN_MEMORY = 4
 
 VOXELS_AT_ONCE = 2**26
-"""Large scans are decoded one by one, to keep memory in bounds: one takes 10 bytes a voxel, or up to 22 where
-it is resampled."""
+"""Large scans are decoded one by one, to bound memory: a voxel takes 10 bytes, or up to 22 when it is
+resampled."""
 
 Cut = Axis | Literal["volume"]
-"""Along which axis a scan is cut to slices, or that it is left whole."""
+"""The axis along which a scan is cut into slices; "volume" leaves it whole."""
 
 Side = Annotated[int, Ge(1)]
 
@@ -77,17 +77,17 @@ def open_scans(
 ) -> Dataset:
     """Scans that an adapter has listed, as a data set; the images alone decide what is a case.
 
-    Slices are cases from the first to the last in which the image is not constant, patches where it is not.
-    Labels play no part: a network may be wrong where nothing is labelled.
+    Slices are cases from the first to the last in which the image is not constant, patches if it is not
+    constant in them. Labels play no part: a network may be wrong where nothing is labelled.
 
     Args:
         name: Name in the catalogue.
         listing: What there is.
-        cache: Folder for decoded scans; None decodes a scan again whenever others were read in between.
+        cache: Folder for decoded scans; None keeps only the last few, in memory.
         progress: Told how far it is.
-        axis: Along which the scans are cut to slices; "volume" leaves them whole, turned as a stack of axial
-            slices is.
-        spacing: Size of a voxel in mm, along all axes, to which scans are resampled before they are cut.
+        axis: Along which the scans are cut into slices; "volume" leaves them whole, oriented as a stack of
+            axial slices.
+        spacing: Edge of a voxel in mm, to which scans are resampled before they are cut.
         canvas: Height and width in pixels of every slice, or depth, height and width of every volume, the
             scan in its middle; "auto" takes the smallest multiples of 16, or of the patch, that every scan
             fits in.
@@ -97,8 +97,8 @@ def open_scans(
 
     Raises:
         StudyError: Patches of slices.
-        DataError: A file cannot be used (see `volumes.read_volume`), holds an unknown label, no scan
-            is labelled, channels differ in number, or the canvas is too small.
+        DataError: A file cannot be used (see `volumes.read_volume`) or holds an unknown label, no scan
+            is labelled, scans differ in their number of channels, or the canvas is too small.
     """
     if patch is not None and axis != "volume":
         raise StudyError(f"data.patch: patches are cut from volumes; got axis '{axis}'. Use axis: volume.")
@@ -115,9 +115,9 @@ def open_scans(
                 f"{scan.image} has {outline.channels} channels, but {first.image} has {found[0].channels}. "
                 "All scans need the same."
             )
-    size = _canvas(canvas, listing, found, decoding.sides, patch)
     names = [scan.scan_id for scan in listing.items]
-    by_name = dict(zip(names, digests, strict=True))
+    by_name, outlines = dict(zip(names, digests, strict=True)), dict(zip(names, found, strict=True))
+    size = _canvas(canvas, outlines, decoding.sides, patch)
     reader = ScanReader(dict(zip(names, listing.items, strict=True)), by_name, decoding, cache, size, patch)
     cases = [case for each in zip(listing.items, found, strict=True) for case in _cases(*each, reader)]
     if not any(case.is_labelled for case in cases):
@@ -142,7 +142,7 @@ def open_scans(
         official=listing.official,
         attributes=listing.attributes,
         colours=listing.classes_of.colours,
-        facts={**listing.facts, **_facts(decoding, size, patch, dict(zip(names, found, strict=True)))},
+        facts={**listing.facts, **_facts(reader, outlines)},
         bits=12,
         affine=reader.affine,
         original=reader.original,
@@ -151,14 +151,12 @@ def open_scans(
 
 def _canvas(
     wanted: Literal["auto"] | tuple[int, ...],
-    listing: Scans,
-    found: Sequence["Outline"],
+    outlines: Mapping[str, "Outline"],
     sides: int,
     patch: Box | None,
 ) -> tuple[int, ...]:
-    """The canvas that is wanted, or the smallest; whole patches cover it."""
-    pairs = zip(listing.items, found, strict=True)
-    extents = {scan.scan_id: outline.extent[-sides:] for scan, outline in pairs}
+    """The canvas that is wanted, or the smallest; a multiple of the patch."""
+    extents = {name: outline.extent[-sides:] for name, outline in outlines.items()}
     size = fit_canvas(wanted, extents, patch or [CANVAS_STEP] * sides)
     if patch is None:
         return size
@@ -192,23 +190,14 @@ def _cases(scan: Scan, outline: "Outline", reader: "ScanReader") -> list[Case]:
 
 @dataclass(frozen=True, slots=True)
 class ScanReader:
-    """Reads the sample of a case, and where a scan lies; the `read` and `affine` of a `Dataset`.
+    """Reads the sample of a case, and where a scan lies: the `read` and `affine` of a `Dataset`."""
 
-    Attributes:
-        scans: Scans by id.
-        digests: SHA-256 by scan id, of the scan's files and how they are decoded.
-        decoding: How a scan becomes slices.
-        cache: Folder for decoded scans; None keeps the last few in memory.
-        canvas: Sides of every slice or volume, the scan in its middle.
-        patch: Sides of the patches that tile the canvas of a volume, in C order; None: no patches.
-    """
-
-    scans: Mapping[str, Scan]
-    digests: Mapping[str, str]
+    scans: Mapping[str, Scan]  # by id
+    digests: Mapping[str, str]  # by scan id, see `digest_of`
     decoding: "Decoding"
-    cache: Path | None
-    canvas: tuple[int, ...]
-    patch: Box | None = None
+    cache: Path | None  # folder for decoded scans; None keeps the last few in memory
+    canvas: tuple[int, ...]  # sides of every slice or volume, the scan in its middle
+    patch: Box | None  # sides of the patches that tile the canvas of a volume, in C order
 
     def __call__(self, case: Case) -> Sample:
         """Image and labels of a case, on the canvas."""
@@ -226,12 +215,12 @@ class ScanReader:
         return shifted(stack.affine, self._origin(stack))
 
     def original(self, scan_id: str) -> Grid:
-        """The grid of the first image of a scan as its file has it."""
+        """The grid of the first image of a scan, as in its file."""
         scan = self.scans[scan_id]
         return scan.format.read(scan.image).grid
 
     def foreground_of_patches(self, scan_id: str) -> dict[int, int]:
-        """Labelled voxels of each patch of a scan that shows anything, by its position."""
+        """How many voxels are labelled in each patch of a scan that shows anything, by its position."""
         assert self.patch is not None
         stack, foreground = self._stack(scan_id), {}
         for position in range(prod(tiles(self.canvas, self.patch))):
@@ -239,7 +228,7 @@ class ScanReader:
                 slice(max(begin, 0), max(begin + side, 0))
                 for begin, side in zip(*self._place(stack, position), strict=True)
             )
-            images = stack.images[:, *box]  # without what the canvas adds, so that no margin shows anything
+            images = stack.images[:, *box]  # without the margins of the canvas
             if images.size and np.ptp(images, axis=(1, 2, 3)).max() > FLAT:
                 foreground[position] = int(np.count_nonzero(stack.labels[box]))
         return foreground
@@ -250,8 +239,7 @@ class ScanReader:
     def _origin(self, stack: "Stack") -> list[int]:
         """Where in the stack the canvas begins."""
         sides = self.decoding.sides
-        before = margins(self.canvas, stack.labels.shape[-sides:])
-        return [0] * (3 - sides) + [-margin for margin in before]
+        return [0] * (3 - sides) + [-margin for margin in margins(self.canvas, stack.labels.shape[-sides:])]
 
     def _place(self, stack: "Stack", position: int) -> tuple[list[int], tuple[int, ...]]:
         """Where in the stack a case begins, and its sides."""
@@ -267,17 +255,10 @@ class ScanReader:
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How a scan becomes a stack of slices.
-
-    Attributes:
-        axis: Along which it is cut. Whole volumes are turned as stacks of axial slices are.
-        spacing: Size of a voxel in mm after resampling.
-        intensity: How intensities are normalised.
-        classes_of: What the label numbers in the files mean.
-    """
+    """How a scan becomes a stack of slices; a whole volume is a stack of axial ones."""
 
     axis: Cut
-    spacing: float
+    spacing: float  # edge of a voxel in mm after resampling
     intensity: Intensity
     classes_of: LabelMap
 
@@ -305,19 +286,12 @@ def _sha256(*parts: str) -> str:
 
 
 class Outline(NamedTuple):
-    """What is kept of every stack.
-
-    Attributes:
-        channels: Of its images.
-        extent: Its sides.
-        foreground: How many voxels of each slice are labelled.
-        imaged: From the first to the last slice that shows anything: the extent of the scan, by its image.
-    """
+    """What is kept of every stack."""
 
     channels: int
-    extent: tuple[int, ...]
-    foreground: tuple[int, ...]
-    imaged: range
+    extent: tuple[int, ...]  # its sides
+    foreground: tuple[int, ...]  # how many voxels of each slice are labelled
+    imaged: range  # from the first to the last slice that shows anything
 
 
 def _outlines(
@@ -341,19 +315,12 @@ def _outlines(
 
 
 class Stack(NamedTuple):
-    """The slices of a scan, all cut to the rows and columns that are not air, and where they lie.
+    """The slices of a scan, all cut to the rows and columns that are not air, and where they lie."""
 
-    Attributes:
-        images: In [0, 1].
-        labels: Class indices.
-        affine: From slice, row and column to world millimetres.
-        imaged: The first slice that shows anything in any channel, and the one after the last.
-    """
-
-    images: Float32[np.ndarray, "c s h w"]
-    labels: UInt8[np.ndarray, "s h w"]
-    affine: Affine
-    imaged: Int64[np.ndarray, "2"]
+    images: Float32[np.ndarray, "c s h w"]  # in [0, 1]
+    labels: UInt8[np.ndarray, "s h w"]  # class indices
+    affine: Affine  # from slice, row and column to world millimetres
+    imaged: Int64[np.ndarray, "2"]  # the first slice that shows anything, and the one after the last
 
 
 @lru_cache(maxsize=SCANS_IN_MEMORY)
@@ -370,7 +337,7 @@ def open_stack(scan: Scan, digest: str, decoding: Decoding, cache: Path | None) 
 
 
 def decode(scan: Scan, decoding: Decoding) -> Stack:
-    """Read, normalise, resample and cut a scan; a DataError where its files cannot be used."""
+    """Read, normalise, resample and cut a scan; a DataError if its files cannot be used."""
     image, labels, place = read_volume(scan.images, scan.labels, scan.format)
     old, new, shape = spacing_of(place), decoding.spacing, labels.shape
     wanted = [ceil(side * size / new) for side, size in zip(shape, old, strict=True)]
@@ -401,7 +368,7 @@ def decode(scan: Scan, decoding: Decoding) -> Stack:
 
 
 def _cut(images: list[np.ndarray], classes: np.ndarray, affine: Affine, decoding: Decoding) -> Stack:
-    """The stack, as its own arrays, cut to the box of what is not air; slices are all kept."""
+    """The stack, as its own arrays, cut to the box of what is not air; only volumes lose slices."""
     stacks = [slices_along(image, decoding.view) for image in images]
     labels = slices_along(classes, decoding.view)
     slices, rows, columns = bounding_box(np.logical_or.reduce([labels > 0, *(stack > 0 for stack in stacks)]))
@@ -417,31 +384,16 @@ def _cut(images: list[np.ndarray], classes: np.ndarray, affine: Affine, decoding
     )
 
 
-def _facts(
-    decoding: Decoding, canvas: tuple[int, ...], patch: Box | None, found: Mapping[str, Outline]
-) -> dict[str, str]:
+def _facts(reader: ScanReader, found: Mapping[str, Outline]) -> dict[str, str]:
+    decoding, patch = reader.decoding, reader.patch
     cut = "whole volumes as stacks of axial" if decoding.axis == "volume" else decoding.axis
-    unit = "pixels" if len(canvas) == 2 else "voxels"
+    unit = "pixels" if len(reader.canvas) == 2 else "voxels"
     step = CANVAS_STEP if patch is None else "the patch"
-    return {
-        "orientation": f"read from the affine; {cut} slices, {VIEWS[decoding.view][1]}",
-        "spacing": (
-            f"resampled to {decoding.spacing:g} mm: images by the mean over the new voxel, "
-            "labels by the structure that fills most of it"
-        ),
-        "canvas": f"{' x '.join(map(str, canvas))} {unit}, scan centred; auto: multiples of {step}",
-        "intensity": intensity_fact(decoding.intensity),
-        "cases": _which(decoding.axis, patch, found),
-    }
-
-
-def _which(axis: Cut, patch: Box | None, found: Mapping[str, Outline]) -> str:
-    """What is a case, and what of the labels is in none."""
-    says = "whole volumes"
+    cases = "whole volumes"
     if patch is not None:
-        says = f"patches of {' x '.join(map(str, patch))} voxels in which the image is not constant"
-    elif axis != "volume":
-        says = (
+        cases = f"patches of {' x '.join(map(str, patch))} voxels in which the image is not constant"
+    elif decoding.axis != "volume":
+        cases = (
             "all slices of a scan from the first to the last in which the image is not constant, whatever is "
             "labelled in them; networks that are trained here see those with a structure"
         )
@@ -450,6 +402,15 @@ def _which(axis: Cut, patch: Box | None, found: Mapping[str, Outline]) -> str:
             for outline in found.values()
             for position, labelled in enumerate(outline.foreground)
         )
-        says += f"; {beyond} labelled slices lie beyond and take no part" if beyond else ""
+        cases += f"; {beyond} labelled slices lie beyond and take no part" if beyond else ""
     bare = [scan for scan, outline in found.items() if not any(outline.foreground)]
-    return f"{says}; nothing is labelled in {quoted(bare)}" if bare else says
+    return {
+        "orientation": f"read from the affine; {cut} slices, {VIEWS[decoding.view][1]}",
+        "spacing": (
+            f"resampled to {decoding.spacing:g} mm: images by the mean over the new voxel, "
+            "labels by the structure that fills most of it"
+        ),
+        "canvas": f"{' x '.join(map(str, reader.canvas))} {unit}, scan centred; auto: multiples of {step}",
+        "intensity": intensity_fact(decoding.intensity),
+        "cases": f"{cases}; nothing is labelled in {quoted(bare)}" if bare else cases,
+    }

@@ -50,8 +50,8 @@ BACKGROUND_LABELS: tuple[int, ...] = (
     *range(63, 71),  # vessels, strays of insula and operculum, optic chiasm, basal forebrain
     *(71, 72, 73, 75, 76),  # vermis, basal forebrain
 )
-"""Regions that the protocol names but the 27 structures leave out. Its sulcal lines (2, 3, 5, ...) are no
-regions and count as unknown, so that FreeSurfer's numbers are refused instead of read as something else."""
+"""Regions that the protocol names but the 27 structures leave out. Its sulcal lines (2, 3, 5, ...) are not
+regions and count as unknown, so that FreeSurfer's numbers are refused instead of misread."""
 
 BRAINCOLOR_LABELS = LabelMap(
     STRUCTURES,

@@ -1,8 +1,8 @@
 """Volumes from any NIfTI or MGH file: read, turned to RAS, and checked against their labels.
 
-In RAS x grows to the patient's right, y to the front, z to the top; which way the axes of a file run is read
-from its affine, never assumed. A file is read and unpacked whole, at most as far as its header says and no
-further than is believed: so that the checksum of gzip is verified, and no bomb is unpacked.
+In RAS x grows to the patient's right, y to the front and z to the top; which way the axes of a file run is
+read from its affine, never assumed. A file is unpacked whole, so that the checksum of gzip is verified, but
+no further than its header says and no further than is plausible, so that no bomb is unpacked.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -26,7 +26,7 @@ from nibabel.volumeutils import apply_read_scaling
 
 from medrobust.core import Grid
 from medrobust.data.files import MOST_BYTES, file_digest, naming, read_content
-from medrobust.data.scans.geometry import Affine, joined, spacing_of, turn_from_ras, turn_onto, turned
+from medrobust.data.scans.geometry import Affine, spacing_of, turn_from_ras, turn_onto, turned
 from medrobust.data.scans.labels import NUMBERS
 from medrobust.errors import DataError
 
@@ -43,21 +43,13 @@ FARTHEST = 1e6
 
 
 class Stored(NamedTuple):
-    """A volume in RAS as its file stores it.
+    """A volume in RAS, with the values that its file stores."""
 
-    Attributes:
-        voxels: Scaled as the header says; channels, if there are any, are the last axis.
-        affine: From x, y, z to world millimetres.
-        axes: Where the file's own axes grow to, e.g. "LAS".
-        dtype: Type of the numbers in the file.
-        step: Between neighbouring values that the file can hold, where a header scales whole numbers; else 0.
-    """
-
-    voxels: Num[np.ndarray, "x y z *c"]
-    affine: Affine
-    axes: str
-    dtype: np.dtype[Any]
-    step: float = 0.0
+    voxels: Num[np.ndarray, "x y z *c"]  # scaled as the header says; channels, if any, come last
+    affine: Affine  # from x, y, z to world millimetres
+    axes: str  # where the file's own axes grow to, e.g. "LAS"
+    dtype: np.dtype[Any]  # of the numbers in the file
+    step: float = 0.0  # between neighbouring values, if the file scales whole numbers; else 0
 
     @property
     def grid(self) -> Grid:
@@ -69,31 +61,28 @@ class Stored(NamedTuple):
 
 @runtime_checkable
 class VolumeFormat(Protocol):
-    """How the files of a scan are read. Its `repr` says what the voxels depend on besides the files."""
+    """How the files of a scan are read. Its `repr` says what the voxels depend on beside the files."""
 
     def read(self, path: Path) -> Stored:
-        """The volume that a path of the scan stands for; raises a DataError where that cannot be done."""
+        """The volume that a path of the scan stands for; a DataError if it cannot be read."""
 
     def digest(self, path: Path) -> str:
-        """SHA-256 of all that the volume is read from; raises a DataError where that cannot be read."""
+        """SHA-256 of everything that the volume is read from; a DataError if it cannot be read."""
 
     def claimed_voxels(self, path: Path) -> int:
-        """Voxels times channels as far as headers say; 0 where they do not."""
+        """Voxels times channels that headers claim; 0 if they cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeFiles:
-    """NIfTI and MGH: a file for each volume."""
+    """NIfTI-1 and NIfTI-2 (one file, packed or not) and MGH: a file for each volume."""
 
     def read(self, path: Path) -> Stored:
         """The volume in a file.
 
-        Args:
-            path: NIfTI-1, NIfTI-2 (one file, packed or not) or MGH.
-
         Raises:
             DataError: The file cannot be read, is truncated or damaged, holds no numbers, has fewer than 3 or
-                more than 4 dimensions or too many voxels, or an affine without plausible voxels.
+                more than 4 dimensions or too many voxels, or its affine gives no plausible voxels.
         """
         if not path.name.endswith(SUFFIXES):
             raise DataError(
@@ -119,7 +108,7 @@ class VolumeFiles:
         return file_digest(path)
 
     def claimed_voxels(self, path: Path) -> int:
-        """Voxels times channels that a file's header claims; 0 where it cannot be read."""
+        """Voxels times channels that a file's header claims; 0 if it cannot be read."""
         try:
             with naming(path), np.errstate(all="ignore"):
                 return prod(_claims(_header_of(path), path)[0])
@@ -132,7 +121,7 @@ VOLUME_FILES = VolumeFiles()
 
 
 def is_volume(path: Path) -> bool:
-    """Whether a file has the name of a volume, and is no hidden one that a file manager left."""
+    """Whether a file has the name of a volume and is not one of the hidden ones that file managers leave."""
     return path.name.endswith(SUFFIXES) and not path.name.startswith(".")
 
 
@@ -142,28 +131,22 @@ def stem(path: Path) -> str:
 
 
 AFFINE_TOLERANCE = 1e-3
-"""Largest difference, in mm, between the entries of an image's and its labels' affine."""
+"""Largest difference, in mm, between the entries of the affines of an image and its labels."""
 
 OTHER_GRID = "Resample the labels to the image by nearest neighbour, or repair the header that is wrong."
-"""What to do about labels that do not lie on their image."""
+"""What to do about labels that are not on the grid of their image."""
 
 ROUNDED = (1e-3, 1e-6)
-"""How far a stored label may be from a whole number, and how much further for each unit of it: what storage
-and arithmetic in float32 leave. Interpolation leaves more."""
+"""How far a stored label may be from a whole number, and how much further for each unit of its value: as
+much as storage and arithmetic in float32 leave. Interpolation leaves more."""
 
 
 class Volume(NamedTuple):
-    """A scan with its labels, in RAS.
+    """A scan with its labels, in RAS."""
 
-    Attributes:
-        image: Intensities as stored.
-        labels: Label numbers as stored.
-        affine: From x, y, z to world millimetres.
-    """
-
-    image: Float32[np.ndarray, "c x y z"]
-    labels: UInt16[np.ndarray, "x y z"]
-    affine: Affine
+    image: Float32[np.ndarray, "c x y z"]  # intensities as stored
+    labels: UInt16[np.ndarray, "x y z"]  # label numbers as stored
+    affine: Affine  # from x, y, z to world millimetres
 
 
 def read_volume(images: Sequence[Path], labels: Path, files: VolumeFormat = VOLUME_FILES) -> Volume:
@@ -175,8 +158,8 @@ def read_volume(images: Sequence[Path], labels: Path, files: VolumeFormat = VOLU
         files: How they are read.
 
     Raises:
-        DataError: A file that cannot be read, shapes or affines that differ, intensities that are NaN or
-            infinite, labels that are no whole numbers from 0 to 65535.
+        DataError: A file cannot be read, shapes or affines differ, intensities are NaN or infinite, or labels
+            are not whole numbers from 0 to 65535.
     """
     truth = read_labels(labels, files)
     channels = []
@@ -211,9 +194,9 @@ def read_labels(path: Path, files: VolumeFormat) -> Stored:
 
 
 def _intensities(voxels: Num[np.ndarray, "x y z *c"], path: Path) -> Float32[np.ndarray, "c x y z"]:
-    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused as that
+    with np.errstate(over="ignore"):  # what exceeds float32 becomes infinite, and is refused below
         image = voxels.astype(np.float32)
-    # The sum is cheap, and not finite where a single voxel is not; whole numbers always are.
+    # The sum is cheap, and not finite if a single voxel is not; whole numbers always are.
     if voxels.dtype.kind == "f" and not np.isfinite(image.sum(dtype=np.float64)):
         wrong = np.count_nonzero(~np.isfinite(image))
         raise DataError(f"{path} holds NaN or infinite intensities in {wrong} voxels. Repair the file.")
@@ -221,12 +204,9 @@ def _intensities(voxels: Num[np.ndarray, "x y z *c"], path: Path) -> Float32[np.
 
 
 def whole_numbers(stored: Stored, path: Path) -> UInt16[np.ndarray, "x y z"]:
-    """Labels as whole numbers, rounded as far as their file has them rounded.
+    """Labels as whole numbers; a DataError if values do not stand for whole numbers from 0 to 65535.
 
-    Whole numbers that are stored as others times a slope come back within half of it, where it is below 1.
-
-    Raises:
-        DataError: Values that stand for no whole numbers from 0 to 65535.
+    If the file stores them as other whole numbers times a slope below 1, they come back within half of it.
     """
     labels = stored.voxels
     if labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < NUMBERS:
@@ -260,23 +240,23 @@ HEAD = 540
 """Bytes of the largest header, that of NIfTI-2."""
 
 REPAIRED = 40
-"""nibabel's level of faults in a header below which it repairs them: sides below 0, unknown codes."""
+"""Level of nibabel's below which it repairs faults of a header: sides below 0, unknown codes."""
 
 SILENT = logging.Logger("headers")
 """Swallows remarks on repairs: what matters in a header is checked here, or by the audit."""
 SILENT.addHandler(logging.NullHandler())
 
 MILLIMETRES = {"meter": 1e3, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
-"""NIfTI's units of length in mm; files that name none are in millimetres."""
+"""NIfTI's units of length in mm; files that name no unit are in millimetres."""
 
 SPARE = 2**20
 """Bytes that a file may hold beyond what its header claims: footers, comments and padding."""
 
 
 def forms(path: Path) -> tuple[tuple[int, int], float]:
-    """NIfTI's qform and sform code, and by how many mm the two differ; (1, 1) and 0 of other files.
+    """NIfTI's qform and sform codes, and by how many mm the two forms differ; (1, 1) and 0 for other files.
 
-    A qform that is no rotation counts as none.
+    A qform that is not a rotation counts as absent.
     """
     if path.name.endswith((".mgz", ".mgh")) or not path.name.endswith(SUFFIXES):
         return (1, 1), 0.0
@@ -298,24 +278,17 @@ def in_ras(
     *,
     step: float = 0.0,
 ) -> Stored:
-    """Turn a volume to RAS, as far as that goes without resampling.
+    """Turn a volume, given along the axes of its file, as close to RAS as is possible without resampling.
 
-    Args:
-        voxels: Along the axes of the file.
-        affine: From the file's indices to world millimetres.
-        dtype: Type of the numbers in the file.
-        path: The file, for messages.
-        step: As of `Stored`.
-
-    Raises:
-        DataError: The affine spans no believable voxels.
+    `affine` maps the file's indices to world millimetres; `dtype` and `step` are those of `Stored`.
+    A DataError if the affine gives no plausible voxels.
     """
     if not np.isfinite(affine).all() or abs(affine).max() > FARTHEST:
         raise DataError(
             f"{path} has an affine with NaN, infinity or positions beyond 1,000 m. Repair its header."
         )
     turn = io_orientation(affine)
-    if np.isnan(turn).any():  # axes are parallel, or so nearly that none is the third
+    if np.isnan(turn).any():  # axes are parallel, or nearly so
         raise DataError(
             f"{path} has an affine that spans no volume: its orientation is unknown. Repair its header."
         )
@@ -328,7 +301,7 @@ def in_ras(
         )
     in_order: np.ndarray = apply_orientation(voxels, turn)
     axes = "".join(code or "?" for code in nib.aff2axcodes(affine))
-    return Stored(in_order, joined(affine, inv_ornt_aff(turn, voxels.shape)), axes, dtype, step)
+    return Stored(in_order, affine @ inv_ornt_aff(turn, voxels.shape), axes, dtype, step)
 
 
 def _header_of(path: Path) -> Any:
@@ -337,7 +310,7 @@ def _header_of(path: Path) -> Any:
 
 
 def _header(content: bytes, path: Path) -> Any:
-    """The header that a file begins with, packed or not, by nibabel, strictly."""
+    """The header that a file begins with, packed or not, strictly checked."""
     is_packed = content.startswith(GZIP)
     head = zlib.decompressobj(wbits=31).decompress(content[: 2**16], HEAD) if is_packed else content[:HEAD]
     if len(head) < 284:
@@ -370,7 +343,7 @@ def _header(content: bytes, path: Path) -> Any:
 
 
 def _claims(header: Any, path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Shape without axes of one voxel at its end, type and place of the voxels, all checked."""
+    """Shape (without trailing axes of length 1), type and offset of the voxels, all checked."""
     full = tuple(int(side) for side in header.get_data_shape())
     shape = full[:3] + tuple(side for side in full[3:] if side != 1)
     try:
@@ -397,7 +370,7 @@ def _claims(header: Any, path: Path) -> tuple[tuple[int, ...], np.dtype[Any], in
 
 
 def _affine(header: Any, path: Path) -> Affine:
-    """From indices to world millimetres: by the sform, else the qform, else by the sides of voxels alone."""
+    """From indices to world millimetres: by the sform, else the qform, else the sides of voxels alone."""
     try:
         affine: Affine = header.get_best_affine().astype(np.float64)
     except ValueError as error:
@@ -407,7 +380,7 @@ def _affine(header: Any, path: Path) -> Affine:
 
 
 def _millimetres(header: Any) -> float:
-    """Of the unit of a header's lengths."""
+    """The unit of a header's lengths, in mm."""
     try:
         unit, _ = header.get_xyzt_units()
     except (AttributeError, KeyError):  # MGH has none; a code that NIfTI does not know
@@ -423,9 +396,9 @@ PIECE = 2**16
 
 
 def _unpack(packed: bytes, claimed: int) -> UInt8[np.ndarray, "claimed"]:
-    """What gzip packed, straight into its place, with its checksum verified.
+    """The content that gzip packed, unpacked straight into its place, with its checksum verified.
 
-    A ValueError where it is shorter than claimed or much longer, an EOFError where it is cut short.
+    A ValueError if it is shorter than claimed or much longer, an EOFError if it is cut short.
     """
     if claimed > MOST_PACKED * len(packed):
         raise ValueError(f"{len(packed)} packed bytes cannot hold the {claimed} that its header promises")
@@ -434,7 +407,7 @@ def _unpack(packed: bytes, claimed: int) -> UInt8[np.ndarray, "claimed"]:
         while part := file.readinto(content[filled : filled + PIECE].data):
             filled += part
         if len(file.read(SPARE + 1)) > SPARE:
-            raise ValueError("the packed content goes on after what its header promises")
+            raise ValueError("the packed content is longer than its header promises")
     if filled < claimed:
         raise ValueError(f"it holds {filled} bytes, and its header promises {claimed}")
     return content

@@ -11,7 +11,7 @@ from medrobust.errors import StudyError
 from medrobust.rng import generator
 
 PER_CLASS = 5
-"""Test photographs that a class keeps where it has them."""
+"""Test photographs that a class keeps, if it has so many."""
 
 
 def select_cases(
@@ -23,15 +23,14 @@ def select_cases(
         dataset: Data of the study.
         split: Its split.
         seed: Seed of the study.
-        per_patient: Most cases of a patient, at least 1; None takes all. Slices are equidistant over
-            all of a scan's, whatever is labelled in them, and the scans of a patient share its number;
-            photographs are drawn at random.
-        total: Most photographs altogether, stratified by class with at least 5 a class where there are; None
-            takes all.
+        per_patient: Most cases of a patient, at least 1; None takes all. Slices are shared out among the
+            patient's scans and equidistant in each, whatever is labelled; photographs are drawn at random.
+        total: Most photographs altogether, stratified by class, with at least `PER_CLASS` of each if there
+            are so many; None takes all.
 
     Raises:
-        StudyError: No test case, `per_patient` below 1, `total` for slices or too small for 5 a class, or
-            slices none of which holds a label.
+        StudyError: There is no test case, `per_patient` is below 1, `total` is given for slices or is too
+            small for `PER_CLASS`, or nothing is labelled in any of the slices.
     """
     cases = split_cases(dataset, split, Part.TEST)
     if not cases:
@@ -69,7 +68,7 @@ def described(cases: Sequence[Case], dataset: Dataset) -> str:
 
 
 def _equidistant(cases: Iterable[Case], count: int) -> Iterator[Case]:
-    """`count` slices of each patient, in the middle of equal stretches of each of its scans."""
+    """`count` slices of each patient, in the middle of equal stretches of its scans."""
     for of_patient in _grouped(cases, attrgetter("patient_id")).values():
         scans = _grouped(of_patient, attrgetter("scan_id"))
         for place, scan in enumerate(scans.values()):

@@ -11,11 +11,11 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from medrobust.core import Case, Dataset, Part, Task
-from medrobust.data.files import rows_of
+from medrobust.data.files import read_table
+from medrobust.data.findings import quoted
 from medrobust.errors import DataError, StudyError, nearest, unknown
 from medrobust.parameters import parameter_model, resolve
 from medrobust.rng import generator
-from medrobust.text import read_text
 
 Split = Mapping[str, Part]
 """Part of each patient."""
@@ -24,7 +24,7 @@ Fraction = Annotated[float, Gt(0), Lt(1)]
 
 
 def make_split(dataset: Dataset, rule: Mapping[str, Any], seed: int) -> dict[str, Part]:
-    """The split that a study's `split:` block asks for; depends on its patients, the rule and the seed only.
+    """The split that a study's `split:` block asks for; it depends only on the patients, rule and seed.
 
     Args:
         dataset: What is split.
@@ -34,12 +34,12 @@ def make_split(dataset: Dataset, rule: Mapping[str, Any], seed: int) -> dict[str
         seed: Seed of the study.
 
     Raises:
-        StudyError: Unknown rule or key, a value out of its range, or an official split that the data do not
-            have.
+        StudyError: The rule or a key is unknown, a value is out of its range, or the data have no official
+            split.
         DataError: Too few patients, a class that a part lacks, or a wrong split file.
     """
-    function, given = _rule(rule)
-    split = function(dataset, seed, **resolve(parameter_model("split", function), given, "split"))
+    function = _function_of(rule)
+    split = function(dataset, seed, **resolve(parameter_model("split", function), rule, "split"))
     _check_classes(dataset, split)
     return dict(sorted(split.items()))
 
@@ -53,13 +53,12 @@ def make_folds(dataset: Dataset, rule: Mapping[str, Any], seed: int) -> tuple[di
         seed: Seed of the study.
 
     Raises:
-        StudyError: As `make_split`.
-        DataError: As `make_split`; fewer patients than folds, or a class that is tested in no fold.
+        StudyError: As for `make_split`.
+        DataError: As for `make_split`, or there are fewer patients than folds.
     """
     if "folds" not in rule:
         return (make_split(dataset, rule, seed),)
-    given = resolve(parameter_model("split", by_fold), rule, "split")
-    folds = by_fold(dataset, seed, **given)
+    folds = by_fold(dataset, seed, **resolve(parameter_model("split", by_fold), rule, "split"))
     for split in folds:
         _check_classes(dataset, split, (Part.TRAIN,))
     return tuple(dict(sorted(split.items())) for split in folds)
@@ -71,9 +70,9 @@ def split_cases(dataset: Dataset, split: Split, part: Part) -> tuple[Case, ...]:
 
 
 def halves(dataset: Dataset, split: Split, seed: int) -> tuple[dict[str, Part], dict[str, Part]]:
-    """Two splits, for targets and for surrogates, that share out the training patients in disjoint halves.
+    """Two splits, for targets and for surrogates, with disjoint halves of the training patients.
 
-    Validation and test patients are the same in both; the other half's training patients are unused.
+    Validation and test patients are the same in both; the training patients of the other half are unused.
 
     Raises:
         DataError: Too few training patients, or a class that one half lacks.
@@ -104,7 +103,7 @@ def by_patient(
 ) -> dict[str, Part]:
     """A random split: `test` of all patients test, and `validation` of the others validate.
 
-    `stratify` keeps the proportions of the classes, by each patient's most frequent one.
+    `stratify` preserves the proportions of the classes, by each patient's most frequent class.
     """
     patients = _patients(dataset)
     if len(patients) < 3:
@@ -150,31 +149,31 @@ def official(
 
 
 def from_file(dataset: Dataset, seed: int, *, file: Path, validation: Fraction = 0.15) -> dict[str, Part]:
-    """The split of a CSV file; validation patients are drawn from the training ones where it names none."""
+    """The split in a CSV file; if it names no validation patients, they are drawn from the training ones."""
     return _with_validation(dataset, read_split(file, _patients(dataset)), validation, seed)
 
 
 def all_test(dataset: Dataset, seed: int, *, test: Literal["all"]) -> dict[str, Part]:
-    """Every patient tests: for networks that were trained on other data."""
+    """Every patient tests, for networks that were trained on other data."""
     return dict.fromkeys(_patients(dataset), Part.TEST)
 
 
 RULES: dict[str, Callable[..., dict[str, Part]]] = {"patient": by_patient, "official": official}
 
 
-def _rule(given: Mapping[str, Any]) -> tuple[Callable[..., dict[str, Part]], Mapping[str, Any]]:
-    if "rule" in given:
-        rule = str(given["rule"])
-        if rule not in RULES:
-            raise StudyError(f"split.rule: {unknown('rule', rule, RULES)}")
-        return RULES[rule], given
-    if "file" in given:
-        return from_file, given
-    if "test" in given:
-        return all_test, given
+def _function_of(rule: Mapping[str, Any]) -> Callable[..., dict[str, Part]]:
+    if "rule" in rule:
+        name = str(rule["rule"])
+        if name not in RULES:
+            raise StudyError(f"split.rule: {unknown('rule', name, RULES)}")
+        return RULES[name]
+    if "file" in rule:
+        return from_file
+    if "test" in rule:
+        return all_test
     raise StudyError(
         "split: needs one of {rule: patient, test: 0.2}, {rule: official}, {file: split.csv}, {folds: 5}, "
-        f"{{test: all}}; got {dict(given)}."
+        f"{{test: all}}; got {dict(rule)}."
     )
 
 
@@ -208,16 +207,16 @@ def _check_classes(dataset: Dataset, split: Split, parts: Sequence[Part] = (Part
         lacking = [name for label, name in enumerate(dataset.classes) if label not in seen]
         if lacking and (cases or part == Part.TEST):
             raise DataError(
-                f"split: class {', '.join(repr(name) for name in lacking)} has no case in the {part} part. "
-                "Change the fractions or the seed, bring more cases, or leave the class out."
+                f"split: class {quoted(lacking)} has no case in the {part} part. "
+                "Change the fractions or the seed, add more cases, or leave the class out."
             )
 
 
 def apportion(sizes: Sequence[int], total: int, *, low: Sequence[int], high: Sequence[int]) -> list[int]:
-    """Share `total` out to groups in proportion to their sizes, each group's count in [low, high].
+    """Divide `total` among groups in proportion to their sizes, with each count in [low, high].
 
-    After `low`, one at a time goes to the group that is furthest behind (Webster): with a larger total, no
-    group gets less. Where the bounds leave no way to reach `total`, they win.
+    Beyond `low`, one at a time goes to the group that is furthest behind (Webster's method), so that no group
+    gets less when the total grows. If the bounds make `total` impossible, the bounds win.
 
     >>> apportion([60, 30, 10], 10, low=[0, 0, 2], high=[60, 30, 10])
     [5, 3, 2]
@@ -232,9 +231,9 @@ def apportion(sizes: Sequence[int], total: int, *, low: Sequence[int], high: Seq
 def draw_patients(
     dataset: Dataset, patients: Iterable[str], count: int, rng: np.random.Generator, stratify: bool = True
 ) -> set[str]:
-    """Draw `count` of the patients, whatever their order, at random in the proportions of their classes.
+    """Draw `count` of the patients at random, in the proportions of their classes; their order is irrelevant.
 
-    One patient of every class is left, and one is drawn where there are two; `count` gives way to that.
+    One patient of every class is left, and one is drawn if there are two, even if that changes `count`.
     """
     strata = _strata(dataset, sorted(patients), stratify)
     sizes = [len(stratum) for stratum in strata]
@@ -251,7 +250,7 @@ def draw_patients(
 def deal(
     dataset: Dataset, patients: Iterable[str], hands: int, rng: np.random.Generator, stratify: bool = True
 ) -> dict[str, int]:
-    """The hand of each patient: dealt out at random, class by class in turn; sizes differ by at most one."""
+    """The hand of each patient, dealt at random, class after class; sizes differ by at most one."""
     strata = _strata(dataset, sorted(patients), stratify)
     shuffled = [stratum[index] for stratum in strata for index in rng.permutation(len(stratum))]
     return {patient: place % hands for place, patient in enumerate(shuffled)}
@@ -285,7 +284,7 @@ PARTS = {
 
 
 def split_csv(folds: Sequence[Mapping[str, Part]]) -> str:
-    """The text of a split's CSV file, sorted by patient; of several folds with a column `fold` before."""
+    """The text of a split's CSV file, sorted by patient; with several folds, a column `fold` comes first."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     several = len(folds) > 1
@@ -300,25 +299,16 @@ def read_split(path: Path, patients: Collection[str]) -> dict[str, Part]:
     """The split of a CSV file `patient_id,part`, which must name each of the data set's patients.
 
     Raises:
-        DataError: The file is missing or has other columns; it names an unknown patient or part, puts a
-            patient in two parts, leaves patients out, or has no test patient.
+        DataError: The file is missing or has other columns, names an unknown patient or part, puts a patient
+            in two parts, leaves patients out, or has no test patient.
     """
-    try:
-        text = read_text(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"Split file {path} cannot be read: {error}.") from None
-    return parse_split(text, patients, str(path))
-
-
-def parse_split(text: str, patients: Collection[str], where: str) -> dict[str, Part]:
-    """The split that the text of a CSV file holds; as `read_split`, `where` names the file in errors."""
     patients, split = frozenset(patients), dict[str, Part]()
-    for row in rows_of(text, where, COLUMNS):
+    for row in read_table(path, COLUMNS):
         patient, word = row["patient_id"], row["part"]
         if patient not in patients:
             raise DataError(
                 f"{row.where}: Unknown patient '{patient}'.{nearest(patient, patients)} The data set has "
-                f"{len(patients)}, e.g. {_some(sorted(patients))}."
+                f"{len(patients)}: {quoted(sorted(patients))}."
             )
         part = PARTS.get(word.lower())
         if part is None:
@@ -329,16 +319,11 @@ def parse_split(text: str, patients: Collection[str], where: str) -> dict[str, P
             )
     if missing := sorted(set(patients) - set(split)):
         raise DataError(
-            f"{where}: {len(missing)} patients of the data set have no part: {_some(missing)}. "
+            f"{path}: {len(missing)} patients of the data set have no part: {quoted(missing)}. "
             "Give each one of train, validation, test, unused."
         )
     if Part.TEST not in split.values():
         raise DataError(
-            f"{where}: no patient has the part 'test'. Give it to those that the networks are judged on."
+            f"{path}: no patient has the part 'test'. Give it to those that the networks are judged on."
         )
     return split
-
-
-def _some(names: Iterable[str]) -> str:
-    first = list(names)
-    return ", ".join(first[:5]) + (", ..." if len(first) > 5 else "")

@@ -294,7 +294,7 @@ class TestDecathlon:
             listed("decathlon", root)
 
     def test_a_folder_without_description_is_refused(self, listed, tmp_path):
-        with pytest.raises(DataError, match=r"no 'dataset\.json' in"):
+        with pytest.raises(DataError, match=r"data\.file: there is no file 'dataset\.json' in"):
             listed("decathlon", tmp_path)
 
     def test_nnunet_regions_and_unlabelled_voxels_are_refused_with_the_reason(self, listed, nnunet):
@@ -417,6 +417,14 @@ class TestListsOfCases:
         assert listing.official == {"P0": Part.TRAIN, "P1": Part.TRAIN, "P2": Part.TEST}
         mixed = monai({"training": cases[:2], "test": cases[2:]}, patient="^(P)[0-9]_")
         assert kinds(mixed) == [("patient on both sides", "error")]
+
+    def test_cases_that_get_one_name_are_not_mixed_up(self, monai):
+        label, pairs = "labelsTr/BRATS_000.nii.gz", ((0, 1), (2, 3))
+        images = [[f"imagesTr/BRATS_00{number}.nii.gz" for number in pair] for pair in pairs]
+        listing = monai({"training": [{"image": channels, "label": label} for channels in images]})
+        assert names(listing) == ["labelsTr_BRATS_000"]
+        assert kinds(listing) == [("listed twice", "error")]
+        assert "two cases are called 'labelsTr_BRATS_000'" in listing.findings[0].says
 
     def test_absolute_and_foreign_paths(self, monai, root):
         cases = [

@@ -160,7 +160,7 @@ class TestMedMNIST:
         ("changes", "message"),
         [
             ({"labels": np.zeros((6, 14), np.uint8)}, "has 14 labels per image, but the protocol needs one"),
-            ({"images": (28, 28, 28, 28)}, r"\(6, 28, 28, 28, 28\) holds no pictures and no volumes"),
+            ({"images": (28, 28, 28, 28)}, r"\(6, 28, 28, 28, 28\) holds neither pictures nor volumes"),
             (
                 {"images": (28, 28, 30)},
                 r"'train_images' of shape \(6, 28, 28, 30\) holds neither pictures.* nor volumes, which",

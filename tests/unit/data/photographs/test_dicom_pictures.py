@@ -481,7 +481,7 @@ class TestFolder:
         (plain / "normal" / name).write_text("words")
         (finding,) = list_dicom_images(plain).findings
         assert (finding.kind, finding.severity) == ("unreadable", Severity.ERROR)
-        assert finding.says.endswith(f"{name}: cannot be read (by its content it is no DICOM file).")
+        assert finding.says.endswith(f"{name}: cannot be read (its content is not DICOM).")
         assert finding.advice == "Remove it from the data."
 
 

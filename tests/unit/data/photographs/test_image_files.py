@@ -99,7 +99,7 @@ class TestFrames:
     def test_formats_of_animations_are_named(self, tmp_path, kind):
         Image.new("L", (8, 6)).save(tmp_path / "a.png", kind)
         with pytest.raises(
-            DataError, match=r"a\.png: cannot be read as an image \(by its content it is no PNG, JPEG"
+            DataError, match=r"a\.png: cannot be read as an image \(its content is not PNG, JPEG"
         ):
             IMAGE_FILES.picture(tmp_path / "a.png")
 

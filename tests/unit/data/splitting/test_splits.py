@@ -14,7 +14,6 @@ from medrobust.data.splitting.splits import (
     halves,
     make_folds,
     make_split,
-    parse_split,
     read_split,
     split_cases,
     split_csv,
@@ -215,9 +214,11 @@ def test_halves_of_one_patient_are_refused():
 @given(
     st.dictionaries(st.text("abc,\"' é", min_size=1).filter(lambda t: t == t.strip()), st.sampled_from(Part))
 )
-def test_a_split_file_gives_back_the_split(split):
+def test_a_split_file_gives_back_the_split(tmp_path_factory, split):
     with_test = split | {"tested": Part.TEST}
-    assert parse_split(split_csv([with_test]), with_test, "split.csv") == with_test
+    path = tmp_path_factory.getbasetemp() / "split.csv"
+    path.write_text(split_csv([with_test]), encoding="utf-8")
+    assert read_split(path, with_test) == with_test
 
 
 def test_a_split_file_of_a_study(tmp_path):
@@ -275,7 +276,7 @@ def test_the_order_of_a_split_file_plays_no_part(tmp_path):
             "patient_id,part\n1000,test\n1001,train\n1000,train\n",
             "row 4: patient '1000' is in both test and train",
         ),
-        ("patient_id,part\n1000,test\n", "1 patients of the data set have no part: 1001"),
+        ("patient_id,part\n1000,test\n", "1 patients of the data set have no part: '1001'"),
         ("patient_id,part\n1000,train\n1001,unused\n", "no patient has the part 'test'"),
     ],
 )
@@ -287,7 +288,7 @@ def test_wrong_split_files_are_refused(tmp_path, text, message):
 
 
 def test_a_missing_split_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"none\.csv cannot be read"):
+    with pytest.raises(DataError, match=r"none\.csv: cannot be read"):
         read_split(tmp_path / "none.csv", [])
 
 
