@@ -84,9 +84,9 @@ def report(block: dict, scans: list[Scan], all_of_them: int, cache: Path) -> Non
     own = rate(lambda: [ours(scan) for scan in scans], len(scans))
     print(f"nibabel, read           {nibabel:6.2f} volumes/s")
     print(f"medrobust, read         {own:6.2f} volumes/s  ({own / nibabel:.2f} of nibabel, one core)")
-    for threads in (1, stacks.THREADS):
+    for threads in (1, stacks.threads()):
         for name, clock in (("processor", time.process_time), ("wall", time.perf_counter)):
-            stacks.THREADS = threads
+            stacks.threads = lambda allowed=threads: allowed
             stacks.open_stack.cache_clear()
             folder = cache / f"{threads}-{name}"
             work = partial(open_dataset, block, folder, None)
