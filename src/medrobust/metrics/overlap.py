@@ -32,7 +32,7 @@ def dice(labels: LabelMaps, predictions: LabelMaps, classes: int | None = None) 
 
 
 def iou(labels: LabelMaps, predictions: LabelMaps, classes: int | None = None) -> Float64[np.ndarray, "n k"]:
-    """Intersection over union of every class in every image; arguments and result are those of `dice`.
+    """Intersection over union of every class in every image; arguments and result as of `dice`.
 
     >>> iou(np.array([[[0, 1], [1, 1]]]), np.array([[[0, 0], [1, 1]]])).round(3).tolist()
     [[0.5, 0.667]]
@@ -66,7 +66,6 @@ def overlap_counts(
 
     Raises:
         ValueError: Shapes differ, or a class lies outside [0, classes).
-
     """
     if labels.shape != predictions.shape:
         raise ValueError(
@@ -87,15 +86,15 @@ def overlap_counts(
 def empty_counts(
     labels: Int64[Tensor, "n *space"], predictions: Int64[Tensor, "n *space"]
 ) -> Int64[Tensor, "n 4"]:
-    """What is painted into images without any label: false positives that no score of a structure tells.
+    """What is predicted in images without any label: false positives that no score of a structure shows.
 
     Args:
         labels: True classes; 0 is the background.
         predictions: Predicted classes.
 
     Returns:
-        Of each image 1 (it is a case), and 1 where nothing is labelled in it; of such an image also 1 where
-        any structure is shown in it, and the number of pixels that are shown as one. They add up.
+        Of each image 1 (it is a case), and 1 if nothing is labelled in it; of such an image also 1 if any
+        structure is predicted, and the number of pixels predicted to be one. They add up.
     """
     empty = ~labels.flatten(1).any(1)
     pixels = (predictions.flatten(1) != 0).sum(1) * empty
