@@ -319,9 +319,9 @@ class TestRefusals:
             replace(self.OLD, name="new", study=study),
             "support: auto in old, image in new",
             "dag_a, step: 0.0625 in old, 0.05 in new",
-            "dag_a, steps: none in old, ssim 0.98 in new",
+            "dag_a, steps: not given in old, ssim 0.98 in new",
             "rician, strength: matched in old, fixed in new",
-            "rician, sd: none in old, 0.1 in new",
+            "rician, sd: not given in old, 0.1 in new",
         )
 
     def test_what_differs_can_be_left_out(self) -> None:
