@@ -1,4 +1,4 @@
-"""Scores of groups of patients: by age, sex, site, or whatever else the data say of them."""
+"""Scores of groups of patients: by age, sex, site, or whatever else the data say about them."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,14 +10,14 @@ from medrobust.analysis.table import Line, bounded, frame, with_bounds
 from medrobust.stats.intervals import Estimate
 
 FEWEST = 5
-"""Groups of fewer patients have no score: it would be about persons, and its interval would say nothing."""
+"""Smaller groups have no score: it would be about individuals, and its interval would say nothing."""
 
 MOST = 20
-"""Groups of an attribute; what is rarer is one group."""
+"""Groups of an attribute; rarer values are one group together."""
 
 AGE = "age"
 BANDS = ((40, "under 40"), (60, "40 to 59"), (80, "60 to 79"), (200, "80 and over"))
-"""Ages in years: the first age above each band. The same in every study, so that reports can be compared."""
+"""The first age in years above each band. The same in every study, so that reports can be compared."""
 
 UNKNOWN, OTHERS = "unknown", "all others"
 SCORES = ("clean", "noise", "adversarial", "drop_points")
@@ -26,12 +26,12 @@ SCORES = ("clean", "noise", "adversarial", "drop_points")
 def subgroups(results: Results) -> pl.DataFrame:
     """Clean, noise and adversarial score of every network in every group of patients.
 
-    A group holds scans, and a patient is in it with the scans that are. Not known is a group too.
+    A group holds scans, and a patient is in it with those of its scans that are. "unknown" is a group, too.
 
     Returns:
         A row per attribute, group and network: `attribute, group, model`, the scores and the paired drop in
         points with intervals over the patients of the group (null in groups of fewer than `FEWEST`),
-        `n_patients`, `n_cases`, and a `note` where there are too few. Empty where the data say nothing.
+        `n_patients`, `n_cases`, and a `note` where there are too few. Empty if the data say nothing.
     """
     names = ("attribute", "group", "model", *bounded(*SCORES), "n_patients", "n_cases", "note")
     lines = (
@@ -40,14 +40,13 @@ def subgroups(results: Results) -> pl.DataFrame:
         for group, scans in _groups(results, attribute)
         for line in _lines(results, scans)
     )
-    return frame(({name: line.get(name) for name in names} for line in lines), *names)
+    return frame(lines, *names)
 
 
 def subgroup_sentences(table: pl.DataFrame, unit: str) -> tuple[str, ...]:
     """What the table shows, a sentence per attribute: where adversarial scores lie furthest apart.
 
-    Without a test: groups hold different patients with different diseases, and nobody asked about one of them
-    beforehand.
+    Not tested: groups hold different patients with different diseases, and none was asked about beforehand.
     """
     return tuple(
         _sentence(str(attribute), rows, unit)
