@@ -153,8 +153,9 @@ def _differences(first: Network, second: Network, n_pairs: int) -> Iterable[Line
 def scores_of(network: Network) -> dict[tuple[str, str], Scores | None]:
     """Scores of a network's patients by condition and perturbation; None where there are none."""
     results, model, panel = network.results, network.model, network.results.panel
-    clean, noise, _ = results.conditions(model)
-    found = {("clean", ""): clean, ("noise", ""): noise, (ADVERSARIAL, ""): network.attacked()}
+    conditions = results.conditions(model)
+    found = {("clean", ""): conditions["clean"], ("noise", ""): conditions["noise"]}
+    found[ADVERSARIAL, ""] = network.attacked()
     for label in results.attack_labels:
         found["attack", label] = panel.mean(results.cells(model, [label]))
     for label in results.attack_labels:

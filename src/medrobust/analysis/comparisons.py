@@ -5,7 +5,7 @@ Holm within the family. Intervals are not adjusted.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -76,17 +76,28 @@ def pairs(results: Results) -> pl.DataFrame:
 
 def duels(networks: Sequence[tuple[Network, Network]]) -> pl.DataFrame:
     """A family of pairs in the columns of `pairs`; both of a pair share patients and settings."""
-    lines = [_pair(first, second, len(networks)) for first, second in networks]
-    sound = {each.name: above_majority(each.results)[each.model] for pair in networks for each in pair}
-    of_family = zip(lines, adjusted(lines), adjusted(lines, "p_equal"), networks, strict=True)
-    for line, p_holm, p_equal_holm, (first, _) in of_family:
-        line["p_holm"] = p_holm
-        line["p_equal_holm"] = p_equal_holm
-        if len(first.results.panel.patients) >= first.results.fewest_for_equality(len(networks)):
-            line["equally_good"] = p_equal_holm <= first.results.settings.alpha
-        line["verdict"] = _verdict(first.results, line, sound, len(networks))
-        is_ahead = first.results.score.sign * line["difference"] > 0
-        line["better"] = line["first" if is_ahead else "second"] if line["verdict"] == RANKED else None
+    tests = len(networks)
+    lines = [_pair(first, second, tests) for first, second in networks]
+    of_family = zip(networks, lines, adjusted(lines), adjusted(lines, "p_equal"), strict=True)
+    for pair, line, p_holm, p_equal_holm in of_family:
+        results = pair[0].results
+        alpha, patients = results.settings.alpha, len(results.panel.patients)
+        is_sound = all(above_majority(each.results)[each.model] for each in pair)
+        if not is_sound or math.isnan(line["p"]):
+            verdict = UNRANKED
+        elif smallest_p(patients, _resamples(results, tests)) > alpha / tests:
+            verdict = TOO_FEW
+        else:
+            verdict = RANKED if p_holm <= alpha else TIED
+        ahead = "first" if results.score.sign * line["difference"] > 0 else "second"
+        can_be_equal = patients >= results.fewest_for_equality(tests)
+        line |= {
+            "p_holm": p_holm,
+            "p_equal_holm": p_equal_holm,
+            "verdict": verdict,
+            "better": line[ahead] if verdict == RANKED else None,
+            "equally_good": p_equal_holm <= alpha if can_be_equal else None,
+        }
     return frame(lines, *_PAIR)
 
 
@@ -171,12 +182,7 @@ def _pair(first: Network, second: Network, tests: int) -> Line:
 def sign_flip(results: Results, first: Scores | None, second: Scores | None, *key: str, tests: int) -> float:
     """Two-sided p value of a paired difference; NaN where either is missing or undefined.
 
-    Args:
-        results: The study.
-        first: Scores of the patients.
-        second: The same.
-        key: Names the random draws.
-        tests: Size of the family, or more.
+    `key` names the random draws; `tests` is the size of the family, or more.
     """
     if first is None or second is None:
         return math.nan
@@ -198,15 +204,6 @@ def adjusted(lines: Sequence[Line], name: str = "p") -> list[float]:
     if np.isnan(p_values).any():
         return [math.nan] * len(lines)
     return [float(p) for p in holm(p_values)]
-
-
-def _verdict(results: Results, line: Line, sound: Mapping[str, bool], tests: int) -> str:
-    if not (sound[line["first"]] and sound[line["second"]]) or math.isnan(line["p"]):
-        return UNRANKED
-    # No outcome at all could be significant.
-    if smallest_p(len(results.panel.patients), _resamples(results, tests)) > results.settings.alpha / tests:
-        return TOO_FEW
-    return RANKED if line["p_holm"] <= results.settings.alpha else TIED
 
 
 def _needed(results: Results, first: Scores | None, second: Scores | None, tests: int) -> int | None:

@@ -15,6 +15,8 @@ from medrobust.metrics.catalogue import SCORES, Score
 from medrobust.stats.significance import patients_for_equivalence
 from medrobust.study.analysis import RELEVANT_DIFFERENCE, Attack, Settings, primary_score
 
+CONDITIONS = ("clean", "noise", "adversarial")
+
 ROUNDED = pl.col("perturbation").str.contains("~", literal=True)
 """Rows of images rounded as they would be saved, e.g. `fgsm~8bit`."""
 
@@ -201,13 +203,7 @@ class Results:
     def cells(
         self, target: str, perturbations: Sequence[str], sources: Sequence[str] | None = None
     ) -> list[Cell]:
-        """Transfer cells of a target that were evaluated, in the order given.
-
-        Args:
-            target: The network that is judged.
-            perturbations: Names, as in the rows.
-            sources: Names; None: those of the averages.
-        """
+        """Transfer cells of a target that were evaluated, in the order given; by default of `sources`."""
         sources = self.sources if sources is None else sources
         grid = [Cell(target, perturbation, source) for perturbation in perturbations for source in sources]
         return [cell for cell in grid if cell in self.panel.cells]
@@ -241,7 +237,7 @@ class Results:
         return [cell for cell in cells if (cell.perturbation, cell.source) not in self.failed_columns]
 
     def noise_cells(self, target: str, attacks: Sequence[str], rounding: str = "") -> list[Cell]:
-        """Cells whose mean is the noise score of a target: matched noise, else fixed strengths."""
+        """Cells whose mean is the noise score of a target: matched noise, else noise of fixed strength."""
         matched = self.matched_cells(target, attacks, rounding)
         return matched or self.cells(target, [noise + rounding for noise in self.noise], sources=[""])
 
@@ -249,15 +245,18 @@ class Results:
         """Scores of a target's patients on clean images."""
         return self.panel.cells[Cell(target, CLEAN)]
 
-    def conditions(
-        self, target: str, rounding: str = ""
-    ) -> tuple[Scores | None, Scores | None, Scores | None]:
-        """Scores of a target's patients on clean images, on noise, and under attack."""
-        return (
-            self.panel.mean([Cell(target, CLEAN)]),
-            self.panel.mean(self.noise_cells(target, self.averaged, rounding)),
-            self.panel.mean(self.attack_cells(target, rounding)),
-        )
+    def condition_cells(self, target: str, rounding: str = "") -> dict[str, list[Cell]]:
+        """Cells whose means are the clean, noise and adversarial score of a target."""
+        return {
+            "clean": [Cell(target, CLEAN)],
+            "noise": self.noise_cells(target, self.averaged, rounding),
+            "adversarial": self.attack_cells(target, rounding),
+        }
+
+    def conditions(self, target: str, rounding: str = "") -> dict[str, Scores | None]:
+        """Clean, noise and adversarial scores of a target's patients; None without cells."""
+        of_conditions = self.condition_cells(target, rounding).items()
+        return {name: self.panel.mean(cells) for name, cells in of_conditions}
 
     def require(self, task: Task, what: str) -> None:
         """Refuse what only the other task has.

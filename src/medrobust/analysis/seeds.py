@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
-from medrobust.analysis.results import Results
+from medrobust.analysis.results import CONDITIONS, Results
 from medrobust.analysis.table import Line, bounded, frame, with_bounds
 from medrobust.rng import generator
 from medrobust.stats.intervals import ROUNDING, Estimate
@@ -17,7 +17,6 @@ FEWEST_SURROGATE_SEEDS = 2
 """Of each network, for claims about architectures."""
 FEWEST_TRAININGS = 3
 """With fewer trainings nothing is said about their variance."""
-CONDITIONS = ("clean", "noise", "adversarial")
 
 Trainings = Float64[np.ndarray, "target_seeds source_seeds patients"]
 
@@ -28,8 +27,9 @@ def by_seed(results: Results) -> pl.DataFrame:
     for model in results.models:
         for seed in seeds(results, "target", model):
             one = alone(results, model, pl.col("target_seed") == seed)
-            values = (one.panel.estimate(scores).value for scores in one.conditions(model))
-            lines.append({"model": model, "target_seed": seed, **dict(zip(CONDITIONS, values, strict=True))})
+            conditions = one.conditions(model).items()
+            values = {name: one.panel.estimate(scores).value for name, scores in conditions}
+            lines.append({"model": model, "target_seed": seed, **values})
     return frame(lines, "model", "target_seed", *CONDITIONS)
 
 
@@ -128,7 +128,7 @@ def variance(results: Results) -> pl.DataFrame:
     for model in results.models:
         of_targets = _training_means(results, model, "target")
         of_surrogates = _training_means(results, model, "source")
-        for name, scores in zip(CONDITIONS, results.conditions(model), strict=True):
+        for name, scores in results.conditions(model).items():
             if scores is not None:
                 surrogates = [] if name == "clean" else of_surrogates[name]
                 lines.append(
@@ -157,7 +157,7 @@ def _training_means(results: Results, model: str, role: str) -> dict[str, list[f
     means: dict[str, list[float]] = {name: [] for name in CONDITIONS}
     for rows in every:
         one = alone(results, model, rows)
-        for name, scores in zip(CONDITIONS, one.conditions(model), strict=True):
+        for name, scores in one.conditions(model).items():
             if scores is not None:
                 means[name].append(one.panel.value(scores))
     return means

@@ -222,12 +222,7 @@ def false_positives(results: Results) -> pl.DataFrame:
     shared = {"unit": "pixels" if pixel_volumes(results) is None else "ml", **counts}
     lines = []
     for model in results.models:
-        conditions = {
-            "clean": [Cell(model, CLEAN)],
-            "noise": results.noise_cells(model, results.averaged),
-            "adversarial": results.attack_cells(model),
-        }
-        for condition, cells in conditions.items():
+        for condition, cells in results.condition_cells(model).items():
             lines.append({"model": model, "condition": condition} | _over_patients(of_seeds, cells) | shared)
     return frame(lines, "model", "condition", *MEASURES, "unit", *COUNTS)
 

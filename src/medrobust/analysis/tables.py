@@ -5,30 +5,27 @@ from dataclasses import replace
 
 import polars as pl
 
-from medrobust.analysis.results import Results
+from medrobust.analysis.results import CONDITIONS, Results
 from medrobust.analysis.scores import CLEAN, Cell, Scores
 from medrobust.analysis.table import Line, bounded, frame, with_bounds
 from medrobust.core import Task
 from medrobust.study.analysis import Attack
 
-TABLE1 = ("model", *bounded("clean", "noise", "adversarial", "drop_points", "drop_percent"))
+TABLE1 = ("model", *bounded(*CONDITIONS, "drop_points", "drop_percent"))
 TABLE2 = ("target", "perturbation", "source", "score", "low", "high", "n_cases", "n_patients")
 
 
 def table1(results: Results, rounding: str = "") -> pl.DataFrame:
     """Table 1: a row per target with clean, noise and adversarial score, and drops.
 
-    Args:
-        results: The study.
-        rounding: Suffix of the images used for noise and attacks, e.g. "~8bit"; clean ones are not rounded.
+    `rounding` is the suffix of the images used for noise and attacks, e.g. "~8bit"; clean ones have none.
     """
     panel, lines = results.panel, []
     for model in results.models:
-        clean, noise, attacked = results.conditions(model, rounding)
+        conditions = results.conditions(model, rounding)
+        clean, attacked = conditions["clean"], conditions["adversarial"]
         values = {
-            "clean": panel.estimate(clean),
-            "noise": panel.estimate(noise),
-            "adversarial": panel.estimate(attacked),
+            **{name: panel.estimate(scores) for name, scores in conditions.items()},
             "drop_points": panel.drop(clean, attacked).scaled(100),
             "drop_percent": panel.relative_drop(clean, attacked).scaled(100),
         }
@@ -113,11 +110,12 @@ def off_diagonal(results: Results) -> pl.DataFrame:
 
 def by_patient(results: Results) -> pl.DataFrame:
     """Clean, noise and adversarial score of every patient: what the intervals are computed from."""
-    panel, names = results.panel, ("clean", "noise", "adversarial")
-    columns = []
+    panel, columns = results.panel, []
     for model in results.models:
-        scores = zip(names, results.conditions(model), strict=True)
-        values = {name: None if each is None else each.totals / panel.sizes for name, each in scores}
+        values = {
+            name: None if scores is None else scores.totals / panel.sizes
+            for name, scores in results.conditions(model).items()
+        }
         shared = {"model": [model] * panel.sizes.size, "patient_id": panel.patients, "images": panel.sizes}
         columns.append(pl.DataFrame(shared | values, schema_overrides=dict.fromkeys(values, pl.Float64)))
     return pl.concat(columns)
