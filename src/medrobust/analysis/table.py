@@ -480,18 +480,16 @@ class CrossTable:
         return _html_table("cross", self.caption, lines, body)
 
 
-_MARKDOWN = {"|": r"\|", "~": r"\~", "_": r"\_", "*": r"\*", "<": "&lt;"}
+_MARKDOWN = str.maketrans({"|": r"\|", "~": r"\~", "_": r"\_", "*": r"\*", "<": "&lt;"})
 
 
 def _markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    def escaped(cells: Iterable[str]) -> Iterable[str]:
-        return ("".join(_MARKDOWN.get(character, character) for character in cell) for cell in cells)
-
-    return "".join(f"| {' | '.join(escaped(row))} |\n" for row in (heads, ["---"] * len(heads), *rows))
+    lines = (heads, ["---"] * len(heads), *rows)
+    return "".join(f"| {' | '.join(cell.translate(_MARKDOWN) for cell in line)} |\n" for line in lines)
 
 
 _MINUS = re.compile(r"(?<![\w.)])-(?=\d)")
-"""A minus sign, which looks like a hyphen unless HTML and LaTeX are told."""
+"""A minus sign, which HTML and LaTeX would show as a hyphen."""
 
 
 def _class(name: str) -> str:
@@ -534,21 +532,23 @@ _LONG = (
     r"% \usepackage{booktabs,longtable}",
     r"{\fontsize{6}{7}\selectfont\setlength{\tabcolsep}{2pt}%",
 )
-_CHARACTERS = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "|": r"\textbar{}",
-    '"': "''",
-    "∞": r"$\infty$",
-}
+_CHARACTERS = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": "$<$",
+        ">": "$>$",
+        "|": r"\textbar{}",
+        '"': "''",
+        "∞": r"$\infty$",
+    }
+)
 
 
 def _packed(widths: Sequence[int], most: int) -> list[list[int]]:
-    """Places of what fits on a line, for every line that is needed."""
+    """Places of what fits on each line, one list per line."""
     lines: list[list[int]] = [[]]
     for place, width in enumerate(widths):
         if lines[-1] and sum(widths[each] for each in lines[-1]) + width > most:
@@ -558,16 +558,16 @@ def _packed(widths: Sequence[int], most: int) -> list[list[int]]:
 
 
 def _tabular(columns: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = [r"\toprule", *head, r"\midrule"]
-    body = [*map(_line, rows), r"\bottomrule"]
-    if len(rows) > PAGE:
-        begin, end = rf"\begin{{longtable}}{{{columns}}}", r"\end{longtable}}"
-        return _lines(*_LONG, begin, *head, r"\endhead", *body, end)
-    begin, end = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}}"
-    return _lines(*_FITTED, begin, *head, *body, end)
-
-
-def _lines(*lines: str) -> str:
+    is_long = len(rows) > PAGE
+    kind = "longtable" if is_long else "tabular"
+    lines = [
+        *(_LONG if is_long else _FITTED),
+        rf"\begin{{{kind}}}{{{columns}}}",
+        *(r"\toprule", *head, r"\midrule", *([r"\endhead"] if is_long else [])),
+        *map(_line, rows),
+        r"\bottomrule",
+        rf"\end{{{kind}}}}}",
+    ]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -577,5 +577,5 @@ def _line(cells: Sequence[str]) -> str:
 
 def _latex(text: str) -> str:
     """Text that LaTeX prints as it is; braces keep a first bracket from being an option of the line above."""
-    escaped = _MINUS.sub(r"$-$", "".join(_CHARACTERS.get(character, character) for character in text))
+    escaped = _MINUS.sub(r"$-$", text.translate(_CHARACTERS))
     return f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped

@@ -19,7 +19,7 @@ from medrobust.analysis.seeds import (
     architectures,
     enough_seeds,
 )
-from medrobust.analysis.table import frame
+from medrobust.analysis.table import bounded, frame
 from medrobust.stats.resampling import share_first
 from medrobust.stats.significance import patients_for_significance, ranks_interval
 
@@ -138,8 +138,8 @@ def _conclusions(results: Results, pairs: pl.DataFrame, outcome: str) -> list[st
     if outcome == TOO_FEW:
         needed = patients_for_significance(results.settings.alpha, pairs.height)
         sentences.append(
-            f"Too few {results.unit}s to rank these networks: with {_count(results)} no outcome of the exact"
-            f" test could be significant; at least {needed} are needed."
+            f"Too few {results.unit}s to rank these networks: with {_all_patients(results)} no outcome of the"
+            f" exact test could be significant; at least {needed} are needed."
         )
     unsound = [model for model, sound in comparisons.above_majority(results).items() if not sound]
     if unsound:
@@ -184,9 +184,7 @@ def _tied(row: Pair, results: Results) -> str:
 
 def led(row: Pair, name: str) -> tuple[float, float, float]:
     """The better network of a ranked pair minus the other, with bounds; NaN where unknown."""
-    value, low, high = (
-        math.nan if row[column] is None else row[column] for column in (name, f"{name}_low", f"{name}_high")
-    )
+    value, low, high = (math.nan if row[column] is None else row[column] for column in bounded(name))
     return (value, low, high) if row["better"] == row["first"] else (-value, -high, -low)
 
 
@@ -267,9 +265,7 @@ def _sound_control(results: Results) -> pl.DataFrame:
 def noise_sentences(control: pl.DataFrame, alpha: float) -> list[str]:
     """Whether attacks do more harm than noise of the same similarity, and by how much.
 
-    Args:
-        control: From `comparisons.noise_control`.
-        alpha: Level of its tests, which are already adjusted.
+    `control` is from `comparisons.noise_control`, whose adjusted p values are tested at `alpha`.
     """
     known = control.filter(pl.col("p_holm").is_not_null())
     if known.is_empty():
@@ -298,7 +294,7 @@ def _span(values: pl.Series) -> str:
 def _limits(results: Results) -> list[str]:
     unseen = 1.0 - math.exp(math.log(results.settings.alpha) / len(results.panel.patients))
     sentences = [
-        f"Intervals and tests are over {_count(results)}; intervals are not adjusted for multiple "
+        f"Intervals and tests are over {_all_patients(results)}; intervals are not adjusted for multiple "
         f"comparisons. A failure that affects fewer than {100 * unseen:.2g} % of all {results.unit}s may be "
         "absent from this sample, and no interval accounts for it.",
         "The tests flip the signs of differences: they ask whether differences are symmetric about 0, and"
@@ -306,8 +302,8 @@ def _limits(results: Results) -> list[str]:
     ]
     if results.panel.undefined:
         sentences.append(
-            f"{results.panel.undefined} {results.unit}s have no defined {results.score.heading} and are left"
-            " out of every number."
+            f"{results.unit.capitalize()}s without a defined {results.score.heading}, left out of every number:"
+            f" {results.panel.undefined}."
         )
     if results.unit != "patient":
         sentences.append(
@@ -349,7 +345,7 @@ def _architectures(results: Results) -> list[str]:
     return sentences or ["Across trainings as well as patients no architecture stays ahead of another."]
 
 
-def _count(results: Results) -> str:
+def _all_patients(results: Results) -> str:
     number = len(results.panel.patients)
     return f"{number} {results.unit}{'' if number == 1 else 's'}"
 
