@@ -302,8 +302,8 @@ def _limits(results: Results) -> list[str]:
     ]
     if results.panel.undefined:
         sentences.append(
-            f"{results.unit.capitalize()}s without a defined {results.score.heading}, left out of every number:"
-            f" {results.panel.undefined}."
+            f"Left out of every number, because their {results.score.heading} is undefined:"
+            f" {results.panel.undefined} of the {results.unit}s."
         )
     if results.unit != "patient":
         sentences.append(
