@@ -125,7 +125,7 @@ def transfer_rate(results: Results) -> pl.DataFrame:
         .group_by(CELLS)
         .agg(
             rate=pl.col("wrong").filter("usable").mean(),
-            n_cases=pl.col("case_id").filter("usable").n_unique().cast(pl.Int64),
+            n_cases=pl.col("case_id").filter("usable").n_unique(),
         )
     )
     return results.ordered(table, labels)

@@ -29,29 +29,25 @@ def success(results: Results) -> pl.DataFrame:
         `n_inactive`, images with nothing to attack.
     """
     labels = results.attack_labels
-    right = pl.col("already_wrong") == 0
-    fooled_of_right = pl.col("fooled_source").filter(right).mean()
+    of_right = pl.lit(None, pl.Float64)
+    if results.task is Task.CLASSIFICATION:
+        of_right = pl.col("fooled_source").filter(pl.col("already_wrong") == 0).mean()
     table = (
         results.crafted.filter(pl.col("perturbation").is_in(labels))
         .group_by("perturbation", "source", "role")
         .agg(
-            pl.len().cast(pl.Int64).alias("n_images"),
-            pl.col("fooled_source").mean().alias("fooled"),
-            (fooled_of_right if results.task is Task.CLASSIFICATION else pl.lit(None, pl.Float64)).alias(
-                "fooled_of_right"
-            ),
-            pl.col("already_wrong", "ssim", "ssim_image", "mse").mean(),
-            (-10 * pl.col("mse").filter(pl.col("mse") > 0).log10()).mean().alias("psnr"),
-            pl.col("l0").mean(),
-            pl.col("l2").mean().alias("l2_mean"),
-            pl.col("l2").median().alias("l2_median"),
-            pl.col("linf").mean(),
-            pl.col("steps").median(),
-            *(
-                (pl.col("outcome") == outcome).sum().cast(pl.Int64).alias(f"n_{outcome}")
-                for outcome in OUTCOMES
-            ),
-            (pl.col("n_active") == 0).sum().cast(pl.Int64).alias("n_inactive"),
+            n_images=pl.len(),
+            fooled=pl.col("fooled_source").mean(),
+            fooled_of_right=of_right,
+            **{name: pl.col(name).mean() for name in ("already_wrong", "ssim", "ssim_image", "mse")},
+            psnr=(-10 * pl.col("mse").filter(pl.col("mse") > 0).log10()).mean(),
+            l0=pl.col("l0").mean(),
+            l2_mean=pl.col("l2").mean(),
+            l2_median=pl.col("l2").median(),
+            linf=pl.col("linf").mean(),
+            steps=pl.col("steps").median(),
+            **{f"n_{outcome}": (pl.col("outcome") == outcome).sum() for outcome in OUTCOMES},
+            n_inactive=(pl.col("n_active") == 0).sum(),
         )
     )
     return results.ordered(table, labels).fill_nan(None)
@@ -74,11 +70,7 @@ def budgets(results: Results) -> pl.DataFrame:
     table = (
         results.crafted.join(wanted, on="perturbation")
         .group_by(*keys, "parameter", "ssim_wanted")
-        .agg(
-            pl.col("strength").first().alias("value"),
-            pl.col("ssim").mean().alias("ssim_reached"),
-            pl.len().cast(pl.Int64).alias("n_images"),
-        )
+        .agg(value=pl.col("strength").first(), ssim_reached=pl.col("ssim").mean(), n_images=pl.len())
         .select(*keys, "parameter", "value", "ssim_wanted", "ssim_reached", "n_images")
     )
     return results.ordered(table, [attack.label for attack in solved])
@@ -105,11 +97,11 @@ def matching(results: Results) -> pl.DataFrame:
         .join(attacked, left_on=["attack", *_IMAGE], right_on=["perturbation", *_IMAGE], nulls_equal=True)
         .group_by("perturbation", "source", "role")
         .agg(
-            pl.len().cast(pl.Int64).alias("n_images"),
-            pl.col("ssim").mean().alias("ssim_noise"),
-            pl.col("ssim_attack").mean(),
-            gap.max().alias("largest_gap"),
-            missed.sum().cast(pl.Int64).alias("n_missed"),
+            n_images=pl.len(),
+            ssim_noise=pl.col("ssim").mean(),
+            ssim_attack=pl.col("ssim_attack").mean(),
+            largest_gap=gap.max(),
+            n_missed=missed.sum(),
         )
     )
     return results.ordered(table, list(labels)).fill_nan(None)

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
 from medrobust.analysis.scores import CLEAN, SEEDS, Cell, Panel, Scores, panel_of
 from medrobust.core import Task, Unit
@@ -268,7 +269,10 @@ class Results:
             raise RunError(f"{what}; this study is one of {self.task}.")
 
     def ordered(self, table: pl.DataFrame, perturbations: Sequence[str] | None = None) -> pl.DataFrame:
-        """Rows in the order in which the study names networks, perturbations and structures, others last."""
+        """Rows in the order in which the study names networks, perturbations and structures, others last.
+
+        Counts, which polars makes unsigned, become signed.
+        """
         named = {
             "target": self.models,
             "perturbation": self.perturbations if perturbations is None else perturbations,
@@ -283,7 +287,8 @@ class Results:
             for key in keys
         ]
         rest = [column for column in ("source_seed", "fold", "role") if column in table.columns]
-        return table.sort(*ranks, *keys, *rest, maintain_order=True)
+        signed = table.with_columns(cs.unsigned_integer().cast(pl.Int64))
+        return signed.sort(*ranks, *keys, *rest, maintain_order=True)
 
     @property
     def perturbations(self) -> list[str]:
