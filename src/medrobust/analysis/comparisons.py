@@ -215,9 +215,6 @@ def _needed(results: Results, first: Scores | None, second: Scores | None, tests
     return patients_needed(sd, results.relevant_difference, results.settings.alpha / tests)
 
 
-PLANE = ("clean", "adversarial", "var_clean", "var_adversarial", "covariance", "scale")
-
-
 def plane(results: Results) -> pl.DataFrame:
     """Clean and mean adversarial score of every network, with their joint confidence region.
 
@@ -236,7 +233,8 @@ def plane(results: Results) -> pl.DataFrame:
     scores = np.array([[line["clean"], line["adversarial"]] for line in lines], dtype=np.float64)
     for line, front in zip(lines, on_front(results.score.sign * scores), strict=True):
         line["on_front"] = bool(front)
-    return frame(lines, "model", *PLANE, "on_front")
+    spread = ("var_clean", "var_adversarial", "covariance", "scale")
+    return frame(lines, "model", "clean", "adversarial", *spread, "on_front")
 
 
 def on_front(scores: Float64[np.ndarray, "networks 2"]) -> Bool[np.ndarray, "networks"]:

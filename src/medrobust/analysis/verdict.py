@@ -62,10 +62,13 @@ def verdict(results: Results) -> Verdict:
     best = next((model for model in results.models if wins.count(model) == len(results.models) - 1 > 0), None)
     adversarial = _adversarial(results)
     tau = kendall_tau([results.clean(model).totals.sum() for model in adversarial], [*adversarial.values()])
+    # Not of attacks that failed their self-tests on every source.
+    judged = {cell.perturbation for model in results.models for cell in results.judged_cells(model)}
+    control = comparisons.noise_control(results).filter(pl.col("perturbation").is_in(sorted(judged)))
     sentences = (
         *_conclusions(results, pairs, outcome),
         *_left_out(results),
-        *noise_sentences(_sound_control(results), results.settings.alpha),
+        *noise_sentences(control, results.settings.alpha),
         *tau_sentences(tau),
         *_limits(results),
     )
@@ -254,12 +257,6 @@ def _left_out(results: Results) -> list[str]:
         f"Left out of this verdict because the attack failed its self-tests: {', '.join(columns)}. Tables 1"
         f" and 2 include them.{' None is left, so nothing is ranked.' if every else ''}"
     ]
-
-
-def _sound_control(results: Results) -> pl.DataFrame:
-    """Attacks against noise, without those that failed their self-tests on every source."""
-    sound = {cell.perturbation for model in results.models for cell in results.judged_cells(model)}
-    return comparisons.noise_control(results).filter(pl.col("perturbation").is_in(sorted(sound)))
 
 
 def noise_sentences(control: pl.DataFrame, alpha: float) -> list[str]:

@@ -41,13 +41,16 @@ def iou(labels: LabelMaps, predictions: LabelMaps, classes: int | None = None) -
 
 
 def _counts_of(labels: LabelMaps, predictions: LabelMaps, classes: int | None) -> Int64[np.ndarray, "3 n k"]:
+    return overlap_counts(*as_maps(labels, predictions, classes)).permute(2, 0, 1).cpu().numpy()
+
+
+def as_maps(
+    labels: LabelMaps, predictions: LabelMaps, classes: int | None
+) -> tuple[Int64[Tensor, "n *space"], Int64[Tensor, "n *other"], int]:
+    """Two label maps as tensors, and the number of classes: by default as many as occur in either."""
     true, shown = (torch.as_tensor(maps).long() for maps in (labels, predictions))
-    return overlap_counts(true, shown, classes or class_count(true, shown)).permute(2, 0, 1).cpu().numpy()
-
-
-def class_count(*maps: Tensor) -> int:
-    """How many classes occur, counted from 0."""
-    return 1 + max(int(each.max()) if each.numel() else 0 for each in maps)
+    largest = max((int(each.max()) for each in (true, shown) if each.numel()), default=0)
+    return true, shown, classes or 1 + largest
 
 
 def overlap_counts(

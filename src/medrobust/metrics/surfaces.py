@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float64, Int64
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from medrobust.metrics.overlap import LabelMaps, class_count
+from medrobust.metrics.overlap import LabelMaps, as_maps
 from medrobust.metrics.scores import hd95_of_sums, nsd_of_sums
 
 PERCENTILE = 0.95
@@ -91,14 +90,9 @@ def _sums_of(
     spacing: Sequence[float] | None,
     tolerance: float,
 ) -> dict[str, Float64[np.ndarray, "n k"]]:
-    true, shown = (torch.as_tensor(maps).long() for maps in (labels, predictions))
-    sums = surface_sums(
-        true,
-        shown,
-        classes or class_count(true, shown),
-        spacing=(1.0,) * (true.ndim - 1) if spacing is None else spacing,
-        tolerance=tolerance,
-    )
+    true, shown, classes = as_maps(labels, predictions, classes)
+    spacing = (1.0,) * (true.ndim - 1) if spacing is None else spacing
+    sums = surface_sums(true, shown, classes, spacing=spacing, tolerance=tolerance)
     return dict(zip(SUMS, np.moveaxis(sums, -1, 0), strict=True))
 
 

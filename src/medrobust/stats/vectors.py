@@ -126,7 +126,7 @@ def mean_interval(scores: Scores, patients: Patients | None = None, *, confidenc
     (0.8, True, True)
     """
     values = np.asarray(scores, dtype=np.float64)
-    found = _totals(values, range(values.size) if patients is None else patients, "scores")
+    found = _totals(values, patients, "scores")
     if not found.is_in_unit:
         raise ValueError(f"scores must lie in [0, 1]; got {values.min():g} to {values.max():g}.")
     return mean(found.totals).share_interval(confidence)
@@ -152,8 +152,7 @@ def accuracy_interval(
     >>> value, round(low, 3), high
     (1.0, 0.849, 1.0)
     """
-    outcomes = np.asarray(right).astype(bool)
-    found = _totals(outcomes, range(outcomes.size) if patients is None else patients, "right")
+    found = _totals(np.asarray(right).astype(bool), patients, "right")
     return wilson(found.totals, found.sizes, confidence)
 
 
@@ -209,8 +208,9 @@ class _Totals(NamedTuple):
     is_in_unit: bool
 
 
-def _totals(scores: Scores, patients: Patients, name: str, per_case: bool | None = None) -> _Totals:
-    values, whose = np.asarray(scores), np.asarray(patients)
+def _totals(scores: Scores, patients: Patients | None, name: str, per_case: bool | None = None) -> _Totals:
+    values = np.asarray(scores)
+    whose = np.arange(values.size) if patients is None else np.asarray(patients)
     if values.ndim != 1 or values.shape != whose.shape or not values.size:
         raise ValueError(
             f"{name} and patients must be vectors of one length, with a case or more; got shapes"
