@@ -120,7 +120,7 @@ def selftests(results: Results) -> pl.DataFrame:
 
 
 def transfer_conditions(results: Results) -> pl.DataFrame:
-    """What every target shares with every source of its transferred attacks.
+    """What every target overlaps with every source of its transferred attacks.
 
     Returns:
         `target, source, same_architecture, same_pretraining` (trained from the same weights; false if either
@@ -151,8 +151,8 @@ def shared_between_folds(results: Results) -> float | None:
     None without folds, and for networks that were not trained here.
     """
     targets = _recorded(results, results.models[0], Role.TARGET)
-    shares = [_shared_training(first, second) for first, second in permutations(targets, 2)]
-    known = [share for share in shares if share is not None]
+    overlaps = [_shared_training(first, second) for first, second in permutations(targets, 2)]
+    known = [overlap for overlap in overlaps if overlap is not None]
     return sum(known) / len(known) if known else None
 
 

@@ -129,7 +129,7 @@ def displacement_table(
     for name in (CLEAN, noise, attack):
         fraction = same_class_fraction(features[name], features[CLEAN], labels)
         of_patients = _mean_of_patients(fraction, patients)
-        interval = of_patients.share_interval(confidence)
+        interval = of_patients.fraction_interval(confidence)
         lines.append(_line("same-class neighbours", name, interval, fraction, of_patients))
     return pl.DataFrame(lines, orient="row").fill_nan(None)
 

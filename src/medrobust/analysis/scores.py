@@ -134,13 +134,13 @@ class Panel:
             return resampled.clipped(*bounds)
         if self.class_sizes is not None and scores.by_class is not None:
             counts = (scores.by_class * scores.repeats, self.class_sizes * scores.repeats)
-            return mean_of_ratios(*counts).share_interval(confidence)
+            return mean_of_ratios(*counts).fraction_interval(confidence)
         if self.counts_outcomes:
             # Outcomes are counted before they are averaged over cells and seeds: each is right or wrong.
             return wilson(scores.totals * scores.repeats, self.sizes * scores.repeats, confidence)
         found = ratio(scores.totals, self.sizes)
         if self.score.is_fraction:
-            return found.share_interval(confidence)
+            return found.fraction_interval(confidence)
         return found.interval(confidence).clipped(*bounds)
 
     def difference(self, first: Scores | None, second: Scores | None, limit: float = 1.0) -> Estimate:

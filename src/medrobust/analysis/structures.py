@@ -54,7 +54,7 @@ def structures(results: Results) -> pl.DataFrame:
     )
     lines: list[Line] = []
     for key, part in by_patient.partition_by(CONDITION, as_dict=True, maintain_order=True).items():
-        dice = mean(part["score"].to_numpy()).share_interval(results.settings.confidence)
+        dice = mean(part["score"].to_numpy()).fraction_interval(results.settings.confidence)
         counts = {"n_patients": part.height, "volume_error": part["volume_error"].to_numpy().mean()}
         lines.append(dict(zip(CONDITION, key, strict=True)) | with_bounds({"score": dice}) | counts)
     table = frame(lines, *CONDITION, "score", "low", "high", "n_patients", "volume_error")
@@ -136,7 +136,7 @@ def surfaces(results: Results, *, structures: bool = False) -> pl.DataFrame:
     for key, part in by_patient.partition_by(keys, as_dict=True, maintain_order=True).items():
         of_nsd, of_hd95 = (mean(part[column].drop_nulls().to_numpy()) for column in ("nsd", "hd95"))
         values = {
-            "nsd": of_nsd.share_interval(confidence),
+            "nsd": of_nsd.fraction_interval(confidence),
             "hd95": of_hd95.interval(confidence).clipped(0.0, math.inf),
         }
         counts = {"n_patients": part.height, **measured}

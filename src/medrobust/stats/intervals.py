@@ -43,7 +43,7 @@ class Estimate(NamedTuple):
 UNDEFINED = Estimate(math.nan)
 
 
-class Share(NamedTuple):
+class Fraction(NamedTuple):
     """A score in [0, 1], and how many right-or-wrong outcomes would say as much about it.
 
     Attributes:
@@ -56,7 +56,7 @@ class Share(NamedTuple):
     effective: float
     freedom: int
 
-    def share_interval(self, confidence: float) -> Estimate:
+    def fraction_interval(self, confidence: float) -> Estimate:
         """The wider of Wilson's (with a quantile of t) and Clopper and Pearson's interval, bound by bound.
 
         Wilson's alone covers an accuracy of .99 in .88 of the studies with 12 photographs (nominal .95), as
@@ -80,9 +80,9 @@ class Share(NamedTuple):
         )
 
 
-def clopper_pearson(share: float, n: float, confidence: float) -> tuple[float, float]:
-    """Clopper and Pearson's bounds of a fraction of n outcomes; neither n nor `share * n` need be whole."""
-    tail, right, wrong = (1 - confidence) / 2, share * n, (1 - share) * n
+def clopper_pearson(fraction: float, n: float, confidence: float) -> tuple[float, float]:
+    """Clopper and Pearson's bounds of a fraction of n outcomes; n and `fraction * n` need not be whole."""
+    tail, right, wrong = (1 - confidence) / 2, fraction * n, (1 - fraction) * n
     low = float(special.betaincinv(right, wrong + 1, tail)) if right > 0 else 0.0
     high = float(special.betaincinv(right + 1, wrong, 1 - tail)) if wrong > 0 else 1.0
     return low, high
@@ -130,24 +130,25 @@ class Ratio(NamedTuple):
         if not self.varies:
             return plain
         lowest, width = float(self.linear.min()), float(np.ptp(self.linear))
-        within = share((self.linear - lowest) / width, np.ones_like(self.linear)).share_interval(confidence)
+        scaled = (self.linear - lowest) / width
+        within = fraction(scaled, np.ones_like(scaled)).fraction_interval(confidence)
         low, high = (lowest + width * bound for bound in within[1:])
         return Estimate(self.value, min(plain.low, low), max(plain.high, high))
 
-    def share_interval(self, confidence: float) -> Estimate:
+    def fraction_interval(self, confidence: float) -> Estimate:
         """The interval of a mean of patients' scores in [0, 1], which are `linear`.
 
-        The t interval on the scale of log-odds, widened where that of the same mean as a `Share` is wider.
+        The t interval on the scale of log-odds, widened where that of the same mean as a `Fraction` is wider.
         Scores have a tail away from the bound that they are near, and the plain t interval errs on that side:
         with Dice of skewness -1.4 it covers the truth in .90, .91, .93 of the studies with 5, 8, 20 patients,
         this one in .94. Where some scores are identical, as when a structure is wiped out in most patients,
-        log-odds show too little variation, and the interval of the `Share` is the wider.
+        log-odds show too little variation, and the interval of the `Fraction` is the wider.
 
         Source:
             Newcombe, The American Statistician 55, 2001 (intervals on the logit scale); the linearised error
             of the log-odds is `error / (value (1 - value))`.
         """
-        whole = share(self.linear, np.ones_like(self.linear)).share_interval(confidence)
+        whole = fraction(self.linear, np.ones_like(self.linear)).fraction_interval(confidence)
         if not self.varies or not 0 < self.value < 1:
             return whole
         half = t_quantile(confidence, self.freedom) * self.error / (self.value * (1 - self.value))
@@ -201,7 +202,7 @@ def mean(values: Totals) -> Ratio:
     return ratio(values, np.ones_like(values))
 
 
-def share(right: Totals, outcomes: Totals) -> Share:
+def fraction(right: Totals, outcomes: Totals) -> Fraction:
     """A fraction `sum(right) / sum(outcomes)` of outcomes in clusters, one cluster per patient.
 
     Args:
@@ -214,7 +215,7 @@ def share(right: Totals, outcomes: Totals) -> Share:
     return mean_of_ratios(right[:, None], outcomes[:, None])
 
 
-def mean_of_ratios(x: Float64[np.ndarray, "patients k"], y: Float64[np.ndarray, "patients k"]) -> Share:
+def mean_of_ratios(x: Float64[np.ndarray, "patients k"], y: Float64[np.ndarray, "patients k"]) -> Fraction:
     """Mean of k ratios of totals in [0, 1], such as balanced accuracy.
 
     Its variance is linearised over patients. A sample in which all patients agree would have none, though
@@ -234,7 +235,7 @@ def mean_of_ratios(x: Float64[np.ndarray, "patients k"], y: Float64[np.ndarray, 
     x, y = x[:, occurring], y[:, occurring]
     patients, k = x.shape
     if k == 0:
-        return Share(math.nan, math.nan, patients - 1)
+        return Fraction(math.nan, math.nan, patients - 1)
     value, drawn, added = 0.0, 0.0, 0.0
     residuals = np.zeros(patients)
     for right, images in zip(x.T, y.T, strict=True):
@@ -250,9 +251,9 @@ def mean_of_ratios(x: Float64[np.ndarray, "patients k"], y: Float64[np.ndarray, 
         value += float(right.sum()) / total / k
         drawn += p / k
     if patients == 1:
-        return Share(value, math.nan, 0)
+        return Fraction(value, math.nan, 0)
     variance = (float(residuals @ residuals) + added) / k**2
-    return Share(min(value, 1.0), drawn * (1 - drawn) / variance, patients - 1)
+    return Fraction(min(value, 1.0), drawn * (1 - drawn) / variance, patients - 1)
 
 
 def _chance_of_no_variance(scores: Totals) -> float:
@@ -264,13 +265,13 @@ def _chance_of_no_variance(scores: Totals) -> float:
 
 
 def wilson(right: Totals, outcomes: Totals, confidence: float) -> Estimate:
-    """The interval of an accuracy, as a `share` whose outcomes never count for more than independent ones.
+    """The interval of an accuracy, as a `fraction` whose outcomes never count for more than independent ones.
 
     Bounds lie in [0, 1]; they are NaN for a single patient.
     """
-    found = share(right, outcomes)
+    found = fraction(right, outcomes)
     effective = np.minimum(found.effective, float(outcomes.sum()))  # of NaN and a number this is NaN
-    return found._replace(effective=float(effective)).share_interval(confidence)
+    return found._replace(effective=float(effective)).fraction_interval(confidence)
 
 
 def extremes_interval(values: Totals, confidence: float, largest: float | None = None) -> Estimate:
@@ -293,12 +294,12 @@ def extremes_interval(values: Totals, confidence: float, largest: float | None =
     sides = [np.where(side > ROUNDING, side, 0.0) for side in (values, -values)]
     seen = [float(side.max()) for side in sides]
     most = [max(largest or size or max(seen) or 1.0, size) for size in seen]
-    shares = [float(side.mean()) / size for side, size in zip(sides, most, strict=True)]
+    fractions = [float(side.mean()) / size for side, size in zip(sides, most, strict=True)]
     (gain_low, gain_high), (loss_low, loss_high) = (
-        [size * bound for bound in clopper_pearson(share, n, confidence)]
-        for share, size in zip(shares, most, strict=True)
+        [size * bound for bound in clopper_pearson(fraction, n, confidence)]
+        for fraction, size in zip(fractions, most, strict=True)
     )
-    gain, loss = (share * size for share, size in zip(shares, most, strict=True))
+    gain, loss = (fraction * size for fraction, size in zip(fractions, most, strict=True))
     low = gain - loss - math.hypot(gain - gain_low, loss_high - loss)
     high = gain - loss + math.hypot(gain_high - gain, loss - loss_low)
     return Estimate(float(values.mean()), low, high)
@@ -310,7 +311,7 @@ def accuracy_difference(x: Totals, y: Totals, images: Totals) -> Ratio:
     Two accuracies that agree on all of 50 images may still differ by a few points on others, but the plain
     standard error is 0. As Bonett and Price do for single images, two pseudo-observations are added, one
     image lost and one gained; where no patient varies at all, they have the weight of a whole patient
-    (`sum(m^2) / N`), as in `share`. docs/statistics.md has the coverage with and without them.
+    (`sum(m^2) / N`), as in `fraction`. docs/statistics.md has the coverage with and without them.
 
     Args:
         x: Right images of each patient under one condition minus those under the other.

@@ -129,7 +129,7 @@ def mean_interval(scores: Scores, patients: Patients | None = None, *, confidenc
     found = _totals(values, patients, "scores")
     if not found.is_in_unit:
         raise ValueError(f"scores must lie in [0, 1]; got {values.min():g} to {values.max():g}.")
-    return mean(found.totals).share_interval(confidence)
+    return mean(found.totals).fraction_interval(confidence)
 
 
 def accuracy_interval(
