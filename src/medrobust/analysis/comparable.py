@@ -186,7 +186,7 @@ def _parameters(run: ComparedRun, labels: set[str]) -> dict[str, Any]:
 
 
 def _data_differences(first: ComparedRun, other: ComparedRun) -> list[str]:
-    """One line for everything that differs; empty where both scored the same cases of the same data."""
+    """One line for everything that differs; empty if both scored the same cases of the same data."""
     stated = [
         {
             "task": str(run.results.task),
@@ -199,7 +199,7 @@ def _data_differences(first: ComparedRun, other: ComparedRun) -> list[str]:
     ]
     lines = [*_differences(first, other, *stated, said=_short)]
     if lines and stated[0]["data set"] == stated[1]["data set"]:
-        # What the data set says of itself tells why.
+        # What the data set says about itself tells why.
         facts = (
             {f"data, {what}": value for what, value in run.results.record["data"]["facts"].items()}
             for run in (first, other)
@@ -211,7 +211,7 @@ def _data_differences(first: ComparedRun, other: ComparedRun) -> list[str]:
 
 
 def _case_differences(first: ComparedRun, other: ComparedRun) -> Iterable[str]:
-    """Test patients; where these are the same their cases; where these are, the truth."""
+    """Test patients; if these are the same, their cases; if these are too, the truth."""
     for what, keys in (("test patients", ["patient_id"]), ("evaluated cases", ["patient_id", "case_id"])):
         found = [_only_in(*pair, keys) for pair in ((first, other), (other, first))]
         if any(found):

@@ -89,7 +89,7 @@ def matching(results: Results) -> pl.DataFrame:
     }
     attacked = results.crafted.select("perturbation", *_IMAGE, ssim_attack="ssim")
     gap = (pl.col("ssim") - pl.col("ssim_attack")).abs()
-    # With far less than the tolerance added, so that rounding makes no miss of a match exactly at its edge.
+    # 1e-9, far below the tolerance, keeps rounding from turning a match at its very edge into a miss.
     missed = gap > pl.max_horizontal(0.05 * (1 - pl.col("ssim_attack")), 1e-5) + 1e-9
     table = (
         results.crafted.filter(pl.col("perturbation").is_in(list(labels)))

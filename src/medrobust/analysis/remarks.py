@@ -40,7 +40,7 @@ def _wrong_data(audit: pl.DataFrame) -> Iterable[Remark]:
 
 
 def _harmless(success: pl.DataFrame, task: Task) -> Iterable[Remark]:
-    """Attacks that do not even fool their own source: robustness against them is no merit of the targets."""
+    """Attacks that do not even fool their own source, so that resisting them proves nothing."""
     if task is Task.CLASSIFICATION:
         fooled, whom = "fooled_of_right", "no image that it gets right when clean"
     else:

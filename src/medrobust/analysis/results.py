@@ -168,7 +168,7 @@ class Results:
         return [f"{noise}@{attack}" for attack in attacks for noise in self.noise]
 
     def faced(self, target: str) -> set[str]:
-        """Networks trained apart from a target that images shown to it were crafted on."""
+        """Sources of the transferred attacks on a target and of the noise matched to them."""
         cells = self.panel.cells
         return {cell.source for cell in cells if cell.target == target and cell.source and not cell.whitebox}
 
@@ -183,7 +183,7 @@ class Results:
 
     @cached_property
     def fixed(self) -> tuple[str, ...]:
-        """Labels of what is done to images without any network: noise of a fixed strength, corruptions."""
+        """Labels of perturbations made without a network: noise of fixed strength, corruptions."""
         labels = dict.fromkeys(cell.perturbation for cell in self.panel.cells if not cell.source)
         return tuple(label for label in labels if label != CLEAN and "~" not in label)
 
@@ -406,7 +406,7 @@ def _check_cases(rows: pl.DataFrame, item: tuple[str, ...]) -> None:
 
 
 def _check_truth(rows: pl.DataFrame) -> None:
-    """Counts of a scan are sums over evaluated slices: true pixels that differ mean that slices did."""
+    """Counts of a scan are summed over slices: if true pixels differ between cells, the slices did."""
     truth = rows.group_by("scan_id", "structure").agg(
         least=pl.col("n_true").min(), most=pl.col("n_true").max()
     )
