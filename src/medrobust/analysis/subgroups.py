@@ -125,11 +125,13 @@ def _sentence(attribute: str, rows: pl.DataFrame, unit: str) -> str:
     model = spread["model"].item(0)
     of_model = judged.filter(model=model).sort("adversarial", maintain_order=True)
     low, high = of_model.row(0, named=True), of_model.row(-1, named=True)
-    overlap = low["adversarial_high"] >= high["adversarial_low"]
-    words = "overlap" if overlap else "do not overlap"
+    nearest = low["adversarial_high"], high["adversarial_low"]
+    compared = ""
+    if None not in nearest:
+        compared = f"; these two intervals {'overlap' if nearest[0] >= nearest[1] else 'do not overlap'}"
     return (
         f"By {attribute}: under attack the groups lie furthest apart for {model}, from {_score(low, unit)} "
-        f"to {_score(high, unit)}; these two intervals {words}.{left_out}"
+        f"to {_score(high, unit)}{compared}.{left_out}"
     )
 
 
