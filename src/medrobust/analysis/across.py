@@ -180,7 +180,9 @@ def _under_attack(row: Pair, results: Results) -> str:
     first, second = row["first"], row["second"]
     if row["verdict"] == UNRANKED:
         why = "a clean score does not exceed that of always answering with the majority class"
-        if row["p"] is None:
+        if row["clean_difference_in_points"] is None:
+            why = "their score is undefined"
+        elif row["p"] is None:
             why = "no attack passed its self-tests"
         return f"{first} and {second} are not ranked: {why}."
     if row["verdict"] == TOO_FEW:
@@ -203,6 +205,8 @@ def _under_attack(row: Pair, results: Results) -> str:
 
 def _on_clean(row: Pair, test: Mapping[str, Any], results: Results) -> str:
     """`test` is the row of the pair's clean scores in the table of differences."""
+    if test["p"] is None:
+        return "On clean images, too, the score is undefined."
     if row["equally_good"]:
         margin = 100 * results.relevant_difference
         found = f"equally good (TOST within {margin:g} points, {p_value(row['p_equal_holm'])}, Holm)"

@@ -197,14 +197,14 @@ def _data_differences(first: ComparedRun, other: ComparedRun) -> list[str]:
         }
         for run in (first, other)
     ]
-    lines = [*_differences(first, other, *stated, said=_short)]
+    lines = [*_differences(first, other, stated[0], stated[1], _short)]
     if lines and stated[0]["data set"] == stated[1]["data set"]:
         # What the data set says about itself tells why.
-        facts = (
+        facts = [
             {f"data, {what}": value for what, value in run.results.record["data"]["facts"].items()}
             for run in (first, other)
-        )
-        lines += _differences(first, other, *facts)
+        ]
+        lines += _differences(first, other, facts[0], facts[1])
     if first.results.task is not other.results.task:
         return lines  # rows of other columns
     return [*lines, *_case_differences(first, other)]

@@ -235,7 +235,10 @@ def _over_patients(of_seeds: pl.DataFrame, cells: Sequence[Cell]) -> dict[str, f
 
 
 def _false_positives_of_scans(results: Results) -> pl.DataFrame:
-    """What is predicted in every scan of every cell, of structures that it lacks and in unlabelled cases."""
+    """What is predicted in every scan of every cell, of structures that it lacks and in unlabelled cases.
+
+    Sorted, so that no mean depends on the order of the rows.
+    """
     lacking = pl.col("n_true") == 0
     absent = (
         with_whitebox(results.rows)
@@ -247,7 +250,8 @@ def _false_positives_of_scans(results: Results) -> pl.DataFrame:
         absent_volume=pl.when(pl.col("n_absent") > 0).then(pl.col("absent_volume"))
     )
     if results.empty_cases is None:
-        return scans.with_columns(pl.lit(None, pl.Int64).alias(name) for name in (*MEASURES[1:], *COUNTS[1:]))
+        unknown = (pl.lit(None, pl.Int64).alias(name) for name in (*MEASURES[1:], *COUNTS[1:]))
+        return scans.with_columns(unknown).sort(_SCAN)
     has_any = pl.when(pl.col("n_empty") > 0)
     empty = _with_volume(with_whitebox(results.empty_cases), results, "empty_volume").with_columns(
         empty_painted=has_any.then(pl.col("n_painted") / pl.col("n_empty")),
