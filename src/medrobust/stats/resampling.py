@@ -126,6 +126,6 @@ def _levels(confidence: float) -> Float64[np.ndarray, "2"]:
     return np.array([1 - confidence, 1 + confidence]) / 2
 
 
-def _ratios(drawn_x: Draws, drawn_y: Draws) -> Draws:
+def _ratios(drawn_x: Draws, drawn_y: Draws) -> Float64[np.ndarray, "with_y"]:
     has_y = drawn_y != 0
     return np.asarray(drawn_x[has_y] / drawn_y[has_y])
