@@ -1,13 +1,16 @@
-"""What only classification has: accuracy by class, scores beside accuracy, and how often attacks transfer."""
+"""What only classification has: accuracy by class, scores beside accuracy, and how often attacks transfer.
+
+All functions raise RunError for a study that is not one of classification.
+"""
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import product
 
-import numpy as np
 import polars as pl
 
 from medrobust.analysis.results import Results
-from medrobust.analysis.scores import CELL, CLEAN, RIGHT, TRAINING, with_whitebox
+from medrobust.analysis.scores import CELL, CLEAN, RIGHT, TRAINING, matrix_of, with_whitebox
 from medrobust.analysis.table import bounded, frame, with_bounds
 from medrobust.core import Task
 from medrobust.metrics.scores import Labels, Probabilities, auroc, brier, confidence_when_wrong, ece, f1
@@ -29,32 +32,22 @@ def balanced_table(results: Results) -> pl.DataFrame:
     Returns:
         `target, perturbation, source`, and `accuracy` and `balanced_accuracy` with `_low` and `_high`.
         Classes without a case are left out.
-
-    Raises:
-        RunError: The study is not one of classification.
     """
     results.require(Task.CLASSIFICATION, "Balanced accuracy needs one class per image")
     panels = {"accuracy": results.accuracy_panel, "balanced_accuracy": results.balanced_panel}
-    return frame(
-        (
-            cell.names
-            | with_bounds({name: panel.estimate(panel.cells[cell]) for name, panel in panels.items()})
-            for cell in results.shown_cells
-        ),
-        *CELLS,
-        *bounded("accuracy", "balanced_accuracy"),
+    lines = (
+        cell.names | with_bounds({name: panel.estimate(panel.cells[cell]) for name, panel in panels.items()})
+        for cell in results.shown_cells
     )
+    return frame(lines, *CELLS, *bounded("accuracy", "balanced_accuracy"))
 
 
 def classes(results: Results) -> pl.DataFrame:
     """Fraction of right answers per target, perturbation and class, over the sources that all targets face.
 
     Returns:
-        `target, perturbation, class, score, low, high` (`stats.wilson`), `n_cases` and `n_patients` of the
-        class. Classes without a case are left out.
-
-    Raises:
-        RunError: The study is not one of classification.
+        `target, perturbation, class, score, low, high` (`wilson`), `n_cases` and `n_patients` of the class.
+        Classes without a case are left out.
     """
     results.require(Task.CLASSIFICATION, "Only classification has a class per image")
     shown, keys = results.perturbations, ("target", "perturbation", "label")
@@ -66,17 +59,15 @@ def classes(results: Results) -> pl.DataFrame:
         .partition_by(keys, as_dict=True)
     )
     lines = []
-    for target in results.models:
-        for perturbation in shown:
-            for label, name in enumerate(results.classes):
-                patients = by_patient.get((target, perturbation, label))
-                if patients is None:
-                    continue
-                right, answers = (patients[each].to_numpy().astype(float) for each in ("right", "answers"))
-                score = with_bounds({"score": wilson(right, answers, results.settings.confidence)})
-                counts = {"n_cases": int(patients["cases"].sum()), "n_patients": patients.height}
-                names = {"target": target, "perturbation": perturbation, "class": name}
-                lines.append(names | score | counts)
+    for target, perturbation, label in product(results.models, shown, range(len(results.classes))):
+        patients = by_patient.get((target, perturbation, label))
+        if patients is None:
+            continue
+        right, answers = (patients[each].to_numpy().astype(float) for each in ("right", "answers"))
+        score = with_bounds({"score": wilson(right, answers, results.settings.confidence)})
+        counts = {"n_cases": int(patients["cases"].sum()), "n_patients": patients.height}
+        names = {"target": target, "perturbation": perturbation, "class": results.classes[label]}
+        lines.append(names | score | counts)
     return frame(lines, "target", "perturbation", "class", "score", "low", "high", "n_cases", "n_patients")
 
 
@@ -85,9 +76,6 @@ def quality_table(results: Results) -> pl.DataFrame:
 
     Returns:
         `target, perturbation, source` and a column per score in `QUALITIES`.
-
-    Raises:
-        RunError: The study is not one of classification.
     """
     results.require(Task.CLASSIFICATION, "These scores need one class per image")
     parts = with_whitebox(results.rows).sort(*CELL, *TRAINING, "case_id").partition_by(CELL, as_dict=True)
@@ -96,14 +84,14 @@ def quality_table(results: Results) -> pl.DataFrame:
 
 
 def _qualities(rows: pl.DataFrame) -> dict[str, float]:
+    """`rows` are those of a cell."""
     of_seeds = [
-        {name: score(labels, probabilities) for name, score in QUALITIES.items()}
-        for probabilities, labels in (
-            (np.array(one["probabilities"].to_list(), np.float64), one["label"].to_numpy())
-            for one in rows.partition_by(TRAINING)
-        )
+        (one["label"].to_numpy(), matrix_of(one["probabilities"])) for one in rows.partition_by(TRAINING)
     ]
-    return {name: _mean_defined([one[name] for one in of_seeds]) for name in QUALITIES}
+    return {
+        name: _mean_defined([score(labels, probabilities) for labels, probabilities in of_seeds])
+        for name, score in QUALITIES.items()
+    }
 
 
 def _mean_defined(values: list[float]) -> float:
@@ -114,17 +102,14 @@ def _mean_defined(values: list[float]) -> float:
 def transfer_rate(results: Results) -> pl.DataFrame:
     """Fraction of images fooled among those that the source and every target get right when clean.
 
-    Unlike Table 2 it cannot be moved by what networks get wrong anyway. The images are the same for all
-    targets of an attack and source. A case counts where it is right for all seeds.
+    Unlike Table 2 it is not affected by what networks get wrong anyway. The images are the same for all
+    targets of an attack and source. A case must be right for all seeds.
 
     Returns:
         `target, perturbation, source, rate, n_cases`; rate null without such cases.
-
-    Raises:
-        RunError: The study is not one of classification.
     """
     results.require(Task.CLASSIFICATION, "Transfer rates are of images that turn wrong")
-    key, labels = ("perturbation", "source", "case_id"), [attack.label for attack in results.attacks]
+    key, labels = ("perturbation", "source", "case_id"), results.attack_labels
     rows = results.rows.filter(pl.col("role") != "whitebox").with_columns(wrong=~RIGHT)
     wrong_when_clean = rows.filter(pl.col("perturbation") == CLEAN, "wrong").select("case_id")
     usable = (
@@ -140,7 +125,7 @@ def transfer_rate(results: Results) -> pl.DataFrame:
         .group_by(CELLS)
         .agg(
             rate=pl.col("wrong").filter("usable").mean(),
-            n_cases=pl.col("case_id").filter("usable").n_unique().cast(pl.Int64),
+            n_cases=pl.col("case_id").filter("usable").n_unique(),
         )
     )
     return results.ordered(table, labels)

@@ -1,7 +1,8 @@
-"""A run as it takes part in a comparison."""
+"""A run as it takes part in a comparison: what must be alike, and what may differ and must be said."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import polars as pl
@@ -13,13 +14,22 @@ from medrobust.analysis.results import Results
 from medrobust.core import Part, Role, Task
 from medrobust.errors import RunError, unknown
 
+SHOWN = 3
+"""Patients and cases that a message names."""
+
+LONGEST = 40
+"""Characters that a message shows of a fingerprint, or of the names of classes."""
+
+Entries = Mapping[str, Mapping[str, Any]]
+"""Attacks or kinds of noise with all their parameters, by label."""
+
 
 @dataclass(frozen=True, eq=False)
 class ComparedRun:
     """A finished run and what must be known to compare it.
 
     Attributes:
-        name: What it is called; no other run of the comparison is.
+        name: Its name in the comparison, which no other run has.
         results: Its rows. `results.record` is its `record.json`.
         study: As resolved.
         split: `patient_id` and `part`, as text; with folds also `fold`.
@@ -39,11 +49,11 @@ class ComparedRun:
 
     @property
     def trained_on(self) -> frozenset[str]:
-        """Patients that some network was trained on, had it been trained here."""
+        """Patients in the training part of the split; networks with given weights may have seen others."""
         return frozenset(self.split.filter(part=str(Part.TRAIN))["patient_id"])
 
     def weights_of(self, role: Role, name: str) -> frozenset[str] | None:
-        """Weights of all seeds and folds of a network; None where those of one are not known."""
+        """Weights of all seeds and folds of a network; None if any are unknown."""
         folders = [
             folder
             for folder, network in self.results.record["networks"].items()
@@ -54,132 +64,11 @@ class ComparedRun:
         return frozenset(self.weights[folder] for folder in folders)
 
 
-def same_weights(role: Role, one: tuple[ComparedRun, str], other: tuple[ComparedRun, str]) -> bool:
-    """Whether two runs have the very same trained network, all seeds and folds of it, by these names."""
+def have_same_weights(role: Role, one: tuple[ComparedRun, str], other: tuple[ComparedRun, str]) -> bool:
+    """Whether two runs have the very same trained network, with all its seeds and folds, by these names."""
     (first, name), (second, another) = one, other
     weights = first.weights_of(role, name)
     return weights is not None and weights == second.weights_of(role, another)
-
-
-SHOWN = 3
-"""Patients and cases that a message names."""
-
-LONGEST = 40
-"""Characters that a message shows of a fingerprint, or of the names of classes."""
-
-
-def data_differences(first: ComparedRun, other: ComparedRun) -> list[str]:
-    """One line for everything that differs; empty where both scored the same cases of the same data."""
-    lines = [
-        f"{what}: {_short(value)} in {first.name}, {_short(another)} in {other.name}"
-        for what, value, another in _differing(_stated(first), _stated(other))
-    ]
-    same_name = first.results.record["data"]["name"] == other.results.record["data"]["name"]
-    if lines and same_name:  # what the data set says of itself tells why
-        facts = (run.results.record["data"]["facts"] for run in (first, other))
-        lines += [
-            f"data, {what}: {value} in {first.name}, {another} in {other.name}"
-            for what, value, another in _differing(*facts)
-        ]
-    if first.results.task is not other.results.task:
-        return lines  # rows of other columns
-    return [*lines, *_case_differences(first, other)]
-
-
-def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Entries that differ."""
-    values = ((what, one.get(what, "unknown"), other.get(what, "unknown")) for what in {**one, **other})
-    return [(what, value, another) for what, value, another in values if value != another]
-
-
-def _short(value: str) -> str:
-    return value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
-
-
-def _stated(run: ComparedRun) -> dict[str, str]:
-    data = run.results.record["data"]
-    return {
-        "task": str(run.results.task),
-        "data set": data["name"],
-        "fingerprint of images and labels": data["fingerprint"],
-        "unit": run.results.unit,
-        "classes": ", ".join(run.results.classes),
-    }
-
-
-def _case_differences(first: ComparedRun, other: ComparedRun) -> Iterable[str]:
-    """Test patients; where these are the same their cases; where these are, the truth."""
-    for what, keys in (("test patients", ["patient_id"]), ("evaluated cases", ["patient_id", "case_id"])):
-        found = [_only_in(*pair, keys) for pair in ((first, other), (other, first))]
-        if any(found):
-            yield f"{what}: {'; '.join(each for each in found if each)}"
-            return
-    truth, truth_other = _truth(first), _truth(other)
-    changed = truth.join(truth_other, on=truth.columns, how="anti")
-    if changed.height:
-        yield f"truth: {_some(changed[truth.columns[0]])} differs between {first.name} and {other.name}"
-
-
-def _only_in(one: ComparedRun, other: ComparedRun, keys: list[str]) -> str:
-    """What of the evaluated cases only one run has, or nothing."""
-    frames = [_evaluated(run).select(keys).unique() for run in (one, other)]
-    extra = frames[0].join(frames[1], on=keys, how="anti")
-    return f"only {one.name} has {_some(extra[keys[-1]])}" if extra.height else ""
-
-
-def _evaluated(run: ComparedRun) -> pl.DataFrame:
-    """The cases behind every score; rows of segmentation are of scans."""
-    results = run.results
-    return results.rows if results.task is Task.CLASSIFICATION else results.crafted
-
-
-def _truth(run: ComparedRun) -> pl.DataFrame:
-    results = run.results
-    photographs = results.task is Task.CLASSIFICATION
-    columns = ["case_id", "label"] if photographs else ["scan_id", "structure", "n_true"]
-    return results.rows.select(columns).unique()
-
-
-def _some(names: pl.Series) -> str:
-    every = sorted(names.unique())
-    more = f" and {len(every) - SHOWN} more" if len(every) > SHOWN else ""
-    return f"{', '.join(every[:SHOWN])}{more}"
-
-
-Entries = Mapping[str, Mapping[str, Any]]
-"""Attacks or kinds of noise with all their parameters, by label."""
-
-
-def comparable(runs: Sequence[ComparedRun], perturbations: Sequence[str] = ()) -> tuple[ComparedRun, ...]:
-    """The runs, limited to the attacks, noise and sources that all of them have.
-
-    Sources are those that every run has by the same name; where there is none, each run keeps its own. All
-    runs are judged by the analysis settings of the first, and an attack that failed its self-tests on a
-    source in one run takes no part in the verdict in any.
-
-    Args:
-        runs: At least two.
-        perturbations: Labels of attacks and noise; none: all that the runs share.
-
-    Raises:
-        RunError: The data or the parameters of what is compared differ (all differences are named), or the
-            runs share no attack.
-    """
-    labels = _wanted(runs, perturbations)
-    problems = [
-        line
-        for other in runs[1:]
-        for line in (*data_differences(runs[0], other), *_other_parameters(runs[0], other, labels))
-    ]
-    if problems:
-        raise RunError(
-            "These runs cannot be compared:\n"
-            + "\n".join(f"  {line}" for line in problems)
-            + "\nRun the studies on the same data and split, with the same parameters"
-            + ("." if perturbations else ", or name what is alike with --perturbation.")
-        )
-    _require_attack(runs, labels)
-    return tuple(_limited(run, runs, labels) for run in runs)
 
 
 def attacks_of(run: ComparedRun) -> Entries:
@@ -200,43 +89,46 @@ def common_sources(runs: Iterable[ComparedRun]) -> tuple[str, ...]:
     return tuple(source for source in first if all(source in each for each in others))
 
 
-def _wanted(runs: Sequence[ComparedRun], perturbations: Sequence[str]) -> set[str]:
-    """Labels that all runs have, of those asked for."""
+def comparable(runs: Sequence[ComparedRun], perturbations: Sequence[str] = ()) -> tuple[ComparedRun, ...]:
+    """The runs, limited to the attacks, noise and sources that all of them have.
+
+    Sources are shared if they have the same name; if none are, each run keeps its own. All runs are judged by
+    the analysis settings of the first, and an attack that failed its self-tests on a source in one run takes
+    no part in any verdict.
+
+    Args:
+        runs: At least two.
+        perturbations: Labels of attacks and noise; none: all that the runs share.
+
+    Raises:
+        RunError: The data or the parameters of what is compared differ (all differences are named), or the
+            runs share no attack.
+    """
     shared = set.intersection(*({*attacks_of(run), *noise_of(run)} for run in runs))
     for label in perturbations:
         if label not in shared:
             raise RunError(f"--perturbation: {unknown('label (shared by all runs)', label, shared)}")
-    return {*perturbations} or shared
-
-
-def _other_parameters(first: ComparedRun, other: ComparedRun, labels: set[str]) -> Iterable[str]:
-    if first.study["support"] != other.study["support"]:
-        yield _differ("support", first, first.study["support"], other, other.study["support"])
-    for entries in (attacks_of, noise_of):
-        one, another = entries(first), entries(other)
-        for label in (label for label in one if label in another and label in labels):
-            for key in {**one[label], **another[label]}:
-                values = one[label].get(key), another[label].get(key)
-                if values[0] != values[1]:
-                    yield _differ(f"{label}, {key}", first, values[0], other, values[1])
-
-
-def _differ(what: str, first: ComparedRun, value: Any, other: ComparedRun, another: Any) -> str:
-    return f"{what}: {_said(value)} in {first.name}, {_said(another)} in {other.name}"
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_said(each)}" for key, each in value.items())
-    if value is None:
-        return "none"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _require_attack(runs: Sequence[ComparedRun], labels: set[str]) -> None:
-    if not any(label in labels for label in attacks_of(runs[0])):
+    labels = {*perturbations} or shared
+    first, *others = runs
+    problems = [
+        line
+        for other in others
+        for line in (
+            *_data_differences(first, other),
+            *_differences(first, other, _parameters(first, labels), _parameters(other, labels)),
+        )
+    ]
+    if problems:
+        raise RunError(
+            "These runs cannot be compared:\n"
+            + "\n".join(f"  {line}" for line in problems)
+            + "\nRun the studies on the same data and split, with the same parameters"
+            + ("." if perturbations else ", or name what is alike with --perturbation.")
+        )
+    if not any(label in labels for label in attacks_of(first)):
         have = "; ".join(f"{run.name} has {', '.join(attacks_of(run)) or 'none'}" for run in runs)
         raise RunError(f"These runs cannot be compared: no attack is compared. {have}.")
+    return tuple(_limited(run, runs, labels) for run in runs)
 
 
 def _limited(run: ComparedRun, runs: Sequence[ComparedRun], labels: set[str]) -> ComparedRun:
@@ -244,18 +136,110 @@ def _limited(run: ComparedRun, runs: Sequence[ComparedRun], labels: set[str]) ->
     tested = [each.results.selftests for each in runs if each.results.selftests is not None]
     first = runs[0].results
     seen = pl.col("source").is_in(["", *sources]) | (pl.col("role") == "whitebox")
-    results = run.results.restricted(seen)
-    return replace(
-        run,
-        results=replace(
-            results,
-            attacks=tuple(attack for attack in first.attacks if attack.label in labels),
-            noise=tuple(noise for noise in first.noise if noise in labels),
-            crafted=results.crafted.filter(seen),
-            selftests=pl.concat(tested) if tested else None,
-            settings=first.settings,
-        ),
+    results = replace(
+        run.results.restricted(seen),
+        attacks=tuple(attack for attack in first.attacks if attack.label in labels),
+        noise=tuple(noise for noise in first.noise if noise in labels),
+        crafted=run.results.crafted.filter(seen),
+        selftests=pl.concat(tested) if tested else None,
+        settings=first.settings,
     )
+    return replace(run, results=results)
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_said(each)}" for key, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_said, value))
+    if value is None:
+        return "not given"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
+
+
+def _differences(
+    first: ComparedRun,
+    other: ComparedRun,
+    one: Mapping[str, Any],
+    another: Mapping[str, Any],
+    said: Callable[[Any], str] = _said,
+) -> Iterable[str]:
+    """A line for every entry that differs between two runs."""
+    for what in {**one, **another}:
+        value, value_other = one.get(what), another.get(what)
+        if value != value_other:
+            yield f"{what}: {said(value)} in {first.name}, {said(value_other)} in {other.name}"
+
+
+def _parameters(run: ComparedRun, labels: set[str]) -> dict[str, Any]:
+    entries = {**attacks_of(run), **noise_of(run)}
+    return {"support": run.study["support"]} | {
+        f"{label}, {key}": value
+        for label, entry in entries.items()
+        if label in labels
+        for key, value in entry.items()
+    }
+
+
+def _data_differences(first: ComparedRun, other: ComparedRun) -> list[str]:
+    """One line for everything that differs; empty if both scored the same cases of the same data."""
+    stated = [
+        {
+            "task": str(run.results.task),
+            "data set": run.results.record["data"]["name"],
+            "fingerprint of images and labels": run.results.record["data"]["fingerprint"],
+            "unit": run.results.unit,
+            "classes": ", ".join(run.results.classes),
+        }
+        for run in (first, other)
+    ]
+    lines = [*_differences(first, other, stated[0], stated[1], _short)]
+    if lines and stated[0]["data set"] == stated[1]["data set"]:
+        # What the data set says about itself tells why.
+        facts = [
+            {f"data, {what}": value for what, value in run.results.record["data"]["facts"].items()}
+            for run in (first, other)
+        ]
+        lines += _differences(first, other, facts[0], facts[1])
+    if first.results.task is not other.results.task:
+        return lines  # rows of other columns
+    return [*lines, *_case_differences(first, other)]
+
+
+def _case_differences(first: ComparedRun, other: ComparedRun) -> Iterable[str]:
+    """Test patients; if these are the same, their cases; if these are too, the truth."""
+    for what, keys in (("test patients", ["patient_id"]), ("evaluated cases", ["patient_id", "case_id"])):
+        found = [_only_in(*pair, keys) for pair in ((first, other), (other, first))]
+        if any(found):
+            yield f"{what}: {'; '.join(each for each in found if each)}"
+            return
+    photographs = first.results.task is Task.CLASSIFICATION
+    columns = ["case_id", "label"] if photographs else ["scan_id", "structure", "n_true"]
+    truth, truth_other = (run.results.rows.select(columns).unique() for run in (first, other))
+    changed = truth.join(truth_other, on=columns, how="anti")
+    if changed.height:
+        yield f"truth: {_some(changed[columns[0]])} differs between {first.name} and {other.name}"
+
+
+def _only_in(one: ComparedRun, other: ComparedRun, keys: list[str]) -> str:
+    """The evaluated cases that only one run has, or nothing."""
+    cases, cases_other = (
+        # Rows of segmentation are of scans.
+        (results.rows if results.task is Task.CLASSIFICATION else results.crafted).select(keys).unique()
+        for results in (one.results, other.results)
+    )
+    extra = cases.join(cases_other, on=keys, how="anti")
+    return f"only {one.name} has {_some(extra[keys[-1]])}" if extra.height else ""
+
+
+def _some(names: pl.Series) -> str:
+    every = sorted(names.unique())
+    more = f" and {len(every) - SHOWN} more" if len(every) > SHOWN else ""
+    return f"{', '.join(every[:SHOWN])}{more}"
 
 
 SETTINGS = (
@@ -281,7 +265,7 @@ def limits(given: Sequence[ComparedRun], compared: Sequence[ComparedRun]) -> tup
 
     Args:
         given: The runs as they are.
-        compared: The same, limited by `shared.comparable`.
+        compared: The same, limited by `comparable`.
     """
     return (
         *_not_compared(given, compared),
@@ -290,8 +274,8 @@ def limits(given: Sequence[ComparedRun], compared: Sequence[ComparedRun]) -> tup
         *_settings(given),
         *_training(given),
         *_versions(given),
-        *_self_tests(compared),
-        *_units(compared),
+        *_failed_selftests(compared),
+        *_always(compared[0].results),
     )
 
 
@@ -322,7 +306,7 @@ def _surrogates(runs: Sequence[ComparedRun]) -> Iterable[str]:
     first, *others = runs
     for other in others:
         shared = [source for source in first.results.sources if source in other.results.sources]
-        alike = [name for name in shared if same_weights(Role.SURROGATE, (first, name), (other, name))]
+        alike = [name for name in shared if have_same_weights(Role.SURROGATE, (first, name), (other, name))]
         apart = [name for name in shared if name not in alike]
         both = f"{first.name} and {other.name}"
         if alike:
@@ -336,23 +320,10 @@ def _surrogates(runs: Sequence[ComparedRun]) -> Iterable[str]:
 
 def _settings(runs: Sequence[ComparedRun]) -> Iterable[str]:
     for what, keys, follows in SETTINGS:
-        values = [_setting(run.study, keys) for run in runs]
+        values = [reduce(lambda value, key: value[key], keys, run.study) for run in runs]
         if any(value != values[0] for value in values):
-            said = "; ".join(f"{run.name}: {_listed(value)}" for run, value in zip(runs, values, strict=True))
+            said = "; ".join(f"{run.name}: {_said(value)}" for run, value in zip(runs, values, strict=True))
             yield f"Different {what} ({said}): {follows}."
-
-
-def _setting(study: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    value: Any = study
-    for key in keys:
-        value = value[key]
-    return value
-
-
-def _listed(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {each}" for key, each in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _training(runs: Sequence[ComparedRun]) -> Iterable[str]:
@@ -383,23 +354,16 @@ def _versions(runs: Sequence[ComparedRun]) -> Iterable[str]:
         )
 
 
-def _self_tests(runs: Sequence[ComparedRun]) -> Iterable[str]:
-    failed = runs[0].results.failed_columns
-    columns = [
-        f"{attack} from {source}"
-        for attack in runs[0].results.averaged
-        for source in dict.fromkeys(source for run in runs for source in run.results.sources)
-        if (attack, source) in failed
-    ]
+def _failed_selftests(runs: Sequence[ComparedRun]) -> Iterable[str]:
+    columns = runs[0].results.failed(dict.fromkeys(source for run in runs for source in run.results.sources))
     if columns:
         yield (
-            "Left out of the verdict and of the mean adversarial scores that it rests on, since the attack"
+            "Left out of the verdict and of the mean adversarial scores that it rests on, because the attack"
             f" failed its self-tests there in a run: {', '.join(columns)}."
         )
 
 
-def _units(runs: Sequence[ComparedRun]) -> Iterable[str]:
-    results = runs[0].results
+def _always(results: Results) -> Iterable[str]:
     yield (
         f"Intervals and tests are over the same {len(results.panel.patients)} {results.unit}s in all runs,"
         " paired; intervals are not adjusted for their number."
@@ -414,7 +378,7 @@ def _units(runs: Sequence[ComparedRun]) -> Iterable[str]:
 
 
 def warnings(runs: Iterable[ComparedRun]) -> tuple[str, ...]:
-    """What must be known before the numbers of a run are trusted, with the name of the run."""
+    """The warnings of each run, after its name."""
     return tuple(
         f"{run.name}: {remark.sentence}"
         for run in runs

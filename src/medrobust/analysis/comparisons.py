@@ -1,11 +1,11 @@
-"""Which networks differ: pairs of networks (family 1), and attack against its own noise (family 2).
+"""Which networks differ: pairs of networks (family 1), and each attack against its own noise (family 2).
 
-Tests are exact sign flips over patients, adjusted by Holm within the family, as those of equality on clean
-images are; intervals are not adjusted.
+Differences are tested by exact sign flips over patients, equality on clean images by TOST, both adjusted by
+Holm within the family. Intervals are not adjusted.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -22,8 +22,6 @@ from medrobust.stats.intervals import Totals, ratio
 from medrobust.stats.significance import (
     equivalence_test,
     holm,
-    patients_for_equivalence,
-    patients_for_significance,
     patients_needed,
     sign_flip_test,
     smallest_p,
@@ -36,7 +34,7 @@ UNRANKED = "not ranked"
 
 
 class Network(NamedTuple):
-    """A network as it is compared: in the results of its run, and by a name that no other one has."""
+    """A network to compare: the results of its run, its name there, and one that no other network has."""
 
     results: Results
     model: str
@@ -45,7 +43,7 @@ class Network(NamedTuple):
     @property
     def clean(self) -> Scores:
         """Scores of its patients on clean images."""
-        return self.results.panel.cells[self.results.clean_cell(self.model)]
+        return self.results.clean(self.model)
 
     def attacked(self, sources: Sequence[str] | None = None) -> Scores | None:
         """Scores of its patients under the attacks that a verdict rests on; None without any."""
@@ -77,18 +75,29 @@ def pairs(results: Results) -> pl.DataFrame:
 
 
 def duels(networks: Sequence[tuple[Network, Network]]) -> pl.DataFrame:
-    """A family of pairs in the columns of `pairs`; both of a pair have the same patients and settings."""
-    lines = [_pair(first, second, len(networks)) for first, second in networks]
-    sound = {each.name: above_majority(each.results)[each.model] for pair in networks for each in pair}
-    of_family = zip(lines, adjusted(lines), adjusted(lines, "p_equal"), networks, strict=True)
-    for line, p_holm, p_equal_holm, (first, _) in of_family:
-        line["p_holm"] = p_holm
-        line["p_equal_holm"] = p_equal_holm
-        if not too_few_for_equality(first.results, len(networks)):
-            line["equally_good"] = p_equal_holm <= first.results.settings.alpha
-        line["verdict"] = _verdict(first.results, line, sound, len(networks))
-        is_ahead = first.results.score.sign * line["difference"] > 0
-        line["better"] = line["first" if is_ahead else "second"] if line["verdict"] == RANKED else None
+    """A family of pairs in the columns of `pairs`; both of a pair share patients and settings."""
+    tests = len(networks)
+    lines = [_pair(first, second, tests) for first, second in networks]
+    of_family = zip(networks, lines, adjusted(lines), adjusted(lines, "p_equal"), strict=True)
+    for pair, line, p_holm, p_equal_holm in of_family:
+        results = pair[0].results
+        alpha, patients = results.settings.alpha, len(results.panel.patients)
+        is_sound = all(above_majority(each.results)[each.model] for each in pair)
+        if not is_sound or math.isnan(line["p"]):
+            verdict = UNRANKED
+        elif smallest_p(patients, _resamples(results, tests)) > alpha / tests:
+            verdict = TOO_FEW
+        else:
+            verdict = RANKED if p_holm <= alpha else TIED
+        ahead = "first" if results.score.sign * line["difference"] > 0 else "second"
+        can_be_equal = patients >= results.fewest_for_equality(tests)
+        line |= {
+            "p_holm": p_holm,
+            "p_equal_holm": p_equal_holm,
+            "verdict": verdict,
+            "better": line[ahead] if verdict == RANKED else None,
+            "equally_good": p_equal_holm <= alpha if can_be_equal else None,
+        }
     return frame(lines, *_PAIR)
 
 
@@ -98,26 +107,10 @@ def above_majority(results: Results) -> dict[str, bool]:
     In segmentation that class is the background everywhere.
     """
     panel, sign = results.panel, results.score.sign
-    clean = {model: panel.value(panel.cells[results.clean_cell(model)]) for model in results.models}
+    clean = {model: panel.value(results.clean(model)) for model in results.models}
     return {
         model: math.isnan(panel.floor) or sign * value > sign * panel.floor for model, value in clean.items()
     }
-
-
-def too_few_patients(results: Results, tests: int) -> bool:
-    """Whether no outcome at all could be significant after adjustment for `tests` tests."""
-    tests, patients = max(tests, 1), len(results.panel.patients)
-    return smallest_p(patients, _resamples(results, tests)) > results.settings.alpha / tests
-
-
-def too_few_for_equality(results: Results, tests: int) -> bool:
-    """Whether a failure of one in ten may well have spared all patients, so that nothing is called equal."""
-    return len(results.panel.patients) < patients_for_equivalence(results.settings.alpha, tests)
-
-
-def patients_to_rank(results: Results) -> int:
-    """Fewest patients with which a ranking of these networks could be significant."""
-    return patients_for_significance(results.settings.alpha, max(math.comb(len(results.models), 2), 1))
 
 
 def noise_control(results: Results) -> pl.DataFrame:
@@ -154,12 +147,19 @@ def _pair(first: Network, second: Network, tests: int) -> Line:
     same_run = results is second.results
     sources = results.common_sources(first.model, second.model) if same_run else None
     attacked, other_attacked = first.attacked(sources), second.attacked(sources)
-    neutral = _neutral_sources(first, second)
+    own = {each.results.architecture(each.model) for each in (first, second)}
+    neutral = [
+        source
+        for source in results.sources
+        if source in second.results.sources and results.architecture(source) not in own
+    ]
+    drop, other_drop = (
+        None if scores is None else panel.lost(each.clean, scores)
+        for each, scores in ((first, attacked), (second, other_attacked))
+    )
     values = {
         "difference": panel.difference(attacked, other_attacked),
-        "drop_difference": panel.difference(
-            _drop(first, attacked), _drop(second, other_attacked), limit=2.0
-        ).scaled(100),
+        "drop_difference": panel.difference(drop, other_drop, limit=2.0).scaled(100),
         "neutral_difference": panel.difference(first.attacked(neutral), second.attacked(neutral)),
         "clean_difference": panel.difference(first.clean, second.clean),
     }
@@ -179,30 +179,10 @@ def _pair(first: Network, second: Network, tests: int) -> Line:
     }
 
 
-def _neutral_sources(*networks: Network) -> list[str]:
-    own = {each.results.architecture(each.model) for each in networks}
-    first, second = (each.results for each in networks)
-    shared = [source for source in first.sources if source in second.sources]
-    return [source for source in shared if first.architecture(source) not in own]
-
-
-def _drop(network: Network, attacked: Scores | None) -> Scores | None:
-    """By how much each patient's score is worse under attack."""
-    if attacked is None:
-        return None
-    higher = network.results.score.higher_is_better
-    return network.clean.minus(attacked) if higher else attacked.minus(network.clean)
-
-
 def sign_flip(results: Results, first: Scores | None, second: Scores | None, *key: str, tests: int) -> float:
     """Two-sided p value of a paired difference; NaN where either is missing or undefined.
 
-    Args:
-        results: The study.
-        first: Scores of one.
-        second: Scores of the other.
-        key: Names the random draws.
-        tests: Size of the family, or more.
+    `key` names the random draws; `tests` is the size of the family, or more.
     """
     if first is None or second is None:
         return math.nan
@@ -214,24 +194,16 @@ def sign_flip(results: Results, first: Scores | None, second: Scores | None, *ke
 
 
 def _resamples(results: Results, tests: int) -> int:
-    """Patterns of signs that are drawn: enough for p values that are significant in a family of tests."""
+    """Patterns of signs to draw: enough for p values that can be significant in a family of tests."""
     return max(results.settings.resamples, math.ceil(10 * tests / results.settings.alpha))
 
 
 def adjusted(lines: Sequence[Line], name: str = "p") -> list[float]:
-    """Holm's p values of a family of lines with a p value; NaN for all where one is undefined."""
+    """Holm's p values of a family of lines; NaN for all where one is undefined."""
     p_values = np.array([line[name] for line in lines], dtype=np.float64)
     if np.isnan(p_values).any():
         return [math.nan] * len(lines)
     return [float(p) for p in holm(p_values)]
-
-
-def _verdict(results: Results, line: Line, sound: Mapping[str, bool], tests: int) -> str:
-    if not (sound[line["first"]] and sound[line["second"]]) or math.isnan(line["p"]):
-        return UNRANKED
-    if too_few_patients(results, tests):
-        return TOO_FEW
-    return RANKED if line["p_holm"] <= results.settings.alpha else TIED
 
 
 def _needed(results: Results, first: Scores | None, second: Scores | None, tests: int) -> int | None:
@@ -243,33 +215,30 @@ def _needed(results: Results, first: Scores | None, second: Scores | None, tests
     return patients_needed(sd, results.relevant_difference, results.settings.alpha / tests)
 
 
-PLANE = ("clean", "adversarial", "var_clean", "var_adversarial", "covariance", "scale")
-
-
 def plane(results: Results) -> pl.DataFrame:
-    """Clean and mean adversarial score of every network, with the region that holds both.
+    """Clean and mean adversarial score of every network, with their joint confidence region.
 
     The region is the ellipse of all points p with `(p - m)' C^-1 (p - m) <= scale`, m the two scores and C
     their covariance matrix over patients (linearised, as the standard errors of single scores are).
 
     Returns:
         `model, clean, adversarial`; `var_clean, var_adversarial, covariance` of the two scores; `scale`, from
-        Hotelling's T2, null below three patients and where one of the scores does not vary; `on_front`: no
-        other network is at least as good in both and better in one.
+        Hotelling's T2, null below three patients and where a score does not vary; `on_front`: no other
+        network is at least as good in both and better in one.
     """
     lines: list[Line] = []
     for model in results.models:
-        clean = results.panel.cells[results.clean_cell(model)]
         attacked = results.panel.mean(results.judged_cells(model))
-        lines.append({"model": model, **_place(results, clean, attacked)})
+        lines.append({"model": model, **_place(results, results.clean(model), attacked)})
     scores = np.array([[line["clean"], line["adversarial"]] for line in lines], dtype=np.float64)
     for line, front in zip(lines, on_front(results.score.sign * scores), strict=True):
         line["on_front"] = bool(front)
-    return frame(lines, "model", *PLANE, "on_front")
+    spread = ("var_clean", "var_adversarial", "covariance", "scale")
+    return frame(lines, "model", "clean", "adversarial", *spread, "on_front")
 
 
 def on_front(scores: Float64[np.ndarray, "networks 2"]) -> Bool[np.ndarray, "networks"]:
-    """Which networks are on the Pareto front; those with an undefined score are not, and beat nobody."""
+    """Which networks are on the Pareto front; those with an undefined score are not, and beat none."""
     at_least = (scores[:, None] >= scores[None]).all(-1)
     better = (scores[:, None] > scores[None]).any(-1)
     beaten = (at_least & better).any(0)
@@ -277,24 +246,24 @@ def on_front(scores: Float64[np.ndarray, "networks 2"]) -> Bool[np.ndarray, "net
 
 
 def _place(results: Results, clean: Scores, attacked: Scores | None) -> dict[str, float]:
-    if attacked is None:
-        return {"clean": ratio(clean.totals, results.panel.sizes).value, "adversarial": math.nan}
     sizes = results.panel.sizes
-    both = [ratio(each.totals, sizes) for each in (clean, attacked)]
+    one = ratio(clean.totals, sizes)
+    if attacked is None:
+        return {"clean": one.value, "adversarial": math.nan}
+    other = ratio(attacked.totals, sizes)
+    radius = _hotelling(sizes.size, results.settings.confidence)
     return {
-        "clean": both[0].value,
-        "adversarial": both[1].value,
-        "var_clean": both[0].error ** 2,
-        "var_adversarial": both[1].error ** 2,
+        "clean": one.value,
+        "adversarial": other.value,
+        "var_clean": one.error**2,
+        "var_adversarial": other.error**2,
         "covariance": _covariance(clean.totals, attacked.totals, sizes),
-        "scale": _hotelling(sizes.size, results.settings.confidence)
-        if all(each.varies for each in both)
-        else math.nan,
+        "scale": radius if one.varies and other.varies else math.nan,
     }
 
 
 def _covariance(x: Totals, z: Totals, sizes: Totals) -> float:
-    """Covariance of two scores over the same patients; its diagonal are the squared errors of `ratio`."""
+    """Covariance of two scores over patients; of a score with itself, the squared error of its `ratio`."""
     patients, total = sizes.size, float(sizes.sum())
     if patients < 2:
         return math.nan

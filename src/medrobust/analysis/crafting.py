@@ -24,34 +24,30 @@ def success(results: Results) -> pl.DataFrame:
         gets wrong; segmentation: mean fraction of pixels with target != truth that are shown as the target);
         `fooled_of_right` (classification: the same among images that it gets right when clean);
         `already_wrong` (fraction of images, or of pixels); means `ssim`, `ssim_image`, `mse`, `l0`, `linf`,
-        mean and median of `l2`; `psnr`, the mean in dB over the images that were changed at all (of the
-        others it is infinite), null without any; median `steps`; numbers of images by outcome;
+        mean and median of `l2`; `psnr`, the mean in dB over the images that were changed at all (it is
+        infinite for the others), null without any; median `steps`; numbers of images by outcome;
         `n_inactive`, images with nothing to attack.
     """
-    labels = [attack.label for attack in results.attacks]
-    right = pl.col("already_wrong") == 0
-    fooled_of_right = pl.col("fooled_source").filter(right).mean()
+    labels = results.attack_labels
+    of_right = pl.lit(None, pl.Float64)
+    if results.task is Task.CLASSIFICATION:
+        of_right = pl.col("fooled_source").filter(pl.col("already_wrong") == 0).mean()
     table = (
         results.crafted.filter(pl.col("perturbation").is_in(labels))
         .group_by("perturbation", "source", "role")
         .agg(
-            pl.len().cast(pl.Int64).alias("n_images"),
-            pl.col("fooled_source").mean().alias("fooled"),
-            (fooled_of_right if results.task is Task.CLASSIFICATION else pl.lit(None, pl.Float64)).alias(
-                "fooled_of_right"
-            ),
-            pl.col("already_wrong", "ssim", "ssim_image", "mse").mean(),
-            (-10 * pl.col("mse").filter(pl.col("mse") > 0).log10()).mean().alias("psnr"),
-            pl.col("l0").mean(),
-            pl.col("l2").mean().alias("l2_mean"),
-            pl.col("l2").median().alias("l2_median"),
-            pl.col("linf").mean(),
-            pl.col("steps").median(),
-            *(
-                (pl.col("outcome") == outcome).sum().cast(pl.Int64).alias(f"n_{outcome}")
-                for outcome in OUTCOMES
-            ),
-            (pl.col("n_active") == 0).sum().cast(pl.Int64).alias("n_inactive"),
+            n_images=pl.len(),
+            fooled=pl.col("fooled_source").mean(),
+            fooled_of_right=of_right,
+            **{name: pl.col(name).mean() for name in ("already_wrong", "ssim", "ssim_image", "mse")},
+            psnr=(-10 * pl.col("mse").filter(pl.col("mse") > 0).log10()).mean(),
+            l0=pl.col("l0").mean(),
+            l2_mean=pl.col("l2").mean(),
+            l2_median=pl.col("l2").median(),
+            linf=pl.col("linf").mean(),
+            steps=pl.col("steps").median(),
+            **{f"n_{outcome}": (pl.col("outcome") == outcome).sum() for outcome in OUTCOMES},
+            n_inactive=(pl.col("n_active") == 0).sum(),
         )
     )
     return results.ordered(table, labels).fill_nan(None)
@@ -62,8 +58,7 @@ def budgets(results: Results) -> pl.DataFrame:
 
     Returns:
         `perturbation, source, source_seed, role`, with folds `fold`, `parameter, value, ssim_wanted,
-        ssim_reached` (mean over the test cases), `n_images`; empty where the study gives every budget as a
-        number.
+        ssim_reached` (mean over the test cases), `n_images`; empty if the study gives all budgets as numbers.
     """
     solved = [attack for attack in results.attacks if attack.budget]
     wanted = pl.DataFrame(
@@ -75,11 +70,7 @@ def budgets(results: Results) -> pl.DataFrame:
     table = (
         results.crafted.join(wanted, on="perturbation")
         .group_by(*keys, "parameter", "ssim_wanted")
-        .agg(
-            pl.col("strength").first().alias("value"),
-            pl.col("ssim").mean().alias("ssim_reached"),
-            pl.len().cast(pl.Int64).alias("n_images"),
-        )
+        .agg(value=pl.col("strength").first(), ssim_reached=pl.col("ssim").mean(), n_images=pl.len())
         .select(*keys, "parameter", "value", "ssim_wanted", "ssim_reached", "n_images")
     )
     return results.ordered(table, [attack.label for attack in solved])
@@ -90,15 +81,15 @@ def matching(results: Results) -> pl.DataFrame:
 
     Returns:
         `perturbation, source, role, n_images, ssim_noise, ssim_attack` (means over the support),
-        `largest_gap`, and `n_missed`: images beyond the tolerance max(0.05 (1 - SSIM), 1e-5), whose
-        strength could not be found.
+        `largest_gap`, and `n_missed`: images beyond the tolerance max(0.05 (1 - SSIM), 1e-5), for which no
+        strength was found.
     """
     labels = {
         f"{noise}@{attack.label}": attack.label for attack in results.attacks for noise in results.noise
     }
     attacked = results.crafted.select("perturbation", *_IMAGE, ssim_attack="ssim")
     gap = (pl.col("ssim") - pl.col("ssim_attack")).abs()
-    # Rounded to far below the tolerance, so that a match exactly at its edge is not a miss of one last bit.
+    # 1e-9, far below the tolerance, keeps rounding from turning a match at its very edge into a miss.
     missed = gap > pl.max_horizontal(0.05 * (1 - pl.col("ssim_attack")), 1e-5) + 1e-9
     table = (
         results.crafted.filter(pl.col("perturbation").is_in(list(labels)))
@@ -106,11 +97,11 @@ def matching(results: Results) -> pl.DataFrame:
         .join(attacked, left_on=["attack", *_IMAGE], right_on=["perturbation", *_IMAGE], nulls_equal=True)
         .group_by("perturbation", "source", "role")
         .agg(
-            pl.len().cast(pl.Int64).alias("n_images"),
-            pl.col("ssim").mean().alias("ssim_noise"),
-            pl.col("ssim_attack").mean(),
-            gap.max().alias("largest_gap"),
-            missed.sum().cast(pl.Int64).alias("n_missed"),
+            n_images=pl.len(),
+            ssim_noise=pl.col("ssim").mean(),
+            ssim_attack=pl.col("ssim_attack").mean(),
+            largest_gap=gap.max(),
+            n_missed=missed.sum(),
         )
     )
     return results.ordered(table, list(labels)).fill_nan(None)
@@ -121,30 +112,29 @@ def selftests(results: Results) -> pl.DataFrame:
 
     Returns:
         `perturbation, source, source_seed, check, passed` (null: did not apply, or could not tell), `value`,
-        `seen`, `cases` (the part of the split that the images are from), `n_images`; empty where attacks were
-        not tested.
+        `seen`, `cases` (the part of the split that the images are from), `n_images`; empty if none were run.
     """
     rows = pl.DataFrame(schema=SELFTEST.schema) if results.selftests is None else results.selftests
     order = pl.col("check").replace_strict({name: place for place, name in enumerate(CHECKS)}, default=None)
-    labels = [attack.label for attack in results.attacks]
-    return results.ordered(rows.drop("fold").sort(order), labels)
+    return results.ordered(rows.drop("fold").sort(order), results.attack_labels)
 
 
 def transfer_conditions(results: Results) -> pl.DataFrame:
-    """For every target and source of Table 2: what both share.
+    """What every target overlaps with every source of its transferred attacks.
 
     Returns:
-        `target, source, same_architecture, same_pretraining` (trained from the same weights; false where
-        either started from random ones), `shared_training`: fraction of the patients that the source
-        was trained on that the target was trained on too. Null is what nobody knows: of networks that
-        were not trained here.
+        `target, source, same_architecture, same_pretraining` (trained from the same weights; false if either
+        started from random ones), `shared_training`: fraction of the source's training patients that the
+        target was trained on too. Null if unknown, as for networks that were not trained here.
     """
     rows = []
     for model in results.models:
-        target = _recorded(results, model, Role.TARGET)
+        faced = results.faced(model)
         for name in (*results.sources, *results.other_sources):
-            if any(cell.source == name for cell in results.transfer(model)):
-                source = _recorded(results, name, Role.SURROGATE)
+            if name in faced:
+                # Seeds and folds differ in nothing that matters here.
+                target, *_ = [*_recorded(results, model, Role.TARGET), {}]
+                source, *_ = [*_recorded(results, name, Role.SURROGATE), {}]
                 same = results.architecture(model) == results.architecture(name)
                 rows.append(
                     {"target": model, "source": name, "same_architecture": same}
@@ -156,24 +146,20 @@ def transfer_conditions(results: Results) -> pl.DataFrame:
 
 
 def shared_between_folds(results: Results) -> float | None:
-    """Mean fraction of the training patients that two folds' targets of one name have in common, in [0, 1].
+    """Mean fraction of the training patients that the targets of two folds have in common, in [0, 1].
 
-    None without folds, and where nobody knows who trained them.
+    None without folds, and for networks that were not trained here.
     """
-    recorded = [
-        network
-        for network in results.record.get("networks", {}).values()
-        if network.get("role") == Role.TARGET and network.get("name") == results.models[0]
-    ]
-    shares = [_shared_training(first, second) for first, second in permutations(recorded, 2)]
-    known = [share for share in shares if share is not None]
+    targets = _recorded(results, results.models[0], Role.TARGET)
+    overlaps = [_shared_training(first, second) for first, second in permutations(targets, 2)]
+    known = [overlap for overlap in overlaps if overlap is not None]
     return sum(known) / len(known) if known else None
 
 
-def _recorded(results: Results, name: str, role: Role) -> Mapping[str, Any]:
-    """What `record.json` says of a network; seeds of one network differ in nothing that matters here."""
+def _recorded(results: Results, name: str, role: Role) -> list[Mapping[str, Any]]:
+    """What `record.json` says of each seed and fold of a network."""
     recorded = results.record.get("networks", {}).values()
-    return next((each for each in recorded if (each.get("name"), each.get("role")) == (name, role)), {})
+    return [each for each in recorded if (each.get("name"), each.get("role")) == (name, role)]
 
 
 def _same_pretraining(target: Mapping[str, Any], source: Mapping[str, Any]) -> bool | None:

@@ -1,4 +1,4 @@
-"""Where noise and attacks move images in a network's feature space: the paper's Fig. 3, and numbers to it.
+"""Where noise and attacks move images in a network's feature space: the paper's Fig. 3, and numbers for it.
 
 The picture is a t-SNE, whose distances mean nothing by themselves; the numbers are from the feature space.
 """
@@ -16,9 +16,9 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
+from medrobust.analysis.scores import CLEAN, matrix_of
 from medrobust.stats.intervals import Estimate, Ratio, mean
 
-CLEAN = "clean"
 COMPONENTS = 50
 PERPLEXITY = 30.0
 NEIGHBOURS = 10
@@ -29,8 +29,8 @@ def of_target(embeddings: pl.DataFrame, target: str, attack: str, noise: str) ->
 
     Args:
         embeddings: Rows of `results/embeddings.parquet`.
-        target: The network whose features are looked at.
-        attack: An attack; the one crafted on the surrogate of the target's own architecture is taken.
+        target: The network whose features are shown.
+        attack: The attack, as crafted on the surrogate of the target's own architecture.
         noise: The noise matched to it.
 
     Returns:
@@ -64,12 +64,12 @@ def frequent_classes(embeddings: pl.DataFrame, count: int = 3) -> list[int]:
 
 
 def joint_tsne(embeddings: pl.DataFrame, *, seed: int, perplexity: float = PERPLEXITY) -> pl.DataFrame:
-    """One t-SNE of all rows together, so that every part of it can be compared with every other.
+    """One t-SNE of all rows together, so that all its parts can be compared.
 
     Args:
         embeddings: `embedding` holds a feature vector per row; at least 5 rows.
-        seed: Of the embedding.
-        perplexity: Lowered to a third of the rows where there are few of them.
+        seed: Of the t-SNE.
+        perplexity: Lowered to a third of the rows if there are few.
 
     Returns:
         The rows, with `x` and `y` in place of `embedding`.
@@ -79,7 +79,7 @@ def joint_tsne(embeddings: pl.DataFrame, *, seed: int, perplexity: float = PERPL
     """
     if embeddings.height < 5:
         raise ValueError(f"joint_tsne needs at least 5 rows; got {embeddings.height}.")
-    features = _features(embeddings)
+    features = matrix_of(embeddings["embedding"])
     varying = int((np.ptp(features, axis=0) > 0).sum())
     if varying < 2:
         raise ValueError(f"a plane needs at least two features that vary between images; got {varying}")
@@ -100,7 +100,7 @@ def joint_tsne(embeddings: pl.DataFrame, *, seed: int, perplexity: float = PERPL
 def displacement_table(
     rows: pl.DataFrame, *, attack: str, noise: str, confidence: float = 0.95
 ) -> pl.DataFrame:
-    """How far attack and noise move images, and among which neighbours the images are then found.
+    """How far attack and noise move images, and among which neighbours they then lie.
 
     Args:
         rows: From `of_target`.
@@ -111,15 +111,15 @@ def displacement_table(
     Returns:
         `measure, perturbation, value, low, high, n_cases, n_patients`. The displacement ratio attack / noise
         is a geometric mean; cases that one of the two did not move have none and are left out of `n_cases`.
-        Same-class neighbours: the fraction of the image's class among the 10 clean images nearest to it, its
-        own clean version not counted. Bounds are null where no interval can be had.
+        Same-class neighbours: the fraction of the image's class among the 10 clean images nearest to it,
+        without its own clean version. Bounds are null where there is no interval.
     """
     of = {
         name: rows.filter(pl.col("perturbation") == name).sort("case_id") for name in (CLEAN, noise, attack)
     }
     patients = of[CLEAN]["patient_id"].to_numpy()
     labels = of[CLEAN]["label"].to_numpy()
-    features = {name: _features(frame) for name, frame in of.items()}
+    features = {name: matrix_of(each["embedding"]) for name, each in of.items()}
     moved = {name: np.linalg.norm(features[name] - features[CLEAN], axis=1) for name in (noise, attack)}
     both = (moved[noise] > 0) & (moved[attack] > 0)
     ratio = np.log(moved[attack][both] / moved[noise][both])
@@ -129,7 +129,7 @@ def displacement_table(
     for name in (CLEAN, noise, attack):
         fraction = same_class_fraction(features[name], features[CLEAN], labels)
         of_patients = _mean_of_patients(fraction, patients)
-        interval = of_patients.share_interval(confidence)
+        interval = of_patients.fraction_interval(confidence)
         lines.append(_line("same-class neighbours", name, interval, fraction, of_patients))
     return pl.DataFrame(lines, orient="row").fill_nan(None)
 
@@ -145,7 +145,7 @@ def same_class_fraction(
         labels: Class of each image.
 
     Returns:
-        In [0, 1], over 10 neighbours or all others if there are fewer; NaN for a single image.
+        In [0, 1], over 10 neighbours, or all others if there are fewer; NaN for a single image.
     """
     count = min(NEIGHBOURS, len(clean) - 1)
     if count == 0:
@@ -156,11 +156,6 @@ def same_class_fraction(
     others_first = np.argsort(own, axis=1, kind="stable")[:, :count]
     neighbours = np.take_along_axis(nearest, others_first, axis=1)
     return np.asarray((labels[neighbours] == labels[:, None]).mean(1))
-
-
-def _features(rows: pl.DataFrame) -> Float[np.ndarray, "n d"]:
-    vectors = rows["embedding"]
-    return vectors.list.to_array(vectors.list.len().item(0)).to_numpy().astype(np.float64)
 
 
 def _mean_of_patients(values: Float[np.ndarray, "n"], patients: np.ndarray) -> Ratio:

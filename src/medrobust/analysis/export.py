@@ -14,7 +14,7 @@ from medrobust.core import Task
 
 
 def all_tables(results: Results, conclusion: Verdict) -> dict[str, Table]:
-    """Every table of a study by the name of its file, without those that belong to the other task.
+    """Every table of a study by the name of its file, without those of the other task.
 
     Raises:
         RunError: The cells were not evaluated on the same cases.
@@ -80,9 +80,11 @@ def as_json(
 ) -> dict[str, Any]:
     """The content of `results.json`: what was judged and how, the verdict, warnings, and all tables.
 
-    JSON has no NaN: undefined numbers are null, and each table says how many it has in which column. What is
-    `lost`, pictures that could not be made, joins the warnings.
+    JSON has no NaN: undefined numbers are null, and each table says how many each column has. `lost` names
+    pictures that could not be made; they join the warnings.
     """
+    frames = {name: table.rows for name, table in tables.items()}
+    warnings = [remark.sentence for remark in (*remarks(frames, results.task), *results.left_out)]
     return {
         "task": str(results.task),
         "unit": results.unit,
@@ -102,16 +104,7 @@ def as_json(
             "kendall_tau": conclusion.kendall_tau,
         },
         "subgroups": list(subgroup_sentences(tables["subgroups"].rows, results.unit)),
-        "warnings": [
-            *(
-                said.sentence
-                for said in (
-                    *remarks({name: table.rows for name, table in tables.items()}, results.task),
-                    *results.left_out,
-                )
-            ),
-            *lost,
-        ],
+        "warnings": [*warnings, *lost],
         "tables": {name: table.to_json() for name, table in tables.items()},
         "record": dict(results.record),
     }

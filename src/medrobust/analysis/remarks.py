@@ -1,9 +1,8 @@
-"""What a reader must know before numbers are trusted: attacks and noise that did not do what was asked."""
+"""What a reader must know before trusting the numbers: attacks and noise that did not do what was asked."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from pathlib import PurePath
-from typing import Any
 
 import polars as pl
 
@@ -14,7 +13,7 @@ from medrobust.data.findings import Severity
 from medrobust.errors import Remark
 
 SSIM_TOLERANCE = 0.005
-"""How far the mean SSIM on test cases may be from the one that a budget was solved for."""
+"""Largest accepted distance of the mean SSIM on test cases from that which a budget was solved for."""
 
 
 def remarks(tables: Mapping[str, pl.DataFrame], task: Task) -> tuple[Remark, ...]:
@@ -41,12 +40,13 @@ def _wrong_data(audit: pl.DataFrame) -> Iterable[Remark]:
 
 
 def _harmless(success: pl.DataFrame, task: Task) -> Iterable[Remark]:
-    """Attacks that fool not even their own source: targets look robust against them for no merit."""
+    """Attacks that do not even fool their own source, so that resisting them proves nothing."""
     if task is Task.CLASSIFICATION:
         fooled, whom = "fooled_of_right", "no image that it gets right when clean"
     else:
         fooled, whom = "fooled", "no pixel"
-    for (attack,), rows in _by_perturbation(success.filter(pl.col(fooled).fill_null(0) == 0)):
+    harmless = success.filter(pl.col(fooled).fill_null(0) == 0)
+    for (attack,), rows in harmless.group_by("perturbation", maintain_order=True):
         yield Remark(
             "success",
             f"{attack} fooled {_networks(rows)} on {whom}: its cells say nothing about the targets.",
@@ -63,7 +63,8 @@ def _failed_selftests(selftests: pl.DataFrame) -> Iterable[Remark]:
 
 def _missed_budgets(budgets: pl.DataFrame) -> Iterable[Remark]:
     gap = (pl.col("ssim_reached") - pl.col("ssim_wanted")).abs()
-    for (attack,), rows in _by_perturbation(budgets.filter(gap > SSIM_TOLERANCE)):
+    missed = budgets.filter(gap > SSIM_TOLERANCE)
+    for (attack,), rows in missed.group_by("perturbation", maintain_order=True):
         reached = sorted({f"{value:.4f}" for value in rows["ssim_reached"]})
         span = reached[0] if len(reached) == 1 else f"{reached[0]} to {reached[-1]}"
         parameter, wanted = rows["parameter"][0], rows["ssim_wanted"][0]
@@ -75,7 +76,8 @@ def _missed_budgets(budgets: pl.DataFrame) -> Iterable[Remark]:
 
 
 def _missed_matches(matching: pl.DataFrame) -> Iterable[Remark]:
-    for (noise,), rows in _by_perturbation(matching.filter(pl.col("n_missed") > 0)):
+    unmatched = matching.filter(pl.col("n_missed") > 0)
+    for (noise,), rows in unmatched.group_by("perturbation", maintain_order=True):
         missed, images = rows["n_missed"].sum(), rows["n_images"].sum()
         yield Remark(
             "noise",
@@ -84,12 +86,8 @@ def _missed_matches(matching: pl.DataFrame) -> Iterable[Remark]:
         )
 
 
-def _by_perturbation(rows: pl.DataFrame) -> Iterable[tuple[tuple[Any, ...], pl.DataFrame]]:
-    return rows.group_by("perturbation", maintain_order=True)
-
-
 def _networks(rows: pl.DataFrame) -> str:
-    """The sources, those attacked as targets last and marked."""
+    """The sources; targets that were attacked themselves are last, and marked."""
     sources = rows.sort("role", maintain_order=True).select("source", "role").iter_rows()
     names = (f"{source} (white-box)" if role == "whitebox" else str(source) for source, role in sources)
     return ", ".join(dict.fromkeys(names))
@@ -99,15 +97,22 @@ AUDIT = ("severity", "kind", "n_times", "seen", "what_to_do")
 
 
 def audit_table(results: Results) -> pl.DataFrame:
-    """Findings of `audit.json`, most severe first; empty where there are none, or the data were not audited.
+    """Findings of `audit.json`, most severe first; empty without any, or without an audit.
 
     Returns:
         `severity` (error, warning, note), `kind`, `n_times`; `seen`: the first of its kind, files without
         their folders; `what_to_do`.
     """
     findings = [] if results.audit is None else results.audit["findings"]
-    kinds = groupby(findings, lambda finding: (finding["severity"], finding["kind"]))
-    return frame((_finding_line(*key, list(group)) for key, group in kinds), *AUDIT)
+    lines = []
+    for (severity, kind), group in groupby(findings, lambda each: (each["severity"], each["kind"])):
+        first, *more = group
+        seen = str(first["says"])
+        for file in first["files"]:
+            seen = seen.replace(file, PurePath(file).name)
+        values = (severity, kind, 1 + len(more), seen, first["advice"])
+        lines.append(dict(zip(AUDIT, values, strict=True)))
+    return frame(lines, *AUDIT)
 
 
 def audit_fact(results: Results) -> str:
@@ -118,11 +123,3 @@ def audit_fact(results: Results) -> str:
     found = results.audit["counts"]
     counts = (f"{found[name]} {name}{'' if found[name] == 1 else 's'}" for name in map(str, Severity))
     return f"{', '.join(counts)} in {results.audit['looked_at']}"
-
-
-def _finding_line(severity: str, kind: str, group: Sequence[Mapping[str, Any]]) -> dict[str, object]:
-    first = group[0]
-    seen = str(first["says"])
-    for file in first["files"]:
-        seen = seen.replace(file, PurePath(file).name)
-    return dict(zip(AUDIT, (severity, kind, len(group), seen, first["advice"]), strict=True))

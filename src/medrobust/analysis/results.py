@@ -1,11 +1,13 @@
 """What an analysis reads: the rows of a run and what its study asked for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
 from medrobust.analysis.scores import CLEAN, SEEDS, Cell, Panel, Scores, panel_of
 from medrobust.core import Task, Unit
@@ -13,6 +15,11 @@ from medrobust.errors import Remark, RunError
 from medrobust.metrics.catalogue import SCORES, Score
 from medrobust.stats.significance import patients_for_equivalence
 from medrobust.study.analysis import RELEVANT_DIFFERENCE, Attack, Settings, primary_score
+
+CONDITIONS = ("clean", "noise", "adversarial")
+
+ROUNDED = pl.col("perturbation").str.contains("~", literal=True)
+"""Rows of images rounded as they would be saved, e.g. `fgsm~8bit`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,16 +36,15 @@ class Results:
         crafted: Rows of `results/crafted.parquet`.
         predictions: Rows of `results/predictions.parquet`, in classification.
         overlaps: Rows of `results/overlaps.parquet`, in segmentation.
-        surfaces: Rows of `results/surfaces.parquet`, in segmentation; None in runs of before there were any.
+        surfaces: Rows of `results/surfaces.parquet`, in segmentation; None in older runs.
         empty_cases: Rows of `results/empty_cases.parquet`, in segmentation; None in older runs.
-        attributes: Rows of `results/attributes.parquet`; None in runs of before there were any.
-        audit: What an audit of the data found, as `audit.json` has it; None where there was none.
+        attributes: Rows of `results/attributes.parquet`; None in older runs.
+        audit: The content of `audit.json`; None without an audit of the data.
         whole_test: Rows of clean images of all test cases, where the study attacks only some of them.
         selftests: Rows of `results/selftest.parquet`; None or empty where attacks were not tested.
         left_out: Pictures that the run could not make.
         settings: How numbers are judged.
-        architectures: Architecture of each network, where its name is another; sources of the same one are
-            told apart.
+        architectures: Architecture of each network whose name is not that of its architecture.
         colours: Red, green and blue of each class, None where unknown; empty where the data give none.
         record: What was run, handed on to `results.json`.
     """
@@ -66,11 +72,11 @@ class Results:
 
     @cached_property
     def score(self) -> Score:
-        """What networks are judged by."""
+        """What the networks are judged by."""
         return primary_score(self.settings.score, self.task)
 
     def fewest_for_equality(self, pairs: int) -> int:
-        """Patients below which no pair of so many is called equally good on clean images."""
+        """Fewest patients with which a family of this many pairs could call one equally good when clean."""
         return patients_for_equivalence(self.settings.alpha, pairs)
 
     @property
@@ -102,33 +108,31 @@ class Results:
 
     @cached_property
     def accuracy_panel(self) -> Panel:
-        """The same of accuracy, whatever networks are judged by; in classification."""
+        """The panel of accuracy, whatever the networks are judged by; in classification."""
         return self.panel if self.score == SCORES["accuracy"] else self._panel(SCORES["accuracy"])
 
     @cached_property
     def balanced_panel(self) -> Panel:
-        """The same of balanced accuracy, in classification."""
+        """The panel of balanced accuracy, in classification."""
         return self._panel(SCORES["balanced_accuracy"])
 
     def _panel(self, score: Score) -> Panel:
-        check_complete(self.rows, self.task, self.models, [attack.label for attack in self.attacks])
+        _check_complete(self.rows, self.task, self.models, self.attack_labels)
         rows = self._boundaries() if score.needs_surfaces else self.rows
         return panel_of(score, self.settings, rows, self.classes[0])
 
     def _boundaries(self) -> pl.DataFrame:
-        """Rows of surfaces, of every clean and transferred cell that has counts of pixels."""
+        """Rows of surfaces; every clean and transferred cell with counts of pixels must have them."""
         name = self.score.name
-        again = "Run the study again on the same folder: boundaries are measured, what is there is kept."
+        again = "Run the study again on the same folder: it keeps what is there and measures boundaries."
         if self.surfaces is None or self.surfaces.is_empty():
             raise RunError(
                 f"The score {name} needs results/surfaces.parquet, which has no rows here. {again}"
             )
-        keys = [*_KEYS, "scan_id", "structure"]
-        rounded = pl.col("perturbation").str.contains("~", literal=True)
         wanted = self.rows.filter(
-            pl.col("role") != "whitebox", ~rounded, pl.col("structure") != self.classes[0]
+            pl.col("role") != "whitebox", ~ROUNDED, pl.col("structure") != self.classes[0]
         )
-        missing = wanted.join(self.surfaces, on=keys, how="anti").height
+        missing = wanted.join(self.surfaces, on=[*_KEYS, "scan_id", "structure"], how="anti").height
         if missing:
             raise RunError(f"The score {name} needs boundaries, and {missing} rows lack them. {again}")
         return self.surfaces
@@ -145,66 +149,62 @@ class Results:
         return rows["case_id"].n_unique()
 
     @property
+    def attack_labels(self) -> list[str]:
+        """Labels of all attacks."""
+        return [attack.label for attack in self.attacks]
+
+    @property
     def averaged(self) -> tuple[str, ...]:
         """Labels of the attacks that enter averages, comparisons and the verdict.
 
-        The paper's; where a study has none of these, all that are no points of curves; else all.
+        Those of the paper; in a study without any, all that are not points of a curve; else all.
         """
         single = [attack for attack in self.attacks if attack.curve is None]
         paper = [attack for attack in single if not attack.beyond_paper]
         return tuple(attack.label for attack in paper or single or self.attacks)
 
+    def matched(self, attacks: Sequence[str]) -> list[str]:
+        """Names of the noise matched to attacks."""
+        return [f"{noise}@{attack}" for attack in attacks for noise in self.noise]
+
+    def faced(self, target: str) -> set[str]:
+        """Sources of the transferred attacks on a target and of the noise matched to them."""
+        cells = self.panel.cells
+        return {cell.source for cell in cells if cell.target == target and cell.source and not cell.whitebox}
+
     @cached_property
     def sources(self) -> tuple[str, ...]:
         """Sources that scores are averaged over, those with the name of a target first.
 
-        Those that all targets face; where there is none, since every network attacks the others, all.
+        Those that all targets face; if there are none, since every network attacks the others, all.
         """
-        faced = [{cell.source for cell in self.transfer(model)} for model in self.models] or [set()]
+        faced = [self.faced(model) for model in self.models] or [set()]
         return tuple(self._in_order(set.intersection(*faced) or set.union(*faced)))
-
-    @property
-    def is_mutual(self) -> bool:
-        """Whether networks attack each other, so that no source is faced by all of them."""
-        return any({cell.source for cell in self.transfer(model)} < {*self.sources} for model in self.models)
 
     @cached_property
     def fixed(self) -> tuple[str, ...]:
-        """Labels of what is done to images without any network: noise of a fixed strength, corruptions."""
+        """Labels of perturbations made without a network: noise of fixed strength, corruptions."""
         labels = dict.fromkeys(cell.perturbation for cell in self.panel.cells if not cell.source)
         return tuple(label for label in labels if label != CLEAN and "~" not in label)
 
     @cached_property
     def other_sources(self) -> tuple[str, ...]:
-        """Sources that only some targets face; they stand in no average."""
-        return tuple(
-            self._in_order({cell.source for cell in self.panel.cells if cell.source} - {*self.sources})
-        )
+        """Sources that only some targets face; they enter no average."""
+        every = {cell.source for cell in self.panel.cells if cell.source}
+        return tuple(self._in_order(every - {*self.sources}))
 
     def common_sources(self, *targets: str) -> list[str]:
         """Sources to compare targets on: those of the averages that all of them face."""
-        faced = [{cell.source for cell in self.transfer(target)} for target in targets]
+        faced = [self.faced(target) for target in targets]
         return [source for source in self.sources if all(source in each for each in faced)]
 
     def _in_order(self, sources: set[str]) -> list[str]:
         return [*(name for name in self.models if name in sources), *sorted(sources - set(self.models))]
 
-    def transfer(self, target: str) -> list[Cell]:
-        """All cells of a target whose images were crafted on a network trained apart from it."""
-        return [
-            cell for cell in self.panel.cells if cell.target == target and cell.source and not cell.whitebox
-        ]
-
     def cells(
         self, target: str, perturbations: Sequence[str], sources: Sequence[str] | None = None
     ) -> list[Cell]:
-        """Transfer cells of a target that were evaluated, in the order given.
-
-        Args:
-            target: The network that is judged.
-            perturbations: Names, as in the rows.
-            sources: Sources; None: those of the averages.
-        """
+        """Transfer cells of a target that were evaluated, in the order given; by default of `sources`."""
         sources = self.sources if sources is None else sources
         grid = [Cell(target, perturbation, source) for perturbation in perturbations for source in sources]
         return [cell for cell in grid if cell in self.panel.cells]
@@ -212,45 +212,52 @@ class Results:
     def attack_cells(
         self, target: str, rounding: str = "", sources: Sequence[str] | None = None
     ) -> list[Cell]:
-        """Cells that the adversarial score of a target is the mean of."""
+        """Cells whose mean is the adversarial score of a target."""
         return self.cells(target, [label + rounding for label in self.averaged], sources)
 
     def matched_cells(self, target: str, attacks: Sequence[str], rounding: str = "") -> list[Cell]:
         """Cells of the noise that is matched to attacks."""
-        names = [f"{noise}@{attack}{rounding}" for attack in attacks for noise in self.noise]
-        return self.cells(target, names)
+        return self.cells(target, self.matched([attack + rounding for attack in attacks]))
 
     @cached_property
     def failed_columns(self) -> frozenset[tuple[str, str]]:
-        """Attacks and sources, for any seed of which a self-test failed."""
+        """Pairs of attack and source for which a self-test failed with any seed."""
         if self.selftests is None:
             return frozenset()
         failed = self.selftests.filter(~pl.col("passed"))
         return frozenset(failed.select("perturbation", "source").iter_rows())
 
+    def failed(self, sources: Iterable[str]) -> list[str]:
+        """The `failed_columns` among averaged attacks and these sources, in words."""
+        columns = product(self.averaged, sources)
+        return [" from ".join(column) for column in columns if column in self.failed_columns]
+
     def judged_cells(self, target: str, sources: Sequence[str] | None = None) -> list[Cell]:
-        """Cells that the verdict on a target rests on: those of its score without failed attacks."""
+        """Cells that the verdict on a target rests on: its attack cells without failed columns."""
         cells = self.attack_cells(target, sources=sources)
         return [cell for cell in cells if (cell.perturbation, cell.source) not in self.failed_columns]
 
     def noise_cells(self, target: str, attacks: Sequence[str], rounding: str = "") -> list[Cell]:
-        """Cells that the noise score of a target is the mean of: matched noise, else fixed strengths."""
+        """Cells whose mean is the noise score of a target: matched noise, else noise of fixed strength."""
         matched = self.matched_cells(target, attacks, rounding)
         return matched or self.cells(target, [noise + rounding for noise in self.noise], sources=[""])
 
-    def clean_cell(self, target: str) -> Cell:
-        """The cell of a target's clean score."""
-        return Cell(target, CLEAN)
+    def clean(self, target: str) -> Scores:
+        """Scores of a target's patients on clean images."""
+        return self.panel.cells[Cell(target, CLEAN)]
 
-    def conditions(
-        self, target: str, rounding: str = ""
-    ) -> tuple[Scores | None, Scores | None, Scores | None]:
-        """Scores of a target's patients on clean images, on noise, and under attack."""
-        return (
-            self.panel.mean([self.clean_cell(target)]),
-            self.panel.mean(self.noise_cells(target, self.averaged, rounding)),
-            self.panel.mean(self.attack_cells(target, rounding)),
-        )
+    def condition_cells(self, target: str, rounding: str = "") -> dict[str, list[Cell]]:
+        """Cells whose means are the clean, noise and adversarial score of a target."""
+        return {
+            "clean": [Cell(target, CLEAN)],
+            "noise": self.noise_cells(target, self.averaged, rounding),
+            "adversarial": self.attack_cells(target, rounding),
+        }
+
+    def conditions(self, target: str, rounding: str = "") -> dict[str, Scores | None]:
+        """Clean, noise and adversarial scores of a target's patients; None without cells."""
+        of_conditions = self.condition_cells(target, rounding).items()
+        return {name: self.panel.mean(cells) for name, cells in of_conditions}
 
     def require(self, task: Task, what: str) -> None:
         """Refuse what only the other task has.
@@ -262,7 +269,10 @@ class Results:
             raise RunError(f"{what}; this study is one of {self.task}.")
 
     def ordered(self, table: pl.DataFrame, perturbations: Sequence[str] | None = None) -> pl.DataFrame:
-        """Rows in the order in which the study names networks, perturbations and structures; others last."""
+        """Rows in the order in which the study names networks, perturbations and structures, others last.
+
+        Counts, which polars makes unsigned, become signed.
+        """
         named = {
             "target": self.models,
             "perturbation": self.perturbations if perturbations is None else perturbations,
@@ -277,31 +287,29 @@ class Results:
             for key in keys
         ]
         rest = [column for column in ("source_seed", "fold", "role") if column in table.columns]
-        return table.sort(*ranks, *keys, *rest, maintain_order=True)
+        signed = table.with_columns(cs.unsigned_integer().cast(pl.Int64))
+        return signed.sort(*ranks, *keys, *rest, maintain_order=True)
 
     @property
     def perturbations(self) -> list[str]:
-        """What targets are shown, in the order of the study: noise before the attacks it is matched to."""
-        labels = [attack.label for attack in self.attacks]
-        matched = [f"{noise}@{label}" for label in labels for noise in self.noise]
-        return [CLEAN, *self.noise, *matched, *labels]
+        """What targets are shown, in the order of the study, noise before attacks."""
+        return [CLEAN, *self.noise, *self.matched(self.attack_labels), *self.attack_labels]
 
     @property
     def shared_rows(self) -> pl.DataFrame:
-        """Rows of clean images, and of noise and transferred attacks from sources that all targets face."""
+        """Rows of clean images, and of noise and transferred attacks from `sources`."""
         return self.rows.filter(pl.col("source").is_in(["", *self.sources]), pl.col("role") != "whitebox")
 
     @property
     def shown_cells(self) -> list[Cell]:
         """Of every target: clean images, noise, and the attacks of Table 2."""
-        labels = [attack.label for attack in self.attacks]
         return [
             cell
             for model in self.models
             for cell in (
-                self.clean_cell(model),
-                *self.noise_cells(model, labels),
-                *self.cells(model, labels),
+                Cell(model, CLEAN),
+                *self.noise_cells(model, self.attack_labels),
+                *self.cells(model, self.attack_labels),
             )
         ]
 
@@ -321,29 +329,17 @@ class Results:
         )
 
     def architecture(self, network: str) -> str:
-        """Architecture of a network: its own name where nothing else is said."""
+        """Architecture of a network; by default its name."""
         return self.architectures.get(network, network)
 
 
-_ORIGIN = ("perturbation", "role", "source", "source_seed")
-_KEYS = ("target", "target_seed", *_ORIGIN)
+_KEYS = ("target", "target_seed", "perturbation", "role", "source", "source_seed")
 _SHOWN = 3
 _AGAIN = "Run the study again in the same folder: only what is missing is evaluated."
 
 
-def check_complete(rows: pl.DataFrame, task: Task, models: Sequence[str], attacks: Sequence[str]) -> None:
-    """Refuse rows that do not hold every cell on exactly the same cases.
-
-    Args:
-        rows: Predictions or overlaps.
-        task: What the networks do.
-        models: Targets of the study.
-        attacks: Labels of its attacks.
-
-    Raises:
-        RunError: A network without clean predictions, a missing cell, or a cell with missing, additional or
-        repeated cases.
-    """
+def _check_complete(rows: pl.DataFrame, task: Task, models: Sequence[str], attacks: Sequence[str]) -> None:
+    """Refuse rows that do not hold every cell on exactly the same cases."""
     cells = rows.lazy().select(_KEYS).unique().collect(engine="streaming")
     _check_models(cells, models)
     _check_cells(cells, attacks)
@@ -366,10 +362,9 @@ def _check_models(cells: pl.DataFrame, models: Sequence[str]) -> None:
 
 
 def _check_cells(cells: pl.DataFrame, attacks: Sequence[str]) -> None:
-    """Every source that a target faces, with all its seeds, under every perturbation made from sources."""
+    """Every source that a target faces, with all its seeds, is needed for every crafted perturbation."""
     crafted = cells.filter(pl.col("source") != "", pl.col("role") != "whitebox")
-    rounded = pl.col("perturbation").str.contains("~", literal=True)
-    perturbations = crafted.filter(~rounded)["perturbation"].unique().to_list()
+    perturbations = crafted.filter(~ROUNDED)["perturbation"].unique().to_list()
     faced = crafted.select("target", "target_seed", "source", "source_seed").unique()
     asked = pl.DataFrame(
         {"perturbation": sorted({*perturbations, *attacks})}, schema={"perturbation": pl.String}
@@ -411,7 +406,7 @@ def _check_cases(rows: pl.DataFrame, item: tuple[str, ...]) -> None:
 
 
 def _check_truth(rows: pl.DataFrame) -> None:
-    """A scan's counts are sums over its evaluated slices: its true pixels tell if these were the same."""
+    """Counts of a scan are summed over slices: if true pixels differ between cells, the slices did."""
     truth = rows.group_by("scan_id", "structure").agg(
         least=pl.col("n_true").min(), most=pl.col("n_true").max()
     )

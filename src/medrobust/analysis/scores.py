@@ -1,6 +1,6 @@
 """From rows to one number per patient and cell, and from these to estimates with intervals.
 
-A panel holds the score of every patient in every cell, all on the same cases. Every number of the tables is a
+A panel holds the score of every patient in every cell, all on the same cases. Every number in the tables is a
 ratio of two totals over its patients (`medrobust.stats.intervals`).
 """
 
@@ -16,7 +16,7 @@ from jaxtyping import Float64
 from medrobust.core import Task
 from medrobust.errors import RunError, reason
 from medrobust.metrics.catalogue import Score
-from medrobust.metrics.scores import dice_of_counts, mean_defined, volume_error
+from medrobust.metrics.scores import mean_defined
 from medrobust.rng import generator
 from medrobust.stats.intervals import (
     ROUNDING,
@@ -37,9 +37,10 @@ CLEAN = "clean"
 CELL = ("target", "perturbation", "source", "whitebox")
 SEEDS = ("target_seed", "source_seed")
 TRAINING = (*SEEDS, "fold")
+PER_SEED = (*CELL, *SEEDS, "patient_id")
 
 RIGHT = pl.col("label") == pl.col("prediction")
-"""Of rows of `predictions`: whether the answer is right."""
+"""Whether the answer in a row of `predictions` is right."""
 
 ByClass = Float64[np.ndarray, "patients classes"]
 
@@ -62,11 +63,10 @@ class Scores(NamedTuple):
     """Scores of all patients under one condition.
 
     Attributes:
-        totals: Score of each patient, or number of its right images; a mean where several cells or seeds are
-            pooled.
+        totals: Score of each patient, or number of its right images; a mean where cells or seeds are pooled.
         repeats: How many cells and seeds are pooled.
-        draws: Sum of the totals in every resample of the patients; None where nothing is resampled.
-        by_class: Right images of each patient and class, of scores in which every class counts the same.
+        draws: Sum of the totals in every resample of the patients; None without resampling.
+        by_class: Right images of each patient and class, for scores in which every class counts the same.
     """
 
     totals: Totals
@@ -88,13 +88,13 @@ class Panel:
         score: What they are scores of.
         settings: How numbers are judged.
         patients: Patients whose score is defined, sorted.
-        undefined: Patients left out because theirs is undefined, as where no structure is in their truth.
+        undefined: Number of other patients, such as those without any structure in the truth.
         sizes: Weight of each patient: its images where every image counts, else 1.
         cells: Scores of each cell, in the order of `patients`.
         counts_outcomes: Whether totals are numbers of outcomes, each right or wrong.
         class_sizes: Images of each patient and class, where every class counts the same.
-        floor: Score of a network that always answers with the majority class, or shows nothing.
-        drawn_sizes: Sum of the sizes in every resample; None where nothing is resampled.
+        floor: Score of a network that always answers with the majority class or the background.
+        drawn_sizes: Sum of the sizes in every resample; None without resampling.
     """
 
     score: Score
@@ -113,7 +113,7 @@ class Panel:
         return math.nan if scores is None else float(scores.totals.sum() / self.sizes.sum())
 
     def mean(self, cells: Iterable[Cell]) -> Scores | None:
-        """Scores under several conditions averaged within each patient; None without cells."""
+        """Scores in several cells averaged within each patient; None without cells."""
         chosen = [self.cells[cell] for cell in cells]
         if not chosen:
             return None
@@ -125,69 +125,67 @@ class Panel:
         return Scores(totals.mean(0), sum(scores.repeats for scores in chosen), draws, by_class)
 
     def estimate(self, scores: Scores | None) -> Estimate:
-        """A score with its interval; NaN without any.
-
-        Outcomes that are right or wrong: `wilson`; scores in [0, 1]: `Ratio.share_interval`; others: t.
-        """
+        """A score with its interval; NaN without any."""
         if scores is None:
             return UNDEFINED
         confidence, bounds = self.settings.confidence, self.score.bounds
-        resampled = self._bootstrap(scores, self._images)
+        resampled = self._bootstrap(scores, self._weights)
         if resampled is not None:
             return resampled.clipped(*bounds)
         if self.class_sizes is not None and scores.by_class is not None:
             counts = (scores.by_class * scores.repeats, self.class_sizes * scores.repeats)
-            return mean_of_ratios(*counts).share_interval(confidence)
+            return mean_of_ratios(*counts).fraction_interval(confidence)
         if self.counts_outcomes:
             # Outcomes are counted before they are averaged over cells and seeds: each is right or wrong.
             return wilson(scores.totals * scores.repeats, self.sizes * scores.repeats, confidence)
         found = ratio(scores.totals, self.sizes)
         if self.score.is_fraction:
-            return found.share_interval(confidence)
+            return found.fraction_interval(confidence)
         return found.interval(confidence).clipped(*bounds)
 
     def difference(self, first: Scores | None, second: Scores | None, limit: float = 1.0) -> Estimate:
-        """What is under `first` minus that under `second`, paired over patients; NaN where one is missing.
+        """Mean of `first` minus that of `second`, paired over patients; NaN where one is missing.
 
         Args:
             first: Scores of the patients, or their drops.
             second: The same.
-            limit: Largest size that the difference can have, in ranges of the score: 1 of scores, 2 of drops.
+            limit: Largest possible difference, in ranges of the score: 1 for scores, 2 for drops.
         """
         if first is None or second is None:
             return UNDEFINED
         largest = self.score.bounds[1] - self.score.bounds[0]
-        found = self._relative(first.minus(second), self._images, largest)
+        found = self._relative(first.minus(second), self._weights, largest)
         return found.clipped(-limit * largest, limit * largest)
 
+    def lost(self, clean: Scores, attacked: Scores) -> Scores:
+        """By how much each patient's score is worse under attack."""
+        return clean.minus(attacked) if self.score.higher_is_better else attacked.minus(clean)
+
     def drop(self, clean: Scores | None, attacked: Scores | None) -> Estimate:
-        """By how much the attacked score is worse than the clean one, paired."""
+        """By how much the mean score is worse under attack, paired."""
         better, worse = (clean, attacked) if self.score.higher_is_better else (attacked, clean)
         return self.difference(better, worse)
 
     def relative_drop(self, clean: Scores | None, attacked: Scores | None) -> Estimate:
-        """The drop as a fraction of the clean score, paired; at most 1 of scores in [0, 1]."""
+        """The drop as a fraction of the clean score, paired; at most 1 for scores in [0, 1]."""
         if clean is None or attacked is None:
             return UNDEFINED
-        better, worse = (clean, attacked) if self.score.higher_is_better else (attacked, clean)
         # A patient loses at most a whole score, of which the mean clean score is a part.
         largest = ratio(self.sizes, clean.totals).value if self.score.is_fraction else math.inf
         most = 1.0 if self.score.is_fraction and self.score.higher_is_better else math.inf
-        return self._relative(better.minus(worse), clean, largest).clipped(-math.inf, most)
+        return self._relative(self.lost(clean, attacked), clean, largest).clipped(-math.inf, most)
 
     def paired_ratio(self, first: Scores, second: Scores) -> Ratio:
         """A paired difference with the standard error that suits the score."""
-        x = first.totals - second.totals
-        return (
-            accuracy_difference(x, self.sizes, self.sizes) if self.counts_outcomes else ratio(x, self.sizes)
-        )
+        x, sizes = first.totals - second.totals, self.sizes
+        return accuracy_difference(x, sizes, sizes) if self.counts_outcomes else ratio(x, sizes)
 
     def resampled(self, values: Float64[np.ndarray, "k patients"]) -> Float64[np.ndarray, "k resamples"]:
         """Sums of k numbers over the patients of every resample; the resamples are always the same."""
         return resampled_sums(values, self.settings.resamples, generator(self.settings.seed, "resamples"))
 
     def with_draws(self) -> "Panel":
-        """The panel with draws of all cells, from the same resamples, where its intervals need them."""
+        """The panel with draws of all cells, from the same resamples, if its intervals need them."""
         if self.settings.interval == "default":
             return self
         names = list(self.cells)
@@ -198,8 +196,8 @@ class Panel:
         return replace(self, cells=cells, drawn_sizes=sums[0])
 
     @property
-    def _images(self) -> Scores:
-        """The sizes as what other totals are divided by."""
+    def _weights(self) -> Scores:
+        """The sizes as a denominator."""
         return Scores(self.sizes, 1, self.drawn_sizes)
 
     def _relative(self, x: Scores, y: Scores, largest: float) -> Estimate:
@@ -210,10 +208,7 @@ class Panel:
         return paired_interval(x.totals, y.totals, self.settings.confidence, images=images, largest=largest)
 
     def _bootstrap(self, x: Scores, y: Scores) -> Estimate | None:
-        """An interval from the resamples that all numbers of the study share.
-
-        None where none was asked for, and where resamples tell nothing, since they are all alike.
-        """
+        """An interval from resamples; None where none was asked for, or all resamples are alike."""
         method = self.settings.interval
         if method == "default" or not ratio(x.totals, y.totals).varies:
             return None
@@ -238,11 +233,11 @@ def panel_of(score: Score, settings: Settings, rows: pl.DataFrame, background: s
         background: Name of the class that is no structure, in segmentation.
 
     Raises:
-        RunError: The function of somebody's own score returns something else than it should.
+        RunError: A user's score fails, or returns something other than it should.
     """
     if score.task is Task.SEGMENTATION:
         return _panel_of_scans(score, settings, rows, background).with_draws()
-    return _panel_of_images(score, settings, rows).with_draws()
+    return _panel_of_images(score, settings, with_whitebox(rows)).with_draws()
 
 
 def with_whitebox(rows: pl.DataFrame) -> pl.DataFrame:
@@ -251,23 +246,19 @@ def with_whitebox(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _panel_of_scans(score: Score, settings: Settings, rows: pl.DataFrame, background: str) -> Panel:
-    """Means over the structures of a scan for which the score is defined, over scans, over seeds."""
     scans = scan_scores(rows, background, score)
-    scored = (
-        by_seed(scans.filter(pl.col("score").is_not_nan()), "score")
-        .group_by(*CELL, "patient_id", maintain_order=True)
-        .agg(total=pl.col("score").mean(), repeats=pl.len())
-    )
     nothing = {name: np.zeros(scans.height, np.int64) for name in score.columns}
     for name in ("n_true", "n_boundary", "n_missed"):
         if name in nothing:
             nothing[name] = scans[name].to_numpy()
     floor = float(mean_defined(_called(score, nothing, scans.height).astype(np.float64)))
-    return _panel(score, settings, *_complete(scored, rows), floor=floor)
+    known = scans.filter(pl.col("score").is_not_nan())
+    of_seeds = means(known, ("score",), (*PER_SEED, "scan_id"), PER_SEED)
+    return _panel_of_patients(score, settings, of_seeds, rows, floor)
 
 
 def scan_scores(rows: pl.DataFrame, background: str, score: Score) -> pl.DataFrame:
-    """`score` of every structure in every scan, NaN where it is undefined, beside the sums it is made of.
+    """`score` of every structure in every scan, NaN where undefined, beside the sums it is computed from.
 
     Sorted, so that no mean depends on the order of the rows.
     """
@@ -283,22 +274,13 @@ def scan_scores(rows: pl.DataFrame, background: str, score: Score) -> pl.DataFra
     return counts.with_columns(score=pl.Series(values.astype(np.float64)))
 
 
-def scan_dice(overlaps: pl.DataFrame, background: str) -> pl.DataFrame:
-    """Dice and volume error of every structure that is present in the truth of a scan."""
-    scans = scan_scores(overlaps, background, Score("dice", dice_of_counts))
-    error = volume_error(scans["n_true"].to_numpy(), scans["n_pred"].to_numpy())
-    known = scans.rename({"score": "dice"}).with_columns(volume_error=pl.Series(error))
-    return known.filter(pl.col("dice").is_not_nan())
+def means(rows: pl.DataFrame, columns: Sequence[str], *levels: Sequence[str]) -> pl.DataFrame:
+    """Means of columns within each group of the first level's keys, then of these within the next level's.
 
-
-def by_seed(rows: pl.DataFrame, *columns: str) -> pl.DataFrame:
-    """Means of columns in every cell and for every seed: rows of a scan, then scans of a patient.
-
-    What is null is left out. The order of the rows is kept: a mean may depend on it in the last bit.
+    Nulls are left out. The order of the rows is kept: a mean may depend on it in the last bit.
     """
-    keys = (*CELL, *SEEDS, "patient_id")
-    for finer in ((*keys, "scan_id"), keys):
-        rows = rows.group_by(finer, maintain_order=True).agg(pl.col(columns).mean())
+    for keys in levels:
+        rows = rows.group_by(keys, maintain_order=True).agg(pl.col(columns).mean())
     return rows
 
 
@@ -311,11 +293,11 @@ def _panel_of_images(score: Score, settings: Settings, rows: pl.DataFrame) -> Pa
         return _panel_of_samples(score, settings, rows, float(values))
     if values.dtype != np.bool_:
         floor = float(mean_defined(values.astype(np.float64)))
-        scored = rows.with_columns(
-            score=pl.Series(_image_scores(score, rows)).cast(pl.Float64).fill_nan(None)
-        )
-        return _panel_of_means(score, settings, scored, floor)
-    right = with_whitebox(rows.with_columns(right=pl.Series(_image_scores(score, rows))))
+        scores = pl.Series(_image_scores(score, rows)).cast(pl.Float64).fill_nan(None)
+        known = rows.with_columns(score=scores).filter(pl.col("score").is_not_null())
+        of_seeds = means(known.sort(*PER_SEED, "case_id"), ("score",), PER_SEED)
+        return _panel_of_patients(score, settings, of_seeds, rows, floor)
+    right = rows.with_columns(right=pl.Series(_image_scores(score, rows)))
     counts = right.group_by(*CELL, "patient_id").agg(
         pl.col("right").sum(), repeats=pl.struct(SEEDS).n_unique()
     )
@@ -349,27 +331,21 @@ def _balanced(panel: Panel, rows: pl.DataFrame, cases: pl.DataFrame) -> Panel:
     )
 
 
-def _panel_of_means(score: Score, settings: Settings, rows: pl.DataFrame, floor: float) -> Panel:
-    """Scores of images averaged within the patient; every patient counts once."""
-    keys = (*CELL, *SEEDS, "patient_id")
-    known = with_whitebox(rows).filter(pl.col("score").is_not_null()).sort(*keys, "case_id")
-    means = known.group_by(keys, maintain_order=True).agg(pl.col("score").mean())
-    scored = means.group_by(*CELL, "patient_id", maintain_order=True).agg(
+def _panel_of_patients(
+    score: Score, settings: Settings, of_seeds: pl.DataFrame, rows: pl.DataFrame, floor: float
+) -> Panel:
+    """Means over seeds of the patients whose score is defined in every cell; every patient counts once."""
+    scored = of_seeds.group_by(*CELL, "patient_id", maintain_order=True).agg(
         total=pl.col("score").mean(), repeats=pl.len()
     )
-    return _panel(score, settings, *_complete(scored, rows), floor=floor)
-
-
-def _complete(scored: pl.DataFrame, rows: pl.DataFrame) -> tuple[pl.DataFrame, Totals, int]:
-    """Patients whose score is defined in every cell, each of size 1, and how many others there are."""
-    known = pl.len().over("patient_id") == scored.select(CELL).n_unique()
-    kept = scored.filter(known)
+    kept = scored.filter(pl.len().over("patient_id") == scored.select(CELL).n_unique())
     patients = kept["patient_id"].n_unique()
-    return kept, np.ones(patients), rows["patient_id"].n_unique() - patients
+    undefined = rows["patient_id"].n_unique() - patients
+    return _panel(score, settings, kept, np.ones(patients), undefined, floor=floor)
 
 
 def _panel_of_samples(score: Score, settings: Settings, rows: pl.DataFrame, floor: float) -> Panel:
-    """A score of all images at once: what each patient contributes to it, by leaving it out.
+    """A score of all images at once: each patient's contribution to it, found by leaving the patient out.
 
     With n patients, t the score and t_i that without patient i, a patient contributes
     `t + (n - 1) (mean(t_j) - t_i)`: these have the score as their mean, and its jackknife error.
@@ -379,7 +355,7 @@ def _panel_of_samples(score: Score, settings: Settings, rows: pl.DataFrame, floo
     """
     patients = sorted(rows["patient_id"].unique())
     cells: dict[Cell, Scores] = {}
-    for key, of_cell in with_whitebox(rows).partition_by(CELL, as_dict=True).items():
+    for key, of_cell in rows.partition_by(CELL, as_dict=True).items():
         trainings = of_cell.sort("case_id").partition_by(SEEDS)
         contributions = [_contributions(score, training, patients) for training in trainings]
         cells[Cell(*key)] = Scores(np.mean(contributions, axis=0), len(trainings))
@@ -401,37 +377,40 @@ def _contributions(score: Score, rows: pl.DataFrame, patients: Sequence[str]) ->
 
 
 def _image_scores(score: Score, rows: pl.DataFrame, *, sure: bool = False) -> np.ndarray:
+    """`sure`: with the probabilities of a network that is certain of its prediction."""
     columns = _image_columns(score, rows)
-    if sure and "probabilities" in columns:  # those of a network that is sure of its answer
+    if sure and "probabilities" in columns:
         columns["probabilities"] = np.eye(columns["probabilities"].shape[1])[rows["prediction"].to_numpy()]
     return _called(score, columns, rows.height)
 
 
 def _image_columns(score: Score, rows: pl.DataFrame) -> dict[str, np.ndarray]:
-    given = {"labels": "label", "predictions": "prediction"}
     columns: dict[str, np.ndarray] = {
-        name: rows[given[name]].to_numpy() for name in score.columns if name in given
+        "labels": rows["label"].to_numpy(),
+        "predictions": rows["prediction"].to_numpy(),
     }
     if "probabilities" in score.columns:
-        listed = rows["probabilities"]
-        columns["probabilities"] = (
-            listed.list.to_array(listed.list.len().item(0)).to_numpy().astype(np.float64)
-        )
-    return columns
+        columns["probabilities"] = matrix_of(rows["probabilities"])
+    return {name: columns[name] for name in score.columns}
+
+
+def matrix_of(lists: pl.Series) -> Float64[np.ndarray, "n d"]:
+    """Lists of one length as the rows of a matrix."""
+    return lists.list.to_array(lists.list.len().item(0)).to_numpy().astype(np.float64)
 
 
 def _called(score: Score, columns: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
-    """What a score makes of rows: a value for each, or in classification one for all."""
+    """What a score returns for rows: a value for each, or in classification one for all."""
     try:
         with np.errstate(all="ignore"):
             values: np.ndarray = np.asarray(score.of(**columns))
-    except Exception as error:  # of somebody's own function
+    except Exception as error:  # of a user's function
         raise RunError(f"The score {score.name} failed: {reason(error)}.") from error
     whole = score.task is Task.CLASSIFICATION
     if (values.shape != (rows,) and not (whole and values.shape == ())) or values.dtype.kind not in "biuf":
         wanted = "a number for each row" + (", or one for all" if whole else "")
         raise RunError(
-            f"The score {score.name} must return {wanted}, of {rows} rows here; it returned {values.dtype} of"
+            f"The score {score.name} must return {wanted} ({rows} rows here), but returned {values.dtype} of"
             f" shape {values.shape}."
         )
     return values

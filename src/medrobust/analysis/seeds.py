@@ -1,6 +1,5 @@
 """Networks trained several times: scores of each training, and what holds for an architecture."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
 
@@ -8,7 +7,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
-from medrobust.analysis.results import Results
+from medrobust.analysis.results import CONDITIONS, Results
 from medrobust.analysis.table import Line, bounded, frame, with_bounds
 from medrobust.rng import generator
 from medrobust.stats.intervals import ROUNDING, Estimate
@@ -17,20 +16,20 @@ FEWEST_TARGET_SEEDS = 3
 FEWEST_SURROGATE_SEEDS = 2
 """Of each network, for claims about architectures."""
 FEWEST_TRAININGS = 3
-"""Trainings below which nothing is said of their variance."""
-CONDITIONS = ("clean", "noise", "adversarial")
+"""With fewer trainings nothing is said about their variance."""
 
 Trainings = Float64[np.ndarray, "target_seeds source_seeds patients"]
 
 
 def by_seed(results: Results) -> pl.DataFrame:
-    """Scores of every training of a target: dots in a figure, since few seeds show no variance."""
+    """Scores of every training of a target, each a dot in a figure, since a few seeds show no variance."""
     lines: list[Line] = []
     for model in results.models:
         for seed in seeds(results, "target", model):
             one = alone(results, model, pl.col("target_seed") == seed)
-            values = (one.panel.estimate(scores).value for scores in one.conditions(model))
-            lines.append({"model": model, "target_seed": seed, **dict(zip(CONDITIONS, values, strict=True))})
+            conditions = one.conditions(model).items()
+            values = {name: one.panel.estimate(scores).value for name, scores in conditions}
+            lines.append({"model": model, "target_seed": seed, **values})
     return frame(lines, "model", "target_seed", *CONDITIONS)
 
 
@@ -52,7 +51,7 @@ def architectures(results: Results) -> pl.DataFrame:
 
     Returns:
         `first, second, difference` with `_low` and `_high`, which are null where nothing varies; empty with
-        too few seeds, and where every attack failed its self-tests.
+        too few seeds, and if every attack failed its self-tests.
     """
     columns = ("first", "second", *bounded("difference"))
     if not enough_seeds(results) or not any(results.judged_cells(model) for model in results.models):
@@ -72,8 +71,14 @@ def seeds(results: Results, role: str, network: str) -> list[int]:
     return rows[f"{role}_seed"].unique().sort().to_list()
 
 
+def _shared_source_seeds(results: Results) -> list[int]:
+    """Seeds that all sources were trained with."""
+    every = [set(seeds(results, "source", source)) for source in results.sources]
+    return sorted(set.intersection(*every)) if every else []
+
+
 def alone(results: Results, model: str, *rows: pl.Expr) -> Results:
-    """One target's share of the results, on the sources that all targets face."""
+    """One target's part of the results, on the sources that all targets face."""
     shared = pl.col("source").is_in(["", *results.sources]) | (pl.col("role") == "whitebox")
     return replace(
         results.restricted(pl.all_horizontal(pl.col("target") == model, shared, *rows)), models=(model,)
@@ -82,9 +87,7 @@ def alone(results: Results, model: str, *rows: pl.Expr) -> Results:
 
 def _trainings(results: Results, model: str) -> Trainings:
     """Adversarial totals of the patients for every pair of a target's and a surrogate's seed."""
-    every = [set(seeds(results, "source", source)) for source in results.sources]
-    source_seeds = sorted(set.intersection(*every))
-    totals = []
+    totals, source_seeds = [], _shared_source_seeds(results)
     for target_seed in seeds(results, "target", model):
         for source_seed in source_seeds:
             of_source = (pl.col("source") == "") | (pl.col("source_seed") == source_seed)
@@ -96,29 +99,20 @@ def _trainings(results: Results, model: str) -> Trainings:
 
 def _crossed(results: Results, first: Trainings, second: Trainings, rng: np.random.Generator) -> Estimate:
     sizes, settings = results.panel.sizes, results.settings
-    draws = np.array(
-        [_difference(first, second, sizes, draw) for draw in _draws(first, second, settings.resamples, rng)]
-    )
+    counts = (first.shape[0], second.shape[0], *first.shape[1:])
+
+    def difference(places: list[np.ndarray]) -> float:
+        seeds_first, seeds_second, surrogates, patients = places
+        one = first[np.ix_(seeds_first, surrogates, patients)].mean((0, 1))
+        other = second[np.ix_(seeds_second, surrogates, patients)].mean((0, 1))
+        return float((one - other).sum() / sizes[patients].sum())
+
+    draws = [difference([rng.integers(0, n, n) for n in counts]) for _ in range(settings.resamples)]
     low, high = np.quantile(draws, [(1 - settings.confidence) / 2, (1 + settings.confidence) / 2])
-    if high - low <= ROUNDING:  # where nothing varies, resamples tell nothing of what others would show
-        low = high = np.nan
-    everything = [np.arange(n) for n in (first.shape[0], second.shape[0], *first.shape[1:])]
-    return Estimate(_difference(first, second, sizes, everything), float(low), float(high))
-
-
-def _draws(
-    first: Trainings, second: Trainings, resamples: int, rng: np.random.Generator
-) -> Iterator[list[np.ndarray]]:
-    """Indices of the first target's seeds, the second's, the surrogates', and of patients."""
-    for _ in range(resamples):
-        yield [rng.integers(0, n, n) for n in (first.shape[0], second.shape[0], *first.shape[1:])]
-
-
-def _difference(first: Trainings, second: Trainings, sizes: np.ndarray, draw: list[np.ndarray]) -> float:
-    seeds_first, seeds_second, surrogates, patients = draw
-    one = first[np.ix_(seeds_first, surrogates, patients)].mean((0, 1))
-    other = second[np.ix_(seeds_second, surrogates, patients)].mean((0, 1))
-    return float((one - other).sum() / sizes[patients].sum())
+    value = difference([np.arange(n) for n in counts])
+    if high - low <= ROUNDING:  # where nothing varies, resamples tell nothing about others
+        return Estimate(value)
+    return Estimate(value, float(low), float(high))
 
 
 def variance(results: Results) -> pl.DataFrame:
@@ -127,14 +121,14 @@ def variance(results: Results) -> pl.DataFrame:
     Returns:
         `model, condition`; `sd_patients`, standard deviation of the score between patients, all trainings
         averaged within the patient; `sd_targets` and `sd_surrogates`, of the mean score between trainings of
-        the network itself and of the networks that attacks were crafted on, null below 3 of them; and how
-        many there are, `n_patients, n_targets, n_surrogates`. Clean images have no surrogate.
+        the network itself and of the networks that attacks were crafted on, null below 3 of them; and their
+        numbers, `n_patients, n_targets, n_surrogates`. Clean images have no surrogate.
     """
     lines: list[Line] = []
     for model in results.models:
         of_targets = _training_means(results, model, "target")
         of_surrogates = _training_means(results, model, "source")
-        for name, scores in zip(CONDITIONS, results.conditions(model), strict=True):
+        for name, scores in results.conditions(model).items():
             if scores is not None:
                 surrogates = [] if name == "clean" else of_surrogates[name]
                 lines.append(
@@ -157,15 +151,13 @@ def _training_means(results: Results, model: str, role: str) -> dict[str, list[f
     """Mean scores of a network with each seed of its own ("target"), or that its sources share ("source")."""
     column = pl.col(f"{role}_seed")
     if role == "target":
-        every = [(seed, column == seed) for seed in seeds(results, "target", model)]
+        every = [column == seed for seed in seeds(results, "target", model)]
     else:
-        of_sources = [set(seeds(results, "source", source)) for source in results.sources]
-        shared = sorted(set.intersection(*of_sources)) if of_sources else []
-        every = [(seed, (pl.col("source") == "") | (column == seed)) for seed in shared]
+        every = [(pl.col("source") == "") | (column == seed) for seed in _shared_source_seeds(results)]
     means: dict[str, list[float]] = {name: [] for name in CONDITIONS}
-    for _, rows in every:
+    for rows in every:
         one = alone(results, model, rows)
-        for name, scores in zip(CONDITIONS, one.conditions(model), strict=True):
+        for name, scores in one.conditions(model).items():
             if scores is not None:
                 means[name].append(one.panel.value(scores))
     return means

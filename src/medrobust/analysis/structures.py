@@ -1,7 +1,10 @@
-"""What only segmentation has: Dice, boundaries and volume of structures, and what is shown where nothing is.
+"""What only segmentation has: scores and volumes of structures, and what is predicted where nothing is.
 
-Dice is taken of the structures that a scan has. What is painted besides lowers it only where the structure is
-elsewhere in the scan; all of it stands in `false_positives`, as a volume.
+Dice is taken of the structures that a scan has. What is predicted elsewhere lowers it only if the scan has
+the structure somewhere; all of it is in `false_positives`, as a volume.
+
+Every table averages structures within the scan, then scans within the patient, then over the sources that all
+targets face and over seeds; undefined numbers are left out.
 """
 
 import math
@@ -10,10 +13,11 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from medrobust.analysis.results import Results
-from medrobust.analysis.scores import CELL, CLEAN, SEEDS, Cell, by_seed, scan_dice, with_whitebox
+from medrobust.analysis.scores import CELL, CLEAN, PER_SEED, SEEDS, Cell, means, scan_scores, with_whitebox
 from medrobust.analysis.table import Line, bounded, frame, with_bounds
 from medrobust.core import Task
-from medrobust.metrics.scores import hd95_of_sums, nsd_of_sums
+from medrobust.metrics.catalogue import SCORES
+from medrobust.metrics.scores import hd95_of_sums, nsd_of_sums, volume_error
 from medrobust.stats.intervals import mean
 
 CONDITION = ("target", "perturbation", "structure")
@@ -21,31 +25,36 @@ MM3_PER_ML = 1000.0
 
 MEASURES = ("absent_volume", "empty_painted", "empty_volume")
 COUNTS = ("n_absent", "n_empty", "n_cases")
-_SCAN = (*CELL, *SEEDS, "patient_id", "scan_id")
+_SCAN = (*PER_SEED, "scan_id")
 
 
 def structures(results: Results) -> pl.DataFrame:
-    """Dice per target, perturbation and structure, averaged over the sources that all targets face.
+    """Dice per target, perturbation and structure.
 
     Returns:
         `target, perturbation, structure, score, low, high, n_patients` (patients in whose truth the structure
         is present; without any the score is null); `volume_error`: the mean over those patients of
-        (shown - true) / true, so that -1 is a structure not shown at all; and `false_positive_pixels` and
-        `false_positive_ml`: the mean number and volume shown in a scan that does not have the structure, null
-        where all have it, the volume also where the data do not say how large a pixel is.
+        (predicted - true) / true, so that -1 is a structure that is missed altogether; and
+        `false_positive_pixels` and `false_positive_ml`: the mean number and volume of pixels predicted in a
+        scan that does not have the structure, null where all have it, the volume also where the data do not
+        say how large a pixel is.
 
     Raises:
         RunError: The study is not one of segmentation.
     """
     results.require(Task.SEGMENTATION, "Only segmentation has structures")
     rows = results.shared_rows.filter(pl.col("structure") != results.classes[0])
-    by_patient = scan_dice(rows, results.classes[0])
-    for keys in ((*CONDITION, "source", *SEEDS, "patient_id"), (*CONDITION, "patient_id")):
-        means = pl.col("dice", "volume_error").mean()
-        by_patient = by_patient.group_by(keys, maintain_order=True).agg(means)
+    scans = scan_scores(rows, results.classes[0], SCORES["dice"])
+    errors = volume_error(scans["n_true"].to_numpy(), scans["n_pred"].to_numpy())
+    by_patient = means(
+        scans.with_columns(volume_error=pl.Series(errors)).filter(pl.col("score").is_not_nan()),
+        ("score", "volume_error"),
+        (*CONDITION, "source", *SEEDS, "patient_id"),
+        (*CONDITION, "patient_id"),
+    )
     lines: list[Line] = []
     for key, part in by_patient.partition_by(CONDITION, as_dict=True, maintain_order=True).items():
-        dice = mean(part["dice"].to_numpy()).share_interval(results.settings.confidence)
+        dice = mean(part["score"].to_numpy()).fraction_interval(results.settings.confidence)
         counts = {"n_patients": part.height, "volume_error": part["volume_error"].to_numpy().mean()}
         lines.append(dict(zip(CONDITION, key, strict=True)) | with_bounds({"score": dice}) | counts)
     table = frame(lines, *CONDITION, "score", "low", "high", "n_patients", "volume_error")
@@ -64,12 +73,13 @@ def _shown_where_absent(rows: pl.DataFrame, volumes: pl.DataFrame | None) -> pl.
     if volumes is not None:
         absent = absent.join(volumes, on="scan_id", how="left", maintain_order="left")
         ml = pl.col("n_pred") * pl.col("ml")
-    means = {"false_positive_pixels": pl.col("n_pred").mean(), "false_positive_ml": ml.mean()}
-    return absent.group_by(CONDITION).agg(**means)
+    return absent.group_by(CONDITION).agg(
+        false_positive_pixels=pl.col("n_pred").mean(), false_positive_ml=ml.mean()
+    )
 
 
 def pixel_volumes(results: Results) -> pl.DataFrame | None:
-    """`scan_id, ml`: the volume of a pixel of every scan; None where it is not known of all."""
+    """`scan_id, ml`: the volume of a pixel in every scan; None unless it is known for all."""
     if results.empty_cases is None:
         return None
     known = results.empty_cases.select("scan_id", ml=pl.col("pixel_mm3") / MM3_PER_ML).unique("scan_id")
@@ -77,38 +87,37 @@ def pixel_volumes(results: Results) -> pl.DataFrame | None:
 
 
 def worst_structures(table: pl.DataFrame) -> pl.DataFrame:
-    """Of each target and perturbation the structure with the lowest Dice: rows of `structures`."""
+    """The rows of `structures` with the lowest Dice of each target and perturbation."""
     scored = table.filter(pl.col("score").is_not_null())
     lowest = pl.col("score") == pl.col("score").min().over("target", "perturbation")
     return scored.filter(lowest).unique(("target", "perturbation"), keep="first", maintain_order=True)
 
 
 _FRACTIONS: Mapping[str, tuple[pl.Expr, pl.Expr]] = {
-    # Of scans and structures: no case has the structure in both maps, so that there is nothing to measure.
+    # Of scans and structures: no case has the structure in both maps, so there is nothing to measure.
     "hd95_undefined": (pl.col("hd95").is_null().sum(), pl.len()),
-    # Of cases with the structure: nothing of it is shown.
+    # Of cases with the structure: it is not predicted.
     "missed": (pl.col("n_missed").sum(), (pl.col("n_both") + pl.col("n_missed")).sum()),
-    # Of cases in which the structure is shown: it is not there.
+    # Of cases in which the structure is predicted: it is not there.
     "added": (pl.col("n_added").sum(), (pl.col("n_both") + pl.col("n_added")).sum()),
 }
 
 
 def surfaces(results: Results, *, structures: bool = False) -> pl.DataFrame:
-    """Boundaries per target and perturbation, averaged over the sources that all targets face.
+    """Boundaries per target and perturbation.
 
-    A structure counts in a scan if and only if the truth has it there, as for Dice. NSD is then defined: 0
-    where nothing of the structure is shown. HD95 is a mean over the cases of a scan in which both have the
-    structure; without any it is undefined, is left out, and is counted in `hd95_undefined`.
+    A structure counts in a scan if and only if the truth has it there, as for Dice. NSD is then defined, 0 if
+    the structure is not predicted. HD95 is a mean over the cases of a scan that have the structure in truth
+    and prediction; without any it is undefined, and counted in `hd95_undefined`.
 
     Args:
         results: The study.
-        structures: A row per structure; else a mean over structures, then scans.
+        structures: Whether to give a row per structure.
 
     Returns:
-        `target, perturbation`, `structure` where asked for; `nsd` in [0, 1] and `hd95`, with intervals over
+        `target, perturbation`, `structure` if asked for; `nsd` in [0, 1] and `hd95`, with intervals over
         patients; `n_patients`, patients with a defined NSD; `hd95_undefined`, `missed` and `added`, in
-        [0, 1]; `tolerance` of the NSD and the `unit` of both. Empty for classification and where the run has
-        no rows of boundaries.
+        [0, 1]; `tolerance` of the NSD and the `unit` of both. Empty without rows of boundaries.
     """
     keys = CONDITION if structures else CONDITION[:2]
     names = (*keys, *bounded("nsd", "hd95"), "n_patients", *_FRACTIONS, "tolerance", "unit")
@@ -116,11 +125,18 @@ def surfaces(results: Results, *, structures: bool = False) -> pl.DataFrame:
         return frame([], *names)
     scans, confidence = _boundaries(results), results.settings.confidence
     measured = results.surfaces.select("tolerance", "unit").row(0, named=True)
+    by_patient = means(
+        scans,
+        ("nsd", "hd95"),
+        (*keys, "source", *SEEDS, "patient_id", "scan_id"),
+        (*keys, "source", *SEEDS, "patient_id"),
+        (*keys, "patient_id"),
+    )
     lines: list[Line] = []
-    for key, part in _by_patient(scans, keys).partition_by(keys, as_dict=True, maintain_order=True).items():
+    for key, part in by_patient.partition_by(keys, as_dict=True, maintain_order=True).items():
         of_nsd, of_hd95 = (mean(part[column].drop_nulls().to_numpy()) for column in ("nsd", "hd95"))
         values = {
-            "nsd": of_nsd.share_interval(confidence),
+            "nsd": of_nsd.fraction_interval(confidence),
             "hd95": of_hd95.interval(confidence).clipped(0.0, math.inf),
         }
         counts = {"n_patients": part.height, **measured}
@@ -143,17 +159,6 @@ def _boundaries(results: Results) -> pl.DataFrame:
     return rows.with_columns(nsd=nsd, hd95=hd95).filter(pl.col("nsd").is_not_null())
 
 
-def _by_patient(scans: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
-    """Structures to a scan, scans to a patient, then over sources and seeds; undefined ones left out."""
-    for finer in (
-        ("source", *SEEDS, "patient_id", "scan_id"),
-        ("source", *SEEDS, "patient_id"),
-        ("patient_id",),
-    ):
-        scans = scans.group_by(*keys, *finer, maintain_order=True).agg(pl.col("nsd", "hd95").mean())
-    return scans
-
-
 def structure_overview(results: Results, dice: pl.DataFrame, boundaries: pl.DataFrame) -> pl.DataFrame:
     """Dice, boundaries and volume of every structure: clean, and under the attack that harms a network most.
 
@@ -163,9 +168,9 @@ def structure_overview(results: Results, dice: pl.DataFrame, boundaries: pl.Data
         boundaries: From `surfaces`, with a row per structure.
 
     Returns:
-        `target, perturbation` (clean, then the attack of the averages under which the target has its worst
-        mean score), `structure`; `dice`, `nsd` and `hd95` with intervals; `volume_error`, `n_patients`,
-        `tolerance` and `unit` as in the two tables. Empty where the run has no rows of boundaries.
+        `target, perturbation` (clean, then the `worst_attack`), `structure`; `dice`, `nsd` and `hd95` with
+        intervals; `volume_error`, `n_patients`, `tolerance` and `unit` as in the two tables. Empty without
+        rows of boundaries.
     """
     shown = [(model, name) for model in results.models for name in (CLEAN, worst_attack(results, model))]
     wanted = pl.DataFrame(shown, schema=dict.fromkeys(CONDITION[:2], pl.String), orient="row")
@@ -184,7 +189,7 @@ def structure_overview(results: Results, dice: pl.DataFrame, boundaries: pl.Data
 
 
 def worst_attack(results: Results, model: str) -> str | None:
-    """Label of the attack under which a target has its worst mean score; None where it faced none."""
+    """Label of the averaged attack under which a target has its worst mean score; None if it faced none."""
     panel = results.panel
     scores = {label: panel.value(panel.mean(results.cells(model, [label]))) for label in results.averaged}
     known = {label: panel.score.sign * value for label, value in scores.items() if not math.isnan(value)}
@@ -198,37 +203,42 @@ def false_positives(results: Results) -> pl.DataFrame:
     out of the mean.
 
     Returns:
-        A row per network and condition: `model, condition` (clean, noise, adversarial); `absent_volume`, what
-        a scan shows of the structures that it does not have; `empty_painted`, the fraction of the evaluated
-        cases without any label in which a structure is shown; `empty_volume`, what a scan shows in all of
-        these; `unit` of the volumes, "ml", or "pixels" of data that do not say how large one is; `n_absent`,
-        how many structures scans do not have; `n_empty`, how many of the `n_cases` evaluated ones have no
-        label, both null in runs of before there were counts of them.
+        A row per network and condition: `model, condition` (clean, noise, adversarial); `absent_volume`, the
+        volume predicted in a scan of structures that it does not have; `empty_painted`, the fraction of the
+        evaluated cases without any label in which a structure is predicted; `empty_volume`, the volume
+        predicted in all of these of a scan; `unit` of the volumes, "ml", or "pixels" if the data do not say
+        how large one is; `n_absent`, the number of absent structures, summed over scans; `n_empty`, how many
+        of the `n_cases` evaluated cases have no label, both null in older runs.
 
     Raises:
         RunError: The study is not one of segmentation.
     """
     results.require(Task.SEGMENTATION, "Only segmentation shows structures")
     scans = _false_positives_of_scans(results)
-    of_seeds = by_seed(scans, *MEASURES)
+    of_seeds = means(scans, MEASURES, _SCAN, PER_SEED)
     known = pl.when(pl.col(COUNTS).count() > 0)
     of_cells = scans.group_by(*CELL, *SEEDS).agg(known.then(pl.col(COUNTS).sum()))
     counts = of_cells.select(pl.col(COUNTS).max()).row(0, named=True)  # all cells have the same
     shared = {"unit": "pixels" if pixel_volumes(results) is None else "ml", **counts}
     lines = []
     for model in results.models:
-        conditions = {
-            "clean": [results.clean_cell(model)],
-            "noise": results.noise_cells(model, results.averaged),
-            "adversarial": results.attack_cells(model),
-        }
-        for condition, cells in conditions.items():
+        for condition, cells in results.condition_cells(model).items():
             lines.append({"model": model, "condition": condition} | _over_patients(of_seeds, cells) | shared)
     return frame(lines, "model", "condition", *MEASURES, "unit", *COUNTS)
 
 
+def _over_patients(of_seeds: pl.DataFrame, cells: Sequence[Cell]) -> dict[str, float | None]:
+    types = dict(zip(CELL, (pl.String, pl.String, pl.String, pl.Boolean), strict=True))
+    wanted = of_seeds.join(pl.DataFrame(cells, schema=types, orient="row"), on=CELL, how="semi")
+    patients = means(wanted, MEASURES, (*CELL, "patient_id"), ("patient_id",))
+    return patients.select(pl.col(MEASURES).mean()).row(0, named=True)
+
+
 def _false_positives_of_scans(results: Results) -> pl.DataFrame:
-    """What every scan of every cell shows of structures that it lacks, and in its cases without any label."""
+    """What is predicted in every scan of every cell, of structures that it lacks and in unlabelled cases.
+
+    Sorted, so that no mean depends on the order of the rows.
+    """
     lacking = pl.col("n_true") == 0
     absent = (
         with_whitebox(results.rows)
@@ -240,7 +250,8 @@ def _false_positives_of_scans(results: Results) -> pl.DataFrame:
         absent_volume=pl.when(pl.col("n_absent") > 0).then(pl.col("absent_volume"))
     )
     if results.empty_cases is None:
-        return scans.with_columns(pl.lit(None, pl.Int64).alias(name) for name in (*MEASURES[1:], *COUNTS[1:]))
+        unknown = (pl.lit(None, pl.Int64).alias(name) for name in (*MEASURES[1:], *COUNTS[1:]))
+        return scans.with_columns(unknown).sort(_SCAN)
     has_any = pl.when(pl.col("n_empty") > 0)
     empty = _with_volume(with_whitebox(results.empty_cases), results, "empty_volume").with_columns(
         empty_painted=has_any.then(pl.col("n_painted") / pl.col("n_empty")),
@@ -250,18 +261,8 @@ def _false_positives_of_scans(results: Results) -> pl.DataFrame:
 
 
 def _with_volume(scans: pl.DataFrame, results: Results, name: str) -> pl.DataFrame:
-    """`n_pixels` of scans as a volume: in ml, or as they are where the data do not say how large one is."""
+    """`n_pixels` of scans as a volume: in ml, or as they are if the data do not say how large one is."""
     volumes = pixel_volumes(results)
     if volumes is None:
         return scans.with_columns(pl.col("n_pixels").cast(pl.Float64).alias(name))
     return scans.join(volumes, on="scan_id").with_columns((pl.col("n_pixels") * pl.col("ml")).alias(name))
-
-
-def _over_patients(of_seeds: pl.DataFrame, cells: Sequence[Cell]) -> dict[str, float | None]:
-    """Means over seeds, then over cells within each patient, then over patients."""
-    names = dict(zip(CELL, (pl.String, pl.String, pl.String, pl.Boolean), strict=True))
-    wanted = pl.DataFrame(cells, schema=names, orient="row")
-    means = of_seeds.join(wanted, on=CELL, how="semi")
-    for keys in ((*CELL, "patient_id"), ("patient_id",)):
-        means = means.group_by(keys, maintain_order=True).agg(pl.col(MEASURES).mean())
-    return means.select(pl.col(MEASURES).mean()).row(0, named=True)

@@ -1,53 +1,50 @@
-"""Scores of groups of patients: by age, sex, site, or whatever else the data say of them."""
+"""Scores of groups of patients: by age, sex, site, or whatever else the data say about them."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 
 import polars as pl
 
-from medrobust.analysis.results import Results
+from medrobust.analysis.results import CONDITIONS, Results
 from medrobust.analysis.table import Line, bounded, frame, with_bounds
-from medrobust.stats.intervals import Estimate
 
 FEWEST = 5
-"""Groups of fewer patients have no score: it would be about persons, and its interval would say nothing."""
+"""Smaller groups have no score: it would be about individuals, and its interval would say nothing."""
 
 MOST = 20
-"""Groups of an attribute; what is rarer is one group."""
+"""Groups of an attribute; rarer values are one group together."""
 
 AGE = "age"
 BANDS = ((40, "under 40"), (60, "40 to 59"), (80, "60 to 79"), (200, "80 and over"))
-"""Ages in years: the first age above each band. The same in every study, so that reports can be compared."""
+"""The first age in years above each band. The same in every study, so that reports can be compared."""
 
 UNKNOWN, OTHERS = "unknown", "all others"
-SCORES = ("clean", "noise", "adversarial", "drop_points")
 
 
 def subgroups(results: Results) -> pl.DataFrame:
     """Clean, noise and adversarial score of every network in every group of patients.
 
-    A group holds scans, and a patient is in it with the scans that are. Not known is a group too.
+    A group holds scans, and a patient is in it with those of its scans that are. "unknown" is a group, too.
 
     Returns:
         A row per attribute, group and network: `attribute, group, model`, the scores and the paired drop in
         points with intervals over the patients of the group (null in groups of fewer than `FEWEST`),
-        `n_patients`, `n_cases`, and a `note` where there are too few. Empty where the data say nothing.
+        `n_patients`, `n_cases`, and a `note` where there are too few. Empty if the data say nothing.
     """
-    names = ("attribute", "group", "model", *bounded(*SCORES), "n_patients", "n_cases", "note")
+    scores = bounded(*CONDITIONS, "drop_points")
     lines = (
         {"attribute": attribute, "group": group, **line}
         for attribute in _attributes(results)
         for group, scans in _groups(results, attribute)
         for line in _lines(results, scans)
     )
-    return frame(({name: line.get(name) for name in names} for line in lines), *names)
+    return frame(lines, "attribute", "group", "model", *scores, "n_patients", "n_cases", "note")
 
 
 def subgroup_sentences(table: pl.DataFrame, unit: str) -> tuple[str, ...]:
     """What the table shows, a sentence per attribute: where adversarial scores lie furthest apart.
 
-    Without a test: groups hold different patients with different diseases, and nobody asked about one of them
-    beforehand.
+    Not tested: groups hold different patients with different diseases, and none was asked about beforehand.
     """
     return tuple(
         _sentence(str(attribute), rows, unit)
@@ -70,13 +67,13 @@ def _groups(results: Results, attribute: str) -> list[tuple[str, list[str]]]:
     for scan in results.rows["scan_id"].unique().sort():
         value = known.get(scan, UNKNOWN)
         members.setdefault(age_band(value) if attribute == AGE else value, []).append(scan)
-    last = {name: members.pop(name) for name in (UNKNOWN,) if name in members}
+    unknown = members.pop(UNKNOWN, [])
     common = sorted(members, key=lambda name: (-len(members[name]), name))[:MOST]
     rare = [scan for name in members if name not in common for scan in members[name]]
     bands = [name for _, name in BANDS]
-    ordered = sorted(common, key=lambda name: (bands.index(name) if name in bands else len(bands), name))
-    others = {OTHERS: rare} if rare else {}
-    return [*((name, members[name]) for name in ordered), *others.items(), *last.items()]
+    common.sort(key=lambda name: (bands.index(name) if name in bands else len(bands), name))
+    groups = [*((name, members[name]) for name in common), (OTHERS, rare), (UNKNOWN, unknown)]
+    return [(name, scans) for name, scans in groups if scans]
 
 
 def age_band(text: str) -> str:
@@ -98,16 +95,16 @@ def _lines(results: Results, scans: Iterable[str]) -> list[Line]:
     group = replace(results.restricted(inside), crafted=results.crafted.filter(inside))
     n_patients = group.rows["patient_id"].n_unique()
     sizes: Line = {"n_patients": n_patients, "n_cases": group.n_cases}
-    if n_patients < FEWEST:
-        note = f"too few {results.unit}s"
-        return [{"model": model, **sizes, "note": note} for model in results.models]
-    return [{"model": model, **sizes, **with_bounds(_scores(group, model))} for model in results.models]
-
-
-def _scores(group: Results, model: str) -> dict[str, Estimate]:
-    conditions = group.conditions(model)
-    drop = group.panel.drop(conditions[0], conditions[2]).scaled(100)
-    return dict(zip(SCORES, (*map(group.panel.estimate, conditions), drop), strict=True))
+    lines: list[Line] = []
+    for model in results.models:
+        if n_patients < FEWEST:
+            lines.append({"model": model, **sizes, "note": f"too few {results.unit}s"})
+            continue
+        conditions = group.conditions(model)
+        values = {name: group.panel.estimate(scores) for name, scores in conditions.items()}
+        drop = group.panel.drop(conditions["clean"], conditions["adversarial"])
+        lines.append({"model": model, **sizes, **with_bounds(values | {"drop_points": drop.scaled(100)})})
+    return lines
 
 
 def _sentence(attribute: str, rows: pl.DataFrame, unit: str) -> str:
@@ -128,11 +125,13 @@ def _sentence(attribute: str, rows: pl.DataFrame, unit: str) -> str:
     model = spread["model"].item(0)
     of_model = judged.filter(model=model).sort("adversarial", maintain_order=True)
     low, high = of_model.row(0, named=True), of_model.row(-1, named=True)
-    overlap = low["adversarial_high"] >= high["adversarial_low"]
-    words = "overlap" if overlap else "do not overlap"
+    nearest = low["adversarial_high"], high["adversarial_low"]
+    compared = ""
+    if None not in nearest:
+        compared = f"; these two intervals {'overlap' if nearest[0] >= nearest[1] else 'do not overlap'}"
     return (
         f"By {attribute}: under attack the groups lie furthest apart for {model}, from {_score(low, unit)} "
-        f"to {_score(high, unit)}; these two intervals {words}.{left_out}"
+        f"to {_score(high, unit)}{compared}.{left_out}"
     )
 
 

@@ -1,6 +1,6 @@
 r"""A table is one thing: its columns are described once, and every format is written from that.
 
-    table = Table.of("table1", frame)             columns are found by their names
+    table = Table.of("table1", frame)             columns are recognised by their names
     table.to_csv(), .to_markdown(), .to_latex(), .to_html()
     table.crossed("target", "perturbation", "source").to_html()      the layout of the paper's Table 2
 
@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from itertools import groupby, takewhile
+from itertools import accumulate, groupby, takewhile
 from typing import Any, Literal, NamedTuple
 
 import polars as pl
@@ -21,10 +21,10 @@ import polars as pl
 from medrobust.stats.intervals import Estimate
 
 Line = dict[str, Any]
-"""A row before it stands in a table."""
+"""A row, by the names of its columns."""
 
 ABSENT = "—"
-"""What stands where a number is undefined."""
+"""Shown where a number is undefined."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Column:
 
     Attributes:
         name: Its name in CSV and JSON.
-        heading: What people read above it; the name in words where empty. "patient" in it is replaced by the
+        heading: Its heading in the other formats; if empty, the name in words. "patient" is replaced by the
             unit of the study.
         type: Type of its values.
         digits: Decimals of a number; "p" for p values, "setting" for what was set rather than measured.
@@ -50,16 +50,17 @@ class Column:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether it holds numbers, which stand to the right."""
+        """Whether it holds numbers, which are aligned to the right."""
         return bool(self.type.is_numeric())
 
     def titled(self, unit: str = "patient") -> str:
         """The heading in a study whose intervals are over `unit`."""
-        words = self.heading or self.name.removeprefix("n_").replace("_", " ")
-        return words.replace("patient", unit) + (f" ({self.unit})" if self.unit else "")
+        words = self.name.removeprefix("n_").split("_")
+        heading = self.heading or " ".join(SPELLINGS.get(word, word) for word in words)
+        return heading.replace("patient", unit) + (f" ({self.unit})" if self.unit else "")
 
     def cell(self, row: Mapping[str, Any]) -> "Cell":
-        """What stands in this column of a row."""
+        """The cell of this column in a row."""
         value = row[self.name]
         bounds = [row[name] for name in self.interval or ()]
         if value is None or not bounds or None in bounds:
@@ -69,7 +70,7 @@ class Column:
 
 
 class Cell(NamedTuple):
-    """What stands in a cell: a word or number, its interval, and a remark on it, as HTML shows it."""
+    """The content of a cell: a word or number, its interval, and a remark on it, which only HTML shows."""
 
     text: str
     interval: str = ""
@@ -77,7 +78,7 @@ class Cell(NamedTuple):
 
     @property
     def words(self) -> str:
-        """All in one."""
+        """Text and interval in one."""
         return f"{self.text} {self.interval}" if self.interval else self.text
 
 
@@ -86,8 +87,8 @@ def shown(value: Any, digits: int | str = 3, *, rounds_to_zero: bool = False) ->
 
     Args:
         value: A number, a word, a truth value, or a list of these.
-        digits: Decimals; "p" or "setting".
-        rounds_to_zero: Show a tiny number as 0, as one with an interval; else with three significant digits.
+        digits: Decimals, "p" or "setting".
+        rounds_to_zero: Show tiny numbers as 0, as those with an interval are; else with 3 significant digits.
 
     >>> shown(0.71349), shown(None), shown(-0.0001, 2), shown(0.00012), shown(3072.0), shown(True)
     ('0.713', '—', '-0.0001', '0.00012', '3,072', 'yes')
@@ -122,7 +123,7 @@ def decimal(value: float, digits: int) -> str:
 
 
 def interval_text(low: float, high: float, digits: int = 3) -> str:
-    """An interval with a decimal less than its number, and as many as tell its bounds apart.
+    """An interval with one decimal less than its number, or as many as it takes to tell its bounds apart.
 
     >>> interval_text(0.681, 0.7449), interval_text(0.7996, 0.8003), interval_text(3.21, 10.5, 1)
     ('[0.68, 0.74]', '[0.7996, 0.8003]', '[3.2, 10.5]')
@@ -136,40 +137,30 @@ def interval_text(low: float, high: float, digits: int = 3) -> str:
 WORDS = {
     *("model", "target", "perturbation", "source", "role", "structure", "class", "label", "run", "rounding"),
     *("attribute", "group", "note", "sources", "measure", "condition", "parameter", "curve", "patient_id"),
-    *(
-        "check",
-        "seen",
-        "cases",
-        "severity",
-        "kind",
-        "what_to_do",
-        "unit",
-        "first",
-        "second",
-        "verdict",
-        "better",
-    ),
+    *("check", "seen", "cases", "severity", "kind", "what_to_do", "unit", "first", "second", "verdict"),
+    "better",
 }
 FLAGS = {
     *("same_architecture", "same_pretraining", "above_majority", "on_front"),
     *("passed", "equally_good", "drops_agree"),
 }
 COUNTS = {"rank_low", "rank_high", "source_seed", "target_seed", "fold", "patients_needed"}
-"""Beside these, whatever begins with `n_` is a count; all other columns are real numbers."""
+"""As is every column that begins with `n_`; all others hold real numbers."""
 P_VALUES = {"p", "p_holm", "p_equal", "p_equal_holm"}
+SPELLINGS = {
+    **{word: word.upper() for word in ("ssim", "mse", "l0", "psnr", "nsd", "hd95", "f1", "auroc")},
+    "linf": "L∞",
+    "dice": "Dice",
+    "iou": "IoU",
+}
+"""Of single words in the names of columns."""
 HEADINGS: Mapping[str, str] = {
     "model": "network",
     "source": "crafted on",
     "drop_points": "drop in points",
     "drop_percent": "drop in %",
-    "ssim": "SSIM",
     "ssim_image": "SSIM, whole image",
-    "mse": "MSE",
-    "l0": "L0",
-    "psnr": "PSNR",
-    "linf": "L∞",
     "p_holm": "p, Holm",
-    "p_equal": "p equal",
     "p_equal_holm": "p equal, Holm",
     "share_first": "fraction first",
     "drop_difference": "drop, difference in points",
@@ -183,15 +174,6 @@ HEADINGS: Mapping[str, str] = {
     "l2_median": "L2, median",
     "source_seed": "seed",
     "same_pretraining": "same pre-training",
-    "ssim_wanted": "SSIM wanted",
-    "ssim_reached": "SSIM reached",
-    "dice": "Dice",
-    "nsd": "NSD",
-    "iou": "IoU",
-    "hd95": "HD95",
-    "hd95_undefined": "HD95 undefined",
-    "macro_f1": "macro F1",
-    "macro_auroc": "macro AUROC",
     "brier": "Brier score",
     "absent_volume": "absent structures, volume",
     "empty_painted": "empty cases, fraction painted",
@@ -206,12 +188,12 @@ HEADINGS: Mapping[str, str] = {
     "n_inactive": "nothing to attack",
     "n_missed": "unreachable",
 }
-"""Of columns that are called otherwise than by their name."""
+"""Headings other than the name in words."""
 UNITS = {"psnr": "dB", "false_positive_ml": "ml", "false_positive_pixels": "pixels"}
 
 
 def column(name: str, kind: Any = None) -> Column:
-    """What is known of a column, by its name; `kind` is its type where that is not."""
+    """The column of this name; `kind` is its type, if the name does not tell."""
     if kind is None:
         kind = pl.String if name in WORDS else pl.Boolean if name in FLAGS else pl.Float64
         kind = pl.Int64 if name in COUNTS or name.startswith("n_") else kind
@@ -226,12 +208,12 @@ def column(name: str, kind: Any = None) -> Column:
 
 
 def bounded(*names: str) -> tuple[str, ...]:
-    """Names of numbers with those of their bounds: `x, x_low, x_high`."""
+    """Names of numbers and their bounds: `x, x_low, x_high`."""
     return tuple(f"{name}{end}" for name in names for end in ("", "_low", "_high"))
 
 
 def frame(rows: Iterable[Mapping[str, object]], *names: str) -> pl.DataFrame:
-    """A frame with these columns, of the types that are known of them; undefined numbers are null."""
+    """A frame with these columns, of the types that their names imply; undefined numbers are null."""
     schema = {name: column(name).type for name in names}
     return pl.DataFrame([dict(row) for row in rows], schema=schema).fill_nan(None)
 
@@ -252,10 +234,10 @@ class Table:
     Attributes:
         name: Name of its files.
         rows: The numbers; undefined ones are null.
-        columns: What is shown, in this order; bounds of intervals are part of their numbers.
-        caption: What stands above or below it.
+        columns: The columns shown, in this order; bounds of intervals are part of their numbers.
+        caption: Text above or below it.
         unit: What intervals are over, e.g. "patient".
-        layout: Empty, or the columns that a cross table has as rows and, above each other, as columns.
+        layout: Empty, or the arguments of `crossed` for its Markdown and LaTeX.
     """
 
     name: str
@@ -267,10 +249,10 @@ class Table:
 
     @classmethod
     def of(cls, name: str, rows: pl.DataFrame, unit: str = "patient", caption: str = "") -> "Table":
-        """A table whose columns are found by their names: `x_low` and `x_high` are the interval of `x`.
+        """A table whose columns are recognised by name: `x_low` and `x_high` are the interval of `x`.
 
-        `low` and `high` are that of the column in front of them. Cells with a score stand crossed, as in the
-        paper's Table 2.
+        `low` and `high` are that of the column before them. Scores of cells are crossed, as in the paper's
+        Table 2.
         """
         names, columns, bounds = rows.columns, [], set[str]()
         for place, each in enumerate(names):
@@ -285,7 +267,7 @@ class Table:
         return cls(name, rows, shown, caption, unit, tuple(cells[:3]) if names[:6] == cells else ())
 
     def select(self, *names: str) -> "Table":
-        """Some of its columns, in this order; those that `filled` left out stay out."""
+        """The table with these columns, in this order, except those that `filled` left out."""
         unknown = set(names) - set(self.rows.columns)
         if unknown:
             raise KeyError(f"table {self.name} has no columns {', '.join(sorted(unknown))}")
@@ -293,21 +275,21 @@ class Table:
         return replace(self, columns=tuple(known[name] for name in names if name in known))
 
     def without(self, *names: str) -> "Table":
-        """All but some of its columns."""
+        """The table without these columns."""
         return replace(self, columns=tuple(each for each in self.columns if each.name not in names))
 
     def filled(self) -> "Table":
-        """Only the columns that hold any value."""
+        """The table with the columns that hold any value."""
         rows = self.rows.fill_nan(None)
         empty = [each.name for each in self.columns if rows[each.name].null_count() == rows.height]
         return self.without(*empty)
 
     def where(self, *rows: pl.Expr) -> "Table":
-        """Some of its rows."""
+        """The table with some of its rows."""
         return replace(self, rows=self.rows.filter(*rows))
 
     def by(self, name: str) -> dict[str, "Table"]:
-        """A table for each value of a column, which they do not show."""
+        """A table, without this column, for each of its values."""
         parts = self.rows.partition_by(name, as_dict=True, maintain_order=True)
         return {str(key): replace(self.without(name), rows=rows) for (key,), rows in parts.items()}
 
@@ -318,11 +300,9 @@ class Table:
 
     @property
     def cells(self) -> list[list[Cell]]:
-        """What people read in each row."""
-        return [
-            [each.cell(row) for each in self.columns]
-            for row in self.rows.fill_nan(None).iter_rows(named=True)
-        ]
+        """The cells of each row."""
+        rows = self.rows.fill_nan(None).iter_rows(named=True)
+        return [[each.cell(row) for each in self.columns] for row in rows]
 
     def crossed(self, row: str, *heads: str, values: Sequence[str] = ("score",)) -> "CrossTable":
         """One column's values as rows; those of one or two others, or several numbers, as columns.
@@ -330,8 +310,8 @@ class Table:
         Args:
             row: The column whose values head the rows.
             heads: The columns whose values head the columns, the upper line of heads first.
-            values: What stands in the cells. Of several, each heads the values of a single `heads`; those
-                without any value are left out.
+            values: The columns shown in the cells. If there are several, each is a head above the values of a
+                single `heads`; those without any value are left out.
         """
         rows = self.rows.fill_nan(None)
         known = {each.name: each for each in self.columns}
@@ -369,7 +349,7 @@ class Table:
         return {"columns": self.rows.columns, "rows": rows, "undefined": missing}
 
     def to_markdown(self) -> str:
-        """For a README; cells of Table 2 with a column per attack and source."""
+        """For a README; Table 2 has a column per attack and source."""
         if self.layout:
             return self.crossed(*self.layout).to_markdown()
         return _markdown(self.heads, [[cell.words for cell in row] for row in self.cells])
@@ -377,28 +357,29 @@ class Table:
     def to_latex(self) -> str:
         """For a paper; needs the packages that its first line names.
 
-        What is too wide for a line is broken into parts below each other, each with the words in front; what
-        has more rows than a page holds may break anywhere. Sentences wrap.
+        A table too wide for a line is split into parts below each other, each with the words in front; one
+        with more rows than a page holds may break anywhere. Sentences wrap.
         """
         if self.layout:
             return self.crossed(*self.layout).to_latex()
         text = [[cell.words for cell in row] for row in self.cells]
-        columns = [list(each) for each in zip(*text, strict=True)] if text else [[] for _ in self.columns]
-        numeric = [each.is_numeric for each in self.columns]
-        heads = self.heads
-        widths = [_width(*each) for each in zip(heads, columns, numeric, strict=True)]
-        keys = len(list(takewhile(lambda is_number: not is_number, numeric)))
+        kinds, tops, widths = [], [], []
+        for place, (column, head) in enumerate(zip(self.columns, self.heads, strict=True)):
+            longest = max((len(row[place]) for row in text), default=0)
+            # Heads of numbers are wider than the numbers, so their words stand below each other.
+            words = head.split() if column.is_numeric else [head]
+            top = [_latex(word) for word in words]
+            tops.append(rf"\shortstack[r]{{{END.join(top)}}}" if len(top) > 1 else top[0])
+            kinds.append("r" if column.is_numeric else r"p{0.3\linewidth}" if longest > SENTENCE else "l")
+            widths.append(GAP + min(max([longest, *map(len, words)]), SENTENCE))
+        keys = len(list(takewhile(lambda column: not column.is_numeric, self.columns)))
         most = (LONG_LINE if len(text) > PAGE else LINE) - sum(widths[:keys])
         parts = []
         for places in _packed(widths[keys:], most):
             chosen = [*range(keys), *(keys + place for place in places)]
-            kinds = "".join("r" if numeric[place] else _kind_of_text(columns[place]) for place in chosen)
-            top = " & ".join(
-                _stacked(heads[place]) if numeric[place] else _latex(heads[place]) for place in chosen
-            )
-            parts.append(
-                _tabular(kinds, [f"{top} {END}"], [[row[place] for place in chosen] for row in text])
-            )
+            top_line = f"{' & '.join(tops[place] for place in chosen)} {END}"
+            rows = [[row[place] for place in chosen] for row in text]
+            parts.append(_tabular("".join(kinds[place] for place in chosen), [top_line], rows))
         return BELOW.join(parts)
 
     def to_html(self, marks: Mapping[str, str] | None = None) -> str:
@@ -423,10 +404,10 @@ class CrossTable:
     """Two columns of a table crossed, as the paper prints its Table 2: sources below attacks.
 
     Attributes:
-        caption: What stands above or below it.
-        corner: What heads the rows.
-        heads: Group and name of each column; the group is empty where there is a single line of heads.
-        cells: Those of each row, by its name.
+        caption: Text above or below it.
+        corner: The head of the rows.
+        heads: Group and name of each column; the group is empty if there is a single line of heads.
+        cells: The cells of each row, by its name.
     """
 
     caption: str
@@ -436,7 +417,7 @@ class CrossTable:
 
     @property
     def groups(self) -> list[tuple[str, int]]:
-        """The upper heads, and how many columns each spans."""
+        """The upper heads, and the number of columns that each spans."""
         return [(name, len(list(heads))) for name, heads in groupby(self.heads, key=lambda head: head[0])]
 
     def to_markdown(self) -> str:
@@ -448,13 +429,11 @@ class CrossTable:
         )
 
     def to_latex(self) -> str:
-        """Needs booktabs and graphicx. Groups that do not fit beside each other stand below each other."""
-        ends, places = 0, []
-        for _, width in self.groups:
-            places.append(range(ends, ends + width))
-            ends += width
+        """Needs booktabs and graphicx. Groups that do not fit on a line continue below."""
+        widths = [width for _, width in self.groups]
+        places = [range(end - width, end) for end, width in zip(accumulate(widths), widths, strict=True)]
         parts = []
-        for line in _packed([len(group) for group in places], CROSSED):
+        for line in _packed(widths, CROSSED):
             chosen = [place for each in line for place in places[each]]
             shown = replace(self, heads=tuple(self.heads[place] for place in chosen))
             rows = [[name, *(cells[place].words for place in chosen)] for name, cells in self.cells.items()]
@@ -473,13 +452,9 @@ class CrossTable:
         return [f"{' & '.join(above)} {END}", " ".join(rules), names]
 
     def to_html(self) -> str:
-        """A `<table>`; a cell below its own name (a network's own surrogate) has the class `own`."""
+        """A `<table>`; a cell whose column is named like its row (a network's own surrogate) is `own`."""
         grouped = any(group for group, _ in self.heads)
-        starts = (
-            {sum(width for _, width in self.groups[:place]) for place in range(len(self.groups))}
-            if grouped
-            else set()
-        )
+        starts = {0, *accumulate(width for _, width in self.groups)} if grouped else set[int]()
         lines = []
         if grouped:
             above = "".join(
@@ -505,18 +480,16 @@ class CrossTable:
         return _html_table("cross", self.caption, lines, body)
 
 
-_MARKDOWN = {"|": r"\|", "~": r"\~", "_": r"\_", "*": r"\*", "<": "&lt;"}
+_MARKDOWN = str.maketrans({"|": r"\|", "~": r"\~", "_": r"\_", "*": r"\*", "<": "&lt;"})
 
 
 def _markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    def escaped(cells: Iterable[str]) -> Iterable[str]:
-        return ("".join(_MARKDOWN.get(character, character) for character in cell) for cell in cells)
-
-    return "".join(f"| {' | '.join(escaped(row))} |\n" for row in (heads, ["---"] * len(heads), *rows))
+    lines = (heads, ["---"] * len(heads), *rows)
+    return "".join(f"| {' | '.join(cell.translate(_MARKDOWN) for cell in line)} |\n" for line in lines)
 
 
 _MINUS = re.compile(r"(?<![\w.)])-(?=\d)")
-"""A minus sign, which looks like a hyphen unless HTML and LaTeX are told."""
+"""A minus sign, which HTML and LaTeX would show as a hyphen."""
 
 
 def _class(name: str) -> str:
@@ -559,21 +532,23 @@ _LONG = (
     r"% \usepackage{booktabs,longtable}",
     r"{\fontsize{6}{7}\selectfont\setlength{\tabcolsep}{2pt}%",
 )
-_CHARACTERS = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "|": r"\textbar{}",
-    '"': "''",
-    "∞": r"$\infty$",
-}
+_CHARACTERS = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": "$<$",
+        ">": "$>$",
+        "|": r"\textbar{}",
+        '"': "''",
+        "∞": r"$\infty$",
+    }
+)
 
 
 def _packed(widths: Sequence[int], most: int) -> list[list[int]]:
-    """Places of what fits on a line, for every line that is needed."""
+    """Places of what fits on each line, one list per line."""
     lines: list[list[int]] = [[]]
     for place, width in enumerate(widths):
         if lines[-1] and sum(widths[each] for each in lines[-1]) + width > most:
@@ -582,33 +557,17 @@ def _packed(widths: Sequence[int], most: int) -> list[list[int]]:
     return lines
 
 
-def _width(head: str, cells: Sequence[str], is_numeric: bool) -> int:
-    """Characters of the widest cell and the gap beside it; what is longer than a sentence wraps."""
-    words = head.split() if is_numeric else [head]
-    return GAP + min(max(len(each) for each in (*words, *cells)), SENTENCE)
-
-
-def _kind_of_text(cells: Sequence[str]) -> str:
-    return r"p{0.3\linewidth}" if max(map(len, cells), default=0) > SENTENCE else "l"
-
-
-def _stacked(head: str) -> str:
-    """The head of numbers: its words below each other, since they are wider than the numbers."""
-    words = [_latex(word) for word in head.split()]
-    return rf"\shortstack[r]{{{END.join(words)}}}" if len(words) > 1 else words[0]
-
-
 def _tabular(columns: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = [r"\toprule", *head, r"\midrule"]
-    body = [*map(_line, rows), r"\bottomrule"]
-    if len(rows) > PAGE:
-        begin, end = rf"\begin{{longtable}}{{{columns}}}", r"\end{longtable}}"
-        return _lines(*_LONG, begin, *head, r"\endhead", *body, end)
-    begin, end = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}}"
-    return _lines(*_FITTED, begin, *head, *body, end)
-
-
-def _lines(*lines: str) -> str:
+    is_long = len(rows) > PAGE
+    kind = "longtable" if is_long else "tabular"
+    lines = [
+        *(_LONG if is_long else _FITTED),
+        rf"\begin{{{kind}}}{{{columns}}}",
+        *(r"\toprule", *head, r"\midrule", *([r"\endhead"] if is_long else [])),
+        *map(_line, rows),
+        r"\bottomrule",
+        rf"\end{{{kind}}}}}",
+    ]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -618,5 +577,5 @@ def _line(cells: Sequence[str]) -> str:
 
 def _latex(text: str) -> str:
     """Text that LaTeX prints as it is; braces keep a first bracket from being an option of the line above."""
-    escaped = _MINUS.sub(r"$-$", "".join(_CHARACTERS.get(character, character) for character in text))
+    escaped = _MINUS.sub(r"$-$", text.translate(_CHARACTERS))
     return f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped

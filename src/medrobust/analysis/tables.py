@@ -5,31 +5,27 @@ from dataclasses import replace
 
 import polars as pl
 
-from medrobust.analysis.results import Results
+from medrobust.analysis.results import CONDITIONS, Results
 from medrobust.analysis.scores import CLEAN, Cell, Scores
 from medrobust.analysis.table import Line, bounded, frame, with_bounds
 from medrobust.core import Task
 from medrobust.study.analysis import Attack
 
-TABLE1 = ("model", *bounded("clean", "noise", "adversarial", "drop_points", "drop_percent"))
+TABLE1 = ("model", *bounded(*CONDITIONS, "drop_points", "drop_percent"))
 TABLE2 = ("target", "perturbation", "source", "score", "low", "high", "n_cases", "n_patients")
 
 
 def table1(results: Results, rounding: str = "") -> pl.DataFrame:
     """Table 1: a row per target with clean, noise and adversarial score, and drops.
 
-    Args:
-        results: The study.
-        rounding: Suffix of the stored images that noise and attacks are read from, e.g. "~8bit"; clean ones
-            are not rounded.
+    `rounding` is the suffix of the images used for noise and attacks, e.g. "~8bit"; clean ones have none.
     """
     panel, lines = results.panel, []
     for model in results.models:
-        clean, noise, attacked = results.conditions(model, rounding)
+        conditions = results.conditions(model, rounding)
+        clean, attacked = conditions["clean"], conditions["adversarial"]
         values = {
-            "clean": panel.estimate(clean),
-            "noise": panel.estimate(noise),
-            "adversarial": panel.estimate(attacked),
+            **{name: panel.estimate(scores) for name, scores in conditions.items()},
             "drop_points": panel.drop(clean, attacked).scaled(100),
             "drop_percent": panel.relative_drop(clean, attacked).scaled(100),
         }
@@ -39,31 +35,25 @@ def table1(results: Results, rounding: str = "") -> pl.DataFrame:
 
 def table2(results: Results) -> pl.DataFrame:
     """Table 2: attack x source x target, for sources that all targets face."""
-    return _cells(results, _every(results, _labels(results), results.sources))
+    return _cells(results, _every(results, results.attack_labels, results.sources))
 
 
 def noise_table(results: Results) -> pl.DataFrame:
     """Noise matched to every attack of Table 2; without a source, noise of fixed strength and corruptions."""
-    matched = [f"{noise}@{label}" for label in _labels(results) for noise in results.noise]
-    fixed = _every(results, results.fixed, sources=[""])
-    return _cells(results, _every(results, matched, results.sources) + fixed)
+    matched = _every(results, results.matched(results.attack_labels), results.sources)
+    return _cells(results, matched + _every(results, results.fixed, sources=[""]))
 
 
 def whitebox_table(results: Results) -> pl.DataFrame:
     """Attacks crafted on the target itself, and the noise matched to them; they enter no other table."""
-    labels = _labels(results)
-    labels += [f"{noise}@{label}" for label in labels for noise in results.noise]
+    labels = [*results.attack_labels, *results.matched(results.attack_labels)]
     grid = [Cell(model, label, model, whitebox=True) for model in results.models for label in labels]
     return _cells(results, [cell for cell in grid if cell in results.panel.cells])
 
 
 def other_sources_table(results: Results) -> pl.DataFrame:
     """Attack cells of sources that only some targets face; they enter no average."""
-    return _cells(results, _every(results, _labels(results), results.other_sources))
-
-
-def _labels(results: Results) -> list[str]:
-    return [attack.label for attack in results.attacks]
+    return _cells(results, _every(results, results.attack_labels, results.other_sources))
 
 
 def _every(results: Results, perturbations: Sequence[str], sources: Sequence[str]) -> list[Cell]:
@@ -72,18 +62,16 @@ def _every(results: Results, perturbations: Sequence[str], sources: Sequence[str
 
 def _cells(results: Results, cells: Iterable[Cell]) -> pl.DataFrame:
     """A row per cell, in the columns of Table 2."""
-    counts = {"n_cases": results.n_cases, "n_patients": len(results.panel.patients)}
-    return frame(
-        (
-            cell.names | with_bounds({"score": results.panel.estimate(results.panel.cells[cell])}) | counts
-            for cell in cells
-        ),
-        *TABLE2,
-    )
+    panel = results.panel
+    counts = {"n_cases": results.n_cases, "n_patients": len(panel.patients)}
+    lines = [
+        cell.names | with_bounds({"score": panel.estimate(panel.cells[cell])}) | counts for cell in cells
+    ]
+    return frame(lines, *TABLE2)
 
 
 def rounded(results: Results) -> pl.DataFrame:
-    """Table 1 on images rounded as they would be saved: column `rounding`, then those of Table 1."""
+    """Table 1 on images rounded as they would be saved: `rounding`, then the columns of Table 1."""
     of_each = [
         table1(results, rounding).select(pl.lit(rounding.removeprefix("~")).alias("rounding"), pl.all())
         for rounding in results.roundings
@@ -94,12 +82,12 @@ def rounded(results: Results) -> pl.DataFrame:
 def conditional_table(results: Results) -> pl.DataFrame:
     """Table 2 on the scans of which no attack and source dropped a case; empty where nothing was dropped.
 
-    Conditional on what the attacks reached: it may not be compared with Tables 1 and 2, which never leave out
-    a case.
+    It is conditional on what the attacks achieved, so it may not be compared with Tables 1 and 2, which never
+    leave out a case.
     """
     dropped = results.crafted.filter(
         pl.col("outcome") == "dropped",
-        pl.col("perturbation").is_in(_labels(results)),
+        pl.col("perturbation").is_in(results.attack_labels),
         pl.col("role") != "whitebox",
     )["scan_id"].unique()
     kept = ~pl.col("scan_id").is_in(dropped.implode())
@@ -109,7 +97,7 @@ def conditional_table(results: Results) -> pl.DataFrame:
 
 
 def off_diagonal(results: Results) -> pl.DataFrame:
-    """Mean over sources of other architectures; not on identical images, as each target has others."""
+    """Mean over sources of other architectures; each target has others, and so other images."""
     lines = []
     for model in results.models:
         own = results.architecture(model)
@@ -121,17 +109,14 @@ def off_diagonal(results: Results) -> pl.DataFrame:
 
 
 def by_patient(results: Results) -> pl.DataFrame:
-    """Clean, noise and adversarial score of every patient: what the intervals are made over."""
-    panel, names = results.panel, ("clean", "noise", "adversarial")
-    columns = []
+    """Clean, noise and adversarial score of every patient: what the intervals are computed from."""
+    panel, columns = results.panel, []
     for model in results.models:
-        scores = zip(names, results.conditions(model), strict=True)
-        values = {name: None if each is None else each.totals / panel.sizes for name, each in scores}
-        shared = {
-            "model": [model] * len(panel.sizes),
-            "patient_id": panel.patients,
-            "images": panel.sizes,
+        values = {
+            name: None if scores is None else scores.totals / panel.sizes
+            for name, scores in results.conditions(model).items()
         }
+        shared = {"model": [model] * panel.sizes.size, "patient_id": panel.patients, "images": panel.sizes}
         columns.append(pl.DataFrame(shared | values, schema_overrides=dict.fromkeys(values, pl.Float64)))
     return pl.concat(columns)
 
@@ -141,8 +126,8 @@ def whole_test_table(results: Results) -> pl.DataFrame:
 
     Returns:
         `model, clean`, in classification `balanced_accuracy`, both with `_low` and `_high`, `n_cases,
-        n_patients`; empty where the study is of all test cases, and where the score needs boundaries, which
-        are measured on evaluated cases only.
+        n_patients`; empty if the study evaluates all test cases, or the score needs boundaries, which are
+        measured on evaluated cases only.
 
     Raises:
         RunError: The networks did not see the same cases.
@@ -154,17 +139,13 @@ def whole_test_table(results: Results) -> pl.DataFrame:
     if rows is None or rows.is_empty() or results.score.needs_surfaces:
         return frame([], *columns)
     whole = replace(
-        results,
-        attacks=(),
-        predictions=rows if classifies else None,
-        overlaps=None if classifies else rows,
+        results, attacks=(), predictions=rows if classifies else None, overlaps=None if classifies else rows
     )
+    panels = {"clean": whole.panel} | ({"balanced_accuracy": whole.balanced_panel} if classifies else {})
     counts = {"n_cases": results.record["cases"]["test"], "n_patients": len(whole.panel.patients)}
     lines = []
     for model in results.models:
-        panels = {"clean": whole.panel} | ({"balanced_accuracy": whole.balanced_panel} if classifies else {})
-        cell = whole.clean_cell(model)
-        values = {name: panel.estimate(panel.cells[cell]) for name, panel in panels.items()}
+        values = {name: panel.estimate(panel.cells[Cell(model, CLEAN)]) for name, panel in panels.items()}
         lines.append({"model": model, **with_bounds(values), **counts})
     return frame(lines, *columns)
 
@@ -180,9 +161,9 @@ def curve_table(results: Results) -> pl.DataFrame:
 
     Returns:
         `curve, target, perturbation, budget`; `score` with `low` and `high`, and `noise` (matched to the
-        attack) with `noise_low` and `noise_high`: means over the sources that all targets face. Sorted by
-        budget; 0 is the clean image, which is also what noise of strength 0 leaves. Noise is null where the
-        study matches none. Empty where the study has no list of budgets.
+        attack; null without) with `noise_low` and `noise_high`: means over the sources that all targets face.
+        Sorted by budget; 0 is the clean image, which is also what noise of strength 0 leaves. Empty if the
+        study has no list of budgets.
     """
     lines: list[Line] = []
     for curve in dict.fromkeys(attack.curve for attack in results.attacks if attack.curve):
@@ -193,8 +174,7 @@ def curve_table(results: Results) -> pl.DataFrame:
 
 
 def _points(results: Results, model: str, points: Sequence[Attack]) -> Iterable[Line]:
-    panel = results.panel
-    clean = panel.cells[results.clean_cell(model)]
+    panel, clean = results.panel, results.clean(model)
     noisy = any(results.matched_cells(model, [point.label]) for point in points)
     scored: list[tuple[str, float, Scores | None, Scores | None]] = [
         (CLEAN, 0.0, clean, clean if noisy else None)

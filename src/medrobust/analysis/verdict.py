@@ -19,12 +19,12 @@ from medrobust.analysis.seeds import (
     architectures,
     enough_seeds,
 )
-from medrobust.analysis.table import Line, frame
+from medrobust.analysis.table import bounded, frame
 from medrobust.stats.resampling import share_first
-from medrobust.stats.significance import patients_for_equivalence, ranks_interval
+from medrobust.stats.significance import patients_for_significance, ranks_interval
 
 FEWEST_FOR_FRACTIONS = 20
-"""Patients below which the fraction of resamples in which a network comes first says nothing."""
+"""With fewer patients the fraction of resamples in which a network comes first says nothing."""
 
 FEWEST_FOR_TAU = 5
 
@@ -42,7 +42,7 @@ class Verdict:
         sentences: The conclusion, its evidence and its limits.
         ranking: From `ranking`.
         pairs: From `comparisons.pairs`.
-        kendall_tau: Agreement of the orders by clean and adversarial score, from 5 networks on.
+        kendall_tau: From `kendall_tau`.
     """
 
     outcome: str
@@ -60,11 +60,15 @@ def verdict(results: Results) -> Verdict:
     outcome = next((each for each in (RANKED, TOO_FEW, TIED) if each in found), UNRANKED)
     wins = pairs["better"].drop_nulls().to_list()
     best = next((model for model in results.models if wins.count(model) == len(results.models) - 1 > 0), None)
-    tau = _kendall_tau(results)
+    adversarial = _adversarial(results)
+    tau = kendall_tau([results.clean(model).totals.sum() for model in adversarial], [*adversarial.values()])
+    # Not of attacks that failed their self-tests on every source.
+    judged = {cell.perturbation for model in results.models for cell in results.judged_cells(model)}
+    control = comparisons.noise_control(results).filter(pl.col("perturbation").is_in(sorted(judged)))
     sentences = (
         *_conclusions(results, pairs, outcome),
         *_left_out(results),
-        *noise_sentences(_sound_control(results), results.settings.alpha),
+        *noise_sentences(control, results.settings.alpha),
         *tau_sentences(tau),
         *_limits(results),
     )
@@ -76,8 +80,8 @@ def ranking(results: Results, pairs: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         `model, adversarial, rank_low, rank_high, share_first, above_majority`. Ranks are null for networks
-        not ranked; `share_first` (fraction of resamples of the patients in which the network comes first)
-        also below 20 patients.
+        that are not ranked; so is `share_first` (fraction of resamples of the patients in which the network
+        comes first), also below 20 patients.
     """
     sound, means = comparisons.above_majority(results), _adversarial(results)
     compared = {*pairs["first"], *pairs["second"]} if pairs["p"].count() else set[str]()
@@ -89,11 +93,11 @@ def ranking(results: Results, pairs: pl.DataFrame) -> pl.DataFrame:
         better[place[row["better"]], place[_other(row)]] = True
     ranks = dict(zip(models, ranks_interval(better), strict=True))
     fractions = _fractions_first(results, models)
-    lines: list[Line] = []
+    lines = []
     for model in results.models:
         low, high = ranks.get(model, (None, None))
-        names = {"model": model, "adversarial": means[model], "rank_low": low, "rank_high": high}
-        lines.append(names | {"share_first": fractions.get(model), "above_majority": sound[model]})
+        line = {"model": model, "adversarial": means[model], "rank_low": low, "rank_high": high}
+        lines.append(line | {"share_first": fractions.get(model), "above_majority": sound[model]})
     table = frame(lines, "model", "adversarial", "rank_low", "rank_high", "share_first", "above_majority")
     descending = results.score.higher_is_better
     return table.sort("adversarial", descending=descending, nulls_last=True, maintain_order=True)
@@ -111,11 +115,6 @@ def _fractions_first(results: Results, models: list[str]) -> dict[str, float]:
     if len(panel.patients) < FEWEST_FOR_FRACTIONS or len(totals) < max(len(models), 2):
         return {}
     return dict(zip(models, map(float, share_first(panel.resampled(np.stack(totals)))), strict=True))
-
-
-def _kendall_tau(results: Results) -> float | None:
-    clean = [results.panel.cells[results.clean_cell(model)].totals.sum() for model in results.models]
-    return kendall_tau(clean, list(_adversarial(results).values()))
 
 
 def kendall_tau(clean: Sequence[float], adversarial: Sequence[float]) -> float | None:
@@ -140,9 +139,10 @@ def _conclusions(results: Results, pairs: pl.DataFrame, outcome: str) -> list[st
     sentences = [_ranked(row, results) for row in pairs.filter(verdict=RANKED).iter_rows(named=True)]
     sentences += [_tied(row, results) for row in pairs.filter(verdict=TIED).iter_rows(named=True)]
     if outcome == TOO_FEW:
+        needed = patients_for_significance(results.settings.alpha, pairs.height)
         sentences.append(
-            f"Too few {results.unit}s to rank these networks: with {_count(results)} no outcome of the exact"
-            f" test could be significant; at least {comparisons.patients_to_rank(results)} are needed."
+            f"Too few {results.unit}s to rank these networks: with {_all_patients(results)} no outcome of the"
+            f" exact test could be significant; at least {needed} are needed."
         )
     unsound = [model for model, sound in comparisons.above_majority(results).items() if not sound]
     if unsound:
@@ -150,15 +150,16 @@ def _conclusions(results: Results, pairs: pl.DataFrame, outcome: str) -> list[st
             "Not ranked, because they do no better on clean images than always answering with the majority"
             f" class: {', '.join(unsound)}."
         )
-    if results.attacks and not any(results.transfer(model) for model in results.models):
+    if results.attacks and not any(results.faced(model) for model in results.models):
         sentences.append(
             "No attack was transferred from one network to another, so nothing is ranked: white-box scores"
             " describe each network under attacks crafted on itself."
         )
     for row in pairs.filter(equally_good=True).iter_rows(named=True):
-        p, margin = p_value(row["p_equal_holm"]), results.relevant_difference
-        both = f"{row['first']} and {row['second']}"
-        sentences.append(f"{both} are equally good on clean images (TOST within {margin:g}, {p}, Holm).")
+        sentences.append(
+            f"{row['first']} and {row['second']} are equally good on clean images (TOST within"
+            f" {results.relevant_difference:g}, {p_value(row['p_equal_holm'])}, Holm)."
+        )
     return [*sentences, *_left_open(results, pairs)]
 
 
@@ -172,19 +173,21 @@ def _ranked(row: Pair, results: Results) -> str:
 
 
 def _tied(row: Pair, results: Results) -> str:
-    both = f"{row['first']} and {row['second']}"
-    text = f"{both} cannot be distinguished under attack ({p_value(row['p_holm'])}, Holm)."
+    text = (
+        f"{row['first']} and {row['second']} cannot be distinguished under attack"
+        f" ({p_value(row['p_holm'])}, Holm)."
+    )
     if row["patients_needed"] is None:
         return text
-    needed = f"about {row['patients_needed']} {results.unit}s"
-    return f"{text} Seeing a difference of {results.relevant_difference:g} with 80 % power takes {needed}."
+    return (
+        f"{text} Seeing a difference of {results.relevant_difference:g} with 80 % power takes about"
+        f" {row['patients_needed']} {results.unit}s."
+    )
 
 
 def led(row: Pair, name: str) -> tuple[float, float, float]:
     """The better network of a ranked pair minus the other, with bounds; NaN where unknown."""
-    value, low, high = (
-        math.nan if row[column] is None else row[column] for column in (name, f"{name}_low", f"{name}_high")
-    )
+    value, low, high = (math.nan if row[column] is None else row[column] for column in bounded(name))
     return (value, low, high) if row["better"] == row["first"] else (-value, -high, -low)
 
 
@@ -194,11 +197,9 @@ def _other(row: Pair) -> str:
 
 
 def clean_sentence(row: Pair, sign: int = 1) -> str:
-    """Of a ranked pair: that the other network is the better one on clean images; "" where it is not.
+    """Of a ranked pair: that the other network is better on clean images; "" where it is not.
 
-    Args:
-        row: A row of `comparisons.pairs`.
-        sign: 1 where higher scores are better, else -1.
+    `sign` is 1 where higher scores are better, else -1.
     """
     value, low, high = led(row, "clean_difference")
     if not (high if sign > 0 else -low) < 0:
@@ -210,7 +211,7 @@ def clean_sentence(row: Pair, sign: int = 1) -> str:
 
 
 def drop_sentence(row: Pair) -> str:
-    """Of a ranked pair: that the drop from the clean score does not clearly put the same network ahead.
+    """Of a ranked pair: that the drop from the clean score does not clearly favour the same network.
 
     Without it a lead on clean images alone would pass for robustness.
     """
@@ -230,9 +231,11 @@ def drop_sentence(row: Pair) -> str:
 def _left_open(results: Results, pairs: pl.DataFrame) -> list[str]:
     """Differences of clean scores where patients are too few for any to be called equal."""
     known = pairs.filter(pl.col("clean_difference_low").is_not_null())
-    if known.is_empty() or not comparisons.too_few_for_equality(results, pairs.height):
+    if known.is_empty():
         return []
-    fewest = patients_for_equivalence(results.settings.alpha, pairs.height)
+    fewest = results.fewest_for_equality(pairs.height)
+    if len(results.panel.patients) >= fewest:
+        return []
     differences = "; ".join(
         f"{row['first']} - {row['second']} {row['clean_difference']:+.3f}"
         f" [{row['clean_difference_low']:+.3f}, {row['clean_difference_high']:+.3f}]"
@@ -246,12 +249,7 @@ def _left_open(results: Results, pairs: pl.DataFrame) -> list[str]:
 
 def _left_out(results: Results) -> list[str]:
     """The columns of Table 2 that the verdict does without."""
-    columns = [
-        f"{label} from {source}"
-        for label in results.averaged
-        for source in results.sources
-        if (label, source) in results.failed_columns
-    ]
+    columns = results.failed(results.sources)
     if not columns:
         return []
     every = len(columns) == len(results.averaged) * len(results.sources)
@@ -261,18 +259,10 @@ def _left_out(results: Results) -> list[str]:
     ]
 
 
-def _sound_control(results: Results) -> pl.DataFrame:
-    """Attacks against noise, without those that failed their self-tests on every source."""
-    sound = {cell.perturbation for model in results.models for cell in results.judged_cells(model)}
-    return comparisons.noise_control(results).filter(pl.col("perturbation").is_in(sorted(sound)))
-
-
 def noise_sentences(control: pl.DataFrame, alpha: float) -> list[str]:
     """Whether attacks do more harm than noise of the same similarity, and by how much.
 
-    Args:
-        control: From `comparisons.noise_control`.
-        alpha: Level of its tests, which are adjusted already.
+    `control` is from `comparisons.noise_control`, whose adjusted p values are tested at `alpha`.
     """
     known = control.filter(pl.col("p_holm").is_not_null())
     if known.is_empty():
@@ -301,7 +291,7 @@ def _span(values: pl.Series) -> str:
 def _limits(results: Results) -> list[str]:
     unseen = 1.0 - math.exp(math.log(results.settings.alpha) / len(results.panel.patients))
     sentences = [
-        f"Intervals and tests are over {_count(results)}; intervals are not adjusted for multiple "
+        f"Intervals and tests are over {_all_patients(results)}; intervals are not adjusted for multiple "
         f"comparisons. A failure that affects fewer than {100 * unseen:.2g} % of all {results.unit}s may be "
         "absent from this sample, and no interval accounts for it.",
         "The tests flip the signs of differences: they ask whether differences are symmetric about 0, and"
@@ -309,8 +299,8 @@ def _limits(results: Results) -> list[str]:
     ]
     if results.panel.undefined:
         sentences.append(
-            f"{results.panel.undefined} {results.unit}s have no defined {results.score.heading} and are left"
-            " out of every number."
+            f"Left out of every number, because their {results.score.heading} is undefined:"
+            f" {results.panel.undefined} of the {results.unit}s."
         )
     if results.unit != "patient":
         sentences.append(
@@ -352,7 +342,7 @@ def _architectures(results: Results) -> list[str]:
     return sentences or ["Across trainings as well as patients no architecture stays ahead of another."]
 
 
-def _count(results: Results) -> str:
+def _all_patients(results: Results) -> str:
     number = len(results.panel.patients)
     return f"{number} {results.unit}{'' if number == 1 else 's'}"
 

@@ -5,7 +5,7 @@ Classification  `accuracy`, `balanced_accuracy`, `f1` of labels and predictions;
                 labels and probabilities
 Images          `ssim`, `mse`, `l0`, `l2`, `linf` of two batches
 
-`Score` makes one's own the primary score of a study.
+A `Score` makes a function of your own the primary score of a study.
 
 What is undefined (a structure that is not there, a class that does not occur) is NaN, never 0 or 1.
 """

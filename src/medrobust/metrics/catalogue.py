@@ -1,20 +1,20 @@
 """The scores that networks can be judged by: the primary score of a study is one of these, or one's own.
 
-A score is a function of stored rows. The names of its parameters say what it is given, always as arrays:
+A score is a function of stored rows. The names of its parameters say which arrays it receives:
 
-Segmentation, of every structure in every scan, counts over its evaluated slices:
+Segmentation, for every structure in every scan, summed over the evaluated slices:
     n_true, n_pred, n_both      pixels in the truth, in the prediction, in both
 or, where boundaries are measured:
     n_boundary, n_within        boundary pixels of both maps, and those within the tolerance of the other
     hd95_sum                    HD95 added up over the cases that have the structure in both maps
-    n_both, n_missed, n_added   cases with the structure in both maps, in the truth only, or as predicted only
-It returns a value for every structure. Structures are averaged over the scan, scans over the patient.
+    n_both, n_missed, n_added   cases with the structure in both maps, in truth only, in prediction only
+It returns a value for every structure. Structures are averaged within the scan, scans within the patient.
 
-Classification, of every image:
+Classification, for every image:
     labels, predictions         true and predicted class
     probabilities               of each class, of shape `n classes`
 It returns a value for every image (booleans are right or wrong, and every image counts; numbers are averaged
-over the patient), or one number for all images, such as an area under a curve.
+within the patient), or one number for all images, such as an area under a curve.
 
 NaN is undefined: left out of every mean, and counted.
 """
@@ -30,14 +30,7 @@ from jaxtyping import Bool
 from medrobust.catalogue import Catalogue
 from medrobust.core import Task
 from medrobust.errors import StudyError
-from medrobust.metrics.scores import (
-    Labels,
-    Sums,
-    auroc,
-    dice_of_counts,
-    iou_of_counts,
-    nsd_of_sums,
-)
+from medrobust.metrics.scores import Labels, Sums, auroc, dice_of_counts, iou_of_counts, nsd_of_sums
 
 OVERLAPS = frozenset({"n_true", "n_pred", "n_both"})
 SURFACES = frozenset({"n_boundary", "n_within", "hd95_sum", "n_both", "n_missed", "n_added"})
@@ -49,13 +42,13 @@ class Score:
     """A score and what must be known to judge by it.
 
     Attributes:
-        name: As a study names it.
+        name: Its name in a study.
         of: The function of stored rows; its parameters are names of columns (see above).
-        heading: As people read it, in tables and sentences; the name in words where empty.
+        heading: Its name in tables and sentences; by default `name` in words.
         bounds: The lowest and the highest value. Within [0, 1] intervals are those of a fraction, else t.
         higher_is_better: Whether networks with a higher score are the better ones.
         balanced: Of right-or-wrong outcomes: every class counts the same, however many images it has.
-        summary: What it is, after "the score is"; of a function the first line of its docstring.
+        summary: What it is, after "the score is"; by default the first line of the function's docstring.
     """
 
     name: str
@@ -83,14 +76,14 @@ class Score:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What its function is given."""
+        """What its function receives."""
         known = OVERLAPS | SURFACES | PREDICTIONS
         every = inspect.signature(self.of).parameters.values()
         return tuple(each.name for each in every if each.name in known or each.default is each.empty)
 
     @property
     def task(self) -> Task:
-        """What networks that it judges do."""
+        """The task of the networks that it judges."""
         return Task.CLASSIFICATION if set(self.columns) <= PREDICTIONS else Task.SEGMENTATION
 
     @property
@@ -110,7 +103,7 @@ class Score:
 
 
 def score_of(thing: object, name: str) -> Score:
-    """A score as it is, or one of a plain function: in [0, 1], higher is better, called by its name."""
+    """A score as it is, or that of a plain function: in [0, 1], higher is better, named like the function."""
     if isinstance(thing, Score):
         return thing
     if not callable(thing):
@@ -131,36 +124,25 @@ def _right(labels: Labels, predictions: Labels) -> Bool[np.ndarray, "n"]:
 
 _AVERAGED = "averaged over structures, then scans, then patients"
 
-SCORES = Catalogue(
-    "score",
-    "medrobust.scores",
-    {
-        score.name: score
-        for score in (
-            Score("dice", dice_of_counts, "Dice", summary=f"the Dice overlap, {_AVERAGED}"),
-            Score(
-                "nsd",
-                _nsd,
-                "NSD",
-                summary=f"the fraction of boundary pixels near the other boundary, {_AVERAGED}",
-            ),
-            Score("iou", iou_of_counts, "IoU", summary=f"the intersection over union, {_AVERAGED}"),
-            Score("accuracy", _right, summary="the fraction of images classified right"),
-            Score(
-                "balanced_accuracy",
-                _right,
-                balanced=True,
-                summary="the fraction of images classified right, averaged over classes",
-            ),
-            Score(
-                "auroc",
-                auroc,
-                "AUROC",
-                summary="the area under the ROC curve of each class against all others, averaged over"
-                " classes",
-            ),
-        )
-    },
-    score_of,
+_BUILT_IN = (
+    Score("dice", dice_of_counts, "Dice", summary=f"the Dice overlap, {_AVERAGED}"),
+    Score(
+        "nsd", _nsd, "NSD", summary=f"the fraction of boundary pixels near the other boundary, {_AVERAGED}"
+    ),
+    Score("iou", iou_of_counts, "IoU", summary=f"the intersection over union, {_AVERAGED}"),
+    Score("accuracy", _right, summary="the fraction of images classified right"),
+    Score(
+        "balanced_accuracy",
+        _right,
+        balanced=True,
+        summary="the fraction of images classified right, averaged over classes",
+    ),
+    Score(
+        "auroc",
+        auroc,
+        "AUROC",
+        summary="the area under the ROC curve of each class against all others, averaged over classes",
+    ),
 )
+SCORES = Catalogue("score", "medrobust.scores", {score.name: score for score in _BUILT_IN}, score_of)
 """What comes with medrobust; Dice and accuracy are the defaults."""

@@ -32,7 +32,7 @@ def dice(labels: LabelMaps, predictions: LabelMaps, classes: int | None = None) 
 
 
 def iou(labels: LabelMaps, predictions: LabelMaps, classes: int | None = None) -> Float64[np.ndarray, "n k"]:
-    """Intersection over union of every class in every image; arguments and result are those of `dice`.
+    """Intersection over union of every class in every image; arguments and result as of `dice`.
 
     >>> iou(np.array([[[0, 1], [1, 1]]]), np.array([[[0, 0], [1, 1]]])).round(3).tolist()
     [[0.5, 0.667]]
@@ -41,13 +41,16 @@ def iou(labels: LabelMaps, predictions: LabelMaps, classes: int | None = None) -
 
 
 def _counts_of(labels: LabelMaps, predictions: LabelMaps, classes: int | None) -> Int64[np.ndarray, "3 n k"]:
+    return overlap_counts(*as_maps(labels, predictions, classes)).permute(2, 0, 1).cpu().numpy()
+
+
+def as_maps(
+    labels: LabelMaps, predictions: LabelMaps, classes: int | None
+) -> tuple[Int64[Tensor, "n *space"], Int64[Tensor, "n *other"], int]:
+    """Two label maps as tensors, and the number of classes: by default as many as occur in either."""
     true, shown = (torch.as_tensor(maps).long() for maps in (labels, predictions))
-    return overlap_counts(true, shown, classes or class_count(true, shown)).permute(2, 0, 1).cpu().numpy()
-
-
-def class_count(*maps: Tensor) -> int:
-    """How many classes occur, counted from 0."""
-    return 1 + max(int(each.max()) if each.numel() else 0 for each in maps)
+    largest = max((int(each.max()) for each in (true, shown) if each.numel()), default=0)
+    return true, shown, classes or 1 + largest
 
 
 def overlap_counts(
@@ -66,7 +69,6 @@ def overlap_counts(
 
     Raises:
         ValueError: Shapes differ, or a class lies outside [0, classes).
-
     """
     if labels.shape != predictions.shape:
         raise ValueError(
@@ -87,15 +89,15 @@ def overlap_counts(
 def empty_counts(
     labels: Int64[Tensor, "n *space"], predictions: Int64[Tensor, "n *space"]
 ) -> Int64[Tensor, "n 4"]:
-    """What is painted into images without any label: false positives that no score of a structure tells.
+    """What is predicted in images without any label: false positives that no score of a structure shows.
 
     Args:
         labels: True classes; 0 is the background.
         predictions: Predicted classes.
 
     Returns:
-        Of each image 1 (it is a case), and 1 where nothing is labelled in it; of such an image also 1 where
-        any structure is shown in it, and the number of pixels that are shown as one. They add up.
+        Of each image 1 (it is a case), and 1 if nothing is labelled in it; of such an image also 1 if any
+        structure is predicted, and the number of pixels predicted to be one. They add up.
     """
     empty = ~labels.flatten(1).any(1)
     pixels = (predictions.flatten(1) != 0).sum(1) * empty

@@ -1,12 +1,13 @@
 """Scores from counts and from probabilities, each defined here only. Undefined is NaN, never 0 or 1.
 
-A structure that is absent from the truth has no score, whatever is predicted: so means are over the same
-structures when images are clean and when they are attacked. (Leaving out only what is absent from truth *and*
-prediction lets a false positive change the denominator.) What is shown of it all the same is counted apart.
+A structure that is absent from the truth has no score, whatever is predicted, so that means are over the same
+structures on clean and on attacked images. (Leaving out only what is absent from truth *and* prediction lets
+a false positive change the denominator.) What is predicted of it all the same is counted separately.
 """
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64, Int, Num
@@ -18,7 +19,7 @@ Probabilities = Float[np.ndarray, "n classes"]
 Labels = Int[np.ndarray, "n"]
 
 BINS = 15
-"""Of the expected calibration error, equally wide."""
+"""Equally wide bins of the expected calibration error."""
 
 
 def dice_of_counts(n_true: Counts, n_pred: Counts, n_both: Counts) -> Float64[np.ndarray, "*shape"]:
@@ -33,29 +34,26 @@ def dice_of_counts(n_true: Counts, n_pred: Counts, n_both: Counts) -> Float64[np
         Values in [0, 1]; NaN where the structure is absent from the truth.
 
     Raises:
-        ValueError: Counts are negative, or more pixels agree than there are.
+        ValueError: Counts that no two label maps have.
 
     >>> dice_of_counts(np.array([4, 4, 0]), np.array([4, 0, 3]), np.array([2, 0, 0])).tolist()
     [0.5, 0.0, nan]
     """
-    check_counts(n_true, n_pred, n_both)
-    sizes = np.where(n_true > 0, n_true + n_pred, 1)
-    return np.where(n_true > 0, 2.0 * n_both / sizes, np.nan)
+    _check_counts(n_true, n_pred, n_both)
+    return _quotient(2.0 * n_both, n_true + n_pred, n_true)
 
 
 def iou_of_counts(n_true: Counts, n_pred: Counts, n_both: Counts) -> Float64[np.ndarray, "*shape"]:
-    """Intersection over union `n_both / (n_true + n_pred - n_both)` of structures; otherwise as Dice.
+    """Intersection over union `n_both / (n_true + n_pred - n_both)` of structures; otherwise like Dice.
 
     >>> iou_of_counts(np.array([4, 4, 0]), np.array([4, 0, 3]), np.array([2, 0, 0])).round(3).tolist()
     [0.333, 0.0, nan]
     """
-    check_counts(n_true, n_pred, n_both)
-    union = np.where(n_true > 0, n_true + n_pred - n_both, 1)
-    return np.where(n_true > 0, n_both / union, np.nan)
+    _check_counts(n_true, n_pred, n_both)
+    return _quotient(n_both, n_true + n_pred - n_both, n_true)
 
 
-def check_counts(n_true: Counts, n_pred: Counts, n_both: Counts) -> None:
-    """Refuse counts that no two label maps have."""
+def _check_counts(n_true: Counts, n_pred: Counts, n_both: Counts) -> None:
     if np.any(n_both < 0) or np.any(n_both > np.minimum(n_true, n_pred)):
         raise ValueError(
             "n_both must lie in [0, min(n_true, n_pred)] for every structure;"
@@ -63,8 +61,13 @@ def check_counts(n_true: Counts, n_pred: Counts, n_both: Counts) -> None:
         )
 
 
+def _quotient(part: Any, whole: Any, present: Any) -> Float64[np.ndarray, "*shape"]:
+    """`part / whole` of arrays or scalars, where `present` (and so `whole`) is positive; else NaN."""
+    return np.where(present > 0, part / np.maximum(whole, 1), np.nan)
+
+
 def nsd_of_sums(n_boundary: Sums, n_within: Sums, n_true: Sums) -> Float64[np.ndarray, "*shape"]:
-    """Normalised surface distance: the share of the boundary pixels that lie within the tolerance.
+    """Normalised surface distance: the fraction of the boundary pixels that lie within the tolerance.
 
     Args:
         n_boundary: Boundary pixels of truth and prediction together.
@@ -72,38 +75,32 @@ def nsd_of_sums(n_boundary: Sums, n_within: Sums, n_true: Sums) -> Float64[np.nd
         n_true: Cases with the structure in the truth, `n_both + n_missed`.
 
     Returns:
-        Values in [0, 1], 0 where nothing of a structure is shown; as for Dice NaN where it is absent from
-        the truth.
+        Values in [0, 1], 0 where a structure is not predicted; NaN as for Dice.
     """
-    return np.where(n_true > 0, n_within / np.maximum(n_boundary, 1), np.nan)
+    return _quotient(n_within, n_boundary, n_true)
 
 
 def hd95_of_sums(hd95_sum: Sums, n_both: Sums) -> Float64[np.ndarray, "*shape"]:
     """Mean HD95 of the cases that have the structure in truth and prediction; NaN where none has it."""
-    return np.where(n_both > 0, hd95_sum / np.maximum(n_both, 1), np.nan)
+    return _quotient(hd95_sum, n_both, n_both)
 
 
 def volume_error(n_true: Counts, n_pred: Counts) -> Float64[np.ndarray, "*shape"]:
-    """Relative error of the volume of structures, `(n_pred - n_true) / n_true`, at least -1.
+    """Relative error of the volume of structures, `(n_pred - n_true) / n_true`.
 
     Args:
         n_true: Pixels of the structure in the truth.
         n_pred: Pixels of the structure in the prediction.
 
     Returns:
-        -1 where nothing of a structure is shown; NaN where it is absent from the truth.
+        -1 where a structure is not predicted, else more; NaN as for Dice.
     """
-    return np.where(n_true > 0, n_pred / np.maximum(n_true, 1) - 1.0, np.nan)
+    return _quotient(n_pred, n_true, n_true) - 1.0
 
 
 def sensitivity(n_true: Counts, n_both: Counts) -> Float64[np.ndarray, "*shape"]:
-    """Fraction of a class that is found, `n_both / n_true`, in [0, 1]; NaN where there is none of it.
-
-    Args:
-        n_true: Pixels or cases of the class in the truth.
-        n_both: Those of them that are predicted to be of it.
-    """
-    return np.where(n_true > 0, n_both / np.maximum(n_true, 1), np.nan)
+    """Fraction of a class that is found, `n_both / n_true`, in [0, 1]; NaN where there is none of it."""
+    return _quotient(n_both, n_true, n_true)
 
 
 def mean_defined(values: Float64[np.ndarray, "*shape k"]) -> Float64[np.ndarray, "*shape"]:
@@ -114,7 +111,7 @@ def mean_defined(values: Float64[np.ndarray, "*shape k"]) -> Float64[np.ndarray,
     """
     known = ~np.isnan(values)
     count = known.sum(-1)
-    return np.where(count > 0, np.where(known, values, 0.0).sum(-1) / np.maximum(count, 1), np.nan)
+    return _quotient(np.where(known, values, 0.0).sum(-1), count, count)
 
 
 def mean_dice(n_true: Counts, n_pred: Counts, n_both: Counts, patients: Sequence[str]) -> float:
@@ -124,7 +121,7 @@ def mean_dice(n_true: Counts, n_pred: Counts, n_both: Counts, patients: Sequence
         n_true: Pixels in the truth, of shape `scans structures`.
         n_pred: Pixels in the prediction.
         n_both: Pixels in both.
-        patients: Whose scan each is.
+        patients: The patient of each scan.
 
     Returns:
         A value in [0, 1]; NaN where no structure is in the truth of any scan.
@@ -189,7 +186,7 @@ def auroc(labels: Labels, probabilities: Probabilities) -> float:
 
 
 def brier(labels: Labels, probabilities: Probabilities) -> float:
-    """Mean squared distance of the probabilities of all classes from the truth, in [0, 2]; NaN of nothing.
+    """Mean squared distance of the probabilities of all classes from the truth, in [0, 2]; NaN if empty.
 
     Source:
         Brier, Monthly Weather Review 78, 1950, whose score sums over the classes.
@@ -204,10 +201,10 @@ def brier(labels: Labels, probabilities: Probabilities) -> float:
 
 
 def ece(labels: Labels, probabilities: Probabilities, bins: int = BINS) -> float:
-    """Expected calibration error of the predicted class, in [0, 1]; NaN of nothing.
+    """Expected calibration error of the predicted class, in [0, 1]; NaN without cases.
 
-    Images are sorted into bins by their confidence; the error is the mean of |accuracy - confidence| of the
-    bins, weighted by their images.
+    Cases are binned by their confidence; the error is the mean of |accuracy - confidence| over the bins,
+    weighted by their cases.
 
     Source:
         Guo, Pleiss, Sun, Weinberger, On calibration of modern neural networks, ICML 2017.

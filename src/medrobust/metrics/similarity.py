@@ -1,10 +1,11 @@
 """How far two images are apart: SSIM over the image or over a support, and norms of the difference.
 
-All functions take images of shape `n c *space` (2D or 3D) and give one number per image.
+All functions take two batches of images in [0, 1] of shape `n c *space` (2D or 3D) and give one number per
+image. Those of SSIM raise ValueError where the shapes differ or an image is smaller than the window.
 
 SSIM is that of Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity":
 Gaussian window of 11 pixels with sigma 1.5, data range 1, per channel, then the mean over channels. Borders
-are scikit-image's: the images are mirrored for the window, and the outermost 5 pixels take no part in a mean.
+are as in scikit-image: images are mirrored for the window, and means leave out the outermost 5 pixels.
 It equals `skimage.metrics.structural_similarity` with `gaussian_weights=True, sigma=1.5,
 use_sample_covariance=False, win_size=11, data_range=1`.
 """
@@ -18,7 +19,6 @@ from torch import Tensor
 WINDOW = 11
 SIGMA = 1.5
 BORDER = WINDOW // 2
-EVERY_PIXEL = slice(None)
 LUMINANCE_CONSTANT = 0.01**2
 CONTRAST_CONSTANT = 0.03**2
 
@@ -32,17 +32,18 @@ def ssim_map(
     2 cov(a, b) = var a + var b - var d, because var d is small where SSIM is close to 1; and the variances
     are taken about the mean of the image, because local means far from 0 would cancel.
 
-    Args:
-        images: Images in [0, 1].
-        others: What they are compared with, in [0, 1].
-
     Returns:
         Values in [-1, 1], exactly 1 where the images agree within the window.
-
-    Raises:
-        ValueError: The shapes differ, or an image is smaller than the window.
     """
-    check_shapes(images, others)
+    if images.shape != others.shape:
+        raise ValueError(
+            f"others: must have the shape of images, {tuple(images.shape)}; got {tuple(others.shape)}."
+        )
+    if min(images.shape[2:]) < WINDOW:
+        raise ValueError(
+            f"images: SSIM needs at least {WINDOW} pixels along every axis, got {tuple(images.shape[2:])}; "
+            "use larger images."
+        )
     centre = images.mean(dim=tuple(range(2, images.ndim)), keepdim=True)
     difference = others - images
     mean, mean_difference = blur(images), blur(difference)
@@ -68,10 +69,10 @@ def mean_over(
     Returns:
         The mean of each image; NaN where no pixel counts.
     """
-    values = without_border(values).flatten(1)
+    values = _without_border(values).flatten(1)
     if support is None:
         return values.mean(1)
-    counts = without_border(support).flatten(1)
+    counts = _without_border(support).flatten(1)
     return (values * counts).sum(1) / counts.sum(1)
 
 
@@ -91,7 +92,7 @@ def ssim(
         Values in [-1, 1]; exactly 1 for equal images; NaN where the support is empty.
 
     Raises:
-        ValueError: The shapes differ, or an image is smaller than the window.
+        ValueError: The shapes differ, or an image is smaller than the 11 pixels of the window.
 
     >>> image = torch.ones(1, 3, 16, 16)
     >>> ssim(image, image)
@@ -100,37 +101,24 @@ def ssim(
     return mean_over(ssim_map(images, others), support)
 
 
-def check_shapes(images: Tensor, others: Tensor) -> None:
-    """Two batches that SSIM can compare."""
-    if images.shape != others.shape:
-        raise ValueError(
-            f"others: must have the shape of images, {tuple(images.shape)}; got {tuple(others.shape)}."
-        )
-    if min(images.shape[2:]) < WINDOW:
-        raise ValueError(
-            f"images: SSIM needs at least {WINDOW} pixels along every axis, got {tuple(images.shape[2:])}; "
-            "use larger images."
-        )
-
-
-def without_border(values: Tensor) -> Tensor:
+def _without_border(values: Tensor) -> Tensor:
     """`values` of shape `n 1 *space` without the pixels whose window leaves the image."""
     for axis in range(2, values.ndim):
         values = values.narrow(axis, BORDER, values.shape[axis] - 2 * BORDER)
     return values
 
 
-def blur(images: Float[Tensor, "n c *space"], pixels: slice = EVERY_PIXEL) -> Float[Tensor, "n c *pixels"]:
-    """Gaussian mean around those `pixels` along each axis; the image is mirrored at its borders."""
+def blur(images: Float[Tensor, "n c *space"], pixels: slice = slice(None)) -> Float[Tensor, "n c *pixels"]:
+    """Gaussian mean around the given `pixels` along each axis; the image is mirrored at its borders."""
     with torch.autocast(images.device.type, enabled=False):
         for axis in range(2, images.ndim):
-            matrix = blur_matrix(images.shape[axis])[pixels].to(images)
+            matrix = _blur_matrix(images.shape[axis])[pixels].to(images)
             images = (images.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
     return images
 
 
 @cache
-def blur_matrix(size: int) -> Float[Tensor, "{size} {size}"]:
+def _blur_matrix(size: int) -> Float[Tensor, "{size} {size}"]:
     """The blur along one axis as a matrix, mirrored borders included.
 
     At the sizes of networks' inputs one matrix product is faster than a convolution, in 2D and in 3D.

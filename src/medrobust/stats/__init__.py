@@ -5,7 +5,7 @@
 `accuracy_interval`           fraction of cases that are right
 `patients_needed`, `patients_for_significance`, `patients_for_equivalence`     how many patients it takes
 
-docs/statistics.md says why these, and how often they hold.
+docs/statistics.md says why these methods, and how often their intervals cover the truth.
 """
 
 from medrobust.stats.intervals import Estimate

@@ -1,14 +1,14 @@
 """Confidence intervals over patients.
 
-Every number of the tables is a ratio of two totals over patients, `sum(x) / sum(y)`:
+Every number in the tables is a ratio of two totals over patients, `sum(x) / sum(y)`:
 
     mean Dice           x = Dice of the patient                          y = 1
-    accuracy            x = right images of the patient                  y = images of the patient
+    accuracy            x = correctly classified images of the patient   y = images of the patient
     drop                x = score on clean images - score under attack   y = 1, or images of the patient
     drop, relative      x = the same                                     y = score on clean images
 
-so a few functions of `x` and `y` are enough. Patients are taken as independent of each other; images of one
-patient are not.
+so a few functions of `x` and `y` are enough. Patients are taken as independent; images of one patient are
+not. `confidence` lies in (0, 1) throughout.
 """
 
 import math
@@ -20,13 +20,16 @@ from scipy import special, stats
 
 Totals = Float64[np.ndarray, "patients"]
 
+ROUNDING = 1e-9
+"""Scores of patients that differ by less are the same score."""
+
 
 class Estimate(NamedTuple):
     """A value with the bounds of its confidence interval; NaN where undefined."""
 
     value: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
 
     def scaled(self, factor: float) -> "Estimate":
         """The estimate in another unit; `factor` is positive."""
@@ -37,16 +40,15 @@ class Estimate(NamedTuple):
         return Estimate(self.value, max(self.low, low), min(self.high, high))
 
 
-UNDEFINED = Estimate(math.nan, math.nan, math.nan)
+UNDEFINED = Estimate(math.nan)
 
 
-class Share(NamedTuple):
-    """A score in [0, 1]: its value, and how many right-or-wrong outcomes would say as much about it.
+class Fraction(NamedTuple):
+    """A score in [0, 1], and how many right-or-wrong outcomes would say as much about it.
 
     Attributes:
         value: The score.
-        effective: The number of independent outcomes, each 0 or 1, with which a share of this value would
-            vary as much as the score does.
+        effective: The number of independent 0-or-1 outcomes whose mean would vary as much as the score.
         freedom: Degrees of freedom of that variation.
     """
 
@@ -54,12 +56,12 @@ class Share(NamedTuple):
     effective: float
     freedom: int
 
-    def share_interval(self, confidence: float) -> Estimate:
+    def fraction_interval(self, confidence: float) -> Estimate:
         """The wider of Wilson's (with a quantile of t) and Clopper and Pearson's interval, bound by bound.
 
-        Wilson's alone holds a share of .99 in .88 of the studies with 12 photographs (nominal .95), since one
-        error puts the bound below it; Clopper and Pearson's alone does not know that the variation was
-        estimated from few patients. Together they are wider than Wilson's alone by 3 % at 50 patients.
+        Wilson's alone covers an accuracy of .99 in .88 of the studies with 12 photographs (nominal .95), as
+        one error puts the bound below it; Clopper and Pearson's alone ignores that the variation is estimated
+        from few patients. At 50 patients the two together are 3 % wider than Wilson's alone.
 
         Source:
             Wilson, J. American Statistical Association 22, 1927; Clopper and Pearson, Biometrika 26, 1934;
@@ -68,7 +70,7 @@ class Share(NamedTuple):
         value, n, freedom = self
         t2 = t_quantile(confidence, freedom) ** 2
         if math.isnan(value + n + t2):
-            return Estimate(value, math.nan, math.nan)
+            return Estimate(value)
         centre = (value + t2 / (2 * n)) / (1 + t2 / n)
         half = math.sqrt(t2 * (value * (1 - value) / n + t2 / (4 * n**2))) / (1 + t2 / n)
         low, high = clopper_pearson(value, n, confidence)
@@ -78,9 +80,9 @@ class Share(NamedTuple):
         )
 
 
-def clopper_pearson(share: float, n: float, confidence: float) -> tuple[float, float]:
-    """Clopper and Pearson's bounds of a share of n outcomes; neither it nor n times it need be whole."""
-    tail, right, wrong = (1 - confidence) / 2, share * n, (1 - share) * n
+def clopper_pearson(fraction: float, n: float, confidence: float) -> tuple[float, float]:
+    """Clopper and Pearson's bounds of a fraction of n outcomes; n and `fraction * n` need not be whole."""
+    tail, right, wrong = (1 - confidence) / 2, fraction * n, (1 - fraction) * n
     low = float(special.betaincinv(right, wrong + 1, tail)) if right > 0 else 0.0
     high = float(special.betaincinv(right + 1, wrong, 1 - tail)) if wrong > 0 else 1.0
     return low, high
@@ -93,8 +95,8 @@ class Ratio(NamedTuple):
         value: The ratio.
         error: Its standard error.
         freedom: Degrees of freedom of the error.
-        linear: What each patient contributes, linearised: the mean over patients is the ratio and their
-            spread that of the error. With a denominator of 1 these are the scores of the patients.
+        linear: Each patient's linearised contribution: their mean over patients is the ratio, their spread
+            gives the error. With a denominator of 1 these are the scores of the patients.
     """
 
     value: float
@@ -108,46 +110,45 @@ class Ratio(NamedTuple):
         return Estimate(self.value, self.value - half, self.value + half)
 
     def interval(self, confidence: float, largest: float = math.inf) -> Estimate:
-        """The t interval, wider where patients have a tail; never of width 0.
+        """The t interval, wider where the patients have a tail; never of width 0.
 
-        Patients between the lowest and the highest one are as shares in [0, 1], whose interval is not
-        symmetric where they crowd at one end; the wider bounds count. Of normal differences both are the same
-        to within 1 %. Where one patient in ten loses .2, 50 patients give .96 instead of .90; a gamma tail of
-        skewness 2.8: 20 patients give .93 instead of .90 (nominal .95).
+        Scaled to the range of the patients, the values are fractions in [0, 1], whose interval is asymmetric
+        where they crowd at one end; of the two intervals the wider bounds are taken. For normal differences
+        they agree to within 1 %. Where one patient in ten loses .2, the coverage at 50 patients is .96, not
+        .90; with a gamma tail of skewness 2.8, at 20 patients, .93, not .90 (nominal .95).
 
         Args:
-            confidence: In (0, 1).
-            largest: Largest size that the number can have. Where no patient differs from another, the
-                interval is that of `extremes_interval`, and there is none if this is infinite.
+            confidence: Level.
+            largest: Largest absolute value that the number can have. Where no two patients differ, the
+                interval is that of `extremes_interval`; there is none if `largest` is infinite.
         """
-        if math.isnan(self.error):
-            return Estimate(self.value, math.nan, math.nan)
-        if self.error <= ROUNDING and math.isinf(largest):
-            return Estimate(self.value, math.nan, math.nan)
+        if math.isnan(self.error) or (self.error <= ROUNDING and math.isinf(largest)):
+            return Estimate(self.value)
         if self.error <= ROUNDING:
             return extremes_interval(self.linear, confidence, largest)._replace(value=self.value)
         plain = self.t_interval(confidence)
         if not self.varies:
             return plain
         lowest, width = float(self.linear.min()), float(np.ptp(self.linear))
-        within = share((self.linear - lowest) / width, np.ones_like(self.linear)).share_interval(confidence)
+        scaled = (self.linear - lowest) / width
+        within = fraction(scaled, np.ones_like(scaled)).fraction_interval(confidence)
         low, high = (lowest + width * bound for bound in within[1:])
         return Estimate(self.value, min(plain.low, low), max(plain.high, high))
 
-    def share_interval(self, confidence: float) -> Estimate:
-        """The interval of the mean of scores in [0, 1], which are the patients' own: `linear`.
+    def fraction_interval(self, confidence: float) -> Estimate:
+        """The interval of a mean of patients' scores in [0, 1], which are `linear`.
 
-        The t interval on the scale of log-odds, widened where that of the same mean as a `Share` is wider.
+        The t interval on the scale of log-odds, widened where that of the same mean as a `Fraction` is wider.
         Scores have a tail away from the bound that they are near, and the plain t interval errs on that side:
-        with Dice of skewness -1.4 it holds the truth in .90, .91, .93 of the studies with 5, 8, 20 patients,
-        this one in .94. Where some scores are exactly alike, as where a structure is wiped out in most
-        patients, log-odds see too little: then the other is the wider.
+        with Dice of skewness -1.4 it covers the truth in .90, .91, .93 of the studies with 5, 8, 20 patients,
+        this one in .94. Where some scores are identical, as when a structure is wiped out in most patients,
+        log-odds show too little variation, and the interval of the `Fraction` is the wider.
 
         Source:
             Newcombe, The American Statistician 55, 2001 (intervals on the logit scale); the linearised error
             of the log-odds is `error / (value (1 - value))`.
         """
-        whole = share(self.linear, np.ones_like(self.linear)).share_interval(confidence)
+        whole = fraction(self.linear, np.ones_like(self.linear)).fraction_interval(confidence)
         if not self.varies or not 0 < self.value < 1:
             return whole
         half = t_quantile(confidence, self.freedom) * self.error / (self.value * (1 - self.value))
@@ -156,12 +157,8 @@ class Ratio(NamedTuple):
 
     @property
     def varies(self) -> bool:
-        """Whether any patient differs from another by more than rounding does."""
+        """Whether any two patients differ by more than rounding."""
         return bool(np.ptp(self.linear) > ROUNDING) if self.linear.size else False
-
-
-ROUNDING = 1e-9
-"""Scores of patients that differ by less are the same score."""
 
 
 def t_quantile(confidence: float, freedom: int) -> float:
@@ -180,16 +177,10 @@ def ratio(x: Totals, y: Totals) -> Ratio:
 
     The error is that of the mean of the residuals `x - R y`, with `n - 1` in the denominator. With `y = 1`
     this is exactly the standard error of a mean, so that `ratio(x, 1).t_interval(c)` is Student's t interval.
-    The jackknife was the alternative: its coverage is the same (drops of Dice in percent, nominal 0.95:
-    both 0.94 at 6 and 12 patients, 0.95 at 50; `tests/unit/metrics/test_coverage.py`), but it has no value
-    when one patient holds all of `y`.
-
-    Args:
-        x: Numerator of each patient.
-        y: Denominator of each patient.
+    The jackknife has the same coverage, but no value where one patient holds all of `y`.
 
     Returns:
-        The ratio; all NaN where `sum(y)` is 0 or there is no patient, error NaN for one patient.
+        All NaN where `sum(y)` is 0 or there is no patient; the error NaN for a single patient.
 
     Source:
         Cochran, Sampling Techniques, 3rd edition, 1977, section 6.4.
@@ -211,40 +202,40 @@ def mean(values: Totals) -> Ratio:
     return ratio(values, np.ones_like(values))
 
 
-def share(right: Totals, outcomes: Totals) -> Share:
-    """A share `sum(right) / sum(outcomes)` in [0, 1] of outcomes that come in clusters, one per patient.
+def fraction(right: Totals, outcomes: Totals) -> Fraction:
+    """A fraction `sum(right) / sum(outcomes)` of outcomes in clusters, one cluster per patient.
 
     Args:
-        right: Right outcomes of each patient, or its score.
-        outcomes: Outcomes m of each patient (images, times cells and seeds where these are averaged), or 1.
+        right: Right outcomes of each patient, or its score in [0, 1].
+        outcomes: Outcomes of each patient (images, times cells and seeds where these are averaged), or 1.
 
     Returns:
-        The share; all NaN without outcomes, the effective number NaN for a single patient.
+        All NaN without outcomes; the effective number NaN for a single patient.
     """
     return mean_of_ratios(right[:, None], outcomes[:, None])
 
 
-def mean_of_ratios(x: Float64[np.ndarray, "patients k"], y: Float64[np.ndarray, "patients k"]) -> Share:
-    """Mean of k shares of totals, as balanced accuracy is.
+def mean_of_ratios(x: Float64[np.ndarray, "patients k"], y: Float64[np.ndarray, "patients k"]) -> Fraction:
+    """Mean of k ratios of totals in [0, 1], such as balanced accuracy.
 
-    Its variance is linearised over patients. A sample in which all patients are alike would have none,
-    though others may differ: so two patients are added to each share, one with 0 and one with 1, of the
-    weight that the chance of such a sample has, `((c - 1) / (n - 1))^n` where c of n patients have the
-    commonest score. All alike, that is 1, and the effective number comes out as that of fully dependent
-    outcomes of a patient, `N^2 / sum(m^2)`; all alike but one, it is about 1 / e; where no two are alike, 0.
+    Its variance is linearised over patients. A sample in which all patients agree would have none, though
+    other patients may differ. So each ratio gets two additional patients, one with 0 and one with 1, weighted
+    by the chance of such a sample: `((c - 1) / (n - 1))^n` where c of n patients share the commonest score.
+    If all agree, the weight is 1 and the effective number is that of outcomes which depend fully on the
+    patient, `N^2 / sum(m^2)`; if all but one do, it is about 1 / e; if no two do, 0.
 
     Args:
         x: Right images of each patient and class.
         y: Images of each patient and class; classes without any are left out.
 
     Returns:
-        The mean; all NaN where there is nothing, the effective number NaN for a single patient.
+        All NaN without images; the effective number NaN for a single patient.
     """
     occurring = y.sum(0) > 0
     x, y = x[:, occurring], y[:, occurring]
     patients, k = x.shape
     if k == 0:
-        return Share(math.nan, math.nan, patients - 1)
+        return Fraction(math.nan, math.nan, patients - 1)
     value, drawn, added = 0.0, 0.0, 0.0
     residuals = np.zeros(patients)
     for right, images in zip(x.T, y.T, strict=True):
@@ -260,13 +251,13 @@ def mean_of_ratios(x: Float64[np.ndarray, "patients k"], y: Float64[np.ndarray, 
         value += float(right.sum()) / total / k
         drawn += p / k
     if patients == 1:
-        return Share(value, math.nan, 0)
+        return Fraction(value, math.nan, 0)
     variance = (float(residuals @ residuals) + added) / k**2
-    return Share(min(value, 1.0), drawn * (1 - drawn) / variance, patients - 1)
+    return Fraction(min(value, 1.0), drawn * (1 - drawn) / variance, patients - 1)
 
 
 def _chance_of_no_variance(scores: Totals) -> float:
-    """How probable it is that as many patients again would all have one score, judged from these."""
+    """How probable it is that as many patients again would all share one score, judged from these."""
     if scores.size == 1:
         return 1.0
     _, counts = np.unique(np.round(scores / ROUNDING), return_counts=True)
@@ -274,34 +265,27 @@ def _chance_of_no_variance(scores: Totals) -> float:
 
 
 def wilson(right: Totals, outcomes: Totals, confidence: float) -> Estimate:
-    """The interval of an accuracy whose outcomes come in clusters, one per patient: see `Share`.
+    """The interval of an accuracy, as a `fraction` whose outcomes never count for more than independent ones.
 
-    Args:
-        right: Number of right outcomes of each patient.
-        outcomes: Number of outcomes of each patient (images, times cells and seeds where these are
-            averaged).
-        confidence: In (0, 1).
-
-    Returns:
-        Accuracy with bounds in [0, 1]; bounds NaN for a single patient. Outcomes never count for more than
-        independent ones.
+    Bounds lie in [0, 1]; they are NaN for a single patient.
     """
-    found = share(right, outcomes)
+    found = fraction(right, outcomes)
     effective = np.minimum(found.effective, float(outcomes.sum()))  # of NaN and a number this is NaN
-    return found._replace(effective=float(effective)).share_interval(confidence)
+    return found._replace(effective=float(effective)).fraction_interval(confidence)
 
 
 def extremes_interval(values: Totals, confidence: float, largest: float | None = None) -> Estimate:
-    """An interval of a mean that supposes nothing of its distribution but how large values can be.
+    """The interval of a mean that assumes nothing about its distribution but how large values can be.
 
-    Losses and gains are each as an n-fold choice between nothing and the largest one, which no distribution
-    of that range exceeds in variance (Clopper and Pearson's interval); both together after Zou and Donner.
+    Losses and gains are each treated as an n-fold choice between nothing and the largest one, which no
+    distribution of that range exceeds in variance (Clopper and Pearson's interval), and combined after Zou
+    and Donner.
 
     Args:
         values: Differences of the patients, above and below 0.
-        confidence: In (0, 1).
-        largest: Largest size that a difference can have; a larger one that was seen counts. None: the
-            largest one seen on each side, and where a side was not seen, that of the other, or 1.
+        confidence: Level.
+        largest: Largest absolute value of a difference, unless a larger one was seen. None: the largest one
+            seen on each side; for a side without any, that of the other, or 1.
 
     Source:
         Zou and Donner, Statistics in Medicine 27, 2008 (the difference of two estimates from their bounds).
@@ -310,12 +294,12 @@ def extremes_interval(values: Totals, confidence: float, largest: float | None =
     sides = [np.where(side > ROUNDING, side, 0.0) for side in (values, -values)]
     seen = [float(side.max()) for side in sides]
     most = [max(largest or size or max(seen) or 1.0, size) for size in seen]
-    shares = [float(side.mean()) / size for side, size in zip(sides, most, strict=True)]
+    fractions = [float(side.mean()) / size for side, size in zip(sides, most, strict=True)]
     (gain_low, gain_high), (loss_low, loss_high) = (
-        [size * bound for bound in clopper_pearson(share, n, confidence)]
-        for share, size in zip(shares, most, strict=True)
+        [size * bound for bound in clopper_pearson(fraction, n, confidence)]
+        for fraction, size in zip(fractions, most, strict=True)
     )
-    gain, loss = (share * size for share, size in zip(shares, most, strict=True))
+    gain, loss = (fraction * size for fraction, size in zip(fractions, most, strict=True))
     low = gain - loss - math.hypot(gain - gain_low, loss_high - loss)
     high = gain - loss + math.hypot(gain_high - gain, loss - loss_low)
     return Estimate(float(values.mean()), low, high)
@@ -326,10 +310,8 @@ def accuracy_difference(x: Totals, y: Totals, images: Totals) -> Ratio:
 
     Two accuracies that agree on all of 50 images may still differ by a few points on others, but the plain
     standard error is 0. As Bonett and Price do for single images, two pseudo-observations are added, one
-    image lost and one gained; where no patient at all varies, they have the weight of a whole patient
-    (`sum(m^2) / N`), as in `share`. [Coverage, nominal 0.95, of this and of the plain error: 30 patients
-    with 3 images, many changes .94 and .93, changes in 2 % of the images 1.00 and .74; 100 patients with 1
-    image .96 and .95, 1.00 and .87.]
+    image lost and one gained; where no patient varies at all, they have the weight of a whole patient
+    (`sum(m^2) / N`), as in `fraction`. docs/statistics.md has the coverage with and without them.
 
     Args:
         x: Right images of each patient under one condition minus those under the other.
@@ -366,11 +348,11 @@ def paired_interval(
     """A paired difference `sum(x) / sum(y)` with its interval.
 
     Args:
-        x: What each patient has under one condition minus what it has under the other.
+        x: Total of each patient under one condition minus that under the other.
         y: What the difference is divided by: 1, images, or scores.
-        confidence: In (0, 1).
+        confidence: Level.
         images: Number of images of each patient, where scores are numbers of right images.
-        largest: Largest size that the difference can have.
+        largest: Largest absolute value that the difference can have.
     """
     plain = ratio(x, y)
     found = plain if images is None else accuracy_difference(x, y, images)

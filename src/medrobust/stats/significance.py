@@ -11,22 +11,24 @@ from medrobust.stats.intervals import Ratio, Totals, extremes_interval
 EXACT_LIMIT = 100_000
 """Up to this many sign patterns (16 patients) are counted, more are sampled."""
 
+RAREST_FAILURE = 0.1
+"""A test of equality must be able to see a failure that strikes this fraction of all patients."""
+
 
 def sign_flip_test(differences: Totals, resamples: int, rng: np.random.Generator) -> float:
     """Two-sided p value of "each patient's difference might as well have had the other sign".
 
     It asks whether the differences are symmetric about 0, not whether their mean is 0: where the mean is 0
     and they are skewed it errs more often than its level says (docs/statistics.md has numbers). A studentised
-    statistic would change nothing: signs leave the sum of squares as it is, so that t orders the patterns
-    as the total does.
+    statistic would be the same test: signs leave the sum of squares as it is, so t orders the patterns as the
+    total does.
 
-    The statistic is the total over patients. With n patients all 2^n patterns of signs are counted where
-    these are at most 100,000; else `resamples` patterns are drawn and p = (b + 1) / (resamples + 1), which
-    is never 0.
+    The statistic is the total over patients. With n patients all 2^n patterns of signs are counted if there
+    are at most 100,000; else `resamples` patterns are drawn and p = (b + 1) / (resamples + 1), never 0.
 
     Args:
         differences: Difference of each patient (in classification: of the numbers of right images).
-        resamples: Number B of patterns drawn where counting is too much.
+        resamples: Number B of patterns drawn where there are too many to count.
         rng: Where they are drawn from; not used where all are counted.
 
     Returns:
@@ -39,31 +41,21 @@ def sign_flip_test(differences: Totals, resamples: int, rng: np.random.Generator
     sizes = np.abs(differences[differences != 0])
     observed = abs(float(differences.sum())) - 1e-12 * float(sizes.sum())
     if _can_count_all(differences.size):
-        return float(np.mean(np.abs(_all_totals(sizes)) >= observed))
-    extreme = np.sum(np.abs(_sampled_totals(sizes, resamples, rng)) >= observed)
+        totals = np.zeros(1)
+        for size in sizes:
+            totals = np.concatenate([totals + size, totals - size])
+        return float(np.mean(np.abs(totals) >= observed))
+    totals = np.zeros(resamples)
+    # Of k equal sizes a binomial number is positive, which saves draws.
+    for size, count in zip(*np.unique(sizes, return_counts=True), strict=True):
+        totals += size * (2.0 * rng.binomial(count, 0.5, resamples) - count)
+    extreme = np.sum(np.abs(totals) >= observed)
     return float((extreme + 1) / (resamples + 1))
 
 
 def _can_count_all(patients: int) -> bool:
-    """True if the patterns of signs are few; in logarithms, since patients may be thousands."""
+    """Compared as logarithms, since there may be thousands of patients."""
     return patients <= math.log2(EXACT_LIMIT)
-
-
-def _all_totals(sizes: Totals) -> Float64[np.ndarray, "patterns"]:
-    totals = np.zeros(1)
-    for size in sizes:
-        totals = np.concatenate([totals + size, totals - size])
-    return totals
-
-
-def _sampled_totals(
-    sizes: Totals, resamples: int, rng: np.random.Generator
-) -> Float64[np.ndarray, "resamples"]:
-    """Totals under random signs; of k equal sizes a binomial number is positive, which saves draws."""
-    totals = np.zeros(resamples)
-    for size, count in zip(*np.unique(sizes, return_counts=True), strict=True):
-        totals += size * (2.0 * rng.binomial(count, 0.5, resamples) - count)
-    return totals
 
 
 def smallest_p(patients: int, resamples: int) -> float:
@@ -89,10 +81,6 @@ def holm(p_values: Float64[np.ndarray, "tests"]) -> Float64[np.ndarray, "tests"]
     return adjusted
 
 
-RAREST_FAILURE = 0.1
-"""Share of all patients that a failure strikes which a test of equality must be able to see."""
-
-
 def patients_for_equivalence(alpha: float, tests: int) -> int:
     """Fewest patients whom a failure of one in ten spares with a probability of at most alpha / tests."""
     return math.ceil(math.log(alpha / tests) / math.log(1 - RAREST_FAILURE) - 1e-9)
@@ -101,19 +89,16 @@ def patients_for_equivalence(alpha: float, tests: int) -> int:
 def equivalence_test(difference: Ratio, margin: float) -> float:
     """Two one-sided tests (TOST) of a mean difference outside (-margin, margin); small p: equally good.
 
-    They are those of `extremes_interval`, which supposes no more of the differences than that the largest
-    ones on both sides were seen. So p is at least the chance that a failure of one in ten was not: 0.9^n, .05
-    of 29 patients. With t tests, which suppose symmetry, networks are declared equal in 20, 11, 9 % of the
-    studies with 29, 50, 100 patients where they differ by the margin because one patient in ten loses ten
-    times as much, and in 13, 10, 9 % where differences have a gamma tail of skewness 2.8; with these in 5, 2,
-    2 and 3, 1, 1 %.
+    They invert `extremes_interval`, which assumes of the differences only that the largest on either side
+    were seen. So p is at least the chance that a failure of one in ten was not: 0.9^n, .05 with 29 patients.
+    t tests, which assume symmetry, call networks equal too often (docs/statistics.md has numbers).
 
     Args:
-        difference: Difference of two paired scores with what each patient contributes.
+        difference: Difference of two paired scores.
         margin: Smallest difference that matters, in the unit of the score, above 0.
 
     Returns:
-        The larger of the two p values; 1 where these are above 0.5, NaN where there is no difference.
+        The larger of the two p values; 1 where it is above 0.5, NaN where the difference is undefined.
 
     Raises:
         ValueError: `margin` is not above 0.
@@ -144,8 +129,8 @@ def equivalence_test(difference: Ratio, margin: float) -> float:
 def patients_needed(sd: float, difference: float, alpha: float, power: float = 0.8) -> int | None:
     """Patients that `sign_flip_test` needs to see `difference` with `power`, of normal differences.
 
-    Where it can reject only if all signs agree, the chance of that counts; else the power of the t test,
-    which it has to within a few percent. Never fewer than can be significant at all.
+    Where the test can reject only if all signs agree, the chance of that counts; else that of the t test,
+    from which it differs by at most a few percent.
 
     Args:
         sd: Standard deviation of the paired differences over patients.
@@ -154,8 +139,8 @@ def patients_needed(sd: float, difference: float, alpha: float, power: float = 0
         power: Chance to see it, in (0, 1).
 
     Returns:
-        At least `patients_for_significance(alpha, 1)`; None where `sd` is NaN or 0: a sample without variance
-        tells nothing of it.
+        At least `patients_for_significance(alpha, 1)`; None where `sd` is NaN or 0, since a sample without
+        variance tells nothing about it.
     """
     if not sd > 0:
         return None

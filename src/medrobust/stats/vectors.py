@@ -1,4 +1,4 @@
-"""The numbers of a report from plain vectors: a score per case, and whose case each is.
+"""The numbers of a report from plain vectors: a score for each case, and the patient it belongs to.
 
 Booleans are outcomes, right or wrong: their mean is an accuracy, in which every case counts. Numbers are
 scores such as Dice: they are averaged within the patient, and every patient counts once. Cases of one patient
@@ -25,7 +25,7 @@ RESAMPLES = 10_000
 
 
 class Bounds(NamedTuple):
-    """The ends of an interval; NaN where a single patient tells none."""
+    """The ends of an interval; NaN with a single patient."""
 
     low: float
     high: float
@@ -77,17 +77,17 @@ def compare_paired(
     Args:
         scores_a: Score of the first network on each case.
         scores_b: Score of the second network on each case.
-        patients: Whose case each is.
+        patients: The patient of each case.
         per_case: Whether every case counts (accuracies, also averaged over attacks) or every patient once;
             None: every case where the scores are booleans.
         confidence: Of the interval, in (0, 1).
         resamples: Patterns of signs that are drawn with more than 16 patients; with fewer all are counted.
         seed: Seed of the study, for these draws.
-        names: Names of the networks in the study; with the seed they fix the draws, so that p is the report's
-            but for ties that rounding breaks.
+        names: Names of the networks in the study. With the seed they fix the draws, so that p is that of the
+            report, except where rounding breaks ties.
 
     Returns:
-        Difference, interval and p value; nothing is adjusted for several comparisons (`rank` does that).
+        Difference, interval and p value, not adjusted for multiple comparisons (`rank` does that).
 
     Raises:
         ValueError: The lengths differ, there are no cases, or a score is undefined.
@@ -95,10 +95,8 @@ def compare_paired(
     >>> compare_paired([0.9, 0.8, 0.7, 0.9], [0.7, 0.7, 0.6, 0.8], ["p1", "p1", "p2", "p3"]).p
     0.25
     """
-    first, second = (
-        _totals(scores, patients, name, per_case)
-        for scores, name in ((scores_a, "scores_a"), (scores_b, "scores_b"))
-    )
+    first = _totals(scores_a, patients, "scores_a", per_case)
+    second = _totals(scores_b, patients, "scores_b", per_case)
     if first.per_case != second.per_case:
         raise ValueError("scores_a and scores_b must both be booleans (right or wrong), or both be numbers.")
     x, sizes = first.totals - second.totals, first.sizes
@@ -114,24 +112,24 @@ def mean_interval(scores: Scores, patients: Patients | None = None, *, confidenc
 
     Args:
         scores: Score of each case, in [0, 1].
-        patients: Whose case each is; None: each is somebody else's.
+        patients: The patient of each case; None: every case has its own.
         confidence: In (0, 1).
 
     Returns:
         Value, low, high; the bounds lie in [0, 1].
 
     Raises:
-        ValueError: The lengths differ, there are no cases, or a score is undefined or outside of [0, 1].
+        ValueError: The lengths differ, there are no cases, or a score is undefined or outside [0, 1].
 
     >>> value, low, high = mean_interval([0.9, 0.8, 0.7])
     >>> round(value, 3), low < 0.7, high < 1
     (0.8, True, True)
     """
     values = np.asarray(scores, dtype=np.float64)
-    found = _totals(values, range(values.size) if patients is None else patients, "scores")
+    found = _totals(values, patients, "scores")
     if not found.is_in_unit:
         raise ValueError(f"scores must lie in [0, 1]; got {values.min():g} to {values.max():g}.")
-    return mean(found.totals).share_interval(confidence)
+    return mean(found.totals).fraction_interval(confidence)
 
 
 def accuracy_interval(
@@ -141,11 +139,11 @@ def accuracy_interval(
 
     Args:
         right: Whether each case is right.
-        patients: Whose case each is; None: each is somebody else's.
+        patients: As for `mean_interval`.
         confidence: In (0, 1).
 
     Returns:
-        Value, low, high; the bounds lie in [0, 1], and never have a width of 0.
+        Value, low, high; the bounds lie in [0, 1] and differ.
 
     Raises:
         ValueError: The lengths differ, or there are no cases.
@@ -154,8 +152,7 @@ def accuracy_interval(
     >>> value, round(low, 3), high
     (1.0, 0.849, 1.0)
     """
-    outcomes = np.asarray(right).astype(bool)
-    found = _totals(outcomes, range(outcomes.size) if patients is None else patients, "right")
+    found = _totals(np.asarray(right).astype(bool), patients, "right")
     return wilson(found.totals, found.sizes, confidence)
 
 
@@ -171,7 +168,7 @@ def rank(
 
     Args:
         scores: Scores of each network on the same cases, by its name; higher is better.
-        patients: Whose case each is.
+        patients: The patient of each case.
         per_case: As for `compare_paired`.
         confidence: In (0, 1).
         seed: As for `compare_paired`.
@@ -186,24 +183,19 @@ def rank(
     >>> [(each.name, each.low, each.high) for each in rank({"poor": poor, "good": good}, range(6))]
     [('good', 1, 1), ('poor', 2, 2)]
     """
-    pairs = list(combinations(scores, 2))
     found = [
-        compare_paired(
-            scores[first], scores[second], patients, per_case=per_case, seed=seed, names=(first, second)
-        )
-        for first, second in pairs
+        compare_paired(scores[a], scores[b], patients, per_case=per_case, seed=seed, names=(a, b))
+        for a, b in combinations(scores, 2)
     ]
     better = np.zeros((len(scores), len(scores)), dtype=bool)
-    place = {name: index for index, name in enumerate(scores)}
     adjusted = holm(np.array([each.p for each in found], dtype=np.float64))
-    for (first, second), each, p in zip(pairs, found, adjusted, strict=True):
+    for (i, j), each, p in zip(combinations(range(len(scores)), 2), found, adjusted, strict=True):
         if p <= round(1 - confidence, 12):
-            winner, loser = (first, second) if each.difference > 0 else (second, first)
-            better[place[winner], place[loser]] = True
-    lines = [
-        Ranked(name, _totals(scores[name], patients, name, per_case).mean, low, high)
-        for name, (low, high) in zip(scores, ranks_interval(better), strict=True)
-    ]
+            better[(i, j) if each.difference > 0 else (j, i)] = True
+    lines = []
+    for name, (low, high) in zip(scores, ranks_interval(better), strict=True):
+        of_network = _totals(scores[name], patients, name, per_case)
+        lines.append(Ranked(name, float(of_network.totals.sum() / of_network.sizes.sum()), low, high))
     return sorted(lines, key=lambda line: -line.score)
 
 
@@ -215,13 +207,10 @@ class _Totals(NamedTuple):
     per_case: bool
     is_in_unit: bool
 
-    @property
-    def mean(self) -> float:
-        return float(self.totals.sum() / self.sizes.sum())
 
-
-def _totals(scores: Scores, patients: Patients, name: str, per_case: bool | None = None) -> _Totals:
-    values, whose = np.asarray(scores), np.asarray(patients)
+def _totals(scores: Scores, patients: Patients | None, name: str, per_case: bool | None = None) -> _Totals:
+    values = np.asarray(scores)
+    whose = np.arange(values.size) if patients is None else np.asarray(patients)
     if values.ndim != 1 or values.shape != whose.shape or not values.size:
         raise ValueError(
             f"{name} and patients must be vectors of one length, with a case or more; got shapes"

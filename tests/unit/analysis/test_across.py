@@ -144,6 +144,20 @@ class TestSentences:
             "a of new and a of old are not ranked: a clean score does not exceed that of always answering"
         )
 
+    def test_a_score_that_is_undefined(self) -> None:
+        """There is no area under the curve where all photographs are of one class."""
+        settings = replace(made_rows.SETTINGS, score="auroc")
+        photos = [
+            made_rows.classification(
+                lambda *_: True, {f"p{number}": 1 for number in range(8)}, models=("a",), settings=settings
+            )
+            for _ in range(2)
+        ]
+        assert compared(run("old", photos[0]), run("new", photos[1])) == (
+            "a of new and a of old are not ranked: their score is undefined. On clean images, too, the score"
+            " is undefined.",
+        )
+
     def test_the_same_trained_network_is_no_pair(self) -> None:
         old = run("old", brains({"a": 0.6}), a_target_s0="1f")
         for weights, same in (({"a_target_s0": "1f"}, True), ({"a_target_s0": "2e"}, False), ({}, False)):
@@ -319,9 +333,9 @@ class TestRefusals:
             replace(self.OLD, name="new", study=study),
             "support: auto in old, image in new",
             "dag_a, step: 0.0625 in old, 0.05 in new",
-            "dag_a, steps: none in old, ssim 0.98 in new",
+            "dag_a, steps: not given in old, ssim 0.98 in new",
             "rician, strength: matched in old, fixed in new",
-            "rician, sd: none in old, 0.1 in new",
+            "rician, sd: not given in old, 0.1 in new",
         )
 
     def test_what_differs_can_be_left_out(self) -> None:

@@ -13,6 +13,7 @@ from medrobust.analysis.scores import Cell
 from medrobust.analysis.structures import MEASURES, false_positives, structures
 from medrobust.analysis.verdict import verdict
 from medrobust.errors import RunError
+from medrobust.rng import generator
 from medrobust.storage.schemas import EMPTY_CASES
 
 SCANS = {"p1": ["p1-first", "p1-second"], "p2": ["p2-first"], "p3": ["p3-first"]}
@@ -103,6 +104,16 @@ def test_without_the_size_of_every_pixel_volumes_are_in_pixels(volumes: dict[str
     assert row["unit"] == "pixels"
     assert row["empty_volume"] == pytest.approx((3 * ORGAN + 2 * ORGAN) / 2)
     assert structures(results)["false_positive_ml"].null_count() == structures(results).height
+
+
+def test_no_bit_changes_from_one_time_to_the_next() -> None:
+    def counts(cell: Cell, scan: str, structure: str) -> tuple[int, int, int]:
+        return 0, int(generator(0, *map(str, cell), scan).integers(0, 997)), 0
+
+    scans = {f"p{number}": [f"s{number}-{scan}" for scan in range(3)] for number in range(60)}
+    results = made_rows.segmentation(counts, scans)
+    first = false_positives(results)
+    assert all(false_positives(results).equals(first) for _ in range(4))
 
 
 def test_a_run_of_before_there_were_counts_says_what_it_can() -> None:

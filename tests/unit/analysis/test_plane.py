@@ -30,10 +30,7 @@ def test_scores_are_those_of_table_1(results):
 
 
 def test_covariance_is_that_of_the_means_over_patients(results):
-    cells = results.panel.cells
-    pairs = np.stack(
-        [cells[results.clean_cell("b")].totals, results.panel.mean(results.judged_cells("b")).totals]
-    )
+    pairs = np.stack([results.clean("b").totals, results.panel.mean(results.judged_cells("b")).totals])
     expected = np.cov(pairs) / 8
     row = plane(results).row(1, named=True)
     assert row["var_clean"] == pytest.approx(expected[0, 0])

@@ -9,6 +9,7 @@ import made_rows
 from medrobust.analysis import tables
 from medrobust.analysis.results import Results
 from medrobust.analysis.subgroups import FEWEST, MOST, age_band, subgroup_sentences, subgroups
+from medrobust.metrics import Score
 from medrobust.storage.schemas import ATTRIBUTES
 from medrobust.study.analysis import Settings
 
@@ -89,6 +90,14 @@ def test_sentences_name_the_groups_that_lie_furthest_apart(photos: Results) -> N
     same = replace(photos, attributes=attributes({patient: {"site": "here"} for patient in PATIENTS}))
     (sentence,) = subgroup_sentences(subgroups(same), "patient")
     assert sentence == "By site: nothing to compare, fewer than two groups are large enough."
+
+
+def test_intervals_that_are_undefined_are_not_compared(photos: Results) -> None:
+    """An own score beyond [0, 1] has none in a group in which nobody differs from the others."""
+    score = Score("gain", lambda labels, predictions: 2.0 * (labels == predictions), bounds=(0.0, 2.0))
+    study = replace(photos, settings=Settings(resamples=200, score=score))
+    sentence = subgroup_sentences(subgroups(study), "patient")[1]
+    assert "from 0.000 (female, 7 patients) to 2.000 (male, 10 patients)." in sentence
 
 
 @pytest.mark.parametrize(

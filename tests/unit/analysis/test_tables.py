@@ -70,7 +70,7 @@ def dice_by_hand(cell: Cell) -> list[float]:
 def test_segmentation_cells_are_means_over_structures_scans_and_patients(brains):
     for row in tables.table2(brains).iter_rows(named=True):
         by_hand = dice_by_hand(Cell(row["target"], row["perturbation"], row["source"]))
-        expected = mean(np.array(by_hand)).share_interval(0.95)
+        expected = mean(np.array(by_hand)).fraction_interval(0.95)
         assert (row["score"], row["low"], row["high"]) == pytest.approx(tuple(expected))
         assert (row["n_cases"], row["n_patients"]) == (16, 3)
 

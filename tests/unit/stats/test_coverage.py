@@ -38,7 +38,7 @@ def photos(
 @pytest.mark.parametrize("patients", [6, 12, 50])
 def test_dice_and_its_relative_drop(patients):
     def dice(rng):
-        return mean(rng.beta(16, 4, patients)).share_interval(0.95)
+        return mean(rng.beta(16, 4, patients)).fraction_interval(0.95)
 
     def drop(rng):
         clean = rng.beta(16, 4, patients)
@@ -122,7 +122,7 @@ def broken(rng: np.random.Generator, patients: int) -> np.ndarray:
     ids=["normal", "skewed", "long tail", "broken"],
 )
 def test_default_interval_of_dice(dice, truth, patients):
-    found = coverage(lambda rng: mean(dice(rng, patients)).share_interval(0.95), truth)
+    found = coverage(lambda rng: mean(dice(rng, patients)).fraction_interval(0.95), truth)
     assert promised(found, patients), found
 
 
@@ -141,7 +141,7 @@ def test_structures_that_most_patients_lose(share, patients):
     dice = wiped_out(share)
     held = [
         low <= 0.8 * (1 - share) <= high
-        for _, low, high in (mean(dice(rng, patients)).share_interval(0.95) for _ in range(600))
+        for _, low, high in (mean(dice(rng, patients)).fraction_interval(0.95) for _ in range(600))
     ]
     assert np.mean(held) >= 0.93
 
@@ -186,7 +186,7 @@ def test_average_accuracy_holds_in_all_studies(patients, accuracy, images, alike
 @pytest.mark.parametrize("share", [0.5, 0.8, 0.9, 0.95])
 def test_dice_holds_where_structures_are_wiped_out(share, patients):
     dice = wiped_out(share)
-    found = coverage(lambda rng: mean(dice(rng, patients)).share_interval(0.95), 0.8 * (1 - share))
+    found = coverage(lambda rng: mean(dice(rng, patients)).fraction_interval(0.95), 0.8 * (1 - share))
     assert found >= 0.93, found
 
 
@@ -200,7 +200,7 @@ def balanced_coverage(sizes: tuple[int, ...], recalls: np.ndarray, repeats: int)
     held = 0
     for _ in range(repeats):
         right = rng.random(label.size) < recalls[label]
-        estimate = mean_of_ratios(outcomes * right[:, None], outcomes).share_interval(0.95)
+        estimate = mean_of_ratios(outcomes * right[:, None], outcomes).fraction_interval(0.95)
         held += estimate.low <= recalls.mean() <= estimate.high
     return held / repeats
 
@@ -235,7 +235,7 @@ def test_balanced_accuracy(accuracies, images):
 
     def draw(rng):
         right = rng.random(label.size) < np.array(accuracies)[label]
-        return mean_of_ratios(outcomes * right[:, None], outcomes).share_interval(0.95)
+        return mean_of_ratios(outcomes * right[:, None], outcomes).fraction_interval(0.95)
 
     assert coverage(draw, float(np.mean(accuracies))) > 0.92
 

@@ -12,10 +12,10 @@ from medrobust.rng import generator
 from medrobust.stats.intervals import (
     accuracy_difference,
     extremes_interval,
+    fraction,
     mean,
     mean_of_ratios,
     ratio,
-    share,
     t_quantile,
     wilson,
 )
@@ -68,14 +68,16 @@ def test_t_interval_is_the_textbook_one(values):
 
 @given(scores)
 def test_the_interval_of_a_share_holds_it_within_0_and_1_and_does_not_care_which_way_it_is_counted(values):
-    right, wrong = (mean(shares).share_interval(0.95) for shares in (np.array(values), 1 - np.array(values)))
+    right, wrong = (
+        mean(shares).fraction_interval(0.95) for shares in (np.array(values), 1 - np.array(values))
+    )
     assert 0 <= right.low <= right.value <= right.high <= 1
     assert right.low == pytest.approx(1 - wrong.high, abs=1e-9)
     assert right.high == pytest.approx(1 - wrong.low, abs=1e-9)
 
 
 def test_the_interval_of_a_share_is_that_of_its_log_odds():
-    low, high = mean(np.array([0.7, 0.9, 0.8])).share_interval(0.95)[1:]
+    low, high = mean(np.array([0.7, 0.9, 0.8])).fraction_interval(0.95)[1:]
     half = 4.302653 * (0.1 / math.sqrt(3)) / (0.8 * 0.2)  # t of 2 degrees of freedom, delta method
     assert math.log(low / (1 - low)) == pytest.approx(math.log(4) - half, abs=1e-6)
     assert math.log(high / (1 - high)) == pytest.approx(math.log(4) + half, abs=1e-6)
@@ -83,7 +85,7 @@ def test_the_interval_of_a_share_is_that_of_its_log_odds():
 
 def test_the_interval_of_a_share_is_the_plain_one_where_patients_hardly_differ():
     values = 0.8 + np.array([-3e-4, 1e-4, 0, 2e-4])
-    plainly, share = mean(values).interval(0.95), mean(values).share_interval(0.95)
+    plainly, share = mean(values).interval(0.95), mean(values).fraction_interval(0.95)
     assert share == pytest.approx(plainly, abs=1e-6)
 
 
@@ -92,7 +94,7 @@ def test_the_interval_of_a_share_is_the_plain_one_where_patients_hardly_differ()
 def test_patients_that_are_all_alike_have_an_interval(score, patients):
     same = mean(np.full(patients, score))
     for estimate, low, high in (
-        (same.share_interval(0.95), 0, 1),
+        (same.fraction_interval(0.95), 0, 1),
         (same.interval(0.95, largest=1.0), -1, 1),
     ):
         assert estimate.value == pytest.approx(score)
@@ -104,21 +106,21 @@ def test_patients_that_are_all_alike_have_an_interval(score, patients):
 
 def test_six_scores_of_0_are_as_six_wrong_answers():
     t2 = t_quantile(0.95, 5) ** 2
-    assert mean(np.zeros(6)).share_interval(0.95) == pytest.approx((0, 0, t2 / (6 + t2)))
+    assert mean(np.zeros(6)).fraction_interval(0.95) == pytest.approx((0, 0, t2 / (6 + t2)))
     assert wilson(np.zeros(6), np.ones(6), 0.95) == pytest.approx((0, 0, t2 / (6 + t2)))
 
 
 def test_rounding_is_no_variance():
     values = 0.3 + 1e-16 * np.arange(6)
     exact = mean(np.full(6, 0.3))
-    assert mean(values).share_interval(0.95) == pytest.approx(exact.share_interval(0.95))
+    assert mean(values).fraction_interval(0.95) == pytest.approx(exact.fraction_interval(0.95))
     assert mean(values).interval(0.95, 1.0) == pytest.approx(exact.interval(0.95, 1.0))
 
 
 def test_one_patient_in_six_that_is_not_wiped_out_says_little_of_how_many_are():
     """Nearly all alike is nearly no variance, however little the one differs."""
     for score in (1e-6, 0.01, 0.5):
-        assert mean(np.array([0, 0, 0, 0, 0, score])).share_interval(0.95).high > 0.5
+        assert mean(np.array([0, 0, 0, 0, 0, score])).fraction_interval(0.95).high > 0.5
 
 
 def test_the_interval_of_a_difference_leans_towards_the_tail_and_is_that_of_t_without_one():
@@ -145,7 +147,7 @@ def test_one_patient_has_a_value_and_no_interval():
     one = mean(np.array([0.7]))
     for estimate in (
         one.interval(0.95),
-        one.share_interval(0.95),
+        one.fraction_interval(0.95),
         wilson(np.array([7.0]), np.array([10.0]), 0.95),
     ):
         assert estimate.value == pytest.approx(0.7)
@@ -205,17 +207,17 @@ def test_variance_of_balanced_accuracy_of_single_images_is_that_of_independent_r
 @pytest.mark.parametrize("sizes", [(24,), (6, 6, 6, 6)])
 def test_balanced_accuracy_of_right_answers_only_is_as_sure_as_accuracy(sizes):
     images = np.repeat(np.eye(len(sizes)), sizes, axis=0)
-    balanced = mean_of_ratios(images, images).share_interval(0.95)
+    balanced = mean_of_ratios(images, images).fraction_interval(0.95)
     assert balanced == pytest.approx(wilson(np.ones(24), np.ones(24), 0.95))
     assert balanced.low == pytest.approx(0.849, abs=5e-4)
 
 
 def test_balanced_accuracy_is_as_sure_as_its_smallest_class_allows():
     images = np.repeat(np.eye(2), (1, 200), axis=0)
-    one_of_a_class = mean_of_ratios(images, images).share_interval(0.95)
+    one_of_a_class = mean_of_ratios(images, images).fraction_interval(0.95)
     assert one_of_a_class.low < 0.6
     even = np.repeat(np.eye(2), (100, 101), axis=0)
-    assert mean_of_ratios(even, even).share_interval(0.95).low > 0.97
+    assert mean_of_ratios(even, even).fraction_interval(0.95).low > 0.97
 
 
 def test_balanced_accuracy_leaves_out_classes_without_images():
@@ -249,7 +251,7 @@ def test_cells_that_agree_are_one_outcome_of_a_patient():
     nine, one = wilson(right, np.full(50, 9.0), 0.95), wilson(np.ones(50), np.ones(50), 0.95)
     assert nine.low < 0.95
     assert nine.high - nine.low > 0.7 * (one.high - one.low)
-    assert nine == pytest.approx(share(right / 9, np.ones(50)).share_interval(0.95))
+    assert nine == pytest.approx(fraction(right / 9, np.ones(50)).fraction_interval(0.95))
 
 
 def test_images_of_one_patient_count_as_little_as_they_are_alike():
