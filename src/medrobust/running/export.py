@@ -353,12 +353,4 @@ def _predict(
     setup: Setup, network: StudyNetwork, images: Float32[Tensor, "n c *space"], cases: Sequence[Case]
 ) -> Int64[Tensor, "n *labelspace"]:
     """Predicted classes of images, on the CPU."""
-    outputs = outputs_of(
-        setup.network(network),
-        images,
-        name=network.id.folder,
-        cases=cases,
-        device=setup.device,
-        limit=setup.limit,
-    )
-    return torch.cat([output.argmax(1).cpu() for _, output in outputs])
+    return torch.cat([logits.argmax(1).cpu() for _, logits in outputs_of(setup, network, images, cases)])

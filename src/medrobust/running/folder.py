@@ -403,7 +403,7 @@ def join_rows(plan: Plan) -> None:
     if setup.tolerance is not None:
         for table in (SURFACES, EMPTY_CASES):
             compact(folder, table, evaluation_parts(setup, plan.sets, targets, table))
-    compact(folder, TIMING, timing_parts(setup, plan.sets, folder))
+    compact(folder, TIMING, timing_parts(setup, plan.sets))
     # Last: a run with these rows is finished.
     compact(folder, scores, evaluation_parts(setup, plan.sets, targets, scores))
 
