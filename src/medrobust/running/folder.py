@@ -23,7 +23,7 @@ from medrobust.running.progress import Say
 from medrobust.running.record import environment
 from medrobust.running.selftest import selftest_part
 from medrobust.running.setup import Setup
-from medrobust.running.training_folder import BEST, STATE, check_finished
+from medrobust.running.training_folder import BEST, STATE, verified
 from medrobust.storage import ImageStore, Parts, RunFolder, compact, frame_of, write_results
 from medrobust.storage.disk import is_temporary
 from medrobust.storage.lock import locked
@@ -281,7 +281,7 @@ def _heal_network(folder: RunFolder, name: str, say: Say) -> None:
             if folder.exists("models", name, state):
                 folder.read_sealed("models", name, state)
         if folder.exists("models", name, "card.json"):
-            check_finished(folder, "models", name)
+            verified(folder.within("models", name))
     except DamagedError as error:
         say(f"{error} It is trained again.")
         folder.remove("models", name)

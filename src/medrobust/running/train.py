@@ -35,12 +35,12 @@ from medrobust.running.estimate import Speeds
 from medrobust.running.jobs import Job
 from medrobust.running.processes import launched, starts_processes
 from medrobust.running.regimes import (
+    OPTIMIZERS,
     Loss,
     Regime,
     class_weights,
     learning_rate,
     make_loss,
-    optimizer,
     regime_of,
 )
 from medrobust.running.setup import Setup, StudyNetwork
@@ -284,7 +284,8 @@ def fit(
         RunError: The folder holds another training.
     """
     regime = training.regime
-    module, steps = fabric.setup(network, optimizer(regime, network.parameters()))
+    optimizer = OPTIMIZERS[regime.optimizer](network.parameters(), lr=regime.learning_rate)
+    module, steps = fabric.setup(network, optimizer)
     curve = folder.restore_state(network, steps, fabric)
     while not _is_over(curve, regime):
         done = len(curve)
