@@ -21,10 +21,9 @@ def check_networks(setup: Setup, say: Say) -> None:
     study, dataset = setup.study, setup.dataset
     if study.surrogates.models == "others":
         _require_different_targets(setup)
-    for network in setup.networks:
-        if network.is_trained_here:
-            cases, validation = setup.training_cases(network), setup.fold(network).validation_cases
-            check_cases(dataset, cases, validation, study.trainings[network.id.name], network.id)
+    for network in setup.trained_here:
+        cases, validation = setup.training_cases(network), setup.fold(network).validation_cases
+        check_cases(dataset, cases, validation, study.trainings[network.id.name], network.id)
     # Networks of further seeds and folds are made in the same way.
     for target in setup.targets[: len(study.specs)]:
         built = _built(setup, target)
