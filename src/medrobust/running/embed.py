@@ -118,6 +118,6 @@ def embedding_parts(sets: Iterable[ImageSet], target: StudyNetwork) -> list[Part
 def _narrow(features: Tensor) -> Tensor:
     if features.shape[1] > MOST_FEATURES:
         raise ModelError(
-            f"It has {features.shape[1]:,} features per image, and no more than {MOST_FEATURES:,} are kept."
+            f"It has {features.shape[1]:,} features per image, but at most {MOST_FEATURES:,} can be kept."
         )
     return features

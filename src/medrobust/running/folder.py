@@ -130,7 +130,7 @@ def refuse_other_task(study: Study, folder: RunFolder) -> None:
         RunError: It is a file, or belongs to a study of the other task.
     """
     if folder.is_file():
-        raise RunError(f"--out: '{folder.url}' is a file. Give a folder, or a name that is free.")
+        raise RunError(f"--out: '{folder.url}' is a file. Give a folder, or an unused name.")
     if folder.exists(STORED) and read_stored_study(folder).task != study.task:
         raise RunError(f"The run folder '{folder.url}' belongs to another study: task differs. {REMEDY}")
 
@@ -199,14 +199,15 @@ def _sentences(plan: Plan, keys: Sequence[str], outdated: Iterable[str]) -> Iter
     yield f"The study has changed since this run folder was begun: {what}."
     if outdated:
         yield (
-            f"These networks no longer hold, and are made again: {', '.join(outdated)}. What was trained is "
-            "put aside in models/, and comes back if the change is undone."
+            f"These networks are out of date and will be made again: {', '.join(outdated)}. Trained ones are "
+            "kept aside in models/, and return if the change is undone."
         )
     known, wanted = plan.setup.folder.names("crafted"), [images.name for images in plan.crafted]
     held = [name for name in wanted if name in known]
     yield (
-        f"Of {len(wanted)} sets of perturbed images {len(held)} still hold and {len(wanted) - len(held)} are "
-        f"made; {len(set(known) - set(wanted))} are no longer used (`medrobust clean`)."
+        f"Of {len(wanted)} sets of perturbed images, {len(held)} are still valid and "
+        f"{len(wanted) - len(held)} will be made; {len(set(known) - set(wanted))} are no longer used "
+        "(`medrobust clean`)."
     )
 
 
@@ -309,8 +310,8 @@ def left_overs(folder: RunFolder) -> list[LeftOver]:
     """
     if not folder.exists(REFERENCES):
         raise RunError(
-            f"'{folder.url}' is no run folder, or was made by another version: it has no {REFERENCES}. Give "
-            "the --out folder of `medrobust run`."
+            f"'{folder.url}' is not a run folder, or was made by another version: it has no {REFERENCES}. "
+            "Give the --out folder of `medrobust run`."
         )
     used = folder.read_json(REFERENCES)
     return [LeftOver(parts, what, folder.size(*parts)) for parts, what in _unused(folder, used)]
