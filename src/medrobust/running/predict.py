@@ -84,11 +84,7 @@ def generators(seed: int, name: str, cases: Sequence[Case]) -> list[np.random.Ge
 def check_weights(card: Mapping[str, Any], weights: str, name: str, what: str) -> None:
     """Refuse to continue finished work with other weights than those that it was made with.
 
-    Args:
-        card: Card of the work; `weights` is the SHA-256 of the network's weights.
-        weights: The present SHA-256.
-        name: The network, for the message.
-        what: Path of the work in the run folder, for the message.
+    Weights are given by their SHA-256, those of the work by its card.
 
     Raises:
         RunError: The network was trained again, or its weights file was replaced.

@@ -498,27 +498,22 @@ def check_training(
     """See that a network can be trained and its weights saved.
 
     Its loss is differentiated in training mode on made-up images of the real size, in the smallest batch that
-    it will be shown, and its weights are written and read.
-
-    Args:
-        network: From `fresh_network`, on its device. It is used up: its batch-norm statistics change.
-        dataset: What it is for.
-        train_cases: What it is to be trained on.
-        config: How it is to be trained.
-        name: What the study calls it, for the message.
+    it will be shown, and its weights are written and read. It is used up: its batch-norm statistics change.
 
     Raises:
         ModelError: It has nothing to train, fails, or its loss is not finite or reaches none of its weights.
     """
     where, device = f"models.{name} cannot be trained", network.mean.device
+    brought = (
+        f"trained weights for it (`weights`, `train: false`) and for a surrogate (surrogates.weights.{name})"
+    )
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     if not weights:
         frozen = any(True for _ in network.parameters())
         raise ModelError(
             f"{where}: "
             + ("all of its weights are frozen (requires_grad is False)" if frozen else "it has no weights")
-            + ". Let its function return a network with trainable weights, or bring trained weights for it "
-            f"(`weights`, `train: false`) and for a surrogate (surrogates.weights.{name})."
+            + f". Let its function return a network with trainable weights, or bring {brought}."
         )
     regime = regime_of(config, dataset.task)
     seen = epoch_cases(
@@ -540,9 +535,8 @@ def check_training(
     # Whatever the network raises says that it cannot be trained.
     except Exception as error:
         raise ModelError(
-            f"{where}: in training mode a batch of {count} fails with {reason(error)}. Fix it, or bring "
-            "trained weights for it (`weights`, `train: false`) and for a surrogate "
-            f"(surrogates.weights.{name})."
+            f"{where}: in training mode a batch of {count} fails with {reason(error)}. Fix it, or "
+            f"bring {brought}."
         ) from error
     finally:
         network.eval()
