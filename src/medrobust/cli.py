@@ -48,7 +48,7 @@ class Guarded(TyperGroup):
             signal.signal(signal.SIGTERM, before)
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run the program; what nobody foresaw is kept in a file, for a report of the error."""
+        """Run the program; an unexpected error is kept in a file, so that it can be reported."""
         try:
             return super().main(*args, **extra)
         except Exception as error:
@@ -62,7 +62,7 @@ class Guarded(TyperGroup):
 
 
 def _interrupt(number: int, frame: object) -> None:
-    """End as Ctrl-C does."""
+    """End as after Ctrl-C."""
     raise KeyboardInterrupt
 
 

@@ -58,7 +58,7 @@ def check(
         console: Where remarks on the networks of a study are shown. Default: nowhere.
 
     Raises:
-        MedrobustError: The study cannot be run: the first problem, in a sentence.
+        MedrobustError: The study cannot be run; the message is the first problem.
         StudyError: The function cannot be imported, or is none of the four.
     """
     text = os.fspath(what)
@@ -107,7 +107,7 @@ def _check_own(load: str) -> Checked:
 
 
 def _problems(score: Score) -> tuple[str, ...]:
-    """What a score does wrong on made-up rows."""
+    """What is wrong with a score, tried on made-up rows."""
     count, rng = 12, generator(0, "check a score")
     rows: dict[str, np.ndarray] = {name: rng.integers(1, 9, count) for name in score.columns}
     if {"n_true", "n_both"} <= rows.keys():

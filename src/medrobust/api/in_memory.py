@@ -193,7 +193,7 @@ def evaluate(
     Raises:
         DataError: The data break a rule; the message names it.
         ModelError: A network cannot be judged or attacked.
-        StudyError: A key, name or value that cannot be.
+        StudyError: A key, name or value is impossible.
 
     Example:
         >>> run = mr.evaluate({"a": a, "b": b}, (images, labels), patients=patients)  # doctest: +SKIP
@@ -248,7 +248,7 @@ def _entry(attack: Attack) -> dict[str, Any]:
 
 
 def _with_budget(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry that says how strong the attack is: there are no validation cases to solve that on."""
+    """An entry with a budget, since there are no validation cases to solve it on."""
     budget = PERTURBATIONS[entry["name"]].budget if entry.get("name") in PERTURBATIONS else None
     return entry if budget is None or "preset" in entry else {budget: EPS, **entry}
 
@@ -272,7 +272,7 @@ def _identity(network: Network, dataset: Dataset) -> str:
     digest = hashlib.sha256(weights_sha256(network.body).encode())
     images = torch.from_numpy(np.stack([dataset.read(case).image for case in dataset.cases[:ASKED]]))
     weight = next(network.body.parameters(), images)
-    # Whatever a network raises here is said by `check_network`, where it is judged.
+    # Whatever a network raises here is reported by `check_network` later.
     with suppress(Exception), torch.no_grad(), frozen(network):
         logits = network.to(weight.device)(images.to(weight.device)).cpu()
         of_image = logits.reshape(*logits.shape[:2], -1).mean(-1)

@@ -104,7 +104,7 @@ def plan(
     """Show what `run` with the same arguments would do; nothing is run or written.
 
     Raises:
-        MedrobustError: Something that a person can mend; the message says what.
+        MedrobustError: As `run`.
     """
     asked, folder, data_dir = _asked(study, out, data, changes, dataset)
     show_plan(
@@ -130,16 +130,15 @@ def selftest(
 ) -> pl.DataFrame:
     """Train the networks of a study and self-test its attacks on every source.
 
-    `run` with the same arguments resumes from there.
+    `run` with the same arguments continues from there.
 
     Returns:
         The rows of `results/selftest.parquet`: one per attack, source and check.
 
     Raises:
-        MedrobustError: Something that a person can mend; the message says what.
+        MedrobustError: As `run`.
     """
-    wanted = [*changes, "crafting.selftest=true"]
-    asked, folder, data_dir = _asked(study, out, data, wanted, dataset)
+    asked, folder, data_dir = _asked(study, out, data, [*changes, "crafting.selftest=true"], dataset)
     run_study(
         asked,
         folder,
@@ -172,13 +171,11 @@ def audit(
     changes: Iterable[str] = (),
     console: Console | None = None,
 ) -> Audit:
-    """Read the data of a study as a run would, change nothing, and say what is wrong with them.
-
-    Arguments as `run`.
+    """Read the data of a study as a run would, change nothing, and say what is wrong with them; see `run`.
 
     Raises:
-        StudyError: The study asks for something that cannot be.
-        DataError: There are no data at all.
+        StudyError: The study asks for something impossible.
+        DataError: There are no data.
     """
     source = study if isinstance(study, Mapping) else Path(study)
     asked = read_study(source, changes, check=False)  # the code of networks and attacks is not imported
@@ -231,30 +228,25 @@ def _audited(asked: Study, data_dir: Path | None, console: Console) -> Audit:
     }
     if "load" in asked.data:
         loads["data.load"] = str(asked.data["load"])
-    code = {key: module_file(reference) for key, reference in loads.items()}
     return audit_data(
         asked.data,
         asked.split,
         asked.seed,
         data_dir=data_dir,
-        code={key: file for key, file in code.items() if file},
+        code={key: file for key, load in loads.items() if (file := module_file(load))},
         console=console,
     )
 
 
 def catalogue_table(catalogue: str) -> Table:
     """One of the catalogues (models, perturbations, datasets), entries of installed packages last."""
-    catalogues: dict[str, Catalogue[Any]] = {
-        "models": MODELS,
-        "perturbations": PERTURBATIONS,
-        "datasets": DATASETS,
-    }
-    known = catalogues[catalogue]
+    catalogues = {"models": MODELS, "perturbations": PERTURBATIONS, "datasets": DATASETS}
+    known: Catalogue[Any] = catalogues[catalogue]
     table = text_table("name", "task", "what it is", "source", title=catalogue)
     for name in known.names():
         try:
             entry = known.named(name, f"medrobust list {catalogue}")
-        except StudyError as error:  # a package of somebody else's that is broken
+        except StudyError as error:  # somebody else's package is broken
             table.add_row(name, "", str(error), "")
             continue
         tasks = ", ".join(entry.tasks) if hasattr(entry, "tasks") else str(entry.task or "")
