@@ -144,7 +144,7 @@ def demo(
     """Run the whole protocol on generated phantoms: train, attack, report."""
     from medrobust import api
 
-    # Segmentation first: its report is there within minutes.
+    # Segmentation first: its report is ready within minutes.
     both = [Task.SEGMENTATION, Task.CLASSIFICATION]
     for chosen in both if task == "both" else [Task(task)]:
         folder = f"{out.rstrip('/')}/{chosen}" if task == "both" else out

@@ -60,8 +60,8 @@ def compare(
     and `figures/`.
 
     Args:
-        runs: Run folders, the earliest first: each is called by the name of its folder, or as `NAME=RUN_DIR`
-            says. Or a mapping of names to folders.
+        runs: Run folders, the earliest first: each is named after its folder, or by `NAME=RUN_DIR`. Or a
+            mapping of names to folders.
         out: Folder for the files.
         perturbations: Labels of the attacks and noise to compare; all that the runs share by default.
 

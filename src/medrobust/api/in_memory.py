@@ -1,4 +1,4 @@
-"""Networks and images that a notebook has at hand: attack a network, or take several to a report."""
+"""For networks and images in a notebook: attack a network, or take several to a report."""
 
 import hashlib
 import shutil

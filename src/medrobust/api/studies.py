@@ -61,7 +61,7 @@ def run(
         device: "cpu", "cuda", "cuda:1" or "mps"; "auto" takes the best available.
         console: Where the plan and the progress are shown. Default: nowhere.
         dataset: The data, for a study without `data`; see docs/data.md, "Own data in Python".
-        executor: Who does the work: this process, or the workers of a Ray cluster; see docs/scale.md.
+        executor: What does the work: this process, or the workers of a Ray cluster; see docs/scale.md.
         address: Address of the Ray cluster. Default: start one on this machine.
 
     Raises:
@@ -196,14 +196,13 @@ def write_audit_page(finished: Audit, file: Path) -> None:
 def _audit_jobs(study: Study, folder: RunFolder, data_dir: Path | None) -> list[Job]:
     """The audit as a job of a run, which leaves `audit.json`; none for data without files in a folder.
 
-    Whatever it finds, the run goes on: what must stop it does so when the data are opened.
+    Whatever it finds, the run continues: what must stop it does so when the data are opened.
     """
     if not study.audit or "root" not in study.data:
         return []
 
     def work(piece: int, progress: OnProgress) -> None:
         folder.write_json(as_document(_audited(study, data_dir, Console(quiet=True))), AUDIT)
-        progress(1.0, "")
 
     return [
         Job(

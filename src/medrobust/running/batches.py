@@ -52,7 +52,7 @@ def batches(
 
 
 def evenly_spaced(cases: Sequence[Case], count: int) -> tuple[Case, ...]:
-    """At most so many of the cases, from the first to the last."""
+    """At most `count` of the cases, from the first to the last."""
     places = np.unique(np.linspace(0, len(cases) - 1, min(len(cases), count)).round().astype(int))
     return tuple(cases[place] for place in places)
 

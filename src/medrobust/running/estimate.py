@@ -75,5 +75,5 @@ def _fastest(work: Callable[[Network, Tensor], None], network: Network, images: 
 
 
 def unknown_speeds(study: Study) -> Speeds:
-    """Nothing known of any network, for a process that is told what to do."""
+    """No known speeds, for a process that is given its work."""
     return {spec.name: Speed(0.0, 0.0, 0) for spec in study.specs}

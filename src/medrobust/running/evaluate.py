@@ -101,18 +101,15 @@ def open_evaluation(setup: Setup, cells: Sequence[Cell], *, boundaries: bool = T
     return evaluate
 
 
-def shown(setup: Setup, cells: Iterable[Cell], number: int) -> Iterator[Shown]:
-    """A chunk of one set as each of some cells sees it; it is read once.
-
-    Cells of the same rounding follow each other.
-    """
-    stored: Float32[Tensor, "n c *space"] | None = None
+def shown(setup: Setup, cells: Sequence[Cell], number: int) -> Iterator[Shown]:
+    """A chunk of one set as each of some cells sees it; read once, or not at all without any cell."""
+    if not cells:
+        return
+    clean = stack(setup.dataset, cells[0].image_set.chunks[number], CPU)
+    stored = images_of(setup, cells[0].image_set, number, clean)
     for bits, same_bits in groupby(cells, key=lambda cell: cell.bits):
-        for cell in same_bits:
-            if stored is None:
-                clean = stack(setup.dataset, cell.image_set.chunks[number], CPU)
-                stored = images_of(setup, cell.image_set, number, clean)
-            yield Shown(cell, clean, stored if bits is None else quantised(stored, bits))
+        images = stored if bits is None else quantised(stored, bits)
+        yield from (Shown(cell, clean, images) for cell in same_bits)
 
 
 def images_of(setup: Setup, images: ImageSet, number: int, clean: Batch) -> Float32[Tensor, "n c *space"]:

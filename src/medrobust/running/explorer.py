@@ -69,7 +69,7 @@ class Wanted(NamedTuple):
     Attributes:
         hardest: Scans that attacks hit hardest.
         typical: Scans near the median.
-        slices: At most so many slices of each, evenly spaced.
+        slices: At most this many slices of each, evenly spaced.
     """
 
     hardest: int
@@ -237,7 +237,7 @@ def pairs_of(sets: Sequence[ImageSet], targets: Sequence[StudyNetwork]) -> list[
 
 
 def shown_cases(cases: Sequence[Case], scan_id: str, slices: int) -> tuple[Case, ...]:
-    """The cases of a scan in the order of their positions; at most so many, evenly spaced."""
+    """The cases of a scan in the order of their positions, at most `slices`, evenly spaced."""
     of_scan = sorted((case for case in cases if case.scan_id == scan_id), key=lambda case: case.position)
     return evenly_spaced(of_scan, slices)
 

@@ -228,7 +228,7 @@ def heal(folder: RunFolder, say: Say, progress: OnProgress = silent) -> None:
     """Compare everything finished with its checksums, and remove what is damaged; nothing else is touched.
 
     Object stores protect what they hold themselves: there, files are compared when they are read. No other
-    process may work on the folder. `say` is told of all damage.
+    process may work on the folder. `say` reports all damage.
     """
     if not folder.is_local:
         return
@@ -329,7 +329,7 @@ def clean(folder: RunFolder, found: Sequence[LeftOver]) -> None:
 
 
 def left_over_table(found: Sequence[LeftOver]) -> Table:
-    """What is left over, for people."""
+    """What is left over, as a table."""
     table = text_table("folder", "what", "size", show_footer=True)
     table.columns[0].footer, table.columns[2].footer = "all", size(sum(each.bytes for each in found))
     for each in found:

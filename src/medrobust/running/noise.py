@@ -93,7 +93,7 @@ def _solve(
     support: Bool[Tensor, "n 1 *space"],
     attacked: pl.DataFrame | None,
 ) -> tuple[Float32[Tensor, " n"], Bool[Tensor, " n"]]:
-    """Strength of each image, and whether it gives the wanted SSIM."""
+    """Strength for each image, and whether it reaches the wanted SSIM."""
     request = _request(images)
     if attacked is not None:
         goal = torch.from_numpy(attacked["ssim"].fill_null(math.nan).to_numpy(writable=True)).float()

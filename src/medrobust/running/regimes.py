@@ -110,7 +110,7 @@ SCHEDULES: Final[dict[str, Callable[[float, int], float]]] = {
 
 
 def learning_rate(regime: Regime, done: float) -> float:
-    """Learning rate when the fraction `done` of all epochs is over."""
+    """Learning rate once the fraction `done` of all epochs has passed."""
     return regime.learning_rate * SCHEDULES[regime.schedule](done, regime.epochs)
 
 

@@ -43,7 +43,7 @@ def selftest_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
 
 
 def _selftest(setup: Setup, images: ImageSet) -> None:
-    """Test on validation cases, or on those of the images where there are none."""
+    """Test on validation cases or, without any, on the cases of the images."""
     source, (_, request) = asked(images)[1], open_store(setup, images)
     cases, part = tried_cases(setup.study.task, setup.fold(source).validation_cases, list(images.cases))
     batch = stack(setup.dataset, cases, setup.device)
@@ -81,8 +81,8 @@ def selftest_part(images: ImageSet) -> Parts:
 def tried_cases(task: Task, validation: Sequence[Case], test: Sequence[Case]) -> tuple[tuple[Case, ...], str]:
     """At most 8 cases, and the part of the split that they are from.
 
-    They are of as many classes as possible, or slices that show something; validation cases where there are
-    any, else test cases, by which no choice is made, but columns may be left out of the verdict.
+    They are of as many classes as possible, or slices that show something. Validation cases if there are any,
+    else test cases: nothing is chosen by what they show, but columns may be left out of the verdict.
     """
     every, part = (validation, "validation") if validation else (test, "test")
     if task is Task.SEGMENTATION:
@@ -92,7 +92,7 @@ def tried_cases(task: Task, validation: Sequence[Case], test: Sequence[Case]) ->
 
 
 def selftest_table(rows: pl.DataFrame) -> Table:
-    """The rows of `results/selftest.parquet` for people, failures in red."""
+    """The rows of `results/selftest.parquet` as a table, failures in red."""
     part = " and ".join(rows["cases"].unique().sort())
     table = text_table("source", "attack", "check", "passed", "what was seen")
     table.title = f"Attack self-tests on {rows['n_images'].max()!s} {part} cases"

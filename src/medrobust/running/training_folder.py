@@ -1,4 +1,4 @@
-"""The folder of a trained network: the state to go on from, and the finished network with its card."""
+"""The folder of a trained network: the state to resume from, and the finished network with its card."""
 
 import csv
 import hashlib
@@ -45,7 +45,7 @@ class TrainingFolder:
     def save_state(
         self, network: Network, optimizer: torch.optim.Optimizer, curve: Sequence[Epoch], fabric: "Fabric"
     ) -> None:
-        """Write what training goes on from, whole or not at all."""
+        """Write what training resumes from, whole or not at all."""
         state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
         self._save(STATE, {**state, "curve": list(curve), "identity": dict(self.identity)}, fabric)
 

@@ -129,7 +129,7 @@ class RunFolder:
             yield tuple(path[len(base) :].strip("/").split("/"))
 
     def remove(self, *parts: str) -> None:
-        """Remove a file, or a folder with all that is in it; nothing happens where there is none."""
+        """Remove a file, or a folder with all its content, if it exists."""
         path = self.path(*parts)
         if self._fs.exists(path):
             self._fs.rm(path, recursive=True)

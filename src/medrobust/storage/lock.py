@@ -20,7 +20,7 @@ from medrobust.errors import RunError
 from medrobust.storage.folder import RunFolder
 
 OWNER = "lock.json"
-"""Says who works on a folder, for people and for the message of the next one."""
+"""Says who works on a folder, for people and for the error message of another process."""
 
 RENEWED, STALE = 60.0, 300.0
 """Seconds after which a claim behind a URL is renewed, and after which it is stale."""

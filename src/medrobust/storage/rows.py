@@ -1,8 +1,8 @@
 """Rows: small Parquet parts, written whole, and one sorted table made of them.
 
-Parts are sealed (`<number>.parquet.gz`); for tables, which anybody may open, `results/checksums.json` holds
-the SHA-256. Reading raises a `RunError` where a file is missing or has other columns than its table, and a
-`DamagedError` where it is not as it was written.
+Parts are sealed (`<number>.parquet.gz`); the SHA-256 of tables, which other programs may open, is in
+`results/checksums.json`. Reading raises a `RunError` where a file is missing or has other columns than its
+table, and a `DamagedError` where it is not as it was written.
 """
 
 import hashlib

@@ -129,7 +129,9 @@ class Report(Block):
 
     hardest: Annotated[int, Interval(ge=0, le=50)] = Field(3, description="Those that attacks hit hardest.")
     typical: Annotated[int, Interval(ge=0, le=50)] = Field(3, description="Those near the median.")
-    slices: Annotated[int, Interval(ge=1, le=500)] = Field(12, description="At most so many slices of each.")
+    slices: Annotated[int, Interval(ge=1, le=500)] = Field(
+        12, description="At most this many slices of each."
+    )
 
 
 class Study(Block):

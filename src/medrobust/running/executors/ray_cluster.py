@@ -126,7 +126,7 @@ def _cluster(address: str | None) -> Iterator[None]:
 
 
 def _require_answer(address: str | None) -> None:
-    """See that somebody listens at `host:port`, for which Ray itself would wait minutes."""
+    """See that something listens at `host:port`; Ray itself would wait for minutes."""
     if "://" in (address or ""):
         raise RunError(f"--address: give the cluster's host:port, without a protocol; got '{address}'.")
     host, _, port = (address or "").rpartition(":")
@@ -271,5 +271,5 @@ def _opened(context: Context) -> tuple[Plan, dict[tuple[str, str], Job]]:
 
 @lru_cache(maxsize=1)
 def _begun(context: Context, kind: str, name: str) -> Do:
-    """A job, opened for all pieces of it that this process does one after the other."""
+    """A job, opened once for all of its pieces that this process does in a row."""
     return _opened(context)[1][kind, name].open()
