@@ -71,10 +71,6 @@ def _say_error(message: str) -> None:
     console.print(f"Error: {message}", style="red", markup=False, highlight=False)
 
 
-def _say_where(report: Path | str) -> None:
-    typer.echo(f"Report: {report}")
-
-
 def _show_version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"medrobust {__version__}")
@@ -149,7 +145,7 @@ def demo(
     for chosen in both if task == "both" else [Task(task)]:
         folder = f"{out.rstrip('/')}/{chosen}" if task == "both" else out
         finished = api.run(api.demo_study(chosen, full=full), out=folder, device=device, console=output())
-        _say_where(finished.report)
+        typer.echo(f"Report: {finished.report}")
 
 
 @app.command()
@@ -193,7 +189,7 @@ def run(
         executor=executor,
         address=address,
     )
-    _say_where(finished.report)
+    typer.echo(f"Report: {finished.report}")
 
 
 @app.command()
@@ -296,7 +292,7 @@ def report(run_folder: RunDir) -> None:
     """Rebuild tables, figures and report.html from a run folder."""
     from medrobust import api
 
-    _say_where(api.Run.open(run_folder).write_report())
+    typer.echo(f"Report: {api.Run.open(run_folder).write_report()}")
 
 
 @app.command()
@@ -320,7 +316,8 @@ def compare(
     """Compare finished runs on the same data: new network and old one, or before and after a defence."""
     from medrobust import api
 
-    _say_where(api.compare(runs, out, perturbations=perturbation or ()).report)
+    compared = api.compare(runs, out, perturbations=perturbation or ())
+    typer.echo(f"Report: {compared.report}")
 
 
 @app.command()

@@ -7,6 +7,9 @@ results/examples.npz, .json        the cases of the figure of examples
 A report that asks for another number of scans does not overwrite those that the facts still describe. In
 views, images are rounded to eight bits and changes to `LEVELS` steps of the largest one. Nothing is computed
 from them: scores and distances are measured on the images as stored.
+
+Looking at cases raises a `ModelError` where the outputs of a network are not finite, a `RunError` where
+images are not finished or damaged, and a `ValueError` where sets have different cases, or lack a wanted one.
 """
 
 import io
@@ -151,10 +154,6 @@ def explore(
 
     The sets are the clean images, then all others to be shown, of the same cases fold by fold. `wanted` is
     kept with the views, by which they are recognised.
-
-    Raises:
-        ModelError: A network's outputs are not finite.
-        RunError: Images are not finished or damaged, or the disk is full.
     """
     attacked = list(dict.fromkeys(case for images in sets for case in images.cases))
     told = []
@@ -250,13 +249,7 @@ def case_facts(case: Case) -> dict[str, Any]:
 def views(
     setup: Setup, sets: Sequence[ImageSet], targets: Sequence[StudyNetwork], cases: Sequence[Case]
 ) -> list[View]:
-    """A view of each case. The sets are finished and hold these cases, the clean one first.
-
-    Raises:
-        ModelError: A network's outputs are not finite.
-        RunError: Images are not finished or damaged.
-        ValueError: The sets have different cases, or lack one to look at.
-    """
+    """A view of each case. The sets are finished and hold these cases, the clean one first."""
     images, labels = _collect(setup, sets, cases)
     return [
         View(
@@ -378,11 +371,6 @@ def keep_examples(
     """Write `results/examples.npz` and, last, `results/examples.json`.
 
     The sets are the columns of the figure: finished, of one source, and all with these cases.
-
-    Raises:
-        ModelError: The network's outputs are not finite.
-        RunError: Images are not finished or damaged, or the disk is full.
-        ValueError: The sets have different cases, or lack one to show.
     """
     images, labels = _collect(setup, sets, cases)
     logits = torch.stack(

@@ -97,14 +97,10 @@ def _decaying(done: float, epochs: int) -> float:
     return float(0.94 ** (done * epochs / 2))
 
 
-def _constant(done: float, epochs: int) -> float:
-    return 1.0
-
-
 SCHEDULES: Final[dict[str, Callable[[float, int], float]]] = {
     "one_cycle": _one_cycle,
     "decaying": _decaying,
-    "constant": _constant,
+    "constant": lambda done, epochs: 1.0,
 }
 """`(fraction of training that is done in [0, 1), epochs) -> factor of the learning rate in [0, 1]`."""
 
