@@ -54,7 +54,7 @@ def evaluation_job(setup: Setup, images: ImageSet, speeds: Speeds, *, boundaries
         kind="evaluate",
         name=images.name,
         title=f"evaluate {images.title}",
-        seconds=images.n_cases * sum(speeds[cell.target.id.name].forward for cell in cells),
+        seconds=images.chunks.n_cases * sum(speeds[cell.target.id.name].forward for cell in cells),
         disk=0,
         pieces=len(images.chunks),
         finished=lambda: setup.folder.all_numbers(folders),

@@ -43,7 +43,7 @@ def noise_job(setup: Setup, images: ImageSet) -> Job:
         kind="noise",
         name=images.name,
         title=f"match {images.title}",
-        seconds=images.n_cases * SECONDS,
+        seconds=images.chunks.n_cases * SECONDS,
         disk=0,
         pieces=len(images.chunks),
         finished=lambda: images.finished(setup.folder),
@@ -52,6 +52,7 @@ def noise_job(setup: Setup, images: ImageSet) -> Job:
 
 
 def _chunk_columns(setup: Setup, images: ImageSet, number: int) -> Columns:
+    request = _request(images)
     attacked = None if images.attack is None else _attack_rows(images.attack, number, setup.folder)
     columns: Columns = {}
     done = 0
@@ -60,8 +61,8 @@ def _chunk_columns(setup: Setup, images: ImageSet, number: int) -> Columns:
         rows = None if attacked is None else attacked[done : done + n]
         done += n
         support = support_of(batch.images, setup.study.support)
-        strength, reached = _solve(setup, images, batch, support, rows)
-        noisy = _noisy(setup, images, batch, support, strength)
+        strength, reached = _solve(setup, request, batch, support, rows)
+        noisy = _noisy(setup, request, batch, support, strength)
         masks = [(strength == 0).numpy(), (~reached).numpy()]
         measured: Columns = {
             **distances(batch.images, noisy, support),
@@ -88,13 +89,12 @@ def _attack_rows(attack: ImageSet, number: int, folder: RunFolder) -> pl.DataFra
 
 def _solve(
     setup: Setup,
-    images: ImageSet,
+    request: Request,
     batch: Batch,
     support: Bool[Tensor, "n 1 *space"],
     attacked: pl.DataFrame | None,
 ) -> tuple[Float32[Tensor, " n"], Bool[Tensor, " n"]]:
     """Strength for each image, and whether it reaches the wanted SSIM."""
-    request = _request(images)
     if attacked is not None:
         goal = torch.from_numpy(attacked["ssim"].fill_null(math.nan).to_numpy(writable=True)).float()
     elif request.ssim is not None:
@@ -116,17 +116,16 @@ def made_again(setup: Setup, images: ImageSet, number: int, clean: Batch) -> Flo
     """
     rows = read_rows(setup.folder, CRAFTED, *images.rows_part(number))
     support = support_of(clean.images, setup.study.support)
-    return _noisy(setup, images, clean, support, rows["strength"].to_torch().float())
+    return _noisy(setup, _request(images), clean, support, rows["strength"].to_torch().float())
 
 
 def _noisy(
     setup: Setup,
-    images: ImageSet,
+    request: Request,
     clean: Batch,
     support: Bool[Tensor, "n 1 *space"],
     strength: Float32[Tensor, " n"],
 ) -> Float32[Tensor, "n c *space"]:
-    request = _request(images)
     rngs = generators(setup.study.seed, request.name, clean.cases)
     if request.perturbation.role != "noise":
         return perturb(request, None, clean.images, clean.labels, support=support, rngs=rngs)

@@ -67,11 +67,6 @@ class ImageSet:
         return ("crafted", self.name)
 
     @property
-    def n_cases(self) -> int:
-        """Number of its cases."""
-        return self.chunks.n_cases
-
-    @property
     def cases(self) -> Iterator[Case]:
         """All of its cases, chunk by chunk."""
         return chain.from_iterable(self.chunks)
