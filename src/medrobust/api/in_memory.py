@@ -35,10 +35,10 @@ Attack = str | Mapping[str, Any] | Callable[..., Tensor]
 """The name of an attack, an entry as in a study (`{"name": "pgd", "steps": 40}`), or one's own function."""
 
 EPS = 2 / 255
-"""Budget of an attack by its name, where none is given: the least that is visible in 8 bits, twice."""
+"""Budget of an attack that is named without one: twice the smallest step of 8 bits."""
 
 ASKED = 4
-"""Images whose logits tell networks apart that share weights but not code."""
+"""Number of images whose logits distinguish networks with the same weights but different code."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
 
 
 def job_table(jobs: Sequence[Job]) -> Table:
-    """Every job, how many of its pieces are done, and what the others will cost."""
+    """Every job, how many of its pieces are done, and what the remaining ones cost."""
     table = text_table("step", "job", "pieces", "done", "time left", "disk")
     for job in jobs:
         table.add_row(job.kind, job.title, *_summary([job]))
@@ -56,7 +56,7 @@ def _counts(fold: Fold) -> str:
 
 
 def _summary(jobs: Sequence[Job]) -> tuple[str, str, str, str]:
-    """Pieces, finished ones, and what the others cost."""
+    """Pieces, finished ones, and what the remaining ones cost."""
     return (
         str(sum(job.pieces for job in jobs)),
         str(sum(job.n_finished for job in jobs)),

@@ -15,7 +15,7 @@ from medrobust.storage import Parts, RunFolder
 Kind = Literal["audit", "train", "selftest", "craft", "noise", "evaluate", "embed", "examples"]
 
 Do = Callable[[int, OnProgress], None]
-"""Does a piece and puts its results in the run folder, last of all what says that it is finished."""
+"""Does a piece and writes its results to the run folder, the sign that it is finished last."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,17 @@ class Job:
 
     @cached_property
     def n_finished(self) -> int:
-        """How many pieces were finished when this was asked first."""
+        """How many pieces were finished when first asked."""
         return len(self.finished())
 
     @property
     def seconds_left(self) -> float:
-        """Expected duration of the others."""
+        """Expected duration of the remaining pieces."""
         return self.seconds * (1 - self.n_finished / self.pieces)
 
     @property
     def disk_left(self) -> int:
-        """Bytes that the others add."""
+        """Bytes that the remaining pieces add."""
         return round(self.disk * (1 - self.n_finished / self.pieces))
 
 

@@ -5,7 +5,7 @@
     card.json      what the images are; written after the arrays' metadata: a folder without it holds nothing
     done/<i>.json  marker of a finished chunk with the SHA-256 of its images; written last
 
-A chunk without a marker is not there, whatever its files say.
+A chunk without a marker does not exist, whatever its files say.
 """
 
 import hashlib
