@@ -239,8 +239,12 @@ def _audited(asked: Study, data_dir: Path | None, console: Console) -> Audit:
 
 def catalogue_table(catalogue: str) -> Table:
     """One of the catalogues (models, perturbations, datasets), entries of installed packages last."""
-    catalogues = {"models": MODELS, "perturbations": PERTURBATIONS, "datasets": DATASETS}
-    known: Catalogue[Any] = catalogues[catalogue]
+    catalogues: dict[str, Catalogue[Any]] = {
+        "models": MODELS,
+        "perturbations": PERTURBATIONS,
+        "datasets": DATASETS,
+    }
+    known = catalogues[catalogue]
     table = text_table("name", "task", "what it is", "source", title=catalogue)
     for name in known.names():
         try:

@@ -50,9 +50,10 @@ def reached(url: str, *passing: type[Exception]) -> Iterator[None]:
 
     Clients have exceptions of their own, without a common base: for missing credentials, for no connection.
     """
+    through = (FileNotFoundError, FileExistsError, MedrobustError, MemoryError, *passing)
     try:
         yield
-    except (FileNotFoundError, FileExistsError, MedrobustError, MemoryError, *passing):
+    except through:
         raise
     except Exception as error:
         raise RunError(
