@@ -22,6 +22,7 @@ from medrobust.models.spec import SUPPLIED
 from medrobust.perturbations import check_perturbation, is_perturbation
 from medrobust.rng import generator
 from medrobust.running.check import check_networks
+from medrobust.running.progress import sayer
 from medrobust.running.setup import choose_device, set_up
 from medrobust.storage import RunFolder
 from medrobust.study.reading import read_study
@@ -71,7 +72,7 @@ def check(
             data_dir=None if data is None else Path(data),
             device=choose_device(device),
         )
-        check_networks(setup, (console or Console(quiet=True)).print)
+        check_networks(setup, sayer(console or Console(quiet=True)))
     return Checked("study", ())
 
 

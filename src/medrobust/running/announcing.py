@@ -20,7 +20,8 @@ def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
     counts = "; ".join(dict.fromkeys(_counts(fold) for fold in setup.folds))
     several = f"; {len(setup.folds)} folds, every {dataset.unit} is tested once" if setup.folds[1:] else ""
     seeds = f" x {len(study.targets.seeds)} seeds" if study.targets.seeds[1:] else ""
-    console.print(
+    say = sayer(console)
+    say(
         f"{study.task} on {dataset.name}: {len(study.specs)} networks{seeds}, {len(study.attacks)} attacks, "
         f"{described(setup.cases, dataset)}; {dataset.unit}s: {counts}{several}"
     )
@@ -31,7 +32,6 @@ def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
     table.add_section()
     table.add_row("all", str(len(jobs)), *_summary(jobs))
     console.print(table)
-    say = sayer(console)
     needed, free = sum(job.disk_left for job in jobs), setup.folder.free()
     if free is not None and needed:
         say(f"Disk: at most {size(needed)} will be written; {size(free)} are free.")
