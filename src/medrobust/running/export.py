@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float32, Int64
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -139,7 +140,7 @@ def what_there_is(
         table.add_row(label, ", ".join(dict.fromkeys(sources)) or "-")
     cases = plan.setup.cases
     first = cases[0]
-    table.caption = (
+    table.caption = escape(  # names from data may look like markup
         f"{len(cases)} cases, e.g. --case {first.case_id}, --scan {first.scan_id}, "
         f"--patient {first.patient_id}"
     )
