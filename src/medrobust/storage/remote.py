@@ -50,7 +50,13 @@ def reached(url: str, *passing: type[Exception]) -> Iterator[None]:
 
     Clients have exceptions of their own, without a common base: for missing credentials, for no connection.
     """
-    through = (FileNotFoundError, FileExistsError, MedrobustError, MemoryError, *passing)
+    through: tuple[type[Exception], ...] = (
+        FileNotFoundError,
+        FileExistsError,
+        MedrobustError,
+        MemoryError,
+        *passing,
+    )
     try:
         yield
     except through:
