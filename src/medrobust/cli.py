@@ -48,7 +48,7 @@ class Guarded(TyperGroup):
             signal.signal(signal.SIGTERM, before)
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run the program; what nobody foresaw is kept in a file, for a report of the error."""
+        """Run the program; an unexpected error is kept in a file, so that it can be reported."""
         try:
             return super().main(*args, **extra)
         except Exception as error:
@@ -62,17 +62,13 @@ class Guarded(TyperGroup):
 
 
 def _interrupt(number: int, frame: object) -> None:
-    """End as Ctrl-C does."""
+    """End as after Ctrl-C."""
     raise KeyboardInterrupt
 
 
 def _say_error(message: str) -> None:
     console = Console(stderr=True, soft_wrap=True)
     console.print(f"Error: {message}", style="red", markup=False, highlight=False)
-
-
-def _say_where(report: Path | str) -> None:
-    typer.echo(f"Report: {report}")
 
 
 def _show_version(wanted: bool) -> bool:
@@ -144,12 +140,17 @@ def demo(
     """Run the whole protocol on generated phantoms: train, attack, report."""
     from medrobust import api
 
+<<<<<<< HEAD
     # Classification first: its report is there sooner.
     both = [Task.CLASSIFICATION, Task.SEGMENTATION]
+=======
+    # Segmentation first: its report is ready within minutes.
+    both = [Task.SEGMENTATION, Task.CLASSIFICATION]
+>>>>>>> running
     for chosen in both if task == "both" else [Task(task)]:
         folder = f"{out.rstrip('/')}/{chosen}" if task == "both" else out
         finished = api.run(api.demo_study(chosen, full=full), out=folder, device=device, console=output())
-        _say_where(finished.report)
+        typer.echo(f"Report: {finished.report}")
 
 
 @app.command()
@@ -193,7 +194,7 @@ def run(
         executor=executor,
         address=address,
     )
-    _say_where(finished.report)
+    typer.echo(f"Report: {finished.report}")
 
 
 @app.command()
@@ -296,7 +297,7 @@ def report(run_folder: RunDir) -> None:
     """Rebuild tables, figures and report.html from a run folder."""
     from medrobust import api
 
-    _say_where(api.Run.open(run_folder).write_report())
+    typer.echo(f"Report: {api.Run.open(run_folder).write_report()}")
 
 
 @app.command()
@@ -320,7 +321,8 @@ def compare(
     """Compare finished runs on the same data: new network and old one, or before and after a defence."""
     from medrobust import api
 
-    _say_where(api.compare(runs, out, perturbations=perturbation or ()).report)
+    compared = api.compare(runs, out, perturbations=perturbation or ())
+    typer.echo(f"Report: {compared.report}")
 
 
 @app.command()

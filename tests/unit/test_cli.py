@@ -145,18 +145,18 @@ def fails_with(result: Result, message: str, code: int = 1) -> None:
             {"perturbations": [{"name": "fgsm"}, {"name": "gaussian", "label": "weak"}]},
             "study.perturbations.weak.strength: noise needs one here",
         ),
-        ({"perturbations": [{"name": "fgsm", "label": "clean"}]}, "the label 'clean' is taken"),
+        ({"perturbations": [{"name": "fgsm", "label": "clean"}]}, "the label 'clean' is reserved"),
         (
             {"perturbations": [{"name": "fgsm", "eps": {"ssmi": 0.9}}]},
             "fgsm.eps: must be a number or {ssim: s}",
         ),
-        ({"noise": {"name": "fgsm"}}, "study.noise: 'fgsm' cannot stand here; these can: gaussian, rician"),
+        ({"noise": {"name": "fgsm"}}, "study.noise: 'fgsm' cannot be used here; these can: gaussian, rician"),
         (
             {"noise": {"name": "gaussian", "strength": 0.1}},
             "matched to every attack, so it takes no strength",
         ),
         ({"noise": [{"name": "gaussian"}]}, "study.noise: "),
-        ({"surrogates": {"seeds": [1, 1]}}, "every seed once; got [1, 1]"),
+        ({"surrogates": {"seeds": [1, 1]}}, "give every seed only once; got [1, 1]"),
         ({"surrogates": {"seeds": [1, 2], "weights": {"mine": __file__}}}, "are the same for every seed"),
         (
             {"surrogates": {"weights": {"mine": "none.pt"}}},

@@ -22,6 +22,7 @@ from medrobust.models.spec import SUPPLIED
 from medrobust.perturbations import check_perturbation, is_perturbation
 from medrobust.rng import generator
 from medrobust.running.check import check_networks
+from medrobust.running.progress import sayer
 from medrobust.running.setup import choose_device, set_up
 from medrobust.storage import RunFolder
 from medrobust.study.reading import read_study
@@ -58,7 +59,7 @@ def check(
         console: Where remarks on the networks of a study are shown. Default: nowhere.
 
     Raises:
-        MedrobustError: The study cannot be run: the first problem, in a sentence.
+        MedrobustError: The study cannot be run; the message is the first problem.
         StudyError: The function cannot be imported, or is none of the four.
     """
     text = os.fspath(what)
@@ -71,7 +72,7 @@ def check(
             data_dir=None if data is None else Path(data),
             device=choose_device(device),
         )
-        check_networks(setup, (console or Console(quiet=True)).print)
+        check_networks(setup, sayer(console or Console(quiet=True)))
     return Checked("study", ())
 
 
@@ -107,7 +108,7 @@ def _check_own(load: str) -> Checked:
 
 
 def _problems(score: Score) -> tuple[str, ...]:
-    """What a score does wrong on made-up rows."""
+    """What is wrong with a score, tried on made-up rows."""
     count, rng = 12, generator(0, "check a score")
     rows: dict[str, np.ndarray] = {name: rng.integers(1, 9, count) for name in score.columns}
     if {"n_true", "n_both"} <= rows.keys():

@@ -60,8 +60,8 @@ def compare(
     and `figures/`.
 
     Args:
-        runs: Run folders, the earliest first: each is called by the name of its folder, or as `NAME=RUN_DIR`
-            says. Or a mapping of names to folders.
+        runs: Run folders, the earliest first: each is named after its folder, or by `NAME=RUN_DIR`. Or a
+            mapping of names to folders.
         out: Folder for the files.
         perturbations: Labels of the attacks and noise to compare; all that the runs share by default.
 
@@ -75,7 +75,7 @@ def compare(
         raise RunError(f"--out: '{folder.url}' is a file. Give a folder, or an unused name.")
     if folder.exists(STORED):
         raise RunError(f"--out: '{folder.url}' is a run folder. Give another folder for the comparison.")
-    given = [_opened(name, path) for name, path in _named(runs).items()]
+    given = [_opened(name, Run.open(path)) for name, path in _named(runs).items()]
     compared = comparable(given, tuple(perturbations))
     conclusion = conclude(compared)
     if conclusion.pairs.is_empty():
@@ -117,22 +117,18 @@ def _name_of(run: Folder) -> tuple[str, Folder]:
         if not name.strip() or not path:
             raise RunError(f"'{text}' must be a run folder, or NAME=RUN_DIR.")
         return name.strip(), path
-    return (
-        Path(text).resolve().name if RunFolder(text).is_local else text.rstrip("/").rpartition("/")[2]
-    ), run
+    if RunFolder(text).is_local:
+        return Path(text).resolve().name, run
+    return text.rstrip("/").rpartition("/")[2], run
 
 
-def _opened(name: str, path: Folder) -> ComparedRun:
-    run = Run.open(path)
-    folder, results = run.folder, run.results
-    split = read_parts(folder)
-    return ComparedRun(
-        name, results, resolved(run.study), split, _weights(folder, results.record["networks"])
-    )
+def _opened(name: str, run: Run) -> ComparedRun:
+    weights = _weights(run.folder, run.results.record["networks"])
+    return ComparedRun(name, run.results, resolved(run.study), read_parts(run.folder), weights)
 
 
 def _weights(folder: RunFolder, networks: Mapping[str, Any]) -> dict[str, str]:
-    """SHA-256 of the weights files: of those trained here by their card, of others as recorded."""
+    """SHA-256 of the weights: of networks trained here from their card, of others as recorded."""
     known = {
         name: network["network"]["weights"]
         for name, network in networks.items()

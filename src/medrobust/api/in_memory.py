@@ -1,4 +1,4 @@
-"""Networks and images that a notebook has at hand: attack a network, or take several to a report."""
+"""For networks and images in a notebook: attack a network, or take several to a report."""
 
 import hashlib
 import shutil
@@ -35,10 +35,10 @@ Attack = str | Mapping[str, Any] | Callable[..., Tensor]
 """The name of an attack, an entry as in a study (`{"name": "pgd", "steps": 40}`), or one's own function."""
 
 EPS = 2 / 255
-"""Budget of an attack by its name, where none is given: the least that is visible in 8 bits, twice."""
+"""Budget of an attack that is named without one: twice the smallest step of 8 bits."""
 
 ASKED = 4
-"""Images whose logits tell networks apart that share weights but not code."""
+"""Number of images whose logits distinguish networks with the same weights but different code."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def evaluate(
     Raises:
         DataError: The data break a rule; the message names it.
         ModelError: A network cannot be judged or attacked.
-        StudyError: A key, name or value that cannot be.
+        StudyError: A key, name or value is impossible.
 
     Example:
         >>> run = mr.evaluate({"a": a, "b": b}, (images, labels), patients=patients)  # doctest: +SKIP
@@ -248,7 +248,7 @@ def _entry(attack: Attack) -> dict[str, Any]:
 
 
 def _with_budget(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry that says how strong the attack is: there are no validation cases to solve that on."""
+    """An entry with a budget, since there are no validation cases to solve it on."""
     budget = PERTURBATIONS[entry["name"]].budget if entry.get("name") in PERTURBATIONS else None
     return entry if budget is None or "preset" in entry else {budget: EPS, **entry}
 
@@ -272,7 +272,7 @@ def _identity(network: Network, dataset: Dataset) -> str:
     digest = hashlib.sha256(weights_sha256(network.body).encode())
     images = torch.from_numpy(np.stack([dataset.read(case).image for case in dataset.cases[:ASKED]]))
     weight = next(network.body.parameters(), images)
-    # Whatever a network raises here is said by `check_network`, where it is judged.
+    # Whatever a network raises here is reported by `check_network` later.
     with suppress(Exception), torch.no_grad(), frozen(network):
         logits = network.to(weight.device)(images.to(weight.device)).cpu()
         of_image = logits.reshape(*logits.shape[:2], -1).mean(-1)

@@ -40,7 +40,7 @@ class Run:
         """Open a run folder.
 
         Raises:
-            RunError: It is no run folder, or the run is not finished.
+            RunError: It is not a run folder, or the run is not finished.
         """
         folder = RunFolder(path)
         run = cls(folder, read_stored_study(folder))
@@ -52,16 +52,15 @@ class Run:
 
     @cached_property
     def results(self) -> Results:
-        """All rows, with the order in which the study names things."""
+        """All rows, with names in the order of the study."""
         study, record = self.study, self.folder.read_json("record.json")
-        rows, names = row_table(study.task), tuple(str(model["name"]) for model in study.models)
-        whole_test = whole_test_table(study.task)
+        rows = row_table(study.task)
         return Results(
             task=study.task,
             unit=record["data"]["unit"],
             classes=tuple(record["data"]["classes"]),
             colours=tuple(record["data"].get("colours", ())),
-            models=names,
+            models=tuple(str(model["name"]) for model in study.models),
             attacks=tuple(
                 Attack(
                     each["label"],
@@ -78,7 +77,7 @@ class Run:
             if record["control"]
             else tuple(each["label"] for each in record["perturbations"] if each["role"] == "noise"),
             crafted=read_results(self.folder, CRAFTED),
-            whole_test=read_results(self.folder, whole_test),
+            whole_test=read_results(self.folder, whole_test_table(study.task)),
             surfaces=self._rows_if_any(SURFACES),
             empty_cases=self._rows_if_any(EMPTY_CASES),
             audit=self._audit(),
@@ -101,11 +100,7 @@ class Run:
         return read_results(self.folder, table) if found else None
 
     def _audit(self) -> Mapping[str, Any] | None:
-        """What an audit of the data found, where there was one.
-
-        Raises:
-            RunError: The file is no audit.
-        """
+        """What an audit of the data found, if there was one."""
         if not self.folder.exists(AUDIT):
             return None
         document = self.folder.read_json(AUDIT)
@@ -141,8 +136,7 @@ class Run:
         tables = all_tables(self.results, conclusion)
         for name, content in table_files(tables.values()).items():
             self.folder.write_bytes(content, "tables", name)
-        lost = build(
-            self.folder, self.results, {name: table.rows for name, table in tables.items()}, conclusion
-        )
+        rows = {name: table.rows for name, table in tables.items()}
+        lost = build(self.folder, self.results, rows, conclusion)
         self.folder.write_json(as_json(self.results, tables, conclusion, lost), "results.json")
         return self.report

@@ -61,7 +61,7 @@ def run(
         device: "cpu", "cuda", "cuda:1" or "mps"; "auto" takes the best available.
         console: Where the plan and the progress are shown. Default: nowhere.
         dataset: The data, for a study without `data`; see docs/data.md, "Own data in Python".
-        executor: Who does the work: this process, or the workers of a Ray cluster; see docs/scale.md.
+        executor: What does the work: this process, or the workers of a Ray cluster; see docs/scale.md.
         address: Address of the Ray cluster. Default: start one on this machine.
 
     Raises:
@@ -104,7 +104,7 @@ def plan(
     """Show what `run` with the same arguments would do; nothing is run or written.
 
     Raises:
-        MedrobustError: Something that a person can mend; the message says what.
+        MedrobustError: As `run`.
     """
     asked, folder, data_dir = _asked(study, out, data, changes, dataset)
     show_plan(
@@ -130,16 +130,15 @@ def selftest(
 ) -> pl.DataFrame:
     """Train the networks of a study and self-test its attacks on every source.
 
-    `run` with the same arguments resumes from there.
+    `run` with the same arguments continues from there.
 
     Returns:
         The rows of `results/selftest.parquet`: one per attack, source and check.
 
     Raises:
-        MedrobustError: Something that a person can mend; the message says what.
+        MedrobustError: As `run`.
     """
-    wanted = [*changes, "crafting.selftest=true"]
-    asked, folder, data_dir = _asked(study, out, data, wanted, dataset)
+    asked, folder, data_dir = _asked(study, out, data, [*changes, "crafting.selftest=true"], dataset)
     run_study(
         asked,
         folder,
@@ -172,13 +171,11 @@ def audit(
     changes: Iterable[str] = (),
     console: Console | None = None,
 ) -> Audit:
-    """Read the data of a study as a run would, change nothing, and say what is wrong with them.
-
-    Arguments as `run`.
+    """Read the data of a study as a run would, change nothing, and say what is wrong with them; see `run`.
 
     Raises:
-        StudyError: The study asks for something that cannot be.
-        DataError: There are no data at all.
+        StudyError: The study asks for something impossible.
+        DataError: There are no data.
     """
     source = study if isinstance(study, Mapping) else Path(study)
     asked = read_study(source, changes, check=False)  # the code of networks and attacks is not imported
@@ -199,14 +196,13 @@ def write_audit_page(finished: Audit, file: Path) -> None:
 def _audit_jobs(study: Study, folder: RunFolder, data_dir: Path | None) -> list[Job]:
     """The audit as a job of a run, which leaves `audit.json`; none for data without files in a folder.
 
-    Whatever it finds, the run goes on: what must stop it does so when the data are opened.
+    Whatever it finds, the run continues: what must stop it does so when the data are opened.
     """
     if not study.audit or "root" not in study.data:
         return []
 
     def work(piece: int, progress: OnProgress) -> None:
         folder.write_json(as_document(_audited(study, data_dir, Console(quiet=True))), AUDIT)
-        progress(1.0, "")
 
     return [
         Job(
@@ -231,13 +227,12 @@ def _audited(asked: Study, data_dir: Path | None, console: Console) -> Audit:
     }
     if "load" in asked.data:
         loads["data.load"] = str(asked.data["load"])
-    code = {key: module_file(reference) for key, reference in loads.items()}
     return audit_data(
         asked.data,
         asked.split,
         asked.seed,
         data_dir=data_dir,
-        code={key: file for key, file in code.items() if file},
+        code={key: file for key, load in loads.items() if (file := module_file(load))},
         console=console,
     )
 
@@ -254,7 +249,7 @@ def catalogue_table(catalogue: str) -> Table:
     for name in known.names():
         try:
             entry = known.named(name, f"medrobust list {catalogue}")
-        except StudyError as error:  # a package of somebody else's that is broken
+        except StudyError as error:  # somebody else's package is broken
             table.add_row(name, "", str(error), "")
             continue
         tasks = ", ".join(entry.tasks) if hasattr(entry, "tasks") else str(entry.task or "")

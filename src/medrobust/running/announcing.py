@@ -1,7 +1,7 @@
-"""What is to be done, how long it takes and how much disk it needs, said before it begins."""
+"""Before a run begins: what is to be done, how long it takes, and how much disk it needs."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -11,7 +11,6 @@ from medrobust.data.splitting.case_sets import described
 from medrobust.running.jobs import Job
 from medrobust.running.progress import duration, sayer
 from medrobust.running.setup import Fold, Setup
-from medrobust.storage import RunFolder
 from medrobust.text import text_table
 
 
@@ -21,7 +20,8 @@ def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
     counts = "; ".join(dict.fromkeys(_counts(fold) for fold in setup.folds))
     several = f"; {len(setup.folds)} folds, every {dataset.unit} is tested once" if setup.folds[1:] else ""
     seeds = f" x {len(study.targets.seeds)} seeds" if study.targets.seeds[1:] else ""
-    console.print(
+    say = sayer(console)
+    say(
         f"{study.task} on {dataset.name}: {len(study.specs)} networks{seeds}, {len(study.attacks)} attacks, "
         f"{described(setup.cases, dataset)}; {dataset.unit}s: {counts}{several}"
     )
@@ -32,30 +32,22 @@ def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
     table.add_section()
     table.add_row("all", str(len(jobs)), *_summary(jobs))
     console.print(table)
-    say = sayer(console)
-    for sentence in _about_disk(setup.folder, sum(job.disk_left for job in jobs)):
-        say(sentence)
+    needed, free = sum(job.disk_left for job in jobs), setup.folder.free()
+    if free is not None and needed:
+        say(f"Disk: at most {size(needed)} will be written; {size(free)} are free.")
+    if free is not None and needed > free:
+        say(
+            "Warning: this may not be enough. Free some space, use fewer cases, or choose a folder on "
+            "another disk with --out. A full disk ends the run; finished work is kept."
+        )
 
 
 def job_table(jobs: Sequence[Job]) -> Table:
-    """Every job, how many of its pieces are done, and what the others will cost."""
+    """Every job, how many of its pieces are done, and what the remaining ones cost."""
     table = text_table("step", "job", "pieces", "done", "time left", "disk")
     for job in jobs:
         table.add_row(job.kind, job.title, *_summary([job]))
     return table
-
-
-def _about_disk(folder: RunFolder, needed: int) -> Iterator[str]:
-    """How much there is, where anything is to be written."""
-    free = folder.free()
-    if free is None or needed == 0:
-        return
-    yield f"Disk: at most {size(needed)} will be written; {size(free)} are free."
-    if needed > free:
-        yield (
-            "Warning: this may not be enough. Free some space, use fewer cases, or choose a folder on "
-            "another disk with --out. A full disk ends the run; finished work is kept."
-        )
 
 
 def _counts(fold: Fold) -> str:
@@ -64,7 +56,7 @@ def _counts(fold: Fold) -> str:
 
 
 def _summary(jobs: Sequence[Job]) -> tuple[str, str, str, str]:
-    """Pieces, finished ones, and what the others cost."""
+    """Pieces, finished ones, and what the remaining ones cost."""
     return (
         str(sum(job.pieces for job in jobs)),
         str(sum(job.n_finished for job in jobs)),

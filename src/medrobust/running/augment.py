@@ -17,16 +17,10 @@ def moved(
     amount: Augmentation,
     rng: np.random.Generator,
 ) -> tuple[Float[Tensor, "n c *space"], Int64[Tensor, "n *labelspace"]]:
-    """Images moved at random, and label maps with them.
+    """Images in [0, 1] moved at random, and label maps with them.
 
-    Images are interpolated linearly, label maps take the nearest label. What comes in from outside is 0,
-    background, in segmentation, and the image's reflection in classification.
-
-    Args:
-        images: In [0, 1].
-        labels: Classes, or label maps of the images' size.
-        amount: How far.
-        rng: Draws the movements, on the CPU.
+    Images are interpolated linearly, label maps by the nearest neighbour. What enters from outside is 0,
+    background, in segmentation, and the reflected image in classification.
     """
     space = images.shape[2:]
     matrices = torch.from_numpy(_movements(len(images), tuple(space), amount, rng)).to(images)
@@ -40,7 +34,7 @@ def moved(
 def _movements(
     n: int, space: tuple[int, ...], amount: Augmentation, rng: np.random.Generator
 ) -> Float64[np.ndarray, "n d e"]:
-    """Where every output position looks in the input: matrices in torch's order (x first) and units."""
+    """Maps from output to input positions: matrices in torch's order (x first) and units."""
     sides = np.array(space[::-1], dtype=float)
     d = len(sides)
     matrices = np.eye(d) * rng.uniform(1 - amount.scale, 1 + amount.scale, (n, 1, d))

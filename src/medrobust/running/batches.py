@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from medrobust.core import Case, Dataset
 
 
 class Batch(NamedTuple):
-    """Some cases: images in [0, 1] of shape `n c *space`, labels of shape `n` or `n *space`."""
+    """Some cases, their images in [0, 1] and their labels: classes, or label maps of the images' size."""
 
     cases: tuple[Case, ...]
     images: Float[Tensor, "n c *space"]
@@ -51,7 +52,7 @@ def batches(
 
 
 def evenly_spaced(cases: Sequence[Case], count: int) -> tuple[Case, ...]:
-    """At most so many of the cases, from the first to the last."""
+    """At most `count` of the cases, from the first to the last."""
     places = np.unique(np.linspace(0, len(cases) - 1, min(len(cases), count)).round().astype(int))
     return tuple(cases[place] for place in places)
 
@@ -75,13 +76,13 @@ CHUNK_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, eq=False)
 class Chunks(Sequence[tuple[Case, ...]]):
-    """Cases in chunks of work; cut once and shared by all sets that have them. Equal if their digests are."""
+    """Cases in chunks of work, shared by all sets that have them. Equal if their digests are."""
 
     items: tuple[tuple[Case, ...], ...]
 
     @cached_property
     def digest(self) -> str:
-        """Short hash of which cases there are, and of how they are cut."""
+        """Short hash of the cases and of how they are divided."""
         whole = hashlib.sha256()
         for chunk in self.items:
             whole.update(json.dumps([case.case_id for case in chunk]).encode())
@@ -106,8 +107,8 @@ class Chunks(Sequence[tuple[Case, ...]]):
 
 
 def work_chunks(dataset: Dataset, cases: Iterable[Case]) -> Chunks:
-    """Cut cases into chunks of work: whole scans, in the order of patients, scans and positions."""
-    image_bytes = 4 * dataset.channels * int(np.prod(dataset.shape))
+    """Divide cases into chunks of work: whole scans, in the order of patients, scans and positions."""
+    image_bytes = 4 * dataset.channels * math.prod(dataset.shape)
     size = max(1, min(CHUNK_CASES, CHUNK_BYTES // image_bytes))
     scans: dict[tuple[str, str], list[Case]] = {}
     for case in sorted(cases, key=lambda case: (case.patient_id, case.scan_id, case.position, case.case_id)):
@@ -125,11 +126,11 @@ Result = TypeVar("Result")
 
 
 class Limit:
-    """Images that are worked on together. It is shared by all steps of a process, and only ever shrinks.
+    """How many images are worked on together. Shared by all steps of a process; it only ever shrinks.
 
     Attributes:
         size: How many at most.
-        shrunk: True from the moment that memory did not suffice.
+        shrunk: True once memory has not sufficed.
     """
 
     def __init__(self, size: int = 16) -> None:
@@ -139,17 +140,13 @@ class Limit:
         self.shrunk = False
 
     def parts(self, count: int, work: Callable[[slice], Result]) -> Iterator[tuple[slice, Result]]:
-        """Do work on so many images, part by part; a part that memory does not suffice for is halved.
-
-        Args:
-            count: Number of images.
-            work: Done on a part of them; done again on each half where it ran out of memory.
+        """Work on `count` images part by part, halving a part that does not fit into memory.
 
         Yields:
-            The place of a part and what the work gave.
+            The place of a part and the result of the work on it.
 
         Raises:
-            MemoryError: It does not suffice for a single image; of a GPU `torch.OutOfMemoryError`.
+            MemoryError: A single image does not fit; on a GPU `torch.OutOfMemoryError`.
         """
         start = 0
         while start < count:
@@ -160,13 +157,8 @@ class Limit:
                 if place.stop - place.start == 1:
                     raise
                 self.size, self.shrunk = (place.stop - place.start + 1) // 2, True
-                _give_back()
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()  # so that smaller blocks can be had
                 continue
             yield place, result
             start = place.stop
-
-
-def _give_back() -> None:
-    """Return what PyTorch keeps for later, so that smaller blocks can be had."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

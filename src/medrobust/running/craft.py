@@ -1,9 +1,8 @@
 """Crafting: attack a source on every case, measure the images as stored, and store them chunk by chunk."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,24 +23,17 @@ from medrobust.running.setup import Setup, StudyNetwork
 from medrobust.storage import ImageStore
 
 
-class Attacked(NamedTuple):
-    """Attacked images as they are to be stored, and the columns measured of them, by name."""
-
-    images: Float32[Tensor, "n c *space"]
-    columns: Columns
-
-
 def crafting_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
     """Make the images of an attack on a source; a piece is a chunk."""
     request, source = asked(images)
     passes = request.perturbation.passes(request.parameters)
-    image_bytes = 4 * setup.dataset.channels * int(np.prod(setup.dataset.shape))
+    image_bytes = 4 * setup.dataset.channels * math.prod(setup.dataset.shape)
     return Job(
         kind="craft",
         name=images.name,
         title=f"craft {request.label} on {source.id.title}",
-        seconds=images.n_cases * passes * speeds[source.id.name].gradient,
-        disk=images.n_cases * image_bytes,
+        seconds=images.chunks.n_cases * passes * speeds[source.id.name].gradient,
+        disk=images.chunks.n_cases * image_bytes,
         pieces=len(images.chunks),
         finished=lambda: images.finished(setup.folder),
         open=lambda: open_crafting(setup, images),
@@ -56,7 +48,7 @@ def asked(images: ImageSet) -> tuple[Request, StudyNetwork]:
 
 
 def open_crafting(setup: Setup, images: ImageSet) -> Do:
-    """Open the store of an attack on a source, which is made where there is none, and solve its budget.
+    """Open the store of an attack on a source, creating it if necessary, and solve the attack's budget.
 
     Raises:
         RunError: What the store holds was made with other weights of the source.
@@ -76,7 +68,7 @@ def open_crafting(setup: Setup, images: ImageSet) -> Do:
 
 
 def open_store(setup: Setup, images: ImageSet) -> tuple[ImageStore, Request]:
-    """The store of an attack on a source, and the attack with its budget solved."""
+    """The store of an attack on a source, and the attack, its budget solved; raises as `open_crafting`."""
     request, source = asked(images)
     weights = setup.weights_sha256(source)
     store = ImageStore.create(
@@ -121,40 +113,34 @@ def _solved(setup: Setup, images: ImageSet) -> Request:
 def _attack_chunk(
     setup: Setup, images: ImageSet, request: Request, chunk: Sequence[Case], progress: OnProgress
 ) -> tuple[Float32[np.ndarray, "n c *space"], Columns]:
+    source = asked(images)[1]
     made = np.empty((len(chunk), setup.dataset.channels, *setup.dataset.shape), np.float32)
     columns: Columns = {}
     done = 0
     for batch in batches(setup.dataset, chunk, setup.limit.size, setup.device):
-        attack: Callable[[slice], Attacked] = partial(_attack_part, setup, images, request, batch)
-        for place, attacked in setup.limit.parts(len(batch.cases), attack):
-            made[done + place.start : done + place.stop] = attacked.images.numpy()
-            for name, values in attacked.columns.items():
+        attack = partial(attack_part, setup, source, request, batch)
+        for place, (attacked, measured) in setup.limit.parts(len(batch.cases), attack):
+            made[done + place.start : done + place.stop] = attacked.numpy()
+            for name, values in measured.items():
                 columns.setdefault(name, []).extend(values)
         done += len(batch.cases)
         progress(done / len(chunk), "")
     return made, columns
 
 
-def _attack_part(setup: Setup, images: ImageSet, request: Request, batch: Batch, place: slice) -> Attacked:
-    return attack_batch(setup, asked(images)[1], request, batch.part(place))
-
-
-def attack_batch(setup: Setup, source: StudyNetwork, request: Request, batch: Batch) -> Attacked:
-    """Attack a batch and measure what came out.
+def attack_part(
+    setup: Setup, source: StudyNetwork, request: Request, batch: Batch, place: slice
+) -> tuple[Float32[Tensor, "n c *space"], Columns]:
+    """Attack a part of a batch on the source's device; returns the images to store, and what is measured.
 
     An image counts as already wrong, for the policy, if nothing of it is right: its class, or every pixel.
-    Those that are kept, and failures that are not wanted, are the clean images.
-
-    Args:
-        setup: Seed, support and precision of the study.
-        source: The network to attack.
-        request: The attack, its budget solved.
-        batch: Clean images, where the network is. Random draws of an image depend on its case and seed only.
+    Those that are kept, and failures that are not wanted, are the clean images. Random draws of an image
+    depend on its case and the study's seed only. The budget of the request must be solved.
 
     Raises:
         ModelError: The network's outputs are not finite.
     """
-    cases, clean, labels = batch
+    cases, clean, labels = batch.part(place)
     network, spacing = setup.network(source), setup.dataset.spacing
     rngs = generators(setup.study.seed, request.name, cases)
     targets = targets_of(request, labels, rngs, spacing)
@@ -166,7 +152,10 @@ def attack_batch(setup: Setup, source: StudyNetwork, request: Request, batch: Ba
 
     before = predict(clean, range(len(cases)))
     already_wrong = fraction_wrong(before, labels)
-    is_attacked = (already_wrong < 1) | (treatment(request) != "keep")
+    treatment = request.on_misclassified
+    if treatment == "drop":  # only marks images for a table of their own: no other table changes by it
+        treatment = request.perturbation.on_misclassified
+    is_attacked = (already_wrong < 1) | (treatment != "keep")
     chosen = is_attacked.nonzero()[:, 0]
     made, after, tally = clean.clone(), before.clone(), Tally()
     if len(chosen):
@@ -202,20 +191,7 @@ def attack_batch(setup: Setup, source: StudyNetwork, request: Request, batch: Ba
         "fooled_source": values_of(fraction_fooled(after, labels, targets)),
         "n_active": _spread(tally.n_active, is_attacked),
     }
-    return Attacked(made.cpu(), columns)
-
-
-def treatment(request: Request) -> str:
-    """What happens to images that the source already gets wrong: "attack" or "keep".
-
-    `drop` only marks them for a table of their own, so that no other table changes by it: they are treated as
-    by the attack's default.
-    """
-    return (
-        request.perturbation.on_misclassified
-        if request.on_misclassified == "drop"
-        else request.on_misclassified
-    )
+    return made.cpu(), columns
 
 
 def _spread(values: Int64[Tensor, " m"] | None, is_attacked: Bool[Tensor, " n"]) -> list[int | None]:
@@ -232,12 +208,9 @@ def distances(
     images: Float[Tensor, "n c *space"],
     support: Bool[Tensor, "n 1 *space"] | None,
 ) -> Columns:
-    """Distances of perturbed images to the clean ones, by column name.
+    """Distances of perturbed images to the clean ones, both in [0, 1], by column name.
 
-    Args:
-        clean: Images in [0, 1].
-        images: The same images perturbed, in [0, 1].
-        support: Pixels that `ssim` is averaged over; None: all. `ssim_image` is that of the whole image.
+    `ssim` is averaged over the support (None: everywhere), `ssim_image` over the whole image.
     """
     similarity = ssim_map(clean, images)
     measured = {
@@ -263,16 +236,10 @@ def fraction_fooled(
     labels: Int64[Tensor, "n *labelspace"],
     targets: Int64[Tensor, "n *labelspace"] | None,
 ) -> Float64[Tensor, " n"]:
-    """How far the source does what the attack wanted, in [0, 1].
+    """How far the source does what the attack wanted, in [0, 1], by its predictions on the perturbed images.
 
-    Args:
-        predictions: Of the source on the perturbed images.
-        labels: The truth.
-        targets: What an attack with targets wanted; None for an attack that wants anything but the truth.
-
-    Returns:
-        With targets, the fraction of the pixels with target != truth that are shown as the target, NaN where
-        there is no such pixel. Without, the fraction of wrong pixels.
+    With targets, the fraction of the pixels with target != truth that are predicted as the target, NaN where
+    there is no such pixel. Without (None), the fraction of wrong pixels.
     """
     if targets is None:
         return fraction_wrong(predictions, labels)

@@ -1,21 +1,19 @@
-"""Embedding: a target's features of clean, noisy and attacked images of the same cases.
+"""Embedding: what features a target extracts from clean, noisy and attacked images of the same cases.
 
-A t-SNE of all cases of a large study would neither fit into memory nor show more: about `MOST_CASES` cases
-at most are embedded, in chunks that are evenly spaced.
+A t-SNE of all cases of a large study would neither fit into memory nor show more, so at most about
+`MOST_CASES` cases are embedded, in evenly spaced chunks.
 """
 
 from collections.abc import Iterable, Set
-from typing import Any
 
 import torch
-from jaxtyping import Float32
 from torch import Tensor
 
 from medrobust.core import OnProgress
 from medrobust.errors import ModelError
 from medrobust.running.batches import Chunks
 from medrobust.running.estimate import Speeds
-from medrobust.running.evaluate import Shown, shown
+from medrobust.running.evaluate import shown
 from medrobust.running.jobs import Do, Job, as_picture
 from medrobust.running.plan import ImageSet, Plan, cells_of, part_name, target_folder
 from medrobust.running.predict import outputs_of, remember_weights
@@ -26,7 +24,7 @@ from medrobust.storage.schemas import EMBEDDINGS
 MOST_CASES = 2000
 
 MOST_FEATURES = 20_000
-"""Numbers per image; with more, those of all cases together would not fit into memory."""
+"""Features per image; with more, those of all cases together would not fit into memory."""
 
 
 def embedding_jobs(plan: Plan, speeds: Speeds) -> list[Job]:
@@ -71,7 +69,7 @@ def embedding_job(setup: Setup, images: ImageSet, target: StudyNetwork, speeds: 
 
 
 def open_embedding(setup: Setup, images: ImageSet, target: StudyNetwork) -> Do:
-    """Have the target at hand, and record whose weights the features are of.
+    """Load the target, and record whose weights the features are of.
 
     Raises:
         RunError: Finished features were made with other weights.
@@ -83,18 +81,21 @@ def open_embedding(setup: Setup, images: ImageSet, target: StudyNetwork) -> Do:
     def embed(piece: int, progress: OnProgress) -> None:
         chunk = embedded_chunks(images.chunks)[piece]
         for seen in shown(setup, cells, chunk):
-            features = outputs_of(
-                setup.network(target).features,
-                seen.images,
-                name=name,
-                cases=seen.clean.cases,
-                device=setup.device,
-                limit=setup.limit,
-            )
-            rows = _rows(seen, torch.cat([_narrow(part).float().cpu() for _, part in features]))
+            parts = outputs_of(setup, target, seen.images, seen.clean.cases, features=True)
+            features = torch.cat([_narrow(part).float().cpu() for _, part in parts]).tolist()
+            shared = {name: value for name, value in seen.cell.columns.items() if name in EMBEDDINGS.schema}
+            rows = [
+                {
+                    **shared,
+                    "case_id": case.case_id,
+                    "patient_id": case.patient_id,
+                    "label": case.label,
+                    "embedding": vector,
+                }
+                for case, vector in zip(seen.clean.cases, features, strict=True)
+            ]
             goal = (*seen.cell.rows_folder(EMBEDDINGS), part_name(chunk))
             write_rows(setup.folder, frame_of(EMBEDDINGS, rows), *goal)
-        progress(1.0, "")
 
     return embed
 
@@ -117,20 +118,6 @@ def embedding_parts(sets: Iterable[ImageSet], target: StudyNetwork) -> list[Part
 def _narrow(features: Tensor) -> Tensor:
     if features.shape[1] > MOST_FEATURES:
         raise ModelError(
-            f"It has {features.shape[1]:,} features per image, and no more than {MOST_FEATURES:,} are kept."
+            f"It has {features.shape[1]:,} features per image, but at most {MOST_FEATURES:,} can be kept."
         )
     return features
-
-
-def _rows(seen: Shown, features: Float32[Tensor, "n d"]) -> list[dict[str, Any]]:
-    shared = {name: value for name, value in seen.cell.columns.items() if name in EMBEDDINGS.schema}
-    return [
-        {
-            **shared,
-            "case_id": case.case_id,
-            "patient_id": case.patient_id,
-            "label": case.label,
-            "embedding": vector,
-        }
-        for case, vector in zip(seen.clean.cases, features.tolist(), strict=True)
-    ]

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from medrobust.core import Dataset
 from medrobust.models import Network, parameter_count
 from medrobust.running.setup import Setup
 from medrobust.study.config import Study
@@ -38,14 +37,19 @@ Speeds = Mapping[str, Speed]
 """Speed of each network, by the name of its model."""
 
 
-def measure_speed(network: Network, dataset: Dataset, device: torch.device) -> Speed:
-    """Time a prepared network on a few random images of the data's shape, after one warm-up."""
+def measured_speeds(setup: Setup) -> Speeds:
+    """Time each network of a study on random images; those of further seeds and folds are as fast."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand((TRIED, dataset.channels, *dataset.shape), generator=generator).to(device)
-    _gradient(network, images)
-    gradient = _seconds(lambda: _gradient(network, images), device)
-    forward = _seconds(lambda: _forward(network, images), device)
-    return Speed(forward / TRIED, gradient / TRIED, parameter_count(network))
+    images = torch.rand((TRIED, setup.dataset.channels, *setup.dataset.shape), generator=generator)
+    images = images.to(setup.device)
+    speeds = {}
+    for target in setup.targets[: len(setup.study.specs)]:
+        network = setup.fresh(target).to(setup.device)
+        _gradient(network, images)  # to warm up
+        gradient = _fastest(_gradient, network, images)
+        forward = _fastest(_forward, network, images)
+        speeds[target.id.name] = Speed(forward / TRIED, gradient / TRIED, parameter_count(network))
+    return speeds
 
 
 @torch.inference_mode()
@@ -58,27 +62,18 @@ def _gradient(network: Network, images: Tensor) -> None:
     torch.autograd.grad(network(inputs).sum(), inputs)
 
 
-def _seconds(work: Callable[[], None], device: torch.device) -> float:
-    return min(_timed(work, device) for _ in range(TIMED))
-
-
-def _timed(work: Callable[[], None], device: torch.device) -> float:
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
-def measured_speeds(setup: Setup) -> Speeds:
-    """What each network of a study costs here, by name; those of further seeds and folds are as fast."""
-    first = setup.targets[: len(setup.study.specs)]
-    return {
-        target.id.name: measure_speed(setup.fresh(target).to(setup.device), setup.dataset, setup.device)
-        for target in first
-    }
+def _fastest(work: Callable[[Network, Tensor], None], network: Network, images: Tensor) -> float:
+    """Seconds that work takes, at best."""
+    seconds = []
+    for _ in range(TIMED):
+        start = time.perf_counter()
+        work(network, images)
+        if images.device.type == "cuda":
+            torch.cuda.synchronize(images.device)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
 def unknown_speeds(study: Study) -> Speeds:
-    """Nothing known of any network, for a process that is told what to do."""
+    """No known speeds, for a process that is given its work."""
     return {spec.name: Speed(0.0, 0.0, 0) for spec in study.specs}

@@ -23,7 +23,7 @@ from medrobust.running.plan import Cell, ImageSet, cells_of, part_name, target_f
 from medrobust.running.predict import outputs_of, remember_weights
 from medrobust.running.rows import rows_of, timed
 from medrobust.running.setup import Setup, StudyNetwork
-from medrobust.storage import ImageStore, Parts, RunFolder, frame_of, write_rows
+from medrobust.storage import ImageStore, Parts, frame_of, write_rows
 from medrobust.storage.schemas import (
     EMPTY_CASES,
     OVERLAPS,
@@ -36,58 +36,42 @@ from medrobust.storage.schemas import (
 
 
 class Shown(NamedTuple):
-    """The images of a chunk as a target sees them.
-
-    Attributes:
-        cell: Whose rows these images give.
-        clean: The chunk as it is in the data.
-        images: The chunk's images in this cell, on the CPU.
-    """
+    """A chunk as it is in the data, and its images in a cell, on the CPU."""
 
     cell: Cell
     clean: Batch
     images: Float32[Tensor, "n c *space"]
 
 
-def evaluation_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
+def evaluation_job(setup: Setup, images: ImageSet, speeds: Speeds, *, boundaries: bool = True) -> Job:
     """Show a set to every target that faces it; a piece is a chunk.
 
-    What is done is not done again: targets may be added.
+    What is done is not done again: targets may be added. `boundaries` as in `open_evaluation`.
     """
     cells = list(cells_of([images], setup.targets, setup.bits))
-    folders = [folder for cell in cells for _, folder in row_folders(setup, cell)]
+    folders = [folder for cell in cells for _, folder in row_folders(setup, cell, boundaries)]
     return Job(
         kind="evaluate",
         name=images.name,
         title=f"evaluate {images.title}",
-        seconds=images.n_cases * sum(speeds[cell.target.id.name].forward for cell in cells),
+        seconds=images.chunks.n_cases * sum(speeds[cell.target.id.name].forward for cell in cells),
         disk=0,
         pieces=len(images.chunks),
         finished=lambda: setup.folder.all_numbers(folders),
-        open=lambda: open_evaluation(setup, cells),
+        open=lambda: open_evaluation(setup, cells, boundaries=boundaries),
     )
 
 
 def whole_test_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
     """The clean score on all test cases, of which only some are attacked."""
-    cells = list(cells_of([images], setup.targets))
-    folders = [cell.rows_folder(row_table(setup.study.task)) for cell in cells]
-    return replace(
-        evaluation_job(setup, images, speeds),
-        title="score the whole test set",
-        finished=lambda: setup.folder.all_numbers(folders),
-        open=lambda: open_evaluation(setup, cells, boundaries=False),
-    )
+    return replace(evaluation_job(setup, images, speeds, boundaries=False), title="score the whole test set")
 
 
 def open_evaluation(setup: Setup, cells: Sequence[Cell], *, boundaries: bool = True) -> Do:
-    """Have the networks of some cells of one set at hand, and record whose weights their rows are of.
+    """Load the networks of some cells of one set, and record whose weights their rows are of.
 
-    Args:
-        setup: Data, networks and run folder.
-        cells: The cells.
-        boundaries: In segmentation, measure the boundaries of structures too, and what is painted into cases
-            without any label.
+    In segmentation, `boundaries` measures the boundaries of structures too, and what is painted into cases
+    without any label.
 
     Raises:
         RunError: Finished rows were made with other weights.
@@ -117,28 +101,19 @@ def open_evaluation(setup: Setup, cells: Sequence[Cell], *, boundaries: bool = T
     return evaluate
 
 
-def shown(setup: Setup, cells: Iterable[Cell], number: int) -> Iterator[Shown]:
-    """A chunk of one set as each of some cells sees it; it is read once.
-
-    Cells of the same rounding follow each other.
-    """
-    stored: Float32[Tensor, "n c *space"] | None = None
+def shown(setup: Setup, cells: Sequence[Cell], number: int) -> Iterator[Shown]:
+    """A chunk of one set as each of some cells sees it; read once, or not at all without any cell."""
+    if not cells:
+        return
+    clean = stack(setup.dataset, cells[0].image_set.chunks[number], CPU)
+    stored = images_of(setup, cells[0].image_set, number, clean)
     for bits, same_bits in groupby(cells, key=lambda cell: cell.bits):
-        for cell in same_bits:
-            if stored is None:
-                clean = stack(setup.dataset, cell.image_set.chunks[number], CPU)
-                stored = images_of(setup, cell.image_set, number, clean)
-            yield Shown(cell, clean, stored if bits is None else quantised(stored, bits))
+        images = stored if bits is None else quantised(stored, bits)
+        yield from (Shown(cell, clean, images) for cell in same_bits)
 
 
 def images_of(setup: Setup, images: ImageSet, number: int, clean: Batch) -> Float32[Tensor, "n c *space"]:
-    """The images of a chunk under a set's perturbation, however they come back, on the CPU.
-
-    Args:
-        setup: Data and run folder.
-        images: Which images.
-        number: Which chunk.
-        clean: The chunk as it is in the data, on the CPU.
+    """The images of a chunk, read or made again, on the CPU; `clean` is the chunk as it is in the data.
 
     Raises:
         RunError: The chunk is not finished or damaged.
@@ -158,33 +133,20 @@ def quantised(images: Float[Tensor, "n c *space"], bits: int) -> Float[Tensor, "
 
 def _write_rows(setup: Setup, seen: Shown, parts: Sequence[tuple[Table, Parts]]) -> None:
     """Ask a target, and write the rows of each table to its part."""
-    target = seen.cell.target
-    logits = outputs_of(
-        setup.network(target),
-        seen.images,
-        name=target.id.folder,
-        cases=seen.clean.cases,
-        device=setup.device,
-        limit=setup.limit,
-    )
+    logits = outputs_of(setup, seen.cell.target, seen.images, seen.clean.cases)
     if setup.study.task is Task.CLASSIFICATION:
-        rows = [_predictions(seen, logits)]
+        every = torch.cat([part.float().cpu() for _, part in logits])
+        columns = {
+            "label": seen.clean.labels.tolist(),
+            "prediction": every.argmax(1).tolist(),
+            "probabilities": every.softmax(1).tolist(),
+        }
+        rows = [rows_of(seen.clean.cases, seen.cell.columns, columns)]
     else:
         wanted = [table.name for table, _ in parts]
         rows = _scan_rows(seen, logits, [each for each in _measures(setup) if each.table.name in wanted])
     for (table, part), of_table in zip(parts, rows, strict=True):
         write_rows(setup.folder, frame_of(table, of_table), *part)
-
-
-def _predictions(seen: Shown, logits: Iterable[tuple[slice, Tensor]]) -> list[dict[str, Any]]:
-    """A row per case."""
-    every = torch.cat([part.float().cpu() for _, part in logits])
-    columns = {
-        "label": seen.clean.labels.tolist(),
-        "prediction": every.argmax(1).tolist(),
-        "probabilities": every.softmax(1).tolist(),
-    }
-    return rows_of(seen.clean.cases, seen.cell.columns, columns)
 
 
 Maps = Int64[Tensor, "n *space"]
@@ -195,11 +157,11 @@ class Measure:
     """Numbers of a case that add up over the cases of a scan, a row for each structure or one for all.
 
     Attributes:
-        table: Where their rows go.
-        names: Their columns.
-        rows: What tells the rows of a scan apart.
-        count: The numbers of each case and row from true and predicted classes.
-        facts: Of a scan, by its id: columns that nothing is added up in.
+        table: Where the rows go.
+        names: Columns of the numbers.
+        rows: Columns that tell the rows of a scan apart.
+        count: The numbers of each case and row, from true and predicted classes.
+        facts: Further columns of a scan, by its id, in which nothing is added up.
     """
 
     table: Table
@@ -210,18 +172,19 @@ class Measure:
 
     def rows_of(self, scan_id: str, numbers: Num[np.ndarray, "r m"]) -> Iterator[dict[str, Any]]:
         """The rows of a scan, without the columns of its cell."""
-        whole = [self.table.schema[name] == pl.Int64 for name in self.names]
         for row, values in zip(self.rows, numbers.tolist(), strict=True):
-            counted = zip(self.names, values, whole, strict=True)
-            named = {name: int(value) if is_whole else value for name, value, is_whole in counted}
+            named = {
+                name: int(value) if self.table.schema[name] == pl.Int64 else value
+                for name, value in zip(self.names, values, strict=True)
+            }
             yield {**row, **named, **self.facts(scan_id)}
 
 
 def _measures(setup: Setup) -> list[Measure]:
-    """Overlap of structures, distances of their boundaries, and what is painted where there is nothing.
+    """Overlap of structures, distances between their boundaries, and what is painted where there is nothing.
 
     Boundaries lie in the plane of a slice or, where cases are volumes, in space. Distances are in pixels
-    where the data do not know their size.
+    where the pixel size is unknown.
     """
     dataset, tolerance = setup.dataset, setup.tolerance
     n_classes = len(dataset.classes)
@@ -269,13 +232,7 @@ def pixel_volume(dataset: Dataset, scan_id: str) -> float | None:
 def _scan_rows(
     seen: Shown, logits: Iterable[tuple[slice, Tensor]], measures: Sequence[Measure]
 ) -> list[list[dict[str, Any]]]:
-    """Of each measure the rows of all scans.
-
-    Args:
-        seen: The images, and what they are of.
-        logits: What the network says, each part with its place among the images.
-        measures: What is counted.
-    """
+    """The rows of all scans, measure by measure."""
     sums: list[dict[tuple[str, str], Num[np.ndarray, "r m"]]] = [{} for _ in measures]
     for place, part in logits:
         labels = seen.clean.labels[place].to(part.device)
@@ -338,9 +295,9 @@ def evaluation_parts(
     ]
 
 
-def timing_parts(setup: Setup, sets: Sequence[ImageSet], folder: RunFolder) -> list[Parts]:
+def timing_parts(setup: Setup, sets: Sequence[ImageSet]) -> list[Parts]:
     """Paths of the times of crafting and evaluating, as far as they are known."""
     crafted = [(*images.folder, "timing") for images in sets]
     table = row_table(setup.study.task)
     evaluated = [cell.timing_folder(table) for cell in cells_of(sets, setup.targets, setup.bits)]
-    return [(*times, name) for times in (*crafted, *evaluated) for name in folder.names(*times)]
+    return [(*times, name) for times in (*crafted, *evaluated) for name in setup.folder.names(*times)]

@@ -1,4 +1,4 @@
-"""Cases as people look at them: in the explorer of a report, in `medrobust view`, and in the report's figure.
+"""Cases as people see them: in the explorer of a report, in `medrobust view`, and in the report's figure.
 
 results/explorer/<wanted>/<i>.npz  views of the slices (or the photo) of a scan, stacked
 results/explorer/facts.json        which scans, sets, targets and pairs these are; written last
@@ -7,6 +7,9 @@ results/examples.npz, .json        the cases of the figure of examples
 A report that asks for another number of scans does not overwrite those that the facts still describe. In
 views, images are rounded to eight bits and changes to `LEVELS` steps of the largest one. Nothing is computed
 from them: scores and distances are measured on the images as stored.
+
+Looking at cases raises a `ModelError` where the outputs of a network are not finite, a `RunError` where
+images are not finished or damaged, and a `ValueError` where sets have different cases, or lack a wanted one.
 """
 
 import io
@@ -53,8 +56,7 @@ class View:
         changes: What each set adds to it, in `largest / LEVELS`.
         largest: The largest absolute change of each set, in [0, 1].
         truth: A class, or a label map.
-        answers: Of each pair of a set and a target that faces it, see `pairs_of`: probabilities of the
-            classes, or a label map.
+        answers: Probabilities of the classes, or a label map, of each pair of `pairs_of`.
     """
 
     clean: UInt8[np.ndarray, "c *space"]
@@ -70,7 +72,7 @@ class Wanted(NamedTuple):
     Attributes:
         hardest: Scans that attacks hit hardest.
         typical: Scans near the median.
-        slices: At most so many slices of each, evenly spaced.
+        slices: At most this many slices of each, evenly spaced.
     """
 
     hardest: int
@@ -93,8 +95,13 @@ def explorer_job(plan: Plan, speeds: Speeds) -> Job:
     of = _made_of(plan.explored, setup.targets)
 
     def keep(piece: int, progress: OnProgress) -> None:
-        explore(setup, _chosen_scans(plan, wanted), plan.explored, wanted, progress)
-        progress(1.0, "")
+        table = row_table(setup.study.task)
+        attacked = [images for images in plan.explored if images.is_stored]
+        parts = evaluation_parts(setup, attacked, setup.targets, table, rounded=False)
+        rows = pl.concat(read_rows(setup.folder, table, *part) for part in parts)
+        scores = scan_scores(rows, setup.study.task, setup.dataset.classes[0])
+        chosen = chosen_scans(scores, wanted.hardest, wanted.typical)
+        explore(setup, chosen, plan.explored, wanted, progress)
 
     job = Job(
         kind="examples",
@@ -108,27 +115,12 @@ def explorer_job(plan: Plan, speeds: Speeds) -> Job:
     return as_picture(job, "images one by one", "explorer", setup.folder, about="explorer", made=EXPLORED)
 
 
-def _chosen_scans(plan: Plan, wanted: Wanted) -> list[Chosen]:
-    """The scans to show, by the rows of the attacks that are shown."""
-    setup, table = plan.setup, row_table(plan.setup.study.task)
-    attacked = [images for images in plan.explored if images.is_stored]
-    parts = evaluation_parts(setup, attacked, setup.targets, table, rounded=False)
-    rows = pl.concat(read_rows(setup.folder, table, *part) for part in parts)
-    scores = scan_scores(rows, setup.study.task, setup.dataset.classes[0])
-    return chosen_scans(scores, wanted.hardest, wanted.typical)
-
-
 def scan_scores(rows: pl.DataFrame, task: Task, background: str) -> pl.DataFrame:
-    """How every scan does, on average over its rows.
-
-    Args:
-        rows: Rows of `predictions` or `overlaps`.
-        task: Which of the two.
-        background: The class that no Dice is taken of, in segmentation.
+    """How well the networks do on every scan, by rows of `predictions` or `overlaps`.
 
     Returns:
         `scan_id, score`: the mean probability of the true class; or the mean Dice over structures that the
-        truth has, then over cells. Scans without any such structure are left out.
+        truth has (but for the background), then over cells. Scans without any such structure are left out.
     """
     if task is Task.CLASSIFICATION:
         score = pl.col("probabilities").list.get(pl.col("label"))
@@ -148,13 +140,7 @@ def scan_scores(rows: pl.DataFrame, task: Task, background: str) -> pl.DataFrame
 
 
 def chosen_scans(scores: pl.DataFrame, hardest: int, typical: int) -> list[Chosen]:
-    """The scans with the lowest scores, worst first, then those nearest to the median, nearest first.
-
-    Args:
-        scores: `scan_id, score`.
-        hardest: How many of the first kind.
-        typical: How many of the second; none is shown twice.
-    """
+    """The `hardest` scans, worst first, then of the others the `typical` nearest to the median."""
     worst = scores.sort("score", "scan_id")["scan_id"].head(hardest).to_list()
     distance = (pl.col("score") - pl.col("score").median()).abs()
     near = scores.sort(distance, "scan_id").filter(~pl.col("scan_id").is_in(worst))["scan_id"].head(typical)
@@ -166,16 +152,8 @@ def explore(
 ) -> None:
     """Keep views of some scans for the report.
 
-    Args:
-        setup: Data, targets and run folder.
-        chosen: The scans.
-        sets: Clean images first, then all that are to be shown; of the same cases, fold by fold.
-        wanted: What was asked for, to be recognised.
-        progress: Told how far it is, after each scan.
-
-    Raises:
-        ModelError: A network's outputs are not finite.
-        RunError: Images are not finished or damaged, or the disk is full.
+    The sets are the clean images, then all others to be shown, of the same cases fold by fold. `wanted` is
+    kept with the views, by which they are recognised.
     """
     attacked = list(dict.fromkeys(case for images in sets for case in images.cases))
     told = []
@@ -196,7 +174,7 @@ def explore(
 
 
 def is_explored(folder: RunFolder, wanted: Wanted, of: str) -> bool:
-    """True if the run folder has what is wanted of images and targets, given by their hash."""
+    """Whether the run folder has what is wanted, of the images and targets with this hash."""
     if not folder.exists(*EXPLORED):
         return False
     facts = folder.read_json(*EXPLORED)
@@ -222,7 +200,6 @@ def read_views(folder: RunFolder, wanted: Wanted, number: int) -> list[View]:
 
 
 def _scan_part(wanted: Wanted, number: int) -> Parts:
-    """Path of the views of a scan."""
     return ("results", "explorer", "-".join(map(str, wanted)), f"{number:03d}.npz")
 
 
@@ -259,7 +236,7 @@ def pairs_of(sets: Sequence[ImageSet], targets: Sequence[StudyNetwork]) -> list[
 
 
 def shown_cases(cases: Sequence[Case], scan_id: str, slices: int) -> tuple[Case, ...]:
-    """The cases of a scan in the order of their positions; at most so many, evenly spaced."""
+    """The cases of a scan in the order of their positions, at most `slices`, evenly spaced."""
     of_scan = sorted((case for case in cases if case.scan_id == scan_id), key=lambda case: case.position)
     return evenly_spaced(of_scan, slices)
 
@@ -272,22 +249,7 @@ def case_facts(case: Case) -> dict[str, Any]:
 def views(
     setup: Setup, sets: Sequence[ImageSet], targets: Sequence[StudyNetwork], cases: Sequence[Case]
 ) -> list[View]:
-    """Look at some cases.
-
-    Args:
-        setup: Data, networks and run folder.
-        sets: Finished sets of the same cases, the clean one first.
-        targets: Whose answers are wanted.
-        cases: Those to look at, all of them in the sets.
-
-    Returns:
-        A view of each case, in their order.
-
-    Raises:
-        ModelError: A network's outputs are not finite.
-        RunError: Images are not finished or damaged.
-        ValueError: The sets have different cases, or lack one to look at.
-    """
+    """A view of each case. The sets are finished and hold these cases, the clean one first."""
     images, labels = _collect(setup, sets, cases)
     return [
         View(
@@ -371,7 +333,6 @@ def examples_job(plan: Plan) -> Job:
 
     def keep(piece: int, progress: OnProgress) -> None:
         keep_examples(setup, plan.shown, setup.targets[0], cases)
-        progress(1.0, "")
 
     def finished() -> set[int]:
         is_kept = setup.folder.exists(*EXAMPLES) and setup.folder.read_json(*EXAMPLES).get("of") == of
@@ -390,13 +351,7 @@ def examples_job(plan: Plan) -> Job:
 
 
 def example_cases(cases: Iterable[Case], task: Task, count: int) -> tuple[Case, ...]:
-    """Cases worth showing: of different classes, or each patient's slice with the most labelled pixels.
-
-    Args:
-        cases: To choose from.
-        task: Photographs differ in their class; slices in what is labelled in them.
-        count: How many, at least 1.
-    """
+    """A few cases worth showing: of different classes, or the most labelled slice of each patient."""
     largest_first = sorted(cases, key=lambda case: (-case.foreground, case.case_id))
     groups: dict[Any, list[Case]] = {}
     for case in largest_first:
@@ -415,17 +370,7 @@ def keep_examples(
 ) -> None:
     """Write `results/examples.npz` and, last, `results/examples.json`.
 
-    Args:
-        setup: Data, networks and run folder.
-        sets: The columns of the figure, usually clean, then each attack after its matched noise; all
-            finished, of one source and the same cases.
-        target: The network whose predictions are shown.
-        cases: Those to show, all of them in the sets.
-
-    Raises:
-        ModelError: The network's outputs are not finite.
-        RunError: Images are not finished or damaged, or the disk is full.
-        ValueError: The sets have different cases, or lack one to show.
+    The sets are the columns of the figure: finished, of one source, and all with these cases.
     """
     images, labels = _collect(setup, sets, cases)
     logits = torch.stack(
@@ -448,7 +393,7 @@ def keep_examples(
 
 
 def _made_of(sets: Iterable[ImageSet], targets: Iterable[StudyNetwork], cases: Iterable[Case] = ()) -> str:
-    """Short hash of the images, networks and cases that something is kept of: a study may change."""
+    """Short hash of images, networks and cases, to recognise what was kept of them: a study may change."""
     names = [images.name for images in sets], [target.key for target in targets]
     return digest([*names, [case.case_id for case in cases]])
 

@@ -5,11 +5,13 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
 import torch
 from jaxtyping import Float32, Int64
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -72,9 +74,8 @@ class Exported:
         bits: Bits per channel that the images were rounded to; None: not at all.
         files: Names of all files.
         changed: For every image whether it is of the set; the others are clean slices between those.
-        stored: How far each image fools its source as it is stored: 0 or 1 for a photograph; for a slice the
-            fraction of the pixels that the attack wanted otherwise which the source shows as wanted (of all
-            pixels those that are wrong, without targets). Empty without a source.
+        stored: How far each image of the set fools its source as stored, see `fraction_fooled`. Empty without
+            a source.
         written: The same of the rounded file, read again. Empty without `bits`.
     """
 
@@ -99,16 +100,16 @@ def export(
     device: str = "auto",
     dataset: Dataset | None = None,
 ) -> list[Exported]:
-    """Write images of a run to files that other programs open, a folder for each perturbation and source.
+    """Write images of a run to files that other programs can open, a folder per perturbation and source.
 
     Args:
         run: The run folder.
         to: Folder for the files.
         wanted: Which images.
-        bits: Bits per channel of a rounded file beside the lossless one; None writes none, "auto" only of
-            photographs, with 16 bits.
+        bits: Bits per channel of a rounded file beside the lossless one; None: no such file; "auto": 16 for
+            photographs, none for scans.
         data: Folder that the `root` of the study's data is relative to; the working directory by default.
-        device: Where the networks look at them.
+        device: Where the networks run.
         dataset: The data, where the run was given them in Python.
 
     Raises:
@@ -121,14 +122,17 @@ def export(
     sets, cases = _sets(plan, wanted), _cases(setup.cases, wanted)
     is_picture = setup.dataset.affine is None and len(setup.dataset.shape) == 2
     rounding = bits if bits != "auto" else 16 if is_picture else None
-    owned = [(images, cases_of_set) for images in sets if (cases_of_set := set(images.cases) & {*cases})]
-    return [export_set(setup, images, own, Path(to), bits=rounding) for images, own in owned]
+    return [
+        export_set(setup, images, own, Path(to), bits=rounding)
+        for images in sets
+        if (own := cases.intersection(images.cases))
+    ]
 
 
 def what_there_is(
     run: str | os.PathLike[str], *, data: str | os.PathLike[str] | None = None, device: str = "auto"
 ) -> Table:
-    """The perturbations of a run with their sources, and the names of its cases; arguments as `export`."""
+    """The perturbations of a run with their sources, and examples of its cases; arguments as `export`."""
     plan = _reopen(run, data, device)
     table = text_table("--perturbation", "--source")
     for label in dict.fromkeys(images.perturbation for images in plan.sets):
@@ -136,7 +140,7 @@ def what_there_is(
         table.add_row(label, ", ".join(dict.fromkeys(sources)) or "-")
     cases = plan.setup.cases
     first = cases[0]
-    table.caption = (
+    table.caption = escape(  # names from data may look like markup
         f"{len(cases)} cases, e.g. --case {first.case_id}, --scan {first.scan_id}, "
         f"--patient {first.patient_id}"
     )
@@ -218,8 +222,8 @@ def _is_wanted(images: ImageSet, sources: Sequence[str]) -> bool:
     return not sources or source.folder in sources or source.name in sources
 
 
-def _cases(every: Sequence[Case], wanted: Wanted) -> list[Case]:
-    """The cases that any of the given names stands for."""
+def _cases(every: Sequence[Case], wanted: Wanted) -> set[Case]:
+    """The cases with any of the given names."""
     chosen: set[Case] = set()
     by: dict[str, tuple[Sequence[str], Callable[[Case], str]]] = {
         "case": (wanted.cases, lambda case: case.case_id),
@@ -239,7 +243,7 @@ def _cases(every: Sequence[Case], wanted: Wanted) -> list[Case]:
             f"Which images? Give --case, --scan or --patient, e.g. --scan {every[0].scan_id}; "
             "`medrobust export RUN_DIR --list` shows more."
         )
-    return [case for case in every if case in chosen]
+    return chosen
 
 
 def export_set(
@@ -251,12 +255,7 @@ def export_set(
     cases are the clean ones. Photographs become NumPy arrays and, with `bits`, PNG. Both come with their
     label maps (in segmentation) and a JSON file that says what is what.
 
-    Args:
-        setup: Data, networks and run folder.
-        images: Finished images of the run.
-        cases: Some of its cases.
-        to: Folder for the files; they go to a folder in it that is named after the set.
-        bits: 8 or 16 bits per channel to round to, beside the lossless copy; None: only that.
+    The files go to a folder in `to` that is named after the set; `bits` are 8, 16 or None.
 
     Raises:
         RunError: Images are not finished or damaged, or the files cannot be written.
@@ -284,12 +283,8 @@ def _items(setup: Setup, images: ImageSet, cases: Collection[Case]) -> Iterator[
             table = read_rows(setup.folder, CRAFTED, *images.rows_part(number))
             rows = {row["case_id"]: row for row in table.iter_rows(named=True)}
         made = {case: image for case, image in zip(chunk, every, strict=True) if case in wanted}
-        for name, scan in groupby(made, key=lambda case: _item_name(case, dataset)):
-            yield _item(name, {case: made[case] for case in scan}, dataset), rows
-
-
-def _item_name(case: Case, dataset: Dataset) -> str:
-    return file_name(case.case_id if dataset.affine is None else case.scan_id)
+        for name, scan in groupby(made, key=attrgetter("case_id" if dataset.affine is None else "scan_id")):
+            yield _item(file_name(name), {case: made[case] for case in scan}, dataset), rows
 
 
 def _item(name: str, made: Mapping[Case, Tensor], dataset: Dataset) -> Item:
@@ -353,12 +348,4 @@ def _predict(
     setup: Setup, network: StudyNetwork, images: Float32[Tensor, "n c *space"], cases: Sequence[Case]
 ) -> Int64[Tensor, "n *labelspace"]:
     """Predicted classes of images, on the CPU."""
-    outputs = outputs_of(
-        setup.network(network),
-        images,
-        name=network.id.folder,
-        cases=cases,
-        device=setup.device,
-        limit=setup.limit,
-    )
-    return torch.cat([output.argmax(1).cpu() for _, output in outputs])
+    return torch.cat([logits.argmax(1).cpu() for _, logits in outputs_of(setup, network, images, cases)])

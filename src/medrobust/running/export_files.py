@@ -22,7 +22,7 @@ from medrobust.storage import digest
 from medrobust.storage.picture_files import levels, read_nifti, read_png, write_nifti, write_png
 
 OFF_GRID = 0.01
-"""Part of a voxel by which a voxel may lie beside that of a file."""
+"""Fraction of a voxel by which a voxel may lie off the grid of a file."""
 
 AS_IT_IS = np.array([[0, 1], [1, 1], [2, 1]])
 """The orientation of an array that is not turned."""
@@ -73,7 +73,7 @@ class Item:
 
     @property
     def grid(self) -> Grid:
-        """That of its volume, which begins with its first slice; voxels of 1 mm where nothing is known."""
+        """Grid of its volume, which begins with its first slice; voxels of 1 mm if their size is unknown."""
         affine = np.eye(4) if self.affine is None else self.affine
         first = np.eye(4)
         first[0, 3] = self.cases[0].position if self.is_stack else 0
@@ -83,7 +83,7 @@ class Item:
 
     @cached_property
     def file(self) -> Grid:
-        """That of its files: of the original, where all voxels are some of it and none is lost."""
+        """Grid of its files: that of the original, if every voxel is one of its voxels and none is lost."""
         volume = _volume(self, np.moveaxis(self.images.numpy(), 1, -1))
         steps = None if self.original is None else steps_between(self.grid, self.original)
         if self.original is not None and steps is not None:
@@ -101,18 +101,12 @@ class Item:
 
     @property
     def slices(self) -> list[int]:
-        """Number of each image among the slices of its volume; between them are slices without a label."""
+        """Number of each image among the slices of its volume, of which others may have no label."""
         return [case.position - self.cases[0].position for case in self.cases]
 
 
-def place_in_file(item: Item, number: int) -> tuple[str, int]:
-    """Axis along which the slices of an item lie in its file, and the number there of one of its images."""
-    axis = int(np.flatnonzero(item.steps[:3, 0])[0])
-    return "xyz"[axis], int(item.steps[axis] @ [item.slices[number], 0, 0, 1])
-
-
 def write_image(item: Item, folder: Path, bits: int | None) -> list[str]:
-    """Write the images of an item as they are stored and, with `bits`, rounded.
+    """Write the images of an item as they are stored and, if `bits` are given, rounded to them.
 
     Returns:
         Names of the files; the rounded ones come last.
@@ -148,7 +142,7 @@ def read_image(item: Item, file: Path) -> Float32[Tensor, "n c *space"]:
 
 
 def write_labels(item: Item, folder: Path, maps: Mapping[str, Int64[Tensor, "n *space"]]) -> list[str]:
-    """Write label maps, their numbers as they are, under a name each; returns the names of the files."""
+    """Write label maps by their names, numbers unchanged; returns the names of the files."""
     names = []
     for what, labels in maps.items():
         numbers = labels.numpy().astype(np.uint8 if labels.max() < 256 else np.uint16)
@@ -165,7 +159,7 @@ def _in_file(item: Item, images: np.ndarray) -> np.ndarray:
 
 
 def _volume(item: Item, images: np.ndarray) -> np.ndarray:
-    """Images one above the other, black where the scan has a slice that is no case."""
+    """Images one above the other, black where a slice of the scan is not a case."""
     if not item.is_stack:
         return np.asarray(images[0])
     volume = np.zeros((item.slices[-1] + 1, *images.shape[1:]), images.dtype)
@@ -182,12 +176,7 @@ def describe(
 ) -> dict[str, Any]:
     """What the files of an item are, as JSON-able data.
 
-    Args:
-        image_set: What the images are of.
-        item: The images.
-        dataset: Where they come from.
-        rows: The `crafted` rows of the set by case.
-        shown: What networks predict, by name.
+    `rows` are the `crafted` rows of the set by case, `shown` the predictions of networks by name.
     """
     return {
         "data": dataset.name,
@@ -206,13 +195,12 @@ def describe(
 def _images(
     item: Item, rows: Mapping[str, Row], shown: Mapping[str, Tensor], dataset: Dataset
 ) -> list[dict[str, Any]]:
-    """What each image of an item is, as JSON-able data."""
     images: list[dict[str, Any]] = []
     for number, (case, changed) in enumerate(zip(item.cases, item.changed, strict=True)):
         image: dict[str, Any] = {"case_id": case.case_id, "perturbed": changed}
         if item.is_stack:
-            axis, place = place_in_file(item, number)
-            image[axis] = place
+            axis = int(np.flatnonzero(item.steps[:3, 0])[0])  # along which slices lie in the file
+            image["xyz"[axis]] = int(item.steps[axis] @ [item.slices[number], 0, 0, 1])
         row = rows.get(case.case_id, {}) if changed else {}
         image |= {column: row[column] for column in MEASURED if column in row}
         if dataset.task is Task.CLASSIFICATION:
@@ -223,7 +211,7 @@ def _images(
 
 
 def file_name(name: str) -> str:
-    """A name for files of a case, scan or set, whose own may hold anything, e.g. a path in the data's folder.
+    """A name for files of a case, scan or set, whose own name may be anything, e.g. a path.
 
     >>> file_name("1003_3"), file_name("mel/a.jpg")
     ('1003_3', 'mel_a.jpg-ce30cb')

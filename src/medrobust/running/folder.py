@@ -23,7 +23,7 @@ from medrobust.running.progress import Say
 from medrobust.running.record import environment
 from medrobust.running.selftest import selftest_part
 from medrobust.running.setup import Setup
-from medrobust.running.training_folder import BEST, STATE, check_finished
+from medrobust.running.training_folder import BEST, STATE, verified
 from medrobust.storage import ImageStore, Parts, RunFolder, compact, frame_of, write_results
 from medrobust.storage.disk import is_temporary
 from medrobust.storage.lock import locked
@@ -83,45 +83,37 @@ def _told(request: Request) -> dict[str, Any]:
 
 
 def write_record(plan: Plan, record: Mapping[str, Any]) -> None:
-    """What the folder is of: the resolved study, its split, what it refers to, and what is behind it."""
+    """Write the resolved study, its split, its record, and the folders that it refers to."""
     setup, folder = plan.setup, plan.setup.folder
-    folder.write_json(references(plan), REFERENCES)
+    references = {
+        "models": [network.id.folder for network in setup.networks],
+        "sets": [images.name for images in (*plan.sets, *plan.whole_test)],
+        "targets": [target.key for target in setup.targets],
+    }
+    folder.write_json(references, REFERENCES)
     text = yaml.safe_dump(resolved(setup.study), sort_keys=False, allow_unicode=True)
     folder.write_json(record, RECORD)
     folder.write_bytes(split_csv([fold.split for fold in setup.folds]).encode(), "split.csv")
     folder.write_bytes(text.encode(), STORED)
 
 
-def references(plan: Plan) -> dict[str, list[str]]:
-    """Names of all folders that a study refers to, for `medrobust clean`."""
-    setup = plan.setup
-    return {
-        "models": [network.id.folder for network in setup.networks],
-        "sets": [images.name for images in (*plan.sets, *plan.whole_test)],
-        "targets": [target.key for target in setup.targets],
-    }
-
-
-def refuse_other_data(former: Mapping[str, Any], record: Mapping[str, Any], folder: RunFolder) -> None:
-    """See that a run folder is of the same data.
-
-    Raises:
-        RunError: They are others.
-    """
+def _refuse_other_data(former: Mapping[str, Any], record: Mapping[str, Any], folder: RunFolder) -> None:
     if former["data"]["fingerprint"] != record["data"]["fingerprint"]:
         raise RunError(f"The run folder '{folder.url}' was made with other data. {REMEDY}")
 
 
 def refuse_other_inputs(record: Mapping[str, Any], folder: RunFolder) -> None:
-    """The study may be the same while a file that it names, or the program, has changed since.
+    """See that data and networks are those of a run folder, of whose study this is the record.
+
+    The study may be the same while a file that it names, or the program, has changed.
 
     Raises:
-        RunError: The data or networks are others than those that the run folder was made with.
+        RunError: They are others.
     """
     if not folder.exists(RECORD):
         return
     former = folder.read_json(RECORD)
-    refuse_other_data(former, record, folder)
+    _refuse_other_data(former, record, folder)
     networks = record["networks"]
     changed = [name for name in networks if former["networks"].get(name) != networks[name]]
     if changed:
@@ -132,24 +124,24 @@ def refuse_other_inputs(record: Mapping[str, Any], folder: RunFolder) -> None:
 
 
 def refuse_other_task(study: Study, folder: RunFolder) -> None:
-    """See that a run folder is one, and of the same task.
+    """See that a run folder is a folder, and of the same task.
 
     Raises:
         RunError: It is a file, or belongs to a study of the other task.
     """
     if folder.is_file():
-        raise RunError(f"--out: '{folder.url}' is a file. Give a folder, or a name that is free.")
+        raise RunError(f"--out: '{folder.url}' is a file. Give a folder, or an unused name.")
     if folder.exists(STORED) and read_stored_study(folder).task != study.task:
         raise RunError(f"The run folder '{folder.url}' belongs to another study: task differs. {REMEDY}")
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a study has become since its run folder was begun.
+    """How a study has changed since its run folder was begun.
 
     Attributes:
         sentences: What has changed, what still holds and what is made again; none where nothing has.
-        outdated: Networks of the folder that are others now, or gone from the study, with their digests.
+        outdated: Networks of the folder that have changed, or are gone from the study, with their digests.
     """
 
     sentences: tuple[str, ...] = ()
@@ -157,11 +149,7 @@ class Change:
 
 
 def change_since(plan: Plan, record: Mapping[str, Any]) -> Change:
-    """Compare a study with what its run folder was made with.
-
-    Args:
-        plan: What the study consists of now.
-        record: Its record.
+    """Compare a study, as it is now, with what its run folder was made with.
 
     Raises:
         RunError: The data are others: nothing at all would hold.
@@ -170,21 +158,24 @@ def change_since(plan: Plan, record: Mapping[str, Any]) -> Change:
     if not folder.exists(RECORD):
         return Change()
     former = folder.read_json(RECORD)
-    refuse_other_data(former, record, folder)
-    keys, outdated = _changed_keys(plan), _outdated(former["networks"], record["networks"])
+    _refuse_other_data(former, record, folder)
+    keys = []
+    if folder.exists(STORED):
+        before, now = _deciding(read_stored_study(folder)), _deciding(plan.setup.study)
+        keys = [key for key in now if before.get(key) != now[key]]
+    wanted = record["networks"]
+    outdated = {
+        name: str(entry.get("digest"))
+        for name, entry in former["networks"].items()
+        if name not in wanted or wanted[name]["digest"] != entry.get("digest")
+    }
     if not keys and not outdated:
         return Change()
     return Change(tuple(_sentences(plan, keys, outdated)), outdated)
 
 
 def adopt(plan: Plan, record: Mapping[str, Any], change: Change) -> None:
-    """Make a run folder one of the study as it is now: put networks aside, or bring them back.
-
-    Args:
-        plan: What the study consists of now.
-        record: Its record.
-        change: From `change_since`.
-    """
+    """Adapt a run folder to its study as it is now: put networks aside, or bring them back."""
     if not change.sentences:
         return
     folder = plan.setup.folder
@@ -208,37 +199,22 @@ def _sentences(plan: Plan, keys: Sequence[str], outdated: Iterable[str]) -> Iter
     yield f"The study has changed since this run folder was begun: {what}."
     if outdated:
         yield (
-            f"These networks no longer hold, and are made again: {', '.join(outdated)}. What was trained is "
-            "put aside in models/, and comes back if the change is undone."
+            f"These networks are out of date and will be made again: {', '.join(outdated)}. Trained ones are "
+            "kept aside in models/, and return if the change is undone."
         )
     known, wanted = plan.setup.folder.names("crafted"), [images.name for images in plan.crafted]
     held = [name for name in wanted if name in known]
     yield (
-        f"Of {len(wanted)} sets of perturbed images {len(held)} still hold and {len(wanted) - len(held)} are "
-        f"made; {len(set(known) - set(wanted))} are no longer used (`medrobust clean`)."
+        f"Of {len(wanted)} sets of perturbed images, {len(held)} are still valid and "
+        f"{len(wanted) - len(held)} will be made; {len(set(known) - set(wanted))} are no longer used "
+        "(`medrobust clean`)."
     )
 
 
-def _outdated(former: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        name: str(entry.get("digest"))
-        for name, entry in former.items()
-        if name not in wanted or wanted[name]["digest"] != entry.get("digest")
-    }
-
-
-def _changed_keys(plan: Plan) -> list[str]:
-    """Keys of the study that decide its numbers and have another value than in the run folder."""
-    if not plan.setup.folder.exists(STORED):
-        return []
-    former, wanted = _deciding(read_stored_study(plan.setup.folder)), _deciding(plan.setup.study)
-    return [key for key in wanted if former.get(key) != wanted[key]]
-
-
 def _deciding(study: Study) -> dict[str, Any]:
-    """What of a study decides which networks, images and rows it has.
+    """The keys of a study that decide which networks, images and rows it has.
 
-    Not its analysis and report, the groups that scores are shown for, whether data are audited and attacks
+    Not its analysis and report, the groups that scores are shown by, whether data are audited and attacks
     self-tested, or how and where the work is done.
     """
     content = resolved(study)
@@ -249,24 +225,18 @@ def _deciding(study: Study) -> dict[str, Any]:
 
 
 def heal(folder: RunFolder, say: Say, progress: OnProgress = silent) -> None:
-    """Compare everything finished with its checksums; nothing else is touched.
+    """Compare everything finished with its checksums, and remove what is damaged; nothing else is touched.
 
-    Object stores see to it themselves that nothing changes: there, files are compared when they are read.
-
-    Args:
-        folder: The run folder, which nobody else works on.
-        say: Told of every damage.
-        progress: Told how far it is, by networks and sets of images.
+    Object stores protect what they hold themselves: there, files are compared when they are read. No other
+    process may work on the folder. `say` reports all damage.
     """
     if not folder.is_local:
         return
-    networks, sets = folder.names("models"), folder.names("crafted")
-    for number, name in enumerate((*networks, *sets)):
-        progress(number / len((*networks, *sets)), f"checksums of {name}")
-        if number < len(networks):
-            _heal_network(folder, name, say)
-        else:
-            _heal_images(folder, name, say)
+    kinds = {"models": _heal_network, "crafted": _heal_images}
+    healing = [(name, heal_one) for kind, heal_one in kinds.items() for name in folder.names(kind)]
+    for number, (name, heal_one) in enumerate(healing):
+        progress(number / len(healing), f"checksums of {name}")
+        heal_one(folder, name, say)
     for part in folder.files():
         hidden_below = len(part) > 1 and part[-1].startswith(".")
         if hidden_below or is_temporary(part[-1]):  # left by a killed write
@@ -281,14 +251,14 @@ def _heal_network(folder: RunFolder, name: str, say: Say) -> None:
             if folder.exists("models", name, state):
                 folder.read_sealed("models", name, state)
         if folder.exists("models", name, "card.json"):
-            check_finished(folder, "models", name)
+            verified(folder.within("models", name))
     except DamagedError as error:
         say(f"{error} It is trained again.")
         folder.remove("models", name)
 
 
 def _heal_images(folder: RunFolder, name: str, say: Say) -> None:
-    """Markers of damaged chunks go; what describes the images goes where it is damaged, and all of them."""
+    """Markers of damaged chunks go; where the description of the images is damaged, everything goes."""
     finished = sorted(folder.numbers("crafted", name, "done"))
     if not finished:
         return
@@ -312,14 +282,14 @@ def _heal_part(folder: RunFolder, part: Parts, say: Say) -> None:
     except DamagedError as error:
         say(str(error))
         folder.remove(*part)
-        if part[0] == "crafted" and part[-2] == "rows":  # rows are written by who makes the images
+        if part[0] == "crafted" and part[-2] == "rows":  # rows are written when the images are made
             marker = part[-1].partition(".")[0] + ".json"
             folder.remove(*part[:-2], "done", marker)
 
 
 @dataclass(frozen=True)
 class LeftOver:
-    """A folder that a former state of a study left.
+    """A folder that is left from a former state of a study.
 
     Attributes:
         parts: Its path in the run folder.
@@ -327,21 +297,21 @@ class LeftOver:
         bytes: Size of all that is in it.
     """
 
-    parts: tuple[str, ...]
+    parts: Parts
     what: str
     bytes: int
 
 
 def left_overs(folder: RunFolder) -> list[LeftOver]:
-    """Everything that can go without any loss to the study as it is now.
+    """Everything that can be removed without loss to the study as it is now.
 
     Raises:
-        RunError: It is no run folder.
+        RunError: It is not a run folder.
     """
     if not folder.exists(REFERENCES):
         raise RunError(
-            f"'{folder.url}' is no run folder, or was made by another version: it has no {REFERENCES}. Give "
-            "the --out folder of `medrobust run`."
+            f"'{folder.url}' is not a run folder, or was made by another version: it has no {REFERENCES}. "
+            "Give the --out folder of `medrobust run`."
         )
     used = folder.read_json(REFERENCES)
     return [LeftOver(parts, what, folder.size(*parts)) for parts, what in _unused(folder, used)]
@@ -359,7 +329,7 @@ def clean(folder: RunFolder, found: Sequence[LeftOver]) -> None:
 
 
 def left_over_table(found: Sequence[LeftOver]) -> Table:
-    """What is left over, for people."""
+    """What is left over, as a table."""
     table = text_table("folder", "what", "size", show_footer=True)
     table.columns[0].footer, table.columns[2].footer = "all", size(sum(each.bytes for each in found))
     for each in found:
@@ -367,7 +337,7 @@ def left_over_table(found: Sequence[LeftOver]) -> Table:
     return table
 
 
-def _unused(folder: RunFolder, used: Mapping[str, Sequence[str]]) -> Iterator[tuple[tuple[str, ...], str]]:
+def _unused(folder: RunFolder, used: Mapping[str, Sequence[str]]) -> Iterator[tuple[Parts, str]]:
     for name in folder.names("models"):
         if name not in used["models"]:
             yield ("models", name), "a network as it was trained before"
@@ -398,24 +368,20 @@ def join_rows(plan: Plan) -> None:
     compact(folder, CRAFTED, crafted)
     whole_test = evaluation_parts(setup, plan.whole_test, targets, scores)
     compact(folder, whole_test_table(setup.study.task), whole_test)
-    compact(folder, EMBEDDINGS, _embedding_parts(plan))
+    pictured = [target for target in targets if not is_left_out(folder, tsne_mark(target))]
+    embedded = (part for target in pictured for part in embedding_parts(plan.embedded(target), target))
+    compact(folder, EMBEDDINGS, embedded)
     _write_attributes(setup)
     if setup.tolerance is not None:
         for table in (SURFACES, EMPTY_CASES):
             compact(folder, table, evaluation_parts(setup, plan.sets, targets, table))
-    compact(folder, TIMING, timing_parts(setup, plan.sets, folder))
+    compact(folder, TIMING, timing_parts(setup, plan.sets))
     # Last: a run with these rows is finished.
     compact(folder, scores, evaluation_parts(setup, plan.sets, targets, scores))
 
 
-def _embedding_parts(plan: Plan) -> Iterator[Parts]:
-    for target in plan.setup.targets:
-        if not is_left_out(plan.setup.folder, tsne_mark(target)):
-            yield from embedding_parts(plan.embedded(target), target)
-
-
 def _write_attributes(setup: Setup) -> None:
-    """Write `results/attributes.parquet`: a row per scan and attribute that is known; numbers as text."""
+    """Write `results/attributes.parquet`: a row per scan and known attribute; numbers as text."""
     known = setup.dataset.attributes or {}
     owners = {case.scan_id: case.patient_id for case in setup.cases}
     rows = [

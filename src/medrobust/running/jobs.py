@@ -1,6 +1,6 @@
-"""A run is a list of jobs, each cut into pieces that any process may do.
+"""A run is a list of jobs, each divided into pieces that any process may do.
 
-Nothing in a job grows with the number of its pieces: which of them are finished is asked of the run folder.
+Nothing in a job grows with the number of its pieces: the run folder tells which of them are finished.
 """
 
 from collections.abc import Callable, Iterator, Set
@@ -15,7 +15,7 @@ from medrobust.storage import Parts, RunFolder
 Kind = Literal["audit", "train", "selftest", "craft", "noise", "evaluate", "embed", "examples"]
 
 Do = Callable[[int, OnProgress], None]
-"""Does a piece and puts its results in the run folder, last of all what says that it is finished."""
+"""Does a piece and writes its results to the run folder, the sign that it is finished last."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class Job:
     """One step of a run on one network, attack or set of images.
 
     Attributes:
-        kind: Which step it is. Jobs of a kind do not wait for each other, those of the next wait for all.
-        name: Names it among those of its kind, in every process.
+        kind: Which step it is. Jobs of a kind do not wait for each other; those of the next wait for all.
+        name: Identifies it among those of its kind, in every process.
         title: What a person reads while it runs.
         seconds: Expected duration on this machine.
         disk: Bytes that it adds to the run folder.
-        finished: Which of its pieces the run folder holds.
-        open: Gets at hand what the pieces need, networks for example, and may be called by several processes.
+        finished: Which of its pieces are in the run folder.
+        open: Loads what the pieces need, networks for example; several processes may call it.
         pieces: Number of its pieces of work.
     """
 
@@ -49,17 +49,17 @@ class Job:
 
     @cached_property
     def n_finished(self) -> int:
-        """How many pieces were finished when this was asked first."""
+        """How many pieces were finished when first asked."""
         return len(self.finished())
 
     @property
     def seconds_left(self) -> float:
-        """Expected duration of the others."""
+        """Expected duration of the remaining pieces."""
         return self.seconds * (1 - self.n_finished / self.pieces)
 
     @property
     def disk_left(self) -> int:
-        """Bytes that the others add."""
+        """Bytes that the remaining pieces add."""
         return round(self.disk * (1 - self.n_finished / self.pieces))
 
 
@@ -68,17 +68,17 @@ LEFT_OUT: Parts = ("results", "left_out")
 
 
 def as_picture(job: Job, what: str, mark: str, folder: RunFolder, *, about: str, made: Parts = ()) -> Job:
-    """A job that leaves its picture out where that cannot be made: the run goes on, and the report says why.
+    """A job that leaves out its picture if that cannot be made: the run continues, and the report says why.
 
-    A full disk, damaged files and networks that were exchanged end a run as ever.
+    A full disk, damaged files and networks that were replaced end a run as always.
 
     Args:
-        job: What it takes to make the picture, or a part of that.
+        job: Makes the picture, or a part of it.
         what: The picture, e.g. "t-SNE of unet".
-        mark: Name of the file that says why there is none. Jobs of one picture share it.
+        mark: Name of the file that says why there is no picture; shared by the jobs of one picture.
         folder: The run folder.
         about: Section of the report that the picture belongs to.
-        made: The file that shows an earlier picture, which goes where there is none now.
+        made: File of an earlier picture, removed if there is none now.
     """
 
     def finished() -> Set[int]:
@@ -89,7 +89,7 @@ def as_picture(job: Job, what: str, mark: str, folder: RunFolder, *, about: str,
 
         def attempt(piece: int, progress: OnProgress) -> None:
             try:
-                if not opened:  # that may fail as well
+                if not opened:  # opening may fail as well
                     opened.append(job.open())
                 opened[0](piece, progress)
             except (RunError, OSError):

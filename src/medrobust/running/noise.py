@@ -1,7 +1,7 @@
-"""Images made without a network: what is stored is the strength of each, and they are made again when read.
+"""Images made without a network; only the strength of each is stored, and they are made again when read.
 
-That is noise, matched to an attack or of a fixed strength, and corruptions. It is always done on the CPU, so
-that a case has the same noise on every machine.
+These are noise, matched to an attack or of a fixed strength, and corruptions. They are always made on the
+CPU, so that a case has the same noise on every machine.
 """
 
 import math
@@ -28,23 +28,22 @@ from medrobust.storage.schemas import CRAFTED
 CPU = torch.device("cpu")
 
 SECONDS = 0.02
-"""What matching takes per image; no network takes part."""
+"""What matching takes per image."""
 
 
 def noise_job(setup: Setup, images: ImageSet) -> Job:
-    """Solve the strength of noise for every case of a set and measure its images; a piece is a chunk."""
+    """Solve the strength for every case of a set, and measure its images; a piece is a chunk."""
 
     def match(piece: int, progress: OnProgress) -> None:
         n_cases = len(images.chunks[piece])
         with timed(setup.folder, (*images.folder, "timing"), "noise", images.origin, piece, n_cases):
             write_crafted_rows(setup.folder, images, piece, _chunk_columns(setup, images, piece))
-        progress(1.0, "")
 
     return Job(
         kind="noise",
         name=images.name,
         title=f"match {images.title}",
-        seconds=images.n_cases * SECONDS,
+        seconds=images.chunks.n_cases * SECONDS,
         disk=0,
         pieces=len(images.chunks),
         finished=lambda: images.finished(setup.folder),
@@ -53,13 +52,28 @@ def noise_job(setup: Setup, images: ImageSet) -> Job:
 
 
 def _chunk_columns(setup: Setup, images: ImageSet, number: int) -> Columns:
+    request = _request(images)
     attacked = None if images.attack is None else _attack_rows(images.attack, number, setup.folder)
     columns: Columns = {}
     done = 0
     for batch in batches(setup.dataset, images.chunks[number], setup.limit.size, CPU):
-        rows = None if attacked is None else attacked[done : done + len(batch.cases)]
-        done += len(batch.cases)
-        for name, values in _batch_columns(setup, images, batch, rows).items():
+        n = len(batch.cases)
+        rows = None if attacked is None else attacked[done : done + n]
+        done += n
+        support = support_of(batch.images, setup.study.support)
+        strength, reached = _solve(setup, request, batch, support, rows)
+        noisy = _noisy(setup, request, batch, support, strength)
+        masks = [(strength == 0).numpy(), (~reached).numpy()]
+        measured: Columns = {
+            **distances(batch.images, noisy, support),
+            "strength": values_of(strength),
+            "steps": [None] * n,
+            "outcome": np.select(masks, ["kept_clean", "failed"], "crafted").tolist(),
+            "already_wrong": [None] * n if rows is None else rows["already_wrong"].to_list(),
+            "fooled_source": [None] * n,
+            "n_active": [None] * n,
+        }
+        for name, values in measured.items():
             columns.setdefault(name, []).extend(values)
     return columns
 
@@ -73,33 +87,14 @@ def _attack_rows(attack: ImageSet, number: int, folder: RunFolder) -> pl.DataFra
     return read_rows(folder, CRAFTED, *attack.rows_part(number))
 
 
-def _batch_columns(setup: Setup, images: ImageSet, batch: Batch, attacked: pl.DataFrame | None) -> Columns:
-    """What is stored of the noise of a batch; `attacked` holds the attack's rows of the same cases."""
-    n = len(batch.cases)
-    support = support_of(batch.images, setup.study.support)
-    strength, reached = _solve(setup, images, batch, support, attacked)
-    noisy = _noisy(setup, images, batch, support, strength)
-    outcomes = np.select([(strength == 0).numpy(), (~reached).numpy()], ["kept_clean", "failed"], "crafted")
-    return {
-        **distances(batch.images, noisy, support),
-        "strength": values_of(strength),
-        "steps": [None] * n,
-        "outcome": outcomes.tolist(),
-        "already_wrong": [None] * n if attacked is None else attacked["already_wrong"].to_list(),
-        "fooled_source": [None] * n,
-        "n_active": [None] * n,
-    }
-
-
 def _solve(
     setup: Setup,
-    images: ImageSet,
+    request: Request,
     batch: Batch,
     support: Bool[Tensor, "n 1 *space"],
     attacked: pl.DataFrame | None,
 ) -> tuple[Float32[Tensor, " n"], Bool[Tensor, " n"]]:
-    """Strength of each image, and whether it gives the wanted SSIM."""
-    request = _request(images)
+    """Strength for each image, and whether it reaches the wanted SSIM."""
     if attacked is not None:
         goal = torch.from_numpy(attacked["ssim"].fill_null(math.nan).to_numpy(writable=True)).float()
     elif request.ssim is not None:
@@ -121,17 +116,16 @@ def made_again(setup: Setup, images: ImageSet, number: int, clean: Batch) -> Flo
     """
     rows = read_rows(setup.folder, CRAFTED, *images.rows_part(number))
     support = support_of(clean.images, setup.study.support)
-    return _noisy(setup, images, clean, support, rows["strength"].to_torch().float())
+    return _noisy(setup, _request(images), clean, support, rows["strength"].to_torch().float())
 
 
 def _noisy(
     setup: Setup,
-    images: ImageSet,
+    request: Request,
     clean: Batch,
     support: Bool[Tensor, "n 1 *space"],
     strength: Float32[Tensor, " n"],
 ) -> Float32[Tensor, "n c *space"]:
-    request = _request(images)
     rngs = generators(setup.study.seed, request.name, clean.cases)
     if request.perturbation.role != "noise":
         return perturb(request, None, clean.images, clean.labels, support=support, rngs=rngs)

@@ -1,7 +1,7 @@
-"""What a study consists of: every set of images, and which network is shown it. Nothing is computed here.
+"""What a study consists of: every set of images, and which networks are shown it. Nothing is computed here.
 
-A set of images is named by a hash of everything that it depends on. So all steps find the same images, and
-those of a changed study are never taken for those of a former one.
+A set of images is named by a hash of everything that it depends on. Hence all steps find the same images, and
+those of a changed study are never mistaken for those of its former state.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -28,7 +28,7 @@ class ImageSet:
         perturbation: Label, e.g. "clean", "fgsm", "gaussian@fgsm".
         role: Of an attack, and of noise matched to it, "transfer" or "whitebox"; else that of the request.
         chunks: The cases, in chunks of work that hold whole scans.
-        recipe: Everything that the images depend on, as JSON-able data. It is only hashed and kept on record.
+        recipe: Everything that the images depend on, as JSON-able data; only hashed and kept on record.
         fold: Fold of the cases; None without folds.
         request: The attack or noise; None for clean images.
         source: Network that the attack was crafted on; None for clean images and noise of a fixed strength.
@@ -46,7 +46,7 @@ class ImageSet:
 
     @property
     def is_stored(self) -> bool:
-        """Whether its images are kept; others are read from the data, or made again by what is on record."""
+        """Whether its images are kept; others are read from the data, or made again from their record."""
         return self.request is not None and self.request.perturbation.role == "attack"
 
     @cached_property
@@ -58,18 +58,13 @@ class ImageSet:
 
     @property
     def title(self) -> str:
-        """What a person reads."""
+        """Its name for people."""
         return self.perturbation + (f" on {self.source.id.title}" if self.source else "")
 
     @property
     def folder(self) -> Parts:
         """Its folder in the run folder."""
         return ("crafted", self.name)
-
-    @property
-    def n_cases(self) -> int:
-        """Number of its cases."""
-        return self.chunks.n_cases
 
     @property
     def cases(self) -> Iterator[Case]:
@@ -100,8 +95,8 @@ class ImageSet:
     def is_faced_by(self, target: StudyNetwork) -> bool:
         """Whether a target is shown the images.
 
-        White-box images are for the network that they were made on, transferred ones for all others, and
-        images of a fold for its networks.
+        White-box images are for the network that they were made on, transferred ones for all others of the
+        fold.
         """
         is_own = self.source is not None and self.source.id == target.id
         return is_own if self.role == "whitebox" else self.fold == target.id.fold and not is_own
@@ -172,7 +167,7 @@ class Plan:
     Attributes:
         setup: Study, data and networks.
         attacks: Every attack on every source, then the white-box ones.
-        noise: Noise matched to every attack that is transferred, and what else is done without a network.
+        noise: Noise matched to every transferred attack, and whatever else needs no network.
         clean: The images as they are, of every fold.
         whole_test: Clean images of all test cases, where the study is limited to some of them; else none.
     """
@@ -185,7 +180,7 @@ class Plan:
 
     @property
     def crafted(self) -> tuple[ImageSet, ...]:
-        """All images that are made: attacks and noise."""
+        """All images that are made, not read: attacks and noise."""
         return (*self.attacks, *self.noise)
 
     @property
@@ -219,19 +214,16 @@ class Plan:
 
     @property
     def shown(self) -> tuple[ImageSet, ...]:
-        """Columns of the example figure: clean, noise matched to the first attack, and each attack.
-
-        All of what the first target faces.
-        """
+        """Columns of the example figure, as the first target faces them: clean, noise, and each attack."""
         target = self.setup.targets[0]
         facing = [self.facing(target, request.label) for request in self._pictured]
         return (self._clean_of(target), *facing[0][1:], *(images[0] for images in facing))
 
     @property
     def explored(self) -> tuple[ImageSet, ...]:
-        """What the explorer of the report shows: clean, then noise and attacks that were crafted apart.
+        """What the explorer of the report shows: clean, then noise and transferred attacks.
 
-        Where nothing is transferred, white-box images instead.
+        Where nothing is transferred, white-box attacks instead.
         """
         labels = {request.label for request in self._pictured}
         return tuple(
@@ -243,16 +235,17 @@ class Plan:
 
     @property
     def tested(self) -> tuple[ImageSet, ...]:
-        """Attacks on sources that are self-tested, of a curve its middle; none where none is wanted."""
+        """Attacks on sources that are self-tested: of a curve only its middle; none if none is wanted."""
         study = self.setup.study
-        curves = dict.fromkeys(each.curve for each in study.attacks if each.curve is not None)
+        if not study.crafting.selftest:
+            return ()
+        curves = {each.curve for each in study.attacks} - {None}
         points = [sorted((a for a in study.attacks if a.curve == name), key=_budget) for name in curves]
         middles = {each[len(each) // 2].label for each in points}
         return tuple(
             images
             for images in self.attacks
             if images.request is not None
-            and study.crafting.selftest
             and images.role == self._main_role
             and (images.request.curve is None or images.request.label in middles)
         )
@@ -275,33 +268,29 @@ def make_plan(setup: Setup) -> Plan:
     """Name every attack and noise of a study."""
     study = setup.study
     nothing_transferred = not setup.sources
-    attacks = (
-        *(
-            attack_set(setup, request, source, "transfer")
-            for request in study.attacks
-            for source in setup.sources
-        ),
-        *(
-            attack_set(setup, request, target, "whitebox")
-            for request in study.attacks
-            for target in setup.targets
-            if nothing_transferred or (study.crafting.whitebox and request.perturbation.whitebox)
-        ),
-    )
+    transfer = [
+        attack_set(setup, request, source, "transfer")
+        for request in study.attacks
+        for source in setup.sources
+    ]
+    whitebox = [
+        attack_set(setup, request, target, "whitebox")
+        for request in study.attacks
+        for target in setup.targets
+        if nothing_transferred or (study.crafting.whitebox and request.perturbation.whitebox)
+    ]
     control = study.matched_noise
-    noise = (
-        *(
-            matched_noise_set(setup, control, attack)
-            for attack in attacks
-            if control is not None and (attack.role == "transfer" or nothing_transferred)
-        ),
-        *(fixed_set(setup, request, fold) for request in study.fixed for fold in setup.folds),
-    )
+    matched = [
+        matched_noise_set(setup, control, attack)
+        for attack in (whitebox if nothing_transferred else transfer)
+        if control is not None
+    ]
+    fixed = [fixed_set(setup, request, fold) for request in study.fixed for fold in setup.folds]
     limited = any(len(fold.cases) < len(fold.test_cases) for fold in setup.folds)
     return Plan(
         setup,
-        attacks,
-        noise,
+        attacks=(*transfer, *whitebox),
+        noise=(*matched, *fixed),
         clean=tuple(clean_set(setup, fold.chunks, fold.number) for fold in setup.folds),
         whole_test=tuple(clean_set(setup, fold.test_chunks, fold.number) for fold in setup.folds if limited),
     )
@@ -336,7 +325,7 @@ def attack_set(
 
 
 def fixed_set(setup: Setup, request: Request, fold: Fold) -> ImageSet:
-    """What the request does to images without any network, such as noise of a fixed strength or SSIM."""
+    """The images of a request that needs no network, such as noise of a fixed strength or SSIM."""
     recipe = _data_recipe(setup.dataset, fold.chunks) | request.recipe | _acting_recipe(setup)
     role = request.perturbation.role
     assert role in ("noise", "corruption", "transform")
@@ -344,7 +333,7 @@ def fixed_set(setup: Setup, request: Request, fold: Fold) -> ImageSet:
 
 
 def matched_noise_set(setup: Setup, request: Request, attack: ImageSet) -> ImageSet:
-    """Noise on an attack's cases, its strength solved image by image so that its SSIM is the attack's."""
+    """Noise on an attack's cases, its strength solved image by image to have the SSIM of the attack."""
     recipe = request.recipe | _acting_recipe(setup) | {"attack": attack.name}
     label = f"{request.label}@{attack.perturbation}"
     return ImageSet(label, attack.role, attack.chunks, recipe, attack.fold, request, attack.source, attack)

@@ -12,7 +12,7 @@ from medrobust.core import Case
 from medrobust.errors import ModelError, RunError
 from medrobust.perturbations.checks import all_finite
 from medrobust.rng import generator
-from medrobust.running.batches import Limit
+from medrobust.running.setup import Setup, StudyNetwork
 from medrobust.storage import RunFolder
 
 Columns = dict[str, list[Any]]
@@ -27,54 +27,15 @@ def output_of(
     name: str,
     cases: Sequence[Case],
 ) -> Float[Tensor, "n ..."]:
-    """What a network, or a method of it, says about images.
-
-    Args:
-        network: Called with the images.
-        images: Images in [0, 1], where the network is.
-        name: The network's name, for the message.
-        cases: What the images are of, for the message.
+    """What a network, or a method of it, returns for images in [0, 1] on its device.
 
     Raises:
-        ModelError: An output is not finite.
+        ModelError: An output is not finite; names the network and the first such case, and says whether the
+            weights are to blame.
     """
     output = network(images)
-    check_finite(output, name, cases, network)
-    return output
-
-
-def outputs_of(
-    network: Callable[[Tensor], Tensor],
-    images: Float[Tensor, "n c *space"],
-    *,
-    name: str,
-    cases: Sequence[Case],
-    device: torch.device | str,
-    limit: Limit,
-) -> Iterator[tuple[slice, Float[Tensor, "b ..."]]]:
-    """`output_of` batch by batch, on the network's device; each output with its place among the images."""
-    return limit.parts(
-        len(images),
-        lambda place: output_of(network, images[place].to(device), name=name, cases=cases[place]),
-    )
-
-
-def check_finite(
-    output: Float[Tensor, "n ..."], name: str, cases: Sequence[Case], network: Callable[[Tensor], Tensor]
-) -> None:
-    """Refuse outputs that are NaN or infinite.
-
-    Args:
-        output: Of a network, or of a method of it.
-        name: The network's name.
-        cases: What the output is of.
-        network: What gave it.
-
-    Raises:
-        ModelError: Names the network and the first case, and says whether its weights are to blame.
-    """
     if all_finite(output):
-        return
+        return output
     finite = output.isfinite().flatten(1).all(1)
     case = cases[int((~finite).nonzero()[0])].case_id
     module = getattr(network, "__self__", network)
@@ -92,22 +53,41 @@ def check_finite(
     raise ModelError(f"Network '{name}' returns non-finite values for case '{case}'. {advice}")
 
 
+def outputs_of(
+    setup: Setup,
+    network: StudyNetwork,
+    images: Float[Tensor, "n c *space"],
+    cases: Sequence[Case],
+    *,
+    features: bool = False,
+) -> Iterator[tuple[slice, Float[Tensor, "b ..."]]]:
+    """Logits, or features, of images on any device: batch by batch, each with its place among the images.
+
+    Raises:
+        ModelError: An output is not finite.
+    """
+    loaded = setup.network(network)
+    asked = loaded.features if features else loaded
+    return setup.limit.parts(
+        len(images),
+        lambda place: output_of(
+            asked, images[place].to(setup.device), name=network.id.folder, cases=cases[place]
+        ),
+    )
+
+
 def generators(seed: int, name: str, cases: Sequence[Case]) -> list[np.random.Generator]:
     """The generator of each case for one perturbation; depends on nothing else."""
     return [generator(seed, name, case.case_id) for case in cases]
 
 
 def check_weights(card: Mapping[str, Any], weights: str, name: str, what: str) -> None:
-    """Refuse to go on with other weights than those that finished work was made with.
+    """Refuse to continue finished work with other weights than those that it was made with.
 
-    Args:
-        card: Card of the finished work; `weights` is the SHA-256 of the network's weights.
-        weights: That of the network at hand.
-        name: Its name, for the message.
-        what: Path of the work in the run folder, for the message.
+    Weights are given by their SHA-256, those of the work by its card.
 
     Raises:
-        RunError: The network was trained again, or its weights file was exchanged.
+        RunError: The network was trained again, or its weights file was replaced.
     """
     if card["weights"] != weights:
         raise RunError(

@@ -32,11 +32,8 @@ def launched(
 ) -> Result:
     """Do some work in every process of a training, and give what it gives in the first.
 
-    Args:
-        work: Called with the Fabric and the network; must be picklable where processes are started.
-        network: What is trained; a started process gets a copy.
-        device: Kind of device that each process has one of.
-        config: How many devices and nodes, and how they work together.
+    The work is called with the Fabric and the network. Where processes are started, both must be picklable,
+    and each process gets a copy of the network and a device of this kind.
 
     Raises:
         RunError: A process failed.
@@ -52,7 +49,9 @@ def launched(
     try:
         result: Result = fabric.launch(work, network)
     except ProcessException as error:
-        raise RunError(f"A process of the training failed: {_last_line(error)}") from error
+        last_line = str(error).strip().rsplit("\n", 1)[-1]  # of the whole traceback
+        cause = last_line.removeprefix(f"{MedrobustError.__module__}.")
+        raise RunError(f"A process of the training failed: {cause}") from error
     except (AttributeError, TypeError, PicklingError) as error:  # nothing else is done in this process
         raise StudyError(
             f"training.devices: the data and the network are sent to {config.devices} processes, which fails "
@@ -63,11 +62,6 @@ def launched(
             if process not in others:
                 process.terminate()
     return result
-
-
-def _last_line(error: Exception) -> str:
-    """What a process said last, of its whole traceback."""
-    return str(error).strip().rsplit("\n", 1)[-1].removeprefix(f"{MedrobustError.__module__}.")
 
 
 def make_fabric(device: torch.device, config: TrainingConfig) -> "Fabric":
@@ -95,14 +89,14 @@ def global_rank() -> int:
 
 
 def meet(device: torch.device, config: TrainingConfig) -> None:
-    """Wait until all processes of a training on several nodes are here; see `require_launcher`."""
+    """Wait for all processes of a training on several nodes; see `require_launcher`."""
     fabric = make_fabric(device, config)
     fabric.launch()
     fabric.barrier()
 
 
 def require_launcher(config: TrainingConfig) -> None:
-    """See that a training on several nodes was started on all of them; it would wait for them forever.
+    """See that a training on several nodes was started on all of them; else it would wait forever.
 
     Raises:
         StudyError: It was not.

@@ -16,7 +16,7 @@ Say = Callable[[str], None]
 """Tells a person a sentence."""
 
 MEMORY = 120.0
-"""Seconds of work after which a measured pace counts for 1/e: other programs come and go."""
+"""Seconds of work after which a measured pace counts for 1/e, since other programs come and go."""
 
 TRUSTED = 2.0
 """Seconds of work after which a measured pace counts as much as what was assumed before."""
@@ -44,12 +44,9 @@ class Pace(NamedTuple):
 def seconds_left(planned: Mapping[Kind, float], paces: Mapping[Kind, Pace]) -> float:
     """How long the rest of a run takes.
 
-    Each kind of job goes on at its own pace. A kind that has not begun is assumed to go at the pace of all
-    work so far: everything was planned from speeds that were measured together, perhaps at a busy moment.
-
-    Args:
-        planned: Planned seconds that are left of each kind.
-        paces: What is measured of the kinds that have begun.
+    `planned` holds the planned seconds that are left of each kind of job. Each continues at its own pace. A
+    kind that has not begun is assumed to go at the pace of all work so far: everything was planned from
+    speeds that were measured together, perhaps at a busy moment.
     """
     measured = Pace(sum(pace.planned for pace in paces.values()), sum(pace.spent for pace in paces.values()))
     overall = measured.factor(1.0)
@@ -57,16 +54,12 @@ def seconds_left(planned: Mapping[Kind, float], paces: Mapping[Kind, Pace]) -> f
 
 
 class Display:
-    """A bar over all work that is left. Its end moves as the pace of the work becomes known."""
+    """A bar over all work that is left. Its end moves as the pace of the work becomes known.
+
+    `clock` tells the time in seconds.
+    """
 
     def __init__(self, bar: Progress, jobs: Sequence[Job], clock: Callable[[], float]) -> None:
-        """Show work on a bar.
-
-        Args:
-            bar: The bar.
-            jobs: All work, of which a part may be done.
-            clock: Tells the time, in seconds.
-        """
         self._bar, self._clock = bar, clock
         self._planned: dict[Kind, float] = {}
         for job in jobs:
@@ -80,7 +73,7 @@ class Display:
 
     @property
     def seconds_left(self) -> float:
-        """How long the rest takes, as far as is known by now."""
+        """How long the rest takes, as far as is known."""
         return seconds_left(self._planned, self._paces)
 
     def advance(self, job: Job, pieces: float, *, title: str | None = None, note: str = "") -> None:
@@ -88,7 +81,7 @@ class Display:
 
         Args:
             job: What was worked on since this was last called.
-            pieces: How many of its pieces this run has done by now; a fraction where one is under way.
+            pieces: How many of its pieces this run has done; a fraction where one is under way.
             title: What is being done; None leaves it.
             note: About the work, such as the loss.
         """
@@ -123,7 +116,7 @@ class Display:
 
 
 def sayer(console: Console) -> Say:
-    """Print sentences as they are, whatever names from the data they hold."""
+    """Print sentences as they are, whatever names from the data they contain."""
     return lambda sentence: console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -149,15 +142,14 @@ def display(
 
 @contextmanager
 def reading(console: Console, what: str = "reading the data") -> Iterator[OnProgress]:
-    """A progress bar for opening and reading; it is gone when that is done."""
+    """A progress bar for opening and reading, which disappears when that is done."""
     with _bar(console, transient=True) as bar:
         whole = bar.add_task(what, total=1, note="")
         yield lambda done, note: bar.update(whole, completed=done, note=note)
 
 
-@contextmanager
-def _bar(console: Console, *columns: TextColumn, transient: bool = False) -> Iterator[Progress]:
-    with Progress(
+def _bar(console: Console, *columns: TextColumn, transient: bool = False) -> Progress:
+    return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TaskProgressColumn(),
@@ -167,5 +159,4 @@ def _bar(console: Console, *columns: TextColumn, transient: bool = False) -> Ite
         console=console,
         disable=not console.is_terminal,
         transient=transient,
-    ) as bar:
-        yield bar
+    )

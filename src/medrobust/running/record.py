@@ -21,11 +21,9 @@ PACKAGES = (
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:
-    """Versions, commit and machine, as JSON-able data.
+    """Versions, commit and machine, as JSON-able data, with what the last bits of a convolution depend on.
 
-    Args:
-        device: Where the networks run, e.g. "cpu" or "cuda:0".
-        threads: Threads of one network call; the last bits of a convolution depend on it.
+    That is the device on which the networks run, e.g. "cuda:0", and the threads of one network call.
     """
     return {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
@@ -44,10 +42,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit(folder: Path) -> dict[str, Any] | None:
-    """Commit of the checkout that the code runs from, and whether files were changed since.
-
-    None for an installed wheel.
-    """
+    """The commit that the code is of, and whether files have changed since; None for an installed wheel."""
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         return {

@@ -1,7 +1,7 @@
 """How networks are trained: what the two regimes say where a study is silent, losses and schedules."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from medrobust.core import Case, Dataset, Task
@@ -84,11 +84,6 @@ OPTIMIZERS: Final[dict[str, Callable[..., torch.optim.Optimizer]]] = {
 }
 
 
-def optimizer(regime: Regime, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The regime's optimizer, at its highest learning rate."""
-    return OPTIMIZERS[regime.optimizer](parameters, lr=regime.learning_rate)
-
-
 def _one_cycle(done: float, epochs: int) -> float:
     """Linear from 4 % to 1 in the first quarter, then half a cosine down to 0 (Smith & Topin, 2018)."""
     rise = 0.25
@@ -102,20 +97,16 @@ def _decaying(done: float, epochs: int) -> float:
     return float(0.94 ** (done * epochs / 2))
 
 
-def _constant(done: float, epochs: int) -> float:
-    return 1.0
-
-
 SCHEDULES: Final[dict[str, Callable[[float, int], float]]] = {
     "one_cycle": _one_cycle,
     "decaying": _decaying,
-    "constant": _constant,
+    "constant": lambda done, epochs: 1.0,
 }
 """`(fraction of training that is done in [0, 1), epochs) -> factor of the learning rate in [0, 1]`."""
 
 
 def learning_rate(regime: Regime, done: float) -> float:
-    """Learning rate when the fraction `done` of all epochs is over."""
+    """Learning rate once the fraction `done` of all epochs has passed."""
     return regime.learning_rate * SCHEDULES[regime.schedule](done, regime.epochs)
 
 
@@ -125,17 +116,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 def make_loss(task: Task, weights: Float[Tensor, "k"]) -> Loss:
     """The loss of a task: weighted cross-entropy; in segmentation plus the soft Dice loss."""
-
-    def cross_entropy(logits: Tensor, labels: Int64[Tensor, "n *space"]) -> Tensor:
-        return F.cross_entropy(logits, labels, weight=weights)
-
+    cross_entropy = partial(F.cross_entropy, weight=weights)
     if task is Task.CLASSIFICATION:
         return cross_entropy
-
-    def cross_entropy_and_dice(logits: Tensor, labels: Int64[Tensor, "n *space"]) -> Tensor:
-        return cross_entropy(logits, labels) + soft_dice_loss(logits, labels)
-
-    return cross_entropy_and_dice
+    return lambda logits, labels: cross_entropy(logits, labels) + soft_dice_loss(logits, labels)
 
 
 def soft_dice_loss(
@@ -158,16 +142,10 @@ def soft_dice_loss(
 
 
 def class_weights(dataset: Dataset, cases: Sequence[Case]) -> Float64[np.ndarray, "k"]:
-    """Median-frequency weights: the median class weighs 1, rarer ones more.
+    """Median-frequency weights over the training cases: the median class weighs 1, rarer ones more.
 
-    The frequency of a class is its fraction of the pixels of the images that it occurs in.
-
-    Args:
-        dataset: Where the labels come from.
-        cases: Those that are trained on.
-
-    Returns:
-        One weight per class; 0 for a structure that no case holds.
+    The frequency of a class is its fraction of the pixels of the images that it occurs in. A structure that
+    no case shows gets 0.
 
     Raises:
         DataError: In classification, a class has no case.
@@ -183,18 +161,14 @@ def class_weights(dataset: Dataset, cases: Sequence[Case]) -> Float64[np.ndarray
         pixels_around += label.size * (counts > 0)
     present = pixels > 0
     if dataset.task is Task.CLASSIFICATION:
-        _refuse_empty_classes(dataset, present)
+        empty = [name for name, there in zip(dataset.classes, present, strict=True) if not there]
+        if empty:
+            raise DataError(
+                f"No training case of {dataset.name} is of class {', '.join(empty)}. "
+                "Use more cases, another split or seed, or leave the class out of the data."
+            )
         pixels_around[:] = len(cases)
     frequencies = pixels[present] / pixels_around[present]
     weights = np.zeros(classes)
     weights[present] = np.median(frequencies) / frequencies
     return weights
-
-
-def _refuse_empty_classes(dataset: Dataset, present: np.ndarray) -> None:
-    empty = [name for name, there in zip(dataset.classes, present, strict=True) if not there]
-    if empty:
-        raise DataError(
-            f"No training case of {dataset.name} is of class {', '.join(empty)}. "
-            "Use more cases, another split or seed, or leave the class out of the data."
-        )

@@ -24,15 +24,9 @@ def timed(
     chunk: int,
     n_cases: int,
 ) -> Iterator[None]:
-    """Write the wall-clock time of the block to a part; a block that fails leaves none.
+    """Write the wall-clock time of the block to a part in the folder `goal`; a block that fails leaves none.
 
-    Args:
-        folder: The run folder.
-        goal: Folder of the part.
-        step: What is timed.
-        columns: What it is done for; columns that times do not have are left out.
-        chunk: Which chunk of work.
-        n_cases: Number of its cases.
+    Columns that the table of times does not have are left out.
     """
     start = time.perf_counter()
     yield
@@ -42,13 +36,7 @@ def timed(
 
 
 def rows_of(cases: Sequence[Case], shared: Mapping[str, Any], columns: Columns) -> list[dict[str, Any]]:
-    """One row per case.
-
-    Args:
-        cases: What the rows are of.
-        shared: Columns that have the same value in all rows.
-        columns: Columns with one value per case.
-    """
+    """One row per case: columns with the same value in all rows, and columns with one value per case."""
     return [
         {
             **shared,

@@ -1,10 +1,9 @@
-"""Run a study: claim the folder, plan, say what is to be done, do it, and join the rows."""
+"""Run a study: lock the folder, plan, say what is to be done, do it, and join the rows."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NoReturn
 
 import torch
 from rich.console import Console
@@ -37,7 +36,7 @@ from medrobust.running.plan import Plan, make_plan
 from medrobust.running.processes import global_rank, meet, require_launcher
 from medrobust.running.progress import display, reading, sayer
 from medrobust.running.selftest import selftest_job
-from medrobust.running.setup import Setup, StudyNetwork, set_up
+from medrobust.running.setup import Setup, set_up
 from medrobust.running.train import training_job
 from medrobust.storage import RunFolder
 from medrobust.storage.disk import clear_disk_errors
@@ -60,19 +59,19 @@ def run_study(
     dataset: Dataset | None = None,
     executor: Executor = run_here,
 ) -> None:
-    """Train, craft, evaluate and embed all that a study asks for and the folder does not hold yet.
+    """Train, craft, evaluate and embed everything that a study asks for and its folder does not hold yet.
 
     Args:
         study: What is asked for.
-        folder: The run folder; new, or one that holds a part of this study or of a former state of it.
+        folder: The run folder: new, or with a part of this study or of a former state of it.
         data_dir: Folder that the `root` of the data is relative to.
         device: Where networks run.
         console: Where the plan and the progress are shown.
         only: Kinds of jobs that are done; empty: all. Rows of the self-tests are joined in any case, all
-            others where all jobs are done.
+            others only where all jobs are done.
         first: Further jobs, done before all others.
         dataset: The data, where they are given in Python and not opened as the study says.
-        executor: Who does the work.
+        executor: Does the work.
 
     Raises:
         RunError: The folder belongs to other data, another process works on it, or it cannot be written.
@@ -82,7 +81,8 @@ def run_study(
     for config in study.trainings.values():
         require_launcher(config)
     if study.training.nodes > 1 and global_rank() > 0:
-        _help(study, folder, data_dir=data_dir, device=device, dataset=dataset)
+        _help_training(set_up(study, folder, data_dir=data_dir, device=device, dataset=dataset))
+        raise SystemExit(0)
     with clear_disk_errors(folder.url), locked(folder):
         say = sayer(console)
         with reading(console) as progress:
@@ -116,7 +116,7 @@ def jobs_of(plan: Plan, speeds: Speeds) -> list[Job]:
     """All jobs of a plan, in their order, each with what it is expected to cost on this machine."""
     setup = plan.setup
     return [
-        *(training_job(setup, network, speeds) for network in _trained(setup)),
+        *(training_job(setup, network, speeds) for network in setup.trained_here),
         *(selftest_job(setup, images, speeds) for images in plan.tested),
         *(crafting_job(setup, images, speeds) for images in plan.attacks),
         *(noise_job(setup, images) for images in plan.noise),
@@ -128,25 +128,17 @@ def jobs_of(plan: Plan, speeds: Speeds) -> list[Job]:
     ]
 
 
-def _trained(setup: Setup) -> list[StudyNetwork]:
-    return [network for network in setup.networks if network.is_trained_here]
-
-
-def _help(
-    study: Study, folder: RunFolder, *, data_dir: Path | None, device: torch.device, dataset: Dataset | None
-) -> NoReturn:
-    """Take part in trainings that another process leads; all else is done by that one, so this one ends."""
-    setup = set_up(study, folder, data_dir=data_dir, device=device, dataset=dataset)
-    meet(device, study.training)
-    for network in _trained(setup):
-        job = training_job(setup, network, unknown_speeds(study))
+def _help_training(setup: Setup) -> None:
+    """Take part in trainings that another process leads, which does all else."""
+    meet(setup.device, setup.study.training)
+    for network in setup.trained_here:
+        job = training_job(setup, network, unknown_speeds(setup.study))
         if not job.n_finished:
             job.open()(0, silent)
-    raise SystemExit(0)
 
 
 def _execute(plan: Plan, jobs: Sequence[Job], executor: Executor, console: Console) -> None:
-    """Do the jobs, and where that is interrupted say what is kept."""
+    """Do the jobs; if that is interrupted, say what is kept."""
     try:
         with display(console, jobs) as shown:
             executor(plan, jobs, shown)
@@ -169,16 +161,9 @@ def show_plan(
     first: Sequence[Job] = (),
     dataset: Dataset | None = None,
 ) -> None:
-    """Say which jobs a run has, what is done and left of each, and what that takes; nothing is written.
+    """Say which jobs a run has, what is done and left of each, and what the rest takes; nothing is written.
 
-    Args:
-        study: What is asked for.
-        folder: The run folder; need not exist.
-        data_dir: Folder that the `root` of the data is relative to.
-        device: Where networks would run; a few images are timed there.
-        console: Where the plan is shown.
-        first: Jobs that are done before all others.
-        dataset: The data, where they are given in Python and not opened as the study says.
+    Arguments as `run_study`; the run folder need not exist. A few images are timed on the device.
 
     Raises:
         RunError: The folder belongs to other data.
@@ -201,7 +186,7 @@ def show_plan(
 
 
 def _as_adopted(jobs: Sequence[Job], setup: Setup, change: Change) -> list[Job]:
-    """The jobs as they are once networks that no longer hold are put aside, or brought back."""
+    """The jobs as they will be once networks that no longer hold are put aside, or brought back."""
     digests = {network.id.folder: network.digest for network in setup.networks}
 
     def adopted(job: Job) -> Job:

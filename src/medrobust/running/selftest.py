@@ -1,7 +1,6 @@
-"""Self-tests: is an attack on a source as strong as it should be? Asked before anything is made of it."""
+"""Self-tests: is an attack on a source as strong as it should be? Asked before it crafts anything."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import polars as pl
 import torch
@@ -25,20 +24,12 @@ from medrobust.text import text_table
 IMAGES = 8
 
 
-class Tried(NamedTuple):
-    """The cases that attacks are tested on, and the part of the split that they are from."""
-
-    cases: tuple[Case, ...]
-    part: str
-
-
 def selftest_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
     """Test an attack on a source with a few cases, and keep what was seen."""
     request, source = asked(images)
 
     def test(piece: int, progress: OnProgress) -> None:
         _selftest(setup, images)
-        progress(1.0, "")
 
     return Job(
         kind="selftest",
@@ -52,10 +43,10 @@ def selftest_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
 
 
 def _selftest(setup: Setup, images: ImageSet) -> None:
-    """Test on validation cases, or on those that the images are of where there are none."""
+    """Test on validation cases or, without any, on the cases of the images."""
     source, (_, request) = asked(images)[1], open_store(setup, images)
-    tried = tried_cases(setup.study.task, setup.fold(source).validation_cases, list(images.cases))
-    batch = stack(setup.dataset, tried.cases, setup.device)
+    cases, part = tried_cases(setup.study.task, setup.fold(source).validation_cases, list(images.cases))
+    batch = stack(setup.dataset, cases, setup.device)
     with torch.autocast(setup.device.type, enabled=setup.study.crafting.autocast):
         checks = selftest(
             request,
@@ -63,7 +54,7 @@ def _selftest(setup: Setup, images: ImageSet) -> None:
             batch.images,
             batch.labels,
             support=support_of(batch.images, setup.study.support),
-            rngs=generators(setup.study.seed, request.name, tried.cases),
+            rngs=generators(setup.study.seed, request.name, cases),
             spacing=setup.dataset.spacing,
         )
     shared = {name: value for name, value in images.origin.items() if name in SELFTEST.schema}
@@ -74,8 +65,8 @@ def _selftest(setup: Setup, images: ImageSet) -> None:
             "passed": check.passed,
             "value": check.value,
             "seen": check.seen,
-            "cases": tried.part,
-            "n_images": len(tried.cases),
+            "cases": part,
+            "n_images": len(cases),
         }
         for check in checks
     ]
@@ -87,21 +78,21 @@ def selftest_part(images: ImageSet) -> Parts:
     return (*images.folder, "selftest.parquet.gz")
 
 
-def tried_cases(task: Task, validation: Sequence[Case], test: Sequence[Case]) -> Tried:
-    """At most 8 cases: of as many classes as there are, or slices that show something.
+def tried_cases(task: Task, validation: Sequence[Case], test: Sequence[Case]) -> tuple[tuple[Case, ...], str]:
+    """At most 8 cases, and the part of the split that they are from.
 
-    Validation cases where there are any, else test cases: no choice is made by what is seen on them, but
-    columns may be left out of the verdict.
+    They are of as many classes as possible, or slices that show something. Validation cases if there are any,
+    else test cases: nothing is chosen by what they show, but columns may be left out of the verdict.
     """
     every, part = (validation, "validation") if validation else (test, "test")
     if task is Task.SEGMENTATION:
         every = [case for case in every if case.foreground] or every
     ordered = sorted(every, key=lambda case: (case.label or 0, case.case_id))
-    return Tried(evenly_spaced(ordered, IMAGES), part)
+    return evenly_spaced(ordered, IMAGES), part
 
 
 def selftest_table(rows: pl.DataFrame) -> Table:
-    """The rows of `results/selftest.parquet` for people, failures in red."""
+    """The rows of `results/selftest.parquet` as a table, failures in red."""
     part = " and ".join(rows["cases"].unique().sort())
     table = text_table("source", "attack", "check", "passed", "what was seen")
     table.title = f"Attack self-tests on {rows['n_images'].max()!s} {part} cases"

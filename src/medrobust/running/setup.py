@@ -65,9 +65,9 @@ class Fold:
         split: Part of each patient.
         cases: The test cases that everything is scored on.
         test_cases: All cases of its test patients; `cases` are some or all of them.
-        validation_cases: Cases that scores are watched on in training and budgets are solved on.
-        chunks: `cases`, cut into chunks of work.
-        test_chunks: `test_cases`, cut into chunks of work.
+        validation_cases: Cases for the scores during training and for solving budgets.
+        chunks: `cases` in chunks of work.
+        test_chunks: `test_cases` in chunks of work.
     """
 
     number: int | None
@@ -111,9 +111,9 @@ class Setup:
 
     @property
     def tolerance(self) -> float | None:
-        """Distance up to which boundaries of structures count as the same; None in classification.
+        """Distance up to which boundaries of structures count as coinciding; None in classification.
 
-        What the study asks for; else the longest side of a pixel, since no grid shows less.
+        By default the longest side of a pixel, since no grid shows less.
         """
         if self.study.task is Task.CLASSIFICATION:
             return None
@@ -126,7 +126,7 @@ class Setup:
 
     @property
     def all_cases(self) -> tuple[Case, ...]:
-        """Everything that some network is trained, watched or tested on."""
+        """Everything that some network is trained, validated or tested on."""
         split = self.folds[0].split
         return tuple(case for case in self.dataset.cases if split[case.patient_id] != Part.UNUSED)
 
@@ -142,7 +142,7 @@ class Setup:
 
     @cached_property
     def surrogates(self) -> tuple[StudyNetwork, ...]:
-        """The networks that are there only to be attacked, fold by fold."""
+        """The networks that exist only to be attacked, fold by fold."""
         if self.study.surrogates.models is not None:
             return ()
         return tuple(
@@ -158,6 +158,11 @@ class Setup:
     def networks(self) -> tuple[StudyNetwork, ...]:
         """All networks of the study."""
         return (*self.targets, *self.surrogates)
+
+    @property
+    def trained_here(self) -> tuple[StudyNetwork, ...]:
+        """The networks whose weights the user did not bring."""
+        return tuple(network for network in self.networks if network.is_trained_here)
 
     @property
     def sources(self) -> tuple[StudyNetwork, ...]:
@@ -242,10 +247,10 @@ def set_up(
         device: Where networks will run.
         dataset: The data, where they are given in Python and not opened as the study says.
         cache: Folder for decoded data; in the run folder by default.
-        progress: Told how far the data are opened.
+        progress: Told how far opening the data is.
 
     Raises:
-        StudyError: The study asks for something that cannot be with these data.
+        StudyError: The study asks for something that is impossible with these data.
         DataError: The data are missing, unreadable or inconsistent.
         ModelError: Weights that the user brought cannot be read, or do not fit.
     """
@@ -263,7 +268,7 @@ def set_up(
 
 
 def folds_of(study: Study, dataset: Dataset) -> tuple[Fold, ...]:
-    """The splits of a study with their cases, which are chosen among all that are tested in any fold."""
+    """The splits of a study with their cases, chosen among all that are tested in any fold."""
     splits = make_folds(dataset, study.split, study.seed)
     tested = {patient for split in splits for patient, part in split.items() if part == Part.TEST}
     chosen = select_cases(
@@ -294,11 +299,11 @@ def folds_of(study: Study, dataset: Dataset) -> tuple[Fold, ...]:
 
 def _require_parts(setup: Setup) -> None:
     """See that the split has a training and a validation part where something needs them."""
-    untrained = [network.id.folder for network in setup.networks if network.is_trained_here]
+    untrained = setup.trained_here
     if untrained and not all(split_cases(setup.dataset, fold.split, Part.TRAIN) for fold in setup.folds):
         raise StudyError(
-            f"study.split leaves no training patients, but {untrained[0]} is to be trained here. Give "
-            "weights for it (models and surrogates.weights), or a split with a training part."
+            f"study.split leaves no training patients, but {untrained[0].id.folder} is to be trained here. "
+            "Give weights for it (models and surrogates.weights), or a split with a training part."
         )
     for attack in setup.study.attacks:
         if attack.ssim is not None and not all(fold.validation_cases for fold in setup.folds):
@@ -313,15 +318,11 @@ def fresh_network(
 ) -> Network:
     """Build a network whose random weights depend on the study's seed and on which network it is.
 
-    Args:
-        spec: What to make.
-        dataset: What it is for.
-        network_id: Which network of the study.
-        seed: The study's seed.
-        initialise: Load the weights that the specification names; False where trained ones are loaded next.
+    With `initialise` it gets the weights that the specification names; it needs none where trained ones are
+    loaded next.
 
     Raises:
-        ModelError: It cannot be made, or does not fit the data.
+        ModelError: It cannot be built, or does not fit the data.
     """
     with torch.random.fork_rng():
         torch.manual_seed(integer_seed(seed, "initialise", network_id.folder))

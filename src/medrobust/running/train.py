@@ -1,7 +1,7 @@
 """Train one network from its cases to a folder with weights, card and curve.
 
-Lightning's Fabric brings precision, devices and checkpoints. The loop over epochs is plain code, in which one
-can see that a training that was killed goes on exactly: every epoch starts from its own seed.
+Lightning's Fabric provides precision, devices and checkpoints. The loop over epochs is plain code, to show
+that a training resumes exactly after a kill: every epoch starts from its own seed.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +35,12 @@ from medrobust.running.estimate import Speeds
 from medrobust.running.jobs import Job
 from medrobust.running.processes import launched, starts_processes
 from medrobust.running.regimes import (
+    OPTIMIZERS,
     Loss,
     Regime,
     class_weights,
     learning_rate,
     make_loss,
-    optimizer,
     regime_of,
 )
 from medrobust.running.setup import Setup, StudyNetwork
@@ -59,40 +59,41 @@ SCORE_NAMES = {Task.CLASSIFICATION: "balanced accuracy", Task.SEGMENTATION: "mea
 
 
 @dataclass(frozen=True)
-class Fitting:
-    """What one training depends on besides the network.
+class Training:
+    """What one training depends on besides the network; sent to every process that takes part.
 
     Attributes:
         dataset: Where the cases come from.
         train_cases: What is trained on.
         validation_cases: What the score is taken on; may be empty.
-        regime: How.
-        loss: Of logits and labels.
+        config: How, as the study says.
         seed: The study's seed.
         key: Whose training it is; part of every random draw.
-        fabric: Devices and precision.
-        progress: Told how far it is.
+        progress: Told how far it is, with loss and score.
     """
 
     dataset: Dataset
     train_cases: tuple[Case, ...]
     validation_cases: tuple[Case, ...]
-    regime: Regime
-    loss: Loss
+    config: TrainingConfig
     seed: int
     key: str
-    fabric: "Fabric"
     progress: OnProgress
 
-    def cases_of(self, epoch: int | str) -> list[Case]:
+    @cached_property
+    def regime(self) -> Regime:
+        """How, with every number."""
+        return regime_of(self.config, self.dataset.task)
+
+    def cases_of(self, epoch: int | str, fabric: "Fabric") -> list[Case]:
         """Cases of one epoch, in order, all devices together."""
-        at_once = self.regime.batch_size * self.fabric.world_size
+        at_once = self.regime.batch_size * fabric.world_size
         rng = generator(self.seed, "order", self.key, epoch)
         return epoch_cases(self.train_cases, self.regime.slices_per_scan, at_once, rng)
 
-    def score(self, network: nn.Module) -> float | None:
+    def score(self, network: nn.Module, fabric: "Fabric") -> float | None:
         """Clean score of the validation cases; None where there are none, or nothing is labelled in them."""
-        cases, fabric = self.validation_cases, self.fabric
+        cases = self.validation_cases
         if not cases:
             return None
         patient_of = {case.scan_id: case.patient_id for case in sorted(cases, key=attrgetter("scan_id"))}
@@ -151,7 +152,7 @@ def train(
     device: torch.device,
     progress: OnProgress = silent,
 ) -> dict[str, Any]:
-    """Train a network, or load it where it was trained before; go on from the last epoch after a kill.
+    """Train a network, or load it where it was trained before; after a kill, resume from the last epoch.
 
     The global generator is seeded for every epoch, and left as it was.
 
@@ -175,76 +176,36 @@ def train(
         ModelError: The training diverged.
         RunError: The folder holds another training, or damaged weights.
     """
-    regime = regime_of(config, dataset.task)
-    cases = _labelled(train_cases)
-    identity = _made_from(network, dataset, config, regime) | {
+    alone = not starts_processes(config)
+    training = Training(
+        dataset,
+        _sorted(_labelled(train_cases)),
+        _sorted(validation_cases),
+        config,
+        seed,
+        network_id.folder,
+        progress if alone else silent,
+    )
+    identity = {
+        "network": network.recipe,
+        "data": dataset.fingerprint,
+        "regime": training.regime.as_data(),
+        "precision": config.precision,
+        "devices": config.devices * config.nodes,
         "network_id": network_id.folder,
         "seed": seed,
-        "train_cases": _digest(cases),
-        "validation_cases": _digest(validation_cases),
+        "train_cases": _digest(training.train_cases),
+        "validation_cases": _digest(training.validation_cases),
     }
     goal = TrainingFolder(folder, identity)
     if goal.is_finished:
         return goal.load_finished(network.to(device))
     check_cases(dataset, train_cases, validation_cases, config, network_id)
-    alone = not starts_processes(config)
-    work = partial(
-        _train,
-        goal=goal,
-        dataset=dataset,
-        train_cases=_sorted(cases),
-        validation_cases=_sorted(validation_cases),
-        config=config,
-        seed=seed,
-        key=network_id.folder,
-        progress=progress if alone else silent,
-    )
+    work = partial(_train, training=training, goal=goal)
     with _isolated(), clear_disk_errors(folder.url):
         card = launched(work, network, device=device, config=config)
     network.eval()
     return card if alone else goal.load_finished(network.to(device))
-
-
-def _train(
-    fabric: "Fabric",
-    network: Network,
-    *,
-    goal: TrainingFolder,
-    dataset: Dataset,
-    train_cases: tuple[Case, ...],
-    validation_cases: tuple[Case, ...],
-    config: TrainingConfig,
-    seed: int,
-    key: str,
-    progress: OnProgress,
-) -> dict[str, Any]:
-    """A whole training, in each of its processes; returns the card."""
-    with _isolated():
-        weights = class_weights(dataset, train_cases)
-        weight = torch.tensor(weights, dtype=torch.float32, device=fabric.device)
-        loss, regime = make_loss(dataset.task, weight), regime_of(config, dataset.task)
-        fitting = Fitting(dataset, train_cases, validation_cases, regime, loss, seed, key, fabric, progress)
-        curve = fit(to_channels_last(network), fitting, goal)
-        card = _card(network, fitting, config, curve) | {
-            "identity": dict(goal.identity),
-            "class_weights": [round(weight, 6) for weight in weights.tolist()],
-            "score": finish(network, fitting),
-        }
-        if fabric.is_global_zero:
-            goal.finish(network, card)
-        fabric.barrier()
-    return card
-
-
-def _made_from(network: Network, dataset: Dataset, config: TrainingConfig, regime: Regime) -> dict[str, Any]:
-    """What all trainings of a network on these data have in common."""
-    return {
-        "network": network.recipe,
-        "data": dataset.fingerprint,
-        "regime": regime.as_data(),
-        "precision": config.precision,
-        "devices": config.devices * config.nodes,
-    }
 
 
 def _labelled(cases: Sequence[Case]) -> list[Case]:
@@ -253,37 +214,16 @@ def _labelled(cases: Sequence[Case]) -> list[Case]:
 
 
 def _sorted(cases: Sequence[Case]) -> tuple[Case, ...]:
-    return tuple(sorted(cases, key=lambda case: case.case_id))
+    return tuple(sorted(cases, key=attrgetter("case_id")))
 
 
 def _digest(cases: Sequence[Case]) -> str:
-    return hashlib.sha256("\n".join(case.case_id for case in _sorted(cases)).encode()).hexdigest()
-
-
-def _card(network: Network, fitting: Fitting, config: TrainingConfig, curve: list[Epoch]) -> dict[str, Any]:
-    """What a person needs to judge a trained network by."""
-    dataset = fitting.dataset
-    return {
-        "data": dataset.name,
-        "classes": list(dataset.classes),
-        "train_patients": len({case.patient_id for case in fitting.train_cases}),
-        "train_cases": len(fitting.train_cases),
-        "validation_cases": len(fitting.validation_cases),
-        "parameters": parameter_count(network),
-        "config": config.model_dump(mode="json"),
-        "curve": curve,
-        "best_epoch": best_epoch(curve) if fitting.regime.patience else len(curve),
-        "score_name": SCORE_NAMES[dataset.task],
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "device": fitting.fabric.device.type,
-        "processes": fitting.fabric.world_size,
-    }
+    return hashlib.sha256("\n".join(case.case_id for case in cases).encode()).hexdigest()
 
 
 @contextmanager
 def _isolated() -> Iterator[None]:
-    """Leave the global generators alone, make convolutions repeat exactly, keep Lightning's advice away."""
+    """Leave the global generators alone, make convolutions reproducible, silence Lightning's advice."""
     log = logging.getLogger("lightning.fabric")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -299,7 +239,41 @@ def _isolated() -> Iterator[None]:
         log.setLevel(level)
 
 
-def fit(network: Network, fitting: Fitting, folder: TrainingFolder) -> list[Epoch]:
+def _train(fabric: "Fabric", network: Network, *, training: Training, goal: TrainingFolder) -> dict[str, Any]:
+    """A whole training, in each of its processes; returns the card."""
+    dataset, regime = training.dataset, training.regime
+    with _isolated():
+        weights = class_weights(dataset, training.train_cases)
+        weight = torch.tensor(weights, dtype=torch.float32, device=fabric.device)
+        curve = fit(fabric, to_channels_last(network), training, make_loss(dataset.task, weight), goal)
+        card = {
+            "data": dataset.name,
+            "classes": list(dataset.classes),
+            "train_patients": len({case.patient_id for case in training.train_cases}),
+            "train_cases": len(training.train_cases),
+            "validation_cases": len(training.validation_cases),
+            "parameters": parameter_count(network),
+            "config": training.config.model_dump(mode="json"),
+            "curve": curve,
+            "best_epoch": best_epoch(curve) if regime.patience else len(curve),
+            "score_name": SCORE_NAMES[dataset.task],
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "device": fabric.device.type,
+            "processes": fabric.world_size,
+            "identity": dict(goal.identity),
+            "class_weights": [round(weight, 6) for weight in weights.tolist()],
+            "score": finish(fabric, network, training),
+        }
+        if fabric.is_global_zero:
+            goal.finish(network, card)
+        fabric.barrier()
+    return card
+
+
+def fit(
+    fabric: "Fabric", network: Network, training: Training, loss: Loss, folder: TrainingFolder
+) -> list[Epoch]:
     """Train in place, from where the folder's state left off.
 
     Returns:
@@ -309,15 +283,22 @@ def fit(network: Network, fitting: Fitting, folder: TrainingFolder) -> list[Epoc
         ModelError: The loss is no longer a number.
         RunError: The folder holds another training.
     """
-    regime, fabric = fitting.regime, fitting.fabric
-    module, steps = fabric.setup(network, optimizer(regime, network.parameters()))
+    regime = training.regime
+    optimizer = OPTIMIZERS[regime.optimizer](network.parameters(), lr=regime.learning_rate)
+    module, steps = fabric.setup(network, optimizer)
     curve = folder.restore_state(network, steps, fabric)
     while not _is_over(curve, regime):
         done = len(curve)
-        torch.manual_seed(integer_seed(fitting.seed, "train", fitting.key, done, fabric.global_rank))
-        loss = _train_epoch(module, steps, fitting, curve)
-        rate = learning_rate(regime, (done + 1) / regime.epochs)
-        curve.append({"epoch": done + 1, "loss": loss, "score": fitting.score(module), "learning_rate": rate})
+        torch.manual_seed(integer_seed(training.seed, "train", training.key, done, fabric.global_rank))
+        mean = _train_epoch(fabric, module, steps, training, loss, curve)
+        curve.append(
+            {
+                "epoch": done + 1,
+                "loss": mean,
+                "score": training.score(module, fabric),
+                "learning_rate": learning_rate(regime, (done + 1) / regime.epochs),
+            }
+        )
         if regime.patience is not None and best_epoch(curve) == done + 1:
             folder.save_best(network, fabric)
         folder.save_state(network, steps, curve, fabric)
@@ -326,12 +307,12 @@ def fit(network: Network, fitting: Fitting, folder: TrainingFolder) -> list[Epoc
     return curve
 
 
-def finish(network: Network, fitting: Fitting) -> float | None:
+def finish(fabric: "Fabric", network: Network, training: Training) -> float | None:
     """Estimate batch-norm statistics again where the regime says so, and score the finished network."""
-    if fitting.regime.refresh_batch_norm:
-        cases, batch_size = fitting.cases_of("batch-norm"), fitting.regime.batch_size
-        refresh_batch_norm(network, fitting.dataset, cases, batch_size, fitting.fabric.device)
-    return fitting.score(network)
+    if training.regime.refresh_batch_norm:
+        cases, batch_size = training.cases_of("batch-norm", fabric), training.regime.batch_size
+        refresh_batch_norm(network, training.dataset, cases, batch_size, fabric.device)
+    return training.score(network, fabric)
 
 
 def best_epoch(curve: Sequence[Epoch]) -> int:
@@ -347,59 +328,60 @@ def _is_over(curve: Sequence[Epoch], regime: Regime) -> bool:
 
 
 def _train_epoch(
-    module: nn.Module, steps: torch.optim.Optimizer, fitting: Fitting, curve: Sequence[Epoch]
+    fabric: "Fabric",
+    module: nn.Module,
+    steps: torch.optim.Optimizer,
+    training: Training,
+    criterion: Loss,
+    curve: Sequence[Epoch],
 ) -> float:
     """One pass; returns the mean loss."""
-    regime, fabric, epoch, note = fitting.regime, fitting.fabric, len(curve), _note(fitting, curve)
-    cases = fitting.cases_of(epoch)[fabric.global_rank :: fabric.world_size]
+    regime, epoch = training.regime, len(curve)
+    note = f"epoch {epoch + 1}/{regime.epochs}"
+    if curve:
+        note += f", loss {curve[-1]['loss']:.3f}"
+        if curve[-1]["score"] is not None:
+            note += f", {SCORE_NAMES[training.dataset.task]} {curve[-1]['score']:.3f}"
+    cases = training.cases_of(epoch, fabric)[fabric.global_rank :: fabric.world_size]
     count = math.ceil(len(cases) / regime.batch_size)
     total = torch.zeros((), device=fabric.device)
     module.train()
-    for index, batch in enumerate(batches(fitting.dataset, cases, regime.batch_size, fabric.device)):
+    for index, batch in enumerate(batches(training.dataset, cases, regime.batch_size, fabric.device)):
         done = (epoch + index / count) / regime.epochs
         for group in steps.param_groups:
             group["lr"] = learning_rate(regime, done)
-        images, labels = _augmented(batch, fitting, (epoch, index, fabric.global_rank))
-        loss = fitting.loss(module(images), labels)
+        images, labels = _augmented(batch, training, (epoch, index, fabric.global_rank))
+        loss = criterion(module(images), labels)
         if index == 0:
             first = loss.detach()
         steps.zero_grad(set_to_none=True)
         fabric.backward(loss)
         steps.step()
         total += loss.detach()
-        fitting.progress(done, note)
+        training.progress(done, note)
     mean = float(total) / count
     if not math.isfinite(mean):
         if epoch == 0 and not first.isfinite():
             raise ModelError(
-                f"The training of {fitting.key} cannot begin: its loss is {float(first)} in the first batch, "
-                "before any step. Look for a division, root or logarithm at 0 (a black pixel) or an overflow "
-                "in the forward pass of the network."
+                f"The training of {training.key} cannot begin: its loss is {float(first)} in the first "
+                "batch, before any step. Look for a division, root or logarithm at 0 (a black pixel) or an "
+                "overflow in the forward pass of the network."
             )
         raise ModelError(
-            f"The training of {fitting.key} diverged: its loss is {mean} in epoch {epoch + 1}. "
+            f"The training of {training.key} diverged: its loss is {mean} in epoch {epoch + 1}. "
             f"Lower training.learning_rate (now {regime.learning_rate})."
         )
     return mean
 
 
-def _augmented(batch: Batch, fitting: Fitting, key: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def _augmented(batch: Batch, training: Training, key: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     images, labels = batch.images, batch.labels
-    if fitting.regime.augmentation is not None:
-        rng = generator(fitting.seed, "augment", fitting.key, *key)
-        images, labels = moved(images, labels, fitting.regime.augmentation, rng)
+    if training.regime.augmentation is not None:
+        rng = generator(training.seed, "augment", training.key, *key)
+        images, labels = moved(images, labels, training.regime.augmentation, rng)
     if images.ndim == 4:
         images = images.contiguous(memory_format=torch.channels_last)
     return images, labels
-
-
-def _note(fitting: Fitting, curve: Sequence[Epoch]) -> str:
-    note = f"epoch {len(curve) + 1}/{fitting.regime.epochs}"
-    if curve:
-        note += f", loss {curve[-1]['loss']:.3f}"
-        if curve[-1]["score"] is not None:
-            note += f", {SCORE_NAMES[fitting.dataset.task]} {curve[-1]['score']:.3f}"
-    return note
 
 
 def epoch_cases(
@@ -407,14 +389,8 @@ def epoch_cases(
 ) -> list[Case]:
     """Cases in random order, at most `slices_per_scan` of a scan, in whole batches.
 
-    A remainder is left out, as batch norm cannot take a single image at its coarsest level; it is another
-    one in every epoch.
-
-    Args:
-        cases: All cases to train on.
-        slices_per_scan: Random cases of every scan that are used; None is all.
-        at_once: Cases per step, all devices together.
-        rng: Draws the order.
+    A remainder, another one in every epoch, is left out: batch norm cannot take a single image at its
+    coarsest level. `at_once` is the batch size, all devices together.
     """
     kept, seen = [], Counter[str]()
     for index in rng.permutation(len(cases)):
@@ -436,13 +412,7 @@ def validation_counts(
 ) -> Int64[Tensor, "scans k 3"]:
     """Counts of truth, prediction and both: per scan in segmentation, all photos together in classification.
 
-    Args:
-        network: Used in eval mode, left in the mode it came in.
-        dataset: Where the cases come from.
-        cases: What to predict.
-        scans: The scans of all cases, of which `cases` may be a part.
-        batch_size: Cases predicted together.
-        device: Where the network is.
+    The cases may be a part of those of the scans. The network is used in eval mode, and left in its own.
     """
     was_training = network.training
     network.eval()
@@ -462,10 +432,7 @@ def validation_counts(
 def score(counts: Int64[Tensor, "scans k 3"], patients: Sequence[str], task: Task) -> float | None:
     """Balanced accuracy, or mean Dice as a report has it, in [0, 1]; None where nothing is in the truth.
 
-    Args:
-        counts: From `validation_counts`.
-        patients: Whose scan each is.
-        task: Which of the two.
+    `counts` are those of `validation_counts`, `patients` the patient of each scan.
     """
     whole = counts.cpu().numpy()
     if task is Task.CLASSIFICATION:
@@ -508,13 +475,6 @@ def check_cases(
 ) -> None:
     """See that there is something to train a network on.
 
-    Args:
-        dataset: Where the cases come from.
-        train_cases: What it is to be trained on.
-        validation_cases: What its score is to be taken on.
-        config: How.
-        network_id: Which network of the study, for the message.
-
     Raises:
         DataError: There are fewer than two training cases, or the regime stops early and there are no
             validation cases.
@@ -535,29 +495,25 @@ def check_cases(
 def check_training(
     network: Network, dataset: Dataset, train_cases: Sequence[Case], config: TrainingConfig, name: str
 ) -> None:
-    """See that a network can be trained, and its weights be kept.
+    """See that a network can be trained and its weights saved.
 
-    It takes a step in training mode on made-up images of the real size, and its weights are written and read.
-
-    Args:
-        network: From `fresh_network`, on its device. It is used up: its batch-norm statistics change.
-        dataset: What it is for.
-        train_cases: What it is to be trained on; the batch is the smallest that it will be shown.
-        config: How it is to be trained.
-        name: What the study calls it, for the message.
+    Its loss is differentiated in training mode on made-up images of the real size, in the smallest batch that
+    it will be shown, and its weights are written and read. It is used up: its batch-norm statistics change.
 
     Raises:
         ModelError: It has nothing to train, fails, or its loss is not finite or reaches none of its weights.
     """
     where, device = f"models.{name} cannot be trained", network.mean.device
+    brought = (
+        f"trained weights for it (`weights`, `train: false`) and for a surrogate (surrogates.weights.{name})"
+    )
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     if not weights:
         frozen = any(True for _ in network.parameters())
         raise ModelError(
             f"{where}: "
             + ("all of its weights are frozen (requires_grad is False)" if frozen else "it has no weights")
-            + ". Let its function return a network with trainable weights, or bring trained weights for it "
-            f"(`weights`, `train: false`) and for a surrogate (surrogates.weights.{name})."
+            + f". Let its function return a network with trainable weights, or bring {brought}."
         )
     regime = regime_of(config, dataset.task)
     seen = epoch_cases(
@@ -579,9 +535,8 @@ def check_training(
     # Whatever the network raises says that it cannot be trained.
     except Exception as error:
         raise ModelError(
-            f"{where}: in training mode a batch of {count} fails with {reason(error)}. Fix it, or bring "
-            "trained weights for it (`weights`, `train: false`) and for a surrogate "
-            f"(surrogates.weights.{name})."
+            f"{where}: in training mode a batch of {count} fails with {reason(error)}. Fix it, or "
+            f"bring {brought}."
         ) from error
     finally:
         network.eval()

@@ -1,4 +1,4 @@
-"""The folder of a trained network: the state to go on from, and the finished network with its card."""
+"""The folder of a trained network: the state to resume from, and the finished network with its card."""
 
 import csv
 import hashlib
@@ -45,7 +45,7 @@ class TrainingFolder:
     def save_state(
         self, network: Network, optimizer: torch.optim.Optimizer, curve: Sequence[Epoch], fabric: "Fabric"
     ) -> None:
-        """Write what training goes on from, whole or not at all."""
+        """Write what training resumes from, whole or not at all."""
         state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
         self._save(STATE, {**state, "curve": list(curve), "identity": dict(self.identity)}, fabric)
 
@@ -82,8 +82,12 @@ class TrainingFolder:
         """Write weights and curve, then the card, which marks them as finished; only then drop the state."""
         content = weights_content(network)
         card["weights_sha256"] = hashlib.sha256(content).hexdigest()
+        curve = io.StringIO()
+        table = csv.DictWriter(curve, ["epoch", "loss", "score", "learning_rate"], lineterminator="\n")
+        table.writeheader()
+        table.writerows(card["curve"])
         self.folder.write_bytes(content, WEIGHTS)
-        self.folder.write_bytes(_table(card["curve"]).encode(), LOG)
+        self.folder.write_bytes(curve.getvalue().encode(), LOG)
         self.folder.write_bytes((json.dumps(card, indent=2, ensure_ascii=False) + "\n").encode(), CARD)
         for state in (STATE, BEST):
             self.folder.remove(state)
@@ -120,7 +124,7 @@ class TrainingFolder:
 
 
 def load_trained(network: Network, folder: RunFolder) -> dict[str, Any]:
-    """Load the finished weights of a network's folder, verified, and leave the network in eval mode.
+    """Load the finished weights from a network's folder, verified, and leave the network in eval mode.
 
     Returns:
         The network's card.
@@ -128,22 +132,18 @@ def load_trained(network: Network, folder: RunFolder) -> dict[str, Any]:
     Raises:
         DamagedError: Card or weights are missing or changed.
     """
-    card, content = _verified(folder)
+    card, content = verified(folder)
     load_content(network, content, folder.path(WEIGHTS))
     network.eval()
     return card
 
 
-def check_finished(folder: RunFolder, *parts: str) -> None:
-    """See that the weights in a network's folder are those of its card.
+def verified(folder: RunFolder) -> tuple[dict[str, Any], bytes]:
+    """The card in a network's folder, and the weights that it describes.
 
     Raises:
-        DamagedError: They are not.
+        DamagedError: Card or weights are missing or changed.
     """
-    _verified(folder.within(*parts))
-
-
-def _verified(folder: RunFolder) -> tuple[dict[str, Any], bytes]:
     card = _read_card(folder)
     content = folder.read_bytes(WEIGHTS) if folder.exists(WEIGHTS) else b""
     if hashlib.sha256(content).hexdigest() != card.get("weights_sha256"):
@@ -163,12 +163,3 @@ def _read_card(folder: RunFolder) -> dict[str, Any]:
             f"Delete the folder '{folder.path()}' to train the network again."
         ) from None
     return card
-
-
-def _table(curve: Sequence[Epoch]) -> str:
-    """The curve as CSV."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, ["epoch", "loss", "score", "learning_rate"], lineterminator="\n")
-    table.writeheader()
-    table.writerows(curve)
-    return text.getvalue()

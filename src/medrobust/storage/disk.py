@@ -33,7 +33,7 @@ def clear_disk_errors(where: str) -> Iterator[None]:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all, also after a power cut."""
+    """Write a file whole or not at all, even if the power is cut."""
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         temporary.write_bytes(content)
@@ -46,7 +46,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether `replace_file` gives such names to what is not in place yet; a killed process leaves them."""
+    """Whether this is a name of the temporary files of `replace_file`, which a killed process leaves."""
     return bool(_TEMPORARY.fullmatch(name))
 
 

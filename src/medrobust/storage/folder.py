@@ -35,14 +35,16 @@ def digest(data: Any) -> str:
 class RunFolder:
     """A run folder on this disk or behind any URL that fsspec knows.
 
-    Paths inside of it are given as parts: `folder.read_json("models", name, "card.json")`.
+    Paths inside it are given as parts: `folder.read_json("models", name, "card.json")`. Reading raises a
+    `RunError` where there is no such file, and a `DamagedError` where the file is not as it was written;
+    writing raises a `RunError` where the disk is full.
     """
 
     def __init__(self, url: str | os.PathLike[str]) -> None:
         """Open a folder, which need not be there yet.
 
         Raises:
-            RunError: The protocol of the URL is unknown, or the package for it is missing.
+            RunError: The protocol of the URL is unknown, or its package is missing.
         """
         self.url = os.fspath(url)
         self._fs, self._root = open_file_system(self.url)
@@ -57,7 +59,7 @@ class RunFolder:
         return os.path.abspath(self._root) if self.is_local else self.url  # noqa: PTH100
 
     def within(self, *parts: str) -> "RunFolder":
-        """A folder in it, as one of its own."""
+        """A folder inside it, as a `RunFolder` of its own."""
         return RunFolder("/".join((self.url.rstrip("/"), *parts)))
 
     def path(self, *parts: str) -> str:
@@ -71,7 +73,7 @@ class RunFolder:
     def local(self, *parts: str) -> Path:
         """A folder on this disk for what can be made again at any time, such as decoded data.
 
-        It is in the run folder, or, of one behind a URL, in a temporary folder of this process.
+        It is in the run folder or, if that is behind a URL, in a temporary folder of this process.
         """
         if self.is_local:
             return Path(self.path(*parts))
@@ -79,13 +81,13 @@ class RunFolder:
 
     @cached_property
     def _temporary(self) -> str:
-        """A folder that goes with this object, or at the end of the process."""
+        """A folder that is removed with this object, or at the end of the process."""
         path = tempfile.mkdtemp(prefix="medrobust-")
         weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
         return path
 
     def free(self) -> int | None:
-        """Bytes that can still be written; None where nobody can say."""
+        """Bytes that can still be written; None if unknown."""
         if not self.is_local:
             return None
         path = Path(self._root)
@@ -98,7 +100,7 @@ class RunFolder:
         return bool(self._fs.exists(self.path(*parts)))
 
     def is_file(self) -> bool:
-        """True if there is a file in its place."""
+        """True if it is a file itself."""
         return bool(self._fs.isfile(self._root))
 
     def names(self, *parts: str) -> list[str]:
@@ -127,7 +129,7 @@ class RunFolder:
             yield tuple(path[len(base) :].strip("/").split("/"))
 
     def remove(self, *parts: str) -> None:
-        """Remove a file, or a folder with all that is in it; nothing happens where there is none."""
+        """Remove a file, or a folder with all its content, if it exists."""
         path = self.path(*parts)
         if self._fs.exists(path):
             self._fs.rm(path, recursive=True)
@@ -142,11 +144,7 @@ class RunFolder:
         return int(self._fs.du(self.path(*parts)))
 
     def read_bytes(self, *parts: str) -> bytes:
-        """The content of a file.
-
-        Raises:
-            RunError: There is no such file.
-        """
+        """The content of a file."""
         try:
             return bytes(self._fs.cat_file(self.path(*parts)))
         except FileNotFoundError:
@@ -156,11 +154,7 @@ class RunFolder:
             ) from None
 
     def write_bytes(self, content: bytes, *parts: str) -> None:
-        """Write a file at once: a reader sees the old file or the new one, also after a kill or a power cut.
-
-        Raises:
-            RunError: The disk is full.
-        """
+        """Write a file at once: readers see the old file or the new one, even after a kill or a power cut."""
         path = self.path(*parts)
         with clear_disk_errors("/".join(parts)):
             if self.is_local:
@@ -170,7 +164,7 @@ class RunFolder:
                 self._put(content, path, "overwrite")
 
     def _put(self, content: bytes, path: str, mode: str) -> None:
-        """Write a file behind a URL, into a folder that is made only where it must be."""
+        """Write a file behind a URL; its folder is created only where it must be."""
         try:
             self._fs.pipe_file(path, content, mode=mode)
         except FileNotFoundError:
@@ -183,12 +177,7 @@ class RunFolder:
             self._fs.pipe_file(path, content, mode=mode)
 
     def read_sealed(self, *parts: str) -> bytes:
-        """The content that `write_sealed` wrote.
-
-        Raises:
-            RunError: There is no such file.
-            DamagedError: It is not as it was written.
-        """
+        """The content that `write_sealed` wrote."""
         try:
             return gzip.decompress(self.read_bytes(*parts))
         except (OSError, EOFError, zlib.error) as error:
@@ -198,20 +187,11 @@ class RunFolder:
             ) from None
 
     def write_sealed(self, content: bytes, *parts: str) -> None:
-        """Write a file at once, as gzip without compression: its CRC-32 finds any bit that flips later.
-
-        Raises:
-            RunError: The disk is full.
-        """
+        """Write a file at once, as gzip without compression: its CRC-32 finds any bit that flips later."""
         self.write_bytes(gzip.compress(content, 0, mtime=0), *parts)
 
     def read_json(self, *parts: str) -> Any:
-        """The content of a JSON file.
-
-        Raises:
-            RunError: There is no such file.
-            DamagedError: It is not JSON.
-        """
+        """The content of a JSON file."""
         content = self.read_bytes(*parts)
         try:
             return json.loads(content)
@@ -226,20 +206,20 @@ class RunFolder:
         self.write_bytes(text.encode() + b"\n", *parts)
 
     def create_json(self, value: Any, *parts: str) -> bool:
-        """Write a JSON file only where there is none; False where there is one. Two cannot both succeed."""
+        """Write a JSON file unless it exists; False if it does. Of several who try at once, one succeeds."""
         text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
         try:
             self._put(text.encode(), self.path(*parts), "create")
         except FileExistsError:
             return False
-        except RunError:  # a condition that failed; stores call it by different names
+        except RunError:  # a failed condition; stores have different names for it
             if self.exists(*parts):
                 return False
             raise
         return True
 
     def reached(self, *passing: type[Exception]) -> AbstractContextManager[None]:
-        """Around what a library does in a folder behind a URL: all but `passing` ends as a `RunError`."""
+        """Around what a library does in a folder behind a URL: errors but for `passing` are a `RunError`."""
         return nullcontext() if self.is_local else reached(self.url, *passing)
 
     def zarr_store(self, *parts: str) -> Store:
@@ -248,7 +228,7 @@ class RunFolder:
         return LocalStore(path) if self.is_local else FsspecStore.from_url(self._fs.unstrip_protocol(path))
 
     def sync(self, *parts: str) -> None:
-        """See that a file that a library wrote is on the disk, and not only on its way there."""
+        """Make sure that a file written by a library is on the disk, and not only on its way there."""
         if self.is_local:
             path = Path(self.path(*parts))
             sync(path)

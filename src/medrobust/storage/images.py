@@ -5,7 +5,7 @@
     card.json      what the images are; written after the arrays' metadata: a folder without it holds nothing
     done/<i>.json  marker of a finished chunk with the SHA-256 of its images; written last
 
-A chunk without a marker is not there, whatever its files say.
+A chunk without a marker does not exist, whatever its files say.
 """
 
 import hashlib
@@ -29,11 +29,7 @@ class ImageStore:
     """Images of one perturbation and source, in chunks of work."""
 
     def __init__(self, folder: RunFolder, *parts: str) -> None:
-        """Open what `create` made.
-
-        Args:
-            folder: The run folder.
-            parts: Name of the store's folder in it.
+        """Open what `create` made in a folder of the run folder.
 
         Raises:
             RunError: There is no such store.
@@ -61,7 +57,7 @@ class ImageStore:
         shape: Sequence[int],
         card: Mapping[str, Any],
     ) -> "ImageStore":
-        """Open a store, and make it first where there is none.
+        """Open a store, and create it first where there is none.
 
         Args:
             folder: The run folder.
@@ -92,11 +88,11 @@ class ImageStore:
         return cls(folder, *parts)
 
     def is_done(self, chunk: int) -> bool:
-        """True if a chunk is finished."""
+        """Whether a chunk is finished."""
         return self._folder.exists(*self._marker(chunk))
 
     def write(self, chunk: int, images: Float32[np.ndarray, "n c *space"]) -> str:
-        """Write the images of a chunk, of its cases in their order; it counts only after `mark_done`.
+        """Write the images of a chunk, in the order of its cases; they count only after `mark_done`.
 
         Returns:
             SHA-256 of the images' bytes, for the marker.
@@ -121,7 +117,7 @@ class ImageStore:
         return _sha256(images)
 
     def mark_done(self, chunk: int, sha256: str, cases: Sequence[str]) -> None:
-        """Write the marker of a chunk: the last thing that is done for it."""
+        """Write the marker of a chunk, after everything else."""
         self._folder.write_json({"sha256": sha256, "cases": list(cases)}, *self._marker(chunk))
 
     def forget(self, chunk: int) -> None:
@@ -129,11 +125,9 @@ class ImageStore:
         self._folder.remove(*self._marker(chunk))
 
     def read(self, chunk: int, *, verify: bool = False) -> Float32[np.ndarray, "n c *space"]:
-        """Read the images of a finished chunk.
+        """Read the images of a finished chunk, with `verify` comparing them with the SHA-256 of its marker.
 
-        Args:
-            chunk: Which one.
-            verify: Also compare with the SHA-256 of its marker. The CRC finds a flipped bit in any case.
+        Without, the CRC still finds a flipped bit.
 
         Raises:
             RunError: The chunk is not finished.
@@ -150,9 +144,8 @@ class ImageStore:
                 images = np.asarray(self._images[start : start + count])
         except DAMAGE as error:
             raise DamagedError(f"{name} is damaged ({error}). {remedy}") from error
-        if np.isnan(images).all() and not self._folder.exists(
-            *self._file(chunk)
-        ):  # Zarr fills what is not there
+        # Zarr fills in what is missing.
+        if np.isnan(images).all() and not self._folder.exists(*self._file(chunk)):
             raise DamagedError(f"{name} is marked as finished, but its images are missing. {remedy}")
         if verify and _sha256(images) != marker.get("sha256"):
             raise DamagedError(f"{name} does not match the SHA-256 of its marker. {remedy}")

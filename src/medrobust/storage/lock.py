@@ -1,7 +1,7 @@
-"""One process at a time works on a run folder.
+"""Only one process at a time works on a run folder.
 
-On a disk the operating system holds the lock, and lets it go when the process ends, however it ends. Behind a
-URL a conditional write claims the folder and is renewed; who does not renew it for five minutes has lost it.
+On a disk the operating system holds the lock, and releases it when the process ends, however it ends. Behind
+a URL a conditional write claims the folder and is renewed; a claim not renewed for five minutes is lost.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ from medrobust.errors import RunError
 from medrobust.storage.folder import RunFolder
 
 OWNER = "lock.json"
-"""Says who works on a folder, for people and for the message of the next one."""
+"""Says who works on a folder, for people and for the error message of another process."""
 
 RENEWED, STALE = 60.0, 300.0
-"""Seconds after which a claim behind a URL is renewed, and after which it is nobody's any more."""
+"""Seconds after which a claim behind a URL is renewed, and after which it is stale."""
 
 
 @contextmanager
@@ -74,9 +74,9 @@ def _behind_url(folder: RunFolder) -> Iterator[None]:
 
 
 def _claim(folder: RunFolder, name: str) -> None:
-    """Write a claim where there is none, or a stale one; of many who try at once one succeeds.
+    """Write a claim where there is none, or a stale one; of several who try at once, one succeeds.
 
-    Who replaces a stale claim first claims to be the only one who does.
+    Replacing a stale claim itself needs a claim, so that only one does it.
     """
     if folder.create_json(_owner(), name):
         return
@@ -104,7 +104,7 @@ def _owner() -> dict[str, Any]:
 
 
 def _holder(folder: RunFolder, name: str = OWNER) -> dict[str, Any]:
-    """Who says that it works on a folder; nothing where the file is gone by now, or half of it."""
+    """Who claims a folder; empty if the file is gone by now, or incomplete."""
     try:
         holder = folder.read_json(name)
     except RunError:

@@ -20,14 +20,14 @@ PACKAGES = {
     "abfs": "adlfs",
     "az": "adlfs",
 }
-"""What to install for common protocols; of others fsspec's own words say it."""
+"""What to install for common protocols; for others fsspec's own message says it."""
 
 
 def open_file_system(url: str) -> tuple[Any, str]:
     """The file system of a path or URL, and the path in it.
 
     Raises:
-        RunError: Nobody knows the protocol, or its package is missing, or it cannot be opened.
+        RunError: The protocol is unknown, its package is missing, or the address is invalid.
     """
     protocol = get_protocol(url)
     try:
@@ -46,9 +46,9 @@ def open_file_system(url: str) -> tuple[Any, str]:
 
 @contextmanager
 def reached(url: str, *passing: type[Exception]) -> Iterator[None]:
-    """Turn whatever a client of a store raises into a `RunError`; files that are, or are not, there pass.
+    """Turn whatever the client of a store raises into a `RunError`, except for existing and missing files.
 
-    Clients have exceptions of their own, of no common base: for missing credentials, for no connection.
+    Clients have exceptions of their own, without a common base: for missing credentials, for no connection.
     """
     through: tuple[type[Exception], ...] = (
         FileNotFoundError,
@@ -69,7 +69,7 @@ def reached(url: str, *passing: type[Exception]) -> Iterator[None]:
 
 
 class _Reached:
-    """A file system, every call of which is `reached`."""
+    """A file system whose every call is `reached`."""
 
     def __init__(self, system: Any, url: str) -> None:
         self._system, self._url = system, url

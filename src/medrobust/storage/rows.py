@@ -1,7 +1,8 @@
-"""Rows: small Parquet parts that are put in place whole, and one sorted table made of them.
+"""Rows: small Parquet parts, written whole, and one sorted table made of them.
 
-Parts are sealed (`<number>.parquet.gz`); of tables, which anybody may open, `results/checksums.json` holds
-the SHA-256.
+Parts are sealed (`<number>.parquet.gz`); the SHA-256 of tables, which other programs may open, is in
+`results/checksums.json`. Reading raises a `RunError` where a file is missing or has other columns than its
+table, and a `DamagedError` where it is not as it was written.
 """
 
 import hashlib
@@ -48,26 +49,16 @@ def write_rows(folder: RunFolder, frame: pl.DataFrame, *parts: str) -> None:
 
 
 def read_rows(folder: RunFolder, table: Table, *parts: str) -> pl.DataFrame:
-    """Read a sealed part of a table.
-
-    Raises:
-        RunError: It is missing, or has other columns than the table.
-        DamagedError: It is not as it was written.
-    """
+    """Read a sealed part of a table."""
     return _unpacked(folder.read_sealed(*parts), table, folder.path(*parts))
 
 
 def compact(folder: RunFolder, table: Table, parts: Iterable[tuple[str, ...]]) -> None:
     """Join parts to `results/<table>.parquet`, sorted by the table's keys.
 
-    The parts of a folder are rows of one cell, which no other folder has rows between. One folder's rows are
-    in memory at a time, so that what joining takes does not grow with the number of cells.
-
-    Args:
-        folder: The run folder.
-        table: What the parts are rows of.
-        parts: Path of each part, those of a folder one after the other; without any the table is empty and
-            has its columns all the same.
+    The parts of a folder, which follow each other, are the rows of one cell: no rows of other folders lie
+    between them. Only one folder's rows are in memory at a time, so that memory does not grow with the number
+    of cells. Without parts the table is empty, with all its columns.
 
     Raises:
         RunError: A part is missing or damaged, or two rows have the same keys.
@@ -97,7 +88,7 @@ def _in_order(folder: RunFolder, table: Table, cells: Sequence[Cell]) -> list[Ce
 
 
 def _refuse_twins(table: Table, frame: pl.DataFrame, last: pl.DataFrame) -> None:
-    """See that no two sorted rows have the same keys, and that all come after the last one before them."""
+    """See that no two sorted rows have the same keys, and that all come after the last row before them."""
     twice = frame.filter(frame.select(table.keys).is_duplicated())
     border = pl.concat([last, frame.head(1)]).select(table.keys)
     if border.is_duplicated().any() or not border.equals(border.sort(table.keys)):
@@ -120,12 +111,7 @@ def _write_table(folder: RunFolder, table: Table, content: bytes) -> None:
 
 
 def read_results(folder: RunFolder, table: Table) -> pl.DataFrame:
-    """Read `results/<table>.parquet`.
-
-    Raises:
-        RunError: It is missing or has other columns.
-        DamagedError: It is not as it was written.
-    """
+    """Read `results/<table>.parquet`."""
     content = folder.read_bytes(*_place(table))
     if _checksums(folder).get(table.name, _sha256(content)) != _sha256(content):
         raise DamagedError(
@@ -140,7 +126,6 @@ def _place(table: Table) -> tuple[str, str]:
 
 
 def _checksums(folder: RunFolder) -> dict[str, str]:
-    """The SHA-256 of each table; empty where there are none yet."""
     return dict(folder.read_json(*CHECKSUMS)) if folder.exists(*CHECKSUMS) else {}
 
 

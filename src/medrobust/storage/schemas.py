@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 Schema = dict[str, Any]
-"""Types of polars by name; their own class is nothing that beartype could check."""
+"""Types of polars by name; their own class is not one that beartype can check."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,15 @@ _CELL: Schema = {
     "target_seed": pl.Int64,
     "fold": pl.Int64,
 }
-_CASE: Schema = {"case_id": pl.String, "scan_id": pl.String, "patient_id": pl.String}
+_SCAN: Schema = {"scan_id": pl.String, "patient_id": pl.String}
+_CASE: Schema = {"case_id": pl.String, **_SCAN}
 
 CRAFTED = Table(
     "crafted",
     {
         **_ORIGIN,
         **_CASE,
-        "mse": pl.Float64,
-        "l0": pl.Float64,
-        "l2": pl.Float64,
-        "linf": pl.Float64,
-        "ssim": pl.Float64,
-        "ssim_image": pl.Float64,
-        "strength": pl.Float64,
+        **dict.fromkeys(("mse", "l0", "l2", "linf", "ssim", "ssim_image", "strength"), pl.Float64),
         "steps": pl.Int64,
         "outcome": pl.String,
         "role": pl.String,
@@ -69,12 +64,9 @@ OVERLAPS = Table(
     "overlaps",
     {
         **_CELL,
-        "scan_id": pl.String,
-        "patient_id": pl.String,
+        **_SCAN,
         "structure": pl.String,
-        "n_true": pl.Int64,
-        "n_pred": pl.Int64,
-        "n_both": pl.Int64,
+        **dict.fromkeys(("n_true", "n_pred", "n_both"), pl.Int64),
     },
     keys=(*_CELL, "scan_id", "structure"),
 )
@@ -82,8 +74,7 @@ SURFACES = Table(
     "surfaces",
     {
         **_CELL,
-        "scan_id": pl.String,
-        "patient_id": pl.String,
+        **_SCAN,
         "structure": pl.String,
         "n_boundary": pl.Int64,
         "n_within": pl.Int64,
@@ -100,12 +91,8 @@ EMPTY_CASES = Table(
     "empty_cases",
     {
         **_CELL,
-        "scan_id": pl.String,
-        "patient_id": pl.String,
-        "n_cases": pl.Int64,
-        "n_empty": pl.Int64,
-        "n_painted": pl.Int64,
-        "n_pixels": pl.Int64,
+        **_SCAN,
+        **dict.fromkeys(("n_cases", "n_empty", "n_painted", "n_pixels"), pl.Int64),
         "pixel_mm3": pl.Float64,
     },
     keys=(*_CELL, "scan_id"),
@@ -114,7 +101,7 @@ WHOLE_TEST_PREDICTIONS = Table("whole_test_predictions", PREDICTIONS.schema, PRE
 WHOLE_TEST_OVERLAPS = Table("whole_test_overlaps", OVERLAPS.schema, OVERLAPS.keys)
 ATTRIBUTES = Table(
     "attributes",
-    {"scan_id": pl.String, "patient_id": pl.String, "attribute": pl.String, "value": pl.String},
+    {**_SCAN, "attribute": pl.String, "value": pl.String},
     keys=("scan_id", "attribute"),
 )
 EMBEDDINGS = Table(

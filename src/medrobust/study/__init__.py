@@ -1,1 +1,1 @@
-"""A study: its file, its plan, and the run of it."""
+"""What a study may say: its file, the rules for it, and templates."""

@@ -1,4 +1,4 @@
-"""What a study asked for, as far as its analysis must know."""
+"""The parts of a study that its analysis needs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ PRIMARY: Mapping[Task, str] = {Task.SEGMENTATION: "dice", Task.CLASSIFICATION: "
 
 RELEVANT_DIFFERENCE: Mapping[Task, float] = {Task.SEGMENTATION: 0.02, Task.CLASSIFICATION: 0.05}
 """Smallest difference of Dice and of accuracy that matters, where a study does not say: a hundred photographs
-cannot tell accuracies that are nearer, whatever they show."""
+cannot distinguish closer accuracies."""
 
 IntervalMethod = Literal["default", "percentile", "bca", "bootstrap-t"]
 
@@ -23,10 +23,10 @@ class Attack(NamedTuple):
 
     Attributes:
         label: Its name in the rows.
-        beyond_paper: The paper did not have it: it stands in the tables but enters no average.
+        beyond_paper: Not in the paper: it is shown in the tables but enters no average.
         budget: The parameter that was solved for an SSIM; None where none was.
         ssim: The SSIM that it was solved for.
-        curve: The curve over budgets that it is a point of; None: of none. Points enter no average.
+        curve: Curve over budgets that it is a point of, if any. Points enter no average.
         value: Its budget, as a point of a curve.
     """
 
@@ -76,8 +76,7 @@ def primary_score(given: object, task: Task, where: str = "analysis.score") -> S
         where: Where it stands, for messages.
 
     Raises:
-        StudyError: There is none of this name, it cannot be imported or be a score, or it is one of the other
-            task.
+        StudyError: The name is unknown, it cannot be imported, is not a score, or is one for the other task.
     """
     if given is None:
         return SCORES[PRIMARY[task]]

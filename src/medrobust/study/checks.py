@@ -1,4 +1,4 @@
-"""What has to hold between the keys of a study."""
+"""What must hold between the keys of a study."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from medrobust.study.config import Study
 
 
 def check_study(study: Study) -> None:
-    """What no single key can know. Resolving the catalogue entries checks their names and parameters.
+    """Check what no single key can know; resolving catalogue entries checks their names and parameters.
 
     Raises:
         StudyError: Two keys contradict each other.
@@ -32,7 +32,7 @@ def check_study(study: Study) -> None:
 
 
 def check_named_data(study: Study) -> None:
-    """Say before scans are decoded, which may take minutes, that data of the catalogue do not fit the study.
+    """See that data of the catalogue fit the study, before scans are decoded, which may take minutes.
 
     Raises:
         StudyError: They are labelled for the other task, or whole volumes are wanted.
@@ -72,9 +72,9 @@ def _require_same_task(study: Study, name: str, task: Task) -> None:
 
 
 def require_split(study: Study) -> None:
-    """See that networks with weights of their own come with a split.
+    """See that networks with given weights come with a split.
 
-    A random one would test them on patients that they were trained on elsewhere.
+    A random split would test them on patients that they were trained on.
 
     Raises:
         StudyError: There is none.
@@ -132,7 +132,7 @@ def _check_perturbations(study: Study) -> None:
 
 
 def _check_curves(attacks: Sequence[Request]) -> None:
-    """Points that a study writes one by one must make a curve: only their budgets differ."""
+    """Points that a study lists one by one must form a curve: they may differ only in their budgets."""
     for name in {attack.curve for attack in attacks} - {None}:
         points = [attack for attack in attacks if attack.curve == name]
         alike = [replace(point.with_budget(0.0), label="") for point in points]
@@ -140,8 +140,8 @@ def _check_curves(attacks: Sequence[Request]) -> None:
         if len(budgets) < len(points) or any(other != alike[0] for other in alike):
             raise StudyError(
                 f"study.perturbations: the points of the curve '{name}' must be one attack with different "
-                f"budgets and nothing else different; got {', '.join(point.label for point in points)}. Give "
-                "others another `label` or `curve`."
+                f"budgets, and may differ in nothing else; got {', '.join(point.label for point in points)}. "
+                "Give others another `label` or `curve`."
             )
 
 
@@ -191,21 +191,21 @@ def _require_role(block: str, item: Request, *roles: str) -> None:
     if item.perturbation.role not in roles:
         fitting = [name for name, entry in PERTURBATIONS.items() if entry.role in roles]
         raise StudyError(
-            f"study.{block}: '{item.name}' cannot stand here; these can: {', '.join(fitting)}. "
+            f"study.{block}: '{item.name}' cannot be used here; these can: {', '.join(fitting)}. "
             "Attacks and noise of a fixed strength go into `perturbations`, the control into `noise`."
         )
     if item.label == "clean":
         raise StudyError(
-            f"study.{block}: the label 'clean' is taken by the images as they are. Choose another."
+            f"study.{block}: the label 'clean' is reserved for the unperturbed images. Choose another."
         )
 
 
 def _refuse_repeated(block: str, seeds: Sequence[int]) -> None:
     if len(set(seeds)) < len(seeds):
-        raise StudyError(f"study.{block}.seeds: every seed once; got {list(seeds)}.")
+        raise StudyError(f"study.{block}.seeds: give every seed only once; got {list(seeds)}.")
 
 
 def _refuse_twins(where: str, names: list[str], key: str) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise StudyError(f"study.{where}: '{name}' stands there twice. Give one of them another `{key}`.")
+            raise StudyError(f"study.{where}: '{name}' appears twice. Give one of them another `{key}`.")

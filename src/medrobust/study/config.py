@@ -30,7 +30,7 @@ PAPER_TEST_FRACTION: Mapping[Task, float] = {Task.CLASSIFICATION: 0.5, Task.SEGM
 
 
 class Block(BaseModel):
-    """A part of the study file: unknown keys are refused, and nothing changes after reading."""
+    """A part of the study file: unknown keys are refused, and nothing changes once it is read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -129,7 +129,9 @@ class Report(Block):
 
     hardest: Annotated[int, Interval(ge=0, le=50)] = Field(3, description="Those that attacks hit hardest.")
     typical: Annotated[int, Interval(ge=0, le=50)] = Field(3, description="Those near the median.")
-    slices: Annotated[int, Interval(ge=1, le=500)] = Field(12, description="At most so many slices of each.")
+    slices: Annotated[int, Interval(ge=1, le=500)] = Field(
+        12, description="At most this many slices of each."
+    )
 
 
 class Study(Block):
@@ -183,7 +185,8 @@ class Study(Block):
     @cached_property
     def specs(self) -> tuple[ModelSpec, ...]:
         """The networks to judge, in the study's order."""
-        return tuple(model_spec(_without_training(entry), self.task) for entry in self.models)
+        plain = ({key: value for key, value in entry.items() if key != "training"} for entry in self.models)
+        return tuple(model_spec(entry, self.task) for entry in plain)
 
     @cached_property
     def trainings(self) -> dict[str, TrainingConfig]:
@@ -227,25 +230,18 @@ def resolved(study: Study) -> dict[str, Any]:
 
 
 def _with(block: object, **default: object) -> object:
-    """A block with its default where it is silent or says null; what is no block is refused later."""
+    """A block with defaults for keys that are missing or null; anything but a block is refused later."""
     if not isinstance(block, Mapping):
         return block
-    return {
-        **default,
-        **{key: value for key, value in block.items() if value is not None or key not in default},
-    }
+    return default | {key: value for key, value in block.items() if value is not None or key not in default}
 
 
 def _free_seed(given: Mapping[str, Any]) -> int:
-    """The first number above a study's seed that is no target's."""
+    """The first number above a study's seed that no target has."""
     targets, seed = given["targets"], given.get("seed", 0)
     seeds = targets["seeds"] if isinstance(targets, Mapping) else ()
     taken = seeds if isinstance(seeds, list | tuple) else ()
     return next(free for free in count(seed + 1 if isinstance(seed, int) else 1) if free not in taken)
-
-
-def _without_training(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key != "training"}
 
 
 def _training(common: Mapping[str, Any], given: object, where: str) -> TrainingConfig:

@@ -35,17 +35,17 @@ def read_study(
 
     Args:
         source: A YAML file, or its content as a mapping.
-        changes: `key.path=value` assignments made on top; list items are addressed by their name or label.
+        changes: `key.path=value` assignments on top; list items are addressed by their name or label.
         given: Name of a data set that is given in Python, where the study has no `data`.
-        check: See that networks and perturbations can be, which imports the code that they name.
+        check: Also check networks and perturbations, which imports the code that they name.
 
     Returns:
-        The study, every default filled in and every catalogue name known. Relative paths of a split or of
-        weights are relative to the study's file (of a mapping: to the working directory). Modules that
-        networks are loaded from may lie beside it, and can be imported from then on.
+        The study, every default filled in and every catalogue name known. Paths of a split or of weights are
+        relative to the study's file (of a mapping: to the working directory). Modules beside that file can be
+        imported from then on.
 
     Raises:
-        StudyError: The file is missing or no YAML, a key or name is unknown (the nearest is suggested), or a
+        StudyError: The file is missing or not YAML, a key or name is unknown (the nearest is suggested), or a
             value is out of range.
     """
     content = deepcopy(dict(source)) if isinstance(source, Mapping) else _load(Path(source))
@@ -58,7 +58,8 @@ def read_study(
     if not isinstance(source, Mapping):
         folder = Path(source).absolute().parent
         _anchor(content, folder)
-        _make_importable(folder)
+        if str(folder) not in sys.path:  # modules beside the study are found, after all that are installed
+            sys.path.append(str(folder))
     study = _validated(content)
     if check:
         check_study(study)
@@ -66,10 +67,10 @@ def read_study(
 
 
 def read_stored_study(folder: RunFolder) -> Study:
-    """The study of a run folder. The files and modules that it names need not be there any more.
+    """The study of a run folder. The files and modules that it names need not exist any more.
 
     Raises:
-        RunError: The folder holds none, or it is damaged.
+        RunError: The folder has none, or it is damaged.
     """
     if not folder.exists(STORED):
         raise RunError(
@@ -106,7 +107,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _anchor(content: dict[str, Any], folder: Path) -> None:
-    """Make paths absolute that are relative to the folder of the study's file, in place."""
+    """Resolve paths relative to the folder of the study's file, in place."""
     split, surrogates = content.get("split"), content.get("surrogates")
     weights = surrogates.get("weights") if isinstance(surrogates, dict) else None
     models = content.get("models")
@@ -117,12 +118,6 @@ def _anchor(content: dict[str, Any], folder: Path) -> None:
     ):
         if isinstance(block, dict):
             block |= {key: _anchored(block[key], folder) for key in keys if key in block}
-
-
-def _make_importable(folder: Path) -> None:
-    """Let modules beside the study be found, after all that are installed."""
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
 
 
 def _anchored(path: Any, folder: Path) -> Any:

@@ -34,13 +34,16 @@ def study_schema() -> Schema:
     """JSON Schema (2020-12) of a study file."""
     schema = Study.model_json_schema()
     properties = schema["properties"]
+    datasets = []
     for name, entry in DATASETS.items():
         own = parameter_model(name, *entry.functions).model_json_schema()
         schema["$defs"] |= own.get("$defs", {})
-    properties["data"] = {"anyOf": [*(_dataset(name) for name in DATASETS), OWN_DATA]}
+        root = {"root": {"type": "string", "description": "Folder of the data."}} if entry.list else {}
+        datasets.append(_entry(name, entry.summary, root | own["properties"], required=[*root]))
+    properties["data"] = {"anyOf": [*datasets, OWN_DATA]}
     properties["models"]["items"] = {
         "type": "object",
-        "properties": {"name": _names(MODELS)},
+        "properties": {"name": {"type": "string", "examples": list(MODELS)}},  # or any name of timm
         "required": ["name"],
     }
     fixed = [entry | {"required": ["name", "strength"]} for entry in _perturbations("noise")]
@@ -50,13 +53,6 @@ def study_schema() -> Schema:
     properties["noise"] = {"anyOf": [*_perturbations("noise"), {"type": "object", "maxProperties": 0}]}
     properties["surrogates"] = {"anyOf": [properties["surrogates"], {"enum": ["others", "none"]}]}
     return schema
-
-
-def _dataset(name: str) -> Schema:
-    entry = DATASETS[name]
-    own = parameter_model(name, *entry.functions).model_json_schema()["properties"]
-    root: Schema = {"root": {"type": "string", "description": "Folder of the data."}} if entry.list else {}
-    return _entry(name, entry.summary, root | own, required=[*root])
 
 
 def _perturbations(*roles: str) -> list[Schema]:
@@ -104,8 +100,3 @@ def _or_fraction(value: Schema) -> Schema:
     if value.get("type") != "number":
         return value
     return {"anyOf": [{BOUNDS.get(key, key): content for key, content in value.items()}, FRACTION]}
-
-
-def _names(known: Iterable[str]) -> Schema:
-    """Names to offer; others are allowed, e.g. those of timm."""
-    return {"type": "string", "examples": list(known)}

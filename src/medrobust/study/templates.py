@@ -67,8 +67,9 @@ def _data_block(name: str, entry: DatasetEntry) -> str:
         for parameter in inspect.signature(function).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in parameters.items()}
     root = {"root": name} if entry.list else {}
-    block = yaml.safe_dump({"data": {"name": name, **root, **_plain(parameters)}}, sort_keys=False)
+    block = yaml.safe_dump({"data": {"name": name, **root, **plain}}, sort_keys=False)
     return f"# {entry.summary}\n{block}"
 
 
@@ -78,10 +79,6 @@ def _example(parameter: inspect.Parameter) -> Any:
         return parameter.default
     notes = get_args(parameter.annotation)
     return next(note.examples[0] for note in notes if isinstance(note, FieldInfo) and note.examples)
-
-
-def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in parameters.items()}
 
 
 def _embedded(name: str) -> str:

@@ -81,6 +81,6 @@ class TrainingConfig(BaseModel):
     strategy: Strategy = "auto"
 
     def deciding(self) -> dict[str, Any]:
-        """What of it the trained weights depend on, as JSON-able data."""
+        """The settings that the trained weights depend on, as JSON-able data."""
         without = {"strategy"} if self.nodes > 1 else {"strategy", "nodes"}
         return self.model_dump(mode="json", exclude=without)

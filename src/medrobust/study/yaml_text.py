@@ -1,4 +1,4 @@
-"""YAML from anybody, read within limits: plain data only, no key twice, and no bomb of aliases.
+"""YAML from untrusted files, read within limits: plain data only, no duplicate keys, no alias bombs.
 
 An alias repeats what stands elsewhere. Ten lines of aliases of aliases are billions of values for whoever
 walks them, and merge keys (`<<`) copy while they are read. So the repeated values are counted before any is
@@ -23,7 +23,7 @@ def load_yaml(text: str) -> Any:
     """The plain data of a YAML document.
 
     Raises:
-        StudyError: It is no YAML, names a type of Python, gives a key twice, nests deeper than 50 levels, or
+        StudyError: It is not YAML, names a Python type, gives a key twice, nests deeper than 50 levels, or
             has more than 100,000 values once its aliases are written out. The message is the end of a
             sentence about the text.
     """

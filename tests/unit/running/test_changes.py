@@ -39,7 +39,7 @@ def test_another_attack_leaves_networks_and_images_as_they_are(tmp_path: Path) -
         tmp_path, perturbations=[{"name": "fgsm", "eps": 0.02}, {"name": "fgsm", "eps": 0.04, "label": "far"}]
     )
     assert "has changed since this run folder was begun: perturbations." in said
-    assert "Of 4 sets of perturbed images 2 still hold and 2 are made; 0 are no longer used" in said
+    assert "Of 4 sets of perturbed images, 2 are still valid and 2 will be made; 0 are no longer used" in said
     assert written(tmp_path, "models/*/*") == networks
     assert images.items() <= written(tmp_path, "crafted/*/done/*").items()
 
@@ -49,10 +49,10 @@ def test_another_training_puts_networks_aside_and_undoing_it_brings_them_back(tm
     weights = {path: path.read_bytes() for path in tmp_path.glob("models/*/weights.safetensors")}
     assert len(weights) == 2
     said = run(tmp_path, training={"epochs": 2})
-    assert "no longer hold, and are made again: net-surrogate-s1, net-target-s0." in said
+    assert "are out of date and will be made again: net-surrogate-s1, net-target-s0." in said
     assert all(path.read_bytes() != content for path, content in weights.items())
     said = run(tmp_path)
-    assert "Of 2 sets of perturbed images 2 still hold and 0 are made; 2 are no longer used" in said
+    assert "Of 2 sets of perturbed images, 2 are still valid and 0 will be made; 2 are no longer used" in said
     assert {path: path.read_bytes() for path in weights} == weights
     assert run(tmp_path).count("has changed") == 0
 

@@ -308,7 +308,7 @@ def test_networks_of_a_fold_face_its_cases_only(tmp_path: Path) -> None:
 
 def test_times_are_kept_apart(small: Small) -> None:
     small.evaluate()
-    compact(small.folder, TIMING, timing_parts(small.setup(), small.sets, small.folder))
+    compact(small.folder, TIMING, timing_parts(small.setup(), small.sets))
     times = read_results(small.folder, TIMING)
     assert (times["seconds"] > 0).all()
     assert set(times["step"]) == {"craft", "noise", "evaluate"}

@@ -1,15 +1,18 @@
 """What is exported equals what is stored, lies where the original does, and says what rounding left of it."""
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from torch import nn
 
 import made_scans
@@ -392,3 +395,15 @@ def test_a_phantom_brain_overlays_itself_whichever_way_it_is_cut(tmp_path: Path,
         np.testing.assert_array_equal(coronal, sagittal)
     assert places["left thalamus"][0].mean(0)[0] < -4
     assert places["brain stem"][0].mean(0)[2] < 0
+
+
+def test_names_with_brackets_are_listed_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case("img[a]", "scan[/b]", "patient")
+    plan = SimpleNamespace(sets=[], setup=SimpleNamespace(cases=[case]))
+    monkeypatch.setattr(export, "_reopen", lambda *_: plan)
+    console = Console(file=io.StringIO(), width=200)
+    console.print(export.what_there_is("run"))
+    # A caption is centred below the table, and folded to its width.
+    said = " ".join(console.file.getvalue().split())
+    assert "img[a]" in said
+    assert "scan[/b]" in said

@@ -120,14 +120,14 @@ def test_memory_that_runs_out_halves_the_batch_and_is_said_once(
 ) -> None:
     from medrobust.running import craft
 
-    original: Callable[..., Any] = craft.attack_batch
+    original: Callable[..., Any] = craft.attack_part
 
-    def needs_room(setup: Any, source: Any, request: Any, batch: Any) -> Any:
-        if len(batch.cases) > 5:
+    def needs_room(setup: Any, source: Any, request: Any, batch: Any, place: slice) -> Any:
+        if place.stop - place.start > 5:
             raise error
-        return original(setup, source, request, batch)
+        return original(setup, source, request, batch, place)
 
-    monkeypatch.setattr(craft, "attack_batch", needs_room)
+    monkeypatch.setattr(craft, "attack_part", needs_room)
     said = go_on(tmp_path / "run")
     assert said.count("There is not enough memory") == 1
     markers = "crafted/*/done/*.json"

@@ -116,9 +116,9 @@ def test_set_reaches_perturbations_by_label() -> None:
         (changed(models=[]), r"study\.models: .*at least 1 item"),
         (changed(seed=-1), r"study\.seed: .*greater than or equal to 0; got -1"),
         (changed(models=[{"name": "unett"}]), r"Did you mean 'unet'\?"),
-        (changed(models=[{"name": "unet"}, {"name": "unet"}]), r"'unet' stands there twice.*another `name`"),
+        (changed(models=[{"name": "unet"}, {"name": "unet"}]), r"'unet' appears twice.*another `name`"),
         (changed(perturbations=[{"name": "dag_d"}]), r"Unknown perturbation 'dag_d'\. Did you mean 'dag_"),
-        (changed(perturbations=[{"name": "dag_a"}] * 2), r"'dag_a' stands there twice.*another `label`"),
+        (changed(perturbations=[{"name": "dag_a"}] * 2), r"'dag_a' appears twice.*another `label`"),
         (
             changed(perturbations=[{"name": "dag_a", "stps": 3}]),
             r"Unknown key 'stps'\. Did you mean 'steps'\?",
@@ -133,7 +133,10 @@ def test_set_reaches_perturbations_by_label() -> None:
             changed(targets={"seeds": [4, 1]}, surrogates={"seeds": [1]}),
             r"must differ from the targets' seeds \(both have 1\)",
         ),
-        (changed(targets={"seeds": [2, 2]}), r"study\.targets\.seeds: every seed once; got \[2, 2\]"),
+        (
+            changed(targets={"seeds": [2, 2]}),
+            r"study\.targets\.seeds: give every seed only once; got \[2, 2\]",
+        ),
         (changed(targets={"seeds": []}), r"study\.targets\.seeds"),
         (changed(surrogates={"weights": {"unt": "x"}}), r"Unknown model 'unt'\. Did you mean 'unet'\?"),
     ],

@@ -1,1 +1,1 @@
-"""Who does the pieces of a plan's jobs: this process, or a Ray cluster."""
+"""What does the pieces of a plan's jobs: this process, or a Ray cluster."""

@@ -18,15 +18,10 @@ class Executor(Protocol):
     """Does all pieces that are left, kind after kind."""
 
     def __call__(self, plan: Plan, jobs: Sequence[Job], shown: Display) -> None:
-        """Do the jobs.
-
-        Args:
-            plan: What they belong to.
-            jobs: All jobs to do, in their order; of some, pieces are finished.
-            shown: Told how far everything is.
+        """Do the jobs of a plan in their order; pieces of some may be finished.
 
         Raises:
-            RunError: The memory does not suffice for a single image, or a worker is lost for good.
+            RunError: Memory does not suffice for a single image, or a worker is lost for good.
             MedrobustError: Anything else that a person can mend.
         """
 
@@ -49,7 +44,6 @@ SHRUNK = "There is not enough memory for crafting.batch_size images at once: the
 
 
 def _within(shown: Display, job: Job, done: int) -> OnProgress:
-    """Progress within a piece."""
     return lambda fraction, note: shown.advance(job, done + fraction, note=note)
 
 

@@ -1,7 +1,7 @@
 """Pieces of work as tasks on a Ray cluster.
 
-A task is told the name of a job and the number of a piece. Each worker opens the study by itself and keeps it
-for the next task; images, rows and weights go straight to the run folder.
+A task is the name of a job and the number of a piece. Each worker opens the study itself and keeps it for the
+next task; images, rows and weights go straight to the run folder.
 """
 
 import json
@@ -40,7 +40,7 @@ WAIT = 10.0
 """Seconds that a cluster has to answer."""
 
 IN_FLIGHT = 2
-"""Tasks that are waiting or running for each that the cluster can run at once."""
+"""Tasks waiting or running for each that the cluster can run at once."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _cluster(address: str | None) -> Iterator[None]:
 
 
 def _require_answer(address: str | None) -> None:
-    """See that somebody listens at `host:port`, for which Ray itself would wait minutes."""
+    """See that something listens at `host:port`; Ray itself would wait for minutes."""
     if "://" in (address or ""):
         raise RunError(f"--address: give the cluster's host:port, without a protocol; got '{address}'.")
     host, _, port = (address or "").rpartition(":")
@@ -135,9 +135,9 @@ def _require_answer(address: str | None) -> None:
 
 
 def _require_room(asked: Ray, address: str | None, shown: Display) -> None:
-    """See that some node can do a piece; Ray would wait for one without a word.
+    """See that some node can do a piece; Ray would silently wait for one.
 
-    A cluster of the user's may grow, so there it is said and not refused.
+    A cluster of the user's may grow, so there it is only said.
     """
     import ray
 
@@ -155,7 +155,7 @@ def _require_room(asked: Ray, address: str | None, shown: Display) -> None:
 
 
 def _execute(context: Context, asked: Ray, jobs: Sequence[Job], shown: Display) -> None:
-    """Kind after kind, since each reads what those before it wrote."""
+    """Kind after kind, since each reads what those before it have written."""
     import ray
 
     options = {"num_cpus": asked.cpus, "num_gpus": asked.gpus, "max_retries": asked.retries}
@@ -163,13 +163,13 @@ def _execute(context: Context, asked: Ray, jobs: Sequence[Job], shown: Display) 
     with _clear_errors(tasks):
         for kind, of_kind in groupby((job for job in jobs if job.kind != "audit"), lambda job: job.kind):
             waiting = [job for job in of_kind if job.n_finished < job.pieces]
-            if kind == "craft":  # stores and solved budgets are there before many write and read them
+            if kind == "craft":  # stores and solved budgets must exist before many write and read them
                 tasks.run((job, None) for job in waiting)
             tasks.run((job, piece) for job in waiting for piece in job.left())
 
 
 class _Tasks:
-    """Tasks in flight: never more than a small multiple of what the cluster can run."""
+    """Tasks in flight: at most a small multiple of what the cluster can run."""
 
     def __init__(self, context: Any, remote: Any, asked: Ray, shown: Display) -> None:
         self._context, self._remote, self._asked, self._shown = context, remote, asked, shown
@@ -218,7 +218,7 @@ class _Tasks:
 
 @contextmanager
 def _clear_errors(tasks: _Tasks) -> Iterator[None]:
-    """Errors of workers as the errors that they are, and nothing left in flight."""
+    """Turn errors of workers back into the original ones, and leave nothing in flight."""
     from ray.exceptions import RayError, RayTaskError
 
     try:
@@ -271,5 +271,5 @@ def _opened(context: Context) -> tuple[Plan, dict[tuple[str, str], Job]]:
 
 @lru_cache(maxsize=1)
 def _begun(context: Context, kind: str, name: str) -> Do:
-    """A job, opened for all pieces of it that this process does one after the other."""
+    """A job, opened once for all of its pieces that this process does in a row."""
     return _opened(context)[1][kind, name].open()
