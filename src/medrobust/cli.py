@@ -140,13 +140,8 @@ def demo(
     """Run the whole protocol on generated phantoms: train, attack, report."""
     from medrobust import api
 
-<<<<<<< HEAD
     # Classification first: its report is there sooner.
     both = [Task.CLASSIFICATION, Task.SEGMENTATION]
-=======
-    # Segmentation first: its report is ready within minutes.
-    both = [Task.SEGMENTATION, Task.CLASSIFICATION]
->>>>>>> running
     for chosen in both if task == "both" else [Task(task)]:
         folder = f"{out.rstrip('/')}/{chosen}" if task == "both" else out
         finished = api.run(api.demo_study(chosen, full=full), out=folder, device=device, console=output())
