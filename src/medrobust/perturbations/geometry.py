@@ -15,8 +15,6 @@ from torch import Tensor
 
 Norm = Literal["inf", "2"]
 
-ORDER: dict[Norm, float] = {"inf": torch.inf, "2": 2.0}
-"""Of each norm, as `lengths` takes it."""
 
 _EXPONENTS = 126
 """Up to here, powers of two and their inverses are normal float32 numbers."""

@@ -13,8 +13,8 @@ from medrobust.core import Task
 from medrobust.parameters import Ratio
 from medrobust.perturbations.checks import check_logits
 from medrobust.perturbations.entry import Preset, Tally, perturbation
-from medrobust.perturbations.geometry import ORDER, Norm, lengths, per_image, rows, step_inside, unit, within
-from medrobust.perturbations.gradients import Model, Pullback, linearise
+from medrobust.perturbations.geometry import Norm, lengths, per_image, rows, step_inside, unit, within
+from medrobust.perturbations.gradients import Model, Pullback, linearise, margin_weights
 
 PRESETS = {
     "moosavi-2016": Preset(
@@ -80,45 +80,32 @@ def deepfool(
     near: Annotated[float, Ge(1)] | None = 1.5,
     trials: Annotated[int, Ge(0)] = 8,
 ) -> Float[Tensor, "n c *space"]:
-    """Find a small perturbation that changes the prediction; images already wrong are kept.
+    """Find a small perturbation that changes the prediction; images already misclassified stay as they are.
 
-    Steps lead over the nearest boundary of the linearised network until an image fools it, as published: what
-    a step has outside of [0, 1] is cut off. Then `trials` make the perturbation shorter along that boundary,
-    inside of [0, 1]. With trials, images that half of the steps did not fool take the others to the nearest
-    point of a boundary inside of [0, 1]; where the range ends before a boundary, they go to its end.
+    Steps lead over the nearest boundary of the linearised network until an image fools it, as published: the
+    part of a step outside [0, 1] is cut off. Then `trials` shorten the perturbation along that boundary,
+    inside [0, 1]. With trials, an image that half of the steps did not fool takes the other half to the
+    nearest point of a boundary inside [0, 1]; where the range ends first, it goes to the end of the range.
 
     Args:
         model: Network under attack.
         images: Clean images in [0, 1].
         labels: True classes.
-        support: Where images may change; None: everywhere.
-        rngs: Not needed, nothing is drawn.
-        tally: Is told the steps and trials of each image.
-        preset: Parameters of a named source; those given explicitly win.
-        steps: Largest number of linearisations.
-        overshoot: By how much the boundary is overstepped, relative to the way to it.
+        support: Where images may change.
+        rngs: Unused: nothing is drawn.
+        tally: Receives the steps and trials of each image.
+        preset: Parameters of a named source.
+        steps: Largest number of linearisations; an image that runs out of them is returned as it is then.
+        overshoot: How far the boundary is overstepped, relative to the way to it.
         overshoot_on: "sum": once, on the accumulated perturbation. "step": on every step.
-        candidates: Classes that are looked at, those of the largest clean logits, the true one included;
+        candidates: Classes that are considered, those of the largest clean logits, the true one included;
             None: all.
-        least: Added to the length of every step, in units of the image: one that is shorter than float32
-            resolves would never arrive. 0: nothing, and a class with the same logit as the true one is no
-            rival.
-        norm: Distance that is made small.
-        near: After the first step only those candidates get a gradient whose boundaries seem at most so many
-            times as far as the nearest; None: all do.
-        trials: Largest number of trials to make the perturbation shorter, see `shorten`; 0: DeepFool as
-            published.
-
-    Returns:
-        Attacked images; the last iterate where no step was enough.
-
-    Raises:
-        ValueError: A wrong argument.
-        ModelError: The network's output cannot be attacked.
-
-    Source:
-        Moosavi-Dezfooli, Fawzi, Frossard 2016, "DeepFool: a simple and accurate method to fool deep neural
-        networks".
+        least: Added to the length of every step, in units of the image: a step shorter than float32 resolves
+            would never arrive. 0: nothing, and a class that ties with the true one is no rival.
+        norm: Distance to be minimised.
+        near: After the first step a gradient is computed only for candidates whose boundaries seem at most so
+            many times as far as the nearest; None: for all.
+        trials: Largest number of trials to shorten the perturbation, see `shorten`; 0: DeepFool as published.
     """
     walk = Walk(images, support, images.clone(), None if overshoot_on == "step" else torch.zeros_like(images))
     taken = torch.zeros_like(labels)
@@ -130,8 +117,8 @@ def deepfool(
         right = view[0].argmax(1) == labels[running]
         if not right.any():
             break
-        # Images that were fooled by the last step share its pass once more, which costs less than a
-        # forward pass to tell them apart.
+        # Images fooled by the last step share its pass once more, which costs less than a forward pass to
+        # tell them apart.
         inside = trials > 0 and 2 * number >= steps > 1
         how = Steps(norm, least, near or torch.inf, inside)
         step = nearest_step(model, walk, view, labels, running, right, rivals, how)
@@ -145,14 +132,9 @@ def deepfool(
         right[running] = view[0].argmax(1) == labels[running]
         at = ((taken > 0) & ~right).nonzero()[:, 0]
         if len(at):
+            where, found = rows(support, at), walk.result[at]
             walk.result[at], tried = shorten(
-                model,
-                images[at],
-                rows(support, at),
-                walk.result[at],
-                labels[at],
-                trials=trials,
-                norm=norm,
+                model, images[at], where, found, labels[at], trials=trials, norm=norm
             )
             taken[at] += tried
     if tally is not None:
@@ -176,7 +158,7 @@ class Walk(NamedTuple):
     total: Float[Tensor, "n c *space"] | None  # the steps so far; None: the overshoot is on every step
 
     def advance(self, places: Int64[Tensor, " r"], step: Float[Tensor, "r c *space"], factor: float) -> None:
-        """Take a step, `factor` times as long as it is, with the images in `places`."""
+        """Take a step, `factor` times as long as given, with the images in `places`."""
         start = self.result[places]
         if self.total is not None:
             self.total[places] += step
@@ -186,15 +168,12 @@ class Walk(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """How far a step goes, and what it makes small.
+    """How far a step goes, and which distance is minimised: parameters of `deepfool`.
 
     Attributes:
-        norm: Distance that is made small.
-        least: Added to every distance, in units of the image.
-        near: After a first step that looks at all rivals, one gets a gradient only if its boundary seems at
-            most so many times as far as the nearest one's; infinite: all do. It seems so by the size of its
-            gradient when last seen, so that a step can miss the nearest boundary; what that costs and saves
-            stands in docs/performance.md.
+        near: Infinite: all rivals get a gradient. How far a boundary seems is judged by the size of its
+            rival's gradient when last seen, so that a step can miss the nearest one; docs/performance.md says
+            what that costs and saves.
         inside: Look for the nearest point of a boundary in [0, 1] instead of anywhere.
     """
 
@@ -219,21 +198,6 @@ class Rivals(NamedTuple):
         classes = logits.scatter(1, labels[:, None], -torch.inf).topk(wanted, dim=1).indices
         return cls(classes, torch.full_like(logits[:, :wanted], torch.nan))
 
-    def gaps(
-        self,
-        logits: Float[Tensor, "r k"],
-        labels: Int64[Tensor, " n"],
-        places: Int64[Tensor, " r"],
-        least: float,
-    ) -> Float[Tensor, "r rivals"]:
-        """By how much the true class's logits exceed the rivals'.
-
-        Infinite for a rival with the same logit as the true class, where no `least` distance would lead over
-        its boundary.
-        """
-        gaps = logits.gather(1, labels[places, None]) - logits.gather(1, self.classes[places])
-        return gaps if least else torch.where(gaps > 0, gaps, torch.inf)
-
     def nearest_first(
         self, gaps: Float[Tensor, "r rivals"], places: Int64[Tensor, " r"], near: float
     ) -> tuple[Int64[Tensor, "r rivals"], Int64[Tensor, " r"]]:
@@ -251,26 +215,6 @@ class Rivals(NamedTuple):
         return distances.argsort(dim=1, stable=True), rounded.clamp_max(seem_near.shape[1])
 
 
-def steps_over(
-    images: Float[Tensor, "r c *space"],
-    support: Bool[Tensor, "r 1 *space"] | None,
-    gradient: Float[Tensor, "r c *space"],
-    gaps: Float[Tensor, " r"],
-    size: Float[Tensor, " r"],
-    how: Steps,
-) -> tuple[Float[Tensor, " r"], Float[Tensor, "r c *space"]]:
-    """The steps over the boundaries of linear functions, and how far these are; infinite: no way there."""
-    if not how.inside:
-        distances = torch.where(size > 0, gaps / size, torch.inf) + how.least
-        direction = unit(gradient) if how.norm == "2" else gradient.sign()
-        return distances, per_image(distances.nan_to_num(posinf=0), images) * direction
-    step = step_inside(images, support, gradient, gaps + how.least * size, how.norm)
-    closed = (unit(gradient, DUAL[how.norm]) * step).flatten(1).sum(1) * size
-    # Beyond the end of the range, the way is as long as if it went on.
-    factor = ((gaps + how.least * size) / closed).clamp_min(1).nan_to_num(nan=torch.inf, posinf=torch.inf)
-    return lengths(step, ORDER[how.norm]).flatten().clamp_min(how.least) * factor, step
-
-
 def nearest_step(
     model: Model,
     walk: Walk,
@@ -281,21 +225,23 @@ def nearest_step(
     rivals: Rivals,
     how: Steps,
 ) -> Float[Tensor, "s c *space"]:
-    """The steps of those images that are still right to the nearest of their linearised boundaries; 0: none.
+    """The steps of the images still classified right to the nearest of their linearised boundaries; 0: none.
 
     All gradients that every one of them needs come from `view`, of which the images are at `running`; those
     that need more are linearised once more, with others that need about as many.
     """
-    logits = view[0]
     places = running[right]
-    gaps = rivals.gaps(logits[right], labels, places, how.least)
+    logits = view[0][right]
+    gaps = logits.gather(1, labels[places, None]) - logits.gather(1, rivals.classes[places])
+    if not how.least:  # no distance would lead over the boundary of a class that ties
+        gaps = torch.where(gaps > 0, gaps, torch.inf)
     order, counts = rivals.nearest_first(gaps, places, how.near)
     shared = int(counts.min())
     step = torch.zeros_like(walk.result[places])
     distance = torch.full_like(gaps[:, 0], torch.inf)
 
     def look(view: View, rows_of: Tensor, among: Tensor, ranks: range) -> None:
-        """Images `among` those still right lie at `rows_of` the view."""
+        """The images `among` those still right are the rows `rows_of` of the view."""
         at, (logits, pullback) = places[among], view
         images, support = walk.result[at], rows(walk.support, at)
         for rank in ranks:
@@ -320,11 +266,31 @@ def nearest_step(
     return step
 
 
+def steps_over(
+    images: Float[Tensor, "r c *space"],
+    support: Bool[Tensor, "r 1 *space"] | None,
+    gradient: Float[Tensor, "r c *space"],
+    gaps: Float[Tensor, " r"],
+    size: Float[Tensor, " r"],
+    how: Steps,
+) -> tuple[Float[Tensor, " r"], Float[Tensor, "r c *space"]]:
+    """Distances to the boundaries of linear functions (infinite: no way there), and the steps over them."""
+    if not how.inside:
+        distances = torch.where(size > 0, gaps / size, torch.inf) + how.least
+        direction = unit(gradient) if how.norm == "2" else gradient.sign()
+        return distances, per_image(distances.nan_to_num(posinf=0), images) * direction
+    step = step_inside(images, support, gradient, gaps + how.least * size, how.norm)
+    closed = (unit(gradient, DUAL[how.norm]) * step).flatten(1).sum(1) * size
+    # Beyond the end of the range, the way is as long as if it went on.
+    factor = ((gaps + how.least * size) / closed).clamp_min(1).nan_to_num(nan=torch.inf, posinf=torch.inf)
+    return lengths(step, float(how.norm)).flatten().clamp_min(how.least) * factor, step
+
+
 OVERSHOOT = 0.01
-"""By how much the linearised boundary is overstepped, relative to the way there from the clean image."""
+"""How far the linearised boundary is overstepped, relative to the way there from the clean image."""
 
 GAIN = 1e-3
-"""An image whose perturbation would get shorter by no more than this share is left as it is."""
+"""An image whose perturbation would get shorter by no more than this fraction is left as it is."""
 
 
 def shorten(
@@ -341,16 +307,18 @@ def shorten(
 
     The network is linearised at the best image so far, between the class that it is fooled into and the true
     one. The goal is the point of that boundary in [0, 1] that is nearest to the clean image, and a trial goes
-    a share of the way there: half of it at first, twice as much after a trial that fooled the network, a
+    a fraction of the way there: half of it at first, twice as much after a trial that fooled the network, a
     third as much after any other. FAB takes the same step, but goes a tenth of the way at most, and follows
-    other iterates than the best. Returned are the nearest images that fool the network, at worst those found
-    before, and each one's trials.
+    other iterates than the best.
+
+    Returns:
+        The nearest images that fool the network, at worst those found before; and each one's trials.
 
     Source:
         Croce, Hein 2020, "Minimally distorted adversarial examples with a fast adaptive boundary attack".
     """
     best, goal, trial = found.clone(), found.clone(), found
-    length = lengths(found - clean, ORDER[norm]).flatten()
+    length = lengths(found - clean, float(norm)).flatten()
     share, taken = torch.full_like(length, 0.25), torch.zeros_like(labels)
     running = torch.arange(len(clean), device=clean.device)
     for left in range(trials, -1, -1):
@@ -360,26 +328,22 @@ def shorten(
         at = running[better]
         # A trial is shorter than the best image since its goal is.
         best[at] = trial[better]
-        length[at] = lengths(best[at] - clean[at], ORDER[norm]).flatten()
+        length[at] = lengths(best[at] - clean[at], float(norm)).flatten()
         share[running] = torch.where(better, (2 * share[running]).clamp_max(1), share[running] / 3)
         if not left:
             break
         if len(at):
-            rival = logits.scatter(1, labels[running, None], -torch.inf).argmax(1)
-            one = torch.ones_like(logits)
-            weights = torch.zeros_like(logits).scatter(1, rival[:, None], one)
-            weights.scatter_(1, labels[running, None], -one)
+            weights = margin_weights(logits, labels[running])
             gradient, margin = pullback(weights)[better], (weights * logits).sum(1)[better]
             rise = (gradient * (best[at] - clean[at])).flatten(1).sum(1) - margin
-            away = step_inside(
-                clean[at], rows(support, at), gradient, (1 + OVERSHOOT) * rise.clamp_min(0), norm
-            )
-            goal[at] = within(clean[at] + away, clean[at], rows(support, at))
-        aim = lengths(goal[running] - clean[running], ORDER[norm]).flatten()
+            where, beyond = rows(support, at), (1 + OVERSHOOT) * rise.clamp_min(0)
+            away = step_inside(clean[at], where, gradient, beyond, norm)
+            goal[at] = within(clean[at] + away, clean[at], where)
+        aim = lengths(goal[running] - clean[running], float(norm)).flatten()
         running = running[aim < (1 - GAIN) * length[running]]
         if not len(running):
             break
         taken[running] += 1
         trial = best[running] + per_image(share[running], clean) * (goal[running] - best[running])
-        trial = trial.clamp(0, 1)  # but for rounding it is there
+        trial = trial.clamp(0, 1)  # rounding alone could lead out
     return best, taken
