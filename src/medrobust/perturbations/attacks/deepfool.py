@@ -80,7 +80,7 @@ def deepfool(
     near: Annotated[float, Ge(1)] | None = 1.5,
     trials: Annotated[int, Ge(0)] = 8,
 ) -> Float[Tensor, "n c *space"]:
-    """Find a small perturbation that changes the prediction; images already misclassified stay as they are.
+    """Find a small perturbation that changes the prediction; misclassified images stay as they are.
 
     Steps lead over the nearest boundary of the linearised network until an image fools it, as published: the
     part of a step outside [0, 1] is cut off. Then `trials` shorten the perturbation along that boundary,
