@@ -290,9 +290,9 @@ def best_pairs(
     """For every row, exactly, the pair of entries with the largest product of summed `gains` and `losses`.
 
     The pair p, q has the largest (a_p + a_q) (c_p + c_q) of those with both sums positive. An entry that two
-    others exceed in a *and* in c can be left out: in any pair that holds it, one of the two can take its place.
-    What remains are the first two Pareto layers, a few hundred of the 268,203 entries of a 299 x 299 photo,
-    and all pairs of those are tried. Sorting dominates: O(m log m).
+    others exceed in a *and* in c can be left out: in any pair that holds it, one of the two can take its
+    place. What remains are the first two Pareto layers, a few hundred of the 268,203 entries of a 299 x 299
+    photo, and all pairs of those are tried. Sorting dominates: O(m log m).
 
     Args:
         gains: By how much the target's logit rises with each entry.
