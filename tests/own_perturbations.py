@@ -228,7 +228,7 @@ BROKEN = {
     "averages_over_the_batch": ("alone", "An image alone is changed otherwise than in a batch"),
     "needs_two": ("alone", "It fails on images of shape (1, 1, 14, 14): AssertionError: at least two"),
     "hides_its_gradient": ("needs", "declared to need decisions of the network, but fails without more"),
-    "looks_at_scores": ("needs", "declared to need decisions of the network, but gives something else"),
+    "looks_at_scores": ("needs", "declared to need decisions of the network, but returns something else"),
     "fails_on_flat_networks": ("flat", "Where the network's gradient is 0, it returns no images"),
     "greys_only": ("shapes", "Images may have any size and number of channels"),
     "forgets_its_budget": ("facts", "budget: is declared to be 'radius', which is not among its parameters"),

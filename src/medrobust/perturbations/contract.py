@@ -1,7 +1,7 @@
-"""What every perturbation keeps, tried on small smooth networks of both tasks.
+"""The rules that every perturbation keeps, tried on small smooth networks of both tasks.
 
-The tests of medrobust's own entries and `medrobust check` on somebody else's apply the same rules; what an
-entry declares (its role, needs, norms, budget) decides what they ask.
+The tests of medrobust's own entries and `medrobust check` of somebody else's apply the same rules; what an
+entry declares (its role, needs, norms, budget) decides what they demand.
 """
 
 import copy
@@ -30,11 +30,11 @@ CLASSES = 4
 MOST_STEPS = 20
 
 STRENGTHS = {"inf": 0.05, "2": 0.5, "1": 5.0, "0": 10.0}
-"""Budgets that are tried, by their norm."""
+"""Budgets to try, by their norm."""
 
 SAME = 1e-4
 FEW = 0.01
-"""So many entries may go another way: an entry whose gradient is about zero follows rounding."""
+"""The fraction of entries that may differ: where the gradient is about zero, rounding decides."""
 
 
 class Finding(NamedTuple):
@@ -90,7 +90,7 @@ class Trial:
 
     def run(
         self, model: Model | None = None, place: slice = slice(None), changed: Mapping[str, Any] | None = None
-    ) -> Any:
+    ) -> Tensor:
         """Perturb some of the images; `changed` replaces parameters."""
         return perturb(
             replace(self.request, parameters={**self.request.parameters, **(changed or {})}),
@@ -103,9 +103,8 @@ class Trial:
 
     @cached_property
     def made(self) -> Tensor:
-        """What it makes of all images."""
-        made: Tensor = self.run()
-        return made
+        """All images, perturbed."""
+        return self.run()
 
 
 def check_perturbation(what: object, **parameters: Any) -> tuple[Finding, ...]:
@@ -136,16 +135,15 @@ def check_perturbation(what: object, **parameters: Any) -> tuple[Finding, ...]:
             return (Finding("facts", str(error)),)
         rules = {"moves": _moves} if entry.moves_labels else RULES
         for rule, broken in rules.items():
-            says = None if rule in found else broken(trial)
-            if says and rule == "runs":  # nothing else can be asked
-                return (Finding(rule, says),)
-            if says:
+            if rule not in found and (says := broken(trial)):
                 found[rule] = says
+                if rule == "runs":  # nothing else can be asked
+                    return (Finding(rule, says),)
     return tuple(Finding(rule, says) for rule, says in found.items())
 
 
 def trial_of(entry: Perturbation, task: Task, preset: str | None = None, **parameters: Any) -> Trial:
-    """A trial with its default parameters, or those of a preset, but for those given; few steps.
+    """A trial of few steps, with the parameters given, else those of the preset, else the defaults.
 
     Raises:
         StudyError: Its facts contradict its signature, or a parameter has no default.
@@ -230,9 +228,10 @@ def _budget(trial: Trial) -> str | None:
         for value in (0.0, 0.2 * STRENGTHS[norm], 2 * STRENGTHS[norm]):
             changed = {str(entry.budget): value} | ({"norm": norm} if has_choice else {})
             try:
-                sizes = _sizes(trial.run(changed=changed) - trial.images, norm)
+                change = (trial.run(changed=changed) - trial.images).flatten(1).double()
             except Exception as error:  # of the user's function
                 return f"{_failure(trial, error)} This is with {entry.budget} = {value:g}."
+            sizes = torch.linalg.vector_norm(change, ord=float(norm), dim=1)
             largest, smallest = float(sizes.max()), float(sizes.min())
             if largest > value * (1 + SAME) + 1e-6:
                 return (
@@ -296,28 +295,23 @@ def _alone(trial: Trial) -> str | None:
 
 
 def _needs(trial: Trial) -> str | None:
-    network = trial.network
-
-    def scores(images: Tensor) -> Tensor:
-        logits: Tensor = network(images.detach())
-        return logits.detach()
-
-    def decisions(images: Tensor) -> Tensor:
-        logits = scores(images)
-        return one_hot(logits.argmax(1), logits)
-
-    def nothing(images: Tensor) -> Tensor:
-        raise MedrobustError("The network is called.")
-
-    given: Mapping[str, Model] = {"scores": scores, "decisions": decisions, "nothing": nothing}
-    if trial.entry.needs == "gradient":
+    """It must do with what it declares to need, and give the same."""
+    network, needs = trial.network, trial.entry.needs
+    if needs == "gradient":
         return None
-    declared = f"It is declared to need {trial.entry.needs} of the network, but"
+
+    def limited(images: Tensor) -> Tensor:
+        if needs == "nothing":
+            raise MedrobustError("The network is called.")
+        logits: Tensor = network(images.detach())
+        return (logits if needs == "scores" else one_hot(logits.argmax(1), logits)).detach()
+
+    declared = f"It is declared to need {needs} of the network, but"
     try:
-        made = trial.run(given[trial.entry.needs])
+        made = trial.run(limited)
     except Exception as error:  # of the user's function
         return f"{declared} fails without more. {_failure(trial, error)}"
-    return None if torch.equal(made, trial.made) else f"{declared} gives something else with more."
+    return None if torch.equal(made, trial.made) else f"{declared} returns something else with more."
 
 
 def _flat(trial: Trial) -> str | None:
@@ -357,11 +351,11 @@ RULES: dict[str, Callable[[Trial], str | None]] = {
     "flat": _flat,
     "shapes": _shapes,
 }
-"""Each says what is wrong in a sentence or two, or None; in the order in which they are applied."""
+"""Each returns what is wrong in a sentence or two, or None; in the order in which they are applied."""
 
 
 class Smooth(nn.Module):
-    """A small smooth network with what can be left changed: dropout and batch norm."""
+    """A small smooth network with parts that an attack might leave changed: dropout and batch norm."""
 
     def __init__(self, task: Task, channels: int, dimensions: int, classes: int) -> None:
         super().__init__()
@@ -383,7 +377,7 @@ class Smooth(nn.Module):
 
 
 def smooth_network(task: Task, channels: int = 1, dimensions: int = 2, classes: int = CLASSES) -> Smooth:
-    """A network whose logits have mean 0 and deviation 1 on random images: every class is predicted."""
+    """A network that predicts every class: its logits have mean 0 and deviation 1 on random images."""
     drawing = torch.Generator().manual_seed(5)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         network = Smooth(task, channels, dimensions, classes)
@@ -403,7 +397,7 @@ def smooth_network(task: Task, channels: int = 1, dimensions: int = 2, classes: 
 def smooth_batch(
     task: Task, network: nn.Module, n: int = 3, channels: int = 1, space: tuple[int, ...] = (SIZE, SIZE)
 ) -> tuple[Float[Tensor, "n c *space"], Int64[Tensor, "n *labelspace"]]:
-    """Random images, and what a network sees in them."""
+    """Random images, and the classes that a network predicts for them."""
     draw = np.random.default_rng(3)
     images = torch.from_numpy(draw.random((n, channels, *space), dtype=np.float32))
     with torch.no_grad():
@@ -421,11 +415,6 @@ def _failure(trial: Trial, error: Exception) -> str:
     """What failed, in a sentence about "it"."""
     says = str(error) if isinstance(error, MedrobustError) else f"fails: {reason(error)}."
     return f"It {says.removeprefix(f'perturbations.{trial.request.label}: {trial.entry.name} ')}"
-
-
-def _sizes(change: Float[Tensor, "n c *space"], norm: str) -> Float[Tensor, " n"]:
-    sizes: Tensor = torch.linalg.vector_norm(change.flatten(1).double(), ord=float(norm), dim=1)
-    return sizes
 
 
 def _raise(*_: object) -> None:
