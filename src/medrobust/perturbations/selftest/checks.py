@@ -252,7 +252,7 @@ def _noise(probe: Probe) -> Verdict:
 
 
 def shuffled(probe: Probe, rngs: Sequence[np.random.Generator]) -> Float[Tensor, "n c *space"]:
-    """Noise with the norms of the attack (before clipping): its changes at random places with random signs."""
+    """Noise with the norms of the attack (before clipping): its changes, shuffled and with random signs."""
     change = (probe.attacked - probe.images).cpu().numpy()
     moved = np.zeros_like(change)
     for place, rng in enumerate(rngs):
