@@ -1,4 +1,4 @@
-"""The catalogue of networks: those that medrobust brings, those of timm, and those of installed packages."""
+"""The catalogue of networks: medrobust's own, those of timm, and those of installed packages."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,14 +29,14 @@ class Architecture:
 
     Attributes:
         build: `(*, classes, channels, dimensions, <parameters>) -> nn.Module`, with random weights.
-        task: What it is for; None is both.
+        task: The task it is for; None: both.
         summary: One line for lists.
         source: Citation.
         presets: Named sets of parameters; the first is the default.
-        features: Computes one vector per image from prepared images; None takes the input of the last layer.
+        features: Computes one vector per image from prepared images; None: the input of the last layer.
         timm: Whether it is a network of timm, which has ImageNet weights.
         own: Whether somebody else wrote it: nothing is known of the layout and precision that it runs in.
-        revision: Raised with every change of its results.
+        revision: Raised whenever its results change.
     """
 
     build: Callable[..., Any]
@@ -54,16 +54,16 @@ def find(name: str, where: str) -> Architecture:
     """The entry of a name: medrobust's, an installed package's, or any classification network of timm.
 
     Raises:
-        StudyError: Nobody knows it; suggests the nearest.
+        StudyError: There is no such network (suggests the nearest).
     """
-    if name not in MODELS.names() and in_timm(name):
+    if name in MODELS.names():
+        return MODELS.named(name, where)
+    if in_timm(name):
         return _timm(name)
-    if name not in MODELS.names():
-        known = [*MODELS.names(), *nearest_in_timm(name)]
-        raise StudyError(
-            f"{where}: {unknown('model', name, known)} Any classification network of timm is known too."
-        )
-    return MODELS.named(name, where)
+    known = [*MODELS.names(), *nearest_in_timm(name)]
+    raise StudyError(
+        f"{where}: {unknown('model', name, known)} Any classification network of timm is known too."
+    )
 
 
 def _own(thing: object, name: str) -> Architecture:
