@@ -127,7 +127,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
                 header = int.from_bytes(file.read(8), "little") / 2**20
             if header > LARGEST_HEADER:
                 raise ValueError(
-                    f"its header claims {header:,.0f} MB of names, more than the {LARGEST_HEADER} of any network"
+                    f"its header claims {header:,.0f} MB of names, but a network has at most {LARGEST_HEADER}"
                 )
             return load_file(path)
         if zipfile.is_zipfile(path):  # a small compressed file may unpack to more than any memory
