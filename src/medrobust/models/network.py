@@ -67,7 +67,10 @@ class Network(nn.Module):
         super().__init__()
         self.body = body if isinstance(body, nn.Module) else _Function(body)
         self.size = size
-        self.channels = channels = channels or _channels(self.body)
+        convolutions = (part for part in self.body.modules() if isinstance(part, nn.Conv2d | nn.Conv3d))
+        first = next((part.in_channels for part in convolutions), None)
+        channels = channels or (first if first in (1, 3) else None)
+        self.channels = channels
         self.output = output
         self.features_of = features or last_layer_input
         self.recipe = dict(recipe or {})
@@ -181,12 +184,6 @@ class _Function(nn.Module):
 
     def forward(self, images: Tensor) -> object:
         return self.function(images)
-
-
-def _channels(body: nn.Module) -> int | None:
-    kinds = (nn.Conv2d, nn.Conv3d)
-    first = next((part.in_channels for part in body.modules() if isinstance(part, kinds)), None)
-    return first if first in (1, 3) else None
 
 
 def _resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -175,7 +175,7 @@ def cross_entropy_gradient(
 ) -> tuple[Float[Tensor, "n k *labelspace"], Float[Tensor, "n c *space"]]:
     """Logits, and the gradient of every image's cross-entropy, summed over pixels.
 
-    The gradient of each image has a positive factor, see `ascent_weights`.
+    The gradient of each image has a positive factor, see `LOSSES`.
     """
     logits, pullback = linearise(model, images)
     check_logits(logits, labels)
@@ -252,25 +252,6 @@ DLR_CLASSES = 3
 """The difference of logits ratio divides by the gap to the third largest logit."""
 
 
-def ascent_weights(
-    loss: Loss, logits: Float[Tensor, "n k *labelspace"], labels: Int64[Tensor, "n *labelspace"]
-) -> Float[Tensor, "n k *labelspace"]:
-    """Gradient of a loss, summed over the labels of each image, with respect to the logits (finite).
-
-    The gradient of each image has a positive factor, chosen so that it neither vanishes nor overflows
-    whatever the size of the logits.
-
-    Raises:
-        ValueError: The loss needs more classes than there are.
-    """
-    if loss == "dlr" and logits.shape[1] < DLR_CLASSES:
-        raise ValueError(
-            f"loss: 'dlr' needs at least {DLR_CLASSES} classes, the network has {logits.shape[1]}; use "
-            "'margin'."
-        )
-    return LOSSES[loss](logits, labels)
-
-
 def cross_entropy_weights(
     logits: Float[Tensor, "n k *labelspace"],
     labels: Int64[Tensor, "n *labelspace"],
@@ -305,9 +286,17 @@ def dlr_weights(
 
     A gap is at least what float32 resolves in logits as large as these three.
 
+    Raises:
+        ValueError: There are fewer than three classes.
+
     Source: Croce, Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse
     parameter-free attacks".
     """
+    if logits.shape[1] < DLR_CLASSES:
+        raise ValueError(
+            f"loss: 'dlr' needs at least {DLR_CLASSES} classes, the network has {logits.shape[1]}; use "
+            "'margin'."
+        )
     largest, ranked = logits.topk(DLR_CLASSES, dim=1)
     spread = one_hot(ranked[:, 0], logits) - one_hot(ranked[:, -1], logits)
     kinds = torch.finfo(logits.dtype)
@@ -322,6 +311,11 @@ LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
     "margin": margin_weights,
     "dlr": dlr_weights,
 }
+"""Gradient of each loss, summed over the labels of an image, with respect to the logits.
+
+Logits are finite. The gradient of each image has a positive factor, so that it neither vanishes nor overflows
+whatever the size of the logits.
+"""
 
 
 def margin(

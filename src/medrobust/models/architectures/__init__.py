@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -10,12 +11,7 @@ from torch import nn
 from medrobust.catalogue import Catalogue
 from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
-from medrobust.models.architectures.classifiers import (
-    before_classifier,
-    classifier,
-    in_timm,
-    nearest_in_timm,
-)
+from medrobust.models.architectures.classifiers import before_classifier, classifier
 from medrobust.models.architectures.fc_densenet import FCDenseNet
 from medrobust.models.architectures.layers import bottleneck_mean
 from medrobust.models.architectures.segnet import SegNet
@@ -58,9 +54,12 @@ def find(name: str, where: str) -> Architecture:
     """
     if name in MODELS.names():
         return MODELS.named(name, where)
-    if in_timm(name):
+    import timm  # takes seconds
+
+    # Names that begin with "hf" would be looked for on a hub.
+    if not name.startswith("hf") and timm.is_model(name):
         return _timm(name)
-    known = [*MODELS.names(), *nearest_in_timm(name)]
+    known = [*MODELS.names(), *get_close_matches(name, timm.list_models(), n=3)]
     raise StudyError(
         f"{where}: {unknown('model', name, known)} Any classification network of timm is known too."
     )

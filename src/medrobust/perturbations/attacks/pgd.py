@@ -15,9 +15,9 @@ from medrobust.perturbations.checks import check_logits
 from medrobust.perturbations.entry import perturbation
 from medrobust.perturbations.geometry import Ball, Norm, unit
 from medrobust.perturbations.gradients import (
+    LOSSES,
     Loss,
     Model,
-    ascent_weights,
     cross_entropy_gradient,
     cross_entropy_weights,
     linearise,
@@ -92,7 +92,7 @@ def pgd(
     generators = generators_of(rngs, len(images))
 
     def weigh(number: int, logits: Tensor, labels: Tensor) -> Tensor:
-        return ascent_weights(loss, logits, labels)
+        return LOSSES[loss](logits, labels)
 
     def attempt(index: Int64[Tensor, " r"]) -> Float[Tensor, "r c *space"]:
         here, drawn = ball.rows(index), [generators[place] for place in index.tolist()]

@@ -19,10 +19,10 @@ from medrobust.perturbations.checks import check_inputs, task_of
 from medrobust.perturbations.gradients import (
     Model,
     answer,
-    ascent_weights,
     differentiate,
     finite,
     frozen,
+    margin_weights,
     ordinary_mode,
     predict,
 )
@@ -207,7 +207,7 @@ def _gradients(probe: Probe) -> Verdict:
         logits, pullback = differentiate(probe.model, probe.images)
         if not bool(logits.isfinite().all()):
             return None, None, "The logits are not finite."
-        gradient = pullback(ascent_weights("margin", logits, probe.labels))
+        gradient = pullback(margin_weights(logits, probe.labels))
     except ModelError as error:
         return False, 1.0, str(error)
     inside = torch.ones_like(gradient, dtype=torch.bool)
