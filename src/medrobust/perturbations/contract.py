@@ -46,15 +46,7 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Trial:
-    """A perturbation and what it is tried on.
-
-    Attributes:
-        request: The perturbation, all parameters resolved.
-        task: Of the network and the labels.
-        channels: Of the images.
-        space: Spatial shape of the images.
-        n: Number of images.
-    """
+    """A perturbation, and the network and images that it is tried on."""
 
     request: Request
     task: Task

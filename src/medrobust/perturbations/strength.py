@@ -126,28 +126,6 @@ LEAST_GOAL = 0.05
 """Goals near 0 and below have no rough guess of their own."""
 
 
-class Moments(NamedTuple):
-    """Local moments of images x and a field e, at some pixels, and the weight of each pixel (sum 1)."""
-
-    mean: Float[Tensor, "n c *some"]
-    field_mean: Float[Tensor, "n c *some"]
-    variance: Float[Tensor, "n c *some"]
-    field_variance: Float[Tensor, "n c *some"]
-    covariance: Float[Tensor, "n c *some"]
-    share: Float[Tensor, "n 1 *some"]
-
-    def ssim(self, some: Tensor, strength: Float[Tensor, " r"]) -> Float[Tensor, " r"]:
-        """SSIM of x and x + strength * e, for the images in the places `some`."""
-        mean, field_mean, variance, field_variance, covariance, share = (each[some] for each in self)
-        s = per_image(strength, mean)
-        luminance = 1 - (s * field_mean).square() / (
-            mean.square() + (mean + s * field_mean).square() + LUMINANCE_CONSTANT
-        )
-        change = s.square() * field_variance
-        contrast = 1 - change / (2 * variance + 2 * s * covariance + change + CONTRAST_CONSTANT)
-        return ((luminance * contrast).mean(1, keepdim=True) * share).flatten(1).sum(1)
-
-
 def first_strength(
     noisy: Callable[[Tensor], Tensor],
     images: Float[Tensor, "n c *space"],
@@ -157,7 +135,8 @@ def first_strength(
 ) -> Float[Tensor, " n"]:
     """A strength near the solution, from SSIM at some of the pixels.
 
-    It has 3 significant digits, so that it does not depend on the last bits of a sum.
+    The local moments of images and noise give SSIM at any strength without another pass over the image. The
+    result has 3 significant digits, so that it does not depend on the last bits of a sum.
     """
     counts = torch.ones_like(images[:, :1]) if support is None else support.to(images)
     counts = counts[(slice(None),) * 2 + (SOME,) * (images.ndim - 2)]
@@ -172,17 +151,23 @@ def first_strength(
     rough = rough.nan_to_num(FALLBACK).clamp(1e-6, largest)
     field = (noisy(rough) - images) / per_image(rough, images)
     field_mean = blur(field, SOME)
-    moments = Moments(
-        offset + centre,
-        field_mean,
-        variance,
-        blur(field.square(), SOME) - field_mean.square(),
-        blur(centred * field, SOME) - offset * field_mean,
-        share,
-    )
-    solution = solve_strength(
-        moments.ssim, goal, (TOLERANCE * (1 - goal)).clamp_min(1e-6), first=rough, largest=largest
-    )
+    field_variance = blur(field.square(), SOME) - field_mean.square()
+    covariance = blur(centred * field, SOME) - offset * field_mean
+    moments = (offset + centre, field_mean, variance, field_variance, covariance, share)
+
+    def ssim(some: Tensor, strength: Tensor) -> Tensor:
+        """Of images x and x + strength * field, those in the places `some`."""
+        mean, field_mean, variance, field_variance, covariance, share = (each[some] for each in moments)
+        s = per_image(strength, mean)
+        luminance = 1 - (s * field_mean).square() / (
+            mean.square() + (mean + s * field_mean).square() + LUMINANCE_CONSTANT
+        )
+        change = s.square() * field_variance
+        contrast = 1 - change / (2 * variance + 2 * s * covariance + change + CONTRAST_CONSTANT)
+        return ((luminance * contrast).mean(1, keepdim=True) * share).flatten(1).sum(1)
+
+    tolerance = (TOLERANCE * (1 - goal)).clamp_min(1e-6)
+    solution = solve_strength(ssim, goal, tolerance, first=rough, largest=largest)
     strength = torch.where(solution.strength > 0, solution.strength, rough).double()
     scale = 10.0 ** (DIGITS - 1 - strength.log10().floor())
     return ((strength * scale).round() / scale).float()

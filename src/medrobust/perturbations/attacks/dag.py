@@ -21,12 +21,6 @@ from medrobust.perturbations.targets import all_background, dilated, scattered
 
 BACKGROUND = 0
 
-Active = Literal["changed", "all", "correct"]
-Clip = Literal["step", "seen", "end"]
-Competitor = Literal["predicted", "true"]
-Pull = Literal["always", "background"]
-StopOf = Literal["changed", "foreground"]
-
 PRESETS = {
     "xie-2017": Preset(
         {
@@ -97,13 +91,13 @@ def dag(
     step: Annotated[Ratio, Gt(0)] = 0.5 / 255,
     steps: Annotated[int, Ge(1)] = 200,
     norm: Norm = "inf",
-    active: Active = "changed",
-    competitor: Competitor = "predicted",
-    pull: Pull = "always",
+    active: Literal["changed", "all", "correct"] = "changed",
+    competitor: Literal["predicted", "true"] = "predicted",
+    pull: Literal["always", "background"] = "always",
     include_background: bool = True,
-    clip: Clip = "step",
+    clip: Literal["step", "seen", "end"] = "step",
     stop_share: Annotated[Ratio, Ge(0), Lt(1)] = 0.0,
-    stop_of: StopOf = "changed",
+    stop_of: Literal["changed", "foreground"] = "changed",
     stop_ssim: Annotated[Ratio, Gt(0), Lt(1)] | None = None,
 ) -> Float[Tensor, "n c *space"]:
     """Raise the targets' logits over their competitors' at all active pixels, in steps of a fixed norm.

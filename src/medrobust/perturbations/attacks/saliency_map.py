@@ -20,11 +20,10 @@ from medrobust.perturbations.geometry import unit as normalised
 from medrobust.perturbations.gradients import Model, cross_entropy_gradient, linearise, one_hot, predict
 from medrobust.rng import generators_of
 
-Unit = Literal["entry", "pixel"]
 GoalChoice = Literal["gradient_attack", "random", "runner_up"]
 
 GRADIENT_ATTACK_PARTS = 1000
-"""foolbox 0.8 cuts its line along the gradient into so many parts."""
+"""The number of parts into which foolbox 0.8 divides its line along the gradient."""
 
 PRESETS = {
     "foolbox-0.8": Preset(
@@ -92,7 +91,7 @@ def saliency_map(
     tally: Tally | None = None,
     preset: Literal["foolbox-0.8", "papernot-2016"] | None = None,
     saliency: Literal["entries", "pairs"] = "entries",
-    unit: Unit = "entry",
+    unit: Literal["entry", "pixel"] = "entry",
     target: GoalChoice = "gradient_attack",
     stop: Literal["wrong", "target"] = "wrong",
     theta: Annotated[Ratio, Gt(0), Le(1)] = 0.1,
