@@ -107,29 +107,40 @@ def deepfool(
             many times as far as the nearest; None: for all.
         trials: Largest number of trials to shorten the perturbation, see `shorten`; 0: DeepFool as published.
     """
-    walk = Walk(images, support, images.clone(), None if overshoot_on == "step" else torch.zeros_like(images))
+    logits, pullback = linearise(model, images)
+    check_logits(logits, labels)
+    wanted = min(candidates or logits.shape[1], logits.shape[1]) - 1
+    walk = Walk(
+        model=model,
+        clean=images,
+        labels=labels,
+        support=support,
+        rivals=logits.scatter(1, labels[:, None], -torch.inf).topk(wanted, dim=1).indices,
+        sizes=torch.full_like(logits[:, :wanted], torch.nan),
+        result=images.clone(),
+        total=None if overshoot_on == "step" else torch.zeros_like(images),
+        norm=norm,
+        least=least,
+        near=near or torch.inf,
+    )
     taken = torch.zeros_like(labels)
     running = torch.arange(len(images), device=images.device)
-    view = linearise(model, images)
-    check_logits(view[0], labels)
-    rivals = Rivals.of(view[0], labels, candidates)
     for number in range(steps):
-        right = view[0].argmax(1) == labels[running]
+        right = logits.argmax(1) == labels[running]
         if not right.any():
             break
         # Images fooled by the last step share its pass once more, which costs less than a forward pass to
         # tell them apart.
         inside = trials > 0 and 2 * number >= steps > 1
-        how = Steps(norm, least, near or torch.inf, inside)
-        step = nearest_step(model, walk, view, labels, running, right, rivals, how)
+        step = walk.nearest_step((logits, pullback), running, right, inside=inside)
         running = running[right]
         walk.advance(running, step, 1 + overshoot)
         taken[running] += 1
-        view = linearise(model, walk.result[running])
-        check_logits(view[0], labels[running])
+        logits, pullback = linearise(model, walk.result[running])
+        check_logits(logits, labels[running])
     if trials:
         right = torch.zeros_like(labels, dtype=torch.bool)
-        right[running] = view[0].argmax(1) == labels[running]
+        right[running] = logits.argmax(1) == labels[running]
         at = ((taken > 0) & ~right).nonzero()[:, 0]
         if len(at):
             where, found = rows(support, at), walk.result[at]
@@ -145,17 +156,24 @@ def deepfool(
 DUAL = {"2": 2.0, "inf": 1.0}
 """Order of the norm of gradients that turns a gap of logits into a distance."""
 
-View = tuple[Tensor, Pullback]
-"""Logits of images, and the way back to their gradients."""
-
 
 class Walk(NamedTuple):
-    """Images on their way."""
+    """Images on their way over the boundaries between their class and its rivals.
 
+    `norm`, `least` and `near` (infinite: no limit) are parameters of `deepfool`.
+    """
+
+    model: Model
     clean: Float[Tensor, "n c *space"]
+    labels: Int64[Tensor, " n"]
     support: Bool[Tensor, "n 1 *space"] | None
-    result: Float[Tensor, "n c *space"]  # where they are
+    rivals: Int64[Tensor, "n rivals"]  # classes that images may be led to, the largest clean logits first
+    sizes: Float[Tensor, "n rivals"]  # of the gradient that leads to each, as last seen; NaN: not yet
+    result: Float[Tensor, "n c *space"]  # where the images are
     total: Float[Tensor, "n c *space"] | None  # the steps so far; None: the overshoot is on every step
+    norm: Norm
+    least: float
+    near: float
 
     def advance(self, places: Int64[Tensor, " r"], step: Float[Tensor, "r c *space"], factor: float) -> None:
         """Take a step, `factor` times as long as given, with the images in `places`."""
@@ -166,124 +184,94 @@ class Walk(NamedTuple):
         moved = start + factor * step
         self.result[places] = within(moved, self.clean[places], rows(self.support, places))
 
+    def nearest_step(
+        self,
+        view: tuple[Tensor, Pullback],
+        running: Int64[Tensor, " r"],
+        right: Bool[Tensor, " r"],
+        *,
+        inside: bool,
+    ) -> Float[Tensor, "s c *space"]:
+        """The steps of the images still `right` to the nearest of their linearised boundaries; 0: none.
 
-class Steps(NamedTuple):
-    """How far a step goes, and which distance is minimised: parameters of `deepfool`.
+        All gradients that every one of them needs come from `view`, the logits of the `running` images and
+        the way back to their gradients; those that need more are linearised once more, with others that need
+        about as many. With `inside`, boundaries count only in [0, 1].
+        """
+        places = running[right]
+        logits = view[0][right]
+        gaps = logits.gather(1, self.labels[places, None]) - logits.gather(1, self.rivals[places])
+        if not self.least:  # no distance would lead over the boundary of a class that ties
+            gaps = torch.where(gaps > 0, gaps, torch.inf)
+        order, counts = self.nearest_first(gaps, places)
+        shared = int(counts.min())
+        step = torch.zeros_like(self.result[places])
+        distance = torch.full_like(gaps[:, 0], torch.inf)
 
-    Attributes:
-        near: Infinite: all rivals get a gradient. How far a boundary seems is judged by the size of its
-            rival's gradient when last seen, so that a step can miss the nearest one; docs/performance.md says
-            what that costs and saves.
-        inside: Look for the nearest point of a boundary in [0, 1] instead of anywhere.
-    """
+        def look(view: tuple[Tensor, Pullback], rows_of: Tensor, among: Tensor, ranks: range) -> None:
+            """The images `among` those still right are the rows `rows_of` of the view."""
+            at, (logits, pullback) = places[among], view
+            images, support = self.result[at], rows(self.support, at)
+            for rank in ranks:
+                column = order[among, rank]
+                weights = torch.zeros_like(logits)
+                weights[rows_of, self.rivals[at, column]], weights[rows_of, self.labels[at]] = 1, -1
+                gradient = pullback(weights, keep=rank < ranks[-1])[rows_of]
+                if support is not None:
+                    gradient = gradient * support
+                size = lengths(gradient, DUAL[self.norm]).flatten()
+                self.sizes[at, column] = size
+                gap = gaps[among, column]
+                found, way = self.steps_over(images, support, gradient, gap, size, inside=inside)
+                nearer = found < distance[among]
+                distance[among[nearer]], step[among[nearer]] = found[nearer], way[nearer]
 
-    norm: Norm
-    least: float
-    near: float
-    inside: bool
-
-
-class Rivals(NamedTuple):
-    """The classes that images may be led to: other than the true one, the largest clean logits first."""
-
-    classes: Int64[Tensor, "n rivals"]
-    sizes: Float[Tensor, "n rivals"]  # of the gradient that leads to each, as last seen; NaN: not yet
-
-    @classmethod
-    def of(
-        cls, logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], candidates: int | None
-    ) -> "Rivals":
-        """The `candidates - 1` other classes with the largest logits, or all that there are."""
-        wanted = min(candidates or logits.shape[1], logits.shape[1]) - 1
-        classes = logits.scatter(1, labels[:, None], -torch.inf).topk(wanted, dim=1).indices
-        return cls(classes, torch.full_like(logits[:, :wanted], torch.nan))
+        everyone = torch.arange(len(counts), device=counts.device)
+        look(view, right.nonzero()[:, 0], everyone, range(shared))
+        for count in sorted({*counts.tolist()} - {shared}):
+            among = (counts == count).nonzero()[:, 0]
+            again = linearise(self.model, self.result[places[among]])
+            look(again, torch.arange(len(among), device=among.device), among, range(shared, count))
+        return step
 
     def nearest_first(
-        self, gaps: Float[Tensor, "r rivals"], places: Int64[Tensor, " r"], near: float
+        self, gaps: Float[Tensor, "r rivals"], places: Int64[Tensor, " r"]
     ) -> tuple[Int64[Tensor, "r rivals"], Int64[Tensor, " r"]]:
         """The rivals of images, those whose boundaries seem nearest first; and how many of them are near.
 
-        A rival's gap of logits, divided by the size of its gradient when last seen, stands for its distance;
-        at first all are near. Numbers of near rivals are rounded up to powers of two, or to all.
+        A rival's gap of logits, divided by the size of its gradient when last seen, stands for its distance,
+        so that a step can miss the nearest boundary (docs/performance.md says what that costs and saves); at
+        first all are near. Numbers of near rivals are rounded up to powers of two, or to all.
         """
         sizes = self.sizes[places]
         # A rival that no gradient led to is the last resort.
         distances = torch.where(sizes > 0, gaps / sizes, torch.inf)
         nearest = distances.amin(1, keepdim=True).clamp_min(torch.finfo(distances.dtype).tiny)
-        seem_near = sizes.isnan() | (distances <= near * nearest)
+        seem_near = sizes.isnan() | (distances <= self.near * nearest)
         rounded = 2 ** seem_near.sum(1).log2().ceil().long()
         return distances.argsort(dim=1, stable=True), rounded.clamp_max(seem_near.shape[1])
 
-
-def nearest_step(
-    model: Model,
-    walk: Walk,
-    view: View,
-    labels: Int64[Tensor, " n"],
-    running: Int64[Tensor, " r"],
-    right: Bool[Tensor, " r"],
-    rivals: Rivals,
-    how: Steps,
-) -> Float[Tensor, "s c *space"]:
-    """The steps of the images still classified right to the nearest of their linearised boundaries; 0: none.
-
-    All gradients that every one of them needs come from `view`, of which the images are at `running`; those
-    that need more are linearised once more, with others that need about as many.
-    """
-    places = running[right]
-    logits = view[0][right]
-    gaps = logits.gather(1, labels[places, None]) - logits.gather(1, rivals.classes[places])
-    if not how.least:  # no distance would lead over the boundary of a class that ties
-        gaps = torch.where(gaps > 0, gaps, torch.inf)
-    order, counts = rivals.nearest_first(gaps, places, how.near)
-    shared = int(counts.min())
-    step = torch.zeros_like(walk.result[places])
-    distance = torch.full_like(gaps[:, 0], torch.inf)
-
-    def look(view: View, rows_of: Tensor, among: Tensor, ranks: range) -> None:
-        """The images `among` those still right are the rows `rows_of` of the view."""
-        at, (logits, pullback) = places[among], view
-        images, support = walk.result[at], rows(walk.support, at)
-        for rank in ranks:
-            column = order[among, rank]
-            weights = torch.zeros_like(logits)
-            weights[rows_of, rivals.classes[at, column]], weights[rows_of, labels[at]] = 1, -1
-            gradient = pullback(weights, keep=rank < ranks[-1])[rows_of]
-            if support is not None:
-                gradient = gradient * support
-            size = lengths(gradient, DUAL[how.norm]).flatten()
-            rivals.sizes[at, column] = size
-            found, way = steps_over(images, support, gradient, gaps[among, column], size, how)
-            nearer = found < distance[among]
-            distance[among[nearer]], step[among[nearer]] = found[nearer], way[nearer]
-
-    everyone = torch.arange(len(counts), device=counts.device)
-    look(view, right.nonzero()[:, 0], everyone, range(shared))
-    for count in sorted({*counts.tolist()} - {shared}):
-        among = (counts == count).nonzero()[:, 0]
-        again = linearise(model, walk.result[places[among]])
-        look(again, torch.arange(len(among), device=among.device), among, range(shared, count))
-    return step
-
-
-def steps_over(
-    images: Float[Tensor, "r c *space"],
-    support: Bool[Tensor, "r 1 *space"] | None,
-    gradient: Float[Tensor, "r c *space"],
-    gaps: Float[Tensor, " r"],
-    size: Float[Tensor, " r"],
-    how: Steps,
-) -> tuple[Float[Tensor, " r"], Float[Tensor, "r c *space"]]:
-    """Distances to the boundaries of linear functions (infinite: no way there), and the steps over them."""
-    if not how.inside:
-        distances = torch.where(size > 0, gaps / size, torch.inf) + how.least
-        direction = unit(gradient) if how.norm == "2" else gradient.sign()
-        return distances, per_image(distances.nan_to_num(posinf=0), images) * direction
-    step = step_inside(images, support, gradient, gaps + how.least * size, how.norm)
-    closed = (unit(gradient, DUAL[how.norm]) * step).flatten(1).sum(1) * size
-    # Beyond the end of the range, the way is as long as if it went on.
-    factor = ((gaps + how.least * size) / closed).clamp_min(1).nan_to_num(nan=torch.inf, posinf=torch.inf)
-    return lengths(step, float(how.norm)).flatten().clamp_min(how.least) * factor, step
+    def steps_over(
+        self,
+        images: Float[Tensor, "r c *space"],
+        support: Bool[Tensor, "r 1 *space"] | None,
+        gradient: Float[Tensor, "r c *space"],
+        gaps: Float[Tensor, " r"],
+        size: Float[Tensor, " r"],
+        *,
+        inside: bool,
+    ) -> tuple[Float[Tensor, " r"], Float[Tensor, "r c *space"]]:
+        """Distances to the boundaries of linear functions (infinite: no way), and the steps over them."""
+        if not inside:
+            distances = torch.where(size > 0, gaps / size, torch.inf) + self.least
+            direction = unit(gradient) if self.norm == "2" else gradient.sign()
+            return distances, per_image(distances.nan_to_num(posinf=0), images) * direction
+        rise = gaps + self.least * size
+        step = step_inside(images, support, gradient, rise, self.norm)
+        closed = (unit(gradient, DUAL[self.norm]) * step).flatten(1).sum(1) * size
+        # Beyond the end of the range, the way is as long as if it went on.
+        factor = (rise / closed).clamp_min(1).nan_to_num(nan=torch.inf, posinf=torch.inf)
+        return lengths(step, float(self.norm)).flatten().clamp_min(self.least) * factor, step
 
 
 OVERSHOOT = 0.01
