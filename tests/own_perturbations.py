@@ -225,7 +225,7 @@ BROKEN = {
     "thaws_the_network": ("network", "leaves the network changed: hooks"),
     "draws_globally": ("randomness", "uses or sets the global random state. Draw from `rngs`"),
     "draws_from_nowhere": ("randomness", "results differ from call to call. Draw from `rngs`"),
-    "averages_over_the_batch": ("alone", "An image alone is changed otherwise than in a batch"),
+    "averages_over_the_batch": ("alone", "An image alone is changed differently than in a batch"),
     "needs_two": ("alone", "It fails on images of shape (1, 1, 14, 14): AssertionError: at least two"),
     "hides_its_gradient": ("needs", "declared to need decisions of the network, but fails without more"),
     "looks_at_scores": ("needs", "declared to need decisions of the network, but returns something else"),

@@ -73,7 +73,7 @@ def build(
 def _copied(given: Network, where: str) -> Network:
     try:
         network = copy.deepcopy(given).cpu()
-    except Exception as error:  # whatever parts of somebody's network raise
+    except Exception as error:  # whatever parts of a user's network raise
         raise ModelError(
             f"{where} cannot be copied: {reason(error)}. Wrap it in a function, such as "
             "`lambda images: network(images)`, which is used as it is."
@@ -125,7 +125,7 @@ def _settings(spec: ModelSpec, body: nn.Module, channels: int) -> dict[str, Any]
 
 
 def _unwrapped(body: nn.Module) -> nn.Module:
-    """A network without what makes it faster on somebody's machine: `torch.compile` and `DataParallel`.
+    """A network without what makes it faster on its user's machine: `torch.compile` and `DataParallel`.
 
     Compiled networks have no features, and are compiled anew for every shape and mode.
     """
@@ -153,6 +153,6 @@ def _settle(network: Network, images: Tensor) -> None:
 def _runs(network: Network, images: Tensor) -> bool:
     try:
         network.raw(images)
-    except Exception:  # whatever somebody's network raises; `check_network` says what
+    except Exception:  # whatever a user's network raises; `check_network` reports it
         return False
     return True

@@ -1,4 +1,4 @@
-"""The arguments of a perturbation, checked once per call; and the logits that a network gives for them."""
+"""Checks of what a perturbation is given, once per call, and of the logits that a network returns."""
 
 from collections.abc import Collection
 

@@ -1,6 +1,6 @@
 """The rules that every perturbation keeps, tried on small smooth networks of both tasks.
 
-The tests of medrobust's own entries and `medrobust check` of somebody else's apply the same rules; what an
+The tests of medrobust's own entries and `medrobust check` of anyone's apply the same rules; what an
 entry declares (its role, needs, norms, budget) decides what they demand.
 """
 
@@ -77,7 +77,7 @@ class Trial:
 
     @property
     def rngs(self) -> list[np.random.Generator]:
-        """One generator per image, as new."""
+        """One fresh generator per image."""
         return [generator(0, "contract", number) for number in range(self.n)]
 
     def run(
@@ -100,7 +100,7 @@ class Trial:
 
 
 def check_perturbation(what: object, **parameters: Any) -> tuple[Finding, ...]:
-    """Try somebody's own perturbation, and say what breaks the contract.
+    """Try a perturbation, and report which rules of the contract it breaks.
 
     Args:
         what: `package.module:function`, a name of the catalogue or of an installed package, or an object.
@@ -280,7 +280,7 @@ def _alone(trial: Trial) -> str | None:
         differing = float(((alone - together[place]).abs() > SAME).float().mean())
         if differing > FEW:
             return (
-                f"An image alone is changed otherwise than in a batch: {100 * differing:.0f} % of its "
+                f"An image alone is changed differently than in a batch: {100 * differing:.0f} % of its "
                 "entries differ. Take norms, sums and means for each image."
             )
     return None
@@ -413,31 +413,26 @@ def _raise(*_: object) -> None:
     raise MedrobustError("This network fails, to see how it is left.")
 
 
-def _state(network: nn.Module) -> dict[str, dict[str, Any]]:
-    """Everything about a network that must stay."""
-    parameters = dict(network.named_parameters())
-    modules = dict(network.named_modules())
-    return {
-        "values": {key: value.clone() for key, value in network.state_dict().items()},
-        "gradients": {key: None if p.grad is None else p.grad.clone() for key, p in parameters.items()},
-        "requires_grad": {key: parameter.requires_grad for key, parameter in parameters.items()},
-        "mode": {key: module.training for key, module in modules.items()},
-        "hooks": {
-            key: len(module._forward_hooks) + len(module._backward_hooks) + len(module._forward_pre_hooks)
-            for key, module in modules.items()
-        },
-    }
+def _state(network: nn.Module) -> dict[tuple[str, str], Any]:
+    """Everything about a network that must stay, by its kind and place."""
+    state: dict[tuple[str, str], Any] = {}
+    for key, value in network.state_dict().items():
+        state["values", key] = value.clone()
+    for key, weight in network.named_parameters():
+        state["gradients", key] = None if weight.grad is None else weight.grad.clone()
+        state["requires_grad", key] = weight.requires_grad
+    for key, module in network.named_modules():
+        hooks = (module._forward_hooks, module._backward_hooks, module._forward_pre_hooks)
+        state["mode", key] = module.training
+        state["hooks", key] = sum(map(len, hooks))
+    return state
 
 
-def _difference(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> str:
-    """What of a network changed, and where; empty if nothing did."""
-    for kind, values in before.items():
-        for key, value in values.items():
-            now = after[kind].get(key)
-            if isinstance(value, Tensor) and isinstance(now, Tensor):
-                same = torch.equal(value, now)
-            else:
-                same = value is now or value == now
-            if not same:
-                return f"{kind} of '{key}'" if key else kind
+def _difference(before: dict[tuple[str, str], Any], after: dict[tuple[str, str], Any]) -> str:
+    """What changed in a network, and where; empty if nothing did."""
+    for (kind, key), value in before.items():
+        now = after.get((kind, key))
+        are_tensors = isinstance(value, Tensor) and isinstance(now, Tensor)
+        if not (torch.equal(value, now) if are_tensors else value == now):
+            return f"{kind} of '{key}'" if key else kind
     return ""

@@ -225,7 +225,7 @@ def entry_of(thing: object, name: str | None = None) -> Perturbation:
 
     Args:
         thing: What a package, a module or a person offers.
-        name: What it is called from now on; None: the name it has.
+        name: Its name from now on; None: the name it has.
 
     Raises:
         StudyError: It is none of these.

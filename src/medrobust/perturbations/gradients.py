@@ -201,10 +201,10 @@ def _blamed(what: str) -> Iterator[None]:
 
 
 class AffineNorm(TorchFunctionMode):
-    """While it is entered, networks compute their batch norms as `x * factor + offset`.
+    """While entered, networks compute their batch norms as `x * factor + offset`.
 
-    torch's own gradient of a batch norm reads its input again and takes up to a third of the whole way back
-    through a network on a CPU; that of a product is a product. Values agree but for rounding.
+    torch's own gradient of a batch norm reads its input again and takes up to a third of the whole backward
+    pass on a CPU; that of a product is a product. Values agree up to rounding.
     """
 
     def __torch_function__(
@@ -230,7 +230,7 @@ def affine_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """What `torch.nn.functional.batch_norm` gives, whose arguments these are.
+    """`torch.nn.functional.batch_norm`, with its arguments, as a product and a sum.
 
     Statistics of the batch, and reduced precision, are left to torch.
     """

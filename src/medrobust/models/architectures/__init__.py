@@ -66,7 +66,7 @@ def find(name: str, where: str) -> Architecture:
 
 
 def _own(thing: object, name: str) -> Architecture:
-    """The entry made of somebody's function or class."""
+    """The entry of a user's function or class."""
     if isinstance(thing, Architecture):
         return thing
     if not callable(thing) or isinstance(thing, nn.Module):

@@ -32,7 +32,7 @@ def verdict(passed: bool, value: float, seen: str, fault: str) -> Verdict:
 
 
 def plausible(share: float, n: int, expected: float) -> bool:
-    """Whether a share of `n` images may be chance where `expected` or more is the rule."""
+    """Whether a fraction of `n` images may be chance where `expected` or more is the rule."""
     return bool(binom.cdf(round(share * n), n, expected) >= PLAUSIBLE)
 
 
