@@ -106,30 +106,24 @@ def predict(model: Model, images: Float[Tensor, "n c *space"]) -> Float[Tensor, 
 
 
 def linearise(
-    model: Model, images: Float[Tensor, "n c *space"]
+    model: Model, images: Float[Tensor, "n c *space"], *, as_is: bool = False
 ) -> tuple[Float[Tensor, "n k *outspace"], Pullback]:
     """One forward pass, and the way back from its output to its input.
 
+    Images do not interact in evaluation mode, so no image's gradient depends on the others.
+
+    Args:
+        model: Network under attack.
+        images: Images in [0, 1].
+        as_is: Leave NaN and infinite gradients as they come, rather than make them `finite`.
+
     Returns:
         Logits, and a function that turns weights w of the logits' shape into sum_j w_j d logit_j / d image of
-        every image, made `finite`. Images do not interact in evaluation mode, so no image's gradient depends
-        on the others. All calls but the last need `keep=True`, which keeps the graph for another one.
+        every image. All calls but the last need `keep=True`, which keeps the graph for another one.
 
     Raises:
         ModelError: The network fails, or its output cannot be differentiated with respect to the input.
     """
-    logits, pullback = differentiate(model, images)
-
-    def finite_pullback(weights: Tensor, *, keep: bool = False) -> Tensor:
-        return finite(pullback(weights, keep=keep))
-
-    return logits, finite_pullback
-
-
-def differentiate(
-    model: Model, images: Float[Tensor, "n c *space"]
-) -> tuple[Float[Tensor, "n k *outspace"], Pullback]:
-    """As `linearise`, with gradients as they come: NaN and infinite ones too."""
     leaf = ordinary(images).requires_grad_(True)
 
     def run(mode: AbstractContextManager[object]) -> Tensor:
@@ -152,7 +146,7 @@ def differentiate(
                 (gradient,) = way(run(nullcontext()))
         if gradient is None:
             raise ModelError(NO_WAY_BACK)
-        return gradient
+        return gradient if as_is else finite(gradient)
 
     return logits.detach(), pullback
 
