@@ -432,7 +432,10 @@ def _difference(before: dict[tuple[str, str], Any], after: dict[tuple[str, str],
     """What changed in a network, and where; empty if nothing did."""
     for (kind, key), value in before.items():
         now = after.get((kind, key))
-        are_tensors = isinstance(value, Tensor) and isinstance(now, Tensor)
-        if not (torch.equal(value, now) if are_tensors else value == now):
+        if isinstance(value, Tensor) and isinstance(now, Tensor):
+            same = torch.equal(value, now)
+        else:
+            same = value == now
+        if not same:
             return f"{kind} of '{key}'" if key else kind
     return ""
