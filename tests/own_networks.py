@@ -360,6 +360,11 @@ def chosen_sigmoid() -> nn.Module:
     return Around(Plain(1), lambda self, images: self.body(images).sigmoid()[:, 0])
 
 
+def tanh_of_sigmoid(classes: int) -> nn.Module:
+    """Bounded, but no probabilities."""
+    return Around(Plain(classes), lambda self, images: self.body(images).sigmoid().tanh())
+
+
 class Prototypes(nn.Module):
     """No layer of torch's: distances to prototypes."""
 

@@ -1,8 +1,8 @@
-"""One way to find what a study names: a network, a perturbation, a data set or a score.
+"""How to find what a study names: a network, a perturbation, a data set or a score.
 
 Each kind has a `Catalogue`. An entry comes with medrobust, is an entry point of an installed package, is
 imported as `load: package.module:function`, or is a Python object; all four become the same entry.
-This is the only file that imports a module named by a study (or by an installed package).
+No other file imports a module named by a study or by an installed package.
 """
 
 import hashlib
@@ -21,10 +21,10 @@ Entry = TypeVar("Entry")
 
 
 class Catalogue(Mapping[str, Entry], Generic[Entry]):
-    """The entries of one kind, and everything that can become one.
+    """The entries of one kind.
 
     As a mapping it holds what comes with medrobust, in the order given, and nothing else. `named` also knows
-    what installed packages offer; `loaded` takes the user's own.
+    what installed packages offer; `loaded` accepts the user's own.
     """
 
     def __init__(
@@ -33,12 +33,11 @@ class Catalogue(Mapping[str, Entry], Generic[Entry]):
         """Make a catalogue.
 
         Args:
-            kind: What an entry is, for messages, e.g. "perturbation".
-            group: Entry point group in which packages offer their own, e.g. "medrobust.perturbations".
+            kind: The word for an entry in messages, e.g. "perturbation".
+            group: Entry point group of packages that offer their own, e.g. "medrobust.perturbations".
             entries: What comes with medrobust, by name.
-            entry_of: Turns an object of the user's into an entry. Takes the object (a function, a class, or
-                an entry already) and the name it was found under; raises `StudyError` with one sentence if
-                the object cannot be an entry.
+            entry_of: Makes an entry of a user's object (a function, a class, or already an entry) and the
+                name it was found under; raises `StudyError` with one sentence if that is impossible.
         """
         self.kind, self.group = kind, group
         self._entries = dict(entries)
@@ -86,7 +85,7 @@ class Catalogue(Mapping[str, Entry], Generic[Entry]):
         except Exception as error:  # of the package
             raise StudyError(
                 f"{where}: the package {_package(point)} offers '{name}' as {point.value}, which cannot be "
-                f"imported: {reason(error)}. Mend or uninstall the package."
+                f"imported: {reason(error)}. Repair or uninstall the package."
             ) from error
 
     def loaded(self, load: object, where: str) -> Entry:
@@ -118,7 +117,7 @@ class Catalogue(Mapping[str, Entry], Generic[Entry]):
 
 
 def check_reference(load: object, where: str) -> str:
-    """The value of a `load:` key, checked without importing the module (only the packages it lies in).
+    """The value of a `load:` key, checked without importing the module itself (only the packages around it).
 
     Args:
         load: `package.module:function`.
@@ -166,7 +165,7 @@ def module_file(reference: str) -> Path | None:
 
 
 def name_of(thing: object) -> str:
-    """What to call an object: `package.module:function` if it can be imported so, else its own name."""
+    """The name of an object: `package.module:function` if that imports it, else the name it has."""
     return reference_of(thing) or str(getattr(thing, "__name__", type(thing).__name__))
 
 
@@ -186,15 +185,14 @@ def _undecorated(thing: Any) -> Any:
 
 
 def code_digest(code: object) -> str | None:
-    """SHA-256 of the user's code, so that results made by another version of it are told apart.
+    """SHA-256 of the user's code, which tells apart the results of its versions.
 
     Args:
         code: `package.module:function` or an object. What can be imported counts by the file of its module
             (not by what that imports); a function of a notebook by its own source.
 
     Returns:
-        The digest; None where there is no source, or where a function also depends on variables of another
-        one that it was defined in.
+        The digest; None without a source, or for a function that uses variables of the one it was defined in.
     """
     reference = code if isinstance(code, str) else reference_of(code)
     if reference is not None:

@@ -78,7 +78,7 @@ class Sample(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """Where the voxels of a volume lie: their number along each axis, and the affine from indices to mm."""
+    """The voxel grid of a volume: its size along each axis, and the affine from indices to mm."""
 
     shape: tuple[int, ...]
     affine: Float64[np.ndarray, "4 4"]
@@ -99,8 +99,8 @@ class Dataset:
         cases: All cases, sorted by `case_id`.
         read: Returns the sample of a case.
         fingerprint: SHA-256 of everything that its images and labels depend on.
-        official: Part of each patient in the official split of the data, if there is one.
-        facts: What a report must state about the data, e.g. orientation, spacing, intensity normalisation.
+        official: Part of each patient in the official split, if there is one.
+        facts: What a report must state, e.g. orientation, spacing, intensity normalisation.
         phantom: Whether the data are generated, and so say nothing about anybody's networks.
         bits: Bits per channel of the images as they would be saved (8 for photos, 12 for MRI).
         affine: Returns the affine of a scan, given its id: from (slice, row, column) of its stacked images to

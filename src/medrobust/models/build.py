@@ -1,4 +1,4 @@
-"""From a specification to a network. `check_network` tells whether it fits the study."""
+"""From a specification to a network. Whether it fits the study is for `check_network` to say."""
 
 import copy
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from medrobust.errors import ModelError, reason
 from medrobust.models.network import Network, to_channels_last
-from medrobust.models.spec import PACKAGE, ModelSpec, recipe
+from medrobust.models.spec import PACKAGE, ModelSpec, is_of_imagenet, recipe
 from medrobust.models.weights import load_in_order, load_weights
 from medrobust.parameters import accepted
 
@@ -26,17 +26,16 @@ def build(
         classes: Number of classes of the data.
         channels: Channels of the images of the data.
         shape: Spatial shape of the images.
-        initialise: Load the weights that the specification names; False where others are loaded right after.
+        initialise: Load the specified weights; False where others are loaded right after.
 
     Returns:
-        The network, in eval mode. One that was given in Python is copied, and stays as it is.
+        The network, in evaluation mode. One that was given in Python is copied, and stays as it is.
 
     Raises:
         ModelError: It cannot be made, or its weights do not fit.
     """
     where = f"models.{spec.name}"
-    pretrained = spec.weights == "imagenet" or spec.weights.startswith(PACKAGE)
-    taken = spec.input.channels or (3 if pretrained else channels)
+    taken = spec.input.channels or (3 if is_of_imagenet(spec.weights) else channels)
     if channels not in (1, taken):
         raise ModelError(
             f"{where}: the images have {channels} channels, but the network takes {taken}. "
@@ -74,7 +73,7 @@ def build(
 def _copied(given: Network, where: str) -> Network:
     try:
         network = copy.deepcopy(given).cpu()
-    except Exception as error:  # whatever parts of somebody's network raise
+    except Exception as error:  # whatever parts of a user's network raise
         raise ModelError(
             f"{where} cannot be copied: {reason(error)}. Wrap it in a function, such as "
             "`lambda images: network(images)`, which is used as it is."
@@ -126,7 +125,7 @@ def _settings(spec: ModelSpec, body: nn.Module, channels: int) -> dict[str, Any]
 
 
 def _unwrapped(body: nn.Module) -> nn.Module:
-    """A network without what makes it faster on somebody's machine: `torch.compile` and `DataParallel`.
+    """A network without what makes it faster on its user's machine: `torch.compile` and `DataParallel`.
 
     Compiled networks have no features, and are compiled anew for every shape and mode.
     """
@@ -136,10 +135,10 @@ def _unwrapped(body: nn.Module) -> nn.Module:
 
 
 def _settle(network: Network, images: Tensor) -> None:
-    """Find the precision and memory layout that somebody's network runs in.
+    """Find the precision and memory layout that a user's network runs in.
 
     Weights of another precision are used in float32, unless the network itself takes care of them; one that
-    takes a `view` of its feature maps is kept from channels last. Lazy layers get their shapes here.
+    takes a `view` of its feature maps is not put into channels last. Lazy layers get their shapes here.
     """
     others = {tensor.dtype for tensor in network.body.state_dict().values() if isinstance(tensor, Tensor)}
     others = {kind for kind in others if kind.is_floating_point} - {torch.float32}
@@ -154,6 +153,6 @@ def _settle(network: Network, images: Tensor) -> None:
 def _runs(network: Network, images: Tensor) -> bool:
     try:
         network.raw(images)
-    except Exception:  # whatever somebody's network raises; `check_network` says what
+    except Exception:  # whatever a user's network raises; `check_network` reports it
         return False
     return True

@@ -1,4 +1,4 @@
-"""Whether a network does what a study will ask of it, found out before anything is trained or attacked."""
+"""Whether a network does what a study needs, checked before anything is trained or attacked."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -11,13 +11,10 @@ from medrobust.errors import ModelError, reason
 from medrobust.models.build import build
 from medrobust.models.network import Network
 from medrobust.models.spec import model_spec
-from medrobust.perturbations.outputs import depends_on_batch, relative_difference
+from medrobust.perturbations.outputs import SAME, depends_on_batch, relative_difference
 
 IMAGES = 3
-"""An odd number, so that layers that take pairs are found."""
-
-SAME = 1e-4
-"""Largest difference of two passes, relative to the largest logit: GPUs add in no fixed order."""
+"""An odd number, so that layers that take pairs are noticed."""
 
 SUM_OF_PROBABILITIES = 1e-4
 
@@ -25,33 +22,20 @@ TRIED = [(3, (64, 64)), (1, (64, 64)), (3, (32, 32)), (3, (224, 224)), (1, (32, 
 """Channels and sizes of images that a network of unknown purpose is tried on."""
 
 _ACTIVATIONS = ("SigmoidBackward", "SoftmaxBackward")
-_RESHAPES = (
-    "View",
-    "UnsafeView",
-    "Permute",
-    "Transpose",
-    "Squeeze",
-    "Unsqueeze",
-    "Alias",
-    "Slice",
-    "Select",
-    "Clone",
-    "Clamp",
-    "ToCopy",
-    "T",
-)
+_RESHAPES = ("View", "UnsafeView", "Permute", "Transpose", "TBackward", "Squeeze", "Unsqueeze", "Alias")
+_PARTS_AND_COPIES = ("Slice", "Select", "Clone", "Clamp", "ToCopy")
 
 
 def check_network(
     network: Network, name: str, *, task: Task, classes: int, channels: int, shape: tuple[int, ...]
 ) -> None:
-    """See that a network gives differentiable logits of the right shape, each image's its own.
+    """Check that a network returns differentiable logits of the right shape, for each image its own.
 
     It is shown a few made-up images of the real size, together, again, and one by one. Its weights, buffers
     and mode stay as they are, and so do the global generators.
 
     Args:
-        network: In eval mode, in the layout and on the device that it will be used in.
+        network: In evaluation mode, in the layout and on the device that it will be used in.
         name: What the study calls it, for messages.
         task: The study's task.
         classes: Number of classes of the data.
@@ -61,8 +45,8 @@ def check_network(
     Raises:
         ModelError: It fails; returns no logits, probabilities, another number of classes, maps for
             classification or none for segmentation, or values that are not finite; has no gradient with
-            respect to the image; gives an image other logits in a second pass or beside other images; or
-            changes its weights or buffers.
+            respect to the image; returns other logits for an image in a second pass or beside other images;
+            or changes its weights or buffers.
     """
     images = made_up_images(IMAGES, channels, shape).to(network.mean.device)
     try:
@@ -80,12 +64,12 @@ def check_builder(load: str) -> tuple[str, ...]:
         load: `package.module:function`, as in a study.
 
     Returns:
-        Sentences; none if its networks can be judged and attacked.
+        A message; none if its networks can be judged and attacked.
 
     Raises:
         StudyError: It cannot be imported.
     """
-    spec, failures = model_spec({"name": "network", "load": load}, Task.CLASSIFICATION), []
+    spec, wrong = model_spec({"name": "network", "load": load}, Task.CLASSIFICATION), ""
     for channels, shape in TRIED:
         try:
             network, other = (build(spec, classes=3, channels=channels, shape=shape) for _ in range(2))
@@ -93,29 +77,24 @@ def check_builder(load: str) -> tuple[str, ...]:
             with torch.no_grad(), _telling_why(images):
                 logits = network.raw(images)
         except ModelError as error:
-            failures.append(_without_name(error))
+            wrong = wrong or str(error)  # it may be made for other images
             continue
         if {*map(id, network.parameters())} & {*map(id, other.parameters())}:
-            failures = ["It returns the same weights in every call. Let it make a new network each time."]
-            break
+            return ("It returns the same weights in every call. Let it make a new network each time.",)
         task = Task.CLASSIFICATION if logits.ndim == 2 else Task.SEGMENTATION
         try:
             check_network(
                 network, "network", task=task, classes=logits.shape[1], channels=channels, shape=shape
             )
         except ModelError as error:
-            failures = [_without_name(error)]
+            wrong = str(error)
             break
         return ()
-    return tuple(failures[:1])
-
-
-def _without_name(error: ModelError) -> str:
-    return str(error).removeprefix("models.network: ").removeprefix("models.network.")
+    return (wrong.removeprefix("models.network: ").removeprefix("models.network."),)
 
 
 def made_up_images(count: int, channels: int, shape: tuple[int, ...]) -> Tensor:
-    """Noise of different brightness: where images of a batch are mixed, it shows."""
+    """Noise of different brightness, which shows where images of a batch are mixed."""
     noise = torch.rand((count, channels, *shape), generator=torch.Generator().manual_seed(0))
     return noise * torch.linspace(0.4, 1, count).view(-1, *[1] * (noise.ndim - 1))
 
@@ -127,7 +106,7 @@ def kept_generators(device: torch.device) -> AbstractContextManager[None]:
 
 @contextmanager
 def _kept_state(network: Network) -> Iterator[None]:
-    """Put weights and buffers back, and refuse a network that changes them in evaluation mode."""
+    """Restore weights and buffers, and refuse a network that changes them in evaluation mode."""
     body, changed = network.body, []
 
     def state() -> dict[str, Tensor]:
@@ -139,7 +118,7 @@ def _kept_state(network: Network) -> Iterator[None]:
     finally:
         for name, value in state().items():
             former = before.get(name)
-            # One of another shape is something that a network keeps to save time.
+            # What changes its shape is a cache.
             if former is None or value.shape != former.shape:
                 continue
             if ((value != former) & ~value.isnan()).any():
@@ -154,7 +133,7 @@ def _kept_state(network: Network) -> Iterator[None]:
 
 @contextmanager
 def _stirred(network: Network) -> Iterator[None]:
-    """Other weights in place of zeros, for a while.
+    """Replace weights that are all zero, for a while.
 
     A last layer, or the end of a residual branch, that starts at zero hides all that goes on before it.
     """
@@ -171,7 +150,7 @@ def _stirred(network: Network) -> Iterator[None]:
 
 @contextmanager
 def _telling_why(images: Tensor) -> Iterator[None]:
-    """Whatever a network raises while it is shown images says that it cannot take them."""
+    """Turn whatever a network raises into the message that it cannot take these images."""
     try:
         yield
     except ModelError:
@@ -186,7 +165,7 @@ def _telling_why(images: Tensor) -> Iterator[None]:
 
 
 def _check_logits(network: Network, images: Tensor, task: Task, classes: int) -> None:
-    """See that a batch gives logits for the task, and that these have a gradient."""
+    """Check that a batch yields logits for the task, and that these have a gradient."""
     with torch.enable_grad(), _telling_why(images):
         output = network.returned(images)
         if output.grad_fn is None:
@@ -206,9 +185,10 @@ NO_GRADIENT = (
 
 
 def _refuse_activation(output: Tensor) -> None:
-    """Refuse what a sigmoid or softmax gives, also where it was reshaped or clamped afterwards."""
+    """Refuse the output of a sigmoid or softmax, even if it was reshaped or clamped afterwards."""
     node = output.grad_fn
-    while node and node.next_functions and node.name().startswith(_RESHAPES) and node.next_functions[0][0]:
+    kept = _RESHAPES + _PARTS_AND_COPIES
+    while node and node.next_functions and node.name().startswith(kept) and node.next_functions[0][0]:
         node = node.next_functions[0][0]
     if node and node.name().startswith(_ACTIVATIONS):
         raise _probabilities(node.name().partition("Backward")[0].lower())
@@ -222,7 +202,7 @@ def _probabilities(seen: str) -> ModelError:
 
 
 def _check_values(logits: Tensor, output: Tensor, axes: int, classes: int) -> None:
-    """See that logits have the right shape and are finite."""
+    """Check that logits have the right shape, are finite, and are not probabilities."""
     if logits.ndim != axes:
         expected = "(n, classes)" + (" and the image's size" if axes > 2 else "")
         raise ModelError(
@@ -245,7 +225,7 @@ def _check_values(logits: Tensor, output: Tensor, axes: int, classes: int) -> No
 
 
 def _check_passes(network: Network, images: Tensor) -> None:
-    """See that an image's logits are the same in every pass and in any company.
+    """Check that an image's logits are the same in every pass and in any company.
 
     TF32 would round batches of different sizes differently.
     """

@@ -12,7 +12,7 @@ from medrobust.errors import ModelError
 from medrobust.perturbations.outputs import main_output
 
 Features = Callable[[nn.Module, Tensor], Tensor]
-"""`(body, prepared images n c *space) -> features n d`: what the network knows about each image."""
+"""`(body, prepared images n c *space) -> features n d`: one vector per image."""
 
 
 class Network(nn.Module):
@@ -44,7 +44,7 @@ class Network(nn.Module):
         features: Features | None = None,
         recipe: Mapping[str, object] | None = None,
     ) -> None:
-        """Say how images go into a network, and how logits come out.
+        """Describe how images enter a network, and how logits come out.
 
         Args:
             body: A module, or a function, from images `n channels *size` to logits `n classes` or
@@ -62,12 +62,15 @@ class Network(nn.Module):
             recipe: What the body was made from, as plain data.
 
         Raises:
-            ModelError: `mean` or `std` has as many numbers as neither one nor the channels.
+            ModelError: `mean` or `std` has neither one number nor one per channel.
         """
         super().__init__()
         self.body = body if isinstance(body, nn.Module) else _Function(body)
         self.size = size
-        self.channels = channels = channels or _channels(self.body)
+        convolutions = (part for part in self.body.modules() if isinstance(part, nn.Conv2d | nn.Conv3d))
+        first = next((part.in_channels for part in convolutions), None)
+        channels = channels or (first if first in (1, 3) else None)
+        self.channels = channels
         self.output = output
         self.features_of = features or last_layer_input
         self.recipe = dict(recipe or {})
@@ -83,7 +86,7 @@ class Network(nn.Module):
 
     @property
     def description(self) -> str:
-        """What the body is called in its own code, e.g. "my_nets.Small"."""
+        """The name of the body in its own code, e.g. "my_nets.Small"."""
         named = self.body.function if isinstance(self.body, _Function) else type(self.body)
         name = getattr(named, "__qualname__", type(named).__qualname__)
         return f"{getattr(named, '__module__', None) or type(named).__module__}.{name}"
@@ -100,7 +103,7 @@ class Network(nn.Module):
     def raw(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *maps"]:
         """The body's logits before they are adapted, in float32 and with all axes.
 
-        Restores axes that a `squeeze` or `flatten` removed: that of a batch of one, or of a single logit.
+        Axes that a `squeeze` or `flatten` removed are restored: that of a batch of one, or of a single logit.
         Where deep supervision stacks several levels behind the batch axis, the first is taken.
 
         Raises:
@@ -130,7 +133,7 @@ class Network(nn.Module):
         return found
 
     def prepared(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d *size"]:
-        """Images with the size, channels and normalisation that the body takes."""
+        """Images with the size, channels and normalisation that the body expects."""
         space = images.ndim - 2
         if self.size is not None:
             size = (self.size,) * space if isinstance(self.size, int) else tuple(self.size)
@@ -147,7 +150,7 @@ class Network(nn.Module):
         """One vector per image: the input of the last layer; in segmentation the mean of the bottleneck.
 
         Raises:
-            ModelError: The network has no such features, or they do not belong to single images.
+            ModelError: The network has no such features, or not one vector per image.
         """
         features = self.features_of(self.body, self.prepared(images))
         if features.ndim != 2 or len(features) != len(images):
@@ -181,12 +184,6 @@ class _Function(nn.Module):
 
     def forward(self, images: Tensor) -> object:
         return self.function(images)
-
-
-def _channels(body: nn.Module) -> int | None:
-    kinds = (nn.Conv2d, nn.Conv3d)
-    first = next((part.in_channels for part in body.modules() if isinstance(part, kinds)), None)
-    return first if first in (1, 3) else None
 
 
 def _resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -22,7 +22,7 @@ SUPPLIED: Final = ("classes", "channels", "dimensions", "pretrained")
 """Arguments of a builder that come from the data and from `weights`."""
 
 PACKAGE: Final = "package:"
-"""Start of `weights` that are a file inside an installed Python package."""
+"""Prefix of `weights` that are a file inside an installed Python package."""
 
 _KEYS: Final = ("name", "architecture", "preset", "load", "weights", "input", "train")
 
@@ -52,7 +52,7 @@ class ModelSpec:
     Attributes:
         name: What every table calls it.
         architecture: Name in the catalogue or in timm; `package.module:function` of the user's own.
-        load: `package.module:function` of the user's that makes the network, else None.
+        load: The user's `package.module:function` that makes the network, else None.
         weights: `none`, `imagenet`, `package:<name>` or the path of a file.
         input: What it expects.
         train: Whether medrobust trains it.
@@ -74,11 +74,9 @@ class ModelSpec:
     @property
     def weights_file(self) -> Path | None:
         """The file that holds the weights; None where none is to be read."""
-        if self.weights in ("none", "imagenet"):
-            return None
         if self.weights.startswith(PACKAGE):
             return package_file(self.weights.removeprefix(PACKAGE))
-        return Path(self.weights)
+        return Path(self.weights) if is_weights_path(self.weights) else None
 
     @cached_property
     def identity(self) -> str:
@@ -136,9 +134,14 @@ def model_spec(entry: Mapping[str, Any], task: Task) -> ModelSpec:
     return spec
 
 
+def is_of_imagenet(weights: str) -> bool:
+    """Whether `weights` are those of ImageNet, to be downloaded or in an installed package."""
+    return weights == "imagenet" or weights.startswith(PACKAGE)
+
+
 def is_weights_path(weights: str) -> bool:
     """Whether `weights` is the path of a file, rather than none, ImageNet's or a package's."""
-    return weights not in ("none", "imagenet") and not weights.startswith(PACKAGE)
+    return weights != "none" and not is_of_imagenet(weights)
 
 
 def is_trained(entry: Mapping[str, Any]) -> bool:
@@ -224,8 +227,7 @@ def _read_input(given: object, where: str) -> InputSpec:
 
 
 def _check_weights(spec: ModelSpec, where: str) -> None:
-    has_imagenet = spec.entry is not None and spec.entry.timm
-    if (spec.weights == "imagenet" or spec.weights.startswith(PACKAGE)) and not has_imagenet:
+    if is_of_imagenet(spec.weights) and not (spec.entry and spec.entry.timm):
         raise StudyError(
             f"{where}.weights: '{spec.weights}' is for networks of timm only. "
             "Use `none` or the path of a file."

@@ -1,4 +1,4 @@
-"""Weights: files of safetensors, or torch state dicts that are read without running code; and hashes."""
+"""Weights: safetensors files, torch state dicts (read without running code), and hashes."""
 
 import hashlib
 import importlib.metadata
@@ -19,10 +19,10 @@ from medrobust.errors import ModelError, StudyError, reason
 from medrobust.models.network import Network
 
 LARGEST_HEADER = 8
-"""MB that name the tensors of a safetensors file; 50,000 tensors need about 5."""
+"""MB of a safetensors file that name its tensors; 50,000 tensors need about 5."""
 
 MOST_LISTED = 100
-"""Tensors that do not fit and are listed in the message."""
+"""Tensors that do not fit and that a message lists at most."""
 
 _WRAPPERS = ("body.", "module.", "model.", "network.", "_orig_mod.")
 
@@ -47,12 +47,7 @@ def state_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def load_content(network: Network, content: bytes, name: str) -> None:
-    """Put what `weights_content` gave into a network.
-
-    Args:
-        network: Changed in place.
-        content: Of a safetensors file.
-        name: Of the file, for the message.
+    """Load what `weights_content` returned into a network, in place; `name` is that of its file.
 
     Raises:
         ModelError: The content is damaged, or its tensors do not fit.
@@ -70,22 +65,22 @@ def load_content(network: Network, content: bytes, name: str) -> None:
 
 
 def load_weights(network: Network, path: Path, *, new_head: bool = False) -> None:
-    """Read the weights of the network's body from a file.
+    """Load the weights of the network's body from a file, in place.
 
-    A wrapper's name in front of every key (`body.`, `module.`, `model.`, `network.`, `_orig_mod.`) and a dict
-    around the state dict (`state_dict`, `model_state_dict`, `model`) are removed.
+    The name of a wrapper before every key (`body.`, `module.`, `model.`, `network.`, `_orig_mod.`) and a dict
+    around the state dict (under `state_dict`, `model_state_dict` or `model`) are removed.
 
     Args:
         network: Changed in place.
         path: `.safetensors`, or what `torch.save(model.state_dict())` wrote.
-        new_head: Keep the network's own last layer if that of the file is for another number of classes.
+        new_head: Keep the network's own last layer if the file's is for another number of classes.
 
     Raises:
         ModelError: The file cannot be read, or tensors do not fit (the first 100 are listed).
     """
     own = network.body.state_dict()
     tensors = read_tensors(path)
-    # As long as all keys have a wrapper's name that is not part of the network's own.
+    # As long as all keys begin with the name of a wrapper that the network itself does not have.
     while tensors and not tensors.keys() & own.keys():
         prefix = next((p for p in _WRAPPERS if all(name.startswith(p) for name in tensors)), None)
         if prefix is None:
@@ -93,20 +88,17 @@ def load_weights(network: Network, path: Path, *, new_head: bool = False) -> Non
         consume_prefix_in_state_dict_if_present(tensors, prefix)  # of torch's notes on versions too
     # Of tied weights safetensors keeps one; the network has several names for them.
     places = {
-        (own[name].data_ptr(), own[name].shape): value
-        for name, value in tensors.items()
-        if isinstance(own.get(name), Tensor)
+        name: (value.data_ptr(), value.shape) for name, value in own.items() if isinstance(value, Tensor)
     }
-    for name in own.keys() - tensors.keys():
-        if isinstance(own[name], Tensor) and (own[name].data_ptr(), own[name].shape) in places:
-            tensors[name] = places[own[name].data_ptr(), own[name].shape]
+    kept = {places[name]: value for name, value in tensors.items() if name in places}
+    tensors |= {name: kept[at] for name, at in places.items() if name not in tensors and at in kept}
     if new_head:
         _keep_own_head(tensors, network.body, own)
     _load(network.body, tensors, path)
 
 
 def load_in_order(network: Network, path: Path) -> None:
-    """Read weights whose tensors have other names but the same order and shapes.
+    """Load weights whose tensors have other names but the same order and shapes, in place.
 
     The last layer may be for another number of classes.
 
@@ -127,7 +119,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
     """The tensors of a weight file, by name, and the extra state of modules that have any.
 
     Raises:
-        ModelError: The file is missing, is not a weight file, or holds more than weights.
+        ModelError: The file is missing, is not a weights file, or holds more than weights.
     """
     try:
         if path.suffix == ".safetensors":
@@ -135,7 +127,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
                 header = int.from_bytes(file.read(8), "little") / 2**20
             if header > LARGEST_HEADER:
                 raise ValueError(
-                    f"its header claims {header:,.0f} MB of names, but a network has less than 8"
+                    f"its header claims {header:,.0f} MB of names, but a network has at most {LARGEST_HEADER}"
                 )
             return load_file(path)
         if zipfile.is_zipfile(path):  # a small compressed file may unpack to more than any memory
@@ -182,9 +174,9 @@ def _keep_own_head(tensors: dict[str, Any], body: nn.Module, own: Mapping[str, A
 
 
 def _load(body: nn.Module, tensors: Mapping[str, Any], path: Path | str) -> None:
-    """Load as torch does with `strict=True`, so that its parts may translate files of former versions.
+    """Load as torch does with `strict=True`, so that modules may translate files of former versions.
 
-    Everything that does not fit is told at once, and the network is then left as it was.
+    If anything does not fit, the error lists all of it, and the network is left as it was.
     """
     own = body.state_dict()
     problems = [
@@ -199,7 +191,7 @@ def _load(body: nn.Module, tensors: Mapping[str, Any], path: Path | str) -> None
         body.load_state_dict(tensors)
     except RuntimeError as error:
         problems += _problems(str(error))
-    # A translation of the network's own may raise anything.
+    # The network's own translation may raise anything.
     except Exception as error:
         problems += [reason(error)]
     if not problems:

@@ -1,8 +1,12 @@
 """Perturbations: pure functions `(model, images, labels, *, support=None, rngs=None, ...) -> images`.
 
-Images are float32 in [0, 1] of shape `n c *space`, labels `n` or `n *space`, logits `n k` or `n k *space`;
-`support` is a bool mask `n 1 *space` outside of which nothing changes; `rngs` holds one NumPy generator per
-image. `PERTURBATIONS` is the catalogue.
+Images are float32 in [0, 1] of shape `n c *space`, labels int64 `n` or `n *space`, logits `n k` or
+`n k *space`. `support` is a bool mask `n 1 *space` outside of which nothing changes (None: everywhere);
+`rngs` holds one NumPy generator per image (None: those of seed 0); `preset` stands for the parameters of a
+named source, which explicit ones override. The result has the shape of the images and is detached. A wrong
+argument raises `ValueError`, a network that cannot be attacked `ModelError`.
+
+`PERTURBATIONS` is the catalogue.
 """
 
 from medrobust.perturbations.attacks.dag import dag

@@ -9,20 +9,7 @@ from medrobust.perturbations.attacks.saliency_map import saliency_map
 from medrobust.perturbations.entry import Perturbation, entry_of
 from medrobust.perturbations.noise import clean, gaussian, rician
 
-_OURS = (
-    clean,
-    gaussian,
-    rician,
-    fgsm,
-    deepfool,
-    saliency_map,
-    DAG_A,
-    DAG_B,
-    DAG_C,
-    pgd,
-    mi_fgsm,
-    segpgd,
-)
+_OURS = (clean, gaussian, rician, fgsm, deepfool, saliency_map, DAG_A, DAG_B, DAG_C, pgd, mi_fgsm, segpgd)
 
 PERTURBATIONS: Catalogue[Perturbation] = Catalogue(
     "perturbation",

@@ -1,4 +1,4 @@
-"""What an attack or noise is given is checked once, when it is called."""
+"""Checks of what a perturbation is given, once per call, and of the logits that a network returns."""
 
 from collections.abc import Collection
 
@@ -14,16 +14,10 @@ NATURAL_NUMBERS = "class numbers from 0 on"
 def check_inputs(
     images: Tensor, labels: Tensor, support: Tensor | None, tasks: Collection[Task] = tuple(Task)
 ) -> None:
-    """Check a batch.
-
-    Args:
-        images: Must be float32 in [0, 1], `n c *space`, 2D or 3D, at least one image.
-        labels: Must be int64, `n` (classification) or `n *space` (segmentation), from 0 on.
-        support: None, or must be bool, `n 1 *space`.
-        tasks: What the labels may be for.
+    """Check a batch: types, shapes, ranges and devices, and that the labels are for one of the tasks.
 
     Raises:
-        ValueError: One of these is not so.
+        ValueError: Something does not fit.
     """
     check_images(images)
     check_labels("labels", labels, images)
@@ -50,7 +44,7 @@ def task_of(labels: Tensor) -> Task:
 
 
 def check_images(images: Tensor) -> None:
-    """Check that images are float32 in [0, 1] of shape `n c *space`."""
+    """Check that images are float32 in [0, 1] of shape `n c *space`, 2D or 3D, and that there are any."""
     if images.dtype != torch.float32:
         raise ValueError(
             f"images: must be float32, got {images.dtype}; convert with images.float() (and divide 8-bit "
@@ -103,21 +97,16 @@ def check_device(name: str, tensor: Tensor, images: Tensor) -> None:
 
 
 def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """Check what a network gives for the images of `labels`.
+    """Check what a network returns for the images of `labels`.
 
     Raises:
-        ModelError: Not one logit per class and label, a single class, or a value that is not finite.
-        ValueError: A label that the network has no class for.
+        ModelError: It is not one logit per class and label, has a single class, or is not finite.
+        ValueError: The network has no class for a label.
     """
-    if (
-        not isinstance(logits, Tensor)
-        or logits.ndim < 2
-        or (len(logits), *logits.shape[2:]) != tuple(labels.shape)
-    ):
-        seen = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if logits.ndim < 2 or (len(logits), *logits.shape[2:]) != tuple(labels.shape):
         raise ModelError(
             "The network must return logits of shape (n, classes) or (n, classes, *space) for labels of "
-            f"shape {tuple(labels.shape)}; got {seen}."
+            f"shape {tuple(labels.shape)}; got {tuple(logits.shape)}."
         )
     if logits.shape[1] < 2:
         raise ModelError(
@@ -138,6 +127,6 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
 def all_finite(values: Tensor) -> bool:
     """Whether no value is NaN or infinite.
 
-    A finite sum has finite terms only, and takes a fortieth of the time that looking at each of them does.
+    Only finite terms have a finite sum, which takes a fortieth of the time of looking at each of them.
     """
     return bool(values.sum().isfinite()) or bool(values.isfinite().all())

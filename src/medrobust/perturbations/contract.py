@@ -1,7 +1,7 @@
-"""What every perturbation keeps, tried on small smooth networks of both tasks.
+"""The rules that every perturbation keeps, tried on small smooth networks of both tasks.
 
-The tests of medrobust's own entries and `medrobust check` on somebody else's apply the same rules; what an
-entry declares (its role, needs, norms, budget) decides what they ask.
+The tests of medrobust's own entries and `medrobust check` of anyone's apply the same rules; what an
+entry declares (its role, needs, norms, budget) decides what they demand.
 """
 
 import copy
@@ -30,11 +30,11 @@ CLASSES = 4
 MOST_STEPS = 20
 
 STRENGTHS = {"inf": 0.05, "2": 0.5, "1": 5.0, "0": 10.0}
-"""Budgets that are tried, by their norm."""
+"""Budgets to try, by their norm."""
 
 SAME = 1e-4
 FEW = 0.01
-"""So many entries may go another way: an entry whose gradient is about zero follows rounding."""
+"""The fraction of entries that may differ: where the gradient is about zero, rounding decides."""
 
 
 class Finding(NamedTuple):
@@ -46,15 +46,7 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Trial:
-    """A perturbation and what it is tried on.
-
-    Attributes:
-        request: The perturbation, all parameters resolved.
-        task: Of the network and the labels.
-        channels: Of the images.
-        space: Spatial shape of the images.
-        n: Number of images.
-    """
+    """A perturbation, and the network and images that it is tried on."""
 
     request: Request
     task: Task
@@ -85,12 +77,12 @@ class Trial:
 
     @property
     def rngs(self) -> list[np.random.Generator]:
-        """One generator per image, as new."""
+        """One fresh generator per image."""
         return [generator(0, "contract", number) for number in range(self.n)]
 
     def run(
         self, model: Model | None = None, place: slice = slice(None), changed: Mapping[str, Any] | None = None
-    ) -> Any:
+    ) -> Tensor:
         """Perturb some of the images; `changed` replaces parameters."""
         return perturb(
             replace(self.request, parameters={**self.request.parameters, **(changed or {})}),
@@ -103,13 +95,12 @@ class Trial:
 
     @cached_property
     def made(self) -> Tensor:
-        """What it makes of all images."""
-        made: Tensor = self.run()
-        return made
+        """All images, perturbed."""
+        return self.run()
 
 
 def check_perturbation(what: object, **parameters: Any) -> tuple[Finding, ...]:
-    """Try somebody's own perturbation, and say what breaks the contract.
+    """Try a perturbation, and report which rules of the contract it breaks.
 
     Args:
         what: `package.module:function`, a name of the catalogue or of an installed package, or an object.
@@ -136,16 +127,15 @@ def check_perturbation(what: object, **parameters: Any) -> tuple[Finding, ...]:
             return (Finding("facts", str(error)),)
         rules = {"moves": _moves} if entry.moves_labels else RULES
         for rule, broken in rules.items():
-            says = None if rule in found else broken(trial)
-            if says and rule == "runs":  # nothing else can be asked
-                return (Finding(rule, says),)
-            if says:
+            if rule not in found and (says := broken(trial)):
                 found[rule] = says
+                if rule == "runs":  # nothing else can be asked
+                    return (Finding(rule, says),)
     return tuple(Finding(rule, says) for rule, says in found.items())
 
 
 def trial_of(entry: Perturbation, task: Task, preset: str | None = None, **parameters: Any) -> Trial:
-    """A trial with its default parameters, or those of a preset, but for those given; few steps.
+    """A trial of few steps, with the parameters given, else those of the preset, else the defaults.
 
     Raises:
         StudyError: Its facts contradict its signature, or a parameter has no default.
@@ -230,9 +220,10 @@ def _budget(trial: Trial) -> str | None:
         for value in (0.0, 0.2 * STRENGTHS[norm], 2 * STRENGTHS[norm]):
             changed = {str(entry.budget): value} | ({"norm": norm} if has_choice else {})
             try:
-                sizes = _sizes(trial.run(changed=changed) - trial.images, norm)
+                change = (trial.run(changed=changed) - trial.images).flatten(1).double()
             except Exception as error:  # of the user's function
                 return f"{_failure(trial, error)} This is with {entry.budget} = {value:g}."
+            sizes = torch.linalg.vector_norm(change, ord=float(norm), dim=1)
             largest, smallest = float(sizes.max()), float(sizes.min())
             if largest > value * (1 + SAME) + 1e-6:
                 return (
@@ -297,35 +288,30 @@ def _alone(trial: Trial) -> str | None:
         differing = float(((alone - together[place]).abs() > SAME).float().mean())
         if differing > FEW:
             return (
-                f"An image alone is changed otherwise than in a batch: {100 * differing:.0f} % of its "
+                f"An image alone is changed differently than in a batch: {100 * differing:.0f} % of its "
                 "entries differ. Take norms, sums and means for each image."
             )
     return None
 
 
 def _needs(trial: Trial) -> str | None:
-    network = trial.network
-
-    def scores(images: Tensor) -> Tensor:
-        logits: Tensor = network(images.detach())
-        return logits.detach()
-
-    def decisions(images: Tensor) -> Tensor:
-        logits = scores(images)
-        return one_hot(logits.argmax(1), logits)
-
-    def nothing(images: Tensor) -> Tensor:
-        raise MedrobustError("The network is called.")
-
-    given: Mapping[str, Model] = {"scores": scores, "decisions": decisions, "nothing": nothing}
-    if trial.entry.needs == "gradient":
+    """It must do with what it declares to need, and give the same."""
+    network, needs = trial.network, trial.entry.needs
+    if needs == "gradient":
         return None
-    declared = f"It is declared to need {trial.entry.needs} of the network, but"
+
+    def limited(images: Tensor) -> Tensor:
+        if needs == "nothing":
+            raise MedrobustError("The network is called.")
+        logits: Tensor = network(images.detach())
+        return (logits if needs == "scores" else one_hot(logits.argmax(1), logits)).detach()
+
+    declared = f"It is declared to need {needs} of the network, but"
     try:
-        made = trial.run(given[trial.entry.needs])
+        made = trial.run(limited)
     except Exception as error:  # of the user's function
         return f"{declared} fails without more. {_failure(trial, error)}"
-    return None if torch.equal(made, trial.made) else f"{declared} gives something else with more."
+    return None if torch.equal(made, trial.made) else f"{declared} returns something else with more."
 
 
 def _flat(trial: Trial) -> str | None:
@@ -365,11 +351,11 @@ RULES: dict[str, Callable[[Trial], str | None]] = {
     "flat": _flat,
     "shapes": _shapes,
 }
-"""Each says what is wrong in a sentence or two, or None; in the order in which they are applied."""
+"""Each returns what is wrong in a sentence or two, or None; in the order in which they are applied."""
 
 
 class Smooth(nn.Module):
-    """A small smooth network with what can be left changed: dropout and batch norm."""
+    """A small smooth network with parts that an attack might leave changed: dropout and batch norm."""
 
     def __init__(self, task: Task, channels: int, dimensions: int, classes: int) -> None:
         super().__init__()
@@ -391,7 +377,7 @@ class Smooth(nn.Module):
 
 
 def smooth_network(task: Task, channels: int = 1, dimensions: int = 2, classes: int = CLASSES) -> Smooth:
-    """A network whose logits have mean 0 and deviation 1 on random images: every class is predicted."""
+    """A network that predicts every class: its logits have mean 0 and deviation 1 on random images."""
     drawing = torch.Generator().manual_seed(5)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         network = Smooth(task, channels, dimensions, classes)
@@ -411,7 +397,7 @@ def smooth_network(task: Task, channels: int = 1, dimensions: int = 2, classes: 
 def smooth_batch(
     task: Task, network: nn.Module, n: int = 3, channels: int = 1, space: tuple[int, ...] = (SIZE, SIZE)
 ) -> tuple[Float[Tensor, "n c *space"], Int64[Tensor, "n *labelspace"]]:
-    """Random images, and what a network sees in them."""
+    """Random images, and the classes that a network predicts for them."""
     draw = np.random.default_rng(3)
     images = torch.from_numpy(draw.random((n, channels, *space), dtype=np.float32))
     with torch.no_grad():
@@ -431,40 +417,33 @@ def _failure(trial: Trial, error: Exception) -> str:
     return f"It {says.removeprefix(f'perturbations.{trial.request.label}: {trial.entry.name} ')}"
 
 
-def _sizes(change: Float[Tensor, "n c *space"], norm: str) -> Float[Tensor, " n"]:
-    sizes: Tensor = torch.linalg.vector_norm(change.flatten(1).double(), ord=float(norm), dim=1)
-    return sizes
-
-
 def _raise(*_: object) -> None:
     raise MedrobustError("This network fails, to see how it is left.")
 
 
-def _state(network: nn.Module) -> dict[str, dict[str, Any]]:
-    """Everything about a network that must stay."""
-    parameters = dict(network.named_parameters())
-    modules = dict(network.named_modules())
-    return {
-        "values": {key: value.clone() for key, value in network.state_dict().items()},
-        "gradients": {key: None if p.grad is None else p.grad.clone() for key, p in parameters.items()},
-        "requires_grad": {key: parameter.requires_grad for key, parameter in parameters.items()},
-        "mode": {key: module.training for key, module in modules.items()},
-        "hooks": {
-            key: len(module._forward_hooks) + len(module._backward_hooks) + len(module._forward_pre_hooks)
-            for key, module in modules.items()
-        },
-    }
+def _state(network: nn.Module) -> dict[tuple[str, str], Any]:
+    """Everything about a network that must stay, by its kind and place."""
+    state: dict[tuple[str, str], Any] = {}
+    for key, value in network.state_dict().items():
+        state["values", key] = value.clone()
+    for key, weight in network.named_parameters():
+        state["gradients", key] = None if weight.grad is None else weight.grad.clone()
+        state["requires_grad", key] = weight.requires_grad
+    for key, module in network.named_modules():
+        hooks = (module._forward_hooks, module._backward_hooks, module._forward_pre_hooks)
+        state["mode", key] = module.training
+        state["hooks", key] = sum(map(len, hooks))
+    return state
 
 
-def _difference(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> str:
-    """What of a network changed, and where; empty if nothing did."""
-    for kind, values in before.items():
-        for key, value in values.items():
-            now = after[kind].get(key)
-            if isinstance(value, Tensor) and isinstance(now, Tensor):
-                same = torch.equal(value, now)
-            else:
-                same = value is now or value == now
-            if not same:
-                return f"{kind} of '{key}'" if key else kind
+def _difference(before: dict[tuple[str, str], Any], after: dict[tuple[str, str], Any]) -> str:
+    """What changed in a network, and where; empty if nothing did."""
+    for (kind, key), value in before.items():
+        now = after.get((kind, key))
+        if isinstance(value, Tensor) and isinstance(now, Tensor):
+            same = torch.equal(value, now)
+        else:
+            same = value == now
+        if not same:
+            return f"{kind} of '{key}'" if key else kind
     return ""

@@ -1,8 +1,8 @@
 """What is known of a perturbation, and how a function becomes one.
 
 A perturbation is a function `(model, images, labels, *, support=None, rngs=None, <parameters>) -> images` and
-the facts that `@perturbation` states about it. Contract tests, plans, reports and threat models read these
-facts; nothing asks for a name. Users' own functions become the same `Perturbation`, see `entry_of`.
+the facts that `@perturbation` states about it. Contract tests, plans, reports and threat models read the
+facts, never its name. Users' own functions become the same `Perturbation`, see `entry_of`.
 """
 
 import functools
@@ -20,7 +20,7 @@ from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
 from medrobust.parameters import Ratio
 from medrobust.perturbations.checks import check_inputs, task_of
-from medrobust.perturbations.gradients import frozen, ordinary_mode
+from medrobust.perturbations.gradients import frozen, ordinary, ordinary_mode
 from medrobust.rng import generators_of
 
 Role = Literal["clean", "noise", "attack", "corruption", "transform"]
@@ -33,10 +33,10 @@ OnFailure = Literal["last", "clean"]
 """What is stored where an attack fails: its last iterate, or the clean image."""
 
 SUPPLIED = frozenset({"support", "rngs", "targets", "spacing", "background", "tally", "preset"})
-"""Arguments that the program gives to perturbations and makers of targets, or that stand for others."""
+"""Arguments of perturbations and makers of targets that the program supplies, or that stand for others."""
 
 STRENGTHS = ("eps", "epsilon", "strength", "severity")
-"""Parameters that are taken for the budget of a function that states no facts."""
+"""Parameters taken for the budget of a function that states no facts."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,8 +48,7 @@ class Tally:
 
     Attributes:
         steps: Steps taken for each image.
-        n_active: Pixels of each image that the attack set out to change (segmentation); 0: it had nothing to
-            do.
+        n_active: Pixels of each image that the attack set out to change (segmentation).
     """
 
     steps: Int64[Tensor, " n"] | None = None
@@ -78,35 +77,33 @@ class Perturbation:
     """An entry of the catalogue: a function, and what is known of it.
 
     Attributes:
-        function: `(model, images, labels, *, support=None, rngs=None, <parameters>) -> images`; one that
-            moves pixels returns `(images, labels, valid)`.
+        function: The function; one that moves pixels returns `(images, labels, valid)`.
         name: In the catalogue or among the entry points of a package, or `package.module:function`.
-        role: What it is for. Attacks are crafted on a network and stored; the others are made again when
-            they are read.
-        tasks: What it can be used for.
-        needs: What it asks of the network: its gradient, its scores (logits), its decisions, or nothing.
+        role: What it is for. Attacks are crafted on a network and stored; the others are computed again
+            whenever they are read.
+        tasks: Tasks it can be used for.
+        needs: What it uses of the network: its gradient, its scores (logits), its decisions, or nothing.
         targets: Maker of targets `(labels, *, rngs, spacing, <parameters>)`, for attacks that need one per
             pixel.
-        norms: Norms that its budget can be in: "inf", "2", "1", "0". No change is larger than the budget in
-            the norm that the parameter `norm` names, or else in the first one. Empty: it promises no bound.
+        norms: Norms that its budget can be in: "inf", "2", "1", "0". The budget bounds every change in the
+            norm that the parameter `norm` names, or else in the first one. Empty: no bound is promised.
         moves_labels: Whether it moves pixels, and labels with them.
-        budget: The parameter that says how strong it is, such as `eps` or `severity`; a study may give it
-            as `{ssim: s}`.
+        budget: The parameter that sets its strength, such as `eps` or `severity`; a study may give it as
+            `{ssim: s}`.
         uses_whole_budget: Whether the change of every image is as large as the budget allows.
         default_ssim: SSIM that the budget is solved for where a study gives none.
-        minimal: Looks for the smallest perturbation, and so has no budget.
-        presets: Its presets by name.
+        minimal: Whether it looks for the smallest perturbation, and so has no budget.
+        presets: By name.
         on_misclassified: What happens to images that the source already gets wrong.
         on_failure: What is stored where it fails.
-        whitebox: Is also run on each target itself.
-        check: Takes parameters and task; says what does not fit together, in a sentence that begins with the
-            parameter's name, or None.
-        passes: Forward passes with input gradient that an image usually takes, given the parameters; for
-            estimates of time only.
-        beyond_paper: Stays out of the averages that follow the paper.
-        revision: Raised with every change of its results.
+        whitebox: Whether it is also run on each target itself.
+        check: Takes parameters and task; returns what does not fit together, in a sentence that begins with
+            the parameter's name, or None.
+        passes: Passes with gradient that an image usually takes, given the parameters; to estimate times.
+        beyond_paper: Whether it stays out of the averages that follow the paper.
+        revision: Raised whenever its results change.
         summary: One sentence for tables.
-        source: The publication.
+        source: Its publication.
     """
 
     function: Callable[..., Any]
@@ -134,25 +131,25 @@ class Perturbation:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it comes with medrobust, whose versions `revision` tells apart."""
+        """Whether it comes with medrobust, so that `revision` tells its versions apart."""
         return str(getattr(self.function, "__module__", "")).startswith("medrobust.")
 
     def norm_of(self, parameters: Mapping[str, Any]) -> str | None:
-        """The norm that its budget is in, given its parameters; None where it promises no bound."""
+        """The norm that its budget is in, given its parameters; None where no bound is promised."""
         return str(parameters.get("norm", self.norms[0])) if self.norms else None
 
 
 def perturbation(**facts: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """State facts about a function `(model, images, labels, *, ...) -> images`; it keeps its signature.
+    """State facts about a function `(model, images, labels, *, ...) -> images`, which keeps its signature.
 
-    When the function runs, its inputs have been checked, the network is frozen in evaluation mode and comes
-    back as it was, gradients are enabled but none is tracked yet, and a `preset` has been replaced by what it
-    stands for. What it returns is detached.
+    By the time the function runs, its inputs are checked, the network is frozen in evaluation mode (and
+    restored afterwards), gradients are enabled but none is tracked yet, and a `preset` is replaced by the
+    parameters that it stands for. What the function returns is detached.
 
     Args:
-        facts: Attributes of `Perturbation`. Left out: the name and summary are the function's own, and a
-            parameter called eps, epsilon, strength or severity is its budget (eps: in the Linf norm, or those
-            that its parameter `norm` can name).
+        facts: Attributes of `Perturbation`. By default the name and summary are the function's own, and a
+            parameter called eps, epsilon, strength or severity is its budget (the first two in the Linf norm,
+            or in those that its parameter `norm` can name).
 
     Raises:
         StudyError: There is no such fact, or the function has another signature.
@@ -178,7 +175,7 @@ def perturbation(**facts: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
             with ordinary_mode(), frozen(given.get("model")):
                 for key in ("images", "labels", "support", "targets"):
                     if isinstance(given.get(key), Tensor):
-                        given[key] = _plain(given[key])
+                        given[key] = ordinary(given[key])
                 _check(entry, given)
                 made = function(*bound.args, **bound.kwargs)
             return cast(R, made.detach()) if isinstance(made, Tensor) else made
@@ -192,10 +189,10 @@ def perturbation(**facts: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def corruption(function: Callable[..., Tensor], **facts: Any) -> Callable[..., Tensor]:
-    """Make a corruption of a plain `(images, severity, rngs) -> images`; `rngs` may be left out.
+    """Turn a plain `(images, severity, rngs) -> images` into a corruption; `rngs` may be left out.
 
-    Further parameters of the function stay parameters. Severities are whole numbers from 1 to 5 unless its
-    annotation says otherwise.
+    Further parameters of the function stay parameters. Severities are whole numbers from 1 to 5 unless
+    annotated otherwise.
 
     Args:
         function: Takes images `n c *space` in [0, 1] and returns such images.
@@ -224,14 +221,14 @@ def corruption(function: Callable[..., Tensor], **facts: Any) -> Callable[..., T
 
 
 def entry_of(thing: object, name: str | None = None) -> Perturbation:
-    """The entry that an object makes: a perturbation, a function with facts, or a plain function.
+    """The entry of an object: a perturbation, a function with facts, or a plain function.
 
     Args:
         thing: What a package, a module or a person offers.
-        name: What it is called from now on; None: the name it has.
+        name: Its name from now on; None: the name it has.
 
     Raises:
-        StudyError: It is something else.
+        StudyError: It is none of these.
     """
     entry = thing if isinstance(thing, Perturbation) else getattr(thing, "perturbation", None)
     if not isinstance(entry, Perturbation):
@@ -265,7 +262,7 @@ def _kind(thing: object) -> Literal["perturbation", "corruption"] | None:
 
 
 def _evaluated(function: Callable[..., Any]) -> inspect.Signature:
-    """The signature of a function; annotations that are text, and cannot be understood, say nothing."""
+    """The signature of a function, without annotations if they are text that cannot be evaluated."""
     try:
         return inspect.signature(function, eval_str=True)
     except NameError:
@@ -275,7 +272,7 @@ def _evaluated(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    """The signature of a function, what follows (model, images, labels) by keyword only."""
+    """The signature of a function, everything after (model, images, labels) keyword-only."""
     signature = _evaluated(function)
     first, rest = list(signature.parameters.values())[:3], list(signature.parameters.values())[3:]
     if tuple(each.name for each in first) != ARGUMENTS:
@@ -292,7 +289,7 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def _annotation(parameter: inspect.Parameter) -> Any:
-    """What a study may write for a parameter: numbers also as fractions; by default what its default is."""
+    """What a study may write for a parameter: a number also as a fraction; by default the default's type."""
     annotation, default = parameter.annotation, parameter.default
     if annotation is parameter.empty:
         annotation = Any if default is None or default is parameter.empty else type(default)
@@ -302,7 +299,7 @@ def _annotation(parameter: inspect.Parameter) -> Any:
 
 
 def _defaults(function: Callable[..., Any], signature: inspect.Signature) -> dict[str, Any]:
-    """Facts that can be read off a function."""
+    """The facts that can be read off a function."""
     budget = next((name for name in STRENGTHS if name in signature.parameters), None)
     norm = signature.parameters.get("norm")
     norms = get_args(norm.annotation) if norm and get_args(norm.annotation) else ("inf",)
@@ -315,14 +312,9 @@ def _defaults(function: Callable[..., Any], signature: inspect.Signature) -> dic
 
 
 def _check(entry: Perturbation, given: Mapping[str, Any]) -> None:
-    """Check the inputs of a call; what is missing is left to Python."""
+    """Check the inputs of a call; Python complains of missing ones."""
     images, labels = given.get("images"), given.get("labels")
     if isinstance(images, Tensor) and isinstance(labels, Tensor):
         check_inputs(images, labels, given.get("support"), entry.tasks)
         if complaint := entry.check(given, task_of(labels)):
             raise ValueError(complaint)
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """A tensor that takes part in no graph, and can."""
-    return tensor.clone() if tensor.is_inference() else tensor.detach()

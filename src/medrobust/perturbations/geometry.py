@@ -1,7 +1,7 @@
 """Norms of images and of their gradients, of whatever magnitude these are.
 
-Squares of float32 numbers below 1e-23 vanish and those above 1e19 are infinite, so that every image is scaled
-first: by a power of two, which rounds nothing.
+Squares of float32 numbers below 1e-23 vanish and those above 1e19 are infinite, so every image is scaled
+first: by a power of two, which rounds nothing. Also where images may change: supports, steps and balls.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,6 @@ from scipy.ndimage import binary_fill_holes
 from torch import Tensor
 
 Norm = Literal["inf", "2"]
-
-ORDER: dict[Norm, float] = {"inf": torch.inf, "2": 2.0}
-"""Of each norm, as `lengths` takes it."""
 
 _EXPONENTS = 126
 """Up to here, powers of two and their inverses are normal float32 numbers."""
@@ -57,7 +54,7 @@ def _scales(images: Tensor) -> Tensor:
 SupportMode = Literal["auto", "image", "foreground"]
 
 STRIPPED_SHARE = 0.05
-"""From this share of pixels that are exactly zero on, an image counts as skull-stripped."""
+"""An image of which at least this fraction is exactly zero counts as skull-stripped."""
 
 
 def support_of(images: Float[Tensor, "n c *space"], mode: SupportMode = "auto") -> Bool[Tensor, "n 1 *space"]:
@@ -65,7 +62,7 @@ def support_of(images: Float[Tensor, "n c *space"], mode: SupportMode = "auto") 
 
     Args:
         images: Clean images in [0, 1].
-        mode: "image": everything. "foreground": the pixels that are not zero in all channels, holes filled.
+        mode: "image": everything. "foreground": the pixels with a channel that is not zero, holes filled.
             "auto": the foreground of an image of which at least 5 % is exactly zero (skull-stripped MRI),
             else everything.
 
@@ -111,13 +108,12 @@ def step_inside(
     rise: Float[Tensor, " n"],
     norm: Norm,
 ) -> Float[Tensor, "n c *space"]:
-    """The smallest step along which linear functions rise by so much, and images stay in [0, 1].
+    """The step of smallest norm by which a linear function of each image rises by `rise`, inside [0, 1].
 
-    Without the range the step goes along the gradient (its sign, where the largest change is to be small).
-    Entries that would leave the range stop at its end, the others share what is left to rise, and so on until
-    none leaves. That ends after finitely many rounds with the exact solution, since the rise is a concave and
-    piecewise linear function of how far the others go. Where no step rises enough, it is the one that rises
-    most.
+    Were there no range, it would follow the gradient ("2") or its sign ("inf"). Entries that would leave the
+    range stop at its end, the others share what is left to rise, and so on until none leaves. That ends after
+    finitely many rounds with the exact solution, since the rise is a concave and piecewise linear function of
+    how far the others go. Where no step rises enough, it is the one that rises most.
     """
     slopes = unit(gradient, torch.inf)
     rise = rise / lengths(gradient, torch.inf).flatten().clamp_min(torch.finfo(rise.dtype).tiny)
@@ -139,7 +135,7 @@ def step_inside(
 
 
 class Ball(NamedTuple):
-    """Images in [0, 1] no farther than `eps` from the clean ones, and equal to them outside the support."""
+    """Images in [0, 1] at most `eps` away from the clean ones, and equal to them outside the support."""
 
     clean: Float[Tensor, "n c *space"]
     support: Bool[Tensor, "n 1 *space"] | None
@@ -147,11 +143,11 @@ class Ball(NamedTuple):
     norm: Norm  # of which eps is the largest
 
     def rows(self, index: Int64[Tensor, " r"]) -> "Ball":
-        """The same around some of the images."""
+        """The same for some of the images."""
         return self._replace(clean=self.clean[index], support=rows(self.support, index))
 
     def project(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
-        """The nearest images that are allowed; for "2" nearest in the ball, then in [0, 1]."""
+        """The nearest allowed images; for "2" the nearest in the ball, then in [0, 1]."""
         change = self.supported(images - self.clean)
         if self.norm == "inf":
             change = change.clamp(-self.eps, self.eps)
@@ -162,7 +158,7 @@ class Ball(NamedTuple):
         return within(self.clean + change, self.clean, self.support)
 
     def steepest(self, gradient: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
-        """The change of norm 1 along which a function of that gradient grows most; 0 where it vanishes."""
+        """The change of norm 1 by which a function with that gradient grows most; 0 where it vanishes."""
         if self.norm == "inf":
             return gradient.sign()
         return unit(self.supported(gradient))

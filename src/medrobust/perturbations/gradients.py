@@ -1,4 +1,4 @@
-"""Gradients with respect to the input; the network and the caller's tensors leave as they came."""
+"""Gradients with respect to the input; the network and the caller's tensors stay as they are."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -40,18 +40,23 @@ class Pullback(Protocol):
 
 @contextmanager
 def ordinary_mode() -> Iterator[None]:
-    """What a perturbation runs in, whatever mode its caller is in.
+    """The mode that a perturbation runs in, whatever that of its caller.
 
-    Inference mode, in which nothing can be differentiated, is left, and gradients are enabled; what
-    `torch.compile` made runs as it was written, since a compiled graph yields its gradient only once.
+    Inference mode, in which nothing can be differentiated, is left, and gradients are enabled; a compiled
+    network runs uncompiled, since a compiled graph yields its gradient only once.
     """
     with ExitStack() as modes:
         modes.enter_context(torch.inference_mode(False))
         modes.enter_context(torch.enable_grad())
-        # Nothing is compiled where this was never imported, which takes seconds.
+        # Without this import, which takes seconds, nothing can have been compiled.
         if "torch._dynamo" in sys.modules:
             modes.enter_context(torch.compiler.set_stance("force_eager"))
         yield
+
+
+def ordinary(tensor: Tensor) -> Tensor:
+    """A tensor that takes part in no graph, and can: those of inference mode never could."""
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
 @contextmanager
@@ -85,12 +90,10 @@ def frozen(model: object) -> Iterator[None]:
 
 
 def answer(model: Model, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *outspace"]:
-    """Logits of a copy of the images, which a network may normalise in place.
-
-    All is in the precision of the network's weights.
+    """Logits of a copy of the images, which a network may normalise in place, in the network's precision.
 
     Raises:
-        ModelError: The network fails, or there is no telling which part of its output the logits are.
+        ModelError: The network fails, or it is unclear which part of its output the logits are.
     """
     with _blamed(f"cannot be run on images of shape {tuple(images.shape)}"):
         return main_output(model(images.to(_precision(model), copy=True)))
@@ -103,33 +106,25 @@ def predict(model: Model, images: Float[Tensor, "n c *space"]) -> Float[Tensor, 
 
 
 def linearise(
-    model: Model, images: Float[Tensor, "n c *space"]
+    model: Model, images: Float[Tensor, "n c *space"], *, as_is: bool = False
 ) -> tuple[Float[Tensor, "n k *outspace"], Pullback]:
     """One forward pass, and the way back from its output to its input.
 
+    Images do not interact in evaluation mode, so no image's gradient depends on the others.
+
+    Args:
+        model: Network under attack.
+        images: Images in [0, 1].
+        as_is: Leave NaN and infinite gradients as they come, rather than make them `finite`.
+
     Returns:
-        Logits, and a function that gives sum_j w_j d logit_j / d image of every image, made `finite`, for
-        weights w of the logits' shape. Images do not interact in evaluation mode, so no image's gradient
-        depends on the others. Only the last call may go without `keep=True`, which keeps the graph for
-        another one.
+        Logits, and a function that turns weights w of the logits' shape into sum_j w_j d logit_j / d image of
+        every image. All calls but the last need `keep=True`, which keeps the graph for another one.
 
     Raises:
-        ModelError: The network fails, or its output does not depend on the input in a way that can be
-            differentiated.
+        ModelError: The network fails, or its output cannot be differentiated with respect to the input.
     """
-    logits, pullback = differentiate(model, images)
-
-    def finite_pullback(weights: Tensor, *, keep: bool = False) -> Tensor:
-        return finite(pullback(weights, keep=keep))
-
-    return logits, finite_pullback
-
-
-def differentiate(
-    model: Model, images: Float[Tensor, "n c *space"]
-) -> tuple[Float[Tensor, "n k *outspace"], Pullback]:
-    """What `linearise` gives, with gradients as they come: NaN and infinite ones too."""
-    leaf = (images.clone() if images.is_inference() else images.detach()).requires_grad_(True)
+    leaf = ordinary(images).requires_grad_(True)
 
     def run(mode: AbstractContextManager[object]) -> Tensor:
         with torch.enable_grad(), mode:
@@ -147,20 +142,21 @@ def differentiate(
             try:
                 (gradient,) = way(logits)
             except CheckpointError:
-                # Batch norm of torch's own is what a network computes again on the way back.
+                # On the way back, a checkpointed network repeats its pass with torch's own batch norm.
                 (gradient,) = way(run(nullcontext()))
         if gradient is None:
             raise ModelError(NO_WAY_BACK)
-        return gradient
+        return gradient if as_is else finite(gradient)
 
     return logits.detach(), pullback
 
 
 def finite(gradient: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
-    """A gradient that attacks can use: NaN says nothing and becomes 0, infinite slopes keep their sign.
+    """A gradient that attacks can use: NaN becomes 0, infinite slopes keep their sign.
 
-    They become as steep as the steepest finite one of their image: a single one, such as that of a root at a
-    black pixel, must not be all that a norm sees. An image without any other than these gets 0.
+    Infinite slopes become as steep as the steepest finite one of their image, because a single one, such as
+    that of a root at a black pixel, must not be all that a norm sees. An image without finite slopes gets 0
+    everywhere.
     """
     if all_finite(gradient):
         return gradient
@@ -171,13 +167,9 @@ def finite(gradient: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]
 def cross_entropy_gradient(
     model: Model, images: Float[Tensor, "n c *space"], labels: Int64[Tensor, "n *labelspace"]
 ) -> tuple[Float[Tensor, "n k *labelspace"], Float[Tensor, "n c *space"]]:
-    """Logits, and the direction of the gradient of every image's cross-entropy, summed over pixels.
+    """Logits, and the gradient of every image's cross-entropy, summed over pixels.
 
-    It is the gradient but for a positive factor for each image, see `losses`.
-
-    Raises:
-        ModelError: The network's output cannot be attacked.
-        ValueError: A label that the network has no class for.
+    The gradient of each image has a positive factor, see `LOSSES`.
     """
     logits, pullback = linearise(model, images)
     check_logits(logits, labels)
@@ -203,10 +195,10 @@ def _blamed(what: str) -> Iterator[None]:
 
 
 class AffineNorm(TorchFunctionMode):
-    """While it is entered, networks compute their batch norms as `x * factor + offset`.
+    """While entered, networks compute their batch norms as `x * factor + offset`.
 
-    torch's own gradient of a batch norm reads its input again and takes up to a third of the whole way back
-    through a network on a CPU; that of a product is a product. Values agree but for rounding.
+    torch's own gradient of a batch norm reads its input again and takes up to a third of the whole backward
+    pass on a CPU; that of a product is a product. Values agree up to rounding.
     """
 
     def __torch_function__(
@@ -232,7 +224,7 @@ def affine_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """What `torch.nn.functional.batch_norm` gives, whose arguments these are.
+    """`torch.nn.functional.batch_norm`, with its arguments, as a product and a sum.
 
     Statistics of the batch, and reduced precision, are left to torch.
     """
@@ -254,41 +246,15 @@ DLR_CLASSES = 3
 """The difference of logits ratio divides by the gap to the third largest logit."""
 
 
-def ascent_weights(
-    loss: Loss, logits: Float[Tensor, "n k *labelspace"], labels: Int64[Tensor, "n *labelspace"]
-) -> Float[Tensor, "n k *labelspace"]:
-    """Gradient of a loss, summed over the labels of each image, with respect to the logits.
-
-    Args:
-        loss: Its name.
-        logits: Of the network under attack, finite.
-        labels: True classes.
-
-    Returns:
-        That gradient but for a positive factor for each image.
-
-    Raises:
-        ValueError: The loss needs more classes than there are.
-    """
-    if loss == "dlr" and logits.shape[1] < DLR_CLASSES:
-        raise ValueError(
-            f"loss: 'dlr' needs at least {DLR_CLASSES} classes, the network has {logits.shape[1]}; use "
-            "'margin'."
-        )
-    return LOSSES[loss](logits, labels)
-
-
 def cross_entropy_weights(
     logits: Float[Tensor, "n k *labelspace"],
     labels: Int64[Tensor, "n *labelspace"],
     shares: Float[Tensor, "n *labelspace"] | None = None,
 ) -> Float[Tensor, "n k *labelspace"]:
-    """Of the cross-entropy: the probabilities of the other classes, and minus their sum for the label.
+    """Of the cross-entropy: the probabilities of the other classes, and for the label minus their sum.
 
-    Args:
-        logits: Of the network under attack.
-        labels: True classes.
-        shares: How much each label counts, at least 0; None: all count the same.
+    Each label counts by its share, at least 0 (None: all count the same). The largest probability of another
+    class in an image becomes 1.
     """
     logs = logits.log_softmax(1)
     if shares is not None:
@@ -303,20 +269,28 @@ def cross_entropy_weights(
 def margin_weights(
     logits: Float[Tensor, "n k *labelspace"], labels: Int64[Tensor, "n *labelspace"]
 ) -> Float[Tensor, "n k *labelspace"]:
-    """Of the `margin`: 1 for the largest wrong logit, the first of equal ones, and -1 for the right one."""
+    """Of the `margin`: 1 for the largest wrong logit, the first of equal ones, and -1 for the label's."""
     return one_hot(_rivals(logits, labels), logits) - one_hot(labels, logits)
 
 
 def dlr_weights(
     logits: Float[Tensor, "n k *labelspace"], labels: Int64[Tensor, "n *labelspace"]
 ) -> Float[Tensor, "n k *labelspace"]:
-    """Of the margin over the gap between the largest and the third largest logit: the scale drops out.
+    """Of the margin divided by the gap between the largest and the third largest logit: the scale cancels.
 
-    A gap is at least what float32 resolves in logits of the size of these three.
+    A gap is at least what float32 resolves in logits as large as these three.
+
+    Raises:
+        ValueError: There are fewer than three classes.
 
     Source: Croce, Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse
     parameter-free attacks".
     """
+    if logits.shape[1] < DLR_CLASSES:
+        raise ValueError(
+            f"loss: 'dlr' needs at least {DLR_CLASSES} classes, the network has {logits.shape[1]}; use "
+            "'margin'."
+        )
     largest, ranked = logits.topk(DLR_CLASSES, dim=1)
     spread = one_hot(ranked[:, 0], logits) - one_hot(ranked[:, -1], logits)
     kinds = torch.finfo(logits.dtype)
@@ -331,6 +305,11 @@ LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
     "margin": margin_weights,
     "dlr": dlr_weights,
 }
+"""Gradient of each loss, summed over the labels of an image, with respect to the logits.
+
+Logits are finite. The gradient of each image has a positive factor, so that it neither vanishes nor overflows
+whatever the size of the logits.
+"""
 
 
 def margin(

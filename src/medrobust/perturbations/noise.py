@@ -1,7 +1,7 @@
 """Noise of a given strength, or of the strength at which an image has a given SSIM.
 
 Noise is drawn from one generator per image and scaled afterwards, so that an image's noise keeps its pattern
-while its strength is solved.
+while its strength is solved for.
 """
 
 import copy
@@ -19,7 +19,7 @@ from medrobust.errors import unknown
 from medrobust.metrics.similarity import ssim
 from medrobust.parameters import Ratio
 from medrobust.perturbations.entry import perturbation
-from medrobust.perturbations.geometry import rows, within
+from medrobust.perturbations.geometry import per_image, rows, within
 from medrobust.perturbations.gradients import Model
 from medrobust.perturbations.strength import Solution, first_strength, solve_strength
 from medrobust.rng import generators_of
@@ -34,6 +34,12 @@ Strength = Annotated[
 Noise = Callable[[Tensor, Sequence[Tensor], Tensor], Tensor]
 """Noisy images, not clipped, for images, standard normal draws, and strengths `n 1 ...`."""
 
+NOISES: dict[str, tuple[int, Noise]] = {
+    "gaussian": (1, lambda images, draws, scale: images + scale * draws[0]),
+    "rician": (2, lambda images, draws, scale: torch.hypot(images + scale * draws[0], scale * draws[1])),
+}
+"""How many fields a noise draws, and what it does with them."""
+
 
 @perturbation(role="clean", needs="nothing", summary="The image as it is.")
 def clean(
@@ -44,18 +50,7 @@ def clean(
     support: Bool[Tensor, "n 1 *space"] | None = None,
     rngs: Sequence[np.random.Generator] | None = None,
 ) -> Float[Tensor, "n c *space"]:
-    """Copy the images.
-
-    Args:
-        model: Not needed.
-        images: Images in [0, 1].
-        labels: True classes.
-        support: Not needed.
-        rngs: Not needed.
-
-    Returns:
-        The same images.
-    """
+    """Copy the images; nothing else is used."""
     return images.clone()
 
 
@@ -69,21 +64,15 @@ def gaussian(
     rngs: Sequence[np.random.Generator] | None = None,
     strength: Strength,
 ) -> Float[Tensor, "n c *space"]:
-    """Add Gaussian noise.
+    """Add Gaussian noise, and clip to [0, 1].
 
     Args:
-        model: Not needed.
+        model: Unused.
         images: Clean images in [0, 1].
-        labels: Not needed.
-        support: Where images may change; None: everywhere.
-        rngs: One generator per image; None: those of seed 0.
+        labels: Unused.
+        support: Where images may change.
+        rngs: One generator per image.
         strength: Standard deviation, at least 0; one for all images or one for each.
-
-    Returns:
-        Noisy images, clipped to [0, 1].
-
-    Raises:
-        ValueError: A wrong argument.
     """
     return add_noise("gaussian", images, draw("gaussian", images, rngs), strength, support)
 
@@ -104,21 +93,15 @@ def rician(
     rngs: Sequence[np.random.Generator] | None = None,
     strength: Strength,
 ) -> Float[Tensor, "n c *space"]:
-    """Make the noise of a magnitude MR image: Gaussian noise in both parts of the complex signal.
+    """Add Gaussian noise to both parts of the complex signal of a magnitude MR image, and clip to [0, 1].
 
     Args:
-        model: Not needed.
+        model: Unused.
         images: Clean images in [0, 1].
-        labels: Not needed.
-        support: Where images may change; None: everywhere.
-        rngs: One generator per image; None: those of seed 0.
+        labels: Unused.
+        support: Where images may change.
+        rngs: One generator per image.
         strength: Standard deviation in each part, at least 0; one for all images or one for each.
-
-    Returns:
-        Noisy images, clipped to [0, 1].
-
-    Raises:
-        ValueError: A wrong argument.
     """
     return add_noise("rician", images, draw("rician", images, rngs), strength, support)
 
@@ -143,7 +126,7 @@ def match_noise(
             give the noise that was solved for.
 
     Returns:
-        Strengths; SSIM is within max(0.05 (1 - goal), 1e-5) of the goal, or the match is not `reached`.
+        Strengths; a match is `reached` if its SSIM is within max(0.05 (1 - goal), 1e-5) of the goal.
 
     Raises:
         ValueError: An unknown name.
@@ -188,9 +171,8 @@ def add_noise(
             f"strength: must be one number of at least 0, or one for each of {len(images)} images, got "
             f"{strength}."
         )
-    scale = scale.expand(len(images)).view(-1, *[1] * (images.ndim - 1))
     _, apply = NOISES[name]
-    return within(apply(images, draws, scale), images, support)
+    return within(apply(images, draws, per_image(scale.expand(len(images)), images)), images, support)
 
 
 def draw(
@@ -207,17 +189,3 @@ def draw(
     shape = (NOISES[name][0], *images.shape[1:])
     drawn = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in rngs], axis=1)
     return list(torch.from_numpy(drawn).to(images.device))
-
-
-def apply_gaussian(images: Tensor, draws: Sequence[Tensor], scale: Tensor) -> Tensor:
-    """Add one field."""
-    return images + scale * draws[0]
-
-
-def apply_rician(images: Tensor, draws: Sequence[Tensor], scale: Tensor) -> Tensor:
-    """Magnitude of the complex signal with one field in each part."""
-    return torch.hypot(images + scale * draws[0], scale * draws[1])
-
-
-NOISES: dict[str, tuple[int, Noise]] = {"gaussian": (1, apply_gaussian), "rician": (2, apply_rician)}
-"""How many fields a noise draws, and what it does with them."""

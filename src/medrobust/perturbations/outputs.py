@@ -1,4 +1,4 @@
-"""What a network returns: which part of it are the logits, and whether images are answered one by one."""
+"""What a network returns: which part of it is the logits, and whether each image gets its own."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,26 +7,26 @@ from torch import Tensor
 
 from medrobust.errors import ModelError
 
+SAME = 1e-4
+"""Largest difference of two passes, relative to the largest logit: GPUs add in no fixed order."""
+
 _NAMES = ("logits", "out")
 """Where Hugging Face and torchvision put their main output."""
 
 _ROUNDING = 1e-3
 _ROUNDING_STEPS = 16
-"""What sums in another order explain: logits that differ by so much, relative to the largest of them, and in
-reduced precision by so many steps of it."""
+"""Differences that the order of summation explains, relative to the largest logit; the second in steps of
+a reduced precision."""
 
 
 def main_output(output: object) -> Tensor:
-    """The logits among what a network returned.
+    """The logits in whatever a network returned.
 
     Libraries return them alone, as the entry `logits` (Hugging Face) or `out` (torchvision) of a mapping or
     an object, or first in a tuple or list, before auxiliary heads and the coarser levels of deep supervision.
 
-    Args:
-        output: Whatever the network's forward gave.
-
     Raises:
-        ModelError: There is no telling which part the logits are.
+        ModelError: It is unclear which part the logits are.
     """
     if isinstance(output, Tensor):
         return output
@@ -49,24 +49,24 @@ def main_output(output: object) -> Tensor:
 
 
 def depends_on_batch(network: Callable[[Tensor], object], images: Tensor) -> float:
-    """By how much the logits of images depend on the batch that they are in.
+    """By how much the logits of an image depend on the rest of its batch.
 
-    They must not: scores would depend on the size of batches. Batch norm without running statistics mixes
-    images, and so does whatever sums, sorts or normalises along the first axis. The images are passed
+    They must not, or scores would depend on the size of batches. Batch norm without running statistics mixes
+    images, and so does whatever sums, sorts or normalises along the first axis. The images are shown
     together, twice, and one by one, without gradients and without autocast.
 
     Args:
-        network: Gives logits `n k` or `n k *space`, alone or as `main_output` finds them; in evaluation mode.
-        images: A few images `n c *space` that differ, as the network takes them. They stay as they are.
+        network: Returns logits `n k` or `n k *space`, alone or as `main_output` finds them; in evaluation
+            mode.
+        images: A few different images `n c *space`, as the network takes them. They stay as they are.
 
     Returns:
-        Largest difference of a logit, relative to the largest logit; 1.0 where a logit is finite, or there at
-        all, only alone or only in company. 0.0 where rounding explains the difference, where the network is
-        random (two passes of one batch differ as well), and for a single image.
+        Largest difference of a logit, relative to the largest logit; 1.0 where a logit exists or is finite
+        only alone or only in company. 0.0 where rounding explains the difference, where the network is random
+        (two passes of one batch differ as well), and for a single image.
 
     Raises:
-        ModelError: There is no telling which part of the output the logits are.
-        Exception: What the network raises; some take one image alone, or several, only.
+        Exception: Whatever the network raises; some take only one image, or only several.
     """
 
     def answer(some: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def depends_on_batch(network: Callable[[Tensor], object], images: Tensor) -> flo
 
 
 def relative_difference(logits: Tensor, others: Tensor) -> float:
-    """The largest, relative to the largest logit that counts; 1.0 where only one of two logits is finite.
+    """The largest difference, relative to the largest logit; 1.0 where only one of two logits is finite.
 
     A logit that is the same for every image, such as -1e9 for a class that is masked, does not count.
     """

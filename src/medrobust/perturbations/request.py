@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -32,9 +32,10 @@ from medrobust.perturbations.gradients import Model
 from medrobust.perturbations.noise import match_noise
 from medrobust.perturbations.strength import solve_strength
 
-POLICIES = {"on_misclassified": ("attack", "keep", "drop"), "on_failure": ("last", "clean")}
-FOUND_BY = ("name", "load", "given")
-Choice = TypeVar("Choice", bound=str)
+POLICIES = {"on_misclassified": get_args(OnMisclassified), "on_failure": get_args(OnFailure)}
+OWN_KEYS = ("name", "load", "given", "label", "preset", *POLICIES)
+"""Keys of an item of a study that are not parameters."""
+
 LABEL = re.compile(r"[A-Za-z0-9._-]+")
 
 TOLERANCE = 1e-4
@@ -47,14 +48,13 @@ class Request:
     """One perturbation of a study.
 
     Attributes:
-        label: What it is called in every table.
-        perturbation: Its entry.
-        parameters: All of its parameters, ready for JSON; without its budget for as long as that is to be
-            solved.
+        label: Its name in every table.
+        perturbation: Its entry in the catalogue.
+        parameters: All of its parameters, ready for JSON; without its budget until that is solved.
         on_misclassified: What happens to images that the source already gets wrong.
         on_failure: What is stored where it fails.
         ssim: SSIM that the budget is to be solved for; None: the budget is given, or there is none.
-        curve: The curve over budgets that it is a point of; None: of none.
+        curve: The curve over budgets that it is a point of, if any.
     """
 
     label: str
@@ -85,7 +85,7 @@ class Request:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Everything that its images depend on beside images, network and seed, to be hashed.
+        """Everything that its images depend on besides images, network and seed, to be hashed.
 
         A user's own function counts by its code: the file of its module, or in a notebook its own source.
 
@@ -104,23 +104,27 @@ class Request:
 
     @property
     def written(self) -> dict[str, Any]:
-        """The entry of a study that asks for it, everything filled in, as plain data.
+        """The item of a study that asks for it, everything filled in, as plain data.
 
         An object that cannot be imported again stands under `given`, for people to read.
         """
-        entry, policies = self.perturbation, {}
+        entry = self.perturbation
         reference = reference_of(entry.function)
-        if ":" not in self.name and (self.perturbation.is_ours or self.name in PERTURBATIONS.names()):
-            found_by = {"name": self.name}
+        if ":" not in self.name and (entry.is_ours or self.name in PERTURBATIONS.names()):
+            item: dict[str, Any] = {"name": self.name}
         elif reference is not None:
-            found_by = {"load": reference}
+            item = {"load": reference}
         else:
-            found_by = {"given": f"{self.name} {self._code[:12]}"}
+            item = {"given": f"{self.name} {self._code[:12]}"}
+        item["label"] = self.label
+        if self.curve is not None:
+            item["curve"] = self.curve
         if entry.role == "attack":
-            policies = {"on_misclassified": self.on_misclassified, "on_failure": self.on_failure}
-        curve = {} if self.curve is None else {"curve": self.curve}
-        budget = {} if self.ssim is None else {str(entry.budget): {"ssim": self.ssim}}
-        return {**found_by, "label": self.label, **curve, **policies, **self.parameters, **budget}
+            item |= {"on_misclassified": self.on_misclassified, "on_failure": self.on_failure}
+        item |= self.parameters
+        if self.ssim is not None:
+            item[str(entry.budget)] = {"ssim": self.ssim}
+        return item
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -175,26 +179,26 @@ def request(item: object, task: Task) -> Request:
             f"{where}: {entry.name} moves pixels and labels, which studies cannot score yet; call it from "
             "Python, or choose a perturbation that keeps labels in their place."
         )
-    preset = _preset(entry, item.get("preset"), where)
-    given = {
-        key: value for key, value in item.items() if key not in (*FOUND_BY, "label", "preset", *POLICIES)
-    }
+    preset = Preset({}, source="")
+    if item.get("preset") is not None:
+        name = str(item["preset"])
+        if name not in entry.presets:
+            raise StudyError(f"{where}.preset: {unknown('preset', name, entry.presets)}")
+        preset = entry.presets[name]
+    given = {key: value for key, value in item.items() if key not in OWN_KEYS}
     parameters, goal = _without_budget(entry, {**preset.parameters, **given}, where)
     missing = {entry.budget or ""} - parameters.keys() if _is_solved(entry) else set()
     parameters = resolve(parameters_of(entry, without=missing), parameters, where)
     _check_plain(parameters, where)
     if complaint := entry.check(parameters, task):
         raise StudyError(f"{where}.{complaint}")
-    return Request(
-        label=_label(item, where),
-        perturbation=entry,
-        parameters=parameters,
-        on_misclassified=_policy(
-            item, "on_misclassified", preset.on_misclassified or entry.on_misclassified, where
-        ),
-        on_failure=_policy(item, "on_failure", preset.on_failure or entry.on_failure, where),
-        ssim=goal,
-    )
+    label = _label(item, where)
+    policies: dict[str, Any] = {}
+    for key, choices in POLICIES.items():
+        policies[key] = item.get(key, getattr(preset, key) or getattr(entry, key))
+        if policies[key] not in choices:
+            raise StudyError(f"{where}.{key}: must be one of {', '.join(choices)}; got {policies[key]!r}.")
+    return Request(label, entry, parameters, **policies, ssim=goal)
 
 
 def requests(item: object, task: Task) -> tuple[Request, ...]:
@@ -206,8 +210,8 @@ def requests(item: object, task: Task) -> tuple[Request, ...]:
         task: Task of the study.
 
     Returns:
-        One request. For a list one per budget, in its order: the label is that of the entry, "-", and the
-        budget as written with "of" for "/", e.g. `pgd-0.5of255`; the curve has the label of the entry.
+        One request; for a list one per budget, in its order. There the label is that of the item, "-", and
+        the budget as written with "of" for "/", e.g. `pgd-0.5of255`; the curve has the label of the item.
 
     Raises:
         StudyError: As from `request`; a list that is empty, names a budget twice, or is not of budgets; a
@@ -215,14 +219,16 @@ def requests(item: object, task: Task) -> tuple[Request, ...]:
     """
     item = _as_mapping(item)
     curve = item.pop("curve", None)
-    entry = _find(item)
-    lists = [key for key, value in item.items() if isinstance(value, list | tuple)]
-    if entry.is_ours:
-        _refuse_lists({key: item[key] for key in lists if key != entry.budget}, entry, _where(item))
-    if entry.budget not in lists:
+    entry, where = _find(item), _where(item)
+    lists = {key: value for key, value in item.items() if isinstance(value, list | tuple)}
+    budgets = lists.pop(entry.budget or "", None)
+    if entry.is_ours and lists:
+        key, value = next(iter(lists.items()))
+        raise StudyError(f"{where}.{key}: takes no list; got {value!r}. {_takes_lists(entry)}")
+    if budgets is None:
         return (_point(curve, request(item, task)),)
-    budget, label = str(entry.budget), _label(item, _where(item))
-    names = _budget_names(item[budget], f"perturbations.{label}.{budget}")
+    budget, label = str(entry.budget), _label(item, where)
+    names = _budget_names(budgets, f"perturbations.{label}.{budget}")
     return tuple(
         _point(curve or label, request(item | {"label": f"{label}-{name}", budget: value}, task))
         for name, value in names.items()
@@ -240,7 +246,7 @@ def targets_of(
     Args:
         request: What the study asks for.
         labels: True class of every pixel.
-        rngs: One generator per image; the source network takes no part in their keys.
+        rngs: One generator per image; their keys do not name the source network.
         spacing: Size of a pixel in mm, None where unknown.
     """
     make = request.perturbation.targets
@@ -274,7 +280,7 @@ def perturb(
         rngs: One generator per image; None: those of seed 0.
         spacing: Size of a pixel in mm, for targets; None where unknown.
         targets: From `targets_of`; None: made here.
-        tally: Is told what an iterated attack did.
+        tally: Filled by an iterated attack.
 
     Returns:
         Perturbed images.
@@ -283,18 +289,14 @@ def perturb(
         ValueError: A wrong argument, or a budget that is not solved.
         StudyError: A perturbation of the user's fails, or returns no images.
     """
-    entry, parameters = request.perturbation, dict(request.parameters)
+    entry, given = request.perturbation, dict(request.parameters)
     if targets is None:
         targets = targets_of(request, labels, rngs, spacing)
     if request.unsolved:
-        parameters.update(_solved_noise(request, images, support, rngs))
-    supplied = {
-        "support": support, "rngs": rngs, "targets": targets, "spacing": spacing, "tally": tally
-    }  # fmt: skip
+        given["strength"] = _solved_strength(request, images, support, rngs)
+    given |= {"support": support, "rngs": rngs, "targets": targets, "spacing": spacing, "tally": tally}
     try:
-        made: Tensor = entry.function(
-            model, images, labels, **accepted(entry.function, {**parameters, **supplied})
-        )
+        made: Tensor = entry.function(model, images, labels, **accepted(entry.function, given))
     except (MedrobustError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
@@ -329,8 +331,8 @@ def solve_budget(
         request: Its `ssim` is the goal.
         model: Source network.
         batches: Images `n c *space`, labels, support and random generators of validation cases. SSIM is taken
-            over the support; cases with an empty one do not count. Generators are copied: every budget is
-            tried on the same draws.
+            over the support; cases with an empty one do not count. Generators are copied, so that every
+            budget is tried on the same draws.
 
     Returns:
         The budget, rounded to 4 significant digits; set it with `request.with_budget`.
@@ -397,7 +399,7 @@ def _find(item: Mapping[str, Any]) -> Perturbation:
         return PERTURBATIONS.named(item.get("name"), "perturbations")
     if "name" in item:
         raise StudyError(
-            f"{_where(item)}: takes `name` or `load`, got both. Write `label` for what tables are to call it."
+            f"{_where(item)}: takes `name` or `load`, got both. Write `label` for its name in tables."
         )
     return PERTURBATIONS.loaded(item["load"], _where(item))
 
@@ -405,25 +407,13 @@ def _find(item: Mapping[str, Any]) -> Perturbation:
 def _label(item: Mapping[str, Any], where: str) -> str:
     """The label of an item; by default its name, without the module."""
     default = item["name"] if "name" in item else _find(item).name.rpartition(":")[2]
-    label = item.get("label", default)
+    return _checked_label(item.get("label", default), f"{where}.label")
+
+
+def _checked_label(label: object, where: str) -> str:
     if not isinstance(label, str) or not LABEL.fullmatch(label):
-        raise StudyError(f"{where}.label: may hold letters, digits, '.', '_' and '-' only; got {label!r}.")
+        raise StudyError(f"{where}: may hold letters, digits, '.', '_' and '-' only; got {label!r}.")
     return label
-
-
-def _preset(entry: Perturbation, name: object, where: str) -> Preset:
-    if name is None:
-        return Preset({}, source="")
-    if str(name) not in entry.presets:
-        raise StudyError(f"{where}.preset: {unknown('preset', str(name), entry.presets)}")
-    return entry.presets[str(name)]
-
-
-def _policy(item: Mapping[str, Any], key: str, default: Choice, where: str) -> Choice:
-    value = item.get(key, default)
-    if value not in POLICIES[key]:
-        raise StudyError(f"{where}.{key}: must be one of {', '.join(POLICIES[key])}; got {value!r}.")
-    return cast(Choice, value)
 
 
 def _is_solved(entry: Perturbation) -> bool:
@@ -439,11 +429,12 @@ def _is_matchable(entry: Perturbation) -> bool:
 def _without_budget(
     entry: Perturbation, parameters: dict[str, Any], where: str
 ) -> tuple[dict[str, Any], float | None]:
-    """Take a budget that is to be solved out of the parameters; and the SSIM to solve it for, if any."""
+    """The parameters without a budget that is to be solved, and the SSIM to solve it for, if any."""
     budget = entry.budget
     value = None if budget is None else parameters.get(budget)
+    others = {key: other for key, other in parameters.items() if key != budget}
     if value is None and _is_solved(entry):
-        return {key: other for key, other in parameters.items() if key != budget}, entry.default_ssim
+        return others, entry.default_ssim
     if not isinstance(value, Mapping):
         return parameters, None
     goal = parse_ratio(value.get("ssim"))
@@ -451,7 +442,7 @@ def _without_budget(
     if not solvable or set(value) != {"ssim"} or not isinstance(goal, float | int) or not 0 < goal < 1:
         form = "a number or {ssim: s} with s in (0, 1)" if solvable else "a number"
         raise StudyError(f"{where}.{budget}: must be {form}; got {value!r}.")
-    return {key: other for key, other in parameters.items() if key != budget}, float(goal)
+    return others, float(goal)
 
 
 def _check_plain(parameters: Mapping[str, Any], where: str) -> None:
@@ -465,12 +456,12 @@ def _check_plain(parameters: Mapping[str, Any], where: str) -> None:
             ) from None
 
 
-def _solved_noise(
+def _solved_strength(
     request: Request,
     images: Float[Tensor, "n c *space"],
     support: Bool[Tensor, "n 1 *space"] | None,
     rngs: Sequence[np.random.Generator] | None,
-) -> dict[str, Tensor]:
+) -> Float[Tensor, " n"]:
     """The strength of noise that is given by its SSIM."""
     if request.perturbation.role != "noise" or request.ssim is None:
         raise ValueError(
@@ -478,21 +469,20 @@ def _solved_noise(
             "match_noise first, then request.with_budget."
         )
     goal = torch.full((len(images),), request.ssim, device=images.device)
-    return {"strength": match_noise(request.name, images, goal, support=support, rngs=rngs).strength}
+    return match_noise(request.name, images, goal, support=support, rngs=rngs).strength
 
 
 def _point(curve: object, asked: Request) -> Request:
-    """The request as a point of a curve; as it is for None."""
-    where = f"perturbations.{asked.label}.curve"
+    """The request as a point of a curve; unchanged for None."""
     if curve is None:
         return asked
-    if not isinstance(curve, str) or not LABEL.fullmatch(curve):
-        raise StudyError(f"{where}: may hold letters, digits, '.', '_' and '-' only; got {curve!r}.")
+    where = f"perturbations.{asked.label}.curve"
+    name = _checked_label(curve, where)
     if asked.perturbation.budget is None or asked.unsolved:
         raise StudyError(
             f"{where}: is for attacks whose budget is a number; got {curve!r} for {asked.name}. Leave it out."
         )
-    return replace(asked, curve=curve)
+    return replace(asked, curve=name)
 
 
 def _budget_names(budgets: Sequence[object], where: str) -> dict[str, float]:
@@ -514,12 +504,9 @@ def _budget_names(budgets: Sequence[object], where: str) -> dict[str, float]:
     return names
 
 
-def _refuse_lists(lists: Mapping[str, Any], entry: Perturbation, where: str) -> None:
-    for key, value in lists.items():
-        names = [name for name, each in PERTURBATIONS.items() if each.role == "attack" and each.budget]
-        who = (
-            f"Only budgets do; attacks with a budget: {', '.join(names)}."
-            if entry.budget is None
-            else f"Only its budget, {entry.budget}, does: one attack per number, and a curve."
-        )
-        raise StudyError(f"{where}.{key}: takes no list; got {value!r}. {who}")
+def _takes_lists(entry: Perturbation) -> str:
+    """A sentence on what may be a list."""
+    if entry.budget is not None:
+        return f"Only its budget, {entry.budget}, does: one attack per number, and a curve."
+    names = [name for name, each in PERTURBATIONS.items() if each.role == "attack" and each.budget]
+    return f"Only budgets do; attacks with a budget: {', '.join(names)}."

@@ -1,4 +1,4 @@
-"""Solve for the strength at which SSIM has a wanted value, for many images at once."""
+"""The strength at which SSIM has a given value, found for many images at once."""
 
 import math
 from collections.abc import Callable
@@ -20,13 +20,12 @@ USUAL_SLOPE = 2.0
 
 
 class Solution(NamedTuple):
-    """Strengths that were found.
+    """Solved strengths.
 
     Attributes:
         strength: The strength of each image, at least 0.
         ssim: SSIM at that strength.
-        reached: Whether it is within the tolerance. Where it is not, the strength is the nearest that was
-            seen.
+        reached: Whether it is within the tolerance. Where it is not, the strength is the best one tried.
     """
 
     strength: Float[Tensor, " n"]
@@ -44,20 +43,17 @@ def solve_strength(
 ) -> Solution:
     """Find strengths whose SSIM lies within `tolerance` of `goal`; images that are done leave the batch.
 
-    SSIM falls with the strength, and close to 1 its complement grows as the square. So the secant of log(1 -
-    SSIM) over log strength, from a slope of 2 on, mostly arrives within three evaluations. A point outside of
-    the interval that is known to hold the answer gives way to the middle of the interval, and after a few
-    secants only middles are tried.
+    SSIM falls with the strength, and close to 1 its complement grows as the square. So the secant of
+    log(1 - SSIM) over log strength, starting with a slope of 2, mostly arrives within three evaluations. A
+    point outside the interval known to hold the answer is replaced by the middle of the interval, and after a
+    few secants only middles are tried.
 
     Args:
         evaluate: SSIM at a strength.
         goal: Wanted SSIM, below 1.
         tolerance: Allowed difference.
-        first: Where to begin, above 0; one for all images or one for each.
-        largest: A goal that this strength does not reach counts as unreachable.
-
-    Returns:
-        The strengths, in float32.
+        first: Where to start, above 0; one for all images or one for each.
+        largest: A goal that this strength does not reach is given up.
     """
     goal, tolerance = goal.double(), tolerance.double()
     strength, seen = torch.zeros_like(goal), torch.full_like(goal, torch.nan)
@@ -91,7 +87,7 @@ class Search(NamedTuple):
 
     @classmethod
     def start(cls, goal: Float[Tensor, " n"], first: float | Float[Tensor, " n"]) -> "Search":
-        """Begin at the strength `first`, or at one for each image."""
+        """Nothing but the first strength is known."""
         nothing = torch.full_like(goal, torch.nan)
         x = torch.as_tensor(first, dtype=goal.dtype, device=goal.device).expand_as(goal).log()
         infinity = torch.full_like(goal, torch.inf)
@@ -108,7 +104,7 @@ class Search(NamedTuple):
         x = (self.x + (self.wanted - y) / slope).clamp_max(largest)
         bracketed = low.isfinite() & high.isfinite()
         outside = (x <= low) | (x >= high)
-        x = torch.where(bracketed & (outside | torch.tensor(not secant)), (low + high) / 2, x)
+        x = torch.where(bracketed & (outside | (not secant)), (low + high) / 2, x)
         return Search(self.wanted, x, low, high, self.x, y)
 
     def rows(self, chosen: Bool[Tensor, " r"]) -> "Search":
@@ -124,32 +120,10 @@ TOLERANCE = 0.01
 
 DIGITS = 3
 FALLBACK = 0.03
-"""For images none of whose pixels is looked at."""
+"""For images of which no pixel takes part."""
 
 LEAST_GOAL = 0.05
 """Goals near 0 and below have no rough guess of their own."""
-
-
-class Moments(NamedTuple):
-    """Local moments of images x and a field e, at some pixels, and the share with which each pixel counts."""
-
-    mean: Float[Tensor, "n c *some"]
-    field_mean: Float[Tensor, "n c *some"]
-    variance: Float[Tensor, "n c *some"]
-    field_variance: Float[Tensor, "n c *some"]
-    covariance: Float[Tensor, "n c *some"]
-    share: Float[Tensor, "n 1 *some"]
-
-    def ssim(self, some: Tensor, strength: Float[Tensor, " r"]) -> Float[Tensor, " r"]:
-        """SSIM of x and x + strength * e, for the images in the places `some`."""
-        mean, field_mean, variance, field_variance, covariance, share = (each[some] for each in self)
-        s = per_image(strength, mean)
-        luminance = 1 - (s * field_mean).square() / (
-            mean.square() + (mean + s * field_mean).square() + LUMINANCE_CONSTANT
-        )
-        change = s.square() * field_variance
-        contrast = 1 - change / (2 * variance + 2 * s * covariance + change + CONTRAST_CONSTANT)
-        return ((luminance * contrast).mean(1, keepdim=True) * share).flatten(1).sum(1)
 
 
 def first_strength(
@@ -159,43 +133,41 @@ def first_strength(
     support: Bool[Tensor, "n 1 *space"] | None,
     largest: float,
 ) -> Float[Tensor, " n"]:
-    """A strength near the one that is looked for.
+    """A strength near the solution, from SSIM at some of the pixels.
 
-    It has 3 significant digits, so that it does not depend on the last bits of a sum.
+    The local moments of images and noise give SSIM at any strength without another pass over the image. The
+    result has 3 significant digits, so that it does not depend on the last bits of a sum.
     """
+    counts = torch.ones_like(images[:, :1]) if support is None else support.to(images)
+    counts = counts[(slice(None),) * 2 + (SOME,) * (images.ndim - 2)]
+    share = counts / per_image(counts.flatten(1).sum(1), counts)
     centre = images.mean(dim=tuple(range(2, images.ndim)), keepdim=True)
     centred = images - centre
-    share = _share(images, support)
     offset = blur(centred, SOME)
     variance = blur(centred.square(), SOME) - offset.square()
-    # Noise that is white and knows nothing of the image.
+    # As if the noise were white and independent of the image.
     flatness = ((1 / (2 * variance + CONTRAST_CONSTANT)).mean(1, keepdim=True) * share).flatten(1).sum(1)
     rough = ((1 - goal) / goal.clamp_min(LEAST_GOAL) / flatness).sqrt()
     rough = rough.nan_to_num(FALLBACK).clamp(1e-6, largest)
     field = (noisy(rough) - images) / per_image(rough, images)
     field_mean = blur(field, SOME)
-    moments = Moments(
-        offset + centre,
-        field_mean,
-        variance,
-        blur(field.square(), SOME) - field_mean.square(),
-        blur(centred * field, SOME) - offset * field_mean,
-        share,
-    )
-    solution = solve_strength(
-        moments.ssim, goal, (TOLERANCE * (1 - goal)).clamp_min(1e-6), first=rough, largest=largest
-    )
-    return _rounded(torch.where(solution.strength > 0, solution.strength, rough))
+    field_variance = blur(field.square(), SOME) - field_mean.square()
+    covariance = blur(centred * field, SOME) - offset * field_mean
+    moments = (offset + centre, field_mean, variance, field_variance, covariance, share)
 
+    def ssim(some: Tensor, strength: Tensor) -> Tensor:
+        """Of images x and x + strength * field, those in the places `some`."""
+        mean, field_mean, variance, field_variance, covariance, share = (each[some] for each in moments)
+        s = per_image(strength, mean)
+        luminance = 1 - (s * field_mean).square() / (
+            mean.square() + (mean + s * field_mean).square() + LUMINANCE_CONSTANT
+        )
+        change = s.square() * field_variance
+        contrast = 1 - change / (2 * variance + 2 * s * covariance + change + CONTRAST_CONSTANT)
+        return ((luminance * contrast).mean(1, keepdim=True) * share).flatten(1).sum(1)
 
-def _share(
-    images: Float[Tensor, "n c *space"], support: Bool[Tensor, "n 1 *space"] | None
-) -> Float[Tensor, "n 1 *some"]:
-    counts = torch.ones_like(images[:, :1]) if support is None else support.to(images)
-    counts = counts[(slice(None),) * 2 + (SOME,) * (images.ndim - 2)]
-    return counts / per_image(counts.flatten(1).sum(1), counts)
-
-
-def _rounded(strength: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    scale = 10.0 ** (DIGITS - 1 - strength.double().log10().floor())
-    return ((strength.double() * scale).round() / scale).float()
+    tolerance = (TOLERANCE * (1 - goal)).clamp_min(1e-6)
+    solution = solve_strength(ssim, goal, tolerance, first=rough, largest=largest)
+    strength = torch.where(solution.strength > 0, solution.strength, rough).double()
+    scale = 10.0 ** (DIGITS - 1 - strength.log10().floor())
+    return ((strength * scale).round() / scale).float()

@@ -1,7 +1,8 @@
 """Targets of dense adversary generation: the three types of the paper, made from the true labels.
 
-All take labels `n *space` and one generator per image; a target depends on its case and generator only, not
-on any network.
+All take true classes `n *space`, one generator per image (None: those of seed 0), the size of a pixel in mm
+along each axis (None: unknown) and the class of the background, and return the class that each pixel is to be
+shown as. A target depends on nothing but its case and generator, and so not on any network.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,11 +19,10 @@ from medrobust.parameters import Ratio
 from medrobust.rng import generators_of
 
 ROUNDING = 1e-6
-"""Pixels count so far beyond a radius, as a share of their side: 0.7 mm has no exact multiples."""
+"""Pixels count so far beyond a radius, as a fraction of their side: 0.7 mm has no exact multiples."""
 
 Labels = Int64[np.ndarray, "*space"]
 Mask = Bool[np.ndarray, "*space"]
-Classes = Int64[np.ndarray, " k"]
 Generators = Sequence[np.random.Generator] | None
 
 
@@ -33,17 +33,7 @@ def all_background(
     spacing: Sequence[float] | None = None,
     background: int = 0,
 ) -> Int64[Tensor, "n *space"]:
-    """Type A: every pixel is to be background.
-
-    Args:
-        labels: True classes.
-        rngs: Not needed, nothing is drawn.
-        spacing: Not needed.
-        background: Class of the background.
-
-    Returns:
-        Targets.
-    """
+    """Type A: every pixel becomes background; `rngs` and `spacing` are unused."""
     return torch.full_like(labels, background)
 
 
@@ -56,21 +46,33 @@ def scattered(
     share: Annotated[Ratio, Gt(0), Le(1)] = 0.05,
     structure: Annotated[int, Ge(0)] | None = None,
 ) -> Int64[Tensor, "n *space"]:
-    """Type B: a share of the foreground pixels, scattered at random, is to be shown as one class.
+    """Type B: a fraction of the foreground pixels, scattered at random, is to be shown as one class.
 
     Args:
         labels: True classes.
-        rngs: One generator per image (None: those of seed 0): it draws the class, then the pixels.
-        spacing: Not needed.
+        rngs: One generator per image: it draws the class, then the pixels.
+        spacing: Unused.
         background: Class of the background.
-        share: Pixels to change as a share of all foreground pixels, (0, 1]; at least one. Pixels of the class
-            itself cannot be chosen.
-        structure: The class; None: drawn for each image among the foreground classes that are in it.
+        share: Pixels to change as a fraction of all foreground pixels, (0, 1]; at least one. Pixels of the
+            class itself cannot be chosen.
+        structure: The class; None: drawn for each image from the foreground classes in it.
 
     Returns:
         Targets; the labels themselves for an image without a pixel that could change.
     """
-    return each(labels, rngs, lambda label, rng: scatter(label, rng, background, share, structure))
+
+    def scatter(label: Labels, rng: np.random.Generator) -> Labels:
+        chosen = drawn(label, rng, background, min_pixels=1) if structure is None else structure
+        if chosen is None:
+            return label
+        foreground = label != background
+        eligible = np.flatnonzero(foreground & (label != chosen))
+        wanted = max(1, round(share * np.count_nonzero(foreground)))
+        target = label.copy()
+        target.flat[rng.choice(eligible, size=min(wanted, len(eligible)), replace=False)] = chosen
+        return target
+
+    return each(labels, rngs, scatter)
 
 
 def dilated(
@@ -88,79 +90,47 @@ def dilated(
 
     Args:
         labels: True classes.
-        rngs: One generator per image (None: those of seed 0), which draws the structure.
+        rngs: One generator per image, which draws the structure.
         spacing: Size of a pixel in mm along each axis; None: the radius is in pixels.
         background: Class of the background.
         radius_mm: How far the structure grows, above 0.
         min_pixels: A structure with fewer pixels in an image cannot be drawn.
-        structure: The structure; None: drawn for each image among those that are large enough.
+        structure: The structure; None: drawn for each image from those that are large enough.
         connectivity: None: it grows to everything within the radius. Otherwise it is dilated as many times as
             the smallest side of a pixel fits into the radius (at least once), each time over neighbours that
-            share a face (1), an edge (2) or a corner (3; in images 3 is 2).
+            share a face (1), an edge (2) or a corner (3; in 2D the same as 2).
 
     Returns:
         Targets; the labels themselves for an image without a structure that is large enough.
     """
-    return each(
-        labels,
-        rngs,
-        lambda label, rng: dilate(
-            label, rng, background, radius_mm, spacing, min_pixels, structure, connectivity
-        ),
-    )
+
+    def dilate(label: Labels, rng: np.random.Generator) -> Labels:
+        chosen = drawn(label, rng, background, min_pixels) if structure is None else structure
+        if chosen is None or not (label == chosen).any():
+            return label
+        return np.where(grown(label == chosen, radius_mm, spacing, connectivity), chosen, label)
+
+    return each(labels, rngs, dilate)
 
 
 def each(
     labels: Int64[Tensor, "n *space"], rngs: Generators, make: Callable[[Labels, np.random.Generator], Labels]
 ) -> Int64[Tensor, "n *space"]:
     """Make the target of every image from its labels and its generator."""
-    drawing = generators_of(rngs, len(labels))
-    made = [make(label, rng) for label, rng in zip(labels.cpu().numpy(), drawing, strict=True)]
+    generators = generators_of(rngs, len(labels))
+    made = [make(label, rng) for label, rng in zip(labels.cpu().numpy(), generators, strict=True)]
     return torch.from_numpy(np.stack(made)).to(labels.device)
 
 
-def scatter(
-    labels: Labels, rng: np.random.Generator, background: int, share: float, structure: int | None
-) -> Labels:
-    """Type B for one image."""
-    if structure is None:
-        present = foreground_classes(labels, background, min_pixels=1)
-        if len(present) == 0:
-            return labels
-        structure = int(rng.choice(present))
-    foreground = labels != background
-    eligible = np.flatnonzero(foreground & (labels != structure))
-    wanted = max(1, round(share * np.count_nonzero(foreground)))
-    chosen = rng.choice(eligible, size=min(wanted, len(eligible)), replace=False)
-    targets = labels.copy()
-    targets.flat[chosen] = structure
-    return targets
-
-
-def dilate(
-    labels: Labels,
-    rng: np.random.Generator,
-    background: int,
-    radius: float,
-    spacing: Sequence[float] | None,
-    min_pixels: int,
-    structure: int | None,
-    connectivity: int | None,
-) -> Labels:
-    """Type C for one image."""
-    if structure is None:
-        present = foreground_classes(labels, background, min_pixels)
-        if len(present) == 0:
-            return labels
-        structure = int(rng.choice(present))
-    inside = labels == structure
-    if not inside.any():
-        return labels
-    return np.where(grown(inside, radius, spacing, connectivity), structure, labels)
+def drawn(labels: Labels, rng: np.random.Generator, background: int, min_pixels: int) -> int | None:
+    """A foreground class with at least so many pixels, all equally likely; None if there is none."""
+    classes, counts = np.unique(labels, return_counts=True)
+    large = classes[(classes != background) & (counts >= min_pixels)]
+    return int(rng.choice(large)) if len(large) else None
 
 
 def grown(inside: Mask, radius: float, spacing: Sequence[float] | None, connectivity: int | None) -> Mask:
-    """A mask after it grew by a radius; see `dilated`."""
+    """A mask dilated by a radius; see `dilated`."""
     side = min(spacing or (1.0,))
     slack = ROUNDING * side
     if connectivity is None:
@@ -170,10 +140,3 @@ def grown(inside: Mask, radius: float, spacing: Sequence[float] | None, connecti
     times = max(1, int((radius + slack) / side))
     after: Mask = binary_dilation(inside, neighbours, iterations=times)
     return after
-
-
-def foreground_classes(labels: Labels, background: int, min_pixels: int) -> Classes:
-    """Classes other than the background with at least so many pixels, in ascending order."""
-    classes, counts = np.unique(labels, return_counts=True)
-    large: Classes = classes[(classes != background) & (counts >= min_pixels)]
-    return large

@@ -87,7 +87,7 @@ def test_long_skips_reach_the_output_without_the_bottleneck(name):
 def test_features_are_the_mean_of_the_bottleneck(name):
     network = segmenter(name)
     images = torch.rand(3, 1, 32, 32)
-    expected = network.body.bottleneck(images).mean((2, 3))
+    expected = network.body.encode(images)[0].mean((2, 3))
     torch.testing.assert_close(network.features(images), expected)
 
 

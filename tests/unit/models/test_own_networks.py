@@ -42,6 +42,7 @@ RUNS = [
     "masked_class",
     "checkpointed",
     "kept_positions",
+    "tanh_of_sigmoid",
 ]
 RUNS_ON_SLICES = ["stacked_levels", "listed_levels", "map_squeezed", "dict_of_maps"]
 

@@ -1,7 +1,8 @@
-"""The catalogue of networks: those that medrobust brings, those of timm, and those of installed packages."""
+"""The catalogue of networks: medrobust's own, those of timm, and those of installed packages."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -10,12 +11,7 @@ from torch import nn
 from medrobust.catalogue import Catalogue
 from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
-from medrobust.models.architectures.classifiers import (
-    before_classifier,
-    classifier,
-    in_timm,
-    nearest_in_timm,
-)
+from medrobust.models.architectures.classifiers import before_classifier, classifier
 from medrobust.models.architectures.fc_densenet import FCDenseNet
 from medrobust.models.architectures.layers import bottleneck_mean
 from medrobust.models.architectures.segnet import SegNet
@@ -29,14 +25,14 @@ class Architecture:
 
     Attributes:
         build: `(*, classes, channels, dimensions, <parameters>) -> nn.Module`, with random weights.
-        task: What it is for; None is both.
+        task: The task it is for; None: both.
         summary: One line for lists.
         source: Citation.
         presets: Named sets of parameters; the first is the default.
-        features: Computes one vector per image from prepared images; None takes the input of the last layer.
+        features: Computes one vector per image from prepared images; None: the input of the last layer.
         timm: Whether it is a network of timm, which has ImageNet weights.
         own: Whether somebody else wrote it: nothing is known of the layout and precision that it runs in.
-        revision: Raised with every change of its results.
+        revision: Raised whenever its results change.
     """
 
     build: Callable[..., Any]
@@ -54,20 +50,23 @@ def find(name: str, where: str) -> Architecture:
     """The entry of a name: medrobust's, an installed package's, or any classification network of timm.
 
     Raises:
-        StudyError: Nobody knows it; suggests the nearest.
+        StudyError: There is no such network (suggests the nearest).
     """
-    if name not in MODELS.names() and in_timm(name):
+    if name in MODELS.names():
+        return MODELS.named(name, where)
+    import timm  # takes seconds
+
+    # Names that begin with "hf" would be looked for on a hub.
+    if not name.startswith("hf") and timm.is_model(name):
         return _timm(name)
-    if name not in MODELS.names():
-        known = [*MODELS.names(), *nearest_in_timm(name)]
-        raise StudyError(
-            f"{where}: {unknown('model', name, known)} Any classification network of timm is known too."
-        )
-    return MODELS.named(name, where)
+    known = [*MODELS.names(), *get_close_matches(name, timm.list_models(), n=3)]
+    raise StudyError(
+        f"{where}: {unknown('model', name, known)} Any classification network of timm is known too."
+    )
 
 
 def _own(thing: object, name: str) -> Architecture:
-    """The entry made of somebody's function or class."""
+    """The entry of a user's function or class."""
     if isinstance(thing, Architecture):
         return thing
     if not callable(thing) or isinstance(thing, nn.Module):

@@ -1,6 +1,5 @@
 """Classification networks of timm, which is imported only when one is built."""
 
-from difflib import get_close_matches
 from typing import Annotated
 
 from annotated_types import Interval
@@ -42,17 +41,3 @@ def classifier(
 def before_classifier(body: nn.Module, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d"]:
     """Pooled features of a network of timm, as its last layer sees them."""
     return body.forward_head(body.forward_features(images), pre_logits=True)  # type: ignore[operator, no-any-return]
-
-
-def in_timm(name: str) -> bool:
-    """Whether timm has a network of that name (and would not look for it on a hub)."""
-    import timm
-
-    return not name.startswith("hf") and bool(timm.is_model(name))
-
-
-def nearest_in_timm(name: str) -> list[str]:
-    """Names in timm that resemble an unknown one."""
-    import timm
-
-    return get_close_matches(name, timm.list_models(), n=3)

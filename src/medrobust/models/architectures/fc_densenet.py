@@ -5,11 +5,12 @@ Source: Jégou et al., CVPR workshops 2017 ("The One Hundred Layers Tiramisu").
 
 from typing import Annotated
 
+import torch
 from annotated_types import Ge, Interval, Len
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medrobust.models.architectures.layers import concatenated, crop_to, layers, pad_to_multiple
+from medrobust.models.architectures.layers import crop_to, layers, pad_to_multiple
 
 
 class DenseBlock(nn.Module):
@@ -32,8 +33,8 @@ class DenseBlock(nn.Module):
         """Only the new feature maps, side by side."""
         made: list[Tensor] = []
         for layer in self.layers:
-            made.append(layer(concatenated(maps, *made)))
-        return concatenated(*made)
+            made.append(layer(torch.cat([maps, *made], 1)))
+        return torch.cat(made, 1)
 
 
 class FCDenseNet(nn.Module):
@@ -96,19 +97,15 @@ class FCDenseNet(nn.Module):
         maps = self.stem(pad_to_multiple(images, self.multiple))
         skips = []
         for block, shrink in zip(self.down, self.shrink, strict=True):
-            maps = concatenated(maps, block(maps))
+            maps = torch.cat([maps, block(maps)], 1)
             skips.append(maps)
             maps = shrink(maps)
         return self.deepest(maps), skips
-
-    def bottleneck(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d *deep"]:
-        """What the deepest block made."""
-        return self.encode(images)[0]
 
     def forward(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *space"]:
         """Logits of every pixel."""
         new, skips = self.encode(images)
         for grow, block, skip in zip(self.grow, self.up, reversed(skips), strict=True):
-            maps = concatenated(grow(new), skip)
+            maps = torch.cat([grow(new), skip], 1)
             new = block(maps)
-        return crop_to(self.head(concatenated(maps, new)), images)
+        return crop_to(self.head(torch.cat([maps, new], 1)), images)

@@ -1,10 +1,12 @@
-"""What the three segmentation networks share: layers by rank, convolution blocks, padding."""
+"""What the three segmentation networks share: layers by rank, convolution blocks, padding.
+
+Each encodes images as `encode(images) -> (deepest feature maps, what the decoder needs of every level)`.
+"""
 
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -66,22 +68,12 @@ def pad_to_multiple(images: Float[Tensor, "n c *space"], multiple: int) -> Float
 def crop_to(
     maps: Float[Tensor, "n k *padded"], like: Float[Tensor, "n c *space"]
 ) -> Float[Tensor, "n k *space"]:
-    """Take away what `pad_to_multiple` added to `like`."""
+    """Remove what `pad_to_multiple` added to `like`."""
     sides = tuple(slice(size) for size in like.shape[2:])
     return maps[(slice(None), slice(None), *sides)]
 
 
 def bottleneck_mean(body: nn.Module, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d"]:
-    """Mean over space of the deepest feature maps of a segmentation network."""
-    maps: Tensor = body.bottleneck(images)  # type: ignore[operator]
+    """Spatial mean of the deepest feature maps of a segmentation network."""
+    maps: Tensor = body.encode(images)[0]  # type: ignore[operator]
     return maps.flatten(2).mean(2)
-
-
-def double(maps: Float[Tensor, "n d *space"], mode: str) -> Float[Tensor, "n d *doubled"]:
-    """Linear interpolation to twice the size."""
-    return F.interpolate(maps, scale_factor=2, mode=mode, align_corners=False)
-
-
-def concatenated(*maps: Float[Tensor, "n _ *space"]) -> Float[Tensor, "n _ *space"]:
-    """Feature maps side by side."""
-    return torch.cat(maps, 1)

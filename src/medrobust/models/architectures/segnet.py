@@ -73,10 +73,6 @@ class SegNet(nn.Module):
             maps = block(maps)
         return maps, places
 
-    def bottleneck(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d *deep"]:
-        """The deepest feature maps."""
-        return self.encode(images)[0]
-
     def forward(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *space"]:
         """Logits of every pixel."""
         maps, places = self.encode(images)

@@ -7,18 +7,13 @@ upsampling.
 from itertools import pairwise
 from typing import Annotated
 
+import torch
 from annotated_types import Ge, Interval
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from medrobust.models.architectures.layers import (
-    concatenated,
-    convolutions,
-    crop_to,
-    double,
-    layers,
-    pad_to_multiple,
-)
+from medrobust.models.architectures.layers import convolutions, crop_to, layers, pad_to_multiple
 
 
 class UNet(nn.Module):
@@ -61,21 +56,18 @@ class UNet(nn.Module):
         )
         self.head = kind.convolution(width, classes, 1)
 
-    def encode(self, images: Float[Tensor, "n c *space"]) -> list[Tensor]:
-        """Feature maps of all levels, finest first; the last is the bottleneck."""
+    def encode(self, images: Float[Tensor, "n c *space"]) -> tuple[Tensor, list[Tensor]]:
+        """The bottleneck, and the feature maps for the skip connections, finest first."""
         maps = [self.down[0](pad_to_multiple(images, self.multiple))]
         for block in self.down[1:]:
             maps.append(block(self.pool(maps[-1])))
-        return maps
-
-    def bottleneck(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d *deep"]:
-        """The deepest feature maps."""
-        return self.encode(images)[-1]
+        return maps[-1], maps[:-1]
 
     def forward(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *space"]:
         """Logits of every pixel."""
-        *skips, deepest = self.encode(images)
-        maps = self.dropout(deepest)
+        maps, skips = self.encode(images)
+        maps = self.dropout(maps)
         for block, skip in zip(self.up, reversed(skips), strict=True):
-            maps = block(concatenated(double(maps, self.upsampling), skip))
+            doubled = F.interpolate(maps, scale_factor=2, mode=self.upsampling, align_corners=False)
+            maps = block(torch.cat([doubled, skip], 1))
         return crop_to(self.head(maps), images)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -20,12 +20,6 @@ from medrobust.perturbations.gradients import Model, linearise
 from medrobust.perturbations.targets import all_background, dilated, scattered
 
 BACKGROUND = 0
-
-Active = Literal["changed", "all", "correct"]
-Clip = Literal["step", "seen", "end"]
-Competitor = Literal["predicted", "true"]
-Pull = Literal["always", "background"]
-StopOf = Literal["changed", "foreground"]
 
 PRESETS = {
     "xie-2017": Preset(
@@ -97,13 +91,13 @@ def dag(
     step: Annotated[Ratio, Gt(0)] = 0.5 / 255,
     steps: Annotated[int, Ge(1)] = 200,
     norm: Norm = "inf",
-    active: Active = "changed",
-    competitor: Competitor = "predicted",
-    pull: Pull = "always",
+    active: Literal["changed", "all", "correct"] = "changed",
+    competitor: Literal["predicted", "true"] = "predicted",
+    pull: Literal["always", "background"] = "always",
     include_background: bool = True,
-    clip: Clip = "step",
+    clip: Literal["step", "seen", "end"] = "step",
     stop_share: Annotated[Ratio, Ge(0), Lt(1)] = 0.0,
-    stop_of: StopOf = "changed",
+    stop_of: Literal["changed", "foreground"] = "changed",
     stop_ssim: Annotated[Ratio, Gt(0), Lt(1)] | None = None,
 ) -> Float[Tensor, "n c *space"]:
     """Raise the targets' logits over their competitors' at all active pixels, in steps of a fixed norm.
@@ -113,12 +107,12 @@ def dag(
         images: Clean images in [0, 1], 2D or 3D.
         labels: True class of every pixel.
         targets: Class that every pixel is to be shown as; see `medrobust.perturbations.targets`.
-        support: Where images may change; None: everywhere.
-        rngs: Not needed, nothing is drawn.
-        tally: Is told the steps of each image, and its pixels that were active at first.
-        preset: Parameters of a named source; those given explicitly win.
+        support: Where images may change.
+        rngs: Unused: nothing is drawn.
+        tally: Receives the steps of each image, and the number of its pixels that were active at first.
+        preset: Parameters of a named source.
         step: Norm of one step on images in [0, 1].
-        steps: Largest number of steps.
+        steps: Largest number of steps; an image that runs out of them is returned as it is then.
         norm: Norm that a step has in each image: "inf", the largest entry, or "2".
         active: Pixels that take part. "changed": the target differs from the truth and is not yet shown.
             "all": the target is not yet shown, also where it is the truth. "correct": the truth, which is not
@@ -127,41 +121,42 @@ def dag(
         pull: Where the target's logit is raised: "always", or only where the target is the "background".
         include_background: Whether pixels whose truth is the background (0) take part.
         clip: Where images are kept in [0, 1]. "step": after every step. "seen": what the network sees; the
-            perturbation runs on, and clipping passes no gradient to an entry that left (0, 1). "end": the
-            result only; the network sees images that leave [0, 1].
-        stop_share: An image is done when its active pixels are no more than this share of some others.
-        stop_of: These are the pixels to be "changed", or those of the "foreground", whose truth is not the
-            background.
+            perturbation itself is not clipped, and an entry outside [0, 1] gets no gradient. "end": only the
+            result; the network sees images that leave [0, 1].
+        stop_share: An image is done when no more active pixels are left than this fraction of `stop_of`.
+        stop_of: The pixels to be "changed", or those of the "foreground", whose truth is not the background.
         stop_ssim: An image is done before a step takes its SSIM (over the support) below this; None: never.
-
-    Returns:
-        Attacked images; the last iterate where the steps ran out.
-
-    Raises:
-        ValueError: A wrong argument.
-        ModelError: The network's output cannot be attacked.
-
-    Source:
-        Xie et al. 2017, "Adversarial examples for semantic segmentation and object detection".
     """
     check_targets(targets, labels, images)
-    rule = Rule(active, competitor, pull, include_background)
-    changed, foreground = rule.takes_part(labels) & (targets != labels), labels != BACKGROUND
+    foreground = labels != BACKGROUND
+    eligible = foreground | include_background
+    changed = eligible & (targets != labels)
+    if active != "all":
+        eligible = changed
     enough = stop_share * (changed if stop_of == "changed" else foreground).flatten(1).sum(1)
     result, running = images.clone(), torch.arange(len(images), device=images.device)
     n_active, taken = torch.zeros_like(running), torch.zeros_like(running)
     for number in range(steps):
         here, where = result[running], rows(support, running)
+        truth, wanted = labels[running], targets[running]
         seen = here.clamp(0, 1) if clip == "seen" else here
         logits, pullback = linearise(model, seen)
         if number == 0:
             check_logits(logits, torch.maximum(labels, targets))
-        weights, n_pixels = rule.weights(logits, labels[running], targets[running])
+        # On CPUs argmax over channels takes four times as long as max, as much as half a network.
+        shown = logits.max(1).indices
+        pixels = eligible[running] & (shown == truth if active == "correct" else shown != wanted)
+        n_pixels = pixels.flatten(1).sum(1)
         if number == 0:
             n_active = n_pixels
         going = n_pixels > enough[running]
         if not going.any():
             break
+        pulled = pixels if pull == "always" else pixels & (wanted == BACKGROUND)
+        rivals = shown if competitor == "predicted" else truth
+        weights = torch.zeros_like(logits)
+        weights.scatter_add_(1, wanted[:, None], pulled[:, None].to(logits.dtype))
+        weights.scatter_add_(1, rivals[:, None], -pixels[:, None].to(logits.dtype))
         movable = here == seen if where is None else (here == seen) & where
         direction = unit(torch.where(movable, pullback(weights), 0), float(norm))
         moved = here + step * direction
@@ -178,42 +173,6 @@ def dag(
     if tally is not None:
         tally.steps, tally.n_active = taken, n_active
     return within(result, images, support)
-
-
-class Rule(NamedTuple):
-    """Which pixels are led where; the fields are the parameters of `dag` of the same names."""
-
-    active: Active
-    competitor: Competitor
-    pull: Pull
-    include_background: bool
-
-    def takes_part(self, labels: Int64[Tensor, "n *space"]) -> Bool[Tensor, "n *space"]:
-        """Pixels that may be active at all."""
-        return torch.ones_like(labels, dtype=torch.bool) if self.include_background else labels != BACKGROUND
-
-    def weights(
-        self,
-        logits: Float[Tensor, "n k *space"],
-        labels: Int64[Tensor, "n *space"],
-        targets: Int64[Tensor, "n *space"],
-    ) -> tuple[Float[Tensor, "n k *space"], Int64[Tensor, " n"]]:
-        """Of active pixels: +1 for the target's and -1 for the competitor's logit; and their number."""
-        # On CPUs argmax over channels takes four times as long as max, as much as half a network.
-        shown = logits.max(1).indices
-        pixels = self.takes_part(labels)
-        if self.active == "correct":
-            pixels = pixels & (shown == labels) & (targets != labels)
-        else:
-            pixels = pixels & (shown != targets)
-        if self.active == "changed":
-            pixels = pixels & (targets != labels)
-        pulled = pixels if self.pull == "always" else pixels & (targets == BACKGROUND)
-        rivals = shown if self.competitor == "predicted" else labels
-        weights = torch.zeros_like(logits)
-        weights.scatter_add_(1, targets[:, None], pulled[:, None].to(logits.dtype))
-        weights.scatter_add_(1, rivals[:, None], -pixels[:, None].to(logits.dtype))
-        return weights, pixels.flatten(1).sum(1)
 
 
 DAG_A, DAG_B, DAG_C = (

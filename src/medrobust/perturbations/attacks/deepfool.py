@@ -13,8 +13,8 @@ from medrobust.core import Task
 from medrobust.parameters import Ratio
 from medrobust.perturbations.checks import check_logits
 from medrobust.perturbations.entry import Preset, Tally, perturbation
-from medrobust.perturbations.geometry import ORDER, Norm, lengths, per_image, rows, step_inside, unit, within
-from medrobust.perturbations.gradients import Model, Pullback, linearise
+from medrobust.perturbations.geometry import Norm, lengths, per_image, rows, step_inside, unit, within
+from medrobust.perturbations.gradients import Model, Pullback, linearise, margin_weights
 
 PRESETS = {
     "moosavi-2016": Preset(
@@ -80,79 +80,72 @@ def deepfool(
     near: Annotated[float, Ge(1)] | None = 1.5,
     trials: Annotated[int, Ge(0)] = 8,
 ) -> Float[Tensor, "n c *space"]:
-    """Find a small perturbation that changes the prediction; images already wrong are kept.
+    """Find a small perturbation that changes the prediction; misclassified images stay as they are.
 
-    Steps lead over the nearest boundary of the linearised network until an image fools it, as published: what
-    a step has outside of [0, 1] is cut off. Then `trials` make the perturbation shorter along that boundary,
-    inside of [0, 1]. With trials, images that half of the steps did not fool take the others to the nearest
-    point of a boundary inside of [0, 1]; where the range ends before a boundary, they go to its end.
+    Steps lead over the nearest boundary of the linearised network until an image fools it, as published: the
+    part of a step outside [0, 1] is cut off. Then `trials` shorten the perturbation along that boundary,
+    inside [0, 1]. With trials, an image that half of the steps did not fool takes the other half to the
+    nearest point of a boundary inside [0, 1]; where the range ends first, it goes to the end of the range.
 
     Args:
         model: Network under attack.
         images: Clean images in [0, 1].
         labels: True classes.
-        support: Where images may change; None: everywhere.
-        rngs: Not needed, nothing is drawn.
-        tally: Is told the steps and trials of each image.
-        preset: Parameters of a named source; those given explicitly win.
-        steps: Largest number of linearisations.
-        overshoot: By how much the boundary is overstepped, relative to the way to it.
+        support: Where images may change.
+        rngs: Unused: nothing is drawn.
+        tally: Receives the steps and trials of each image.
+        preset: Parameters of a named source.
+        steps: Largest number of linearisations; an image that runs out of them is returned as it is then.
+        overshoot: How far the boundary is overstepped, relative to the way to it.
         overshoot_on: "sum": once, on the accumulated perturbation. "step": on every step.
-        candidates: Classes that are looked at, those of the largest clean logits, the true one included;
+        candidates: Classes that are considered, those of the largest clean logits, the true one included;
             None: all.
-        least: Added to the length of every step, in units of the image: one that is shorter than float32
-            resolves would never arrive. 0: nothing, and a class with the same logit as the true one is no
-            rival.
-        norm: Distance that is made small.
-        near: After the first step only those candidates get a gradient whose boundaries seem at most so many
-            times as far as the nearest; None: all do.
-        trials: Largest number of trials to make the perturbation shorter, see `shorten`; 0: DeepFool as
-            published.
-
-    Returns:
-        Attacked images; the last iterate where no step was enough.
-
-    Raises:
-        ValueError: A wrong argument.
-        ModelError: The network's output cannot be attacked.
-
-    Source:
-        Moosavi-Dezfooli, Fawzi, Frossard 2016, "DeepFool: a simple and accurate method to fool deep neural
-        networks".
+        least: Added to the length of every step, in units of the image: a step shorter than float32 resolves
+            would never arrive. 0: nothing, and a class that ties with the true one is no rival.
+        norm: Distance to be minimised.
+        near: After the first step a gradient is computed only for candidates whose boundaries seem at most so
+            many times as far as the nearest; None: for all.
+        trials: Largest number of trials to shorten the perturbation, see `shorten`; 0: DeepFool as published.
     """
-    walk = Walk(images, support, images.clone(), None if overshoot_on == "step" else torch.zeros_like(images))
+    logits, pullback = linearise(model, images)
+    check_logits(logits, labels)
+    wanted = min(candidates or logits.shape[1], logits.shape[1]) - 1
+    walk = Walk(
+        model=model,
+        clean=images,
+        labels=labels,
+        support=support,
+        rivals=logits.scatter(1, labels[:, None], -torch.inf).topk(wanted, dim=1).indices,
+        sizes=torch.full_like(logits[:, :wanted], torch.nan),
+        result=images.clone(),
+        total=None if overshoot_on == "step" else torch.zeros_like(images),
+        norm=norm,
+        least=least,
+        near=near or torch.inf,
+    )
     taken = torch.zeros_like(labels)
     running = torch.arange(len(images), device=images.device)
-    view = linearise(model, images)
-    check_logits(view[0], labels)
-    rivals = Rivals.of(view[0], labels, candidates)
     for number in range(steps):
-        right = view[0].argmax(1) == labels[running]
+        right = logits.argmax(1) == labels[running]
         if not right.any():
             break
-        # Images that were fooled by the last step share its pass once more, which costs less than a
-        # forward pass to tell them apart.
+        # Images fooled by the last step share its pass once more, which costs less than a forward pass to
+        # tell them apart.
         inside = trials > 0 and 2 * number >= steps > 1
-        how = Steps(norm, least, near or torch.inf, inside)
-        step = nearest_step(model, walk, view, labels, running, right, rivals, how)
+        step = walk.nearest_step((logits, pullback), running, right, inside=inside)
         running = running[right]
         walk.advance(running, step, 1 + overshoot)
         taken[running] += 1
-        view = linearise(model, walk.result[running])
-        check_logits(view[0], labels[running])
+        logits, pullback = linearise(model, walk.result[running])
+        check_logits(logits, labels[running])
     if trials:
         right = torch.zeros_like(labels, dtype=torch.bool)
-        right[running] = view[0].argmax(1) == labels[running]
+        right[running] = logits.argmax(1) == labels[running]
         at = ((taken > 0) & ~right).nonzero()[:, 0]
         if len(at):
+            where, found = rows(support, at), walk.result[at]
             walk.result[at], tried = shorten(
-                model,
-                images[at],
-                rows(support, at),
-                walk.result[at],
-                labels[at],
-                trials=trials,
-                norm=norm,
+                model, images[at], where, found, labels[at], trials=trials, norm=norm
             )
             taken[at] += tried
     if tally is not None:
@@ -163,20 +156,27 @@ def deepfool(
 DUAL = {"2": 2.0, "inf": 1.0}
 """Order of the norm of gradients that turns a gap of logits into a distance."""
 
-View = tuple[Tensor, Pullback]
-"""Logits of images, and the way back to their gradients."""
-
 
 class Walk(NamedTuple):
-    """Images on their way."""
+    """Images on their way over the boundaries between their class and its rivals.
 
+    `norm`, `least` and `near` (infinite: no limit) are parameters of `deepfool`.
+    """
+
+    model: Model
     clean: Float[Tensor, "n c *space"]
+    labels: Int64[Tensor, " n"]
     support: Bool[Tensor, "n 1 *space"] | None
-    result: Float[Tensor, "n c *space"]  # where they are
+    rivals: Int64[Tensor, "n rivals"]  # classes that images may be led to, the largest clean logits first
+    sizes: Float[Tensor, "n rivals"]  # of the gradient that leads to each, as last seen; NaN: not yet
+    result: Float[Tensor, "n c *space"]  # where the images are
     total: Float[Tensor, "n c *space"] | None  # the steps so far; None: the overshoot is on every step
+    norm: Norm
+    least: float
+    near: float
 
     def advance(self, places: Int64[Tensor, " r"], step: Float[Tensor, "r c *space"], factor: float) -> None:
-        """Take a step, `factor` times as long as it is, with the images in `places`."""
+        """Take a step, `factor` times as long as given, with the images in `places`."""
         start = self.result[places]
         if self.total is not None:
             self.total[places] += step
@@ -184,147 +184,101 @@ class Walk(NamedTuple):
         moved = start + factor * step
         self.result[places] = within(moved, self.clean[places], rows(self.support, places))
 
-
-class Steps(NamedTuple):
-    """How far a step goes, and what it makes small.
-
-    Attributes:
-        norm: Distance that is made small.
-        least: Added to every distance, in units of the image.
-        near: After a first step that looks at all rivals, one gets a gradient only if its boundary seems at
-            most so many times as far as the nearest one's; infinite: all do. It seems so by the size of its
-            gradient when last seen, so that a step can miss the nearest boundary; what that costs and saves
-            stands in docs/performance.md.
-        inside: Look for the nearest point of a boundary in [0, 1] instead of anywhere.
-    """
-
-    norm: Norm
-    least: float
-    near: float
-    inside: bool
-
-
-class Rivals(NamedTuple):
-    """The classes that images may be led to: other than the true one, the largest clean logits first."""
-
-    classes: Int64[Tensor, "n rivals"]
-    sizes: Float[Tensor, "n rivals"]  # of the gradient that leads to each, as last seen; NaN: not yet
-
-    @classmethod
-    def of(
-        cls, logits: Float[Tensor, "n k"], labels: Int64[Tensor, " n"], candidates: int | None
-    ) -> "Rivals":
-        """The `candidates - 1` other classes with the largest logits, or all that there are."""
-        wanted = min(candidates or logits.shape[1], logits.shape[1]) - 1
-        classes = logits.scatter(1, labels[:, None], -torch.inf).topk(wanted, dim=1).indices
-        return cls(classes, torch.full_like(logits[:, :wanted], torch.nan))
-
-    def gaps(
+    def nearest_step(
         self,
-        logits: Float[Tensor, "r k"],
-        labels: Int64[Tensor, " n"],
-        places: Int64[Tensor, " r"],
-        least: float,
-    ) -> Float[Tensor, "r rivals"]:
-        """By how much the true class's logits exceed the rivals'.
+        view: tuple[Tensor, Pullback],
+        running: Int64[Tensor, " r"],
+        right: Bool[Tensor, " r"],
+        *,
+        inside: bool,
+    ) -> Float[Tensor, "s c *space"]:
+        """The steps of the images still `right` to the nearest of their linearised boundaries; 0: none.
 
-        Infinite for a rival with the same logit as the true class, where no `least` distance would lead over
-        its boundary.
+        All gradients that every one of them needs come from `view`, the logits of the `running` images and
+        the way back to their gradients; those that need more are linearised once more, with others that need
+        about as many. With `inside`, boundaries count only in [0, 1].
         """
-        gaps = logits.gather(1, labels[places, None]) - logits.gather(1, self.classes[places])
-        return gaps if least else torch.where(gaps > 0, gaps, torch.inf)
+        places = running[right]
+        logits = view[0][right]
+        gaps = logits.gather(1, self.labels[places, None]) - logits.gather(1, self.rivals[places])
+        if not self.least:  # no distance would lead over the boundary of a class that ties
+            gaps = torch.where(gaps > 0, gaps, torch.inf)
+        order, counts = self.nearest_first(gaps, places)
+        shared = int(counts.min())
+        step = torch.zeros_like(self.result[places])
+        distance = torch.full_like(gaps[:, 0], torch.inf)
+
+        def look(view: tuple[Tensor, Pullback], rows_of: Tensor, among: Tensor, ranks: range) -> None:
+            """The images `among` those still right are the rows `rows_of` of the view."""
+            at, (logits, pullback) = places[among], view
+            images, support = self.result[at], rows(self.support, at)
+            for rank in ranks:
+                column = order[among, rank]
+                weights = torch.zeros_like(logits)
+                weights[rows_of, self.rivals[at, column]], weights[rows_of, self.labels[at]] = 1, -1
+                gradient = pullback(weights, keep=rank < ranks[-1])[rows_of]
+                if support is not None:
+                    gradient = gradient * support
+                size = lengths(gradient, DUAL[self.norm]).flatten()
+                self.sizes[at, column] = size
+                gap = gaps[among, column]
+                found, way = self.steps_over(images, support, gradient, gap, size, inside=inside)
+                nearer = found < distance[among]
+                distance[among[nearer]], step[among[nearer]] = found[nearer], way[nearer]
+
+        everyone = torch.arange(len(counts), device=counts.device)
+        look(view, right.nonzero()[:, 0], everyone, range(shared))
+        for count in sorted({*counts.tolist()} - {shared}):
+            among = (counts == count).nonzero()[:, 0]
+            again = linearise(self.model, self.result[places[among]])
+            look(again, torch.arange(len(among), device=among.device), among, range(shared, count))
+        return step
 
     def nearest_first(
-        self, gaps: Float[Tensor, "r rivals"], places: Int64[Tensor, " r"], near: float
+        self, gaps: Float[Tensor, "r rivals"], places: Int64[Tensor, " r"]
     ) -> tuple[Int64[Tensor, "r rivals"], Int64[Tensor, " r"]]:
         """The rivals of images, those whose boundaries seem nearest first; and how many of them are near.
 
-        A rival's gap of logits, divided by the size of its gradient when last seen, stands for its distance;
-        at first all are near. Numbers of near rivals are rounded up to powers of two, or to all.
+        A rival's gap of logits, divided by the size of its gradient when last seen, stands for its distance,
+        so that a step can miss the nearest boundary (docs/performance.md says what that costs and saves); at
+        first all are near. Numbers of near rivals are rounded up to powers of two, or to all.
         """
         sizes = self.sizes[places]
         # A rival that no gradient led to is the last resort.
         distances = torch.where(sizes > 0, gaps / sizes, torch.inf)
         nearest = distances.amin(1, keepdim=True).clamp_min(torch.finfo(distances.dtype).tiny)
-        seem_near = sizes.isnan() | (distances <= near * nearest)
+        seem_near = sizes.isnan() | (distances <= self.near * nearest)
         rounded = 2 ** seem_near.sum(1).log2().ceil().long()
         return distances.argsort(dim=1, stable=True), rounded.clamp_max(seem_near.shape[1])
 
-
-def steps_over(
-    images: Float[Tensor, "r c *space"],
-    support: Bool[Tensor, "r 1 *space"] | None,
-    gradient: Float[Tensor, "r c *space"],
-    gaps: Float[Tensor, " r"],
-    size: Float[Tensor, " r"],
-    how: Steps,
-) -> tuple[Float[Tensor, " r"], Float[Tensor, "r c *space"]]:
-    """The steps over the boundaries of linear functions, and how far these are; infinite: no way there."""
-    if not how.inside:
-        distances = torch.where(size > 0, gaps / size, torch.inf) + how.least
-        direction = unit(gradient) if how.norm == "2" else gradient.sign()
-        return distances, per_image(distances.nan_to_num(posinf=0), images) * direction
-    step = step_inside(images, support, gradient, gaps + how.least * size, how.norm)
-    closed = (unit(gradient, DUAL[how.norm]) * step).flatten(1).sum(1) * size
-    # Beyond the end of the range, the way is as long as if it went on.
-    factor = ((gaps + how.least * size) / closed).clamp_min(1).nan_to_num(nan=torch.inf, posinf=torch.inf)
-    return lengths(step, ORDER[how.norm]).flatten().clamp_min(how.least) * factor, step
-
-
-def nearest_step(
-    model: Model,
-    walk: Walk,
-    view: View,
-    labels: Int64[Tensor, " n"],
-    running: Int64[Tensor, " r"],
-    right: Bool[Tensor, " r"],
-    rivals: Rivals,
-    how: Steps,
-) -> Float[Tensor, "s c *space"]:
-    """The steps of those images that are still right to the nearest of their linearised boundaries; 0: none.
-
-    All gradients that every one of them needs come from `view`, of which the images are at `running`; those
-    that need more are linearised once more, with others that need about as many.
-    """
-    logits = view[0]
-    places = running[right]
-    gaps = rivals.gaps(logits[right], labels, places, how.least)
-    order, counts = rivals.nearest_first(gaps, places, how.near)
-    shared = int(counts.min())
-    step = torch.zeros_like(walk.result[places])
-    distance = torch.full_like(gaps[:, 0], torch.inf)
-
-    def look(view: View, rows_of: Tensor, among: Tensor, ranks: range) -> None:
-        """Images `among` those still right lie at `rows_of` the view."""
-        at, (logits, pullback) = places[among], view
-        images, support = walk.result[at], rows(walk.support, at)
-        for rank in ranks:
-            column = order[among, rank]
-            weights = torch.zeros_like(logits)
-            weights[rows_of, rivals.classes[at, column]], weights[rows_of, labels[at]] = 1, -1
-            gradient = pullback(weights, keep=rank < ranks[-1])[rows_of]
-            if support is not None:
-                gradient = gradient * support
-            size = lengths(gradient, DUAL[how.norm]).flatten()
-            rivals.sizes[at, column] = size
-            found, way = steps_over(images, support, gradient, gaps[among, column], size, how)
-            nearer = found < distance[among]
-            distance[among[nearer]], step[among[nearer]] = found[nearer], way[nearer]
-
-    everyone = torch.arange(len(counts), device=counts.device)
-    look(view, right.nonzero()[:, 0], everyone, range(shared))
-    for count in sorted({*counts.tolist()} - {shared}):
-        among = (counts == count).nonzero()[:, 0]
-        again = linearise(model, walk.result[places[among]])
-        look(again, torch.arange(len(among), device=among.device), among, range(shared, count))
-    return step
+    def steps_over(
+        self,
+        images: Float[Tensor, "r c *space"],
+        support: Bool[Tensor, "r 1 *space"] | None,
+        gradient: Float[Tensor, "r c *space"],
+        gaps: Float[Tensor, " r"],
+        size: Float[Tensor, " r"],
+        *,
+        inside: bool,
+    ) -> tuple[Float[Tensor, " r"], Float[Tensor, "r c *space"]]:
+        """Distances to the boundaries of linear functions (infinite: no way), and the steps over them."""
+        if not inside:
+            distances = torch.where(size > 0, gaps / size, torch.inf) + self.least
+            direction = unit(gradient) if self.norm == "2" else gradient.sign()
+            return distances, per_image(distances.nan_to_num(posinf=0), images) * direction
+        rise = gaps + self.least * size
+        step = step_inside(images, support, gradient, rise, self.norm)
+        closed = (unit(gradient, DUAL[self.norm]) * step).flatten(1).sum(1) * size
+        # Beyond the end of the range, the way is as long as if it went on.
+        factor = (rise / closed).clamp_min(1).nan_to_num(nan=torch.inf, posinf=torch.inf)
+        return lengths(step, float(self.norm)).flatten().clamp_min(self.least) * factor, step
 
 
 OVERSHOOT = 0.01
-"""By how much the linearised boundary is overstepped, relative to the way there from the clean image."""
+"""How far the linearised boundary is overstepped, relative to the way there from the clean image."""
 
 GAIN = 1e-3
-"""An image whose perturbation would get shorter by no more than this share is left as it is."""
+"""An image whose perturbation would get shorter by no more than this fraction is left as it is."""
 
 
 def shorten(
@@ -341,16 +295,18 @@ def shorten(
 
     The network is linearised at the best image so far, between the class that it is fooled into and the true
     one. The goal is the point of that boundary in [0, 1] that is nearest to the clean image, and a trial goes
-    a share of the way there: half of it at first, twice as much after a trial that fooled the network, a
+    a fraction of the way there: half of it at first, twice as much after a trial that fooled the network, a
     third as much after any other. FAB takes the same step, but goes a tenth of the way at most, and follows
-    other iterates than the best. Returned are the nearest images that fool the network, at worst those found
-    before, and each one's trials.
+    other iterates than the best.
+
+    Returns:
+        The nearest images that fool the network, at worst those found before; and each one's trials.
 
     Source:
         Croce, Hein 2020, "Minimally distorted adversarial examples with a fast adaptive boundary attack".
     """
     best, goal, trial = found.clone(), found.clone(), found
-    length = lengths(found - clean, ORDER[norm]).flatten()
+    length = lengths(found - clean, float(norm)).flatten()
     share, taken = torch.full_like(length, 0.25), torch.zeros_like(labels)
     running = torch.arange(len(clean), device=clean.device)
     for left in range(trials, -1, -1):
@@ -360,26 +316,22 @@ def shorten(
         at = running[better]
         # A trial is shorter than the best image since its goal is.
         best[at] = trial[better]
-        length[at] = lengths(best[at] - clean[at], ORDER[norm]).flatten()
+        length[at] = lengths(best[at] - clean[at], float(norm)).flatten()
         share[running] = torch.where(better, (2 * share[running]).clamp_max(1), share[running] / 3)
         if not left:
             break
         if len(at):
-            rival = logits.scatter(1, labels[running, None], -torch.inf).argmax(1)
-            one = torch.ones_like(logits)
-            weights = torch.zeros_like(logits).scatter(1, rival[:, None], one)
-            weights.scatter_(1, labels[running, None], -one)
+            weights = margin_weights(logits, labels[running])
             gradient, margin = pullback(weights)[better], (weights * logits).sum(1)[better]
             rise = (gradient * (best[at] - clean[at])).flatten(1).sum(1) - margin
-            away = step_inside(
-                clean[at], rows(support, at), gradient, (1 + OVERSHOOT) * rise.clamp_min(0), norm
-            )
-            goal[at] = within(clean[at] + away, clean[at], rows(support, at))
-        aim = lengths(goal[running] - clean[running], ORDER[norm]).flatten()
+            where, beyond = rows(support, at), (1 + OVERSHOOT) * rise.clamp_min(0)
+            away = step_inside(clean[at], where, gradient, beyond, norm)
+            goal[at] = within(clean[at] + away, clean[at], where)
+        aim = lengths(goal[running] - clean[running], float(norm)).flatten()
         running = running[aim < (1 - GAIN) * length[running]]
         if not len(running):
             break
         taken[running] += 1
         trial = best[running] + per_image(share[running], clean) * (goal[running] - best[running])
-        trial = trial.clamp(0, 1)  # but for rounding it is there
+        trial = trial.clamp(0, 1)  # rounding alone could lead out
     return best, taken

@@ -12,11 +12,7 @@ from medrobust.core import Task
 from medrobust.parameters import Ratio
 from medrobust.perturbations.entry import Preset, perturbation
 from medrobust.perturbations.geometry import rows, within
-from medrobust.perturbations.gradients import (
-    Model,
-    cross_entropy_gradient,
-    predict,
-)
+from medrobust.perturbations.gradients import Model, cross_entropy_gradient, predict
 
 PRESETS = {
     "foolbox-0.8": Preset(
@@ -67,19 +63,12 @@ def fgsm(
         model: Network under attack.
         images: Clean images in [0, 1].
         labels: True classes, one per image or one per pixel.
-        support: Where images may change; None: everywhere.
-        rngs: Not needed, nothing is drawn.
-        preset: Parameters of a named source; those given explicitly win.
+        support: Where images may change.
+        rngs: Unused: nothing is drawn.
+        preset: Parameters of a named source.
         eps: Largest change of an entry, in [0, 1].
-        line_search: 0: one step of `eps`. Otherwise `eps` is cut into so many parts, and the fewest that
-            change the prediction are taken; `eps` itself where none does. For classification.
-
-    Returns:
-        Attacked images.
-
-    Raises:
-        ValueError: A wrong argument.
-        ModelError: The network's output cannot be attacked.
+        line_search: 0: one step of `eps`. Otherwise `eps` is divided into so many equal parts, and the fewest
+            that change the prediction are taken, or all if none do. For classification.
     """
     _, gradient = cross_entropy_gradient(model, images, labels)
     direction = gradient.sign()
@@ -100,7 +89,8 @@ def smallest_flip(
 ) -> tuple[Float[Tensor, "n c *space"], Int64[Tensor, " n"]]:
     """Go along `direction` in equal parts until the prediction is wrong, or to the end of the line.
 
-    Flipped images leave the batch. With the images, the classes predicted there are returned.
+    Returns:
+        The images, and the classes predicted for them. Images that flip leave the batch.
     """
     result, predictions = images.clone(), predict(model, images).argmax(1)
     running = (predictions == labels).nonzero()[:, 0]

@@ -15,9 +15,9 @@ from medrobust.perturbations.checks import check_logits
 from medrobust.perturbations.entry import perturbation
 from medrobust.perturbations.geometry import Ball, Norm, unit
 from medrobust.perturbations.gradients import (
+    LOSSES,
     Loss,
     Model,
-    ascent_weights,
     cross_entropy_gradient,
     cross_entropy_weights,
     linearise,
@@ -26,7 +26,7 @@ from medrobust.perturbations.gradients import (
 from medrobust.rng import generators_of
 
 REACH = 2.5
-"""All steps together go so many times the budget, so that images can cross the ball (Madry et al. 2018)."""
+"""Length of all steps together, in budgets, so that images can cross the ball (Madry et al. 2018)."""
 
 Weigh = Callable[[int, Tensor, Tensor], Tensor]
 """Weights of the logits in the ascent, for the number of the step, logits and labels."""
@@ -75,36 +75,24 @@ def pgd(
         model: Network under attack.
         images: Clean images in [0, 1].
         labels: True classes, one per image or one per pixel.
-        support: Where images may change; None: everywhere.
-        rngs: One generator per image, for random starts; None: those of seed 0.
+        support: Where images may change.
+        rngs: One generator per image, for random starts.
         eps: Largest norm of the change, on images in [0, 1].
         norm: "inf": the largest change of an entry. "2": the Euclidean norm over an image.
         steps: Number of steps.
         step: Norm of one step; None: 2.5 eps / steps.
         loss: What is climbed: "cross_entropy", "margin" (largest wrong logit minus the right one) or "dlr"
-            (the margin whatever its scale; three classes or more).
-        random_start: Begin at a random place of the budget, not at the clean image.
+            (the margin in units of the logits' spread; three classes or more).
+        random_start: Start at a random point within the budget, not at the clean image.
         restarts: Attempts; the one with the most wrong labels is kept, the first of equal ones. An image
-            that is wrong altogether is not tried again.
-
-    Returns:
-        Attacked images.
-
-    Raises:
-        ValueError: A wrong argument.
-        ModelError: The network's output cannot be attacked.
-
-    Source:
-        Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks"; "dlr": Croce, Hein
-        2020.
+            whose labels are all wrong is not tried again.
     """
     ball = Ball(images, support, float(eps), norm)
     size = REACH * ball.eps / steps if step is None else float(step)
+    generators = generators_of(rngs, len(images))
 
     def weigh(number: int, logits: Tensor, labels: Tensor) -> Tensor:
-        return ascent_weights(loss, logits, labels)
-
-    generators = generators_of(rngs, len(images))
+        return LOSSES[loss](logits, labels)
 
     def attempt(index: Int64[Tensor, " r"]) -> Float[Tensor, "r c *space"]:
         here, drawn = ball.rows(index), [generators[place] for place in index.tolist()]
@@ -113,12 +101,12 @@ def pgd(
 
     result = attempt(torch.arange(len(images), device=images.device))
     for _ in range(restarts - 1):
-        wrong = share_wrong(model, result, labels)
+        wrong = fraction_wrong(model, result, labels)
         left = (wrong < 1).nonzero()[:, 0]
         if len(left) == 0:
             break
         tried = attempt(left)
-        better = share_wrong(model, tried, labels[left]) > wrong[left]
+        better = fraction_wrong(model, tried, labels[left]) > wrong[left]
         result[left[better]] = tried[better]
     return result
 
@@ -144,10 +132,10 @@ def climb(
     return result
 
 
-def share_wrong(
+def fraction_wrong(
     model: Model, images: Float[Tensor, "n c *space"], labels: Int64[Tensor, "n *labelspace"]
 ) -> Float[Tensor, " n"]:
-    """Share of each image's labels that the network gets wrong."""
+    """Fraction of each image's labels that the network gets wrong."""
     wrong = predict(model, images).max(1).indices != labels
     return wrong.view(len(labels), -1).float().mean(1)
 
@@ -181,22 +169,12 @@ def mi_fgsm(
         model: Network under attack.
         images: Clean images in [0, 1].
         labels: True classes, one per image or one per pixel.
-        support: Where images may change; None: everywhere.
-        rngs: Not needed, nothing is drawn.
+        support: Where images may change.
+        rngs: Unused: nothing is drawn.
         eps: Largest norm of the change, on images in [0, 1].
         norm: "inf": the largest change of an entry. "2": the Euclidean norm over an image.
         steps: Number of steps, each of norm eps / steps.
-        decay: What is kept of the accumulated gradient from step to step; 0: plain iterated FGSM.
-
-    Returns:
-        Attacked images.
-
-    Raises:
-        ValueError: A wrong argument.
-        ModelError: The network's output cannot be attacked.
-
-    Source:
-        Dong et al. 2018, "Boosting adversarial attacks with momentum".
+        decay: Factor on the accumulated gradient at each step; 0: plain iterated FGSM.
     """
     ball = Ball(images, support, float(eps), norm)
     result, velocity = images, torch.zeros_like(images)
@@ -231,32 +209,21 @@ def segpgd(
     step: Annotated[Ratio, Gt(0)] | None = None,
     random_start: bool = True,
 ) -> Float[Tensor, "n c *space"]:
-    """Climb the cross-entropy, at first that of right pixels only and more and more that of wrong ones too.
+    """Climb the cross-entropy, at first of correct pixels only, then more and more of wrong ones too.
 
-    In step t of T (from 0 on), right pixels weigh 1 - t / 2T and wrong pixels t / 2T.
+    In step t of T (counted from 0), correct pixels weigh 1 - t / 2T and wrong pixels t / 2T.
 
     Args:
         model: Network under attack.
         images: Clean images in [0, 1], 2D or 3D.
         labels: True class of every pixel.
-        support: Where images may change; None: everywhere.
-        rngs: One generator per image, for random starts; None: those of seed 0.
+        support: Where images may change.
+        rngs: One generator per image, for random starts.
         eps: Largest norm of the change, on images in [0, 1].
         norm: "inf": the largest change of an entry. "2": the Euclidean norm over an image.
         steps: Number of steps.
         step: Norm of one step; None: 2.5 eps / steps.
-        random_start: Begin at a random place of the budget, not at the clean image.
-
-    Returns:
-        Attacked images.
-
-    Raises:
-        ValueError: A wrong argument.
-        ModelError: The network's output cannot be attacked.
-
-    Source:
-        Gu et al. 2022, "SegPGD: an effective and efficient adversarial attack for evaluating and boosting
-        segmentation robustness".
+        random_start: Start at a random point within the budget, not at the clean image.
     """
     ball = Ball(images, support, float(eps), norm)
     size = REACH * ball.eps / steps if step is None else float(step)
@@ -265,8 +232,8 @@ def segpgd(
         number: int, logits: Float[Tensor, "n k *space"], labels: Int64[Tensor, "n *space"]
     ) -> Float[Tensor, "n k *space"]:
         of_wrong = number / (2 * steps)
-        right = logits.max(1).indices == labels
-        return cross_entropy_weights(logits, labels, torch.where(right, 1 - of_wrong, of_wrong))
+        correct = logits.max(1).indices == labels
+        return cross_entropy_weights(logits, labels, torch.where(correct, 1 - of_wrong, of_wrong))
 
     start = ball.random_images(generators_of(rngs, len(images))) if random_start else images
     return climb(model, start, labels, ball, weigh, step=size, steps=steps)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -20,11 +20,10 @@ from medrobust.perturbations.geometry import unit as normalised
 from medrobust.perturbations.gradients import Model, cross_entropy_gradient, linearise, one_hot, predict
 from medrobust.rng import generators_of
 
-Unit = Literal["entry", "pixel"]
 GoalChoice = Literal["gradient_attack", "random", "runner_up"]
 
 GRADIENT_ATTACK_PARTS = 1000
-"""foolbox 0.8 cuts its line along the gradient into so many parts."""
+"""The number of parts into which foolbox 0.8 divides its line along the gradient."""
 
 PRESETS = {
     "foolbox-0.8": Preset(
@@ -92,7 +91,7 @@ def saliency_map(
     tally: Tally | None = None,
     preset: Literal["foolbox-0.8", "papernot-2016"] | None = None,
     saliency: Literal["entries", "pairs"] = "entries",
-    unit: Unit = "entry",
+    unit: Literal["entry", "pixel"] = "entry",
     target: GoalChoice = "gradient_attack",
     stop: Literal["wrong", "target"] = "wrong",
     theta: Annotated[Ratio, Gt(0), Le(1)] = 0.1,
@@ -101,16 +100,16 @@ def saliency_map(
     max_share: Annotated[Ratio, Gt(0), Le(1)] = 1.0,
     entries_per_step: Annotated[int, Ge(1)] = 1,
 ) -> Float[Tensor, "n c *space"]:
-    """Change few entries, or pixels, until the prediction changes; images already wrong are kept.
+    """Change few entries, or pixels, until the prediction changes; misclassified images stay as they are.
 
     Args:
         model: Network under attack.
         images: Clean images in [0, 1].
         labels: True classes.
-        support: Where images may change; None: everywhere.
-        rngs: One generator per image, for a random target; None: those of seed 0.
-        tally: Is told the steps of each image.
-        preset: Parameters of a named source; those given explicitly win.
+        support: Where images may change.
+        rngs: One generator per image, for a random target.
+        tally: Receives the steps of each image.
+        preset: Parameters of a named source.
         saliency: "entries": darken the entries at which the target's cross-entropy rises most. "pairs":
             brighten or darken the two entries that together raise the target's logit and lower the others'
             most.
@@ -118,21 +117,15 @@ def saliency_map(
             across its channels, as long as one of them can move: its salience is the sum over those. Below,
             entries then stand for pixels.
         target: Class to go to. "gradient_attack": the first wrong one along the gradient, a random one if
-            there is none.
+            there is none. "random": any wrong one. "runner_up": the wrong one with the largest logit.
         stop: An image is done when it is "wrong", or only when it is shown as the "target".
         theta: Change of an entry in one step.
-        steps: Largest number of steps.
+        steps: Largest number of steps; an image that runs out of them, or of entries, is returned as it is
+            then.
         max_changes: How often an entry may change; None: any number of times.
-        max_share: Share of the entries (in the support) that may change.
+        max_share: Fraction of the entries (in the support) that may change.
         entries_per_step: How many entries change at once; above 1 is faster than any original and changes
             more entries.
-
-    Returns:
-        Attacked images; the last iterate where the steps, or the entries, ran out.
-
-    Raises:
-        ValueError: A wrong argument.
-        ModelError: The network's output cannot be attacked.
     """
     logits = predict(model, images)
     check_logits(logits, labels)
@@ -149,22 +142,30 @@ def saliency_map(
         [generators[place] for place in running.tolist()],
     )
 
+    everywhere = torch.ones_like(images[:, :1] if unit == "pixel" else images, dtype=torch.bool)
+    allowed = (everywhere if support is None else everywhere & support).flatten(1)
+    quota = (max_share * allowed.sum(1)).long()
     at_once = 2 if saliency == "pairs" else entries_per_step
-    limits = Limits.of(images, support, unit, max_changes, max_share, at_once)
-    changes = torch.zeros(limits.allowed.shape, dtype=torch.int32, device=images.device)
+    changes = torch.zeros(allowed.shape, dtype=torch.int32, device=images.device)
     result, taken = images.clone(memory_format=torch.contiguous_format), torch.zeros_like(labels)
     units = result.view(len(images), -1, changes.shape[1])
     for _ in range(steps):
         if len(running) == 0:
             break
-        brighter, darker = limits.domains(changes[running], running)
+        before, usable = changes[running], allowed[running]
+        if max_changes is not None:
+            usable &= before.abs() < max_changes
+        exhausted = (before != 0).sum(1) + at_once > quota[running]
+        usable &= (before != 0) | ~exhausted[:, None]
+        # A unit that got darker does not get brighter again, nor the other way round.
+        brighter, darker = usable & (before >= 0), usable & (before <= 0)
         if saliency == "pairs":
-            logits, (places, signs) = salient_pairs(model, result[running], goals[running], brighter, darker)
+            logits, places, signs = salient_pairs(model, result[running], goals[running], brighter, darker)
         else:
-            logits, (places, signs) = salient_units(model, result[running], goals[running], darker, at_once)
+            logits, places, signs = salient_units(model, result[running], goals[running], darker, at_once)
         shown = logits.argmax(1)
         reached = shown == goals[running] if stop == "target" else shown != labels[running]
-        # Images that are done, or that no entry is left for, leave the batch.
+        # Images that are done, or that have no entry left, leave the batch.
         going = ~reached & signs.any(1)
         running, places, signs = running[going], places[going], signs[going]
         # Few entries change: the others are not touched.
@@ -209,56 +210,15 @@ def goal_classes(
 def _random_classes(
     labels: Int64[Tensor, " n"], classes: int, rngs: Sequence[np.random.Generator]
 ) -> Int64[Tensor, " n"]:
-    """Any other class, with equal chances."""
+    """Any class but the label, all equally likely."""
     drawn = torch.tensor([int(rng.integers(classes - 1)) for rng in rngs], dtype=torch.int64)
     drawn = drawn.to(labels.device)
     return drawn + (drawn >= labels)
 
 
-class Limits(NamedTuple):
-    """Which units (entries, or pixels across channels) may change."""
-
-    allowed: Bool[Tensor, "n u"]  # in the support
-    quota: Int64[Tensor, " n"]  # units of each image that may change
-    max_changes: int | None  # of one unit
-    at_once: int  # units that change in one step
-
-    @classmethod
-    def of(
-        cls,
-        images: Float[Tensor, "n c *space"],
-        support: Bool[Tensor, "n 1 *space"] | None,
-        unit: Unit,
-        max_changes: int | None,
-        max_share: float,
-        at_once: int,
-    ) -> "Limits":
-        """The limits of a batch."""
-        everywhere = torch.ones_like(images[:, :1] if unit == "pixel" else images, dtype=torch.bool)
-        allowed = (everywhere if support is None else everywhere & support).flatten(1)
-        return cls(allowed, (max_share * allowed.sum(1)).long(), max_changes, at_once)
-
-    def domains(
-        self, changes: Int32[Tensor, "r u"], places: Int64[Tensor, " r"]
-    ) -> tuple[Bool[Tensor, "r u"], Bool[Tensor, "r u"]]:
-        """Units that may get brighter, and units that may get darker, as far as their values go.
-
-        A unit that got darker does not get brighter again, nor the other way round.
-        """
-        usable = self.allowed[places]
-        if self.max_changes is not None:
-            usable &= changes.abs() < self.max_changes
-        changed = changes != 0
-        exhausted = changed.sum(1) + self.at_once > self.quota[places]
-        usable &= changed | ~exhausted[:, None]
-        return usable & (changes >= 0), usable & (changes <= 0)
-
-
-class Moves(NamedTuple):
-    """The units that a step changes, all different in each image."""
-
-    places: Int64[Tensor, "r k"]
-    signs: Int32[Tensor, "r k"]  # 1: brighten, -1: darken, 0: leave
+Moves = tuple[Float[Tensor, "r k"], Int64[Tensor, "r m"], Int32[Tensor, "r m"]]
+"""Logits of images; the units that a step changes, all different in each image; and 1 to brighten, -1 to
+darken, 0 to leave them."""
 
 
 def salient_units(
@@ -267,7 +227,7 @@ def salient_units(
     goals: Int64[Tensor, " r"],
     darker: Bool[Tensor, "r u"],
     count: int,
-) -> tuple[Float[Tensor, "r k"], Moves]:
+) -> Moves:
     """Darken the `count` units at which the cross-entropy of the goal rises most, as foolbox 0.8 does.
 
     With its fast=True an entry only ever gets darker.
@@ -275,7 +235,7 @@ def salient_units(
     logits, gradient = cross_entropy_gradient(model, images, goals)
     rise = torch.where(darker, per_unit(gradient * (images > 0), darker.shape[1]), 0)
     values, places = rise.topk(min(count, rise.shape[1]), dim=1)
-    return logits, Moves(places, -(values > 0).int())
+    return logits, places, -(values > 0).int()
 
 
 def salient_pairs(
@@ -284,7 +244,7 @@ def salient_pairs(
     goals: Int64[Tensor, " r"],
     brighter: Bool[Tensor, "r u"],
     darker: Bool[Tensor, "r u"],
-) -> tuple[Float[Tensor, "r k"], Moves]:
+) -> Moves:
     """Brighten or darken the pair of the largest salience, as Papernot et al. 2016 do, on logits.
 
     Two gradients are enough for any number of classes: of the goal's logit, and of the sum of the others.
@@ -299,7 +259,7 @@ def salient_pairs(
     rising = salience_up >= salience_down
     pairs = torch.where(rising[:, None], up, down)
     signs = torch.where(rising, 1, -1) * (torch.maximum(salience_up, salience_down) > 0)
-    return logits, Moves(pairs, signs[:, None].int().expand(-1, 2))
+    return logits, pairs, signs[:, None].int().expand(-1, 2)
 
 
 def _best_pair_within(
@@ -328,10 +288,10 @@ def best_pairs(
 ) -> tuple[Int64[Tensor, "n 2"], Float[Tensor, " n"]]:
     """For every row, exactly, the pair of entries with the largest product of summed `gains` and `losses`.
 
-    Wanted are p and q with the largest (a_p + a_q) (c_p + c_q), both sums positive. An entry that two others
-    exceed in a *and* in c can be left out: in any pair that holds it, one of the two can take its place. What
-    is left are the first two Pareto layers, a few hundred of the 268,203 entries of a 299 x 299 photo, and
-    among those all pairs are tried. Sorting dominates: O(m log m).
+    The pair p, q has the largest (a_p + a_q) (c_p + c_q) of those with both sums positive. An entry that two
+    others exceed in a *and* in c can be left out: in any pair that holds it, one of the two can take its
+    place. What remains are the first two Pareto layers, a few hundred of the 268,203 entries of a 299 x 299
+    photo, and all pairs of those are tried. Sorting dominates: O(m log m).
 
     Args:
         gains: By how much the target's logit rises with each entry.

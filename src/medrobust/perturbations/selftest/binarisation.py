@@ -3,7 +3,6 @@
 import copy
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from medrobust.errors import ModelError
 from medrobust.perturbations.geometry import Ball
 from medrobust.perturbations.gradients import DLR_CLASSES, Model, predict
 from medrobust.perturbations.request import Request, perturb
-from medrobust.perturbations.selftest.probe import Probe, Verdict, percent, plausible
+from medrobust.perturbations.selftest.probe import Probe, Verdict, percent, plausible, verdict
 
 INNER = 49
 FEWEST_INNER = 8
@@ -29,14 +28,7 @@ FORWARD = 1 / 3
 """A forward pass, counted in passes with gradient."""
 
 Features = Callable[[Tensor], Tensor]
-"""Gives what the last layer sees, one vector `n d` per image."""
-
-
-class Found(NamedTuple):
-    """What was found in the surroundings of an image: by the attack, and by as many random draws."""
-
-    attack: bool
-    random: bool
+"""Returns what the last layer sees, one vector `n d` per image."""
 
 
 def binarisation(probe: Probe, features: Features | None) -> Verdict:
@@ -47,18 +39,13 @@ def binarisation(probe: Probe, features: Features | None) -> Verdict:
     the L2 sphere). A logistic regression on the network's features tells inner points, the image among
     them, from the boundary point, and takes the last layer's place. The attack must find something on the
     boundary point's side. Choices: one boundary point, as in the authors' experiments; their 49 inner points
-    rather than 999, since every point costs a pass (fewer where there are fewer features, so that the
-    points can be separated; images whose points cannot are left out); everything within [0, 1] and the
-    support.
-
-    Args:
-        probe: The attack and its images.
-        features: What the last layer sees.
+    rather than 999, since every point costs a pass (fewer where there are fewer features, so that the points
+    can be separated; images whose points cannot be are left out); everything within [0, 1] and the support.
 
     Returns:
         Passed where the attack succeeds on 95 % of the images, as in the paper, or where the number of
-        failures is not too unlikely (p < 0.05) for so few images. None where drawing as many random points
-        succeeds on more than half: then the test is too easy to tell.
+        failures is not too unlikely (p < 0.05) for so few images. None where as many random points succeed on
+        more than half of the images: then the test is too easy to tell.
 
     Source:
         Zimmermann, Brendel, Tramèr, Carlini 2022, "Increasing confidence in adversarial robustness
@@ -81,13 +68,12 @@ def binarisation(probe: Probe, features: Features | None) -> Verdict:
         return None, None, f"Features must be one vector per image; those of one have the shape {shape}."
     if probe.request.parameters.get("loss") == "dlr":
         return None, None, f"The loss 'dlr' needs {DLR_CLASSES} classes, and the test makes two."
-    found = [_search(probe, features, place) for place in range(len(probe.labels))]
-    tried = [each for each in found if each is not None]
-    if not tried:
+    tried = [_search(probe, features, place) for place in range(len(probe.labels))]
+    found = [each for each in tried if each is not None]
+    if not found:
         return None, None, "In no image could random points be separated by the network's features."
-    share = sum(each.attack for each in tried) / len(tried)
-    random = sum(each.random for each in tried) / len(tried)
-    return _judge(share, random, len(tried))
+    attack, random = (sum(each) / len(found) for each in zip(*found, strict=True))
+    return _judge(attack, random, len(found))
 
 
 def binarisation_passes(wanted: Request) -> float:
@@ -100,20 +86,20 @@ def binarisation_passes(wanted: Request) -> float:
 def _judge(share: float, random: float, n: int) -> Verdict:
     seen = f"It finds {percent(share)} of {n} adversarial examples that exist by construction, random points"
     seen += f" {percent(random)}"
-    if not plausible(share, n, REQUIRED):
-        return (
-            False,
-            share,
-            f"{seen}: it is too weak for this network. Give it more steps or restarts, or another step size; "
-            "if that does not help, look for masked gradients.",
-        )
-    if random > 0.5:
-        return (None, share, f"{seen}: too easy to be informative.")
-    return (True, share, f"{seen}.")
+    passed = plausible(share, n, REQUIRED)
+    if passed and random > 0.5:
+        return None, share, f"{seen}: too easy to be informative."
+    return verdict(
+        passed,
+        share,
+        seen,
+        "it is too weak for this network. Give it more steps or restarts, or another step size; if that does "
+        "not help, look for masked gradients.",
+    )
 
 
-def _search(probe: Probe, features: Features, place: int) -> Found | None:
-    """The test for one image; None where its points cannot be separated."""
+def _search(probe: Probe, features: Features, place: int) -> tuple[bool, bool] | None:
+    """Whether the attack, and as many random draws, succeed on an image; None: its points are inseparable."""
     entry, parameters = probe.request.perturbation, probe.request.parameters
     image, support = probe.images[place : place + 1], probe.support
     if support is not None:
@@ -126,19 +112,22 @@ def _search(probe: Probe, features: Features, place: int) -> Found | None:
     binary = _readout(features, *_surroundings(ball, n_inner, rng))
     if binary is None:
         return None
-    attacked = perturb(
-        probe.request, binary, image, torch.zeros_like(probe.labels[:1]), support=support, rngs=[rng]
-    )
-    tried = _drawn(ball, n_inner, rng)
-    return Found(*(bool((predict(binary, images).argmax(1) == 1).any()) for images in (attacked, tried)))
+
+    def succeeds(images: Tensor) -> bool:
+        return bool((predict(binary, images).argmax(1) == 1).any())
+
+    inside = torch.zeros_like(probe.labels[:1])
+    attacked = perturb(probe.request, binary, image, inside, support=support, rngs=[rng])
+    return succeeds(attacked), succeeds(_drawn(ball, n_inner, rng))
 
 
 def _surroundings(
     ball: Ball, n: int, rng: np.random.Generator
 ) -> tuple[Float[Tensor, "n c *space"], Float[Tensor, "1 c *space"]]:
-    """The image and `n` inner points, and the boundary point."""
-    inner = ball._replace(eps=(1 - GAP) * ball.eps)
-    return torch.cat([ball.clean, _drawn(inner, n, rng)]), _corner(ball, rng)
+    """The image and `n` inner points; and a boundary point, as far away as [0, 1] and the support allow."""
+    inner = torch.cat([ball.clean, _drawn(ball._replace(eps=(1 - GAP) * ball.eps), n, rng)])
+    direction = torch.from_numpy(rng.standard_normal(tuple(ball.clean.shape))).to(ball.clean)
+    return inner, ball.project(ball.clean + ball.eps * ball.steepest(direction))
 
 
 def _drawn(ball: Ball, n: int, rng: np.random.Generator) -> Float[Tensor, "n c *space"]:
@@ -146,13 +135,6 @@ def _drawn(ball: Ball, n: int, rng: np.random.Generator) -> Float[Tensor, "n c *
     support = None if ball.support is None else ball.support.expand(n, *ball.support.shape[1:])
     many = ball._replace(clean=ball.clean.expand(n, *ball.clean.shape[1:]), support=support)
     return many.random_images([rng] * n)
-
-
-def _corner(ball: Ball, rng: np.random.Generator) -> Float[Tensor, "1 c *space"]:
-    """A random point of the ball that is as far from its centre as [0, 1] and the support allow."""
-    drawn = torch.from_numpy(rng.standard_normal(tuple(ball.clean.shape))).to(ball.clean)
-    # Of either norm: the change of norm eps along a random direction.
-    return ball.project(ball.clean + ball.eps * ball.steepest(drawn))
 
 
 def _readout(

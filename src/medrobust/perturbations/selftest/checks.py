@@ -1,4 +1,4 @@
-"""Self-tests of an attack on a network: does what it finds say anything about the network?"""
+"""The checks: of the network first, then of the attack."""
 
 import copy
 import math
@@ -19,36 +19,33 @@ from medrobust.perturbations.checks import check_inputs, task_of
 from medrobust.perturbations.gradients import (
     Model,
     answer,
-    ascent_weights,
-    differentiate,
     finite,
     frozen,
+    linearise,
+    margin_weights,
     ordinary_mode,
     predict,
 )
-from medrobust.perturbations.outputs import depends_on_batch, relative_difference
+from medrobust.perturbations.outputs import SAME, depends_on_batch, relative_difference
 from medrobust.perturbations.request import Request, request, solve_budget, targets_of
 from medrobust.perturbations.selftest.binarisation import Features, binarisation, binarisation_passes
-from medrobust.perturbations.selftest.probe import Outcome, Probe, Verdict, percent, plausible
+from medrobust.perturbations.selftest.probe import Outcome, Probe, Verdict, percent, plausible, verdict
 from medrobust.rng import generator
-
-SAME = 1e-4
-"""Largest difference of two passes, relative to the largest logit: GPUs add in no fixed order."""
 
 SUM_OF_PROBABILITIES = 1e-3
 
 MOST_USELESS = 0.1
-"""So many entries of the gradient may not be finite, and so many images may have none but zeros."""
+"""Fraction of the gradient's entries that may be non-finite, and of images whose gradient may be zero."""
 
 NOISE_DRAWS = 3
 PART = 4
-"""The attack is held against itself with this part of its budget, and of its steps."""
+"""The attack is compared with itself at its budget, and its steps, divided by this."""
 
 MANY_STEPS = 20
 NETWORK_PASSES = 3.0
 
 NEAR_CHANCE = 0.1
-"""So many pixels may stay right beyond chance: those that their place alone gives away."""
+"""Fraction of pixels that may stay right beyond chance: those that their place alone gives away."""
 
 CHECKS: Mapping[str, str] = {
     "deterministic": "Two passes of the same images give the same logits, and so does each image alone.",
@@ -60,7 +57,7 @@ CHECKS: Mapping[str, str] = {
     "chance": "With a large budget the network does no better than chance.",
     "binarisation": "It finds adversarial examples that are known to exist.",
 }
-"""Every check and what passing it means, in the order in which they are made."""
+"""Every check and what passing it means, in their order."""
 
 
 class Check(NamedTuple):
@@ -68,9 +65,9 @@ class Check(NamedTuple):
 
     Attributes:
         name: One of `CHECKS`.
-        passed: None where it does not apply, or where these images do not tell.
+        passed: None where it does not apply, or where these images cannot tell.
         value: The number that was judged; None without one.
-        seen: What was seen and, where it failed, what to do about it.
+        seen: What was seen and, if it failed, what to do about it.
     """
 
     name: str
@@ -93,8 +90,8 @@ def selftest(
 ) -> tuple[Check, ...]:
     """Test an attack on a network with a few images, as a rule 8 or more.
 
-    What is asked depends on what the attack's entry in the catalogue says: whether it has a budget, takes
-    steps, or looks for the smallest change. Where a check of the network fails, no attack is made.
+    The attack's entry in the catalogue decides which checks apply: whether it has a budget, takes steps, or
+    looks for the smallest change. If a check of the network fails, the attack is not tried.
 
     Args:
         wanted: The attack as a study asks for it, or its name for its defaults. A budget that is not set is
@@ -103,7 +100,7 @@ def selftest(
         images: Clean images in [0, 1].
         labels: True classes, one per image or one per pixel.
         support: Where images may change; None: everywhere.
-        rngs: One generator per image, copied for every attempt; None: some that are always the same.
+        rngs: One generator per image, copied for every attempt; None: a fixed set.
         spacing: Size of a pixel in mm, for targets; None where unknown.
         features: What the last layer of a classifier sees, `n d`; None: `model.features`, where there is one.
 
@@ -185,20 +182,17 @@ def _deterministic(probe: Probe) -> Verdict:
 
 def _logits(probe: Probe) -> Verdict:
     logits = predict(probe.model, probe.images)
-    finite = logits.isfinite().flatten(1).all(1)
-    if not finite.all():
-        share = 1 - float(finite.float().mean())
+    sound = logits.isfinite().flatten(1).all(1)
+    if not sound.all():
+        share = 1 - float(sound.float().mean())
         return (
             False,
             share,
             f"The logits of {percent(share)} of the images are not finite. Its weights may have diverged, "
             "or its forward pass divides by 0 or takes its logarithm.",
         )
-    probabilities = bool((logits >= 0).all()) and bool(
-        ((logits.sum(1) - 1).abs() <= SUM_OF_PROBABILITIES).all()
-    )
     span = float(logits.max() - logits.min())
-    if probabilities:
+    if logits.min() >= 0 and (logits.sum(1) - 1).abs().max() <= SUM_OF_PROBABILITIES:
         return (
             False,
             span,
@@ -210,10 +204,10 @@ def _logits(probe: Probe) -> Verdict:
 
 def _gradients(probe: Probe) -> Verdict:
     try:
-        logits, pullback = differentiate(probe.model, probe.images)
+        logits, pullback = linearise(probe.model, probe.images, as_is=True)
         if not bool(logits.isfinite().all()):
             return None, None, "The logits are not finite."
-        gradient = pullback(ascent_weights("margin", logits, probe.labels))
+        gradient = pullback(margin_weights(logits, probe.labels))
     except ModelError as error:
         return False, 1.0, str(error)
     inside = torch.ones_like(gradient, dtype=torch.bool)
@@ -247,23 +241,18 @@ def _noise(probe: Probe) -> Verdict:
     tried = [probe.outcome(shuffled(probe, rngs)) for _ in range(NOISE_DRAWS)]
     noise = Outcome(*(torch.stack(columns).mean(0) for columns in zip(*tried, strict=True)))
     attack = probe.attacked_outcome
-    lead = attack.success - noise.success
-    seen = (
-        f"It fools {percent(attack.success)}; its own changes, shuffled over the image, fool "
-        f"{percent(noise.success)}"
-    )
-    if attack.beats(noise, probe.tolerance):
-        return True, lead, f"{seen}."
-    return (
-        False,
-        lead,
-        f"{seen}: it does no more than noise of the same size. Check the sign and the scale of its steps, "
-        f"and that normalisation is part of the network.",
+    seen = f"It fools {percent(attack.success)}; its own changes, shuffled over the image, fool "
+    return verdict(
+        attack.beats(noise, probe.tolerance),
+        attack.success - noise.success,
+        seen + percent(noise.success),
+        "it does no more than noise of the same size. Check the sign and the scale of its steps, and that "
+        "normalisation is part of the network.",
     )
 
 
 def shuffled(probe: Probe, rngs: Sequence[np.random.Generator]) -> Float[Tensor, "n c *space"]:
-    """Noise with the norms of the attack (before clipping): its changes at random places, signs at random."""
+    """Noise with the norms of the attack (before clipping): its changes, shuffled and with random signs."""
     change = (probe.attacked - probe.images).cpu().numpy()
     moved = np.zeros_like(change)
     for place, rng in enumerate(rngs):
@@ -283,23 +272,19 @@ def _budget(probe: Probe) -> Verdict:
     made = probe.attack(**{budget: value / PART})
     weak, strong = probe.outcome(made), probe.attacked_outcome
     lead = strong.success - weak.success
-    seen = (
-        f"It fools {percent(weak.success)} with {budget} = {value / PART:.4g} and {percent(strong.success)}"
-    )
-    seen += f" with {value:.4g}"
     if probe.takes_steps:
         full = min(weak.success, strong.success) >= 1 - probe.tolerance
         grows = full or strong.beats(weak, probe.tolerance)
     else:
-        # A single step soon overshoots what it fools: it must make something of its budget, and lose nothing.
+        # A single step soon overshoots what it fools: it must use its budget, and lose nothing.
         grows = lead >= -probe.tolerance and not torch.equal(made, probe.attacked)
-    if grows:
-        return True, lead, f"{seen}."
-    return (
-        False,
+    return verdict(
+        grows,
         lead,
-        f"{seen}: a larger budget does not help. Its steps may be too short to use it, or "
-        "overshoot, or gradients do not point where the loss grows.",
+        f"It fools {percent(weak.success)} with {budget} = {value / PART:.4g} and {percent(strong.success)} "
+        f"with {value:.4g}",
+        "a larger budget does not help. Its steps may be too short to use it, or overshoot, or gradients do "
+        "not point where the loss grows.",
     )
 
 
@@ -310,14 +295,12 @@ def _steps(probe: Probe) -> Verdict:
     few = max(1, steps // PART)
     weak, strong = probe.outcome(probe.attack(steps=few)), probe.attacked_outcome
     lead = strong.success - weak.success
-    seen = f"It fools {percent(weak.success)} with steps = {few} and {percent(strong.success)} with {steps}"
-    if lead >= -probe.tolerance:
-        return True, lead, f"{seen}."
-    return (
-        False,
+    return verdict(
+        lead >= -probe.tolerance,
         lead,
-        f"{seen}: more steps make it weaker by more than {percent(probe.tolerance)}. Its steps may be too "
-        f"large, or the wrong iterate is kept.",
+        f"It fools {percent(weak.success)} with steps = {few} and {percent(strong.success)} with {steps}",
+        f"more steps make it weaker by more than {percent(probe.tolerance)}. Its steps may be too large, or "
+        "the wrong iterate is kept.",
     )
 
 
@@ -328,29 +311,27 @@ def _chance(probe: Probe) -> Verdict:
     if not probe.takes_steps:
         return None, None, "One step cannot follow a curved boundary, however long it is."
     if probe.targets is not None:
-        # Whether a target can be reached at all is another question; one class everywhere can be.
+        # Whether a given target can be reached is another question; one class everywhere can be.
         probe = replace(probe, targets=torch.full_like(probe.targets, BACKGROUND))
-    size = _whole_range(probe)
+    # The largest change there can be, in the norm of the attack.
+    size = 1.0 if parameters.get("norm", "inf") == "inf" else math.sqrt(probe.images[0].numel())
     limits = {"step": size / 2} if entry.budget is None else {entry.budget: size, "step": None}
     made = probe.attack(**limits, steps=max(parameters["steps"], MANY_STEPS), stop_ssim=None)
     wrong = float(probe.outcome(made).wrong.nanmean())
     chance, passed = _against_chance(probe, wrong)
-    seen = f"Free to change the images at will, it makes {percent(wrong)} wrong; chance is {percent(chance)}"
-    if passed:
-        return True, wrong, f"{seen}."
-    return (
-        False,
+    return verdict(
+        passed,
         wrong,
-        f"{seen}: gradients lead it nowhere. Look for masked gradients, try more steps, another loss or "
-        f"restarts.",
+        f"Free to change the images at will, it makes {percent(wrong)} wrong; chance is {percent(chance)}",
+        "gradients lead it nowhere. Look for masked gradients, try more steps, another loss or restarts.",
     )
 
 
 def _against_chance(probe: Probe, wrong: float) -> tuple[float, bool]:
-    """What chance gets wrong, and whether the attacked network does no better.
+    """The fraction that chance gets wrong, and whether the attacked network does no better.
 
-    Of images one in `classes` would be right by chance. Of pixels a constant answer gets right all of the
-    most frequent class.
+    By chance, one image in `classes` is right. Of pixels, a constant answer gets the most frequent class
+    right.
     """
     if probe.labels.ndim == 1:
         chance = 1 - 1 / predict(probe.model, probe.images[:1]).shape[1]
@@ -358,10 +339,3 @@ def _against_chance(probe: Probe, wrong: float) -> tuple[float, bool]:
     judged = probe.labels[probe.judged]
     chance = 1 - int(judged.bincount().max()) / len(judged)
     return chance, wrong >= chance - NEAR_CHANCE
-
-
-def _whole_range(probe: Probe) -> float:
-    """The largest change there can be, in the norm of the attack."""
-    if probe.request.parameters.get("norm", "inf") == "inf":
-        return 1.0
-    return math.sqrt(probe.images[0].numel())

@@ -16,23 +16,28 @@ from medrobust.perturbations.gradients import Model, margin, predict
 from medrobust.perturbations.request import Request, perturb
 
 PLAUSIBLE = 0.05
-"""Counts that are less likely than this, were all well, are taken for a fault."""
+"""Counts that would be less likely than this, were all well, are taken for a fault."""
 
 PIXELS = 0.02
-"""Shares of pixels may differ by this much before anything is made of it; shares of images by one image."""
+"""Fractions of pixels that differ by no more count as equal; fractions of images may differ by one image."""
 
 Verdict = tuple[bool | None, float | None, str]
-"""Whether a check is passed (None: it does not apply, or these images do not tell), the number that was
-judged (None: there is none), and what was seen and, where it failed, what to do about it."""
+"""Whether a check is passed (None: it does not apply, or these images cannot tell), the number that was
+judged (None: there is none), and what was seen and, if it failed, what to do about it."""
+
+
+def verdict(passed: bool, value: float, seen: str, fault: str) -> Verdict:
+    """The verdict on an attack: what was seen and, if it failed, the fault."""
+    return passed, value, f"{seen}." if passed else f"{seen}: {fault}"
 
 
 def plausible(share: float, n: int, expected: float) -> bool:
-    """Whether a share of `n` images may be chance where `expected` or more is the rule."""
+    """Whether a fraction of `n` images may be chance where `expected` or more is the rule."""
     return bool(binom.cdf(round(share * n), n, expected) >= PLAUSIBLE)
 
 
 def percent(share: float) -> str:
-    """A share as people say it."""
+    """A fraction in words."""
     return f"{100 * share:.0f} %"
 
 
@@ -40,11 +45,11 @@ class Outcome(NamedTuple):
     """What images do to the network.
 
     Attributes:
-        fooled: Share of the judged labels of each image that are as the attack wants them; NaN where none is
-            judged.
-        wrong: Share of them that are wrong.
-        margin: Mean of how far the logits are on the attack's side, above 0 where it succeeded. It tells two
-            attacks apart that fool equally many of a few images.
+        fooled: Fraction of the judged labels of each image that are as the attack wants them; NaN where none
+            is judged.
+        wrong: Fraction of them that are wrong.
+        margin: Mean of how far the logits are on the attack's side, above 0 where it succeeded. It
+            distinguishes attacks that fool equally many of a few images.
     """
 
     fooled: Float[Tensor, " n"]
@@ -53,7 +58,7 @@ class Outcome(NamedTuple):
 
     @property
     def success(self) -> float:
-        """Mean share that is fooled."""
+        """Mean fraction that is fooled."""
         return float(self.fooled.nanmean())
 
     def beats(self, other: "Outcome", tolerance: float) -> bool:
@@ -74,8 +79,8 @@ class Probe:
         images: Clean images in [0, 1].
         labels: True classes, one per image or one per pixel.
         support: Where images may change; None: everywhere.
-        rngs: One generator per image; copied, so that all attempts have the same draws.
-        targets: What an attack with targets wants; else None.
+        rngs: One generator per image; copied, so that all attempts make the same draws.
+        targets: What a targeted attack wants; else None.
     """
 
     request: Request
@@ -87,7 +92,7 @@ class Probe:
     targets: Int64[Tensor, "n *labelspace"] | None
 
     def attack(self, **changed: Any) -> Float[Tensor, "n c *space"]:
-        """Attack with some parameters changed; those that the attack does not have are left out."""
+        """Attack with some parameters changed; those that the attack does not have are ignored."""
         known = self.request.parameters
         parameters = {**known, **{key: value for key, value in changed.items() if key in known}}
         return perturb(
@@ -107,12 +112,12 @@ class Probe:
 
     @cached_property
     def attacked_outcome(self) -> Outcome:
-        """What these do."""
+        """What the attacked images do to the network."""
         return self.outcome(self.attacked)
 
     @cached_property
     def judged(self) -> Bool[Tensor, "n *labelspace"]:
-        """Labels that the attack is out for: those with another target, else all within the support."""
+        """Labels that the attack aims at: those with another target, else all within the support."""
         if self.targets is not None:
             return self.targets != self.labels
         if self.labels.ndim == 1 or self.support is None:
@@ -126,7 +131,7 @@ class Probe:
 
     @property
     def tolerance(self) -> float:
-        """By how much two shares may differ without anything being made of it."""
+        """By how much two fractions may differ and still count as equal."""
         return PIXELS if self.labels.ndim > 1 else 1 / len(self.labels)
 
     def outcome(self, images: Float[Tensor, "n c *space"]) -> Outcome:
