@@ -3,6 +3,7 @@
 import copy
 import inspect
 import json
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,7 +41,6 @@ LABEL = re.compile(r"[A-Za-z0-9._-]+")
 
 TOLERANCE = 1e-4
 FIRST_BUDGET = 4 / 255
-LARGEST_BUDGET = 1.0
 
 
 @dataclass(frozen=True)
@@ -327,6 +327,8 @@ def solve_budget(
 ) -> float:
     """Find the budget at which the mean SSIM of an attack is what the request asks for.
 
+    No budget beyond the norm of the change from a black image to a white one is tried.
+
     Args:
         request: Its `ssim` is the goal.
         model: Source network.
@@ -359,12 +361,15 @@ def solve_budget(
         ]
         return torch.cat(values).nanmean()[None].cpu()
 
+    entries = cases[0][0][0].numel()
+    norm = request.perturbation.norm_of(request.parameters)
+    largest = {"2": math.sqrt(entries), "1": float(entries), "0": float(entries)}.get(norm or "inf", 1.0)
     goal, tolerance = torch.tensor([request.ssim]), torch.tensor([TOLERANCE])
-    solution = solve_strength(mean_ssim, goal, tolerance, first=FIRST_BUDGET, largest=LARGEST_BUDGET)
+    solution = solve_strength(mean_ssim, goal, tolerance, first=FIRST_BUDGET, largest=largest)
     budget = _rounded(float(solution.strength))
     if not bool(solution.reached):
         raise StudyError(
-            f"perturbations.{request.label}: no {request.perturbation.budget} up to {LARGEST_BUDGET:g} "
+            f"perturbations.{request.label}: no {request.perturbation.budget} up to {largest:g} "
             f"gives an SSIM of {request.ssim:g}; the nearest is {float(solution.ssim):.4f} at {budget:g}. "
             "Ask for a value that can be reached."
         )

@@ -175,6 +175,15 @@ def test_budget_of_an_attack_that_draws_is_solved_on_the_same_draws_every_time()
     assert ssim(images, made).mean().item() == pytest.approx(0.97, abs=2e-4)
 
 
+def test_a_budget_in_the_l2_norm_may_exceed_1():
+    images, labels = batch(4)
+    wanted = request({"name": "pgd", "norm": "2", "eps": {"ssim": 0.8}, "steps": 3}, CLASSIFICATION)
+    eps = solve_budget(wanted, network(), [(images, labels, None, None)])
+    assert eps > 1
+    made = perturb(wanted.with_budget(eps), network(), images, labels)
+    assert ssim(images, made).mean().item() == pytest.approx(0.8, abs=2e-4)
+
+
 def test_budget_out_of_reach_is_refused():
     flat = torch.full((2, 1, 20, 20), 0.5)
     wanted = request({"name": "fgsm", "eps": {"ssim": 0.5}}, CLASSIFICATION)
