@@ -90,6 +90,7 @@ QUESTIONS = (
     Question("subgroups", "Do groups of patients differ?", tables=("subgroups",)),
     Question("rounded", "Does saving with few bits undo the attacks?", tables=("rounded",)),
     Question("explorer", "What happens image by image?"),
+    Question("further", "What else was counted?"),  # all tables that no question names
     Question("data", "Were the data in order?", tables=("audit", "whole_test")),
     Question("run", "What was run?"),
     Question("methods", "How was it measured?"),
@@ -160,10 +161,12 @@ def render(context: ReportContext) -> str:
     for remark in context.remarks:
         about = ABOUT.get(remark.about, remark.about)
         told.setdefault(about if about in titles else "overall", []).append(remark.sentence)
+    named = {*STORY_TABLES, *ONLY_AS_FILES, *(name for question in QUESTIONS for name in question.tables)}
+    further = [name for name in context.tables if name not in named]
     questions = [
         (question, shown)
-        for question in _questions(context.tables)
-        if (shown := _blocks(question.tables, context))
+        for question in QUESTIONS
+        if (shown := _blocks(further if question.name == "further" else question.tables, context))
         or question.name in (*ALWAYS, *told)
         or any(name in context.pictures for name in question.pictures)
         or (question.name == "explorer" and context.explorer is not None)
@@ -230,18 +233,6 @@ def at_a_glance(context: ReportContext) -> list[tuple[str, str]]:
         (f"test {context.units}", shown(cells["n_patients"].max())),
         ("test cases", shown(cells["n_cases"].max())),
         *([] if empty is None else [("without any label", shown(empty))]),
-    ]
-
-
-def _questions(tables: Mapping[str, pl.DataFrame]) -> list[Question]:
-    """All questions; tables that none of them names get one before the data."""
-    named = {*STORY_TABLES, *ONLY_AS_FILES, *(name for question in QUESTIONS for name in question.tables)}
-    further = tuple(name for name in tables if name not in named)
-    place = [question.name for question in QUESTIONS].index("data")
-    return [
-        *QUESTIONS[:place],
-        Question("further", "What else was counted?", (), further),
-        *QUESTIONS[place:],
     ]
 
 
