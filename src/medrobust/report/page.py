@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -406,20 +406,31 @@ def _by_target(row: str, table: Table, context: ReportContext) -> list[Block]:
     falling = attacked.join(order, on=row, maintain_order="left").sort(
         "lost", descending=True, nulls_last=True, maintain_order=True
     )
-    stored = table.where(AS_STORED).by("target")
-    kept = pl.concat(falling.filter(target=target) for target in stored)
+    stored = table.where(AS_STORED)
+    targets = stored.rows["target"].unique(maintain_order=True)
+    kept = pl.concat(falling.filter(target=target) for target in targets)
     panels = heat(kept, row, "target", "perturbation", bounded=False)
     return [
         _map(table, context, panels, f"{table.name}.map"),
-        *(
-            Block(
-                f"{_title(table.name)} of {target}",
-                _told(each, context, target).crossed(row, "perturbation"),
-                table.name,
-            )
-            for target, each in stored.items()
-        ),
+        *_of_targets(stored, context, f"{_title(table.name)} of", row),
     ]
+
+
+def _of_targets(
+    table: Table,
+    context: ReportContext,
+    title: str,
+    row: str,
+    values: Sequence[str] = ("score",),
+    **facts: object,
+) -> list[Block]:
+    """A cross table per target, with perturbations as columns."""
+    blocks = []
+    for target, each in table.by("target").items():
+        told = _told(each, context, target, attack=each.rows["perturbation"].item(-1), **facts)
+        crossed = told.crossed(row, "perturbation", values=values)
+        blocks.append(Block(f"{title} {target}", crossed, table.name))
+    return blocks
 
 
 def _selftests(table: Table, context: ReportContext) -> list[Block]:
@@ -476,14 +487,14 @@ def _false_positives(table: Table, context: ReportContext) -> list[Block]:
 
 
 def _structure_overview(table: Table, context: ReportContext) -> list[Block]:
-    """Structures by measures, clean beside attacked; a table per target."""
-    blocks = []
-    for target, each in table.by("target").items():
-        attack = each.rows["perturbation"].item(-1)
-        told = _told(each, context, target, attack=attack, **_lengths(table))
-        crossed = told.crossed("structure", "perturbation", values=MEASURES)
-        blocks.append(Block(f"All measures of {target}", crossed, table.name))
-    return blocks
+    """Structures by measures, clean beside attacked."""
+    return _of_targets(table, context, "All measures of", "structure", MEASURES, **_lengths(table))
+
+
+def _structure_surfaces(table: Table, context: ReportContext) -> list[Block]:
+    """NSD of structures; HD95 is in the CSV."""
+    title = "NSD of the structures of"
+    return _of_targets(table, context, title, "structure", ["nsd"], **_lengths(table))
 
 
 def _surfaces(table: Table, context: ReportContext) -> list[Block]:
@@ -493,20 +504,6 @@ def _surfaces(table: Table, context: ReportContext) -> list[Block]:
     return [
         _map(table, context, panels, "surfaces.map", **lengths),
         _plain(table.without("tolerance", "unit"), context, **lengths),
-    ]
-
-
-def _structure_surfaces(table: Table, context: ReportContext) -> list[Block]:
-    """Structures by perturbations, a table per target; HD95 is in the CSV."""
-    return [
-        Block(
-            f"NSD of the structures of {target}",
-            _told(each, context, target, **_lengths(table)).crossed(
-                "structure", "perturbation", values=["nsd"]
-            ),
-            table.name,
-        )
-        for target, each in table.by("target").items()
     ]
 
 

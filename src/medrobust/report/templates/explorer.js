@@ -222,7 +222,7 @@
     if (turn === drawn) root.removeAttribute("aria-busy");
   }
 
-  /** Changes the choice, mends what no longer goes together, and keeps it in the address. */
+  /** Changes the choice, replaces a set that the network does not face, and updates the address. */
   function choose(wish) {
     const { perturbation, source } = chosenSet();
     Object.assign(choice, wish);
@@ -241,7 +241,7 @@
 
   const middle = scan => Math.floor(index.scans[scan].frames.length / 2);
 
-  /** The choice that the address names; what it does not name, or names wrongly, stays. */
+  /** Takes the choice from the address; whatever that does not name, or names wrongly, stays. */
   function fromAddress() {
     if (!location.hash.startsWith("#explorer?")) return false;
     const wanted = new URLSearchParams(location.hash.slice("#explorer?".length));
