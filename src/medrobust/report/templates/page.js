@@ -12,7 +12,7 @@
     return Number.isNaN(x) || Number.isNaN(y) ? a.trim().localeCompare(b.trim()) : x - y;
   }
 
-  const isEmpty = text => ["", "–"].includes(text.trim());
+  const isEmpty = text => ["", "—"].includes(text.trim());
 
   /** Numbers are compared as numbers, everything else as words; empty cells stay last. */
   function sort(table, column, descending) {
