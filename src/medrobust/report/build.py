@@ -60,11 +60,11 @@ def build(
     context = replace(_context(folder, study, results, tables, verdict), pictures=pictures, examples=rows)
     for name, content in card_files(context).items():
         folder.write_bytes(content, "cards", name)
-    said = context.remarks
-    room = LARGEST - len(render(replace(context, remarks=(*said, *lost))).encode()) - SCRIPT_ROOM
+    of_run = context.remarks
+    room = LARGEST - len(render(replace(context, remarks=(*of_run, *lost))).encode()) - SCRIPT_ROOM
     with _sparing("images one by one", "explorer", lost):
         context = replace(context, explorer=read_explorer(folder, results, room))
-    context = replace(context, remarks=(*said, *lost))
+    context = replace(context, remarks=(*of_run, *lost))
     folder.write_bytes(render(context).encode(), "report.html")
     return tuple(remark.sentence for remark in lost)
 

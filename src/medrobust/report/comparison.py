@@ -13,7 +13,7 @@ from medrobust.report.page import TEMPLATES, Block, filled_page, heat
 from medrobust.report.reading import attack_table, capitalised, setting, threat_table
 from medrobust.report.style import Picture
 
-TOLD: Mapping[str, Mapping[str, str]] = yaml.safe_load((TEMPLATES / "comparison.yaml").read_text("utf-8"))
+CAPTIONS: Mapping[str, Mapping[str, str]] = yaml.safe_load((TEMPLATES / "comparison.yaml").read_text("utf-8"))
 """Titles and captions of tables."""
 PAIRS = ("first", "second", "kind")
 ENDPOINT = ("difference_in_points", "p_holm", "verdict", "better")
@@ -117,7 +117,7 @@ def _blocks(runs: Sequence[ComparedRun], tables: Mapping[str, pl.DataFrame]) -> 
     maps = {"table2": heat(tables["table2"], "target", "perturbation", "source")}
     if "whitebox" in tables:
         maps["whitebox"] = heat(tables["whitebox"], "target", "", "perturbation")
-    return {name: Block(TOLD[name].get("title", ""), table, name) for name, table in shown.items()} | {
+    return {name: Block(CAPTIONS[name].get("title", ""), table, name) for name, table in shown.items()} | {
         name: Block("", panels, name, _caption(name, runs)) for name, panels in maps.items()
     }
 
@@ -131,7 +131,7 @@ def _runs_table(runs: Sequence[ComparedRun]) -> pl.DataFrame:
 
 def _caption(name: str, runs: Sequence[ComparedRun]) -> str:
     results = runs[0].results
-    return TOLD[name]["caption"].format(
+    return CAPTIONS[name]["caption"].format(
         Score=capitalised(results.score.heading),
         basis=f"In brackets: {100 * results.settings.confidence:g}\u00a0% intervals over {results.unit}s.",
         unit=results.unit,

@@ -65,7 +65,7 @@ class Shot(NamedTuple):
         change: Its difference from the clean image, around middle grey; None for the clean image itself.
         factor: Factor by which the difference is multiplied; 0 if there is none.
         answer: The predicted label map, in segmentation.
-        said: The predicted class and its probability, in classification.
+        text: The predicted class and its probability, in classification.
         right: Whether that class is true.
     """
 
@@ -74,7 +74,7 @@ class Shot(NamedTuple):
     change: str | None
     factor: float
     answer: str | None
-    said: str
+    text: str
     right: bool
 
 
@@ -84,7 +84,7 @@ class Row(NamedTuple):
     name: str
     target: str
     truth: str | None
-    said: str
+    text: str
     shots: tuple[Shot, ...]
 
 

@@ -61,16 +61,16 @@ def read_explorer(folder: RunFolder, results: Results, room: int) -> dict[str, A
     kept = fitting(counts, lambda scan, place: len(json.dumps(shown(scan, place))) + 2, room)
     if not kept:
         return None
-    told = []
+    described = []
     for scan, count, places in zip(facts["scans"], counts, kept, strict=False):
         names = frame_names(scan["cases"], results.task, count // len(scan["cases"]))
-        told.append(scan | {"frames": [names[place] for place in places]})
+        described.append(scan | {"frames": [names[place] for place in places]})
     left_out, in_frames = "", sum(map(len, kept))
     if in_frames < sum(counts):
         cases = "" if len(kept) == len(counts) else f" and {len(kept)} of {len(counts)} cases"
         left_out = f"To keep this file small, it holds {in_frames} of {sum(counts)} kept images{cases}."
     return {
-        "index": index({**facts, "scans": told}, results),
+        "index": index({**facts, "scans": described}, results),
         "frames": [[shown(scan, place) for place in places] for scan, places in enumerate(kept)],
         "left_out": left_out,
     }

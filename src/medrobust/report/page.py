@@ -157,17 +157,17 @@ def render(context: ReportContext) -> str:
         jinja2.UndefinedError: The context lacks something that a template needs.
     """
     titles = dict(STORY) | {each.name: each.title for each in QUESTIONS}
-    told: dict[str, list[str]] = {}
+    warnings: dict[str, list[str]] = {}
     for remark in context.remarks:
         about = ABOUT.get(remark.about, remark.about)
-        told.setdefault(about if about in titles else "overall", []).append(remark.sentence)
+        warnings.setdefault(about if about in titles else "overall", []).append(remark.sentence)
     named = {*STORY_TABLES, *ONLY_AS_FILES, *(name for question in QUESTIONS for name in question.tables)}
     further = [name for name in context.tables if name not in named]
     questions = [
         (question, shown)
         for question in QUESTIONS
         if (shown := _blocks(further if question.name == "further" else question.tables, context))
-        or question.name in (*ALWAYS, *told)
+        or question.name in (*ALWAYS, *warnings)
         or any(name in context.pictures for name in question.pictures)
         or (question.name == "explorer" and context.explorer is not None)
     ]
@@ -176,7 +176,7 @@ def render(context: ReportContext) -> str:
         "page.js",
         *(EXPLORER if context.explorer is not None else ()),
         report=context,
-        told=told,
+        warnings=warnings,
         titles=titles,
         questions=questions,
         blocks={name: _blocks([name], context) for name in STORY_TABLES},
@@ -245,7 +245,7 @@ def _blocks(names: Iterable[str], context: ReportContext) -> list[Block]:
 
 # ---- captions ----
 
-TOLD: Mapping[str, Mapping[str, str]] = yaml.safe_load((TEMPLATES / "tables.yaml").read_text("utf-8"))
+CAPTIONS: Mapping[str, Mapping[str, str]] = yaml.safe_load((TEMPLATES / "tables.yaml").read_text("utf-8"))
 """Titles and captions of tables, and of their maps."""
 FOOLED = {
     Task.CLASSIFICATION: "fooled is the fraction of images that it gets wrong then, fooled of right the same "
@@ -261,8 +261,8 @@ def caption(name: str, context: ReportContext, of: object = "", **facts: object)
     `x.map` is the caption of the map of table x; `facts` fill in what only this caption says.
     """
     table, _, part = name.partition(".")
-    told = TOLD.get(table, {}).get(part or "caption", capitalised(name.replace("_", " ")) + ".")
-    return told.format(
+    text = CAPTIONS.get(table, {}).get(part or "caption", capitalised(name.replace("_", " ")) + ".")
+    return text.format(
         Score=capitalised(context.score),
         score=context.score,
         basis=f"Brackets: {100 * context.confidence:g}\u00a0% intervals over {context.units}.",
@@ -354,16 +354,16 @@ def plain(frame: pl.DataFrame, caption: str, unit: str, title: str = "") -> Bloc
 
 
 def _title(name: str) -> str:
-    return TOLD.get(name, {}).get("title", capitalised(name.replace("_", " ")))
+    return CAPTIONS.get(name, {}).get("title", capitalised(name.replace("_", " ")))
 
 
-def _told(table: Table, context: ReportContext, of: object = "", **facts: object) -> Table:
+def _captioned(table: Table, context: ReportContext, of: object = "", **facts: object) -> Table:
     """The table with its caption, without empty columns."""
     return replace(table, caption=caption(table.name, context, of, **facts)).filled()
 
 
 def _plain(table: Table, context: ReportContext, title: str = "", of: object = "", **facts: object) -> Block:
-    return Block(title or _title(table.name), _told(table, context, of, **facts), table.name)
+    return Block(title or _title(table.name), _captioned(table, context, of, **facts), table.name)
 
 
 def _map(
@@ -427,8 +427,8 @@ def _of_targets(
     """A cross table per target, with perturbations as columns."""
     blocks = []
     for target, each in table.by("target").items():
-        told = _told(each, context, target, attack=each.rows["perturbation"].item(-1), **facts)
-        crossed = told.crossed(row, "perturbation", values=values)
+        captioned = _captioned(each, context, target, attack=each.rows["perturbation"].item(-1), **facts)
+        crossed = captioned.crossed(row, "perturbation", values=values)
         blocks.append(Block(f"{title} {target}", crossed, table.name))
     return blocks
 
@@ -474,7 +474,7 @@ def _false_positives(table: Table, context: ReportContext) -> list[Block]:
     if all(table.rows[name].null_count() == table.rows.height for name in PAINTED):
         return []
     counts = table.rows.row(0, named=True)
-    told = _told(
+    captioned = _captioned(
         table,
         context,
         "",
@@ -482,8 +482,8 @@ def _false_positives(table: Table, context: ReportContext) -> list[Block]:
         absent=f"{shown(counts['n_absent'])} here",
         empty=f"{shown(counts['n_empty'])} of {shown(counts['n_cases'])}",
     )
-    names = [each.name for each in told.columns if each.name in PAINTED]
-    return [Block(_title(table.name), told.crossed("model", "condition", values=names), table.name)]
+    names = [each.name for each in captioned.columns if each.name in PAINTED]
+    return [Block(_title(table.name), captioned.crossed("model", "condition", values=names), table.name)]
 
 
 def _structure_overview(table: Table, context: ReportContext) -> list[Block]:
@@ -534,8 +534,8 @@ def _table2(table: Table, context: ReportContext) -> list[Block]:
     names = {label: label + BEYOND for label in context.beyond_paper}
     rows = table.rows.with_columns(pl.col("perturbation").replace(names))
     block = _map(table, context, heat(rows, *table.layout), "table2")
-    said = BEYOND_SAID if table.rows["perturbation"].is_in(list(names)).any() else ""
-    return [block._replace(caption=block.caption + said)]
+    note = BEYOND_SAID if table.rows["perturbation"].is_in(list(names)).any() else ""
+    return [block._replace(caption=block.caption + note)]
 
 
 def _rounded(table: Table, context: ReportContext) -> list[Block]:

@@ -127,12 +127,12 @@ class Line(NamedTuple):
 
     name: str
     row: Mapping[str, Any]
-    said: str
+    text: str
     group: str = ""
 
 
 def dot_plot(
-    lines: Sequence[Line], series: Sequence[Series], *, axis: str, said: str, zero: bool = False
+    lines: Sequence[Line], series: Sequence[Series], *, axis: str, heading: str, zero: bool = False
 ) -> Figure:
     """Numbers with their intervals, line below line.
 
@@ -140,7 +140,7 @@ def dot_plot(
         lines: From top to bottom; the name of a group stands above its first line.
         series: Columns of each row, with bounds in `_low` and `_high`. A null is not drawn.
         axis: Label of the axis.
-        said: Heading of the text at the right.
+        heading: Heading of the text at the right.
         zero: Whether to mark 0.
     """
     places: list[float] = []
@@ -159,14 +159,14 @@ def dot_plot(
         right: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "linespacing": 1.35}
         for place, line in zip(places, lines, strict=True):
             _draw_line(axes, place, line, series)
-            axes.text(1.03, place, line.said, va="center", fontsize=8.5, **right)
+            axes.text(1.03, place, line.text, va="center", fontsize=8.5, **right)
             if place and place not in [top + 0.75 for top, _ in heads]:
                 axes.axhline(place - 0.5, color=style.HAIRLINE, linewidth=0.8, linestyle=(0, (1, 2)))
         for place, name in heads:
             axes.text(0, place, name, va="center", fontweight="bold", **right)
         if zero:
             axes.axvline(0, color=style.MUTED, linewidth=1, zorder=1)
-        axes.text(1.03, -0.55, said, va="bottom", color=style.MUTED, fontsize=8.5, **right)
+        axes.text(1.03, -0.55, heading, va="bottom", color=style.MUTED, fontsize=8.5, **right)
         axes.set_ylim(height - 0.45, -0.55)
         axes.set_yticks(places, [line.name for line in lines], fontsize=9.5)
         axes.tick_params(axis="y", length=0, pad=8)
@@ -215,7 +215,7 @@ def _points(row: Mapping[str, Any], column: str, between: str = "\n", digits: in
 def _table1(table: pl.DataFrame, words: Words) -> Drawn:
     lines = [Line(row["model"], row, _points(row, "drop_points")) for row in table.iter_rows(named=True)]
     return Drawn(
-        dot_plot(lines, TABLE1, axis=words.axis, said="drop in points"),
+        dot_plot(lines, TABLE1, axis=words.axis, heading="drop in points"),
         f"Dot plot of Table 1: clean, noise and adversarial {words.score} of each network with intervals.",
         f"Table 1 as a picture. Bars are {words.intervals}; the drop is from clean to attack.",
     )
@@ -243,7 +243,7 @@ def _noise_control(table: pl.DataFrame, words: Words) -> Drawn:
     ]
     series = (NOISE, ATTACK._replace(column="attacked"))
     return Drawn(
-        dot_plot(lines, series, axis=words.axis, said="extra drop\nin points"),
+        dot_plot(lines, series, axis=words.axis, heading="extra drop\nin points"),
         f"Dot plot of the {words.score} of each network under each attack and under noise of the same SSIM, "
         "with intervals.",
         "Each attack beside noise that changes the images as much. The extra drop is what the attack takes "
@@ -262,7 +262,7 @@ def _pairs(table: pl.DataFrame, words: Words) -> Drawn:
     ]
     series = (ATTACK._replace(column="difference"),)
     return Drawn(
-        dot_plot(lines, series, axis=f"difference in {words.axis}", said="difference", zero=True),
+        dot_plot(lines, series, axis=f"difference in {words.axis}", heading="difference", zero=True),
         f"Dot plot of the difference in mean adversarial {words.score} between each pair of networks, with "
         "intervals.",
         "Each pair of networks under attack: right of 0 the first is better. Bars are unadjusted "

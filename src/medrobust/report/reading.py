@@ -174,16 +174,16 @@ def read_examples(folder: RunFolder, results: Results) -> Examples | None:
     """The example images; None if the run kept none."""
     if not folder.exists(*EXAMPLES):
         return None
-    told = folder.read_json(*EXAMPLES)
+    facts = folder.read_json(*EXAMPLES)
     stored = io.BytesIO(folder.read_bytes(*EXAMPLE_ARRAYS))
     with np.load(stored, allow_pickle=False) as arrays:
         return Examples(
-            target=told["target"],
-            source=told["source"],
+            target=facts["target"],
+            source=facts["source"],
             classes=results.classes,
             colours=structure_colours(results.classes, results.colours),
-            columns=tuple(told["columns"]),
-            case_ids=tuple(case["case_id"] for case in told["cases"]),
+            columns=tuple(facts["columns"]),
+            case_ids=tuple(case["case_id"] for case in facts["cases"]),
             images=arrays["images"],
             labels=arrays["labels"],
             predictions=arrays["predictions"],
@@ -210,12 +210,12 @@ def embed(folder: RunFolder, results: Results) -> Embedded:
     kept = folder.exists("results", "embeddings.parquet")
     features = read_results(folder, EMBEDDINGS) if kept else pl.DataFrame(schema=EMBEDDINGS.schema)
     attack, noise = compared_pair(features) or ("", "")
-    told = [remark.sentence for remark in results.left_out if remark.about == "embedding"]
+    explained = [remark.sentence for remark in results.left_out if remark.about == "embedding"]
     unknown, few, tables = [], [], []
     projection = None
     for name in results.models:
         if name not in features["target"]:
-            if not any(sentence.startswith(f"No t-SNE of {name} ") for sentence in told):
+            if not any(sentence.startswith(f"No t-SNE of {name} ") for sentence in explained):
                 unknown.append(f"No t-SNE of {name}, because its features are not known.")
             continue
         rows = of_target(features, name, attack, noise)

@@ -56,9 +56,9 @@ class Gallery:
         """What can be chosen, and the scores of every case; see `report.explorer.index`."""
         scans = []
         for scan, cases in self._scans.items():
-            told = [case_facts(case) for case in cases]
-            names = frame_names(told, self._results.task, self._depth)
-            scans.append({"scan_id": scan, "why": "", "cases": told, "frames": names})
+            described = [case_facts(case) for case in cases]
+            names = frame_names(described, self._results.task, self._depth)
+            scans.append({"scan_id": scan, "why": "", "cases": described, "frames": names})
         facts = {"sets": self._sets, "targets": self._targets, "pairs": self._pairs, "scans": scans}
         return explorer.index(facts, self._results)
 

@@ -16,12 +16,12 @@ from medrobust.analysis.table import Cell, CrossTable, Table
 from medrobust.core import Task
 from medrobust.errors import Remark
 from medrobust.report.page import (
+    CAPTIONS,
     QUESTIONS,
     STORY,
     STORY_PICTURES,
     STORY_TABLES,
     TEMPLATES,
-    TOLD,
     Block,
     allowed,
     at_a_glance,
@@ -446,8 +446,8 @@ def test_a_map_is_the_darker_the_lower_and_its_words_stand_out(context: ReportCo
 
 def test_every_named_table_has_a_caption_and_all_words_belong_to_a_question() -> None:
     named = {*STORY_TABLES, *(name for question in QUESTIONS for name in question.tables)}
-    assert named | {"changes"} == set(TOLD)
-    assert all("caption" in told for told in TOLD.values())
+    assert named | {"changes"} == set(CAPTIONS)
+    assert all("caption" in told for told in CAPTIONS.values())
     written = {path.name.removesuffix(".html.j2") for path in (TEMPLATES / "words").iterdir()}
     assert written <= {question.name for question in QUESTIONS}
     assert {name for name, _ in STORY} >= set(STORY_PICTURES.values())

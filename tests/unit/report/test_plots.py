@@ -309,14 +309,14 @@ class TestExamples:
 class TestRows:
     def test_a_page_has_every_image_with_its_factor_and_what_is_predicted(self, examples: Examples) -> None:
         (row,) = example_rows(examples)
-        assert (row.name, row.target, row.truth, row.said) == ("photo 1", "net", None, "nevus")
+        assert (row.name, row.target, row.truth, row.text) == ("photo 1", "net", None, "nevus")
         assert [shot.name for shot in row.shots] == ["clean", "gaussian@fgsm", "saliency_map"]
         assert [(shot.change is None, shot.factor) for shot in row.shots] == [
             (True, 0.0),
             (False, 2.0),
             (False, 1.0),
         ]
-        assert [(shot.said[:11], shot.right) for shot in row.shots] == [
+        assert [(shot.text[:11], shot.right) for shot in row.shots] == [
             ("nevus, 0.90", True),
             ("nevus, 0.75", True),
             ("a lesion wi", False),
@@ -325,7 +325,7 @@ class TestRows:
     def test_segmentation_has_label_maps_and_no_words(self, volumes: Examples) -> None:
         (row,) = example_rows(volumes)
         assert row.truth is not None
-        assert all(shot.answer == row.truth and not shot.said for shot in row.shots)
+        assert all(shot.answer == row.truth and not shot.text for shot in row.shots)
 
 
 def test_sides_share_a_hue_and_all_structures_can_be_told_apart() -> None:
