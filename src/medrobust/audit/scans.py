@@ -32,8 +32,6 @@ CLIPPED = 0.01
 FEWEST_LEVELS = 16
 """With fewer intensities, many voxels have the largest one without any clipping."""
 
-NARROW = ("uint8", "int8")
-
 COMMON = 0.8
 """Fraction of the scans above which a structure is expected in all; lesions are only in some."""
 
@@ -144,18 +142,17 @@ def faults(evidence: ScanEvidence) -> Iterator[Finding]:
             says = f"{path} shows nothing: every voxel has the same intensity."
             yield error("constant image", says, "Look at it, then replace the scan or leave it out.", path)
         if 1 < look.levels < COUNTED_LEVELS:
-            severity, says = (
-                warning,
-                f"{path} holds only {look.levels} different intensities, as {look.dtype}.",
-            )
-            if look.dtype in NARROW:
-                severity, says = note, f"{path} is stored with 8 bits: {look.levels} intensities."
-            advice = "Use the scan as it was before conversion: attacks and noise may be below these steps."
+            severity = warning
+            says = f"{path} holds only {look.levels} different intensities, as {look.dtype}."
+            if look.dtype in ("uint8", "int8"):
+                severity = note
+                says = f"{path} is stored with 8 bits: {look.levels} intensities."
+            advice = "Use the scan from before conversion: attacks and noise may be smaller than these steps."
             yield severity("few intensities", says, advice, path)
         if look.clipped > CLIPPED and look.levels >= FEWEST_LEVELS:
             says = f"{path} has its largest intensity, {look.high:g}, in {look.clipped:.1%} of the voxels "
             says += "that are not air: anything brighter is lost."
-            yield warning("clipped intensities", says, "Use the scan as it was before windowing.", path)
+            yield warning("clipped intensities", says, "Use the scan from before windowing.", path)
 
 
 def unclear_sides(evidence: ScanEvidence) -> Iterator[Finding]:
@@ -163,9 +160,7 @@ def unclear_sides(evidence: ScanEvidence) -> Iterator[Finding]:
     for path, look in evidence.images:
         if look.grid.codes == (0, 0):
             says = f"{path} does not say how the patient is oriented: its qform and sform codes are both 0. "
-            says += (
-                "The first axis is taken to run to the left, the second to the front, the third to the top."
-            )
+            says += "The first axis is taken to run to the left, the second to the front, the third upwards."
         elif look.grid.forms_differ > AFFINE_TOLERANCE:
             says = f"{path} contradicts itself about the patient's position: qform and sform differ by "
             says += f"{look.grid.forms_differ:.3g} mm. The sform is used."

@@ -93,7 +93,8 @@ def provenance(run: ComparedRun) -> dict[str, str]:
 
 
 def _blocks(runs: Sequence[ComparedRun], tables: Mapping[str, pl.DataFrame]) -> dict[str, Block]:
-    compared = {attack.label for attack in runs[0].results.attacks}
+    results = runs[0].results
+    compared = {attack.label for attack in results.attacks}
     threats = pl.concat(
         threat_table(run.study, run.results.record["perturbations"]).select(
             "attack", pl.lit(run.name).alias("run"), pl.exclude("attack")
@@ -108,9 +109,15 @@ def _blocks(runs: Sequence[ComparedRun], tables: Mapping[str, pl.DataFrame]) -> 
         "threats": threats.sort("attack", maintain_order=True),
         "runs": _runs_table(runs),
     }
+    terms = {
+        "Score": capitalised(results.score.heading),
+        "basis": f"In brackets: {100 * results.settings.confidence:g}\u00a0% intervals over {results.unit}s.",
+        "unit": results.unit,
+        "units": f"{results.unit}s",
+    }
+    captions = {name: texts["caption"].format(**terms) for name, texts in CAPTIONS.items()}
     shown = {
-        name: Table.of(name, frame, runs[0].results.unit, _caption(name, runs)).filled()
-        for name, frame in frames.items()
+        name: Table.of(name, frame, results.unit, captions[name]).filled() for name, frame in frames.items()
     }
     shown["pairs"] = shown["pairs"].select(*PAIRS, *ENDPOINT)
     shown["beside"] = shown["beside"].without(*ENDPOINT, "p")
@@ -118,7 +125,7 @@ def _blocks(runs: Sequence[ComparedRun], tables: Mapping[str, pl.DataFrame]) -> 
     if "whitebox" in tables:
         maps["whitebox"] = heat(tables["whitebox"], "target", "", "perturbation")
     return {name: Block(CAPTIONS[name].get("title", ""), table, name) for name, table in shown.items()} | {
-        name: Block("", panels, name, _caption(name, runs)) for name, panels in maps.items()
+        name: Block("", panels, name, captions[name]) for name, panels in maps.items()
     }
 
 
@@ -127,13 +134,3 @@ def _runs_table(runs: Sequence[ComparedRun]) -> pl.DataFrame:
     names = dict.fromkeys(name for each in facts.values() for name in each)
     columns = {run: [each.get(name) for name in names] for run, each in facts.items()}
     return pl.DataFrame({"what": [*names]} | columns)
-
-
-def _caption(name: str, runs: Sequence[ComparedRun]) -> str:
-    results = runs[0].results
-    return CAPTIONS[name]["caption"].format(
-        Score=capitalised(results.score.heading),
-        basis=f"In brackets: {100 * results.settings.confidence:g}\u00a0% intervals over {results.unit}s.",
-        unit=results.unit,
-        units=f"{results.unit}s",
-    )

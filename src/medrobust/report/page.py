@@ -425,12 +425,12 @@ def _of_targets(
     **facts: object,
 ) -> list[Block]:
     """A cross table per target, with perturbations as columns."""
-    blocks = []
+    made = []
     for target, each in table.by("target").items():
         captioned = _captioned(each, context, target, attack=each.rows["perturbation"].item(-1), **facts)
         crossed = captioned.crossed(row, "perturbation", values=values)
-        blocks.append(Block(f"{title} {target}", crossed, table.name))
-    return blocks
+        made.append(Block(f"{title} {target}", crossed, table.name))
+    return made
 
 
 def _selftests(table: Table, context: ReportContext) -> list[Block]:
