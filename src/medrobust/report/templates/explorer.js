@@ -28,6 +28,12 @@
     [...index.sets.keys()].filter(
       set => index.sets[set].perturbation === perturbation && faces(set, choice.target));
 
+  /** The set of a perturbation from a source; where the chosen network does not face it, another that it faces. */
+  function setLike(perturbation, source) {
+    const sets = setsOf(perturbation);
+    return sets.find(set => index.sets[set].source === source) ?? sets[0] ?? CLEAN;
+  }
+
   /** Mean Dice of the structures of a whole scan, or the probability of the truth; null where undefined. */
   function score(scan, set = choice.set) {
     const value = index.scans[scan].scores[pairOf(set, choice.target)] ?? null;
@@ -226,10 +232,7 @@
   function choose(wish) {
     const { perturbation, source } = chosenSet();
     Object.assign(choice, wish);
-    if (!faces(choice.set, choice.target)) {
-      const same = setsOf(perturbation);
-      choice.set = same.find(set => index.sets[set].source === source) ?? same[0] ?? CLEAN;
-    }
+    if (!faces(choice.set, choice.target)) choice.set = setLike(perturbation, source);
     choice.frame = Math.min(Math.max(choice.frame, 0), index.scans[choice.scan].frames.length - 1);
     const scan = index.scans[choice.scan];
     const address = new URLSearchParams({
@@ -258,10 +261,12 @@
     return true;
   }
 
+  const goTo = scan => choose({ scan, frame: middle(scan) });
+
   function step(by) {
     const order = worstFirst();
     const scan = order[order.indexOf(choice.scan) + by];
-    if (scan !== undefined) choose({ scan, frame: middle(scan) });
+    if (scan !== undefined) goTo(scan);
   }
 
   function toggle(box) {
@@ -279,16 +284,10 @@
   };
 
   function listen() {
-    parts.case.addEventListener("change", () => {
-      const scan = Number(parts.case.value);
-      choose({ scan, frame: middle(scan) });
-    });
+    parts.case.addEventListener("change", () => goTo(Number(parts.case.value)));
     parts.target.addEventListener("change", () => choose({ target: Number(parts.target.value) }));
-    parts.perturbation.addEventListener("change", () => {
-      const sets = setsOf(parts.perturbation.value);
-      const same = sets.find(set => index.sets[set].source === chosenSet().source);
-      choose({ set: same ?? sets[0] });
-    });
+    parts.perturbation.addEventListener("change",
+      () => choose({ set: setLike(parts.perturbation.value, chosenSet().source) }));
     parts.source.addEventListener("change", () => choose({ set: Number(parts.source.value) }));
     parts.slice.addEventListener("input", () => choose({ frame: Number(parts.slice.value) }));
     for (const name of ["overlay", "wipe", "position"]) parts[name].addEventListener("input", render);
