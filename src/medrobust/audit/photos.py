@@ -74,7 +74,7 @@ def unreadable(evidence: PhotoEvidence) -> Iterator[Finding]:
 
 
 def faults(evidence: PhotoEvidence) -> Iterator[Finding]:
-    """Photographs that show nothing, are mostly white, hold 8 bits in 16, or have a misleading name."""
+    """Photographs that show nothing or large white areas, hold 8 bits in 16, or have a misleading name."""
     for photo, look in evidence.readable:
         if look.is_blank:
             says = f"{photo.place} shows nothing: no channel varies by more than {look.contrast}."
