@@ -19,7 +19,6 @@ from jaxtyping import Float16, Float64, Shaped, UInt8
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from scipy.ndimage import center_of_mass
 
 from medrobust.audit.similarity import SIDE, person, structure_hash
 from medrobust.data.listing import Photo, Photos, Scan, Scans
@@ -247,8 +246,8 @@ def _look_at_image(path: Path, files: VolumeFormat) -> VolumeLook:
     return VolumeLook(
         grid=grid,
         dtype=stored.dtype.name,
-        not_numbers=np.count_nonzero(np.isnan(voxels)),
-        infinite=np.count_nonzero(np.isinf(voxels)),
+        not_numbers=int(np.isnan(voxels).sum()),
+        infinite=int(np.isinf(voxels).sum()),
         low=low,
         high=high,
         levels=_levels(finite),
@@ -278,9 +277,14 @@ def _look_at_labels(scan: Scan, classes_of: LabelMap, classes: int) -> LabelsLoo
         indices = classes_of(numbers, path)
     except DataError as error:
         return LabelsLook(grid, str(error), whole, (), np.full((classes, 3), np.nan))
-    counts = np.bincount(indices.ravel(), minlength=classes)
+    flat = indices.ravel()
+    counts = np.bincount(flat, minlength=classes)
+    sums = [
+        np.bincount(flat, np.broadcast_to(places, indices.shape).ravel(), classes)
+        for places in np.indices(indices.shape, float, sparse=True)
+    ]
     with np.errstate(invalid="ignore"):  # an empty class has no centre: NaN
-        means = np.array(center_of_mass(np.broadcast_to(1.0, indices.shape), indices, range(classes)))
+        means = np.transpose(sums) / counts[:, None]
     centres = means @ grid.affine[:3, :3].T + grid.affine[:3, 3]
     return LabelsLook(grid, "", whole, tuple(counts.tolist()), centres)
 
