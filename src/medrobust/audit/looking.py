@@ -281,7 +281,7 @@ def _look_at_labels(scan: Scan, classes_of: LabelMap, classes: int) -> LabelsLoo
     counts = np.bincount(flat, minlength=classes)
     sums = [
         np.bincount(flat, np.broadcast_to(places, indices.shape).ravel(), classes)
-        for places in np.indices(indices.shape, float, sparse=True)
+        for places in np.ix_(*(np.arange(length, dtype=float) for length in indices.shape))
     ]
     with np.errstate(invalid="ignore"):  # an empty class has no centre: NaN
         means = np.transpose(sums) / counts[:, None]
