@@ -56,7 +56,7 @@ def build(
     lost += [Remark("embedding", sentence) for sentence in embedded.missing]
     if embedded.numbers is not None:
         tables = {**tables, "embedding": embedded.numbers}
-    pictures, rows = _write_figures(folder, results, tables, embedded.projection, lost)
+    pictures, rows = _write_figures(folder, study, results, tables, embedded.projection, lost)
     context = replace(_context(folder, study, results, tables, verdict), pictures=pictures, examples=rows)
     for name, content in card_files(context).items():
         folder.write_bytes(content, "cards", name)
@@ -82,6 +82,7 @@ def _sparing(picture: str, about: str, lost: list[Remark]) -> Iterator[None]:
 
 def _write_figures(
     folder: RunFolder,
+    study: Mapping[str, Any],
     results: Results,
     tables: Mapping[str, pl.DataFrame],
     projection: Projection | None,
@@ -99,7 +100,8 @@ def _write_figures(
         examples = reading.read_examples(folder, results)
         if examples is not None:
             rows = example_rows(examples)
-            save_figure(folder, "examples", Drawn(examples_figure(examples), "", ""))
+            figure = examples_figure(examples, reading.crafted_on(study, examples.target))
+            save_figure(folder, "examples", Drawn(figure, "", ""))
         elif "examples" not in (remark.about for remark in results.left_out):
             lost.append(Remark("examples", "No examples: the run kept none."))
     return pictures, rows

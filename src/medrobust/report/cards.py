@@ -90,9 +90,10 @@ def _markdown(model: str, figures: list[Figure], context: ReportContext) -> str:
     patients = shown(context.tables["table2"]["n_patients"].max())
     about = (
         f"{capitalised(score)} of {model} on {patients} test {context.units} of {context.data['data set']}, "
-        f"with {100 * context.confidence:g} % intervals over {context.units}. Attacks were crafted on other "
-        "networks, trained apart from this one."
+        f"with {100 * context.confidence:g} % intervals over {context.units}."
     )
+    if context.study["surrogates"].get("models") != "none":
+        about += " Attacks were crafted on other networks, trained apart from this one."
     if context.phantom:
         about += " These are generated images: they say nothing about the network."
     limits = (

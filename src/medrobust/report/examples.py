@@ -28,7 +28,6 @@ class Examples:
 
     Attributes:
         target: The network whose predictions are shown.
-        source: The network that the attacks were crafted on.
         classes: Names of all classes; in segmentation the first is the background.
         colours: Hexadecimal colours of the classes.
         columns: Perturbations, the first being "clean".
@@ -40,7 +39,6 @@ class Examples:
     """
 
     target: str
-    source: str
     classes: tuple[str, ...]
     colours: tuple[str, ...]
     columns: tuple[str, ...]
@@ -133,8 +131,12 @@ def _predicted(examples: Examples, case: int, column: int) -> str:
     return name if examples.probabilities is None else f"{name}, {examples.probabilities[case, column]:.2f}"
 
 
-def examples_figure(examples: Examples) -> Figure:
+def examples_figure(examples: Examples, crafted_on: str) -> Figure:
     """The examples as in the paper's Fig. 2, for print.
+
+    Args:
+        examples: Images or volumes.
+        crafted_on: Where the attacks were crafted, in words.
 
     Returns:
         A figure with several rows per case: the images, their scaled differences from the clean one and, in
@@ -158,9 +160,7 @@ def examples_figure(examples: Examples) -> Figure:
                 if not place:
                     axes.set_title(flat.columns[column].replace("@", "\nmatched to "), fontweight="bold")
                 _draw_image(axes, flat, case, column, kind)
-        figure.suptitle(
-            f"As {flat.target} sees them; attacks crafted on the surrogate of {flat.source}", fontsize=9
-        )
+        figure.suptitle(f"As {flat.target} sees them; attacks crafted on {crafted_on}", fontsize=9)
         if legend:
             figure.legend(  # type: ignore[call-overload]  # tuples of handles are allowed, see HandlerTuple
                 [*legend.values()],

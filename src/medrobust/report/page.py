@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from medrobust.analysis.table import ABSENT, CrossTable, Table, shown
 from medrobust.core import Task
 from medrobust.report import style
-from medrobust.report.reading import ReportContext, capitalised, flattened, setting
+from medrobust.report.reading import ReportContext, capitalised, crafted_on, flattened, setting
 
 TEMPLATES = Path(__file__).with_name("templates")
 EXPLORER = ("pictures.js", "explorer.js")
@@ -211,7 +211,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update({"flattened": flattened, "setting": setting, "breakable": _breakable})
-    made.globals.update({"plain_block": plain})
+    made.globals.update({"plain_block": plain, "crafted_on": crafted_on})
     return made
 
 

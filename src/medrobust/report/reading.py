@@ -108,6 +108,12 @@ class ReportContext:
         return f"{self.unit}s"
 
 
+def crafted_on(study: Mapping[str, Any], target: str) -> str:
+    """Where the attacks that a target faces were crafted, in words."""
+    words = {"others": "other networks", "none": "the network itself"}
+    return words.get(study["surrogates"].get("models"), f"the surrogate of {target}")
+
+
 COLUMNS = ("attack", "cells", "attacker_knows", "wants", "may_change", "norm")
 SURROGATE = "task, classes and {data}; neither the weights nor the answers of the judged network"
 OTHERS = "task, classes and the other networks of the study; nothing of the judged one"
@@ -179,7 +185,6 @@ def read_examples(folder: RunFolder, results: Results) -> Examples | None:
     with np.load(stored, allow_pickle=False) as arrays:
         return Examples(
             target=facts["target"],
-            source=facts["source"],
             classes=results.classes,
             colours=structure_colours(results.classes, results.colours),
             columns=tuple(facts["columns"]),

@@ -15,6 +15,8 @@ from made_studies import told
 from medrobust.analysis.table import Cell, CrossTable, Table
 from medrobust.core import Task
 from medrobust.errors import Remark
+from medrobust.report.cards import card_files
+from medrobust.report.examples import Examples, examples_figure
 from medrobust.report.page import (
     CAPTIONS,
     QUESTIONS,
@@ -29,7 +31,7 @@ from medrobust.report.page import (
     render,
 )
 from medrobust.report.plots import Words, draw
-from medrobust.report.reading import ReportContext, flattened, setting, threat_table
+from medrobust.report.reading import ReportContext, crafted_on, flattened, setting, threat_table
 from medrobust.report.style import Picture
 
 MakeContext = Callable[[Task], ReportContext]
@@ -503,6 +505,26 @@ def test_what_the_attacker_may_do_is_told_for_each_cell() -> None:
     knows = dict(table.select("cells", "attacker_knows").rows())
     assert "of other patients" in knows["Tables 1 and 2"]
     assert knows["white-box"].startswith("everything")
+
+
+@pytest.mark.parametrize(
+    ("models", "where"),
+    [(None, "the surrogate of unet"), ("others", "other networks"), ("none", "the network itself")],
+)
+def test_figure_page_and_card_say_where_attacks_were_crafted(
+    make_context: MakeContext, examples: Examples, models: str | None, where: str
+) -> None:
+    context = make_context(Task.SEGMENTATION)
+    surrogates = {**context.study["surrogates"], "models": models}
+    context = replace(context, study={**context.study, "surrogates": surrogates})
+    shown = crafted_on(context.study, "unet")
+    assert shown == where
+    page = crafted_on(context.study, context.examples[0].target)
+    assert f"Attacks were crafted on {page}." in Page(render(context)).words
+    title = examples_figure(examples, shown).get_suptitle()
+    assert title == f"As {examples.target} sees them; attacks crafted on {where}"
+    card = card_files(context)["unet.md"].decode()
+    assert ("crafted on other networks, trained apart" in card) == (models != "none")
 
 
 def test_the_paper_and_the_software_are_cited_as_the_repository_asks() -> None:

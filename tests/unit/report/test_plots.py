@@ -35,6 +35,7 @@ from medrobust.report.style import COLOURS, coloured, luminance, structure_colou
 
 MakeContext = Callable[[Task], ReportContext]
 WORDS = Words("accuracy", "95 %", "patients")
+SURROGATE = "the surrogate of net"
 
 
 def dot_plot(table1: pl.DataFrame) -> Figure:
@@ -64,7 +65,6 @@ def examples() -> Examples:
     dotted[0, :, 2, 3] = 1.0
     return Examples(
         target="net",
-        source="net",
         classes=("nevus", "a lesion with a very long name"),
         colours=("#000000", "#ffffff"),
         columns=("clean", "gaussian@fgsm", "saliency_map"),
@@ -85,7 +85,7 @@ def volumes() -> Examples:
     names = ("background", "left thalamus", "right thalamus", "brain stem")
     predictions = np.stack([labels, labels], axis=1)
     colours = structure_colours(names)
-    return Examples("net", "net", names, colours, ("clean", "dag_a"), ("scan",), images, labels, predictions)
+    return Examples("net", names, colours, ("clean", "dag_a"), ("scan",), images, labels, predictions)
 
 
 def curves_of(budgets: list[float], noise: bool = True) -> pl.DataFrame:
@@ -268,7 +268,7 @@ class TestExamples:
         assert difference_scale(np.zeros((3, 2, 2))) == 0.0
 
     def test_classification_says_class_probability_and_factor(self, examples: Examples) -> None:
-        said = words(examples_figure(examples))
+        said = words(examples_figure(examples, SURROGATE))
         assert {"✓ nevus, 0.90", "✓ nevus, 0.75", "× 2", "× 1", "photo 1\ntruth:\nnevus"} <= set(said)  # noqa: RUF001
         assert "✗ a lesion with a ver…, 0.60" in said
         assert "gaussian\nmatched to fgsm" in said
@@ -277,15 +277,21 @@ class TestExamples:
         large = np.repeat(np.repeat(examples.images, 2, -1), 2, -2)  # 4 of 256 pixels: too many for rings
         few = examples.images.copy()
         assert not [
-            line for axes in examples_figure(replace(examples, images=large)).axes for line in axes.lines
+            line
+            for axes in examples_figure(replace(examples, images=large), SURROGATE).axes
+            for line in axes.lines
         ]
         wide = np.pad(few, [(0, 0)] * 3 + [(0, 8)] * 2, mode="edge")
-        rings = [line for axes in examples_figure(replace(examples, images=wide)).axes for line in axes.lines]
+        rings = [
+            line
+            for axes in examples_figure(replace(examples, images=wide), SURROGATE).axes
+            for line in axes.lines
+        ]
         assert [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in rings] == [([3], [2])]
 
     def test_an_unchanged_image_says_so(self, examples: Examples) -> None:
         same = np.repeat(examples.images[:, :1], 3, axis=1)
-        assert words(examples_figure(replace(examples, images=same))).count("no change") == 2
+        assert words(examples_figure(replace(examples, images=same), SURROGATE)).count("no change") == 2
 
     def test_volumes_show_the_plane_with_the_most_foreground(self, volumes: Examples) -> None:
         flat = in_plane(volumes)
@@ -297,7 +303,7 @@ class TestExamples:
         assert (in_plane(photo).images[0, 1] == volumes.images[0, 1, :, 2]).all()
 
     def test_segmentation_shows_truth_maps_and_a_legend_of_what_is_seen(self, volumes: Examples) -> None:
-        figure = examples_figure(volumes)
+        figure = examples_figure(volumes, SURROGATE)
         legend = [text.get_text() for text in figure.legends[0].get_texts()]
         assert legend == ["thalamus"]
         assert {"truth", "As net sees them; attacks crafted on the surrogate of net"} <= set(words(figure))
@@ -360,7 +366,7 @@ class TestColoursOfTheData:
 
     def test_the_legend_shows_them(self, volumes: Examples) -> None:
         own = ("#000000", "#c80000", "#0000ff", "#008000")
-        figure = examples_figure(replace(volumes, colours=own))
+        figure = examples_figure(replace(volumes, colours=own), SURROGATE)
         assert to_hex(figure.legends[0].get_patches()[0].get_facecolor()) == "#c80000"
 
 
