@@ -100,7 +100,7 @@ def _write_figures(
         examples = reading.read_examples(folder, results)
         if examples is not None:
             rows = example_rows(examples)
-            figure = examples_figure(examples, reading.crafted_on(study, examples.target))
+            figure = examples_figure(examples, reading.crafted_on(study, examples.source))
             save_figure(folder, "examples", Drawn(figure, "", ""))
         elif "examples" not in (remark.about for remark in results.left_out):
             lost.append(Remark("examples", "No examples: the run kept none."))

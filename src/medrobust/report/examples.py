@@ -28,6 +28,7 @@ class Examples:
 
     Attributes:
         target: The network whose predictions are shown.
+        source: The network that the attacks were crafted on, or whose surrogate that was.
         classes: Names of all classes; in segmentation the first is the background.
         colours: Hexadecimal colours of the classes.
         columns: Perturbations, the first being "clean".
@@ -39,6 +40,7 @@ class Examples:
     """
 
     target: str
+    source: str
     classes: tuple[str, ...]
     colours: tuple[str, ...]
     columns: tuple[str, ...]
@@ -77,10 +79,11 @@ class Shot(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One case on a page: its name, the target, the true label map or class, and its images."""
+    """One case on a page: its name, target and source, the true label map or class, and its images."""
 
     name: str
     target: str
+    source: str
     truth: str | None
     text: str
     shots: tuple[Shot, ...]
@@ -115,6 +118,7 @@ def _row(examples: Examples, case: int) -> Row:
     return Row(
         examples.case_ids[case],
         examples.target,
+        examples.source,
         labels_uri(truth, examples.colours) if maps else None,
         "" if maps else examples.classes[int(truth)],
         tuple(shots),

@@ -108,10 +108,10 @@ class ReportContext:
         return f"{self.unit}s"
 
 
-def crafted_on(study: Mapping[str, Any], target: str) -> str:
-    """Where the attacks that a target faces were crafted, in words."""
+def crafted_on(study: Mapping[str, Any], source: str) -> str:
+    """What attacks of a source were crafted on, in words."""
     words = {"others": "other networks", "none": "the network itself"}
-    return words.get(study["surrogates"].get("models"), f"the surrogate of {target}")
+    return words.get(study["surrogates"].get("models"), f"the surrogate of {source}")
 
 
 COLUMNS = ("attack", "cells", "attacker_knows", "wants", "may_change", "norm")
@@ -185,6 +185,7 @@ def read_examples(folder: RunFolder, results: Results) -> Examples | None:
     with np.load(stored, allow_pickle=False) as arrays:
         return Examples(
             target=facts["target"],
+            source=facts["source"],
             classes=results.classes,
             colours=structure_colours(results.classes, results.colours),
             columns=tuple(facts["columns"]),

@@ -276,6 +276,7 @@ def lesion_examples() -> Examples:
         images.append([np.clip(clean + shift, 0, 1) for shift in shifts])
     return Examples(
         target="inception_v3",
+        source="inception_v3",
         classes=LESIONS,
         colours=structure_colours(LESIONS),
         columns=("clean", "gaussian@fgsm", "fgsm", "deepfool", "saliency_map"),
@@ -317,6 +318,7 @@ def brain_examples() -> Examples:
     spotted = np.where((draws.random(labels.shape) < 0.1) & (labels > 0), 7, labels)
     return Examples(
         target="fc_densenet",
+        source="fc_densenet",
         classes=STRUCTURES,
         colours=structure_colours(STRUCTURES),
         columns=("clean", "rician@dag_a", "dag_a", "dag_b", "dag_c"),
@@ -448,7 +450,7 @@ def made_explorer(task: Task) -> dict[str, Any]:
             "colours": examples.colours if segmentation else [],
             "targets": list(NETWORKS[task]),
             "sets": [
-                {"perturbation": name, "source": "" if name == "clean" else examples.target}
+                {"perturbation": name, "source": "" if name == "clean" else examples.source}
                 for name in examples.columns
             ],
             "pairs": pairs,

@@ -519,7 +519,7 @@ def test_figure_page_and_card_say_where_attacks_were_crafted(
     context = replace(context, study={**context.study, "surrogates": surrogates})
     shown = crafted_on(context.study, "unet")
     assert shown == where
-    page = crafted_on(context.study, context.examples[0].target)
+    page = crafted_on(context.study, context.examples[0].source)
     assert f"Attacks were crafted on {page}." in Page(render(context)).words
     title = examples_figure(examples, shown).get_suptitle()
     assert title == f"As {examples.target} sees them; attacks crafted on {where}"

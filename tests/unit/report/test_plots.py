@@ -65,6 +65,7 @@ def examples() -> Examples:
     dotted[0, :, 2, 3] = 1.0
     return Examples(
         target="net",
+        source="net",
         classes=("nevus", "a lesion with a very long name"),
         colours=("#000000", "#ffffff"),
         columns=("clean", "gaussian@fgsm", "saliency_map"),
@@ -85,7 +86,7 @@ def volumes() -> Examples:
     names = ("background", "left thalamus", "right thalamus", "brain stem")
     predictions = np.stack([labels, labels], axis=1)
     colours = structure_colours(names)
-    return Examples("net", names, colours, ("clean", "dag_a"), ("scan",), images, labels, predictions)
+    return Examples("net", "net", names, colours, ("clean", "dag_a"), ("scan",), images, labels, predictions)
 
 
 def curves_of(budgets: list[float], noise: bool = True) -> pl.DataFrame:
