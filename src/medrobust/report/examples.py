@@ -105,23 +105,23 @@ def _row(examples: Examples, case: int) -> Row:
         answer = examples.predictions[case, column]
         shots.append(
             Shot(
-                name,
-                image_uri(_bytes(image)),
-                image_uri(_bytes(0.5 + factor * change)) if column else None,
-                factor,
-                labels_uri(answer, examples.colours) if maps else None,
-                "" if maps else _predicted(examples, case, column),
-                not maps and int(answer) == int(examples.labels[case]),
+                name=name,
+                image=image_uri(_bytes(image)),
+                change=image_uri(_bytes(0.5 + factor * change)) if column else None,
+                factor=factor,
+                answer=labels_uri(answer, examples.colours) if maps else None,
+                text="" if maps else _predicted(examples, case, column),
+                right=not maps and int(answer) == int(examples.labels[case]),
             )
         )
     truth = examples.labels[case]
     return Row(
-        examples.case_ids[case],
-        examples.target,
-        examples.source,
-        labels_uri(truth, examples.colours) if maps else None,
-        "" if maps else examples.classes[int(truth)],
-        tuple(shots),
+        name=examples.case_ids[case],
+        target=examples.target,
+        source=examples.source,
+        truth=labels_uri(truth, examples.colours) if maps else None,
+        text="" if maps else examples.classes[int(truth)],
+        shots=tuple(shots),
     )
 
 
