@@ -13,7 +13,6 @@ from medrobust.analysis.comparable import ComparedRun, comparable, limits, warni
 from medrobust.analysis.export import table_files
 from medrobust.analysis.table import Table
 from medrobust.api.runs import Run
-from medrobust.core import Task
 from medrobust.errors import RunError
 from medrobust.report.build import save_figure
 from medrobust.report.comparison import comparison_page, provenance
@@ -150,13 +149,7 @@ def _written(
     tables = {name: table.rows for name, table in made.items()}
     for name, content in table_files(made.values()).items():
         folder.write_bytes(content, "tables", name)
-    words = Words(
-        results.score.heading,
-        f"{100 * results.settings.confidence:g}\u00a0%",
-        f"{results.unit}s",
-        structures=results.task is Task.SEGMENTATION,
-    )
-    picture = save_figure(folder, "scores", comparison_picture(tables["scores"], words))
+    picture = save_figure(folder, "scores", comparison_picture(tables["scores"], Words.of(results)))
     folder.write_json(_document(runs, conclusion, said, made), "comparison.json")
     page = comparison_page(runs, conclusion, tables, picture, said)
     folder.write_bytes(page.encode(), "comparison.html")

@@ -1,4 +1,4 @@
-"""What an audit found: on a terminal, as a document for programs, and as pictures for its page."""
+"""The findings of an audit on a terminal, as a document for programs, and as thumbnails for a page."""
 
 # mypy: disable-error-code="no-untyped-call"
 # nibabel is not annotated.
@@ -23,19 +23,19 @@ from medrobust.data.findings import Finding, Severity
 from medrobust.data.photographs.arrays import NPZ_ARRAYS
 from medrobust.data.photographs.dicom_pictures import DicomFiles
 from medrobust.data.photographs.image_files import IMAGE_FILES
-from medrobust.data.photographs.pictures import Picture
 from medrobust.text import text_table
 
 STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
+
 FILES = 3
-"""Files that a line names."""
+"""Files that a row names."""
 
 EACH = 3
-"""As many findings of a kind get a line of their own; more share one."""
+"""Up to so many findings of a kind get a row each; more share one."""
 
 
 def findings_table(audit: Audit) -> Table:
-    """A line per finding, most severe first; where a kind was found often, one line for all of it."""
+    """A row per finding, most severe first; many findings of one kind share a row."""
     table = text_table("", "what", "seen", "files", "what to do", show_lines=True)
     for (severity, kind), found in groupby(audit.findings, lambda each: (each.severity, each.kind)):
         group = list(found)
@@ -51,14 +51,14 @@ def findings_table(audit: Audit) -> Table:
 
 
 def summary(audit: Audit) -> str:
-    """One line: what was found in how much."""
+    """How much was found in how much, as a sentence."""
     counts = [(audit.count(severity), severity) for severity in Severity]
     found = ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for count, severity in counts)
     return f"{found} in {audit.looked_at} ({audit.seconds:.0f} s)."
 
 
 def _says(group: Sequence[Finding]) -> str:
-    """The first finding, without the folders of its files."""
+    """The first finding of a group, without the folders of its files."""
     says = group[0].says
     for file in group[0].files:
         says = says.replace(str(file), file.name)
@@ -75,11 +75,11 @@ def _files(group: Sequence[Finding]) -> str:
 
 
 SCHEMA = 1
-"""Version of the document: raised when a key changes its meaning or goes; new keys may come any time."""
+"""Version of the document: raised when a key is removed or changes its meaning."""
 
 
 def as_document(audit: Audit) -> dict[str, Any]:
-    """Everything that was found, as JSON-able data; docs/audit.md describes the keys."""
+    """Everything that was found, as data for JSON; docs/audit.md describes the keys."""
     return {
         "schema": SCHEMA,
         "medrobust": version("medrobust"),
@@ -100,20 +100,16 @@ def as_document(audit: Audit) -> dict[str, Any]:
 
 
 SIDE = 160
+"""Pixels of a thumbnail along its longer side."""
 
-PER_FINDING = 6
-
-PER_KIND = 60
-"""Most pictures of a finding, and of a kind: a page of a damaged data set must still open."""
-
-DICOM = bytes(128) + b"DICM"
-"""How DICOM files begin, but for the first 128 bytes, which may be anything."""
+PER_FINDING, PER_KIND = 6, 60
+"""Most thumbnails of a finding, and of a kind: the page of a badly damaged data set must still open."""
 
 TEXT = (".csv", ".txt", ".tsv", ".json", ".py", ".yaml")
 
 
 def thumbnails(findings: Iterable[Finding]) -> dict[Path, bytes]:
-    """JPEG files by file: photographs whole, the middle axial slice of volumes; damaged files have none."""
+    """JPEG files: photographs whole, volumes as their middle axial slice; damaged files have none."""
     wanted: Counter[str] = Counter()
     files: dict[Path, None] = {}
     for finding in findings:
@@ -128,7 +124,7 @@ def thumbnails(findings: Iterable[Finding]) -> dict[Path, bytes]:
 def _thumbnail(file: Path) -> bytes | None:
     try:
         image = _slice(file) if ".nii" in file.name or file.suffix in (".mgz", ".mgh") else _photo(file)
-    except Exception:  # a damaged file has no picture; the finding says what is wrong with it
+    except Exception:  # the finding says what is wrong with the file
         return None
     stream = io.BytesIO()
     ImageOps.contain(image, (SIDE, SIDE)).save(stream, "JPEG", quality=80)
@@ -136,8 +132,14 @@ def _thumbnail(file: Path) -> bytes | None:
 
 
 def _photo(file: Path) -> Image.Image:
-    """A photograph, or the middle slice of a volume; more than 8 bits of grey are stretched."""
-    picture = _picture(file)
+    """What is at a `Photo.place`: a photograph, or the middle slice of a volume; 16-bit grey is stretched."""
+    if file.parent.is_file():
+        name, _, number = file.name.partition("[")
+        picture = NPZ_ARRAYS.picture(file.parent, (name, int(number.rstrip("]"))))
+    else:
+        with file.open("rb") as content:
+            is_dicom = content.read(132).endswith(b"DICM")  # after a preamble of 128 bytes
+        picture = (DicomFiles() if is_dicom else IMAGE_FILES).picture(file)
     bands = picture.bands[len(picture.bands) // 2 :][:1] if picture.is_volume else picture.bands
     if bands[0].mode != "F":
         return bands[0].convert("RGB")
@@ -146,18 +148,8 @@ def _photo(file: Path) -> Image.Image:
     return Image.merge("RGB", [Image.fromarray((np.asarray(band) / 257).astype(np.uint8)) for band in bands])
 
 
-def _picture(file: Path) -> Picture:
-    """What is at a `Photo.place`."""
-    if file.parent.is_file():
-        name, _, number = file.name.partition("[")
-        return NPZ_ARRAYS.picture(file.parent, (name, int(number.rstrip("]"))))
-    with file.open("rb") as content:
-        is_dicom = content.read(len(DICOM))[-4:] == DICOM[-4:]
-    return (DicomFiles() if is_dicom else IMAGE_FILES).picture(file)
-
-
 def _slice(file: Path) -> Image.Image:
-    """The middle axial slice, anterior up, the patient's left on the right."""
+    """The middle axial slice in radiological orientation: anterior up, the patient's left on the right."""
     stored: Any = nib.load(file)
     volume = nib.as_closest_canonical(nib.funcs.squeeze_image(stored))
     middle = np.asanyarray(volume.dataobj[:, :, volume.shape[2] // 2])

@@ -1,16 +1,25 @@
-"""Checks of scans and their labels: each a function of all records, and `SCAN_CHECKS` lists them."""
+"""Checks of scans and their labels, each a function of everything that was seen."""
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float16
+from rich.console import Console
 
-from medrobust.audit.looking import COUNTED_LEVELS, Grid, LabelsLook, ScanRecord, VolumeLook
+from medrobust.audit.looking import (
+    COUNTED_LEVELS,
+    Grid,
+    LabelsLook,
+    ScanRecord,
+    VolumeLook,
+    look_at_scans,
+)
 from medrobust.audit.splits import Splits, are_apart, is_tested, part_of
 from medrobust.data.findings import Finding, error, note, quoted, refused, warning
 from medrobust.data.listing import Scan, Scans
@@ -21,44 +30,59 @@ CLIPPED = 0.01
 """Fraction of the voxels above the smallest intensity that may have the largest one."""
 
 FEWEST_LEVELS = 16
-"""With fewer intensities than that, many voxels have the largest one without any clipping."""
-
-NARROW = ("uint8", "int8")
+"""With fewer intensities, many voxels have the largest one without any clipping."""
 
 COMMON = 0.8
-"""Fraction of the scans from which on a structure is expected in every one; lesions are in some only."""
+"""Fraction of the scans above which a structure is expected in all; lesions are only in some."""
 
 LEFT, RIGHT = ("left", "lh", "l"), ("right", "rh", "r")
 
 ALIKE = 0.85
-"""Correlation of detail from which on two scans may show one person; `similarity` says what was measured."""
+"""Correlation of detail above which two scans may show one person; `similarity` says what was measured."""
 
 SAME_SIZE = 1.05
-"""Most that the sizes of two scans of one person may differ, as a factor."""
+"""Largest ratio of the sizes of two scans of one person."""
 
 BLOCK = 256
-"""Scans that are compared with all others at a time; bounds the memory."""
+"""Scans that are compared at a time; bounds the memory."""
 
 FEWEST_PAIRS = 6
 """Fewer patients cannot give p < 0.05 in a two-sided sign test: 2 x 0.5^5 = 0.06."""
+
+
+def check_scans(listing: Scans, splits: Splits, console: Console) -> Iterator[Finding]:
+    """Look at all scans and their labels, and say what is wrong with them."""
+    evidence = ScanEvidence(listing, splits, look_at_scans(listing, console))
+    for check in (
+        unreadable,
+        swapped_sides,
+        faults,
+        unclear_sides,
+        equal_scans,
+        one_person_twice,
+        structures,
+        few_patients,
+        several_scans,
+    ):
+        yield from check(evidence)
 
 
 @dataclass(frozen=True)
 class ScanEvidence:
     """Everything that checks of scans may look at."""
 
-    listing: Scans  # what there is
-    splits: Splits  # part of each patient, in each fold
+    listing: Scans
+    splits: Splits
     records: tuple[ScanRecord, ...]  # one per scan, in the listing's order
 
     @property
     def images(self) -> list[tuple[Path, VolumeLook]]:
-        """All files of intensities that can be read; a scan may have several, one per channel."""
+        """All readable files of intensities; a scan may have several, one per channel."""
         return [image for record in self.records for image in record.images.items()]
 
     @property
     def scans(self) -> list[tuple[Scan, VolumeLook]]:
-        """The scans whose first file can be read, with what it looks like."""
+        """The scans whose first file can be read, with what is in it."""
         return [
             (record.scan, record.images[record.scan.image])
             for record in self.records
@@ -67,7 +91,7 @@ class ScanEvidence:
 
     @property
     def labels(self) -> list[tuple[Scan, LabelsLook]]:
-        """The scans whose labels can be read and mean something."""
+        """The scans whose labels can be read and are all known."""
         return [
             (record.scan, record.labels)
             for record in self.records
@@ -76,7 +100,7 @@ class ScanEvidence:
 
 
 def unreadable(evidence: ScanEvidence) -> Iterator[Finding]:
-    """Files that are damaged, cut short, or no volumes; labels that lie elsewhere or mean nothing."""
+    """Files that are damaged, truncated or not volumes; labels on another grid, or unknown ones."""
     for record in evidence.records:
         for path, why in record.errors.items():
             yield refused("unreadable file", why, path)
@@ -99,8 +123,8 @@ def _grids_differ(path: Path, image: Grid, truth: Path, labels: Grid) -> Iterato
         return
     elif image.stored != labels.stored:
         kind = "labels of another orientation"
-        says = f"{path} is stored as {image.stored}, its labels {truth.name} as {labels.stored}, and they do "
-        says += f"not lie on each other: the affines differ by up to {difference:.3g} mm."
+        says = f"{path} is stored as {image.stored}, its labels {truth.name} as {labels.stored}, and they "
+        says += f"do not coincide: the affines differ by up to {difference:.3g} mm."
     else:
         kind = "labels of another affine"
         says = f"{path} and its labels {truth.name} have affines that differ by {difference:.3g} mm."
@@ -108,7 +132,7 @@ def _grids_differ(path: Path, image: Grid, truth: Path, labels: Grid) -> Iterato
 
 
 def faults(evidence: ScanEvidence) -> Iterator[Finding]:
-    """Intensities that are no numbers, all the same, rounded or cut off."""
+    """Intensities that are not finite, all the same, rounded or clipped."""
     for path, look in evidence.images:
         for kind, count in (("NaN", look.not_numbers), ("infinite values", look.infinite)):
             if count:
@@ -116,32 +140,27 @@ def faults(evidence: ScanEvidence) -> Iterator[Finding]:
                 yield error(kind, says, "Find out which program wrote them, and repair the file.", path)
         if not look.high > look.low:
             says = f"{path} shows nothing: every voxel has the same intensity."
-            yield error("constant image", says, "Look at it, and leave the scan out, or replace it.", path)
+            yield error("constant image", says, "Look at it, then replace the scan or leave it out.", path)
         if 1 < look.levels < COUNTED_LEVELS:
-            severity, says = (
-                warning,
-                f"{path} holds only {look.levels} different intensities, as {look.dtype}.",
-            )
-            if look.dtype in NARROW:
-                severity, says = note, f"{path} is stored with 8 bits: {look.levels} intensities."
-            advice = "Use the scan as it was before conversion: attacks and noise may be below these steps."
+            severity = warning
+            says = f"{path} holds only {look.levels} different intensities, as {look.dtype}."
+            if look.dtype in ("uint8", "int8"):
+                severity = note
+                says = f"{path} is stored with 8 bits: {look.levels} intensities."
+            advice = "Use the scan from before conversion: attacks and noise may be smaller than these steps."
             yield severity("few intensities", says, advice, path)
         if look.clipped > CLIPPED and look.levels >= FEWEST_LEVELS:
-            says = (
-                f"{path} has its largest intensity, {look.high:g}, in {look.clipped:.1%} of the voxels that "
-            )
-            says += "are not air: anything brighter is lost."
-            yield warning("clipped intensities", says, "Use the scan as it was before windowing.", path)
+            says = f"{path} has its largest intensity, {look.high:g}, in {look.clipped:.1%} of the voxels "
+            says += "that are not air: anything brighter is lost."
+            yield warning("clipped intensities", says, "Use the scan from before windowing.", path)
 
 
 def unclear_sides(evidence: ScanEvidence) -> Iterator[Finding]:
-    """NIfTI headers that do not say, or say in two ways, where left is."""
+    """NIfTI headers that do not say where left is, or say it in two ways."""
     for path, look in evidence.images:
         if look.grid.codes == (0, 0):
-            says = (
-                f"{path} does not say how the patient is oriented: its qform and sform codes are both 0. The "
-            )
-            says += "first axis is taken to run to the left, the second to the front, the third to the top."
+            says = f"{path} does not say how the patient is oriented: its qform and sform codes are both 0. "
+            says += "The first axis is taken to run to the left, the second to the front, the third upwards."
         elif look.grid.forms_differ > AFFINE_TOLERANCE:
             says = f"{path} contradicts itself about the patient's position: qform and sform differ by "
             says += f"{look.grid.forms_differ:.3g} mm. The sform is used."
@@ -152,7 +171,7 @@ def unclear_sides(evidence: ScanEvidence) -> Iterator[Finding]:
 
 
 def structures(evidence: ScanEvidence) -> Iterator[Finding]:
-    """Scans without any structure, or without one that nearly all others have; classes that no scan has."""
+    """Scans without any structure, or without a common one; classes that no scan has."""
     names, labelled = evidence.listing.classes, []
     for scan, look in evidence.labels:
         if any(look.voxels[1:]):
@@ -179,30 +198,28 @@ def structures(evidence: ScanEvidence) -> Iterator[Finding]:
 
 
 class Pair(NamedTuple):
-    """Classes of the same structure on the two sides."""
+    """Classes of one structure on the two sides."""
 
     left: int
     right: int
 
 
 def swapped_sides(evidence: ScanEvidence) -> Iterator[Finding]:
-    """Structures named left whose centre lies right of the midline by the file's affine, and the reverse."""
+    """Structures named left whose centre lies right of the midline by the file's affine, or vice versa."""
     pairs = side_pairs(evidence.listing.classes)
     for scan, look in evidence.labels:
         wrong = [evidence.listing.classes[index] for index in _on_the_wrong_side(look, pairs)]
         present = sum(look.voxels[index] > 0 for pair in pairs for index in pair)
         if wrong:
             which = "All" if len(wrong) == present else f"{len(wrong)} of the"
-            says = (
-                f"{which} {present} paired structures of {scan.labels} lie on the other side of the midline "
-            )
-            says += f"from what their names say: {quoted(wrong, 3)}."
+            says = f"{which} {present} paired structures of {scan.labels} lie on the other side of the "
+            says += f"midline from what their names say: {quoted(wrong, 3)}."
             advice = "Look at it in a viewer: the labels are swapped, or the affine mirrors the patient."
             yield error("left and right swapped", says, advice, scan.labels)
 
 
 def side_pairs(classes: tuple[str, ...]) -> list[Pair]:
-    """Classes that are named alike but for the side.
+    """Classes whose names differ only in the side.
 
     >>> side_pairs(("background", "left caudate", "right caudate", "Left-Putamen"))
     [Pair(left=1, right=2)]
@@ -222,7 +239,7 @@ def side_pairs(classes: tuple[str, ...]) -> list[Pair]:
 
 
 def _on_the_wrong_side(look: LabelsLook, pairs: list[Pair]) -> Iterator[int]:
-    """Classes whose centre lies on the other side; where both of a pair are swapped, the midline stays."""
+    """Classes on the wrong side; the midline does not move where both of a pair are swapped."""
     across = look.centres[:, 0]
     both = [pair for pair in pairs if look.voxels[pair.left] and look.voxels[pair.right]]
     if not both:
@@ -230,7 +247,7 @@ def _on_the_wrong_side(look: LabelsLook, pairs: list[Pair]) -> Iterator[int]:
     midline = median((across[pair.left] + across[pair.right]) / 2 for pair in both)
     margin = float(np.abs(look.grid.affine[0, :3]).max())  # about a voxel
     for pair in pairs:
-        crossed = across[pair.left] > across[pair.right]  # never, where one of them is empty
+        crossed = across[pair.left] > across[pair.right]  # false where one of them is empty
         if crossed or across[pair.left] > midline + margin:
             yield pair.left
         if crossed or across[pair.right] < midline - margin:
@@ -238,20 +255,20 @@ def _on_the_wrong_side(look: LabelsLook, pairs: list[Pair]) -> Iterator[int]:
 
 
 def equal_scans(evidence: ScanEvidence) -> Iterator[Finding]:
-    """Scans with the same intensities."""
+    """Scans with identical intensities."""
     groups: defaultdict[bytes, list[Scan]] = defaultdict(list)
     for scan, look in evidence.scans:
         if look.high > look.low:
             groups[look.digest].append(scan)
-    for group in (group for group in groups.values() if len(group) > 1):
-        patients = [scan.patient_id for scan in group]
-        severity = error if len(set(patients)) > 1 else warning
+    for group in groups.values():
+        if len(group) < 2:
+            continue
+        patients = {scan.patient_id for scan in group}
+        severity = error if len(patients) > 1 else warning
         if are_apart(patients, evidence.splits):
-            kind, advice = (
-                "same scan on both sides",
-                "Keep one: networks must not be tested on what they were trained on.",
-            )
-        elif len(set(patients)) > 1:
+            kind = "same scan on both sides"
+            advice = "Keep one: networks must not be tested on what they were trained on."
+        elif len(patients) > 1:
             kind, advice = "same scan, two patients", "Find out whose it is, and keep one."
         else:
             kind, advice = "same scan twice", "Keep one: the second adds nothing, and counts twice."
@@ -260,7 +277,7 @@ def equal_scans(evidence: ScanEvidence) -> Iterator[Finding]:
 
 
 def several_scans(evidence: ScanEvidence) -> Iterator[Finding]:
-    """Patients that were scanned more than once."""
+    """Patients who were scanned more than once."""
     owned: defaultdict[str, list[Path]] = defaultdict(list)
     for scan in evidence.listing.items:
         owned[scan.patient_id].append(scan.image)
@@ -272,78 +289,50 @@ def several_scans(evidence: ScanEvidence) -> Iterator[Finding]:
 
 
 def one_person_twice(evidence: ScanEvidence) -> Iterator[Finding]:
-    """Two patients whose scans look like the same person."""
-    for (first, _), (second, _), likeness in _alike(evidence.scans):
+    """Scans of two patients that look like one person."""
+    known = [(scan, look, look.person) for scan, look in evidence.scans if look.person is not None]
+    for one, other, likeness in _alike([detail for _, _, detail in known]):
+        (first, look, _), (second, other_look, _) = known[one], known[other]
+        small, large = sorted((look.size, other_look.size))
+        is_equal = look.digest == other_look.digest  # `equal_scans` reports it
+        if first.patient_id == second.patient_id or is_equal or large >= SAME_SIZE * small:
+            continue
         apart = are_apart([first.patient_id, second.patient_id], evidence.splits)
+        kind = "one person on both sides" if apart else "one person, two patients"
         says = f"{_names(evidence, (first, second))} look like one person (correlation {likeness:.2f})."
         advice = "Look at them: rescans of one person need one patient id, to stay on one side of the split."
-        kind = "one person on both sides" if apart else "one person, two patients"
         yield warning(kind, says, advice, first.image, second.image)
 
 
-def _alike(
-    seen: Sequence[tuple[Scan, VolumeLook]],
-) -> Iterator[tuple[tuple[Scan, VolumeLook], tuple[Scan, VolumeLook], float]]:
-    """Pairs of scans of different patients that look alike, but are not equal."""
-    known = [(scan, look) for scan, look in seen if look.person is not None]
-    if not known:
-        return
-    details = np.stack([look.person for _, look in known if look.person is not None])
-    for start in range(0, len(known), BLOCK):
-        block = details[start : start + BLOCK].astype(np.float32)
+def _alike(details: Sequence[Float16[np.ndarray, "voxels"]]) -> Iterator[tuple[int, int, float]]:
+    """Places of two scans whose details correlate by more than `ALIKE`, and their correlation."""
+    blocks = [np.stack(details[start : start + BLOCK]) for start in range(0, len(details), BLOCK)]
+    for number, block in enumerate(blocks):
         likeness = np.concatenate(
-            [block @ details[at : at + BLOCK].astype(np.float32).T for at in range(0, len(known), BLOCK)],
-            axis=1,
+            [block.astype(np.float32) @ each.astype(np.float32).T for each in blocks], 1
         )
-        for row, column in np.argwhere(likeness > ALIKE).tolist():
-            one, other = known[start + row], known[column]
-            if start + row < column and _may_be_one_person(one, other):
-                yield one, other, float(likeness[row, column])
-
-
-def _may_be_one_person(one: tuple[Scan, VolumeLook], other: tuple[Scan, VolumeLook]) -> bool:
-    sizes = sorted((one[1].size, other[1].size))
-    return (
-        one[0].patient_id != other[0].patient_id
-        and one[1].digest != other[1].digest
-        and sizes[1] < SAME_SIZE * sizes[0]
-    )
+        for row, other in np.argwhere(likeness > ALIKE).tolist():
+            one = number * BLOCK + row
+            if one < other:
+                yield one, other, float(likeness[row, other])
 
 
 def _names(evidence: ScanEvidence, group: Sequence[Scan]) -> str:
-    """Each scan with the part of its patient."""
+    """The scans, each with the part of its patient."""
     parts = (part_of(scan.patient_id, evidence.splits) for scan in group)
     return " and ".join(
         f"{scan.scan_id} ({part})" if part else scan.scan_id for scan, part in zip(group, parts, strict=True)
     )
 
 
-def few_patients(evidence: ScanEvidence) -> list[Finding]:
-    """So few test patients that no difference between networks can be shown."""
+def few_patients(evidence: ScanEvidence) -> Iterator[Finding]:
+    """Too few test patients to show any difference between networks."""
     tested = [scan for scan in evidence.listing.items if is_tested(scan.patient_id, evidence.splits)]
     patients = len({scan.patient_id for scan in tested})
-    if not tested or patients >= FEWEST_PAIRS:
-        return []
-    return [
-        warning(
-            "few test patients",
+    if 0 < patients < FEWEST_PAIRS:
+        says = (
             f"{patients} {evidence.listing.unit}s are tested: even if all favour one network, chance alone "
-            f"does so with probability {2 * 0.5**patients:.2f}.",
-            f"Test at least {FEWEST_PAIRS}.",
-            *(scan.image for scan in tested),
         )
-    ]
-
-
-SCAN_CHECKS: tuple[Callable[[ScanEvidence], Iterable[Finding]], ...] = (
-    unreadable,
-    swapped_sides,
-    faults,
-    unclear_sides,
-    equal_scans,
-    one_person_twice,
-    structures,
-    few_patients,
-    several_scans,
-)
-"""All checks of scans; a further kind of finding is a function here."""
+        says += f"does so with probability {2 * 0.5**patients:.2f}."
+        images = (scan.image for scan in tested)
+        yield warning("few test patients", says, f"Test at least {FEWEST_PAIRS}.", *images)

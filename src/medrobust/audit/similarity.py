@@ -1,17 +1,17 @@
-"""Whether two photographs, or two scans, show the same: numbers that copies share, and how to find them.
+"""What copies of a photograph, or scans of one person, have in common.
 
 Photographs: a perceptual hash of 64 bits, the signs of the lowest frequencies of the discrete cosine
-transform of the image in grey at 32 x 32 pixels. Mirroring an image changes the sign of its odd frequencies,
-transposing it swaps them, so the hashes of all eight ways to lay it follow from one. Hashes within a few bits
-are candidates, and the detail of the small images decides.
+transform of the image in grey at 32 x 32 pixels. Mirroring an image changes the signs of its odd frequencies,
+and transposing it swaps them, so the hashes of all eight orientations follow from one. Hashes within a few
+bits are candidates; the correlation of the detail of the small images decides.
 
 [1,928 photographs of HAM10000, 224 px: JPEG of quality 30, a quarter of the size, half the size at quality 50
 or 10 % brighter change at most 5 of the 64 bits, and detail still correlates by 0.87 or more (resized only:
-0.95). In 5,784 crops of them 646 pairs of different photographs are within 7 bits, in one of the eight
+0.95). In 5,784 crops of them 646 pairs of different photographs are within 7 bits in one of the eight
 orientations; their detail correlates by 0.75 or less.]
 
-Scans: detail in a frame with its origin in the centre of what is pictured, its axes along the principal axes
-and the size of what is pictured as its unit, so that it does not depend on how the patient lay.
+Scans: detail in a frame of their own, which has its origin in the centre of what is imaged, its axes along
+the principal axes and the size of what is imaged as its unit: the patient's position does not matter.
 
 [27 brains of MALC-2012 against copies turned by 4 degrees (standard deviation, about each axis), shifted,
 with another bias field and noise: correlation of the detail 0.89 to 0.96; between different people at most
@@ -22,7 +22,6 @@ Source: after the DCT hash of Zauner, "Implementation and benchmarking of percep
 IEEE TPAMI 36, 2014.
 """
 
-from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
@@ -36,8 +35,7 @@ SIDE = 32
 
 BITS = 64
 DETAIL = 1.0
-"""Detail is what a Gaussian of this standard deviation, in pixels, takes away."""
-
+"""Detail is what a Gaussian of this standard deviation, in pixels, removes."""
 
 _FREQUENCIES = sorted(
     ((row, column) for row, column in product(range(SIDE), repeat=2) if 1 <= row + column <= 10),
@@ -51,7 +49,7 @@ TRANSPOSED = np.array([_FREQUENCIES.index((column, row)) for row, column in _FRE
 
 
 class Orientation(NamedTuple):
-    """One of the eight ways to lay an image: transposed first, then mirrored."""
+    """One of the eight orientations of an image: transposed first, then mirrored."""
 
     transpose: bool
     upside_down: bool
@@ -68,7 +66,7 @@ def structure_hash(small: UInt8[np.ndarray, "32 32"]) -> int:
 
 
 def turned_hashes(hashes: UInt64[np.ndarray, "n"], way: Orientation) -> UInt64[np.ndarray, "n"]:
-    """The hashes that the images would have if they were laid in another way."""
+    """The hashes of the images in another orientation."""
     bits: Bool[np.ndarray, "n 64"] = np.unpackbits(hashes.view(np.uint8).reshape(-1, 8), axis=1).astype(bool)
     if way.transpose:
         bits = bits[:, TRANSPOSED]
@@ -80,7 +78,7 @@ def turned_hashes(hashes: UInt64[np.ndarray, "n"], way: Orientation) -> UInt64[n
 
 
 def turned(images: Shaped[np.ndarray, "*n h w"], way: Orientation) -> Shaped[np.ndarray, "*n a b"]:
-    """The images laid in another way."""
+    """The images in another orientation."""
     if way.transpose:
         images = images.swapaxes(-1, -2)
     if way.upside_down:
@@ -89,7 +87,7 @@ def turned(images: Shaped[np.ndarray, "*n h w"], way: Orientation) -> Shaped[np.
 
 
 def detail(smalls: UInt8[np.ndarray, "n 32 32"]) -> Float32[np.ndarray, "n 1024"]:
-    """Detail of images in grey; the product of two is the correlation of their detail, in [-1, 1]."""
+    """Detail of grey images, normalised: the product of two is their correlation, in [-1, 1]."""
     images = smalls.astype(np.float32)
     fine = (images - gaussian_filter(images, (0, DETAIL, DETAIL))).reshape(len(images), -1)
     fine -= fine.mean(1, keepdims=True)
@@ -99,7 +97,7 @@ def detail(smalls: UInt8[np.ndarray, "n 32 32"]) -> Float32[np.ndarray, "n 1024"
 
 
 RADIUS = 7
-"""Most bits in which two hashes may differ: one less than twice the number of quarters."""
+"""Bits in which the hashes of copies may differ: one less than twice the number of quarters."""
 
 PROBES = np.array([0, *(1 << bit for bit in range(16))], np.uint16)
 BLOCK = 1024
@@ -107,73 +105,56 @@ BLOCK = 1024
 
 
 def near_pairs(
-    queries: UInt64[np.ndarray, "m"], hashes: UInt64[np.ndarray, "n"], radius: int = RADIUS
+    queries: UInt64[np.ndarray, "m"], hashes: UInt64[np.ndarray, "n"]
 ) -> Int64[np.ndarray, "pairs 2"]:
-    """Places of a query and a hash that differ in at most `radius` bits, sorted; not every pair is compared.
+    """Places of all queries and hashes that differ in at most `RADIUS` bits, sorted.
 
-    Of two hashes that differ in at most 7 bits, at least one of the four quarters differs in at most one
-    bit. So each quarter is looked up in a sorted list, as it is and with each of its 16 bits changed.
-
-    Args:
-        queries: Hashes that are looked for.
-        hashes: Hashes that are looked in.
-        radius: At most 7.
-
-    Raises:
-        ValueError: A larger radius, for which the search is not exact.
+    One of the four quarters of such a pair differs in at most one bit. So each quarter is looked up in a
+    sorted list, as it is and with each of its 16 bits flipped, instead of comparing every pair.
     """
-    if not 0 <= radius <= RADIUS:
-        raise ValueError(f"radius must lie in [0, {RADIUS}], got {radius}.")
-    found = [block for quarter in range(4) for block in _pairs_by_quarter(queries, hashes, quarter, radius)]
-    return np.unique(np.concatenate([np.empty((0, 2), np.int64), *found]), axis=0)
-
-
-def _pairs_by_quarter(
-    queries: UInt64[np.ndarray, "m"], hashes: UInt64[np.ndarray, "n"], quarter: int, radius: int
-) -> Iterator[Int64[np.ndarray, "pairs 2"]]:
-    """Pairs whose given quarters differ in at most one bit, block by block."""
-    keys = hashes.view(np.uint16).reshape(-1, 4)[:, quarter]
-    order = np.argsort(keys, kind="stable")
-    sorted_keys = keys[order]
-    wanted = queries.view(np.uint16).reshape(-1, 4)[:, quarter]
-    for start in range(0, len(queries), BLOCK):
-        for probe in PROBES:
+    found = [np.empty((0, 2), np.int64)]
+    quarters = (each.view(np.uint16).reshape(-1, 4).T for each in (queries, hashes))
+    for wanted, keys in zip(*quarters, strict=True):
+        order = np.argsort(keys, kind="stable")
+        sorted_keys = keys[order]
+        for start, probe in product(range(0, len(queries), BLOCK), PROBES):
             block = wanted[start : start + BLOCK] ^ probe
             first = np.searchsorted(sorted_keys, block, "left")
             counts = np.searchsorted(sorted_keys, block, "right") - first
             places = np.repeat(np.arange(len(block)), counts)
             within = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
             others = order[np.repeat(first, counts) + within]
-            near = np.bitwise_count(queries[start + places] ^ hashes[others]) <= radius
-            yield np.stack([start + places[near], others[near]], axis=1)
+            near = np.bitwise_count(queries[start + places] ^ hashes[others]) <= RADIUS
+            found.append(np.stack([start + places[near], others[near]], axis=1))
+    return np.unique(np.concatenate(found), axis=0)
 
 
 FRAME = 24
 """Voxels of a scan's own frame along each axis."""
 
 EXTENT = 4.5
-"""Side of the frame in units of the size of what is pictured: cuts off a brain's outermost cortex."""
+"""Side of the frame in units of the size of what is imaged: cuts off a brain's outermost cortex."""
 
 AIR = 0.2
-"""Fraction of the largest intensity below which a voxel is taken for air, with its noise."""
+"""Fraction of the largest intensity below which a voxel is taken for noisy air."""
 
 COARSE = 4.0
-"""Voxels are averaged to about this size in mm first: faster, and less noise."""
+"""Size in mm to which voxels are averaged first: faster, and less noise."""
 
 
 class Person(NamedTuple):
     """A scan in its own frame."""
 
-    detail: Float16[np.ndarray, "voxels"]  # normalised detail; the product of two is their correlation
+    detail: Float16[np.ndarray, "voxels"]  # normalised: the product of two is their correlation
     size: float  # root mean square distance from the centre along an axis, in mm
 
 
 def person(image: Shaped[np.ndarray, "x y z"], spacing: tuple[float, float, float]) -> Person | None:
-    """The scan in its own frame; None where it has no extent along some axis.
+    """The scan in its own frame; None if it has no extent along some axis.
 
     Args:
         image: Finite intensities in RAS.
-        spacing: Size of a voxel in mm along each axis.
+        spacing: Size of a voxel along each axis, in mm.
     """
     coarse, step = _averaged(image, spacing)
     coarse -= coarse.min()
@@ -201,7 +182,7 @@ def person(image: Shaped[np.ndarray, "x y z"], spacing: tuple[float, float, floa
 def _averaged(
     image: Shaped[np.ndarray, "x y z"], spacing: tuple[float, float, float]
 ) -> tuple[Float32[np.ndarray, "a b c"], Float64[np.ndarray, "3"]]:
-    """Means over blocks of about `COARSE` mm, and the size of a block."""
+    """Means over blocks of about `COARSE` mm, and the size of a block in mm."""
     blocks = [max(1, min(round(COARSE / size), n)) for size, n in zip(spacing, image.shape, strict=True)]
     for axis, block in enumerate(blocks):
         whole = image.shape[axis] // block * block

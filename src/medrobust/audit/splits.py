@@ -1,7 +1,7 @@
 """The split that a run would make, without opening a single image."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,32 @@ from medrobust.data.splitting.splits import COLUMNS, PARTS, make_folds
 from medrobust.errors import DataError, MedrobustError
 
 Splits = tuple[Mapping[str, Part], ...]
-"""Part of each patient in the split, or in each fold; none where the split could not be made."""
+"""Part of each patient in the split, or in each fold; empty where the split could not be made."""
 
 
 def split_of(name: str, listing: Listing, rule: Mapping[str, Any], seed: int) -> tuple[Splits, list[Finding]]:
-    """Part of each patient in each fold, and what is wrong with the split; none where it cannot be made."""
+    """The split or folds of a study's `split:` block, and what is wrong with them."""
     written = _written(rule)
-    findings = _on_both_sides(listing, written)
+    owned = files_by_patient(listing)
+    findings = [
+        error(
+            "patient on both sides",
+            f"The split file puts {listing.unit} '{patient}' in {' and '.join(sorted(parts))}.",
+            "Keep one of its rows: networks must not be tested on what they were trained on.",
+            *owned.get(patient, ()),
+        )
+        for patient, parts in sorted(written.items())
+        if len(parts) > 1
+    ]
     try:
         return make_folds(_as_dataset(name, listing), rule, seed), findings
     except MedrobustError as problem:
-        files = (Path(rule["file"]),) if "file" in rule else ()
-        advice = "A run would stop here: change `split:` of the study, or its file."
-        stopped = error("split impossible", str(problem), advice, *files)
+        if not findings:  # else it stopped at the first patient on both sides
+            files = (Path(rule["file"]),) if "file" in rule else ()
+            advice = "A run would stop here: change `split:` in the study, or its file."
+            findings = [error("split impossible", str(problem), advice, *files)]
         known = {patient: next(iter(parts)) for patient, parts in written.items() if len(parts) == 1}
-        return (known,) if known else (), findings or [stopped]  # it stops at the first patient on both sides
+        return (known,) if known else (), findings
 
 
 def _written(rule: Mapping[str, Any]) -> dict[str, set[Part]]:
@@ -37,48 +48,12 @@ def _written(rule: Mapping[str, Any]) -> dict[str, set[Part]]:
     try:
         rows = read_table(Path(rule["file"]), COLUMNS)
     except DataError:
-        return {}  # making the split says so
+        return {}  # making the split reports it
     written: defaultdict[str, set[Part]] = defaultdict(set)
     for row in rows:
         if row["part"].lower() in PARTS:
             written[row["patient_id"]].add(PARTS[row["part"].lower()])
     return written
-
-
-def _on_both_sides(listing: Listing, written: Mapping[str, set[Part]]) -> list[Finding]:
-    """Patients that the split file puts in two parts, with the files of each."""
-    owned = files_by_patient(listing)
-    return [
-        error(
-            "patient on both sides",
-            f"The split file puts {listing.unit} '{patient}' in {' and '.join(sorted(written[patient]))}.",
-            "Keep one of its rows: networks must not be tested on what they were trained on.",
-            *owned.get(patient, ()),
-        )
-        for patient in sorted(written)
-        if len(written[patient]) > 1
-    ]
-
-
-def listed(listing: Listing) -> list[tuple[Case, Path]]:
-    """The photographs or scans as cases, each with its image."""
-    match listing:
-        case Photos():
-            return [
-                (Case(photo.case_id, photo.case_id, photo.patient_id, photo.label), photo.place)
-                for photo in listing.items
-            ]
-        case Scans():
-            return [(Case(scan.scan_id, scan.scan_id, scan.patient_id), scan.image) for scan in listing.items]
-    raise TypeError(f"A {type(listing).__name__} cannot be audited.")
-
-
-def files_by_patient(listing: Listing) -> dict[str, list[Path]]:
-    """The images of each patient."""
-    owned: defaultdict[str, list[Path]] = defaultdict(list)
-    for case, image in listed(listing):
-        owned[case.patient_id].append(image)
-    return dict(owned)
 
 
 def _as_dataset(name: str, listing: Listing) -> Dataset:
@@ -104,18 +79,39 @@ def _refuse(case: Case) -> Sample:
     raise NotImplementedError(f"Case {case.case_id} is listed, not opened.")
 
 
-def are_apart(patients: Sequence[str], splits: Splits) -> bool:
-    """Whether some patients are on two sides, in any fold; unused ones are on none."""
+def listed(listing: Listing) -> list[tuple[Case, Path]]:
+    """The photographs or scans as cases, each with its image."""
+    match listing:
+        case Photos():
+            return [
+                (Case(photo.case_id, photo.case_id, photo.patient_id, photo.label), photo.place)
+                for photo in listing.items
+            ]
+        case Scans():
+            return [(Case(scan.scan_id, scan.scan_id, scan.patient_id), scan.image) for scan in listing.items]
+    raise TypeError(f"A {type(listing).__name__} cannot be audited.")
+
+
+def files_by_patient(listing: Listing) -> dict[str, list[Path]]:
+    """The images of each patient."""
+    owned: defaultdict[str, list[Path]] = defaultdict(list)
+    for case, image in listed(listing):
+        owned[case.patient_id].append(image)
+    return owned
+
+
+def are_apart(patients: Collection[str], splits: Splits) -> bool:
+    """Whether some of the patients are in different parts in any fold; being unused does not count."""
     return any(
         len({split.get(patient) for patient in patients} - {None, Part.UNUSED}) > 1 for split in splits
     )
 
 
 def part_of(patient: str, splits: Splits) -> Part | None:
-    """The part of a patient; None where there are folds, in which it changes, or no split."""
+    """The part of a patient; None without a split, or with folds, where it changes."""
     return splits[0].get(patient) if len(splits) == 1 else None
 
 
 def is_tested(patient: str, splits: Splits) -> bool:
-    """Whether a patient tests, in any fold."""
+    """Whether a patient is in the test part of any fold."""
     return any(split.get(patient) is Part.TEST for split in splits)

@@ -25,7 +25,7 @@ from medrobust.report.style import Picture
 from medrobust.storage.folder import RunFolder
 
 LARGEST, SCRIPT_ROOM = 15_000_000, 100_000
-"""In bytes: the size that no report exceeds, and what the explorer takes beside its pictures."""
+"""Bytes of the largest report, and of the explorer without its pictures."""
 
 
 def build(
@@ -33,7 +33,7 @@ def build(
 ) -> tuple[str, ...]:
     """Write `figures/`, `cards/` and `report.html`; the same run folder gives the same bytes.
 
-    A picture never costs a report: where one cannot be made the report says so, and stands without it.
+    A picture never costs a report: if one cannot be made, the report says so and does without it.
 
     Args:
         folder: The run folder, with `study.yaml`, `split.csv` and the results.
@@ -42,10 +42,10 @@ def build(
         verdict: What may be concluded.
 
     Returns:
-        Of each picture that the report lacks, a sentence; without those that the run could not make.
+        A sentence for each picture that could not be made here; `results.left_out` has those of the run.
 
     Raises:
-        RunError: A file is missing in the run folder, or damaged.
+        RunError: A file of the run folder is missing or damaged.
     """
     study = yaml.safe_load(folder.read_bytes("study.yaml"))
     lost: list[Remark] = []
@@ -54,72 +54,61 @@ def build(
         with _sparing("t-SNE", "embedding", lost):
             embedded = reading.embed(folder, results)
     lost += [Remark("embedding", sentence) for sentence in embedded.missing]
-    shown = dict(tables) if embedded.numbers is None else {**tables, "embedding": embedded.numbers}
-    pictures, rows = _write_figures(folder, results, shown, embedded.projection, lost)
-    context = replace(_context(folder, study, results, shown, verdict), pictures=pictures, examples=rows)
+    if embedded.numbers is not None:
+        tables = {**tables, "embedding": embedded.numbers}
+    pictures, rows = _write_figures(folder, study, results, tables, embedded.projection, lost)
+    context = replace(_context(folder, study, results, tables, verdict), pictures=pictures, examples=rows)
     for name, content in card_files(context).items():
         folder.write_bytes(content, "cards", name)
-    said = context.remarks
-    room = LARGEST - len(render(replace(context, remarks=(*said, *lost))).encode()) - SCRIPT_ROOM
+    of_run = context.remarks
+    room = LARGEST - len(render(replace(context, remarks=(*of_run, *lost))).encode()) - SCRIPT_ROOM
     with _sparing("images one by one", "explorer", lost):
         context = replace(context, explorer=read_explorer(folder, results, room))
-    context = replace(context, remarks=(*said, *lost))
+    context = replace(context, remarks=(*of_run, *lost))
     folder.write_bytes(render(context).encode(), "report.html")
     return tuple(remark.sentence for remark in lost)
 
 
 @contextmanager
 def _sparing(picture: str, about: str, lost: list[Remark]) -> Iterator[None]:
-    """Go on without a picture that cannot be made, and keep in `lost` why.
-
-    Raises:
-        RunError: The run folder is damaged.
-        OSError: It cannot be read.
-    """
+    """Go on without a picture that cannot be made, and note why in `lost`; damaged run folders are errors."""
     try:
         yield
     except (RunError, OSError):
         raise
-    except Exception as error:  # of somebody's features or classes, which no library may have seen before
+    except Exception as error:  # a user's features or classes may be like nothing a library has seen
         lost.append(without(picture, error, about))
 
 
 def _write_figures(
     folder: RunFolder,
+    study: Mapping[str, Any],
     results: Results,
     tables: Mapping[str, pl.DataFrame],
     projection: Projection | None,
     lost: list[Remark],
 ) -> tuple[dict[str, Picture], tuple[Row, ...]]:
-    """All figures as files; what of them the report shows: the plots, and the examples as rows of images."""
-    words = Words(
-        score=results.score.heading,
-        percent=f"{100 * results.settings.confidence:g}\u00a0%",
-        units=f"{results.unit}s",
-        structures=results.task is Task.SEGMENTATION,
-    )
-    homes = {picture: question.name for question in QUESTIONS for picture in question.pictures}
+    """Write all figures, and give what the report shows: the plots, and the examples as rows of images."""
+    sections = {picture: question.name for question in QUESTIONS for picture in question.pictures}
+    sections |= STORY_PICTURES
     pictures: dict[str, Picture] = {}
-    for name, drawing in draw(tables, words, projection).items():
-        with _sparing(f"figure '{name}'", homes.get(name, STORY_PICTURES.get(name, "overall")), lost):
+    for name, drawing in draw(tables, Words.of(results), projection).items():
+        with _sparing(f"figure '{name}'", sections[name], lost):
             pictures[name] = save_figure(folder, name, drawing())
     rows: tuple[Row, ...] = ()
     with _sparing("examples", "examples", lost):
         examples = reading.read_examples(folder, results)
         if examples is not None:
             rows = example_rows(examples)
-            save_figure(folder, "examples", Drawn(examples_figure(examples), "", ""))
+            figure = examples_figure(examples, reading.crafted_on(study, examples.source))
+            save_figure(folder, "examples", Drawn(figure, "", ""))
         elif "examples" not in (remark.about for remark in results.left_out):
             lost.append(Remark("examples", "No examples: the run kept none."))
     return pictures, rows
 
 
 def save_figure(folder: RunFolder, name: str, drawn: Drawn) -> Picture:
-    """Write a figure as PNG and SVG.
-
-    Returns:
-        It, as it stands in a page.
-    """
+    """Write a figure as PNG and SVG, and give it as a picture for a page."""
     plot = style.svg(drawn.figure)
     folder.write_bytes(style.png(drawn.figure), "figures", f"{name}.png")
     folder.write_bytes(plot, "figures", f"{name}.svg")
@@ -133,16 +122,25 @@ def _context(
     tables: Mapping[str, pl.DataFrame],
     verdict: Verdict,
 ) -> ReportContext:
+    data, several = results.record["data"], len(results.models) > 1
+    networks = f"{len(results.models)} {results.task} network{'s' if several else ''}"
     return ReportContext(
-        title=_title(results),
+        title=f"Robustness of {networks} on {data['name']}",
         task=results.task,
         unit=results.unit,
-        phantom=bool(results.record["data"]["phantom"]),
+        phantom=bool(data["phantom"]),
         confidence=results.settings.confidence,
         outcome=verdict.outcome,
         verdict=verdict.sentences,
         remarks=(*remarks(tables, results.task), *results.left_out),
-        data=_facts(results),
+        data={
+            "data set": str(data["name"]),
+            "classes": f"{len(results.classes)}: {', '.join(results.classes)}",
+            **{key: str(value) for key, value in data["facts"].items()},
+            f"test {results.unit}s": str(len(results.panel.patients)),
+            "fingerprint (SHA-256)": str(data["fingerprint"]),
+            "audit": audit_fact(results),
+        },
         split=reading.read_split(folder),
         networks=reading.read_networks(folder, results.record["networks"]),
         attacks=reading.attack_table(study),
@@ -156,22 +154,3 @@ def _context(
             attack.label for attack in results.attacks if attack.beyond_paper or attack.curve is not None
         ),
     )
-
-
-def _title(results: Results) -> str:
-    many = len(results.models) > 1
-    name = results.record["data"]["name"]
-    return f"Robustness of {len(results.models)} {results.task} network{'s' if many else ''} on {name}"
-
-
-def _facts(results: Results) -> dict[str, str]:
-    data: Mapping[str, Any] = results.record["data"]
-    classes = f"{len(results.classes)}: {', '.join(results.classes)}"
-    return {
-        "data set": str(data["name"]),
-        "classes": classes,
-        **{key: str(value) for key, value in data["facts"].items()},
-        f"test {results.unit}s": str(len(results.panel.patients)),
-        "fingerprint (SHA-256)": str(data["fingerprint"]),
-        "audit": audit_fact(results),
-    }

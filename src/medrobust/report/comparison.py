@@ -9,11 +9,12 @@ from medrobust.analysis.across import Conclusion
 from medrobust.analysis.comparable import ComparedRun, attacks_of
 from medrobust.analysis.table import Table
 from medrobust.core import Role
-from medrobust.report.page import TEMPLATES, Block, allowed, environment, heat, script_texts
+from medrobust.report.page import TEMPLATES, Block, filled_page, heat
 from medrobust.report.reading import attack_table, capitalised, setting, threat_table
 from medrobust.report.style import Picture
 
-TOLD: Mapping[str, Mapping[str, str]] = yaml.safe_load((TEMPLATES / "comparison.yaml").read_text("utf-8"))
+CAPTIONS: Mapping[str, Mapping[str, str]] = yaml.safe_load((TEMPLATES / "comparison.yaml").read_text("utf-8"))
+"""Titles and captions of tables."""
 PAIRS = ("first", "second", "kind")
 ENDPOINT = ("difference_in_points", "p_holm", "verdict", "better")
 
@@ -25,42 +26,47 @@ def comparison_page(
     picture: Picture,
     limits: Sequence[str],
 ) -> str:
-    """The page.
+    """The page of a comparison.
 
     Args:
-        runs: As compared.
+        runs: The runs, the earliest first.
         conclusion: What may be said.
-        tables: From `across.tables.comparison_tables`.
+        tables: From `analysis.across.comparison_tables`.
         picture: The scores of all runs.
-        limits: What differs between the runs, warnings and limits, in sentences.
+        limits: What differs between the runs, their warnings and what is left open, in sentences.
     """
-    scripts = script_texts("page.js")
+    results = runs[0].results
     against = " against ".join(run.name for run in reversed(runs))
-    return (
-        environment()
-        .get_template("comparison.html.j2")
-        .render(
-            title=f"{against} on {runs[0].results.record['data']['name']}",
-            results=runs[0].results,
-            phantom=any(run.results.record["data"]["phantom"] for run in runs),
-            names=[run.name for run in runs],
-            conclusion=conclusion,
-            picture=picture,
-            limits=limits,
-            blocks=_blocks(runs, tables),
-            glance=_at_a_glance(runs),
-            versions=sorted({run.results.record["versions"]["medrobust"] for run in runs}),
-            scripts=scripts,
-            allowed=allowed(scripts),
-        )
+    return filled_page(
+        "comparison.html.j2",
+        "page.js",
+        title=f"{against} on {results.record['data']['name']}",
+        results=results,
+        phantom=any(run.results.record["data"]["phantom"] for run in runs),
+        names=[run.name for run in runs],
+        conclusion=conclusion,
+        picture=picture,
+        limits=limits,
+        blocks=_blocks(runs, tables),
+        glance=[
+            ("runs", len(runs)),
+            ("networks", sum(len(run.results.models) for run in runs)),
+            ("attacks compared", len(results.attacks)),
+            (f"test {results.unit}s", len(results.panel.patients)),
+            ("test cases", results.n_cases),
+        ],
+        versions=sorted({run.results.record["versions"]["medrobust"] for run in runs}),
     )
 
 
 def provenance(run: ComparedRun) -> dict[str, str]:
-    """What a run is: its data, networks, attacks and versions."""
+    """The data, networks, attacks and versions of a run."""
     record, results = run.results.record, run.results
     surrogates, versions = run.study["surrogates"], record["versions"]
     commit = record["commit"] or {}
+    networks = record["networks"].items()
+    targets = [folder for folder, network in networks if network["role"] == Role.TARGET]
+    sources = dict.fromkeys(network["name"] for _, network in networks if network["role"] == Role.SURROGATE)
     return {
         "data set": record["data"]["name"],
         "fingerprint (SHA-256)": record["data"]["fingerprint"],
@@ -69,10 +75,12 @@ def provenance(run: ComparedRun) -> dict[str, str]:
         f"training {results.unit}s": str(len(run.trained_on)),
         "folds": str(results.folds or "none"),
         "networks": ", ".join(results.models),
-        "weights (SHA-256)": ", ".join(_weights(run)),
+        "weights (SHA-256)": ", ".join(
+            f"{folder} {run.weights.get(folder, 'unknown')[:12]}" for folder in targets
+        ),
         "seed": str(run.study["seed"]),
         "seeds of targets": setting(run.study["targets"]["seeds"]),
-        "surrogates": ", ".join(dict.fromkeys(_named(run, Role.SURROGATE))),
+        "surrogates": ", ".join(sources),
         "seeds of surrogates": setting(surrogates["seeds"]),
         "data of surrogates": str(surrogates["data"]),
         "attacks": ", ".join(attacks_of(run)),
@@ -84,31 +92,9 @@ def provenance(run: ComparedRun) -> dict[str, str]:
     }
 
 
-def _named(run: ComparedRun, role: Role) -> list[str]:
-    networks = run.results.record["networks"].values()
-    return [network["name"] for network in networks if network["role"] == role]
-
-
-def _weights(run: ComparedRun) -> list[str]:
-    targets = [
-        folder for folder, network in run.results.record["networks"].items() if network["role"] == Role.TARGET
-    ]
-    return [f"{folder} {run.weights.get(folder, 'unknown')[:12]}" for folder in targets]
-
-
-def _at_a_glance(runs: Sequence[ComparedRun]) -> list[tuple[str, str]]:
-    results = runs[0].results
-    return [
-        ("runs", str(len(runs))),
-        ("networks", str(sum(len(run.results.models) for run in runs))),
-        ("attacks compared", str(len(results.attacks))),
-        (f"test {results.unit}s", str(len(results.panel.patients))),
-        ("test cases", str(results.n_cases)),
-    ]
-
-
 def _blocks(runs: Sequence[ComparedRun], tables: Mapping[str, pl.DataFrame]) -> dict[str, Block]:
-    compared = {attack.label for attack in runs[0].results.attacks}
+    results = runs[0].results
+    compared = {attack.label for attack in results.attacks}
     threats = pl.concat(
         threat_table(run.study, run.results.record["perturbations"]).select(
             "attack", pl.lit(run.name).alias("run"), pl.exclude("attack")
@@ -123,17 +109,23 @@ def _blocks(runs: Sequence[ComparedRun], tables: Mapping[str, pl.DataFrame]) -> 
         "threats": threats.sort("attack", maintain_order=True),
         "runs": _runs_table(runs),
     }
+    terms = {
+        "Score": capitalised(results.score.heading),
+        "basis": f"In brackets: {100 * results.settings.confidence:g}\u00a0% intervals over {results.unit}s.",
+        "unit": results.unit,
+        "units": f"{results.unit}s",
+    }
+    captions = {name: texts["caption"].format(**terms) for name, texts in CAPTIONS.items()}
     shown = {
-        name: Table.of(name, frame, runs[0].results.unit, _caption(name, runs)).filled()
-        for name, frame in frames.items()
+        name: Table.of(name, frame, results.unit, captions[name]).filled() for name, frame in frames.items()
     }
     shown["pairs"] = shown["pairs"].select(*PAIRS, *ENDPOINT)
     shown["beside"] = shown["beside"].without(*ENDPOINT, "p")
     maps = {"table2": heat(tables["table2"], "target", "perturbation", "source")}
     if "whitebox" in tables:
         maps["whitebox"] = heat(tables["whitebox"], "target", "", "perturbation")
-    return {name: Block(TOLD[name].get("title", ""), table, name) for name, table in shown.items()} | {
-        name: Block("", panels, name, _caption(name, runs)) for name, panels in maps.items()
+    return {name: Block(CAPTIONS[name].get("title", ""), table, name) for name, table in shown.items()} | {
+        name: Block("", panels, name, captions[name]) for name, panels in maps.items()
     }
 
 
@@ -142,13 +134,3 @@ def _runs_table(runs: Sequence[ComparedRun]) -> pl.DataFrame:
     names = dict.fromkeys(name for each in facts.values() for name in each)
     columns = {run: [each.get(name) for name in names] for run, each in facts.items()}
     return pl.DataFrame({"what": [*names]} | columns)
-
-
-def _caption(name: str, runs: Sequence[ComparedRun]) -> str:
-    results = runs[0].results
-    return TOLD[name]["caption"].format(
-        Score=capitalised(results.score.heading),
-        basis=f"In brackets: {100 * results.settings.confidence:g}\u00a0% intervals over {results.unit}s.",
-        unit=results.unit,
-        units=f"{results.unit}s",
-    )

@@ -1,4 +1,4 @@
-"""Example images as in the paper's Fig. 2: what perturbations do to an image and to the prediction."""
+"""Example images as in the paper's Fig. 2: what perturbations do to images and predictions."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -17,9 +17,9 @@ CELL = 1.5
 """Width of an image in inches."""
 LEGEND_COLUMNS = 4
 LONGEST = 20
-"""Characters of a class that fit below an image."""
+"""Characters of a class name that fit below an image."""
 FEW = 0.01
-"""Fraction of changed pixels below which each of them gets a ring, so that it can be found."""
+"""Fraction of changed pixels up to which each gets a ring, so that it can be found."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class Examples:
 
     Attributes:
         target: The network whose predictions are shown.
-        source: The network that the attacks were crafted on.
+        source: The network that the attacks were crafted on, or whose surrogate that was.
         classes: Names of all classes; in segmentation the first is the background.
         colours: Hexadecimal colours of the classes.
         columns: Perturbations, the first being "clean".
-        case_ids: A name per case.
+        case_ids: Names of the cases.
         images: In [0, 1].
-        labels: Truth: a class per case, or a label map.
-        predictions: What the target says: a class, or a label map.
-        probabilities: Of the predicted class, in classification.
+        labels: The true classes or label maps.
+        predictions: The predicted classes or label maps.
+        probabilities: Probabilities of the predicted classes, in classification.
     """
 
     target: str
@@ -52,7 +52,7 @@ class Examples:
 
     @property
     def segmentation(self) -> bool:
-        """Whether labels are maps."""
+        """Whether labels are label maps."""
         return self.labels.ndim > 1
 
 
@@ -60,13 +60,13 @@ class Shot(NamedTuple):
     """One image of a row.
 
     Attributes:
-        name: Perturbation.
+        name: Name of the perturbation.
         image: The image.
-        change: Its difference to the clean one around middle grey; None for the clean image.
-        factor: What the difference is multiplied by; 0 for no change.
+        change: Its difference from the clean image, around middle grey; None for the clean image itself.
+        factor: Factor by which the difference is multiplied; 0 if there is none.
         answer: The predicted label map, in segmentation.
-        said: The predicted class and its probability, in classification.
-        right: Whether that is the truth.
+        text: The predicted class and its probability, in classification.
+        right: Whether that class is true.
     """
 
     name: str
@@ -74,22 +74,23 @@ class Shot(NamedTuple):
     change: str | None
     factor: float
     answer: str | None
-    said: str
+    text: str
     right: bool
 
 
 class Row(NamedTuple):
-    """One case as a page shows it: its name, its truth, and its images as `target` sees them."""
+    """One case on a page: its name, target and source, the true label map or class, and its images."""
 
     name: str
     target: str
+    source: str
     truth: str | None
-    said: str
+    text: str
     shots: tuple[Shot, ...]
 
 
 def example_rows(examples: Examples) -> tuple[Row, ...]:
-    """The examples as rows of a page, pictures as data URIs."""
+    """The examples as rows on a page, with pictures as data URIs."""
     flat = in_plane(examples)
     return tuple(_row(flat, case) for case in range(len(flat.case_ids)))
 
@@ -104,22 +105,23 @@ def _row(examples: Examples, case: int) -> Row:
         answer = examples.predictions[case, column]
         shots.append(
             Shot(
-                name,
-                image_uri(_bytes(image)),
-                image_uri(_bytes(0.5 + factor * change)) if column else None,
-                factor,
-                labels_uri(answer, examples.colours) if maps else None,
-                "" if maps else _predicted(examples, case, column),
-                not maps and int(answer) == int(examples.labels[case]),
+                name=name,
+                image=image_uri(_bytes(image)),
+                change=image_uri(_bytes(0.5 + factor * change)) if column else None,
+                factor=factor,
+                answer=labels_uri(answer, examples.colours) if maps else None,
+                text="" if maps else _predicted(examples, case, column),
+                right=not maps and int(answer) == int(examples.labels[case]),
             )
         )
     truth = examples.labels[case]
     return Row(
-        examples.case_ids[case],
-        examples.target,
-        labels_uri(truth, examples.colours) if maps else None,
-        "" if maps else examples.classes[int(truth)],
-        tuple(shots),
+        name=examples.case_ids[case],
+        target=examples.target,
+        source=examples.source,
+        truth=labels_uri(truth, examples.colours) if maps else None,
+        text="" if maps else examples.classes[int(truth)],
+        shots=tuple(shots),
     )
 
 
@@ -133,13 +135,17 @@ def _predicted(examples: Examples, case: int, column: int) -> str:
     return name if examples.probabilities is None else f"{name}, {examples.probabilities[case, column]:.2f}"
 
 
-def examples_figure(examples: Examples) -> Figure:
-    """The examples as the paper's Fig. 2, for print.
+def examples_figure(examples: Examples, crafted_on: str) -> Figure:
+    """The examples as in the paper's Fig. 2, for print.
+
+    Args:
+        examples: Images or volumes.
+        crafted_on: Where the attacks were crafted, in words.
 
     Returns:
-        Rows of images for each case: the image, its scaled difference to the clean one and, in segmentation,
-        the predicted label map; below it in classification the predicted class, right or wrong by colour and
-        sign. At the left what the rows show, and the true label map.
+        A figure with several rows per case: the images, their scaled differences from the clean one and, in
+        segmentation, the predicted label maps; in classification the predicted classes stand below the
+        images, with a sign and colour for right or wrong. What a row shows, and the truth, stand at its left.
     """
     flat = in_plane(examples)
     kinds = ["image", "difference", *(["prediction"] if flat.segmentation else [])]
@@ -158,9 +164,7 @@ def examples_figure(examples: Examples) -> Figure:
                 if not place:
                     axes.set_title(flat.columns[column].replace("@", "\nmatched to "), fontweight="bold")
                 _draw_image(axes, flat, case, column, kind)
-        figure.suptitle(
-            f"As {flat.target} sees them; attacks crafted on the surrogate of {flat.source}", fontsize=9
-        )
+        figure.suptitle(f"As {flat.target} sees them; attacks crafted on {crafted_on}", fontsize=9)
         if legend:
             figure.legend(  # type: ignore[call-overload]  # tuples of handles are allowed, see HandlerTuple
                 [*legend.values()],
@@ -175,7 +179,7 @@ def examples_figure(examples: Examples) -> Figure:
 
 
 def _draw_margin(axes: Axes, examples: Examples, case: int, kind: str) -> None:
-    """What a row shows; in segmentation the true label map beside the predicted ones."""
+    """What a row shows, and the truth."""
     if kind == "prediction":
         axes.imshow(coloured(examples.labels[case], examples.colours), interpolation="nearest")
         _below(axes, "truth", style.INK)
@@ -206,9 +210,7 @@ def _draw_image(axes: Axes, examples: Examples, case: int, column: int, kind: st
 
 
 def _show(axes: Axes, image: Float[np.ndarray, "c h w"]) -> None:
-    """An image of one or three channels; of any other number of channels, the first."""
-    shown = np.moveaxis(image, 0, -1) if len(image) == 3 else image[0]
-    axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(style.visible(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 
 
 def _below(axes: Axes, text: str, colour: str) -> None:
@@ -216,12 +218,12 @@ def _below(axes: Axes, text: str, colour: str) -> None:
 
 
 def _short(name: str) -> str:
-    """A name that fits below an image."""
+    """A name shortened to fit below an image."""
     return name if len(name) <= LONGEST else name[: LONGEST - 1].rstrip() + "…"
 
 
 def _legend(examples: Examples) -> dict[str, tuple[Patch, ...]]:
-    """The structures in any label map, without their side: a patch for each side."""
+    """The structures in any label map, without their side; a patch for each side."""
     present = np.union1d(examples.labels, examples.predictions)
     sides: dict[str, tuple[Patch, ...]] = {}
     for index in (int(index) for index in present if index):
@@ -231,7 +233,7 @@ def _legend(examples: Examples) -> dict[str, tuple[Patch, ...]]:
 
 
 def in_plane(examples: Examples) -> Examples:
-    """Volumes become the plane with the most foreground (in classification the middle one); images stay."""
+    """Volumes as the plane with the most foreground, or in classification the middle plane."""
     if examples.images.ndim == 5:
         return examples
     depth = examples.images.shape[3]
@@ -249,6 +251,6 @@ def in_plane(examples: Examples) -> Examples:
 
 
 def difference_scale(change: Float[np.ndarray, "c h w"]) -> float:
-    """Factor of two digits that stretches the largest change to half of the grey range; 0 for no change."""
+    """Factor, to two digits, that stretches the largest change to half the grey range; 0 without a change."""
     largest = float(np.abs(change).max())
     return float(f"{0.5 / largest:.1e}") if largest > 0 else 0.0

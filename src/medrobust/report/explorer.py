@@ -1,4 +1,7 @@
-"""The explorer of a report: what can be chosen, how every scan does, and the frames of those it holds."""
+"""The explorer of a report: what can be chosen, the scores of every scan, and frames.
+
+A frame is what is shown at once: a photo, a slice, or a plane of a volume.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Int, Int8, Shaped
+from jaxtyping import Int, Int8
 
 from medrobust.analysis.results import Results
 from medrobust.core import Task
@@ -21,25 +24,28 @@ from medrobust.running.explorer import EXPLORED, LEVELS, View, Wanted, read_view
 from medrobust.storage import RunFolder
 
 GREY, STEP = 128, 127 // LEVELS
-"""Of a picture of changes: the value of no change, and of one level. The page computes the image from it."""
-Facts = Mapping[str, Any]
+"""Value of no change, and step of a level, in pictures of changes; the page computes images from these."""
+
 SURELY_TOO_MUCH = 1.6
-"""Of the room, judged by the middle frames, which are the largest: then the others are not even made."""
+"""Frames are not even made if they would take so many times the room, were all as large as the middle ones.
+
+The middle frames are the largest, so this is an overestimate.
+"""
+
 COUNTS = ("n_true", "n_pred", "n_both")
 CELL = ("perturbation", "role", "source", "source_seed", "target", "target_seed")
 
 
 def read_explorer(folder: RunFolder, results: Results, room: int) -> dict[str, Any] | None:
-    """The explorer of a report, as JSON: `index`, see below, and the `frames` of each scan.
+    """The explorer of a report as data for JSON; None where the run kept no scan, or none fits.
 
     Args:
         folder: The run folder.
         results: Its rows.
-        room: Bytes that it may take. Frames are left out evenly, then scans from the last, until it fits;
-            `left_out` says what was.
+        room: Most bytes that it may take. Until it fits, frames are left out evenly, then the last scans.
 
     Returns:
-        None where the run kept no scan, or none fits.
+        `index`, see below; `frames` of each scan, see `frame`; `left_out`, in words.
     """
     if not folder.exists(*EXPLORED):
         return None
@@ -55,37 +61,48 @@ def read_explorer(folder: RunFolder, results: Results, room: int) -> dict[str, A
     kept = fitting(counts, lambda scan, place: len(json.dumps(shown(scan, place))) + 2, room)
     if not kept:
         return None
-    told = [
-        scan | {"frames": [_frame_names(scan, results.task, count)[place] for place in places]}
-        for scan, count, places in zip(facts["scans"], counts, kept, strict=False)
-    ]
+    described = []
+    for scan, count, places in zip(facts["scans"], counts, kept, strict=False):
+        names = frame_names(scan["cases"], results.task, count // len(scan["cases"]))
+        described.append(scan | {"frames": [names[place] for place in places]})
+    left_out, in_frames = "", sum(map(len, kept))
+    if in_frames < sum(counts):
+        cases = "" if len(kept) == len(counts) else f" and {len(kept)} of {len(counts)} cases"
+        left_out = f"To keep this file small, it holds {in_frames} of {sum(counts)} kept images{cases}."
     return {
-        "index": index({**facts, "scans": told}, results),
+        "index": index({**facts, "scans": described}, results),
         "frames": [[shown(scan, place) for place in places] for scan, places in enumerate(kept)],
-        "left_out": _left_out(counts, kept),
+        "left_out": left_out,
     }
 
 
-def index(facts: Facts, results: Results) -> dict[str, Any]:
-    """What can be chosen, and how every scan does under each choice.
+def index(facts: Mapping[str, Any], results: Results) -> dict[str, Any]:
+    """What can be chosen, and the scores of every scan under each choice.
 
     Args:
-        facts: `sets`, `targets`, `pairs` and `scans`; a scan has `scan_id`, `why`, its `cases` and the names
+        facts: `sets`, `targets`, `pairs` and `scans`; each scan has `scan_id`, `why`, `cases` and the names
             of its `frames`.
         results: The rows of the run.
     """
     segmentation = results.task is Task.SEGMENTATION
     scores = _scores(results, [scan["scan_id"] for scan in facts["scans"]])
-    cells = [_cell(facts["sets"][place], facts["targets"][target]) for place, target in facts["pairs"]]
+    sets, targets = facts["sets"], facts["targets"]
+    cells = [
+        (*(sets[place][key] for key in CELL[:4]), targets[target]["name"], targets[target]["seed"])
+        for place, target in facts["pairs"]
+    ]
+    several = len({target["seed"] for target in targets}) > 1
     return {
         "segmentation": segmentation,
         "levels": {"grey": GREY, "step": STEP, "count": LEVELS},
         "classes": list(results.classes),
         "colours": structure_colours(results.classes, results.colours) if segmentation else [],
-        "targets": _names(facts["targets"], "name", "seed"),
+        "targets": [
+            f"{target['name']}, seed {target['seed']}" if several else target["name"] for target in targets
+        ],
         "sets": [
             {"perturbation": each["perturbation"], "source": source}
-            for each, source in zip(facts["sets"], _sources(facts["sets"]), strict=True)
+            for each, source in zip(sets, _sources(sets), strict=True)
         ],
         "pairs": [list(pair) for pair in facts["pairs"]],
         "scans": [
@@ -102,16 +119,16 @@ def index(facts: Facts, results: Results) -> dict[str, Any]:
 
 
 def fitting(counts: Sequence[int], size: Callable[[int, int], int], room: int) -> list[list[int]]:
-    """Places of the frames to keep of each scan, so that they take at most `room` bytes.
+    """Places of the frames of each scan that take at most `room` bytes together.
 
     Args:
-        counts: Frames of each scan.
-        size: Bytes of a frame, by scan and place; asked for as few as possible.
-        room: Bytes that there are.
+        counts: Number of frames of each scan.
+        size: Bytes of a frame, by scan and place; called for as few frames as possible.
+        room: Bytes available.
 
     Returns:
-        As many of each scan as fit, evenly spaced; where even the middle ones are too much, those of the
-        first scans only.
+        As many of each scan as fit, evenly spaced; if even one of each is too much, the middle ones of the
+        first scans.
     """
     middles = [size(scan, count // 2) for scan, count in enumerate(counts)]
     for most in range(max(counts, default=0), 0, -1):
@@ -126,40 +143,17 @@ def fitting(counts: Sequence[int], size: Callable[[int, int], int], room: int) -
 
 
 def _evenly(count: int, most: int) -> list[int]:
-    """Places of at most so many of `count` things; a single one is the middle."""
+    """Places of at most `most` of `count` things; a single one is in the middle."""
     if most == 1:
         return [count // 2]
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most)).tolist()})
 
 
-def _left_out(counts: Sequence[int], kept: Sequence[Sequence[int]]) -> str:
-    """What there was no room for, in words; empty where everything is shown."""
-    shown, whole = sum(map(len, kept)), sum(counts)
-    if shown == whole:
-        return ""
-    scans = "" if len(kept) == len(counts) else f" and {len(kept)} of {len(counts)} cases"
-    return f"To keep this file small, it holds {shown} of {whole} kept images{scans}."
-
-
-def _frame_names(scan: Mapping[str, Any], task: Task, count: int) -> list[str]:
-    """Names of all frames of a scan: slices by their position, planes of a volume by their number."""
-    return frame_names(scan["cases"], task, count // len(scan["cases"]))
-
-
 def frame_names(cases: Sequence[Mapping[str, Any]], task: Task, depth: int) -> list[str]:
-    """Names of the frames of some cases: slices by their position, the planes of a volume by their number."""
+    """Names of the frames of a scan's cases: slices by position, planes of a volume by number."""
     if depth > 1:
         return [f"plane {plane}" for _ in cases for plane in range(depth)]
     return [f"slice {case['position']}" if task is Task.SEGMENTATION else "" for case in cases]
-
-
-def _cell(image_set: Mapping[str, Any], target: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A set and a target by the columns of their rows."""
-    return (
-        *(image_set[key] for key in ("perturbation", "role", "source", "source_seed")),
-        target["name"],
-        target["seed"],
-    )
 
 
 def _sources(sets: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -173,13 +167,8 @@ def _sources(sets: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _names(targets: Sequence[Mapping[str, Any]], name: str, seed: str) -> list[str]:
-    several = len({each[seed] for each in targets}) > 1
-    return [f"{each[name]}, seed {each[seed]}" if several else str(each[name]) for each in targets]
-
-
 def _scores(results: Results, scans: Sequence[str]) -> dict[tuple[Any, ...], Any]:
-    """Of every cell and these scans: probability of the truth, or how structures overlap (`overlap_of`)."""
+    """By cell and scan, the probability of the truth or the overlap of structures (`overlap_of`)."""
     rounded = pl.col("perturbation").str.contains("~", literal=True)
     rows = results.rows.filter(pl.col("scan_id").is_in(scans), ~rounded)
     if results.task is Task.CLASSIFICATION:
@@ -195,11 +184,11 @@ def _scores(results: Results, scans: Sequence[str]) -> dict[tuple[Any, ...], Any
     return {cell: overlap_of(*of_scan) for cell, of_scan in counts.items()}
 
 
-# ---- frames: what is shown at once: a photo, a slice, or a plane of a volume ----
+# ---- frames ----
 
 
 def planes(view: View) -> list[View]:
-    """The view of an image itself; of a volume, a view of each plane."""
+    """A view of each plane of a volume; the view of an image itself."""
     if view.clean.ndim == 3:
         return [view]
     maps = view.truth.ndim > 0
@@ -216,11 +205,11 @@ def planes(view: View) -> list[View]:
 
 
 def frame(view: View, colours: tuple[str, ...]) -> dict[str, Any]:
-    """Everything about one plane; `colours` are those of the classes in label maps.
+    """A plane on a page; `colours` are those of the classes.
 
     Returns:
-        `clean`, `changes` (null for an unchanged image) and `largest` by set; `answers` by pair. In
-        segmentation also `truth`, and `overlap` by pair, see `overlap_of`.
+        `clean`; by set `changes` (null for an unchanged image) and `largest`; by pair `answers`. In
+        segmentation also `truth`, and by pair `overlap`, see `overlap_of`.
     """
     shown: dict[str, Any] = {
         "clean": image_uri(view.clean),
@@ -229,17 +218,20 @@ def frame(view: View, colours: tuple[str, ...]) -> dict[str, Any]:
     }
     if view.truth.ndim == 0:
         return shown | {"answers": [[round(float(p), 4) for p in answer] for answer in view.answers]}
+    predictions = torch.from_numpy(view.answers.astype(np.int64))
+    labels = torch.from_numpy(view.truth.astype(np.int64)).expand_as(predictions)
+    counts = overlap_counts(labels, predictions, len(colours)).numpy()
     return shown | {
         "truth": labels_uri(view.truth, colours),
         "answers": [labels_uri(answer, colours) for answer in view.answers],
-        "overlap": [_overlap(view.truth, answer, len(colours)) for answer in view.answers],
+        "overlap": [overlap_of(*of_answer.T) for of_answer in counts],
     }
 
 
 def overlap_of(
     n_true: Int[np.ndarray, " k"], n_pred: Int[np.ndarray, " k"], n_both: Int[np.ndarray, " k"]
 ) -> dict[str, Any]:
-    """How structures overlap, as a page says it of a slice and of a scan alike.
+    """The overlap of structures in a slice or a scan.
 
     Args:
         n_true: Pixels of every class in the truth; the first is the background.
@@ -247,9 +239,8 @@ def overlap_of(
         n_both: Pixels in both.
 
     Returns:
-        `dice` in thousandths by class, null where it is undefined and for the background; their `mean`, in
-        [0, 1] or null; and `extra`, the pixels shown of structures that the truth does not have, by their
-        numbers.
+        `dice` by class in thousandths, null where undefined and for the background; their `mean` in [0, 1],
+        or null; and `extra`, the pixels predicted of structures that the truth lacks, by class.
     """
     values = dice_of_counts(n_true, n_pred, n_both)
     values[0] = np.nan
@@ -262,13 +253,6 @@ def overlap_of(
     }
 
 
-def _overlap(
-    truth: Shaped[np.ndarray, "h w"], answer: Shaped[np.ndarray, "h w"], classes: int
-) -> dict[str, Any]:
-    labels, predictions = (torch.from_numpy(each[None].astype(np.int64)) for each in (truth, answer))
-    return overlap_of(*overlap_counts(labels, predictions, classes)[0].numpy().T)
-
-
 def change_uri(change: Int8[np.ndarray, "c h w"]) -> str:
-    """Changes in levels, around middle grey."""
+    """Changes in levels as a picture, around middle grey."""
     return image_uri((GREY + STEP * change.astype(np.int16)).astype(np.uint8))

@@ -1,8 +1,8 @@
-"""The report as one HTML file that opens offline: a story of three screens, then an appendix of questions."""
+"""The report as one HTML file that opens offline: a story in three screens, then an appendix of questions."""
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from medrobust.analysis.table import ABSENT, CrossTable, Table, shown
 from medrobust.core import Task
 from medrobust.report import style
-from medrobust.report.reading import ReportContext, capitalised, flattened, setting
+from medrobust.report.reading import ReportContext, capitalised, crafted_on, flattened, setting
 
 TEMPLATES = Path(__file__).with_name("templates")
 EXPLORER = ("pictures.js", "explorer.js")
@@ -29,22 +29,22 @@ STORY = (
     ("examples", "What the network sees"),
     ("limits", "What this does not say"),
 )
-"""Sections of the story and their headings; the template tells it."""
+"""Sections of the story and their headings; their content is in the template."""
 STORY_TABLES = ("table1", "table2")
 STORY_PICTURES = {"dotplot": "overall", "heatmap": "transfer", "noise_control": "noise"}
-"""Plots of the story, and their sections. The report shows Table 2 as a map of its own."""
+"""Plots and their sections of the story, which shows Table 2 as a map instead of the plot."""
 ONLY_AS_FILES = ("patients",)
-"""Tables with a row per patient and network, too long to be read here."""
+"""Tables with a row per patient and network, too long for a report."""
 
 
 class Question(NamedTuple):
-    """A question of the appendix: words (`templates/words`), a picture or map, and the tables behind it.
+    """A question of the appendix, answered by text, plots and tables.
 
     Attributes:
-        name: Its anchor, and the name of its words.
+        name: Its anchor, and the name of its text in `templates/words`.
         title: The question.
         pictures: Names of its plots.
-        tables: Names of its tables; what is laid out as a map opens the question.
+        tables: Names of its tables; those laid out as maps come first.
     """
 
     name: str
@@ -57,35 +57,41 @@ QUESTIONS = (
     Question(
         "differences",
         "How sure are the rankings?",
-        ("pairs",),
-        ("ranking", "pairs", "architectures", "seeds", "variance"),
+        pictures=("pairs",),
+        tables=("ranking", "pairs", "architectures", "seeds", "variance"),
     ),
     Question(
-        "structures", "Which structures break?", (), ("structures", "structure_overview", "worst_structures")
+        "structures",
+        "Which structures break?",
+        tables=("structures", "structure_overview", "worst_structures"),
     ),
     Question(
-        "boundaries", "What does Dice leave out?", (), ("surfaces", "false_positives", "structure_surfaces")
+        "boundaries",
+        "What does Dice leave out?",
+        tables=("surfaces", "false_positives", "structure_surfaces"),
     ),
-    Question("classes", "Which classes break?", (), ("classes", "balanced", "quality")),
+    Question("classes", "Which classes break?", tables=("classes", "balanced", "quality")),
     Question(
         "success",
         "Is the attack weak?",
-        ("curve",),
-        ("success", "whitebox", "curve", "selftests", "budgets"),
+        pictures=("curve",),
+        tables=("success", "whitebox", "curve", "selftests", "budgets"),
     ),
-    Question("control", "Was the noise a fair control?", (), ("noise", "noise_control", "matching")),
+    Question("control", "Was the noise a fair control?", tables=("noise", "noise_control", "matching")),
     Question(
         "sources",
         "Does the source of an attack matter?",
-        (),
-        ("transfer_rate", "transfer_conditions", "off_diagonal", "other_sources", "conditional"),
+        tables=("transfer_rate", "transfer_conditions", "off_diagonal", "other_sources", "conditional"),
     ),
-    Question("plane", "Does robustness cost clean performance?", ("plane",), ("plane",)),
-    Question("embedding", "Does the network take attacks for noise?", ("tsne",), ("embedding",)),
-    Question("subgroups", "Do groups of patients differ?", (), ("subgroups",)),
-    Question("rounded", "Does saving with few bits undo the attacks?", (), ("rounded",)),
+    Question("plane", "Does robustness cost clean performance?", pictures=("plane",), tables=("plane",)),
+    Question(
+        "embedding", "Does the network take attacks for noise?", pictures=("tsne",), tables=("embedding",)
+    ),
+    Question("subgroups", "Do groups of patients differ?", tables=("subgroups",)),
+    Question("rounded", "Does saving with few bits undo the attacks?", tables=("rounded",)),
     Question("explorer", "What happens image by image?"),
-    Question("data", "Were the data in order?", (), ("audit", "whole_test")),
+    Question("further", "What else was counted?"),  # all tables that no question names
+    Question("data", "Were the data in order?", tables=("audit", "whole_test")),
     Question("run", "What was run?"),
     Question("methods", "How was it measured?"),
     Question("cite", "How is it cited?"),
@@ -93,11 +99,11 @@ QUESTIONS = (
 ALWAYS = ("data", "run", "methods", "cite")
 """Questions that every report answers."""
 ABOUT = {"selftests": "success", "curve": "success"}
-"""Where a warning stands that is about something without a section of its own."""
+"""Sections of warnings about things without a section of their own."""
 
 
 class Shade(NamedTuple):
-    """A cell of a map: its number, the interval, its colours, and whether it is framed."""
+    """A cell of a map: its number, interval and colours, and whether it is framed."""
 
     text: str
     interval: str = ""
@@ -106,7 +112,7 @@ class Shade(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One of the tables that make up a map."""
+    """A table of a map, with the heading of its row names."""
 
     title: str
     corner: str
@@ -118,10 +124,10 @@ class Block(NamedTuple):
     """A table or a map of the report.
 
     Attributes:
-        title: By which it is opened.
-        table: With its caption; of a map, the panels.
-        name: Of its file in `tables/`; empty for what has none.
-        caption: Of a map.
+        title: Its title, by which it is unfolded.
+        table: A table with its caption, or the panels of a map.
+        name: Name of its file in `tables/`; empty if there is none.
+        caption: Caption of a map.
         marks: Remarks on the rows of a table, by their names.
     """
 
@@ -138,7 +144,7 @@ class Block(NamedTuple):
 
     @property
     def html(self) -> Markup:
-        """The table; a map is laid out by a template."""
+        """The table; a template lays out maps."""
         if isinstance(self.table, Table):
             return Markup(self.table.to_html(self.marks))
         return Markup(self.table.to_html() if isinstance(self.table, CrossTable) else "")
@@ -148,51 +154,55 @@ def render(context: ReportContext) -> str:
     """The report.
 
     Raises:
-        jinja2.UndefinedError: A template asks for something that the context does not have.
+        jinja2.UndefinedError: The context lacks something that a template needs.
     """
     titles = dict(STORY) | {each.name: each.title for each in QUESTIONS}
-    told: dict[str, list[str]] = {}
+    warnings: dict[str, list[str]] = {}
     for remark in context.remarks:
         about = ABOUT.get(remark.about, remark.about)
-        told.setdefault(about if about in titles else "overall", []).append(remark.sentence)
+        warnings.setdefault(about if about in titles else "overall", []).append(remark.sentence)
+    named = {*STORY_TABLES, *ONLY_AS_FILES, *(name for question in QUESTIONS for name in question.tables)}
+    further = [name for name in context.tables if name not in named]
     questions = [
         (question, shown)
-        for question in _questions(context.tables)
-        if (shown := _blocks(question.tables, context))
-        or question.name in (*ALWAYS, *told)
+        for question in QUESTIONS
+        if (shown := _blocks(further if question.name == "further" else question.tables, context))
+        or question.name in (*ALWAYS, *warnings)
         or any(name in context.pictures for name in question.pictures)
         or (question.name == "explorer" and context.explorer is not None)
     ]
-    scripts = script_texts("page.js", *(EXPLORER if context.explorer is not None else ()))
-    return (
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            report=context,
-            told=told,
-            titles=titles,
-            questions=questions,
-            blocks={name: _blocks([name], context) for name in STORY_TABLES},
-            glance=at_a_glance(context),
-            scripts=scripts,
-            allowed=allowed(scripts),
-        )
+    return filled_page(
+        "report.html.j2",
+        "page.js",
+        *(EXPLORER if context.explorer is not None else ()),
+        report=context,
+        warnings=warnings,
+        titles=titles,
+        questions=questions,
+        blocks={name: _blocks([name], context) for name in STORY_TABLES},
+        glance=at_a_glance(context),
     )
 
 
+def filled_page(template: str, *scripts: str, **facts: object) -> str:
+    """A page with scripts, whose content security policy allows these and nothing else."""
+    texts = script_texts(*scripts)
+    return environment().get_template(template).render(facts, scripts=texts, allowed=allowed(texts))
+
+
 def script_texts(*names: str) -> list[str]:
-    """Scripts as they stand in a page."""
+    """The content of scripts."""
     return [(TEMPLATES / name).read_text(encoding="utf-8") for name in names]
 
 
 def allowed(scripts: Iterable[str]) -> str:
     """Source expressions of a content security policy that allows these scripts and no others."""
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    return " ".join(f"'sha256-{each}'" for each in hashes)
+    return " ".join(f"'sha256-{each}'" for each in hashes) or "'none'"
 
 
 def environment() -> Environment:
-    """Templates of pages: every name must be known, and everything is escaped."""
+    """Templates of pages: unknown names are errors, and everything is escaped."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -201,7 +211,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update({"flattened": flattened, "setting": setting, "breakable": _breakable})
-    made.globals.update({"plain_block": plain})
+    made.globals.update({"plain_block": plain, "crafted_on": crafted_on})
     return made
 
 
@@ -211,7 +221,7 @@ def _breakable(text: str) -> Markup:
 
 
 def at_a_glance(context: ReportContext) -> list[tuple[str, str]]:
-    """The size of the study: what was judged, how often, on how much."""
+    """The size of the study, as names and numbers."""
     cells = context.tables["table2"]
     points = context.tables.get("curve", pl.DataFrame(schema=["perturbation", "curve"]))
     curve = dict(points.select("perturbation", "curve").iter_rows())
@@ -226,18 +236,6 @@ def at_a_glance(context: ReportContext) -> list[tuple[str, str]]:
     ]
 
 
-def _questions(tables: Mapping[str, pl.DataFrame]) -> list[Question]:
-    """All questions; tables that none of them names stand in one before the data."""
-    named = {*STORY_TABLES, *ONLY_AS_FILES, *(name for question in QUESTIONS for name in question.tables)}
-    further = tuple(name for name in tables if name not in named)
-    place = [question.name for question in QUESTIONS].index("data")
-    return [
-        *QUESTIONS[:place],
-        Question("further", "What else was counted?", (), further),
-        *QUESTIONS[place:],
-    ]
-
-
 def _blocks(names: Iterable[str], context: ReportContext) -> list[Block]:
     """The tables of a section, maps first."""
     filled = (name for name in names if name in context.tables and context.tables[name].height)
@@ -245,9 +243,9 @@ def _blocks(names: Iterable[str], context: ReportContext) -> list[Block]:
     return sorted(shown, key=lambda block: not block.mapped)
 
 
-# ---- what stands above each table ----
+# ---- captions ----
 
-TOLD: Mapping[str, Mapping[str, str]] = yaml.safe_load((TEMPLATES / "tables.yaml").read_text("utf-8"))
+CAPTIONS: Mapping[str, Mapping[str, str]] = yaml.safe_load((TEMPLATES / "tables.yaml").read_text("utf-8"))
 """Titles and captions of tables, and of their maps."""
 FOOLED = {
     Task.CLASSIFICATION: "fooled is the fraction of images that it gets wrong then, fooled of right the same "
@@ -258,13 +256,13 @@ FOOLED = {
 
 
 def caption(name: str, context: ReportContext, of: object = "", **facts: object) -> str:
-    """The caption of a table, or of its part about `of`; an unknown table goes by its name.
+    """The caption of a table, which may be about a part `of` it; of an unknown table, its name.
 
-    `x.map` is the caption of the map of table x; `facts` are what only this caption says.
+    `x.map` is the caption of the map of table x; `facts` fill in what only this caption says.
     """
     table, _, part = name.partition(".")
-    told = TOLD.get(table, {}).get(part or "caption", capitalised(name.replace("_", " ")) + ".")
-    return told.format(
+    text = CAPTIONS.get(table, {}).get(part or "caption", capitalised(name.replace("_", " ")) + ".")
+    return text.format(
         Score=capitalised(context.score),
         score=context.score,
         basis=f"Brackets: {100 * context.confidence:g}\u00a0% intervals over {context.units}.",
@@ -277,12 +275,11 @@ def caption(name: str, context: ReportContext, of: object = "", **facts: object)
     )
 
 
-# ---- how each table is laid out ----
+# ---- layouts ----
 
 AS_STORED = ~pl.col("perturbation").str.contains("~", literal=True)
-"""Leaves out images that were rounded."""
+"""Leaves out rounded images."""
 NO_NOISE = AS_STORED & ~pl.col("perturbation").str.contains("@", literal=True)
-UNKNOWN = "unknown"
 BEYOND = " †"
 BEYOND_SAID = " † beyond the paper: in no average or verdict of a study that has attacks of the paper."
 SAID = " The marks go by the tests of the adversarial score."
@@ -300,27 +297,29 @@ PAINTED = ("absent_volume", "empty_painted", "empty_volume")
 
 
 def blocks(name: str, context: ReportContext) -> list[Block]:
-    """A table of the report, in as many pieces as it is read in."""
+    """A table of the report, in one or more pieces."""
     table = Table.of(name, context.tables[name], context.unit)
     if name in LAYOUTS:
         return LAYOUTS[name](table, context)
     if table.layout:
         return [_map(table, context, heat(table.rows, *table.layout), name)]
-    return [_plain(table, context)]
+    if name in EXTRACTS:
+        table = EXTRACTS[name](table)
+    return [_plain(table, context)] if table.rows.height else []
 
 
 def heat(
     frame: pl.DataFrame, row: str, panel: str, column: str, value: str = "score", *, bounded: bool = True
 ) -> tuple[Panel, ...]:
-    """A map of a long table: its cells are the darker the lower.
+    """A map of a long table; the lower a number, the darker its cell.
 
     Args:
-        frame: Any table; its order is kept.
-        row: Column of the rows.
-        panel: Column of the panels; empty for a single one.
-        column: Column of the columns.
-        value: Column of the numbers; `low` and `high`, or its own bounds, are its interval.
-        bounded: Whether to show the interval, and three digits instead of two.
+        frame: The table; its order is kept.
+        row: Column whose values head the rows.
+        panel: Column whose values head the panels; empty for a single one.
+        column: Column whose values head the columns.
+        value: Column of the numbers; their intervals are in `low` and `high`, or in columns named after it.
+        bounded: Whether to show the intervals, and three digits instead of two.
     """
     frame = frame.fill_nan(None).with_columns(pl.lit("").alias(""))
     norm = style.limits(frame[value])
@@ -350,59 +349,56 @@ def heat(
 
 
 def plain(frame: pl.DataFrame, caption: str, unit: str, title: str = "") -> Block:
-    """Any frame, as it is."""
+    """Any table as it is, for templates."""
     return Block(title, Table.of("", frame, unit, caption).filled())
 
 
 def _title(name: str) -> str:
-    return TOLD.get(name, {}).get("title", capitalised(name.replace("_", " ")))
+    return CAPTIONS.get(name, {}).get("title", capitalised(name.replace("_", " ")))
 
 
-def _told(table: Table, context: ReportContext, of: object = "", **facts: object) -> Table:
-    """The table with its caption, and without columns that hold no value."""
+def _captioned(table: Table, context: ReportContext, of: object = "", **facts: object) -> Table:
+    """The table with its caption, without empty columns."""
     return replace(table, caption=caption(table.name, context, of, **facts)).filled()
 
 
 def _plain(table: Table, context: ReportContext, title: str = "", of: object = "", **facts: object) -> Block:
-    return Block(title or _title(table.name), _told(table, context, of, **facts), table.name)
+    return Block(title or _title(table.name), _captioned(table, context, of, **facts), table.name)
 
 
 def _map(
     table: Table, context: ReportContext, panels: tuple[Panel, ...], words: str, **facts: object
 ) -> Block:
-    """A map whose caption is called `words`."""
+    """A map with the caption `words`."""
     return Block(_title(table.name), panels, table.name, caption(words, context, **facts))
 
 
 def _balanced(table: Table, context: ReportContext) -> list[Block]:
-    """In the layout of Table 2; accuracy stands there, and noise in the CSV only."""
+    """The layout of Table 2; noise is in the CSV only."""
     cells = table.rows.filter(NO_NOISE)
     panels = heat(cells, "target", "perturbation", "source", "balanced_accuracy")
     return [_map(table, context, panels, "balanced")]
 
 
-def _conditions(table: Table, context: ReportContext) -> list[Block]:
-    """Unknown is said, not left out."""
-    flags = (
-        pl.col("same_architecture", "same_pretraining")
-        .cast(pl.String)
-        .replace({"true": "yes", "false": "no"})
-    )
+def _conditions(table: Table) -> Table:
+    """Truth values and fractions in words, also what is unknown."""
+    flags = pl.col("same_architecture", "same_pretraining").cast(pl.String)
+    words = flags.replace({"true": "yes", "false": "no"}).fill_null("unknown")
     percent = pl.format("{}\u00a0%", (100 * pl.col("shared_training")).round().cast(pl.Int64))
-    rows = table.rows.with_columns(flags.fill_null(UNKNOWN), shared_training=percent.fill_null(UNKNOWN))
-    return [_plain(Table.of(table.name, rows, context.unit), context)]
+    rows = table.rows.with_columns(words, shared_training=percent.fill_null("unknown"))
+    return Table.of(table.name, rows, table.unit)
 
 
-def _ranks(table: Table, context: ReportContext) -> list[Block]:
-    """Ranks as one column, "1" or "2 to 3"; the scores stand in Table 1, with their intervals."""
+def _ranks(table: Table) -> Table:
+    """Ranks in one column, "1" or "2 to 3"; the scores are in Table 1, with their intervals."""
     low, high = (pl.col(f"rank_{end}").cast(pl.String) for end in ("low", "high"))
     rank = pl.when(low == high).then(low).otherwise(low + " to " + high)
     rows = table.rows.select("model", rank.alias("rank"), "share_first", "above_majority")
-    return [_plain(Table.of(table.name, rows, context.unit), context)]
+    return Table.of(table.name, rows, table.unit)
 
 
 def _by_target(row: str, table: Table, context: ReportContext) -> list[Block]:
-    """A map of what breaks, and a table per target; rounded images stand in the CSV only."""
+    """A map, rows that lose most first, and a table per target; rounded images are in the CSV only."""
     attacked = table.rows.filter(NO_NOISE)
     clean = pl.col("score").filter(pl.col("perturbation") == "clean").mean()
     attack = pl.col("score").filter(pl.col("perturbation") != "clean").mean()
@@ -410,24 +406,35 @@ def _by_target(row: str, table: Table, context: ReportContext) -> list[Block]:
     falling = attacked.join(order, on=row, maintain_order="left").sort(
         "lost", descending=True, nulls_last=True, maintain_order=True
     )
-    stored = table.where(AS_STORED).by("target")
-    kept = pl.concat(falling.filter(target=target) for target in stored)
+    stored = table.where(AS_STORED)
+    targets = stored.rows["target"].unique(maintain_order=True)
+    kept = pl.concat(falling.filter(target=target) for target in targets)
     panels = heat(kept, row, "target", "perturbation", bounded=False)
     return [
         _map(table, context, panels, f"{table.name}.map"),
-        *(
-            Block(
-                f"{_title(table.name)} of {target}",
-                _told(each, context, target).crossed(row, "perturbation"),
-                table.name,
-            )
-            for target, each in stored.items()
-        ),
+        *_of_targets(stored, context, f"{_title(table.name)} of", row),
     ]
 
 
+def _of_targets(
+    table: Table,
+    context: ReportContext,
+    title: str,
+    row: str,
+    values: Sequence[str] = ("score",),
+    **facts: object,
+) -> list[Block]:
+    """A cross table per target, with perturbations as columns."""
+    made = []
+    for target, each in table.by("target").items():
+        captioned = _captioned(each, context, target, attack=each.rows["perturbation"].item(-1), **facts)
+        crossed = captioned.crossed(row, "perturbation", values=values)
+        made.append(Block(f"{title} {target}", crossed, table.name))
+    return made
+
+
 def _selftests(table: Table, context: ReportContext) -> list[Block]:
-    """A row per attack and source, a column per check; what was seen stands in the CSV."""
+    """A row per attack and source, a column per check; what was seen is in the CSV."""
     passed = pl.col("passed").cast(pl.String).replace({"true": "passed", "false": "failed"})
     keys = ["perturbation", "source", "source_seed"]
     wide = table.rows.with_columns(passed).pivot("check", index=keys, values="passed")
@@ -436,7 +443,7 @@ def _selftests(table: Table, context: ReportContext) -> list[Block]:
 
 
 def _success(table: Table, context: ReportContext) -> list[Block]:
-    """Who was fooled, as a map; then who was fooled and by what change, as two tables."""
+    """Who was fooled as a map and a table, and the size of the changes."""
     roles = {"transfer": "surrogates", "whitebox": "the judged networks (white-box)"}
     rows = table.rows.with_columns(pl.col("role").replace(roles))
     fooled = heat(rows, "perturbation", "role", "source", "fooled", bounded=False)
@@ -463,11 +470,11 @@ def _subgroups(table: Table, context: ReportContext) -> list[Block]:
 
 
 def _false_positives(table: Table, context: ReportContext) -> list[Block]:
-    """Measures by conditions; nothing where there is no place for a false positive."""
+    """Measures by condition; nothing if no case could have a false positive."""
     if all(table.rows[name].null_count() == table.rows.height for name in PAINTED):
         return []
     counts = table.rows.row(0, named=True)
-    told = _told(
+    captioned = _captioned(
         table,
         context,
         "",
@@ -475,42 +482,28 @@ def _false_positives(table: Table, context: ReportContext) -> list[Block]:
         absent=f"{shown(counts['n_absent'])} here",
         empty=f"{shown(counts['n_empty'])} of {shown(counts['n_cases'])}",
     )
-    names = [each.name for each in told.columns if each.name in PAINTED]
-    return [Block(_title(table.name), told.crossed("model", "condition", values=names), table.name)]
+    names = [each.name for each in captioned.columns if each.name in PAINTED]
+    return [Block(_title(table.name), captioned.crossed("model", "condition", values=names), table.name)]
 
 
 def _structure_overview(table: Table, context: ReportContext) -> list[Block]:
-    """Structures by measures, clean and attacked beside each other; a table per target."""
-    blocks = []
-    for target, each in table.by("target").items():
-        attack = each.rows["perturbation"].item(-1)
-        told = _told(each, context, target, attack=attack, **_lengths(table))
-        crossed = told.crossed("structure", "perturbation", values=MEASURES)
-        blocks.append(Block(f"All measures of {target}", crossed, table.name))
-    return blocks
+    """Structures by measures, clean beside attacked."""
+    return _of_targets(table, context, "All measures of", "structure", MEASURES, **_lengths(table))
+
+
+def _structure_surfaces(table: Table, context: ReportContext) -> list[Block]:
+    """NSD of structures; HD95 is in the CSV."""
+    title = "NSD of the structures of"
+    return _of_targets(table, context, title, "structure", ["nsd"], **_lengths(table))
 
 
 def _surfaces(table: Table, context: ReportContext) -> list[Block]:
-    """The unit and the tolerance, which all rows share, stand in the caption."""
+    """The unit and tolerance, which all rows share, are in the caption."""
     panels = heat(table.rows.filter(NO_NOISE), "target", "", "perturbation", "nsd")
     lengths = _lengths(table)
     return [
         _map(table, context, panels, "surfaces.map", **lengths),
         _plain(table.without("tolerance", "unit"), context, **lengths),
-    ]
-
-
-def _structure_surfaces(table: Table, context: ReportContext) -> list[Block]:
-    """Structures by perturbations, a table per target; HD95 stands in the CSV."""
-    return [
-        Block(
-            f"NSD of the structures of {target}",
-            _told(each, context, target, **_lengths(table)).crossed(
-                "structure", "perturbation", values=["nsd"]
-            ),
-            table.name,
-        )
-        for target, each in table.by("target").items()
     ]
 
 
@@ -521,13 +514,13 @@ def _lengths(table: Table) -> dict[str, str]:
 
 def _table1(table: Table, context: ReportContext) -> list[Block]:
     """Networks that no test ranks below another are marked."""
-    marks = marks_of(context.tables.get("ranking"))
+    marks = _marks(context.tables.get("ranking"))
     text = caption("table1", context) + (SAID if marks else "")
     return [Block("Table 1", replace(table, caption=text), "table1", marks=marks)]
 
 
-def marks_of(ranking: pl.DataFrame | None) -> dict[str, str]:
-    """What is said of networks that no test ranks below another: "best" only of one that is alone."""
+def _marks(ranking: pl.DataFrame | None) -> dict[str, str]:
+    """Marks of networks that no test ranks below another: "best" only for a single one."""
     if ranking is None or ranking.height < 2:
         return {}
     first = ranking.filter(pl.col("rank_low") == 1)["model"].to_list()
@@ -537,12 +530,12 @@ def marks_of(ranking: pl.DataFrame | None) -> dict[str, str]:
 
 
 def _table2(table: Table, context: ReportContext) -> list[Block]:
-    """Attacks beyond the paper are marked; the caption says what the mark means where there is one."""
+    """Attacks beyond the paper are marked; if there are any, the caption says what the mark means."""
     names = {label: label + BEYOND for label in context.beyond_paper}
     rows = table.rows.with_columns(pl.col("perturbation").replace(names))
     block = _map(table, context, heat(rows, *table.layout), "table2")
-    said = BEYOND_SAID if table.rows["perturbation"].is_in(list(names)).any() else ""
-    return [block._replace(caption=block.caption + said)]
+    note = BEYOND_SAID if table.rows["perturbation"].is_in(list(names)).any() else ""
+    return [block._replace(caption=block.caption + note)]
 
 
 def _rounded(table: Table, context: ReportContext) -> list[Block]:
@@ -554,29 +547,11 @@ def _whitebox(table: Table, context: ReportContext) -> list[Block]:
     return [_map(table, context, heat(table.rows, "target", "", "perturbation"), "whitebox")]
 
 
-def _chosen(change: Callable[[Table], Table], table: Table, context: ReportContext) -> list[Block]:
-    """What is left of a table; the CSV has the rest."""
-    left = change(table)
-    return [_plain(left, context)] if left.rows.height else []
-
-
-def _if(kept: bool, table: Table) -> Table:
-    return table if kept else replace(table, rows=table.rows.clear())
-
-
 LAYOUTS: Mapping[str, Callable[[Table, ReportContext], list[Block]]] = {
     "balanced": _balanced,
     "classes": partial(_by_target, "class"),
     "false_positives": _false_positives,
-    "off_diagonal": partial(
-        _chosen, lambda table: _if(table.rows["adversarial"].count() > 0, table.without("note"))
-    ),
-    "pairs": partial(_chosen, lambda table: table.select(*PAIRS)),
-    "plane": partial(_chosen, lambda table: table.select("model", "clean", "adversarial", "on_front")),
-    "quality": partial(_chosen, lambda table: table.where(NO_NOISE)),
-    "ranking": _ranks,
     "rounded": _rounded,
-    "seeds": partial(_chosen, lambda table: _if(table.rows["model"].is_duplicated().any(), table)),
     "selftests": _selftests,
     "structures": partial(_by_target, "structure"),
     "structure_overview": _structure_overview,
@@ -586,9 +561,19 @@ LAYOUTS: Mapping[str, Callable[[Table, ReportContext], list[Block]]] = {
     "surfaces": _surfaces,
     "table1": _table1,
     "table2": _table2,
-    "transfer_conditions": _conditions,
-    "transfer_rate": partial(_chosen, lambda table: _if(table.rows["n_cases"].sum() > 0, table)),
     "whitebox": _whitebox,
-    "worst_structures": partial(_chosen, lambda table: table.select(*WORST).where(AS_STORED)),
 }
-"""Tables that are not shown as they are."""
+"""Tables that are shown in a way of their own."""
+
+EXTRACTS: Mapping[str, Callable[[Table], Table]] = {
+    "off_diagonal": lambda table: table.without("note").where(pl.col("adversarial").count() > 0),
+    "pairs": lambda table: table.select(*PAIRS),
+    "plane": lambda table: table.select("model", "clean", "adversarial", "on_front"),
+    "quality": lambda table: table.where(NO_NOISE),
+    "ranking": _ranks,
+    "seeds": lambda table: table.where(pl.col("model").is_duplicated().any()),
+    "transfer_conditions": _conditions,
+    "transfer_rate": lambda table: table.where(pl.col("n_cases").sum() > 0),
+    "worst_structures": lambda table: table.select(*WORST).where(AS_STORED),
+}
+"""What is shown of tables, if anything; the CSV has the rest."""

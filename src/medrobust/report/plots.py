@@ -1,4 +1,4 @@
-"""Every plot of a report, with the words that belong to it."""
+"""Every plot of a report, with its caption."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -15,7 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from medrobust.analysis.results import Results
 from medrobust.analysis.table import ABSENT, shown
+from medrobust.core import Task
 from medrobust.report import style
 
 MARKERS = ("o", "s", "^", "D", "v")
@@ -41,7 +43,7 @@ class Drawn(NamedTuple):
 
 
 class Words(NamedTuple):
-    """What figures call things.
+    """The terms that figures use.
 
     Attributes:
         score: Name of the score.
@@ -55,6 +57,13 @@ class Words(NamedTuple):
     units: str
     structures: bool = False
 
+    @classmethod
+    def of(cls, results: Results) -> "Words":
+        """The terms of a run."""
+        percent = f"{100 * results.settings.confidence:g}\u00a0%"
+        is_segmentation = results.task is Task.SEGMENTATION
+        return cls(results.score.heading, percent, f"{results.unit}s", is_segmentation)
+
     @property
     def axis(self) -> str:
         """Label of an axis of scores."""
@@ -62,20 +71,21 @@ class Words(NamedTuple):
 
     @property
     def intervals(self) -> str:
-        """What every bar and bracket is."""
+        """What bars and brackets show."""
         return f"{self.percent} intervals over {self.units}"
 
 
 def draw(
     tables: Mapping[str, pl.DataFrame], words: Words, projection: Projection | None
 ) -> dict[str, Callable[[], Drawn]]:
-    """A function for each plot that the tables of a study hold something for.
+    """A function for each plot that has something to show.
 
     Args:
-        tables: At least `table1` and `table2`.
-        words: What things are called.
+        tables: Tables of the study by name, at least `table1` and `table2`.
+        words: Terms of its captions.
         projection: Points for the t-SNE.
     """
+    tables = {name: table.fill_nan(None) for name, table in tables.items()}
     drawn: dict[str, Callable[[], Drawn]] = {"dotplot": partial(_table1, tables["table1"], words)}
     curve = tables.get("curve", pl.DataFrame(schema={"perturbation": pl.String}))
     cells = tables["table2"].filter(~pl.col("perturbation").is_in(curve["perturbation"].to_list()))
@@ -95,7 +105,7 @@ def draw(
 
 
 class Series(NamedTuple):
-    """One of the numbers of a line, and how it is drawn."""
+    """One number of every line, and how it is drawn."""
 
     column: str
     name: str
@@ -113,24 +123,24 @@ LANE = 0.22
 
 
 class Line(NamedTuple):
-    """A line of a dot plot: its name, the row that holds its numbers, and what stands at its right."""
+    """A line of a dot plot: its name, the row with its numbers, and the text at its right."""
 
     name: str
     row: Mapping[str, Any]
-    said: str
+    text: str
     group: str = ""
 
 
 def dot_plot(
-    lines: Sequence[Line], series: Sequence[Series], *, axis: str, said: str, zero: bool = False
+    lines: Sequence[Line], series: Sequence[Series], *, axis: str, heading: str, zero: bool = False
 ) -> Figure:
-    """Numbers with their intervals, a line below the other.
+    """Numbers with their intervals, line below line.
 
     Args:
-        lines: From top to bottom; a line that opens a group has the group's name above it.
-        series: Columns of each row, with `_low` and `_high` beside them. A null or NaN is not drawn.
+        lines: From top to bottom; the name of a group stands above its first line.
+        series: Columns of each row, with bounds in `_low` and `_high`. A null is not drawn.
         axis: Label of the axis.
-        said: Head of the words at the right.
+        heading: Heading of the text at the right.
         zero: Whether to mark 0.
     """
     places: list[float] = []
@@ -149,19 +159,19 @@ def dot_plot(
         right: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "linespacing": 1.35}
         for place, line in zip(places, lines, strict=True):
             _draw_line(axes, place, line, series)
-            axes.text(1.03, place, line.said, va="center", fontsize=8.5, **right)
+            axes.text(1.03, place, line.text, va="center", fontsize=8.5, **right)
             if place and place not in [top + 0.75 for top, _ in heads]:
                 axes.axhline(place - 0.5, color=style.HAIRLINE, linewidth=0.8, linestyle=(0, (1, 2)))
         for place, name in heads:
             axes.text(0, place, name, va="center", fontweight="bold", **right)
         if zero:
             axes.axvline(0, color=style.MUTED, linewidth=1, zorder=1)
-        axes.text(1.03, -0.55, said, va="bottom", color=style.MUTED, fontsize=8.5, **right)
+        axes.text(1.03, -0.55, heading, va="bottom", color=style.MUTED, fontsize=8.5, **right)
         axes.set_ylim(height - 0.45, -0.55)
         axes.set_yticks(places, [line.name for line in lines], fontsize=9.5)
         axes.tick_params(axis="y", length=0, pad=8)
         axes.set_xlabel(axis)
-        axes.grid(axis="x", color=style.HAIRLINE, linewidth=0.8)
+        axes.grid(visible=True, axis="x")
         axes.set_axisbelow(True)
         axes.spines["left"].set_visible(False)
         if len(series) > 1:
@@ -172,7 +182,7 @@ def dot_plot(
 
 def _draw_line(axes: Axes, place: float, line: Line, series: Sequence[Series]) -> None:
     for lane, each in enumerate(series):
-        value, low, high = (_known(line.row[each.column + end]) for end in ("", "_low", "_high"))
+        value, low, high = (line.row[each.column + end] for end in ("", "_low", "_high"))
         if value is None:
             continue
         height = place + (lane - (len(series) - 1) / 2) * LANE
@@ -192,13 +202,9 @@ def _marker(series: Series) -> dict[str, Any]:
     }
 
 
-def _known(value: float | None) -> float | None:
-    return None if value is None or value != value else value
-
-
-def points(row: Mapping[str, Any], column: str, between: str = "\n", digits: int = 1) -> str:
-    """A number and its interval, as they stand beside a line."""
-    value, low, high = (_known(row[column + end]) for end in ("", "_low", "_high"))
+def _points(row: Mapping[str, Any], column: str, between: str = "\n", digits: int = 1) -> str:
+    """A number and its interval, as the text beside a line."""
+    value, low, high = (row[column + end] for end in ("", "_low", "_high"))
     if value is None:
         return ABSENT
     bounded = low is not None and high is not None
@@ -207,25 +213,21 @@ def points(row: Mapping[str, Any], column: str, between: str = "\n", digits: int
 
 
 def _table1(table: pl.DataFrame, words: Words) -> Drawn:
-    lines = [Line(row["model"], row, points(row, "drop_points")) for row in table.iter_rows(named=True)]
+    lines = [Line(row["model"], row, _points(row, "drop_points")) for row in table.iter_rows(named=True)]
     return Drawn(
-        dot_plot(lines, TABLE1, axis=words.axis, said="drop in points"),
+        dot_plot(lines, TABLE1, axis=words.axis, heading="drop in points"),
         f"Dot plot of Table 1: clean, noise and adversarial {words.score} of each network with intervals.",
         f"Table 1 as a picture. Bars are {words.intervals}; the drop is from clean to attack.",
     )
 
 
 def comparison_picture(scores: pl.DataFrame, words: Words) -> Drawn:
-    """The scores of the networks of several runs (`model`, `run` and the columns of Table 1)."""
-    lines = [
-        Line(f"{row['model']} of {row['run']}", row, points(row, "drop_points"))
-        for row in scores.iter_rows(named=True)
-    ]
-    return Drawn(
-        dot_plot(lines, TABLE1, axis=words.axis, said="drop in points"),
-        f"Dot plot of the clean, noise and adversarial {words.score} of each network of each run.",
-        f"Every network of every run, the same network together. Bars are {words.intervals}. Two bars may "
-        "overlap although the paired difference is clear: see the tables.",
+    """Table 1 of several runs: `model`, `run` and its other columns."""
+    named = scores.fill_nan(None).with_columns(model=pl.format("{} of {}", "model", "run"))
+    return _table1(named, words)._replace(
+        alt=f"Dot plot of the clean, noise and adversarial {words.score} of each network of each run.",
+        caption="Every network of every run, the same network together. Bars are "
+        f"{words.intervals}. Two bars may overlap although the paired difference is clear: see the tables.",
     )
 
 
@@ -234,14 +236,14 @@ def _noise_control(table: pl.DataFrame, words: Words) -> Drawn:
         Line(
             row["perturbation"],
             row,
-            f"{points(row, 'extra_drop_points', ' ')}\n{_p(row['p_holm'])}",
+            f"{_points(row, 'extra_drop_points', ' ')}\n{_p(row['p_holm'])}",
             row["target"],
         )
         for row in table.iter_rows(named=True)
     ]
     series = (NOISE, ATTACK._replace(column="attacked"))
     return Drawn(
-        dot_plot(lines, series, axis=words.axis, said="extra drop\nin points"),
+        dot_plot(lines, series, axis=words.axis, heading="extra drop\nin points"),
         f"Dot plot of the {words.score} of each network under each attack and under noise of the same SSIM, "
         "with intervals.",
         "Each attack beside noise that changes the images as much. The extra drop is what the attack takes "
@@ -250,23 +252,17 @@ def _noise_control(table: pl.DataFrame, words: Words) -> Drawn:
 
 
 def _pairs(table: pl.DataFrame, words: Words) -> Drawn:
-    """Filled where the test ranks the pair."""
     lines = [
         Line(
             f"{row['first']}\n\u2212 {row['second']}",
             row,
-            f"{points(row, 'difference', ' ', 3)}\n{_p(row['p_holm'])}",
+            f"{_points(row, 'difference', ' ', 3)}\n{_p(row['p_holm'])}",
         )
         for row in table.iter_rows(named=True)
     ]
+    series = (ATTACK._replace(column="difference"),)
     return Drawn(
-        dot_plot(
-            lines,
-            (ATTACK._replace(column="difference"),),
-            axis=f"difference in {words.axis}",
-            said="difference",
-            zero=True,
-        ),
+        dot_plot(lines, series, axis=f"difference in {words.axis}", heading="difference", zero=True),
         f"Dot plot of the difference in mean adversarial {words.score} between each pair of networks, with "
         "intervals.",
         "Each pair of networks under attack: right of 0 the first is better. Bars are unadjusted "
@@ -275,7 +271,7 @@ def _pairs(table: pl.DataFrame, words: Words) -> Drawn:
 
 
 def _p(value: float | None) -> str:
-    if _known(value) is None or value is None:
+    if value is None:
         return "no test"
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
@@ -291,10 +287,9 @@ def heat_map(table2: pl.DataFrame, *, score: str) -> Figure:
     """Table 2 in the paper's layout: targets in rows, sources in columns, a panel per attack.
 
     Args:
-        table2: Rows, panels and columns stand in the order of first appearance.
+        table2: Its order is that of rows, columns and panels.
         score: Label of the colour bar.
     """
-    table2 = table2.fill_nan(None)
     attacks, targets, sources = (
         table2[column].unique(maintain_order=True).to_list()
         for column in ("perturbation", "target", "source")
@@ -368,7 +363,7 @@ def _table2(table: pl.DataFrame, words: Words, *, left_out: bool) -> Drawn:
 
 PANELS_PER_ROW = 2
 CLOSE = 0.16
-"""Fraction of the axis below which the names of two budgets would touch; they are tilted then."""
+"""Fraction of the axis below which the names of two budgets would touch and are tilted."""
 DASHED: dict[str, Any] = {"linestyle": (0, (4, 2)), "linewidth": 1.2}
 
 
@@ -376,11 +371,10 @@ def curve_plot(curve: pl.DataFrame, *, score: str) -> Figure:
     """Score against budget: a panel per attack, a line within its band per network, matched noise dashed.
 
     Args:
-        curve: A row per `curve`, `target` and `budget`, sorted by budget. Panels and lines stand in the order
-            of first appearance. A null is not drawn.
+        curve: A row per `curve`, `target` and `budget`, sorted by budget; its order is that of panels and
+            lines. A null is not drawn.
         score: Label of the axis, which all panels share; each has budgets of its own.
     """
-    curve = curve.fill_nan(None)
     names, targets = (curve[column].unique(maintain_order=True).to_list() for column in ("curve", "target"))
     columns = min(len(names), PANELS_PER_ROW)
     rows = -(-len(names) // columns)
@@ -409,7 +403,7 @@ def _draw_curves(axes: Axes, curve: pl.DataFrame, targets: Sequence[str]) -> Non
         budget, drawn = rows["budget"].to_numpy(), _of_network(place)
         colour = drawn["color"]
         low, high = (rows[end].cast(pl.Float64).to_numpy() for end in ("low", "high"))
-        # Where bands overlap their edges still tell them apart.
+        # The edges tell overlapping bands apart.
         axes.fill_between(
             budget, low, high, facecolor=(colour, 0.13), edgecolor=(colour, 0.55), linewidth=0.7
         )
@@ -425,7 +419,7 @@ def _draw_curves(axes: Axes, curve: pl.DataFrame, targets: Sequence[str]) -> Non
         rotation_mode="anchor",
     )
     axes.set_xlabel("budget")
-    axes.grid(axis="y", color=style.HAIRLINE, linewidth=0.8)
+    axes.grid(visible=True, axis="y")
     axes.set_axisbelow(True)
 
 
@@ -463,11 +457,11 @@ def plane_plot(plane: pl.DataFrame, *, score: str) -> Figure:
     """Every network at its clean score (to the right) and its mean adversarial score (upwards).
 
     Args:
-        plane: From `analysis.plane`; a network without an adversarial score is not drawn, nor is a region
+        plane: From `analysis.plane`. A network without an adversarial score is not drawn, nor is a region
             without a scale.
         score: Name of the score, for both axes.
     """
-    rows = [row for row in plane.fill_nan(None).iter_rows(named=True) if row["adversarial"] is not None]
+    rows = plane.drop_nulls("adversarial").rows(named=True)
     with style.look():
         figure = Figure(figsize=(5.6, 5.2), layout="constrained")
         axes = figure.add_subplot()
@@ -480,7 +474,7 @@ def plane_plot(plane: pl.DataFrame, *, score: str) -> Figure:
         _draw_front(axes, (row for row in rows if row["on_front"]))
         axes.set_xlabel(f"{score}, clean")
         axes.set_ylabel(f"{score}, mean under attack")
-        axes.grid(color=style.HAIRLINE, linewidth=0.8)
+        axes.grid(visible=True)
         axes.set_axisbelow(True)
         axes.set_xlim(max(axes.get_xlim()[0], 0), min(axes.get_xlim()[1], 1))
         axes.set_ylim(max(axes.get_ylim()[0], 0), min(axes.get_ylim()[1], 1))
@@ -489,7 +483,7 @@ def plane_plot(plane: pl.DataFrame, *, score: str) -> Figure:
 
 
 def ellipse(row: Mapping[str, Any]) -> Float64[np.ndarray, "2 points"]:
-    """The edge of a network's region: the points at which its squared distance is `scale`."""
+    """The edge of a network's region: the points at squared distance `scale`."""
     covariance = np.array(
         [[row["var_clean"], row["covariance"]], [row["covariance"], row["var_adversarial"]]]
     )
@@ -502,7 +496,7 @@ def ellipse(row: Mapping[str, Any]) -> Float64[np.ndarray, "2 points"]:
 
 
 def _draw_front(axes: Axes, rows: Iterable[Mapping[str, Any]]) -> None:
-    """A stair through the networks that no other beats in both scores; nothing for a single one."""
+    """A stair through the networks that no other beats in both scores, if there are several."""
     front = sorted(rows, key=lambda row: float(row["clean"]))
     if len(front) > 1:
         axes.step(
@@ -568,7 +562,7 @@ def tsne_plot(projection: Projection) -> Figure:
 
 
 def _frame_projection(axes: Axes, points: pl.DataFrame) -> None:
-    """A square around all points; the coordinates of a t-SNE mean nothing."""
+    """A square around all points, without coordinates, which mean nothing in a t-SNE."""
     place = points.select("x", "y").to_numpy()
     centre = (place.max(0) + place.min(0)) / 2
     half = 0.54 * float(np.ptp(place, axis=0).max()) or 1.0

@@ -1,4 +1,4 @@
-"""What a report shows: plain data, so that rendering it is a pure function."""
+"""What a report shows, as plain data: rendering it is a pure function."""
 
 import io
 import re
@@ -25,6 +25,7 @@ from medrobust.metrics.catalogue import Score
 from medrobust.report.examples import Examples, Row
 from medrobust.report.plots import Projection
 from medrobust.report.style import Picture, structure_colours
+from medrobust.running.explorer import EXAMPLE_ARRAYS, EXAMPLES
 from medrobust.stats.significance import patients_for_equivalence
 from medrobust.storage.folder import RunFolder
 from medrobust.storage.rows import read_results
@@ -38,26 +39,26 @@ class ReportContext:
 
     Attributes:
         title: Headline.
-        task: What the networks do.
-        unit: What splits and intervals are made over.
-        phantom: True for generated data.
-        confidence: Of all intervals, in (0, 1).
+        task: Task of the networks.
+        unit: What splits and intervals are taken over.
+        phantom: Whether the data are generated.
+        confidence: Confidence of all intervals, in (0, 1).
         outcome: The verdict in a word, e.g. "ranked" or "not distinguishable".
-        verdict: The sentences of the verdict, the most important one first.
+        verdict: The sentences of the verdict, the most important first.
         remarks: Warnings, each with the section that it belongs to.
         data: What must be stated about the data, e.g. name, spacing, intensity normalisation.
-        split: A row per part of the split: `part`, `n_patients` and what else is known.
+        split: A row per part of the split: `part`, `n_patients`, with folds also `fold`.
         networks: A row per network.
-        attacks: A row per attack: its label and every parameter.
-        tables: Frames by the name of their file; `table1` and `table2` must be there.
+        attacks: A row per attack, from `attack_table`.
+        tables: Tables by the name of their file, at least `table1` and `table2`.
         pictures: Plots by name.
         study: The study as resolved.
         record: Versions, seeds and hashes.
-        threats: A row per attack and place where it was crafted, from `threats.threat_table`.
-        examples: Rows of example images, from `examples.example_rows`.
-        explorer: What the explorer shows, from `explorer.read_explorer`; None: nothing.
+        threats: A row per attack and kind of cell, from `threat_table`.
+        explorer: From `explorer.read_explorer`.
+        examples: From `examples.example_rows`.
         subgroups: What the scores of groups of patients show, a sentence per attribute.
-        beyond_paper: Labels of the attacks that the paper did not have, and of points of curves.
+        beyond_paper: Labels of attacks that are not in the paper, and of points of curves.
     """
 
     title: str
@@ -84,30 +85,35 @@ class ReportContext:
 
     @property
     def judged_by(self) -> Score:
-        """What the networks are judged by."""
+        """The score that networks are judged by."""
         return primary_score(self.study.get("analysis", {}).get("score"), self.task)
 
     @property
     def score(self) -> str:
-        """The score, as people read it."""
+        """Its name, as people read it."""
         return self.judged_by.heading
 
     def fewest_for_equality(self, pairs: int) -> int:
-        """Patients below which no pair of so many is called equally good on clean images."""
+        """Number of patients below which none of `pairs` pairs is called equally good on clean images."""
         return patients_for_equivalence(round(1 - self.confidence, 12), pairs)
 
     @property
     def matched_noise(self) -> bool:
-        """Whether the strength of the noise is solved for each attack; else the study gives it."""
+        """Whether the strength of the noise is solved for each attack, not given by the study."""
         return isinstance(self.study["noise"], Mapping)
 
     @property
     def units(self) -> str:
-        """The unit, in the plural."""
+        """The unit in the plural."""
         return f"{self.unit}s"
 
 
-TRANSFERRED = "Tables 1 and 2"
+def crafted_on(study: Mapping[str, Any], source: str) -> str:
+    """What attacks of a source were crafted on, in words."""
+    words = {"others": "other networks", "none": "the network itself"}
+    return words.get(study["surrogates"].get("models"), f"the surrogate of {source}")
+
+
 COLUMNS = ("attack", "cells", "attacker_knows", "wants", "may_change", "norm")
 SURROGATE = "task, classes and {data}; neither the weights nor the answers of the judged network"
 OTHERS = "task, classes and the other networks of the study; nothing of the judged one"
@@ -117,38 +123,31 @@ TRAINING = {"same": "the training data", "disjoint": "data like the training dat
 
 
 def threat_table(study: Mapping[str, Any], perturbations: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
-    """A row per attack and place where it was crafted.
+    """What the attacker knows, wants and may change: a row per attack and kind of cell.
 
     Args:
         study: As resolved.
         perturbations: What the record of the run says about each.
     """
-    places = {
-        TRANSFERRED: OTHERS
-        if study["surrogates"].get("models") == "others"
-        else SURROGATE.format(data=TRAINING[study["surrogates"]["data"]]),
-        "white-box": WHITEBOX,
-    }
+    surrogates = study["surrogates"]
+    sources = surrogates.get("models")
+    knows = OTHERS if sources == "others" else SURROGATE.format(data=TRAINING[surrogates["data"]])
     facts = {each["label"]: each for each in perturbations if each["role"] == "attack"}
-    rows = [
-        (each["label"], place, knows, *_aim(facts[each["label"]], each))
-        for each in study["perturbations"]
-        if each["label"] in facts
-        for place, knows in places.items()
-        if place in _places(facts[each["label"]], study)
-    ]
+    rows = []
+    for each in study["perturbations"]:
+        label = each["label"]
+        if label not in facts:
+            continue
+        aim = _aim(facts[label], each)
+        if sources != "none":
+            rows.append((label, "Tables 1 and 2", knows, *aim))
+        if sources == "none" or (facts[label]["whitebox"] and study["crafting"]["whitebox"]):
+            rows.append((label, "white-box", WHITEBOX, *aim))
     return pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String), orient="row")
 
 
-def _places(facts: Mapping[str, Any], study: Mapping[str, Any]) -> set[str]:
-    if study["surrogates"].get("models") == "none":
-        return {"white-box"}
-    is_direct = facts["whitebox"] and study["crafting"]["whitebox"]
-    return {TRANSFERRED, "white-box"} if is_direct else {TRANSFERRED}
-
-
 def _aim(facts: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[str, str, str]:
-    """What an attack wants, how much it may change, and in which norm that is measured."""
+    """What an attack wants, what it may change, and the norm of its bound."""
     wants = "chosen classes in chosen pixels" if facts["targeted"] else "any wrong answer"
     if facts["budget"] is None:
         steps = parameters.get("steps")
@@ -163,7 +162,8 @@ def _aim(facts: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[str, 
 
 NETWORK = re.compile(r"(?P<network>.+)-(?P<role>target|surrogate)-s(?P<seed>\d+)(?:-f(?P<fold>\d+))?")
 """Name of a network's folder, see `core.NetworkId`."""
-NAMED = ("name", "label", "on_misclassified", "on_failure")
+NAMED = ("label", "name", "on_misclassified", "on_failure")
+"""Settings of an attack with a column of their own."""
 CARD = {
     "parameters": "parameters",
     "train_patients": "train_patients",
@@ -171,24 +171,25 @@ CARD = {
     "best_epoch": "best_epoch",
     "score": "validation_score",
 }
-"""What is shown of a card, and its name here."""
+"""Entries of a network's card that are shown, and their names here."""
 FEWEST_POINTS = 5
+"""Points of the smallest t-SNE."""
 
 
 def read_examples(folder: RunFolder, results: Results) -> Examples | None:
-    """The example images; None where the run kept none."""
-    if not folder.exists("results", "examples.json"):
+    """The example images; None if the run kept none."""
+    if not folder.exists(*EXAMPLES):
         return None
-    told = folder.read_json("results", "examples.json")
-    stored = io.BytesIO(folder.read_bytes("results", "examples.npz"))
+    facts = folder.read_json(*EXAMPLES)
+    stored = io.BytesIO(folder.read_bytes(*EXAMPLE_ARRAYS))
     with np.load(stored, allow_pickle=False) as arrays:
         return Examples(
-            target=told["target"],
-            source=told["source"],
+            target=facts["target"],
+            source=facts["source"],
             classes=results.classes,
             colours=structure_colours(results.classes, results.colours),
-            columns=tuple(told["columns"]),
-            case_ids=tuple(case["case_id"] for case in told["cases"]),
+            columns=tuple(facts["columns"]),
+            case_ids=tuple(case["case_id"] for case in facts["cases"]),
             images=arrays["images"],
             labels=arrays["labels"],
             predictions=arrays["predictions"],
@@ -200,9 +201,9 @@ class Embedded(NamedTuple):
     """What a report shows of features.
 
     Attributes:
-        projection: The t-SNE of the first network whose features were kept; None without any.
-        numbers: The numbers of all such networks, for the table `embedding`.
-        missing: In sentences, of which networks there is none, and why, as far as the run does not say.
+        projection: The t-SNE of the first network with features.
+        numbers: The table `embedding` of all networks with features.
+        missing: A sentence per network without a t-SNE, unless the run itself says why.
     """
 
     projection: Projection | None = None
@@ -211,48 +212,43 @@ class Embedded(NamedTuple):
 
 
 def embed(folder: RunFolder, results: Results) -> Embedded:
-    """The t-SNE and its numbers, as far as features were kept."""
+    """The t-SNE and its numbers, as far as the run kept features."""
     kept = folder.exists("results", "embeddings.parquet")
     features = read_results(folder, EMBEDDINGS) if kept else pl.DataFrame(schema=EMBEDDINGS.schema)
-    known = [name for name in results.models if name in features["target"]]
-    told = [remark.sentence for remark in results.left_out if remark.about == "embedding"]
-    unknown = [
-        name
-        for name in results.models
-        if name not in known and not any(sentence.startswith(f"No t-SNE of {name} ") for sentence in told)
-    ]
-    missing = [f"No t-SNE of {name}, because its features are not known." for name in unknown]
     attack, noise = compared_pair(features) or ("", "")
-    of = {name: of_target(features, name, attack, noise) for name in known}
-    few = [name for name, rows in of.items() if rows.height < FEWEST_POINTS]
-    missing += [
-        f"No t-SNE of {name}: fewer than {FEWEST_POINTS} images have features when clean, when attacked and "
-        "with the noise that is matched to the attack."
-        for name in few
-    ]
-    of = {name: rows for name, rows in of.items() if name not in few}
-    if not of:
-        return Embedded(missing=tuple(missing))
-    confidence = results.settings.confidence
-    numbers = pl.concat(
-        displacement_table(rows, attack=attack, noise=noise, confidence=confidence).select(
-            pl.lit(target).alias("target"), pl.all()
-        )
-        for target, rows in of.items()
-    )
-    target, rows = next(iter(of.items()))
-    shown = rows.filter(pl.col("label").is_in(frequent_classes(rows)))
-    points = joint_tsne(shown, seed=results.settings.seed)
-    return Embedded(Projection(points, target, attack, noise, results.classes), numbers, tuple(missing))
+    explained = [remark.sentence for remark in results.left_out if remark.about == "embedding"]
+    unknown, few, tables = [], [], []
+    projection = None
+    for name in results.models:
+        if name not in features["target"]:
+            if not any(sentence.startswith(f"No t-SNE of {name} ") for sentence in explained):
+                unknown.append(f"No t-SNE of {name}, because its features are not known.")
+            continue
+        rows = of_target(features, name, attack, noise)
+        if rows.height < FEWEST_POINTS:
+            few.append(
+                f"No t-SNE of {name}: fewer than {FEWEST_POINTS} images have features when clean, when "
+                "attacked and with the noise that is matched to the attack."
+            )
+            continue
+        table = displacement_table(rows, attack=attack, noise=noise, confidence=results.settings.confidence)
+        tables.append(table.select(pl.lit(name).alias("target"), pl.all()))
+        if projection is None:
+            frequent = rows.filter(pl.col("label").is_in(frequent_classes(rows)))
+            points = joint_tsne(frequent, seed=results.settings.seed)
+            projection = Projection(points, name, attack, noise, results.classes)
+    return Embedded(projection, pl.concat(tables) if tables else None, (*unknown, *few))
 
 
 def read_networks(folder: RunFolder, names: Iterable[str]) -> pl.DataFrame:
-    """A row per network: what the name of its folder and, where it was trained here, its card say."""
+    """A row per network, from the name of its folder and, if it was trained here, from its card."""
     rows = []
     for name in names:
         match = NETWORK.fullmatch(name)
         if match is None:
-            raise RunError(f"record.json names a network '{name}', which is none. Run the study again.")
+            raise RunError(
+                f"record.json names a network '{name}', but no network has such a name. Run the study again."
+            )
         trained = folder.exists("models", name, "card.json")
         card = folder.read_json("models", name, "card.json") if trained else {}
         rows.append(match.groupdict() | {shown: card.get(key) for key, shown in CARD.items()})
@@ -260,21 +256,19 @@ def read_networks(folder: RunFolder, names: Iterable[str]) -> pl.DataFrame:
 
 
 def without_patients(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with the number of patients in each part of a network's split instead of all their names."""
-    networks = {
-        name: {**network, "patients": dict(Counter(network["patients"].values()))}
-        if "patients" in network
-        else network
-        for name, network in record["networks"].items()
-    }
+    """The record with the number of patients in each part of a network's split, instead of their names."""
+    networks = dict(record["networks"])
+    for name, network in networks.items():
+        if "patients" in network:
+            networks[name] = {**network, "patients": dict(Counter(network["patients"].values()))}
     return {**record, "networks": networks}
 
 
 def read_parts(folder: RunFolder) -> pl.DataFrame:
-    """The split as it stands in the run folder: `patient_id, part`, with folds also `fold`, all as text.
+    """The split of a run folder: `patient_id, part`, with folds also `fold`, all as text.
 
     Raises:
-        RunError: It is missing, or no such table.
+        RunError: It is missing, or not such a table.
     """
     try:
         split = pl.read_csv(io.BytesIO(folder.read_bytes("split.csv")), infer_schema=False)
@@ -289,7 +283,7 @@ def read_parts(folder: RunFolder) -> pl.DataFrame:
 
 
 def read_split(folder: RunFolder) -> pl.DataFrame:
-    """Number of patients in each part of the split (and fold)."""
+    """Number of patients in each part of the split, or of each fold."""
     split = read_parts(folder)
     keys = [column for column in ("fold", "part") if column in split.columns]
     return split.group_by(keys, maintain_order=True).agg(pl.len().alias("n_patients")).sort(keys)
@@ -301,18 +295,12 @@ def attack_table(study: Mapping[str, Any]) -> pl.DataFrame:
     for entry in study["perturbations"]:
         parameters = flattened({key: value for key, value in entry.items() if key not in NAMED})
         line = ", ".join(f"{key} = {value}" for key, value in parameters)
-        rows.append(
-            {key: entry.get(key) for key in ("label", "name", "on_misclassified", "on_failure")}
-            | {"parameters": line}
-        )
-    return pl.DataFrame(
-        rows,
-        schema=dict.fromkeys(("label", "name", "on_misclassified", "on_failure", "parameters"), pl.String),
-    )
+        rows.append({key: entry.get(key) for key in NAMED} | {"parameters": line})
+    return pl.DataFrame(rows, schema=dict.fromkeys((*NAMED, "parameters"), pl.String))
 
 
 def flattened(content: Mapping[str, Any], parents: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-    """Nested mappings as lines of a dotted name and a value."""
+    """Nested mappings as pairs of a dotted name and a value."""
     lines: list[tuple[str, str]] = []
     for key, value in content.items():
         path = (*parents, str(key))
@@ -326,7 +314,7 @@ def flattened(content: Mapping[str, Any], parents: tuple[str, ...] = ()) -> list
 
 
 def setting(value: Any) -> str:
-    """A setting in words; unlike a result it is never rounded to three decimals."""
+    """A setting in words; unlike results, it is not rounded to three decimals."""
     if isinstance(value, list | tuple):
         return ", ".join(setting(item) for item in value) or "none"
     if isinstance(value, float):
@@ -335,11 +323,11 @@ def setting(value: Any) -> str:
 
 
 def _item_name(item: Any, place: int) -> str:
-    """List items that have a label or name go by it, as in `--set`."""
+    """The label or name of a list item, as in `--set`; else its place."""
     named = item.get("label") or item.get("name") if isinstance(item, Mapping) else None
     return str(named or place)
 
 
 def capitalised(text: str) -> str:
-    """The text with a capital letter at its beginning; the others stay, as in "Dice" or "SSIM"."""
+    """The text with its first letter as a capital; the others stay, as in "SSIM"."""
     return text[:1].upper() + text[1:]

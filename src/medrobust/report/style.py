@@ -1,7 +1,7 @@
 """One look for all figures, and files that are the same bytes every time.
 
-Colours are after Okabe and Ito, which colour-blind readers can tell apart. They never carry a meaning alone:
-a marker, a sign or a word says the same, so that figures also work in grey.
+Colours follow Okabe and Ito, which colour-blind readers can tell apart. They never carry meaning alone: a
+marker, a sign or a word says the same, so that figures also work in grey.
 
 Source: Okabe & Ito, "Color Universal Design", 2008.
 """
@@ -45,6 +45,8 @@ RC: dict[str, Any] = {
     "axes.titlesize": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "grid.color": HAIRLINE,
+    "grid.linewidth": 0.8,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "xtick.labelcolor": INK,
@@ -57,7 +59,7 @@ RC: dict[str, Any] = {
 
 
 class Picture(NamedTuple):
-    """A plot as it stands in a page: an SVG, what it shows for those who cannot see it, and its caption."""
+    """A plot on a page: an SVG, what it shows for those who cannot see it, and its caption."""
 
     svg: bytes
     alt: str
@@ -70,7 +72,7 @@ class Picture(NamedTuple):
 
 
 def look() -> AbstractContextManager[None]:
-    """The settings in which figures are built and saved, whatever the user's own matplotlib settings are."""
+    """The settings in which figures are built and saved, whatever the user's own matplotlib settings."""
     return matplotlib.style.context(RC, after_reset=True)
 
 
@@ -80,7 +82,7 @@ def png(figure: Figure) -> bytes:
 
 
 def svg(figure: Figure) -> bytes:
-    """The figure as an SVG without date; text is drawn as paths, so that it looks the same everywhere."""
+    """The figure as an SVG without date, its text as paths, which look the same everywhere."""
     return _saved(figure, "svg", {"Date": None, "Creator": None})
 
 
@@ -104,9 +106,8 @@ def _saved(figure: Figure, kind: str, metadata: dict[str, None], **options: Any)
 COLOURS = LinearSegmentedColormap.from_list("score", ["#7a1f0c", "#c8500a", "#f0a35e", "#fbe3c8", "#fffaf2"])
 """Low scores dark, high scores light: the order survives in grey."""
 
-
 DARK = 0.18
-"""Luminance at which white and black words on a colour stand out alike, at more than 4.5 to 1."""
+"""Luminance at which white and black text on a colour have the same contrast, above 4.5 to 1."""
 
 
 def limits(scores: pl.Series) -> Normalize:
@@ -119,7 +120,7 @@ def limits(scores: pl.Series) -> Normalize:
 
 
 def shades(value: float, norm: Normalize) -> tuple[str, str]:
-    """The colour of a score, and that of words on it."""
+    """The colour of a score, and that of text on it."""
     colour = COLOURS(norm(value))
     return to_hex(colour), "#ffffff" if luminance(colour) < DARK else "#000000"
 
@@ -141,7 +142,7 @@ RIGHT_SHADE = 0.62
 BLACK = np.zeros(3)
 
 CLOSE = 0.1
-"""Distance in RGB from which on two colours can be told apart; the cube's edge is 1."""
+"""Distance in RGB above which two colours can be told apart; the cube's edge is 1."""
 
 
 def family(name: str) -> str:
@@ -156,9 +157,9 @@ def structure_colours(classes: Sequence[str], given: Sequence[Sequence[int] | No
 
     Args:
         classes: Their names.
-        given: Red, green and blue in 0 to 255 of each class, as the data give them. They are taken where they
-            tell all classes apart, and from the background; a right side of the same colour as the left one
-            is darkened. Otherwise hues are chosen here, which repeat after 16 structures.
+        given: Red, green and blue of each class in 0 to 255, from the data. They are used if they tell all
+            classes and the background apart; a right side of the same colour as the left one is darkened.
+            Otherwise hues are chosen here, which repeat after 16 structures.
     """
     own = _of_data(classes, given)
     families = list(dict.fromkeys(family(name) for name in classes[1:]))
@@ -168,7 +169,7 @@ def structure_colours(classes: Sequence[str], given: Sequence[Sequence[int] | No
 
 
 def coloured(labels: Int[np.ndarray, "h w"], colours: Sequence[str]) -> Float[np.ndarray, "h w 3"]:
-    """A label map as an RGB image in [0, 1], by the colour of each class."""
+    """A label map as an RGB image in [0, 1], in the colours of the classes."""
     painted: Float[np.ndarray, "h w 3"] = np.array([to_rgb(colour) for colour in colours])[labels]
     return painted
 
@@ -176,7 +177,7 @@ def coloured(labels: Int[np.ndarray, "h w"], colours: Sequence[str]) -> Float[np
 def _of_data(
     classes: Sequence[str], given: Sequence[Sequence[int] | None]
 ) -> list[Float[np.ndarray, "3"]] | None:
-    """RGB in [0, 1] of each class as the data give it, the background black; None where that will not do."""
+    """RGB of each class in [0, 1] as the data give it, the background black; None if that will not do."""
     if not given or None in given[1:]:
         return None
     plain = dict(zip(classes, given, strict=True))
@@ -195,26 +196,30 @@ def _shaded(colour: Float[np.ndarray, "3"], name: str) -> Float[np.ndarray, "3"]
 # ---- images as data URIs ----
 
 
+def visible(image: Shaped[np.ndarray, "c h w"]) -> Shaped[np.ndarray, "h w *c"]:
+    """An image of three channels in colour; of any other number of channels, the first in grey."""
+    return np.moveaxis(image, 0, -1) if len(image) == 3 else image[0]
+
+
 def image_uri(image: UInt8[np.ndarray, "c h w"]) -> str:
-    """An image of one or three channels; of any other number of channels, the first."""
-    pixels = np.moveaxis(image, 0, -1) if len(image) == 3 else image[0]
-    return _uri(Image.fromarray(np.ascontiguousarray(pixels)))
+    """An image in [0, 255] as a PNG, see `visible`."""
+    return _uri(Image.fromarray(np.ascontiguousarray(visible(image))))
 
 
 def labels_uri(labels: Shaped[np.ndarray, "h w"], colours: tuple[str, ...]) -> str:
     """A label map in the hexadecimal colours of the classes; the background is transparent."""
-    entry, palette = _palette(colours)
+    palette, entry = _palette(colours)
     picture = Image.fromarray(entry[labels]).convert("P")
     picture.putpalette(palette.tobytes())
     return _uri(picture, transparency=0, bits=(len(palette) - 1).bit_length())
 
 
 @cache
-def _palette(colours: tuple[str, ...]) -> tuple[UInt8[np.ndarray, " k"], UInt8[np.ndarray, "colours 3"]]:
-    """Each class' entry in a palette, and the palette; the background is the first one."""
+def _palette(colours: tuple[str, ...]) -> tuple[UInt8[np.ndarray, "colours 3"], UInt8[np.ndarray, " k"]]:
+    """The palette, in which the background comes first, and the entry of each class in it."""
     values = np.array([ImageColor.getrgb(colour) for colour in colours], np.uint8)
     palette, entry = np.unique(values[1:], axis=0, return_inverse=True)
-    return np.concatenate([[0], 1 + entry.ravel()]).astype(np.uint8), np.concatenate([values[:1], palette])
+    return np.concatenate([values[:1], palette]), np.concatenate([[0], 1 + entry.ravel()]).astype(np.uint8)
 
 
 def _uri(picture: Image.Image, **options: int) -> str:

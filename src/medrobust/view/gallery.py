@@ -1,4 +1,4 @@
-"""All cases of a finished run: what can be chosen, and any one image with what a network says about it."""
+"""All cases of a finished run: what can be chosen, and any one image with a network's answer to it."""
 
 from functools import lru_cache
 from threading import Lock
@@ -7,7 +7,8 @@ from typing import Any
 from medrobust.analysis.results import Results
 from medrobust.core import Case
 from medrobust.errors import RunError
-from medrobust.report.explorer import frame, frame_names, index, planes
+from medrobust.report import explorer
+from medrobust.report.explorer import frame_names, planes
 from medrobust.report.style import structure_colours
 from medrobust.running.evaluate import row_table
 from medrobust.running.explorer import View, case_facts, holding, names_of, shown_cases, views
@@ -20,18 +21,19 @@ VIEWS_KEPT = 8
 class Gallery:
     """A run with its data and networks at hand.
 
-    Images are read from the store or made again, answers are asked of the networks; nothing is written.
+    Images are read from the store or made again, and the networks are asked for their answers; nothing is
+    written.
     """
 
     def __init__(self, plan: Plan, results: Results) -> None:
-        """Open a run.
+        """Open a finished run.
 
         Args:
-            plan: Of the run's study; all of its images are finished.
-            results: The rows of the run.
+            plan: The plan of its study.
+            results: Its rows.
 
         Raises:
-            RunError: The data are others than those of the run.
+            RunError: The data have changed since the run.
         """
         self._plan, self._results = plan, results
         dataset = plan.setup.dataset
@@ -51,17 +53,17 @@ class Gallery:
         self._view = lru_cache(VIEWS_KEPT)(self._look)
 
     def index(self) -> dict[str, Any]:
-        """What can be chosen, and how every case does; see `report.explorer.index`."""
+        """What can be chosen, and the scores of every case; see `report.explorer.index`."""
         scans = []
         for scan, cases in self._scans.items():
-            told = [case_facts(case) for case in cases]
-            names = frame_names(told, self._results.task, self._depth)
-            scans.append({"scan_id": scan, "why": "", "cases": told, "frames": names})
+            described = [case_facts(case) for case in cases]
+            names = frame_names(described, self._results.task, self._depth)
+            scans.append({"scan_id": scan, "why": "", "cases": described, "frames": names})
         facts = {"sets": self._sets, "targets": self._targets, "pairs": self._pairs, "scans": scans}
-        return index(facts, self._results)
+        return explorer.index(facts, self._results)
 
     def frame(self, scan: int, frame: int, set: int, target: int) -> dict[str, Any]:  # noqa: A002
-        """One image under one set as one target sees it, beside the clean one.
+        """The clean image and that of one set, as one target sees them; see `report.explorer.frame`.
 
         Args:
             scan: Place of the scan in the index.
@@ -79,10 +81,10 @@ class Gallery:
         case = cases[frame // self._depth]
         with self._one_at_a_time:
             seen = planes(self._view(case, set, target))[frame % self._depth]
-        return shown_alone(seen, self._colours)
+        return explorer.frame(seen, self._colours)
 
     def _look(self, case: Case, place: int, target: int) -> View:
-        """The clean image and the chosen one, as the chosen target sees them."""
+        """The clean set and the chosen one, as the chosen target sees them."""
         setup = self._plan.setup
         sets, targets = holding(self._plan.sets, setup.targets, case)
         asked = targets[target]
@@ -90,20 +92,3 @@ class Gallery:
         remember_weights(setup.folder, setup.weights_sha256(asked), asked.id.folder, *where)
         (seen,) = views(setup, [sets[0], sets[place]], [asked], [case])
         return seen
-
-
-def shown_alone(view: View, colours: tuple[str, ...]) -> dict[str, Any]:
-    """A view of the clean image and one set by one target, as `explorer.js` wants it."""
-    whole = frame(view, colours)
-    (clean_answer, answer), (_, change), (_, largest) = whole["answers"], whole["changes"], whole["largest"]
-    clean_overlap, overlap = whole.get("overlap", (None, None))
-    return {
-        "clean": whole["clean"],
-        "truth": whole.get("truth"),
-        "change": change,
-        "largest": largest,
-        "answer": answer,
-        "cleanAnswer": clean_answer,
-        "overlap": overlap,
-        "cleanOverlap": clean_overlap,
-    }

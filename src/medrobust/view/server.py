@@ -1,9 +1,10 @@
-"""A page on loopback that shows every case of a run. It answers two questions: the page, and one image.
+"""A server on loopback that shows every case of a run: it sends the page, and single images.
 
-An image is named by four numbers. No part of a request is ever a path: only what the gallery counts is read.
+An image is named by four numbers. No part of a request is ever used as a path.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,7 +24,7 @@ from medrobust.view.gallery import Gallery
 LOOPBACK = "127.0.0.1"
 NUMBERS = ("scan", "frame", "set", "target")
 LONGEST_NUMBER = 9
-"""Digits: more are no place of anything, and slow to read."""
+"""Digits of the largest number that is read; `int` is slow on thousands of digits."""
 
 
 def open_viewer(
@@ -42,11 +43,11 @@ def open_viewer(
         folder: The run folder.
         results: The rows of the run.
         data_dir: Folder that the `root` of the study's data is relative to.
-        device: "cpu", "cuda", "cuda:1", "mps"; "auto" takes the best there is.
+        device: "cpu", "cuda", "cuda:1" or "mps"; "auto" takes the best available.
         port: Port to listen on; 0 takes a free one.
 
     Raises:
-        MedrobustError: The data are not found or have changed, or there is no such device or port.
+        MedrobustError: The data are missing or have changed, or the device or port is not available.
     """
     setup = set_up(study, folder, data_dir=data_dir, device=choose_device(device))
     gallery = Gallery(make_plan(setup), results)
@@ -59,16 +60,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, gallery: Gallery, title: str, *, port: int = 0) -> None:
-        """Listen, and serve with `serve_forever`.
-
-        Args:
-            gallery: What is shown.
-            title: Headline of the page.
-            port: Port to listen on; 0 takes a free one.
-
-        Raises:
-            RunError: The port is taken, or not for everybody.
-        """
+        """Listen on a port; see `open_viewer`."""
         self.gallery = gallery
         self.page, self.policy = page(title, gallery.index())
         try:
@@ -85,12 +77,12 @@ class Server(ThreadingHTTPServer):
 
     @property
     def hosts(self) -> frozenset[str]:
-        """Names by which it may be called; others come from a page that wants to read ours."""
+        """Hosts that a request may name; any other comes from a foreign page that tries to read this one."""
         return frozenset(f"{name}:{self.server_port}" for name in (LOOPBACK, "localhost"))
 
 
 def page(title: str, index: Mapping[str, Any]) -> tuple[bytes, str]:
-    """The page, and the content security policy that it comes with."""
+    """The page and its content security policy."""
     scripts = script_texts(*EXPLORER)
     text = environment().get_template("view.html.j2").render(title=title, index=index, scripts=scripts)
     policy = (
@@ -101,13 +93,13 @@ def page(title: str, index: Mapping[str, Any]) -> tuple[bytes, str]:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET, and nothing else."""
+    """Answers GET only."""
 
     server: Server
     server_version, sys_version = "medrobust", ""
 
     def do_GET(self) -> None:
-        """Answer with the page or an image."""
+        """Send the page or an image."""
         if self.headers.get("Host") not in self.server.hosts:
             self._say(HTTPStatus.FORBIDDEN, "This page is for this machine only.")
             return
@@ -147,23 +139,19 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *values: Any) -> None:  # noqa: A002
-        """Say nothing: a person who looks at images wants no list of requests."""
+        """Log nothing: nobody who looks at images wants a list of requests."""
 
 
 def numbers(query: str) -> dict[str, int]:
     """The four numbers of a query.
 
     Raises:
-        ValueError: One is missing, given twice, or no number.
+        ValueError: One is missing, given twice, or not a number.
     """
     given = parse_qs(query, max_num_fields=len(NUMBERS))
     if given.keys() != set(NUMBERS):
         raise ValueError(f"asked for {', '.join(sorted(given)) or 'nothing'}; needs {', '.join(NUMBERS)}")
     for name, values in given.items():
-        if (
-            len(values) != 1
-            or not (values[0].isascii() and values[0].isdigit())
-            or len(values[0]) > LONGEST_NUMBER
-        ):
+        if len(values) != 1 or not re.fullmatch(rf"[0-9]{{1,{LONGEST_NUMBER}}}", values[0]):
             raise ValueError(f"{name} must be one whole number")
     return {name: int(values[0]) for name, values in given.items()}

@@ -20,7 +20,7 @@ import made_photos
 import made_scans
 from browsing import CONTRAST, WIDTH
 from medrobust import api
-from medrobust.audit.audit import Audit, code_that_runs, in_order
+from medrobust.audit.audit import Audit, in_order
 from medrobust.audit.output import EACH, PER_FINDING, SCHEMA, as_document, findings_table, summary, thumbnails
 from medrobust.cli import app
 from medrobust.data.findings import Finding, Severity
@@ -101,7 +101,6 @@ def test_the_code_that_a_run_would_import_is_named_and_not_imported(study: Path,
     (code,) = [each for each in finished.findings if each.kind == "code that runs"]
     assert code.files == (tmp_path / f"nets_{tmp_path.name}.py",)
     assert "models.mine.load imports" in code.says
-    assert code_that_runs({}) == []
 
 
 def test_generated_data_have_no_files() -> None:

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from browsing import CONTRAST, STUCK, WIDTH, flawless
+from medrobust.analysis.table import ABSENT
 from medrobust.core import Task
 from medrobust.report.page import STORY, render
 from medrobust.report.reading import ReportContext
@@ -137,6 +140,24 @@ def test_tables_sort_by_any_column_and_say_so(page: Page, report: Path, context:
     heads.nth(0).get_by_role("button").click()
     assert column(0) == sorted(names)
     assert [head.get_attribute("aria-sort") for head in heads.all()[:4]] == ["ascending", None, None, None]
+
+
+def test_undefined_values_stay_last_in_both_orders(
+    page: Page, tmp_path: Path, make_context: Callable[[Task], ReportContext]
+) -> None:
+    context = make_context(Task.SEGMENTATION)
+    some = pl.when(pl.col("model") != "unet").then(pl.col("noise")).alias("noise")
+    tables = {**context.tables, "table1": context.tables["table1"].with_columns(some)}
+    report = tmp_path / "report.html"
+    report.write_text(render(replace(context, tables=tables)), encoding="utf-8")
+    page.goto(report.as_uri())
+    shown = page.locator("#overall table.sortable").first
+    for order in ("descending", "ascending"):
+        shown.locator("thead th").nth(2).get_by_role("button").click()
+        assert shown.locator("thead th").nth(2).get_attribute("aria-sort") == order
+        first, second, last = shown.locator("tbody tr > :nth-child(3)").all_inner_texts()
+        assert (first.split()[0] > second.split()[0]) == (order == "descending")
+        assert last == ABSENT
 
 
 def test_paper_is_white_and_nothing_on_it_is_cut(page: Page, report: Path) -> None:

@@ -152,7 +152,7 @@ def test_a_structure_that_the_truth_lacks_reads_the_same_in_every_cell(
     assert cells[first] == ["\u2013 (12 px)", "\u2013 (12 px)", "\u2013", "\u2013 (3 px)"]
     assert second not in cells
     assert cells[third] == ["0.000"] * 4
-    assert "in brackets the pixels that are shown of it all the same" in explorer.view.inner_text()
+    assert "in brackets, the pixels predicted of it" in explorer.view.inner_text()
     assert "mean Dice of segnet 0.250" in explorer.said
 
 

@@ -15,13 +15,15 @@ from made_studies import told
 from medrobust.analysis.table import Cell, CrossTable, Table
 from medrobust.core import Task
 from medrobust.errors import Remark
+from medrobust.report.cards import card_files
+from medrobust.report.examples import Examples, examples_figure
 from medrobust.report.page import (
+    CAPTIONS,
     QUESTIONS,
     STORY,
     STORY_PICTURES,
     STORY_TABLES,
     TEMPLATES,
-    TOLD,
     Block,
     allowed,
     at_a_glance,
@@ -29,7 +31,7 @@ from medrobust.report.page import (
     render,
 )
 from medrobust.report.plots import Words, draw
-from medrobust.report.reading import ReportContext, flattened, setting, threat_table
+from medrobust.report.reading import ReportContext, crafted_on, flattened, setting, threat_table
 from medrobust.report.style import Picture
 
 MakeContext = Callable[[Task], ReportContext]
@@ -446,8 +448,8 @@ def test_a_map_is_the_darker_the_lower_and_its_words_stand_out(context: ReportCo
 
 def test_every_named_table_has_a_caption_and_all_words_belong_to_a_question() -> None:
     named = {*STORY_TABLES, *(name for question in QUESTIONS for name in question.tables)}
-    assert named | {"changes"} == set(TOLD)
-    assert all("caption" in told for told in TOLD.values())
+    assert named | {"changes"} == set(CAPTIONS)
+    assert all("caption" in told for told in CAPTIONS.values())
     written = {path.name.removesuffix(".html.j2") for path in (TEMPLATES / "words").iterdir()}
     assert written <= {question.name for question in QUESTIONS}
     assert {name for name, _ in STORY} >= set(STORY_PICTURES.values())
@@ -503,6 +505,26 @@ def test_what_the_attacker_may_do_is_told_for_each_cell() -> None:
     knows = dict(table.select("cells", "attacker_knows").rows())
     assert "of other patients" in knows["Tables 1 and 2"]
     assert knows["white-box"].startswith("everything")
+
+
+@pytest.mark.parametrize(
+    ("models", "where"),
+    [(None, "the surrogate of unet"), ("others", "other networks"), ("none", "the network itself")],
+)
+def test_figure_page_and_card_say_where_attacks_were_crafted(
+    make_context: MakeContext, examples: Examples, models: str | None, where: str
+) -> None:
+    context = make_context(Task.SEGMENTATION)
+    surrogates = {**context.study["surrogates"], "models": models}
+    context = replace(context, study={**context.study, "surrogates": surrogates})
+    shown = crafted_on(context.study, "unet")
+    assert shown == where
+    page = crafted_on(context.study, context.examples[0].source)
+    assert f"Attacks were crafted on {page}." in Page(render(context)).words
+    title = examples_figure(examples, shown).get_suptitle()
+    assert title == f"As {examples.target} sees them; attacks crafted on {where}"
+    card = card_files(context)["unet.md"].decode()
+    assert ("crafted on other networks, trained apart" in card) == (models != "none")
 
 
 def test_the_paper_and_the_software_are_cited_as_the_repository_asks() -> None:

@@ -35,6 +35,7 @@ from medrobust.report.style import COLOURS, coloured, luminance, structure_colou
 
 MakeContext = Callable[[Task], ReportContext]
 WORDS = Words("accuracy", "95 %", "patients")
+SURROGATE = "the surrogate of net"
 
 
 def dot_plot(table1: pl.DataFrame) -> Figure:
@@ -268,7 +269,7 @@ class TestExamples:
         assert difference_scale(np.zeros((3, 2, 2))) == 0.0
 
     def test_classification_says_class_probability_and_factor(self, examples: Examples) -> None:
-        said = words(examples_figure(examples))
+        said = words(examples_figure(examples, SURROGATE))
         assert {"✓ nevus, 0.90", "✓ nevus, 0.75", "× 2", "× 1", "photo 1\ntruth:\nnevus"} <= set(said)  # noqa: RUF001
         assert "✗ a lesion with a ver…, 0.60" in said
         assert "gaussian\nmatched to fgsm" in said
@@ -277,15 +278,21 @@ class TestExamples:
         large = np.repeat(np.repeat(examples.images, 2, -1), 2, -2)  # 4 of 256 pixels: too many for rings
         few = examples.images.copy()
         assert not [
-            line for axes in examples_figure(replace(examples, images=large)).axes for line in axes.lines
+            line
+            for axes in examples_figure(replace(examples, images=large), SURROGATE).axes
+            for line in axes.lines
         ]
         wide = np.pad(few, [(0, 0)] * 3 + [(0, 8)] * 2, mode="edge")
-        rings = [line for axes in examples_figure(replace(examples, images=wide)).axes for line in axes.lines]
+        rings = [
+            line
+            for axes in examples_figure(replace(examples, images=wide), SURROGATE).axes
+            for line in axes.lines
+        ]
         assert [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in rings] == [([3], [2])]
 
     def test_an_unchanged_image_says_so(self, examples: Examples) -> None:
         same = np.repeat(examples.images[:, :1], 3, axis=1)
-        assert words(examples_figure(replace(examples, images=same))).count("no change") == 2
+        assert words(examples_figure(replace(examples, images=same), SURROGATE)).count("no change") == 2
 
     def test_volumes_show_the_plane_with_the_most_foreground(self, volumes: Examples) -> None:
         flat = in_plane(volumes)
@@ -297,7 +304,7 @@ class TestExamples:
         assert (in_plane(photo).images[0, 1] == volumes.images[0, 1, :, 2]).all()
 
     def test_segmentation_shows_truth_maps_and_a_legend_of_what_is_seen(self, volumes: Examples) -> None:
-        figure = examples_figure(volumes)
+        figure = examples_figure(volumes, SURROGATE)
         legend = [text.get_text() for text in figure.legends[0].get_texts()]
         assert legend == ["thalamus"]
         assert {"truth", "As net sees them; attacks crafted on the surrogate of net"} <= set(words(figure))
@@ -309,14 +316,14 @@ class TestExamples:
 class TestRows:
     def test_a_page_has_every_image_with_its_factor_and_what_is_predicted(self, examples: Examples) -> None:
         (row,) = example_rows(examples)
-        assert (row.name, row.target, row.truth, row.said) == ("photo 1", "net", None, "nevus")
+        assert (row.name, row.target, row.truth, row.text) == ("photo 1", "net", None, "nevus")
         assert [shot.name for shot in row.shots] == ["clean", "gaussian@fgsm", "saliency_map"]
         assert [(shot.change is None, shot.factor) for shot in row.shots] == [
             (True, 0.0),
             (False, 2.0),
             (False, 1.0),
         ]
-        assert [(shot.said[:11], shot.right) for shot in row.shots] == [
+        assert [(shot.text[:11], shot.right) for shot in row.shots] == [
             ("nevus, 0.90", True),
             ("nevus, 0.75", True),
             ("a lesion wi", False),
@@ -325,7 +332,7 @@ class TestRows:
     def test_segmentation_has_label_maps_and_no_words(self, volumes: Examples) -> None:
         (row,) = example_rows(volumes)
         assert row.truth is not None
-        assert all(shot.answer == row.truth and not shot.said for shot in row.shots)
+        assert all(shot.answer == row.truth and not shot.text for shot in row.shots)
 
 
 def test_sides_share_a_hue_and_all_structures_can_be_told_apart() -> None:
@@ -360,7 +367,7 @@ class TestColoursOfTheData:
 
     def test_the_legend_shows_them(self, volumes: Examples) -> None:
         own = ("#000000", "#c80000", "#0000ff", "#008000")
-        figure = examples_figure(replace(volumes, colours=own))
+        figure = examples_figure(replace(volumes, colours=own), SURROGATE)
         assert to_hex(figure.legends[0].get_patches()[0].get_facecolor()) == "#c80000"
 
 

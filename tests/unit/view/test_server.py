@@ -84,18 +84,18 @@ def test_it_shows_all_cases_and_the_same_as_the_report(server: Server, run: api.
             )
             assert here["clean"] == whole["clean"]
             assert here["truth"] == whole["truth"]
-            assert here["change"] == whole["changes"][number]
-            assert here["largest"] == whole["largest"][number]
-            assert here["answer"] == whole["answers"][pair]
-            assert here["overlap"] == whole["overlap"][pair]
-            assert here["cleanOverlap"] == whole["overlap"][kept["index"]["pairs"].index([0, target])]
+            assert here["changes"] == [whole["changes"][place] for place in (0, number)]
+            assert here["largest"] == [whole["largest"][place] for place in (0, number)]
+            pairs = (kept["index"]["pairs"].index([0, target]), pair)
+            assert here["answers"] == [whole["answers"][place] for place in pairs]
+            assert here["overlap"] == [whole["overlap"][place] for place in pairs]
 
 
 def test_a_white_box_attack_is_shown_to_its_own_target_only(server: Server) -> None:
     index = server.gallery.index()
     place = [each["source"] for each in index["sets"]].index("blurred (white-box)")
     assert [pair for pair in index["pairs"] if pair[0] == place] == [[place, 1]]
-    assert frame(server, scan=0, frame=0, set=place, target=1)["change"]
+    assert frame(server, scan=0, frame=0, set=place, target=1)["changes"][1]
     assert ask(server, f"/frame?scan=0&frame=0&set={place}&target=0")[0] == 400
 
 

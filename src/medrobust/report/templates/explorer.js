@@ -1,8 +1,9 @@
 /* The explorer: one case under one perturbation, as one network sees it.
 
-   The page holds JSON (#explorer-data): `index` says what can be chosen and how every case does; `frames` holds
-   the pictures, or is absent on the page of `medrobust view`, which is asked for them. A *set* is a perturbation
-   crafted on a source, a *pair* a set and a network that faces it, a *frame* a photo, a slice or a plane. */
+   The page holds JSON (#explorer-data): `index` says what can be chosen, with the scores of every case; `frames`
+   holds the pictures. The page of `medrobust view` has no frames and asks its server for them. A *set* is a
+   perturbation crafted on a source, a *pair* a set and a network that faces it, a *frame* a photo, a slice or a
+   plane. */
 "use strict";
 
 (() => {
@@ -27,13 +28,19 @@
     [...index.sets.keys()].filter(
       set => index.sets[set].perturbation === perturbation && faces(set, choice.target));
 
+  /** The set of a perturbation from a source; where the chosen network does not face it, another that it faces. */
+  function setLike(perturbation, source) {
+    const sets = setsOf(perturbation);
+    return sets.find(set => index.sets[set].source === source) ?? sets[0] ?? CLEAN;
+  }
+
   /** Mean Dice of the structures of a whole scan, or the probability of the truth; null where undefined. */
   function score(scan, set = choice.set) {
     const value = index.scans[scan].scores[pairOf(set, choice.target)] ?? null;
     return index.segmentation ? (value?.mean ?? null) : value;
   }
 
-  /** All cases, the worst under the present choice first. */
+  /** All cases, the worst under the current choice first. */
   function worstFirst() {
     const value = scan => score(scan) ?? Infinity;
     return [...index.scans.keys()].sort((a, b) => value(a) - value(b) || a - b);
@@ -43,21 +50,23 @@
 
   /* ---- pictures ---- */
 
+  /** A frame with the clean set and the chosen one only. */
+  async function fetched(wanted) {
+    const answer = await fetch(`frame?${new URLSearchParams(wanted)}`);
+    if (!answer.ok) throw new Error(await answer.text());
+    return answer.json();
+  }
+
   /** The pictures and answers of the choice, from the page or from the server behind it. */
   async function picturesOf({ scan, frame, set, target }) {
-    if (!frames) {
-      const query = new URLSearchParams({ scan, frame, set, target });
-      const answer = await fetch(`frame?${query}`);
-      if (!answer.ok) throw new Error(await answer.text());
-      return answer.json();
-    }
-    const whole = frames[scan][frame];
-    const [clean, here] = [pairOf(CLEAN, target), pairOf(set, target)];
+    const [whole, place, clean, here] = frames
+      ? [frames[scan][frame], set, pairOf(CLEAN, target), pairOf(set, target)]
+      : [await fetched({ scan, frame, set, target }), 1, 0, 1];
     return {
       clean: whole.clean,
       truth: whole.truth,
-      change: whole.changes[set],
-      largest: whole.largest[set],
+      change: whole.changes[place],
+      largest: whole.largest[place],
       answer: whole.answers[here],
       cleanAnswer: whole.answers[clean],
       overlap: whole.overlap?.[here],
@@ -103,47 +112,38 @@
     ];
   }
 
-  function cell(tag, text, options = {}) {
-    const element = document.createElement(tag);
-    element.textContent = text;
-    if (tag === "th") element.scope = options.scope ?? "col";
-    if (options.number) element.className = "number";
+  function make(tag, properties, ...children) {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
     return element;
   }
 
-  function row(...cells) {
-    const element = document.createElement("tr");
-    element.append(...cells);
-    return element;
-  }
+  const number = text => make("td", { className: "number" }, text);
 
-  function fillTable(caption, heads, rows) {
-    const words = document.createElement("caption");
-    const span = document.createElement("span");
-    span.textContent = caption;
-    words.append(span);
-    const [head, body] = [document.createElement("thead"), document.createElement("tbody")];
-    head.append(row(...heads.map((text, place) => cell("th", text, { number: place > 0 }))));
-    for (const line of rows) [...line.cells].forEach((each, place) => { each.dataset.head = heads[place]; });
-    body.append(...rows);
-    parts.table.replaceChildren(words, head, body);
+  /** A table whose lines are lists of cells, the head of the line first. */
+  function fillTable(caption, heads, lines) {
+    const head = heads.map((text, place) => make("th", { scope: "col", className: place ? "number" : "" }, text));
+    for (const line of lines) line.forEach((each, place) => { each.dataset.head = heads[place]; });
+    parts.table.replaceChildren(
+      make("caption", {}, caption),
+      make("thead", {}, make("tr", {}, ...head)),
+      make("tbody", {}, ...lines.map(line => make("tr", {}, ...line))));
   }
 
   function swatch(colour) {
-    const element = document.createElement("span");
-    element.className = "swatch";
+    const element = make("span", { className: "swatch" });
     element.style.backgroundColor = colour;
     return element;
   }
 
-  /** Dice of a structure; undefined where the truth does not have it: then the pixels that are shown of it. */
+  /** Dice of a structure; where the truth lacks it, a dash and the number of pixels predicted of it. */
   function diceCell(overlap, place) {
-    const value = overlap?.dice[place] ?? null;
+    const dice = overlap?.dice[place] ?? null;
     const wrong = overlap?.extra[place];
-    return cell("td", value !== null ? (value / 1000).toFixed(3) : wrong ? `– (${wrong} px)` : "–", { number: true });
+    return number(dice !== null ? (dice / 1000).toFixed(3) : wrong ? `– (${wrong} px)` : "–");
   }
 
-  /** Legend and Dice of every structure that the scan or the slice has or shows, those that lost most first. */
+  /** Dice of every structure in truth or prediction of the slice or scan, those that lose most first. */
   function structureTable(shown) {
     const scores = index.scans[choice.scan].scores;
     const whole = [CLEAN, choice.set].map(set => scores[pairOf(set, choice.target)]);
@@ -151,27 +151,27 @@
     const loss = place => (whole[0]?.dice[place] ?? 0) - (whole[1]?.dice[place] ?? 0);
     const present = [...index.classes.keys()].filter(place =>
       all.some(overlap => (overlap?.dice[place] ?? overlap?.extra[place] ?? null) !== null));
-    const rows = present.sort((a, b) => loss(b) - loss(a) || a - b).map(place => {
-      const name = cell("th", index.classes[place], { scope: "row" });
-      name.prepend(swatch(index.colours[place]));
-      return row(name, ...all.map(overlap => diceCell(overlap, place)));
-    });
+    const lines = present.sort((a, b) => loss(b) - loss(a) || a - b).map(place => [
+      make("th", { scope: "row" }, swatch(index.colours[place]), index.classes[place]),
+      ...all.map(overlap => diceCell(overlap, place)),
+    ]);
     const name = chosenSet().perturbation;
     const wrong = present.some(place => all.some(overlap => overlap?.extra[place]));
     fillTable("Dice of each structure; those that lose most over the whole scan come first. The colours are those of the label maps."
-      + (wrong ? " –: the truth does not have it there, so Dice is undefined; in brackets the pixels that are shown of it all the same." : ""),
-      ["structure", "slice, clean", `slice, ${name}`, "scan, clean", `scan, ${name}`], rows);
+      + (wrong ? " –: the truth lacks the structure there, so Dice is undefined; in brackets, the pixels predicted of it." : ""),
+      ["structure", "slice, clean", `slice, ${name}`, "scan, clean", `scan, ${name}`], lines);
   }
 
   function probabilityTable(shown) {
     const truth = index.scans[choice.scan].truth;
     const order = [...index.classes.keys()].sort((a, b) => shown.answer[b] - shown.answer[a] || a - b);
-    const rows = order.map(place => row(
-      cell("th", index.classes[place] + (index.classes[place] === truth ? " (truth)" : ""), { scope: "row" }),
-      cell("td", digits(shown.cleanAnswer[place]), { number: true }),
-      cell("td", digits(shown.answer[place]), { number: true })));
+    const lines = order.map(place => [
+      make("th", { scope: "row" }, index.classes[place] + (index.classes[place] === truth ? " (truth)" : "")),
+      number(digits(shown.cleanAnswer[place])),
+      number(digits(shown.answer[place])),
+    ]);
     fillTable("Probability of each class, the most probable one under the perturbation first.",
-      ["class", "clean", chosenSet().perturbation], rows);
+      ["class", "clean", chosenSet().perturbation], lines);
   }
 
   function say() {
@@ -228,14 +228,11 @@
     if (turn === drawn) root.removeAttribute("aria-busy");
   }
 
-  /** Changes the choice, mends what no longer goes together, and keeps it in the address. */
+  /** Changes the choice, replaces a set that the network does not face, and updates the address. */
   function choose(wish) {
     const { perturbation, source } = chosenSet();
     Object.assign(choice, wish);
-    if (!faces(choice.set, choice.target)) {
-      const same = setsOf(perturbation);
-      choice.set = same.find(set => index.sets[set].source === source) ?? same[0] ?? CLEAN;
-    }
+    if (!faces(choice.set, choice.target)) choice.set = setLike(perturbation, source);
     choice.frame = Math.min(Math.max(choice.frame, 0), index.scans[choice.scan].frames.length - 1);
     const scan = index.scans[choice.scan];
     const address = new URLSearchParams({
@@ -247,7 +244,7 @@
 
   const middle = scan => Math.floor(index.scans[scan].frames.length / 2);
 
-  /** The choice that the address names; what it does not name, or names wrongly, stays. */
+  /** Takes the choice from the address; whatever that does not name, or names wrongly, stays. */
   function fromAddress() {
     if (!location.hash.startsWith("#explorer?")) return false;
     const wanted = new URLSearchParams(location.hash.slice("#explorer?".length));
@@ -264,10 +261,12 @@
     return true;
   }
 
+  const goTo = scan => choose({ scan, frame: middle(scan) });
+
   function step(by) {
     const order = worstFirst();
     const scan = order[order.indexOf(choice.scan) + by];
-    if (scan !== undefined) choose({ scan, frame: middle(scan) });
+    if (scan !== undefined) goTo(scan);
   }
 
   function toggle(box) {
@@ -285,16 +284,10 @@
   };
 
   function listen() {
-    parts.case.addEventListener("change", () => {
-      const scan = Number(parts.case.value);
-      choose({ scan, frame: middle(scan) });
-    });
+    parts.case.addEventListener("change", () => goTo(Number(parts.case.value)));
     parts.target.addEventListener("change", () => choose({ target: Number(parts.target.value) }));
-    parts.perturbation.addEventListener("change", () => {
-      const sets = setsOf(parts.perturbation.value);
-      const same = sets.find(set => index.sets[set].source === chosenSet().source);
-      choose({ set: same ?? sets[0] });
-    });
+    parts.perturbation.addEventListener("change",
+      () => choose({ set: setLike(parts.perturbation.value, chosenSet().source) }));
     parts.source.addEventListener("change", () => choose({ set: Number(parts.source.value) }));
     parts.slice.addEventListener("input", () => choose({ frame: Number(parts.slice.value) }));
     for (const name of ["overlay", "wipe", "position"]) parts[name].addEventListener("input", render);

@@ -1,8 +1,8 @@
-/* Tables that sort, questions that open when they are linked to, and all of them on paper. */
+/* Sorts tables, opens questions that are linked to, and all of them for printing. */
 "use strict";
 
 (() => {
-  /** The number that a cell begins with; NaN for a word. */
+  /** The number that a cell begins with; NaN if it begins with a word. */
   function numberIn(text) {
     return parseFloat(text.trim().replace(/−/g, "-").replace(/,(?=\d{3})/g, "").replace(/^<\s*/, ""));
   }
@@ -12,9 +12,9 @@
     return Number.isNaN(x) || Number.isNaN(y) ? a.trim().localeCompare(b.trim()) : x - y;
   }
 
-  const isEmpty = text => ["", "–"].includes(text.trim());
+  const isEmpty = text => ["", "—"].includes(text.trim());
 
-  /** Numbers are compared as numbers, everything else as words; what has no value stays last. */
+  /** Numbers are compared as numbers, everything else as words; empty cells stay last. */
   function sort(table, column, descending) {
     const text = line => line.cells[column].textContent;
     const lines = [...table.tBodies[0].rows];
@@ -23,7 +23,7 @@
     table.tBodies[0].append(...filled, ...lines.filter(line => isEmpty(text(line))));
   }
 
-  /** A click on a head sorts by its column, another one turns the order round. */
+  /** A click on a heading sorts by its column; another one reverses the order. */
   function makeSortable(table) {
     const heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, column) => {

@@ -1,4 +1,4 @@
-/* Pictures of the explorer: small canvases, computed from the images that a page is given. */
+/* Pictures of the explorer: canvases computed from the images of the page. */
 "use strict";
 
 const pictures = (() => {
@@ -17,7 +17,7 @@ const pictures = (() => {
     return canvas;
   }
 
-  /** The clean image plus the changes, which come in levels around a middle grey. */
+  /** The clean image plus the changes, which are given in levels around middle grey. */
   function changed(clean, change, largest, { grey, step, count }) {
     const canvas = blank(clean.width, clean.height);
     const context = canvas.getContext("2d");
@@ -42,7 +42,7 @@ const pictures = (() => {
     return copy;
   }
 
-  /** The left part of one picture and the right part of another, enlarged so that the line between is thin. */
+  /** The left part of one picture and the right part of another, enlarged so that the line between them is thin. */
   function wiped(left, right, share) {
     const scale = Math.max(1, Math.round(480 / left.width));
     const canvas = blank(scale * left.width, scale * left.height);
@@ -59,7 +59,7 @@ const pictures = (() => {
     return canvas;
   }
 
-  /** A label map on black, as its background is transparent. */
+  /** A label map, whose background is transparent, on black. */
   function onBlack(labels) {
     const canvas = blank(labels.width, labels.height);
     const context = canvas.getContext("2d");
