@@ -180,7 +180,11 @@ class TestEvaluate:
         folder = Path(run.folder.url)
         assert run.table2().is_empty()
         assert set(run.results.overlaps["role"]) == {"clean", "whitebox"}
-        assert "transfer" in (folder / "report.html").read_text()
+        text = (folder / "report.html").read_text()
+        assert "No attack was transferred" in text
+        assert "Every attack, on the network itself" in text
+        assert "Attack against noise" not in text
+        assert text.index("crafted on the judged network itself") < text.index("What this does not say")
         del run
         gc.collect()
         assert not folder.exists()
@@ -194,6 +198,10 @@ class TestEvaluate:
         run = mr.evaluate(networks, arrays(PHOTOS), attacks=["fgsm"], out=tmp_path / "run", **QUICK)
         assert run.results.unit == "image"
         assert run.table1()["model"].to_list() == ["function", "entry"]
+        text = Path(run.report).read_text()
+        assert "No two networks face the same attack" in text
+        assert "not distinguishable from the highest" not in text
+        assert "Framed" not in text
 
     @pytest.mark.parametrize(
         ("keys", "error", "message"),

@@ -84,9 +84,9 @@ def ranking(results: Results, pairs: pl.DataFrame) -> pl.DataFrame:
         comes first), also below 20 patients.
     """
     sound, means = comparisons.above_majority(results), _adversarial(results)
-    compared = {*pairs["first"], *pairs["second"]} if pairs["p"].count() else set[str]()
-    known = {model for model in results.models if not math.isnan(means[model])} or compared
-    models = [model for model in results.models if sound[model] and model in known]
+    tested = pairs.filter(pl.col("p").is_not_null())
+    compared = {*tested["first"], *tested["second"]} if pairs.height else set(results.models)
+    models = [model for model in results.models if sound[model] and model in compared]
     place = {model: index for index, model in enumerate(models)}
     better = np.zeros((len(models), len(models)), dtype=bool)
     for row in pairs.filter(pl.col("better").is_not_null()).iter_rows(named=True):
@@ -154,6 +154,17 @@ def _conclusions(results: Results, pairs: pl.DataFrame, outcome: str) -> list[st
         sentences.append(
             "No attack was transferred from one network to another, so nothing is ranked: white-box scores"
             " describe each network under attacks crafted on itself."
+        )
+    elif (
+        results.attacks
+        and pairs.height
+        and not any(
+            results.faced(row["first"]) & results.faced(row["second"]) for row in pairs.iter_rows(named=True)
+        )
+    ):
+        sentences.append(
+            "No two networks face the same attack, because each faces only those crafted on the other, so"
+            " nothing is ranked. Add a third network, or surrogates trained apart."
         )
     for row in pairs.filter(equally_good=True).iter_rows(named=True):
         sentences.append(

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from medrobust.analysis.table import ABSENT, CrossTable, Table, shown
 from medrobust.core import Task
 from medrobust.report import style
+from medrobust.report.plots import in_order_of
 from medrobust.report.reading import ReportContext, capitalised, crafted_on, flattened, setting
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -30,6 +31,8 @@ STORY = (
     ("limits", "What this does not say"),
 )
 """Sections of the story and their headings; their content is in the template."""
+DIRECT = {"overall": "Clean", "transfer": "Every attack, on the network itself"}
+"""Headings of a study in which nothing is transferred."""
 STORY_TABLES = ("table1", "table2")
 STORY_PICTURES = {"dotplot": "overall", "heatmap": "transfer", "noise_control": "noise"}
 """Plots and their sections of the story, which shows Table 2 as a map instead of the plot."""
@@ -156,7 +159,8 @@ def render(context: ReportContext) -> str:
     Raises:
         jinja2.UndefinedError: The context lacks something that a template needs.
     """
-    titles = dict(STORY) | {each.name: each.title for each in QUESTIONS}
+    direct = context.tables["table2"].is_empty()
+    titles = dict(STORY) | (DIRECT if direct else {}) | {each.name: each.title for each in QUESTIONS}
     warnings: dict[str, list[str]] = {}
     for remark in context.remarks:
         about = ABOUT.get(remark.about, remark.about)
@@ -179,7 +183,8 @@ def render(context: ReportContext) -> str:
         warnings=warnings,
         titles=titles,
         questions=questions,
-        blocks={name: _blocks([name], context) for name in STORY_TABLES},
+        direct=direct,
+        blocks={name: _blocks([name], context) for name in (*STORY_TABLES, "whitebox")},
         glance=at_a_glance(context),
     )
 
@@ -223,6 +228,8 @@ def _breakable(text: str) -> Markup:
 def at_a_glance(context: ReportContext) -> list[tuple[str, str]]:
     """The size of the study, as names and numbers."""
     cells = context.tables["table2"]
+    if cells.is_empty():
+        cells = context.tables["whitebox"].filter(NO_NOISE)
     points = context.tables.get("curve", pl.DataFrame(schema=["perturbation", "curve"]))
     curve = dict(points.select("perturbation", "curve").iter_rows())
     empty = context.tables.get("false_positives", pl.DataFrame(schema={"n_empty": pl.Int64}))["n_empty"].max()
@@ -338,10 +345,10 @@ def heat(
     panels = []
     for (title,), rows in frame.group_by(panel, maintain_order=True):
         cells = {(line[row], line[column]): line for line in rows.iter_rows(named=True)}
-        heads = rows[column].unique(maintain_order=True).to_list()
+        names, heads = (rows[each].unique(maintain_order=True).to_list() for each in (row, column))
+        heads = in_order_of(names, heads)
         lines = tuple(
-            (name, tuple(shade(cells.get((name, head)), name == head) for head in heads))
-            for name in rows[row].unique(maintain_order=True)
+            (name, tuple(shade(cells.get((name, head)), name == head) for head in heads)) for name in names
         )
         corner = f"{row} \\ {column}" if column == "source" else row
         panels.append(Panel(str(title), corner, tuple(head or ABSENT for head in heads), lines))
@@ -514,6 +521,9 @@ def _lengths(table: Table) -> dict[str, str]:
 
 def _table1(table: Table, context: ReportContext) -> list[Block]:
     """Networks that no test ranks below another are marked."""
+    if context.tables["table2"].is_empty():
+        alone = replace(table, caption=caption("table1.direct", context)).filled()
+        return [Block("Table 1", alone, "table1")]
     marks = _marks(context.tables.get("ranking"))
     text = caption("table1", context) + (SAID if marks else "")
     return [Block("Table 1", replace(table, caption=text), "table1", marks=marks)]
@@ -533,7 +543,8 @@ def _table2(table: Table, context: ReportContext) -> list[Block]:
     """Attacks beyond the paper are marked; if there are any, the caption says what the mark means."""
     names = {label: label + BEYOND for label in context.beyond_paper}
     rows = table.rows.with_columns(pl.col("perturbation").replace(names))
-    block = _map(table, context, heat(rows, *table.layout), "table2")
+    words = "table2.others" if context.study["surrogates"]["models"] == "others" else "table2"
+    block = _map(table, context, heat(rows, *table.layout), words)
     note = BEYOND_SAID if table.rows["perturbation"].is_in(list(names)).any() else ""
     return [block._replace(caption=block.caption + note)]
 

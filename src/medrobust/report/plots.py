@@ -294,6 +294,7 @@ def heat_map(table2: pl.DataFrame, *, score: str) -> Figure:
         table2[column].unique(maintain_order=True).to_list()
         for column in ("perturbation", "target", "source")
     )
+    sources = in_order_of(targets, sources)
     panels = max(1, min(len(attacks), CELLS_PER_ROW // len(sources)))
     rows = -(-len(attacks) // panels)
     width, height = (
@@ -309,7 +310,7 @@ def heat_map(table2: pl.DataFrame, *, score: str) -> Figure:
             axes.set_axis_off() if attack is None else axes.set_title(attack, fontweight="bold", pad=6)
             for y, target in enumerate(targets if attack else ()):
                 for x, source in enumerate(sources):
-                    _draw_cell(axes, x, y, cells.get((attack, target, source)), norm, framed=source == target)
+                    _draw_cell(axes, x, y, cells.get((attack, target, source)), norm)
         axes = grid[0, 0]
         axes.set(xlim=(0, len(sources)), ylim=(len(targets), 0))
         axes.set_xticks(
@@ -320,8 +321,9 @@ def heat_map(table2: pl.DataFrame, *, score: str) -> Figure:
             axes.tick_params(length=0, pad=5, labelbottom=True)
             axes.spines[:].set_visible(False)
         figure.supylabel("target", color=style.MUTED, fontsize=8.5)
+        own = "; framed: the target's own surrogate, of the same architecture, trained apart"
         figure.supxlabel(
-            "source; framed: the target's own surrogate, of the same architecture, trained apart",
+            "source" + (own if any(target == source for _, target, source in cells) else ""),
             color=style.MUTED,
             fontsize=8.5,
         )
@@ -332,10 +334,13 @@ def heat_map(table2: pl.DataFrame, *, score: str) -> Figure:
     return figure
 
 
-def _draw_cell(
-    axes: Axes, x: int, y: int, cell: Mapping[str, Any] | None, norm: Normalize, *, framed: bool
-) -> None:
-    if framed:
+def in_order_of(rows: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """Columns of a map in the order of its rows, if they have the same names."""
+    return sorted(columns, key=rows.index) if set(columns) <= set(rows) else list(columns)
+
+
+def _draw_cell(axes: Axes, x: int, y: int, cell: Mapping[str, Any] | None, norm: Normalize) -> None:
+    if cell is not None and cell["source"] == cell["target"]:
         axes.add_patch(Rectangle((x + 0.035, y + 0.045), 0.93, 0.91, fill=False, edgecolor=style.INK, lw=1.8))
     box: dict[str, Any] = {"xy": (x + 0.02, y + 0.025), "width": 0.96, "height": 0.95, "linewidth": 0}
     if cell is None or cell["score"] is None:
