@@ -135,7 +135,10 @@ def fails_with(result: Result, message: str, code: int = 1) -> None:
             {"split": {"test": "all"}},
             "split leaves no training patients, but mine-target-s0 is to be trained here",
         ),
-        ({"split": {"file": "none.csv"}}, "none.csv cannot be read"),
+        (
+            {"split": {"file": "none.csv"}},
+            "none.csv: cannot be read as a table: No such file or directory. Check the path.",
+        ),
         (
             {"data": LESIONS["data"] | {"images": 30}, "split": {"rule": "patient", "test": 0.1}},
             "has no case in the",

@@ -395,4 +395,4 @@ def _text(path: Path, what: str) -> str:
             'spreadsheets call that "CSV UTF-8".'
         ) from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read as {what} in UTF-8 ({error}).") from error
+        raise DataError(f"{path}: cannot be read as {what}: {error.strerror}. Check the path.") from error

@@ -264,7 +264,7 @@ def _randomness(trial: Trial) -> str | None:
     kept, made, left = random.getstate(), [], []
     try:
         for seed in (0, 1):
-            random.seed(seed)
+            random.setstate(random.Random(seed).getstate())
             made.append(trial.run())
             left.append(random.getstate())
     finally:
