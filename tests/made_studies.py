@@ -31,6 +31,16 @@ LESIONS = {"name": "phantom_lesions", "images": 240, "size": 32}
 BRAINS = {"name": "phantom_brains", "subjects": 5, "spacing": 4.0}
 
 
+def run_whole(study: Mapping[str, Any], folder: Path) -> None:
+    """A whole run on one thread, for a process of its own, which cannot import a file of tests."""
+    import torch
+
+    import medrobust as mr
+
+    torch.set_num_threads(1)
+    mr.run(dict(study), folder, device="cpu")
+
+
 def classification(folder: Path) -> Path:
     """A study of two classifiers of phantom lesions; returns its file."""
     dataset = open_dataset(LESIONS, folder / "cache", None)

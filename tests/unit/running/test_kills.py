@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from made_studies import TINY
+from made_studies import TINY, run_whole
 
 STUDY = TINY | {
     "data": TINY["data"] | {"images": 160},
@@ -29,16 +29,6 @@ STUDY = TINY | {
     "analysis": {"resamples": 200},
 }
 KILLS = 25
-
-
-def run(folder: Path) -> None:
-    """A whole run, in a process of its own."""
-    import torch
-
-    import medrobust as mr
-
-    torch.set_num_threads(1)
-    mr.run(STUDY, folder, device="cpu")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -67,7 +57,7 @@ def test_killed_at_25_random_moments(tmp_path: Path) -> None:
     context.set_forkserver_preload(["torch", "medrobust.api", "medrobust.running.runner", "lightning.fabric"])
 
     def start(folder: Path) -> Any:
-        process = context.Process(target=run, args=(folder,))
+        process = context.Process(target=run_whole, args=(STUDY, folder))
         process.start()
         return process
 
