@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 import browsing
+from medrobust.threads import sharing_cores
 
 # The time of an example says nothing on a shared machine.
 hypothesis.settings.register_profile("without deadlines", deadline=None)
@@ -19,7 +20,7 @@ hypothesis.settings.load_profile("without deadlines")
 
 # Several test processes that use all cores each are slower by far than single-threaded ones.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.update(sharing_cores(os.environ))
 
 
 def check_shapes() -> None:

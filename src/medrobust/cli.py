@@ -18,9 +18,9 @@ from medrobust import __version__
 from medrobust.core import Task
 from medrobust.errors import MedrobustError, reason
 from medrobust.text import output
+from medrobust.threads import sharing_cores
 
-# Before torch is imported: threads that spin while they wait slow down every other program on the machine.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.update(sharing_cores(os.environ))  # before torch is imported
 
 FAILED, INTERRUPTED = 1, 3
 """Exit codes beside 0 (done) and 2 (wrong usage, which Typer finds)."""

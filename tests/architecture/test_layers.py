@@ -56,7 +56,9 @@ def test_names_that_the_design_promises() -> None:
 
 
 @pytest.mark.parametrize("module", ["cli", "running.executors.ray_cluster"])
-@pytest.mark.parametrize(("given", "there"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+@pytest.mark.parametrize(
+    ("given", "there"), [({}, "PASSIVE 1000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None")]
+)
 def test_threads_that_wait_let_others_work(module: str, given: dict[str, str], there: str) -> None:
     """Read when torch is imported, so it is set before; what the environment says counts more."""
     code = f"""
@@ -64,12 +66,13 @@ import os, sys
 class Torch:
     def find_spec(self, name, path=None, target=None):
         if name == "torch":
-            print(os.environ.get("OMP_WAIT_POLICY"), flush=True)
+            print(os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT"), flush=True)
             os._exit(0)
 sys.meta_path.insert(0, Torch())
 import medrobust.{module}, torch
 """
-    clean = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    said = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    clean = {name: value for name, value in os.environ.items() if name not in said}
     done = subprocess.run(
         [sys.executable, "-c", code], env=clean | given, capture_output=True, text=True, check=False
     )

@@ -19,7 +19,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported, see docs/performance.md
+from medrobust.threads import sharing_cores
+
+os.environ.update(sharing_cores(os.environ))  # before torch is imported
 
 import torch
 
