@@ -28,6 +28,7 @@ def test_an_empty_environment_runs_a_study(what: str, tmp_path: Path) -> None:
     pip = [tmp_path / "environment" / "bin" / "python", "-m", "pip"]
     done(sys.executable, "-m", "venv", tmp_path / "environment", folder=tmp_path)
     sources = tmp_path / "sources"
+    sources.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE", "src"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, sources / name)
     if what == "the wheel":
