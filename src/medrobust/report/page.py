@@ -159,8 +159,7 @@ def render(context: ReportContext) -> str:
     Raises:
         jinja2.UndefinedError: The context lacks something that a template needs.
     """
-    direct = context.tables["table2"].is_empty()
-    titles = dict(STORY) | (DIRECT if direct else {}) | {each.name: each.title for each in QUESTIONS}
+    titles = dict(STORY) | (DIRECT if context.direct else {}) | {each.name: each.title for each in QUESTIONS}
     warnings: dict[str, list[str]] = {}
     for remark in context.remarks:
         about = ABOUT.get(remark.about, remark.about)
@@ -183,7 +182,6 @@ def render(context: ReportContext) -> str:
         warnings=warnings,
         titles=titles,
         questions=questions,
-        direct=direct,
         blocks={name: _blocks([name], context) for name in (*STORY_TABLES, "whitebox")},
         glance=at_a_glance(context),
     )
@@ -227,9 +225,7 @@ def _breakable(text: str) -> Markup:
 
 def at_a_glance(context: ReportContext) -> list[tuple[str, str]]:
     """The size of the study, as names and numbers."""
-    cells = context.tables["table2"]
-    if cells.is_empty():
-        cells = context.tables["whitebox"].filter(NO_NOISE)
+    cells = context.tables["whitebox"].filter(NO_NOISE) if context.direct else context.tables["table2"]
     points = context.tables.get("curve", pl.DataFrame(schema=["perturbation", "curve"]))
     curve = dict(points.select("perturbation", "curve").iter_rows())
     empty = context.tables.get("false_positives", pl.DataFrame(schema={"n_empty": pl.Int64}))["n_empty"].max()
@@ -521,7 +517,7 @@ def _lengths(table: Table) -> dict[str, str]:
 
 def _table1(table: Table, context: ReportContext) -> list[Block]:
     """Networks that no test ranks below another are marked."""
-    if context.tables["table2"].is_empty():
+    if context.direct:
         alone = replace(table, caption=caption("table1.direct", context)).filled()
         return [Block("Table 1", alone, "table1")]
     marks = _marks(context.tables.get("ranking"))

@@ -84,6 +84,11 @@ class ReportContext:
     beyond_paper: tuple[str, ...] = ()
 
     @property
+    def direct(self) -> bool:
+        """Whether nothing was transferred, so that each network faces only attacks crafted on itself."""
+        return self.tables["table2"].is_empty()
+
+    @property
     def judged_by(self) -> Score:
         """The score that networks are judged by."""
         return primary_score(self.study.get("analysis", {}).get("score"), self.task)
