@@ -81,7 +81,7 @@ def two_outputs() -> nn.Module:
 class _NoGradient(nn.Module):
     @torch.no_grad()
     def forward(self, images):
-        return images.mean((2, 3))
+        return images.mean((2, 3))[:, :2] - 1
 
 
 def no_gradient() -> nn.Module:

@@ -214,7 +214,7 @@ class TestEvaluate:
                 ModelError,
                 r"models\.a: It returns 768 classes, but the data have",
             ),
-            ({"surrogates": "all"}, StudyError, "must be 'others' or 'none', got 'all'"),
+            ({"surrogates": "all"}, StudyError, "must be networks, 'others' or 'none', got 'all'"),
             ({"attacks": ["pdg"]}, StudyError, "Did you mean 'pgd'"),
             ({"attacks": []}, StudyError, "at least one attack"),
             ({"atacks": ["pgd"]}, StudyError, "Unknown key 'atacks'"),

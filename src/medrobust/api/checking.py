@@ -4,6 +4,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterable
+from math import sqrt
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from torch import nn
 
+from medrobust.api.expecting import few_clean_scores, score_expected
 from medrobust.catalogue import check_reference, load_function
 from medrobust.data import DatasetEntry, check_data
 from medrobust.errors import StudyError, reason
@@ -72,7 +74,17 @@ def check(
             data_dir=None if data is None else Path(data),
             device=choose_device(device),
         )
-        check_networks(setup, sayer(console or Console(quiet=True)))
+        say = sayer(console or Console(quiet=True))
+        check_networks(setup, say)
+        for target, seen, count in few_clean_scores(setup):
+            expect, score = target.spec.expect, score_expected(setup).heading
+            wanted = "" if expect is None else f"; `expect` says {expect.clean:g} of all"
+            say(f"models.{target.id.name}: clean {score} of {count} test cases {seen:.3f}{wanted}.")
+            if expect is not None and abs(seen - expect.clean) > expect.tolerance + 1 / sqrt(count):
+                say(
+                    f"Warning: models.{target.id.name} is further from its `expect` than {count} cases "
+                    "explain. Look at `input` and at the order of its classes."
+                )
     return Checked("study", ())
 
 

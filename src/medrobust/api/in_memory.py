@@ -153,7 +153,7 @@ def evaluate(
     classes: Sequence[str] | None = None,
     spacing: Sequence[float] | None = None,
     attacks: Sequence[Attack] | None = None,
-    surrogates: str | None = None,
+    surrogates: str | Mapping[str, Body | Mapping[str, Any]] | Sequence[Body] | None = None,
     out: str | Path | None = None,
     device: str = "auto",
     console: Console | None = None,
@@ -176,9 +176,10 @@ def evaluate(
         spacing: Size of a pixel in mm along each spatial axis.
         attacks: Names, entries as in a study, or functions of one's own. Default: the paper's three. A budget
             that is not given is 2/255.
-        surrogates: "others": attacks on every network are transferred to all others. "none": each network is
-            attacked itself only (white box), and nothing is said about transferred attacks. Default: others,
-            or none for a single network.
+        surrogates: Networks of any architecture, trained apart from those that are judged, on which attacks
+            are crafted: by name, or a list. "others": attacks on every network are transferred to all others.
+            "none": each network is attacked itself only (white box), and nothing is said about transferred
+            attacks. Default: others, or none for a single network.
         out: The run folder; a folder with finished work is resumed. Default: a temporary one, which is
             removed together with the `Run`.
         device: "cpu", "cuda", "cuda:1" or "mps"; "auto" takes the best available, or the CPU where a network
@@ -201,21 +202,32 @@ def evaluate(
     """
     if not networks:
         raise StudyError("networks: must hold at least one network; got none.")
-    if surrogates not in (None, "others", "none"):
-        raise StudyError(f"surrogates: must be 'others' or 'none', got {surrogates!r}.")
+    if isinstance(surrogates, str) and surrogates not in ("others", "none"):
+        raise StudyError(f"surrogates: must be networks, 'others' or 'none', got {surrogates!r}.")
+    if surrogates is None or isinstance(surrogates, str):
+        own: Mapping[str, Any] = {}
+    elif isinstance(surrogates, Mapping):
+        own = surrogates
+    else:
+        own = {f"surrogate{number}": each for number, each in enumerate(surrogates, 1)}
     folder = Path(tempfile.mkdtemp(prefix="medrobust-")) if out is None else Path(out)
     try:
         dataset = _dataset(data, folder, patients=patients, scans=scans, classes=classes, spacing=spacing)
         asked: dict[str, Any] = {
             "task": dataset.task,
             "split": {"test": "all"},
-            "models": [_model(name, network, dataset) for name, network in networks.items()],
-            "surrogates": {"models": surrogates or ("others" if len(networks) > 1 else "none")},
+            "models": [_model("networks", name, network, dataset) for name, network in networks.items()],
+            "surrogates": {
+                "models": [_model("surrogates", name, each, dataset) for name, each in own.items()]
+                or surrogates
+                or ("others" if len(networks) > 1 else "none")
+            },
             **study,
         }
         named = PAPER_ATTACKS[dataset.task] if attacks is None else attacks
         asked["perturbations"] = [_with_budget(_entry(each)) for each in named]
-        functions = any(callable(each) and not isinstance(each, nn.Module) for each in networks.values())
+        bodies = (*networks.values(), *own.values())
+        functions = any(callable(each) and not isinstance(each, nn.Module) for each in bodies)
         finished = run(
             asked,
             folder,
@@ -253,13 +265,13 @@ def _with_budget(entry: dict[str, Any]) -> dict[str, Any]:
     return entry if budget is None or "preset" in entry else {budget: EPS, **entry}
 
 
-def _model(name: str, given: Body | Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
+def _model(block: str, name: str, given: Body | Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
     """An entry of `models:`."""
     if isinstance(given, Mapping):
         return {"train": False, **given, "name": name}
     if not callable(given):
         raise StudyError(
-            f"networks.{name}: must be a module, a function from images to logits, or an entry as under "
+            f"{block}.{name}: must be a module, a function from images to logits, or an entry as under "
             f"`models:` in a study; got {type(given).__name__}."
         )
     network = given if isinstance(given, Network) else Network(given)

@@ -13,7 +13,6 @@ from medrobust.analysis.export import all_tables, as_json, table_files
 from medrobust.analysis.results import Results
 from medrobust.analysis.tables import other_sources_table, table1, table2
 from medrobust.analysis.verdict import verdict
-from medrobust.core import Role
 from medrobust.errors import RunError
 from medrobust.report.build import build
 from medrobust.running.evaluate import row_table, whole_test_table
@@ -85,10 +84,9 @@ class Run:
             selftests=self._rows_if_any(SELFTEST),
             left_out=left_out(self.folder),
             settings=Settings(**study.analysis.model_dump(), seed=study.seed),
+            # A surrogate has the architecture of the target of its name, if there is one.
             architectures={
-                network["name"]: network["network"]["architecture"]
-                for network in record["networks"].values()
-                if network["role"] == Role.TARGET
+                network["name"]: network["network"]["architecture"] for network in record["networks"].values()
             },
             record=record,
             **{rows.name: read_results(self.folder, rows)},

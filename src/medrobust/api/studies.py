@@ -10,6 +10,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from medrobust.api.expecting import expectation_jobs
 from medrobust.api.runs import AUDIT, Run
 from medrobust.audit.audit import Audit, audit_data
 from medrobust.audit.output import as_document, summary, thumbnails
@@ -80,7 +81,7 @@ def run(
         data_dir=data_dir,
         device=choose_device(device),
         console=console,
-        first=_audit_jobs(asked, folder, data_dir),
+        extra=lambda plan: [*_audit_jobs(asked, folder, data_dir), *expectation_jobs(plan)],
         dataset=dataset,
         executor=work,
     )
@@ -113,7 +114,7 @@ def plan(
         data_dir=data_dir,
         device=choose_device(device),
         console=console or output(),
-        first=_audit_jobs(asked, folder, data_dir),
+        extra=lambda plan: [*_audit_jobs(asked, folder, data_dir), *expectation_jobs(plan)],
         dataset=dataset,
     )
 
@@ -221,8 +222,8 @@ def _audited(asked: Study, data_dir: Path | None, console: Console) -> Audit:
     require_split(asked)
     check_named_data(asked)
     loads = {
-        f"models.{entry['name']}.load": entry["load"]
-        for entry in asked.models
+        f"models.{entry.get('name')}.load": entry["load"]
+        for entry in (*asked.models, *asked.own_surrogates)
         if isinstance(entry.get("load"), str)
     }
     if "load" in asked.data:

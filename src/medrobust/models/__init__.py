@@ -2,9 +2,9 @@
 
 from medrobust.models.architectures import MODELS, Architecture, find
 from medrobust.models.build import build
-from medrobust.models.check import check_network
+from medrobust.models.check import check_network, has_gradient, say_the_same
 from medrobust.models.network import Network, parameter_count, prepare, to_channels_last
-from medrobust.models.spec import InputSpec, ModelSpec, as_written, model_spec, recipe
+from medrobust.models.spec import InputSpec, ModelSpec, as_written, copy_of, model_spec, recipe
 from medrobust.models.weights import load_weights, weights_content, weights_sha256
 
 __all__ = [
@@ -16,12 +16,15 @@ __all__ = [
     "as_written",
     "build",
     "check_network",
+    "copy_of",
     "find",
+    "has_gradient",
     "load_weights",
     "model_spec",
     "parameter_count",
     "prepare",
     "recipe",
+    "say_the_same",
     "to_channels_last",
     "weights_content",
     "weights_sha256",

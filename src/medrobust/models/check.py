@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from medrobust.core import Task
@@ -16,45 +17,89 @@ from medrobust.perturbations.outputs import SAME, depends_on_batch, relative_dif
 IMAGES = 3
 """An odd number, so that layers that take pairs are noticed."""
 
-SUM_OF_PROBABILITIES = 1e-4
-
 TRIED = [(3, (64, 64)), (1, (64, 64)), (3, (32, 32)), (3, (224, 224)), (1, (32, 32, 32))]
 """Channels and sizes of images that a network of unknown purpose is tried on."""
 
-_ACTIVATIONS = ("SigmoidBackward", "SoftmaxBackward")
-_RESHAPES = ("View", "UnsafeView", "Permute", "Transpose", "TBackward", "Squeeze", "Unsqueeze", "Alias")
-_PARTS_AND_COPIES = ("Slice", "Select", "Clone", "Clamp", "ToCopy")
+LARGER = (3.0, 1e3, 1e6)
+"""Factors by which weights are multiplied to see whether outputs stay in [0, 1], as only probabilities do: a
+small one for deep networks, which soon overflow, and a large one for those that normalise."""
+
+ALIKE = 0.9999
+"""Correlation of two networks' answers above which they are one network, perhaps in another precision."""
 
 
 def check_network(
-    network: Network, name: str, *, task: Task, classes: int, channels: int, shape: tuple[int, ...]
+    network: Network,
+    name: str,
+    *,
+    task: Task,
+    classes: int,
+    images: Float[Tensor, "n c *space"],
+    attackable: bool = True,
 ) -> None:
-    """Check that a network returns differentiable logits of the right shape, for each image its own.
+    """Check that a network returns logits of the right shape, differentiable, for each image its own.
 
-    It is shown a few made-up images of the real size, together, again, and one by one. Its weights, buffers
-    and mode stay as they are, and so do the global generators.
+    It is shown made-up images of the real size, together, again, and one by one, and then the real ones. Its
+    weights, buffers and mode stay as they are, and so do the global generators.
 
     Args:
         network: In evaluation mode, in the layout and on the device that it will be used in.
         name: What the study calls it, for messages.
         task: The study's task.
         classes: Number of classes of the data.
-        channels: Channels of the study's images.
-        shape: Spatial shape of the study's images.
+        images: A few images of the study, in [0, 1], on the network's device.
+        attackable: Whether attacks will follow its gradient.
 
     Raises:
         ModelError: It fails; returns no logits, probabilities, another number of classes, maps for
             classification or none for segmentation, or values that are not finite; has no gradient with
-            respect to the image; returns other logits for an image in a second pass or beside other images;
-            or changes its weights or buffers.
+            respect to the image where it needs one; returns other logits for an image in a second pass or
+            beside other images; or changes its weights or buffers.
     """
-    images = made_up_images(IMAGES, channels, shape).to(network.mean.device)
+    made_up = made_up_images(IMAGES, images.shape[1], tuple(images.shape[2:])).to(images.device)
     try:
         with kept_generators(images.device), _kept_state(network), _stirred(network):
-            _check_logits(network, images.clone().requires_grad_(), task, classes)
-            _check_passes(network, images)
+            _check_logits(network, made_up, task, classes)
+            if attackable:
+                _check_gradient(network, made_up.clone().requires_grad_())
+            _check_passes(network, made_up)
+            _check_real(network, images, made_up)
     except ModelError as error:
         raise ModelError(f"models.{name}: {error}") from error.__cause__
+
+
+def has_gradient(network: Network, channels: int, shape: tuple[int, ...]) -> bool:
+    """Whether the logits of a network have a gradient with respect to the image that is not zero everywhere.
+
+    Rounded images, for one, have only zeros. A network that fails counts as having one: `check_network` says
+    why it fails.
+    """
+    images = made_up_images(IMAGES, channels, shape).to(network.mean.device).requires_grad_()
+    with kept_generators(images.device), torch.enable_grad():
+        try:
+            logits = network(images)
+        except Exception:  # whatever a user's network raises
+            return True
+        if not logits.requires_grad:
+            return False
+        weights = torch.linspace(1, 2, logits.numel(), device=logits.device).view_as(logits)
+        try:
+            (gradient,) = torch.autograd.grad((weights * logits).sum(), images, allow_unused=True)
+        except RuntimeError:  # an operation without a derivative
+            return False
+    return gradient is not None and bool(gradient.any())
+
+
+def say_the_same(first: Float[Tensor, "n ..."], second: Float[Tensor, "n ..."]) -> bool:
+    """Whether two networks answer alike, by their logits or features of the same images.
+
+    An offset or a factor does not count: neither changes what an attacker learns.
+    """
+    if first.shape != second.shape:
+        return False
+    one, other = (each.flatten(1).double() - each.flatten(1).double().mean(0) for each in (first, second))
+    size = float(one.norm() * other.norm())
+    return size > 0 and float((one * other).sum()) / size > ALIKE
 
 
 def check_builder(load: str) -> tuple[str, ...]:
@@ -83,9 +128,7 @@ def check_builder(load: str) -> tuple[str, ...]:
             return ("It returns the same weights in every call. Let it make a new network each time.",)
         task = Task.CLASSIFICATION if logits.ndim == 2 else Task.SEGMENTATION
         try:
-            check_network(
-                network, "network", task=task, classes=logits.shape[1], channels=channels, shape=shape
-            )
+            check_network(network, "network", task=task, classes=logits.shape[1], images=images)
         except ModelError as error:
             wrong = str(error)
             break
@@ -165,44 +208,80 @@ def _telling_why(images: Tensor) -> Iterator[None]:
 
 
 def _check_logits(network: Network, images: Tensor, task: Task, classes: int) -> None:
-    """Check that a batch yields logits for the task, and that these have a gradient."""
+    """Check that a batch yields finite logits for the task."""
+    with torch.no_grad(), _telling_why(images):
+        output, logits = network.returned(images), network.raw(images)
+    if not output.is_floating_point():
+        raise ModelError(
+            f"It returns whole numbers ({output.dtype}), such as the classes that it decides for, but scores "
+            "and attacks need its logits. Return the input of the last argmax."
+        )
+    _check_values(logits, output, images.ndim if task is Task.SEGMENTATION else 2, classes)
+
+
+def _check_gradient(network: Network, images: Tensor) -> None:
     with torch.enable_grad(), _telling_why(images):
-        output = network.returned(images)
-        if output.grad_fn is None:
+        logits = network(images)
+        if logits.grad_fn is None:
             raise ModelError(NO_GRADIENT)
-        _refuse_activation(output)
-        logits = network.raw(images)
-        _check_values(logits, output, images.ndim if task is Task.SEGMENTATION else 2, classes)
-        (gradient,) = torch.autograd.grad(network(images).sum(), images, allow_unused=True)
+        (gradient,) = torch.autograd.grad(logits.sum(), images, allow_unused=True)
         if gradient is None:
             raise ModelError(NO_GRADIENT)
 
 
 NO_GRADIENT = (
-    "It has no gradient with respect to the image, so it cannot be attacked. Remove no_grad, inference_mode, "
-    "detach, NumPy, argmax and the like from its forward pass."
+    "It has no gradient with respect to the image, so it cannot be attacked directly. Remove no_grad, "
+    "inference_mode, detach, NumPy, argmax and the like from its forward pass, or write `attackable: false`: "
+    "it is then judged on attacks on other networks."
 )
 
 
-def _refuse_activation(output: Tensor) -> None:
-    """Refuse the output of a sigmoid or softmax, even if it was reshaped or clamped afterwards."""
-    node = output.grad_fn
-    kept = _RESHAPES + _PARTS_AND_COPIES
-    while node and node.next_functions and node.name().startswith(kept) and node.next_functions[0][0]:
-        node = node.next_functions[0][0]
-    if node and node.name().startswith(_ACTIVATIONS):
-        raise _probabilities(node.name().partition("Backward")[0].lower())
+def _check_real(network: Network, images: Tensor, made_up: Tensor) -> None:
+    """Check that real images have finite logits, which are no probabilities.
 
-
-def _probabilities(seen: str) -> ModelError:
-    return ModelError(
-        f"It returns probabilities ({seen}), but attacks need logits. Return the input of the last "
-        "activation. (Several labels at once are not supported: a case has one class.)"
+    Probabilities stay in [0, 1] whatever made them; logits leave it, at the latest with larger weights.
+    """
+    every = (images, made_up)
+    with torch.no_grad(), _telling_why(images):
+        seen = torch.cat([network.raw(some) for some in every])
+        if not seen.isfinite().all():
+            raise ModelError(f"It returns non-finite values for images of the study. {LOOK_FOR_NAN}")
+        if not _are_fractions(seen):
+            return
+        for factor in LARGER if any(True for _ in network.parameters()) else ():
+            with _larger(network, factor):
+                larger = torch.cat([network.raw(some) for some in every])
+            if larger.isnan().any():
+                break
+            if not _are_fractions(larger):
+                return
+    raise ModelError(
+        f"It returns probabilities: all values lie in [0, 1], from {float(seen.min()):.3g} to "
+        f"{float(seen.max()):.3g}. Attacks need logits: return the input of the last activation, or write "
+        "`output: {kind: probabilities}`, which takes logarithms, or `{kind: logits}` if this is wrong."
     )
 
 
+def _are_fractions(values: Tensor) -> bool:
+    return bool((values >= 0).all() and (values <= 1).all())
+
+
+@contextmanager
+def _larger(network: Network, factor: float) -> Iterator[None]:
+    """Multiply all weights, for a while."""
+    weights = [weight for weight in network.parameters() if weight.is_floating_point()]
+    kept = [weight.clone() for weight in weights]
+    try:
+        for weight in weights:
+            weight.mul_(factor)
+        yield
+    finally:
+        for weight, value in zip(weights, kept, strict=True):
+            weight.copy_(value)
+
+
 def _check_values(logits: Tensor, output: Tensor, axes: int, classes: int) -> None:
-    """Check that logits have the right shape, are finite, and are not probabilities."""
+    """Check that logits have the right shape and are finite."""
     if logits.ndim != axes:
         expected = "(n, classes)" + (" and the image's size" if axes > 2 else "")
         raise ModelError(
@@ -214,14 +293,13 @@ def _check_values(logits: Tensor, output: Tensor, axes: int, classes: int) -> No
             "Use a network for these classes."
         )
     if not logits.isfinite().all():
-        raise ModelError(
-            "It returns non-finite values for made-up images in [0, 1]. Look for NaN in its weights, and for "
-            "a division, root or logarithm at 0, an overflow, or a class masked with -inf (-1e4 does the "
-            "same) in its forward pass."
-        )
-    sums = logits.sum(1)
-    if logits.shape[1] > 1 and logits.min() >= 0 and (sums - 1).abs().max() <= SUM_OF_PROBABILITIES:
-        raise _probabilities("never negative, with the sum 1")
+        raise ModelError(f"It returns non-finite values for made-up images in [0, 1]. {LOOK_FOR_NAN}")
+
+
+LOOK_FOR_NAN = (
+    "Look for NaN in its weights, and for a division, root or logarithm at 0, an overflow, or a class masked "
+    "with -inf (-1e4 does the same) in its forward pass."
+)
 
 
 def _check_passes(network: Network, images: Tensor) -> None:

@@ -1,7 +1,7 @@
 """What a study says about a network, checked before anything is built."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -24,7 +24,17 @@ SUPPLIED: Final = ("classes", "channels", "dimensions", "pretrained")
 PACKAGE: Final = "package:"
 """Prefix of `weights` that are a file inside an installed Python package."""
 
-_KEYS: Final = ("name", "architecture", "preset", "load", "weights", "input", "train")
+_KEYS: Final = (
+    "name",
+    "architecture",
+    "preset",
+    "load",
+    "weights",
+    "input",
+    "train",
+    "attackable",
+    "expect",
+)
 
 
 class InputSpec(BaseModel):
@@ -45,6 +55,20 @@ class InputSpec(BaseModel):
     size: Annotated[int, Ge(1)] | Annotated[tuple[Annotated[int, Ge(1)], ...], Len(2, 3)] | None = None
 
 
+class Expectation(BaseModel):
+    """What a network is known to reach on the clean test set; a run checks it before it attacks anything.
+
+    Attributes:
+        clean: The primary score on all clean test cases.
+        tolerance: How far from it the score may lie.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    clean: float
+    tolerance: Annotated[float, Gt(0)] = 0.01
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """A network as a study asks for it.
@@ -59,6 +83,8 @@ class ModelSpec:
         parameters: All parameters of the architecture, resolved.
         entry: The catalogue entry; None for a network given in Python.
         given: The network itself, where it was given in Python.
+        attackable: Whether attacks may follow its gradient; None: if it has one.
+        expect: What it is known to reach on clean images.
     """
 
     name: str
@@ -70,6 +96,8 @@ class ModelSpec:
     parameters: Mapping[str, Any]
     entry: Architecture | None = field(repr=False, default=None)
     given: Network | None = field(repr=False, default=None)
+    attackable: bool | None = None
+    expect: Expectation | None = None
 
     @property
     def weights_file(self) -> Path | None:
@@ -87,21 +115,22 @@ class ModelSpec:
         return self.weights if file is None else file_sha256(file)
 
 
-def model_spec(entry: Mapping[str, Any], task: Task) -> ModelSpec:
-    """Check one item of a study's `models:`.
+def model_spec(entry: Mapping[str, Any], task: Task, block: str = "models") -> ModelSpec:
+    """Check one item of a study's `models:` or `surrogates.models:`.
 
     Args:
         entry: `name`, and any of `architecture`, `preset`, `load`, `weights`, `input`, `train` and the
             architecture's parameters. In Python `load` may be the network itself.
         task: The study's task.
+        block: Where it stands, for messages.
 
     Raises:
         StudyError: A key, name or value that cannot be; a file, package or module that is missing.
     """
     if not isinstance(entry.get("name"), str):
-        raise StudyError(f"models: every item needs a `name`; got {dict(entry)!r}.")
+        raise StudyError(f"{block}: every item needs a `name`; got {dict(entry)!r}.")
     name, load = entry["name"], entry.get("load")
-    where = f"models.{name}"
+    where = f"{block}.{name}"
     if "given" in entry:
         raise StudyError(
             f"{where} was given in Python ({entry['given']}), and is not stored with the run. Give it again "
@@ -129,9 +158,19 @@ def model_spec(entry: Mapping[str, Any], task: Task) -> ModelSpec:
         train=is_trained(entry),
         parameters=_parameters(found, entry, where),
         entry=found,
+        **_roles(entry, where),
     )
     _check_weights(spec, where)
     return spec
+
+
+def copy_of(spec: ModelSpec, weights: Path | None) -> ModelSpec:
+    """The surrogate of a network: the same architecture, trained here or with weights of its own."""
+    if weights is not None:
+        return replace(spec, weights=str(weights), train=False, attackable=None)
+    if spec.train:
+        return spec
+    return replace(spec, weights="none", train=True, attackable=None)
 
 
 def is_of_imagenet(weights: str) -> bool:
@@ -182,9 +221,10 @@ def as_written(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _given(load: nn.Module, entry: Mapping[str, Any], where: str) -> ModelSpec:
-    for key in entry.keys() - {"name", "load"}:
+    keys = ("name", "load", "attackable", "expect")
+    for key in entry.keys() - {*keys}:
         raise StudyError(
-            f"{where}: {unknown('key', key, ['name', 'load'])} A network that is given in Python says "
+            f"{where}: {unknown('key', key, keys)} A network that is given in Python says "
             "everything else itself, see medrobust.Network."
         )
     network = load if isinstance(load, Network) else Network(load)
@@ -203,7 +243,23 @@ def _given(load: nn.Module, entry: Mapping[str, Any], where: str) -> ModelSpec:
         train=False,
         parameters={},
         given=network,
+        **_roles(entry, where),
     )
+
+
+def _roles(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What an item says about the part that its network plays."""
+    attackable, expect = entry.get("attackable", "auto"), entry.get("expect")
+    if attackable not in (True, False, "auto"):
+        raise StudyError(f"{where}.attackable must be true, false or auto, got {attackable!r}.")
+    if expect is not None and not isinstance(expect, Mapping):
+        raise StudyError(
+            f"{where}.expect must hold `clean`, the score that the network is known to reach; got {expect!r}."
+        )
+    return {
+        "attackable": None if attackable == "auto" else attackable,
+        "expect": None if expect is None else Expectation(**resolve(Expectation, expect, f"{where}.expect")),
+    }
 
 
 def _parameters(found: Architecture, entry: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -115,8 +115,11 @@ class ReportContext:
 
 def crafted_on(study: Mapping[str, Any], source: str) -> str:
     """What attacks of a source were crafted on, in words."""
+    models = study["surrogates"].get("models")
+    if isinstance(models, list):
+        return f"{source}, a surrogate"
     words = {"others": "other networks", "none": "the network itself"}
-    return words.get(study["surrogates"].get("models"), f"the surrogate of {source}")
+    return words.get(models, f"the surrogate of {source}")
 
 
 COLUMNS = ("attack", "cells", "attacker_knows", "wants", "may_change", "norm")

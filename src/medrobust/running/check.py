@@ -1,72 +1,67 @@
 """Can the networks of a study be judged, attacked and trained? Asked before hours of work."""
 
-from medrobust.errors import StudyError
-from medrobust.models import Network, check_network, to_channels_last, weights_sha256
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from medrobust.core import NetworkId
+from medrobust.errors import ModelError, StudyError
+from medrobust.models import Network, check_network, say_the_same, to_channels_last
+from medrobust.models.spec import is_of_imagenet
+from medrobust.running.batches import evenly_spaced, stack
+from medrobust.running.plan import make_plan
 from medrobust.running.progress import Say
 from medrobust.running.setup import Setup, StudyNetwork
 from medrobust.running.train import check_cases, check_training
+
+TRIED = 8
+"""Images of the study that every network is tried on."""
 
 
 def check_networks(setup: Setup, say: Say) -> None:
     """See that every network can be judged, attacked and, where it is trained here, trained.
 
-    Each is shown a few made-up images, and differentiated as in a training step. No surrogate may be, or
-    begin as, its target. `say` is told what was changed so that a network runs.
+    Each is shown a few images, made up and real, and differentiated as in a training step. No source may be,
+    or begin as, a network that it attacks. `say` is told what was changed so that a network runs.
 
     Raises:
         DataError: There is too little to train a network on.
         ModelError: A network cannot be judged, attacked or trained.
-        StudyError: A surrogate is its target, or begins as its target.
+        StudyError: A source is its target, or begins as its target; or nothing can be attacked.
     """
     study, dataset = setup.study, setup.dataset
-    if study.surrogates.models == "others":
-        _require_different_targets(setup)
     for network in setup.trained_here:
         cases, validation = setup.training_cases(network), setup.fold(network).validation_cases
-        check_cases(dataset, cases, validation, study.trainings[network.id.name], network.id)
+        check_cases(dataset, cases, validation, study.trainings[network.id.role, network.id.name], network.id)
+    images = stack(dataset, evenly_spaced(setup.all_cases, TRIED), setup.device).images
     # Networks of further seeds and folds are made in the same way.
-    for target in setup.targets[: len(study.specs)]:
-        built = _built(setup, target)
-        surrogate = next((each for each in setup.surrogates if each.id.name == target.id.name), None)
-        if surrogate is not None:
-            other = _built(setup, surrogate)
-            if {*map(id, built.parameters())} & {*map(id, other.parameters())}:
-                raise StudyError(
-                    f"study.models.{target.id.name}: {target.spec.load} returns the same weights on every "
-                    "call, so a network and its surrogate would be identical. Let it build a new network "
-                    "each time."
-                )
-            if surrogate.spec != target.spec:  # else they are the same but for their random weights
-                _check(setup, surrogate, other)
-        _check(setup, target, built)
-        if surrogate is not None:
-            _require_apart(setup, target, surrogate)
-        if built.note:
-            say(f"models.{target.id.name}: {built.note}")
+    targets = {each: _built(setup, each) for each in setup.targets[: len(study.specs)]}
+    surrogates = {each: _built(setup, each) for each in setup.surrogates[: len(study.surrogate_specs)]}
+    _refuse_shared_weights(targets | surrogates)
+    for network, built in (targets | surrogates).items():
+        if network in targets or network.spec not in study.specs:  # a copy differs by its random weights only
+            _check(setup, network, built, images)
+            if built.note:
+                say(f"models.{network.id.name}: {built.note}")
+    _require_apart(setup, targets, surrogates or targets, images)
+    _require_attacks(setup)
 
 
-def _require_different_targets(setup: Setup) -> None:
-    named: dict[str, str] = {}
-    for target in setup.targets:
-        if named.setdefault(target.digest, target.id.folder) != target.id.folder:
-            raise StudyError(
-                f"study.models: '{named[target.digest]}' and '{target.id.folder}' are the same network, so "
-                "that an attack on one would be an attack on the other. Leave one of them out."
-            )
-
-
-def _check(setup: Setup, network: StudyNetwork, built: Network) -> None:
-    dataset, name = setup.dataset, network.id.name
+def _check(setup: Setup, network: StudyNetwork, built: Network, images: Float[Tensor, "n c *space"]) -> None:
+    dataset, study, name = setup.dataset, setup.study, network.id.name
     check_network(
         built,
         name,
-        task=setup.study.task,
+        task=study.task,
         classes=len(dataset.classes),
-        channels=dataset.channels,
-        shape=tuple(dataset.shape),
+        images=images,
+        attackable=setup.has_gradient(network),
     )
     if network.is_trained_here:
-        check_training(built, dataset, setup.training_cases(network), setup.study.trainings[name], name)
+        training = study.trainings[network.id.role, name]
+        check_training(built, dataset, setup.training_cases(network), training, name)
 
 
 def _built(setup: Setup, network: StudyNetwork) -> Network:
@@ -76,20 +71,87 @@ def _built(setup: Setup, network: StudyNetwork) -> Network:
     return to_channels_last(setup.fresh(network).to(setup.device))
 
 
-def _require_apart(setup: Setup, target: StudyNetwork, surrogate: StudyNetwork) -> None:
-    """See that a surrogate is not the target, and does not begin as a target that is trained already."""
-    name = surrogate.id.name
-    if not surrogate.is_trained_here:
-        if surrogate.recipe == target.recipe:
-            raise StudyError(
-                f"study.surrogates.weights.{name}: holds the weights of the target itself, but a surrogate "
-                "is trained apart from it. Give other weights, or leave the key out to train one."
-            )
-    elif not target.is_trained_here and weights_sha256(setup.fresh(surrogate)) == setup.weights_sha256(
-        target
-    ):
-        raise StudyError(
-            f"study.models.{name}: {target.spec.load} loads the trained weights itself, so a surrogate "
-            "trained here would start as the target. Let it only build the network and name the file in "
-            f"`weights`, or give a surrogate of your own in surrogates.weights.{name}."
+Built = Mapping[StudyNetwork, Network]
+
+
+def _refuse_shared_weights(built: Built) -> None:
+    owners: dict[int, NetworkId] = {}
+    for network, body in built.items():
+        for weight in body.parameters():
+            owner = owners.setdefault(id(weight), network.id)
+            if owner != network.id:
+                raise StudyError(
+                    f"study.models.{owner.name}: {network.spec.load} returns the same weights on every call, "
+                    f"so '{owner.folder}' and '{network.id.folder}' would be one network. Let it build a new "
+                    "network each time."
+                )
+
+
+def _require_apart(setup: Setup, targets: Built, sources: Built, images: Float[Tensor, "n c *space"]) -> None:
+    """See that no source is, or begins as, a network that is trained already and that it attacks.
+
+    Told by what they say of a few images: two files may hold the same weights in different words, and layers
+    that nothing uses may differ. A new last layer on trained features is told by the features.
+    """
+    if setup.study.surrogates.models == "none":
+        return
+    answers = {each: _answers(body, images) for each, body in {**targets, **sources}.items()}
+    for target in targets:
+        for source in sources:
+            if target.is_trained_here or source is target:
+                continue
+            if say_the_same(answers[source], answers[target]):
+                raise StudyError(_same_network(source, target))
+            is_new = source.is_trained_here and not is_of_imagenet(source.spec.weights)
+            if is_new and _have_same_features(sources[source], targets[target], images):
+                raise StudyError(
+                    f"study.models.{target.id.name}: '{source.id.folder}' begins with the trained features "
+                    f"of '{target.id.folder}' under a new last layer, so the attacker would know the "
+                    f"network. {_ADVICE}"
+                )
+
+
+_ADVICE = (
+    "Let `load` only build the network and name the file in `weights`, or choose other surrogates: "
+    "`surrogates: {models: [...]}`."
+)
+
+
+def _same_network(source: StudyNetwork, target: StudyNetwork) -> str:
+    if source.is_trained_here:
+        return (
+            f"study.models.{target.id.name}: {target.spec.architecture} loads the trained weights itself, so "
+            f"'{source.id.folder}', which is trained here, would begin as the target. {_ADVICE}"
         )
+    return (
+        f"study: '{target.id.folder}' and '{source.id.folder}' are the same network: they say the same of "
+        f"{TRIED} images. An attack on one would be an attack on the other. Leave one of them out, or give "
+        "other weights."
+    )
+
+
+@torch.inference_mode()
+def _answers(network: Network, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *maps"]:
+    logits: Tensor = network(images)
+    return logits.float().cpu()
+
+
+@torch.inference_mode()
+def _have_same_features(first: Network, second: Network, images: Float[Tensor, "n c *space"]) -> bool:
+    try:
+        return say_the_same(first.features(images), second.features(images))
+    except ModelError:  # a network without any
+        return False
+
+
+def _require_attacks(setup: Setup) -> None:
+    """See that every attack can be crafted on some network."""
+    crafted = {images.perturbation for images in make_plan(setup).attacks}
+    for attack in setup.study.attacks:
+        if attack.label not in crafted:
+            names = ", ".join(dict.fromkeys(each.id.name for each in setup.sources or setup.targets))
+            raise StudyError(
+                f"study.perturbations.{attack.label} follows a gradient, and {names} has none to follow. "
+                "Craft it on networks that have: `surrogates: {models: [{name: resnet18}]}` trains one here, "
+                "on a split with training patients."
+            )

@@ -43,12 +43,14 @@ def measured_speeds(setup: Setup) -> Speeds:
     images = torch.rand((TRIED, setup.dataset.channels, *setup.dataset.shape), generator=generator)
     images = images.to(setup.device)
     speeds = {}
-    for target in setup.targets[: len(setup.study.specs)]:
-        network = setup.fresh(target).to(setup.device)
-        _gradient(network, images)  # to warm up
-        gradient = _fastest(_gradient, network, images)
+    for each in setup.networks:
+        if each.id.name in speeds:
+            continue
+        network = setup.fresh(each).to(setup.device)
+        _forward(network, images)  # to warm up
+        gradient = _fastest(_gradient, network, images) if setup.has_gradient(each) else 0.0
         forward = _fastest(_forward, network, images)
-        speeds[target.id.name] = Speed(forward / TRIED, gradient / TRIED, parameter_count(network))
+        speeds[each.id.name] = Speed(forward / TRIED, gradient / TRIED, parameter_count(network))
     return speeds
 
 
@@ -76,4 +78,4 @@ def _fastest(work: Callable[[Network, Tensor], None], network: Network, images: 
 
 def unknown_speeds(study: Study) -> Speeds:
     """No known speeds, for a process that is given its work."""
-    return {spec.name: Speed(0.0, 0.0, 0) for spec in study.specs}
+    return {spec.name: Speed(0.0, 0.0, 0) for spec in (*study.specs, *study.surrogate_specs)}

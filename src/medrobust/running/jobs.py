@@ -6,13 +6,20 @@ Nothing in a job grows with the number of its pieces: the run folder tells which
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 from medrobust.core import OnProgress
 from medrobust.errors import Remark, RunError, without
 from medrobust.storage import Parts, RunFolder
 
-Kind = Literal["audit", "train", "selftest", "craft", "noise", "evaluate", "embed", "examples"]
+Kind = Literal[
+    "audit", "train", "clean", "expect", "selftest", "craft", "noise", "evaluate", "embed", "examples"
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""Steps in their order."""
+
+HERE: tuple[Kind, ...] = ("audit", "expect")
+"""Steps that the process does which starts a run, whoever does the others."""
 
 Do = Callable[[int, OnProgress], None]
 """Does a piece and writes its results to the run folder, the sign that it is finished last."""

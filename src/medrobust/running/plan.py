@@ -189,12 +189,17 @@ class Plan:
         return (*self.clean, *self.crafted)
 
     def facing(self, target: StudyNetwork, label: str) -> tuple[ImageSet, ...]:
-        """An attack that a target faces, on a source of its own model where there is one, and its noise."""
+        """An attack that a target faces, on a source of its own model where there is one, and its noise.
+
+        Empty where nothing was crafted that it faces, as for networks without gradients under white box.
+        """
         faced = [
             each
             for each in self.attacks
             if each.perturbation == label and each.source is not None and each.is_faced_by(target)
         ]
+        if not faced:
+            return ()
         attack = min(
             faced, key=lambda each: (each.role, each.source is None or each.source.id.name != target.id.name)
         )
@@ -216,7 +221,9 @@ class Plan:
     def shown(self) -> tuple[ImageSet, ...]:
         """Columns of the example figure, as the first target faces them: clean, noise, and each attack."""
         target = self.setup.targets[0]
-        facing = [self.facing(target, request.label) for request in self._pictured]
+        facing = [faced for request in self._pictured if (faced := self.facing(target, request.label))]
+        if not facing:
+            return (self._clean_of(target),)
         return (self._clean_of(target), *facing[0][1:], *(images[0] for images in facing))
 
     @property
@@ -272,12 +279,14 @@ def make_plan(setup: Setup) -> Plan:
         attack_set(setup, request, source, "transfer")
         for request in study.attacks
         for source in setup.sources
+        if setup.is_attackable(request, source)
     ]
     whitebox = [
         attack_set(setup, request, target, "whitebox")
         for request in study.attacks
         for target in setup.targets
         if nothing_transferred or (study.crafting.whitebox and request.perturbation.whitebox)
+        if setup.is_attackable(request, target)
     ]
     control = study.matched_noise
     matched = [

@@ -1,6 +1,6 @@
 """Run a study: lock the folder, plan, say what is to be done, do it, and join the rows."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +30,7 @@ from medrobust.running.folder import (
     refuse_other_task,
     write_record,
 )
-from medrobust.running.jobs import LEFT_OUT, Job, Kind
+from medrobust.running.jobs import KINDS, LEFT_OUT, Job, Kind
 from medrobust.running.noise import noise_job
 from medrobust.running.plan import Plan, make_plan
 from medrobust.running.processes import global_rank, meet, require_launcher
@@ -55,7 +55,7 @@ def run_study(
     device: torch.device,
     console: Console,
     only: Collection[Kind] = (),
-    first: Sequence[Job] = (),
+    extra: Callable[[Plan], Iterable[Job]] = lambda plan: (),
     dataset: Dataset | None = None,
     executor: Executor = run_here,
 ) -> None:
@@ -69,7 +69,7 @@ def run_study(
         console: Where the plan and the progress are shown.
         only: Kinds of jobs that are done; empty: all. Rows of the self-tests are joined in any case, all
             others only where all jobs are done.
-        first: Further jobs, done before all others.
+        extra: Further jobs of a plan; each is done with those of its kind.
         dataset: The data, where they are given in Python and not opened as the study says.
         executor: Does the work.
 
@@ -99,9 +99,8 @@ def run_study(
         with reading(console, "comparing with checksums") as progress:
             heal(folder, say, progress)
         folder.remove(*LEFT_OUT)  # the networks, or the machine, may be others now
-        jobs = [
-            job for job in (*first, *jobs_of(plan, measured_speeds(setup))) if not only or job.kind in only
-        ]
+        every = in_order([*extra(plan), *jobs_of(plan, measured_speeds(setup))])
+        jobs = [job for job in every if not only or job.kind in only]
         announce(setup, jobs, console)
         write_record(plan, record)
         if study.training.nodes > 1:
@@ -112,8 +111,13 @@ def run_study(
             join_rows(plan)
 
 
+def in_order(jobs: Iterable[Job]) -> list[Job]:
+    """Jobs step by step."""
+    return sorted(jobs, key=lambda job: KINDS.index(job.kind))
+
+
 def jobs_of(plan: Plan, speeds: Speeds) -> list[Job]:
-    """All jobs of a plan, in their order, each with what it is expected to cost on this machine."""
+    """All jobs of a plan, each with what it is expected to cost on this machine."""
     setup = plan.setup
     return [
         *(training_job(setup, network, speeds) for network in setup.trained_here),
@@ -158,7 +162,7 @@ def show_plan(
     data_dir: Path | None,
     device: torch.device,
     console: Console,
-    first: Sequence[Job] = (),
+    extra: Callable[[Plan], Iterable[Job]] = lambda plan: (),
     dataset: Dataset | None = None,
 ) -> None:
     """Say which jobs a run has, what is done and left of each, and what the rest takes; nothing is written.
@@ -180,7 +184,8 @@ def show_plan(
         change = change_since(plan, record_of(setup))
         for sentence in change.sentences:
             say(sentence)
-        jobs = [*first, *_as_adopted(jobs_of(plan, measured_speeds(setup)), setup, change)]
+        every = in_order([*extra(plan), *jobs_of(plan, measured_speeds(setup))])
+        jobs = _as_adopted(every, setup, change)
         announce(setup, jobs, console)
     console.print(job_table(jobs))
 

@@ -1,7 +1,7 @@
 """A study opened on this machine: its data, its splits, its networks. Every step of a run takes this."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
@@ -15,7 +15,8 @@ from medrobust.data.contract import checked
 from medrobust.data.splitting.case_sets import select_cases
 from medrobust.data.splitting.splits import Split, halves, make_folds, split_cases
 from medrobust.errors import RunError, StudyError, reason
-from medrobust.models import ModelSpec, Network, build, prepare, recipe, weights_sha256
+from medrobust.models import ModelSpec, Network, build, has_gradient, prepare, recipe, weights_sha256
+from medrobust.perturbations import Request
 from medrobust.rng import integer_seed
 from medrobust.running.batches import Chunks, Limit, work_chunks
 from medrobust.running.training_folder import load_trained
@@ -98,6 +99,7 @@ class Setup:
     device: torch.device
     _loaded: dict[NetworkId, Network] = field(default_factory=dict, repr=False)
     _weights: dict[NetworkId, str] = field(default_factory=dict, repr=False)
+    _gradients: dict[NetworkId, bool] = field(default_factory=dict, repr=False)
 
     @cached_property
     def limit(self) -> Limit:
@@ -143,15 +145,11 @@ class Setup:
     @cached_property
     def surrogates(self) -> tuple[StudyNetwork, ...]:
         """The networks that exist only to be attacked, fold by fold."""
-        if self.study.surrogates.models is not None:
-            return ()
         return tuple(
-            self._network(
-                NetworkId(spec.name, Role.SURROGATE, seed, fold.number), self._surrogate(spec), split
-            )
+            self._network(NetworkId(spec.name, Role.SURROGATE, seed, fold.number), spec, split)
             for fold, split in zip(self.folds, self._splits(1), strict=True)
             for seed in self.study.surrogates.seeds
-            for spec in self.study.specs
+            for spec in self.study.surrogate_specs
         )
 
     @property
@@ -168,6 +166,19 @@ class Setup:
     def sources(self) -> tuple[StudyNetwork, ...]:
         """The networks whose attacks are transferred: surrogates, or with `others` the targets."""
         return self.targets if self.study.surrogates.models == "others" else self.surrogates
+
+    def is_attackable(self, request: Request, network: StudyNetwork) -> bool:
+        """Whether an attack can be crafted on a network: those that follow a gradient need one."""
+        return request.perturbation.needs != "gradient" or self.has_gradient(network)
+
+    def has_gradient(self, network: StudyNetwork) -> bool:
+        """Whether attacks may follow the gradient of a network, as the study says or else as it is."""
+        if network.spec.attackable is not None or network.is_trained_here:
+            return network.spec.attackable is not False
+        if network.id not in self._gradients:
+            images = (self.dataset.channels, tuple(self.dataset.shape))
+            self._gradients[network.id] = has_gradient(self.network(network), *images)
+        return self._gradients[network.id]
 
     def fold(self, network: StudyNetwork) -> Fold:
         """The fold that a network belongs to."""
@@ -205,18 +216,11 @@ class Setup:
             return [fold.split for fold in self.folds]
         return [halves(self.dataset, fold.split, self.study.seed)[half] for fold in self.folds]
 
-    def _surrogate(self, spec: ModelSpec) -> ModelSpec:
-        """The same architecture, trained here, or with weights of its own."""
-        given = self.study.surrogates.weights.get(spec.name)
-        if given is not None:
-            return replace(spec, weights=str(given), train=False)
-        return spec if spec.train else replace(spec, weights="none", train=True)
-
     def _network(self, network_id: NetworkId, spec: ModelSpec, split: Split) -> StudyNetwork:
         made_from: dict[str, Any] = {"network": recipe(spec)}
         if spec.train:
             made_from |= {
-                "training": self.study.trainings[network_id.name].deciding(),
+                "training": self.study.trainings[network_id.role, network_id.name].deciding(),
                 "data": self.dataset.fingerprint,
                 "patients": {
                     patient: part for patient, part in split.items() if part in (Part.TRAIN, Part.VALIDATION)
@@ -303,7 +307,12 @@ def _require_parts(setup: Setup) -> None:
     if untrained and not all(split_cases(setup.dataset, fold.split, Part.TRAIN) for fold in setup.folds):
         raise StudyError(
             f"study.split leaves no training patients, but {untrained[0].id.folder} is to be trained here. "
-            "Give weights for it (models and surrogates.weights), or a split with a training part."
+            + (
+                "Bring surrogates (`surrogates: {weights: ...}` or `{models: [...]}`), or write `surrogates: "
+                "others` or `none`."
+                if untrained[0].id.role is Role.SURROGATE
+                else "Give weights for it, or a split with a training part."
+            )
         )
     for attack in setup.study.attacks:
         if attack.ssim is not None and not all(fold.validation_cases for fold in setup.folds):

@@ -106,7 +106,7 @@ class Training:
 
 def training_job(setup: Setup, network: StudyNetwork, speeds: Speeds) -> Job:
     """Train a network of a study."""
-    config, cases = setup.study.trainings[network.id.name], setup.training_cases(network)
+    config, cases = setup.study.trainings[network.id.role, network.id.name], setup.training_cases(network)
     validation = setup.fold(network).validation_cases
     regime = regime_of(config, setup.study.task)
     scans = len({case.scan_id for case in cases})

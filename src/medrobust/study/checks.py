@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from medrobust.core import Dataset, Task
+from medrobust.core import Dataset, Role, Task
 from medrobust.data import DATASETS
 from medrobust.errors import StudyError, unknown
 from medrobust.models.spec import is_trained
@@ -89,22 +89,25 @@ def require_split(study: Study) -> None:
 
 
 def _check_models(study: Study) -> None:
-    for spec in study.specs:
-        if not LABEL.fullmatch(spec.name):  # it becomes a folder's name
-            raise StudyError(
-                f"study.models: a name may hold letters, digits, '.', '_' and '-' only; got '{spec.name}'. "
-                "Give the network itself as `architecture`."
-            )
-        if study.trainings[spec.name] != study.training and not spec.train:
-            raise StudyError(
-                f"study.models.{spec.name}.training: '{spec.name}' is not trained here. Leave the key out."
-            )
-        if study.trainings[spec.name].nodes != study.training.nodes:
-            raise StudyError(
-                f"study.models.{spec.name}.training.nodes: all networks are trained on as many nodes; got "
-                f"{study.trainings[spec.name].nodes}. Set it in study.training."
-            )
-    _refuse_twins("models", [spec.name for spec in study.specs], "name")
+    for block, role, specs in (
+        ("models", Role.TARGET, study.specs),
+        ("surrogates.models", Role.SURROGATE, study.surrogate_specs if study.own_surrogates else ()),
+    ):
+        for spec in specs:
+            where, training = f"study.{block}.{spec.name}", study.trainings[role, spec.name]
+            if not LABEL.fullmatch(spec.name):  # it becomes a folder's name
+                raise StudyError(
+                    f"study.{block}: a name may hold letters, digits, '.', '_' and '-' only; got "
+                    f"'{spec.name}'. Give the network itself as `architecture`."
+                )
+            if training != study.training and not spec.train:
+                raise StudyError(f"{where}.training: '{spec.name}' is not trained here. Leave the key out.")
+            if training.nodes != study.training.nodes:
+                raise StudyError(
+                    f"{where}.training.nodes: all networks are trained on as many nodes; got "
+                    f"{training.nodes}. Set it in study.training."
+                )
+        _refuse_twins(block, [spec.name for spec in specs], "name")
 
 
 def _check_perturbations(study: Study) -> None:
@@ -157,27 +160,36 @@ def _check_targets(study: Study) -> None:
 
 
 def _check_surrogates(study: Study) -> None:
-    surrogates, names = study.surrogates, [spec.name for spec in study.specs]
-    if surrogates.models == "others" and len(names) < 2:
+    surrogates, judged = study.surrogates, {spec.name: spec for spec in study.specs}
+    if surrogates.models == "others" and len(judged) < 2:
         raise StudyError(
-            f"study.surrogates: with `others` every network attacks the others, and '{names[0]}' is the only "
-            "one. Add a network, or write `surrogates: none` to attack it directly."
+            f"study.surrogates: with `others` every network attacks the others, and '{next(iter(judged))}' "
+            "is the only one. Add a network, or write `surrogates: none` to attack it directly."
         )
     if surrogates.models is not None and surrogates.weights:
+        said = surrogates.models if isinstance(surrogates.models, str) else "[...]"
         raise StudyError(
-            f"study.surrogates.weights: with `models: {surrogates.models}` no surrogate is made that could "
-            f"have weights; got {', '.join(surrogates.weights)}. Leave one of the two out."
+            f"study.surrogates.weights: with `models: {said}` no copy is made that could have weights; got "
+            f"{', '.join(surrogates.weights)}. Leave one of the two out."
         )
     for name, file in surrogates.weights.items():
-        if name not in names:
-            raise StudyError(f"study.surrogates.weights: {unknown('model', name, names)}")
+        if name not in judged:
+            raise StudyError(f"study.surrogates.weights: {unknown('model', name, judged)}")
         if not file.is_file():
             raise StudyError(f"study.surrogates.weights.{name}: there is no file '{file}'.")
+    for spec in study.surrogate_specs:
+        twin = judged.get(spec.name, spec)
+        if twin.architecture != spec.architecture:
+            raise StudyError(
+                f"study.surrogates.models.{spec.name}: has the name of a network of another architecture "
+                f"({twin.architecture}, not {spec.architecture}), and tables could not tell them apart. Give "
+                "it another name."
+            )
     _refuse_repeated("surrogates", surrogates.seeds)
-    if surrogates.weights and len(surrogates.seeds) > 1:
+    if len(surrogates.seeds) > 1 and any(not spec.train for spec in study.surrogate_specs):
         raise StudyError(
-            "study.surrogates.seeds: networks with weights of their own are the same for every seed. "
-            "Give one seed, or leave surrogates.weights out."
+            "study.surrogates.seeds: networks with weights of their own are the same for every seed. Give "
+            "one seed, or train all surrogates here."
         )
     shared = sorted({*study.targets.seeds} & {*surrogates.seeds})
     if shared:

@@ -3,19 +3,19 @@
 Every default is filled in here, so that the `study.yaml` of a run folder states everything that was used.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Ge, Gt, Interval, Len
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
 
 from medrobust.catalogue import name_of
-from medrobust.core import Task
+from medrobust.core import Role, Task
 from medrobust.errors import StudyError
-from medrobust.models import ModelSpec, as_written, model_spec
+from medrobust.models import ModelSpec, as_written, copy_of, model_spec
 from medrobust.parameters import resolve
 from medrobust.perturbations import Request, request, requests
 from medrobust.study.analysis import PRIMARY, RELEVANT_DIFFERENCE, IntervalMethod
@@ -46,10 +46,10 @@ class Targets(Block):
 class Surrogates(Block):
     """The networks that attacks are crafted on: one independent copy per model and seed, or `models`."""
 
-    models: Literal["others", "none"] | None = Field(
+    models: Literal["others", "none"] | Annotated[tuple[dict[str, Any], ...], Len(1)] | None = Field(
         None,
-        description="others: every network attacks all others of the study; none: each is attacked directly. "
-        "null: copies of the networks, trained apart.",
+        description="Networks of any architecture, as under `models`; others: every network attacks all "
+        "others of the study; none: each is attacked directly. null: copies of the networks, trained apart.",
     )
     seeds: tuple[Annotated[int, Ge(0)], ...] = Field(
         (1,),
@@ -174,7 +174,7 @@ class Study(Block):
         filled.setdefault("noise", {"name": PAPER_NOISE[task]})
         filled["targets"] = _with(given.get("targets", {}), seeds=[given.get("seed", 0)])
         surrogates = given.get("surrogates", {})
-        named = {"models": surrogates} if isinstance(surrogates, str) else surrogates
+        named = {"models": surrogates} if isinstance(surrogates, str | list | tuple) else surrogates
         filled["surrogates"] = _with(named, seeds=[_free_seed(filled)])
         filled["analysis"] = _with(
             given.get("analysis", {}), score=PRIMARY[task], relevant_difference=RELEVANT_DIFFERENCE[task]
@@ -185,16 +185,44 @@ class Study(Block):
     @cached_property
     def specs(self) -> tuple[ModelSpec, ...]:
         """The networks to judge, in the study's order."""
-        plain = ({key: value for key, value in entry.items() if key != "training"} for entry in self.models)
-        return tuple(model_spec(entry, self.task) for entry in plain)
+        return tuple(model_spec(_untrained(entry), self.task) for entry in self.models)
 
     @cached_property
-    def trainings(self) -> dict[str, TrainingConfig]:
-        """How each network is trained: the study's `training`, with the model's own put on top."""
+    def surrogate_specs(self) -> tuple[ModelSpec, ...]:
+        """The networks that exist only to be attacked: copies of those that are judged, or others."""
+        asked = self.surrogates
+        if asked.models is None:
+            return tuple(copy_of(spec, asked.weights.get(spec.name)) for spec in self.specs)
+        return tuple(
+            model_spec(_untrained(entry), self.task, "surrogates.models") for entry in self.own_surrogates
+        )
+
+    @property
+    def own_surrogates(self) -> tuple[dict[str, Any], ...]:
+        """The items of `surrogates.models`, where these are networks."""
+        models = self.surrogates.models
+        return models if isinstance(models, tuple) else ()
+
+    @cached_property
+    def trainings(self) -> dict[tuple[Role, str], TrainingConfig]:
+        """How each network is trained: the study's `training`, with the network's own put on top.
+
+        A surrogate of no training of its own is trained like the network of its name, if there is one.
+        """
         common = self.training.model_dump(exclude_unset=True)
-        return {
-            spec.name: _training(common, entry.get("training", {}), f"models.{spec.name}.training")
-            for spec, entry in zip(self.specs, self.models, strict=True)
+
+        def of(entries: Iterable[Mapping[str, Any]], where: str) -> dict[str, TrainingConfig]:
+            return {
+                entry["name"]: _training(common, entry["training"], f"{where}.{entry['name']}.training")
+                for entry in entries
+                if "training" in entry
+            }
+
+        judged = of(self.models, "models")
+        attacked = judged | of(self.own_surrogates, "surrogates.models")
+        plain = _training(common, {}, "training")
+        return {(Role.TARGET, spec.name): judged.get(spec.name, plain) for spec in self.specs} | {
+            (Role.SURROGATE, spec.name): attacked.get(spec.name, plain) for spec in self.surrogate_specs
         }
 
     @cached_property
@@ -220,9 +248,19 @@ class Study(Block):
 
 def resolved(study: Study) -> dict[str, Any]:
     """The study as plain data with every default and catalogue parameter filled in."""
-    models = tuple(map(as_written, study.models))
+    surrogates = study.surrogates
+    if study.own_surrogates:
+        written = tuple(map(as_written, study.own_surrogates))
+        surrogates = surrogates.model_copy(update={"models": written})
     # What may hold functions is written below.
-    plain = study.model_copy(update={"models": models, "perturbations": (), "noise": {}})
+    plain = study.model_copy(
+        update={
+            "models": tuple(map(as_written, study.models)),
+            "surrogates": surrogates,
+            "perturbations": (),
+            "noise": {},
+        }
+    )
     content: dict[str, Any] = plain.model_dump(mode="json")
     content["perturbations"] = [each.written for each in study.requests]
     content["noise"] = study.matched_noise.written if study.matched_noise else {}
@@ -234,6 +272,11 @@ def _with(block: object, **default: object) -> object:
     if not isinstance(block, Mapping):
         return block
     return default | {key: value for key, value in block.items() if value is not None or key not in default}
+
+
+def _untrained(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An item of `models:` without what it says about its training."""
+    return {key: value for key, value in entry.items() if key != "training"}
 
 
 def _free_seed(given: Mapping[str, Any]) -> int:

@@ -110,11 +110,12 @@ def _anchor(content: dict[str, Any], folder: Path) -> None:
     """Resolve paths relative to the folder of the study's file, in place."""
     split, surrogates = content.get("split"), content.get("surrogates")
     weights = surrogates.get("weights") if isinstance(surrogates, dict) else None
-    models = content.get("models")
+    own = surrogates.get("models") if isinstance(surrogates, dict) else surrogates
+    models = [item for block in (content.get("models"), own) if isinstance(block, list) for item in block]
     for block, keys in (
         (split, ("file",)),
         (weights, weights or ()),
-        *((model, ("weights",)) for model in (models if isinstance(models, list) else ())),
+        *((model, ("weights",)) for model in models),
     ):
         if isinstance(block, dict):
             block |= {key: _anchored(block[key], folder) for key in keys if key in block}

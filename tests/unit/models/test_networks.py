@@ -8,7 +8,17 @@ from torch import nn
 
 from medrobust.core import Task
 from medrobust.errors import ModelError
-from medrobust.models import MODELS, Network, build, check_network, model_spec, parameter_count, prepare
+from medrobust.models import (
+    MODELS,
+    Network,
+    build,
+    check_network,
+    has_gradient,
+    model_spec,
+    parameter_count,
+    prepare,
+    say_the_same,
+)
 from medrobust.models.architectures.layers import layers
 from medrobust.models.architectures.segnet import SegNet
 from medrobust.models.network import last_layer_input
@@ -24,7 +34,7 @@ def segmenter(name, preset="tiny", classes=4, channels=1, shape=(32, 32), **entr
 def loaded(function, classes=2, channels=3, task=Task.CLASSIFICATION, shape=(12, 12), **entry):
     spec = model_spec({"name": "mine", "load": f"made_networks:{function}", **entry}, task)
     network = build(spec, classes=classes, channels=channels, shape=shape)
-    check_network(network, "mine", task=task, classes=classes, channels=channels, shape=shape)
+    check_network(network, "mine", task=task, classes=classes, images=torch.rand(4, channels, *shape))
     return network
 
 
@@ -175,8 +185,8 @@ def test_networks_of_users(function):
     ("function", "message"),
     [
         ("of_seven", "models.mine: It returns 7 classes, but the data have 2"),
-        ("sigmoid", r"returns probabilities \(sigmoid\).*Several labels at once"),
-        ("softmax", r"returns probabilities \(softmax\)"),
+        ("sigmoid", r"returns probabilities: all values lie in \[0, 1\].*output: \{kind: probabilities\}"),
+        ("softmax", "returns probabilities"),
         ("two_outputs", r"must return logits of shape \(n, classes\), got \(3, 3, 12, 12\) for 3 images"),
         ("no_gradient", "has no gradient"),
         ("half_size", r"must return logits of shape \(n, classes\), got \(3, 2, 6, 6\)"),
@@ -208,7 +218,7 @@ def test_images_that_are_too_small():
     spec = model_spec({"name": "inception_v3"}, Task.CLASSIFICATION)
     network = build(spec, classes=2, channels=3, shape=(20, 20)).eval()
     with pytest.raises(ModelError, match=r"cannot take 3 images with 3 channels and size \(20, 20\)"):
-        check_network(network, "mine", task=Task.CLASSIFICATION, classes=2, channels=3, shape=(20, 20))
+        check_network(network, "mine", task=Task.CLASSIFICATION, classes=2, images=torch.rand(4, 3, 20, 20))
 
 
 @pytest.mark.parametrize("key", ["mean", "std"])
@@ -233,3 +243,81 @@ def test_prepare_freezes_once():
 
 def test_summaries_for_lists():
     assert all(entry.summary and entry.source and entry.revision >= 1 for entry in MODELS.values())
+
+
+@pytest.mark.parametrize("seen", ["squeezed", "clamped", "mean", "two"])
+def test_probabilities_are_told_by_their_values_on_images(seen):
+    def answer(z):
+        p = z.sigmoid()
+        return {
+            "squeezed": p[:, 0],
+            "clamped": p.clamp(1e-6, 1 - 1e-6),
+            "mean": (p + p) / 2,
+            "two": torch.cat([1 - p, p], 1),
+        }[seen]
+
+    head = nn.Linear(3, 1)
+    images = torch.rand(8, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    for body in (_Answers(head, answer), lambda images: answer(head(images.mean((2, 3))))):
+        network = prepare(Network(body), torch.device("cpu"))
+        with pytest.raises(
+            ModelError, match=r"returns probabilities: all values lie in \[0, 1\], from 0\.\d+"
+        ):
+            check_network(network, "mine", task=Task.CLASSIFICATION, classes=2, images=images)
+
+
+@pytest.mark.parametrize("size", [1e-4, 1.0])
+def test_logits_that_happen_to_lie_between_0_and_1_are_logits(size):
+    head = nn.Linear(3, 2)
+    nn.init.constant_(head.weight, size / 4)
+    nn.init.constant_(head.bias, size / 4)
+    network = prepare(Network(_Answers(head, lambda z: z)), torch.device("cpu"))
+    check_network(network, "mine", task=Task.CLASSIFICATION, classes=2, images=torch.rand(8, 3, 12, 12))
+
+
+class _Answers(nn.Module):
+    """What `answer` makes of logits of the mean colour."""
+
+    def __init__(self, head, answer):
+        super().__init__()
+        self.head, self.answer = head, answer
+
+    def forward(self, images):
+        return self.answer(self.head(images.mean((2, 3))))
+
+
+def test_a_batch_with_whole_numbers_is_of_decisions():
+    network = Network(lambda images: images.mean((2, 3)).argmax(1))
+    with pytest.raises(ModelError, match=r"returns whole numbers \(torch.int64\)"):
+        check_network(
+            network,
+            "mine",
+            task=Task.CLASSIFICATION,
+            classes=3,
+            images=torch.rand(4, 3, 8, 8),
+            attackable=False,
+        )
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (lambda images: images.mean((2, 3)), True),
+        (lambda images: images.detach().mean((2, 3)), False),
+        (lambda images: images.round().mean((2, 3)), False),
+        (lambda images: torch.from_numpy(images.detach().numpy()).mean((2, 3)), False),
+        (lambda images: images[:, :, 99], True),  # fails, which `check_network` tells
+    ],
+)
+def test_whether_attacks_have_a_gradient_to_follow(body, expected):
+    assert has_gradient(Network(body), 3, (8, 8)) is expected
+
+
+def test_networks_that_say_the_same():
+    first = torch.rand(6, 5, generator=torch.Generator().manual_seed(0))
+    assert say_the_same(first, 3 * first + torch.arange(5))
+    assert say_the_same(first, first.bfloat16().float())
+    assert not say_the_same(first, first.flip(0))
+    assert not say_the_same(first, -first)
+    assert not say_the_same(torch.ones(6, 5), torch.ones(6, 5))
+    assert not say_the_same(first, first[:, :4])

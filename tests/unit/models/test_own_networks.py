@@ -42,7 +42,6 @@ RUNS = [
     "masked_class",
     "checkpointed",
     "kept_positions",
-    "tanh_of_sigmoid",
 ]
 RUNS_ON_SLICES = ["stacked_levels", "listed_levels", "map_squeezed", "dict_of_maps"]
 
@@ -72,9 +71,10 @@ REFUSED = {
     "inference_mode_inside": r"has no gradient with respect to the image.*inference_mode",
     "input_detached": r"has no gradient with respect to the image",
     "not_a_number": r"returns non-finite values for made-up images",
-    "clamped_softmax": r"returns probabilities \(softmax\)",
-    "mean_of_softmaxes": r"returns probabilities \(never negative, with the sum 1\)",
-    "chosen_sigmoid": r"returns probabilities \(sigmoid\)",
+    "clamped_softmax": r"returns probabilities: all values lie in \[0, 1\]",
+    "mean_of_softmaxes": r"returns probabilities: all values lie in \[0, 1\]",
+    "tanh_of_sigmoid": r"returns probabilities.*or `\{kind: logits\}`",
+    "chosen_sigmoid": r"returns probabilities: all values lie in \[0, 1\]",
 }
 
 
@@ -105,7 +105,7 @@ def check(network: Network, task: Task = Task.CLASSIFICATION, **training: Any) -
     """As a run does it."""
     cases = [replace(case, label=None, foreground=1) if task is Task.SEGMENTATION else case for case in CASES]
     to_channels_last(network)
-    check_network(network, "mine", task=task, classes=2, channels=3, shape=(SIDE, SIDE))
+    check_network(network, "mine", task=task, classes=2, images=images_of(4))
     check_training(network, dataset_of(task), cases, TrainingConfig(**training), "mine")
 
 
@@ -166,7 +166,7 @@ def test_a_check_leaves_no_trace(name: str) -> None:
     before = {key: value.clone() for key, value in network.state_dict().items()}
     state = torch.get_rng_state()
     with pytest.raises(ModelError, match=REFUSED[name]) if name in REFUSED else nullcontext():
-        check_network(network, "mine", task=Task.CLASSIFICATION, classes=2, channels=3, shape=(SIDE, SIDE))
+        check_network(network, "mine", task=Task.CLASSIFICATION, classes=2, images=images_of(4))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert not network.training

@@ -29,7 +29,7 @@ from medrobust.core import Dataset, silent
 from medrobust.errors import MedrobustError, RunError, reason
 from medrobust.running.estimate import unknown_speeds
 from medrobust.running.executors.local import SHRUNK, Executor, clear_memory_errors, run_here
-from medrobust.running.jobs import Do, Job
+from medrobust.running.jobs import HERE, Do, Job
 from medrobust.running.plan import Plan, make_plan
 from medrobust.running.progress import Display
 from medrobust.running.runner import jobs_of
@@ -87,7 +87,6 @@ def on_ray(
     del ray
 
     def execute(plan: Plan, jobs: Sequence[Job], shown: Display) -> None:
-        run_here(plan, [job for job in jobs if job.kind == "audit"], shown)
         context = Context(
             json.dumps(resolved(plan.setup.study)),
             plan.setup.folder.absolute,
@@ -98,7 +97,7 @@ def on_ray(
         )
         with _cluster(address):
             _require_room(plan.setup.study.ray, address, shown)
-            _execute(context, plan.setup.study.ray, jobs, shown)
+            _execute(context, plan, jobs, shown)
 
     return execute
 
@@ -156,14 +155,18 @@ def _require_room(asked: Ray, address: str | None, shown: Display) -> None:
     shown.say_once(f"{sentence} Work waits until a node that has them joins.")
 
 
-def _execute(context: Context, asked: Ray, jobs: Sequence[Job], shown: Display) -> None:
+def _execute(context: Context, plan: Plan, jobs: Sequence[Job], shown: Display) -> None:
     """Kind after kind, since each reads what those before it have written."""
     import ray
 
+    asked = plan.setup.study.ray
     options = {"num_cpus": asked.cpus, "num_gpus": asked.gpus, "max_retries": asked.retries}
     tasks = _Tasks(ray.put(context), ray.remote(do_piece).options(**options), asked, shown)
     with _clear_errors(tasks):
-        for kind, of_kind in groupby((job for job in jobs if job.kind != "audit"), lambda job: job.kind):
+        for kind, of_kind in groupby(jobs, lambda job: job.kind):
+            if kind in HERE:
+                run_here(plan, list(of_kind), shown)
+                continue
             waiting = [job for job in of_kind if job.n_finished < job.pieces]
             if kind == "craft":  # stores and solved budgets must exist before many write and read them
                 tasks.run((job, None) for job in waiting)
