@@ -3,7 +3,7 @@
 Preprocessing that differs from that of the training gives scores that look fine and are wrong.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 
@@ -12,6 +12,7 @@ from medrobust.core import Case, OnProgress, silent
 from medrobust.errors import ModelError
 from medrobust.metrics.catalogue import Score
 from medrobust.running.batches import evenly_spaced, work_chunks
+from medrobust.running.estimate import Speeds
 from medrobust.running.evaluate import evaluation_parts, open_evaluation, row_table
 from medrobust.running.jobs import Job
 from medrobust.running.plan import Cell as Seen
@@ -24,15 +25,16 @@ FEW = 20
 """Cases that `medrobust check` scores a network on."""
 
 
-def expectation_jobs(plan: Plan) -> list[Job]:
-    """Compare the clean score of each network that says what it should be, on the whole test set."""
-    return [_job(plan, target) for target in plan.setup.targets if target.spec.expect is not None]
+def expectation_jobs(plan: Plan, speeds: Speeds) -> list[Job]:
+    """Score each network that says what it reaches on the whole clean test set, and compare."""
+    return [_job(plan, target, speeds) for target in plan.setup.targets if target.spec.expect is not None]
 
 
-def _job(plan: Plan, target: StudyNetwork) -> Job:
+def _job(plan: Plan, target: StudyNetwork, speeds: Speeds) -> Job:
     setup, expect = plan.setup, target.spec.expect
     assert expect is not None
     sets = [each for each in plan.whole_test or plan.clean if each.is_faced_by(target)]
+    n_cases = sum(images.chunks.n_cases for images in sets)
     place = ("results", "expected", f"{target.key}.json")
     asked = expect.model_dump() | {"cases": [each.name for each in sets]}
 
@@ -40,20 +42,20 @@ def _job(plan: Plan, target: StudyNetwork) -> Job:
         return setup.folder.exists(*place) and asked.items() <= setup.folder.read_json(*place).items()
 
     def compare(piece: int, progress: OnProgress) -> None:
-        seen, score = clean_score(setup, sets, target), score_expected(setup)
+        seen, score = clean_score(setup, sets, target, progress), score_expected(setup)
         if not abs(seen - expect.clean) <= expect.tolerance:
             raise ModelError(
-                f"models.{target.id.name}.expect: its clean {score.heading} on {_number(sets)} test cases is "
+                f"models.{target.id.name}.expect: its clean {score.heading} on {n_cases} test cases is "
                 f"{seen:.4f}, not {expect.clean:g} (tolerance {expect.tolerance:g}). Look at `input` (mean, "
-                "std, size, order of channels) and at the order of its classes; nothing has been attacked."
+                "std, size) and at the order of its channels and classes. Nothing was trained or attacked."
             )
         setup.folder.write_json(asked | {"seen": seen}, *place)
 
     return Job(
         kind="expect",
         name=target.key,
-        title=f"compare the clean score of {target.id.title}",
-        seconds=0.1,
+        title=f"compare the clean score of {target.id.title} with what it should be",
+        seconds=n_cases * speeds[target.id.name].forward,
         disk=0,
         finished=lambda: {0} if is_met() else set(),
         open=lambda: compare,
@@ -67,8 +69,14 @@ def score_expected(setup: Setup) -> Score:
     return primary_score(PRIMARY[task], task) if score.needs_surfaces else score
 
 
-def clean_score(setup: Setup, sets: Sequence[ImageSet], target: StudyNetwork) -> float:
-    """The score of a target on sets of clean images that it has been shown."""
+def clean_score(
+    setup: Setup, sets: Sequence[ImageSet], target: StudyNetwork, progress: OnProgress = silent
+) -> float:
+    """The score of a target on sets of clean images; its rows are kept for the evaluation."""
+    chunks = [(images, piece) for images in sets for piece in range(len(images.chunks))]
+    for number, (images, piece) in enumerate(chunks):
+        open_evaluation(setup, [Seen(images, target)], boundaries=False)(piece, silent)
+        progress((number + 1) / len(chunks), "")
     table = row_table(setup.study.task)
     parts = evaluation_parts(setup, sets, [target], table)
     rows = pl.concat([read_rows(setup.folder, table, *part) for part in parts])
@@ -81,19 +89,11 @@ def few_clean_scores(setup: Setup) -> Iterator[tuple[StudyNetwork, float, int]]:
     """The score of each network that is not trained here on a few test cases, with their number."""
     images = clean_set(setup, work_chunks(setup.dataset, _few(setup.folds[0].test_cases)))
     for target in setup.targets:
-        if target.is_trained_here or target.id.fold:
-            continue
-        show = open_evaluation(setup, [Seen(images, target)], boundaries=False)
-        for piece in range(len(images.chunks)):
-            show(piece, silent)
-        yield target, clean_score(setup, [images], target), images.chunks.n_cases
+        if not target.is_trained_here and not target.id.fold:
+            yield target, clean_score(setup, [images], target), images.chunks.n_cases
 
 
 def _few(cases: Sequence[Case]) -> tuple[Case, ...]:
     """Evenly spaced over classes, or over cases that show something."""
     labelled = [case for case in cases if case.is_labelled] or cases
     return evenly_spaced(sorted(labelled, key=lambda case: (case.label or 0, case.case_id)), FEW)
-
-
-def _number(sets: Iterable[ImageSet]) -> int:
-    return sum(images.chunks.n_cases for images in sets)

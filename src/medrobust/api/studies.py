@@ -81,7 +81,10 @@ def run(
         data_dir=data_dir,
         device=choose_device(device),
         console=console,
-        extra=lambda plan: [*_audit_jobs(asked, folder, data_dir), *expectation_jobs(plan)],
+        extra=lambda plan, speeds: [
+            *_audit_jobs(asked, folder, data_dir),
+            *expectation_jobs(plan, speeds),
+        ],
         dataset=dataset,
         executor=work,
     )
@@ -114,7 +117,10 @@ def plan(
         data_dir=data_dir,
         device=choose_device(device),
         console=console or output(),
-        extra=lambda plan: [*_audit_jobs(asked, folder, data_dir), *expectation_jobs(plan)],
+        extra=lambda plan, speeds: [
+            *_audit_jobs(asked, folder, data_dir),
+            *expectation_jobs(plan, speeds),
+        ],
         dataset=dataset,
     )
 

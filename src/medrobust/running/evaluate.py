@@ -51,7 +51,7 @@ def evaluation_job(setup: Setup, images: ImageSet, speeds: Speeds, *, boundaries
     cells = list(cells_of([images], setup.targets, setup.bits))
     folders = [folder for cell in cells for _, folder in row_folders(setup, cell, boundaries)]
     return Job(
-        kind="clean" if images.request is None else "evaluate",
+        kind="evaluate",
         name=images.name,
         title=f"evaluate {images.title}",
         seconds=images.chunks.n_cases * sum(speeds[cell.target.id.name].forward for cell in cells),

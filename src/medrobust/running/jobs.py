@@ -12,9 +12,7 @@ from medrobust.core import OnProgress
 from medrobust.errors import Remark, RunError, without
 from medrobust.storage import Parts, RunFolder
 
-Kind = Literal[
-    "audit", "train", "clean", "expect", "selftest", "craft", "noise", "evaluate", "embed", "examples"
-]
+Kind = Literal["audit", "expect", "train", "selftest", "craft", "noise", "evaluate", "embed", "examples"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """Steps in their order."""
 

@@ -55,7 +55,7 @@ def run_study(
     device: torch.device,
     console: Console,
     only: Collection[Kind] = (),
-    extra: Callable[[Plan], Iterable[Job]] = lambda plan: (),
+    extra: Callable[[Plan, Speeds], Iterable[Job]] = lambda plan, speeds: (),
     dataset: Dataset | None = None,
     executor: Executor = run_here,
 ) -> None:
@@ -99,7 +99,8 @@ def run_study(
         with reading(console, "comparing with checksums") as progress:
             heal(folder, say, progress)
         folder.remove(*LEFT_OUT)  # the networks, or the machine, may be others now
-        every = in_order([*extra(plan), *jobs_of(plan, measured_speeds(setup))])
+        speeds = measured_speeds(setup)
+        every = in_order([*extra(plan, speeds), *jobs_of(plan, speeds)])
         jobs = [job for job in every if not only or job.kind in only]
         announce(setup, jobs, console)
         write_record(plan, record)
@@ -162,7 +163,7 @@ def show_plan(
     data_dir: Path | None,
     device: torch.device,
     console: Console,
-    extra: Callable[[Plan], Iterable[Job]] = lambda plan: (),
+    extra: Callable[[Plan, Speeds], Iterable[Job]] = lambda plan, speeds: (),
     dataset: Dataset | None = None,
 ) -> None:
     """Say which jobs a run has, what is done and left of each, and what the rest takes; nothing is written.
@@ -184,7 +185,8 @@ def show_plan(
         change = change_since(plan, record_of(setup))
         for sentence in change.sentences:
             say(sentence)
-        every = in_order([*extra(plan), *jobs_of(plan, measured_speeds(setup))])
+        speeds = measured_speeds(setup)
+        every = in_order([*extra(plan, speeds), *jobs_of(plan, speeds)])
         jobs = _as_adopted(every, setup, change)
         announce(setup, jobs, console)
     console.print(job_table(jobs))

@@ -102,6 +102,11 @@ def _check_models(study: Study) -> None:
                 )
             if training != study.training and not spec.train:
                 raise StudyError(f"{where}.training: '{spec.name}' is not trained here. Leave the key out.")
+            if spec.expect is not None and (spec.train or role is Role.SURROGATE):
+                raise StudyError(
+                    f"{where}.expect: is for networks that are judged and come with trained weights. Leave "
+                    "the key out."
+                )
             if training.nodes != study.training.nodes:
                 raise StudyError(
                     f"{where}.training.nodes: all networks are trained on as many nodes; got "

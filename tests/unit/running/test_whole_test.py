@@ -39,7 +39,7 @@ def planned(folder: Path, **keys: Any) -> tuple[Plan, list[Job]]:
 def test_it_is_planned_only_where_cases_are_left_out(tmp_path: Path) -> None:
     plan, jobs = planned(tmp_path / "some", cases={"per_patient": 2})
     (job,) = [job for job in jobs if job.title == TITLE]
-    assert job.kind == "clean"
+    assert job.kind == "evaluate"
     assert job.seconds == pytest.approx(0.1 * len(plan.setup.folds[0].test_cases))
     assert len(plan.setup.cases) == 2 < len(plan.setup.folds[0].test_cases)
 
