@@ -30,19 +30,20 @@ def of_target(embeddings: pl.DataFrame, target: str, attack: str, noise: str) ->
     Args:
         embeddings: Rows of `results/embeddings.parquet`.
         target: The network whose features are shown.
-        attack: The attack, as crafted on the surrogate of the target's own architecture.
+        attack: The attack, as crafted on the surrogate of the target's own name, or else on another.
         noise: The noise matched to it.
 
     Returns:
         Clean, noisy and attacked rows of the same cases, of the first seeds and fold, sorted by perturbation
         and case.
     """
+    rows = embeddings.filter(pl.col("target") == target, pl.col("perturbation").is_in([CLEAN, noise, attack]))
+    sources = rows.filter(pl.col("source") != "")["source"].unique().sort()
+    source = target if target in sources else sources.first()
     first = pl.col("target_seed", "source_seed", "fold").min().over("perturbation")
-    rows = embeddings.filter(
-        pl.col("target") == target,
-        pl.col("perturbation").is_in([CLEAN, noise, attack]),
-        (pl.col("perturbation") == CLEAN) | (pl.col("source") == target),
-    ).filter(pl.all_horizontal(pl.col("target_seed", "source_seed", "fold").eq_missing(first)))
+    rows = rows.filter((pl.col("perturbation") == CLEAN) | (pl.col("source") == source)).filter(
+        pl.all_horizontal(pl.col("target_seed", "source_seed", "fold").eq_missing(first))
+    )
     complete = pl.col("perturbation").n_unique().over("case_id") == 3
     return rows.filter(complete).sort("perturbation", "case_id")
 
