@@ -267,16 +267,18 @@ def _with_budget(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _model(block: str, name: str, given: Body | Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
     """An entry of `models:`."""
-    if isinstance(given, Mapping):
-        return {"train": False, **given, "name": name}
-    if not callable(given):
+    entry = dict(given) if isinstance(given, Mapping) else {"load": given}
+    load = entry.get("load")
+    if callable(load):
+        network = load if isinstance(load, Network) else Network(load)
+        network.recipe["identity"] = _identity(network, dataset)
+        return {**entry, "name": name, "load": network}
+    if not isinstance(given, Mapping):
         raise StudyError(
             f"{block}.{name}: must be a module, a function from images to logits, or an entry as under "
             f"`models:` in a study; got {type(given).__name__}."
         )
-    network = given if isinstance(given, Network) else Network(given)
-    network.recipe["identity"] = _identity(network, dataset)
-    return {"name": name, "load": network}
+    return {"train": False, **entry, "name": name}
 
 
 def _identity(network: Network, dataset: Dataset) -> str:

@@ -65,6 +65,9 @@ def record_of(setup: Setup) -> dict[str, Any]:
         "data": data,
         "cases": {"attacked": len(setup.cases), "test": sum(len(fold.test_cases) for fold in setup.folds)},
         "networks": networks,
+        "without_gradient": list(
+            dict.fromkeys(each.id.name for each in setup.targets if not setup.has_gradient(each))
+        ),
         "perturbations": [_told(request) for request in setup.study.requests],
         "control": setup.study.matched_noise and setup.study.matched_noise.label,
     }
