@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from annotated_types import Ge, Gt, Len
+from annotated_types import Gt
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
@@ -14,6 +14,7 @@ from medrobust.catalogue import code_digest
 from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
 from medrobust.models.architectures import MODELS, Architecture, find
+from medrobust.models.form import UNSAID, InputSpec, OutputSpec, read_input, read_output
 from medrobust.models.network import Network
 from medrobust.models.weights import file_sha256, package_file, weights_sha256
 from medrobust.parameters import parameter_model, resolve
@@ -31,28 +32,13 @@ _KEYS: Final = (
     "load",
     "weights",
     "input",
+    "output",
     "train",
     "attackable",
     "expect",
 )
-
-
-class InputSpec(BaseModel):
-    """What a network expects; None is what the architecture declares, or what the data have.
-
-    Attributes:
-        channels: Channels; a grey image is repeated to fill them.
-        mean: Subtracted from images in [0, 1], one number or one per channel.
-        std: Images are divided by it, one number or one per channel.
-        size: Images are resized to it, one number or one per side.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    channels: Annotated[int, Ge(1)] | None = None
-    mean: float | tuple[float, ...] | None = None
-    std: Annotated[float, Gt(0)] | tuple[Annotated[float, Gt(0)], ...] | None = None
-    size: Annotated[int, Ge(1)] | Annotated[tuple[Annotated[int, Ge(1)], ...], Len(2, 3)] | None = None
+_RECORDED: Final = ("channels", "mean", "std", "size")
+"""Keys of `input` that stand in a recipe also where they say nothing, as those of finished work do."""
 
 
 class Expectation(BaseModel):
@@ -79,6 +65,7 @@ class ModelSpec:
         load: The user's `package.module:function` that makes the network, else None.
         weights: `none`, `imagenet`, `package:<name>` or the path of a file.
         input: What it expects.
+        output: What it returns.
         train: Whether medrobust trains it.
         parameters: All parameters of the architecture, resolved.
         entry: The catalogue entry; None for a network given in Python.
@@ -94,6 +81,7 @@ class ModelSpec:
     input: InputSpec
     train: bool
     parameters: Mapping[str, Any]
+    output: OutputSpec = UNSAID
     entry: Architecture | None = field(repr=False, default=None)
     given: Network | None = field(repr=False, default=None)
     attackable: bool | None = None
@@ -119,8 +107,8 @@ def model_spec(entry: Mapping[str, Any], task: Task, block: str = "models") -> M
     """Check one item of a study's `models:` or `surrogates.models:`.
 
     Args:
-        entry: `name`, and any of `architecture`, `preset`, `load`, `weights`, `input`, `train` and the
-            architecture's parameters. In Python `load` may be the network itself.
+        entry: `name`, and any of `architecture`, `preset`, `load`, `weights`, `input`, `output`, `train` and
+            the architecture's parameters. In Python `load` may be the network itself.
         task: The study's task.
         block: Where it stands, for messages.
 
@@ -154,7 +142,8 @@ def model_spec(entry: Mapping[str, Any], task: Task, block: str = "models") -> M
         architecture=architecture,
         load=None if load is None else architecture,
         weights=weights,
-        input=_read_input(entry.get("input") or {}, where),
+        input=read_input(entry.get("input") or {}, f"{where}.input"),
+        output=read_output(entry.get("output") or {}, f"{where}.output"),
         train=is_trained(entry),
         parameters=_parameters(found, entry, where),
         entry=found,
@@ -202,11 +191,16 @@ def recipe(spec: ModelSpec) -> dict[str, Any]:
     Files count by their content: that of the weights, and of the module that `load` names (not of what that
     imports).
     """
-    return {
+    said = {"output": spec.output.model_dump(mode="json")} if spec.output != UNSAID else {}
+    return said | {
         "architecture": spec.architecture,
         "revision": code_digest(spec.load) if spec.load else spec.entry and spec.entry.revision,
         "weights": spec.identity,
-        "input": spec.input.model_dump(mode="json"),
+        "input": {
+            key: value
+            for key, value in spec.input.model_dump(mode="json").items()
+            if value is not None or key in _RECORDED
+        },
         "train": spec.train,
         "parameters": {key: list(v) if isinstance(v, tuple) else v for key, v in spec.parameters.items()},
     }
@@ -228,18 +222,13 @@ def _given(load: nn.Module, entry: Mapping[str, Any], where: str) -> ModelSpec:
             "everything else itself, see medrobust.Network."
         )
     network = load if isinstance(load, Network) else Network(load)
-    size = network.size
     return ModelSpec(
         name=entry["name"],
         architecture=network.description,
         load=None,
         weights="none",
-        input=InputSpec(
-            channels=network.channels,
-            mean=tuple(network.mean.tolist()),
-            std=tuple(network.std.tolist()),
-            size=size if size is None or isinstance(size, int) else tuple(size),
-        ),
+        input=network.input,
+        output=network.output,
         train=False,
         parameters={},
         given=network,
@@ -274,12 +263,6 @@ def _parameters(found: Architecture, entry: Mapping[str, Any], where: str) -> di
     for key in given.keys() - model.model_fields:
         raise StudyError(f"{where}: {unknown('key', key, [*_KEYS, *model.model_fields])}")
     return resolve(model, {**chosen, **given}, where)
-
-
-def _read_input(given: object, where: str) -> InputSpec:
-    if not isinstance(given, Mapping):
-        raise StudyError(f"{where}.input must hold keys such as channels, mean, std and size; got {given!r}.")
-    return InputSpec(**resolve(InputSpec, given, f"{where}.input"))
 
 
 def _check_weights(spec: ModelSpec, where: str) -> None:

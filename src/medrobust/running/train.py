@@ -503,7 +503,7 @@ def check_training(
     Raises:
         ModelError: It has nothing to train, fails, or its loss is not finite or reaches none of its weights.
     """
-    where, device = f"models.{name} cannot be trained", network.mean.device
+    where, device = f"models.{name} cannot be trained", network.device
     brought = (
         f"trained weights for it (`weights`, `train: false`) and for a surrogate (surrogates.weights.{name})"
     )

