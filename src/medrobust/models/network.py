@@ -189,7 +189,7 @@ class Network(nn.Module):
             prepared,
             self.input.window,
             weights=[weight for weight in self.body.parameters() if weight.requires_grad],
-            recompute=not self.training,
+            recompute=not self.body.training,
         )
 
     def prepared(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d *size"]:
