@@ -79,7 +79,13 @@ def build(
             if spec.weights.startswith(PACKAGE):
                 load_in_order(network, spec.weights_file)
             else:
-                load_weights(network, spec.weights_file, new_head=spec.train)
+                load_weights(
+                    network,
+                    spec.weights_file,
+                    prefix=spec.prefix,
+                    ignore=spec.ignore,
+                    new_head=spec.train,
+                )
         except ModelError as error:
             raise ModelError(f"{where}.weights: {error}") from None
     return network

@@ -1,7 +1,7 @@
-"""What goes into a network and what comes out of it: `input:` and `output:` of a study, or of Python."""
+"""What a study, or Python, says around a network: `input:`, `output:` and `weights:`."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Len
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer
@@ -64,8 +64,10 @@ class OutputSpec(BaseModel):
         description="Where the logits are: name of an entry or attribute, position, or a path such as "
         "`heads.0`. null: the entry `logits` or `out`, or the first of several.",
     )
-    kind: Literal["logits", "probabilities"] = Field(
-        "logits", description="Of probabilities the logarithms are taken."
+    kind: Literal["logits", "probabilities"] | None = Field(
+        None,
+        description="Of probabilities the logarithms are taken. null: logits, and what looks like "
+        "probabilities is refused.",
     )
     classes: Annotated[tuple[_Name, ...], Len(1)] | None = Field(
         None, description="Names of the classes in the network's order. null: that of the data."
@@ -76,7 +78,18 @@ class OutputSpec(BaseModel):
         return f"{name_of(take)} {code_digest(take)}" if callable(take) else take
 
 
-UNSAID: Final = OutputSpec()
+class WeightsSpec(BaseModel):
+    """A file of weights, and which of its tensors are the network's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str = Field(description="A state dict, or a checkpoint that holds one.")
+    prefix: str | None = Field(
+        None,
+        description="What stands before the names of the network's tensors. null: found where they all have "
+        "the same.",
+    )
+    ignore: tuple[str, ...] = Field((), description="Patterns of names that are not read, as `criterion.*`.")
 
 
 def read_input(given: object, where: str) -> InputSpec:
@@ -120,6 +133,17 @@ def read_output(given: object, where: str) -> OutputSpec:
         if spec.classes and spec.classes.count(name) > 1:
             raise StudyError(f"{where}.classes names '{name}' twice, but a class has one output.")
     return spec
+
+
+def read_weights(given: object, where: str) -> WeightsSpec:
+    """Check what is said of a network's weights: `none`, `imagenet`, a package, a file, or keys.
+
+    Raises:
+        StudyError: A key or value that cannot be.
+    """
+    if not isinstance(given, Mapping):
+        return WeightsSpec(file=str(given or "none"))
+    return WeightsSpec(**resolve(WeightsSpec, given, where))
 
 
 def _mapping(given: object, where: str, keys: str) -> dict[str, Any]:

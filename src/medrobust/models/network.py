@@ -54,7 +54,7 @@ class Network(nn.Module):
         pad: int | Sequence[int] | None = None,
         window: Window | Mapping[str, Any] | None = None,
         output: str | int | Callable[[Any], Tensor] | None = None,
-        kind: Literal["logits", "probabilities"] = "logits",
+        kind: Literal["logits", "probabilities"] | None = None,
         classes: Sequence[str] | None = None,
         features: Features | None = None,
         recipe: Mapping[str, object] | None = None,
@@ -78,7 +78,8 @@ class Network(nn.Module):
             output: Where the logits are in what the body returns: the name of an entry or attribute, a
                 position, a path such as "heads.0", or a function that extracts them. By default the entry
                 `logits` or `out`, or the first of several outputs.
-            kind: What the body returns; of "probabilities" the logarithms are taken.
+            kind: What the body returns; of "probabilities" the logarithms are taken. By default logits; a
+                study then refuses what looks like probabilities.
             classes: Names of the classes in the body's order; by default it is that of the data.
             features: Computes one vector per image, for t-SNE. By default the input of the last linear or
                 convolution layer.

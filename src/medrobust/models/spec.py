@@ -14,7 +14,7 @@ from medrobust.catalogue import code_digest
 from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
 from medrobust.models.architectures import MODELS, Architecture, find
-from medrobust.models.form import UNSAID, InputSpec, OutputSpec, read_input, read_output
+from medrobust.models.form import InputSpec, OutputSpec, read_input, read_output, read_weights
 from medrobust.models.network import Network
 from medrobust.models.weights import file_sha256, package_file, weights_sha256
 from medrobust.parameters import parameter_model, resolve
@@ -64,6 +64,8 @@ class ModelSpec:
         architecture: Name in the catalogue or in timm; `package.module:function` of the user's own.
         load: The user's `package.module:function` that makes the network, else None.
         weights: `none`, `imagenet`, `package:<name>` or the path of a file.
+        prefix: Of the names of its tensors in that file; None: to be found.
+        ignore: Patterns of tensors of that file that are not read.
         input: What it expects.
         output: What it returns.
         train: Whether medrobust trains it.
@@ -81,7 +83,9 @@ class ModelSpec:
     input: InputSpec
     train: bool
     parameters: Mapping[str, Any]
-    output: OutputSpec = UNSAID
+    output: OutputSpec = field(default_factory=OutputSpec)
+    prefix: str | None = None
+    ignore: tuple[str, ...] = ()
     entry: Architecture | None = field(repr=False, default=None)
     given: Network | None = field(repr=False, default=None)
     attackable: bool | None = None
@@ -126,7 +130,7 @@ def model_spec(entry: Mapping[str, Any], task: Task, block: str = "models") -> M
         )
     if isinstance(load, nn.Module):
         return _given(load, entry, where)
-    weights = str(entry.get("weights") or "none")
+    weights = read_weights(entry.get("weights"), f"{where}.weights")
     if load is None:
         architecture = str(entry.get("architecture", name))
         found = find(architecture, where)
@@ -141,7 +145,9 @@ def model_spec(entry: Mapping[str, Any], task: Task, block: str = "models") -> M
         name=name,
         architecture=architecture,
         load=None if load is None else architecture,
-        weights=weights,
+        weights=weights.file,
+        prefix=weights.prefix,
+        ignore=weights.ignore,
         input=read_input(entry.get("input") or {}, f"{where}.input"),
         output=read_output(entry.get("output") or {}, f"{where}.output"),
         train=is_trained(entry),
@@ -159,7 +165,7 @@ def copy_of(spec: ModelSpec, weights: Path | None) -> ModelSpec:
         return replace(spec, weights=str(weights), train=False, attackable=None)
     if spec.train:
         return spec
-    return replace(spec, weights="none", train=True, attackable=None)
+    return replace(spec, weights="none", prefix=None, ignore=(), train=True, attackable=None)
 
 
 def is_of_imagenet(weights: str) -> bool:
@@ -178,7 +184,8 @@ def is_trained(entry: Mapping[str, Any]) -> bool:
     Raises:
         StudyError: `train` is neither true nor false.
     """
-    brought = entry.get("load") or is_weights_path(str(entry.get("weights") or "none"))
+    weights = read_weights(entry.get("weights"), f"models.{entry.get('name')}.weights")
+    brought = entry.get("load") or is_weights_path(weights.file)
     train = entry.get("train", not brought)
     if not isinstance(train, bool):
         raise StudyError(f"models.{entry.get('name')}.train must be true or false, got {train!r}.")
@@ -191,18 +198,20 @@ def recipe(spec: ModelSpec) -> dict[str, Any]:
     Files count by their content: that of the weights, and of the module that `load` names (not of what that
     imports).
     """
-    said = {"output": spec.output.model_dump(mode="json")} if spec.output != UNSAID else {}
-    return said | {
+    later = {
+        "output": spec.output.model_dump(mode="json", exclude_defaults=True),
+        "prefix": spec.prefix,
+        "ignore": list(spec.ignore),
+    }
+    return {
         "architecture": spec.architecture,
         "revision": code_digest(spec.load) if spec.load else spec.entry and spec.entry.revision,
         "weights": spec.identity,
-        "input": {
-            key: value
-            for key, value in spec.input.model_dump(mode="json").items()
-            if value is not None or key in _RECORDED
-        },
+        "input": dict.fromkeys(_RECORDED) | spec.input.model_dump(mode="json", exclude_defaults=True),
         "train": spec.train,
         "parameters": {key: list(v) if isinstance(v, tuple) else v for key, v in spec.parameters.items()},
+        # What former versions did not know stands here only where it is said.
+        **{key: value for key, value in later.items() if value},
     }
 
 
@@ -270,6 +279,11 @@ def _check_weights(spec: ModelSpec, where: str) -> None:
         raise StudyError(
             f"{where}.weights: '{spec.weights}' is for networks of timm only. "
             "Use `none` or the path of a file."
+        )
+    if (spec.prefix or spec.ignore) and not is_weights_path(spec.weights):
+        raise StudyError(
+            f"{where}.weights.file must be the path of a file where `prefix` or `ignore` is given, got "
+            f"'{spec.weights}'."
         )
     file = spec.weights_file
     if file is not None and not file.is_file():

@@ -48,6 +48,13 @@ def test_any_network_of_timm_is_known():
         ({"name": "unet", "classes": 3}, SEGMENTATION, "Unknown key 'classes'"),
         ({"name": "unet", "weights": "imagenet"}, SEGMENTATION, "for networks of timm only"),
         ({"name": "unet", "weights": "nowhere.pt"}, SEGMENTATION, "there is no file 'nowhere.pt'"),
+        ({"name": "unet", "weights": {"prefix": "net."}}, SEGMENTATION, "weights.file: this key is required"),
+        ({"name": "unet", "weights": {"file": "a", "prefx": "b"}}, SEGMENTATION, "Did you mean 'prefix'"),
+        (
+            {"name": "resnet18", "weights": {"file": "imagenet", "prefix": "net."}},
+            CLASSIFICATION,
+            "weights.file must be the path of a file where `prefix` or `ignore` is given, got 'imagenet'",
+        ),
         ({"name": "unet", "train": False}, SEGMENTATION, "would keep random weights"),
         ({"name": "unet", "train": "no"}, SEGMENTATION, "train must be true or false, got 'no'"),
         ({"name": "unet", "input": {"size": 0}}, SEGMENTATION, "input.size"),
