@@ -74,7 +74,7 @@ def has_gradient(network: Network, channels: int, shape: tuple[int, ...]) -> boo
     Rounded images, for one, have only zeros. A network that fails counts as having one: `check_network` says
     why it fails.
     """
-    images = made_up_images(IMAGES, channels, shape).to(network.mean.device).requires_grad_()
+    images = made_up_images(IMAGES, channels, shape).to(network.device).requires_grad_()
     with kept_generators(images.device), torch.enable_grad():
         try:
             logits = network(images)

@@ -199,7 +199,7 @@ def recipe(spec: ModelSpec) -> dict[str, Any]:
     imports).
     """
     later = {
-        "output": spec.output.model_dump(mode="json", exclude_defaults=True),
+        "output": spec.output.model_dump(mode="json", exclude_none=True),
         "prefix": spec.prefix,
         "ignore": list(spec.ignore),
     }
@@ -207,7 +207,7 @@ def recipe(spec: ModelSpec) -> dict[str, Any]:
         "architecture": spec.architecture,
         "revision": code_digest(spec.load) if spec.load else spec.entry and spec.entry.revision,
         "weights": spec.identity,
-        "input": dict.fromkeys(_RECORDED) | spec.input.model_dump(mode="json", exclude_defaults=True),
+        "input": dict.fromkeys(_RECORDED) | spec.input.model_dump(mode="json", exclude_none=True),
         "train": spec.train,
         "parameters": {key: list(v) if isinstance(v, tuple) else v for key, v in spec.parameters.items()},
         # What former versions did not know stands here only where it is said.
