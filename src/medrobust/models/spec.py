@@ -1,5 +1,6 @@
 """What a study says about a network, checked before anything is built."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,7 +11,7 @@ from annotated_types import Gt
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from medrobust.catalogue import code_digest
+from medrobust.catalogue import code_digest, name_of
 from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
 from medrobust.models.architectures import MODELS, Architecture, find
@@ -30,6 +31,7 @@ _KEYS: Final = (
     "architecture",
     "preset",
     "load",
+    "args",
     "weights",
     "input",
     "output",
@@ -111,8 +113,8 @@ def model_spec(entry: Mapping[str, Any], task: Task, block: str = "models") -> M
     """Check one item of a study's `models:` or `surrogates.models:`.
 
     Args:
-        entry: `name`, and any of `architecture`, `preset`, `load`, `weights`, `input`, `output`, `train` and
-            the architecture's parameters. In Python `load` may be the network itself.
+        entry: `name`, and any of `architecture`, `preset`, `load`, `args`, `weights`, `input`, `output`,
+            `train` and the architecture's parameters. In Python `load` may be the network itself.
         task: The study's task.
         block: Where it stands, for messages.
 
@@ -209,10 +211,18 @@ def recipe(spec: ModelSpec) -> dict[str, Any]:
         "weights": spec.identity,
         "input": dict.fromkeys(_RECORDED) | spec.input.model_dump(mode="json", exclude_none=True),
         "train": spec.train,
-        "parameters": {key: list(v) if isinstance(v, tuple) else v for key, v in spec.parameters.items()},
+        "parameters": {key: _as_data(value) for key, value in spec.parameters.items()},
         # What former versions did not know stands here only where it is said.
         **{key: value for key, value in later.items() if value},
     }
+
+
+def _as_data(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, str | float | int | list | dict | None):
+        return value
+    return name_of(value) if callable(value) else repr(value)
 
 
 def as_written(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,11 +277,36 @@ def _parameters(found: Architecture, entry: Mapping[str, Any], where: str) -> di
         if str(preset) not in found.presets:
             raise StudyError(f"{where}.preset: {unknown('preset', str(preset), found.presets)}")
         chosen = found.presets[str(preset)]
-    model = parameter_model("parameters", found.build, without=SUPPLIED)
+    args = _arguments(found, entry, where)
+    named = found.supplied(dict.fromkeys(SUPPLIED)).keys() - entry.keys()
+    model = parameter_model("parameters", found.build, without={*SUPPLIED, *named, *args})
     given = {key: value for key, value in entry.items() if key not in _KEYS}
     for key in given.keys() - model.model_fields:
         raise StudyError(f"{where}: {unknown('key', key, [*_KEYS, *model.model_fields])}")
-    return resolve(model, {**chosen, **given}, where)
+    return resolve(model, {**chosen, **given}, where) | args
+
+
+def _arguments(found: Architecture, entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`args` of an item: arguments of a function of the user's, which are passed as they are written."""
+    args = entry.get("args") or {}
+    if not isinstance(args, Mapping):
+        raise StudyError(f"{where}.args must hold arguments by their names; got {args!r}.")
+    if args and not found.own:
+        raise StudyError(
+            f"{where}.args: is for what `load` names. Write parameters of an architecture beside `name`."
+        )
+    names, takes_any = found.keywords
+    for name in args:
+        if name not in names and not takes_any:
+            raise StudyError(f"{where}.args: {unknown('argument', str(name), names)}")
+    try:
+        json.dumps(args)
+    except (TypeError, ValueError):
+        raise StudyError(
+            f"{where}.args may hold numbers, words, lists and the like only; got {args!r}. Write a function "
+            "that makes the network instead."
+        ) from None
+    return dict(args)
 
 
 def _check_weights(spec: ModelSpec, where: str) -> None:

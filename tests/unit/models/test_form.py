@@ -1,5 +1,6 @@
 """What goes into a network and what comes out of it: `input:` and `output:`, and the arguments of Network."""
 
+import json
 from collections import namedtuple
 from types import SimpleNamespace
 
@@ -282,3 +283,61 @@ def test_a_network_given_in_python_is_known_by_its_form():
         )
     ]
     assert all(recipes.count(each) == 1 for each in recipes)
+
+
+@pytest.mark.parametrize(
+    ("load", "args", "kept"),
+    [
+        ("torchvision_like", {}, {"width": 4}),
+        ("torchvision_like", {"width": 9}, {"width": 9}),
+        ("torchvision_like", {"num_classes": 3, "progress": False}, {}),
+        ("Squeezing", {"width": 9, "layers": [3]}, {"width": 9}),
+        ("timm_like", {}, {}),
+        ("timm_like", {"drop": 0.5}, {}),
+        ("keyword_only", {}, {}),
+        ("keyword_only", {"depth": [2, 2]}, {}),
+        ("both", {"width": 5}, {}),
+    ],
+)
+def test_arguments_have_the_usual_names(load, args, kept):
+    network = built(load=f"libraries:{load}", args=args)
+    assert network(torch.rand(2, 3, 12, 12)).shape == (2, 3)
+    assert all(getattr(network.body, key) == value for key, value in kept.items())
+    assert network.recipe["parameters"].items() >= args.items()
+    json.dumps(network.recipe)
+
+
+def test_arguments_of_a_class():
+    entry = {"name": "mine", "load": "libraries:MonaiLike", "args": {"channels": [8, 16], "norm": "instance"}}
+    spec = model_spec(entry, Task.SEGMENTATION)
+    network = build(spec, classes=4, channels=1, shape=(12, 12))
+    assert network(torch.rand(2, 1, 12, 12)).shape == (2, 4, 12, 12)
+    assert (network.body.channels, network.body.norm) == ([8, 16], "instance")
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            {"load": "libraries:MonaiLike", "args": {"chanels": 3}},
+            "args: Unknown argument 'chanels'. Did you",
+        ),
+        (
+            {"load": "libraries:torchvision_like", "args": {"widht": 3}},
+            "Unknown argument 'widht'. Did you mean",
+        ),
+        ({"load": "libraries:both", "args": [3]}, r"args must hold arguments by their names; got \[3\]"),
+        ({"load": "libraries:timm_like", "args": {"a": nn.ReLU}}, "args may hold numbers, words, lists"),
+        ({"architecture": "resnet18", "args": {"a": 3}}, "args: is for what `load` names"),
+    ],
+)
+def test_arguments_that_cannot_be(entry, message):
+    with pytest.raises(StudyError, match=f"models.mine.{message}" if "args" in message[:5] else message):
+        model_spec({"name": "mine", **entry}, Task.CLASSIFICATION)
+
+
+def test_an_argument_that_is_missing():
+    with pytest.raises(
+        ModelError, match=r"MonaiLike` failed: TypeError.*'channels'. Arguments are given in `args`"
+    ):
+        built(load="libraries:MonaiLike")
