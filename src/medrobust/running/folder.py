@@ -65,6 +65,11 @@ def record_of(setup: Setup) -> dict[str, Any]:
         "data": data,
         "cases": {"attacked": len(setup.cases), "test": sum(len(fold.test_cases) for fold in setup.folds)},
         "networks": networks,
+        "assumed": {
+            network.id.folder: list(setup.network(network).assumed)
+            for network in setup.networks
+            if not network.is_trained_here  # the others have a card
+        },
         "perturbations": [_told(request) for request in setup.study.requests],
         "control": setup.study.matched_noise and setup.study.matched_noise.label,
     }

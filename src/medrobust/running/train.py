@@ -253,6 +253,7 @@ def _train(fabric: "Fabric", network: Network, *, training: Training, goal: Trai
             "train_cases": len(training.train_cases),
             "validation_cases": len(training.validation_cases),
             "parameters": parameter_count(network),
+            "assumed": list(network.assumed),
             "config": training.config.model_dump(mode="json"),
             "curve": curve,
             "best_epoch": best_epoch(curve) if regime.patience else len(curve),

@@ -67,8 +67,9 @@ class Architecture:
         for kind in made.__mro__ if isinstance(made, type) else ():
             if not takes_any or kind is nn.Module:
                 break
-            more, takes_any = keywords(kind.__init__)
-            names |= more - {"self"}
+            if "__init__" in vars(kind):
+                more, takes_any = keywords(vars(kind)["__init__"])
+                names |= more - {"self"}
         return names, takes_any
 
     def supplied(self, values: Mapping[str, Any]) -> dict[str, Any]:
