@@ -43,9 +43,13 @@ def parameter_model(
         for parameter in inspect.signature(function).parameters.values():
             if parameter.kind is not parameter.KEYWORD_ONLY or parameter.name in without:
                 continue
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields.setdefault(parameter.name, (parameter.annotation, default))
-    return create_model(name, __config__=ConfigDict(extra="forbid", validate_default=True), **fields)
+            annotation, default = (
+                missing if given is parameter.empty else given
+                for given, missing in ((parameter.annotation, Any), (parameter.default, ...))
+            )
+            fields.setdefault(parameter.name, (annotation, default))
+    config = ConfigDict(extra="forbid", validate_default=True, arbitrary_types_allowed=True)
+    return create_model(name, __config__=config, **fields)
 
 
 def resolve(model: type[BaseModel], given: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -76,10 +80,15 @@ def describe(problem: Mapping[str, Any], where: str) -> str:
     return f"{place}: {problem['msg']}; got {problem['input']!r}."
 
 
+def keywords(function: Callable[..., Any]) -> tuple[frozenset[str], bool]:
+    """The arguments that a function takes by keyword, and whether it takes any other (`**`)."""
+    known = inspect.signature(function).parameters.values()
+    variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    named = frozenset(p.name for p in known if p.kind not in (*variable, inspect.Parameter.POSITIONAL_ONLY))
+    return named, any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known)
+
+
 def accepted(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the values that a function takes by keyword."""
-    known = inspect.signature(function).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known):
-        return dict(values)
-    names = {parameter.name for parameter in known if parameter.kind is not parameter.POSITIONAL_ONLY}
-    return {key: value for key, value in values.items() if key in names}
+    names, takes_any = keywords(function)
+    return {key: value for key, value in values.items() if takes_any or key in names}

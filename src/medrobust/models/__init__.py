@@ -3,8 +3,9 @@
 from medrobust.models.architectures import MODELS, Architecture, find
 from medrobust.models.build import build
 from medrobust.models.check import check_network, has_gradient, say_the_same
+from medrobust.models.form import InputSpec, OutputSpec
 from medrobust.models.network import Network, parameter_count, prepare, to_channels_last
-from medrobust.models.spec import InputSpec, ModelSpec, as_written, copy_of, model_spec, recipe
+from medrobust.models.spec import ModelSpec, as_written, copy_of, model_spec, recipe
 from medrobust.models.weights import load_weights, weights_content, weights_sha256
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "InputSpec",
     "ModelSpec",
     "Network",
+    "OutputSpec",
     "as_written",
     "build",
     "check_network",

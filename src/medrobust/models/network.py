@@ -1,18 +1,24 @@
 """A network as a study uses it: images in [0, 1] go in, logits come out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from math import ceil
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medrobust.errors import ModelError
-from medrobust.perturbations.outputs import main_output
+from medrobust.errors import ModelError, StudyError, unknown
+from medrobust.models.form import InputSpec, read_input, read_output
+from medrobust.models.windows import Window, middle, padded, sides_of, stitched, windows_of
+from medrobust.perturbations.outputs import logits_of, main_output, part_of
 
 Features = Callable[[nn.Module, Tensor], Tensor]
 """`(body, prepared images n c *space) -> features n d`: one vector per image."""
+
+SMALLEST_DEVIATION = 1e-8
+"""By which an image of one colour is divided (nnU-Net)."""
 
 
 class Network(nn.Module):
@@ -23,24 +29,33 @@ class Network(nn.Module):
 
     Attributes:
         body: The network itself; weight files hold its state dict.
+        input: What the body expects.
+        output: What it returns.
         recipe: What the body was made from, as plain data.
         channels_last: Whether kernels and images may use that memory format, the fastest one. It does not
             suit a body that takes a `view` of its feature maps.
-        note: A sentence on what was changed to make the body run; empty if nothing was.
+        assumed: Sentences on what nobody said and was assumed, or changed, to make the body run.
     """
 
-    mean: Tensor
-    std: Tensor
+    factor: Tensor
+    offset: Tensor
+    order: Tensor | None
 
     def __init__(
         self,
         body: nn.Module | Callable[[Tensor], object],
         *,
-        mean: float | Sequence[float] = 0.0,
-        std: float | Sequence[float] = 1.0,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
         size: int | Sequence[int] | None = None,
         channels: int | None = None,
+        scale: Sequence[float] | None = None,
+        normalise: Literal["volume", "foreground"] | None = None,
+        pad: int | Sequence[int] | None = None,
+        window: Window | Mapping[str, Any] | None = None,
         output: str | int | Callable[[Any], Tensor] | None = None,
+        kind: Literal["logits", "probabilities"] | None = None,
+        classes: Sequence[str] | None = None,
         features: Features | None = None,
         recipe: Mapping[str, object] | None = None,
     ) -> None:
@@ -49,40 +64,54 @@ class Network(nn.Module):
         Args:
             body: A module, or a function, from images `n channels *size` to logits `n classes` or
                 `n classes *space`.
-            mean: Subtracted from images in [0, 1]: one number, or one per channel.
+            mean: Subtracted from images, after `scale`: one number, or one per channel.
             std: Images are divided by it: one number, or one per channel.
             size: Images are resized to it: one number, or one per side. By default they keep their size.
             channels: Number that the body takes; a grey image is repeated to fill them. By default what its
                 first convolution takes, if that is 1 or 3, else any number.
+            scale: The two numbers that the body knows 0 and 1 as, e.g. (0, 255) or (-1024, 1024).
+            normalise: Give every channel of an image or volume mean 0 and standard deviation 1, over all of
+                it ("volume") or over what is not 0 ("foreground"), in place of `scale`, `mean` and `std`.
+            pad: Sides are padded with zeros to a multiple of it, and maps of logits cropped: one number, or
+                one per side.
+            window: Predict in sliding windows: `{"size": (96, 96, 96), "overlap": 0.5}`.
             output: Where the logits are in what the body returns: the name of an entry or attribute, a
-                position, or a function that extracts them. By default the entry `logits` or `out`, or the
-                first of several outputs.
+                position, a path such as "heads.0", or a function that extracts them. By default the entry
+                `logits` or `out`, or the first of several outputs.
+            kind: What the body returns; of "probabilities" the logarithms are taken. By default logits; a
+                study then refuses what looks like probabilities.
+            classes: Names of the classes in the body's order; by default it is that of the data.
             features: Computes one vector per image, for t-SNE. By default the input of the last linear or
                 convolution layer.
             recipe: What the body was made from, as plain data.
 
         Raises:
-            ModelError: `mean` or `std` has neither one number nor one per channel.
+            ModelError: A value cannot be, or `mean` or `std` has neither one number nor one per channel.
         """
         super().__init__()
         self.body = body if isinstance(body, nn.Module) else _Function(body)
-        self.size = size
         convolutions = (part for part in self.body.modules() if isinstance(part, nn.Conv2d | nn.Conv3d))
         first = next((part.in_channels for part in convolutions), None)
-        channels = channels or (first if first in (1, 3) else None)
-        self.channels = channels
-        self.output = output
+        said: dict[str, Any] = {
+            "channels": channels or (first if first in (1, 3) else None),
+            "mean": mean,
+            "std": std,
+        }
+        said |= {"size": size, "scale": scale, "normalise": normalise, "pad": pad, "window": window}
+        try:
+            self.input = read_input(said, "input")
+            self.output = read_output({"take": output, "kind": kind, "classes": classes}, "output")
+        except StudyError as error:
+            raise ModelError(str(error)) from None
         self.features_of = features or last_layer_input
         self.recipe = dict(recipe or {})
         self.channels_last = True
-        self.note = ""
-        for name, given in (("mean", mean), ("std", std)):
-            values = torch.tensor(given, dtype=torch.float32).reshape(-1)
-            if channels is not None and len(values) not in (1, channels):
-                raise ModelError(
-                    f"input.{name} must be one number or {channels} (one per channel), got {given}."
-                )
-            self.register_buffer(name, values, persistent=False)
+        self.assumed: tuple[str, ...] = ()
+        factor, offset = _affine(self.input)
+        self._is_affine = bool((factor != 1).any() or (offset != 0).any())
+        self.register_buffer("factor", factor, persistent=False)
+        self.register_buffer("offset", offset, persistent=False)
+        self.register_buffer("order", None, persistent=False)
 
     @property
     def description(self) -> str:
@@ -91,68 +120,136 @@ class Network(nn.Module):
         name = getattr(named, "__qualname__", type(named).__qualname__)
         return f"{getattr(named, '__module__', None) or type(named).__module__}.{name}"
 
+    @property
+    def device(self) -> torch.device:
+        """Where it takes images."""
+        return self.factor.device
+
+    def put_in_order(self, names: Sequence[str]) -> None:
+        """Return the classes in the order of the data, where `classes` says another one.
+
+        A single output is for the one class named, or for the second of two.
+
+        Args:
+            names: Of the classes, in the order of the data.
+
+        Raises:
+            ModelError: The network's classes are not those of the data.
+        """
+        own = list(self.output.classes or names)
+        if len(own) == 1 and len(names) == 2:
+            own = [name for name in names if name not in own] + own
+        for name in own:
+            if name not in names:
+                raise ModelError(
+                    f"output.classes: {unknown('class', name, names)} A network for further classes cannot "
+                    "be judged on these data, unless a function in `load` leaves their outputs out."
+                )
+        for name in names:
+            if name not in own:
+                raise ModelError(
+                    f"output.classes: '{name}', a class of the data, is missing. Name all classes of the "
+                    "network in its own order."
+                )
+        places = [own.index(name) for name in names]
+        self.order = None if places == sorted(places) else torch.tensor(places, device=self.device)
+
     def forward(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *maps"]:
         """Logits of images in [0, 1]."""
         logits = self.raw(images)
         if logits.shape[1] == 1:  # the same decision and probability as a sigmoid's
             logits = torch.cat([torch.zeros_like(logits), logits], 1)
+        if self.order is not None:
+            logits = logits.index_select(1, self.order)
         if logits.ndim > 2 and logits.shape[2:] != images.shape[2:]:
             logits = _resized(logits, tuple(images.shape[2:]))
         return logits
 
     def raw(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *maps"]:
-        """The body's logits before they are adapted, in float32 and with all axes.
-
-        Axes that a `squeeze` or `flatten` removed are restored: that of a batch of one, or of a single logit.
-        Where deep supervision stacks several levels behind the batch axis, the first is taken.
+        """The body's logits before their number, order and size are adapted, in float32 and with all axes.
 
         Raises:
             ModelError: There are not as many outputs as images.
         """
-        logits = self.returned(images).float()
-        if logits.shape[:1] != images.shape[:1]:
-            if len(images) > 1:
-                raise ModelError(
-                    f"The network returns an output of shape {tuple(logits.shape)} for {len(images)} images. "
-                    "Return one row of logits for each image."
-                )
-            logits = logits.unsqueeze(0)
-        if logits.ndim in (1, images.ndim - 1):
-            logits = logits.unsqueeze(1)
-        return logits[:, 0] if logits.ndim == images.ndim + 1 else logits
+        logits = _with_all_axes(self.returned(images), images)
+        if self.output.kind == "probabilities":
+            logits = logits_of(logits)
+        if self.input.pad is not None and logits.ndim > 2:
+            size, whole = self._sizes(images)
+            logits = logits if tuple(logits.shape[2:]) == whole else _resized(logits, whole)
+            logits = logits[middle(size, whole)]
+        return logits
 
     def returned(self, images: Float[Tensor, "n c *space"]) -> Tensor:
-        """The logits exactly as the body returns them."""
-        output: Any = self.body(self.prepared(images))
-        if callable(self.output):
-            return self.output(output)
-        if self.output is None:
-            return main_output(output)
-        is_attribute = isinstance(self.output, str) and not isinstance(output, Mapping)
-        found: Tensor = getattr(output, str(self.output)) if is_attribute else output[self.output]
-        return found
+        """The logits or probabilities as the body returns them, or as they are stitched from windows."""
+        prepared = self.prepared(images)
+        if self.input.window is None:
+            return self._taken(prepared)
+        return stitched(
+            self._of_window,
+            prepared,
+            self.input.window,
+            weights=[weight for weight in self.body.parameters() if weight.requires_grad],
+            recompute=not self.body.training,
+        )
 
     def prepared(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d *size"]:
-        """Images with the size, channels and normalisation that the body expects."""
-        space = images.ndim - 2
-        if self.size is not None:
-            size = (self.size,) * space if isinstance(self.size, int) else tuple(self.size)
-            if len(size) != space:
-                raise ModelError(f"input.size must have {space} sides, as the images have; got {list(size)}.")
-            images = images if tuple(images.shape[2:]) == size else _resized(images, size)
-        if images.shape[1] == 1 and self.channels is not None:
-            images = images.expand(-1, self.channels, *images.shape[2:])
-        per_channel = (-1, *[1] * space)
-        prepared = (images - self.mean.view(per_channel)) / self.std.view(per_channel)
+        """Images with the size, channels and normalisation that the body expects; a copy."""
+        size, whole = self._sizes(images)
+        if tuple(images.shape[2:]) != size:
+            images = _resized(images, size)
+        if images.shape[1] == 1 and self.input.channels is not None:
+            images = images.expand(-1, self.input.channels, *images.shape[2:])
+        if self.input.normalise is not None:
+            images = z_scored(images, foreground=self.input.normalise == "foreground")
+        elif self._is_affine:
+            per_channel = (1, -1, *[1] * len(size))
+            images = torch.addcmul(self.offset.view(per_channel), images, self.factor.view(per_channel))
+        else:
+            images = images.clone()
+        prepared = padded(images, whole)
         return prepared if self.channels_last else prepared.contiguous()
+
+    def _sizes(self, images: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of images for the body, before and after they are padded."""
+        size, pad = tuple(images.shape[2:]), self.input.pad
+        if self.input.size is not None:
+            size = sides_of(self.input.size, len(size), "size")
+        if pad is None:
+            return size, size
+        steps = sides_of(pad, len(size), "pad")
+        return size, tuple(ceil(side / step) * step for side, step in zip(size, steps, strict=True))
+
+    def _taken(self, prepared: Tensor) -> Tensor:
+        """The part of what the body returns that the study asks for."""
+        output: Any = self.body(prepared)
+        take = self.output.take
+        if callable(take):
+            taken: Tensor = take(output)
+            return taken
+        return main_output(output if take is None else part_of(output, take))
+
+    def _of_window(self, part: Tensor) -> Tensor:
+        """Maps of a window, in float32 and of its size."""
+        maps = _with_all_axes(self._taken(part), part)
+        if maps.ndim != part.ndim:
+            raise ModelError(
+                f"input.window: the network returns an output of shape {tuple(maps.shape)} for a window, but "
+                "maps are needed, which can be stitched. Leave the key out."
+            )
+        return maps if maps.shape[2:] == part.shape[2:] else _resized(maps, tuple(part.shape[2:]))
 
     def features(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d"]:
         """One vector per image: the input of the last layer; in segmentation the mean of the bottleneck.
 
+        Of windows the mean is taken.
+
         Raises:
             ModelError: The network has no such features, or not one vector per image.
         """
-        features = self.features_of(self.body, self.prepared(images))
+        prepared, window = self.prepared(images), self.input.window
+        parts = [prepared] if window is None else windows_of(prepared, window)
+        features = torch.stack([self.features_of(self.body, part) for part in parts]).mean(0)
         if features.ndim != 2 or len(features) != len(images):
             raise ModelError(
                 f"The input of its last layer has the shape {tuple(features.shape)} for {len(images)} "
@@ -184,6 +281,55 @@ class _Function(nn.Module):
 
     def forward(self, images: Tensor) -> object:
         return self.function(images)
+
+
+def z_scored(images: Float[Tensor, "n c *space"], *, foreground: bool) -> Float[Tensor, "n c *space"]:
+    """Images with mean 0 and standard deviation 1 in every channel, as nnU-Net's.
+
+    Args:
+        images: Any images.
+        foreground: Of pixels that are not 0 only; the others stay 0.
+    """
+    space = tuple(range(2, images.ndim))
+    counted = images != 0 if foreground else torch.ones_like(images, dtype=torch.bool)
+    count = counted.sum(space, keepdim=True).clamp_min(1)
+    centred = torch.where(counted, images - images.sum(space, keepdim=True) / count, 0)
+    variance = centred.square().sum(space, keepdim=True) / count
+    return centred / variance.clamp_min(SMALLEST_DEVIATION**2).sqrt()
+
+
+def _affine(said: InputSpec) -> tuple[Tensor, Tensor]:
+    """`scale`, `mean` and `std` as a factor and an offset, one per channel or one for all."""
+    low, high = said.scale or (0.0, 1.0)
+    mean, std = (
+        torch.tensor(default if given is None else given, dtype=torch.float64).reshape(-1)
+        for given, default in ((said.mean, 0.0), (said.std, 1.0))
+    )
+    for name, values in (("mean", mean), ("std", std)):
+        if said.channels is not None and len(values) not in (1, said.channels):
+            raise ModelError(
+                f"input.{name} must be one number or {said.channels} (one per channel), got "
+                f"{values.tolist()}."
+            )
+    return ((high - low) / std).float(), ((low - mean) / std).float()
+
+
+def _with_all_axes(output: Tensor, images: Tensor) -> Tensor:
+    """An output in float32 with the axes that a `squeeze` or `flatten` removed: of a batch or logit of one.
+
+    Where deep supervision stacks several levels behind the batch axis, the first is taken.
+    """
+    logits = output.float()
+    if logits.shape[:1] != images.shape[:1]:
+        if len(images) > 1:
+            raise ModelError(
+                f"The network returns an output of shape {tuple(logits.shape)} for {len(images)} images. "
+                "Return one row of logits for each image."
+            )
+        logits = logits.unsqueeze(0)
+    if logits.ndim in (1, images.ndim - 1):
+        logits = logits.unsqueeze(1)
+    return logits[:, 0] if logits.ndim == images.ndim + 1 else logits
 
 
 def _resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:

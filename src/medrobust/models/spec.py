@@ -1,19 +1,21 @@
 """What a study says about a network, checked before anything is built."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from annotated_types import Ge, Gt, Len
+from annotated_types import Gt
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from medrobust.catalogue import code_digest
+from medrobust.catalogue import code_digest, name_of
 from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
 from medrobust.models.architectures import MODELS, Architecture, find
+from medrobust.models.form import InputSpec, OutputSpec, read_input, read_output, read_weights
 from medrobust.models.network import Network
 from medrobust.models.weights import file_sha256, package_file, weights_sha256
 from medrobust.parameters import parameter_model, resolve
@@ -29,30 +31,16 @@ _KEYS: Final = (
     "architecture",
     "preset",
     "load",
+    "args",
     "weights",
     "input",
+    "output",
     "train",
     "attackable",
     "expect",
 )
-
-
-class InputSpec(BaseModel):
-    """What a network expects; None is what the architecture declares, or what the data have.
-
-    Attributes:
-        channels: Channels; a grey image is repeated to fill them.
-        mean: Subtracted from images in [0, 1], one number or one per channel.
-        std: Images are divided by it, one number or one per channel.
-        size: Images are resized to it, one number or one per side.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    channels: Annotated[int, Ge(1)] | None = None
-    mean: float | tuple[float, ...] | None = None
-    std: Annotated[float, Gt(0)] | tuple[Annotated[float, Gt(0)], ...] | None = None
-    size: Annotated[int, Ge(1)] | Annotated[tuple[Annotated[int, Ge(1)], ...], Len(2, 3)] | None = None
+_RECORDED: Final = ("channels", "mean", "std", "size")
+"""Keys of `input` that stand in a recipe also where they say nothing, as those of finished work do."""
 
 
 class Expectation(BaseModel):
@@ -78,7 +66,10 @@ class ModelSpec:
         architecture: Name in the catalogue or in timm; `package.module:function` of the user's own.
         load: The user's `package.module:function` that makes the network, else None.
         weights: `none`, `imagenet`, `package:<name>` or the path of a file.
+        prefix: Of the names of its tensors in that file; None: to be found.
+        ignore: Patterns of tensors of that file that are not read.
         input: What it expects.
+        output: What it returns.
         train: Whether medrobust trains it.
         parameters: All parameters of the architecture, resolved.
         entry: The catalogue entry; None for a network given in Python.
@@ -94,6 +85,9 @@ class ModelSpec:
     input: InputSpec
     train: bool
     parameters: Mapping[str, Any]
+    output: OutputSpec = field(default_factory=OutputSpec)
+    prefix: str | None = None
+    ignore: tuple[str, ...] = ()
     entry: Architecture | None = field(repr=False, default=None)
     given: Network | None = field(repr=False, default=None)
     attackable: bool | None = None
@@ -119,8 +113,8 @@ def model_spec(entry: Mapping[str, Any], task: Task, block: str = "models") -> M
     """Check one item of a study's `models:` or `surrogates.models:`.
 
     Args:
-        entry: `name`, and any of `architecture`, `preset`, `load`, `weights`, `input`, `train` and the
-            architecture's parameters. In Python `load` may be the network itself.
+        entry: `name`, and any of `architecture`, `preset`, `load`, `args`, `weights`, `input`, `output`,
+            `train` and the architecture's parameters. In Python `load` may be the network itself.
         task: The study's task.
         block: Where it stands, for messages.
 
@@ -138,7 +132,7 @@ def model_spec(entry: Mapping[str, Any], task: Task, block: str = "models") -> M
         )
     if isinstance(load, nn.Module):
         return _given(load, entry, where)
-    weights = str(entry.get("weights") or "none")
+    weights = read_weights(entry.get("weights"), f"{where}.weights")
     if load is None:
         architecture = str(entry.get("architecture", name))
         found = find(architecture, where)
@@ -153,8 +147,11 @@ def model_spec(entry: Mapping[str, Any], task: Task, block: str = "models") -> M
         name=name,
         architecture=architecture,
         load=None if load is None else architecture,
-        weights=weights,
-        input=_read_input(entry.get("input") or {}, where),
+        weights=weights.file,
+        prefix=weights.prefix,
+        ignore=weights.ignore,
+        input=read_input(entry.get("input") or {}, f"{where}.input"),
+        output=read_output(entry.get("output") or {}, f"{where}.output"),
         train=is_trained(entry),
         parameters=_parameters(found, entry, where),
         entry=found,
@@ -170,7 +167,7 @@ def copy_of(spec: ModelSpec, weights: Path | None) -> ModelSpec:
         return replace(spec, weights=str(weights), train=False, attackable=None)
     if spec.train:
         return spec
-    return replace(spec, weights="none", train=True, attackable=None)
+    return replace(spec, weights="none", prefix=None, ignore=(), train=True, attackable=None)
 
 
 def is_of_imagenet(weights: str) -> bool:
@@ -189,7 +186,8 @@ def is_trained(entry: Mapping[str, Any]) -> bool:
     Raises:
         StudyError: `train` is neither true nor false.
     """
-    brought = entry.get("load") or is_weights_path(str(entry.get("weights") or "none"))
+    weights = read_weights(entry.get("weights"), f"models.{entry.get('name')}.weights")
+    brought = entry.get("load") or is_weights_path(weights.file)
     train = entry.get("train", not brought)
     if not isinstance(train, bool):
         raise StudyError(f"models.{entry.get('name')}.train must be true or false, got {train!r}.")
@@ -202,14 +200,29 @@ def recipe(spec: ModelSpec) -> dict[str, Any]:
     Files count by their content: that of the weights, and of the module that `load` names (not of what that
     imports).
     """
+    later = {
+        "output": spec.output.model_dump(mode="json", exclude_none=True),
+        "prefix": spec.prefix,
+        "ignore": list(spec.ignore),
+    }
     return {
         "architecture": spec.architecture,
         "revision": code_digest(spec.load) if spec.load else spec.entry and spec.entry.revision,
         "weights": spec.identity,
-        "input": spec.input.model_dump(mode="json"),
+        "input": dict.fromkeys(_RECORDED) | spec.input.model_dump(mode="json", exclude_none=True),
         "train": spec.train,
-        "parameters": {key: list(v) if isinstance(v, tuple) else v for key, v in spec.parameters.items()},
+        "parameters": {key: _as_data(value) for key, value in spec.parameters.items()},
+        # What former versions did not know stands here only where it is said.
+        **{key: value for key, value in later.items() if value},
     }
+
+
+def _as_data(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, str | float | int | list | dict | None):
+        return value
+    return name_of(value) if callable(value) else repr(value)
 
 
 def as_written(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -228,18 +241,13 @@ def _given(load: nn.Module, entry: Mapping[str, Any], where: str) -> ModelSpec:
             "everything else itself, see medrobust.Network."
         )
     network = load if isinstance(load, Network) else Network(load)
-    size = network.size
     return ModelSpec(
         name=entry["name"],
         architecture=network.description,
         load=None,
         weights="none",
-        input=InputSpec(
-            channels=network.channels,
-            mean=tuple(network.mean.tolist()),
-            std=tuple(network.std.tolist()),
-            size=size if size is None or isinstance(size, int) else tuple(size),
-        ),
+        input=network.input,
+        output=network.output,
         train=False,
         parameters={},
         given=network,
@@ -269,17 +277,36 @@ def _parameters(found: Architecture, entry: Mapping[str, Any], where: str) -> di
         if str(preset) not in found.presets:
             raise StudyError(f"{where}.preset: {unknown('preset', str(preset), found.presets)}")
         chosen = found.presets[str(preset)]
-    model = parameter_model("parameters", found.build, without=SUPPLIED)
+    args = _arguments(found, entry, where)
+    named = found.supplied(dict.fromkeys(SUPPLIED)).keys() - entry.keys()
+    model = parameter_model("parameters", found.build, without={*SUPPLIED, *named, *args})
     given = {key: value for key, value in entry.items() if key not in _KEYS}
     for key in given.keys() - model.model_fields:
         raise StudyError(f"{where}: {unknown('key', key, [*_KEYS, *model.model_fields])}")
-    return resolve(model, {**chosen, **given}, where)
+    return resolve(model, {**chosen, **given}, where) | args
 
 
-def _read_input(given: object, where: str) -> InputSpec:
-    if not isinstance(given, Mapping):
-        raise StudyError(f"{where}.input must hold keys such as channels, mean, std and size; got {given!r}.")
-    return InputSpec(**resolve(InputSpec, given, f"{where}.input"))
+def _arguments(found: Architecture, entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`args` of an item: arguments of a function of the user's, which are passed as they are written."""
+    args = entry.get("args") or {}
+    if not isinstance(args, Mapping):
+        raise StudyError(f"{where}.args must hold arguments by their names; got {args!r}.")
+    if args and not found.own:
+        raise StudyError(
+            f"{where}.args: is for what `load` names. Write parameters of an architecture beside `name`."
+        )
+    names, takes_any = found.keywords
+    for name in args:
+        if name not in names and not takes_any:
+            raise StudyError(f"{where}.args: {unknown('argument', str(name), names)}")
+    try:
+        json.dumps(args)
+    except (TypeError, ValueError):
+        raise StudyError(
+            f"{where}.args may hold numbers, words, lists and the like only; got {args!r}. Write a function "
+            "that makes the network instead."
+        ) from None
+    return dict(args)
 
 
 def _check_weights(spec: ModelSpec, where: str) -> None:
@@ -287,6 +314,11 @@ def _check_weights(spec: ModelSpec, where: str) -> None:
         raise StudyError(
             f"{where}.weights: '{spec.weights}' is for networks of timm only. "
             "Use `none` or the path of a file."
+        )
+    if (spec.prefix or spec.ignore) and not is_weights_path(spec.weights):
+        raise StudyError(
+            f"{where}.weights.file must be the path of a file where `prefix` or `ignore` is given, got "
+            f"'{spec.weights}'."
         )
     file = spec.weights_file
     if file is not None and not file.is_file():

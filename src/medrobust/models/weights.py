@@ -5,7 +5,10 @@ import importlib.metadata
 import io
 import re
 import zipfile
-from collections.abc import Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
-from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
-from medrobust.errors import ModelError, StudyError, reason
+from medrobust.errors import ModelError, StudyError, reason, unknown
 from medrobust.models.network import Network
 
 LARGEST_HEADER = 8
@@ -24,7 +26,8 @@ LARGEST_HEADER = 8
 MOST_LISTED = 100
 """Tensors that do not fit and that a message lists at most."""
 
-_WRAPPERS = ("body.", "module.", "model.", "network.", "_orig_mod.")
+DEEPEST = 3
+"""Dicts around a state dict."""
 
 
 def weights_content(network: Network) -> bytes:
@@ -64,28 +67,46 @@ def load_content(network: Network, content: bytes, name: str) -> None:
     _load(network.body, tensors | extra, name)
 
 
-def load_weights(network: Network, path: Path, *, new_head: bool = False) -> None:
+def load_weights(
+    network: Network,
+    path: Path,
+    *,
+    prefix: str | None = None,
+    ignore: Sequence[str] = (),
+    new_head: bool = False,
+) -> None:
     """Load the weights of the network's body from a file, in place.
 
-    The name of a wrapper before every key (`body.`, `module.`, `model.`, `network.`, `_orig_mod.`) and a dict
-    around the state dict (under `state_dict`, `model_state_dict` or `model`) are removed.
+    Names in checkpoints have prefixes: of dicts around the state dict (`state_dict`, `model`,
+    `network_weights`, `ema`, ...) and of modules around the network (`net.`, `module.`, ...). The one under
+    which most of the network's tensors are found is removed; what stands elsewhere is not used, and
+    `network.assumed` says both.
 
     Args:
         network: Changed in place.
-        path: `.safetensors`, or what `torch.save(model.state_dict())` wrote.
+        path: `.safetensors`, or what `torch.save` wrote of a state dict or a checkpoint that holds one.
+        prefix: Of the network's tensors, as the end of what stands before their names; None: to be found.
+        ignore: Patterns of names that are not read, such as `criterion.*`; they may leave prefixes out.
         new_head: Keep the network's own last layer if the file's is for another number of classes.
 
     Raises:
-        ModelError: The file cannot be read, or tensors do not fit (the first 100 are listed).
+        ModelError: The file cannot be read, tensors do not fit (the first 100 are listed), or there are
+            different ones under several prefixes.
     """
-    own = network.body.state_dict()
-    tensors = read_tensors(path)
-    # As long as all keys begin with the name of a wrapper that the network itself does not have.
-    while tensors and not tensors.keys() & own.keys():
-        prefix = next((p for p in _WRAPPERS if all(name.startswith(p) for name in tensors)), None)
-        if prefix is None:
-            break
-        consume_prefix_in_state_dict_if_present(tensors, prefix)  # of torch's notes on versions too
+    own, tensors, sentences = network.body.state_dict(), read_tensors(path), []
+    ignored = [name for name in tensors if any(map(partial(_matches, name), ignore))]
+    for name in ignored:
+        del tensors[name]
+    if ignored:
+        sentences.append(f"Of {path.name} {_listed(ignored)} not read, as weights.ignore says.")
+    prefix = _prefix(tensors, own, prefix, path)
+    if prefix:
+        others = [name for name in tensors if not name.startswith(prefix)]
+        sentences.append(
+            f"Its weights are those under '{prefix}' in {path.name}"
+            + (f"; {_listed(others)} not used." if others else ".")
+        )
+        tensors = _without_prefix(tensors, prefix)
     # Of tied weights safetensors keeps one; the network has several names for them.
     places = {
         name: (value.data_ptr(), value.shape) for name, value in own.items() if isinstance(value, Tensor)
@@ -94,7 +115,71 @@ def load_weights(network: Network, path: Path, *, new_head: bool = False) -> Non
     tensors |= {name: kept[at] for name, at in places.items() if name not in tensors and at in kept}
     if new_head:
         _keep_own_head(tensors, network.body, own)
-    _load(network.body, tensors, path)
+    try:
+        _load(network.body, tensors, path)
+    except ModelError as error:
+        if any(name not in own for name in tensors):
+            sentences.append('Name tensors that are not needed in weights.ignore, e.g. ["criterion.*"].')
+        raise ModelError("\n".join([str(error), *sentences])) from None
+    network.assumed += tuple(sentences)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"1 tensor ({names[0]}) is" if len(names) == 1 else f"{len(names)} tensors ({names[0]}, ...) are"
+
+
+def _prefix(tensors: Mapping[str, Any], own: Mapping[str, Any], given: str | None, path: Path) -> str:
+    """What stands before the network's names in a file: empty, or with a point at its end."""
+    deepest = max((name.count(".") for name in own), default=0)
+    fits: Counter[str] = Counter()
+    for name, value in tensors.items():
+        parts = name.rsplit(".", deepest + 1)
+        for start in range(len(parts)):
+            rest = ".".join(parts[start:])
+            if rest in own:
+                same_shape = getattr(value, "shape", None) == getattr(own[rest], "shape", None)
+                fits[name.removesuffix(rest)] += 1 + same_shape
+    if given is not None:
+        end = f"{given.rstrip('.')}." if given else ""
+        known = fits
+        fits = Counter({each: n for each, n in fits.items() if f".{each}".endswith(f".{end}")})
+        if not fits:
+            raise ModelError(f"prefix: {unknown('prefix', end, known)} So names begin in '{path}'.")
+    best = [each for each, count in fits.items() if count == max(fits.values())]
+    if not best or "" in best:
+        return ""
+    first = _without_prefix(tensors, best[0])
+    if not all(_same(first, _without_prefix(tensors, each)) for each in best[1:]):
+        raise ModelError(
+            f"'{path}' holds weights of the network under {' and '.join(map(repr, best))}. Say which in "
+            f"weights: {{file: {path.name}, prefix: {best[0]}}}."
+        )
+    few = 2 * len(first.keys() & own.keys()) < len(own)
+    return "" if few and given is None and len(first) < len(tensors) else best[0]
+
+
+def _same(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    return first.keys() == second.keys() and all(
+        torch.equal(value, second[name]) for name, value in first.items() if isinstance(value, Tensor)
+    )
+
+
+def _without_prefix(tensors: Mapping[str, Any], prefix: str) -> "OrderedDict[str, Any]":
+    """The tensors under a prefix, and torch's notes on versions of their modules."""
+    found = OrderedDict(
+        (name.removeprefix(prefix), value) for name, value in tensors.items() if name.startswith(prefix)
+    )
+    notes = getattr(tensors, "_metadata", {})
+    found._metadata = {  # type: ignore[attr-defined]
+        f"{module}."[len(prefix) :].rstrip("."): note
+        for module, note in notes.items()
+        if f"{module}.".startswith(prefix)
+    }
+    return found
 
 
 def load_in_order(network: Network, path: Path) -> None:
@@ -115,8 +200,10 @@ def load_in_order(network: Network, path: Path) -> None:
     _load(network.body, renamed, path)
 
 
-def read_tensors(path: Path) -> dict[str, Any]:
+def read_tensors(path: Path) -> "OrderedDict[str, Any]":
     """The tensors of a weight file, by name, and the extra state of modules that have any.
+
+    Names of dicts around a state dict stand before those of its tensors, such as `state_dict.head.weight`.
 
     Raises:
         ModelError: The file is missing, is not a weights file, or holds more than weights.
@@ -129,7 +216,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
                 raise ValueError(
                     f"its header claims {header:,.0f} MB of names, but a network has at most {LARGEST_HEADER}"
                 )
-            return load_file(path)
+            return OrderedDict(load_file(path))
         if zipfile.is_zipfile(path):  # a small compressed file may unpack to more than any memory
             with zipfile.ZipFile(path) as archive:
                 unpacked = sum(member.file_size for member in archive.infolist())
@@ -146,18 +233,28 @@ def read_tensors(path: Path) -> dict[str, Any]:
             f"The weights file '{path}' cannot be read safely: {why}. "
             "Save it with `torch.save(model.state_dict(), path)` or as safetensors."
         ) from None
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and (isinstance(value, Tensor) or name.endswith("_extra_state"))
-        for name, value in content.items()
-    ):
+    tensors = _flat(content)
+    if not tensors:
         raise ModelError(
             f"The weights file '{path}' holds no state dict (names and tensors). "
             "Save it with `torch.save(model.state_dict(), path)`."
         )
-    return content
+    return tensors
+
+
+def _flat(content: object, levels: int = DEEPEST) -> "OrderedDict[str, Any]":
+    """The tensors in nested dicts by their path, and torch's notes on versions of modules; nothing else."""
+    found: OrderedDict[str, Any] = OrderedDict()
+    notes = dict(getattr(content, "_metadata", {}))
+    for name, value in content.items() if isinstance(content, Mapping) else ():
+        if isinstance(value, Tensor) or str(name).endswith("_extra_state"):
+            found[str(name)] = value
+        elif levels:
+            inside = _flat(value, levels - 1)
+            found |= {f"{name}.{each}": tensor for each, tensor in inside.items()}
+            notes |= {f"{name}.{each}".rstrip("."): note for each, note in inside._metadata.items()}  # type: ignore[attr-defined]
+    found._metadata = notes  # type: ignore[attr-defined]
+    return found
 
 
 def _keep_own_head(tensors: dict[str, Any], body: nn.Module, own: Mapping[str, Any]) -> None:

@@ -1,17 +1,22 @@
 """What a network returns: which part of it is the logits, and whether each image gets its own."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from medrobust.errors import ModelError
+from medrobust.errors import ModelError, nearest
 
 SAME = 1e-4
 """Largest difference of two passes, relative to the largest logit: GPUs add in no fixed order."""
 
 _NAMES = ("logits", "out")
 """Where Hugging Face and torchvision put their main output."""
+
+SMALLEST_PROBABILITY = 1e-30
+SMALLEST_REST = 2.0**-25
+"""Half of what float32 resolves below 1: what a probability that was rounded to 1 leaves for the others."""
 
 _ROUNDING = 1e-3
 _ROUNDING_STEPS = 16
@@ -23,7 +28,8 @@ def main_output(output: object) -> Tensor:
     """The logits in whatever a network returned.
 
     Libraries return them alone, as the entry `logits` (Hugging Face) or `out` (torchvision) of a mapping or
-    an object, or first in a tuple or list, before auxiliary heads and the coarser levels of deep supervision.
+    an object, first in a tuple or list, before auxiliary heads, or as the largest of several maps (levels of
+    deep supervision).
 
     Raises:
         ModelError: It is unclear which part the logits are.
@@ -34,18 +40,77 @@ def main_output(output: object) -> Tensor:
         part = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
         if part is not None:
             return main_output(part)
-    if isinstance(output, Mapping):
-        if len(output) == 1:
-            return main_output(next(iter(output.values())))
-        seen = f"a {type(output).__name__} with the entries {', '.join(map(repr, output)) or 'none'}"
-    elif isinstance(output, tuple | list) and output:
-        return main_output(output[0])
-    else:
-        seen = type(output).__name__
+    if isinstance(output, Mapping) and len(output) == 1:
+        return main_output(next(iter(output.values())))
+    if isinstance(output, tuple | list) and output:
+        return main_output(max(output, key=_pixels) if _are_levels(output) else output[0])
     raise ModelError(
-        f"The network must return its logits as a tensor, got {seen}. Return the tensor alone, first in a "
-        "tuple, or as the entry 'logits' of a dict."
+        f"The network must return its logits as a tensor, got {_seen(output)}. Return the tensor alone, "
+        "first in a tuple, or as the entry 'logits' of a dict, or say in output.take where they are."
     )
+
+
+def part_of(output: object, path: str | int) -> object:
+    """What stands at a place in whatever a network returned.
+
+    Args:
+        output: Mappings, tuples, lists and objects.
+        path: Name of an entry or attribute, position, or several of them, such as `heads.0`.
+
+    Raises:
+        ModelError: There is nothing there.
+    """
+    if isinstance(output, Mapping) and path in output:
+        whole: object = output[path]  # names of entries may hold dots
+        return whole
+    step, _, rest = str(path).partition(".")
+    if isinstance(output, Mapping):
+        parts = {str(name): part for name, part in output.items()}
+    elif isinstance(output, tuple | list):
+        parts = {str(place): output[place] for place in range(-len(output), len(output))}
+    else:
+        parts = {}
+    if step in parts:
+        found = parts[step]
+    elif not isinstance(output, Mapping | Tensor) and hasattr(output, step):
+        found = getattr(output, step)
+    else:
+        raise ModelError(
+            f"output.take: the network returns {_seen(output)}, in which there is no '{step}'."
+            f"{nearest(step, parts)} Name another part, or leave the key out."
+        )
+    return part_of(found, rest) if rest else found
+
+
+def logits_of(probabilities: Float[Tensor, "n k *maps"]) -> Float[Tensor, "n k *maps"]:
+    """Logits that have these probabilities: their logarithms, or the log odds of a single one.
+
+    Probabilities below 1e-30 count as 1e-30, so that a gradient stays finite, and keeps its size down to
+    there: what a logarithm divides by, the softmax in the network has multiplied by. A single probability
+    that was rounded to 1 counts as 1 - 2^-25; it has passed no gradient on.
+    """
+    logs = probabilities.clamp_min(SMALLEST_PROBABILITY).log()
+    if probabilities.shape[1] > 1:
+        return logs
+    return logs - (1 - probabilities).clamp_min(SMALLEST_REST).log()
+
+
+def _are_levels(outputs: Sequence[object]) -> bool:
+    """Whether these are maps of the same classes."""
+    kinds = {each.shape[:2] if isinstance(each, Tensor) and each.ndim > 3 else None for each in outputs}
+    return len(kinds) == 1 and None not in kinds
+
+
+def _pixels(maps: object) -> int:
+    return maps.shape[2:].numel() if isinstance(maps, Tensor) else 0
+
+
+def _seen(output: object) -> str:
+    if isinstance(output, Mapping):
+        return f"a {type(output).__name__} with the entries {', '.join(map(repr, output)) or 'none'}"
+    if isinstance(output, tuple | list):
+        return f"a {type(output).__name__} of {len(output)}"
+    return f"a {type(output).__name__}"
 
 
 def depends_on_batch(network: Callable[[Tensor], object], images: Tensor) -> float:

@@ -143,6 +143,7 @@ def _context(
         },
         split=reading.read_split(folder),
         networks=reading.read_networks(folder, results.record["networks"]),
+        assumed=reading.read_assumed(folder, results.record),
         attacks=reading.attack_table(study),
         threats=threat_table(study, results.record["perturbations"]),
         tables=tables,

@@ -59,6 +59,7 @@ class ReportContext:
         examples: From `examples.example_rows`.
         subgroups: What the scores of groups of patients show, a sentence per attribute.
         beyond_paper: Labels of attacks that are not in the paper, and of points of curves.
+        assumed: What was assumed to make networks run, a sentence each.
     """
 
     title: str
@@ -82,6 +83,7 @@ class ReportContext:
     examples: tuple[Row, ...] = ()
     subgroups: tuple[str, ...] = ()
     beyond_paper: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     @property
     def direct(self) -> bool:
@@ -261,6 +263,17 @@ def read_networks(folder: RunFolder, names: Iterable[str]) -> pl.DataFrame:
         card = folder.read_json("models", name, "card.json") if trained else {}
         rows.append(match.groupdict() | {shown: card.get(key) for key, shown in CARD.items()})
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def read_assumed(folder: RunFolder, record: Mapping[str, Any]) -> tuple[str, ...]:
+    """What was assumed, or changed, to make the networks of a run folder run: each sentence once."""
+    told: list[str] = []
+    for name, network in record["networks"].items():
+        trained = folder.exists("models", name, "card.json")
+        card = folder.read_json("models", name, "card.json") if trained else {}
+        sentences = card.get("assumed") or record.get("assumed", {}).get(name, ())
+        told += [f"{network['name']}: {sentence}" for sentence in sentences]
+    return tuple(dict.fromkeys(told))
 
 
 def without_patients(record: Mapping[str, Any]) -> dict[str, Any]:

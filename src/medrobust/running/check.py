@@ -43,8 +43,8 @@ def check_networks(setup: Setup, say: Say) -> None:
     for network, built in (targets | surrogates).items():
         if network in targets or network.spec not in study.specs:  # a copy differs by its random weights only
             _check(setup, network, built, images)
-            if built.note:
-                say(f"models.{network.id.name}: {built.note}")
+            for sentence in built.assumed:
+                say(f"models.{network.id.name}: {sentence}")
     _require_apart(setup, targets, surrogates or targets, images)
     _require_attacks(setup)
 

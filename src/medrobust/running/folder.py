@@ -68,6 +68,11 @@ def record_of(setup: Setup) -> dict[str, Any]:
         "without_gradient": list(
             dict.fromkeys(each.id.name for each in setup.targets if not setup.has_gradient(each))
         ),
+        "assumed": {
+            network.id.folder: list(setup.network(network).assumed)
+            for network in setup.networks
+            if not network.is_trained_here  # the others have a card
+        },
         "perturbations": [_told(request) for request in setup.study.requests],
         "control": setup.study.matched_noise and setup.study.matched_noise.label,
     }

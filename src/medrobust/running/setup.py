@@ -340,6 +340,7 @@ def fresh_network(
             classes=len(dataset.classes),
             channels=dataset.channels,
             shape=dataset.shape,
+            names=dataset.classes,
             initialise=initialise,
         )
 

@@ -253,6 +253,7 @@ def _train(fabric: "Fabric", network: Network, *, training: Training, goal: Trai
             "train_cases": len(training.train_cases),
             "validation_cases": len(training.validation_cases),
             "parameters": parameter_count(network),
+            "assumed": list(network.assumed),
             "config": training.config.model_dump(mode="json"),
             "curve": curve,
             "best_epoch": best_epoch(curve) if regime.patience else len(curve),
@@ -503,7 +504,7 @@ def check_training(
     Raises:
         ModelError: It has nothing to train, fails, or its loss is not finite or reaches none of its weights.
     """
-    where, device = f"models.{name} cannot be trained", network.mean.device
+    where, device = f"models.{name} cannot be trained", network.device
     brought = (
         f"trained weights for it (`weights`, `train: false`) and for a surrogate (surrogates.weights.{name})"
     )

@@ -116,6 +116,7 @@ def _anchor(content: dict[str, Any], folder: Path) -> None:
         (split, ("file",)),
         (weights, weights or ()),
         *((model, ("weights",)) for model in models),
+        *((model.get("weights"), ("file",)) for model in models if isinstance(model, dict)),
     ):
         if isinstance(block, dict):
             block |= {key: _anchored(block[key], folder) for key in keys if key in block}

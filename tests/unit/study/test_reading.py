@@ -130,6 +130,16 @@ def test_paths_are_relative_to_the_study_file(tmp_path: Path, monkeypatch: pytes
     assert resolved(read_study(resolved(study))) == resolved(study)
 
 
+def test_the_file_of_weights_is_relative_to_the_study_file(tmp_path: Path) -> None:
+    (tmp_path / "best.ckpt").touch()
+    weights = {"file": "best.ckpt", "prefix": "net.", "ignore": ["criterion.*"]}
+    models = [{"name": "mine", "load": "made_networks:classifier", "weights": weights}]
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(FULL | {"models": models}))
+    (spec,) = read_study(tmp_path / "s.yaml").specs
+    assert spec.weights_file == tmp_path / "best.ckpt"
+    assert (spec.prefix, spec.ignore, spec.train) == ("net.", ("criterion.*",), False)
+
+
 @pytest.mark.parametrize("weights", ["none", "imagenet", "package:x"])
 def test_weights_that_are_no_file_stay_as_they_are(tmp_path: Path, weights: str) -> None:
     content = FULL | {"models": [{"name": "mobilenet_v1", "weights": weights}]}

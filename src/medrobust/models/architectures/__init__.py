@@ -1,5 +1,6 @@
 """The catalogue of networks: medrobust's own, those of timm, and those of installed packages."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -17,6 +18,14 @@ from medrobust.models.architectures.layers import bottleneck_mean
 from medrobust.models.architectures.segnet import SegNet
 from medrobust.models.architectures.unet import UNet
 from medrobust.models.network import Features
+from medrobust.parameters import accepted, keywords
+
+USUAL: Mapping[str, tuple[str, ...]] = {
+    "classes": ("num_classes", "n_classes", "num_labels", "classes", "out_channels"),
+    "channels": ("in_channels", "input_channels", "in_chans", "n_channels", "channels"),
+    "dimensions": ("spatial_dims", "dimensions"),
+}
+"""What libraries call the arguments that the data decide; the first that a function has is meant."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,38 @@ class Architecture:
     timm: bool = False
     own: bool = False
     revision: int = 1
+
+    @property
+    def keywords(self) -> tuple[frozenset[str], bool]:
+        """The arguments that `build` takes, and whether it takes any other.
+
+        What goes on by `**` is found out: a function such as torchvision's says which class it returns, and a
+        class such as MONAI's has a parent.
+        """
+        names, takes_any = keywords(self.build)
+        is_class = isinstance(self.build, type)
+        made = self.build if is_class else inspect.signature(self.build).return_annotation
+        for kind in made.__mro__ if isinstance(made, type) else ():
+            if not takes_any or kind is nn.Module:
+                break
+            if "__init__" in vars(kind):
+                more, takes_any = keywords(vars(kind)["__init__"])
+                names |= more - {"self"}
+        return names, takes_any
+
+    def supplied(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What the data decide, under the names that `build` has for it.
+
+        Args:
+            values: `classes`, `channels`, `dimensions`, `pretrained`.
+        """
+        if not self.own:
+            return accepted(self.build, values)
+        names, takes_any = self.keywords
+        called = {key: next((name for name in USUAL[key] if name in names), None) for key in USUAL}
+        if takes_any and all(name in (None, key) for key, name in called.items()):
+            called |= {"classes": "classes", "channels": "channels"}
+        return {name: values[key] for key, name in called.items() if name}
 
 
 def find(name: str, where: str) -> Architecture:
