@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from medrobust.errors import MedrobustError, ModelError, StudyError, reason
-from medrobust.models.formats import exported, torchscript
+from medrobust.models.formats import exported, onnx_file, torchscript
 from medrobust.models.formats.loaded import Format, Loaded
 from medrobust.models.weights import file_sha256
 
@@ -32,7 +32,7 @@ _EXPORTED = Format("torch.export", exported.read, lambda path: [path])
 _WEIGHTS = (".pt", ".pth", ".ts", ".pt2", ".ckpt", ".bin", ".safetensors")
 """Suffixes of what PyTorch and safetensors write; those of PyTorch are told apart by what they hold."""
 
-_SUFFIXES: Mapping[str, Format] = {}
+_SUFFIXES = {".onnx": Format("ONNX", onnx_file.read, onnx_file.files)}
 
 
 def is_format(load: str) -> bool:
