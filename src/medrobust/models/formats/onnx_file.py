@@ -1,7 +1,7 @@
 """ONNX: a network as a graph, differentiable where onnx2torch can make a network of PyTorch of it.
 
-onnx2torch knows the operators up to opset 17, but exporters write newer ones, share weights through nodes, and
-keep flags that change nothing, so the graph is put into older words first. What comes out is compared with
+onnx2torch knows the operators up to opset 17, but exporters write newer ones, share weights through nodes,
+and keep flags that change nothing, so the graph is put into older words first. The result is compared with
 onnxruntime; where it differs, or cannot be made, onnxruntime itself is the network, as a black box.
 """
 
@@ -187,7 +187,7 @@ def _in_older_words(model: Any) -> Any:
 
 
 def _gelu(onnx: Any, node: Any, graph: Any) -> list[Any]:
-    """x (1 + erf(x / sqrt(2))) / 2, or its approximation by tanh, of operators that are older than Gelu."""
+    """GELU of older operators: x (1 + erf(x / sqrt(2))) / 2."""
     (images,), (output,) = node.input, node.output
     if any(flag.s == b"tanh" for flag in node.attribute):
         raise ModelError("onnx2torch has no Gelu that is approximated by tanh")
