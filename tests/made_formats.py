@@ -42,6 +42,9 @@ def images(count: int = 3, channels: int = 3, shape: tuple[int, ...] = (SIDE, SI
     return torch.rand(count, channels, *shape, generator=torch.Generator().manual_seed(2))
 
 
+NAMES = ("a", "b", "c", "d")
+
+
 def network_of(
     path: Path | str,
     task: Task = Task.CLASSIFICATION,
@@ -52,7 +55,7 @@ def network_of(
 ) -> Network:
     """What a study makes of `load: path`."""
     spec = model_spec({"name": "mine", "load": str(path), **entry}, task)
-    return build(spec, classes=CLASSES, channels=channels, shape=shape)
+    return build(spec, classes=CLASSES, channels=channels, shape=shape, names=NAMES)
 
 
 def assert_same(network: nn.Module, plain: nn.Module, shown: Tensor, tolerance: float = 1e-5) -> None:

@@ -50,7 +50,7 @@ def build(
         download = initialise and spec.weights == "imagenet"
         made = _made(spec, classes=classes, channels=taken, dimensions=len(shape), download=download)
         declared = {"channels": taken, **made.input}
-        output = {**made.output, **spec.output.model_dump(exclude_unset=True)}
+        output, assumed = _output(made, spec.output.model_dump(exclude_defaults=True), names)
         try:
             network = Network(
                 made.body,
@@ -62,7 +62,7 @@ def build(
             )
         except ModelError as error:
             raise ModelError(f"{where}.{error}") from None
-        network.assumed = made.assumed
+        network.assumed = assumed
     if channels not in (1, network.input.channels or channels):
         raise ModelError(
             f"{where}: the images have {channels} channels, but the network takes {network.input.channels}. "
@@ -155,9 +155,33 @@ def _declared(body: nn.Module, channels: int) -> dict[str, Any]:
 def _settings(declared: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
     """Keys of `input`, the study's first; one of them takes the place of those that it excludes."""
     normalise, rest = {"normalise"}, {"scale", "mean", "std"}
-    excluded = {"normalise": rest, **dict.fromkeys(rest, normalise), "window": {"pad"}, "pad": {"window"}}
+    excluded = {
+        "normalise": rest,
+        **dict.fromkeys(rest, normalise),
+        "window": {"pad", "size"},
+        "pad": {"window"},
+    }
     replaced = {other for key in said for other in excluded.get(key, ())}
     return {key: value for key, value in declared.items() if key not in replaced} | dict(said)
+
+
+def _output(
+    made: Loaded, said: Mapping[str, Any], names: Sequence[str]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Keys of `output`, the study's first, and what is assumed.
+
+    The class names of a file give the order of classes only where they are those of the data.
+    """
+    output, assumed = {**made.output, **said}, made.assumed
+    if "classes" in output and "classes" not in said and names:
+        own = [str(name) for name in output["classes"]]
+        if sorted(own) != sorted(names):
+            del output["classes"]
+            assumed += (
+                f"It names its classes {', '.join(own)}; they are taken for {', '.join(names)}, in this "
+                "order. If that is wrong, say output.classes.",
+            )
+    return output, assumed
 
 
 def _unwrapped(body: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from medrobust.errors import MedrobustError, ModelError, StudyError, reason
-from medrobust.models.formats import exported, onnx_file, torchscript
+from medrobust.models.formats import exported, huggingface, onnx_file, torchscript
 from medrobust.models.formats.loaded import Format, Loaded
 from medrobust.models.weights import file_sha256
 
@@ -33,6 +33,9 @@ _WEIGHTS = (".pt", ".pth", ".ts", ".pt2", ".ckpt", ".bin", ".safetensors")
 """Suffixes of what PyTorch and safetensors write; those of PyTorch are told apart by what they hold."""
 
 _SUFFIXES = {".onnx": Format("ONNX", onnx_file.read, onnx_file.files)}
+
+_FOLDERS = {"config.json": Format("Hugging Face", huggingface.read, huggingface.files)}
+"""What a folder must hold to be of a kind."""
 
 
 def is_format(load: str) -> bool:
@@ -58,7 +61,12 @@ def format_of(path: Path) -> Format:
             f"there is no file or folder '{path}'. It is the path of a network, or `package.module:function`."
         )
     if path.is_dir():
-        raise StudyError(f"the folder '{path}' holds no network that is known.")
+        for name, found in _FOLDERS.items():
+            if (path / name).exists():
+                return found
+        raise StudyError(
+            f"the folder '{path}' holds no network that is known, which would have {_listed(_FOLDERS)} in it."
+        )
     suffix = path.suffix.lower()
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
@@ -70,8 +78,8 @@ def format_of(path: Path) -> Format:
     if suffix in _WEIGHTS:
         raise StudyError(f"'{path.name}' {_without_network(path)}")
     raise StudyError(
-        f"'{path.name}' is of no kind that is known: {', '.join(sorted({*_WEIGHTS, *_SUFFIXES}))}, or "
-        "`package.module:function`."
+        f"'{path.name}' is of no kind that is known. A network is a file "
+        f"({_listed([*_WEIGHTS, *_SUFFIXES])}), a folder, or `package.module:function`."
     )
 
 
@@ -152,6 +160,11 @@ def _without_network(path: Path) -> str:
         "(package.module:function), and this file in `weights`."
         + (f" It was made with {given}." if given else "")
     )
+
+
+def _listed(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _members(path: Path) -> list[str]:

@@ -99,7 +99,7 @@ def _saved(path: Path, kind: str) -> Path:
         ("a.pt", "cut", "is damaged, or no file of PyTorch"),
         ("a.pt2", "cut", "is damaged, or no file of PyTorch"),
         ("a.pt", "", r"there is no file or folder '.*a\.pt'"),
-        ("a.txt", "text", r"'a\.txt' is of no kind that is known"),
+        ("a.txt", "text", r"'a\.txt' is of no kind that is known. A network is a file"),
         ("a", "folder", r"the folder '.*a' holds no network that is known"),
     ],
 )

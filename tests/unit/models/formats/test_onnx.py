@@ -38,7 +38,7 @@ def test_it_is_the_network_with_its_gradient(opset, any_batch, tmp_path):
     network = network_of(tmp_path / "net.onnx")
     assert_same(network, classifier(), images())
     assert any("has gradients" in sentence for sentence in network.assumed)
-    assert (network.channels, network.size) == (3, [SIDE, SIDE])
+    assert (network.input.channels, network.input.size) == (3, (SIDE, SIDE))
 
 
 def test_volumes(tmp_path):
