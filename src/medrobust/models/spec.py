@@ -178,7 +178,7 @@ def copy_of(spec: ModelSpec, weights: Path | None) -> ModelSpec:
         return replace(spec, weights=str(weights), train=False, attackable=None)
     if spec.train:
         return spec
-    if spec.content:
+    if spec.load and is_format(spec.load):
         raise StudyError(
             f"surrogates: no copy of '{spec.name}' can be trained, which is a file. Name other networks in "
             "surrogates.models, or take `others` or `none`."

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from medrobust.errors import MedrobustError, ModelError, StudyError, reason
-from medrobust.models.formats import exported, huggingface, onnx_file, torchscript
+from medrobust.models.formats import exported, huggingface, nnunet, onnx_file, torchscript
 from medrobust.models.formats.loaded import Format, Loaded
 from medrobust.models.weights import file_sha256
 
@@ -34,7 +34,10 @@ _WEIGHTS = (".pt", ".pth", ".ts", ".pt2", ".ckpt", ".bin", ".safetensors")
 
 _SUFFIXES = {".onnx": Format("ONNX", onnx_file.read, onnx_file.files)}
 
-_FOLDERS = {"config.json": Format("Hugging Face", huggingface.read, huggingface.files)}
+_FOLDERS = {
+    "plans.json": Format("nnU-Net", nnunet.read, nnunet.files),
+    "config.json": Format("Hugging Face", huggingface.read, huggingface.files),
+}
 """What a folder must hold to be of a kind."""
 
 
