@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from medrobust.errors import MedrobustError, ModelError, StudyError, reason
-from medrobust.models.formats import exported, huggingface, nnunet, onnx_file, torchscript
+from medrobust.models.formats import bundle, exported, huggingface, nnunet, onnx_file, torchscript
 from medrobust.models.formats.loaded import Format, Loaded
 from medrobust.models.weights import file_sha256
 
@@ -36,6 +36,7 @@ _SUFFIXES = {".onnx": Format("ONNX", onnx_file.read, onnx_file.files)}
 
 _FOLDERS = {
     "plans.json": Format("nnU-Net", nnunet.read, nnunet.files),
+    "configs/inference.*": Format("MONAI bundle", bundle.read, bundle.files),
     "config.json": Format("Hugging Face", huggingface.read, huggingface.files),
 }
 """What a folder must hold to be of a kind."""
@@ -65,7 +66,7 @@ def format_of(path: Path) -> Format:
         )
     if path.is_dir():
         for name, found in _FOLDERS.items():
-            if (path / name).exists():
+            if any(path.glob(name)):
                 return found
         raise StudyError(
             f"the folder '{path}' holds no network that is known, which would have {_listed(_FOLDERS)} in it."
