@@ -1,13 +1,14 @@
 """From a specification to a network. Whether it fits the study is for `check_network` to say."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from medrobust.errors import ModelError, reason
+from medrobust.models.formats import Loaded
 from medrobust.models.network import Network, to_channels_last
 from medrobust.models.spec import PACKAGE, ModelSpec, is_of_imagenet, recipe
 from medrobust.models.weights import load_in_order, load_weights
@@ -41,29 +42,31 @@ def build(
         ModelError: It cannot be made, or its weights do not fit.
     """
     where = f"models.{spec.name}"
-    taken = spec.input.channels or (3 if is_of_imagenet(spec.weights) else channels)
-    if channels not in (1, taken):
-        raise ModelError(
-            f"{where}: the images have {channels} channels, but the network takes {taken}. "
-            "Set input.channels."
-        )
     if spec.given is not None:
         network = _copied(spec.given, where)
     else:
+        taken = spec.input.channels or (3 if is_of_imagenet(spec.weights) else channels)
         download = initialise and spec.weights == "imagenet"
-        body = _made(spec, classes=classes, channels=taken, dimensions=len(shape), download=download)
+        made = _made(spec, classes=classes, channels=taken, dimensions=len(shape), download=download)
+        declared = {"channels": taken, **made.input}
+        output, assumed = _output(made, spec.output.model_dump(exclude_defaults=True), names)
         try:
             network = Network(
-                body,
-                **_settings(spec, body, taken),
-                channels=taken,
-                output=spec.output.take,
-                kind=spec.output.kind,
-                classes=spec.output.classes,
+                made.body,
+                **_settings(declared, spec.input.model_dump(exclude_none=True)),
+                output=output.get("take"),
+                kind=output.get("kind", "logits"),
+                classes=output.get("classes"),
                 features=spec.entry.features if spec.entry else None,
             )
         except ModelError as error:
             raise ModelError(f"{where}.{error}") from None
+        network.assumed = assumed
+    if channels not in (1, network.input.channels or channels):
+        raise ModelError(
+            f"{where}: the images have {channels} channels, but the network takes {network.input.channels}. "
+            "Set input.channels."
+        )
     if names:
         try:
             network.put_in_order(names)
@@ -102,7 +105,7 @@ def _copied(given: Network, where: str) -> Network:
     return network
 
 
-def _made(spec: ModelSpec, *, classes: int, channels: int, dimensions: int, download: bool) -> nn.Module:
+def _made(spec: ModelSpec, *, classes: int, channels: int, dimensions: int, download: bool) -> Loaded:
     entry = spec.entry
     assert entry is not None
     values: dict[str, Any] = {"classes": classes, "channels": channels, "dimensions": dimensions}
@@ -110,6 +113,8 @@ def _made(spec: ModelSpec, *, classes: int, channels: int, dimensions: int, down
         values["pretrained"] = True
     try:
         body = entry.build(**entry.supplied(values) | dict(spec.parameters))
+    except ModelError as error:
+        raise ModelError(f"models.{spec.name}: {error}") from error
     # Whatever the user's code, timm, its hub or the connection raise.
     except Exception as error:
         if spec.load:
@@ -125,26 +130,58 @@ def _made(spec: ModelSpec, *, classes: int, channels: int, dimensions: int, down
             else ""
         )
         raise ModelError(f"models.{spec.name} cannot be built: {reason(error)}.{advice}") from error
+    if isinstance(body, Loaded):
+        return body
     if not isinstance(body, nn.Module):
         raise ModelError(
             f"models.{spec.name}: `{spec.architecture}` must return a torch.nn.Module, got "
             f"{type(body).__name__}."
         )
-    return _unwrapped(body) if entry.own else body
+    return Loaded(_unwrapped(body) if entry.own else body, input=_declared(body, channels))
 
 
-def _settings(spec: ModelSpec, body: nn.Module, channels: int) -> dict[str, Any]:
-    """Normalisation and size: what the study says, else what a network of timm declares."""
+def _declared(body: nn.Module, channels: int) -> dict[str, Any]:
+    """Normalisation and size as a network of timm declares them."""
     declared = getattr(body, "pretrained_cfg", None)
     config: dict[str, Any] = declared if isinstance(declared, dict) else {}
     settings: dict[str, Any] = {"size": config["input_size"][1:]} if config.get("fixed_input_size") else {}
     for name in ("mean", "std"):
-        if (
-            name in config and spec.input.normalise is None
-        ):  # of colours, perhaps for a network that is built for grey images
+        if name in config:  # of colours, perhaps for a network that is built for grey images
             values = config[name]
             settings[name] = values if len(values) == channels else sum(values) / len(values)
-    return settings | spec.input.model_dump(exclude={"channels"}, exclude_none=True)
+    return settings
+
+
+def _settings(declared: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of `input`, the study's first; one of them takes the place of those that it excludes."""
+    normalise, rest = {"normalise"}, {"scale", "mean", "std"}
+    excluded = {
+        "normalise": rest,
+        **dict.fromkeys(rest, normalise),
+        "window": {"pad", "size"},
+        "pad": {"window"},
+    }
+    replaced = {other for key in said for other in excluded.get(key, ())}
+    return {key: value for key, value in declared.items() if key not in replaced} | dict(said)
+
+
+def _output(
+    made: Loaded, said: Mapping[str, Any], names: Sequence[str]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Keys of `output`, the study's first, and what is assumed.
+
+    The class names of a file give the order of classes only where they are those of the data.
+    """
+    output, assumed = {**made.output, **said}, made.assumed
+    if "classes" in output and "classes" not in said and names:
+        own = [str(name) for name in output["classes"]]
+        if sorted(own) != sorted(names):
+            del output["classes"]
+            assumed += (
+                f"It names its classes {', '.join(own)}; they are taken for {', '.join(names)}, in this "
+                "order. If that is wrong, say output.classes.",
+            )
+    return output, assumed
 
 
 def _unwrapped(body: nn.Module) -> nn.Module:

@@ -16,6 +16,7 @@ from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
 from medrobust.models.architectures import MODELS, Architecture, find
 from medrobust.models.form import InputSpec, OutputSpec, read_input, read_output, read_weights
+from medrobust.models.formats import content_digest, format_of, is_format, opener
 from medrobust.models.network import Network
 from medrobust.models.weights import file_sha256, package_file, weights_sha256
 from medrobust.parameters import parameter_model, resolve
@@ -64,7 +65,8 @@ class ModelSpec:
     Attributes:
         name: What every table calls it.
         architecture: Name in the catalogue or in timm; `package.module:function` of the user's own.
-        load: The user's `package.module:function` that makes the network, else None.
+        load: The user's `package.module:function` that makes the network, or the path of a file or folder
+            that holds it; else None.
         weights: `none`, `imagenet`, `package:<name>` or the path of a file.
         prefix: Of the names of its tensors in that file; None: to be found.
         ignore: Patterns of tensors of that file that are not read.
@@ -101,12 +103,17 @@ class ModelSpec:
         return Path(self.weights) if is_weights_path(self.weights) else None
 
     @cached_property
+    def content(self) -> str | None:
+        """SHA-256 of the file or folder that holds the network; None where a function makes it."""
+        return content_digest(Path(self.load)) if self.load and is_format(self.load) else None
+
+    @cached_property
     def identity(self) -> str:
         """What tells the weights apart: `none`, `imagenet`, or a SHA-256."""
         if self.given is not None:
             return str(self.given.recipe.get("identity") or weights_sha256(self.given.body))
         file = self.weights_file
-        return self.weights if file is None else file_sha256(file)
+        return file_sha256(file) if file is not None else self.content or self.weights
 
 
 def model_spec(entry: Mapping[str, Any], task: Task, block: str = "models") -> ModelSpec:
@@ -141,6 +148,8 @@ def model_spec(entry: Mapping[str, Any], task: Task, block: str = "models") -> M
                 f"{where}: '{architecture}' is a network for {found.task}, but the study's task is {task}. "
                 "Choose another network."
             )
+    elif is_format(str(load)):
+        architecture, found = str(load), _of_file(Path(str(load)), entry, where)
     else:
         architecture, found = str(load), MODELS.loaded(load, where)
     spec = ModelSpec(
@@ -162,12 +171,35 @@ def model_spec(entry: Mapping[str, Any], task: Task, block: str = "models") -> M
 
 
 def copy_of(spec: ModelSpec, weights: Path | None) -> ModelSpec:
-    """The surrogate of a network: the same architecture, trained here or with weights of its own."""
+    """The surrogate of a network: the same architecture, trained here or with weights of its own.
+
+    Raises:
+        StudyError: It would be trained, but is a file.
+    """
     if weights is not None:
         return replace(spec, weights=str(weights), train=False, attackable=None)
     if spec.train:
         return spec
+    if spec.load and is_format(spec.load):
+        raise StudyError(
+            f"surrogates: no copy of '{spec.name}' can be trained, which is a file. Name other networks in "
+            "surrogates.models, or take `others` or `none`."
+        )
     return replace(spec, weights="none", prefix=None, ignore=(), train=True, attackable=None)
+
+
+def _of_file(path: Path, entry: Mapping[str, Any], where: str) -> Architecture:
+    """The entry of a network in a file or folder."""
+    if entry.get("train"):
+        raise StudyError(
+            f"{where}.train: '{path.name}' is a trained network, which is judged and never trained. Leave "
+            "the key out, or name the function that makes it in `load`."
+        )
+    try:
+        found = format_of(path)
+    except StudyError as error:
+        raise StudyError(f"{where}.load: {error}") from None
+    return Architecture(build=opener(path), task=None, summary=found.name, source=str(path), own=True)
 
 
 def is_of_imagenet(weights: str) -> bool:
@@ -197,17 +229,20 @@ def is_trained(entry: Mapping[str, Any]) -> bool:
 def recipe(spec: ModelSpec) -> dict[str, Any]:
     """What the network is made from, as plain data for content addressing; its name is left out.
 
-    Files count by their content: that of the weights, and of the module that `load` names (not of what that
-    imports).
+    Files count by their content: those of the weights, of a network in a file or folder, and of the module
+    that `load` names (not of what that imports).
     """
+    content = spec.content
     later = {
         "output": spec.output.model_dump(mode="json", exclude_none=True),
         "prefix": spec.prefix,
         "ignore": list(spec.ignore),
     }
     return {
-        "architecture": spec.architecture,
-        "revision": code_digest(spec.load) if spec.load else spec.entry and spec.entry.revision,
+        "architecture": f"{spec.entry.summary} {content[:12]}"
+        if content and spec.entry
+        else spec.architecture,
+        "revision": content or (code_digest(spec.load) if spec.load else spec.entry and spec.entry.revision),
         "weights": spec.identity,
         "input": dict.fromkeys(_RECORDED) | spec.input.model_dump(mode="json", exclude_none=True),
         "train": spec.train,

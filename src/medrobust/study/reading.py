@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from medrobust.errors import RunError, StudyError, unknown
+from medrobust.models.formats import is_format
 from medrobust.models.spec import is_weights_path
 from medrobust.parameters import describe
 from medrobust.storage import RunFolder
@@ -112,6 +113,9 @@ def _anchor(content: dict[str, Any], folder: Path) -> None:
     weights = surrogates.get("weights") if isinstance(surrogates, dict) else None
     own = surrogates.get("models") if isinstance(surrogates, dict) else surrogates
     models = [item for block in (content.get("models"), own) if isinstance(block, list) for item in block]
+    for model in models:
+        if isinstance(model, dict) and "load" in model:
+            model["load"] = _anchored_network(model["load"], folder)
     for block, keys in (
         (split, ("file",)),
         (weights, weights or ()),
@@ -124,6 +128,12 @@ def _anchor(content: dict[str, Any], folder: Path) -> None:
 
 def _anchored(path: Any, folder: Path) -> Any:
     return str(folder / path) if isinstance(path, str) and is_weights_path(path) else path
+
+
+def _anchored_network(load: Any, folder: Path) -> Any:
+    """The path of a file or folder that holds a network; what names a function stays as it is."""
+    is_path = isinstance(load, str) and (is_format(load) or (folder / load).exists())
+    return str(folder / load) if is_path else load
 
 
 def _message(problem: Mapping[str, Any]) -> str:

@@ -1,0 +1,113 @@
+"""What an adapter makes of a file or folder, and the parts that several adapters share."""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medrobust.errors import ModelError
+from medrobust.perturbations.outputs import main_output
+
+UNSAID = "Normalisation and the meaning of its output are not in the file; they are those of the study."
+"""What is assumed of a format that holds a network and no more."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network read from a file or folder, and what that says of how images go in and logits come out.
+
+    Attributes:
+        body: Images to logits; whether a gradient passes is said in `assumed`.
+        input: What the file says of a study's `input:`; the study's own keys go first.
+        output: What the file says of a study's `output:`; the study's own keys go first.
+        assumed: Sentences for the report: what was read from where, and what could not be taken over.
+    """
+
+    body: nn.Module
+    input: Mapping[str, Any] = field(default_factory=dict)
+    output: Mapping[str, Any] = field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file or folder.
+
+    Attributes:
+        name: What messages call it.
+        read: `(path, *, <options>) -> Loaded`; the options are what a study may say beside `load:`.
+        files: The files that the network is made of, which is what tells its versions apart.
+    """
+
+    name: str
+    read: Callable[..., Loaded]
+    files: Callable[[Path], Sequence[Path]]
+
+
+def library(name: str, extra: str) -> Any:
+    """An optional package.
+
+    Raises:
+        ModelError: It is not installed; the message says how to.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        missing = error.name or name
+        raise ModelError(
+            f"reading it needs the package '{missing}', which is not installed. "
+            f"Run: pip install 'medrobust[{extra}]'"
+        ) from None
+
+
+def of_shape(body: nn.Module, shape: Sequence[int | None]) -> tuple[nn.Module, dict[str, Any], list[str]]:
+    """What the shape `n c *space` that a file was made for asks for; None is a side that may be anything.
+
+    Returns:
+        The body, for batches of any size; keys of `input`; sentences on what was assumed.
+    """
+    batch, channels, *sides = shape
+    declared: dict[str, Any] = {} if channels is None else {"channels": channels}
+    assumed = []
+    if all(side is not None for side in sides):
+        declared["size"] = sides
+        assumed.append(
+            f"It was saved for images of {' x '.join(map(str, sides))}, to which others are resized."
+        )
+    if batch is not None:
+        body = FixedBatch(body, batch)
+        assumed.append(f"It was saved for batches of {batch}.")
+    return body, declared, assumed
+
+
+class FixedBatch(nn.Module):
+    """A network for batches of one size only: the last one is filled up with copies of its last image."""
+
+    def __init__(self, body: nn.Module, size: int) -> None:
+        super().__init__()
+        self.body, self.size = body, size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of any number of images."""
+        lacking = -len(images) % self.size
+        filled = torch.cat([images, images[-1:].expand(lacking, *images.shape[1:])])
+        return torch.cat([main_output(self.body(part)) for part in torch.split(filled, self.size)])[
+            : len(images)
+        ]
+
+
+class ChannelsLast(nn.Module):
+    """A network for images `n *space c`, as TensorFlow has them, that takes and returns `n c *space`."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `n k *space` of images `n c *space`."""
+        output = main_output(self.body(images.movedim(1, -1)))
+        return output.movedim(-1, 1) if output.ndim == images.ndim else output
