@@ -4,9 +4,7 @@
 # nibabel is not annotated.
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,15 +13,16 @@ from typing import TypeVar
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Float16, Float64, Shaped, UInt8
+from jaxtyping import Float64, Shaped, UInt8
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from medrobust.audit.similarity import SIDE, person, structure_hash
+from medrobust.audit.similarity import SIDE, Person, person, structure_hash
 from medrobust.data.listing import Photo, Photos, Scan, Scans
 from medrobust.data.photographs.photo_cases import read_mask
-from medrobust.data.photographs.pictures import PictureFormat, decoding_room
+from medrobust.data.photographs.pictures import Origin, PictureFormat, decoding_room
+from medrobust.data.reading import in_threads
 from medrobust.data.scans.labels import LabelMap
 from medrobust.data.scans.volumes import Stored, VolumeFormat, forms, read_labels, whole_numbers
 from medrobust.errors import DataError, reason
@@ -45,10 +44,7 @@ LOOKED_AT = 200_000
 class PhotoLook:
     """What is in the file of a photograph."""
 
-    form: str  # the file's format, whatever its name, as Pillow calls it: "JPEG", "PNG"; else empty
-    mode: str  # "CMYK" or "YCCK" if it was made for print
-    turned: bool  # whether its EXIF tag asks for a rotation or reflection
-    alpha: bool  # whether any pixel is transparent
+    origin: Origin
     shape: tuple[int, ...]  # height and width
     grey: bool  # whether all channels are equal
     bits: int  # bits per channel of the file: 8 or 16
@@ -100,8 +96,7 @@ class VolumeLook:
     levels: int  # number of different intensities, up to `COUNTED_LEVELS`
     clipped: float  # fraction of the voxels above the smallest intensity that have the largest one
     digest: bytes  # hash of shape and intensities
-    person: Float16[np.ndarray, "voxels"] | None  # see `similarity.Person`; None if it cannot be compared
-    size: float  # in mm, see `similarity.Person`
+    person: Person | None  # None if it cannot be compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,19 +132,11 @@ def look_at_scans(listing: Scans, console: Console) -> tuple[ScanRecord, ...]:
 
 
 def _looked_at(look: Callable[[Item], Record], items: Sequence[Item], console: Console) -> tuple[Record, ...]:
-    """Records under a progress bar; threads suffice, since decoders release the interpreter's lock."""
-    with (
-        Progress(
-            TextColumn("reading"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        ) as bar,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
-        return tuple(bar.track(pool.map(look, items), total=len(items)))
+    """Records under a progress bar."""
+    columns = TextColumn("reading"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading", total=len(items))
+        return tuple(in_threads(look, items, lambda *_: bar.advance(task)))
 
 
 @contextmanager
@@ -184,7 +171,7 @@ def _look_at_picture(photo: Photo, files: PictureFormat) -> PhotoLook:
     ranges = [(int(plane.min()), int(plane.max())) for plane in planes]
     small = squeezed(channels[len(channels) // 2][None] if volume else channels)
     return PhotoLook(
-        **picture.origin._asdict(),
+        origin=picture.origin,
         shape=channels.shape[1:],
         grey=grey,
         bits=picture.bits,
@@ -253,8 +240,7 @@ def _look_at_image(path: Path, files: VolumeFormat) -> VolumeLook:
         levels=_levels(finite),
         clipped=np.count_nonzero(finite == high) / above if above else 0.0,
         digest=digest,
-        person=None if shown is None else shown.detail,
-        size=0.0 if shown is None else shown.size,
+        person=shown,
     )
 
 

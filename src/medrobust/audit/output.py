@@ -6,6 +6,7 @@
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -87,14 +88,7 @@ def as_document(audit: Audit) -> dict[str, Any]:
         "looked_at": audit.looked_at,
         "counts": {str(severity): audit.count(severity) for severity in Severity},
         "findings": [
-            {
-                "severity": str(finding.severity),
-                "kind": finding.kind,
-                "says": finding.says,
-                "advice": finding.advice,
-                "files": [str(file) for file in finding.files],
-            }
-            for finding in audit.findings
+            {**asdict(finding), "files": [str(file) for file in finding.files]} for finding in audit.findings
         ],
     }
 

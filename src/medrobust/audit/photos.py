@@ -45,12 +45,9 @@ SUFFIXES = {
     "PNG": (".png",),
     "TIFF": (".tif", ".tiff"),
     "BMP": (".bmp", ".dib"),
-    "GIF": (".gif",),
-    "WEBP": (".webp",),
-    "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx"),
     "MPO": (".jpg", ".jpeg", ".mpo"),
 }
-"""Usual endings of the files of each format."""
+"""Usual endings of the files of each format that is read."""
 
 CLIPPED = 0.2
 """Largest fraction of pure white pixels in a sound photograph."""
@@ -87,8 +84,9 @@ def faults(evidence: PhotoEvidence) -> Iterator[Finding]:
             says = f"{photo.place} is pure white in {look.clipped:.0%} of its pixels: their content is lost."
             advice = "Look at it: overexposed photographs and scanned paper are better left out."
             yield warning("clipped intensities", says, advice, photo.place)
-        if look.form in SUFFIXES and photo.path.suffix.lower() not in SUFFIXES[look.form]:
-            says = f"{photo.path} is a {look.form} file by its content."
+        form = look.origin.form
+        if form in SUFFIXES and photo.path.suffix.lower() not in SUFFIXES[form]:
+            says = f"{photo.path} is a {form} file by its content."
             advice = "It is read as what it is; rename it, for programs that trust the name."
             yield note("misnamed file", says, advice, photo.path)
 
@@ -101,19 +99,19 @@ def unusual(evidence: PhotoEvidence) -> Iterator[Finding]:
     kinds: tuple[tuple[str, Callable[[PhotoLook], bool], str, str], ...] = (
         (
             "EXIF rotation",
-            lambda look: look.turned,
+            lambda look: look.origin.turned,
             "are stored rotated, with an EXIF tag that sets them upright",
             "They are read upright; programs that ignore the tag see them rotated.",
         ),
         (
             "alpha channel",
-            lambda look: look.alpha,
+            lambda look: look.origin.alpha,
             "have transparent pixels",
             "Transparent pixels are read as black: make sure that this is not a mask.",
         ),
         (
             "CMYK image",
-            lambda look: look.mode in ("CMYK", "YCCK"),
+            lambda look: look.origin.mode in ("CMYK", "YCCK"),
             "are CMYK images",
             "They are converted without their colour profile: save them as RGB if their colours matter.",
         ),

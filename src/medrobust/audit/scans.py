@@ -290,11 +290,11 @@ def several_scans(evidence: ScanEvidence) -> Iterator[Finding]:
 
 def one_person_twice(evidence: ScanEvidence) -> Iterator[Finding]:
     """Scans of two patients that look like one person."""
-    known = [(scan, look, look.person) for scan, look in evidence.scans if look.person is not None]
-    for one, other, likeness in _alike([detail for _, _, detail in known]):
-        (first, look, _), (second, other_look, _) = known[one], known[other]
-        small, large = sorted((look.size, other_look.size))
-        is_equal = look.digest == other_look.digest  # `equal_scans` reports it
+    known = [(scan, look.digest, look.person) for scan, look in evidence.scans if look.person]
+    for one, other, likeness in _alike([person.detail for *_, person in known]):
+        (first, digest, person), (second, other_digest, other_person) = known[one], known[other]
+        small, large = sorted((person.size, other_person.size))
+        is_equal = digest == other_digest  # `equal_scans` reports it
         if first.patient_id == second.patient_id or is_equal or large >= SAME_SIZE * small:
             continue
         apart = are_apart([first.patient_id, second.patient_id], evidence.splits)
