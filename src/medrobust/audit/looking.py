@@ -1,8 +1,5 @@
 """Look at every file once, whatever is in it, and keep a small record of it."""
 
-# mypy: disable-error-code="no-untyped-call"
-# nibabel is not annotated.
-
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import nibabel as nib
 import numpy as np
 from jaxtyping import Float64, Shaped, UInt8
 from PIL import Image
@@ -23,6 +19,7 @@ from medrobust.data.listing import Photo, Photos, Scan, Scans
 from medrobust.data.photographs.photo_cases import read_mask
 from medrobust.data.photographs.pictures import Origin, PictureFormat, decoding_room
 from medrobust.data.reading import in_threads
+from medrobust.data.scans.geometry import spacing_of
 from medrobust.data.scans.labels import LabelMap
 from medrobust.data.scans.volumes import Stored, VolumeFormat, forms, read_labels, whole_numbers
 from medrobust.errors import DataError, reason
@@ -228,8 +225,7 @@ def _look_at_image(path: Path, files: VolumeFormat) -> VolumeLook:
     shown = None
     if high > low and finite.size == voxels.size:
         volume = voxels if voxels.ndim == 3 else voxels.reshape(*voxels.shape[:3], -1)[..., 0]
-        x, y, z = (float(size) for size in nib.affines.voxel_sizes(grid.affine))
-        shown = person(volume, (x, y, z))
+        shown = person(volume, spacing_of(grid.affine))
     return VolumeLook(
         grid=grid,
         dtype=stored.dtype.name,
