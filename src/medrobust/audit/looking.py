@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from medrobust.audit.similarity import SIDE, Person, person, structure_hash
+from medrobust.data.files import naming
 from medrobust.data.listing import Photo, Photos, Scan, Scans
 from medrobust.data.photographs.photo_cases import read_mask
 from medrobust.data.photographs.pictures import Origin, PictureFormat, decoding_room
@@ -22,7 +23,7 @@ from medrobust.data.reading import in_threads
 from medrobust.data.scans.geometry import spacing_of
 from medrobust.data.scans.labels import LabelMap
 from medrobust.data.scans.volumes import Stored, VolumeFormat, forms, read_labels, whole_numbers
-from medrobust.errors import DataError, reason
+from medrobust.errors import DataError
 
 Item = TypeVar("Item")
 Record = TypeVar("Record")
@@ -140,12 +141,10 @@ def _looked_at(look: Callable[[Item], Record], items: Sequence[Item], console: C
 def _noting(errors: dict[Path, str], path: Path) -> Iterator[None]:
     """Note why a file cannot be read: whatever a decoder raises must not end the audit."""
     try:
-        yield
+        with naming(path):
+            yield
     except DataError as error:
         errors[path] = str(error)
-    except Exception as error:
-        advice = "Check whether another program opens it, or remove it."
-        errors[path] = f"{path} cannot be read ({reason(error)}). {advice}"
 
 
 def _look_at_photo(photo: Photo, files: PictureFormat) -> PhotoRecord:
