@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from medrobust.audit.similarity import SIDE, Person, person, structure_hash
 from medrobust.data.files import naming
-from medrobust.data.listing import Photo, Photos, Scan, Scans
+from medrobust.data.listing import Photo, Scan
 from medrobust.data.photographs.photo_cases import read_mask
 from medrobust.data.photographs.pictures import Origin, PictureFormat, decoding_room
 from medrobust.data.reading import in_threads
@@ -118,19 +117,8 @@ class ScanRecord:
     errors: Mapping[Path, str]  # why a file cannot be read, as a sentence
 
 
-def look_at_photos(listing: Photos, console: Console) -> tuple[PhotoRecord, ...]:
-    """A record of every photograph, in the listing's order."""
-    return _looked_at(partial(_look_at_photo, files=listing.format), listing.items, console)
-
-
-def look_at_scans(listing: Scans, console: Console) -> tuple[ScanRecord, ...]:
-    """A record of every scan, in the listing's order."""
-    look = partial(_look_at_scan, classes_of=listing.classes_of, classes=len(listing.classes))
-    return _looked_at(look, listing.items, console)
-
-
-def _looked_at(look: Callable[[Item], Record], items: Sequence[Item], console: Console) -> tuple[Record, ...]:
-    """Records under a progress bar."""
+def look_at(look: Callable[[Item], Record], items: Sequence[Item], console: Console) -> tuple[Record, ...]:
+    """What `look_at_photo` or `look_at_scan` says of every item, in their order, under a progress bar."""
     columns = TextColumn("reading"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading", total=len(items))
@@ -147,7 +135,8 @@ def _noting(errors: dict[Path, str], path: Path) -> Iterator[None]:
         errors[path] = str(error)
 
 
-def _look_at_photo(photo: Photo, files: PictureFormat) -> PhotoRecord:
+def look_at_photo(photo: Photo, files: PictureFormat) -> PhotoRecord:
+    """Look at a photograph, and at its mask if it has one."""
     errors: dict[Path, str] = {}
     look = inside = None
     with _noting(errors, photo.path), decoding_room(files, photo.path, photo.entry):
@@ -201,14 +190,15 @@ def _inside(mask: Path, look: PhotoLook | None) -> float:
     return float(np.count_nonzero(pixels) / pixels.size)
 
 
-def _look_at_scan(scan: Scan, classes_of: LabelMap, classes: int) -> ScanRecord:
+def look_at_scan(scan: Scan, classes_of: LabelMap) -> ScanRecord:
+    """Look at the images and the labels of a scan."""
     errors: dict[Path, str] = {}
     images, labels = {}, None
     for path in scan.images:
         with _noting(errors, path):
             images[path] = _look_at_image(path, scan.format)
     with _noting(errors, scan.labels):
-        labels = _look_at_labels(scan, classes_of, classes)
+        labels = _look_at_labels(scan, classes_of)
     return ScanRecord(scan, images, labels, errors)
 
 
@@ -248,8 +238,8 @@ def _levels(values: Shaped[np.ndarray, "n"]) -> int:
     return int(levels)
 
 
-def _look_at_labels(scan: Scan, classes_of: LabelMap, classes: int) -> LabelsLook:
-    path = scan.labels
+def _look_at_labels(scan: Scan, classes_of: LabelMap) -> LabelsLook:
+    path, classes = scan.labels, len(classes_of.names)
     stored = read_labels(path, scan.format)
     grid, whole = _grid(stored, path), False
     try:

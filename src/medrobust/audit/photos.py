@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,17 +12,19 @@ from rich.console import Console
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from medrobust.audit.looking import PhotoLook, PhotoRecord, look_at_photos
+from medrobust.audit.looking import PhotoLook, PhotoRecord, look_at, look_at_photo
 from medrobust.audit.similarity import ORIENTATIONS, detail, near_pairs, turned, turned_hashes
 from medrobust.audit.splits import Splits, are_apart, is_tested, part_of
 from medrobust.data.findings import Finding, error, note, refused, warning
 from medrobust.data.listing import Photo, Photos
+from medrobust.data.photographs.image_files import ENDINGS
 from medrobust.stats.intervals import Estimate, wilson
 
 
 def check_photos(listing: Photos, splits: Splits, console: Console) -> Iterator[Finding]:
     """Look at all photographs, and say what is wrong with them."""
-    evidence = PhotoEvidence(listing, splits, look_at_photos(listing, console))
+    records = look_at(partial(look_at_photo, files=listing.format), listing.items, console)
+    evidence = PhotoEvidence(listing, splits, records)
     for check in (unreadable, faults, equal_photos, similar_photos, small_classes, unusual):
         yield from check(evidence)
 
@@ -39,15 +42,6 @@ class PhotoEvidence:
         """The photographs that can be read."""
         return [(record.photo, record.look) for record in self.records if record.look]
 
-
-SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "PNG": (".png",),
-    "TIFF": (".tif", ".tiff"),
-    "BMP": (".bmp", ".dib"),
-    "MPO": (".jpg", ".jpeg", ".mpo"),
-}
-"""Usual endings of the files of each format that is read."""
 
 CLIPPED = 0.2
 """Largest fraction of pure white pixels in a sound photograph."""
@@ -85,7 +79,7 @@ def faults(evidence: PhotoEvidence) -> Iterator[Finding]:
             advice = "Look at it: overexposed photographs and scanned paper are better left out."
             yield warning("clipped intensities", says, advice, photo.place)
         form = look.origin.form
-        if form in SUFFIXES and photo.path.suffix.lower() not in SUFFIXES[form]:
+        if form and photo.path.suffix.lower() not in ENDINGS[form]:
             says = f"{photo.path} is a {form} file by its content."
             advice = "It is read as what it is; rename it, for programs that trust the name."
             yield note("misnamed file", says, advice, photo.path)

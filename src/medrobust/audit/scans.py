@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -18,7 +19,8 @@ from medrobust.audit.looking import (
     LabelsLook,
     ScanRecord,
     VolumeLook,
-    look_at_scans,
+    look_at,
+    look_at_scan,
 )
 from medrobust.audit.splits import Splits, are_apart, is_tested, part_of
 from medrobust.data.findings import Finding, error, note, quoted, refused, warning
@@ -52,7 +54,8 @@ FEWEST_PAIRS = 6
 
 def check_scans(listing: Scans, splits: Splits, console: Console) -> Iterator[Finding]:
     """Look at all scans and their labels, and say what is wrong with them."""
-    evidence = ScanEvidence(listing, splits, look_at_scans(listing, console))
+    records = look_at(partial(look_at_scan, classes_of=listing.classes_of), listing.items, console)
+    evidence = ScanEvidence(listing, splits, records)
     for check in (
         unreadable,
         swapped_sides,

@@ -106,9 +106,7 @@ def open_photos(
         channels=decoding.channels,
         shape=decoding.space,
         spacing=None,
-        cases=tuple(
-            Case(photo.case_id, photo.case_id, photo.patient_id, photo.label) for photo in listing.items
-        ),
+        cases=tuple(photo.case for photo in listing.items),
         read=reader,
         fingerprint=fingerprint,
         official=listing.official,
