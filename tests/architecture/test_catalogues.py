@@ -23,9 +23,9 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], frozenset[str]]] = {
     },
     **{f"models/{name}": (entry.build, frozenset(SUPPLIED_TO_MODELS)) for name, entry in MODELS.items()},
     **{
-        f"data/{name}/{function.__name__}": (function, frozenset())
+        f"data/{name}/{place}": (function, frozenset())
         for name, entry in DATASETS.items()
-        for function in entry.functions
+        for place, function in enumerate(entry.functions)
     },
 }
 

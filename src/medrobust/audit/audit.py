@@ -11,7 +11,7 @@ from rich.console import Console
 
 from medrobust.audit.photos import check_photos
 from medrobust.audit.scans import check_scans
-from medrobust.audit.splits import files_by_patient, listed, split_of
+from medrobust.audit.splits import files_by_patient, split_of
 from medrobust.data import DATASETS, list_dataset, open_dataset
 from medrobust.data.findings import Finding, Severity, error, note, quoted, warning
 from medrobust.data.listing import Listing, Photos, Scans
@@ -85,7 +85,7 @@ def audit_data(
     ]
     listing = list_dataset(data, data_dir)
     if listing is not None:
-        patients = [case.patient_id for case, _ in listed(listing)]
+        patients = [item.patient_id for item in listing.items]
         what = "photographs" if isinstance(listing, Photos) else "scans"
         looked_at = f"{len(patients)} {what} of {len(set(patients))} {listing.unit}s"
         findings += _audit_files(name, listing, split, seed, console)
@@ -109,7 +109,7 @@ def _audit_files(
     name: str, listing: Listing, split: Mapping[str, Any], seed: int, console: Console
 ) -> Iterator[Finding]:
     yield from listing.findings
-    if not listed(listing):  # the findings say why
+    if not listing.items:  # the findings say why
         return
     splits, found = split_of(name, listing, split, seed)
     yield from found
@@ -136,9 +136,9 @@ def _audit_generated(data: Mapping[str, Any], split: Mapping[str, Any], seed: in
 def _two_sexes(listing: Listing) -> Iterator[Finding]:
     """Patients, or lesions, with images of both sexes: these are not all of one person."""
     seen: defaultdict[str, set[str]] = defaultdict(set)
-    for case, _ in listed(listing):
-        known = listing.attributes.get(case.scan_id, {})
-        seen[case.patient_id] |= {
+    for item in listing.items:
+        known = listing.attributes.get(item.case.scan_id, {})
+        seen[item.patient_id] |= {
             str(known[name])[:1].casefold().replace("w", "f") for name in known if name.casefold() in SEX
         }
     mixed = sorted(patient for patient, sexes in seen.items() if len(sexes) > 1)

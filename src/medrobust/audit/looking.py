@@ -1,32 +1,28 @@
 """Look at every file once, whatever is in it, and keep a small record of it."""
 
-# mypy: disable-error-code="no-untyped-call"
-# nibabel is not annotated.
-
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import nibabel as nib
 import numpy as np
-from jaxtyping import Float16, Float64, Shaped, UInt8
+from jaxtyping import Float64, Shaped, UInt8
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from medrobust.audit.similarity import SIDE, person, structure_hash
-from medrobust.data.listing import Photo, Photos, Scan, Scans
+from medrobust.audit.similarity import SIDE, Person, person, structure_hash
+from medrobust.data.files import naming
+from medrobust.data.listing import Photo, Scan
 from medrobust.data.photographs.photo_cases import read_mask
-from medrobust.data.photographs.pictures import PictureFormat, decoding_room
+from medrobust.data.photographs.pictures import Origin, PictureFormat, decoding_room
+from medrobust.data.reading import in_threads
+from medrobust.data.scans.geometry import spacing_of
 from medrobust.data.scans.labels import LabelMap
 from medrobust.data.scans.volumes import Stored, VolumeFormat, forms, read_labels, whole_numbers
-from medrobust.errors import DataError, reason
+from medrobust.errors import DataError
 
 Item = TypeVar("Item")
 Record = TypeVar("Record")
@@ -45,10 +41,7 @@ LOOKED_AT = 200_000
 class PhotoLook:
     """What is in the file of a photograph."""
 
-    form: str  # the file's format, whatever its name, as Pillow calls it: "JPEG", "PNG"; else empty
-    mode: str  # "CMYK" or "YCCK" if it was made for print
-    turned: bool  # whether its EXIF tag asks for a rotation or reflection
-    alpha: bool  # whether any pixel is transparent
+    origin: Origin
     shape: tuple[int, ...]  # height and width
     grey: bool  # whether all channels are equal
     bits: int  # bits per channel of the file: 8 or 16
@@ -100,8 +93,7 @@ class VolumeLook:
     levels: int  # number of different intensities, up to `COUNTED_LEVELS`
     clipped: float  # fraction of the voxels above the smallest intensity that have the largest one
     digest: bytes  # hash of shape and intensities
-    person: Float16[np.ndarray, "voxels"] | None  # see `similarity.Person`; None if it cannot be compared
-    size: float  # in mm, see `similarity.Person`
+    person: Person | None  # None if it cannot be compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,46 +117,26 @@ class ScanRecord:
     errors: Mapping[Path, str]  # why a file cannot be read, as a sentence
 
 
-def look_at_photos(listing: Photos, console: Console) -> tuple[PhotoRecord, ...]:
-    """A record of every photograph, in the listing's order."""
-    return _looked_at(partial(_look_at_photo, files=listing.format), listing.items, console)
-
-
-def look_at_scans(listing: Scans, console: Console) -> tuple[ScanRecord, ...]:
-    """A record of every scan, in the listing's order."""
-    look = partial(_look_at_scan, classes_of=listing.classes_of, classes=len(listing.classes))
-    return _looked_at(look, listing.items, console)
-
-
-def _looked_at(look: Callable[[Item], Record], items: Sequence[Item], console: Console) -> tuple[Record, ...]:
-    """Records under a progress bar; threads suffice, since decoders release the interpreter's lock."""
-    with (
-        Progress(
-            TextColumn("reading"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        ) as bar,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
-        return tuple(bar.track(pool.map(look, items), total=len(items)))
+def look_at(look: Callable[[Item], Record], items: Sequence[Item], console: Console) -> tuple[Record, ...]:
+    """What `look_at_photo` or `look_at_scan` says of every item, in their order, under a progress bar."""
+    columns = TextColumn("reading"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading", total=len(items))
+        return tuple(in_threads(look, items, lambda *_: bar.advance(task)))
 
 
 @contextmanager
 def _noting(errors: dict[Path, str], path: Path) -> Iterator[None]:
     """Note why a file cannot be read: whatever a decoder raises must not end the audit."""
     try:
-        yield
+        with naming(path):
+            yield
     except DataError as error:
         errors[path] = str(error)
-    except Exception as error:
-        advice = "Check whether another program opens it, or remove it."
-        errors[path] = f"{path} cannot be read ({reason(error)}). {advice}"
 
 
-def _look_at_photo(photo: Photo, files: PictureFormat) -> PhotoRecord:
+def look_at_photo(photo: Photo, files: PictureFormat) -> PhotoRecord:
+    """Look at a photograph, and at its mask if it has one."""
     errors: dict[Path, str] = {}
     look = inside = None
     with _noting(errors, photo.path), decoding_room(files, photo.path, photo.entry):
@@ -184,7 +156,7 @@ def _look_at_picture(photo: Photo, files: PictureFormat) -> PhotoLook:
     ranges = [(int(plane.min()), int(plane.max())) for plane in planes]
     small = squeezed(channels[len(channels) // 2][None] if volume else channels)
     return PhotoLook(
-        **picture.origin._asdict(),
+        origin=picture.origin,
         shape=channels.shape[1:],
         grey=grey,
         bits=picture.bits,
@@ -218,14 +190,15 @@ def _inside(mask: Path, look: PhotoLook | None) -> float:
     return float(np.count_nonzero(pixels) / pixels.size)
 
 
-def _look_at_scan(scan: Scan, classes_of: LabelMap, classes: int) -> ScanRecord:
+def look_at_scan(scan: Scan, classes_of: LabelMap) -> ScanRecord:
+    """Look at the images and the labels of a scan."""
     errors: dict[Path, str] = {}
     images, labels = {}, None
     for path in scan.images:
         with _noting(errors, path):
             images[path] = _look_at_image(path, scan.format)
     with _noting(errors, scan.labels):
-        labels = _look_at_labels(scan, classes_of, classes)
+        labels = _look_at_labels(scan, classes_of)
     return ScanRecord(scan, images, labels, errors)
 
 
@@ -241,8 +214,7 @@ def _look_at_image(path: Path, files: VolumeFormat) -> VolumeLook:
     shown = None
     if high > low and finite.size == voxels.size:
         volume = voxels if voxels.ndim == 3 else voxels.reshape(*voxels.shape[:3], -1)[..., 0]
-        x, y, z = (float(size) for size in nib.affines.voxel_sizes(grid.affine))
-        shown = person(volume, (x, y, z))
+        shown = person(volume, spacing_of(grid.affine))
     return VolumeLook(
         grid=grid,
         dtype=stored.dtype.name,
@@ -253,8 +225,7 @@ def _look_at_image(path: Path, files: VolumeFormat) -> VolumeLook:
         levels=_levels(finite),
         clipped=np.count_nonzero(finite == high) / above if above else 0.0,
         digest=digest,
-        person=None if shown is None else shown.detail,
-        size=0.0 if shown is None else shown.size,
+        person=shown,
     )
 
 
@@ -267,8 +238,8 @@ def _levels(values: Shaped[np.ndarray, "n"]) -> int:
     return int(levels)
 
 
-def _look_at_labels(scan: Scan, classes_of: LabelMap, classes: int) -> LabelsLook:
-    path = scan.labels
+def _look_at_labels(scan: Scan, classes_of: LabelMap) -> LabelsLook:
+    path, classes = scan.labels, len(classes_of.names)
     stored = read_labels(path, scan.format)
     grid, whole = _grid(stored, path), False
     try:

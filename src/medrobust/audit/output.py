@@ -1,17 +1,14 @@
 """The findings of an audit on a terminal, as a document for programs, and as thumbnails for a page."""
 
-# mypy: disable-error-code="no-untyped-call"
-# nibabel is not annotated.
-
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from jaxtyping import Shaped
 from PIL import Image, ImageOps
@@ -19,10 +16,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from medrobust.audit.audit import Audit
+from medrobust.data.dicom import is_dicom
 from medrobust.data.findings import Finding, Severity
 from medrobust.data.photographs.arrays import NPZ_ARRAYS
 from medrobust.data.photographs.dicom_pictures import DicomFiles
 from medrobust.data.photographs.image_files import IMAGE_FILES
+from medrobust.data.scans.geometry import slices_along
+from medrobust.data.scans.volumes import VOLUME_FILES, is_volume
 from medrobust.text import text_table
 
 STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
@@ -87,14 +87,7 @@ def as_document(audit: Audit) -> dict[str, Any]:
         "looked_at": audit.looked_at,
         "counts": {str(severity): audit.count(severity) for severity in Severity},
         "findings": [
-            {
-                "severity": str(finding.severity),
-                "kind": finding.kind,
-                "says": finding.says,
-                "advice": finding.advice,
-                "files": [str(file) for file in finding.files],
-            }
-            for finding in audit.findings
+            {**asdict(finding), "files": [str(file) for file in finding.files]} for finding in audit.findings
         ],
     }
 
@@ -123,7 +116,7 @@ def thumbnails(findings: Iterable[Finding]) -> dict[Path, bytes]:
 
 def _thumbnail(file: Path) -> bytes | None:
     try:
-        image = _slice(file) if ".nii" in file.name or file.suffix in (".mgz", ".mgh") else _photo(file)
+        image = _slice(file) if is_volume(file) else _photo(file)
     except Exception:  # the finding says what is wrong with the file
         return None
     stream = io.BytesIO()
@@ -137,9 +130,7 @@ def _photo(file: Path) -> Image.Image:
         name, _, number = file.name.partition("[")
         picture = NPZ_ARRAYS.picture(file.parent, (name, int(number.rstrip("]"))))
     else:
-        with file.open("rb") as content:
-            is_dicom = content.read(132).endswith(b"DICM")  # after a preamble of 128 bytes
-        picture = (DicomFiles() if is_dicom else IMAGE_FILES).picture(file)
+        picture = (DicomFiles() if is_dicom(file) else IMAGE_FILES).picture(file)
     bands = picture.bands[len(picture.bands) // 2 :][:1] if picture.is_volume else picture.bands
     if bands[0].mode != "F":
         return bands[0].convert("RGB")
@@ -149,11 +140,10 @@ def _photo(file: Path) -> Image.Image:
 
 
 def _slice(file: Path) -> Image.Image:
-    """The middle axial slice in radiological orientation: anterior up, the patient's left on the right."""
-    stored: Any = nib.load(file)
-    volume = nib.as_closest_canonical(nib.funcs.squeeze_image(stored))
-    middle = np.asanyarray(volume.dataobj[:, :, volume.shape[2] // 2])
-    return Image.fromarray(_grey(middle.reshape(*middle.shape[:2], -1)[::-1, ::-1, 0].T))
+    """The middle axial slice of the first channel."""
+    voxels = VOLUME_FILES.read(file).voxels
+    axial = slices_along(voxels.reshape(*voxels.shape[:3], -1)[..., 0], "axial")
+    return Image.fromarray(_grey(axial[len(axial) // 2]))
 
 
 def _grey(values: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h w"]:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,17 +12,19 @@ from rich.console import Console
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from medrobust.audit.looking import PhotoLook, PhotoRecord, look_at_photos
+from medrobust.audit.looking import PhotoLook, PhotoRecord, look_at, look_at_photo
 from medrobust.audit.similarity import ORIENTATIONS, detail, near_pairs, turned, turned_hashes
 from medrobust.audit.splits import Splits, are_apart, is_tested, part_of
 from medrobust.data.findings import Finding, error, note, refused, warning
 from medrobust.data.listing import Photo, Photos
+from medrobust.data.photographs.image_files import ENDINGS
 from medrobust.stats.intervals import Estimate, wilson
 
 
 def check_photos(listing: Photos, splits: Splits, console: Console) -> Iterator[Finding]:
     """Look at all photographs, and say what is wrong with them."""
-    evidence = PhotoEvidence(listing, splits, look_at_photos(listing, console))
+    records = look_at(partial(look_at_photo, files=listing.format), listing.items, console)
+    evidence = PhotoEvidence(listing, splits, records)
     for check in (unreadable, faults, equal_photos, similar_photos, small_classes, unusual):
         yield from check(evidence)
 
@@ -39,18 +42,6 @@ class PhotoEvidence:
         """The photographs that can be read."""
         return [(record.photo, record.look) for record in self.records if record.look]
 
-
-SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "PNG": (".png",),
-    "TIFF": (".tif", ".tiff"),
-    "BMP": (".bmp", ".dib"),
-    "GIF": (".gif",),
-    "WEBP": (".webp",),
-    "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx"),
-    "MPO": (".jpg", ".jpeg", ".mpo"),
-}
-"""Usual endings of the files of each format."""
 
 CLIPPED = 0.2
 """Largest fraction of pure white pixels in a sound photograph."""
@@ -87,8 +78,9 @@ def faults(evidence: PhotoEvidence) -> Iterator[Finding]:
             says = f"{photo.place} is pure white in {look.clipped:.0%} of its pixels: their content is lost."
             advice = "Look at it: overexposed photographs and scanned paper are better left out."
             yield warning("clipped intensities", says, advice, photo.place)
-        if look.form in SUFFIXES and photo.path.suffix.lower() not in SUFFIXES[look.form]:
-            says = f"{photo.path} is a {look.form} file by its content."
+        form = look.origin.form
+        if form and photo.path.suffix.lower() not in ENDINGS[form]:
+            says = f"{photo.path} is a {form} file by its content."
             advice = "It is read as what it is; rename it, for programs that trust the name."
             yield note("misnamed file", says, advice, photo.path)
 
@@ -101,19 +93,19 @@ def unusual(evidence: PhotoEvidence) -> Iterator[Finding]:
     kinds: tuple[tuple[str, Callable[[PhotoLook], bool], str, str], ...] = (
         (
             "EXIF rotation",
-            lambda look: look.turned,
+            lambda look: look.origin.turned,
             "are stored rotated, with an EXIF tag that sets them upright",
             "They are read upright; programs that ignore the tag see them rotated.",
         ),
         (
             "alpha channel",
-            lambda look: look.alpha,
+            lambda look: look.origin.alpha,
             "have transparent pixels",
             "Transparent pixels are read as black: make sure that this is not a mask.",
         ),
         (
             "CMYK image",
-            lambda look: look.mode in ("CMYK", "YCCK"),
+            lambda look: look.origin.mode in ("CMYK", "YCCK"),
             "are CMYK images",
             "They are converted without their colour profile: save them as RGB if their colours matter.",
         ),

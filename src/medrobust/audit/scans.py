@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -18,7 +19,8 @@ from medrobust.audit.looking import (
     LabelsLook,
     ScanRecord,
     VolumeLook,
-    look_at_scans,
+    look_at,
+    look_at_scan,
 )
 from medrobust.audit.splits import Splits, are_apart, is_tested, part_of
 from medrobust.data.findings import Finding, error, note, quoted, refused, warning
@@ -52,7 +54,8 @@ FEWEST_PAIRS = 6
 
 def check_scans(listing: Scans, splits: Splits, console: Console) -> Iterator[Finding]:
     """Look at all scans and their labels, and say what is wrong with them."""
-    evidence = ScanEvidence(listing, splits, look_at_scans(listing, console))
+    records = look_at(partial(look_at_scan, classes_of=listing.classes_of), listing.items, console)
+    evidence = ScanEvidence(listing, splits, records)
     for check in (
         unreadable,
         swapped_sides,
@@ -290,11 +293,11 @@ def several_scans(evidence: ScanEvidence) -> Iterator[Finding]:
 
 def one_person_twice(evidence: ScanEvidence) -> Iterator[Finding]:
     """Scans of two patients that look like one person."""
-    known = [(scan, look, look.person) for scan, look in evidence.scans if look.person is not None]
-    for one, other, likeness in _alike([detail for _, _, detail in known]):
-        (first, look, _), (second, other_look, _) = known[one], known[other]
-        small, large = sorted((look.size, other_look.size))
-        is_equal = look.digest == other_look.digest  # `equal_scans` reports it
+    known = [(scan, look.digest, look.person) for scan, look in evidence.scans if look.person]
+    for one, other, likeness in _alike([person.detail for *_, person in known]):
+        (first, digest, person), (second, other_digest, other_person) = known[one], known[other]
+        small, large = sorted((person.size, other_person.size))
+        is_equal = digest == other_digest  # `equal_scans` reports it
         if first.patient_id == second.patient_id or is_equal or large >= SAME_SIZE * small:
             continue
         apart = are_apart([first.patient_id, second.patient_id], evidence.splits)

@@ -8,7 +8,7 @@ from typing import Any
 from medrobust.core import Case, Dataset, Part, Sample, Task
 from medrobust.data.files import read_table
 from medrobust.data.findings import Finding, error
-from medrobust.data.listing import Listing, Photos, Scans
+from medrobust.data.listing import Listing, Photo
 from medrobust.data.splitting.splits import COLUMNS, PARTS, make_folds
 from medrobust.errors import DataError, MedrobustError
 
@@ -58,7 +58,7 @@ def _written(rule: Mapping[str, Any]) -> dict[str, set[Part]]:
 
 def _as_dataset(name: str, listing: Listing) -> Dataset:
     """As much of a data set as splits depend on; opening the data would stop at the first damaged file."""
-    cases = tuple(case for case, _ in listed(listing))
+    cases = tuple(item.case for item in listing.items)
     has_labels = all(case.label is not None for case in cases)
     return Dataset(
         name=name,
@@ -79,24 +79,11 @@ def _refuse(case: Case) -> Sample:
     raise NotImplementedError(f"Case {case.case_id} is listed, not opened.")
 
 
-def listed(listing: Listing) -> list[tuple[Case, Path]]:
-    """The photographs or scans as cases, each with its image."""
-    match listing:
-        case Photos():
-            return [
-                (Case(photo.case_id, photo.case_id, photo.patient_id, photo.label), photo.place)
-                for photo in listing.items
-            ]
-        case Scans():
-            return [(Case(scan.scan_id, scan.scan_id, scan.patient_id), scan.image) for scan in listing.items]
-    raise TypeError(f"A {type(listing).__name__} cannot be audited.")
-
-
 def files_by_patient(listing: Listing) -> dict[str, list[Path]]:
     """The images of each patient."""
     owned: defaultdict[str, list[Path]] = defaultdict(list)
-    for case, image in listed(listing):
-        owned[case.patient_id].append(image)
+    for item in listing.items:
+        owned[item.patient_id].append(item.place if isinstance(item, Photo) else item.image)
     return owned
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from medrobust.data.files import Row, existing_file, is_missing, read_table
 from medrobust.data.findings import Finding, Severity, quoted
-from medrobust.data.listing import Listing, Photo
+from medrobust.data.listing import Listing
 from medrobust.errors import DataError
 
 Name = Annotated[str, MinLen(1)]
@@ -93,10 +93,7 @@ def with_attributes(listing: Listing, root: Path, *, attributes: AttributeTable 
     path = existing_file(root, attributes.table, "data.attributes.table")
     names, findings = {column: column for column in attributes.columns}, list[Finding]()
     rows = told(read_table(path, (attributes.key, *names)), attributes.key, names, findings)
-    owners = {
-        item.case_id if isinstance(item, Photo) else item.scan_id: item.patient_id
-        for item in getattr(listing, "items", ())
-    }
+    owners = {item.case.scan_id: item.patient_id for item in listing.items}
     if owners and not rows.keys() & {*owners, *owners.values()}:
         examples = quoted(sorted({*owners.values(), *owners}))
         raise DataError(

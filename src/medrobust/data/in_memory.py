@@ -43,7 +43,7 @@ def as_dataset(
     Raises:
         DataError: The data are of another kind, or break a rule of `in_memory` or the contract.
     """
-    given = {"patients": patients, "scans": scans, "classes": classes, "spacing": spacing}
+    given: dict[str, Any] = {"patients": patients, "scans": scans, "classes": classes, "spacing": spacing}
     if isinstance(data, Dataset):
         options = [key for key, value in given.items() if value is not None]
         if options:
@@ -60,9 +60,7 @@ def as_dataset(
             "data: must be a tuple (images, labels), a PyTorch data set or data loader, or a "
             f"medrobust.core.Dataset; got {type(data).__name__}."
         )
-    return in_memory(
-        images, labels, patients=patients, scans=scans, classes=classes, spacing=spacing, name=name
-    )
+    return in_memory(images, labels, **given, name=name)
 
 
 def in_memory(

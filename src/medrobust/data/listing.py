@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medrobust.core import Part, Unit
+from medrobust.core import Case, Part, Unit
 from medrobust.data.findings import Finding
 from medrobust.data.photographs.image_files import IMAGE_FILES
 from medrobust.data.photographs.pictures import PictureFormat
@@ -32,6 +32,11 @@ class Photo:
         """Its file; for a picture inside a file of many "file/array[number]", as if that were a folder."""
         return self.path if self.entry is None else self.path / f"{self.entry[0]}[{self.entry[1]}]"
 
+    @property
+    def case(self) -> Case:
+        """It as a case; what its mask marks is not known yet."""
+        return Case(self.case_id, self.case_id, self.patient_id, self.label)
+
 
 @dataclass(frozen=True, slots=True)
 class Scan:
@@ -48,11 +53,17 @@ class Scan:
         """The first of its images."""
         return self.images[0]
 
+    @property
+    def case(self) -> Case:
+        """All of it as a case; what is labelled is not known yet."""
+        return Case(self.scan_id, self.scan_id, self.patient_id)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
     """What every kind of data has in common."""
 
+    items: tuple[Photo, ...] | tuple[Scan, ...]  # sorted by name
     classes: tuple[str, ...]  # in segmentation the first is the background
     unit: Unit  # the finest group that the data declare
     facts: Mapping[str, str] = field(default_factory=dict)  # what a report must state about the data

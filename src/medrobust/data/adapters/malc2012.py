@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from medrobust.core import Part
-from medrobust.data.adapters.pairing import official_split, pair, scans_of
-from medrobust.data.findings import Finding, error, is_sound, quoted, warning
+from medrobust.data.adapters.pairing import files_by_scan, official_split, pair, scans_of
+from medrobust.data.findings import Finding, error, quoted, warning
 from medrobust.data.listing import Scan, Scans
 from medrobust.data.scans.structures import BRAINCOLOR_LABELS
 from medrobust.errors import DataError
@@ -29,10 +29,11 @@ TRAINING = frozenset(map(str, (1000, 1001, 1002, *range(1006, 1016), 1017, 1036)
 RESCANS = frozenset(("1023", "1024", "1025", "1038", "1039"))
 """Second scans of five of the patients; the data do not say which."""
 
-SECOND_NAME = re.compile(r"(?P<scan>\d{4})_SS\.nii(\.gz)?")
-SECOND_LABELS_NAME = re.compile(r"(?P<scan>\d{4})_glm\.nii(\.gz)?")
-SCAN_NAME = re.compile(r"(?P<scan>\d{4}_\d+)\.nii(\.gz)?")
-LABELS_NAME = re.compile(r"(?P<scan>\d{4}_\d+)_glm\.nii(\.gz)?")
+NAMES, SECOND_NAMES = (
+    tuple(re.compile(rf"(?P<scan>{scan}){kind}\.nii(\.gz)?") for kind in kinds)
+    for scan, kinds in ((r"\d{4}_\d+", ("", "_glm")), (r"\d{4}", ("_SS", "_glm")))
+)
+"""Of images and labels, in the two releases."""
 
 
 def list_malc2012(root: Path) -> Scans:
@@ -50,7 +51,9 @@ def list_malc2012(root: Path) -> Scans:
         sides = {part: _of_folders(root, folder, findings) for part, folder in FOLDERS.items()}
         placed = [(scan, part) for part, scans in sides.items() for scan in scans]
     else:
-        scans = pair([_named(second, SECOND_NAME)], _named(second, SECOND_LABELS_NAME), findings)
+        files = sorted(second.iterdir())  # some are masks and tissues
+        images, segmentations = (files_by_scan(second, files, name, findings) for name in SECOND_NAMES)
+        scans = pair([images], segmentations, findings)
         placed = [(scan, Part.TRAIN if scan.patient_id in TRAINING else Part.TEST) for scan in scans]
     if again := [scan for scan, _ in placed if scan.patient_id in RESCANS]:
         says = f"{quoted([scan.scan_id for scan in again])} are rescans of patients under other numbers."
@@ -67,35 +70,18 @@ def list_malc2012(root: Path) -> Scans:
     return scans_of(kept, BRAINCOLOR_LABELS, "patient", findings, facts, official=official)
 
 
-def _named(folder: Path, name: re.Pattern[str]) -> dict[str, Path]:
-    """Files of the second release by scan; others, such as masks and tissues, are ignored."""
-    return {match["scan"]: path for path in sorted(folder.iterdir()) if (match := name.fullmatch(path.name))}
-
-
-def _of_folders(root: Path, folder: str, findings: list[Finding]) -> list[Scan]:
-    images = _files(root / f"{folder}-images", SCAN_NAME, "1000_3.nii.gz", findings)
-    labels = _files(root / f"{folder}-labels", LABELS_NAME, "1000_3_glm.nii.gz", findings)
-    scans = pair([images], labels, findings, unlabelled=error)
+def _of_folders(root: Path, name: str, findings: list[Finding]) -> list[Scan]:
+    files = []
+    for kind, named, example in zip(("images", "labels"), NAMES, ("1000_3", "1000_3_glm"), strict=True):
+        folder, example = root / f"{name}-{kind}", f"{example}.nii.gz"
+        if not folder.is_dir():
+            raise DataError(
+                f"{folder} is missing. The root needs the folders training-images, training-labels, "
+                "testing-images and testing-labels."
+            )
+        paths = sorted(folder.glob("[!.]*.nii*"))
+        if not paths:
+            raise DataError(f"{folder} holds no NIfTI file such as {example}.")
+        files.append(files_by_scan(folder, paths, named, findings, f"the challenge's files, e.g. {example}"))
+    scans = pair(files[:1], files[1], findings, unlabelled=error)
     return [replace(scan, patient_id=scan.scan_id[:4]) for scan in scans]
-
-
-def _files(folder: Path, name: re.Pattern[str], example: str, findings: list[Finding]) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder} is missing. The root needs the folders training-images, training-labels, "
-            "testing-images and testing-labels."
-        )
-    files: dict[str, Path] = {}
-    for path in sorted(folder.glob("[!.]*.nii*")):
-        match = name.fullmatch(path.name)
-        if match is None:
-            says = f"{path} is not named like the challenge's files, e.g. {example}."
-            findings.append(error("strange name", says, "Rename or move it.", path))
-        elif match["scan"] in files:
-            says = f"{files[match['scan']]} and {path} are the same scan."
-            findings.append(error("listed twice", says, "Keep one.", files[match["scan"]], path))
-        else:
-            files[match["scan"]] = path
-    if not files and is_sound(findings):
-        raise DataError(f"{folder} holds no NIfTI file such as {example}.")
-    return files

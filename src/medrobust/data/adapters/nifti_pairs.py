@@ -55,19 +55,20 @@ def list_nifti_pairs(
     truth = pattern(segmentations, "data.segmentations")
     paths, findings = volumes_below(root), list[Finding]()
     targets = files_by_scan(root, paths, truth, findings)
-    label_files = {path for path, _ in targets.values()}
-    left = [path for path in paths if path not in label_files]
+    left = sorted(set(paths) - set(targets.values()))
     found = [files_by_scan(root, left, one, findings) for one in named]
-    files = [{scan: path for scan, (path, _) in one.items()} for one in (*found, targets)]
-    if not any(files[:-1]) or not files[-1]:
+    if not any(found) or not targets:
         raise DataError(
-            f"{root}: {sum(map(len, files[:-1]))} images match {', '.join(map(repr, channels))}, and "
-            f"{len(files[-1])} label files match {segmentations!r}. Correct the patterns."
+            f"{root}: {sum(map(len, found))} images match {', '.join(map(repr, channels))}, and "
+            f"{len(targets)} label files match {segmentations!r}. Correct the patterns."
         )
-    scans = pair(files[:-1], files[-1], findings)
-    matched = {scan: who for scan, (_, who) in found[0].items()}
-    if any(matched.values()):
-        items = of_patients(scans, matched, "{patient} in data.images", findings)
+    scans = pair(found, targets, findings)
+    if "patient" in named[0].groupindex:
+        matches = {
+            scan: named[0].fullmatch(path.relative_to(root).as_posix()) for scan, path in found[0].items()
+        }
+        patients = {scan: match and match["patient"] for scan, match in matches.items()}
+        items = of_patients(scans, patients, "{patient} in data.images", findings)
         facts = {"patients": "from the files' names, by {patient} in data.images"}
         return scans_of(items, own, "patient", findings, facts)
     those, unit, how = by_patient(scans, patient, findings)

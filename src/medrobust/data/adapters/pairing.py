@@ -48,26 +48,27 @@ def volumes_below(root: Path) -> list[Path]:
 
 
 def files_by_scan(
-    root: Path, paths: Iterable[Path], named: re.Pattern[str], findings: list[Finding]
-) -> dict[str, tuple[Path, str | None]]:
-    """The files that a pattern matches, each with the patient that it finds, by scan.
+    root: Path, paths: Iterable[Path], named: re.Pattern[str], findings: list[Finding], example: str = ""
+) -> dict[str, Path]:
+    """The files whose paths below the root match a pattern, by scan.
 
-    The name of a scan is what both fields matched; a second file of a scan is a finding.
+    The name of a scan is what the fields for patient and scan matched; a second file of a scan is a finding.
+    So is a file that does not match, if an `example` of one that would is given.
     """
-    found: dict[str, tuple[Path, str | None]] = {}
+    found: dict[str, Path] = {}
     for path in paths:
         match = named.fullmatch(path.relative_to(root).as_posix())
         if match is None:
+            if example:
+                says = f"{path} is not named like {example}."
+                findings.append(error("strange name", says, "Rename or move it.", path))
             continue
         fields = match.groupdict()
-        patient = fields.get("patient")
-        scan = "_".join(dict.fromkeys(value for value in (patient, fields.get("scan")) if value))
-        if scan in found:
-            says = f"{found[scan][0]} and {path} both belong to the scan '{scan}'."
+        scan = "_".join(dict.fromkeys(filter(None, map(fields.get, ("patient", "scan")))))
+        if found.setdefault(scan, path) != path:
+            says = f"{found[scan]} and {path} are the same scan, '{scan}'."
             advice = "Keep one, or make the pattern tell them apart."
-            findings.append(error("listed twice", says, advice, found[scan][0], path))
-        else:
-            found[scan] = (path, patient)
+            findings.append(error("listed twice", says, advice, found[scan], path))
     return found
 
 

@@ -46,7 +46,7 @@ class NpzArrays:
     def picture(self, path: Path, entry: tuple[str, int] | None = None) -> Picture:
         """One picture or volume; a DataError if the archive is damaged, or the array holds neither."""
         name, number = _place(path, entry)
-        layout, pictures = layout_of(path, name), _unpacked(path, name, path.stat().st_mtime_ns)
+        layout, pictures = layout_of(path, name), read_array(path, name)
         values = np.array(pictures[number], order="C")
         if values.dtype == bool:
             values = values * np.uint8(255)
@@ -124,12 +124,8 @@ def array_forms(path: Path) -> dict[str, Form]:
 
 
 def read_array(path: Path, name: str) -> np.ndarray:
-    """One array of an archive, in memory; a DataError if the archive is damaged or lacks the array."""
-    with _archive(path) as archive:
-        form = _form(path, archive, name)
-        content = archive.read(f"{name}.npy")  # to its end, so that the checksum is compared
-        values = np.frombuffer(content, form.dtype, offset=form.offset)
-        return values.reshape(form.shape, order=form.order)
+    """One array of an archive, mapped; a DataError if the archive is damaged or lacks the array."""
+    return _unpacked(path, name, path.stat().st_mtime_ns)
 
 
 @contextmanager
@@ -168,11 +164,10 @@ def _forms(path: Path, _changed: int) -> dict[str, Form]:
 
 @lru_cache(maxsize=4)
 def _unpacked(path: Path, name: str, _changed: int) -> np.ndarray:
-    form = _forms(path, _changed)[name]
-    with _archive(path) as archive, archive.open(f"{name}.npy") as packed, tempfile.TemporaryFile() as file:
-        copyfileobj(packed, file, 2**20)
-        if file.tell() != archive.getinfo(f"{name}.npy").file_size:
-            raise DataError(f"{path}: the array '{name}' ends early. Download it again.")
+    with _archive(path) as archive, tempfile.TemporaryFile() as file:
+        form = _form(path, archive, name)
+        with archive.open(f"{name}.npy") as packed:
+            copyfileobj(packed, file, 2**20)  # to its end, so that the checksum is compared
         return np.memmap(file, form.dtype, "r", form.offset, form.shape, form.order)
 
 

@@ -18,8 +18,15 @@ from medrobust.data.photographs import tiff
 from medrobust.data.photographs.pictures import Header, Origin, Picture, require_size, upright_picture
 from medrobust.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib")
-"""Endings of the files, in lower case."""
+ENDINGS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp", ".dib"),
+}
+"""Usual endings of the files of each format, in lower case."""
+
+SUFFIXES = tuple(ending for endings in ENDINGS.values() for ending in endings)
 
 PLAIN = ("JPEG", "BMP")
 """Formats that Pillow decodes: files of 8 bits with one picture, or of several the first."""
@@ -53,13 +60,13 @@ class ImageFiles:
     def picture(self, path: Path, entry: tuple[str, int] | None = None) -> Picture:
         """Decode a file; a DataError if it is damaged, too large, or not one picture with a known white."""
         with naming(path, "an image"):
-            match _format(path):
+            match form := _format(path):
                 case "PNG":
                     return _png_picture(path)
                 case "TIFF":
                     return tiff.tiff_picture(path)
             with _open_plain(path) as image:
-                origin = Origin(image.format or "", image.mode)
+                origin = Origin(form or "", image.mode)
                 kept = "RGBA" if image.mode == "RGBA" else "L" if image.mode in ("1", "L") else "RGB"
                 levels = np.atleast_3d(np.array(image.convert(kept)))
                 orientation = _orientation(image.getexif())

@@ -53,7 +53,7 @@ def open_photos(
     colour: Colour = "auto",
     intensity: Intensity = "stored",
 ) -> Dataset:
-    """Photographs that an adapter has listed, as a data set for classification.
+    """Photographs that an adapter has listed, as a data set for classification; for segmentation if masked.
 
     The fingerprint covers what the files hold, not their dates or sizes, because cached images are found by
     it. Computing it takes as long as reading every file once.
@@ -63,22 +63,25 @@ def open_photos(
         listing: What there is.
         cache: Folder for decoded images; None decodes at every reading.
         progress: Told how far it is.
-        size: Pixels along each side. Photographs are resized to it (bicubic, with antialiasing).
+        size: Pixels along each side. Photographs are resized to it (bicubic, with antialiasing); a pixel of a
+            resized mask is what fills most of it.
         fit: "crop" takes the largest centred square and "pad" the whole picture, with black beside it; both
-            keep its proportions. "stretch" does not.
+            keep its proportions. "stretch" does not. Masks go where their pictures go.
         colour: "grey" gives one channel, "rgb" three; "auto" gives one if no file is in colour.
         intensity: What becomes 0 and 1: "stored" takes the file's black and white, "min-max" the darkest and
             the brightest value of each image.
 
     Raises:
         StudyError: Volumes in colour, or too large.
-        DataError: There is no photograph, or a file cannot be read. One that cannot be decoded is reported
-            when it is read.
+        DataError: There is no photograph, a file cannot be read, or a mask is invalid. A photograph that
+            cannot be decoded is reported when it is read.
     """
     if not listing.items:
         raise DataError("data.root: there is no usable photograph. `medrobust audit` says why.")
+    is_masked = listing.items[0].mask is not None
+    reading = part_of(progress, 0, 0.5) if is_masked else progress
     paths = list(dict.fromkeys(path for photo in listing.items for path in (photo.path, photo.mask) if path))
-    checksums = in_threads(file_digest, paths, part_of(progress, 0, 0.8), "checksum")
+    checksums = in_threads(file_digest, paths, part_of(reading, 0, 0.8), "checksum")
 
     def header(photo: Photo) -> Header | None:
         try:
@@ -86,7 +89,7 @@ def open_photos(
         except DataError:  # reported when the photograph is read
             return None
 
-    headers = in_threads(header, listing.items, part_of(progress, 0.8, 1), "header")
+    headers = in_threads(header, listing.items, part_of(reading, 0.8, 1), "header")
     decoding = _decoding(listing.format, [one for one in headers if one], size, fit, colour, intensity)
     fingerprint = _fingerprint(listing, decoding, dict(zip(paths, checksums, strict=True)))
     stored = None
@@ -94,7 +97,8 @@ def open_photos(
         shape = (decoding.channels, *decoding.space)
         path = cache / f"{name}-{fingerprint[:16]}"
         stored = CachedRows(path, len(listing.items), shape, decoding.dtype)
-    return Dataset(
+    reader = PhotoReader(listing.items, decoding, stored)
+    images = Dataset(
         name=name,
         task=Task.CLASSIFICATION,
         classes=listing.classes,
@@ -102,67 +106,33 @@ def open_photos(
         channels=decoding.channels,
         shape=decoding.space,
         spacing=None,
-        cases=tuple(
-            Case(photo.case_id, photo.case_id, photo.patient_id, photo.label) for photo in listing.items
-        ),
-        read=PhotoReader(listing.items, decoding, stored),
+        cases=tuple(photo.case for photo in listing.items),
+        read=reader,
         fingerprint=fingerprint,
         official=listing.official,
         facts={**listing.facts, **_facts(decoding)},
         bits=decoding.bits,
         attributes=listing.attributes,
     )
+    return _with_masks(images, reader, part_of(progress, 0.5, 1)) if is_masked else images
 
 
-def open_masked_photos(
-    name: str,
-    listing: Photos,
-    cache: Path | None,
-    progress: OnProgress = silent,
-    *,
-    size: Size = 128,
-    fit: Fit = "pad",
-    colour: Colour = "auto",
-    intensity: Intensity = "stored",
-) -> Dataset:
-    """Photographs with masks, which may be empty, as a data set for segmentation.
+open_masked_photos = partial(open_photos, fit="pad")
+"""The same for photographs with masks: their borders may hold what is looked for."""
 
-    Args:
-        name: Name in the catalogue.
-        listing: What there is.
-        cache: Folder for decoded images and masks; None decodes at every reading.
-        progress: Told how far it is.
-        size: As for `open_photos`; a pixel of a resized mask is what fills most of it.
-        fit: As for `open_photos`, of image and mask alike.
-        colour: As for `open_photos`.
-        intensity: As for `open_photos`.
 
-    Raises:
-        StudyError: As for `open_photos`.
-        DataError: As for `open_photos`, or a mask is invalid.
-    """
-    images = open_photos(
-        name,
-        listing,
-        cache,
-        part_of(progress, 0, 0.5),
-        size=size,
-        fit=fit,
-        colour=colour,
-        intensity=intensity,
-    )
-    assert isinstance(images.read, PhotoReader)
-    reader = images.read
+def _with_masks(images: Dataset, reader: "PhotoReader", progress: OnProgress) -> Dataset:
+    """The photographs with their masks, which may be empty, as a data set for segmentation."""
     if stored := reader.stored:
-        masks = CachedRows(Path(f"{stored.path}-masks"), stored.count, (size, size), "uint8")
+        masks = CachedRows(Path(f"{stored.path}-masks"), stored.count, images.shape, "uint8")
         reader = replace(reader, masks=masks)
 
     def labelled(number: int) -> int:
         return int(np.count_nonzero(reader.mask(number)))
 
-    inside = in_threads(labelled, range(len(listing.items)), part_of(progress, 0.5, 1), "mask")
+    inside = in_threads(labelled, range(len(reader.photos)), progress, "mask")
     if not any(inside):
-        raise DataError(f"{listing.items[0].mask} is empty, and so are all other masks. Give the masks.")
+        raise DataError(f"{reader.photos[0].mask} is empty, and so are all other masks. Give the masks.")
     pairs = zip(images.cases, inside, strict=True)
     empty = f"all images; the mask of {inside.count(0)} is empty: these have no Dice, and none is trained on"
     return replace(

@@ -153,18 +153,14 @@ def _map(numbers: Mapping[str, list[int]], colours: Mapping[str, Colour | None])
     return LabelMap(tuple(numbers), tuple(tuple(own) for own in numbers.values()), kept)
 
 
-def _tsv(path: Path) -> list[Label]:
+def _rows(path: Path) -> list[Label]:
+    number, name = ("index", "name") if path.suffix.lower() == ".tsv" else ("Label Number", "Label Name")
     found = []
-    for row in read_table(path, ("index", "name"), ["color"]):
+    for row in read_table(path, (number, name), ["color"]):
         match = re.fullmatch("#" + "([0-9a-fA-F]{2})" * 3, row.cells.get("color", ""))
         colour = _colour([str(int(part, 16)) for part in match.groups()]) if match else None
-        found.append(Label(_number(path, row["index"]), row["name"], colour))
+        found.append(Label(_number(path, row[number]), row[name], colour))
     return found
-
-
-def _csv(path: Path) -> list[Label]:
-    number, name = "Label Number", "Label Name"
-    return [Label(_number(path, row[number]), row[name]) for row in read_table(path, (number, name))]
 
 
 def _json(path: Path) -> list[Label]:
@@ -237,10 +233,10 @@ def _txt(path: Path) -> list[Label]:
 
 
 READERS: dict[str, Callable[[Path], list[Label]]] = {
-    ".tsv": _tsv,
+    ".tsv": _rows,
     ".json": _json,
     ".xml": _xml,
-    ".csv": _csv,
+    ".csv": _rows,
     ".txt": _txt,
 }
 

@@ -117,7 +117,10 @@ def open_scans(
             )
     names = [scan.scan_id for scan in listing.items]
     by_name, outlines = dict(zip(names, digests, strict=True)), dict(zip(names, found, strict=True))
-    size = _canvas(canvas, outlines, decoding.sides, patch)
+    extents = {name: outline.extent[-decoding.sides :] for name, outline in outlines.items()}
+    size = fit_canvas(canvas, extents, patch or [CANVAS_STEP] * decoding.sides)
+    if patch is not None:
+        size = tuple(side * count for side, count in zip(patch, tiles(size, patch), strict=True))
     reader = ScanReader(dict(zip(names, listing.items, strict=True)), by_name, decoding, cache, size, patch)
     cases = [case for each in zip(listing.items, found, strict=True) for case in _cases(*each, reader)]
     if not any(case.is_labelled for case in cases):
@@ -147,20 +150,6 @@ def open_scans(
         affine=reader.affine,
         original=reader.original,
     )
-
-
-def _canvas(
-    wanted: Literal["auto"] | tuple[int, ...],
-    outlines: Mapping[str, "Outline"],
-    sides: int,
-    patch: Box | None,
-) -> tuple[int, ...]:
-    """The canvas that is wanted, or the smallest; a multiple of the patch."""
-    extents = {name: outline.extent[-sides:] for name, outline in outlines.items()}
-    size = fit_canvas(wanted, extents, patch or [CANVAS_STEP] * sides)
-    if patch is None:
-        return size
-    return tuple(side * count for side, count in zip(patch, tiles(size, patch), strict=True))
 
 
 def tiles(canvas: Sequence[int], patch: Sequence[int]) -> tuple[int, ...]:
