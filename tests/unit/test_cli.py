@@ -146,14 +146,17 @@ def fails_with(result: Result, message: str, code: int = 1) -> None:
         ({"perturbations": []}, "study.perturbations must hold at least one attack"),
         (
             {"perturbations": [{"name": "fgsm"}, {"name": "gaussian", "label": "weak"}]},
-            "study.perturbations.weak.strength: noise needs one here",
+            "perturbations.weak.strength: this key is required",
         ),
         ({"perturbations": [{"name": "fgsm", "label": "clean"}]}, "the label 'clean' is reserved"),
         (
             {"perturbations": [{"name": "fgsm", "eps": {"ssmi": 0.9}}]},
             "fgsm.eps: must be a number or {ssim: s}",
         ),
-        ({"noise": {"name": "fgsm"}}, "study.noise: 'fgsm' cannot be used here; these can: gaussian, rician"),
+        (
+            {"noise": {"name": "fgsm"}},
+            "noise.fgsm: 'fgsm' is not declared to be noise; gaussian, rician are, and a function of yours",
+        ),
         (
             {"noise": {"name": "gaussian", "strength": 0.1}},
             "matched to every attack, so it takes no strength",
