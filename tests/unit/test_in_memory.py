@@ -236,7 +236,7 @@ class TestEvaluate:
         text = Path(quiet.report).read_text()
         assert "Attack against noise" not in text
         assert "Noise is the control" not in text
-        compared = mr.compare([run.folder.url, tmp_path / "quiet"], tmp_path / "compared")
+        compared = mr.compare({"run": run.folder.url, "quiet": tmp_path / "quiet"}, tmp_path / "compared")
         assert "The runs share no noise, so there is no noise score." in compared.limits
         assert "Not compared, and left out of the noise of run: gaussian." in compared.limits
 
