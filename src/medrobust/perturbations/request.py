@@ -575,7 +575,8 @@ def _point(curve: object, asked: Request) -> Request:
     name = _checked_label(curve, where)
     if asked.perturbation.budget is None or asked.unsolved:
         raise StudyError(
-            f"{where}: is for attacks whose budget is a number; got {curve!r} for {asked.name}. Leave it out."
+            f"{where}: applies to attacks whose budget is a number; got {curve!r} for {asked.name}. "
+            "Leave it out."
         )
     return replace(asked, curve=name)
 

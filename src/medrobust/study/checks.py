@@ -21,7 +21,7 @@ def check_study(study: Study) -> None:
     """
     if study.task is Task.SEGMENTATION and study.cases.total is not None:
         raise StudyError(
-            f"study.cases.total: is for photographs; got {study.cases.total}. "
+            f"study.cases.total: applies to photographs only; got {study.cases.total}. "
             "Limit slices by cases.per_patient."
         )
     primary_score(study.analysis.score, study.task, "study.analysis.score")
@@ -104,8 +104,8 @@ def _check_models(study: Study) -> None:
                 raise StudyError(f"{where}.training: '{spec.name}' is not trained here. Leave the key out.")
             if training.nodes != study.training.nodes:
                 raise StudyError(
-                    f"{where}.training.nodes: all networks are trained on as many nodes; got "
-                    f"{training.nodes}. Set it in study.training."
+                    f"{where}.training.nodes: all networks must be trained on the same number of "
+                    f"nodes; got {training.nodes}. Set it in study.training."
                 )
         _refuse_twins(block, [spec.name for spec in specs], "name")
 
