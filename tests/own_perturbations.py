@@ -100,6 +100,17 @@ def stripes(model, images, labels, *, amplitude: Annotated[float, Ge(0)] = 0.1):
     return (images + amplitude * lines).clamp(0, 1)
 
 
+@perturbation(role="noise", needs="nothing", budget="level")
+def grain(
+    model, images, labels, *, support=None, rngs, level: Annotated[float, Ge(0), Le(2)], power: float = 1.0
+):
+    """Noise that is stronger where an image is brighter; its level has no default, and an upper end."""
+    assert isinstance(level, float)
+    drawn = np.stack([rng.standard_normal(images.shape[1:], dtype=np.float32) for rng in rngs])
+    made = (images + level * images**power * torch.from_numpy(drawn)).clamp(0, 1)
+    return made if support is None else torch.where(support, made, images)
+
+
 SOUND = (
     "step_along_the_sign",
     "steepest",
@@ -109,7 +120,14 @@ SOUND = (
     "blur",
     "speckle",
     "stripes",
+    "grain",
 )
+
+
+@perturbation(role="noise", needs="nothing", budget="count")
+def steps_only(model, images, labels, *, count: int = 3):
+    """Noise whose strength is a whole number, which no SSIM can be solved for."""
+    return (images + count / 255).clamp(0, 1)
 
 
 def raises(model, images, labels):

@@ -1,5 +1,6 @@
-"""An attack, a corruption, a network, a score and a data set, each as short as it can be."""
+"""An attack, a noise, a corruption, a network, a score and a data set, each as short as it can be."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
@@ -35,6 +36,20 @@ def towards_the_mean(
     # The norm of each image by itself; an image without any gradient stays as it is.
     norms = gradient.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, *[1] * (images.ndim - 1))
     return (images - eps * gradient / norms).clamp(0, 1)
+
+
+@perturbation(role="noise", needs="nothing", summary="Noise that is stronger where the image is brighter.")
+def speckle(
+    model: nn.Module | None,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    rngs: Sequence[np.random.Generator],
+    strength: Annotated[float, Ge(0), Le(2)],
+) -> Tensor:
+    """Multiply each pixel by a normal number of mean 1 and standard deviation `strength`."""
+    drawn = np.stack([rng.standard_normal(images.shape[1:], dtype=np.float32) for rng in rngs])
+    return (images * (1 + strength * torch.from_numpy(drawn).to(images.device))).clamp(0, 1)
 
 
 def darker(images: Tensor, severity: int) -> Tensor:

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -146,14 +147,17 @@ def fails_with(result: Result, message: str, code: int = 1) -> None:
         ({"perturbations": []}, "study.perturbations must hold at least one attack"),
         (
             {"perturbations": [{"name": "fgsm"}, {"name": "gaussian", "label": "weak"}]},
-            "study.perturbations.weak.strength: noise needs one here",
+            "perturbations.weak.strength: this key is required",
         ),
         ({"perturbations": [{"name": "fgsm", "label": "clean"}]}, "the label 'clean' is reserved"),
         (
             {"perturbations": [{"name": "fgsm", "eps": {"ssmi": 0.9}}]},
             "fgsm.eps: must be a number or {ssim: s}",
         ),
-        ({"noise": {"name": "fgsm"}}, "study.noise: 'fgsm' cannot be used here; these can: gaussian, rician"),
+        (
+            {"noise": {"name": "fgsm"}},
+            "noise.fgsm: 'fgsm' is not declared to be noise; gaussian, rician are, and a function of yours",
+        ),
         (
             {"noise": {"name": "gaussian", "strength": 0.1}},
             "matched to every attack, so it takes no strength",
@@ -175,7 +179,9 @@ def test_a_study_that_cannot_be(write: Write, tmp_path: Path, keys: dict[str, An
 def test_photographs_cannot_be_limited_in_segmentation(write: Write, tmp_path: Path) -> None:
     data = {"name": "phantom_brains", "subjects": 3, "spacing": 4.0}
     study = write(task="segmentation", data=data, models=[{"name": "unet"}], cases={"total": 9})
-    fails_with(medrobust("run", study, "--out", tmp_path / "run"), "cases.total: is for photographs; got 9")
+    fails_with(
+        medrobust("run", study, "--out", tmp_path / "run"), "cases.total: applies to photographs only; got 9"
+    )
 
 
 def test_a_budget_in_ssim_needs_validation_cases(write: Write, tmp_path: Path) -> None:
@@ -299,11 +305,35 @@ def test_init_writes_once(tmp_path: Path) -> None:
     for task, data in (("classification", "phantom_lesions"), ("segmentation", "phantom_brains")):
         assert medrobust("init", path, "--task", task, "--data", data).exit_code == 0
         assert read_study(path).data["name"] == data
-        fails_with(medrobust("init", path), "exists and is not overwritten")
+        fails_with(medrobust("init", path), "already exists and is left as it is")
         path.unlink()
     fails_with(medrobust("init", tmp_path / "no" / "new.yaml"), "cannot be written: No such file")
     fails_with(medrobust("init", path, "--data", "malc"), "Unknown data set 'malc'. Did you mean 'malc2012'?")
     fails_with(medrobust("init", path, "--data", "ham10000"), "Add --task classification")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "runs"),
+    [
+        (
+            ["--out", "shown/"],
+            {"shown/classification": "classification", "shown/segmentation": "segmentation"},
+        ),
+        (["--task", "segmentation", "--out", "shown"], {"shown": "segmentation"}),
+    ],
+)
+def test_a_demo_has_a_run_folder_for_each_study(
+    arguments: list[str], runs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: dict[str, str] = {}
+
+    def begin(study: dict[str, Any], out: str, **_: Any) -> SimpleNamespace:
+        begun[out] = read_study(study).task
+        return SimpleNamespace(report=f"{out}/report.html")
+
+    monkeypatch.setattr(api, "run", begin)
+    assert medrobust("demo", *arguments).stdout.splitlines() == [f"Report: {out}/report.html" for out in runs]
+    assert begun == runs
 
 
 @pytest.mark.parametrize("arguments", [["runn"], ["run"], ["run", "x", "--ot", "y"], ["demo", "--task", "x"]])

@@ -46,7 +46,7 @@ names = [name for name in PERTURBATIONS.names() if name not in PERTURBATIONS]
 print(names, [check_perturbation(name) for name in names])
 """
     shown = printed("-c", code, env=installed, cwd=tmp_path)
-    assert shown.strip() == "['darker', 'towards_the_mean'] [(), ()]"
+    assert shown.strip() == "['darker', 'speckle', 'towards_the_mean'] [(), (), ()]"
 
 
 def test_a_study_names_what_a_package_brings(installed: dict[str, str], tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_study_names_what_a_package_brings(installed: dict[str, str], tmp_path
     assert "towards_the_mean,wider," in (out / "tables" / "table2.csv").read_text(encoding="utf-8")
     assert "probability of truth" in (out / "report.html").read_text(encoding="utf-8")
     shown = mr.Run.open(out).results.predictions["perturbation"].unique()
-    assert {"towards_the_mean", "darker", "faint"} <= set(shown)
+    assert {"towards_the_mean", "darker", "faint", "speckle@fgsm"} <= set(shown)
     assert "towards_the_mean" in (out / "report.html").read_text(encoding="utf-8")
 
 

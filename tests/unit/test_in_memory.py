@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import medrobust as mr
+from medrobust.analysis.crafting import matching
 from medrobust.errors import DataError, ModelError, RunError, StudyError
-from medrobust.perturbations import fgsm
+from medrobust.perturbations import fgsm, perturbation
 from medrobust.storage import ImageStore
 from tiny_cases import ByBrightness, ByChannel, photos, scans
 
@@ -203,9 +204,47 @@ class TestEvaluate:
         assert "not distinguishable from the highest" not in text
         assert "Framed" not in text
 
+    def test_noise_of_ones_own_is_matched_to_every_attack(self, tmp_path: Path) -> None:
+        @perturbation(role="noise", needs="nothing", budget="level")
+        def brighter(
+            model: Any, images: Tensor, labels: Tensor, *, level: float, power: float = 1.0
+        ) -> Tensor:
+            return (images + level * images**power).clamp(0, 1)
+
+        networks = {name: ByChannel(seed).train() for seed, name in enumerate("ab")}
+        asked = {"patients": PATIENTS, "attacks": ["fgsm"], "noise": {"load": brighter, "power": 0.5}}
+        run = mr.evaluate(networks, arrays(PHOTOS), **asked, out=tmp_path / "run", **QUICK)
+        assert run.table1()["noise"].null_count() == 0
+        reached = matching(run.results)
+        assert set(reached["perturbation"]) == {"brighter@fgsm"}
+        assert set(reached["n_missed"]) == {0}
+        again = mr.Run.open(tmp_path / "run")  # whose function nobody can import
+        assert again.results.noise == ("brighter",)
+        assert again.table1().equals(run.table1())
+
+    def test_runs_without_a_control_or_with_code_of_their_own_are_compared(
+        self, run: mr.Run, tmp_path: Path
+    ) -> None:
+        def lighter(model: Any, images: Tensor, labels: Tensor, *, eps: float = 0.02) -> Tensor:
+            return (images + eps).clamp(0, 1)
+
+        networks = {name: ByChannel(seed) for seed, name in enumerate("abc")}
+        # The own attack comes first, and has no `name`.
+        asked = {"patients": PATIENTS, "attacks": [lighter, "fgsm"], "noise": {}}
+        quiet = mr.evaluate(networks, arrays(PHOTOS), **asked, out=tmp_path / "quiet", **QUICK)
+        assert quiet.table1()["noise"].null_count() == 3
+        text = Path(quiet.report).read_text()
+        assert "Attack against noise" not in text
+        assert "Noise is the control" not in text
+        compared = mr.compare({"run": run.folder.url, "quiet": tmp_path / "quiet"}, tmp_path / "compared")
+        assert "The runs share no noise, so there is no noise score." in compared.limits
+        assert "Not compared, and left out of the noise of run: gaussian." in compared.limits
+
     @pytest.mark.parametrize(
         ("keys", "error", "message"),
         [
+            ({"noise": "fgsm"}, StudyError, "noise.fgsm: 'fgsm' is not declared to be noise"),
+            ({"noise": lambda x: x}, StudyError, r"noise.*\.load: .* must be a function \(model, images"),
             ({"networks": {}}, StudyError, "at least one network"),
             ({"networks": {"a": 3}}, StudyError, r"networks\.a: must be a module, .* got int"),
             ({"networks": {"a b": ByChannel()}}, StudyError, "a name may hold letters"),

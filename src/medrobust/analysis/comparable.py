@@ -77,10 +77,9 @@ def attacks_of(run: ComparedRun) -> Entries:
 
 
 def noise_of(run: ComparedRun) -> Entries:
-    """Noise of a study by label: that which is matched to its attacks, or kinds of fixed strength."""
+    """The noise that is matched to the attacks of a study, by label; empty if there is none."""
     noise = run.study["noise"]
-    kinds = {"matched": [noise]} if isinstance(noise, Mapping) else {"fixed": noise}
-    return {entry["label"]: {"strength": how, **entry} for how, each in kinds.items() for entry in each}
+    return {noise["label"]: noise} if noise else {}
 
 
 def common_sources(runs: Iterable[ComparedRun]) -> tuple[str, ...]:

@@ -19,7 +19,6 @@ from medrobust.report.comparison import comparison_page, provenance
 from medrobust.report.plots import Words, comparison_picture
 from medrobust.report.reading import read_parts, without_patients
 from medrobust.storage import RunFolder
-from medrobust.study.config import resolved
 from medrobust.study.reading import STORED
 
 SHA256 = 64
@@ -123,7 +122,8 @@ def _name_of(run: Folder) -> tuple[str, Folder]:
 
 def _opened(name: str, run: Run) -> ComparedRun:
     weights = _weights(run.folder, run.results.record["networks"])
-    return ComparedRun(name, run.results, resolved(run.study), read_parts(run.folder), weights)
+    study = run.study.model_dump(mode="json")
+    return ComparedRun(name, run.results, study, read_parts(run.folder), weights)
 
 
 def _weights(folder: RunFolder, networks: Mapping[str, Any]) -> dict[str, str]:

@@ -24,6 +24,7 @@ from medrobust.metrics.similarity import l0, l2, linf, mean_over, mse, ssim_map
 from medrobust.models import Network, weights_sha256
 from medrobust.perturbations import PERTURBATIONS, perturb, request, targets_of
 from medrobust.perturbations.gradients import frozen, predict
+from medrobust.perturbations.request import as_mapping
 from medrobust.rng import generator
 from medrobust.running.craft import fraction_fooled
 from medrobust.study.config import PAPER_ATTACKS
@@ -112,7 +113,7 @@ def attack(
         )
     mask = None if support is None else torch.as_tensor(support)
     task = Task.CLASSIFICATION if truth.ndim == 1 else Task.SEGMENTATION
-    wanted = request(_with_budget(_entry(attack) | parameters), task)
+    wanted = request(_with_budget(as_mapping(attack) | parameters), task)
     model = network if isinstance(network, Network) else Network(network)
     weight = next(model.body.parameters(), None)
     device = clean.device if weight is None else weight.device
@@ -153,6 +154,7 @@ def evaluate(
     classes: Sequence[str] | None = None,
     spacing: Sequence[float] | None = None,
     attacks: Sequence[Attack] | None = None,
+    noise: Attack | None = None,
     surrogates: str | Mapping[str, Body | Mapping[str, Any]] | Sequence[Body] | None = None,
     out: str | Path | None = None,
     device: str = "auto",
@@ -176,6 +178,8 @@ def evaluate(
         spacing: Size of a pixel in mm along each spatial axis.
         attacks: Names, entries as in a study, or functions of one's own. Default: the paper's three. A budget
             that is not given is 2/255.
+        noise: The control: name, entry or function of the noise that is matched to every attack; `{}` leaves
+            it out. Default: the paper's.
         surrogates: Networks of any architecture, trained apart from those that are judged, on which attacks
             are crafted: by name, or a list. "others": attacks on every network are transferred to all others.
             "none": each network is attacked itself only (white box), and nothing is said about transferred
@@ -225,7 +229,9 @@ def evaluate(
             **study,
         }
         named = PAPER_ATTACKS[dataset.task] if attacks is None else attacks
-        asked["perturbations"] = [_with_budget(_entry(each)) for each in named]
+        asked["perturbations"] = [_with_budget(as_mapping(each)) for each in named]
+        if noise is not None:
+            asked["noise"] = as_mapping(noise)
         bodies = (*networks.values(), *own.values())
         functions = any(callable(each) and not isinstance(each, nn.Module) for each in bodies)
         finished = run(
@@ -251,12 +257,6 @@ def _dataset(data: Any, folder: Path, **options: Any) -> Dataset:
             raise StudyError(f"{given[0]}: the data set of `data` says this itself. Leave the argument out.")
         return open_dataset(dict(data), folder / "cache", None)
     return as_dataset(data, **options)
-
-
-def _entry(attack: Attack) -> dict[str, Any]:
-    if isinstance(attack, str):
-        return {"name": attack}
-    return dict(attack) if isinstance(attack, Mapping) else {"load": attack}
 
 
 def _with_budget(entry: dict[str, Any]) -> dict[str, Any]:

@@ -166,8 +166,7 @@ def _asked(
     dataset: Dataset | None,
 ) -> tuple[Study, RunFolder, Path | None]:
     """The study with its changes, its run folder, and the folder of its data."""
-    source = study if isinstance(study, Mapping) else Path(study)
-    asked = read_study(source, changes, given=None if dataset is None else dataset.name)
+    asked = read_study(study, changes, given=None if dataset is None else dataset.name)
     return asked, RunFolder(out), None if data is None else Path(data)
 
 
@@ -184,8 +183,7 @@ def audit(
         StudyError: The study asks for something impossible.
         DataError: There are no data.
     """
-    source = study if isinstance(study, Mapping) else Path(study)
-    asked = read_study(source, changes, check=False)  # the code of networks and attacks is not imported
+    asked = read_study(study, changes, check=False)  # the code of networks and attacks is not imported
     return _audited(asked, None if data is None else Path(data), console or Console(quiet=True))
 
 

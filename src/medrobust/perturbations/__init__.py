@@ -26,9 +26,11 @@ from medrobust.perturbations.entry import (
     perturbation,
 )
 from medrobust.perturbations.geometry import support_of
-from medrobust.perturbations.noise import clean, gaussian, match_noise, rician
+from medrobust.perturbations.noise import clean, gaussian, rician
 from medrobust.perturbations.request import (
     Request,
+    add_noise,
+    match_noise,
     parameters_of,
     perturb,
     request,
@@ -46,6 +48,7 @@ __all__ = [
     "Request",
     "Solution",
     "Tally",
+    "add_noise",
     "check_perturbation",
     "clean",
     "corruption",

@@ -29,9 +29,10 @@ from medrobust.perturbations.entry import (
     Preset,
     Tally,
 )
+from medrobust.perturbations.geometry import rows
 from medrobust.perturbations.gradients import Model
-from medrobust.perturbations.noise import match_noise
-from medrobust.perturbations.strength import solve_strength
+from medrobust.perturbations.strength import Solution, first_strength, solve_strength
+from medrobust.rng import generators_of
 
 POLICIES = {"on_misclassified": get_args(OnMisclassified), "on_failure": get_args(OnFailure)}
 OWN_KEYS = ("name", "load", "given", "label", "preset", *POLICIES)
@@ -41,6 +42,9 @@ LABEL = re.compile(r"[A-Za-z0-9._-]+")
 
 TOLERANCE = 1e-4
 FIRST_BUDGET = 4 / 255
+
+LARGEST_STRENGTH = 10.0
+"""Of noise whose function does not say itself how strong it may be, e.g. by `Le(1)`."""
 
 
 @dataclass(frozen=True)
@@ -152,15 +156,15 @@ def parameters_of(entry: Perturbation, without: Collection[str] = ()) -> type[Ba
     return parameter_model(entry.name, *functions, without={*SUPPLIED, *without})
 
 
-def request(item: object, task: Task) -> Request:
+def request(item: object, task: Task, *, control: bool = False) -> Request:
     """Validate what a study asks for.
 
     Args:
         item: The name of an entry; or a mapping of `name` (or `load: package.module:function`), `label`,
             `preset`, `on_misclassified`, `on_failure` and the perturbation's parameters, of which the budget
             may be given as `{ssim: s}`; or, in Python, a function of one's own, also as the value of `load`.
-            Noise without a strength is noise to be matched.
         task: Task of the study.
+        control: Whether it is the noise that is matched to every attack, which takes no strength.
 
     Returns:
         The request with every parameter resolved: explicit ones, then the preset's, then the defaults.
@@ -169,8 +173,9 @@ def request(item: object, task: Task) -> Request:
         StudyError: An unknown name, key or preset (with the nearest known one), a value out of range, a
             perturbation that does not fit the task, or code of the user's that fails.
     """
-    item = _as_mapping(item)
-    entry, where = _find(item), _where(item)
+    item = as_mapping(item)
+    where = _where(item, "noise" if control else "perturbations")
+    entry = _find(item, where)
     if task not in entry.tasks:
         fitting = sorted(name for name, other in PERTURBATIONS.items() if task in other.tasks)
         raise StudyError(f"{where}: {entry.name} is not for {task}; these are: {', '.join(fitting)}.")
@@ -186,13 +191,16 @@ def request(item: object, task: Task) -> Request:
             raise StudyError(f"{where}.preset: {unknown('preset', name, entry.presets)}")
         preset = entry.presets[name]
     given = {key: value for key, value in item.items() if key not in OWN_KEYS}
-    parameters, goal = _without_budget(entry, {**preset.parameters, **given}, where)
-    missing = {entry.budget or ""} - parameters.keys() if _is_solved(entry) else set()
-    parameters = resolve(parameters_of(entry, without=missing), parameters, where)
+    parameters = {**preset.parameters, **given}
+    if control:
+        _check_control(entry, parameters, where)
+    parameters, goal = _without_budget(entry, parameters, where)
+    solved = {str(entry.budget)} if control or goal is not None else set()
+    parameters = resolve(parameters_of(entry, without=solved), parameters, where)
     _check_plain(parameters, where)
     if complaint := entry.check(parameters, task):
         raise StudyError(f"{where}.{complaint}")
-    label = _label(item, where)
+    label = _label(item, entry, where)
     policies: dict[str, Any] = {}
     for key, choices in POLICIES.items():
         policies[key] = item.get(key, getattr(preset, key) or getattr(entry, key))
@@ -217,9 +225,10 @@ def requests(item: object, task: Task) -> tuple[Request, ...]:
         StudyError: As from `request`; a list that is empty, names a budget twice, or is not of budgets; a
             `curve` of an attack without a budget in numbers.
     """
-    item = _as_mapping(item)
+    item = as_mapping(item)
     curve = item.pop("curve", None)
-    entry, where = _find(item), _where(item)
+    where = _where(item)
+    entry = _find(item, where)
     lists = {key: value for key, value in item.items() if isinstance(value, list | tuple)}
     budgets = lists.pop(entry.budget or "", None)
     if entry.is_ours and lists:
@@ -227,7 +236,7 @@ def requests(item: object, task: Task) -> tuple[Request, ...]:
         raise StudyError(f"{where}.{key}: takes no list; got {value!r}. {_takes_lists(entry)}")
     if budgets is None:
         return (_point(curve, request(item, task)),)
-    budget, label = str(entry.budget), _label(item, where)
+    budget, label = str(entry.budget), _label(item, entry, where)
     names = _budget_names(budgets, f"perturbations.{label}.{budget}")
     return tuple(
         _point(curve or label, request(item | {"label": f"{label}-{name}", budget: value}, task))
@@ -271,7 +280,7 @@ def perturb(
 
     Args:
         request: What the study asks for, its budget solved; noise may also be given as `{ssim: s}`, solved
-            here per image.
+            here for each image.
         model: Source network; None for what needs nothing of one.
         images: Clean images in [0, 1].
         labels: True classes.
@@ -290,10 +299,17 @@ def perturb(
         StudyError: A perturbation of the user's fails, or returns no images.
     """
     entry, given = request.perturbation, dict(request.parameters)
+    if request.unsolved:
+        if entry.role != "noise" or request.ssim is None:
+            raise ValueError(
+                f"{request.label}: its {entry.budget} is not set; use solve_budget first, then "
+                "request.with_budget; or match_noise, then add_noise."
+            )
+        goal = torch.full((len(images),), request.ssim, device=images.device)
+        strength = match_noise(request, images, labels, goal, support=support, rngs=rngs).strength
+        return add_noise(request, images, labels, strength, support=support, rngs=rngs)
     if targets is None:
         targets = targets_of(request, labels, rngs, spacing)
-    if request.unsolved:
-        given["strength"] = _solved_strength(request, images, support, rngs)
     given |= {"support": support, "rngs": rngs, "targets": targets, "spacing": spacing, "tally": tally}
     try:
         made: Tensor = entry.function(model, images, labels, **accepted(entry.function, given))
@@ -376,42 +392,121 @@ def solve_budget(
     return budget
 
 
+def match_noise(
+    request: Request,
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *labelspace"],
+    ssim_goal: Float[Tensor, " n"],
+    *,
+    support: Bool[Tensor, "n 1 *space"] | None = None,
+    rngs: Sequence[np.random.Generator] | None = None,
+) -> Solution:
+    """Solve for the strength at which the noise of each image has a given SSIM over the support.
+
+    Args:
+        request: Noise without a strength.
+        images: Clean images in [0, 1].
+        labels: True classes.
+        ssim_goal: Wanted SSIM, usually that of an attack. 1, or NaN (an empty support), gives a strength of
+            0.
+        support: Where images may change, and over which SSIM is taken; None: everywhere.
+        rngs: One generator per image; None: those of seed 0. They are copied, so that the same generators
+            give the noise that was solved for.
+
+    Returns:
+        Strengths, for `add_noise`; a match is `reached` if its SSIM is within max(0.05 (1 - goal), 1e-5) of
+        the goal.
+
+    Raises:
+        StudyError: A noise of the user's fails, or returns no images.
+    """
+    rngs = generators_of(rngs, len(images))
+    changed = (ssim_goal < 1).nonzero()[:, 0]
+    goal, clean, where = ssim_goal[changed], images[changed], rows(support, changed)
+
+    def noisy(some: Tensor, strength: Tensor) -> Tensor:
+        place = changed[some]
+        drawing = [copy.deepcopy(rngs[number]) for number in place.tolist()]
+        return add_noise(
+            request, clean[some], labels[place], strength, support=rows(where, some), rngs=drawing
+        )
+
+    def evaluate(some: Tensor, strength: Tensor) -> Tensor:
+        return ssim(clean[some], noisy(some, strength), rows(where, some))
+
+    largest = _largest_strength(request.perturbation)
+    everything = torch.arange(len(changed), device=images.device)
+    first = first_strength(lambda strength: noisy(everything, strength), clean, goal, where, largest)
+    tolerance = (0.05 * (1 - goal)).clamp_min(1e-5)
+    solution = solve_strength(evaluate, goal, tolerance, first=first, largest=largest)
+    strength, reached_ssim = torch.zeros_like(ssim_goal), ssim_goal.clone()
+    reached = torch.ones_like(ssim_goal, dtype=torch.bool)
+    strength[changed], reached_ssim[changed], reached[changed] = solution
+    return Solution(strength, reached_ssim, reached)
+
+
+def add_noise(
+    request: Request,
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *labelspace"],
+    strength: Float[Tensor, " n"],
+    *,
+    support: Bool[Tensor, "n 1 *space"] | None = None,
+    rngs: Sequence[np.random.Generator] | None = None,
+) -> Float[Tensor, "n c *space"]:
+    """Apply noise to each image with a strength of its own; one whose strength is 0 stays as it is."""
+    rngs = generators_of(rngs, len(images))
+    made = images.clone()
+    for number, value in enumerate(strength.tolist()):
+        one = slice(number, number + 1)
+        if value > 0:
+            where = None if support is None else support[one]
+            noise = request.with_budget(value)
+            made[one] = perturb(noise, None, images[one], labels[one], support=where, rngs=rngs[one])
+    return made
+
+
+def _largest_strength(entry: Perturbation) -> float:
+    """The strength up to which noise is tried."""
+    allowed = parameters_of(entry).model_fields[str(entry.budget)].metadata
+    return min((float(each.le) for each in allowed if hasattr(each, "le")), default=LARGEST_STRENGTH)
+
+
 def _rounded(budget: float) -> float:
     return float(f"{budget:.4g}")
 
 
-def _as_mapping(item: object) -> dict[str, Any]:
+def as_mapping(item: object) -> dict[str, Any]:
+    """An item of a study that is given as a name, a mapping or a function, as a mapping."""
     if isinstance(item, Mapping):
         return dict(item)
     return {"name": item} if isinstance(item, str) else {"load": item}
 
 
-def _where(item: Mapping[str, Any]) -> str:
+def _where(item: Mapping[str, Any], block: str = "perturbations") -> str:
     called = item.get("label", item.get("name", item.get("load")))
-    return f"perturbations.{called}" if isinstance(called, str) else "perturbations"
+    return f"{block}.{called}" if isinstance(called, str) else block
 
 
-def _find(item: Mapping[str, Any]) -> Perturbation:
+def _find(item: Mapping[str, Any], where: str) -> Perturbation:
     """The entry that an item of a study names."""
     if "given" in item:
         raise StudyError(
-            f"{_where(item)}: '{item['given']}' was given in Python. Give it again, or put it into a module "
+            f"{where}: '{item['given']}' was given in Python. Give it again, or put it into a module "
             "and write `load: package.module:function`."
         )
     if isinstance(item.get("load"), Perturbation):
         return cast(Perturbation, item["load"])
     if "load" not in item:
-        return PERTURBATIONS.named(item.get("name"), "perturbations")
+        return PERTURBATIONS.named(item.get("name"), where.partition(".")[0])
     if "name" in item:
-        raise StudyError(
-            f"{_where(item)}: takes `name` or `load`, got both. Write `label` for its name in tables."
-        )
-    return PERTURBATIONS.loaded(item["load"], _where(item))
+        raise StudyError(f"{where}: takes `name` or `load`, got both. Write `label` for its name in tables.")
+    return PERTURBATIONS.loaded(item["load"], where)
 
 
-def _label(item: Mapping[str, Any], where: str) -> str:
+def _label(item: Mapping[str, Any], entry: Perturbation, where: str) -> str:
     """The label of an item; by default its name, without the module."""
-    default = item["name"] if "name" in item else _find(item).name.rpartition(":")[2]
+    default = item["name"] if "name" in item else entry.name.rpartition(":")[2]
     return _checked_label(item.get("label", default), f"{where}.label")
 
 
@@ -421,14 +516,25 @@ def _checked_label(label: object, where: str) -> str:
     return label
 
 
-def _is_solved(entry: Perturbation) -> bool:
-    """Whether a study may leave the budget out: noise is matched then, and an attack solved for an SSIM."""
-    return _is_matchable(entry) or entry.default_ssim is not None
-
-
-def _is_matchable(entry: Perturbation) -> bool:
-    """Whether `match_noise` knows it."""
-    return entry.role == "noise" and entry.is_ours
+def _check_control(entry: Perturbation, given: Mapping[str, Any], where: str) -> None:
+    """See that noise can be matched to attacks."""
+    if entry.role != "noise":
+        ours = ", ".join(name for name, other in PERTURBATIONS.items() if other.role == "noise")
+        raise StudyError(
+            f"{where}: '{entry.name}' is not declared to be noise; {ours} are, and a function of yours is by "
+            '`@perturbation(role="noise", needs="nothing")`. Everything else stands under `perturbations`.'
+        )
+    strength = parameters_of(entry).model_fields.get(entry.budget or "")
+    if strength is None or strength.annotation is not float:
+        raise StudyError(
+            f"{where}: a control is matched by its strength, which must be a parameter of type float; "
+            f"'{entry.name}' has none. Name it with `@perturbation(..., budget=...)`."
+        )
+    if entry.budget in given:
+        raise StudyError(
+            f"{where}: '{entry.name}' is matched to every attack, so it takes no {entry.budget}. Leave it "
+            "out; noise of a fixed strength stands under `perturbations`."
+        )
 
 
 def _without_budget(
@@ -438,12 +544,12 @@ def _without_budget(
     budget = entry.budget
     value = None if budget is None else parameters.get(budget)
     others = {key: other for key, other in parameters.items() if key != budget}
-    if value is None and _is_solved(entry):
+    if value is None and entry.default_ssim is not None:
         return others, entry.default_ssim
     if not isinstance(value, Mapping):
         return parameters, None
     goal = parse_ratio(value.get("ssim"))
-    solvable = entry.role == "attack" or _is_matchable(entry)
+    solvable = entry.role in ("attack", "noise")
     if not solvable or set(value) != {"ssim"} or not isinstance(goal, float | int) or not 0 < goal < 1:
         form = "a number or {ssim: s} with s in (0, 1)" if solvable else "a number"
         raise StudyError(f"{where}.{budget}: must be {form}; got {value!r}.")
@@ -461,22 +567,6 @@ def _check_plain(parameters: Mapping[str, Any], where: str) -> None:
             ) from None
 
 
-def _solved_strength(
-    request: Request,
-    images: Float[Tensor, "n c *space"],
-    support: Bool[Tensor, "n 1 *space"] | None,
-    rngs: Sequence[np.random.Generator] | None,
-) -> Float[Tensor, " n"]:
-    """The strength of noise that is given by its SSIM."""
-    if request.perturbation.role != "noise" or request.ssim is None:
-        raise ValueError(
-            f"{request.label}: its {request.perturbation.budget} is not set; use solve_budget or "
-            "match_noise first, then request.with_budget."
-        )
-    goal = torch.full((len(images),), request.ssim, device=images.device)
-    return match_noise(request.name, images, goal, support=support, rngs=rngs).strength
-
-
 def _point(curve: object, asked: Request) -> Request:
     """The request as a point of a curve; unchanged for None."""
     if curve is None:
@@ -485,7 +575,8 @@ def _point(curve: object, asked: Request) -> Request:
     name = _checked_label(curve, where)
     if asked.perturbation.budget is None or asked.unsolved:
         raise StudyError(
-            f"{where}: is for attacks whose budget is a number; got {curve!r} for {asked.name}. Leave it out."
+            f"{where}: applies to attacks whose budget is a number; got {curve!r} for {asked.name}. "
+            "Leave it out."
         )
     return replace(asked, curve=name)
 

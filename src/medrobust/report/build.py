@@ -50,7 +50,9 @@ def build(
     study = yaml.safe_load(folder.read_bytes("study.yaml"))
     lost: list[Remark] = []
     embedded = reading.Embedded()
-    if results.task is Task.CLASSIFICATION and "fgsm" in (each["name"] for each in study["perturbations"]):
+    if results.task is Task.CLASSIFICATION and "fgsm" in (
+        each.get("name") for each in study["perturbations"]
+    ):
         with _sparing("t-SNE", "embedding", lost):
             embedded = reading.embed(folder, results)
     lost += [Remark("embedding", sentence) for sentence in embedded.missing]

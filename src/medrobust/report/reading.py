@@ -106,8 +106,16 @@ class ReportContext:
 
     @property
     def matched_noise(self) -> bool:
-        """Whether the strength of the noise is solved for each attack, not given by the study."""
-        return isinstance(self.study["noise"], Mapping)
+        """Whether noise was matched to the attacks."""
+        return bool(self.study["noise"])
+
+    @property
+    def noise(self) -> str:
+        """The noise of Table 1 in words; empty if the study has none."""
+        if self.matched_noise:
+            return "noise matched to the attacks"
+        scores = self.tables["table1"]["noise"]
+        return "noise of fixed strength" if scores.null_count() < len(scores) else ""
 
     @property
     def units(self) -> str:

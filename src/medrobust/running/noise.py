@@ -14,7 +14,7 @@ from torch import Tensor
 
 from medrobust.core import OnProgress
 from medrobust.errors import RunError
-from medrobust.perturbations import Request, match_noise, perturb, support_of
+from medrobust.perturbations import Request, add_noise, match_noise, perturb, support_of
 from medrobust.running.batches import Batch, batches
 from medrobust.running.craft import distances, values_of
 from medrobust.running.jobs import Job
@@ -100,11 +100,11 @@ def _solve(
     elif request.ssim is not None:
         goal = torch.full((len(batch.cases),), request.ssim)
     else:
-        given = request.parameters.get(str(request.perturbation.budget))
-        strength = torch.full((len(batch.cases),), math.nan if given is None else float(given))
+        given = request.parameters.get(str(request.perturbation.budget), math.nan)
+        strength = torch.full((len(batch.cases),), float(given))
         return strength, torch.ones_like(strength, dtype=torch.bool)
     rngs = generators(setup.study.seed, request.name, batch.cases)
-    solution = match_noise(request.name, batch.images, goal, support=support, rngs=rngs)
+    solution = match_noise(request, batch.images, batch.labels, goal, support=support, rngs=rngs)
     return solution.strength, solution.reached
 
 
@@ -127,12 +127,9 @@ def _noisy(
     strength: Float32[Tensor, " n"],
 ) -> Float32[Tensor, "n c *space"]:
     rngs = generators(setup.study.seed, request.name, clean.cases)
-    if request.perturbation.role != "noise":
-        return perturb(request, None, clean.images, clean.labels, support=support, rngs=rngs)
-    noisy: Tensor = request.perturbation.function(
-        None, clean.images, clean.labels, support=support, rngs=rngs, strength=strength
-    )
-    return noisy
+    if request.unsolved:
+        return add_noise(request, clean.images, clean.labels, strength, support=support, rngs=rngs)
+    return perturb(request, None, clean.images, clean.labels, support=support, rngs=rngs)
 
 
 def _request(images: ImageSet) -> Request:

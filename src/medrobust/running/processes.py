@@ -51,7 +51,7 @@ def launched(
     except ProcessException as error:
         last_line = str(error).strip().rsplit("\n", 1)[-1]  # of the whole traceback
         cause = last_line.removeprefix(f"{MedrobustError.__module__}.")
-        raise RunError(f"A process of the training failed: {cause}") from error
+        raise RunError(f"A training process failed: {cause}") from error
     except (AttributeError, TypeError, PicklingError) as error:  # nothing else is done in this process
         raise StudyError(
             f"training.devices: the data and the network are sent to {config.devices} processes, which fails "

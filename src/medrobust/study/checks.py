@@ -7,7 +7,7 @@ from medrobust.core import Dataset, Role, Task
 from medrobust.data import DATASETS
 from medrobust.errors import StudyError, unknown
 from medrobust.models.spec import is_trained
-from medrobust.perturbations import PERTURBATIONS, Request
+from medrobust.perturbations import Request
 from medrobust.perturbations.request import LABEL
 from medrobust.study.analysis import primary_score
 from medrobust.study.config import Study
@@ -21,7 +21,7 @@ def check_study(study: Study) -> None:
     """
     if study.task is Task.SEGMENTATION and study.cases.total is not None:
         raise StudyError(
-            f"study.cases.total: is for photographs; got {study.cases.total}. "
+            f"study.cases.total: applies to photographs only; got {study.cases.total}. "
             "Limit slices by cases.per_patient."
         )
     primary_score(study.analysis.score, study.task, "study.analysis.score")
@@ -109,33 +109,23 @@ def _check_models(study: Study) -> None:
                 )
             if training.nodes != study.training.nodes:
                 raise StudyError(
-                    f"{where}.training.nodes: all networks are trained on as many nodes; got "
-                    f"{training.nodes}. Set it in study.training."
+                    f"{where}.training.nodes: all networks must be trained on the same number of "
+                    f"nodes; got {training.nodes}. Set it in study.training."
                 )
         _refuse_twins(block, [spec.name for spec in specs], "name")
 
 
 def _check_perturbations(study: Study) -> None:
-    control = study.matched_noise
     if not study.attacks:
         raise StudyError("study.perturbations must hold at least one attack; leave it out for the paper's.")
-    for item in study.requests:
-        _require_role("perturbations", item, "attack", "noise", "corruption", "transform")
-        if item.unsolved and item.ssim is None and item.perturbation.role == "noise":
+    items = (*study.requests, *filter(None, [study.matched_noise]))
+    for item in items:
+        if "clean" in (item.label, item.perturbation.role):
             raise StudyError(
-                f"study.perturbations.{item.label}.strength: noise needs one here, a number or {{ssim: s}}. "
-                "Noise that is matched to every attack is named under `noise`."
+                "study.perturbations: the label 'clean' is reserved for the unperturbed images, which are in "
+                f"every study; got it for '{item.name}'. Choose another, or leave the item out."
             )
-    if control:
-        _require_role("noise", control, "noise")
-        if not control.unsolved or control.ssim is not None:
-            raise StudyError(
-                f"study.noise: '{control.label}' is matched to every attack, so it takes no strength. Leave "
-                "it out; noise of a fixed strength stands under `perturbations`."
-            )
-    _refuse_twins(
-        "perturbations", [item.label for item in (*study.requests, *filter(None, [control]))], "label"
-    )
+    _refuse_twins("perturbations", [item.label for item in items], "label")
     _check_curves(study.attacks)
 
 
@@ -201,19 +191,6 @@ def _check_surrogates(study: Study) -> None:
         raise StudyError(
             f"study.surrogates.seeds must differ from the targets' seeds (both have {shared[0]}), since a "
             "surrogate is trained independently. Choose another seed."
-        )
-
-
-def _require_role(block: str, item: Request, *roles: str) -> None:
-    if item.perturbation.role not in roles:
-        fitting = [name for name, entry in PERTURBATIONS.items() if entry.role in roles]
-        raise StudyError(
-            f"study.{block}: '{item.name}' cannot be used here; these can: {', '.join(fitting)}. "
-            "Attacks and noise of a fixed strength go into `perturbations`, the control into `noise`."
-        )
-    if item.label == "clean":
-        raise StudyError(
-            f"study.{block}: the label 'clean' is reserved for the unperturbed images. Choose another."
         )
 
 

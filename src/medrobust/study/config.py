@@ -152,7 +152,7 @@ class Study(Block):
         description="Attacks, noise of a fixed strength, corruptions; the paper's three attacks by default.",
     )
     noise: dict[str, Any] = Field(
-        {}, description="The control: noise matched to every attack. {} leaves it out."
+        {}, description="The control: noise matched to every attack, one's own too. {} leaves it out."
     )
     support: Literal["auto", "image", "foreground"] = "auto"
     audit: bool = Field(True, description="Audit data with files once, before anything is trained.")
@@ -243,7 +243,7 @@ class Study(Block):
     @cached_property
     def matched_noise(self) -> Request | None:
         """The noise that is matched to every attack."""
-        return request(self.noise, self.task) if self.noise else None
+        return request(self.noise, self.task, control=True) if self.noise else None
 
 
 def resolved(study: Study) -> dict[str, Any]:

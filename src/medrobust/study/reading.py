@@ -1,5 +1,6 @@
 """A study is data: one YAML file, validated as a whole before anything is computed."""
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -26,7 +27,7 @@ STORED = "study.yaml"
 
 
 def read_study(
-    source: Path | str | Mapping[str, Any],
+    source: str | os.PathLike[str] | Mapping[str, Any],
     changes: Iterable[str] = (),
     *,
     given: str | None = None,

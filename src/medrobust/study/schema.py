@@ -50,7 +50,9 @@ def study_schema() -> Schema:
     properties["perturbations"]["items"] = {
         "anyOf": [*_perturbations("attack", "corruption", "transform"), *fixed, OWN_PERTURBATION]
     }
-    properties["noise"] = {"anyOf": [*_perturbations("noise"), {"type": "object", "maxProperties": 0}]}
+    properties["noise"] = {
+        "anyOf": [*_perturbations("noise"), OWN_PERTURBATION, {"type": "object", "maxProperties": 0}]
+    }
     properties["surrogates"] = {"anyOf": [properties["surrogates"], {"enum": ["others", "none"]}]}
     return schema
 

@@ -54,7 +54,7 @@ def write_template(file: Path, task: Task, data: str | None) -> None:
         with file.open("x", encoding="utf-8") as stream:
             stream.write(text)
     except FileExistsError:
-        raise StudyError(f"'{file}' exists and is not overwritten. Choose another name.") from None
+        raise StudyError(f"'{file}' already exists and is left as it is. Choose another name.") from None
     except OSError as error:
         raise StudyError(f"'{file}' cannot be written: {error.strerror}.") from None
 

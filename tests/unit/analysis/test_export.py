@@ -8,7 +8,7 @@ from polars.testing import assert_frame_equal
 
 import made_rows
 from medrobust.analysis.export import all_tables, as_json, table_files
-from medrobust.analysis.table import ABSENT, BELOW, Cell, Table
+from medrobust.analysis.table import ABSENT, BELOW, Cell, Table, shown
 from medrobust.analysis.verdict import verdict
 from typesetting import flaws
 
@@ -65,6 +65,12 @@ def test_numbers_with_intervals(estimate, text):
     names = ("clean", "clean_low", "clean_high")
     row = pl.DataFrame([estimate], schema=dict.fromkeys(names, pl.Float64), orient="row")
     assert words(row) == [[text]]
+
+
+def test_p_values_have_three_decimals_down_to_the_smallest_that_these_show():
+    p = pl.DataFrame({"p": [1.0, 0.0499, 0.0042, 0.001, 0.00099, 0.0, None]})
+    assert shown(float("nan"), "p") == shown(None, "p") == ABSENT
+    assert words(p) == [["1.000"], ["0.050"], ["0.004"], ["0.001"], ["< 0.001"], ["< 0.001"], [ABSENT]]
 
 
 def test_bounds_without_a_value_are_columns_of_their_own():

@@ -1,8 +1,11 @@
+import sys
+
 import pytest
 import torch
 
+from medrobust.core import Task
 from medrobust.metrics.similarity import ssim
-from medrobust.perturbations import match_noise
+from medrobust.perturbations import match_noise, request
 from medrobust.perturbations import strength as module
 from medrobust.perturbations.strength import first_strength
 from medrobust.rng import generator
@@ -62,7 +65,8 @@ def test_where_no_pixel_is_looked_at_there_is_a_guess_all_the_same():
     goal = torch.tensor([0.9, 0.99])
     found = first_strength(lambda s: images + s.view(-1, 1, 1, 1) * field, images, goal, support, LARGEST)
     assert found.tolist() == pytest.approx([module.FALLBACK] * 2)
-    solution = match_noise("gaussian", images, goal, support=support, rngs=[generator(0, k) for k in "ab"])
+    noise, labels = request("gaussian", Task.CLASSIFICATION, control=True), torch.zeros(2, dtype=torch.int64)
+    solution = match_noise(noise, images, labels, goal, support=support, rngs=[generator(0, k) for k in "ab"])
     assert solution.reached.all()
 
 
@@ -80,10 +84,10 @@ def test_matching_takes_at_most_two_evaluations_also_where_images_are_clipped(
         seen.append(len(images))
         return ssim(images, others, support)
 
-    monkeypatch.setattr("medrobust.perturbations.noise.ssim", counted)
-    solution = match_noise(
-        name, images, torch.full((6,), goal), rngs=[generator(0, "n", place) for place in range(6)]
-    )
+    monkeypatch.setattr(sys.modules[match_noise.__module__], "ssim", counted)
+    noise, labels = request(name, Task.CLASSIFICATION, control=True), torch.zeros(6, dtype=torch.int64)
+    rngs = [generator(0, "n", place) for place in range(6)]
+    solution = match_noise(noise, images, labels, torch.full((6,), goal), rngs=rngs)
     assert solution.reached.all()
     assert len(seen) <= 2
     assert sum(seen) <= 1.5 * 6

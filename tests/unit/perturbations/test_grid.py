@@ -67,8 +67,8 @@ def test_a_point_may_be_written_out():
         ({"name": "pdg", "eps": [0.1]}, r"Unknown perturbation 'pdg'\. Did you mean 'pgd'"),
         ({"name": "pgd", "label": "a b", "eps": [0.1]}, r"label: may hold letters"),
         ({"name": "pgd", "eps": 0.1, "curve": "a b"}, r"pgd\.curve: may hold letters.*got 'a b'"),
-        ({"name": "pgd", "curve": "a"}, r"pgd\.curve: is for attacks whose budget is a number"),
-        ({"name": "deepfool", "curve": "a"}, r"deepfool\.curve: is for attacks whose budget is a number"),
+        ({"name": "pgd", "curve": "a"}, r"pgd\.curve: applies to attacks whose budget is a number"),
+        ({"name": "deepfool", "curve": "a"}, r"deepfool\.curve: applies to attacks whose budget is a number"),
     ],
 )
 def test_what_makes_no_grid_is_refused(entry, message):

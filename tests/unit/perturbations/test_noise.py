@@ -1,13 +1,23 @@
 import pytest
 import torch
 
+import own_perturbations
+from medrobust.core import Task
+from medrobust.errors import StudyError
 from medrobust.metrics.similarity import ssim
-from medrobust.perturbations import gaussian, match_noise, rician
+from medrobust.perturbations import add_noise, gaussian, match_noise, request, rician
 from medrobust.rng import generator
 
 FUNCTIONS = {"gaussian": gaussian, "rician": rician}
+OWN = {"load": "own_perturbations:grain", "power": 0.5}
+CONTROLS = ["gaussian", "rician", own_perturbations.stripes, OWN]
 LABELS = torch.zeros(6, dtype=torch.int64)
 both = pytest.mark.parametrize("name", FUNCTIONS)
+every = pytest.mark.parametrize("control", CONTROLS, ids=["gaussian", "rician", "stripes", "grain"])
+
+
+def asked(control):
+    return request(control, Task.CLASSIFICATION, control=True)
 
 
 def make_images(n=6, seed=0):
@@ -27,16 +37,16 @@ def disc(images):
     return support
 
 
-@both
+@every
 @pytest.mark.parametrize("on_support", [False, True])
-def test_matched_noise_has_the_wanted_ssim(name, on_support):
+def test_matched_noise_has_the_wanted_ssim(control, on_support):
     images = make_images()
     support = disc(images) if on_support else None
     goal = torch.tensor([0.9999, 0.999, 0.98, 0.93, 0.7, 0.999999])
     rngs = make_rngs()
-    solution = match_noise(name, images, goal, support=support, rngs=rngs)
+    solution = match_noise(asked(control), images, LABELS, goal, support=support, rngs=rngs)
     # The same generators, not yet used, give the noise that was solved for.
-    made = FUNCTIONS[name](None, images, LABELS, support=support, rngs=rngs, strength=solution.strength)
+    made = add_noise(asked(control), images, LABELS, solution.strength, support=support, rngs=rngs)
     achieved = ssim(images, made, support)
     assert torch.allclose(achieved, solution.ssim, atol=1e-6)
     tolerance = (0.05 * (1 - goal)).clamp_min(1e-5)
@@ -45,35 +55,51 @@ def test_matched_noise_has_the_wanted_ssim(name, on_support):
     assert (solution.strength > 0).all()
 
 
-@both
-def test_an_image_that_the_attack_left_unchanged_gets_no_noise(name):
+@every
+def test_an_image_that_the_attack_left_unchanged_gets_no_noise(control):
     images = make_images()
     goal = torch.tensor([1.0, 0.95, torch.nan, 1.0, 0.9, 1.0])
-    solution = match_noise(name, images, goal, rngs=make_rngs())
+    solution = match_noise(asked(control), images, LABELS, goal, rngs=make_rngs())
     assert (solution.strength == 0).tolist() == [True, False, True, True, False, True]
     assert solution.ssim[0] == 1
     assert solution.ssim[2].isnan()
     assert solution.reached.all()
-    made = FUNCTIONS[name](None, images, LABELS, rngs=make_rngs(), strength=solution.strength)
-    assert torch.equal(made[[0, 2, 3, 5]], images[[0, 2, 3, 5]])
+    made = add_noise(asked(control), images, LABELS, solution.strength, rngs=make_rngs())
+    assert [torch.equal(one, other) for one, other in zip(made, images, strict=True)] == [
+        True,
+        False,
+        True,
+        True,
+        False,
+        True,
+    ]
 
 
-@both
-def test_an_ssim_out_of_reach_is_flagged(name):
+@every
+def test_where_no_attack_changed_anything_there_is_nothing_to_solve(control):
+    solution = match_noise(asked(control), make_images(), LABELS, torch.ones(6), rngs=make_rngs())
+    assert not solution.strength.any()
+    assert solution.reached.all()
+
+
+@every
+def test_an_ssim_out_of_reach_is_flagged(control):
     images = make_images(2)
-    solution = match_noise(name, images, torch.tensor([-0.9, 0.95]), rngs=make_rngs(2))
+    solution = match_noise(asked(control), images, LABELS[:2], torch.tensor([-0.9, 0.95]), rngs=make_rngs(2))
     assert solution.reached.tolist() == [False, True]
-    assert solution.strength[0] > 1
+    assert 0.5 < solution.strength[0] <= (2 if control is OWN else 10)
     assert solution.ssim[0] > -0.9
 
 
-@both
-def test_matching_does_not_depend_on_the_batch(name):
+@every
+def test_matching_does_not_depend_on_the_batch(control):
     images, goal = make_images(), torch.linspace(0.9, 0.99, 6)
-    together = match_noise(name, images, goal, rngs=make_rngs())
+    together = match_noise(asked(control), images, LABELS, goal, rngs=make_rngs())
     for place in range(6):
         one = slice(place, place + 1)
-        alone = match_noise(name, images[one], goal[one], rngs=make_rngs(1, first=place))
+        alone = match_noise(
+            asked(control), images[one], LABELS[one], goal[one], rngs=make_rngs(1, first=place)
+        )
         assert alone.strength.item() == pytest.approx(together.strength[place].item(), rel=1e-4)
 
 
@@ -82,17 +108,15 @@ def test_strength_scales_one_pattern(name):
     images = torch.full((6, 2, 12, 12), 0.5)
     weak, strong = (FUNCTIONS[name](None, images, LABELS, rngs=make_rngs(), strength=s) for s in (1e-4, 2e-4))
     assert torch.allclose(2 * (weak - images), strong - images, atol=2e-6)
-    each = FUNCTIONS[name](None, images, LABELS, rngs=make_rngs(), strength=torch.tensor([1e-4, 2e-4] * 3))
+    each = add_noise(asked(name), images, LABELS, torch.tensor([1e-4, 2e-4] * 3), rngs=make_rngs())
     assert torch.equal(each[::2], weak[::2])
     assert torch.equal(each[1::2], strong[1::2])
 
 
 @both
-@pytest.mark.parametrize("strength", [-0.1, float("nan"), float("inf"), torch.ones(5), torch.ones(6, 1)])
+@pytest.mark.parametrize("strength", [-0.1, float("nan"), float("inf")])
 def test_wrong_strength_is_refused(name, strength):
-    with pytest.raises(
-        ValueError, match="strength: must be one number of at least 0, or one for each of 6 images"
-    ):
+    with pytest.raises(ValueError, match=f"strength: must be a number of at least 0, got {strength}"):
         FUNCTIONS[name](None, make_images(), LABELS, rngs=make_rngs(), strength=strength)
 
 
@@ -107,6 +131,18 @@ def test_generators_are_one_per_image_or_those_of_seed_0(name):
     assert torch.equal(left_out, seed_0)
 
 
-def test_unknown_noise_is_refused():
-    with pytest.raises(ValueError, match=r"Unknown noise 'gausian'\. Did you mean 'gaussian'"):
-        match_noise("gausian", make_images(), torch.full((6,), 0.9), rngs=make_rngs())
+@pytest.mark.parametrize(
+    ("control", "message"),
+    [
+        ("gausian", r"noise: Unknown perturbation 'gausian'\. Did you mean 'gaussian'"),
+        ("fgsm", "'fgsm' is not declared to be noise; gaussian, rician are, and a function of yours is by"),
+        (own_perturbations.step_along_the_sign, r'noise: .* `@perturbation\(role="noise"'),
+        ({"name": "gaussian", "strength": 0.1}, "noise.gaussian: .* so it takes no strength. Leave it out"),
+        (OWN | {"level": 0.1}, "noise.own_perturbations:grain: .* so it takes no level. Leave it out"),
+        (own_perturbations.steps_only, "must be a parameter of type float; 'own_perturbations:steps_only'"),
+        (OWN | {"powr": 1}, r"noise.own_perturbations:grain: Unknown key 'powr'\. Did you mean 'power'"),
+    ],
+)
+def test_what_cannot_be_a_control(control, message):
+    with pytest.raises(StudyError, match=message):
+        asked(control)

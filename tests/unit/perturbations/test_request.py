@@ -204,7 +204,7 @@ def test_unsolved_budget_cannot_be_used():
     with pytest.raises(ValueError, match=r"fgsm: its eps is not set; use solve_budget"):
         perturb(request({"name": "fgsm"}, CLASSIFICATION), network(), images, labels)
     with pytest.raises(ValueError, match="gaussian: its strength is not set"):
-        perturb(request({"name": "gaussian"}, CLASSIFICATION), None, images, labels)
+        perturb(request({"name": "gaussian"}, CLASSIFICATION, control=True), None, images, labels)
 
 
 def test_noise_of_a_given_ssim_is_solved_for_every_image():

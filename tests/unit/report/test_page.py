@@ -232,7 +232,7 @@ def test_a_missing_setting_is_an_error_and_no_gap(make_context: MakeContext) -> 
 
 def test_fixed_noise_is_not_called_matched(make_context: MakeContext) -> None:
     context = make_context(Task.CLASSIFICATION)
-    study = {**context.study, "noise": [{"name": "gaussian", "strength": 0.05}]}
+    study = {**context.study, "noise": {}}
     fixed = Page(render(replace(context, study=study))).words
     matched = Page(render(context)).words
     assert "noise of fixed strength" in fixed

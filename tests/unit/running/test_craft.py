@@ -370,7 +370,7 @@ def test_matched_noise_has_the_ssim_of_its_attack(tmp_path: Path, which: str, no
     entry = {**FGSM, "on_misclassified": "keep"} if which == "photos" else DAG
     folder = RunFolder(tmp_path)
     attack = crafted(folder, entry, dataset=dataset)
-    matched = matched_noise_set(request({"name": noise}, dataset.task), attack, dataset)
+    matched = matched_noise_set(request({"name": noise}, dataset.task, control=True), attack, dataset)
     assert left(matched, folder)
     craft_noise(matched, dataset, folder, batch_size=3)
     assert not left(matched, folder)
@@ -396,7 +396,7 @@ def test_noise_does_not_depend_on_the_batch(tmp_path: Path) -> None:
     dataset = photos()
     for place, size in ((folder, 1), (other, 64)):
         matched = matched_noise_set(
-            request({"name": "gaussian"}, dataset.task), crafted(place, batch_size=4), dataset
+            request({"name": "gaussian"}, dataset.task, control=True), crafted(place, batch_size=4), dataset
         )
         craft_noise(matched, dataset, place, batch_size=size)
     first, second = rows_of(matched, folder), rows_of(matched, other)
@@ -406,6 +406,6 @@ def test_noise_does_not_depend_on_the_batch(tmp_path: Path) -> None:
 def test_noise_before_its_attack_is_refused(tmp_path: Path) -> None:
     dataset = photos()
     attack = crafted_set(job_of(FGSM), dataset, dataset.cases)
-    matched = matched_noise_set(request({"name": "gaussian"}, dataset.task), attack, dataset)
+    matched = matched_noise_set(request({"name": "gaussian"}, dataset.task, control=True), attack, dataset)
     with pytest.raises(RunError, match=r"matched to 'fgsm' only after its images are crafted"):
         craft_noise(matched, dataset, RunFolder(tmp_path))

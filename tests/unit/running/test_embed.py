@@ -33,7 +33,9 @@ def test_features_of_clean_noisy_and_attacked_images(tmp_path: Path) -> None:
         {},
     )
     attack = craft(job, network, dataset, dataset.cases, folder, seed=0)
-    noise = matched_noise_set(request({"name": "gaussian"}, Task.CLASSIFICATION), attack, dataset)
+    noise = matched_noise_set(
+        request({"name": "gaussian"}, Task.CLASSIFICATION, control=True), attack, dataset
+    )
     craft_noise(noise, dataset, folder)
     sets = [clean_set(dataset, dataset.cases), attack, noise]
     reads.clear()

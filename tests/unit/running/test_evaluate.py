@@ -112,7 +112,7 @@ def make(task: Task, root: Path, emptied: int = 0) -> Small:
 
     entry = {"name": "fgsm", "eps": "8/255"} if task is Task.CLASSIFICATION else {"name": "dag_a", "steps": 3}
     attack = request(entry, task)
-    noise = request({"name": "gaussian"}, task)
+    noise = request({"name": "gaussian"}, task, control=True)
     transfer = craft(
         CraftJob(attack, SOURCE, "transfer", "made"), network(1), dataset, dataset.cases, folder, seed=0
     )

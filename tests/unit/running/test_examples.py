@@ -24,7 +24,7 @@ def sets_of(dataset: Dataset, network: Network, attack: str, noise: str, folder:
     entry = {"name": attack, "eps": 0.02} if attack == "fgsm" else {"name": attack, "steps": 2}
     job = CraftJob(request(entry, dataset.task), NetworkId("other", Role.SURROGATE, 1), "transfer", "made")
     attacked = craft(job, network, dataset, dataset.cases, folder, seed=0)
-    noisy = matched_noise_set(request({"name": noise}, dataset.task), attacked, dataset)
+    noisy = matched_noise_set(request({"name": noise}, dataset.task, control=True), attacked, dataset)
     craft_noise(noisy, dataset, folder)
     return [clean_set(dataset, dataset.cases), noisy, attacked]
 

@@ -56,7 +56,7 @@ def made(which: str, folder: RunFolder) -> tuple[Dataset, dict[NetworkId, Networ
         craft(job, networks[each], dataset, dataset.cases, folder, seed=0)
         for job, each in zip(jobs, IDS, strict=True)
     )
-    noisy = matched_noise_set(request({"name": noise}, dataset.task), transfer, dataset)
+    noisy = matched_noise_set(request({"name": noise}, dataset.task, control=True), transfer, dataset)
     craft_noise(noisy, dataset, folder)
     return dataset, networks, [clean_set(dataset, dataset.cases), noisy, transfer, whitebox]
 

@@ -202,7 +202,7 @@ def in_world(volume: nib.Nifti1Image, dataset: Dataset, case: Case) -> np.ndarra
 def test_noise_and_clean_images(tmp_path: Path, folder: RunFolder) -> None:
     dataset, network = lying(scans()), wrapped(ByBrightness(), 1)
     attack = attacked(dataset, network, dataset.cases, folder, name="dag_a", steps=3)
-    matched = matched_noise_set(request({"name": "rician"}, dataset.task), attack, dataset)
+    matched = matched_noise_set(request({"name": "rician"}, dataset.task, control=True), attack, dataset)
     entry = {"name": "rician", "strength": 0.05, "label": "strong"}
     fixed = fixed_noise_set(request(entry, dataset.task), dataset, dataset.cases)
     craft_noise(matched, dataset, folder)

@@ -40,7 +40,7 @@ def select_cases(
     if dataset.task == Task.SEGMENTATION:
         if total is not None:
             raise StudyError(
-                f"cases.total: is for photographs; got {total}. Limit slices with cases.per_patient."
+                f"cases.total: applies to photographs only; got {total}. Limit slices with cases.per_patient."
             )
         chosen = cases if per_patient is None else _sorted(_equidistant(cases, per_patient))
         if not any(case.is_labelled for case in chosen):

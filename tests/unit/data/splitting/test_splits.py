@@ -406,7 +406,7 @@ def test_patients_draw_independently_of_each_other():
     [
         (EVEN, {"per_patient": 0}, r"cases\.per_patient: must be at least 1; got 0"),
         (EVEN, {"total": 7}, r"cases\.total: 5 per class need at least 10; got 7"),
-        (BRAINS, {"total": 7}, r"cases\.total: is for photographs; got 7"),
+        (BRAINS, {"total": 7}, r"cases\.total: applies to photographs only; got 7"),
     ],
 )
 def test_wrong_limits_are_refused(dataset, limits, message):
