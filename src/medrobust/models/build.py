@@ -55,7 +55,7 @@ def build(
                 made.body,
                 **_settings(declared, spec.input.model_dump(exclude_none=True)),
                 output=output.get("take"),
-                kind=output.get("kind", "logits"),
+                kind=output.get("kind"),
                 classes=output.get("classes"),
                 features=spec.entry.features if spec.entry else None,
             )
