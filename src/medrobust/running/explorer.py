@@ -32,7 +32,7 @@ from medrobust.running.evaluate import evaluation_parts, images_of, row_table
 from medrobust.running.jobs import Job, as_picture
 from medrobust.running.noise import CPU
 from medrobust.running.plan import ImageSet, Plan
-from medrobust.running.predict import output_of
+from medrobust.running.predict import outputs_of
 from medrobust.running.setup import Setup, StudyNetwork
 from medrobust.storage import Parts, RunFolder, digest, read_rows
 
@@ -309,20 +309,17 @@ def _answers(
     for number, target in enumerate(targets):
         places = [place for place, faced in pairs if faced == number]
         if places:
-            logits = _logits(setup, target, shown[places], case)
-            said = logits.softmax(1) if classifies else logits.argmax(1)
-            found.update(
-                {(place, number): row for place, row in zip(places, said.cpu().numpy(), strict=True)}
-            )
+            said = _said(setup, target, shown[places], case)
+            found.update({(place, number): row for place, row in zip(places, said.numpy(), strict=True)})
     answers = np.stack([found[pair] for pair in pairs])
     return answers if classifies else answers.astype(np.uint16)
 
 
-def _logits(setup: Setup, target: StudyNetwork, images: Tensor, case: Case) -> Tensor:
-    """What a target says about one case under some perturbations."""
-    images = images.to(setup.device)
-    cases = [case] * len(images)
-    return output_of(setup.network(target), images, name=target.id.folder, cases=cases).float()
+def _said(setup: Setup, target: StudyNetwork, images: Tensor, case: Case) -> Tensor:
+    """What a target says about one case under some perturbations: probabilities, or label maps."""
+    answer = torch.softmax if setup.study.task is Task.CLASSIFICATION else torch.argmax
+    logits = outputs_of(setup, target, images, [case] * len(images))
+    return torch.cat([answer(part.float(), 1).cpu() for _, part in logits])
 
 
 def examples_job(plan: Plan) -> Job:
@@ -373,12 +370,12 @@ def keep_examples(
     The sets are the columns of the figure: finished, of one source, and all with these cases.
     """
     images, labels = _collect(setup, sets, cases)
-    logits = torch.stack(
-        [_logits(setup, target, shown, case).cpu() for case, shown in zip(cases, images, strict=True)]
+    said = torch.stack(
+        [_said(setup, target, shown, case) for case, shown in zip(cases, images, strict=True)]
     )
-    arrays = {"images": images.numpy(), "labels": labels.numpy(), "predictions": logits.argmax(2).numpy()}
+    arrays = {"images": images.numpy(), "labels": labels.numpy(), "predictions": said.numpy()}
     if setup.study.task is Task.CLASSIFICATION:
-        arrays["probabilities"] = logits.softmax(2).amax(2).numpy()
+        arrays |= {"predictions": said.argmax(2).numpy(), "probabilities": said.amax(2).numpy()}
     setup.folder.write_bytes(_packed(arrays), *EXAMPLE_ARRAYS)
     setup.folder.write_json(
         {

@@ -51,12 +51,20 @@ def centred(shape: Sequence[int], spacing: float, codes: str) -> Affine:
 
 Axis = Literal["coronal", "axial", "sagittal"]
 
+Cut = Axis | Literal["volume"]
+"""The axis along which a scan is cut into slices; "volume" leaves it whole."""
+
 VIEWS: dict[Axis, tuple[str, str]] = {
     "coronal": ("AIL", "superior up, the patient's left on the right (radiological convention)"),
     "axial": ("SPL", "anterior up, the patient's left on the right (radiological convention)"),
     "sagittal": ("RIP", "superior up, anterior on the left"),
 }
 """Where slice number, row and column grow to, and how that looks."""
+
+
+def view_of(cut: Cut) -> Axis:
+    """How the slices of a stack are turned; a whole volume is a stack of axial ones."""
+    return "axial" if cut == "volume" else cut
 
 
 def slices_along(volume: Shaped[np.ndarray, "x y z"], axis: Axis) -> Shaped[np.ndarray, "s h w"]:
