@@ -34,7 +34,6 @@ from medrobust.storage.schemas import (
     Table,
 )
 
-
 BOUNDARY_SECONDS = 5e-7
 """What measuring the boundaries of structures takes per pixel of a case."""
 

@@ -25,6 +25,7 @@ from jaxtyping import Float32, Int8, Int64, UInt8
 from torch import Tensor
 
 from medrobust.core import Case, OnProgress, Task
+from medrobust.data.scans.geometry import codes_of
 from medrobust.metrics.scores import dice_of_counts
 from medrobust.running.batches import evenly_spaced, stack
 from medrobust.running.estimate import Speeds
@@ -156,7 +157,7 @@ def explore(
     kept with the views, by which they are recognised.
     """
     attacked = list(dict.fromkeys(case for images in sets for case in images.cases))
-    told = []
+    told, affine = [], setup.dataset.affine
     for number, scan in enumerate(chosen):
         cases = shown_cases(attacked, scan.scan_id, wanted.slices)
         seen = views(setup, *holding(sets, setup.targets, cases[0]), cases)
@@ -164,7 +165,8 @@ def explore(
             name: np.stack([getattr(view, name) for view in seen]) for name in View.__dataclass_fields__
         }
         setup.folder.write_bytes(_packed(columns), *_scan_part(wanted, number))
-        told.append(scan._asdict() | {"cases": [case_facts(case) for case in cases]})
+        axes = None if affine is None else codes_of(affine(scan.scan_id))
+        told.append(scan._asdict() | {"cases": [case_facts(case) for case in cases], "axes": axes})
         progress((number + 1) / len(chosen), "")
     of_sets, of_targets, pairs = names_of(sets, setup.targets)
     facts = {"sets": of_sets, "targets": of_targets, "pairs": pairs, "scans": told}
@@ -370,9 +372,7 @@ def keep_examples(
     The sets are the columns of the figure: finished, of one source, and all with these cases.
     """
     images, labels = _collect(setup, sets, cases)
-    said = torch.stack(
-        [_said(setup, target, shown, case) for case, shown in zip(cases, images, strict=True)]
-    )
+    said = torch.stack([_said(setup, target, shown, case) for case, shown in zip(cases, images, strict=True)])
     arrays = {"images": images.numpy(), "labels": labels.numpy(), "predictions": said.numpy()}
     if setup.study.task is Task.CLASSIFICATION:
         arrays |= {"predictions": said.argmax(2).numpy(), "probabilities": said.amax(2).numpy()}

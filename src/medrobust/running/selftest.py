@@ -35,7 +35,7 @@ def selftest_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
         kind="selftest",
         name=images.name,
         title=f"test {request.label} on {source.id.title}",
-        seconds=at_once(IMAGES, setup.dataset.shape) * passes(request, setup.study.task) * speeds[source.id.name].gradient,
+        seconds=passed * speeds[source.id.name].gradient,
         disk=0,
         finished=lambda: {0} if setup.folder.exists(*selftest_part(images)) else set(),
         open=lambda: test,

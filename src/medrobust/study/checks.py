@@ -56,8 +56,8 @@ def check_opened_data(study: Study, dataset: Dataset) -> None:
     if min(dataset.shape) < WINDOW:
         size = " x ".join(map(str, dataset.shape))
         raise StudyError(
-            f"study.data: '{dataset.name}' holds images of {size}, but SSIM, which noise is matched by, needs "
-            f"at least {WINDOW} along every side. Use a larger canvas, patch or size."
+            f"study.data: '{dataset.name}' holds images of {size}, but SSIM, by which noise is matched, "
+            f"needs at least {WINDOW} along every side. Use a larger canvas, patch or size."
         )
 
 

@@ -56,7 +56,7 @@ def open_phantom_brains(
     axis: Cut = "coronal",
     canvas: Literal["auto"] | tuple[Side, Side] | tuple[Side, Side, Side] = "auto",
 ) -> Dataset:
-    """Phantom brains; a case is a slice that shows some of the brain, whatever is labelled in it, or a volume.
+    """Phantom brains; a case is a volume, or a slice that shows some of the brain, whatever is labelled.
 
     Args:
         cache: Folder for finished scans; None keeps only the last few, in memory.
@@ -76,6 +76,7 @@ def open_phantom_brains(
     extents = {name: brains.slices(name)[0].shape[-brains.sides :] for name in names}
     size = fit_canvas(canvas, extents, [CANVAS_STEP] * brains.sides)
     is_volume = axis == "volume"
+    cut, unit = ("whole volumes as stacks of axial", "voxels") if is_volume else (axis, "pixels")
     reader = replace(brains, canvas=size)
     return Dataset(
         name="phantom_brains",
@@ -90,11 +91,8 @@ def open_phantom_brains(
         fingerprint=fingerprint(subjects=subjects, seed=seed, spacing=float(spacing), axis=axis, canvas=size),
         facts={
             "phantom": "generated: shows that the tool works, says nothing about your networks",
-            "orientation": f"{'whole volumes as stacks of axial' if is_volume else axis} slices, {VIEWS[brains.view][1]}",
-            "canvas": (
-                f"{' x '.join(map(str, size))} {'voxels' if is_volume else 'pixels'}, brain centred; auto: "
-                f"multiples of {CANVAS_STEP}"
-            ),
+            "orientation": f"{cut} slices, {VIEWS[brains.view][1]}",
+            "canvas": f"{' x '.join(map(str, size))} {unit}, brain centred; auto: multiples of {CANVAS_STEP}",
             "intensity": "per scan, 0 stays 0 and the 99.5th percentile of the brain becomes 1, clipped",
             "labels": "27 structures; outer fluid, vermis and basal forebrain are visible background",
             "left and right": "differ in position only, not in intensity",

@@ -73,6 +73,19 @@ def slices_along(volume: Shaped[np.ndarray, "x y z"], axis: Axis) -> Shaped[np.n
     return slices
 
 
+def codes_of(affine: Affine) -> str:
+    """Where the indices of an array grow to, e.g. "SPL" for volumes that are stacks of axial slices."""
+    return "".join(nib.aff2axcodes(affine))
+
+
+def seen_along(volume: Shaped[np.ndarray, "*more x y z"], codes: str, axis: Axis) -> np.ndarray:
+    """Slices along an axis of volumes whose last indices grow to `codes`: a view, `*more s h w`."""
+    turn = ornt_transform(axcodes2ornt(codes), axcodes2ornt(VIEWS[axis][0]))
+    more = range(volume.ndim - 3)
+    slices = apply_orientation(np.moveaxis(volume, more, range(3, volume.ndim)), turn)
+    return np.moveaxis(slices, range(3, volume.ndim), more)
+
+
 def turned(affine: Affine, shape: Sequence[int], codes: str) -> Affine:
     """Affine of an array in RAS, of this affine and shape, once it is turned to other axes, e.g. "AIL"."""
     return np.asarray(affine @ inv_ornt_aff(turn_from_ras(codes), shape))
