@@ -109,6 +109,8 @@ class Dataset:
             are also shown by these groups; unknown values are left out.
         colours: Red, green and blue (0 to 255) of each class in label maps, None if unknown; empty if the
             data define no colours.
+        patches: Along each axis of the grid of `affine`, how many patches tile a scan; `position` counts them
+            in C order. None if cases are no patches, or lie elsewhere.
         original: Returns the grid of the file of a scan, given its id, so that exports match it voxel by
             voxel; None if there is no such file.
     """
@@ -130,6 +132,7 @@ class Dataset:
     affine: Callable[[str], Float64[np.ndarray, "4 4"]] | None = None
     attributes: Mapping[str, Mapping[str, str | float]] | None = None
     colours: tuple[tuple[int, int, int] | None, ...] = ()
+    patches: tuple[int, ...] | None = None
     original: Callable[[str], Grid] | None = None
 
 

@@ -144,6 +144,7 @@ def open_scans(
         facts={**listing.facts, **_facts(reader, outlines)},
         bits=12,
         affine=reader.affine,
+        patches=None if patch is None else tiles(size, patch),
         original=reader.original,
     )
 
