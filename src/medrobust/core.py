@@ -5,7 +5,7 @@ Words (see docs/protocol.md): a *case* is one network input (a photo, or a slice
 judged; a *source* is the network an attack was crafted on; a *cell* is (perturbation, source, target).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -75,6 +75,11 @@ class Sample(NamedTuple):
 
     image: Float32[np.ndarray, "c *space"]
     label: Int64[np.ndarray, "*labelspace"]
+
+
+def pixels_of(shape: Sequence[int]) -> Literal["pixels", "voxels"]:
+    """What images of a spatial shape consist of, in words."""
+    return "voxels" if len(shape) == 3 else "pixels"
 
 
 class Grid(NamedTuple):

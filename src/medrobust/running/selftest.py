@@ -27,6 +27,7 @@ IMAGES = 8
 def selftest_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
     """Test an attack on a source with a few cases, and keep what was seen."""
     request, source = asked(images)
+    looks = at_once(IMAGES, setup.dataset.shape) * passes(request, setup.study.task)
 
     def test(piece: int, progress: OnProgress) -> None:
         _selftest(setup, images)
@@ -35,7 +36,7 @@ def selftest_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
         kind="selftest",
         name=images.name,
         title=f"test {request.label} on {source.id.title}",
-        seconds=passed * speeds[source.id.name].gradient,
+        seconds=looks * speeds[source.id.name].gradient,
         disk=0,
         finished=lambda: {0} if setup.folder.exists(*selftest_part(images)) else set(),
         open=lambda: test,
