@@ -333,7 +333,7 @@ def export(
             help="Network that the images were crafted on: unet, or unet-target-s0. Default: all surrogates."
         ),
     ] = None,
-    case: Annotated[list[str] | None, typer.Option(help="A photograph or slice.")] = None,
+    case: Annotated[list[str] | None, typer.Option(help="A photograph, slice, volume or patch.")] = None,
     scan: Annotated[list[str] | None, typer.Option(help="A whole scan.")] = None,
     patient: Annotated[list[str] | None, typer.Option(help="All images of a patient.")] = None,
     bits: Annotated[

@@ -5,7 +5,7 @@ Words (see docs/protocol.md): a *case* is one network input (a photo, or a slice
 judged; a *source* is the network an attack was crafted on; a *cell* is (perturbation, source, target).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -77,6 +77,11 @@ class Sample(NamedTuple):
     label: Int64[np.ndarray, "*labelspace"]
 
 
+def pixels_of(shape: Sequence[int]) -> Literal["pixels", "voxels"]:
+    """What images of a spatial shape consist of, in words."""
+    return "voxels" if len(shape) == 3 else "pixels"
+
+
 class Grid(NamedTuple):
     """The voxel grid of a volume: its size along each axis, and the affine from indices to mm."""
 
@@ -109,6 +114,8 @@ class Dataset:
             are also shown by these groups; unknown values are left out.
         colours: Red, green and blue (0 to 255) of each class in label maps, None if unknown; empty if the
             data define no colours.
+        patches: Along each axis of the grid of `affine`, how many patches tile a scan; `position` counts them
+            in C order. None if cases are no patches, or lie elsewhere.
         original: Returns the grid of the file of a scan, given its id, so that exports match it voxel by
             voxel; None if there is no such file.
     """
@@ -130,6 +137,7 @@ class Dataset:
     affine: Callable[[str], Float64[np.ndarray, "4 4"]] | None = None
     attributes: Mapping[str, Mapping[str, str | float]] | None = None
     colours: tuple[tuple[int, int, int] | None, ...] = ()
+    patches: tuple[int, ...] | None = None
     original: Callable[[str], Grid] | None = None
 
 

@@ -390,5 +390,6 @@ def warnings(runs: Iterable[ComparedRun]) -> tuple[str, ...]:
                 "selftests": crafting.selftests(run.results),
             },
             run.results.task,
+            run.results.pixels,
         )
     )

@@ -84,7 +84,9 @@ def as_json(
     pictures that could not be made; they join the warnings.
     """
     frames = {name: table.rows for name, table in tables.items()}
-    warnings = [remark.sentence for remark in (*remarks(frames, results.task), *results.left_out)]
+    warnings = [
+        remark.sentence for remark in (*remarks(frames, results.task, results.pixels), *results.left_out)
+    ]
     return {
         "task": str(results.task),
         "unit": results.unit,

@@ -16,16 +16,17 @@ SSIM_TOLERANCE = 0.005
 """Largest accepted distance of the mean SSIM on test cases from that which a budget was solved for."""
 
 
-def remarks(tables: Mapping[str, pl.DataFrame], task: Task) -> tuple[Remark, ...]:
+def remarks(tables: Mapping[str, pl.DataFrame], task: Task, pixels: str = "pixels") -> tuple[Remark, ...]:
     """All warnings of a study.
 
     Args:
         tables: At least `audit`, `success`, `budgets`, `matching` and `selftests`.
         task: What the networks do.
+        pixels: What images consist of, see `Results.pixels`.
     """
     return (
         *_wrong_data(tables["audit"]),
-        *_harmless(tables["success"], task),
+        *_harmless(tables["success"], task, pixels),
         *_failed_selftests(tables["selftests"]),
         *_missed_budgets(tables["budgets"]),
         *_missed_matches(tables["matching"]),
@@ -39,12 +40,12 @@ def _wrong_data(audit: pl.DataFrame) -> Iterable[Remark]:
         yield Remark("data", f"The data: {row['kind']}. {row['seen']}{more} {row['what_to_do']}")
 
 
-def _harmless(success: pl.DataFrame, task: Task) -> Iterable[Remark]:
+def _harmless(success: pl.DataFrame, task: Task, pixels: str) -> Iterable[Remark]:
     """Attacks that do not even fool their own source, so that resisting them proves nothing."""
     if task is Task.CLASSIFICATION:
         fooled, whom = "fooled_of_right", "no image that it gets right when clean"
     else:
-        fooled, whom = "fooled", "no pixel"
+        fooled, whom = "fooled", f"no {pixels.removesuffix('s')}"
     harmless = success.filter(pl.col(fooled).fill_null(0) == 0)
     for (attack,), rows in harmless.group_by("perturbation", maintain_order=True):
         yield Remark(

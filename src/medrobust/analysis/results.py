@@ -10,7 +10,7 @@ import polars as pl
 import polars.selectors as cs
 
 from medrobust.analysis.scores import CLEAN, SEEDS, Cell, Panel, Scores, panel_of
-from medrobust.core import Task, Unit
+from medrobust.core import Task, Unit, pixels_of
 from medrobust.errors import Remark, RunError
 from medrobust.metrics.catalogue import SCORES, Score
 from medrobust.stats.significance import patients_for_equivalence
@@ -74,6 +74,11 @@ class Results:
     def score(self) -> Score:
         """What the networks are judged by."""
         return primary_score(self.settings.score, self.task)
+
+    @property
+    def pixels(self) -> str:
+        """What images consist of: "pixels", or "voxels" where cases are volumes."""
+        return pixels_of(self.record.get("data", {}).get("shape", ()))
 
     def fewest_for_equality(self, pairs: int) -> int:
         """Fewest patients with which a family of this many pairs could call one equally good when clean."""

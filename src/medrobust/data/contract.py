@@ -4,6 +4,7 @@ The catalogue is tested with these; the user's own data are checked whenever the
 `core.Dataset` and `core.Sample` state the contract.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -169,12 +170,23 @@ def _of_the_rest(dataset: Dataset) -> Faults:
         yield "colours", f"must be (red, green, blue) or None for each class; got {dataset.colours!r}."
     if not all(isinstance(part, int) and 0 <= part <= 255 for colour in colours for part in colour):
         yield "colours", f"must be whole numbers from 0 to 255; got {dataset.colours!r}."
+    yield from _of_places(dataset)
+
+
+def _of_places(dataset: Dataset) -> Faults:
     scan = dataset.cases[0].scan_id
     affines = [("affine", dataset.affine(scan))] if dataset.affine else []
     affines += [("original", dataset.original(scan).affine)] if dataset.original else []
     for field, affine in affines:
         if np.shape(affine) != (4, 4) or not np.isfinite(affine).all() or np.linalg.det(affine) == 0:
             yield field, f"must give 4 x 4 numbers that span a volume; got {np.asarray(affine).tolist()}."
+    if dataset.patches is not None:
+        last = max(case.position for case in dataset.cases)
+        if len(dataset.patches) != len(dataset.shape) or last >= math.prod(dataset.patches):
+            yield (
+                "patches",
+                f"must be as many along each axis as positions count (up to {last}); got {dataset.patches}.",
+            )
 
 
 def _of_attributes(dataset: Dataset) -> Faults:

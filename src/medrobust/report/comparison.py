@@ -96,7 +96,7 @@ def _blocks(runs: Sequence[ComparedRun], tables: Mapping[str, pl.DataFrame]) -> 
     results = runs[0].results
     compared = {attack.label for attack in results.attacks}
     threats = pl.concat(
-        threat_table(run.study, run.results.record["perturbations"]).select(
+        threat_table(run.study, run.results.record["perturbations"], run.results.pixels).select(
             "attack", pl.lit(run.name).alias("run"), pl.exclude("attack")
         )
         for run in runs

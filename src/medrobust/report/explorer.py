@@ -1,6 +1,6 @@
 """The explorer of a report: what can be chosen, the scores of every scan, and frames.
 
-A frame is what is shown at once: a photo, a slice, or a plane of a volume.
+A frame is what is shown at once: a photo, a slice, or a slice of a volume in one of three planes.
 """
 
 import json
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,7 @@ from jaxtyping import Int, Int8
 
 from medrobust.analysis.results import Results
 from medrobust.core import Task
+from medrobust.data.scans.geometry import Axis, seen_along
 from medrobust.metrics.overlap import overlap_counts
 from medrobust.metrics.scores import dice_of_counts, mean_defined
 from medrobust.report.style import image_uri, labels_uri, structure_colours
@@ -51,27 +52,40 @@ def read_explorer(folder: RunFolder, results: Results, room: int) -> dict[str, A
         return None
     facts = folder.read_json(*EXPLORED)
     wanted = Wanted(**facts["wanted"])
-    scans = [
-        [plane for view in read_views(folder, wanted, number) for plane in planes(view)]
-        for number in range(len(facts["scans"]))
-    ]
+    scans = [read_views(folder, wanted, number) for number in range(len(facts["scans"]))]
     colours = structure_colours(results.classes, results.colours)
-    shown = cache(lambda scan, place: frame(scans[scan][place], colours))
-    counts = [len(scan) for scan in scans]
-    kept = fitting(counts, lambda scan, place: len(json.dumps(shown(scan, place))) + 2, room)
+    groups: list[list[tuple[int, Frame]]] = []  # frames of one plane of one scan
+    for number, (scan, views) in enumerate(zip(facts["scans"], scans, strict=True)):
+        frames = frames_of(scan["cases"], results.task, views[0].clean.shape[1:], scan.get("axes"))
+        for plane in dict.fromkeys(each.plane for each in frames):
+            own = [each for each in frames if each.plane == plane]
+            if plane:  # black planes around what a volume shows tell nothing
+                own = [each for each in own if np.ptp(each.of(views[each.case]).clean)] or own
+                own = [own[place] for place in _evenly(len(own), wanted.slices)]
+            groups.append([(number, each) for each in own])
+
+    @cache
+    def shown(group: int, place: int) -> dict[str, Any]:
+        number, each = groups[group][place]
+        return frame(each.of(scans[number][each.case]), colours)
+
+    counts = [len(group) for group in groups]
+    places = fitting(counts, lambda group, place: len(json.dumps(shown(group, place))) + 2, room)
+    kept: dict[int, list[tuple[Frame, dict[str, Any]]]] = {}
+    for group, some in enumerate(places):
+        for place in some:
+            number, each = groups[group][place]
+            kept.setdefault(number, []).append((each, shown(group, place)))
     if not kept:
         return None
-    described = []
-    for scan, count, places in zip(facts["scans"], counts, kept, strict=False):
-        names = frame_names(scan["cases"], results.task, count // len(scan["cases"]))
-        described.append(scan | {"frames": [names[place] for place in places]})
-    left_out, in_frames = "", sum(map(len, kept))
+    left_out, in_frames = "", sum(map(len, kept.values()))
     if in_frames < sum(counts):
-        cases = "" if len(kept) == len(counts) else f" and {len(kept)} of {len(counts)} cases"
+        cases = "" if len(kept) == len(scans) else f" and {len(kept)} of {len(scans)} cases"
         left_out = f"To keep this file small, it holds {in_frames} of {sum(counts)} kept images{cases}."
+    described = [facts["scans"][number] | {"frames": [each for each, _ in of]} for number, of in kept.items()]
     return {
         "index": index({**facts, "scans": described}, results),
-        "frames": [[shown(scan, place) for place in places] for scan, places in enumerate(kept)],
+        "frames": [[picture for _, picture in of] for of in kept.values()],
         "left_out": left_out,
     }
 
@@ -80,8 +94,8 @@ def index(facts: Mapping[str, Any], results: Results) -> dict[str, Any]:
     """What can be chosen, and the scores of every scan under each choice.
 
     Args:
-        facts: `sets`, `targets`, `pairs` and `scans`; each scan has `scan_id`, `why`, `cases` and the names
-            of its `frames`.
+        facts: `sets`, `targets`, `pairs` and `scans`; each scan has `scan_id`, `why`, `cases` and its
+            `frames`.
         results: The rows of the run.
     """
     segmentation = results.task is Task.SEGMENTATION
@@ -94,6 +108,7 @@ def index(facts: Mapping[str, Any], results: Results) -> dict[str, Any]:
     several = len({target["seed"] for target in targets}) > 1
     return {
         "segmentation": segmentation,
+        "volumes": any(each.plane for scan in facts["scans"] for each in scan["frames"]),
         "levels": {"grey": GREY, "step": STEP, "count": LEVELS},
         "classes": list(results.classes),
         "colours": structure_colours(results.classes, results.colours) if segmentation else [],
@@ -110,7 +125,8 @@ def index(facts: Mapping[str, Any], results: Results) -> dict[str, Any]:
                 "id": scan["scan_id"],
                 "why": scan["why"],
                 "truth": None if segmentation else results.classes[scan["cases"][0]["label"]],
-                "frames": scan["frames"],
+                "frames": [each.name for each in scan["frames"]],
+                "planes": [each.plane for each in scan["frames"] if each.plane],
                 "scores": [scores.get((*cell, scan["scan_id"])) for cell in cells],
             }
             for scan in facts["scans"]
@@ -149,13 +165,6 @@ def _evenly(count: int, most: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most)).tolist()})
 
 
-def frame_names(cases: Sequence[Mapping[str, Any]], task: Task, depth: int) -> list[str]:
-    """Names of the frames of a scan's cases: slices by position, planes of a volume by number."""
-    if depth > 1:
-        return [f"plane {plane}" for _ in cases for plane in range(depth)]
-    return [f"slice {case['position']}" if task is Task.SEGMENTATION else "" for case in cases]
-
-
 def _sources(sets: Sequence[Mapping[str, Any]]) -> list[str]:
     transfer = [each for each in sets if each["role"] == "transfer"]
     several = len({each["source_seed"] for each in transfer}) > 1
@@ -187,20 +196,85 @@ def _scores(results: Results, scans: Sequence[str]) -> dict[tuple[Any, ...], Any
 # ---- frames ----
 
 
-def planes(view: View) -> list[View]:
-    """A view of each plane of a volume; the view of an image itself."""
-    if view.clean.ndim == 3:
-        return [view]
-    maps = view.truth.ndim > 0
-    return [
-        replace(
+STACK = "SPL"
+"""Where the indices of volumes are taken to grow to if the data do not say, for the sake of three planes."""
+
+
+class Frame(NamedTuple):
+    """What is shown at once of a scan.
+
+    Attributes:
+        case: Place of the case among those of the scan.
+        name: For people; empty for a photo.
+        plane: What a volume is cut along, see `PLANES`; empty for an image.
+        place: Number of the slice along it.
+        axes: Where the indices of the volume grow to.
+    """
+
+    case: int
+    name: str
+    plane: str = ""
+    place: int = 0
+    axes: str = STACK
+
+    def of(self, view: View) -> View:
+        """What a view of the case shows of it."""
+        if not self.plane:
+            return view
+
+        def cut(volume: np.ndarray) -> np.ndarray:
+            return seen_along(volume, self.axes, PLANES[self.plane])[..., self.place, :, :]
+
+        return replace(
             view,
-            clean=view.clean[:, plane],
-            changes=view.changes[:, :, plane],
-            truth=view.truth[plane] if maps else view.truth,
-            answers=view.answers[:, plane] if maps else view.answers,
+            clean=cut(view.clean),
+            changes=cut(view.changes),
+            truth=cut(view.truth) if view.truth.ndim else view.truth,
+            answers=cut(view.answers) if view.truth.ndim else view.answers,
         )
-        for plane in range(view.clean.shape[1])
+
+
+PLANES: Mapping[str, Axis] = {
+    "axial": "axial",
+    "coronal": "coronal",
+    "sagittal": "sagittal",
+    "first axis": "axial",
+    "second axis": "coronal",
+    "third axis": "sagittal",
+}
+"""How a volume is turned for each plane; those of volumes that lie nowhere in space go by their axes."""
+
+
+def frames_of(
+    cases: Sequence[Mapping[str, Any]], task: Task, shape: Sequence[int], axes: str | None
+) -> list[Frame]:
+    """The frames of a scan: its slices, or the slices of its volumes in three planes.
+
+    Args:
+        cases: The facts of its cases.
+        task: Of the study.
+        shape: Spatial shape of the cases.
+        axes: Where the indices of volumes grow to; None if unknown.
+    """
+    if len(shape) == 2:
+        segmentation = task is Task.SEGMENTATION
+        return [
+            Frame(place, f"slice {case['position']}" if segmentation else "")
+            for place, case in enumerate(cases)
+        ]
+    volume = np.broadcast_to(np.uint8(0), tuple(shape))
+    names = list(PLANES)[: len(PLANES) // 2] if axes else list(PLANES)[len(PLANES) // 2 :]
+    return [
+        Frame(
+            number,
+            (f"patch {case['position']}, " if len(cases) > 1 else "") + f"{plane} {place}",
+            plane,
+            place,
+            axes or STACK,
+        )
+        for plane in names
+        for number, case in enumerate(cases)
+        for place in range(len(seen_along(volume, axes or STACK, PLANES[plane])))
     ]
 
 

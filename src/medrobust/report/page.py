@@ -253,7 +253,7 @@ CAPTIONS: Mapping[str, Mapping[str, str]] = yaml.safe_load((TEMPLATES / "tables.
 FOOLED = {
     Task.CLASSIFICATION: "fooled is the fraction of images that it gets wrong then, fooled of right the same "
     "among those it gets right when clean",
-    Task.SEGMENTATION: "fooled is the fraction of the pixels to be changed that it shows as the attack "
+    Task.SEGMENTATION: "fooled is the fraction of the {pixels} to be changed that it shows as the attack "
     "wanted",
 }
 
@@ -273,7 +273,7 @@ def caption(name: str, context: ReportContext, of: object = "", **facts: object)
         unit=context.unit,
         units=context.units,
         of=of,
-        fooled=FOOLED[context.task],
+        fooled=FOOLED[context.task].format(pixels=context.pixels),
         **facts,
     )
 

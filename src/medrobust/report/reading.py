@@ -60,6 +60,7 @@ class ReportContext:
         subgroups: What the scores of groups of patients show, a sentence per attribute.
         beyond_paper: Labels of attacks that are not in the paper, and of points of curves.
         assumed: What was assumed to make networks run, a sentence each.
+        pixels: What images consist of, see `Results.pixels`.
     """
 
     title: str
@@ -84,6 +85,7 @@ class ReportContext:
     subgroups: tuple[str, ...] = ()
     beyond_paper: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
+    pixels: str = "pixels"
 
     @property
     def direct(self) -> bool:
@@ -140,12 +142,15 @@ NORMS = {"inf": "L∞", "2": "L2"}
 TRAINING = {"same": "the training data", "disjoint": "data like the training data, of other patients"}
 
 
-def threat_table(study: Mapping[str, Any], perturbations: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+def threat_table(
+    study: Mapping[str, Any], perturbations: Iterable[Mapping[str, Any]], pixels: str = "pixels"
+) -> pl.DataFrame:
     """What the attacker knows, wants and may change: a row per attack and kind of cell.
 
     Args:
         study: As resolved.
         perturbations: What the record of the run says about each.
+        pixels: What images consist of, see `Results.pixels`.
     """
     surrogates = study["surrogates"]
     sources = surrogates.get("models")
@@ -156,7 +161,7 @@ def threat_table(study: Mapping[str, Any], perturbations: Iterable[Mapping[str, 
         label = each["label"]
         if label not in facts:
             continue
-        aim = _aim(facts[label], each)
+        aim = _aim(facts[label], each, pixels)
         if sources != "none":
             rows.append((label, "Tables 1 and 2", knows, *aim))
         if sources == "none" or (facts[label]["whitebox"] and study["crafting"]["whitebox"]):
@@ -164,9 +169,9 @@ def threat_table(study: Mapping[str, Any], perturbations: Iterable[Mapping[str, 
     return pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String), orient="row")
 
 
-def _aim(facts: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[str, str, str]:
+def _aim(facts: Mapping[str, Any], parameters: Mapping[str, Any], pixels: str) -> tuple[str, str, str]:
     """What an attack wants, what it may change, and the norm of its bound."""
-    wants = "chosen classes in chosen pixels" if facts["targeted"] else "any wrong answer"
+    wants = f"chosen classes in chosen {pixels}" if facts["targeted"] else "any wrong answer"
     if facts["budget"] is None:
         steps = parameters.get("steps")
         end = f", at most {setting(steps)} steps" if steps is not None else ""

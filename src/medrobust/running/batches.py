@@ -69,6 +69,18 @@ def _one_ahead(dataset: Dataset, parts: Iterable[Sequence[Case]], device: torch.
             yield waiting.result()
 
 
+VOXELS_AT_ONCE = 2**18
+
+
+def at_once(count: int, shape: Sequence[int]) -> int:
+    """How many of `count` images of this spatial shape are worked on together.
+
+    All of them, but of volumes no more than have `VOXELS_AT_ONCE` voxels, or one: a network for volumes
+    works longer on a voxel, and keeps more of it in memory, than one for slices on a pixel.
+    """
+    return count if len(shape) < 3 else max(1, min(count, VOXELS_AT_ONCE // math.prod(shape)))
+
+
 CHUNK_CASES = 32
 CHUNK_BYTES = 64 * 2**20
 """A chunk of work is closed at this many cases or bytes of images, whichever comes first."""
@@ -109,7 +121,7 @@ class Chunks(Sequence[tuple[Case, ...]]):
 def work_chunks(dataset: Dataset, cases: Iterable[Case]) -> Chunks:
     """Divide cases into chunks of work: whole scans, in the order of patients, scans and positions."""
     image_bytes = 4 * dataset.channels * math.prod(dataset.shape)
-    size = max(1, min(CHUNK_CASES, CHUNK_BYTES // image_bytes))
+    size = min(at_once(CHUNK_CASES, dataset.shape), CHUNK_BYTES // image_bytes)
     scans: dict[tuple[str, str], list[Case]] = {}
     for case in sorted(cases, key=lambda case: (case.patient_id, case.scan_id, case.position, case.case_id)):
         scans.setdefault((case.patient_id, case.scan_id), []).append(case)

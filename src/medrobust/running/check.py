@@ -10,7 +10,7 @@ from medrobust.core import NetworkId
 from medrobust.errors import ModelError, StudyError
 from medrobust.models import Network, check_network, say_the_same, to_channels_last
 from medrobust.models.spec import is_of_imagenet
-from medrobust.running.batches import evenly_spaced, stack
+from medrobust.running.batches import at_once, evenly_spaced, stack
 from medrobust.running.plan import make_plan
 from medrobust.running.progress import Say
 from medrobust.running.setup import Setup, StudyNetwork
@@ -35,7 +35,8 @@ def check_networks(setup: Setup, say: Say) -> None:
     for network in setup.trained_here:
         cases, validation = setup.training_cases(network), setup.fold(network).validation_cases
         check_cases(dataset, cases, validation, study.trainings[network.id.role, network.id.name], network.id)
-    images = stack(dataset, evenly_spaced(setup.all_cases, TRIED), setup.device).images
+    some = evenly_spaced(setup.all_cases, at_once(TRIED, dataset.shape))
+    images = stack(dataset, some, setup.device).images
     # Networks of further seeds and folds are made in the same way.
     targets = {each: _built(setup, each) for each in setup.targets[: len(study.specs)]}
     surrogates = {each: _built(setup, each) for each in setup.surrogates[: len(study.surrogate_specs)]}
@@ -125,8 +126,8 @@ def _same_network(source: StudyNetwork, target: StudyNetwork) -> str:
         )
     return (
         f"study: '{target.id.folder}' and '{source.id.folder}' are the same network: they say the same of "
-        f"{TRIED} images. An attack on one would be an attack on the other. Leave one of them out, or give "
-        "other weights."
+        "all images that were tried. An attack on one would be an attack on the other. Leave one of them "
+        "out, or give other weights."
     )
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from medrobust.models import Network, parameter_count
+from medrobust.running.batches import at_once
 from medrobust.running.setup import Setup
 from medrobust.study.config import Study
 
@@ -39,8 +40,8 @@ Speeds = Mapping[str, Speed]
 
 def measured_speeds(setup: Setup) -> Speeds:
     """Time each network of a study on random images; those of further seeds and folds are as fast."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand((TRIED, setup.dataset.channels, *setup.dataset.shape), generator=generator)
+    generator, tried = torch.Generator().manual_seed(0), at_once(TRIED, setup.dataset.shape)
+    images = torch.rand((tried, setup.dataset.channels, *setup.dataset.shape), generator=generator)
     images = images.to(setup.device)
     speeds = {}
     for each in setup.networks:
@@ -50,7 +51,7 @@ def measured_speeds(setup: Setup) -> Speeds:
         _forward(network, images)  # to warm up
         gradient = _fastest(_gradient, network, images) if setup.has_gradient(each) else 0.0
         forward = _fastest(_forward, network, images)
-        speeds[each.id.name] = Speed(forward / TRIED, gradient / TRIED, parameter_count(network))
+        speeds[each.id.name] = Speed(forward / tried, gradient / tried, parameter_count(network))
     return speeds
 
 

@@ -34,6 +34,9 @@ from medrobust.storage.schemas import (
     Table,
 )
 
+BOUNDARY_SECONDS = 5e-7
+"""What measuring the boundaries of structures takes per pixel of a case."""
+
 
 class Shown(NamedTuple):
     """A chunk as it is in the data, and its images in a cell, on the CPU."""
@@ -49,15 +52,17 @@ def evaluation_job(setup: Setup, images: ImageSet, speeds: Speeds, *, boundaries
     What is done is not done again: targets may be added. `boundaries` as in `open_evaluation`.
     """
     cells = list(cells_of([images], setup.targets, setup.bits))
-    folders = [folder for cell in cells for _, folder in row_folders(setup, cell, boundaries)]
+    tables = [(table, folder) for cell in cells for table, folder in row_folders(setup, cell, boundaries)]
+    measured = sum(table is SURFACES for table, _ in tables) * math.prod(setup.dataset.shape)
+    asked = sum(speeds[cell.target.id.name].forward for cell in cells)
     return Job(
         kind="evaluate",
         name=images.name,
         title=f"evaluate {images.title}",
-        seconds=images.chunks.n_cases * sum(speeds[cell.target.id.name].forward for cell in cells),
+        seconds=images.chunks.n_cases * (asked + measured * BOUNDARY_SECONDS),
         disk=0,
         pieces=len(images.chunks),
-        finished=lambda: setup.folder.all_numbers(folders),
+        finished=lambda: setup.folder.all_numbers([folder for _, folder in tables]),
         open=lambda: open_evaluation(setup, cells, boundaries=boundaries),
     )
 

@@ -25,6 +25,7 @@ from jaxtyping import Float32, Int8, Int64, UInt8
 from torch import Tensor
 
 from medrobust.core import Case, OnProgress, Task
+from medrobust.data.scans.geometry import codes_of
 from medrobust.metrics.scores import dice_of_counts
 from medrobust.running.batches import evenly_spaced, stack
 from medrobust.running.estimate import Speeds
@@ -32,7 +33,7 @@ from medrobust.running.evaluate import evaluation_parts, images_of, row_table
 from medrobust.running.jobs import Job, as_picture
 from medrobust.running.noise import CPU
 from medrobust.running.plan import ImageSet, Plan
-from medrobust.running.predict import output_of
+from medrobust.running.predict import outputs_of
 from medrobust.running.setup import Setup, StudyNetwork
 from medrobust.storage import Parts, RunFolder, digest, read_rows
 
@@ -156,7 +157,7 @@ def explore(
     kept with the views, by which they are recognised.
     """
     attacked = list(dict.fromkeys(case for images in sets for case in images.cases))
-    told = []
+    told, affine = [], setup.dataset.affine
     for number, scan in enumerate(chosen):
         cases = shown_cases(attacked, scan.scan_id, wanted.slices)
         seen = views(setup, *holding(sets, setup.targets, cases[0]), cases)
@@ -164,7 +165,8 @@ def explore(
             name: np.stack([getattr(view, name) for view in seen]) for name in View.__dataclass_fields__
         }
         setup.folder.write_bytes(_packed(columns), *_scan_part(wanted, number))
-        told.append(scan._asdict() | {"cases": [case_facts(case) for case in cases]})
+        axes = None if affine is None else codes_of(affine(scan.scan_id))
+        told.append(scan._asdict() | {"cases": [case_facts(case) for case in cases], "axes": axes})
         progress((number + 1) / len(chosen), "")
     of_sets, of_targets, pairs = names_of(sets, setup.targets)
     facts = {"sets": of_sets, "targets": of_targets, "pairs": pairs, "scans": told}
@@ -309,20 +311,17 @@ def _answers(
     for number, target in enumerate(targets):
         places = [place for place, faced in pairs if faced == number]
         if places:
-            logits = _logits(setup, target, shown[places], case)
-            said = logits.softmax(1) if classifies else logits.argmax(1)
-            found.update(
-                {(place, number): row for place, row in zip(places, said.cpu().numpy(), strict=True)}
-            )
+            said = _said(setup, target, shown[places], case)
+            found.update({(place, number): row for place, row in zip(places, said.numpy(), strict=True)})
     answers = np.stack([found[pair] for pair in pairs])
     return answers if classifies else answers.astype(np.uint16)
 
 
-def _logits(setup: Setup, target: StudyNetwork, images: Tensor, case: Case) -> Tensor:
-    """What a target says about one case under some perturbations."""
-    images = images.to(setup.device)
-    cases = [case] * len(images)
-    return output_of(setup.network(target), images, name=target.id.folder, cases=cases).float()
+def _said(setup: Setup, target: StudyNetwork, images: Tensor, case: Case) -> Tensor:
+    """What a target says about one case under some perturbations: probabilities, or label maps."""
+    answer = torch.softmax if setup.study.task is Task.CLASSIFICATION else torch.argmax
+    logits = outputs_of(setup, target, images, [case] * len(images))
+    return torch.cat([answer(part.float(), 1).cpu() for _, part in logits])
 
 
 def examples_job(plan: Plan) -> Job:
@@ -373,12 +372,10 @@ def keep_examples(
     The sets are the columns of the figure: finished, of one source, and all with these cases.
     """
     images, labels = _collect(setup, sets, cases)
-    logits = torch.stack(
-        [_logits(setup, target, shown, case).cpu() for case, shown in zip(cases, images, strict=True)]
-    )
-    arrays = {"images": images.numpy(), "labels": labels.numpy(), "predictions": logits.argmax(2).numpy()}
+    said = torch.stack([_said(setup, target, shown, case) for case, shown in zip(cases, images, strict=True)])
+    arrays = {"images": images.numpy(), "labels": labels.numpy(), "predictions": said.numpy()}
     if setup.study.task is Task.CLASSIFICATION:
-        arrays["probabilities"] = logits.softmax(2).amax(2).numpy()
+        arrays |= {"predictions": said.argmax(2).numpy(), "probabilities": said.amax(2).numpy()}
     setup.folder.write_bytes(_packed(arrays), *EXAMPLE_ARRAYS)
     setup.folder.write_json(
         {

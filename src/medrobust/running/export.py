@@ -73,7 +73,7 @@ class Exported:
         task: Of the study.
         bits: Bits per channel that the images were rounded to; None: not at all.
         files: Names of all files.
-        changed: For every image whether it is of the set; the others are clean slices between those.
+        changed: For every image whether it is of the set; the others are clean ones between those.
         stored: How far each image of the set fools its source as stored, see `fraction_fooled`. Empty without
             a source.
         written: The same of the rounded file, read again. Empty without `bits`.
@@ -161,7 +161,7 @@ def exported_table(exported: Sequence[Exported]) -> Table:
             _success(each.written, each.task) + (f", {each.bits} bits" if each.written else ""),
         )
     if not all(all(each.changed) for each in exported):
-        table.caption = "Slices between those of the study are clean; the JSON files say which."
+        table.caption = "What lies between the cases of the study is clean; the JSON files say which."
     return table
 
 
@@ -251,9 +251,9 @@ def export_set(
 ) -> Exported:
     """Write images of a set, each scan or photograph by itself.
 
-    Scans become NIfTI, from the first to the last of the cases; slices between them that are not among the
-    cases are the clean ones. Photographs become NumPy arrays and, with `bits`, PNG. Both come with their
-    label maps (in segmentation) and a JSON file that says what is what.
+    Scans become NIfTI, from the first to the last of the cases; slices or patches between them that are not
+    among the cases are the clean ones. Photographs become NumPy arrays and, with `bits`, PNG. Both come with
+    their label maps (in segmentation) and a JSON file that says what is what.
 
     The files go to a folder in `to` that is named after the set; `bits` are 8, 16 or None.
 
@@ -288,13 +288,14 @@ def _items(setup: Setup, images: ImageSet, cases: Collection[Case]) -> Iterator[
 
 
 def _item(name: str, made: Mapping[Case, Tensor], dataset: Dataset) -> Item:
-    """One scan or photograph, with the clean slices that lie between those that were made."""
+    """One scan or photograph, with the clean slices or patches that lie between those that were made."""
     scan_id = next(iter(made)).scan_id
     scan = sorted((case for case in dataset.cases if case.scan_id == scan_id), key=lambda case: case.position)
-    if dataset.affine is not None and len(dataset.shape) == 3 and scan[-1].position > 0:
+    lies_in_space = dataset.affine is not None and len(dataset.shape) == 3
+    if lies_in_space and dataset.patches is None and scan[-1].position > 0:
         raise RunError(
-            f"Scan '{scan_id}' is cut into patches whose positions are unknown. Only slices, whole volumes "
-            "and photographs can be exported."
+            f"Scan '{scan_id}' is cut into patches whose positions are unknown. Let the data set say how "
+            "many `patches` there are along each axis."
         )
     positions = [case.position for case in made]
     between = [case for case in scan if min(positions) <= case.position <= max(positions)]
@@ -303,7 +304,8 @@ def _item(name: str, made: Mapping[Case, Tensor], dataset: Dataset) -> Item:
     affine = None if dataset.affine is None else dataset.affine(scan_id)
     changed = tuple(case in made for case in clean.cases)
     original = None if dataset.original is None else dataset.original(scan_id)
-    return Item(name, clean.cases, torch.stack(images), clean.labels, changed, affine, original)
+    patches = None if affine is None else dataset.patches
+    return Item(name, clean.cases, torch.stack(images), clean.labels, changed, affine, original, patches)
 
 
 def _write(setup: Setup, images: ImageSet, item: Item, rows: Mapping[str, Row], done: Exported) -> list[str]:

@@ -41,7 +41,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Item:
-    """A photograph, or the slices of a scan one above the other.
+    """A photograph, or a scan: its slices one above the other, its patches, or all of it as one case.
 
     Attributes:
         name: Start of its files' names.
@@ -51,6 +51,7 @@ class Item:
         changed: Which images are perturbed; the others are clean.
         affine: From slice, row and column of the scan to world millimetres; None where images lie nowhere.
         original: Grid of the scan's own file; None where there is none.
+        patches: How many patches tile the scan along each axis; None if its cases are no patches.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Item:
     changed: tuple[bool, ...]
     affine: Float64[np.ndarray, "4 4"] | None
     original: Grid | None = None
+    patches: tuple[int, ...] | None = None
 
     @property
     def is_volume(self) -> bool:
@@ -77,9 +79,31 @@ class Item:
         affine = np.eye(4) if self.affine is None else self.affine
         first = np.eye(4)
         first[0, 3] = self.cases[0].position if self.is_stack else 0
-        rows = self.images.shape[2:] if self.is_stack else self.images.shape[3:]
-        depth = self.slices[-1] + 1 if self.is_stack else self.images.shape[2]
-        return Grid((depth, *rows), affine @ first)
+        shape = (side * count for side, count in zip(self.sides, self.tiles, strict=True))
+        return Grid(tuple(shape), affine @ first)
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Sides of an image in its volume; a slice is one voxel thick."""
+        return (1, *self.images.shape[2:])[-3:]
+
+    @property
+    def tiles(self) -> tuple[int, ...]:
+        """Images in its volume along each axis, with those between its cases that are none."""
+        if self.is_stack:
+            return self.cases[-1].position - self.cases[0].position + 1, 1, 1
+        return self.patches or (1, 1, 1)
+
+    @property
+    def boxes(self) -> list[tuple[slice, ...]]:
+        """Where each image lies in its volume."""
+        first = self.cases[0].position if self.patches is None else 0
+        places = (np.unravel_index(case.position - first, self.tiles) for case in self.cases)
+        begins = (np.multiply(place, self.sides).tolist() for place in places)
+        return [
+            tuple(slice(start, start + side) for start, side in zip(begin, self.sides, strict=True))
+            for begin in begins
+        ]
 
     @cached_property
     def file(self) -> Grid:
@@ -98,11 +122,6 @@ class Item:
         steps = steps_between(self.grid, self.file)
         assert steps is not None
         return steps
-
-    @property
-    def slices(self) -> list[int]:
-        """Number of each image among the slices of its volume, of which others may have no label."""
-        return [case.position - self.cases[0].position for case in self.cases]
 
 
 def write_image(item: Item, folder: Path, bits: int | None) -> list[str]:
@@ -137,7 +156,7 @@ def read_image(item: Item, file: Path) -> Float32[Tensor, "n c *space"]:
         return torch.from_numpy(read_png(file)[None])
     voxels = take(read_nifti(file), item.steps, item.grid.shape)
     voxels = voxels[..., None] if voxels.ndim == 3 else voxels
-    images = voxels[item.slices] if item.is_stack else voxels[None]
+    images = np.stack([voxels[box].reshape(*item.images.shape[2:], -1) for box in item.boxes])
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1), np.float32))
 
 
@@ -159,11 +178,11 @@ def _in_file(item: Item, images: np.ndarray) -> np.ndarray:
 
 
 def _volume(item: Item, images: np.ndarray) -> np.ndarray:
-    """Images one above the other, black where a slice of the scan is not a case."""
-    if not item.is_stack:
-        return np.asarray(images[0])
-    volume = np.zeros((item.slices[-1] + 1, *images.shape[1:]), images.dtype)
-    volume[item.slices] = images
+    """Images where they lie, and black where a slice or patch of the scan is not a case."""
+    channels = images.shape[item.images.ndim - 1 :]
+    volume = np.zeros((*item.grid.shape, *channels), images.dtype)
+    for box, image in zip(item.boxes, images, strict=True):
+        volume[box] = image
     return volume
 
 
@@ -200,7 +219,12 @@ def _images(
         image: dict[str, Any] = {"case_id": case.case_id, "perturbed": changed}
         if item.is_stack:
             axis = int(np.flatnonzero(item.steps[:3, 0])[0])  # along which slices lie in the file
-            image["xyz"[axis]] = int(item.steps[axis] @ [item.slices[number], 0, 0, 1])
+            image["xyz"[axis]] = int(item.steps[axis] @ [item.boxes[number][0].start, 0, 0, 1])
+        elif item.patches is not None:
+            box = item.boxes[number]
+            ends = [[each.start for each in box], [each.stop - 1 for each in box]]
+            corners = np.array([item.steps @ [*end, 1] for end in ends], int)[:, :3]
+            image |= {"from_voxel": corners.min(0).tolist(), "to_voxel": corners.max(0).tolist()}
         row = rows.get(case.case_id, {}) if changed else {}
         image |= {column: row[column] for column in MEASURED if column in row}
         if dataset.task is Task.CLASSIFICATION:

@@ -52,6 +52,7 @@ def record_of(setup: Setup) -> dict[str, Any]:
         "name": dataset.name,
         "phantom": dataset.phantom,
         "unit": dataset.unit,
+        "shape": list(dataset.shape),
         "classes": list(dataset.classes),
         "colours": list(dataset.colours),
         "fingerprint": dataset.fingerprint,

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from medrobust.core import Case, Dataset, Task
 from medrobust.errors import DataError
+from medrobust.running.batches import at_once
 from medrobust.study.training import Augmentation, TrainingConfig
 
 
@@ -61,8 +62,9 @@ _AUGMENTATION: Final = {
 }
 
 
-def regime_of(config: TrainingConfig, task: Task) -> Regime:
-    """The regime that a study asks for, with its own numbers in place."""
+def regime_of(config: TrainingConfig, task: Task, shape: Sequence[int] = ()) -> Regime:
+    """The regime that a study asks for images of this spatial shape, with its own numbers in place."""
+    usual = _REGIMES[config.recipe, task]
     given = {
         name: getattr(config, name)
         for name in ("epochs", "batch_size", "learning_rate", "patience")
@@ -70,8 +72,8 @@ def regime_of(config: TrainingConfig, task: Task) -> Regime:
     }
     augmentation = config.augment if isinstance(config.augment, Augmentation) else None
     return replace(
-        _REGIMES[config.recipe, task],
-        **given,
+        usual,
+        **{"batch_size": at_once(usual.batch_size, shape), **given},
         augmentation=_AUGMENTATION[task] if config.augment is True else augmentation,
         slices_per_scan=config.slices_per_scan,
     )

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from medrobust.core import Case, OnProgress, Task
 from medrobust.perturbations import support_of
-from medrobust.perturbations.selftest import CHECKS, passes, selftest
-from medrobust.running.batches import evenly_spaced, stack
+from medrobust.perturbations.selftest import CHECKS, selftest
+from medrobust.running.batches import at_once, evenly_spaced, stack
 from medrobust.running.craft import asked, open_store
 from medrobust.running.estimate import Speeds
 from medrobust.running.jobs import Job
@@ -27,6 +27,7 @@ IMAGES = 8
 def selftest_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
     """Test an attack on a source with a few cases, and keep what was seen."""
     request, source = asked(images)
+    looks = at_once(IMAGES, setup.dataset.shape) * passes(request, setup.study.task)
 
     def test(piece: int, progress: OnProgress) -> None:
         _selftest(setup, images)
@@ -35,7 +36,7 @@ def selftest_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
         kind="selftest",
         name=images.name,
         title=f"test {request.label} on {source.id.title}",
-        seconds=IMAGES * passes(request, setup.study.task) * speeds[source.id.name].gradient,
+        seconds=looks * speeds[source.id.name].gradient,
         disk=0,
         finished=lambda: {0} if setup.folder.exists(*selftest_part(images)) else set(),
         open=lambda: test,
@@ -45,7 +46,8 @@ def selftest_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
 def _selftest(setup: Setup, images: ImageSet) -> None:
     """Test on validation cases or, without any, on the cases of the images."""
     source, (_, request) = asked(images)[1], open_store(setup, images)
-    cases, part = tried_cases(setup.study.task, setup.fold(source).validation_cases, list(images.cases))
+    most = at_once(IMAGES, setup.dataset.shape)
+    cases, part = tried_cases(setup.study.task, setup.fold(source).validation_cases, list(images.cases), most)
     batch = stack(setup.dataset, cases, setup.device)
     with torch.autocast(setup.device.type, enabled=setup.study.crafting.autocast):
         checks = selftest(
@@ -78,8 +80,10 @@ def selftest_part(images: ImageSet) -> Parts:
     return (*images.folder, "selftest.parquet.gz")
 
 
-def tried_cases(task: Task, validation: Sequence[Case], test: Sequence[Case]) -> tuple[tuple[Case, ...], str]:
-    """At most 8 cases, and the part of the split that they are from.
+def tried_cases(
+    task: Task, validation: Sequence[Case], test: Sequence[Case], most: int
+) -> tuple[tuple[Case, ...], str]:
+    """At most so many cases, and the part of the split that they are from.
 
     They are of as many classes as possible, or slices that show something. Validation cases if there are any,
     else test cases: nothing is chosen by what they show, but columns may be left out of the verdict.
@@ -88,7 +92,7 @@ def tried_cases(task: Task, validation: Sequence[Case], test: Sequence[Case]) ->
     if task is Task.SEGMENTATION:
         every = [case for case in every if case.foreground] or every
     ordered = sorted(every, key=lambda case: (case.label or 0, case.case_id))
-    return evenly_spaced(ordered, IMAGES), part
+    return evenly_spaced(ordered, most), part
 
 
 def selftest_table(rows: pl.DataFrame) -> Table:

@@ -18,7 +18,7 @@ from medrobust.errors import RunError, StudyError, reason
 from medrobust.models import ModelSpec, Network, build, has_gradient, prepare, recipe, weights_sha256
 from medrobust.perturbations import Request
 from medrobust.rng import integer_seed
-from medrobust.running.batches import Chunks, Limit, work_chunks
+from medrobust.running.batches import Chunks, Limit, at_once, work_chunks
 from medrobust.running.training_folder import load_trained
 from medrobust.storage import RunFolder, digest
 from medrobust.study.checks import check_named_data, check_opened_data, require_split
@@ -104,7 +104,7 @@ class Setup:
     @cached_property
     def limit(self) -> Limit:
         """How many images are attacked and shown together."""
-        return Limit(self.study.crafting.batch_size)
+        return Limit(at_once(self.study.crafting.batch_size, self.dataset.shape))
 
     @property
     def bits(self) -> int | None:

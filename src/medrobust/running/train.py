@@ -83,7 +83,7 @@ class Training:
     @cached_property
     def regime(self) -> Regime:
         """How, with every number."""
-        return regime_of(self.config, self.dataset.task)
+        return regime_of(self.config, self.dataset.task, self.dataset.shape)
 
     def cases_of(self, epoch: int | str, fabric: "Fabric") -> list[Case]:
         """Cases of one epoch, in order, all devices together."""
@@ -108,7 +108,7 @@ def training_job(setup: Setup, network: StudyNetwork, speeds: Speeds) -> Job:
     """Train a network of a study."""
     config, cases = setup.study.trainings[network.id.role, network.id.name], setup.training_cases(network)
     validation = setup.fold(network).validation_cases
-    regime = regime_of(config, setup.study.task)
+    regime = regime_of(config, setup.study.task, setup.dataset.shape)
     scans = len({case.scan_id for case in cases})
     shown = len(cases) if regime.slices_per_scan is None else min(len(cases), regime.slices_per_scan * scans)
     speed = speeds[network.id.name]
@@ -516,7 +516,7 @@ def check_training(
             + ("all of its weights are frozen (requires_grad is False)" if frozen else "it has no weights")
             + f". Let its function return a network with trainable weights, or bring {brought}."
         )
-    regime = regime_of(config, dataset.task)
+    regime = regime_of(config, dataset.task, dataset.shape)
     seen = epoch_cases(
         _labelled(train_cases), regime.slices_per_scan, regime.batch_size, generator(0, "check")
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from medrobust.core import Dataset, Role, Task
 from medrobust.data import DATASETS
 from medrobust.errors import StudyError, unknown
+from medrobust.metrics.similarity import WINDOW
 from medrobust.models.spec import is_trained
 from medrobust.perturbations import Request
 from medrobust.perturbations.request import LABEL
@@ -35,7 +36,7 @@ def check_named_data(study: Study) -> None:
     """See that data of the catalogue fit the study, before scans are decoded, which may take minutes.
 
     Raises:
-        StudyError: They are labelled for the other task, or whole volumes are wanted.
+        StudyError: They are labelled for the other task.
     """
     name = str(study.data.get("name"))
     if name not in DATASETS:
@@ -43,26 +44,20 @@ def check_named_data(study: Study) -> None:
     task = DATASETS[name].task
     if "load" not in study.data and task is not None:
         _require_same_task(study, name, task)
-    if study.data.get("axis") == "volume":
-        raise StudyError(
-            "study.data.axis: whole volumes and patches can be read and audited, but networks, attacks and "
-            "figures of a study are made for slices; got 'volume'. Take coronal, axial or sagittal."
-        )
 
 
 def check_opened_data(study: Study, dataset: Dataset) -> None:
-    """See that data are labelled for what the networks do, and that their images have two sides.
+    """See that data are labelled for what the networks do, and that images are large enough for SSIM.
 
     Raises:
-        StudyError: They are labelled for the other task, or they are volumes.
+        StudyError: They are labelled for the other task, or a side is shorter than SSIM's window.
     """
     _require_same_task(study, dataset.name, dataset.task)
-    if len(dataset.shape) != 2:
+    if min(dataset.shape) < WINDOW:
         size = " x ".join(map(str, dataset.shape))
         raise StudyError(
-            f"study.data: '{dataset.name}' holds volumes of {size} voxels. "
-            "They can be read and audited, but networks, attacks and figures of a study are made for "
-            "pictures and slices."
+            f"study.data: '{dataset.name}' holds images of {size}, but SSIM, by which noise is matched, "
+            f"needs at least {WINDOW} along every side. Use a larger canvas, patch or size."
         )
 
 

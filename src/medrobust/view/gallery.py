@@ -1,14 +1,16 @@
 """All cases of a finished run: what can be chosen, and any one image with a network's answer to it."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from threading import Lock
 from typing import Any
 
 from medrobust.analysis.results import Results
 from medrobust.core import Case
+from medrobust.data.scans.geometry import codes_of
 from medrobust.errors import RunError
 from medrobust.report import explorer
-from medrobust.report.explorer import frame_names, planes
+from medrobust.report.explorer import Frame, frames_of
 from medrobust.report.style import structure_colours
 from medrobust.running.evaluate import row_table
 from medrobust.running.explorer import View, case_facts, holding, names_of, shown_cases, views
@@ -42,11 +44,11 @@ class Gallery:
                 f"The run in '{plan.setup.folder.url}' was made with other data than those found. Give the "
                 "folder of its data with --data."
             )
-        self._depth = dataset.shape[0] if len(dataset.shape) == 3 else 1
         self._scans = {
             scan: shown_cases(plan.setup.cases, scan, len(plan.setup.cases))
             for scan in dict.fromkeys(case.scan_id for case in plan.setup.cases)
         }
+        self._frames = [self._frames_of(*scan) for scan in self._scans.items()]
         self._sets, self._targets, self._pairs = names_of(plan.sets, plan.setup.targets)
         self._colours = structure_colours(results.classes, results.colours)
         self._one_at_a_time = Lock()  # requests come from several threads
@@ -55,10 +57,9 @@ class Gallery:
     def index(self) -> dict[str, Any]:
         """What can be chosen, and the scores of every case; see `report.explorer.index`."""
         scans = []
-        for scan, cases in self._scans.items():
+        for (scan, cases), frames in zip(self._scans.items(), self._frames, strict=True):
             described = [case_facts(case) for case in cases]
-            names = frame_names(described, self._results.task, self._depth)
-            scans.append({"scan_id": scan, "why": "", "cases": described, "frames": names})
+            scans.append({"scan_id": scan, "why": "", "cases": described, "frames": frames})
         facts = {"sets": self._sets, "targets": self._targets, "pairs": self._pairs, "scans": scans}
         return explorer.index(facts, self._results)
 
@@ -75,13 +76,20 @@ class Gallery:
             IndexError: There is no such place, or the target does not face the set.
             RunError: Images are damaged, or the network's weights are not those of the run.
         """
-        cases = dict(enumerate(self._scans.values())).get(scan, ())
-        if (set, target) not in self._pairs or not 0 <= frame < len(cases) * self._depth:
+        frames = self._frames[scan] if 0 <= scan < len(self._frames) else []
+        if (set, target) not in self._pairs or not 0 <= frame < len(frames):
             raise IndexError("there is no such image")
-        case = cases[frame // self._depth]
+        chosen = frames[frame]
+        case = list(self._scans.values())[scan][chosen.case]
         with self._one_at_a_time:
-            seen = planes(self._view(case, set, target))[frame % self._depth]
-        return explorer.frame(seen, self._colours)
+            seen = self._view(case, set, target)
+        return explorer.frame(chosen.of(seen), self._colours)
+
+    def _frames_of(self, scan: str, cases: Sequence[Case]) -> list[Frame]:
+        dataset = self._plan.setup.dataset
+        axes = None if dataset.affine is None else codes_of(dataset.affine(scan))
+        described = [case_facts(case) for case in cases]
+        return frames_of(described, dataset.task, dataset.shape, axes)
 
     def _look(self, case: Case, place: int, target: int) -> View:
         """The clean set and the chosen one, as the chosen target sees them."""

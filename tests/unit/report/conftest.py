@@ -456,7 +456,7 @@ def made_explorer(task: Task) -> dict[str, Any]:
             "pairs": pairs,
             "scans": [
                 {"id": f"case {case}", "why": why, "truth": None if segmentation else examples.classes[0]}
-                | {"frames": ["slice 3", "slice 9"], "scores": scores[case]}
+                | {"frames": ["slice 3", "slice 9"], "planes": [], "scores": scores[case]}
                 for case, why in enumerate(("hardest", "typical"))
             ],
         },

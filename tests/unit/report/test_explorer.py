@@ -4,6 +4,7 @@ import base64
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
@@ -20,14 +21,14 @@ from medrobust.core import Task
 from medrobust.report.explorer import (
     GREY,
     STEP,
+    Frame,
     change_uri,
     fitting,
     frame,
-    frame_names,
+    frames_of,
     image_uri,
     index,
     labels_uri,
-    planes,
     read_explorer,
 )
 from medrobust.report.style import structure_colours
@@ -95,7 +96,7 @@ def test_a_slice_a_scan_the_tables_and_validation_have_one_dice(seed: int) -> No
     both = np.bincount(truth[truth == answer], minlength=4)
     counts = dict(zip(CLASSES, zip(true.tolist(), shown.tolist(), both.tolist(), strict=True), strict=True))
     results = segmentation(lambda cell, scan, structure: counts[structure], {"p": ["s"]}, structures=CLASSES)
-    scan = {"scan_id": "s", "why": "", "cases": [], "frames": ["slice 0"]}
+    scan = {"scan_id": "s", "why": "", "cases": [], "frames": [Frame(0, "slice 0")]}
     of_scan = index(facts([CLEAN]) | {"scans": [scan]}, results)["scans"][0]["scores"][0]
     view = View(
         clean=np.zeros((1, 2, 2), np.uint8),
@@ -131,22 +132,58 @@ def volume() -> View:
     )
 
 
-def test_a_volume_is_as_many_frames_as_it_has_planes() -> None:
-    first, second = (frame(plane, structure_colours(CLASSES)) for plane in planes(volume()))
+def test_a_volume_is_shown_along_each_axis() -> None:
+    frames = frames_of([{"position": 0}], Task.SEGMENTATION, (2, 5, 6), "SPL")
+    assert [each.name for each in frames[:3]] == ["axial 0", "axial 1", "coronal 0"]
+    assert {plane: sum(each.plane == plane for each in frames) for plane in ("coronal", "sagittal")} == {
+        "coronal": 5,
+        "sagittal": 6,
+    }
+    first, second = (frame(each.of(volume()), structure_colours(CLASSES)) for each in frames[:2])
     assert (first["changes"], first["largest"]) == ([None, None], [0.0, 0.125])
     assert [change is None for change in second["changes"]] == [True, False]
     assert first["overlap"][0]["dice"][1:] == [1000, 1000, 1000]
     np.testing.assert_array_equal(np.asarray(decoded(second["clean"])), volume().clean[0, 1])
+
+
+def test_planes_of_a_volume_look_as_its_slices_would() -> None:
+    """Coronal ones from behind to the front, sagittal ones from left to right, both with the crown up."""
+    seen, clean = volume(), volume().clean[0]  # up, back, left
+    frames = {each.name: each for each in frames_of([{"position": 0}], Task.SEGMENTATION, (2, 5, 6), "SPL")}
+    np.testing.assert_array_equal(frames["coronal 1"].of(seen).clean[0], clean[::-1, 3])
+    np.testing.assert_array_equal(frames["sagittal 1"].of(seen).clean[0], clean[::-1, :, 4])
+    np.testing.assert_array_equal(frames["coronal 1"].of(seen).answers, seen.answers[:, ::-1, 3])
+    np.testing.assert_array_equal(frames["sagittal 1"].of(seen).truth, seen.truth[::-1, :, 4])
+    np.testing.assert_array_equal(frames["coronal 1"].of(seen).changes, seen.changes[:, :, ::-1, 3])
+    turned = {each.name: each for each in frames_of([{"position": 0}], Task.SEGMENTATION, (5, 6, 2), "ARS")}
+    arrays = {name: getattr(seen, name) for name in ("clean", "changes", "truth", "answers")}
+    other = replace(  # front, right, up
+        seen,
+        **{name: np.moveaxis(array[..., ::-1, ::-1], -3, -1) for name, array in arrays.items()},
+    )
+    np.testing.assert_array_equal(turned["axial 1"].of(other).clean, frames["axial 1"].of(seen).clean)
+    np.testing.assert_array_equal(turned["coronal 4"].of(other).clean, frames["coronal 4"].of(seen).clean)
+
+
+def test_a_classified_volume_keeps_its_answer_in_every_slice() -> None:
     photo = replace(volume(), truth=np.array(1), answers=np.array([[0.25, 0.75], [1, 0]]))
-    assert [frame(plane, ())["answers"] for plane in planes(photo)] == 2 * [[[0.25, 0.75], [1, 0]]]
-    assert len(planes(planes(volume())[0])) == 1
+    frames = frames_of([{"position": 0}], Task.CLASSIFICATION, (2, 5, 6), None)
+    assert [frame(each.of(photo), ())["answers"] for each in frames[:2]] == 2 * [[[0.25, 0.75], [1, 0]]]
+    assert dict.fromkeys(each.plane for each in frames) == dict.fromkeys(
+        ["first axis", "second axis", "third axis"]
+    )
 
 
 def test_frames_have_names() -> None:
     cases = [{"position": 3}, {"position": 9}]
-    assert frame_names(cases, Task.SEGMENTATION, 1) == ["slice 3", "slice 9"]
-    assert frame_names(cases[:1], Task.SEGMENTATION, 2) == ["plane 0", "plane 1"]
-    assert frame_names(cases[:1], Task.CLASSIFICATION, 1) == [""]
+
+    def names(*wanted: Any) -> list[str]:
+        return [each.name for each in frames_of(*wanted)]
+
+    assert names(cases, Task.SEGMENTATION, (8, 8), None) == ["slice 3", "slice 9"]
+    assert names(cases[:1], Task.CLASSIFICATION, (8, 8), None) == [""]
+    patches = names(cases, Task.SEGMENTATION, (1, 2, 2), "SPL")
+    assert patches[:4] == ["patch 3, axial 0", "patch 9, axial 0", "patch 3, coronal 0", "patch 3, coronal 1"]
 
 
 @pytest.mark.parametrize(
@@ -201,12 +238,12 @@ def test_scores_are_those_of_the_rows() -> None:
         lambda cell, scan, structure: (10, 10, 5 if cell.source else 10),
         {f"p{i}": [f"s{i}"] for i in range(3)},
     )
-    scan = {"scan_id": "s1", "why": "typical", "cases": [], "frames": ["slice 3"]}
+    scan = {"scan_id": "s1", "why": "typical", "cases": [], "frames": [Frame(0, "slice 3")]}
     told = facts([CLEAN, one_set("dag_a", "transfer", "b", 1), one_set("dag_a", "whitebox", "b", 1)])
     told["pairs"] = [[0, 0], [1, 1], [2, 1], [2, 0]]
     shown = index(told | {"scans": [scan]}, results)
     assert shown["scans"] == [
-        {"id": "s1", "why": "typical", "truth": None, "frames": ["slice 3"]}
+        {"id": "s1", "why": "typical", "truth": None, "frames": ["slice 3"], "planes": []}
         | {"scores": [overlap(1000), overlap(500), overlap(500), None]}
     ]
     assert [each["source"] for each in shown["sets"]] == ["", "b", "b (white-box)"]
@@ -215,7 +252,7 @@ def test_scores_are_those_of_the_rows() -> None:
 def test_probabilities_and_seeds() -> None:
     results = classification(lambda *_: True, {"p0": 2}, seeds=2)
     rows = results.rows.with_columns(probabilities=pl.lit(pl.Series([[0.25, 0.75]])).first())
-    scan = {"scan_id": "p0-1", "why": "", "cases": [{"label": 1}], "frames": [""]}
+    scan = {"scan_id": "p0-1", "why": "", "cases": [{"label": 1}], "frames": [Frame(0, "")]}
     sets = [CLEAN, *(one_set("fgsm", "transfer", "a", seed) for seed in (1, 2))]
     shown = index(facts(sets, (0, 1)) | {"scans": [scan]}, replace(results, predictions=rows))
     assert shown["targets"] == ["a, seed 0", "a, seed 1", "b, seed 0", "b, seed 1"]

@@ -299,9 +299,11 @@ class TestOriginalGrid:
             made_scans.write_volume(path, voxels, self.LAS)
         return root
 
-    @pytest.mark.parametrize("axis", ["coronal", "axial", "sagittal", "volume"])
+    @pytest.mark.parametrize("axis", ["coronal", "axial", "sagittal", "volume", "patches"])
     def test_voxel_by_voxel(self, root: Path, tmp_path: Path, folder: RunFolder, axis: str) -> None:
-        keys = {"axis": axis, "spacing": 1.0, "intensity": "min-max"}
+        keys: dict[str, object] = {"axis": axis, "spacing": 1.0, "intensity": "min-max"}
+        if axis == "patches":
+            keys |= {"axis": "volume", "patch": [12, 16, 12]}
         dataset = open_dataset({"name": "nifti_pairs", "root": root, **keys}, None, None)
         clean = clean_set(dataset, dataset.cases)
         own = [case for case in dataset.cases if case.scan_id == "case1"]
@@ -317,7 +319,7 @@ class TestOriginalGrid:
         np.testing.assert_array_equal(np.asarray(truth.dataobj), numbers)
         voxels = image.get_fdata()
         expected = (voxels - voxels.min()) / (voxels.max() - voxels.min())
-        along = {"coronal": (0, 2), "axial": (0, 1), "sagittal": (1, 2), "volume": (0, 1, 2)}[axis]
+        along = {"coronal": (0, 2), "axial": (0, 1), "sagittal": (1, 2)}.get(axis, (0, 1, 2))
         imaged = (voxels > 0).any(axis=along, keepdims=True)  # other slices are no cases
         np.testing.assert_allclose(exported.get_fdata(), expected * imaged, atol=1e-5)
         assert np.abs(rounded.get_fdata() - exported.get_fdata()).max() <= 0.5001 / 65535
@@ -326,6 +328,14 @@ class TestOriginalGrid:
         if axis == "coronal":
             places = [image["y"] for image in told["images"]]
             assert places == np.flatnonzero(imaged.ravel()).tolist()
+        if axis == "patches":
+            assert len(own) == 2 * 2 * 2
+            for told_of, case in zip(told["images"], own, strict=True):
+                box = tuple(
+                    slice(max(low, 0), high + 1)
+                    for low, high in zip(told_of["from_voxel"], told_of["to_voxel"], strict=True)
+                )
+                assert np.count_nonzero(numbers[box]) == case.foreground
 
     def test_resampled_scans_have_the_grid_of_the_study(
         self, root: Path, tmp_path: Path, folder: RunFolder
@@ -353,11 +363,15 @@ class TestOriginalGrid:
             )
 
 
-def test_patches_are_refused(tmp_path: Path, folder: RunFolder) -> None:
+def test_patches_need_to_be_told_where_they_lie(tmp_path: Path, folder: RunFolder) -> None:
     dataset = volumes(parts=2)
     clean = clean_set(dataset, dataset.cases)
     with pytest.raises(RunError, match="Scan 's0' is cut into patches whose positions are unknown"):
         export_set(clean, dataset.cases[:1], {}, dataset, folder, tmp_path, bits=None)
+    told = replace(dataset, patches=(2, 1, 1))
+    done = export_set(clean, dataset.cases[1:2], {}, told, folder, tmp_path, bits=None)
+    volume = nib.load(done.folder / "s0.nii.gz")
+    assert volume.shape == (28, 8, 28, 2)  # the first half is black
     nowhere = replace(dataset, affine=None)
     done = export_set(clean, dataset.cases[:2], {}, nowhere, folder, tmp_path, bits=None)
     assert "s0-1.nii.gz" in done.files

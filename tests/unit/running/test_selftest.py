@@ -61,10 +61,10 @@ def test_slices_without_validation_cases(tmp_path: Path) -> None:
 
 def test_cases_are_of_many_classes_or_show_something() -> None:
     cases = [Case(f"c{n:02}", f"c{n}", f"p{n}", label=n % 4) for n in range(40)]
-    chosen, part = tried_cases(Task.CLASSIFICATION, cases, ())
+    chosen, part = tried_cases(Task.CLASSIFICATION, cases, (), IMAGES)
     assert [case.label for case in chosen] == [0, 0, 1, 1, 2, 2, 3, 3]
     assert part == "validation"
     slices = [Case(f"s{n}", "s", "p", position=n, foreground=10 * (n > 5)) for n in range(9)]
-    assert [case.position for case in tried_cases(Task.SEGMENTATION, (), slices)[0]] == [6, 7, 8]
+    assert [case.position for case in tried_cases(Task.SEGMENTATION, (), slices, IMAGES)[0]] == [6, 7, 8]
     empty = [replace(case, foreground=0) for case in slices]
-    assert len(tried_cases(Task.SEGMENTATION, (), empty)[0]) == IMAGES
+    assert len(tried_cases(Task.SEGMENTATION, (), empty, IMAGES)[0]) == IMAGES

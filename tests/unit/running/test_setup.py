@@ -168,24 +168,12 @@ def test_a_plan_has_every_cell_and_computes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "crafted").exists()
 
 
-def test_whole_volumes_are_refused_before_they_are_decoded(tmp_path: Path, monkeypatch) -> None:
+def test_images_that_are_too_small_for_ssim_are_refused(tmp_path: Path) -> None:
     root = made_scans.nifti_pairs(tmp_path / "pairs")
-    data = {"name": "nifti_pairs", "root": str(root), "axis": "volume"}
+    data = {"name": "nifti_pairs", "root": str(root), "axis": "volume", "patch": [8, 16, 16], "spacing": 1}
     study = {"task": "segmentation", "data": data, "models": [{"name": "unet"}]}
-    monkeypatch.setattr(module, "open_dataset", None)
-    with pytest.raises(StudyError, match=r"study\.data\.axis: .* made for slices; got 'volume'"):
+    with pytest.raises(StudyError, match=r"holds images of 8 x 16 x 16, .* at least 11 along every side"):
         set_up(read_study(study), RunFolder(tmp_path / "run"), data_dir=None, device=CPU)
-
-
-def test_volumes_of_an_archive_are_refused_before_networks_see_them(tmp_path: Path) -> None:
-    data = {
-        "name": "medmnist",
-        "root": str(made_photos.medmnist(tmp_path)),
-        "file": "organmnist3d.npz",
-        "size": 28,
-    }
-    with pytest.raises(StudyError, match=r"'medmnist' holds volumes of 28 x 28 x 28 voxels"):
-        setup_of(tmp_path, data=data, split={"rule": "official"})
 
 
 def test_progress_of_opening_and_reading_rises_to_the_end(tmp_path: Path) -> None:

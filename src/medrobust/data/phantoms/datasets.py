@@ -24,6 +24,7 @@ from medrobust.data.scans.geometry import (
     VIEWS,
     Affine,
     Axis,
+    Cut,
     centred,
     fit_canvas,
     imaged_slices,
@@ -31,6 +32,7 @@ from medrobust.data.scans.geometry import (
     on_canvas,
     shifted,
     slices_along,
+    view_of,
 )
 from medrobust.data.scans.structures import STRUCTURES
 from medrobust.rng import generator
@@ -51,26 +53,30 @@ def open_phantom_brains(
     subjects: Annotated[int, Ge(2), Le(999)] = 24,
     seed: Annotated[int, Ge(0)] = 0,
     spacing: Annotated[float, Ge(1), Le(4)] = 2.0,
-    axis: Axis = "coronal",
-    canvas: Literal["auto"] | tuple[Side, Side] = "auto",
+    axis: Cut = "coronal",
+    canvas: Literal["auto"] | tuple[Side, Side] | tuple[Side, Side, Side] = "auto",
 ) -> Dataset:
-    """Phantom brains; a case is a slice that shows some of the brain, whatever is labelled in it.
+    """Phantom brains; a case is a volume, or a slice that shows some of the brain, whatever is labelled.
 
     Args:
         cache: Folder for finished scans; None keeps only the last few, in memory.
         subjects: Number of subjects, each a patient with one scan. More subjects leave the first unchanged.
         seed: Seed of the subjects.
         spacing: Edge of a voxel in mm.
-        axis: Along which the scans are cut.
-        canvas: Height and width in pixels of every slice, the brain in its middle; "auto" takes the smallest
-            multiples of 16 that every scan fits in.
+        axis: Along which the scans are cut into slices; "volume" leaves them whole, oriented as a stack of
+            axial slices.
+        canvas: Height and width in pixels of every slice, or depth, height and width of every volume, the
+            brain in its middle; "auto" takes the smallest multiples of 16 that every scan fits in.
 
     Raises:
         DataError: nilearn is not installed, or the canvas is too small.
     """
     names = [f"brain{subject:03d}" for subject in range(subjects)]
     brains = Brains(seed, float(spacing), axis, cache)
-    size = fit_canvas(canvas, {name: brains.slices(name)[0].shape[1:] for name in names})
+    extents = {name: brains.slices(name)[0].shape[-brains.sides :] for name in names}
+    size = fit_canvas(canvas, extents, [CANVAS_STEP] * brains.sides)
+    is_volume = axis == "volume"
+    cut, unit = ("whole volumes as stacks of axial", "voxels") if is_volume else (axis, "pixels")
     reader = replace(brains, canvas=size)
     return Dataset(
         name="phantom_brains",
@@ -79,18 +85,22 @@ def open_phantom_brains(
         unit="patient",
         channels=1,
         shape=size,
-        spacing=(float(spacing), float(spacing)),
+        spacing=(float(spacing),) * len(size),
         cases=tuple(case for name in names for case in brains.cases(name)),
         read=reader,
         fingerprint=fingerprint(subjects=subjects, seed=seed, spacing=float(spacing), axis=axis, canvas=size),
         facts={
             "phantom": "generated: shows that the tool works, says nothing about your networks",
-            "orientation": f"{axis} slices, {VIEWS[axis][1]}",
-            "canvas": f"{size[0]} x {size[1]} pixels, brain centred; auto: multiples of {CANVAS_STEP}",
+            "orientation": f"{cut} slices, {VIEWS[brains.view][1]}",
+            "canvas": f"{' x '.join(map(str, size))} {unit}, brain centred; auto: multiples of {CANVAS_STEP}",
             "intensity": "per scan, 0 stays 0 and the 99.5th percentile of the brain becomes 1, clipped",
             "labels": "27 structures; outer fluid, vermis and basal forebrain are visible background",
             "left and right": "differ in position only, not in intensity",
-            "cases": "all slices that show some of the brain; networks are trained on those with a structure",
+            "cases": (
+                "whole volumes"
+                if is_volume
+                else "all slices that show some of the brain; networks are trained on those with a structure"
+            ),
             "credit": (
                 "tissue maps: ICBM152 2009a, Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging "
                 "Centre, Montreal Neurological Institute, McGill University; carried by nilearn"
@@ -108,9 +118,19 @@ class Brains:
 
     seed: int
     spacing: float  # edge of a voxel in mm
-    axis: Axis  # along which the scans are cut
+    axis: Cut  # along which the scans are cut
     cache: Path | None  # folder for finished scans; None keeps the last few in memory
-    canvas: tuple[int, ...] = ()  # height and width of every image
+    canvas: tuple[int, ...] = ()  # sides of every image
+
+    @property
+    def view(self) -> Axis:
+        """How the scans are turned."""
+        return view_of(self.axis)
+
+    @property
+    def sides(self) -> int:
+        """Sides of an image."""
+        return 3 if self.axis == "volume" else 2
 
     def slices(self, name: str) -> tuple[Float32[np.ndarray, "s h w"], Float32[np.ndarray, "s h w"]]:
         """Images and labels of a subject, cut and oriented as `VIEWS` says."""
@@ -118,28 +138,33 @@ class Brains:
         scan = cached_array(
             self.cache, self._key(name), lambda: _remembered(self.seed, subject, self.spacing)
         )
-        image, labels = (slices_along(volume, self.axis) for volume in scan)
+        image, labels = (slices_along(volume, self.view) for volume in scan)
         return image, labels
 
     def cases(self, name: str) -> Iterator[Case]:
-        """The slices of a subject, from the first to the last that shows any of it."""
-        key = f"{self._key(name)}-{self.axis}-slices"
+        """The slices of a subject, from the first to the last that shows any of it, or its volume."""
+        key = f"{self._key(name)}-{self.view}-slices"
         imaged, foreground = cached_array(self.cache, key, lambda: self._outline(name)).tolist()
+        if self.axis == "volume":
+            yield Case(name, name, name, foreground=sum(foreground))
+            return
         for position, (is_case, count) in enumerate(zip(imaged, foreground, strict=True)):
             if is_case:
                 yield Case(f"{name}-s{position:03d}", name, name, position=position, foreground=count)
 
     def __call__(self, case: Case) -> Sample:
         """Image and labels of a case, in the middle of the canvas."""
-        image, labels = (on_canvas(stack[case.position], self.canvas) for stack in self.slices(case.scan_id))
+        stacks = self.slices(case.scan_id)
+        shown = stacks if self.axis == "volume" else [stack[case.position] for stack in stacks]
+        image, labels = (on_canvas(each, self.canvas) for each in shown)
         return Sample(image[None], labels.astype(np.int64))
 
     def affine(self, scan_id: str) -> Affine:
         """From slice, row and column of a scan to millimetres from its middle."""
-        slices, *extent = self.slices(scan_id)[0].shape
-        top, left = margins(self.canvas, extent)
-        place = centred((slices, *extent), self.spacing, VIEWS[self.axis][0])
-        return shifted(place, (0, -top, -left))
+        shape = self.slices(scan_id)[0].shape
+        begins = [-margin for margin in margins(self.canvas, shape[-self.sides :])]
+        place = centred(shape, self.spacing, VIEWS[self.view][0])
+        return shifted(place, [0] * (3 - self.sides) + begins)
 
     def _outline(self, name: str) -> Int64[np.ndarray, "2 s"]:
         """Of each slice, whether it is a case, and its labelled pixels."""

@@ -51,6 +51,9 @@ def centred(shape: Sequence[int], spacing: float, codes: str) -> Affine:
 
 Axis = Literal["coronal", "axial", "sagittal"]
 
+Cut = Axis | Literal["volume"]
+"""The axis along which a scan is cut into slices; "volume" leaves it whole."""
+
 VIEWS: dict[Axis, tuple[str, str]] = {
     "coronal": ("AIL", "superior up, the patient's left on the right (radiological convention)"),
     "axial": ("SPL", "anterior up, the patient's left on the right (radiological convention)"),
@@ -59,10 +62,28 @@ VIEWS: dict[Axis, tuple[str, str]] = {
 """Where slice number, row and column grow to, and how that looks."""
 
 
+def view_of(cut: Cut) -> Axis:
+    """How the slices of a stack are turned; a whole volume is a stack of axial ones."""
+    return "axial" if cut == "volume" else cut
+
+
 def slices_along(volume: Shaped[np.ndarray, "x y z"], axis: Axis) -> Shaped[np.ndarray, "s h w"]:
     """The slices of a volume in RAS, oriented as `VIEWS` says: a view, not a copy."""
     slices: np.ndarray = apply_orientation(volume, turn_from_ras(VIEWS[axis][0]))
     return slices
+
+
+def codes_of(affine: Affine) -> str:
+    """Where the indices of an array grow to, e.g. "SPL" for volumes that are stacks of axial slices."""
+    return "".join(nib.aff2axcodes(affine))
+
+
+def seen_along(volume: Shaped[np.ndarray, "*more x y z"], codes: str, axis: Axis) -> np.ndarray:
+    """Slices along an axis of volumes whose last indices grow to `codes`: a view, `*more s h w`."""
+    turn = ornt_transform(axcodes2ornt(codes), axcodes2ornt(VIEWS[axis][0]))
+    more = range(volume.ndim - 3)
+    slices = apply_orientation(np.moveaxis(volume, more, range(3, volume.ndim)), turn)
+    return np.moveaxis(slices, range(3, volume.ndim), more)
 
 
 def turned(affine: Affine, shape: Sequence[int], codes: str) -> Affine:

@@ -28,6 +28,7 @@ from medrobust.data.scans.geometry import (
     VIEWS,
     Affine,
     Axis,
+    Cut,
     bounding_box,
     fit_canvas,
     imaged_slices,
@@ -40,6 +41,7 @@ from medrobust.data.scans.geometry import (
     slices_along,
     spacing_of,
     turned,
+    view_of,
 )
 from medrobust.data.scans.intensity import Intensity, intensity_fact, normalise
 from medrobust.data.scans.labels import LabelMap
@@ -54,9 +56,6 @@ SCANS_IN_MEMORY = 4
 VOXELS_AT_ONCE = 2**26
 """Large scans are decoded one by one, to bound memory: a voxel takes 10 bytes, or up to 22 when it is
 resampled."""
-
-Cut = Axis | Literal["volume"]
-"""The axis along which a scan is cut into slices; "volume" leaves it whole."""
 
 Side = Annotated[int, Ge(1)]
 
@@ -148,6 +147,7 @@ def open_scans(
         facts={**listing.facts, **_facts(reader, outlines)},
         bits=12,
         affine=reader.affine,
+        patches=None if patch is None else tiles(size, patch),
         original=reader.original,
     )
 
@@ -254,7 +254,7 @@ class Decoding:
     @property
     def view(self) -> Axis:
         """How the stack is turned."""
-        return "axial" if self.axis == "volume" else self.axis
+        return view_of(self.axis)
 
     @property
     def sides(self) -> int:

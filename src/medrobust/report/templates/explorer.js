@@ -2,8 +2,8 @@
 
    The page holds JSON (#explorer-data): `index` says what can be chosen, with the scores of every case; `frames`
    holds the pictures. The page of `medrobust view` has no frames and asks its server for them. A *set* is a
-   perturbation crafted on a source, a *pair* a set and a network that faces it, a *frame* a photo, a slice or a
-   plane. */
+   perturbation crafted on a source, a *pair* a set and a network that faces it, a *frame* a photo, a slice, or a
+   slice of a volume in one of three *planes*. */
 "use strict";
 
 (() => {
@@ -14,7 +14,7 @@
   const parts = Object.fromEntries([...root.querySelectorAll("[data-part]")].map(e => [e.dataset.part, e]));
   const pairs = new Map(index.pairs.map((pair, place) => [pair.join("/"), place]));
   const CLEAN = 0;
-  const choice = { scan: 0, frame: 0, set: CLEAN, target: 0 };
+  const choice = { scan: 0, frame: 0, set: CLEAN, target: 0, plane: "" };
   let drawn = 0;
 
   /* ---- what there is to choose ---- */
@@ -136,11 +136,11 @@
     return element;
   }
 
-  /** Dice of a structure; where the truth lacks it, a dash and the number of pixels predicted of it. */
+  /** Dice of a structure; where the truth lacks it, a dash and the number of pixels or voxels predicted of it. */
   function diceCell(overlap, place) {
     const dice = overlap?.dice[place] ?? null;
     const wrong = overlap?.extra[place];
-    return number(dice !== null ? (dice / 1000).toFixed(3) : wrong ? `– (${wrong} px)` : "–");
+    return number(dice !== null ? (dice / 1000).toFixed(3) : wrong ? `– (${wrong} ${index.volumes ? "voxels" : "px"})` : "–");
   }
 
   /** Dice of every structure in truth or prediction of the slice or scan, those that lose most first. */
@@ -158,7 +158,7 @@
     const name = chosenSet().perturbation;
     const wrong = present.some(place => all.some(overlap => overlap?.extra[place]));
     fillTable("Dice of each structure; those that lose most over the whole scan come first. The colours are those of the label maps."
-      + (wrong ? " –: the truth lacks the structure there, so Dice is undefined; in brackets, the pixels predicted of it." : ""),
+      + (wrong ? ` –: the truth lacks the structure there, so Dice is undefined; in brackets, the ${index.volumes ? "voxels" : "pixels"} predicted of it.` : ""),
       ["structure", "slice, clean", `slice, ${name}`, "scan, clean", `scan, ${name}`], lines);
   }
 
@@ -201,12 +201,14 @@
     fill(parts.target, index.targets.map((name, place) => [place, name]), choice.target);
     fill(parts.perturbation, named.map(name => [name, name]), perturbation);
     fill(parts.source, setsOf(perturbation).map(set => [set, index.sets[set].source || "–"]), choice.set);
-    const names = index.scans[choice.scan].frames;
-    parts.slice.max = names.length - 1;
-    parts.slice.value = choice.frame;
-    parts["slice-name"].textContent = names[choice.frame];
-    parts.slice.setAttribute("aria-valuetext", names[choice.frame]);
-    parts.slices.hidden = names.length < 2;
+    const [places, name] = [framesOf(choice.scan), index.scans[choice.scan].frames[choice.frame]];
+    parts.slice.max = places.length - 1;
+    parts.slice.value = places.indexOf(choice.frame);
+    parts["slice-name"].textContent = name;
+    parts.slice.setAttribute("aria-valuetext", name);
+    parts.slices.hidden = places.length < 2;
+    fill(parts.plane, planesOf(choice.scan).map(plane => [plane, plane]), choice.plane);
+    parts.planes.hidden = !index.volumes;
     parts.labels.hidden = !index.segmentation;
     parts.wiper.hidden = !parts.wipe.checked;
   }
@@ -233,7 +235,6 @@
     const { perturbation, source } = chosenSet();
     Object.assign(choice, wish);
     if (!faces(choice.set, choice.target)) choice.set = setLike(perturbation, source);
-    choice.frame = Math.min(Math.max(choice.frame, 0), index.scans[choice.scan].frames.length - 1);
     const scan = index.scans[choice.scan];
     const address = new URLSearchParams({
       case: scan.id, target: index.targets[choice.target], ...chosenSet(), slice: scan.frames[choice.frame],
@@ -242,7 +243,27 @@
     render();
   }
 
-  const middle = scan => Math.floor(index.scans[scan].frames.length / 2);
+  const planesOf = scan => [...new Set(index.scans[scan].planes)];
+
+  /** Places of a scan's frames; of a volume those in the chosen plane, or in the first if it lacks that. */
+  function framesOf(scan) {
+    const { frames: names, planes } = index.scans[scan];
+    if (!planes.includes(choice.plane)) choice.plane = planes[0] ?? "";
+    return [...names.keys()].filter(place => !planes.length || planes[place] === choice.plane);
+  }
+
+  function middle(scan) {
+    const places = framesOf(scan);
+    return places[Math.floor(places.length / 2)];
+  }
+
+  /** Shows the slice at a place among those that the slider runs over. */
+  function showSlice(at) {
+    const places = framesOf(choice.scan);
+    choose({ frame: places[Math.min(Math.max(at, 0), places.length - 1)] });
+  }
+
+  const stepSlice = by => showSlice(framesOf(choice.scan).indexOf(choice.frame) + by);
 
   /** Takes the choice from the address; whatever that does not name, or names wrongly, stays. */
   function fromAddress() {
@@ -257,7 +278,9 @@
     const set = found(index.sets, each => each.perturbation === wanted.get("perturbation")
       && each.source === wanted.get("source"), choice.set);
     choice.set = faces(set, choice.target) ? set : CLEAN;
-    choice.frame = found(index.scans[choice.scan].frames, name => name === wanted.get("slice"), middle(choice.scan));
+    const { frames: names, planes } = index.scans[choice.scan];
+    choice.frame = found(names, name => name === wanted.get("slice"), middle(choice.scan));
+    choice.plane = planes[choice.frame] ?? "";
     return true;
   }
 
@@ -275,8 +298,8 @@
   }
 
   const KEYS = {
-    ArrowLeft: () => choose({ frame: choice.frame - 1 }),
-    ArrowRight: () => choose({ frame: choice.frame + 1 }),
+    ArrowLeft: () => stepSlice(-1),
+    ArrowRight: () => stepSlice(1),
     n: () => step(1),
     p: () => step(-1),
     s: () => toggle(parts.wipe),
@@ -289,7 +312,8 @@
     parts.perturbation.addEventListener("change",
       () => choose({ set: setLike(parts.perturbation.value, chosenSet().source) }));
     parts.source.addEventListener("change", () => choose({ set: Number(parts.source.value) }));
-    parts.slice.addEventListener("input", () => choose({ frame: Number(parts.slice.value) }));
+    parts.slice.addEventListener("input", () => showSlice(Number(parts.slice.value)));
+    parts.plane.addEventListener("change", () => { choice.plane = parts.plane.value; goTo(choice.scan); });
     for (const name of ["overlay", "wipe", "position"]) parts[name].addEventListener("input", render);
     parts.next.addEventListener("click", () => step(1));
     parts.previous.addEventListener("click", () => step(-1));
