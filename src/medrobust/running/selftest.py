@@ -9,7 +9,7 @@ from rich.table import Table
 
 from medrobust.core import Case, OnProgress, Task
 from medrobust.perturbations import support_of
-from medrobust.perturbations.selftest import CHECKS, selftest
+from medrobust.perturbations.selftest import CHECKS, passes, selftest
 from medrobust.running.batches import at_once, evenly_spaced, stack
 from medrobust.running.craft import asked, open_store
 from medrobust.running.estimate import Speeds
