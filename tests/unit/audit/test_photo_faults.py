@@ -1,6 +1,7 @@
 """Faults planted in photographs are found, with the right files, and nothing else is."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,30 @@ from PIL import Image, ImageOps
 from made_audits import TEST, Lesions
 from medrobust import api
 from medrobust.audit.audit import Audit
+from medrobust.audit.looking import PhotoLook
 from medrobust.core import Part
 from medrobust.data.findings import Severity
 
 Found = set[tuple[Severity, str, frozenset[Path]]]
 ERROR, WARNING, NOTE = Severity
+
+
+@pytest.mark.parametrize(
+    ("bits", "high", "contrast", "blank"),
+    [
+        (8, 200, 2, True),
+        (8, 200, 3, False),
+        (16, 40_000, 514, True),
+        (16, 40_000, 515, False),
+        (16, 200, 3, False),
+    ],
+)
+def test_a_blank_photograph_differs_by_at_most_two_steps_of_255(
+    bits: int, high: int, contrast: int, blank: bool
+) -> None:
+    rest = dict.fromkeys(each.name for each in fields(PhotoLook))
+    look = PhotoLook(**rest | {"bits": bits, "high": high, "contrast": contrast})
+    assert look.is_blank is blank
 
 
 def audit(lesions: Lesions) -> Audit:
