@@ -143,7 +143,7 @@ def look_at_photo(photo: Photo, files: PictureFormat) -> PhotoRecord:
         look = _look_at_picture(photo, files)
     if photo.mask is not None:
         with _noting(errors, photo.mask):
-            inside = _inside(photo.mask, look)
+            inside = float(read_mask(photo.mask, look.shape if look else None).mean())
     return PhotoRecord(photo, look, inside, errors)
 
 
@@ -177,17 +177,6 @@ def squeezed(channels: Shaped[np.ndarray, "c h w"]) -> UInt8[np.ndarray, "32 32"
         pixels = ((pixels - low) * (255 / max(high - low, 1))).astype(np.uint8)
     grey = Image.fromarray(np.ascontiguousarray(pixels)).convert("L")
     return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
-
-
-def _inside(mask: Path, look: PhotoLook | None) -> float:
-    """Fraction of pixels that a mask marks; it must have the size of its image, if that can be read."""
-    pixels = read_mask(mask)
-    if look and pixels.shape != look.shape:
-        height, width = look.shape
-        raise DataError(
-            f"{mask}: has {pixels.shape[1]} x {pixels.shape[0]} pixels, its image {width} x {height}."
-        )
-    return float(np.count_nonzero(pixels) / pixels.size)
 
 
 def look_at_scan(scan: Scan, classes_of: LabelMap) -> ScanRecord:

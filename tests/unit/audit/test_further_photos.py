@@ -55,7 +55,7 @@ def test_masks_that_cannot_be_used_or_are_empty(tmp_path: Path) -> None:
     expected = {("empty mask", first), ("unreadable file", second), ("unreadable file", third)}
     assert seen == expected
     (says,) = [each.says for each in found.findings if each.files[-1] == second]
-    assert f"{width + 3} x {height} pixels, its image {width} x {height}" in says
+    assert f"{width + 3} x {height} pixels, but its image {width} x {height}" in says
 
 
 def test_folds_put_copies_on_both_sides() -> None:

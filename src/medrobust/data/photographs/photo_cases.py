@@ -217,20 +217,16 @@ class Decoding:
 
     def mask(self, photo: Photo) -> UInt8[np.ndarray, "size size"]:
         """The mask of a photograph, framed as its image is; a DataError if it is invalid."""
-        if photo.mask is None:
-            raise DataError(f"{photo.path}: has no mask.")
-        mask = read_mask(photo.mask)
-        width, height = self.format.header(photo.path, photo.entry).size
-        if mask.shape != (height, width):
-            raise DataError(
-                f"{photo.mask}: has {mask.shape[1]} x {mask.shape[0]} pixels, but its image {photo.path} "
-                f"{width} x {height}."
-            )
-        return framed_mask(mask, self.size, self.fit)
+        assert photo.mask is not None
+        size = self.format.header(photo.path, photo.entry).size
+        return framed_mask(read_mask(photo.mask, size[::-1]), self.size, self.fit)
 
 
-def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """A mask at its full size: 1 inside, 0 outside; a DataError if it is not black and one white."""
+def read_mask(path: Path, shape: tuple[int, ...] | None = None) -> UInt8[np.ndarray, "h w"]:
+    """A mask at its full size: 1 inside, 0 outside.
+
+    A DataError if it is not black and one white, or not of the `shape` of its image, if that is known.
+    """
     with decoding_room(IMAGE_FILES, path):
         values = IMAGE_FILES.picture(path).pixels
     if (values != values[:1]).any():
@@ -240,6 +236,11 @@ def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
         raise DataError(
             f"{path}: a mask must hold 0 and 255, or 0 and 1; this one holds {sorted(found)[:5]}. Was it "
             "saved as JPEG, or resized?"
+        )
+    if shape not in (None, values.shape[1:]):
+        sizes = [" x ".join(map(str, sides[::-1])) for sides in (values.shape[1:], shape)]
+        raise DataError(
+            f"{path}: has {sizes[0]} pixels, but its image {sizes[1]}. Give the mask of this image."
         )
     inside: np.ndarray = values[0] > 0
     return inside.astype(np.uint8)

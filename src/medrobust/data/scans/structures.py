@@ -9,37 +9,40 @@ FreeSurferColorLUT.txt.
 
 from medrobust.data.scans.labels import LabelMap
 
-BRAINCOLOR: dict[str, tuple[int, ...]] = {
-    "background": (),
-    "left cerebral white matter": (45,),
-    "left cerebral cortex": tuple(range(101, 208, 2)),
-    "right cerebral white matter": (44,),
-    "right cerebral cortex": tuple(range(100, 208, 2)),
-    "left lateral ventricle": (52, 50),
-    "left cerebellar white matter": (41,),
-    "left cerebellar cortex": (39,),
-    "left thalamus": (60,),
-    "left caudate": (37,),
-    "left putamen": (58,),
-    "left pallidum": (56,),
-    "third ventricle": (4,),
-    "fourth ventricle": (11,),
-    "brain stem": (35,),
-    "left hippocampus": (48,),
-    "left amygdala": (32,),
-    "left ventral diencephalon": (62,),
-    "right lateral ventricle": (51, 49),
-    "right cerebellar white matter": (40,),
-    "right cerebellar cortex": (38,),
-    "right thalamus": (59,),
-    "right caudate": (36,),
-    "right putamen": (57,),
-    "right pallidum": (55,),
-    "right hippocampus": (47,),
-    "right amygdala": (31,),
-    "right ventral diencephalon": (61,),
+NUMBERS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "left cerebral white matter": ((45,), (2,)),
+    "left cerebral cortex": (tuple(range(101, 208, 2)), (3, *range(1000, 1036))),
+    "right cerebral white matter": ((44,), (41,)),
+    "right cerebral cortex": (tuple(range(100, 208, 2)), (42, *range(2000, 2036))),
+    "left lateral ventricle": ((52, 50), (4, 5)),
+    "left cerebellar white matter": ((41,), (7,)),
+    "left cerebellar cortex": ((39,), (8,)),
+    "left thalamus": ((60,), (9, 10)),
+    "left caudate": ((37,), (11,)),
+    "left putamen": ((58,), (12,)),
+    "left pallidum": ((56,), (13,)),
+    "third ventricle": ((4,), (14,)),
+    "fourth ventricle": ((11,), (15,)),
+    "brain stem": ((35,), (16,)),
+    "left hippocampus": ((48,), (17,)),
+    "left amygdala": ((32,), (18,)),
+    "left ventral diencephalon": ((62,), (28,)),
+    "right lateral ventricle": ((51, 49), (43, 44)),
+    "right cerebellar white matter": ((40,), (46,)),
+    "right cerebellar cortex": ((38,), (47,)),
+    "right thalamus": ((59,), (48, 49)),
+    "right caudate": ((36,), (50,)),
+    "right putamen": ((57,), (51,)),
+    "right pallidum": ((55,), (52,)),
+    "right hippocampus": ((47,), (53,)),
+    "right amygdala": ((31,), (54,)),
+    "right ventral diencephalon": ((61,), (60,)),
 }
-"""BrainCOLOR labels of each structure. The inferior horns (49, 50) belong to the lateral ventricles."""
+"""Labels of each structure: BrainCOLOR's, whose inferior horns (49, 50) belong to the lateral ventricles, and
+FreeSurfer's (aseg, and aparc+aseg with the Desikan-Killiany atlas)."""
+
+BRAINCOLOR = {"background": (), **{name: own for name, (own, _) in NUMBERS.items()}}
+FREESURFER = {name: own for name, (_, own) in NUMBERS.items()}
 
 STRUCTURES: tuple[str, ...] = tuple(BRAINCOLOR)
 """Names of the classes; the place in the tuple is the class index, 0 the background."""
@@ -59,38 +62,6 @@ BRAINCOLOR_LABELS = LabelMap(
     advice="Are these FreeSurfer labels? Use the challenge's *_glm files.",
 )
 """BrainCOLOR's numbers as classes."""
-
-FREESURFER: dict[str, tuple[int, ...]] = {
-    "left cerebral white matter": (2,),
-    "left cerebral cortex": (3, *range(1000, 1036)),
-    "right cerebral white matter": (41,),
-    "right cerebral cortex": (42, *range(2000, 2036)),
-    "left lateral ventricle": (4, 5),
-    "left cerebellar white matter": (7,),
-    "left cerebellar cortex": (8,),
-    "left thalamus": (9, 10),
-    "left caudate": (11,),
-    "left putamen": (12,),
-    "left pallidum": (13,),
-    "third ventricle": (14,),
-    "fourth ventricle": (15,),
-    "brain stem": (16,),
-    "left hippocampus": (17,),
-    "left amygdala": (18,),
-    "left ventral diencephalon": (28,),
-    "right lateral ventricle": (43, 44),
-    "right cerebellar white matter": (46,),
-    "right cerebellar cortex": (47,),
-    "right thalamus": (48, 49),
-    "right caudate": (50,),
-    "right putamen": (51,),
-    "right pallidum": (52,),
-    "right hippocampus": (53,),
-    "right amygdala": (54,),
-    "right ventral diencephalon": (60,),
-}
-"""FreeSurfer's numbers (aseg, and aparc+aseg with the Desikan-Killiany atlas) of the same structures, in the
-same order."""
 
 FREESURFER_BACKGROUND: tuple[int, ...] = (
     *(0, 1, 6, 40, 45),  # outside, and the rims of cerebrum and cerebellum
