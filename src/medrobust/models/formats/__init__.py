@@ -7,7 +7,6 @@ tensors: what needs the code of its author is refused in a sentence that says ho
 import hashlib
 import logging
 import os
-import pickle
 import re
 import warnings
 import zipfile
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -146,7 +146,7 @@ def _without_network(path: Path) -> str:
         content = (
             {} if path.suffix == ".safetensors" else torch.load(path, weights_only=True, map_location="cpu")
         )
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         unsafe = str(error).partition("GLOBAL ")[2].partition(" ")[0]
         if unsafe:
             return (
