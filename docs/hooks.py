@@ -18,6 +18,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 """Pages of the root, and their names on the site."""
 
+BLOCKS_OF_MODELS = {"input": "InputSpec", "output": "OutputSpec", "weights": "WeightsSpec"}
+"""What a study says of a network, and the names of the blocks in the schema."""
+
 Schema = Mapping[str, Any]
 
 
@@ -73,6 +76,7 @@ def _study_keys() -> Iterator[str]:
         else:
             value |= block
     yield from _keys(schema)
+    blocks |= {f"models.{key}": schema["$defs"][name] for key, name in BLOCKS_OF_MODELS.items()}
     for key, block in blocks.items():
         yield f"\n## {key}\n\n{block['description'].partition('Attributes:')[0]}\n"
         yield from _keys(block)

@@ -98,7 +98,7 @@ def test_make_targets_that_are_shown_exist(document: Path) -> None:
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that holds the files and modules that the pages speak of."""
-    networks = "from made_networks import classifier as build\n"
+    networks = "from libraries import Residual as UNet\nfrom made_networks import classifier as build\n"
     *attacks, scores = blocks(ROOT / "docs" / "extend.md", "python")
     for name, text in (
         ("my_package/nets.py", networks),
@@ -107,6 +107,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("my_scores.py", scores),
         ("study.yaml", yaml.safe_dump(TINY)),
         ("mine.safetensors", ""),
+        ("best.ckpt", ""),
         ("surrogate.safetensors", ""),
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)

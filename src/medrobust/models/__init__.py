@@ -3,7 +3,7 @@
 from medrobust.models.architectures import MODELS, Architecture, find
 from medrobust.models.build import build
 from medrobust.models.check import check_network, has_gradient, say_the_same
-from medrobust.models.form import InputSpec, OutputSpec
+from medrobust.models.form import InputSpec, OutputSpec, WeightsSpec
 from medrobust.models.network import Network, parameter_count, prepare, to_channels_last
 from medrobust.models.spec import ModelSpec, as_written, copy_of, model_spec, recipe
 from medrobust.models.weights import load_weights, weights_content, weights_sha256
@@ -15,6 +15,7 @@ __all__ = [
     "ModelSpec",
     "Network",
     "OutputSpec",
+    "WeightsSpec",
     "as_written",
     "build",
     "check_network",

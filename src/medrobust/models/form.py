@@ -9,7 +9,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from medrobust.catalogue import code_digest, name_of
 from medrobust.errors import StudyError
-from medrobust.models.windows import Sides, Window
+from medrobust.models.windows import Sides, SlidingWindow
 from medrobust.parameters import resolve
 
 _Numbers = BeforeValidator(lambda given: given.tolist() if hasattr(given, "tolist") else given)
@@ -51,7 +51,9 @@ class InputSpec(BaseModel):
         description="Sides are padded with zeros to a multiple of it, and maps of logits cropped: one "
         "number, or one per side.",
     )
-    window: Window | None = Field(None, description="Predict in sliding windows: `size` and `overlap`.")
+    window: SlidingWindow | None = Field(
+        None, description="Predict in sliding windows: `size` and `overlap`."
+    )
 
 
 class OutputSpec(BaseModel):
@@ -104,9 +106,11 @@ def read_input(given: object, where: str) -> InputSpec:
     """
     values = _mapping(given, where, "channels, mean, std and size")
     window = values.get("window")
-    if window is not None and not isinstance(window, Window):
-        values["window"] = Window(
-            **resolve(Window, _mapping(window, f"{where}.window", "size and overlap"), f"{where}.window")
+    if window is not None and not isinstance(window, SlidingWindow):
+        values["window"] = SlidingWindow(
+            **resolve(
+                SlidingWindow, _mapping(window, f"{where}.window", "size and overlap"), f"{where}.window"
+            )
         )
     spec = InputSpec(**resolve(InputSpec, values, where))
     said = [key for key in ("scale", "mean", "std") if getattr(spec, key) is not None]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from medrobust.errors import ModelError, StudyError, unknown
 from medrobust.models.form import InputSpec, read_input, read_output
-from medrobust.models.windows import Window, middle, padded, sides_of, stitched, windows_of
+from medrobust.models.windows import SlidingWindow, middle, padded, sides_of, stitched, windows_of
 from medrobust.perturbations.outputs import logits_of, main_output, part_of
 
 Features = Callable[[nn.Module, Tensor], Tensor]
@@ -52,7 +52,7 @@ class Network(nn.Module):
         scale: Sequence[float] | None = None,
         normalise: Literal["volume", "foreground"] | None = None,
         pad: int | Sequence[int] | None = None,
-        window: Window | Mapping[str, Any] | None = None,
+        window: SlidingWindow | Mapping[str, Any] | None = None,
         output: str | int | Callable[[Any], Tensor] | None = None,
         kind: Literal["logits", "probabilities"] | None = None,
         classes: Sequence[str] | None = None,

@@ -30,7 +30,7 @@ SMALLEST_WEIGHT = 1e-3
 Place = tuple[EllipsisType | slice, ...]
 
 
-class Window(BaseModel):
+class SlidingWindow(BaseModel):
     """Predict large images in overlapping windows, blended with Gaussian weights."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,7 +69,7 @@ def middle(inner: Sequence[int], outer: Sequence[int]) -> Place:
 def stitched(
     network: Callable[[Tensor], Tensor],
     images: Float[Tensor, "n c *space"],
-    window: Window,
+    window: SlidingWindow,
     *,
     weights: Sequence[Tensor] = (),
     recompute: bool = True,
@@ -102,7 +102,9 @@ def stitched(
     return maps[middle(images.shape[2:], whole.shape[2:])]
 
 
-def windows_of(images: Float[Tensor, "n c *space"], window: Window) -> Iterator[Float[Tensor, "n c *size"]]:
+def windows_of(
+    images: Float[Tensor, "n c *space"], window: SlidingWindow
+) -> Iterator[Float[Tensor, "n c *size"]]:
     """The windows of images, row by row.
 
     Raises:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from medrobust.data import DATASETS
-from medrobust.models import MODELS
+from medrobust.models import MODELS, InputSpec, OutputSpec, WeightsSpec
 from medrobust.parameters import parameter_model
 from medrobust.perturbations import PERTURBATIONS, parameters_of
 from medrobust.study.config import Study
@@ -41,9 +41,20 @@ def study_schema() -> Schema:
         root = {"root": {"type": "string", "description": "Folder of the data."}} if entry.list else {}
         datasets.append(_entry(name, entry.summary, root | own["properties"], required=[*root]))
     properties["data"] = {"anyOf": [*datasets, OWN_DATA]}
+    for form in (InputSpec, OutputSpec, WeightsSpec):
+        own = form.model_json_schema(ref_template="#/$defs/{model}")
+        schema["$defs"] |= own.pop("$defs", {}) | {form.__name__: own}
     properties["models"]["items"] = {
         "type": "object",
-        "properties": {"name": {"type": "string", "examples": list(MODELS)}},  # or any name of timm
+        "properties": {
+            "name": {"type": "string", "examples": list(MODELS)},  # or any name of timm
+            "load": {"type": "string", "description": "A function or class that makes the network."},
+            "args": {"type": "object", "description": "Arguments of that function or class."},
+            "weights": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/WeightsSpec"}]},
+            "input": {"$ref": "#/$defs/InputSpec"},
+            "output": {"$ref": "#/$defs/OutputSpec"},
+            "train": {"type": "boolean", "description": "Whether medrobust trains it."},
+        },
         "required": ["name"],
     }
     fixed = [entry | {"required": ["name", "strength"]} for entry in _perturbations("noise")]

@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from medrobust.errors import ModelError
 from medrobust.models import Network
-from medrobust.models.windows import Window, stitched
+from medrobust.models.windows import SlidingWindow, stitched
 from medrobust.perturbations.gradients import linearise
 
 LAYERS = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -72,7 +72,7 @@ def test_the_gradient_is_that_of_the_whole_where_windows_hold_all_that_is_seen(s
 def test_the_gradient_is_that_of_autograd_through_the_same_stitching(shape):
     body, images = segmenter(len(shape)).requires_grad_(False), images_of(*shape)
     first, second = (images.clone().requires_grad_() for _ in range(2))
-    window, weights = Window(size=8), torch.randn(2, 3, *shape)
+    window, weights = SlidingWindow(size=8), torch.randn(2, 3, *shape)
     plain = stitched(body, first, window, recompute=False)
     again = stitched(body, second, window)
     torch.testing.assert_close(again, plain)
@@ -88,7 +88,7 @@ def test_the_gradient_of_weights_is_that_of_autograd():
     loss = network(images).square().mean()
     weights = list(body.parameters())
     found = torch.autograd.grad(loss, weights)
-    plain = stitched(body, images, Window(size=8), recompute=False).square().mean()
+    plain = stitched(body, images, SlidingWindow(size=8), recompute=False).square().mean()
     for own, expected in zip(found, torch.autograd.grad(plain, weights), strict=True):
         torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-6)
     loss = network.train()(images).square().mean()
@@ -115,7 +115,7 @@ def most_bytes_kept(length: int, recompute: bool) -> int:
         nonlocal now
         now -= size
 
-    window = Window(size=8)
+    window = SlidingWindow(size=8)
     with saved_tensors_hooks(Kept, lambda kept: kept.tensor):
         maps = stitched(lambda part: body(part), images, window, recompute=recompute)
         (gradient,) = torch.autograd.grad(maps.sum(), images)

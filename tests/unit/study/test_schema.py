@@ -55,6 +55,10 @@ def test_every_data_set_has_a_valid_template(name: str) -> None:
         study(perturbations=[{"name": "pgd", "step": 0}]),
         study(perturbations=[{"name": "gaussian"}]),
         study(training={"recipe": "slow"}),
+        study(models=[{"name": "unet", "input": {"chanels": 1}}]),
+        study(models=[{"name": "unet", "input": {"window": {"overlap": 0.5}}}]),
+        study(models=[{"name": "unet", "output": {"kind": "softmax"}}]),
+        study(models=[{"name": "unet", "weights": {"prefix": "net."}}]),
         study(data={"name": "malc2012", "root": "x", "intensity": {"centre": 40}}),
     ],
 )

@@ -12,7 +12,7 @@ from medrobust.core import Task
 from medrobust.errors import ModelError
 from medrobust.models.formats import open_format
 from medrobust.models.formats.nnunet import of_regions
-from medrobust.models.windows import Window, stitched
+from medrobust.models.windows import SlidingWindow, stitched
 
 unets = pytest.importorskip("dynamic_network_architectures.architectures.unet")
 LABELS = {"background": 0, "a": 1, "b": 2, "c": 3}
@@ -82,7 +82,7 @@ def test_the_mean_of_the_folds_in_windows_of_z_scored_images(tmp_path):
 
     def plain(shown):
         scored = (shown - shown.mean((2, 3), keepdim=True)) / shown.std((2, 3), correction=0, keepdim=True)
-        return stitched(mean, scored, Window(size=(16, 16)))
+        return stitched(mean, scored, SlidingWindow(size=(16, 16)))
 
     assert_same(network, plain, images(2, 1, (24, 32)))
     assert any("folds 0, 1" in sentence for sentence in network.assumed)
