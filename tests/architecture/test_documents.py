@@ -101,7 +101,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     networks = "from libraries import Residual as UNet\nfrom made_networks import classifier as build\n"
     *attacks, scores = blocks(ROOT / "docs" / "extend.md", "python")
     for name, text in (
-        ("my_package/nets.py", networks),
+        ("my_package/nets.py", f"{networks}other = build\n"),
         ("my_data.py", blocks(ROOT / "docs" / "data.md", "python")[0]),
         ("my_attacks.py", "\n\n".join(attacks)),
         ("my_scores.py", scores),
@@ -109,6 +109,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("mine.safetensors", ""),
         ("best.ckpt", ""),
         ("surrogate.safetensors", ""),
+        ("theirs.safetensors", ""),
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)

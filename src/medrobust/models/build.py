@@ -49,7 +49,7 @@ def build(
         download = initialise and spec.weights == "imagenet"
         made = _made(spec, classes=classes, channels=taken, dimensions=len(shape), download=download)
         declared = {"channels": taken, **made.input}
-        output, assumed = _output(made, spec.output.model_dump(exclude_defaults=True), names)
+        output, assumed = _output(made, spec.output.model_dump(exclude_none=True), names)
         try:
             network = Network(
                 made.body,

@@ -183,6 +183,17 @@ def test_networks_are_named_and_those_without_card_stay(folder: RunFolder) -> No
         reading.read_networks(folder, ["unet"])
 
 
+def test_what_was_assumed_is_told_once_for_all_seeds(folder: RunFolder) -> None:
+    record = {
+        "networks": {name: {"name": name[0]} for name in (NETWORKS[0], "m-target-s0", "m-target-s1")},
+        "assumed": {"m-target-s0": ["Half was made float32."], "m-target-s1": ["Half was made float32."]},
+    }
+    assert reading.read_assumed(folder, record) == ("m: Half was made float32.",)
+    card = folder.read_json("models", NETWORKS[0], "card.json") | {"assumed": ["The prefix is net."]}
+    folder.write_json(card, "models", NETWORKS[0], "card.json")
+    assert reading.read_assumed(folder, record)[0] == f"{NETWORKS[0][0]}: The prefix is net."
+
+
 def test_the_record_counts_patients_instead_of_naming_them() -> None:
     patients = {"p1": "train", "p2": "train", "p3": "validation"}
     networks = {"a-target-s0": {"id": "a", "patients": patients}, "b-target-s0": {"id": "b"}}
