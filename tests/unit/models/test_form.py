@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from made_networks import classifier
 from medrobust.core import Task
@@ -341,3 +342,38 @@ def test_an_argument_that_is_missing():
         ModelError, match=r"MonaiLike` failed: TypeError.*'channels'. Arguments are given in `args`"
     ):
         built(load="libraries:MonaiLike")
+
+
+class Counted(TorchDispatchMode):
+    """Counts operations that compute, rather than look at the same numbers in another shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not func.is_view:
+            self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("said", "added"),
+    [
+        ({}, ["clone"]),
+        ({"mean": 0.0, "std": 1.0, "scale": (0, 1)}, ["clone"]),
+        ({"mean": (0.5, 0.4, 0.3), "std": 0.25, "scale": (0, 255)}, ["addcmul"]),
+        ({"size": 12, "pad": 4}, ["clone"]),
+    ],
+)
+def test_a_wrapper_adds_one_operation(said, added):
+    """So that it takes no time beside the tens of operations of a network."""
+    body, images = classifier(2, 3), torch.rand(2, 3, 12, 12)
+    plain, wrapped = Counted(), Counted()
+    with torch.inference_mode():
+        with plain:
+            body(images)
+        network = Network(body, **said)
+        with wrapped:
+            network(images)
+    assert wrapped.names == added + plain.names
