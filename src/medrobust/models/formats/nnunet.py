@@ -56,7 +56,7 @@ def read(
     declared, clip, assumed = _normalisation(plans, configuration)
     size = [configuration["patch_size"][axes.index(axis)] for axis in range(len(axes))]
     spacing = [configuration["spacing"][axes.index(axis)] for axis in range(len(axes))]
-    declared |= {"channels": channels, "window": {"size": size, "overlap": OVERLAP}}
+    declared |= {"channels": channels, "window": {"size": size, "overlap": OVERLAP, "like": "nnunet"}}
     assumed = (
         f"Its plans.json gave the network, {_said(declared)}.",
         f"Logits are the mean of the folds {', '.join(chosen)}, without nnU-Net's mirroring.",
