@@ -79,10 +79,11 @@ def stitched(
     weights: Sequence[Tensor] = (),
     recompute: bool = True,
 ) -> Float[Tensor, "n k *space"]:
-    """Maps of whole images from those of overlapping windows, as MONAI's `sliding_window_inference`, or nnU-Net.
+    """Maps of whole images from those of overlapping windows, as those of MONAI or nnU-Net.
 
-    Windows advance by `(1 - overlap)` of their size (nnU-Net's by equal steps that are no longer), the last one
-    of a row ends with the image, and their maps are averaged with Gaussian weights. Images smaller than a window are padded with zeros.
+    Windows advance by `(1 - overlap)` of their size (in nnU-Net by equal steps that are no longer), the last
+    one of a row ends with the image, and their maps are averaged with Gaussian weights. Images smaller than a
+    window are padded with zeros.
 
     Args:
         network: From a window `n c *size` to its maps `n k *size`.
