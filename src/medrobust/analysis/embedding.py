@@ -39,7 +39,7 @@ def of_target(embeddings: pl.DataFrame, target: str, attack: str, noise: str) ->
     """
     rows = embeddings.filter(pl.col("target") == target, pl.col("perturbation").is_in([CLEAN, noise, attack]))
     sources = rows.filter(pl.col("source") != "")["source"].unique().sort()
-    source = target if target in sources else sources.first()
+    source = target if target in sources else next(iter(sources), "")
     first = pl.col("target_seed", "source_seed", "fold").min().over("perturbation")
     rows = rows.filter((pl.col("perturbation") == CLEAN) | (pl.col("source") == source)).filter(
         pl.all_horizontal(pl.col("target_seed", "source_seed", "fold").eq_missing(first))

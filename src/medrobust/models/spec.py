@@ -182,7 +182,7 @@ def copy_of(spec: ModelSpec, weights: Path | None) -> ModelSpec:
         return spec
     if spec.load and is_format(spec.load):
         raise StudyError(
-            f"surrogates: no copy of '{spec.name}' can be trained, which is a file. Name other networks in "
+            f"surrogates: '{spec.name}' is a file, of which no copy can be trained. Name other networks in "
             "surrogates.models, or take `others` or `none`."
         )
     return replace(spec, weights="none", prefix=None, ignore=(), train=True, attackable=None)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from math import ceil
 from types import EllipsisType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Len, Lt
@@ -37,6 +37,11 @@ class SlidingWindow(BaseModel):
 
     size: Sides = Field(description="Of a window: one number, or one per side.")
     overlap: Annotated[float, Ge(0), Lt(1)] = Field(0.5, description="Of neighbours, in sides of a window.")
+    like: Literal["monai", "nnunet"] = Field(
+        "monai",
+        description="Whose places of windows: steps of one length of which the last is cut short (MONAI), or "
+        "of equal lengths as long or shorter (nnU-Net); and whose weights in a window.",
+    )
 
 
 def sides_of(given: int | Sequence[int], space: int, key: str) -> tuple[int, ...]:
@@ -74,10 +79,11 @@ def stitched(
     weights: Sequence[Tensor] = (),
     recompute: bool = True,
 ) -> Float[Tensor, "n k *space"]:
-    """Maps of whole images from those of overlapping windows, as MONAI's `sliding_window_inference`.
+    """Maps of whole images from those of overlapping windows, as those of MONAI or nnU-Net.
 
-    Windows advance by `(1 - overlap)` of their size, the last one of a row ends with the image, and their
-    maps are averaged with Gaussian weights. Images smaller than a window are padded with zeros.
+    Windows advance by `(1 - overlap)` of their size (in nnU-Net by equal steps that are no longer), the last
+    one of a row ends with the image, and their maps are averaged with Gaussian weights. Images smaller than a
+    window are padded with zeros.
 
     Args:
         network: From a window `n c *size` to its maps `n k *size`.
@@ -96,9 +102,9 @@ def stitched(
     if tuple(whole.shape[2:]) == size:
         maps = network(whole)
     elif recompute:
-        maps = _Recomputed.apply(network, size, window.overlap, whole, *weights)
+        maps = _Recomputed.apply(network, size, window, whole, *weights)
     else:
-        maps = _stitch(network, size, window.overlap, whole)
+        maps = _stitch(network, size, window, whole)
     return maps[middle(images.shape[2:], whole.shape[2:])]
 
 
@@ -112,15 +118,19 @@ def windows_of(
     """
     size = sides_of(window.size, images.ndim - 2, "window.size")
     whole = padded(images, size)
-    return (whole[place].clone() for place in _places(whole.shape[2:], size, window.overlap))
+    return (whole[place].clone() for place in _places(whole.shape[2:], size, window))
 
 
-def _places(shape: Sequence[int], size: Sequence[int], overlap: float) -> list[Place]:
+def _places(shape: Sequence[int], size: Sequence[int], window: Window) -> list[Place]:
     """Where the windows of an image are, which is at least as large as a window."""
     starts = []
     for side, part in zip(shape, size, strict=True):
-        step = max(1, int(part * (1 - overlap)))
-        starts.append([min(n * step, side - part) for n in range(ceil((side - part) / step) + 1)])
+        if window.like == "monai":
+            step = max(1, int(part * (1 - window.overlap)))
+            starts.append([min(n * step, side - part) for n in range(ceil((side - part) / step) + 1)])
+        else:
+            steps = ceil((side - part) / (part * (1 - window.overlap)))
+            starts.append([round((side - part) / max(steps, 1) * n) for n in range(steps + 1)])
     return [_place(corner, size) for corner in product(*starts)]
 
 
@@ -129,10 +139,10 @@ def _place(corner: Sequence[int], size: Sequence[int]) -> Place:
 
 
 def _stitch(
-    network: Callable[[Tensor], Tensor], size: Sequence[int], overlap: float, images: Tensor
+    network: Callable[[Tensor], Tensor], size: Sequence[int], window: Window, images: Tensor
 ) -> Tensor:
     maps: Tensor | None = None
-    for place, share in _shares(images, size, overlap):
+    for place, share in _shares(images, size, window):
         part = network(images[place].clone())  # networks may work in place
         if maps is None:
             maps = part.new_zeros(*part.shape[:2], *images.shape[2:])
@@ -141,22 +151,23 @@ def _stitch(
     return maps
 
 
-def _shares(images: Tensor, size: Sequence[int], overlap: float) -> Iterator[tuple[Place, Tensor]]:
+def _shares(images: Tensor, size: Sequence[int], window: Window) -> Iterator[tuple[Place, Tensor]]:
     """Each window's place, and the share of its maps `*size` in the whole; shares of a pixel add up to 1."""
-    shape, weights = images.shape[2:], _gaussian(size).to(images.device)
-    windows, total = _places(shape, size, overlap), torch.zeros(shape, device=images.device)
+    shape, weights = images.shape[2:], _gaussian(size, window).to(images.device)
+    windows, total = _places(shape, size, window), torch.zeros(shape, device=images.device)
     for place in windows:
         total[place] += weights
     for place in windows:
         yield place, weights / total[place]
 
 
-def _gaussian(size: Sequence[int]) -> Tensor:
+def _gaussian(size: Sequence[int], window: Window) -> Tensor:
     weights = torch.ones(())
     for side in size:
-        distances = (torch.arange(side) - (side - 1) / 2) / (SPREAD * side)
+        centre = (side - 1) / 2 if window.like == "monai" else side // 2
+        distances = (torch.arange(side) - centre) / (SPREAD * side)
         weights = weights[..., None] * (-(distances**2) / 2).exp()
-    return weights.clamp_min(SMALLEST_WEIGHT)
+    return weights.clamp_min(SMALLEST_WEIGHT) if window.like == "monai" else weights
 
 
 class _Recomputed(torch.autograd.Function):
@@ -167,11 +178,11 @@ class _Recomputed(torch.autograd.Function):
         ctx: Any,
         network: Callable[[Tensor], Tensor],
         size: Sequence[int],
-        overlap: float,
+        window: Window,
         images: Tensor,
         *weights: Tensor,
     ) -> Tensor:
-        ctx.asked = network, size, overlap
+        ctx.asked = network, size, window
         kind = images.device.type
         ctx.autocast = {
             "device_type": kind,
@@ -179,17 +190,17 @@ class _Recomputed(torch.autograd.Function):
             "dtype": torch.get_autocast_dtype(kind),
         }
         ctx.save_for_backward(images, *weights)
-        return _stitch(network, size, overlap, images)
+        return _stitch(network, size, window, images)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        network, size, overlap = ctx.asked
+        network, size, window = ctx.asked
         tensors = ctx.saved_tensors  # the images, then weights
         images = tensors[0]
         asked = [number for number, wanted in enumerate(ctx.needs_input_grad[3:]) if wanted]
         sums: dict[int, Tensor] = {}
-        for place, share in _shares(images, size, overlap):
+        for place, share in _shares(images, size, window):
             part = images[place].detach().requires_grad_(0 in asked)
             # The norm of attacks, which is torch's but for rounding, has the faster gradient.
             with torch.enable_grad(), torch.autocast(**ctx.autocast), AffineNorm():

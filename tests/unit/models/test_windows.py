@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from itertools import product
 
 import pytest
 import torch
@@ -10,7 +11,11 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from medrobust.errors import ModelError
 from medrobust.models import Network
+<<<<<<< HEAD
 from medrobust.models.windows import SlidingWindow, stitched
+=======
+from medrobust.models.windows import Window, middle, padded, stitched
+>>>>>>> formats
 from medrobust.perturbations.gradients import linearise
 
 LAYERS = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -54,6 +59,26 @@ def test_windows_are_those_of_monai(shape, size, overlap):
     with torch.inference_mode():
         expected = infer(images, size, 2, body, overlap=overlap, mode="gaussian")
         torch.testing.assert_close(network(images), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((20, 31), (8, 8)), ((33, 9), (7, 16)), ((12, 9, 17), (8, 8, 6))]
+)
+def test_windows_are_those_of_nnunet(shape, size):
+    ours = pytest.importorskip("nnunetv2.inference.sliding_window_prediction")
+    places = ours.compute_steps_for_sliding_window
+    body, images = segmenter(len(shape)), images_of(*shape)
+    whole = padded(images, size)
+    weights = ours.compute_gaussian(size, dtype=torch.float32, device=torch.device("cpu"))
+    total, expected = torch.zeros(whole.shape[2:]), torch.zeros(2, 3, *whole.shape[2:])
+    with torch.inference_mode():
+        for corner in product(*places(whole.shape[2:], size, 0.5)):
+            place = (..., *(slice(start, start + side) for start, side in zip(corner, size, strict=True)))
+            expected[place] += weights * body(whole[place])
+            total[place] += weights
+        network = Network(body, window={"size": size, "like": "nnunet"})
+        cropped = (expected / total)[middle(shape, whole.shape[2:])]
+        torch.testing.assert_close(network(images), cropped, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(17, 23), (9, 12, 10)])

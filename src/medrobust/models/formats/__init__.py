@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from medrobust.errors import MedrobustError, ModelError, StudyError, reason
-from medrobust.models.formats import bundle, exported, huggingface, nnunet, onnx_file, torchscript
+from medrobust.models.formats import bundle, exported, huggingface, keras_file, nnunet, onnx_file, torchscript
 from medrobust.models.formats.loaded import Format, Loaded
 from medrobust.models.weights import file_sha256
 
@@ -32,7 +32,10 @@ _EXPORTED = Format("torch.export", exported.read, lambda path: [path])
 _WEIGHTS = (".pt", ".pth", ".ts", ".pt2", ".ckpt", ".bin", ".safetensors")
 """Suffixes of what PyTorch and safetensors write; those of PyTorch are told apart by what they hold."""
 
-_SUFFIXES = {".onnx": Format("ONNX", onnx_file.read, onnx_file.files)}
+_SUFFIXES = {
+    ".onnx": Format("ONNX", onnx_file.read, onnx_file.files),
+    ".keras": Format("Keras", keras_file.read, lambda path: [path]),
+}
 
 _FOLDERS = {
     "plans.json": Format("nnU-Net", nnunet.read, nnunet.files),

@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from nibabel.orientations import axcodes2ornt, ornt_transform
+from torch import Tensor, nn
 
 from medrobust.errors import ModelError
 from medrobust.models.formats.loaded import Loaded, library
 from medrobust.models.network import Network
 from medrobust.models.weights import load_weights
+from medrobust.perturbations.outputs import main_output
 
 _OF_LIBRARIES = ("monai.", "torch.nn.")
 
@@ -34,12 +36,14 @@ _UNSAID_MODE = "constant"
 """How MONAI blends windows where nothing is said."""
 
 
-def read(path: Path, *, weights: str = "models/model.pt") -> Loaded:
+def read(path: Path, *, checkpoint: str = "models/model.pt", axes: str = "SPL") -> Loaded:
     """The network of a bundle.
 
     Args:
         path: The bundle's folder.
-        weights: Name of the file in it that holds the state dict.
+        checkpoint: Name of the file in it that holds the state dict.
+        axes: Where the axes of the study's volumes grow to, e.g. RAS; those of medrobust's own data are stacks
+            of axial slices. Volumes are turned to where the bundle wants them.
 
     Raises:
         ModelError: It is described by code, is of a library other than MONAI, or is used as no study can say.
@@ -54,7 +58,7 @@ def read(path: Path, *, weights: str = "models/model.pt") -> Loaded:
         raise ModelError(
             f"its network_def makes a {type(network).__name__}, but a torch.nn.Module is needed."
         )
-    load_weights(Network(network), path / weights)
+    load_weights(Network(network), path / checkpoint)
     declared, output, assumed = _metadata(path)
     for said, sentence in _preprocessing(config):
         declared |= said
@@ -64,12 +68,36 @@ def read(path: Path, *, weights: str = "models/model.pt") -> Loaded:
     for said, sentence in _inferer(config):
         declared |= said
         assumed.append(sentence)
-    return Loaded(network.eval(), input=declared, output=output, assumed=tuple(assumed))
+    body, turn = network.eval(), declared.pop("axes", axes)
+    if turn != axes:
+        body = _Turned(body, axes, turn)
+        for said in (declared, declared.get("window", {})):
+            if isinstance(said.get("size"), list):
+                said["size"] = [said["size"][axis] for axis in body.order]
+    return Loaded(body, input=declared, output=output, assumed=tuple(assumed))
 
 
 def files(path: Path) -> list[Path]:
     """Its configurations and weights."""
     return [*path.glob("configs/inference.*"), *path.glob("configs/metadata.json"), *path.glob("models/*.pt")]
+
+
+class _Turned(nn.Module):
+    """A network for volumes whose axes run another way."""
+
+    def __init__(self, body: nn.Module, axes: str, wanted: str) -> None:
+        super().__init__()
+        self.body = body
+        start, end = (axcodes2ornt(codes) for codes in (axes, wanted))  # type: ignore[no-untyped-call]
+        turn = ornt_transform(start, end).astype(int)  # type: ignore[no-untyped-call]
+        self.order: list[int] = turn[:, 0].tolist()  # where each axis of the study goes
+        self.flipped = [2 + axis for axis, direction in enumerate(turn[:, 1]) if direction < 0]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps of volumes, with the axes of these."""
+        there = [2 + self.order.index(axis) for axis in range(len(self.order))]
+        maps = main_output(self.body(images.flip(self.flipped).permute(0, 1, *there)))
+        return maps.permute(0, 1, *(2 + axis for axis in self.order)).flip(self.flipped)
 
 
 def _configuration(path: Path) -> Path:
@@ -185,7 +213,7 @@ def _spacing(said: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
 
 
 def _orientation(said: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    return {}, f"It knows volumes with axes {said.get('axcodes')}; those of a study are RAS."
+    return {"axes": said["axcodes"]}, f"Volumes are turned to {said['axcodes']} for it, and its maps back."
 
 
 _TRANSLATED = {

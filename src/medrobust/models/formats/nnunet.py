@@ -52,18 +52,19 @@ def read(
     has_regions = any(isinstance(value, list) and len(value) > 1 for value in labels.values())
     outputs = len(labels) - 1 if has_regions else len(labels)
     members = [_network(configuration, channels, outputs, each["network_weights"]) for each in checkpoints]
-    axes = _axes(plans, configuration)
+    # Plans turn volumes; slices are cut along the first axis that they turn to.
+    axes = plans["transpose_forward"] if len(configuration["patch_size"]) == 3 else [0, 1]
     declared, clip, assumed = _normalisation(plans, configuration)
     size = [configuration["patch_size"][axes.index(axis)] for axis in range(len(axes))]
     spacing = [configuration["spacing"][axes.index(axis)] for axis in range(len(axes))]
-    declared |= {"channels": channels, "window": {"size": size, "overlap": OVERLAP}}
+    declared |= {"channels": channels, "window": {"size": size, "overlap": OVERLAP, "like": "nnunet"}}
     assumed = (
         f"Its plans.json gave the network, {_said(declared)}.",
         f"Logits are the mean of the folds {', '.join(chosen)}, without nnU-Net's mirroring.",
         *assumed,
         f"The data must have its spacing, {' x '.join(f'{side:.3g}' for side in spacing)} mm: nothing is "
         "resampled.",
-        "Volumes are not cropped to what is not 0, as nnU-Net does.",
+        "Volumes are taken along z, y and x, as nnU-Net reads them, and are not cropped to what is not 0.",
     )
     if has_regions:
         assumed += (
@@ -214,17 +215,6 @@ def _of_older_plans(said: Mapping[str, Any]) -> dict[str, Any]:
             "nonlin_kwargs": {"inplace": True},
         },
     }
-
-
-def _axes(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> list[int]:
-    """Which axis of an image each axis of the network is.
-
-    Readers of scans give volumes as z, y, x, and plans may turn them further; a study has x, y, z.
-    """
-    if len(configuration["patch_size"]) == 2:
-        return [0, 1]
-    of_scans = not str(plans.get("image_reader_writer", "")).startswith(("Tiff", "NaturalImage"))
-    return [2 - axis if of_scans else axis for axis in plans["transpose_forward"]]
 
 
 def _normalisation(

@@ -7,8 +7,11 @@ import shutil
 import pytest
 import torch
 import yaml
+from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import UNet
+from monai.transforms import Orientation
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
 from made_formats import assert_same, images, network_of
 from medrobust.core import Task
@@ -21,14 +24,14 @@ NETWORK = {
 }  # fmt: skip
 
 
-def _bundle(folder, *, transforms=(), suffix="json", **config):
+def _bundle(folder, *, transforms=(), suffix="json", dimensions=2, **config):
     with torch.random.fork_rng():
-        body = UNet(2, 1, 4, (4, 8), (2,)).eval()
+        body = UNet(dimensions, 1, 4, (4, 8), (2,)).eval()
     (folder / "configs").mkdir()
     (folder / "models").mkdir()
     torch.save({"model": body.state_dict()}, folder / "models" / "model.pt")
     content = {
-        "device": "$torch.device('cpu')", "dimensions": 2, "network_def": NETWORK,
+        "device": "$torch.device('cpu')", "dimensions": dimensions, "network_def": NETWORK,
         "network": "$@network_def.to(@device)",
         "preprocessing": {
             "_target_": "Compose",
@@ -89,7 +92,6 @@ def test_its_network_in_its_windows_of_normalised_images(suffix, tmp_path):
             "percentiles 1 and 99",
         ),
         ({"_target_": "Spacingd", "pixdim": [1, 1]}, 1, 0, r"spacing, \[1, 1\] mm"),
-        ({"_target_": "Orientationd", "axcodes": "LPS"}, 1, 0, "axes LPS"),
         ({"_target_": "CropForegroundd", "keys": "image"}, 1, 0, "CropForeground is not done here"),
         (
             {"_target_": "NormalizeIntensityd", "subtrahend": "$2+2"},
@@ -117,6 +119,29 @@ def test_the_names_of_its_metadata(tmp_path):
     (tmp_path / "configs" / "metadata.json").write_text(json.dumps({"network_data_format": form}))
     network = network_of(tmp_path, Task.SEGMENTATION, channels=1)
     torch.testing.assert_close(network(images(1, 1)), body(images(1, 1)).flip(1))
+
+
+@pytest.mark.parametrize(("axes", "wanted"), [("SPL", "RAS"), ("RAS", "RAS"), ("SPL", "LAS"), ("SPL", "ASR")])
+def test_volumes_are_turned_to_where_it_wants_them(axes, wanted, tmp_path):
+    inferer = {
+        "_target_": "SlidingWindowInferer",
+        "roi_size": [16, 8, 12],
+        "overlap": 0.5,
+        "mode": "gaussian",
+    }
+    orientation = {"_target_": "Orientationd", "axcodes": wanted}
+    body = _bundle(tmp_path, transforms=[orientation], dimensions=3, inferer=inferer)
+    network = network_of(tmp_path, Task.SEGMENTATION, channels=1, shape=(12, 8, 16), axes=axes)
+    shown = images(1, 1, (12, 16, 20))
+    affine = inv_ornt_aff(ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(axes)), shown.shape[2:])
+    turn = Orientation(axcodes=wanted, labels=None)
+    turned = turn(MetaTensor(shown[0], affine=affine))
+    with torch.no_grad():
+        maps = SlidingWindowInferer((16, 8, 12), overlap=0.5, mode="gaussian")(turned.as_tensor()[None], body)
+        expected = turn.inverse(
+            MetaTensor(maps[0], meta=turned.meta, applied_operations=turned.applied_operations)
+        )
+        torch.testing.assert_close(network(shown)[0], expected.as_tensor(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ def test_what_it_is_made_of_counts_and_not_where_it_lies(tmp_path):
 def test_paths_are_relative_to_the_study(tmp_path, monkeypatch):
     torch.jit.script(classifier()).save(str(tmp_path / "net.pt"))
     study = {"task": "classification", "data": {"name": "phantom_photos"}, "split": {"test": "all"}}
+    study["surrogates"] = "others"
     models = [{"name": "file", "load": "net.pt"}, {"name": "function", "load": "made_networks:classifier"}]
     (tmp_path / "study.yaml").write_text(yaml.safe_dump({**study, "models": models}))
     monkeypatch.chdir(os.sep)

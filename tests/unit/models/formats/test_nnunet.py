@@ -82,7 +82,11 @@ def test_the_mean_of_the_folds_in_windows_of_z_scored_images(tmp_path):
 
     def plain(shown):
         scored = (shown - shown.mean((2, 3), keepdim=True)) / shown.std((2, 3), correction=0, keepdim=True)
+<<<<<<< HEAD
         return stitched(mean, scored, SlidingWindow(size=(16, 16)))
+=======
+        return stitched(mean, scored, Window(size=(16, 16), like="nnunet"))
+>>>>>>> formats
 
     assert_same(network, plain, images(2, 1, (24, 32)))
     assert any("folds 0, 1" in sentence for sentence in network.assumed)
@@ -99,12 +103,12 @@ def test_the_mean_of_the_folds_in_windows_of_z_scored_images(tmp_path):
 
 def test_axes_of_volumes_are_turned_to_those_of_the_network(tmp_path):
     (body,) = _results(tmp_path, 3, masked=True)
-    network = network_of(tmp_path, Task.SEGMENTATION, channels=1, shape=(16, 8, 12))
-    # Readers give z, y, x, of which the plans take y first; 8 of y, 12 of z and 16 of x are a window.
-    assert network.input.window.size == (16, 8, 12)
+    network = network_of(tmp_path, Task.SEGMENTATION, channels=1, shape=(12, 8, 16))
+    # Plans take y first; 8 of y, 12 of z and 16 of x are a window.
+    assert network.input.window.size == (12, 8, 16)
     assert network.input.normalise == "foreground"
-    shown = images(1, 1, (16, 8, 12))
-    expected = body(network.prepared(shown).permute(0, 1, 3, 4, 2))[0].permute(0, 1, 4, 2, 3)
+    shown = images(1, 1, (12, 8, 16))
+    expected = body(network.prepared(shown).transpose(2, 3))[0].transpose(2, 3)
     torch.testing.assert_close(network(shown), expected)
 
 

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 import torch
 
-from made_formats import SIDE, assert_same, classifier, images, network_of, segmenter
+from made_formats import assert_same, classifier, images, network_of, segmenter
 from medrobust.core import Task
 from medrobust.errors import ModelError
 from medrobust.models import check_network
@@ -22,7 +22,7 @@ def test_torchscript_is_the_network(save, tmp_path):
     save(classifier()).save(str(tmp_path / "net.ts"))
     network = network_of(tmp_path / "net.ts")
     assert_same(network, classifier(), images())
-    check_network(network, "mine", task=Task.CLASSIFICATION, classes=4, channels=3, shape=(SIDE, SIDE))
+    check_network(network, "mine", task=Task.CLASSIFICATION, classes=4, images=images())
 
 
 def test_the_study_says_how_images_go_in(tmp_path):
@@ -39,7 +39,7 @@ def test_an_exported_program_takes_any_batch(batch, tmp_path):
     torch.export.save(program, tmp_path / "net.pt2")
     network = network_of(tmp_path / "net.pt2")
     assert_same(network, classifier(), images(5))
-    check_network(network, "mine", task=Task.CLASSIFICATION, classes=4, channels=3, shape=(SIDE, SIDE))
+    check_network(network, "mine", task=Task.CLASSIFICATION, classes=4, images=images())
     assert any("16 x 16" in sentence for sentence in network.assumed)
 
 
