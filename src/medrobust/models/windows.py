@@ -121,7 +121,7 @@ def windows_of(
     return (whole[place].clone() for place in _places(whole.shape[2:], size, window))
 
 
-def _places(shape: Sequence[int], size: Sequence[int], window: Window) -> list[Place]:
+def _places(shape: Sequence[int], size: Sequence[int], window: SlidingWindow) -> list[Place]:
     """Where the windows of an image are, which is at least as large as a window."""
     starts = []
     for side, part in zip(shape, size, strict=True):
@@ -139,7 +139,7 @@ def _place(corner: Sequence[int], size: Sequence[int]) -> Place:
 
 
 def _stitch(
-    network: Callable[[Tensor], Tensor], size: Sequence[int], window: Window, images: Tensor
+    network: Callable[[Tensor], Tensor], size: Sequence[int], window: SlidingWindow, images: Tensor
 ) -> Tensor:
     maps: Tensor | None = None
     for place, share in _shares(images, size, window):
@@ -151,7 +151,7 @@ def _stitch(
     return maps
 
 
-def _shares(images: Tensor, size: Sequence[int], window: Window) -> Iterator[tuple[Place, Tensor]]:
+def _shares(images: Tensor, size: Sequence[int], window: SlidingWindow) -> Iterator[tuple[Place, Tensor]]:
     """Each window's place, and the share of its maps `*size` in the whole; shares of a pixel add up to 1."""
     shape, weights = images.shape[2:], _gaussian(size, window).to(images.device)
     windows, total = _places(shape, size, window), torch.zeros(shape, device=images.device)
@@ -161,7 +161,7 @@ def _shares(images: Tensor, size: Sequence[int], window: Window) -> Iterator[tup
         yield place, weights / total[place]
 
 
-def _gaussian(size: Sequence[int], window: Window) -> Tensor:
+def _gaussian(size: Sequence[int], window: SlidingWindow) -> Tensor:
     weights = torch.ones(())
     for side in size:
         centre = (side - 1) / 2 if window.like == "monai" else side // 2
@@ -178,7 +178,7 @@ class _Recomputed(torch.autograd.Function):
         ctx: Any,
         network: Callable[[Tensor], Tensor],
         size: Sequence[int],
-        window: Window,
+        window: SlidingWindow,
         images: Tensor,
         *weights: Tensor,
     ) -> Tensor:

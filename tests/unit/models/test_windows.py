@@ -11,11 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from medrobust.errors import ModelError
 from medrobust.models import Network
-<<<<<<< HEAD
-from medrobust.models.windows import SlidingWindow, stitched
-=======
-from medrobust.models.windows import Window, middle, padded, stitched
->>>>>>> formats
+from medrobust.models.windows import SlidingWindow, middle, padded, stitched
 from medrobust.perturbations.gradients import linearise
 
 LAYERS = {2: nn.Conv2d, 3: nn.Conv3d}

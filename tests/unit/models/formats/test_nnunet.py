@@ -82,11 +82,7 @@ def test_the_mean_of_the_folds_in_windows_of_z_scored_images(tmp_path):
 
     def plain(shown):
         scored = (shown - shown.mean((2, 3), keepdim=True)) / shown.std((2, 3), correction=0, keepdim=True)
-<<<<<<< HEAD
-        return stitched(mean, scored, SlidingWindow(size=(16, 16)))
-=======
-        return stitched(mean, scored, Window(size=(16, 16), like="nnunet"))
->>>>>>> formats
+        return stitched(mean, scored, SlidingWindow(size=(16, 16), like="nnunet"))
 
     assert_same(network, plain, images(2, 1, (24, 32)))
     assert any("folds 0, 1" in sentence for sentence in network.assumed)
