@@ -50,7 +50,7 @@ def ran(folder: Path, data: dict[str, Any], **more: Any) -> Path:
                 "input": {"window": {"size": [16, 20, 16], "overlap": 0.25}},
             },
         ],
-        "training": {"epochs": 40, "batch_size": 1, "learning_rate": 0.02},
+        "training": {"epochs": 30, "batch_size": 1, "learning_rate": 0.02},
         "noise": {"name": "rician"},
         "analysis": {"resamples": 100},
         "report": {"hardest": 1, "typical": 1, "slices": 3},
@@ -67,7 +67,9 @@ def ran(folder: Path, data: dict[str, Any], **more: Any) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> api.Run:
     folder = tmp_path_factory.mktemp("volumes")
-    return api.Run.open(ran(folder, {"canvas": [20, 28, 24]}, perturbations=ATTACKS))
+    return api.Run.open(
+        ran(folder, {"canvas": [20, 28, 24]}, perturbations=ATTACKS, crafting={"selftest": False})
+    )
 
 
 def test_every_attack_reaches_every_target_and_its_noise_is_as_similar(run: api.Run) -> None:
@@ -155,7 +157,7 @@ def test_patches_run_through_and_are_exported_as_whole_volumes(tmp_path: Path) -
         {"patch": [18, 14, 24]},
         perturbations=[ATTACKS[0]],
         models=[{"name": "unet", "width": 4, "levels": 2}],
-        crafting={"selftest": False, "whitebox": False},
+        crafting={"whitebox": False},
         training={"epochs": 2},
     )
     run = api.Run.open(folder)
@@ -164,6 +166,8 @@ def test_patches_run_through_and_are_exported_as_whole_volumes(tmp_path: Path) -
     assert len(set(scans)) == 3
     labels = [nib.load(tmp_path / "pairs" / "labels" / f"{scan}.nii.gz").get_fdata() for scan in scans]
     assert counted["n_true"].to_list() == [np.count_nonzero(each == 1) for each in labels]
+    tested = pl.read_parquet(folder / "results" / "selftest.parquet")
+    assert tested["passed"].null_count() < tested.height
     volume, original, _ = exported(run, "fgsm", tmp_path / "out")
     assert volume.shape == original.shape
 
