@@ -134,6 +134,7 @@ def exported(run: api.Run, perturbation: str, to: Path) -> tuple[nib.Nifti1Image
     asked = ["--perturbation", perturbation, "--source", "unet", "--scan", scan, "--to", str(to)]
     done = CliRunner().invoke(app, ["export", str(folder), *asked, "--data", str(folder.parent)])
     assert done.exit_code == 0, done.output
+    assert "% of voxels" in done.output
     (file,) = to.glob(f"*/{scan}.nii.gz")
     return nib.load(file), nib.load(folder.parent / "pairs" / "images" / f"{scan}.nii.gz"), scan
 
