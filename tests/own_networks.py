@@ -411,3 +411,10 @@ def dict_of_maps(classes: int) -> nn.Module:
     return Around(
         nn.Conv2d(3, classes, 3, stride=2), lambda self, images: {"out": self.body(images), "aux": None}
     )
+
+
+def volumetric(classes: int, channels: int = 1) -> nn.Module:
+    """A segmenter of volumes, written for nothing but these."""
+    return nn.Sequential(
+        nn.Conv3d(channels, 8, 3, padding=1), nn.BatchNorm3d(8), nn.ReLU(), nn.Conv3d(8, classes, 1)
+    )

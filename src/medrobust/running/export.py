@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from medrobust.core import Case, Dataset, Task
+from medrobust.core import Case, Dataset, Task, pixels_of
 from medrobust.errors import RunError, unknown
 from medrobust.perturbations import targets_of
 from medrobust.running.batches import stack
@@ -72,6 +72,7 @@ class Exported:
         folder: Where the files are.
         task: Of the study.
         bits: Bits per channel that the images were rounded to; None: not at all.
+        pixels: What the images consist of, in words.
         files: Names of all files.
         changed: For every image whether it is of the set; the others are clean ones between those.
         stored: How far each image of the set fools its source as stored, see `fraction_fooled`. Empty without
@@ -84,6 +85,7 @@ class Exported:
     folder: Path
     task: Task
     bits: int | None
+    pixels: str = "pixels"
     files: list[str] = field(default_factory=list)
     changed: list[bool] = field(default_factory=list)
     stored: list[float] = field(default_factory=list)
@@ -157,21 +159,21 @@ def exported_table(exported: Sequence[Exported]) -> Table:
             each.source or "-",
             f"{images} + {clean} clean" if clean else str(images),
             str(len(each.files)),
-            _success(each.stored, each.task),
-            _success(each.written, each.task) + (f", {each.bits} bits" if each.written else ""),
+            _success(each, each.stored),
+            _success(each, each.written) + (f", {each.bits} bits" if each.written else ""),
         )
     if not all(all(each.changed) for each in exported):
         table.caption = "What lies between the cases of the study is clean; the JSON files say which."
     return table
 
 
-def _success(values: Sequence[float], task: Task) -> str:
-    """Of photographs how many fool their source, of slices the mean fraction of pixels."""
+def _success(of: Exported, values: Sequence[float]) -> str:
+    """Of photographs how many fool their source, of slices and volumes the mean fraction of pixels."""
     if not values:
         return "-"
-    if task is Task.CLASSIFICATION:
+    if of.task is Task.CLASSIFICATION:
         return f"{sum(values):.0f} of {len(values)}"
-    return f"{sum(values) / len(values):.1%} of pixels"
+    return f"{sum(values) / len(values):.1%} of {of.pixels}"
 
 
 def _reopen(
@@ -262,7 +264,8 @@ def export_set(
     """
     source = images.source.id.folder if images.source else ""
     place = to / file_name("--".join(filter(None, (images.perturbation, source))))
-    done = Exported(images.perturbation, source, place, setup.study.task, bits)
+    pixels = pixels_of(setup.dataset.shape)
+    done = Exported(images.perturbation, source, place, setup.study.task, bits, pixels)
     with clear_disk_errors(str(place)):
         place.mkdir(parents=True, exist_ok=True)
         for item, rows in _items(setup, images, cases):

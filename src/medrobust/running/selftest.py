@@ -27,7 +27,7 @@ IMAGES = 8
 def selftest_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
     """Test an attack on a source with a few cases, and keep what was seen."""
     request, source = asked(images)
-    looks = at_once(IMAGES, setup.dataset.shape) * passes(request, setup.study.task)
+    looks = len(_tried(setup, images)[0]) * passes(request, setup.study.task)
 
     def test(piece: int, progress: OnProgress) -> None:
         _selftest(setup, images)
@@ -46,8 +46,7 @@ def selftest_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
 def _selftest(setup: Setup, images: ImageSet) -> None:
     """Test on validation cases or, without any, on the cases of the images."""
     source, (_, request) = asked(images)[1], open_store(setup, images)
-    most = at_once(IMAGES, setup.dataset.shape)
-    cases, part = tried_cases(setup.study.task, setup.fold(source).validation_cases, list(images.cases), most)
+    cases, part = _tried(setup, images)
     batch = stack(setup.dataset, cases, setup.device)
     with torch.autocast(setup.device.type, enabled=setup.study.crafting.autocast):
         checks = selftest(
@@ -73,6 +72,12 @@ def _selftest(setup: Setup, images: ImageSet) -> None:
         for check in checks
     ]
     write_rows(setup.folder, frame_of(SELFTEST, rows), *selftest_part(images))
+
+
+def _tried(setup: Setup, images: ImageSet) -> tuple[tuple[Case, ...], str]:
+    validation = setup.fold(asked(images)[1]).validation_cases
+    most = at_once(IMAGES, setup.dataset.shape)
+    return tried_cases(setup.study.task, validation, list(images.cases), most)
 
 
 def selftest_part(images: ImageSet) -> Parts:

@@ -130,7 +130,7 @@ class Report(Block):
     hardest: Annotated[int, Interval(ge=0, le=50)] = Field(3, description="Those that attacks hit hardest.")
     typical: Annotated[int, Interval(ge=0, le=50)] = Field(3, description="Those near the median.")
     slices: Annotated[int, Interval(ge=1, le=500)] = Field(
-        12, description="At most this many slices of each."
+        12, description="At most this many slices of each; of a volume, in each plane."
     )
 
 

@@ -1,5 +1,7 @@
 """Where the pixels of a case lie in the world, after all that is done to a scan."""
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -146,3 +148,20 @@ def test_phantoms_lie_in_a_world_of_their_own(axis):
     assert places[:, 0].mean() < -10
     stem = apply_affine(affine, np.argwhere(labels == dataset.classes.index("brain stem")))
     assert stem[:, 2].mean() < -20
+
+
+def test_a_phantom_volume_is_its_axial_slices():
+    keys = {"name": "phantom_brains", "subjects": 2, "spacing": 4.0}
+    whole, flat = (open_dataset({**keys, "axis": axis}, None, None) for axis in ("volume", "axial"))
+    assert [case.case_id for case in whole.cases] == ["brain000", "brain001"]
+    image, labels = whole.read(whole.cases[0])
+    assert (whole.shape, whole.spacing) == (image.shape[1:], (4.0, 4.0, 4.0))
+    assert all(side % 16 == 0 for side in whole.shape)
+    assert whole.cases[0].foreground == np.count_nonzero(labels)
+    images, maps = stacks(replace(flat, cases=[case for case in flat.cases if case.scan_id == "brain000"]))
+    for voxels, slices in ((image[0], images), (labels, maps)):
+        there, seen = (
+            apply_affine(dataset.affine("brain000"), np.argwhere(array))
+            for dataset, array in ((whole, voxels), (flat, slices))
+        )
+        np.testing.assert_allclose(np.sort(there, axis=0), np.sort(seen, axis=0), atol=1e-6)
