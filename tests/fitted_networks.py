@@ -89,6 +89,20 @@ def fit_classifier(
     return network
 
 
+def fit_findings(network: Pooled, dataset: Dataset, cases: Sequence[Case]) -> nn.Module:
+    """Ridge regression of each finding, 1 where it is present and -1 where it is absent."""
+    samples = [dataset.read(case) for case in cases]
+    pooled = adaptive_avg_pool2d(torch.from_numpy(np.stack([s.image for s in samples])), network.tiles)
+    x = np.column_stack([pooled.flatten(1).double().numpy(), np.ones(len(samples))])
+    y = 2.0 * np.stack([sample.label for sample in samples]) - 1
+    solution = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ y)
+    solution = (STEEPNESS * solution).round(3)
+    with torch.no_grad():
+        network.head.weight.copy_(torch.from_numpy(solution[:-1].T))
+        network.head.bias.copy_(torch.from_numpy(solution[-1]))
+    return network
+
+
 @torch.no_grad()
 def fit_segmenter(network: Bayes, dataset: Dataset, cases: Sequence[Case]) -> nn.Module:
     """Mean and variance of what the pixels of each class show."""

@@ -1,4 +1,4 @@
-"""Small studies: one that trains, and two of networks that were "trained elsewhere", in files of a user's."""
+"""Small studies: one that trains, and one per task of networks "trained elsewhere", in files of a user's."""
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import cycle
@@ -9,7 +9,7 @@ import yaml
 from torch import nn
 
 from fitted_networks import blurred as blurred_network
-from fitted_networks import coarse, fine, fit_classifier, fit_segmenter, save, sharp
+from fitted_networks import coarse, fine, fit_classifier, fit_findings, fit_segmenter, save, sharp
 from medrobust.core import Case, Dataset, Part
 from medrobust.data import open_dataset
 from medrobust.data.splitting.splits import split_csv
@@ -28,6 +28,7 @@ TINY: dict[str, Any] = {  # trains a network in a second
 }
 
 LESIONS = {"name": "phantom_lesions", "images": 240, "size": 32}
+CHESTS = {"name": "phantom_chests", "images": 320, "size": 32}
 BRAINS = {"name": "phantom_brains", "subjects": 5, "spacing": 4.0}
 
 
@@ -57,6 +58,24 @@ def classification(folder: Path) -> Path:
         "cases": {"total": 60},
     }
     return _write(folder, content, dataset, builders, fit_classifier)
+
+
+def multilabel(folder: Path) -> Path:
+    """A study of two networks that name findings in phantom chest X-rays; returns its file."""
+    dataset = open_dataset(CHESTS, folder / "cache", None)
+    builders = {"fine": lambda: fine(4, 1), "coarse": lambda: coarse(4, 1)}
+    content = {
+        "task": "multilabel",
+        "data": CHESTS,
+        "perturbations": [
+            {"name": "fgsm", "eps": "6/255"},
+            {"name": "pgd", "eps": "4/255", "steps": 5},
+            {"name": "mi_fgsm", "label": "on_mass", "eps": "6/255", "steps": 5, "finding": "mass"},
+        ],
+        "noise": {"name": "gaussian"},
+        "cases": {"total": 60},
+    }
+    return _write(folder, content, dataset, builders, fit_findings)
 
 
 def segmentation(folder: Path) -> Path:

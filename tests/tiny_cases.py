@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medrobust.core import Case, Dataset, Sample, Task
+from medrobust.core import UNKNOWN, Case, Dataset, Sample, Task
 from medrobust.models import Network
 from medrobust.rng import generator
 
@@ -47,6 +47,7 @@ def wrapped(body: nn.Module, channels: int) -> Network:
     network = Network(
         body,
         channels=channels,
+        findings=isinstance(body, ByThreshold),
         features=lambda body, images: (
             body(images).flatten(2).mean(2) if images.shape[1] == 1 else body(images)
         ),
@@ -77,6 +78,36 @@ def photos(n: int = 10, size: int = 16) -> Dataset:
         read=read,
         fingerprint="photos-1",
     )
+
+
+def findings(n: int = 10, size: int = 16) -> Dataset:
+    """Photos with any of three findings, each a bright channel; one of them is not known in one photo."""
+    whole = photos(n, size)
+    labels = [(i % 2, i // 2 % 2, (i + 1) // 3 % 2) for i in range(n)]
+    labels[3] = (UNKNOWN, *labels[3][1:])
+
+    def read(case: Case) -> Sample:
+        label = np.array(case.label, np.int64)
+        rng = generator(0, "photo", case.case_id)
+        image = rng.uniform(0.3, 0.5, (3, size, size)) + 0.1 * (label == 1)[:, None, None]
+        return Sample(image.astype(np.float32), label)
+
+    cases = (replace(case, label=label) for case, label in zip(whole.cases, labels, strict=True))
+    return replace(
+        whole,
+        name="findings",
+        task=Task.MULTILABEL,
+        cases=tuple(cases),
+        read=read,
+        fingerprint="findings-1",
+    )
+
+
+class ByThreshold(ByChannel):
+    """Names each finding by the brightness of its channel."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 20 * (self.conv(images).mean((2, 3)) / 2 - 0.45)
 
 
 def scans(slices: tuple[int, ...] = (3, 5, 4), size: int = 28) -> Dataset:

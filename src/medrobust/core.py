@@ -15,10 +15,35 @@ from jaxtyping import Float32, Float64, Int64
 
 
 class Task(StrEnum):
-    """What the networks of a study do. The tasks differ only in the rank of labels and logits."""
+    """What the networks of a study do. The tasks differ in the rank of labels and logits only.
+
+    Labels of shape `n *labelspace` go with logits `n answers *labelspace`, so that `argmax(1)`,
+    cross-entropy and counts are the same lines for all. An image has one label (classification), one for
+    each finding (multilabel), or one for each pixel (segmentation). Answers are the classes; a finding has
+    two, absent and present, and a network's one logit z for it becomes the two logits (0, z), which have the
+    decision, the probability and the cross-entropy of a sigmoid.
+    """
 
     CLASSIFICATION = "classification"
+    MULTILABEL = "multilabel"
     SEGMENTATION = "segmentation"
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether pixels have labels, which are counted scan by scan; else images as a whole have them."""
+        return self is Task.SEGMENTATION
+
+    @property
+    def is_of_paper(self) -> bool:
+        """Whether the paper attacks such networks; where it does not, no attack goes beyond it."""
+        return self is not Task.MULTILABEL
+
+
+UNKNOWN = -1
+"""In place of a label that nobody gave, such as that of an uncertain finding.
+
+It is in no loss, no score and no success of an attack.
+"""
 
 
 class Role(StrEnum):
@@ -52,26 +77,27 @@ class Case:
         case_id: Unique in its data set.
         scan_id: The photo or volume that it belongs to.
         patient_id: The group that splits and intervals are made over.
-        label: Class of a photo; None in segmentation.
+        label: Class of a photo, or 1 (present), 0 (absent) or `UNKNOWN` for each finding; None in
+            segmentation.
         position: Index of a slice or patch in its scan; 0 otherwise.
-        foreground: Number of labelled pixels in segmentation; 0 in classification.
+        foreground: Number of labelled pixels in segmentation; 0 of photos.
     """
 
     case_id: str
     scan_id: str
     patient_id: str
-    label: int | None = None
+    label: int | tuple[int, ...] | None = None
     position: int = 0
     foreground: int = 0
 
     @property
     def is_labelled(self) -> bool:
-        """Whether it has a class or any labelled pixel; the others are evaluated, but not trained on."""
+        """Whether it has a class, findings or a labelled pixel; others are evaluated, but not trained on."""
         return self.label is not None or self.foreground > 0
 
 
 class Sample(NamedTuple):
-    """The content of a case: image in [0, 1], shape `c *space`; label, shape `()` or `*space`."""
+    """The content of a case: image in [0, 1], shape `c *space`; label, shape `()`, `k` or `*space`."""
 
     image: Float32[np.ndarray, "c *space"]
     label: Int64[np.ndarray, "*labelspace"]
@@ -96,7 +122,7 @@ class Dataset:
     Attributes:
         name: Name in the catalogue.
         task: The task that it is labelled for.
-        classes: Names of the classes; in segmentation the first is the background.
+        classes: Names of the classes, or of the findings; in segmentation the first is the background.
         unit: The finest group that it declares.
         channels: Channels of an image.
         shape: Spatial shape of every image.
@@ -140,6 +166,18 @@ class Dataset:
     patches: tuple[int, ...] | None = None
     original: Callable[[str], Grid] | None = None
 
+    @property
+    def labelspace(self) -> tuple[int, ...]:
+        """Shape of a label."""
+        if self.task.has_maps:
+            return self.shape
+        return (len(self.classes),) if self.task is Task.MULTILABEL else ()
+
+    @property
+    def answers(self) -> int:
+        """How many answers each label is one of: the classes, or absent and present."""
+        return 2 if self.task is Task.MULTILABEL else len(self.classes)
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class NetworkId:
@@ -161,6 +199,24 @@ class NetworkId:
         """Its name for people, e.g. "unet (target, seed 0, fold 2)"."""
         fold = "" if self.fold is None else f", fold {self.fold}"
         return f"{self.name} ({self.role}, seed {self.seed}{fold})"
+
+
+def task_of_label(label: int | tuple[int, ...] | None) -> Task:
+    """The task that the label of a case is for, see `Case.label`."""
+    if label is None:
+        return Task.SEGMENTATION
+    return Task.MULTILABEL if isinstance(label, tuple) else Task.CLASSIFICATION
+
+
+def names_in(label: int | Sequence[int], classes: Sequence[str]) -> list[str]:
+    """What a label of a whole image says: the name of its class, or of each finding that is present.
+
+    >>> names_in(1, ("nevus", "melanoma")), names_in((1, 0, -1), ("effusion", "mass", "nodule"))
+    (['melanoma'], ['effusion'])
+    """
+    if isinstance(label, Sequence):
+        return [name for name, answer in zip(classes, label, strict=True) if answer == 1]
+    return [classes[label]]
 
 
 OnProgress = Callable[[float, str], None]

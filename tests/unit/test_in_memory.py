@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from torch import Tensor, nn
@@ -265,3 +266,54 @@ class TestEvaluate:
         asked = {"networks": {"a": ByChannel()}, "data": arrays(PHOTOS), **keys}
         with pytest.raises(error, match=message):
             mr.evaluate(**asked, out=tmp_path / "run")
+
+
+class TestFindings:
+    """Several findings per image, from arrays to a report."""
+
+    def test_arrays_are_enough(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        labels = (rng.random((40, 3)) < 0.4).astype(int)
+        labels[3, 1] = -1
+        images = rng.uniform(0.3, 0.5, (40, 3, 16, 16)) + 0.08 * (labels == 1)[:, :, None, None]
+
+        class Bright(torch.nn.Module):
+            def __init__(self, rows: int) -> None:
+                super().__init__()
+                self.rows = rows
+                self.threshold = torch.nn.Parameter(torch.full((3,), 0.44))
+
+            def forward(self, images: torch.Tensor) -> torch.Tensor:
+                return 40 * (images[:, :, : self.rows].mean((2, 3)) - self.threshold)
+
+        run = mr.evaluate(
+            {"one": Bright(16), "two": Bright(8)},
+            (images.astype(np.float32), labels),
+            patients=[number // 2 for number in range(40)],
+            classes=["effusion", "mass", "nodule"],
+            attacks=[{"name": "fgsm", "eps": 0.2}, {"name": "pgd", "eps": 0.2, "finding": "mass"}],
+            out=tmp_path / "run",
+            crafting={"selftest": False},
+            analysis={"resamples": 100},
+        )
+        rows = run.results.rows.filter(perturbation="clean", target="one")
+        assert rows.height == 3 * 40 - 1
+        table1 = run.table1()
+        assert (table1["clean"] == 1).all()  # of the area under the curve, whatever the threshold
+        assert (table1["adversarial"] < 0.7).all()
+        table = pl.read_csv(tmp_path / "run" / "tables" / "findings.csv")
+        found = table.filter(perturbation="pgd", target="one")
+        scores = dict(found.select("finding", "score").iter_rows())
+        assert scores["mass"] < 0.5 < min(scores["effusion"], scores["nodule"])
+        crafted = run.results.crafted.filter(perturbation="pgd", source="one")
+        assert set(crafted["fooled_source"].drop_nulls()) <= {0.0, 1.0}
+        assert crafted["fooled_source"].null_count() == 1  # where it is not known whether there is a mass
+        html = Path(run.report).read_text(encoding="utf-8")
+        assert "Which classes or findings break?" in html
+
+    def test_names_of_findings_are_checked_before_any_work(self) -> None:
+        images = np.full((4, 3, 16, 16), 0.5, np.float32)
+        labels = np.array([[0, 1], [1, 1], [0, 0], [1, 0]])
+        attacks = [{"name": "pgd", "finding": "mas"}]
+        with pytest.raises(StudyError, match=r"pgd\.finding: Unknown finding 'mas'. Did you mean 'mass'\?"):
+            mr.evaluate({"one": lambda x: x}, (images, labels), classes=["edema", "mass"], attacks=attacks)

@@ -16,7 +16,7 @@ FLOORS = {Task.SEGMENTATION: 0.65, Task.CLASSIFICATION: 0.60}
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module", params=list(Task))
+@pytest.fixture(scope="module", params=list(FLOORS))
 def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     run = mr.run(demo_study(request.param), out=tmp_path_factory.mktemp("demo") / "run", device="cpu")
     content = json.loads(run.folder.read_bytes("results.json"))

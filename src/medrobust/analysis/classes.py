@@ -1,6 +1,6 @@
-"""What only classification has: accuracy by class, scores beside accuracy, and how often attacks transfer.
+"""What only labels of whole images have: scores by class or finding, further ones, how attacks transfer.
 
-All functions raise RunError for a study that is not one of classification.
+Functions raise RunError for a study whose labels are others than they need.
 """
 
 import math
@@ -10,9 +10,10 @@ from itertools import product
 import polars as pl
 
 from medrobust.analysis.results import Results
-from medrobust.analysis.scores import CELL, CLEAN, RIGHT, TRAINING, matrix_of, with_whitebox
+from medrobust.analysis.scores import CELL, CLEAN, RIGHT, TRAINING, matrix_of, panel_of, with_whitebox
 from medrobust.analysis.table import bounded, frame, with_bounds
 from medrobust.core import Task
+from medrobust.errors import RunError
 from medrobust.metrics.scores import Labels, Probabilities, auroc, brier, confidence_when_wrong, ece, f1
 from medrobust.stats.intervals import wilson
 
@@ -33,7 +34,8 @@ def balanced_table(results: Results) -> pl.DataFrame:
         `target, perturbation, source`, and `accuracy` and `balanced_accuracy` with `_low` and `_high`.
         Classes without a case are left out.
     """
-    results.require(Task.CLASSIFICATION, "Balanced accuracy needs one class per image")
+    if results.task.has_maps:
+        raise RunError(f"Balanced accuracy needs images with classes; this study is one of {results.task}.")
     panels = {"accuracy": results.accuracy_panel, "balanced_accuracy": results.balanced_panel}
     lines = (
         cell.names | with_bounds({name: panel.estimate(panel.cells[cell]) for name, panel in panels.items()})
@@ -69,6 +71,35 @@ def classes(results: Results) -> pl.DataFrame:
         names = {"target": target, "perturbation": perturbation, "class": results.classes[label]}
         lines.append(names | score | counts)
     return frame(lines, "target", "perturbation", "class", "score", "low", "high", "n_cases", "n_patients")
+
+
+def findings(results: Results) -> pl.DataFrame:
+    """The primary score of every finding per target and perturbation, over the sources that all targets face.
+
+    Returns:
+        `target, perturbation, finding, score, low, high`, as in Table 2 for the finding alone; `n_present`
+        and `n_cases`, images that show it and in which it is known, and `n_patients`.
+    """
+    results.require(Task.MULTILABEL, "Only networks for several labels at once have findings")
+    lines = []
+    by_finding = results.rows.partition_by("finding", as_dict=True)
+    for name in (name for name in results.classes if (name,) in by_finding):
+        rows = by_finding[(name,)]
+        cases = rows.unique("case_id")
+        panel = panel_of(results.score, results.settings, rows, results.classes[0])
+        counts = {
+            "n_present": int(cases["label"].sum()),
+            "n_cases": cases.height,
+            "n_patients": len(panel.patients),
+        }
+        for target, perturbation in product(results.models, results.perturbations):
+            cells = results.cells(target, [perturbation], ["", *results.sources])
+            scores = panel.mean(cell for cell in cells if cell in panel.cells)
+            if scores is not None:
+                names = {"target": target, "perturbation": perturbation, "finding": name}
+                lines.append(names | with_bounds({"score": panel.estimate(scores)}) | counts)
+    columns = ("score", "low", "high", "n_present", "n_cases", "n_patients")
+    return results.ordered(frame(lines, "target", "perturbation", "finding", *columns))
 
 
 def quality_table(results: Results) -> pl.DataFrame:

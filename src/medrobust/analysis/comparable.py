@@ -11,8 +11,9 @@ from medrobust.analysis import crafting
 from medrobust.analysis.comparisons import Network
 from medrobust.analysis.remarks import audit_table, remarks
 from medrobust.analysis.results import Results
-from medrobust.core import Part, Role, Task
+from medrobust.core import Part, Role
 from medrobust.errors import RunError, unknown
+from medrobust.storage.schemas import SCORED
 
 SHOWN = 3
 """Patients and cases that a message names."""
@@ -216,8 +217,8 @@ def _case_differences(first: ComparedRun, other: ComparedRun) -> Iterable[str]:
         if any(found):
             yield f"{what}: {'; '.join(each for each in found if each)}"
             return
-    photographs = first.results.task is Task.CLASSIFICATION
-    columns = ["case_id", "label"] if photographs else ["scan_id", "structure", "n_true"]
+    task = first.results.task
+    columns = [*SCORED[task].items, "n_true" if task.has_maps else "label"]
     truth, truth_other = (run.results.rows.select(columns).unique() for run in (first, other))
     changed = truth.join(truth_other, on=columns, how="anti")
     if changed.height:
@@ -228,7 +229,7 @@ def _only_in(one: ComparedRun, other: ComparedRun, keys: list[str]) -> str:
     """The evaluated cases that only one run has, or nothing."""
     cases, cases_other = (
         # Rows of segmentation are of scans.
-        (results.rows if results.task is Task.CLASSIFICATION else results.crafted).select(keys).unique()
+        (results.crafted if results.task.has_maps else results.rows).select(keys).unique()
         for results in (one.results, other.results)
     )
     extra = cases.join(cases_other, on=keys, how="anti")

@@ -14,7 +14,7 @@ from medrobust.core import Task
 
 
 def all_tables(results: Results, conclusion: Verdict) -> dict[str, Table]:
-    """Every table of a study by the name of its file, without those of the other task.
+    """Every table of a study by the name of its file, without those of other tasks.
 
     Raises:
         RunError: The cells were not evaluated on the same cases.
@@ -53,6 +53,8 @@ def all_tables(results: Results, conclusion: Verdict) -> dict[str, Table]:
             "quality": classes.quality_table(results),
             "transfer_rate": classes.transfer_rate(results),
         }
+    elif results.task is Task.MULTILABEL:
+        frames |= {"findings": classes.findings(results), "balanced": classes.balanced_table(results)}
     else:
         dice, boundaries = structures.structures(results), structures.surfaces(results, structures=True)
         frames |= {

@@ -16,6 +16,14 @@ SSIM_TOLERANCE = 0.005
 """Largest accepted distance of the mean SSIM on test cases from that which a budget was solved for."""
 
 
+FOOLED: Mapping[Task, tuple[str, str]] = {
+    Task.CLASSIFICATION: ("fooled_of_right", "no image that it gets right when clean"),
+    Task.MULTILABEL: ("fooled", "no finding"),
+    Task.SEGMENTATION: ("fooled", "no {pixel}"),
+}
+"""The column of `success` that is 0 where an attack did nothing, and what it fooled its source on then."""
+
+
 def remarks(tables: Mapping[str, pl.DataFrame], task: Task, pixels: str = "pixels") -> tuple[Remark, ...]:
     """All warnings of a study.
 
@@ -42,10 +50,8 @@ def _wrong_data(audit: pl.DataFrame) -> Iterable[Remark]:
 
 def _harmless(success: pl.DataFrame, task: Task, pixels: str) -> Iterable[Remark]:
     """Attacks that do not even fool their own source, so that resisting them proves nothing."""
-    if task is Task.CLASSIFICATION:
-        fooled, whom = "fooled_of_right", "no image that it gets right when clean"
-    else:
-        fooled, whom = "fooled", f"no {pixels.removesuffix('s')}"
+    fooled, whom = FOOLED[task]
+    whom = whom.format(pixel=pixels.removesuffix("s"))
     harmless = success.filter(pl.col(fooled).fill_null(0) == 0)
     for (attack,), rows in harmless.group_by("perturbation", maintain_order=True):
         yield Remark(

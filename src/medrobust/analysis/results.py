@@ -14,6 +14,7 @@ from medrobust.core import Task, Unit, pixels_of
 from medrobust.errors import Remark, RunError
 from medrobust.metrics.catalogue import SCORES, Score
 from medrobust.stats.significance import patients_for_equivalence
+from medrobust.storage.schemas import SCORED
 from medrobust.study.analysis import RELEVANT_DIFFERENCE, Attack, Settings, primary_score
 
 CONDITIONS = ("clean", "noise", "adversarial")
@@ -29,12 +30,12 @@ class Results:
     Attributes:
         task: What the networks do.
         unit: What a patient is in these data.
-        classes: Names of the classes; in segmentation the first is the background.
+        classes: Names of the classes, or of the findings; in segmentation the first is the background.
         models: Targets, in the order of the study.
         attacks: Attacks, in the order of the study.
         noise: Kinds of noise; matched to attacks (`gaussian@fgsm`) or of fixed strength.
         crafted: Rows of `results/crafted.parquet`.
-        predictions: Rows of `results/predictions.parquet`, in classification.
+        predictions: Rows of `results/predictions.parquet`, where images as a whole have labels.
         overlaps: Rows of `results/overlaps.parquet`, in segmentation.
         surfaces: Rows of `results/surfaces.parquet`, in segmentation; None in older runs.
         empty_cases: Rows of `results/empty_cases.parquet`, in segmentation; None in older runs.
@@ -96,10 +97,12 @@ class Results:
         Raises:
             RunError: There are none.
         """
-        name = "predictions" if self.task is Task.CLASSIFICATION else "overlaps"
-        rows = self.predictions if self.task is Task.CLASSIFICATION else self.overlaps
+        rows = self.overlaps if self.task.has_maps else self.predictions
         if rows is None or rows.is_empty():
-            raise RunError(f"results/{name}.parquet holds no rows. Run the study again on the same folder.")
+            raise RunError(
+                f"results/{SCORED[self.task].name}.parquet holds no rows. Run the study again on the same "
+                "folder."
+            )
         return rows
 
     @cached_property
@@ -113,12 +116,12 @@ class Results:
 
     @cached_property
     def accuracy_panel(self) -> Panel:
-        """The panel of accuracy, whatever the networks are judged by; in classification."""
+        """The panel of accuracy, whatever the networks are judged by; where images as a whole have labels."""
         return self.panel if self.score == SCORES["accuracy"] else self._panel(SCORES["accuracy"])
 
     @cached_property
     def balanced_panel(self) -> Panel:
-        """The panel of balanced accuracy, in classification."""
+        """The panel of balanced accuracy, where images as a whole have labels."""
         return self._panel(SCORES["balanced_accuracy"])
 
     def _panel(self, score: Score) -> Panel:
@@ -150,7 +153,7 @@ class Results:
     @property
     def n_cases(self) -> int:
         """Cases that every cell is scored on."""
-        rows = self.rows if self.task is Task.CLASSIFICATION else self.crafted
+        rows = self.crafted if self.task.has_maps else self.rows
         return rows["case_id"].n_unique()
 
     @property
@@ -265,10 +268,10 @@ class Results:
         return {name: self.panel.mean(cells) for name, cells in of_conditions}
 
     def require(self, task: Task, what: str) -> None:
-        """Refuse what only the other task has.
+        """Refuse what only one task has.
 
         Raises:
-            RunError: The study is of the other task.
+            RunError: The study is of another task.
         """
         if self.task is not task:
             raise RunError(f"{what}; this study is one of {self.task}.")
@@ -283,6 +286,7 @@ class Results:
             "perturbation": self.perturbations if perturbations is None else perturbations,
             "source": self.models,
             "structure": self.classes,
+            "finding": self.classes,
         }
         keys = [key for key in named if key in table.columns]
         ranks = [
@@ -348,10 +352,8 @@ def _check_complete(rows: pl.DataFrame, task: Task, models: Sequence[str], attac
     cells = rows.lazy().select(_KEYS).unique().collect(engine="streaming")
     _check_models(cells, models)
     _check_cells(cells, attacks)
-    if task is Task.CLASSIFICATION:
-        _check_cases(rows, ("case_id",))
-    else:
-        _check_cases(rows, ("scan_id", "structure"))
+    _check_cases(rows, SCORED[task].items)
+    if task.has_maps:
         _check_truth(rows)
 
 

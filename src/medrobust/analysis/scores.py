@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64
 
-from medrobust.core import Task
 from medrobust.errors import RunError, reason
 from medrobust.metrics.catalogue import Score
 from medrobust.metrics.scores import mean_defined
@@ -235,7 +234,7 @@ def panel_of(score: Score, settings: Settings, rows: pl.DataFrame, background: s
     Raises:
         RunError: A user's score fails, or returns something other than it should.
     """
-    if score.task is Task.SEGMENTATION:
+    if score.is_of_maps:
         return _panel_of_scans(score, settings, rows, background).with_draws()
     return _panel_of_images(score, settings, with_whitebox(rows)).with_draws()
 
@@ -285,17 +284,24 @@ def means(rows: pl.DataFrame, columns: Sequence[str], *levels: Sequence[str]) ->
 
 
 def _panel_of_images(score: Score, settings: Settings, rows: pl.DataFrame) -> Panel:
-    """Scores of images, or of all of them at once. A case counts once, however many seeds there are."""
-    cases = rows.unique("case_id").sort("case_id")
-    majority = int(cases["label"].value_counts().sort("count", "label")["label"].to_numpy()[-1])
-    values = _image_scores(score, cases.with_columns(prediction=pl.lit(majority)), sure=True)
-    if values.ndim == 0:
-        return _panel_of_samples(score, settings, rows, float(values))
+    """Scores of images, or of all of them at once. A case counts once, however many seeds there are.
+
+    With several findings in each image, an item is a finding of an image.
+    """
+    item = ("case_id", *_finding(rows))
+    cases = rows.unique(item).sort(item)
+    floors = [
+        _image_scores(score, each.with_columns(prediction=pl.lit(_majority(each))), sure=True)
+        for each in _of_findings(cases)
+    ]
+    if floors[0].ndim == 0:
+        return _panel_of_samples(score, settings, rows, float(mean_defined(np.array(floors, np.float64))))
+    values = np.concatenate(floors)
     if values.dtype != np.bool_:
         floor = float(mean_defined(values.astype(np.float64)))
         scores = pl.Series(_image_scores(score, rows)).cast(pl.Float64).fill_nan(None)
         known = rows.with_columns(score=scores).filter(pl.col("score").is_not_null())
-        of_seeds = means(known.sort(*PER_SEED, "case_id"), ("score",), PER_SEED)
+        of_seeds = means(known.sort(*PER_SEED, *item), ("score",), PER_SEED)
         return _panel_of_patients(score, settings, of_seeds, rows, floor)
     right = rows.with_columns(right=pl.Series(_image_scores(score, rows)))
     counts = right.group_by(*CELL, "patient_id").agg(
@@ -307,27 +313,52 @@ def _panel_of_images(score: Score, settings: Settings, rows: pl.DataFrame) -> Pa
     return _balanced(panel, right, cases) if score.balanced else panel
 
 
+def _finding(rows: pl.DataFrame) -> list[str]:
+    """The column that names a finding, where images have several."""
+    return [name for name in ("finding",) if name in rows.columns]
+
+
+def _of_findings(rows: pl.DataFrame) -> list[pl.DataFrame]:
+    """The rows of each finding; all rows where an image has one label."""
+    return rows.partition_by(_finding(rows), maintain_order=True) if _finding(rows) else [rows]
+
+
+def _majority(cases: pl.DataFrame) -> int:
+    """The most frequent label."""
+    return int(cases["label"].value_counts().sort("count", "label")["label"].to_numpy()[-1])
+
+
 def _balanced(panel: Panel, rows: pl.DataFrame, cases: pl.DataFrame) -> Panel:
-    """The panel with outcomes weighted so that every class counts the same: N / (k N_c) for k classes."""
-    classes, images = np.unique(cases["label"].to_numpy(), return_counts=True)
-    weights = images.sum() / classes.size / images
+    """The panel with outcomes weighted so that every class counts the same: N / (k N_c) for k classes.
+
+    Of several findings, each counts the same as well, present as much as absent.
+    """
+    answer = [*_finding(rows), "label"]
+    classes = cases.group_by(answer).len("images").sort(answer).with_row_index("place")
+    images, places = classes["images"].to_numpy(), classes.drop("images")
+    weights = images.sum() / images.size / images
 
     def table(counts: pl.DataFrame, name: str) -> ByClass:
-        filled = np.zeros((len(panel.patients), classes.size))
-        places = np.searchsorted(panel.patients, counts["patient_id"].to_numpy().astype(str))
-        filled[places, np.searchsorted(classes, counts["label"].to_numpy())] = counts[name]
+        filled = np.zeros((len(panel.patients), images.size))
+        placed = counts.join(places, on=answer)
+        patients = np.searchsorted(panel.patients, placed["patient_id"].to_numpy().astype(str))
+        filled[patients, placed["place"].to_numpy()] = placed[name]
         return filled
 
-    right = rows.group_by(*CELL, "patient_id", "label").agg(pl.col("right").sum())
+    right = rows.group_by(*CELL, "patient_id", *answer).agg(pl.col("right").sum())
     of_cells = right.partition_by(CELL, as_dict=True)
     tables = {cell: table(of_cells[cell], "right") / each.repeats for cell, each in panel.cells.items()}
     cells = {
         cell: panel.cells[cell]._replace(totals=by_class @ weights, by_class=by_class)
         for cell, by_class in tables.items()
     }
-    class_sizes = table(cases.group_by("patient_id", "label").len("images"), "images")
+    class_sizes = table(cases.group_by("patient_id", *answer).len("images"), "images")
     return replace(
-        panel, cells=cells, sizes=class_sizes @ weights, class_sizes=class_sizes, floor=1 / classes.size
+        panel,
+        cells=cells,
+        sizes=class_sizes @ weights,
+        class_sizes=class_sizes,
+        floor=len(_of_findings(cases)) / images.size,
     )
 
 
@@ -350,6 +381,8 @@ def _panel_of_samples(score: Score, settings: Settings, rows: pl.DataFrame, floo
     With n patients, t the score and t_i that without patient i, a patient contributes
     `t + (n - 1) (mean(t_j) - t_i)`: these have the score as their mean, and its jackknife error.
 
+    Of several findings, the contribution is the mean of those to the findings that have a score.
+
     Source:
         Efron and Stein, Annals of Statistics 9, 1981.
     """
@@ -357,8 +390,11 @@ def _panel_of_samples(score: Score, settings: Settings, rows: pl.DataFrame, floo
     cells: dict[Cell, Scores] = {}
     for key, of_cell in rows.partition_by(CELL, as_dict=True).items():
         trainings = of_cell.sort("case_id").partition_by(SEEDS)
-        contributions = [_contributions(score, training, patients) for training in trainings]
-        cells[Cell(*key)] = Scores(np.mean(contributions, axis=0), len(trainings))
+        contributions = [
+            _contributions(score, each, patients) for training in trainings for each in _of_findings(training)
+        ]
+        defined = [each for each in contributions if not np.isnan(each).any()]
+        cells[Cell(*key)] = Scores(np.mean(defined or contributions, axis=0), len(trainings))
     return Panel(score, settings, tuple(patients), 0, np.ones(len(patients)), cells, floor=floor)
 
 
@@ -371,7 +407,11 @@ def _contributions(score: Score, rows: pl.DataFrame, patients: Sequence[str]) ->
         kept = whose != patient
         return float(_called(score, {name: each[kept] for name, each in columns.items()}, int(kept.sum())))
 
-    left = np.array([without(patient) for patient in range(len(patients))])
+    if score.without is None:
+        left = np.array([without(patient) for patient in range(len(patients))])
+    else:
+        left = np.full(len(patients), whole)
+        left[: whose.max() + 1] = score.without(**columns, patients=whose)
     left = np.where(np.isnan(left), np.nanmean(left) if (~np.isnan(left)).any() else whole, left)
     return np.asarray(whole + (len(patients) - 1) * (left.mean() - left))
 
@@ -406,7 +446,7 @@ def _called(score: Score, columns: Mapping[str, np.ndarray], rows: int) -> np.nd
             values: np.ndarray = np.asarray(score.of(**columns))
     except Exception as error:  # of a user's function
         raise RunError(f"The score {score.name} failed: {reason(error)}.") from error
-    whole = score.task is Task.CLASSIFICATION
+    whole = not score.is_of_maps
     if (values.shape != (rows,) and not (whole and values.shape == ())) or values.dtype.kind not in "biuf":
         wanted = "a number for each row" + (", or one for all" if whole else "")
         raise RunError(

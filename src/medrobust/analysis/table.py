@@ -135,8 +135,19 @@ def interval_text(low: float, high: float, digits: int = 3) -> str:
 
 
 WORDS = {
-    *("model", "target", "perturbation", "source", "role", "structure", "class", "label", "run", "rounding"),
-    *("attribute", "group", "note", "sources", "measure", "condition", "parameter", "curve", "patient_id"),
+    *("model", "target", "perturbation", "source", "role", "structure", "finding", "class", "label", "run"),
+    *(
+        "rounding",
+        "attribute",
+        "group",
+        "note",
+        "sources",
+        "measure",
+        "condition",
+        "parameter",
+        "curve",
+        "patient_id",
+    ),
     *("check", "seen", "cases", "severity", "kind", "what_to_do", "unit", "first", "second", "verdict"),
     "better",
 }

@@ -8,7 +8,6 @@ import polars as pl
 from medrobust.analysis.results import CONDITIONS, Results
 from medrobust.analysis.scores import CLEAN, Cell, Scores
 from medrobust.analysis.table import Line, bounded, frame, with_bounds
-from medrobust.core import Task
 from medrobust.study.analysis import Attack
 
 TABLE1 = ("model", *bounded(*CONDITIONS, "drop_points", "drop_percent"))
@@ -125,14 +124,14 @@ def whole_test_table(results: Results) -> pl.DataFrame:
     """Clean score of each network on the whole test set; no other table depends on it.
 
     Returns:
-        `model, clean`, in classification `balanced_accuracy`, both with `_low` and `_high`, `n_cases,
+        `model, clean`, of whole images `balanced_accuracy`, both with `_low` and `_high`, `n_cases,
         n_patients`; empty if the study evaluates all test cases, or the score needs boundaries, which are
         measured on evaluated cases only.
 
     Raises:
         RunError: The networks did not see the same cases.
     """
-    classifies = results.task is Task.CLASSIFICATION
+    classifies = not results.task.has_maps
     names = ("clean", "balanced_accuracy") if classifies else ("clean",)
     columns = ("model", *bounded(*names), "n_cases", "n_patients")
     rows = results.whole_test

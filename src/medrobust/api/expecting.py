@@ -13,12 +13,13 @@ from medrobust.errors import ModelError
 from medrobust.metrics.catalogue import Score
 from medrobust.running.batches import evenly_spaced, work_chunks
 from medrobust.running.estimate import Speeds
-from medrobust.running.evaluate import evaluation_parts, open_evaluation, row_table
+from medrobust.running.evaluate import evaluation_parts, open_evaluation
 from medrobust.running.jobs import Job
 from medrobust.running.plan import Cell as Seen
 from medrobust.running.plan import ImageSet, Plan, clean_set
 from medrobust.running.setup import Setup, StudyNetwork
 from medrobust.storage import read_rows
+from medrobust.storage.schemas import SCORED
 from medrobust.study.analysis import PRIMARY, Settings, primary_score
 
 FEW = 20
@@ -77,7 +78,7 @@ def clean_score(
     for number, (images, piece) in enumerate(chunks):
         open_evaluation(setup, [Seen(images, target)], boundaries=False)(piece, silent)
         progress((number + 1) / len(chunks), "")
-    table = row_table(setup.study.task)
+    table = SCORED[setup.study.task]
     parts = evaluation_parts(setup, sets, [target], table)
     rows = pl.concat([read_rows(setup.folder, table, *part) for part in parts])
     settings = Settings(**setup.study.analysis.model_dump(), seed=setup.study.seed)

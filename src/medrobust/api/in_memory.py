@@ -1,5 +1,6 @@
 """For networks and images in a notebook: attack a network, or take several to a report."""
 
+import copy
 import hashlib
 import shutil
 import tempfile
@@ -22,7 +23,8 @@ from medrobust.data import as_dataset, open_dataset
 from medrobust.errors import StudyError
 from medrobust.metrics.similarity import l0, l2, linf, mean_over, mse, ssim_map
 from medrobust.models import Network, weights_sha256
-from medrobust.perturbations import PERTURBATIONS, perturb, request, targets_of
+from medrobust.perturbations import PERTURBATIONS, aimed, perturb, request, targets_of
+from medrobust.perturbations.checks import task_of
 from medrobust.perturbations.gradients import frozen, predict
 from medrobust.perturbations.request import as_mapping
 from medrobust.rng import generator
@@ -48,8 +50,8 @@ class Attacked:
 
     Attributes:
         images: The attacked images `n c *space`, float32 in [0, 1].
-        success: Whether the network is fooled: its class is wrong; in segmentation any pixel is.
-        fooled: How far it does what the attack wanted, in [0, 1]: the fraction of wrong pixels, or, with
+        success: Whether the network is fooled: its class is wrong, or any finding or pixel that was attacked.
+        fooled: How far it does what the attack wanted, in [0, 1]: the fraction of wrong labels or, with
             targets, of the pixels with target != truth that are shown as the target.
         l0: Number of changed pixels.
         l2: Euclidean norm of the change.
@@ -87,15 +89,16 @@ def attack(
     Args:
         network: From images to logits; `medrobust.Network` says how images go in and how logits come out.
         images: Images `n c *space`, floats in [0, 1].
-        labels: True classes `n`, or in segmentation `n *space`.
+        labels: True classes `n`, findings `n findings` (1: present, 0: absent, -1: not known), or in
+            segmentation `n *space`.
         attack: Name of an attack (`medrobust list perturbations`), an entry as in a study, or a function
             `(model, images, labels, *, support, rngs, **parameters) -> images`.
         support: Where images may change, `n 1 *space`; None: everywhere.
         spacing: Size of a pixel in mm along each spatial axis, for targets that have a size.
         seed: Of the random draws; those of an image depend on it and on the image's position only.
         batch_size: Images that are attacked together.
-        parameters: Of the attack, e.g. `eps=4/255, steps=10`, and `preset`. A budget that is not given is
-            2/255.
+        parameters: Of the attack, e.g. `eps=4/255, steps=10`, and `preset`; `finding=3` attacks one finding
+            only. A budget that is not given is 2/255.
 
     Raises:
         StudyError: There is no such attack, preset or parameter, or a value is out of range.
@@ -112,9 +115,13 @@ def attack(
             f"labels: {len(clean)} images need as many labels, and at least one; got {len(truth)}."
         )
     mask = None if support is None else torch.as_tensor(support)
-    task = Task.CLASSIFICATION if truth.ndim == 1 else Task.SEGMENTATION
+    task = task_of(truth)
     wanted = request(_with_budget(as_mapping(attack) | parameters), task)
     model = network if isinstance(network, Network) else Network(network)
+    if task is Task.MULTILABEL:
+        model = copy.copy(model)  # which shares its weights; the one that was given stays as it is
+        model.findings = True
+    names = [str(place) for place in range(truth.shape[1])] if task is Task.MULTILABEL else []
     weight = next(model.body.parameters(), None)
     device = clean.device if weight is None else weight.device
     model.to(device)
@@ -124,6 +131,7 @@ def attack(
         before, classes = clean[part].to(device, torch.float32), truth[part].to(device, torch.int64)
         where = None if mask is None else mask[part].to(device)
         rngs = [generator(seed, wanted.name, index) for index in range(start, start + len(before))]
+        classes = aimed(wanted, classes, names)
         targets = targets_of(wanted, classes, rngs, spacing)
         with frozen(model):
             after = perturb(
@@ -170,11 +178,12 @@ def evaluate(
             images to logits, a `medrobust.Network`, or what stands under `models:` in a study. They are
             copied, and stay as they are.
         data: A tuple `(images, labels)` of tensors or arrays: images `n c *space` in [0, 1], labels `n`
-            (classification) or `n *space` (segmentation). Or a torch Dataset or DataLoader of such pairs, a
-            `medrobust.core.Dataset`, or what stands under `data:` in a study.
+            (classification), `n findings` of 0 and 1 (multilabel; -1: not known) or `n *space`
+            (segmentation). Or a torch Dataset or DataLoader of such pairs, a `medrobust.core.Dataset`, or
+            what stands under `data:` in a study.
         patients: Of each image. Intervals are over patients; without them over images, and may be too narrow.
         scans: Of each image, in segmentation: the slices of a scan add up before a score is taken.
-        classes: Names of the classes.
+        classes: Names of the classes, or of the findings.
         spacing: Size of a pixel in mm along each spatial axis.
         attacks: Names, entries as in a study, or functions of one's own. Default: the paper's three. A budget
             that is not given is 2/255.
@@ -216,7 +225,10 @@ def evaluate(
         own = {f"surrogate{number}": each for number, each in enumerate(surrogates, 1)}
     folder = Path(tempfile.mkdtemp(prefix="medrobust-")) if out is None else Path(out)
     try:
-        dataset = _dataset(data, folder, patients=patients, scans=scans, classes=classes, spacing=spacing)
+        task = Task(study["task"]) if study.get("task") in list(Task) else None
+        dataset = _dataset(
+            data, folder, task, patients=patients, scans=scans, classes=classes, spacing=spacing
+        )
         asked: dict[str, Any] = {
             "task": dataset.task,
             "split": {"test": "all"},
@@ -250,12 +262,12 @@ def evaluate(
     return finished
 
 
-def _dataset(data: Any, folder: Path, **options: Any) -> Dataset:
+def _dataset(data: Any, folder: Path, task: Task | None, **options: Any) -> Dataset:
     if isinstance(data, Mapping) and ("name" in data or "load" in data):
         given = [name for name, value in options.items() if value is not None]
         if given:
             raise StudyError(f"{given[0]}: the data set of `data` says this itself. Leave the argument out.")
-        return open_dataset(dict(data), folder / "cache", None)
+        return open_dataset(dict(data), folder / "cache", None, task=task)
     return as_dataset(data, **options)
 
 

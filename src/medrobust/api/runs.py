@@ -15,10 +15,18 @@ from medrobust.analysis.tables import other_sources_table, table1, table2
 from medrobust.analysis.verdict import verdict
 from medrobust.errors import RunError
 from medrobust.report.build import build
-from medrobust.running.evaluate import row_table, whole_test_table
 from medrobust.running.jobs import left_out
 from medrobust.storage import RunFolder, read_results
-from medrobust.storage.schemas import ATTRIBUTES, CRAFTED, EMPTY_CASES, SELFTEST, SURFACES, Table
+from medrobust.storage.schemas import (
+    ATTRIBUTES,
+    CRAFTED,
+    EMPTY_CASES,
+    SCORED,
+    SELFTEST,
+    SURFACES,
+    WHOLE_TEST,
+    Table,
+)
 from medrobust.study.analysis import Attack, Settings
 from medrobust.study.config import Study
 from medrobust.study.reading import read_stored_study
@@ -43,7 +51,7 @@ class Run:
         """
         folder = RunFolder(path)
         run = cls(folder, read_stored_study(folder))
-        if not folder.exists("results", f"{row_table(run.study.task).name}.parquet"):
+        if not folder.exists("results", f"{SCORED[run.study.task].name}.parquet"):
             raise RunError(
                 f"The run in '{folder.url}' is not finished. Run its study again; finished work is kept."
             )
@@ -53,7 +61,7 @@ class Run:
     def results(self) -> Results:
         """All rows, with names in the order of the study."""
         study, record = self.study, self.folder.read_json("record.json")
-        rows = row_table(study.task)
+        rows = SCORED[study.task]
         return Results(
             task=study.task,
             unit=record["data"]["unit"],
@@ -63,7 +71,7 @@ class Run:
             attacks=tuple(
                 Attack(
                     each["label"],
-                    each["beyond_paper"],
+                    each["beyond_paper"] and study.task.is_of_paper,
                     None if each["ssim"] is None else each["budget"],
                     each["ssim"],
                     each["curve"],
@@ -76,7 +84,7 @@ class Run:
             if record["control"]
             else tuple(each["label"] for each in record["perturbations"] if each["role"] == "noise"),
             crafted=read_results(self.folder, CRAFTED),
-            whole_test=read_results(self.folder, whole_test_table(study.task)),
+            whole_test=read_results(self.folder, WHOLE_TEST[study.task]),
             surfaces=self._rows_if_any(SURFACES),
             empty_cases=self._rows_if_any(EMPTY_CASES),
             audit=self._audit(),

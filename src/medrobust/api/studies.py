@@ -236,6 +236,7 @@ def _audited(asked: Study, data_dir: Path | None, console: Console) -> Audit:
         asked.data,
         asked.split,
         asked.seed,
+        task=asked.task,
         data_dir=data_dir,
         code={key: file for key, load in loads.items() if (file := module_file(load))},
         console=console,

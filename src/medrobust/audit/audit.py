@@ -12,6 +12,7 @@ from rich.console import Console
 from medrobust.audit.photos import check_photos
 from medrobust.audit.scans import check_scans
 from medrobust.audit.splits import files_by_patient, split_of
+from medrobust.core import Task
 from medrobust.data import DATASETS, list_dataset, open_dataset
 from medrobust.data.findings import Finding, Severity, error, note, quoted, warning
 from medrobust.data.listing import Listing, Photos, Scans
@@ -54,6 +55,7 @@ def audit_data(
     seed: int,
     *,
     data_dir: Path | None,
+    task: Task | None = None,
     code: Mapping[str, Path],
     console: Console,
 ) -> Audit:
@@ -64,6 +66,7 @@ def audit_data(
         split: Its `split:` block.
         seed: Its seed.
         data_dir: Folder that the `root` of the data is relative to.
+        task: Its task, for data that may be labelled for several.
         code: Files that the study imports, by the key that names them.
         console: Where progress is shown.
 
@@ -83,7 +86,7 @@ def audit_data(
         )
         for key, file in code.items()
     ]
-    listing = list_dataset(data, data_dir)
+    listing = list_dataset(data, data_dir, task)
     if listing is not None:
         patients = [item.patient_id for item in listing.items]
         what = "photographs" if isinstance(listing, Photos) else "scans"

@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from medrobust.audit.looking import PhotoLook, PhotoRecord, look_at, look_at_photo
 from medrobust.audit.similarity import ORIENTATIONS, detail, near_pairs, turned, turned_hashes
 from medrobust.audit.splits import Splits, are_apart, is_tested, part_of
+from medrobust.core import Task, names_in
 from medrobust.data.findings import Finding, error, note, refused, warning
 from medrobust.data.listing import Photo, Photos
 from medrobust.data.photographs.image_files import ENDINGS
@@ -133,12 +134,14 @@ TOO_WIDE, WIDE = 0.4, 0.25
 
 def small_classes(evidence: PhotoEvidence) -> Iterator[Finding]:
     """Classes with too few test patients for a precise score."""
-    tested: defaultdict[int, list[Photo]] = defaultdict(list)
+    tested: defaultdict[str, list[Photo]] = defaultdict(list)
     for photo in evidence.listing.items:
         if photo.label is not None and is_tested(photo.patient_id, evidence.splits):
-            tested[photo.label].append(photo)
+            for name in names_in(photo.label, evidence.listing.classes):
+                tested[name].append(photo)
     listing = evidence.listing
-    for label, photos in sorted(tested.items()):
+    what, score = ("Finding", "sensitivity") if listing.task is Task.MULTILABEL else ("Class", "accuracy")
+    for name, photos in sorted(tested.items(), key=lambda item: listing.classes.index(item[0])):
         patients = len({photo.patient_id for photo in photos})
         expected = expected_interval(patients)
         width = expected.high - expected.low
@@ -149,10 +152,8 @@ def small_classes(evidence: PhotoEvidence) -> Iterator[Finding]:
             interval = f"of {expected.value:.2f} would have a 95 % interval of "
             interval += f"{expected.low:.2f} to {expected.high:.2f}"
         unit = listing.unit if patients == 1 else f"{listing.unit}s"
-        says = (
-            f"Class '{listing.classes[label]}' is tested on {len(photos)} photographs of {patients} {unit}: "
-        )
-        says += f"its accuracy {interval}."
+        says = f"{what} '{name}' is tested on {len(photos)} photographs of {patients} {unit}: "
+        says += f"its {score} {interval}."
         advice = "Add more, test more of them, merge the class with another, or make no claim about it."
         severity = note if width < TOO_WIDE else warning
         yield severity("few test cases", says, advice, *(photo.place for photo in photos))
@@ -233,8 +234,8 @@ def _names(evidence: PhotoEvidence, group: Sequence[Photo]) -> str:
     names = []
     for photo in group[:NAMED]:
         part = part_of(photo.patient_id, evidence.splits)
-        label = None if photo.label is None else evidence.listing.classes[photo.label]
-        known = ", ".join(str(each) for each in (label, part) if each)
+        labels = [] if photo.label is None else names_in(photo.label, evidence.listing.classes)
+        known = ", ".join(str(each) for each in (*labels, part) if each)
         short = str(photo.place.relative_to(photo.path.parent))
         names.append(f"{short} ({known})" if known else short)
     more = f" and {len(group) - NAMED} more" if len(group) > NAMED else ""

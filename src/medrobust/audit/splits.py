@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from medrobust.core import Case, Dataset, Part, Sample, Task
+from medrobust.core import Case, Dataset, Part, Sample
 from medrobust.data.files import read_table
 from medrobust.data.findings import Finding, error
 from medrobust.data.listing import Listing, Photo
@@ -59,10 +59,9 @@ def _written(rule: Mapping[str, Any]) -> dict[str, set[Part]]:
 def _as_dataset(name: str, listing: Listing) -> Dataset:
     """As much of a data set as splits depend on; opening the data would stop at the first damaged file."""
     cases = tuple(item.case for item in listing.items)
-    has_labels = all(case.label is not None for case in cases)
     return Dataset(
         name=name,
-        task=Task.CLASSIFICATION if has_labels else Task.SEGMENTATION,
+        task=listing.task,
         classes=listing.classes,
         unit=listing.unit,
         channels=0,

@@ -23,6 +23,7 @@ from medrobust.data.attributes import with_attributes
 from medrobust.data.findings import require_sound
 from medrobust.data.listing import Listing
 from medrobust.data.own import open_own
+from medrobust.data.phantoms.chests import open_phantom_chests
 from medrobust.data.phantoms.datasets import open_phantom_brains, open_phantom_lesions
 from medrobust.data.photographs.photo_cases import open_masked_photos, open_photos
 from medrobust.data.scans.scan_cases import open_scans
@@ -43,6 +44,7 @@ class DatasetEntry:
             `(cache, *, parameters) -> Dataset`.
         list: `(root, *, parameters) -> Photos | Scans`, for data in a folder; None for generated data.
         own: The user's own function `(**parameters) -> Dataset`, in place of `open` and `list`.
+        also: Further tasks that it may be labelled for. `list` takes the study's as its second argument.
     """
 
     task: Task | None
@@ -51,6 +53,12 @@ class DatasetEntry:
     open: Callable[..., Dataset]
     list: Callable[..., Listing] | None = None
     own: Callable[..., Dataset] | None = None
+    also: tuple[Task, ...] = ()
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks that it may be labelled for; none where the user's own data will say."""
+        return () if self.task is None else (self.task, *self.also)
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
@@ -81,7 +89,12 @@ def dataset_entry(thing: object, name: str) -> DatasetEntry:
 
 
 def open_dataset(
-    parameters: Mapping[str, Any], cache: Path | None, data_dir: Path | None, progress: OnProgress = silent
+    parameters: Mapping[str, Any],
+    cache: Path | None,
+    data_dir: Path | None,
+    progress: OnProgress = silent,
+    *,
+    task: Task | None = None,
 ) -> Dataset:
     """Open the data set that a study's `data:` block asks for.
 
@@ -91,6 +104,7 @@ def open_dataset(
         cache: Folder for decoded arrays; None keeps few or none, in memory.
         data_dir: Folder that a relative `root` lies in; None is the working directory.
         progress: Told how far it is.
+        task: The study's, for data that may be labelled for several; None: the usual one.
 
     Raises:
         StudyError: Unknown name or key, missing `root`, value out of its range.
@@ -101,14 +115,16 @@ def open_dataset(
         return open_own(entry.own, parameters, cache, data_dir)
     own = _resolved(entry, parameters)
     opening = accepted(entry.open, own)
-    listing = _listing(entry, parameters, own, data_dir)
+    listing = _listing(entry, parameters, own, data_dir, task)
     if listing is None:
         return entry.open(cache, **opening)
     require_sound(listing.findings)
     return entry.open(parameters["name"], listing, cache, progress, **opening)
 
 
-def list_dataset(parameters: Mapping[str, Any], data_dir: Path | None) -> Listing | None:
+def list_dataset(
+    parameters: Mapping[str, Any], data_dir: Path | None, task: Task | None = None
+) -> Listing | None:
     """What is in the folder of a data set, and what is wrong with it; None for generated and own data.
 
     The user's own code (`load`) does not run.
@@ -116,6 +132,7 @@ def list_dataset(parameters: Mapping[str, Any], data_dir: Path | None) -> Listin
     Args:
         parameters: A study's `data:` block.
         data_dir: Folder that a relative `root` lies in; None is the working directory.
+        task: As for `open_dataset`.
 
     Raises:
         StudyError: Unknown name or key, missing `root`, value out of its range.
@@ -123,7 +140,7 @@ def list_dataset(parameters: Mapping[str, Any], data_dir: Path | None) -> Listin
     """
     if "load" in parameters or (entry := _entry(parameters)).own is not None:
         return None
-    return _listing(entry, parameters, _resolved(entry, parameters), data_dir)
+    return _listing(entry, parameters, _resolved(entry, parameters), data_dir, task)
 
 
 def _entry(parameters: Mapping[str, Any]) -> DatasetEntry:
@@ -144,7 +161,11 @@ def _resolved(entry: DatasetEntry, parameters: Mapping[str, Any]) -> dict[str, A
 
 
 def _listing(
-    entry: DatasetEntry, parameters: Mapping[str, Any], own: Mapping[str, Any], data_dir: Path | None
+    entry: DatasetEntry,
+    parameters: Mapping[str, Any],
+    own: Mapping[str, Any],
+    data_dir: Path | None,
+    task: Task | None,
 ) -> Listing | None:
     name, root = parameters["name"], parameters.get("root")
     if entry.list is None:
@@ -161,7 +182,8 @@ def _listing(
             f"data.root: the folder of '{name}' does not exist; got {folder}. Give its path, relative to "
             "the folder in --data (by default the working directory)."
         )
-    listing = entry.list(folder, **accepted(entry.list, own))
+    asked = {"task": task or entry.task} if entry.also else {}
+    listing = entry.list(folder, **accepted(entry.list, {**own, **asked}))
     return with_attributes(listing, folder, **accepted(with_attributes, own))
 
 
@@ -177,6 +199,12 @@ ENTRIES: dict[str, DatasetEntry] = {
         "generated skin lesions of Dermofit's 10 classes, several per patient; needs no files",
         "medrobust's own; colours after public ISIC images",
         open_phantom_lesions,
+    ),
+    "phantom_chests": DatasetEntry(
+        Task.MULTILABEL,
+        "generated chest X-rays with four findings, several images per patient; needs no files",
+        "medrobust's own",
+        open_phantom_chests,
     ),
     "ham10000": DatasetEntry(
         Task.CLASSIFICATION,
@@ -205,6 +233,7 @@ ENTRIES: dict[str, DatasetEntry] = {
         "Yang et al., MedMNIST v2, Scientific Data 10, 41 (2023)",
         open_photos,
         list_medmnist,
+        also=(Task.MULTILABEL,),
     ),
     "image_folder": DatasetEntry(
         Task.CLASSIFICATION,
@@ -212,6 +241,7 @@ ENTRIES: dict[str, DatasetEntry] = {
         "your own",
         open_photos,
         list_image_folder,
+        also=(Task.MULTILABEL,),
     ),
     "dicom_images": DatasetEntry(
         Task.CLASSIFICATION,
@@ -219,6 +249,7 @@ ENTRIES: dict[str, DatasetEntry] = {
         "your own",
         open_photos,
         list_dicom_images,
+        also=(Task.MULTILABEL,),
     ),
     "isic_segmentation": DatasetEntry(
         Task.SEGMENTATION,

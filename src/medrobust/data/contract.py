@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from medrobust.core import Case, Dataset, Part, Sample, Task, Unit
+from medrobust.core import UNKNOWN, Case, Dataset, Part, Sample, Task, Unit
 from medrobust.data.files import is_missing
 from medrobust.data.findings import quoted
 from medrobust.errors import DataError, MedrobustError, reason
@@ -129,7 +129,7 @@ def _of_cases(dataset: Dataset) -> Faults:
 
 
 def _of_labels(dataset: Dataset) -> Faults:
-    if dataset.task is Task.SEGMENTATION:
+    if dataset.task.has_maps:
         if any(case.label is not None for case in dataset.cases):
             yield "cases.label", "must be None in segmentation: labels are read with the images."
         wrong = [case.case_id for case in dataset.cases if not _is_count(case.foreground, least=0)]
@@ -139,6 +139,12 @@ def _of_labels(dataset: Dataset) -> Faults:
         if not any(case.is_labelled for case in dataset.cases):
             yield "cases.foreground", "must be above 0 in some case: nothing can be learned or scored."
         return
+    if any(case.foreground != 0 for case in dataset.cases):
+        yield "cases.foreground", "must be 0 where images as a whole have labels."
+    yield from (_of_findings if dataset.task is Task.MULTILABEL else _of_classes)(dataset)
+
+
+def _of_classes(dataset: Dataset) -> Faults:
     known = range(len(dataset.classes))
     wrong = [
         case.case_id for case in dataset.cases if case.label not in known or isinstance(case.label, bool)
@@ -149,8 +155,27 @@ def _of_labels(dataset: Dataset) -> Faults:
     absent = [name for index, name in enumerate(dataset.classes) if index not in present]
     if absent:
         yield "classes", f"must all have cases; without any: {quoted(absent)}."
-    if any(case.foreground != 0 for case in dataset.cases):
-        yield "cases.foreground", "must be 0 in classification."
+
+
+def _of_findings(dataset: Dataset) -> Faults:
+    known = {0, 1, UNKNOWN}
+    for case in dataset.cases:
+        if not isinstance(case.label, tuple) or len(case.label) != len(dataset.classes):
+            says = (
+                f"must be a tuple of {len(dataset.classes)} numbers, one for each finding; got {case.label!r}"
+            )
+            yield "cases.label", f"{says} in '{case.case_id}'."
+        elif not known >= set(case.label) or set(case.label) == {UNKNOWN}:
+            yield (
+                "cases.label",
+                f"must be 1 (present), 0 (absent) or {UNKNOWN} (not known) for each finding, and known for "
+                f"one or more; got {case.label!r} in '{case.case_id}'.",
+            )
+    answers = np.array([case.label for case in dataset.cases])
+    lacking = ((answers != 0).all(0) | (answers != 1).all(0)).tolist()
+    if any(lacking):
+        names = [name for name, lacks in zip(dataset.classes, lacking, strict=True) if lacks]
+        yield "classes", f"must each be present in some case and absent in another; not so: {quoted(names)}."
 
 
 def _of_the_rest(dataset: Dataset) -> Faults:
@@ -212,14 +237,14 @@ def _of_sample(dataset: Dataset, case: Case, sample: Sample) -> Faults:
     low, high = sample.image.min(), sample.image.max()
     if low < 0 or high > 1:
         yield "image", f"must lie in [0, 1]; got {low:g} to {high:g}. Divide by the largest possible value."
-    is_photo = dataset.task is Task.CLASSIFICATION
-    yield from _of_array("label", sample.label, np.int64, () if is_photo else dataset.shape)
+    maps = dataset.task.has_maps
+    yield from _of_array("label", sample.label, np.int64, dataset.labelspace)
     low, high = sample.label.min(), sample.label.max()
-    if low < 0 or high >= len(dataset.classes):
+    if maps and (low < 0 or high >= len(dataset.classes)):
         yield "label", f"must number the {len(dataset.classes)} classes from 0; got {low} to {high}."
-    if is_photo and int(sample.label) != case.label:
-        yield "label", f"must be that of its case, {case.label}; got {int(sample.label)}."
-    if not is_photo and np.count_nonzero(sample.label) != case.foreground:
+    if not maps and not np.array_equal(sample.label, np.asarray(case.label)):
+        yield "label", f"must be that of its case, {case.label}; got {sample.label.tolist()}."
+    if maps and np.count_nonzero(sample.label) != case.foreground:
         labelled = np.count_nonzero(sample.label)
         yield "label", f"must have {case.foreground} pixels (cases.foreground); got {labelled}."
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medrobust.core import Case, Dataset, Sample, Task, Unit
+from medrobust.core import UNKNOWN, Case, Dataset, Sample, Task, Unit
 from medrobust.data.contract import checked
 from medrobust.data.files import is_missing
 from medrobust.data.findings import quoted
@@ -77,11 +77,12 @@ def in_memory(
 
     Args:
         images: Array or tensor `n c *space` of floats in [0, 1], with two or three spatial axes.
-        labels: Array or tensor of whole numbers: `n`, the class of each image, or `n *space`, the class of
-            each pixel, where 0 is the background.
+        labels: Array or tensor of whole numbers: `n`, the class of each image; `n findings`, 1 where an image
+            shows a finding, 0 where it does not, -1 where that is not known; or `n *space`, the class of each
+            pixel, where 0 is the background.
         patients: The patient of each image, for splits and confidence intervals; None: each scan is one.
         scans: The scan of each image: slices of one scan are scored together; None: each image is one.
-        classes: Names of the classes; None: "0" (in segmentation "background"), "1" and so on.
+        classes: Names of the classes or findings; None: "0" (in segmentation "background"), "1" and so on.
         spacing: Size of a pixel in mm along each spatial axis; None: unknown.
         name: Name of the data set in reports.
 
@@ -93,7 +94,7 @@ def in_memory(
     """
     pixels = _images(_array(images, "images"))
     truth = _labels(_array(labels, "labels"), pixels)
-    task = Task.CLASSIFICATION if truth.ndim == 1 else Task.SEGMENTATION
+    task = {1: Task.CLASSIFICATION, 2: Task.MULTILABEL}.get(truth.ndim, Task.SEGMENTATION)
     names = _classes(classes, truth, task)
     width = len(str(len(pixels) - 1))
     case_ids = [f"{place:0{width}d}" for place in range(len(pixels))]
@@ -101,15 +102,14 @@ def in_memory(
     patient_ids = _of_images("patients", patients, len(pixels)) or scan_ids
     unit: Unit = "patient" if patients is not None else "image" if scans is None else "scan"
     positions: dict[str, Iterator[int]] = {scan: itertools.count() for scan in scan_ids}
-    is_photo = task is Task.CLASSIFICATION
     cases = tuple(
         Case(
             case_id,
             scan,
             patient,
-            label=int(label) if is_photo else None,
+            label=None if task.has_maps else _plain(label),
             position=next(positions[scan]),
-            foreground=0 if is_photo else int(np.count_nonzero(label)),
+            foreground=int(np.count_nonzero(label)) if task.has_maps else 0,
         )
         for case_id, scan, patient, label in zip(case_ids, scan_ids, patient_ids, truth, strict=True)
     )
@@ -194,13 +194,15 @@ def _images(images: np.ndarray) -> np.ndarray:
 
 
 def _labels(labels: np.ndarray, images: np.ndarray) -> np.ndarray:
+    if labels.ndim == 2 and len(labels) == len(images) and labels.shape[1] > 1:
+        return _findings(labels)
     wanted = {(len(images),), (len(images), *images.shape[2:])}
     if labels.shape not in wanted:
         shapes = " or ".join(map(str, sorted(wanted, key=len)))
         hint = "."
         if labels.ndim > 1 and labels.shape[1] == 1 and (labels.shape[0], *labels.shape[2:]) in wanted:
             hint = ": remove the axis of length 1, e.g. labels.squeeze(1)."
-        elif labels.ndim in (2, images.ndim) and len(labels) == len(images):
+        elif labels.ndim == images.ndim and len(labels) == len(images):
             hint = ": give the number of the class, e.g. labels.argmax(1), and not one column per class."
         raise DataError(f"labels: must have the shape {shapes}, as the images; got {labels.shape}{hint}")
     if not np.issubdtype(labels.dtype, np.integer) and labels.dtype != bool:
@@ -210,19 +212,44 @@ def _labels(labels: np.ndarray, images: np.ndarray) -> np.ndarray:
     return labels.astype(np.int64)
 
 
+def _findings(labels: np.ndarray) -> np.ndarray:
+    values = set(np.unique(labels).tolist())
+    if not values <= {0, 1, UNKNOWN}:
+        raise DataError(
+            f"labels: several columns are findings, 1 (present), 0 (absent) or {UNKNOWN} (not known); got "
+            f"{quoted(sorted(map(str, values)))}. Regression is not supported. Of classes give one number per"
+            " image."
+        )
+    if UNKNOWN not in values and (labels.sum(1) == 1).all():
+        raise DataError(
+            "labels: exactly one column is 1 in every row, so these are classes: give the number of the "
+            "class, e.g. labels.argmax(1). (Several columns are findings: an image shows any number.)"
+        )
+    return labels.astype(np.int64)
+
+
+def _plain(label: Any) -> int | tuple[int, ...]:
+    """The class of an image, or its findings."""
+    return tuple(label.tolist()) if np.ndim(label) else int(label)
+
+
 def _classes(classes: Sequence[str] | None, labels: np.ndarray, task: Task) -> tuple[str, ...]:
-    largest = int(labels.max())
+    largest = labels.shape[1] - 1 if task is Task.MULTILABEL else int(labels.max())
     if classes is None:
         if largest > np.iinfo(np.uint16).max:
             raise DataError(f"labels: must number the classes from 0 without gaps; got {largest}.")
-        first = "0" if task is Task.CLASSIFICATION else "background"
+        first = "background" if task.has_maps else "0"
         return (first, *map(str, range(1, max(largest, 1) + 1)))
     if isinstance(classes, str) or not all(isinstance(each, str) for each in classes):
         raise DataError(f"classes: must be a sequence of names; got {classes!r}.")
     if largest >= len(classes):
         raise DataError(
             f"labels: must be below {len(classes)}, the number of classes given; got {largest}. Name every "
-            "class, including the background in segmentation."
+            "class or finding, including the background in segmentation."
+        )
+    if task is Task.MULTILABEL and len(classes) != labels.shape[1]:
+        raise DataError(
+            f"classes: must name the {labels.shape[1]} findings, the columns of labels; got {len(classes)}."
         )
     return tuple(classes)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medrobust.core import Case, Part, Unit
+from medrobust.core import Case, Part, Task, Unit, task_of_label
 from medrobust.data.findings import Finding
 from medrobust.data.photographs.image_files import IMAGE_FILES
 from medrobust.data.photographs.pictures import PictureFormat
@@ -22,7 +22,7 @@ class Photo:
 
     case_id: str  # unique in its data set
     patient_id: str  # the group that splits are made over
-    label: int | None  # index of its class; None if a mask gives every pixel one
+    label: int | tuple[int, ...] | None  # index of its class, or its findings; None if it has a mask
     path: Path
     entry: tuple[str, int] | None = None  # array and number inside a file that holds many pictures
     mask: Path | None = None  # file of its mask, of the same size; None in classification
@@ -64,7 +64,7 @@ class Listing:
     """What every kind of data has in common."""
 
     items: tuple[Photo, ...] | tuple[Scan, ...]  # sorted by name
-    classes: tuple[str, ...]  # in segmentation the first is the background
+    classes: tuple[str, ...]  # or findings; in segmentation the first is the background
     unit: Unit  # the finest group that the data declare
     facts: Mapping[str, str] = field(default_factory=dict)  # what a report must state about the data
     findings: tuple[Finding, ...] = ()  # what is wrong; items that cannot be used are left out
@@ -72,13 +72,23 @@ class Listing:
     # what is known of a scan or photograph and its patient, by its id: age, sex, site
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
+    @property
+    def task(self) -> Task:
+        """What they are labelled for."""
+        return Task.SEGMENTATION
+
 
 @dataclass(frozen=True, kw_only=True)
 class Photos(Listing):
-    """Photographs with a class each, or a mask each."""
+    """Photographs with a class, findings or a mask each."""
 
     items: tuple[Photo, ...]  # sorted by `case_id`
     format: PictureFormat = IMAGE_FILES
+
+    @property
+    def task(self) -> Task:
+        """What they are labelled for: by the first of them."""
+        return task_of_label(self.items[0].label) if self.items else Task.CLASSIFICATION
 
 
 @dataclass(frozen=True, kw_only=True)

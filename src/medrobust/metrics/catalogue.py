@@ -16,6 +16,10 @@ Classification, for every image:
 It returns a value for every image (booleans are right or wrong, and every image counts; numbers are averaged
 within the patient), or one number for all images, such as an area under a curve.
 
+Several findings of an image are a classification each, with the classes absent (0) and present (1): every
+score of classification is one of theirs too. One number for all images is taken finding by finding, and
+averaged over the findings that have one.
+
 NaN is undefined: left out of every mean, and counted.
 """
 
@@ -30,7 +34,16 @@ from jaxtyping import Bool
 from medrobust.catalogue import Catalogue
 from medrobust.core import Task
 from medrobust.errors import StudyError
-from medrobust.metrics.scores import Labels, Sums, auroc, dice_of_counts, iou_of_counts, nsd_of_sums
+from medrobust.metrics.scores import (
+    Labels,
+    Sums,
+    auroc,
+    auroc_without,
+    dice_of_counts,
+    iou_of_counts,
+    nsd_of_sums,
+    quadratic_kappa,
+)
 
 OVERLAPS = frozenset({"n_true", "n_pred", "n_both"})
 SURFACES = frozenset({"n_boundary", "n_within", "hd95_sum", "n_both", "n_missed", "n_added"})
@@ -48,6 +61,8 @@ class Score:
         bounds: The lowest and the highest value. Within [0, 1] intervals are those of a fraction, else t.
         higher_is_better: Whether networks with a higher score are the better ones.
         balanced: Of right-or-wrong outcomes: every class counts the same, however many images it has.
+        without: A faster way to what `of` gives once each patient is left out: it takes the same arrays, and
+            `patients`, the number of each image's patient, from 0 on. None: `of` is asked again for each.
         summary: What it is, after "the score is"; by default the first line of the function's docstring.
     """
 
@@ -57,6 +72,7 @@ class Score:
     bounds: tuple[float, float] = (0.0, 1.0)
     higher_is_better: bool = True
     balanced: bool = False
+    without: Callable[..., Any] | None = None
     summary: str = ""
 
     def __post_init__(self) -> None:
@@ -82,14 +98,19 @@ class Score:
         return tuple(each.name for each in every if each.name in known or each.default is each.empty)
 
     @property
-    def task(self) -> Task:
-        """The task of the networks that it judges."""
-        return Task.CLASSIFICATION if set(self.columns) <= PREDICTIONS else Task.SEGMENTATION
+    def is_of_maps(self) -> bool:
+        """Whether it judges label maps, by counts of their pixels; else the answers for whole images."""
+        return not set(self.columns) <= PREDICTIONS
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks of the networks that it judges."""
+        return tuple(task for task in Task if task.has_maps == self.is_of_maps)
 
     @property
     def needs_surfaces(self) -> bool:
         """Whether it is computed from measured boundaries."""
-        return self.task is Task.SEGMENTATION and not set(self.columns) <= OVERLAPS
+        return self.is_of_maps and not set(self.columns) <= OVERLAPS
 
     @property
     def sign(self) -> int:
@@ -141,8 +162,16 @@ _BUILT_IN = (
         "auroc",
         auroc,
         "AUROC",
+        without=auroc_without,
         summary="the area under the ROC curve of each class against all others, averaged over classes",
+    ),
+    Score(
+        "kappa",
+        quadratic_kappa,
+        "weighted kappa",
+        bounds=(-1.0, 1.0),
+        summary="Cohen's kappa of ordered classes such as grades, weighted by the square of their distance",
     ),
 )
 SCORES = Catalogue("score", "medrobust.scores", {score.name: score for score in _BUILT_IN}, score_of)
-"""What comes with medrobust; Dice and accuracy are the defaults."""
+"""What comes with medrobust; `study.analysis.PRIMARY` says which is the default of a task."""

@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Float64, Int, Int64
 from torch import Tensor
 
+from medrobust.core import UNKNOWN
 from medrobust.metrics.scores import dice_of_counts, iou_of_counts
 
 LabelMaps = Int[Tensor, "n *space"] | Int[np.ndarray, "n *space"]
@@ -59,7 +60,7 @@ def overlap_counts(
     """Pixels of each class in the truth, in the prediction, and in both.
 
     Args:
-        labels: True classes, in [0, classes).
+        labels: True classes, in [0, classes), or `UNKNOWN`: such pixels are not counted.
         predictions: Predicted classes, in [0, classes).
         classes: Number of classes `k`.
 
@@ -74,14 +75,17 @@ def overlap_counts(
         raise ValueError(
             f"labels {tuple(labels.shape)} and predictions {tuple(predictions.shape)} must have one shape."
         )
-    for name, values in (("labels", labels), ("predictions", predictions)):
-        if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < classes:
+    for name, values, least in (("labels", labels, UNKNOWN), ("predictions", predictions, 0)):
+        if values.numel() and not least <= int(values.min()) <= int(values.max()) < classes:
             seen = f"{int(values.min())} to {int(values.max())}"
             raise ValueError(f"{name} must be classes in [0, {classes}); got {seen}.")
     # One bincount of (image, true class, predicted class) gives all confusion matrices.
     n = len(labels)
     image = torch.arange(n, device=labels.device)[:, None]
     codes = ((image * classes + labels.flatten(1)) * classes + predictions.flatten(1)).flatten()
+    known = (labels != UNKNOWN).flatten()
+    if not known.all():
+        codes = codes[known]
     confusion = torch.bincount(codes, minlength=n * classes * classes).reshape(n, classes, classes)
     return torch.stack((confusion.sum(2), confusion.sum(1), confusion.diagonal(dim1=1, dim2=2)), dim=-1)
 

@@ -185,6 +185,59 @@ def auroc(labels: Labels, probabilities: Probabilities) -> float:
     return float((above / (n_positive * (len(labels) - n_positive))).mean())
 
 
+def auroc_without(
+    labels: Labels, probabilities: Probabilities, patients: Labels
+) -> Float64[np.ndarray, "patients"]:
+    """`auroc` of the images of all patients but one, for each of them.
+
+    Mann and Whitney's statistic counts pairs in which the positive image is ranked above the negative one.
+    Without a patient it lacks the pairs of each of the patient's images with all images, of which those
+    within the patient were taken twice.
+
+    Args:
+        labels: True class of each image.
+        probabilities: Of each class.
+        patients: Whose image it is, numbered from 0 on.
+    """
+    count = int(patients.max()) + 1
+    areas = []
+    for name in np.unique(labels):
+        positive, values = labels == name, probabilities[:, name]
+        ranks = rankdata(values)
+        pairs = np.where(positive, ranks, positive.sum() - ranks)
+        for side, sign in ((positive, -1), (~positive, 1)):
+            pairs[side] += sign * rankdata(values[side])
+        _, order = np.unique(values, return_inverse=True)
+        within = rankdata(patients * len(values) + order)[positive]  # patient by patient
+        of_patients = np.bincount(patients, minlength=count)
+        n_positive = np.bincount(patients[positive], minlength=count)
+        before = np.cumsum(of_patients) - of_patients
+        ranked = np.bincount(patients[positive], within - before[patients[positive]], minlength=count)
+        inside = ranked - n_positive * (n_positive + 1) / 2
+        above = pairs[positive].sum() - np.bincount(patients, pairs, minlength=count) + inside
+        left = positive.sum() - n_positive
+        areas.append(_quotient(above, left * (len(values) - of_patients - left), left))
+    found = np.stack(areas, axis=1)
+    enough = (~np.isnan(found)).sum(1) > 1
+    return np.where(enough, mean_defined(found), np.nan)
+
+
+def quadratic_kappa(labels: Labels, predictions: Labels) -> float:
+    """Cohen's kappa of ordered classes, weighted by the square of their distance, in [-1, 1].
+
+    NaN where it is 0 / 0: all labels and predictions are one class.
+
+    Source:
+        Cohen, Psychological Bulletin 70, 1968.
+
+    >>> quadratic_kappa(np.array([0, 1, 2, 2]), np.array([0, 1, 2, 0])).__round__(3)
+    0.385
+    """
+    disagreement = np.square(labels - predictions, dtype=np.float64).mean()
+    by_chance = labels.var() + predictions.var() + (labels.mean() - predictions.mean()) ** 2
+    return float(1 - disagreement / by_chance) if by_chance > 0 else math.nan
+
+
 def brier(labels: Labels, probabilities: Probabilities) -> float:
     """Mean squared distance of the probabilities of all classes from the truth, in [0, 2]; NaN if empty.
 

@@ -21,6 +21,7 @@ def build(
     channels: int,
     shape: Sequence[int],
     names: Sequence[str] = (),
+    findings: bool = False,
     initialise: bool = True,
 ) -> Network:
     """Make a network.
@@ -29,10 +30,11 @@ def build(
 
     Args:
         spec: What to make.
-        classes: Number of classes of the data.
+        classes: Number of classes, or findings, of the data.
         channels: Channels of the images of the data.
         shape: Spatial shape of the images.
         names: Of the classes, in the order of the data; needed where the network has an order of its own.
+        findings: Whether each logit is that of a finding.
         initialise: Load the specified weights; False where others are loaded right after.
 
     Returns:
@@ -73,6 +75,7 @@ def build(
         except ModelError as error:
             raise ModelError(f"{where}.{error}") from None
     network.recipe = recipe(spec)
+    network.findings = findings
     network.eval()
     if spec.entry is None or spec.entry.own:
         _settle(network, torch.zeros(1, channels, *shape))

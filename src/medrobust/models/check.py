@@ -46,7 +46,7 @@ def check_network(
         network: In evaluation mode, in the layout and on the device that it will be used in.
         name: What the study calls it, for messages.
         task: The study's task.
-        classes: Number of classes of the data.
+        classes: Number of classes, or findings, of the data.
         images: A few images of the study, in [0, 1], on the network's device.
         attackable: Whether attacks will follow its gradient.
 
@@ -216,7 +216,7 @@ def _check_logits(network: Network, images: Tensor, task: Task, classes: int) ->
             f"It returns whole numbers ({output.dtype}), such as the classes that it decides for, but scores "
             "and attacks need its logits. Return the input of the last argmax."
         )
-    _check_values(logits, output, images.ndim if task is Task.SEGMENTATION else 2, classes)
+    _check_values(logits, output, images.ndim if task.has_maps else 2, classes)
 
 
 def _check_gradient(network: Network, images: Tensor) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from medrobust.errors import ModelError, StudyError, unknown
 from medrobust.models.form import InputSpec, read_input, read_output
 from medrobust.models.windows import SlidingWindow, middle, padded, sides_of, stitched, windows_of
-from medrobust.perturbations.outputs import logits_of, main_output, part_of
+from medrobust.perturbations.outputs import logits_of, main_output, part_of, with_absent
 
 Features = Callable[[nn.Module, Tensor], Tensor]
 """`(body, prepared images n c *space) -> features n d`: one vector per image."""
@@ -56,6 +56,7 @@ class Network(nn.Module):
         output: str | int | Callable[[Any], Tensor] | None = None,
         kind: Literal["logits", "probabilities"] | None = None,
         classes: Sequence[str] | None = None,
+        findings: bool = False,
         features: Features | None = None,
         recipe: Mapping[str, object] | None = None,
     ) -> None:
@@ -81,6 +82,8 @@ class Network(nn.Module):
             kind: What the body returns; of "probabilities" the logarithms are taken. By default logits; a
                 study then refuses what looks like probabilities.
             classes: Names of the classes in the body's order; by default it is that of the data.
+            findings: Whether each logit is that of a finding, of which an image may show several: a logit z
+                becomes the two logits (0, z), and `n findings` becomes `n 2 findings`.
             features: Computes one vector per image, for t-SNE. By default the input of the last linear or
                 convolution layer.
             recipe: What the body was made from, as plain data.
@@ -103,6 +106,7 @@ class Network(nn.Module):
             self.output = read_output({"take": output, "kind": kind, "classes": classes}, "output")
         except StudyError as error:
             raise ModelError(str(error)) from None
+        self.findings = findings
         self.features_of = features or last_layer_input
         self.recipe = dict(recipe or {})
         self.channels_last = True
@@ -154,16 +158,16 @@ class Network(nn.Module):
         places = [own.index(name) for name in names]
         self.order = None if places == sorted(places) else torch.tensor(places, device=self.device)
 
-    def forward(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *maps"]:
+    def forward(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *labelspace"]:
         """Logits of images in [0, 1]."""
         logits = self.raw(images)
-        if logits.shape[1] == 1:  # the same decision and probability as a sigmoid's
+        if logits.shape[1] == 1 and not self.findings:  # the same decision and probability as a sigmoid's
             logits = torch.cat([torch.zeros_like(logits), logits], 1)
         if self.order is not None:
             logits = logits.index_select(1, self.order)
         if logits.ndim > 2 and logits.shape[2:] != images.shape[2:]:
             logits = _resized(logits, tuple(images.shape[2:]))
-        return logits
+        return with_absent(logits) if self.findings else logits
 
     def raw(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *maps"]:
         """The body's logits before their number, order and size are adapted, in float32 and with all axes.
@@ -173,7 +177,7 @@ class Network(nn.Module):
         """
         logits = _with_all_axes(self.returned(images), images)
         if self.output.kind == "probabilities":
-            logits = logits_of(logits)
+            logits = logits_of(logits, findings=self.findings)
         if self.input.pad is not None and logits.ndim > 2:
             size, whole = self._sizes(images)
             logits = logits if tuple(logits.shape[2:]) == whole else _resized(logits, whole)

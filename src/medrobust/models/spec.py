@@ -143,7 +143,7 @@ def model_spec(entry: Mapping[str, Any], task: Task, block: str = "models") -> M
     if load is None:
         architecture = str(entry.get("architecture", name))
         found = find(architecture, where)
-        if found.task not in (task, None):
+        if found.task is not None and found.task.has_maps != task.has_maps:
             raise StudyError(
                 f"{where}: '{architecture}' is a network for {found.task}, but the study's task is {task}. "
                 "Choose another network."

@@ -1,10 +1,11 @@
 """Perturbations: pure functions `(model, images, labels, *, support=None, rngs=None, ...) -> images`.
 
-Images are float32 in [0, 1] of shape `n c *space`, labels int64 `n` or `n *space`, logits `n k` or
-`n k *space`. `support` is a bool mask `n 1 *space` outside of which nothing changes (None: everywhere);
-`rngs` holds one NumPy generator per image (None: those of seed 0); `preset` stands for the parameters of a
-named source, which explicit ones override. The result has the shape of the images and is detached. A wrong
-argument raises `ValueError`, a network that cannot be attacked `ModelError`.
+Images are float32 in [0, 1] of shape `n c *space`. Labels are int64 `n`, `n findings` or `n *space`, logits
+`n k`, `n 2 findings` (absent and present) or `n k *space`; a label of -1 is not known and counts nowhere.
+`support` is a bool mask `n 1 *space` outside of which nothing changes (None: everywhere); `rngs` holds one
+NumPy generator per image (None: those of seed 0); `preset` stands for the parameters of a named source, which
+explicit ones override. The result has the shape of the images and is detached. A wrong argument raises
+`ValueError`, a network that cannot be attacked `ModelError`.
 
 `PERTURBATIONS` is the catalogue.
 """
@@ -30,9 +31,11 @@ from medrobust.perturbations.noise import clean, gaussian, rician
 from medrobust.perturbations.request import (
     Request,
     add_noise,
+    aimed,
     match_noise,
     parameters_of,
     perturb,
+    place_of_finding,
     request,
     requests,
     solve_budget,
@@ -49,6 +52,7 @@ __all__ = [
     "Solution",
     "Tally",
     "add_noise",
+    "aimed",
     "check_perturbation",
     "clean",
     "corruption",
@@ -64,6 +68,7 @@ __all__ = [
     "perturb",
     "perturbation",
     "pgd",
+    "place_of_finding",
     "request",
     "requests",
     "rician",

@@ -1,14 +1,21 @@
 """Checks of what a perturbation is given, once per call, and of the logits that a network returns."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
-from medrobust.core import Task
+from medrobust.core import UNKNOWN, Task
 from medrobust.errors import ModelError
 
 NATURAL_NUMBERS = "class numbers from 0 on"
+
+LABELS: Mapping[Task, str] = {
+    Task.CLASSIFICATION: "class per image",
+    Task.MULTILABEL: "answer per finding",
+    Task.SEGMENTATION: "class per pixel",
+}
+"""What a label is, in words."""
 
 
 def check_inputs(
@@ -22,10 +29,10 @@ def check_inputs(
     check_images(images)
     check_labels("labels", labels, images)
     if task_of(labels) not in tasks:
-        one = "pixel" if labels.ndim == 1 else "image"
+        wanted = " or ".join(f"one {LABELS[task]}" for task in tasks)
         raise ValueError(
-            f"labels: this attack needs one class per {one}, got labels of shape {tuple(labels.shape)}; "
-            "fgsm and pgd attack networks of both tasks."
+            f"labels: this attack needs {wanted}, got labels of shape {tuple(labels.shape)}; fgsm and pgd "
+            "attack networks of every task."
         )
     if support is None:
         return
@@ -40,7 +47,7 @@ def check_inputs(
 
 def task_of(labels: Tensor) -> Task:
     """The task that labels of this rank are for."""
-    return Task.CLASSIFICATION if labels.ndim == 1 else Task.SEGMENTATION
+    return {1: Task.CLASSIFICATION, 2: Task.MULTILABEL}.get(labels.ndim, Task.SEGMENTATION)
 
 
 def check_images(images: Tensor) -> None:
@@ -65,18 +72,20 @@ def check_images(images: Tensor) -> None:
 
 def check_labels(name: str, labels: Tensor, images: Tensor) -> None:
     """Check labels, or targets, called `name`, against their images."""
-    shapes = [(len(images),), (len(images), *images.shape[2:])]
+    whole, maps = (len(images),), (len(images), *images.shape[2:])
     if labels.dtype != torch.int64:
         raise ValueError(
             f"{name}: must be int64 {NATURAL_NUMBERS}, got {labels.dtype}; convert with {name}.long()."
         )
-    if tuple(labels.shape) not in shapes:
+    if tuple(labels.shape) != (maps if task_of(labels).has_maps else (*whole, *labels.shape[1:])):
         raise ValueError(
-            f"{name}: must have the shape {shapes[0]} (classification) or {shapes[1]} (segmentation), got "
-            f"{tuple(labels.shape)}."
+            f"{name}: must have the shape {whole} (classification), ({len(images)}, findings) (multilabel) "
+            f"or {maps} (segmentation), got {tuple(labels.shape)}."
         )
-    if int(labels.min()) < 0:
-        raise ValueError(f"{name}: must be {NATURAL_NUMBERS}, got {int(labels.min())}.")
+    least = 0 if labels.ndim == 1 else UNKNOWN
+    if int(labels.min()) < least:
+        also = f", or {UNKNOWN} where it is not known" if least < 0 else ""
+        raise ValueError(f"{name}: must be {NATURAL_NUMBERS}{also}, got {int(labels.min())}.")
     check_device(name, labels, images)
 
 
@@ -103,6 +112,11 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
         ModelError: It is not one logit per class and label, has a single class, or is not finite.
         ValueError: The network has no class for a label.
     """
+    if logits.shape == labels.shape and task_of(labels) is Task.MULTILABEL:
+        raise ModelError(
+            "The network returns one logit per finding; attacks need two, (0, logit), in the shape (n, 2, "
+            "findings): wrap it in medrobust.Network(network, findings=True)."
+        )
     if logits.ndim < 2 or (len(logits), *logits.shape[2:]) != tuple(labels.shape):
         raise ModelError(
             "The network must return logits of shape (n, classes) or (n, classes, *space) for labels of "

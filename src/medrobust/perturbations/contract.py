@@ -22,6 +22,7 @@ from medrobust.errors import MedrobustError, StudyError, reason
 from medrobust.perturbations.catalogue import PERTURBATIONS
 from medrobust.perturbations.entry import Perturbation
 from medrobust.perturbations.gradients import Model, one_hot
+from medrobust.perturbations.outputs import with_absent
 from medrobust.perturbations.request import Request, parameters_of, perturb, request
 from medrobust.rng import generator
 
@@ -363,14 +364,19 @@ class Smooth(nn.Module):
         norm = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dimensions]
         first, last = convolution(channels, 6, 3, padding=1), convolution(6, classes, 3, padding=1)
         self.body = nn.Sequential(first, norm(6), nn.Tanh(), nn.Dropout(0.5), last)
-        self.pool = task == Task.CLASSIFICATION
+        self.task = task
         self.register_buffer("centre", torch.zeros(classes))
         self.register_buffer("scale", torch.ones(classes))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""
+        logits = self.values(images)
+        return with_absent(logits) if self.task is Task.MULTILABEL else logits
+
+    def values(self, images: Tensor) -> Tensor:
+        """A number for each class or finding."""
         logits: Tensor = self.body(images)
-        if self.pool:
+        if not self.task.has_maps:
             logits = logits.flatten(2).mean(2)
         shape = (-1, *[1] * (logits.ndim - 2))
         return (logits - self.get_buffer("centre").view(shape)) / self.get_buffer("scale").view(shape)
@@ -388,7 +394,7 @@ def smooth_network(task: Task, channels: int = 1, dimensions: int = 2, classes: 
         space = [SIZE if dimensions == 2 else 6] * dimensions
         images = torch.rand(32, channels, *space, generator=drawing)
         network.train()(images)
-        logits = network.eval()(images).movedim(1, 0).flatten(1)
+        logits = network.eval().values(images).movedim(1, 0).flatten(1)
         network.get_buffer("centre").add_(logits.mean(1))
         network.get_buffer("scale").mul_(logits.std(1))
     return network

@@ -8,12 +8,13 @@ from itertools import chain
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointError
 
+from medrobust.core import UNKNOWN
 from medrobust.errors import MedrobustError, ModelError, reason
 from medrobust.perturbations.checks import all_finite, check_logits
 from medrobust.perturbations.geometry import lengths, per_image
@@ -253,9 +254,13 @@ def cross_entropy_weights(
 ) -> Float[Tensor, "n k *labelspace"]:
     """Of the cross-entropy: the probabilities of the other classes, and for the label minus their sum.
 
-    Each label counts by its share, at least 0 (None: all count the same). The largest probability of another
-    class in an image becomes 1.
+    Each label counts by its share, at least 0 (None: all count the same); what is `UNKNOWN` counts nothing.
+    The largest probability of another class in an image becomes 1.
     """
+    known = known_labels(labels)
+    if known is not None:
+        shares = known.float() if shares is None else known * shares
+        labels = labels.clamp_min(0)
     logs = logits.log_softmax(1)
     if shares is not None:
         logs = logs + shares.log()[:, None]
@@ -270,6 +275,9 @@ def margin_weights(
     logits: Float[Tensor, "n k *labelspace"], labels: Int64[Tensor, "n *labelspace"]
 ) -> Float[Tensor, "n k *labelspace"]:
     """Of the `margin`: 1 for the largest wrong logit, the first of equal ones, and -1 for the label's."""
+    known = known_labels(labels)
+    if known is not None:
+        return margin_weights(logits, labels.clamp_min(0)) * known[:, None]
     return one_hot(_rivals(logits, labels), logits) - one_hot(labels, logits)
 
 
@@ -291,6 +299,9 @@ def dlr_weights(
             f"loss: 'dlr' needs at least {DLR_CLASSES} classes, the network has {logits.shape[1]}; use "
             "'margin'."
         )
+    known = known_labels(labels)
+    if known is not None:
+        return dlr_weights(logits, labels.clamp_min(0)) * known[:, None]
     largest, ranked = logits.topk(DLR_CLASSES, dim=1)
     spread = one_hot(ranked[:, 0], logits) - one_hot(ranked[:, -1], logits)
     kinds = torch.finfo(logits.dtype)
@@ -298,6 +309,21 @@ def dlr_weights(
     gaps = (largest[:, :1] - largest[:, -1:] + resolved).clamp_min(kinds.tiny)
     weights = margin_weights(logits, labels) - margin(logits, labels)[:, None] / gaps * spread
     return weights * (per_image(gaps.flatten(1).amin(1), gaps) / gaps)
+
+
+def known_labels(labels: Int64[Tensor, "n *labelspace"]) -> Bool[Tensor, "n *labelspace"] | None:
+    """Which labels are not `UNKNOWN`; None where all are known."""
+    known = labels != UNKNOWN
+    return None if bool(known.all()) else known
+
+
+def fraction_wrong(
+    predictions: Int64[Tensor, "n *labelspace"], labels: Int64[Tensor, "n *labelspace"]
+) -> Float64[Tensor, " n"]:
+    """Fraction of the known labels of each image that are predicted wrong; NaN where none is known."""
+    known = (labels != UNKNOWN).reshape(len(labels), -1)
+    wrong = (predictions != labels).reshape(len(labels), -1) & known
+    return wrong.sum(1).double() / known.sum(1)
 
 
 LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
@@ -315,7 +341,7 @@ whatever the size of the logits.
 def margin(
     logits: Float[Tensor, "n k *labelspace"], labels: Int64[Tensor, "n *labelspace"]
 ) -> Float[Tensor, "n *labelspace"]:
-    """Largest wrong logit minus the right one; above 0 where the prediction is wrong.
+    """Largest wrong logit minus the right one; above 0 where the prediction is wrong. Labels are known.
 
     Source: Carlini, Wagner 2017, "Towards evaluating the robustness of neural networks".
     """

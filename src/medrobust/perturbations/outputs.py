@@ -82,15 +82,17 @@ def part_of(output: object, path: str | int) -> object:
     return part_of(found, rest) if rest else found
 
 
-def logits_of(probabilities: Float[Tensor, "n k *maps"]) -> Float[Tensor, "n k *maps"]:
-    """Logits that have these probabilities: their logarithms, or the log odds of a single one.
+def logits_of(
+    probabilities: Float[Tensor, "n k *maps"], *, findings: bool = False
+) -> Float[Tensor, "n k *maps"]:
+    """Logits that have these probabilities: their logarithms, or the log odds of a single one or of findings.
 
     Probabilities below 1e-30 count as 1e-30, so that a gradient stays finite, and keeps its size down to
     there: what a logarithm divides by, the softmax in the network has multiplied by. A single probability
     that was rounded to 1 counts as 1 - 2^-25; it has passed no gradient on.
     """
     logs = probabilities.clamp_min(SMALLEST_PROBABILITY).log()
-    if probabilities.shape[1] > 1:
+    if probabilities.shape[1] > 1 and not findings:
         return logs
     return logs - (1 - probabilities).clamp_min(SMALLEST_REST).log()
 
@@ -111,6 +113,14 @@ def _seen(output: object) -> str:
     if isinstance(output, tuple | list):
         return f"a {type(output).__name__} of {len(output)}"
     return f"a {type(output).__name__}"
+
+
+def with_absent(logits: Float[Tensor, "n k *space"]) -> Float[Tensor, "n 2 k *space"]:
+    """The logit z of each finding as two, (0, z): absent and present are the answers of a question each.
+
+    They have the decision, the probability and the cross-entropy of a sigmoid.
+    """
+    return torch.stack([torch.zeros_like(logits), logits], 1)
 
 
 def depends_on_batch(network: Callable[[Tensor], object], images: Tensor) -> float:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from medrobust.catalogue import code_digest, reference_of
-from medrobust.core import Task
+from medrobust.core import UNKNOWN, Task
 from medrobust.errors import MedrobustError, StudyError, reason, unknown
 from medrobust.metrics.similarity import ssim
 from medrobust.parameters import accepted, parameter_model, parse_ratio, resolve
@@ -35,7 +35,7 @@ from medrobust.perturbations.strength import Solution, first_strength, solve_str
 from medrobust.rng import generators_of
 
 POLICIES = {"on_misclassified": get_args(OnMisclassified), "on_failure": get_args(OnFailure)}
-OWN_KEYS = ("name", "load", "given", "label", "preset", *POLICIES)
+OWN_KEYS = ("name", "load", "given", "label", "preset", "finding", *POLICIES)
 """Keys of an item of a study that are not parameters."""
 
 LABEL = re.compile(r"[A-Za-z0-9._-]+")
@@ -59,6 +59,7 @@ class Request:
         on_failure: What is stored where it fails.
         ssim: SSIM that the budget is to be solved for; None: the budget is given, or there is none.
         curve: The curve over budgets that it is a point of, if any.
+        finding: Name or number of the one finding that an attack is to turn; None: all labels.
     """
 
     label: str
@@ -68,6 +69,7 @@ class Request:
     on_failure: OnFailure
     ssim: float | None = None
     curve: str | None = None
+    finding: str | int | None = None
 
     @property
     def name(self) -> str:
@@ -104,6 +106,8 @@ class Request:
             "on_failure": self.on_failure,
             "ssim": self.ssim,
         }
+        if self.finding is not None:
+            recipe["finding"] = self.finding
         return recipe if self.perturbation.is_ours else recipe | {"code": self._code}
 
     @property
@@ -125,6 +129,8 @@ class Request:
             item["curve"] = self.curve
         if entry.role == "attack":
             item |= {"on_misclassified": self.on_misclassified, "on_failure": self.on_failure}
+        if self.finding is not None:
+            item["finding"] = self.finding
         item |= self.parameters
         if self.ssim is not None:
             item[str(entry.budget)] = {"ssim": self.ssim}
@@ -161,8 +167,9 @@ def request(item: object, task: Task, *, control: bool = False) -> Request:
 
     Args:
         item: The name of an entry; or a mapping of `name` (or `load: package.module:function`), `label`,
-            `preset`, `on_misclassified`, `on_failure` and the perturbation's parameters, of which the budget
-            may be given as `{ssim: s}`; or, in Python, a function of one's own, also as the value of `load`.
+            `preset`, `finding`, `on_misclassified`, `on_failure` and the perturbation's parameters, of which
+            the budget may be given as `{ssim: s}`; or, in Python, a function of one's own, also as the value
+            of `load`.
         task: Task of the study.
         control: Whether it is the noise that is matched to every attack, which takes no strength.
 
@@ -206,7 +213,13 @@ def request(item: object, task: Task, *, control: bool = False) -> Request:
         policies[key] = item.get(key, getattr(preset, key) or getattr(entry, key))
         if policies[key] not in choices:
             raise StudyError(f"{where}.{key}: must be one of {', '.join(choices)}; got {policies[key]!r}.")
-    return Request(label, entry, parameters, **policies, ssim=goal)
+    finding = item.get("finding")
+    if finding is not None and (task is not Task.MULTILABEL or entry.role != "attack"):
+        raise StudyError(
+            f"{where}.finding: is for attacks on networks for several labels at once (task: multilabel); got "
+            f"{finding!r}. Leave it out."
+        )
+    return Request(label, entry, parameters, **policies, ssim=goal, finding=finding)
 
 
 def requests(item: object, task: Task) -> tuple[Request, ...]:
@@ -242,6 +255,46 @@ def requests(item: object, task: Task) -> tuple[Request, ...]:
         _point(curve or label, request(item | {"label": f"{label}-{name}", budget: value}, task))
         for name, value in names.items()
     )
+
+
+def place_of_finding(request: Request, findings: Sequence[str]) -> int | None:
+    """Which finding an attack is to turn; None: all.
+
+    Raises:
+        StudyError: The data have no such finding.
+    """
+    asked = request.finding
+    if asked is None:
+        return None
+    if isinstance(asked, int) and not isinstance(asked, bool) and 0 <= asked < len(findings):
+        return asked
+    if asked not in findings:
+        raise StudyError(f"perturbations.{request.label}.finding: {unknown('finding', str(asked), findings)}")
+    return findings.index(str(asked))
+
+
+def aimed(
+    request: Request, labels: Int64[Tensor, "n *labelspace"], findings: Sequence[str]
+) -> Int64[Tensor, "n *labelspace"]:
+    """The labels that an attack is to turn, and by which its success is measured.
+
+    Args:
+        request: What the study asks for.
+        labels: True labels.
+        findings: Names of the findings, in which its `finding` is looked up.
+
+    Returns:
+        All labels; of an attack on one finding only those, with `UNKNOWN` in place of the others.
+
+    Raises:
+        StudyError: The data have no such finding.
+    """
+    place = place_of_finding(request, findings)
+    if place is None:
+        return labels
+    alone = torch.full_like(labels, UNKNOWN)
+    alone[:, place] = labels[:, place]
+    return alone
 
 
 def targets_of(

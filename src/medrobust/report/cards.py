@@ -14,7 +14,11 @@ from medrobust.analysis.table import Table, shown
 from medrobust.core import Task
 from medrobust.report.reading import ReportContext, capitalised
 
-TASKS = {Task.CLASSIFICATION: "image-classification", Task.SEGMENTATION: "image-segmentation"}
+TASKS = {
+    Task.CLASSIFICATION: "image-classification",
+    Task.MULTILABEL: "image-classification",
+    Task.SEGMENTATION: "image-segmentation",
+}
 DIGITS = 4
 SUMMARY = {
     "clean": "clean images",

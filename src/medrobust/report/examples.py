@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.patches import Patch
 
+from medrobust.core import names_in
 from medrobust.report import style
 from medrobust.report.style import coloured, family, image_uri, labels_uri
 
@@ -34,8 +35,8 @@ class Examples:
         columns: Perturbations, the first being "clean".
         case_ids: Names of the cases.
         images: In [0, 1].
-        labels: The true classes or label maps.
-        predictions: The predicted classes or label maps.
+        labels: The true classes, findings or label maps.
+        predictions: The predicted ones.
         probabilities: Probabilities of the predicted classes, in classification.
     """
 
@@ -53,7 +54,7 @@ class Examples:
     @property
     def segmentation(self) -> bool:
         """Whether labels are label maps."""
-        return self.labels.ndim > 1
+        return self.labels.ndim > 2
 
 
 class Shot(NamedTuple):
@@ -111,7 +112,7 @@ def _row(examples: Examples, case: int) -> Row:
                 factor=factor,
                 answer=labels_uri(answer, examples.colours) if maps else None,
                 text="" if maps else _predicted(examples, case, column),
-                right=not maps and int(answer) == int(examples.labels[case]),
+                right=not maps and np.array_equal(answer, examples.labels[case]),
             )
         )
     truth = examples.labels[case]
@@ -120,7 +121,7 @@ def _row(examples: Examples, case: int) -> Row:
         target=examples.target,
         source=examples.source,
         truth=labels_uri(truth, examples.colours) if maps else None,
-        text="" if maps else examples.classes[int(truth)],
+        text="" if maps else _named(examples, truth),
         shots=tuple(shots),
     )
 
@@ -130,8 +131,12 @@ def _bytes(image: Float[np.ndarray, "c h w"]) -> UInt8[np.ndarray, "c h w"]:
     return pixels
 
 
+def _named(examples: Examples, label: Int[np.ndarray, "*findings"]) -> str:
+    return ", ".join(names_in(label.tolist(), examples.classes)) or "no finding"
+
+
 def _predicted(examples: Examples, case: int, column: int) -> str:
-    name = _short(examples.classes[int(examples.predictions[case, column])])
+    name = _short(_named(examples, examples.predictions[case, column]))
     return name if examples.probabilities is None else f"{name}, {examples.probabilities[case, column]:.2f}"
 
 
@@ -184,7 +189,7 @@ def _draw_margin(axes: Axes, examples: Examples, case: int, kind: str) -> None:
         axes.imshow(coloured(examples.labels[case], examples.colours), interpolation="nearest")
         _below(axes, "truth", style.INK)
         return
-    truth = "" if examples.segmentation else f"\ntruth:\n{_short(examples.classes[examples.labels[case]])}"
+    truth = "" if examples.segmentation else f"\ntruth:\n{_short(_named(examples, examples.labels[case]))}"
     text = f"{examples.case_ids[case]}{truth}" if kind == "image" else "difference\nto clean"
     axes.text(0.94, 0.5, text, ha="right", va="center", linespacing=1.5)
 
@@ -197,7 +202,7 @@ def _draw_image(axes: Axes, examples: Examples, case: int, column: int, kind: st
     elif kind == "image":
         _show(axes, image)
         if not examples.segmentation:
-            right = int(answer) == int(examples.labels[case])
+            right = np.array_equal(answer, examples.labels[case])
             sign, colour = ("✓", style.GREEN) if right else ("✗", style.RED)
             _below(axes, f"{sign} {_predicted(examples, case, column)}", colour)
     elif column:

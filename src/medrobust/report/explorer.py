@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Int, Int8
 
 from medrobust.analysis.results import Results
-from medrobust.core import Task
+from medrobust.core import Task, names_in
 from medrobust.data.scans.geometry import Axis, seen_along
 from medrobust.metrics.overlap import overlap_counts
 from medrobust.metrics.scores import dice_of_counts, mean_defined
@@ -98,7 +98,7 @@ def index(facts: Mapping[str, Any], results: Results) -> dict[str, Any]:
             `frames`.
         results: The rows of the run.
     """
-    segmentation = results.task is Task.SEGMENTATION
+    segmentation = results.task.has_maps
     scores = _scores(results, [scan["scan_id"] for scan in facts["scans"]])
     sets, targets = facts["sets"], facts["targets"]
     cells = [
@@ -124,7 +124,7 @@ def index(facts: Mapping[str, Any], results: Results) -> dict[str, Any]:
             {
                 "id": scan["scan_id"],
                 "why": scan["why"],
-                "truth": None if segmentation else results.classes[scan["cases"][0]["label"]],
+                "truth": [] if segmentation else names_in(scan["cases"][0]["label"], results.classes),
                 "frames": [each.name for each in scan["frames"]],
                 "planes": [each.plane for each in scan["frames"] if each.plane],
                 "scores": [scores.get((*cell, scan["scan_id"])) for cell in cells],
@@ -177,12 +177,13 @@ def _sources(sets: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _scores(results: Results, scans: Sequence[str]) -> dict[tuple[Any, ...], Any]:
-    """By cell and scan, the probability of the truth or the overlap of structures (`overlap_of`)."""
+    """By cell and scan, the (mean) probability of the truth or the overlap of structures (`overlap_of`)."""
     rounded = pl.col("perturbation").str.contains("~", literal=True)
     rows = results.rows.filter(pl.col("scan_id").is_in(scans), ~rounded)
-    if results.task is Task.CLASSIFICATION:
-        truth = pl.col("probabilities").list.get(pl.col("label")).cast(pl.Float64).round(4)
-        return {row[:-1]: row[-1] for row in rows.select(*CELL, "scan_id", truth).iter_rows()}
+    if not results.task.has_maps:
+        truth = pl.col("probabilities").list.get(pl.col("label")).cast(pl.Float64).mean().round(4)
+        of_scans = rows.group_by(*CELL, "scan_id").agg(truth)
+        return {row[:-1]: row[-1] for row in of_scans.iter_rows()}
     place = {name: number for number, name in enumerate(results.classes)}
     counts: dict[tuple[Any, ...], np.ndarray] = {}
     for *cell, structure, n_true, n_pred, n_both in rows.select(
@@ -229,8 +230,8 @@ class Frame(NamedTuple):
             view,
             clean=cut(view.clean),
             changes=cut(view.changes),
-            truth=cut(view.truth) if view.truth.ndim else view.truth,
-            answers=cut(view.answers) if view.truth.ndim else view.answers,
+            truth=cut(view.truth) if view.truth.ndim > 1 else view.truth,
+            answers=cut(view.answers) if view.truth.ndim > 1 else view.answers,
         )
 
 
@@ -257,9 +258,8 @@ def frames_of(
         axes: Where the indices of volumes grow to; None if unknown.
     """
     if len(shape) == 2:
-        segmentation = task is Task.SEGMENTATION
         return [
-            Frame(place, f"slice {case['position']}" if segmentation else "")
+            Frame(place, f"slice {case['position']}" if task.has_maps else "")
             for place, case in enumerate(cases)
         ]
     volume = np.broadcast_to(np.uint8(0), tuple(shape))
@@ -290,7 +290,7 @@ def frame(view: View, colours: tuple[str, ...]) -> dict[str, Any]:
         "changes": [change_uri(change) if change.any() else None for change in view.changes],
         "largest": [float(f"{largest:.4g}") for largest in view.largest],
     }
-    if view.truth.ndim == 0:
+    if view.truth.ndim < 2:
         return shown | {"answers": [[round(float(p), 4) for p in answer] for answer in view.answers]}
     predictions = torch.from_numpy(view.answers.astype(np.int64))
     labels = torch.from_numpy(view.truth.astype(np.int64)).expand_as(predictions)

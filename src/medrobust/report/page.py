@@ -73,7 +73,9 @@ QUESTIONS = (
         "What does Dice leave out?",
         tables=("surfaces", "false_positives", "structure_surfaces"),
     ),
-    Question("classes", "Which classes break?", tables=("classes", "balanced", "quality")),
+    Question(
+        "classes", "Which classes or findings break?", tables=("classes", "findings", "balanced", "quality")
+    ),
     Question(
         "success",
         "Is the attack weak?",
@@ -253,6 +255,7 @@ CAPTIONS: Mapping[str, Mapping[str, str]] = yaml.safe_load((TEMPLATES / "tables.
 FOOLED = {
     Task.CLASSIFICATION: "fooled is the fraction of images that it gets wrong then, fooled of right the same "
     "among those it gets right when clean",
+    Task.MULTILABEL: "fooled is the mean fraction of an image's findings that it gets wrong then",
     Task.SEGMENTATION: "fooled is the fraction of the {pixels} to be changed that it shows as the attack "
     "wanted",
 }
@@ -557,6 +560,7 @@ def _whitebox(table: Table, context: ReportContext) -> list[Block]:
 LAYOUTS: Mapping[str, Callable[[Table, ReportContext], list[Block]]] = {
     "balanced": _balanced,
     "classes": partial(_by_target, "class"),
+    "findings": partial(_by_target, "finding"),
     "false_positives": _false_positives,
     "rounded": _rounded,
     "selftests": _selftests,

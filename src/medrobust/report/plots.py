@@ -17,7 +17,6 @@ from matplotlib.patches import Rectangle
 
 from medrobust.analysis.results import Results
 from medrobust.analysis.table import ABSENT, shown
-from medrobust.core import Task
 from medrobust.report import style
 
 MARKERS = ("o", "s", "^", "D", "v")
@@ -61,7 +60,7 @@ class Words(NamedTuple):
     def of(cls, results: Results) -> "Words":
         """The terms of a run."""
         percent = f"{100 * results.settings.confidence:g}\u00a0%"
-        is_segmentation = results.task is Task.SEGMENTATION
+        is_segmentation = results.task.has_maps
         return cls(results.score.heading, percent, f"{results.unit}s", is_segmentation)
 
     @property

@@ -20,12 +20,12 @@ def moved(
     """Images in [0, 1] moved at random, and label maps with them.
 
     Images are interpolated linearly, label maps by the nearest neighbour. What enters from outside is 0,
-    background, in segmentation, and the reflected image in classification.
+    background, in label maps, and the reflected image where an image has its labels as a whole.
     """
     space = images.shape[2:]
     matrices = torch.from_numpy(_movements(len(images), tuple(space), amount, rng)).to(images)
     grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
-    if labels.ndim == 1:
+    if labels.ndim < images.ndim - 1:
         return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False), labels
     maps = F.grid_sample(labels[:, None].to(images), grid, mode="nearest", align_corners=False)
     return F.grid_sample(images, grid, align_corners=False), maps[:, 0].long()

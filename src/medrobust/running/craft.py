@@ -12,7 +12,16 @@ from torch import Tensor
 from medrobust.core import Case, OnProgress
 from medrobust.errors import StudyError
 from medrobust.metrics.similarity import l0, l2, linf, mean_over, mse, ssim_map
-from medrobust.perturbations import Request, Tally, perturb, solve_budget, support_of, targets_of
+from medrobust.perturbations import (
+    Request,
+    Tally,
+    aimed,
+    perturb,
+    solve_budget,
+    support_of,
+    targets_of,
+)
+from medrobust.perturbations.gradients import fraction_wrong
 from medrobust.running.batches import Batch, batches
 from medrobust.running.estimate import Speeds
 from medrobust.running.jobs import Do, Job
@@ -97,7 +106,7 @@ def _solved(setup: Setup, images: ImageSet) -> Request:
         inputs = (
             (
                 batch.images,
-                batch.labels,
+                aimed(request, batch.labels, setup.dataset.classes),
                 support_of(batch.images, setup.study.support),
                 generators(setup.study.seed, request.name, batch.cases),
             )
@@ -133,14 +142,16 @@ def attack_part(
 ) -> tuple[Float32[Tensor, "n c *space"], Columns]:
     """Attack a part of a batch on the source's device; returns the images to store, and what is measured.
 
-    An image counts as already wrong, for the policy, if nothing of it is right: its class, or every pixel.
-    Those that are kept, and failures that are not wanted, are the clean images. Random draws of an image
-    depend on its case and the study's seed only. The budget of the request must be solved.
+    An image counts as already wrong, for the policy, if nothing of it is right: its class, every finding that
+    is attacked, or every pixel. Those that are kept, and failures that are not wanted, are the clean images.
+    Random draws of an image depend on its case and the study's seed only. The budget of the request must be
+    solved.
 
     Raises:
         ModelError: The network's outputs are not finite.
     """
     cases, clean, labels = batch.part(place)
+    labels = aimed(request, labels, setup.dataset.classes)
     network, spacing = setup.network(source), setup.dataset.spacing
     rngs = generators(setup.study.seed, request.name, cases)
     targets = targets_of(request, labels, rngs, spacing)
@@ -224,13 +235,6 @@ def distances(
     return {name: values_of(column) for name, column in measured.items()}
 
 
-def fraction_wrong(
-    predictions: Int64[Tensor, "n *labelspace"], labels: Int64[Tensor, "n *labelspace"]
-) -> Float64[Tensor, " n"]:
-    """Fraction of wrong pixels of each image; 0 or 1 in classification."""
-    return (predictions != labels).reshape(len(labels), -1).double().mean(1)
-
-
 def fraction_fooled(
     predictions: Int64[Tensor, "n *labelspace"],
     labels: Int64[Tensor, "n *labelspace"],
@@ -239,7 +243,7 @@ def fraction_fooled(
     """How far the source does what the attack wanted, in [0, 1], by its predictions on the perturbed images.
 
     With targets, the fraction of the pixels with target != truth that are predicted as the target, NaN where
-    there is no such pixel. Without (None), the fraction of wrong pixels.
+    there is no such pixel. Without (None), the fraction of labels that are wrong.
     """
     if targets is None:
         return fraction_wrong(predictions, labels)

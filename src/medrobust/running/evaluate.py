@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Float32, Int64, Num
 from torch import Tensor
 
-from medrobust.core import Dataset, OnProgress, Task
+from medrobust.core import UNKNOWN, Dataset, OnProgress
 from medrobust.metrics.overlap import empty_counts, overlap_counts
 from medrobust.metrics.surfaces import SUMS, surface_sums
 from medrobust.running.batches import Batch, stack
@@ -20,17 +20,15 @@ from medrobust.running.estimate import Speeds
 from medrobust.running.jobs import Do, Job
 from medrobust.running.noise import CPU, made_again
 from medrobust.running.plan import Cell, ImageSet, cells_of, part_name, target_folder
-from medrobust.running.predict import outputs_of, remember_weights
+from medrobust.running.predict import Columns, outputs_of, remember_weights
 from medrobust.running.rows import rows_of, timed
 from medrobust.running.setup import Setup, StudyNetwork
 from medrobust.storage import ImageStore, Parts, frame_of, write_rows
 from medrobust.storage.schemas import (
     EMPTY_CASES,
     OVERLAPS,
-    PREDICTIONS,
+    SCORED,
     SURFACES,
-    WHOLE_TEST_OVERLAPS,
-    WHOLE_TEST_PREDICTIONS,
     Table,
 )
 
@@ -139,19 +137,31 @@ def quantised(images: Float[Tensor, "n c *space"], bits: int) -> Float[Tensor, "
 def _write_rows(setup: Setup, seen: Shown, parts: Sequence[tuple[Table, Parts]]) -> None:
     """Ask a target, and write the rows of each table to its part."""
     logits = outputs_of(setup, seen.cell.target, seen.images, seen.clean.cases)
-    if setup.study.task is Task.CLASSIFICATION:
+    if not setup.study.task.has_maps:
         every = torch.cat([part.float().cpu() for _, part in logits])
-        columns = {
-            "label": seen.clean.labels.tolist(),
-            "prediction": every.argmax(1).tolist(),
-            "probabilities": every.softmax(1).tolist(),
-        }
-        rows = [rows_of(seen.clean.cases, seen.cell.columns, columns)]
+        rows = [_answer_rows(setup.dataset, seen, every)]
     else:
         wanted = [table.name for table, _ in parts]
         rows = _scan_rows(seen, logits, [each for each in _measures(setup) if each.table.name in wanted])
     for (table, part), of_table in zip(parts, rows, strict=True):
         write_rows(setup.folder, frame_of(table, of_table), *part)
+
+
+def _answer_rows(
+    dataset: Dataset, seen: Shown, logits: Float[Tensor, "n answers *findings"]
+) -> list[dict[str, Any]]:
+    """A row for each image, or for each of its findings that are known."""
+    labels, every = seen.clean.labels.flatten(), logits.movedim(1, -1).flatten(0, -2)
+    known = (labels != UNKNOWN).nonzero()[:, 0].tolist()
+    of_image = len(labels) // len(seen.clean.cases)
+    columns: Columns = {
+        "finding": [dataset.classes[place % of_image] for place in known],
+        "label": labels[known].tolist(),
+        "prediction": every[known].argmax(1).tolist(),
+        "probabilities": every[known].softmax(1).tolist(),
+    }
+    asked = {name: values for name, values in columns.items() if name in SCORED[dataset.task].schema}
+    return rows_of([seen.clean.cases[place // of_image] for place in known], seen.cell.columns, asked)
 
 
 Maps = Int64[Tensor, "n *space"]
@@ -264,22 +274,12 @@ def row_folders(setup: Setup, cell: Cell, boundaries: bool = True) -> list[tuple
     Of rounded and white-box images only the scores are shown. The folder of `surfaces` names the tolerance:
     it may change in a run folder.
     """
-    scores = row_table(setup.study.task)
+    scores = SCORED[setup.study.task]
     folders = [(scores, cell.rows_folder(scores))]
     if boundaries and setup.tolerance is not None and cell.bits is None and cell.image_set.role != "whitebox":
         within = (*target_folder(cell.target, SURFACES), f"within-{setup.tolerance}", cell.image_set.name)
         folders += [(SURFACES, within), (EMPTY_CASES, cell.rows_folder(EMPTY_CASES))]
     return folders
-
-
-def row_table(task: Task) -> Table:
-    """The table that the rows of a task go to."""
-    return PREDICTIONS if task is Task.CLASSIFICATION else OVERLAPS
-
-
-def whole_test_table(task: Task) -> Table:
-    """The table for rows of clean images of all test cases, where a study attacks only some of them."""
-    return WHOLE_TEST_PREDICTIONS if task is Task.CLASSIFICATION else WHOLE_TEST_OVERLAPS
 
 
 def evaluation_parts(
@@ -303,6 +303,6 @@ def evaluation_parts(
 def timing_parts(setup: Setup, sets: Sequence[ImageSet]) -> list[Parts]:
     """Paths of the times of crafting and evaluating, as far as they are known."""
     crafted = [(*images.folder, "timing") for images in sets]
-    table = row_table(setup.study.task)
+    table = SCORED[setup.study.task]
     evaluated = [cell.timing_folder(table) for cell in cells_of(sets, setup.targets, setup.bits)]
     return [(*times, name) for times in (*crafted, *evaluated) for name in setup.folder.names(*times)]

@@ -29,19 +29,20 @@ from medrobust.data.scans.geometry import codes_of
 from medrobust.metrics.scores import dice_of_counts
 from medrobust.running.batches import evenly_spaced, stack
 from medrobust.running.estimate import Speeds
-from medrobust.running.evaluate import evaluation_parts, images_of, row_table
+from medrobust.running.evaluate import evaluation_parts, images_of
 from medrobust.running.jobs import Job, as_picture
 from medrobust.running.noise import CPU
 from medrobust.running.plan import ImageSet, Plan
 from medrobust.running.predict import outputs_of
 from medrobust.running.setup import Setup, StudyNetwork
 from medrobust.storage import Parts, RunFolder, digest, read_rows
+from medrobust.storage.schemas import SCORED
 
 EXPLORED: Parts = ("results", "explorer", "facts.json")
 EXAMPLES: Parts = ("results", "examples.json")
 EXAMPLE_ARRAYS: Parts = ("results", "examples.npz")
 
-N_EXAMPLES = {Task.CLASSIFICATION: 4, Task.SEGMENTATION: 2}
+N_EXAMPLES = {Task.CLASSIFICATION: 4, Task.MULTILABEL: 4, Task.SEGMENTATION: 2}
 """Cases in the figure of examples."""
 
 LEVELS = 31
@@ -56,8 +57,8 @@ class View:
         clean: The image in the data, in 255ths.
         changes: What each set adds to it, in `largest / LEVELS`.
         largest: The largest absolute change of each set, in [0, 1].
-        truth: A class, or a label map.
-        answers: Probabilities of the classes, or a label map, of each pair of `pairs_of`.
+        truth: A class, the findings, or a label map.
+        answers: Probabilities of the classes or findings, or a label map, of each pair of `pairs_of`.
     """
 
     clean: UInt8[np.ndarray, "c *space"]
@@ -96,7 +97,7 @@ def explorer_job(plan: Plan, speeds: Speeds) -> Job:
     of = _made_of(plan.explored, setup.targets)
 
     def keep(piece: int, progress: OnProgress) -> None:
-        table = row_table(setup.study.task)
+        table = SCORED[setup.study.task]
         attacked = [images for images in plan.explored if images.is_stored]
         parts = evaluation_parts(setup, attacked, setup.targets, table, rounded=False)
         rows = pl.concat(read_rows(setup.folder, table, *part) for part in parts)
@@ -120,10 +121,10 @@ def scan_scores(rows: pl.DataFrame, task: Task, background: str) -> pl.DataFrame
     """How well the networks do on every scan, by rows of `predictions` or `overlaps`.
 
     Returns:
-        `scan_id, score`: the mean probability of the true class; or the mean Dice over structures that the
+        `scan_id, score`: the mean probability of the truth; or the mean Dice over structures that the
         truth has (but for the background), then over cells. Scans without any such structure are left out.
     """
-    if task is Task.CLASSIFICATION:
+    if not task.has_maps:
         score = pl.col("probabilities").list.get(pl.col("label"))
         return rows.group_by("scan_id").agg(score.mean().cast(pl.Float64).alias("score")).sort("scan_id")
     counted = rows.filter(pl.col("structure") != background)
@@ -307,19 +308,21 @@ def _answers(
     """What every target says about the sets that it faces, in the order of `pairs_of`."""
     found = {}
     pairs = pairs_of(sets, targets)
-    classifies = setup.study.task is Task.CLASSIFICATION
+    maps = setup.study.task.has_maps
     for number, target in enumerate(targets):
         places = [place for place, faced in pairs if faced == number]
         if places:
             said = _said(setup, target, shown[places], case)
+            if setup.study.task is Task.MULTILABEL:
+                said = said[:, 1]  # that a finding is present
             found.update({(place, number): row for place, row in zip(places, said.numpy(), strict=True)})
     answers = np.stack([found[pair] for pair in pairs])
-    return answers if classifies else answers.astype(np.uint16)
+    return answers.astype(np.uint16) if maps else answers
 
 
 def _said(setup: Setup, target: StudyNetwork, images: Tensor, case: Case) -> Tensor:
     """What a target says about one case under some perturbations: probabilities, or label maps."""
-    answer = torch.softmax if setup.study.task is Task.CLASSIFICATION else torch.argmax
+    answer = torch.argmax if setup.study.task.has_maps else torch.softmax
     logits = outputs_of(setup, target, images, [case] * len(images))
     return torch.cat([answer(part.float(), 1).cpu() for _, part in logits])
 
@@ -354,7 +357,7 @@ def example_cases(cases: Iterable[Case], task: Task, count: int) -> tuple[Case, 
     largest_first = sorted(cases, key=lambda case: (-case.foreground, case.case_id))
     groups: dict[Any, list[Case]] = {}
     for case in largest_first:
-        groups.setdefault(case.label if task is Task.CLASSIFICATION else case.patient_id, []).append(case)
+        groups.setdefault(case.patient_id if task.has_maps else case.label, []).append(case)
     in_turn = (
         group[turn]
         for turn in range(len(largest_first))
@@ -374,8 +377,10 @@ def keep_examples(
     images, labels = _collect(setup, sets, cases)
     said = torch.stack([_said(setup, target, shown, case) for case, shown in zip(cases, images, strict=True)])
     arrays = {"images": images.numpy(), "labels": labels.numpy(), "predictions": said.numpy()}
+    if not setup.study.task.has_maps:
+        arrays["predictions"] = said.argmax(2).numpy()
     if setup.study.task is Task.CLASSIFICATION:
-        arrays |= {"predictions": said.argmax(2).numpy(), "probabilities": said.amax(2).numpy()}
+        arrays["probabilities"] = said.amax(2).numpy()
     setup.folder.write_bytes(_packed(arrays), *EXAMPLE_ARRAYS)
     setup.folder.write_json(
         {

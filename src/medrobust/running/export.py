@@ -17,7 +17,7 @@ from torch import Tensor
 
 from medrobust.core import Case, Dataset, Task, pixels_of
 from medrobust.errors import RunError, unknown
-from medrobust.perturbations import targets_of
+from medrobust.perturbations import aimed, targets_of
 from medrobust.running.batches import stack
 from medrobust.running.craft import fraction_fooled
 from medrobust.running.evaluate import images_of
@@ -168,12 +168,12 @@ def exported_table(exported: Sequence[Exported]) -> Table:
 
 
 def _success(of: Exported, values: Sequence[float]) -> str:
-    """Of photographs how many fool their source, of slices and volumes the mean fraction of pixels."""
+    """How many images fool their source; of pixels and findings the mean fraction."""
     if not values:
         return "-"
     if of.task is Task.CLASSIFICATION:
         return f"{sum(values):.0f} of {len(values)}"
-    return f"{sum(values) / len(values):.1%} of {of.pixels}"
+    return f"{sum(values) / len(values):.1%} of {of.pixels if of.task.has_maps else 'findings'}"
 
 
 def _reopen(
@@ -323,7 +323,7 @@ def _write(setup: Setup, images: ImageSet, item: Item, rows: Mapping[str, Row], 
         for target in setup.targets
         if target.id.fold == images.fold
     }
-    if setup.study.task is Task.SEGMENTATION:
+    if setup.study.task.has_maps:
         maps = {f"predicted-{name}": labels for name, labels in shown.items()}
         names += write_labels(item, done.folder, {"truth": item.labels, **maps})
     done.stored.extend(_fooled(setup, images, item, item.images))
@@ -340,8 +340,9 @@ def _fooled(setup: Setup, images: ImageSet, item: Item, seen: Float32[Tensor, "n
     if images.source is None or images.request is None:
         return []
     rngs = generators(setup.study.seed, images.request.name, item.cases)
-    wanted = targets_of(images.request, item.labels, rngs, setup.dataset.spacing)
-    fooled = fraction_fooled(_predict(setup, images.source, seen, item.cases), item.labels, wanted)
+    labels = aimed(images.request, item.labels, setup.dataset.classes)
+    wanted = targets_of(images.request, labels, rngs, setup.dataset.spacing)
+    fooled = fraction_fooled(_predict(setup, images.source, seen, item.cases), labels, wanted)
     return [
         value
         for value, changed in zip(fooled.tolist(), item.changed, strict=True)

@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64, Int64, Shaped
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from torch import Tensor
 
-from medrobust.core import Case, Dataset, Grid, Task
+from medrobust.core import Case, Dataset, Grid, names_in
 from medrobust.data.scans.geometry import region
 from medrobust.running.plan import ImageSet
 from medrobust.storage import digest
@@ -227,11 +227,17 @@ def _images(
             image |= {"from_voxel": corners.min(0).tolist(), "to_voxel": corners.max(0).tolist()}
         row = rows.get(case.case_id, {}) if changed else {}
         image |= {column: row[column] for column in MEASURED if column in row}
-        if dataset.task is Task.CLASSIFICATION:
-            image["truth"] = dataset.classes[int(item.labels[number])]
-            image["predicted"] = {name: dataset.classes[int(seen[number])] for name, seen in shown.items()}
+        if not dataset.task.has_maps:
+            image["truth"] = _said(item.labels[number], dataset)
+            image["predicted"] = {name: _said(seen[number], dataset) for name, seen in shown.items()}
         images.append(image)
     return images
+
+
+def _said(label: Tensor, dataset: Dataset) -> str | list[str]:
+    """The class of an image, or all of its findings."""
+    names = names_in(label.tolist(), dataset.classes)
+    return names if dataset.labelspace else names[0]
 
 
 def file_name(name: str) -> str:

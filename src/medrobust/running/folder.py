@@ -16,7 +16,7 @@ from medrobust.errors import DamagedError, RunError
 from medrobust.perturbations import Request
 from medrobust.running.announcing import size
 from medrobust.running.embed import embedding_parts, tsne_mark
-from medrobust.running.evaluate import evaluation_parts, row_table, timing_parts, whole_test_table
+from medrobust.running.evaluate import evaluation_parts, timing_parts
 from medrobust.running.jobs import is_left_out
 from medrobust.running.plan import Plan
 from medrobust.running.progress import Say
@@ -32,9 +32,11 @@ from medrobust.storage.schemas import (
     CRAFTED,
     EMBEDDINGS,
     EMPTY_CASES,
+    SCORED,
     SELFTEST,
     SURFACES,
     TIMING,
+    WHOLE_TEST,
 )
 from medrobust.study.config import Study, resolved
 from medrobust.study.reading import STORED, read_stored_study
@@ -195,7 +197,7 @@ def adopt(plan: Plan, record: Mapping[str, Any], change: Change) -> None:
         kept = aside(name, entry["digest"])
         if folder.exists(*kept) and not folder.exists("models", name):
             folder.move(kept, ("models", name))
-    folder.remove("results", f"{row_table(plan.setup.study.task).name}.parquet")  # no longer finished
+    folder.remove("results", f"{SCORED[plan.setup.study.task].name}.parquet")  # no longer finished
 
 
 def aside(name: str, digest: str) -> tuple[str, str]:
@@ -372,11 +374,11 @@ def join_selftests(plan: Plan) -> None:
 def join_rows(plan: Plan) -> None:
     """Join the parts that the jobs left to one sorted table each."""
     setup, folder = plan.setup, plan.setup.folder
-    targets, scores = setup.targets, row_table(setup.study.task)
+    targets, scores = setup.targets, SCORED[setup.study.task]
     crafted = (images.rows_part(chunk) for images in plan.crafted for chunk in range(len(images.chunks)))
     compact(folder, CRAFTED, crafted)
     whole_test = evaluation_parts(setup, plan.whole_test, targets, scores)
-    compact(folder, whole_test_table(setup.study.task), whole_test)
+    compact(folder, WHOLE_TEST[setup.study.task], whole_test)
     pictured = [target for target in targets if not is_left_out(folder, tsne_mark(target))]
     embedded = (part for target in pictured for part in embedding_parts(plan.embedded(target), target))
     compact(folder, EMBEDDINGS, embedded)

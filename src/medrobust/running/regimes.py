@@ -12,7 +12,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from medrobust.core import Case, Dataset, Task
+from medrobust.core import UNKNOWN, Case, Dataset, Task
 from medrobust.errors import DataError
 from medrobust.running.batches import at_once
 from medrobust.study.training import Augmentation, TrainingConfig
@@ -53,11 +53,14 @@ class Regime:
 _REGIMES: Final = {
     ("paper", Task.CLASSIFICATION): Regime(200, 32, 0.01, 20, "sgd", "decaying", False),
     ("paper", Task.SEGMENTATION): Regime(200, 16, 1e-3, 20, "adam", "constant", False),
+    ("paper", Task.MULTILABEL): Regime(200, 32, 0.01, 20, "sgd", "decaying", False),
     ("quick", Task.CLASSIFICATION): Regime(20, 16, 1e-3, None, "adamw", "one_cycle", True),
+    ("quick", Task.MULTILABEL): Regime(20, 16, 1e-3, None, "adamw", "one_cycle", True),
     ("quick", Task.SEGMENTATION): Regime(20, 8, 4e-3, None, "adamw", "one_cycle", True),
 }
 _AUGMENTATION: Final = {
     Task.CLASSIFICATION: Augmentation(rotation=45, scale=0.15, shift=0.05, flip=True),
+    Task.MULTILABEL: Augmentation(rotation=10, scale=0.1, shift=0.05, flip=False),
     Task.SEGMENTATION: Augmentation(),
 }
 
@@ -113,15 +116,35 @@ def learning_rate(regime: Regime, done: float) -> float:
 
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""`(logits n k *space, labels n *space) -> scalar`."""
+"""`(logits n answers *labelspace, labels n *labelspace) -> scalar`."""
 
 
-def make_loss(task: Task, weights: Float[Tensor, "k"]) -> Loss:
+def make_loss(task: Task, weights: Float[Tensor, "answers *findings"]) -> Loss:
     """The loss of a task: weighted cross-entropy; in segmentation plus the soft Dice loss."""
-    cross_entropy = partial(F.cross_entropy, weight=weights)
-    if task is Task.CLASSIFICATION:
-        return cross_entropy
-    return lambda logits, labels: cross_entropy(logits, labels) + soft_dice_loss(logits, labels)
+    return _LOSSES[task](weights)
+
+
+def _segmentation_loss(weights: Float[Tensor, "k"]) -> Loss:
+    return lambda logits, labels: (
+        F.cross_entropy(logits, labels, weight=weights) + soft_dice_loss(logits, labels)
+    )
+
+
+def _findings_loss(weights: Float[Tensor, "answers *findings"]) -> Loss:
+    def loss(logits: Float[Tensor, "n 2 k"], labels: Int64[Tensor, "n k"]) -> Float[Tensor, ""]:
+        """The binary cross-entropy of the known findings, each answer of each finding with its weight."""
+        each = F.cross_entropy(logits, labels, reduction="none", ignore_index=UNKNOWN)
+        shares = torch.where(labels == 1, weights[1], weights[0]) * (labels != UNKNOWN)
+        return (shares * each).sum() / shares.sum()
+
+    return loss
+
+
+_LOSSES: Final[dict[Task, Callable[[Tensor], Loss]]] = {
+    Task.CLASSIFICATION: lambda weights: partial(F.cross_entropy, weight=weights),
+    Task.MULTILABEL: _findings_loss,
+    Task.SEGMENTATION: _segmentation_loss,
+}
 
 
 def soft_dice_loss(
@@ -143,34 +166,51 @@ def soft_dice_loss(
     return (1 - dice).mean()
 
 
-def class_weights(dataset: Dataset, cases: Sequence[Case]) -> Float64[np.ndarray, "k"]:
+def class_weights(dataset: Dataset, cases: Sequence[Case]) -> Float64[np.ndarray, "answers *findings"]:
     """Median-frequency weights over the training cases: the median class weighs 1, rarer ones more.
 
     The frequency of a class is its fraction of the pixels of the images that it occurs in. A structure that
-    no case shows gets 0.
+    no case shows gets 0. Of each finding, absent and present weigh equally much together.
 
     Raises:
-        DataError: In classification, a class has no case.
+        DataError: A class has no case, or a finding is absent, or present, in none.
 
     Source: Eigen & Fergus, ICCV 2015.
     """
+    return _pixel_weights(dataset, cases) if dataset.task.has_maps else _image_weights(dataset, cases)
+
+
+def _pixel_weights(dataset: Dataset, cases: Sequence[Case]) -> Float64[np.ndarray, "k"]:
     classes = len(dataset.classes)
     pixels, pixels_around = np.zeros(classes), np.zeros(classes)
     for case in cases:
-        label = dataset.read(case).label if case.label is None else np.array(case.label)
+        label = dataset.read(case).label
         counts = np.bincount(label.ravel(), minlength=classes)
         pixels += counts
         pixels_around += label.size * (counts > 0)
     present = pixels > 0
-    if dataset.task is Task.CLASSIFICATION:
-        empty = [name for name, there in zip(dataset.classes, present, strict=True) if not there]
-        if empty:
-            raise DataError(
-                f"No training case of {dataset.name} is of class {', '.join(empty)}. "
-                "Use more cases, another split or seed, or leave the class out of the data."
-            )
-        pixels_around[:] = len(cases)
     frequencies = pixels[present] / pixels_around[present]
     weights = np.zeros(classes)
     weights[present] = np.median(frequencies) / frequencies
     return weights
+
+
+def _image_weights(dataset: Dataset, cases: Sequence[Case]) -> Float64[np.ndarray, "answers *findings"]:
+    labels = np.array([case.label for case in cases])
+    counts = np.stack([(labels == answer).sum(0) for answer in range(dataset.answers)])
+    lacking = (counts == 0) if dataset.labelspace == () else (counts == 0).any(0)
+    empty = [name for name, lacks in zip(dataset.classes, lacking, strict=True) if lacks]
+    if empty:
+        says = (
+            f"is of class {', '.join(empty)}"
+            if dataset.labelspace == ()
+            else (
+                f"shows {', '.join(empty)}, or all do: a finding must be absent in some and present in some"
+            )
+        )
+        raise DataError(
+            f"No training case of {dataset.name} {says}. "
+            "Use more cases, another split or seed, or leave it out of the data."
+        )
+    frequencies = counts / counts.sum(0)
+    return np.asarray(np.median(frequencies, axis=0) / frequencies)

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medrobust.core import Case, OnProgress, Task
-from medrobust.perturbations import support_of
+from medrobust.perturbations import aimed, support_of
 from medrobust.perturbations.selftest import CHECKS, passes, selftest
 from medrobust.running.batches import at_once, evenly_spaced, stack
 from medrobust.running.craft import asked, open_store
@@ -53,7 +53,7 @@ def _selftest(setup: Setup, images: ImageSet) -> None:
             request,
             setup.network(source),
             batch.images,
-            batch.labels,
+            aimed(request, batch.labels, setup.dataset.classes),
             support=support_of(batch.images, setup.study.support),
             rngs=generators(setup.study.seed, request.name, cases),
             spacing=setup.dataset.spacing,
@@ -94,7 +94,7 @@ def tried_cases(
     else test cases: nothing is chosen by what they show, but columns may be left out of the verdict.
     """
     every, part = (validation, "validation") if validation else (test, "test")
-    if task is Task.SEGMENTATION:
+    if task.has_maps:
         every = [case for case in every if case.foreground] or every
     ordered = sorted(every, key=lambda case: (case.label or 0, case.case_id))
     return evenly_spaced(ordered, most), part

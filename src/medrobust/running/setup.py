@@ -113,11 +113,11 @@ class Setup:
 
     @property
     def tolerance(self) -> float | None:
-        """Distance up to which boundaries of structures count as coinciding; None in classification.
+        """Distance up to which boundaries of structures count as coinciding; None without label maps.
 
         By default the longest side of a pixel, since no grid shows less.
         """
-        if self.study.task is Task.CLASSIFICATION:
+        if not self.study.task.has_maps:
             return None
         return float(self.study.analysis.surface_tolerance or max(self.dataset.spacing or (1.0,)))
 
@@ -261,7 +261,10 @@ def set_up(
     require_split(study)
     check_named_data(study)
     cache = cache or folder.local("cache")
-    opened = open_dataset(study.data, cache, data_dir, progress) if dataset is None else checked(dataset)
+    if dataset is None:
+        opened = open_dataset(study.data, cache, data_dir, progress, task=study.task)
+    else:
+        opened = checked(dataset)
     check_opened_data(study, opened)
     setup = Setup(study, folder, opened, folds_of(study, opened), device)
     _require_parts(setup)
@@ -341,6 +344,7 @@ def fresh_network(
             channels=dataset.channels,
             shape=dataset.shape,
             names=dataset.classes,
+            findings=dataset.task is Task.MULTILABEL,
             initialise=initialise,
         )
 

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from medrobust.core import Case, Dataset, NetworkId, OnProgress, Task, silent
+from medrobust.core import UNKNOWN, Case, Dataset, NetworkId, OnProgress, Task, silent
 from medrobust.errors import DataError, ModelError, reason
 from medrobust.metrics.overlap import overlap_counts
 from medrobust.metrics.scores import mean_defined, mean_dice, sensitivity
@@ -55,7 +55,11 @@ if TYPE_CHECKING:
 PASSES = 2.0
 """A training step in passes: its gradient also reaches the weights, and an optimizer follows."""
 
-SCORE_NAMES = {Task.CLASSIFICATION: "balanced accuracy", Task.SEGMENTATION: "mean Dice"}
+SCORE_NAMES = {
+    Task.CLASSIFICATION: "balanced accuracy",
+    Task.MULTILABEL: "balanced accuracy",
+    Task.SEGMENTATION: "mean Dice",
+}
 
 
 @dataclass(frozen=True)
@@ -263,7 +267,7 @@ def _train(fabric: "Fabric", network: Network, *, training: Training, goal: Trai
             "device": fabric.device.type,
             "processes": fabric.world_size,
             "identity": dict(goal.identity),
-            "class_weights": [round(weight, 6) for weight in weights.tolist()],
+            "class_weights": weights.round(6).tolist(),
             "score": finish(fabric, network, training),
         }
         if fabric.is_global_zero:
@@ -411,19 +415,22 @@ def validation_counts(
     batch_size: int,
     device: torch.device,
 ) -> Int64[Tensor, "scans k 3"]:
-    """Counts of truth, prediction and both: per scan in segmentation, all photos together in classification.
+    """Counts of truth, prediction and both: of each class or, of several findings, of each answer to each.
 
     The cases may be a part of those of the scans. The network is used in eval mode, and left in its own.
     """
     was_training = network.training
     network.eval()
     row = {scan: index for index, scan in enumerate(scans)}
-    classes = len(dataset.classes)
-    counts = torch.zeros(len(scans), classes, 3, dtype=torch.int64, device=device)
+    questions = len(dataset.classes) if dataset.task is Task.MULTILABEL else 1
+    counts = torch.zeros(len(scans), questions * dataset.answers, 3, dtype=torch.int64, device=device)
+    first = dataset.answers * torch.arange(questions, device=device)
     for batch in batches(dataset, cases, batch_size, device):
-        predictions = network(batch.images).argmax(1)
-        shape = (len(predictions), -1)
-        found = overlap_counts(batch.labels.view(shape), predictions.reshape(shape), classes)
+        predictions = network(batch.images).argmax(1).view(len(batch.cases), -1)
+        labels = batch.labels.view(len(batch.cases), -1)
+        found = overlap_counts(
+            torch.where(labels == UNKNOWN, labels, labels + first), predictions + first, counts.shape[1]
+        )
         rows = torch.tensor([row[case.scan_id] for case in batch.cases], device=device)
         counts.index_add_(0, rows, found)
     network.train(was_training)
@@ -436,7 +443,7 @@ def score(counts: Int64[Tensor, "scans k 3"], patients: Sequence[str], task: Tas
     `counts` are those of `validation_counts`, `patients` the patient of each scan.
     """
     whole = counts.cpu().numpy()
-    if task is Task.CLASSIFICATION:
+    if not task.has_maps:
         n_true, _, n_both = whole.sum(0).T
         value = float(mean_defined(sensitivity(n_true, n_both)))
     else:
@@ -522,12 +529,12 @@ def check_training(
     )
     count = min(2, regime.batch_size, len(seen))
     images = made_up_images(count, dataset.channels, dataset.shape).to(device)
-    classes, of_maps = len(dataset.classes), dataset.shape if dataset.task is Task.SEGMENTATION else ()
-    labels = torch.arange(len(images) * math.prod(of_maps), device=device) % classes
-    loss = make_loss(dataset.task, torch.ones(classes, device=device))
+    labelled = (len(images), *dataset.labelspace)
+    labels = (torch.arange(math.prod(labelled), device=device) % dataset.answers).view(labelled)
+    loss = make_loss(dataset.task, torch.ones(dataset.answers, device=device))
     try:
         with kept_generators(device):
-            value = loss(network.train()(images), labels.view(len(images), *of_maps))
+            value = loss(network.train()(images), labels)
             if value.requires_grad:
                 torch.autograd.backward(value)
         load_content(network, weights_content(network), f"weights of {name}")

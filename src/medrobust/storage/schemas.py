@@ -1,9 +1,12 @@
 """The columns of every table of rows in a run folder, in one place."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
+
+from medrobust.core import Task
 
 Schema = dict[str, Any]
 """Types of polars by name; their own class is not one that beartype can check."""
@@ -25,6 +28,11 @@ class Table:
     schema: Schema
     keys: tuple[str, ...]
     is_measured: bool = False
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """Columns that tell the rows of a cell apart."""
+        return tuple(key for key in self.keys if key not in _CELL)
 
 
 _ORIGIN: Schema = {"perturbation": pl.String, "source": pl.String, "source_seed": pl.Int64, "fold": pl.Int64}
@@ -60,6 +68,12 @@ PREDICTIONS = Table(
     {**_CELL, **_CASE, "label": pl.Int64, "prediction": pl.Int64, "probabilities": pl.List(pl.Float32)},
     keys=(*_CELL, "case_id"),
 )
+FINDINGS = Table(
+    "predictions",
+    {**_CELL, **_CASE, "finding": pl.String, **dict(list(PREDICTIONS.schema.items())[-3:])},
+    keys=(*PREDICTIONS.keys, "finding"),
+)
+"""Predictions of several findings: a row for each finding of an image; answers are absent and present."""
 OVERLAPS = Table(
     "overlaps",
     {
@@ -97,8 +111,16 @@ EMPTY_CASES = Table(
     },
     keys=(*_CELL, "scan_id"),
 )
-WHOLE_TEST_PREDICTIONS = Table("whole_test_predictions", PREDICTIONS.schema, PREDICTIONS.keys)
-WHOLE_TEST_OVERLAPS = Table("whole_test_overlaps", OVERLAPS.schema, OVERLAPS.keys)
+SCORED: Mapping[Task, Table] = {
+    Task.CLASSIFICATION: PREDICTIONS,
+    Task.MULTILABEL: FINDINGS,
+    Task.SEGMENTATION: OVERLAPS,
+}
+"""The rows that the scores of a task are computed from."""
+WHOLE_TEST: Mapping[Task, Table] = {
+    task: Table(f"whole_test_{table.name}", table.schema, table.keys) for task, table in SCORED.items()
+}
+"""The same for clean images of all test cases, where a study attacks only some of them."""
 ATTRIBUTES = Table(
     "attributes",
     {**_SCAN, "attribute": pl.String, "value": pl.String},

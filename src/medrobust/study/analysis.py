@@ -8,12 +8,20 @@ from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.metrics.catalogue import SCORES, Score
 
-PRIMARY: Mapping[Task, str] = {Task.SEGMENTATION: "dice", Task.CLASSIFICATION: "accuracy"}
+PRIMARY: Mapping[Task, str] = {
+    Task.SEGMENTATION: "dice",
+    Task.CLASSIFICATION: "accuracy",
+    Task.MULTILABEL: "auroc",
+}
 """The score that networks are judged by where a study does not say."""
 
-RELEVANT_DIFFERENCE: Mapping[Task, float] = {Task.SEGMENTATION: 0.02, Task.CLASSIFICATION: 0.05}
-"""Smallest difference of Dice and of accuracy that matters, where a study does not say: a hundred photographs
-cannot distinguish closer accuracies."""
+RELEVANT_DIFFERENCE: Mapping[Task, float] = {
+    Task.SEGMENTATION: 0.02,
+    Task.CLASSIFICATION: 0.05,
+    Task.MULTILABEL: 0.05,
+}
+"""Smallest difference of Dice, accuracy and AUROC that matters, where a study does not say: a hundred
+photographs cannot distinguish closer accuracies."""
 
 IntervalMethod = Literal["default", "percentile", "bca", "bootstrap-t"]
 
@@ -71,12 +79,12 @@ def primary_score(given: object, task: Task, where: str = "analysis.score") -> S
 
     Args:
         given: A name of the catalogue or of an installed package, `{"load": "package.module:function"}`, or
-            in Python a function or `Score`; None: Dice or accuracy.
+            in Python a function or `Score`; None: that of the task.
         task: What the networks do.
         where: Where it stands, for messages.
 
     Raises:
-        StudyError: The name is unknown, it cannot be imported, is not a score, or is one for the other task.
+        StudyError: The name is unknown, it cannot be imported, is not a score, or is one for another task.
     """
     if given is None:
         return SCORES[PRIMARY[task]]
@@ -90,10 +98,10 @@ def primary_score(given: object, task: Task, where: str = "analysis.score") -> S
         score = SCORES.named(what, where) if how == "name" else SCORES.loaded(what, where)
     else:
         score = SCORES.named(given, where) if isinstance(given, str) else SCORES.loaded(given, where)
-    if score.task is not task:
-        fitting = ", ".join(name for name in SCORES if SCORES[name].task is task)
+    if task not in score.tasks:
+        fitting = ", ".join(name for name in SCORES if task in SCORES[name].tasks)
         raise StudyError(
-            f"{where}: {score.name} is a score of {score.task}, and this study is one of {task}. Choose"
+            f"{where}: {score.name} is a score of {score.tasks[0]}, and this study is one of {task}. Choose"
             f" {fitting}, or load one of your own."
         )
     return score

@@ -8,7 +8,7 @@ from medrobust.data import DATASETS
 from medrobust.errors import StudyError, unknown
 from medrobust.metrics.similarity import WINDOW
 from medrobust.models.spec import is_trained
-from medrobust.perturbations import Request
+from medrobust.perturbations import Request, place_of_finding
 from medrobust.perturbations.request import LABEL
 from medrobust.study.analysis import primary_score
 from medrobust.study.config import Study
@@ -20,7 +20,7 @@ def check_study(study: Study) -> None:
     Raises:
         StudyError: Two keys contradict each other.
     """
-    if study.task is Task.SEGMENTATION and study.cases.total is not None:
+    if study.task.has_maps and study.cases.total is not None:
         raise StudyError(
             f"study.cases.total: applies to photographs only; got {study.cases.total}. "
             "Limit slices by cases.per_patient."
@@ -36,23 +36,26 @@ def check_named_data(study: Study) -> None:
     """See that data of the catalogue fit the study, before scans are decoded, which may take minutes.
 
     Raises:
-        StudyError: They are labelled for the other task.
+        StudyError: They are labelled for another task.
     """
     name = str(study.data.get("name"))
     if name not in DATASETS:
         return
-    task = DATASETS[name].task
-    if "load" not in study.data and task is not None:
-        _require_same_task(study, name, task)
+    tasks = DATASETS[name].tasks
+    if "load" not in study.data and tasks:
+        _require_same_task(study, name, *tasks)
 
 
 def check_opened_data(study: Study, dataset: Dataset) -> None:
     """See that data are labelled for what the networks do, and that images are large enough for SSIM.
 
     Raises:
-        StudyError: They are labelled for the other task, or a side is shorter than SSIM's window.
+        StudyError: They are labelled for another task, lack a finding that an attack is for, or have a side
+            shorter than SSIM's window.
     """
     _require_same_task(study, dataset.name, dataset.task)
+    for attack in study.attacks:
+        place_of_finding(attack, dataset.classes)
     if min(dataset.shape) < WINDOW:
         size = " x ".join(map(str, dataset.shape))
         raise StudyError(
@@ -61,9 +64,10 @@ def check_opened_data(study: Study, dataset: Dataset) -> None:
         )
 
 
-def _require_same_task(study: Study, name: str, task: Task) -> None:
-    if task != study.task:
-        raise StudyError(f"study.task is {study.task}, but '{name}' is labelled for {task}. Change one.")
+def _require_same_task(study: Study, name: str, *tasks: Task) -> None:
+    if study.task not in tasks:
+        labelled = " or ".join(tasks)
+        raise StudyError(f"study.task is {study.task}, but '{name}' is labelled for {labelled}. Change one.")
 
 
 def require_split(study: Study) -> None:

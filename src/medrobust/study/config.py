@@ -23,10 +23,28 @@ from medrobust.study.training import TrainingConfig
 
 PAPER_ATTACKS: Mapping[Task, tuple[str, ...]] = {
     Task.CLASSIFICATION: ("fgsm", "deepfool", "saliency_map"),
+    Task.MULTILABEL: ("fgsm", "pgd"),
     Task.SEGMENTATION: ("dag_a", "dag_b", "dag_c"),
 }
-PAPER_NOISE: Mapping[Task, str] = {Task.CLASSIFICATION: "gaussian", Task.SEGMENTATION: "rician"}
-PAPER_TEST_FRACTION: Mapping[Task, float] = {Task.CLASSIFICATION: 0.5, Task.SEGMENTATION: 0.2}
+PAPER_NOISE: Mapping[Task, str] = {
+    Task.CLASSIFICATION: "gaussian",
+    Task.MULTILABEL: "gaussian",
+    Task.SEGMENTATION: "rician",
+}
+PAPER_TEST_FRACTION: Mapping[Task, float] = {
+    Task.CLASSIFICATION: 0.5,
+    Task.MULTILABEL: 0.5,
+    Task.SEGMENTATION: 0.2,
+}
+"""What a study does where it is silent. The paper does not have several findings: as in its photographs."""
+
+REFUSED = {
+    "regression": "a measured value has no wrong answer to be fooled into. Cut it into classes or grades "
+    "(task: classification, analysis: {score: kappa})",
+    "detection": "boxes have no answer for each image or pixel, which attacks, noise and scores here are "
+    "about. Judge the masks (task: segmentation), or whether an image shows a finding (task: multilabel)",
+}
+"""Tasks that people ask for, and why there is nothing for them."""
 
 
 class Block(BaseModel):
@@ -94,13 +112,14 @@ class Analysis(Block):
 
     score: Any = Field(
         None,
-        description="What networks are judged by: dice, nsd, iou; accuracy, balanced_accuracy, auroc; one of"
-        " an installed package; or {load: package.module:function}. null: Dice or accuracy.",
+        description="What networks are judged by: dice, nsd, iou; accuracy, balanced_accuracy, auroc, kappa;"
+        " one of an installed package; or {load: package.module:function}. null: Dice, accuracy, or AUROC of"
+        " several findings.",
     )
     resamples: Annotated[int, Ge(100)] = 10_000
     confidence: Annotated[float, Interval(gt=0.5, lt=1.0)] = 0.95
     relevant_difference: Annotated[float, Gt(0)] | None = Field(
-        None, description="Smallest difference that matters. null: 0.02 of Dice, 0.05 of accuracy."
+        None, description="Smallest difference that matters. null: 0.02 of Dice, 0.05 of accuracy and AUROC."
     )
     interval: IntervalMethod = Field(
         "default",
@@ -166,6 +185,9 @@ class Study(Block):
     @classmethod
     def _fill_in_the_paper(cls, given: Any) -> Any:
         """Defaults that depend on other keys: the paper's, seeds, and what difference matters."""
+        why = REFUSED.get(str(given.get("task"))) if isinstance(given, Mapping) else None
+        if why is not None:
+            raise StudyError(f"study.task: {given['task']} is not supported: {why}.")
         if not isinstance(given, Mapping) or given.get("task") not in list(Task):
             return given
         task = Task(given["task"])

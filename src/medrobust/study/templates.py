@@ -13,7 +13,11 @@ from medrobust.core import Task
 from medrobust.data import DATASETS, DatasetEntry
 from medrobust.errors import StudyError, unknown
 
-DEFAULT_DATA = {Task.SEGMENTATION: "malc2012", Task.CLASSIFICATION: "ham10000"}
+DEFAULT_DATA = {
+    Task.SEGMENTATION: "malc2012",
+    Task.CLASSIFICATION: "ham10000",
+    Task.MULTILABEL: "image_folder",
+}
 
 
 def demo_study(task: Task, *, full: bool = False) -> dict[str, Any]:
@@ -36,7 +40,7 @@ def template(task: Task, data: str | None = None) -> str:
     if name not in DATASETS:
         raise StudyError(f"--data: {unknown('data set', name, DATASETS)}")
     entry = DATASETS[name]
-    if entry.task != task:
+    if task not in entry.tasks:
         raise StudyError(
             f"--data: '{name}' is labelled for {entry.task}. Add --task {entry.task}, or take another one."
         )

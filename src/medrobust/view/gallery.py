@@ -12,10 +12,10 @@ from medrobust.errors import RunError
 from medrobust.report import explorer
 from medrobust.report.explorer import Frame, frames_of
 from medrobust.report.style import structure_colours
-from medrobust.running.evaluate import row_table
 from medrobust.running.explorer import View, case_facts, holding, names_of, shown_cases, views
 from medrobust.running.plan import Plan, target_folder
 from medrobust.running.predict import remember_weights
+from medrobust.storage.schemas import SCORED
 
 VIEWS_KEPT = 8
 
@@ -96,7 +96,7 @@ class Gallery:
         setup = self._plan.setup
         sets, targets = holding(self._plan.sets, setup.targets, case)
         asked = targets[target]
-        where = target_folder(asked, row_table(setup.study.task))
+        where = target_folder(asked, SCORED[setup.study.task])
         remember_weights(setup.folder, setup.weights_sha256(asked), asked.id.folder, *where)
         (seen,) = views(setup, [sets[0], sets[place]], [asked], [case])
         return seen

@@ -142,7 +142,7 @@ def expected_nsd(brains, cell):
 @pytest.mark.parametrize("score", ["dice", "nsd", "iou", "accuracy", "balanced_accuracy", "auroc"])
 def test_a_whole_study_is_judged_by_any_score(photos, brains, score):
     """Every table, the verdict by the score's own name, and a document without functions in it."""
-    study = brains if SCORES[score].task is Task.SEGMENTATION else photos
+    study = brains if SCORES[score].is_of_maps else photos
     results = judged_by(study, score)
     found = verdict(results)
     tables = all_tables(results, found)
@@ -228,7 +228,11 @@ def test_surfaces_that_are_missing_are_said(brains):
     [
         ("dise", Task.SEGMENTATION, r"Unknown score 'dise'. Did you mean 'dice'\?"),
         ("auroc", Task.SEGMENTATION, "auroc is a score of classification, and this study is one of segm"),
-        ("iou", Task.CLASSIFICATION, "Choose accuracy, balanced_accuracy, auroc, or load one of your own"),
+        (
+            "iou",
+            Task.CLASSIFICATION,
+            "Choose accuracy, balanced_accuracy, auroc, kappa, or load one of your own",
+        ),
         ({"load": "nowhere:score"}, Task.SEGMENTATION, "there is no Python module 'nowhere'"),
         ({"lode": "x"}, Task.SEGMENTATION, "must be a name, or `load: package.module:function`"),
         (3, Task.SEGMENTATION, "must be a function of stored rows"),

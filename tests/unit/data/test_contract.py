@@ -93,7 +93,7 @@ def test_what_is_right_passes_as_it_is() -> None:
         (
             PHOTOS,
             {"cases": with_case(PHOTOS, foreground=1)},
-            r"cases\.foreground must be 0 in classification",
+            r"cases\.foreground must be 0 where images as a whole",
         ),
         (SCANS, {"cases": with_case(SCANS, label=1)}, r"cases\.label must be None in segmentation"),
         (

@@ -147,7 +147,14 @@ def with_value(value: float) -> np.ndarray:
         ),
         ({"labels": LABELS[:, None]}, r"got \(12, 1\): remove the axis of length 1"),
         ({"labels": MASKS[:, None]}, r"got \(12, 1, 8, 6\): remove the axis of length 1"),
-        ({"labels": np.eye(3)[LABELS]}, r"got \(12, 3\): give the number of the class"),
+        (
+            {"labels": np.eye(3)[LABELS]},
+            r"exactly one column is 1 in every row, so these are classes",
+        ),
+        (
+            {"labels": 2 * np.eye(3)[LABELS]},
+            r"1 \(present\), 0 \(absent\) or -1 .*; got .*Regression",
+        ),
         ({"labels": LABELS * 1.0}, r"^labels: must be whole numbers; got float64"),
         ({"labels": LABELS - 1}, r"^labels: must number the classes from 0; got -1"),
         ({"labels": LABELS * 10**6}, r"^labels: must number the classes from 0 without gaps; got 2000000"),

@@ -455,7 +455,7 @@ def made_explorer(task: Task) -> dict[str, Any]:
             ],
             "pairs": pairs,
             "scans": [
-                {"id": f"case {case}", "why": why, "truth": None if segmentation else examples.classes[0]}
+                {"id": f"case {case}", "why": why, "truth": [] if segmentation else [examples.classes[0]]}
                 | {"frames": ["slice 3", "slice 9"], "planes": [], "scores": scores[case]}
                 for case, why in enumerate(("hardest", "typical"))
             ],
@@ -526,7 +526,7 @@ def made_up(task: Task) -> ReportContext:
     )
 
 
-@pytest.fixture(scope="session", params=list(Task))
+@pytest.fixture(scope="session", params=[Task.CLASSIFICATION, Task.SEGMENTATION])
 def context(request: pytest.FixtureRequest) -> ReportContext:
     return made_up(request.param)
 

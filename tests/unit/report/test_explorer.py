@@ -243,7 +243,7 @@ def test_scores_are_those_of_the_rows() -> None:
     told["pairs"] = [[0, 0], [1, 1], [2, 1], [2, 0]]
     shown = index(told | {"scans": [scan]}, results)
     assert shown["scans"] == [
-        {"id": "s1", "why": "typical", "truth": None, "frames": ["slice 3"], "planes": []}
+        {"id": "s1", "why": "typical", "truth": [], "frames": ["slice 3"], "planes": []}
         | {"scores": [overlap(1000), overlap(500), overlap(500), None]}
     ]
     assert [each["source"] for each in shown["sets"]] == ["", "b", "b (white-box)"]
@@ -257,7 +257,7 @@ def test_probabilities_and_seeds() -> None:
     shown = index(facts(sets, (0, 1)) | {"scans": [scan]}, replace(results, predictions=rows))
     assert shown["targets"] == ["a, seed 0", "a, seed 1", "b, seed 0", "b, seed 1"]
     assert [each["source"] for each in shown["sets"]] == ["", "a, seed 1", "a, seed 2"]
-    assert shown["scans"][0]["truth"] == "malignant"
+    assert shown["scans"][0]["truth"] == ["malignant"]
     assert shown["scans"][0]["scores"] == 8 * [0.75] + 4 * [None]  # no attack was crafted on seed 2
 
 

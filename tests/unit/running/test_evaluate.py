@@ -16,13 +16,13 @@ from medrobust.models import Network
 from medrobust.perturbations import request
 from medrobust.running import batches as chunks
 from medrobust.running.batches import stack
-from medrobust.running.evaluate import evaluation_parts, pixel_volume, quantised, row_table, timing_parts
+from medrobust.running.evaluate import evaluation_parts, pixel_volume, quantised, timing_parts
 from medrobust.running.noise import CPU
 from medrobust.running.plan import ImageSet
 from medrobust.running.setup import Setup, StudyNetwork
 from medrobust.storage import RunFolder, compact, read_results
-from medrobust.storage.schemas import EMPTY_CASES, SURFACES, TIMING, Table
-from tiny_cases import ByBrightness, ByChannel, counting, photos, scans, wrapped
+from medrobust.storage.schemas import EMPTY_CASES, SCORED, SURFACES, TIMING, Table
+from tiny_cases import ByBrightness, ByChannel, ByThreshold, counting, findings, photos, scans, wrapped
 from whole_steps import (
     CraftJob,
     clean_set,
@@ -64,7 +64,7 @@ class Small:
         **keywords: object,
     ) -> pl.DataFrame:
         """Evaluate on some or all targets, and join the rows."""
-        setup, table = self.setup(targets, **keywords), row_table(self.dataset.task)
+        setup, table = self.setup(targets, **keywords), SCORED[self.dataset.task]
         evaluate(setup, self.sets, boundaries=boundaries, progress=progress)
         return self.joined(setup, table)
 
@@ -102,15 +102,19 @@ def emptied_scans(empty: int) -> Dataset:
     return replace(whole, cases=cases, read=read, affine=lambda scan: np.diag([3.0, 2.0, 2.0, 1.0]))
 
 
+DATA = {Task.CLASSIFICATION: photos, Task.MULTILABEL: findings, Task.SEGMENTATION: scans}
+NETWORKS = {Task.CLASSIFICATION: ByChannel, Task.MULTILABEL: ByThreshold, Task.SEGMENTATION: ByBrightness}
+
+
 def make(task: Task, root: Path, emptied: int = 0) -> Small:
-    folder, dataset = RunFolder(root), photos() if task is Task.CLASSIFICATION else scans()
+    folder, dataset = RunFolder(root), DATA[task]()
     if emptied:
         dataset = emptied_scans(emptied)
 
     def network(seed: int) -> Network:
-        return wrapped(ByChannel(seed), 3) if task is Task.CLASSIFICATION else wrapped(ByBrightness(seed), 1)
+        return wrapped(NETWORKS[task](seed), dataset.channels)
 
-    entry = {"name": "fgsm", "eps": "8/255"} if task is Task.CLASSIFICATION else {"name": "dag_a", "steps": 3}
+    entry = {"name": "dag_a", "steps": 3} if task.has_maps else {"name": "fgsm", "eps": "8/255"}
     attack = request(entry, task)
     noise = request({"name": "gaussian"}, task, control=True)
     transfer = craft(
@@ -161,6 +165,21 @@ def test_every_set_is_shown_to_every_target_that_faces_it(small: Small) -> None:
                 (f"weak{suffix}", "noise", "", target),
             }
     assert found == expected
+
+
+def test_a_finding_has_a_row_of_its_own_if_it_is_known(tmp_path: Path) -> None:
+    small = make(Task.MULTILABEL, tmp_path)
+    rows = small.evaluate().filter(perturbation="clean", target="one")
+    known = [(case, place) for case in small.dataset.cases for place in range(3) if case.label[place] >= 0]
+    assert rows.height == len(known) == 29
+    network = small.networks[ONE]
+    for case, place in known:
+        values = network.body(torch.from_numpy(small.dataset.read(case).image)[None])[0]
+        row = rows.row(
+            by_predicate=(pl.col("case_id") == case.case_id) & (pl.col("finding") == "abc"[place]), named=True
+        )
+        assert (row["label"], row["prediction"]) == (case.label[place], int(values[place] > 0))
+        assert row["probabilities"][0] == pytest.approx(values[place].neg().sigmoid().item(), rel=1e-5)
 
 
 def test_predictions_are_what_the_target_says(classification: Small) -> None:
@@ -244,7 +263,7 @@ def test_a_killed_evaluation_ends_as_if_nothing_had_happened(small: Small, tmp_p
     with pytest.raises(KilledError, match="here"):
         small.evaluate(progress=kill)
     small.evaluate()
-    name = row_table(small.dataset.task).name
+    name = SCORED[small.dataset.task].name
     after_kill = small.folder.read_bytes("results", f"{name}.parquet")
     other = make(small.dataset.task, tmp_path / "other")
     other.evaluate()

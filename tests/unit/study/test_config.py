@@ -25,11 +25,13 @@ def test_task_data_and_models_are_enough_and_the_rest_is_the_paper(task: Task) -
     study = read_study({"task": task, "data": {"name": "x"}, "models": [{"name": model}]})
     assert tuple(attack.name for attack in study.attacks) == PAPER_ATTACKS[task]
     assert study.matched_noise is not None
-    assert study.matched_noise.name == {"segmentation": "rician", "classification": "gaussian"}[task]
-    assert study.split == {"rule": "patient", "test": {"segmentation": 0.2, "classification": 0.5}[task]}
+    assert study.matched_noise.name == ("rician" if task is Task.SEGMENTATION else "gaussian")
+    assert study.split == {"rule": "patient", "test": 0.2 if task is Task.SEGMENTATION else 0.5}
 
 
-@pytest.mark.parametrize(("task", "margin"), [("segmentation", 0.02), ("classification", 0.05)])
+@pytest.mark.parametrize(
+    ("task", "margin"), [("segmentation", 0.02), ("classification", 0.05), ("multilabel", 0.05)]
+)
 def test_the_difference_that_matters_is_that_of_the_task(task: str, margin: float) -> None:
     model = "unet" if task == "segmentation" else "mobilenet_v1"
     study: dict[str, Any] = {"task": task, "data": {"name": "x"}, "models": [{"name": model}]}
@@ -110,7 +112,7 @@ def test_set_reaches_perturbations_by_label() -> None:
         (changed(training={"epoch": 3}), r"study\.training: Unknown key 'epoch'\. Did you mean 'epochs'\?"),
         (
             changed(task="segmentaton"),
-            r"study\.task: .*'classification' or 'segmentation'.*got 'segmentaton'",
+            r"study\.task: .*'multilabel' or 'segmentation'.*got 'segmentaton'",
         ),
         ({"task": "segmentation"}, r"study\.data: this key is required"),
         (changed(models=[]), r"study\.models: .*at least 1 item"),

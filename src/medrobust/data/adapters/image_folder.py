@@ -1,6 +1,8 @@
 """Any photographs, or DICOM pictures such as X-rays: one folder per class, or a table of paths and labels.
 
 <class>/...    <train|validation|test>/<class>/..., which is an official split    or a table of any layout
+
+A table may also name several findings of an image: `Effusion|Mass` in one column, or a column for each.
 """
 
 import re
@@ -11,6 +13,7 @@ from typing import Annotated, Literal, NamedTuple
 from annotated_types import Gt, MinLen
 from pydantic import AfterValidator
 
+from medrobust.core import UNKNOWN, Task
 from medrobust.data.adapters.labelled import (
     Labelled,
     alike,
@@ -59,20 +62,64 @@ Window = tuple[Annotated[float, Gt(float("-inf"))], Annotated[float, Gt(0)]]
 
 
 class Columns(NamedTuple):
-    """Names of a table's columns, None for what is not known."""
+    """Names of a table's columns, None for what is not known; and how findings are written."""
 
     path: str
     label: str
+    findings: Sequence[str] | None
+    separator: str
+    no_finding: str
     patient: str | None = None
     part: str | None = None
+
+    @property
+    def of_labels(self) -> tuple[str, ...]:
+        """Those that hold labels."""
+        return (self.label,) if self.findings is None else tuple(self.findings)
+
+    def named(self, row: Row) -> list[str]:
+        """The findings that a cell names, one after the other."""
+        names = [name.strip() for name in row[self.label].split(self.separator)]
+        return [name for name in names if name.casefold() != self.no_finding.casefold()]
+
+    def answers(self, row: Row, findings: Sequence[str]) -> tuple[int, ...]:
+        """The findings of a row; a DataError if a cell says something else."""
+        if self.findings is not None:
+            return tuple(_answer(row, column) for column in self.findings)
+        for name in self.named(row):
+            if name not in findings:
+                raise DataError(
+                    f"{row.where}: {unknown('finding', name, findings)} Correct it, or data.classes."
+                )
+        return tuple(int(name in self.named(row)) for name in findings)
+
+
+ANSWERS = {"1": 1, "1.0": 1, "true": 1, "yes": 1, "0": 0, "0.0": 0, "false": 0, "no": 0}
+"""What a column of a finding says, in lower case; -1 and an empty cell say that it is not known."""
+
+
+def _answer(row: Row, column: str) -> int:
+    word = row[column].casefold()
+    if is_missing(word) or word in ("-1", "-1.0"):
+        return UNKNOWN
+    if word not in ANSWERS:
+        raise DataError(
+            f"{row.where}: {column} must be 1 (present), 0 (absent), or -1 or empty (not known); got "
+            f"'{word}'."
+        )
+    return ANSWERS[word]
 
 
 def list_image_folder(
     root: Path,
+    task: Task = Task.CLASSIFICATION,
     *,
     table: Name | None = None,
     path_column: Name = "path",
     label_column: Name = "label",
+    finding_columns: Classes | None = None,
+    separator: Name = "|",
+    no_finding: Name = "No Finding",
     patient_column: Name | None = None,
     part_column: Name | None = None,
     patient_pattern: Pattern | None = None,
@@ -82,25 +129,34 @@ def list_image_folder(
 
     Args:
         root: Folder of the class folders, or of the table.
+        task: Whether an image has one class, or any number of findings, which only a table can name.
         table: CSV table below the root with a row per file; None takes the class of a file from its folder:
             `<class>/...`, or `<train|validation|test>/<class>/...`, which is an official split.
         path_column: Column of the paths, relative to the root; `ListedFiles` says what else is found.
-        label_column: Column of the classes.
+        label_column: Column of the classes, or of all findings of an image.
+        finding_columns: A column for each finding, in place of that: 1 (present), 0 (absent), and -1 or
+            nothing where it is not known.
+        separator: What stands between the findings of an image.
+        no_finding: What `label_column` says of an image that shows none.
         patient_column: Column of the patients; None: not known, or by `patient_pattern`.
         part_column: Column that says train, validation or test: an official split.
         patient_pattern: Regular expression searched for in a file's path below the root, whose one group is
             the patient, e.g. "(P[0-9]+)_" if names begin with the patient.
-        classes: All classes, in order; None: those that occur, sorted. A word for what is not known, such
-            as "unknown" or "none", is a class of a table only if it is listed here.
+        classes: All classes or findings, in order; None: those that occur, sorted. A word for what is not
+            known, such as "unknown" or "none", is a class of a table only if it is listed here.
 
     Raises:
-        StudyError: Columns without a table.
-        DataError: The table is missing or lacks a column, or there are fewer than two classes. Unusable rows
-            and files, and patients in several parts, are findings.
+        StudyError: Columns without a table, or columns of findings in classification.
+        DataError: The table is missing or lacks a column, there are fewer than two classes or findings, or
+            labels look like several findings or like measured values. Unusable rows and files, and patients
+            in several parts, are findings of the data.
     """
     findings: list[Finding] = []
-    columns = Columns(path_column, label_column, patient_column, part_column)
-    images = _labelled(root, SUFFIXES, is_nameless_image, table, columns, classes, findings)
+    columns = Columns(
+        path_column, label_column, finding_columns, separator, no_finding, patient_column, part_column
+    )
+    known = _findings_of(root, task, table, columns, classes)
+    images = _labelled(root, SUFFIXES, is_nameless_image, task, table, columns, known, findings)
     where, by_name = root / table if table else root, patient_pattern and not patient_column
     if by_name:
         matches = {name: re.search(str(patient_pattern), name) for name in images}
@@ -111,16 +167,20 @@ def list_image_folder(
     if by_name:
         fact = f"{grouping.fact}, inferred from the names of files by {patient_pattern}"
         grouping = grouping._replace(fact=fact)
-    known = _classes(images, classes, where, findings)
-    return photos_of(images, {name: root / name for name in images}, known, grouping, where, findings)
+    names = _classes(images, known, where, findings)
+    return photos_of(images, {name: root / name for name in images}, names, grouping, where, findings)
 
 
 def list_dicom_images(
     root: Path,
+    task: Task = Task.CLASSIFICATION,
     *,
     table: Name | None = None,
     path_column: Name = "path",
     label_column: Name = "label",
+    finding_columns: Classes | None = None,
+    separator: Name = "|",
+    no_finding: Name = "No Finding",
     part_column: Name | None = None,
     window: Literal["file"] | Window = "file",
     classes: Classes | None = None,
@@ -132,17 +192,22 @@ def list_dicom_images(
 
     Args:
         root: Folder of the class folders, or of the table.
-        table: See `list_image_folder`, as for the columns and classes.
+        task: See `list_image_folder`, as for the table, its columns and the classes.
+        table: CSV table below the root.
         path_column: Column of the paths.
-        label_column: Column of the classes.
+        label_column: Column of the classes, or of all findings of an image.
+        finding_columns: A column for each finding.
+        separator: What stands between the findings of an image.
+        no_finding: What `label_column` says of an image that shows none.
         part_column: Column of the parts.
         window: Which values become black and white: "file" takes the file's own window, or if it has none all
             values that its bits can hold; [centre, width] is in the units of the rescaled values.
         classes: All classes.
     """
     findings: list[Finding] = []
-    columns = Columns(path_column, label_column, part=part_column)
-    listed = _labelled(root, DICOM_SUFFIXES, _is_dicom, table, columns, classes, findings)
+    columns = Columns(path_column, label_column, finding_columns, separator, no_finding, part=part_column)
+    known = _findings_of(root, task, table, columns, classes)
+    listed = _labelled(root, DICOM_SUFFIXES, _is_dicom, task, table, columns, known, findings)
     images = {}
     for name, image in listed.items():
         path = root / name
@@ -159,13 +224,44 @@ def list_dicom_images(
     return photos_of(
         images,
         {name: root / name for name in images},
-        _classes(images, classes, where, findings),
+        _classes(images, known, where, findings),
         grouping,
         where,
         findings,
         facts={"window": shown},
         format=DicomFiles(None if window == "file" else window),
     )
+
+
+def _findings_of(
+    root: Path, task: Task, table: str | None, columns: Columns, classes: Sequence[str] | None
+) -> Sequence[str] | None:
+    """The findings that a table names, in order; in classification the classes as they are given."""
+    if task is not Task.MULTILABEL:
+        if columns.findings is not None:
+            raise StudyError(
+                "data.finding_columns: are of a study with `task: multilabel`. Leave the key out, or change "
+                "the task."
+            )
+        return classes
+    if table is None:
+        raise StudyError(
+            "data.table: with `task: multilabel` a table names the findings of each image, since a file lies "
+            "in one folder only. Give it."
+        )
+    if classes is not None or columns.findings is not None:
+        return columns.findings or classes
+    rows = read_table(existing_file(root, table, "data.table"), [columns.label])
+    names = sorted(
+        {name for row in rows if not is_missing(row[columns.label]) for name in columns.named(row)}
+    )
+    if not 2 <= len(names) <= MOST_CLASSES:
+        raise DataError(
+            f"{root / table}: 2 to {MOST_CLASSES} findings are needed; {columns.label} names {len(names)} "
+            f"({quoted(names)}), separated by '{columns.separator}'. Correct data.label_column or "
+            "data.separator, or give a column for each finding in data.finding_columns."
+        )
+    return names
 
 
 def _is_dicom(path: Path) -> bool:
@@ -180,6 +276,7 @@ def _labelled(
     root: Path,
     suffixes: Collection[str],
     by_content: Callable[[Path], bool],
+    task: Task,
     table: str | None,
     columns: Columns,
     classes: Sequence[str] | None,
@@ -187,7 +284,7 @@ def _labelled(
 ) -> dict[str, Labelled]:
     """Images by their path below the root; what cannot be used becomes findings."""
     if table is not None:
-        return listed_once(_rows(root, suffixes, table, columns, classes, findings), findings)
+        return listed_once(_rows(root, suffixes, task, table, columns, classes, findings), findings)
     for name, column in (("patient_column", columns.patient), ("part_column", columns.part)):
         if column is not None:
             raise StudyError(
@@ -199,20 +296,23 @@ def _labelled(
 def _rows(
     root: Path,
     suffixes: Collection[str],
+    task: Task,
     table: str,
     columns: Columns,
     classes: Sequence[str] | None,
     findings: list[Finding],
 ) -> Iterator[tuple[Row, str, Labelled]]:
     path = existing_file(root, table, "data.table")
-    listed, rows = ListedFiles(root, suffixes), read_table(path, [column for column in columns if column])
+    wanted = (columns.path, *columns.of_labels, columns.patient, columns.part)
+    listed, rows = ListedFiles(root, suffixes), read_table(path, [column for column in wanted if column])
     if not rows:
         raise DataError(f"{path}: has no rows below its header. Give the table of the images.")
-    known = classes or ()
-    unlabelled = [row for row in rows if is_missing(row[columns.label]) and row[columns.label] not in known]
+    known, several = classes or (), task is Task.MULTILABEL
+    unlabelled = [row for row in rows if all(_says_nothing(row[name], known) for name in columns.of_labels)]
     if unlabelled:
-        says = f"{path}: {len(unlabelled)} of {len(rows)} rows have no {columns.label}: "
-        says += f"{rows_named(unlabelled, columns.label)}."
+        what = columns.label if columns.findings is None else "finding that is known"
+        says = f"{path}: {len(unlabelled)} of {len(rows)} rows have no {what}: "
+        says += f"{rows_named(unlabelled, columns.of_labels[0])}."
         advice = (
             "Fill it in, or remove the rows. If it is a class of its own, list all classes in data.classes."
         )
@@ -220,11 +320,11 @@ def _rows(
     skipped = {row.number for row in unlabelled}
     for row in (row for row in rows if row.number not in skipped):
         try:
-            file, label = listed.find(row[columns.path], row.where), row[columns.label]
-            if classes is not None and label not in classes:
-                raise DataError(
-                    f"{row.where}: {unknown('class', label, classes)} Correct it, or data.classes."
-                )
+            file = listed.find(row[columns.path], row.where)
+            if several:
+                label: str | tuple[int, ...] = columns.answers(row, known)
+            else:
+                label = _class_of(row, columns.label, classes)
             word = row[columns.part].lower() if columns.part else ""
             if columns.part and word not in PARTS:
                 raise DataError(
@@ -236,6 +336,16 @@ def _rows(
         else:
             name = file.relative_to(root).as_posix()
             yield row, name, Labelled(label, row[columns.patient] if columns.patient else "", PARTS.get(word))
+
+
+def _class_of(row: Row, column: str, classes: Sequence[str] | None) -> str:
+    if classes is not None and row[column] not in classes:
+        raise DataError(f"{row.where}: {unknown('class', row[column], classes)} Correct it, or data.classes.")
+    return row[column]
+
+
+def _says_nothing(cell: str, known: Collection[str]) -> bool:
+    return (is_missing(cell) or cell in ("-1", "-1.0")) and cell not in known
 
 
 def _of_folders(
@@ -281,7 +391,8 @@ def _classes(
     """The classes of the study, or those that occur; too few, or too many to be classes, are refused."""
     if classes is not None:
         return classes
-    names = sorted({image.label for image in images.values()})
+    names = sorted({str(image.label) for image in images.values()})
+    _refuse_other_tasks(names, len(images), where)
     if is_sound(findings) and not 2 <= len(names) <= MOST_CLASSES:  # else findings say why
         seen = f"{len(names)} ({quoted(names)})" if names else "none"
         also = "".join(f" {finding.says}" for finding in findings)
@@ -291,3 +402,27 @@ def _classes(
         )
     findings += alike(names, "classes", where)
     return names
+
+
+FEW_NUMBERS = 20
+"""So many different numbers may still be classes, even if each is rare."""
+
+
+def _refuse_other_tasks(names: Sequence[str], count: int, where: Path) -> None:
+    """Labels that are lists or measurements must not silently become classes."""
+    joined = [name for name in names if "|" in name.strip("|")]
+    if joined:
+        raise DataError(
+            f"{where}: labels such as '{joined[0]}' look like several findings per image. Write `task: "
+            "multilabel`, or list all classes in data.classes if each of them is a class."
+        )
+    try:
+        values = [float(name) for name in names]
+    except ValueError:
+        return
+    if len(values) > FEW_NUMBERS and (2 * len(values) > count or any(value % 1 for value in values)):
+        raise DataError(
+            f"{where}: the labels are {len(values)} different numbers for {count} images, which looks like "
+            "regression. That is not supported: a measured value has no wrong answer to be fooled into. Cut "
+            "it into classes, or list all classes in data.classes if each number is one."
+        )

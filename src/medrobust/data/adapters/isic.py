@@ -115,7 +115,7 @@ def list_isic(root: Path) -> Photos:
     if challenge.unit == "lesion":
         labels: dict[str, set[str]] = {}
         for name, image in images.items():
-            labels.setdefault(grouping.groups[name], set()).add(image.label)
+            labels.setdefault(grouping.groups[name], set()).add(str(image.label))
         if mixed := sorted(group for group, own in labels.items() if len(own) > 1):
             says = f"{where}: {len(mixed)} lesions have images with different labels: {quoted(mixed)}."
             findings.append(warning("two labels", says, "Check which label is right.", where))

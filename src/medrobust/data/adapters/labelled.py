@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from medrobust.core import Part, Unit
+from medrobust.core import Part, Unit, names_in
 from medrobust.data.files import Row, is_missing
 from medrobust.data.findings import Finding, error, note, quoted, warning
 from medrobust.data.listing import Photo, Photos
@@ -23,7 +23,7 @@ from medrobust.data.photographs.pictures import PictureFormat
 class Labelled(NamedTuple):
     """What the data say of an image."""
 
-    label: str  # name of its class
+    label: str | tuple[int, ...]  # name of its class, or its findings, see `core.Case`
     # its patient or lesion; "", or a word such as "nan" (see `is_missing`), if it is not known
     group: str = ""
     part: Part | None = None  # its part in the split that comes with the data, if there is one
@@ -59,13 +59,15 @@ def photos_of(
         says = f"{len(missing)} of the listed images have no file: {quoted(missing)}. "
         says += f"Searched: {', '.join(map(str, searched or [where]))}."
         findings.append(error("image missing", says, "Add the files, or remove their rows from the table."))
-    used = {image.label for image in images.values()}
+    shown = {name: _shown(image.label, classes) for name, image in images.items()}
+    used = {each for found in shown.values() for each in found}
     if empty := [name for name in classes if name not in used]:
         says = f"{where}: no image of class {quoted(empty)}."
         findings.append(error("class without images", says, "Every class needs images in all parts.", where))
     names = [name for name in sorted(images) if name in files]
     items = tuple(
-        Photo(name, grouping.groups[name], classes.index(images[name].label), files[name]) for name in names
+        Photo(name, grouping.groups[name], _numbered(images[name].label, classes), files[name])
+        for name in names
     )
     parts: dict[str, set[Part | None]] = {}
     for name in names:
@@ -78,7 +80,7 @@ def photos_of(
         findings.append(error("patient on both sides", says, advice))
     official = {grouping.groups[name]: part for name in names if (part := images[name].part)}
     attributes = {name: dict(images[name].attributes) for name in names}
-    counts = Counter(images[name].label for name in names)
+    counts = Counter(each for name in names for each in shown[name])
     groups = "" if grouping.unit == "image" else f" of {len(parts)} {grouping.unit}s"
     return Photos(
         classes=tuple(classes),
@@ -95,6 +97,14 @@ def photos_of(
         official=official if is_split([images[name].part for name in names]) else None,
         attributes=attributes if any(attributes.values()) else {},
     )
+
+
+def _numbered(label: str | tuple[int, ...], classes: Sequence[str]) -> int | tuple[int, ...]:
+    return classes.index(label) if isinstance(label, str) else label
+
+
+def _shown(label: str | tuple[int, ...], classes: Sequence[str]) -> list[str]:
+    return names_in(_numbered(label, classes), classes)
 
 
 def is_split(parts: Collection[Part | None]) -> bool:

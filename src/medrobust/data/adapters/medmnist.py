@@ -9,7 +9,7 @@ lie in different parts.
 Yang et al., "MedMNIST v2", Scientific Data 10, 41 (2023).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,7 @@ from annotated_types import MinLen
 from jaxtyping import Int64
 from pydantic import Field
 
-from medrobust.core import Part
+from medrobust.core import Part, Task
 from medrobust.data.adapters.labelled import Grouping, Labelled, photos_of
 from medrobust.data.files import existing_file
 from medrobust.data.listing import Photos
@@ -34,6 +34,8 @@ MOST_CLASSES = 1000
 LABELS = {
     "pathmnist": "adipose, background, debris, lymphocytes, mucus, smooth muscle, normal mucosa, "
     "cancer-associated stroma, adenocarcinoma epithelium",
+    "chestmnist": "atelectasis, cardiomegaly, effusion, infiltration, mass, nodule, pneumonia, pneumothorax, "
+    "consolidation, edema, emphysema, fibrosis, pleural thickening, hernia",
     "dermamnist": "akiec, bcc, bkl, df, mel, nv, vasc",
     "octmnist": "neovascularisation, macular edema, drusen, normal",
     "pneumoniamnist": "normal, pneumonia",
@@ -59,15 +61,16 @@ LABELS = {
 """What the numbers mean, by the name of the file; in other files the numbers name the classes."""
 
 
-def list_medmnist(root: Path, *, file: FileName) -> Photos:
+def list_medmnist(root: Path, task: Task = Task.CLASSIFICATION, *, file: FileName) -> Photos:
     """The pictures or volumes of a MedMNIST archive; the unit is the image.
 
     Args:
         root: Folder of the archive.
+        task: Whether an image has one class or several findings, as in ChestMNIST.
         file: Its name.
 
     Raises:
-        DataError: There is no such file, it is damaged, has several labels per image, or holds volumes that
+        DataError: There is no such file, it is damaged, has labels of another task, or holds volumes that
             are not cubes, or pictures beside volumes. Classes without an image are findings.
     """
     path = existing_file(root, file, "data.file")
@@ -80,11 +83,11 @@ def list_medmnist(root: Path, *, file: FileName) -> Photos:
     names = [f"{part}_images" for part in parts]
     if len({layout_of(path, name).is_volumes for name in names}) > 1:
         raise DataError(f"{path}: holds volumes and pictures: {', '.join(names)} must be of one kind.")
-    labels = {part: _labels(path, part, forms) for part in parts}
+    labels = {part: _labels(path, part, forms, task) for part in parts}
     classes = _classes(path, labels)
     places = {f"{part}-{place:06d}": (part, place) for part in labels for place in range(len(labels[part]))}
     images = {
-        name: Labelled(classes[int(labels[part][place])], part=PARTS[part])
+        name: Labelled(_labelled(labels[part][place], classes), part=PARTS[part])
         for name, (part, place) in places.items()
     }
     how = "none: the archive names no patients; images of one may be on both sides of a split"
@@ -105,7 +108,11 @@ def list_medmnist(root: Path, *, file: FileName) -> Photos:
     return replace(listing, items=tuple(replace(item, entry=entries[item.case_id]) for item in listing.items))
 
 
-def _labels(path: Path, part: str, forms: Mapping[str, Form]) -> Int64[np.ndarray, " n"]:
+def _labelled(label: Int64[np.ndarray, "*findings"], classes: Sequence[str]) -> str | tuple[int, ...]:
+    return tuple(label.tolist()) if label.ndim else classes[int(label)]
+
+
+def _labels(path: Path, part: str, forms: Mapping[str, Form], task: Task) -> Int64[np.ndarray, "n *findings"]:
     name, count = f"{part}_labels", forms[f"{part}_images"].shape[:1]
     form = forms.get(name)
     if form is None or form.dtype.kind not in "biuf" or form.shape[:1] != count or len(form.shape) > 2:
@@ -115,12 +122,21 @@ def _labels(path: Path, part: str, forms: Mapping[str, Form]) -> Int64[np.ndarra
             "Save the numbers of the classes."
         )
     labels = read_array(path, name)
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
+    several = labels.ndim == 2 and labels.shape[1] > 1
+    if several and not np.isin(labels, (0, 1)).all():
+        raise DataError(f"{path}: '{name}' must hold 0 and 1 for each of its {form.shape[1]} findings.")
+    if task is Task.MULTILABEL:
+        if not several:
             raise DataError(
-                f"{path}: '{name}' has {form.shape[1]} labels per image, but the protocol needs one: "
-                "attacks and scores are undefined for several. Choose another set, or combine the labels "
-                "into one."
+                f"{path}: '{name}' has one label per image, but the study's task is multilabel. Write `task: "
+                "classification`."
+            )
+        return labels.astype(np.int64)
+    if several:
+        if (labels.sum(axis=1) != 1).any():
+            raise DataError(
+                f"{path}: '{name}' has {form.shape[1]} labels per image, several findings at once. Write "
+                "`task: multilabel`."
             )
         labels = labels.argmax(axis=1)
     labels = labels.reshape(-1)
@@ -133,7 +149,14 @@ def _labels(path: Path, part: str, forms: Mapping[str, Form]) -> Int64[np.ndarra
 
 def _classes(path: Path, labels: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     """Names of the classes; their numbers if the file is not one of MedMNIST's."""
-    most = max((int(values.max()) for values in labels.values() if values.size), default=0)
+    most = max(
+        (
+            values.shape[1] - 1 if values.ndim == 2 else int(values.max())
+            for values in labels.values()
+            if values.size
+        ),
+        default=0,
+    )
     known = LABELS.get(path.stem.partition("_")[0].lower())
     if known is None:
         return tuple(map(str, range(most + 1)))

@@ -241,7 +241,7 @@ def open_phantom_lesions(
 
 
 def _read_lesion(seed: int, size: int, overlap: float, cache: Path | None, folder: str, case: Case) -> Sample:
-    assert case.label is not None
+    assert isinstance(case.label, int)
     names = (case.patient_id, case.case_id, CLASSES[case.label])
     draw = partial(phantom_lesion, seed, *names, size=size, overlap=overlap)
     pixels = cached_array(cache, f"{folder}/{case.case_id}", lambda: draw().image)

@@ -1,4 +1,4 @@
-"""Photographs as cases, with a class or a mask each, decoded once into the cache folder."""
+"""Photographs as cases, with a class, findings or a mask each, decoded once into the cache folder."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,7 @@ def open_photos(
     colour: Colour = "auto",
     intensity: Intensity = "stored",
 ) -> Dataset:
-    """Photographs that an adapter has listed, as a data set for classification; for segmentation if masked.
+    """Photographs that an adapter has listed, as a data set; for segmentation if they have masks.
 
     The fingerprint covers what the files hold, not their dates or sizes, because cached images are found by
     it. Computing it takes as long as reading every file once.
@@ -100,7 +100,7 @@ def open_photos(
     reader = PhotoReader(listing.items, decoding, stored)
     images = Dataset(
         name=name,
-        task=Task.CLASSIFICATION,
+        task=listing.task,
         classes=listing.classes,
         unit=listing.unit,
         channels=decoding.channels,
@@ -159,7 +159,7 @@ class PhotoReader:
         return {photo.case_id: number for number, photo in enumerate(self.photos)}
 
     def __call__(self, case: Case) -> Sample:
-        """Image and class, or mask, of a case."""
+        """Image and class, findings or mask of a case."""
         number = self.places[case.case_id]
         photo = self.photos[number]
         decode = partial(self.decoding.pixels, photo)

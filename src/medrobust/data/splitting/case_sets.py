@@ -1,12 +1,12 @@
 """The one case set of a study: which of the test cases are attacked and scored."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-from medrobust.core import Case, Dataset, Part, Task
-from medrobust.data.splitting.splits import Split, apportion, split_cases
+from medrobust.core import Case, Dataset, Part
+from medrobust.data.splitting.splits import Split, apportion, split_cases, strata_of
 from medrobust.errors import StudyError
 from medrobust.rng import generator
 
@@ -25,8 +25,8 @@ def select_cases(
         seed: Seed of the study.
         per_patient: Most cases of a patient, at least 1; None takes all. Slices are shared out among the
             patient's scans and equidistant in each, whatever is labelled; photographs are drawn at random.
-        total: Most photographs altogether, stratified by class, with at least `PER_CLASS` of each if there
-            are so many; None takes all.
+        total: Most photographs altogether, stratified by class (of several findings by the rarest), with at
+            least `PER_CLASS` of each if there are so many; None takes all.
 
     Raises:
         StudyError: There is no test case, `per_patient` is below 1, `total` is given for slices or is too
@@ -37,7 +37,7 @@ def select_cases(
         raise StudyError("split: no test case. Give at least one patient the part 'test'.")
     if per_patient is not None and per_patient < 1:
         raise StudyError(f"cases.per_patient: must be at least 1; got {per_patient}.")
-    if dataset.task == Task.SEGMENTATION:
+    if dataset.task.has_maps:
         if total is not None:
             raise StudyError(
                 f"cases.total: applies to photographs only; got {total}. Limit slices with cases.per_patient."
@@ -51,12 +51,14 @@ def select_cases(
         return chosen
     if per_patient is not None:
         cases = _sorted(_at_most(cases, per_patient, seed))
-    return cases if total is None or total >= len(cases) else _sorted(_stratified(cases, total, seed))
+    if total is None or total >= len(cases):
+        return cases
+    return _sorted(_stratified(cases, strata_of(dataset), total, seed))
 
 
 def described(cases: Sequence[Case], dataset: Dataset) -> str:
     """What a case set holds, e.g. "432 slices of 27 scans, 38 of them without any label"."""
-    if dataset.task == Task.CLASSIFICATION:
+    if not dataset.task.has_maps:
         return f"{len(cases)} cases"
     scans = len({case.scan_id for case in cases})
     says = f"{len(cases)} slices of {scans} scan{'s' * (scans > 1)}"
@@ -83,8 +85,8 @@ def _at_most(cases: Iterable[Case], count: int, seed: int) -> Iterator[Case]:
         yield from (photographs[place] for place in order[:count])
 
 
-def _stratified(cases: Sequence[Case], total: int, seed: int) -> Iterator[Case]:
-    classes = _grouped(cases, attrgetter("label"))
+def _stratified(cases: Sequence[Case], strata: Mapping[str, int], total: int, seed: int) -> Iterator[Case]:
+    classes = _grouped(cases, lambda case: strata[case.case_id])
     sizes = [len(photographs) for photographs in classes.values()]
     low = [min(PER_CLASS, size) for size in sizes]
     if total < sum(low):

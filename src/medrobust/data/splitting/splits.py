@@ -199,15 +199,23 @@ def _with_validation(
 
 def _check_classes(dataset: Dataset, split: Split, parts: Sequence[Part] = (Part.TRAIN, Part.TEST)) -> None:
     """Refuse a split in which a class cannot be learned, or cannot be scored."""
-    if dataset.task != Task.CLASSIFICATION:
+    if dataset.task.has_maps:
         return
     for part in parts:
         cases = split_cases(dataset, split, part)
-        seen = {case.label for case in cases}
-        lacking = [name for label, name in enumerate(dataset.classes) if label not in seen]
+        questions = len(dataset.classes) if dataset.labelspace else 1
+        labels = np.array([case.label for case in cases]).reshape(len(cases), questions)
+        # Of a class some image, of a finding some that shows it and some that does not.
+        wanted = (1, 0) if dataset.labelspace else range(dataset.answers)
+        seen = np.stack([(labels == answer).any(0) for answer in wanted])
+        has = np.asarray(seen.all(0) if dataset.labelspace else seen[:, 0])
+        lacking = [name for place, name in enumerate(dataset.classes) if not has[place]]
         if lacking and (cases or part == Part.TEST):
+            what = (
+                "finding {} is not both present and absent" if dataset.labelspace else "class {} has no case"
+            )
             raise DataError(
-                f"split: class {quoted(lacking)} has no case in the {part} part. "
+                f"split: {what.format(quoted(lacking))} in the {part} part. "
                 "Change the fractions or the seed, add more cases, or leave the class out."
             )
 
@@ -257,15 +265,26 @@ def deal(
 
 
 def _strata(dataset: Dataset, patients: Sequence[str], stratify: bool) -> list[list[str]]:
-    """Patients by their most frequent class; one stratum in segmentation."""
-    labels: defaultdict[str, Counter[int | None]] = defaultdict(Counter)
+    """Patients by the most frequent stratum of their cases; one stratum if nothing is to be stratified."""
+    of_cases = strata_of(dataset)
+    labels: defaultdict[str, Counter[int]] = defaultdict(Counter)
     for case in dataset.cases:
-        labels[case.patient_id][case.label] += 1
+        labels[case.patient_id][of_cases[case.case_id]] += 1
     strata: defaultdict[int, list[str]] = defaultdict(list)
     for patient in patients:
-        majority = labels[patient].most_common(1)[0][0] if stratify else None
-        strata[-1 if majority is None else majority].append(patient)
+        strata[labels[patient].most_common(1)[0][0] if stratify else -1].append(patient)
     return [strata[label] for label in sorted(strata)]
+
+
+def strata_of(dataset: Dataset) -> dict[str, int]:
+    """The class of each case; of several findings the rarest that it shows; -1 without any."""
+    if dataset.task is not Task.MULTILABEL:
+        return {case.case_id: case.label if isinstance(case.label, int) else -1 for case in dataset.cases}
+    shown = np.array([case.label for case in dataset.cases]) == 1
+    rarest_first = np.argsort(shown.sum(0), kind="stable")
+    first = shown[:, rarest_first].argmax(1)
+    strata = np.where(shown.any(1), rarest_first[first], -1).tolist()
+    return {case.case_id: stratum for case, stratum in zip(dataset.cases, strata, strict=True)}
 
 
 COLUMNS = ("patient_id", "part")

@@ -42,8 +42,8 @@ def read(path: Path, *, checkpoint: str = "models/model.pt", axes: str = "SPL") 
     Args:
         path: The bundle's folder.
         checkpoint: Name of the file in it that holds the state dict.
-        axes: Where the axes of the study's volumes grow to, e.g. RAS; those of medrobust's own data are stacks
-            of axial slices. Volumes are turned to where the bundle wants them to grow.
+        axes: Where the axes of the study's volumes grow to, e.g. RAS; those of medrobust's own data are
+            stacks of axial slices. Volumes are turned to where the bundle wants them to grow.
 
     Raises:
         ModelError: It is described by code, is of a library other than MONAI, or is used as no study can say.

@@ -26,7 +26,7 @@ PRESETS = {
 
 
 def _check_line_search(parameters: Mapping[str, Any], task: Task) -> str | None:
-    if parameters["line_search"] and task == Task.SEGMENTATION:
+    if parameters["line_search"] and task != Task.CLASSIFICATION:
         return (
             f"line_search: is for classification, where an image flips as a whole; got "
             f"{parameters['line_search']}. Set it to 0."
@@ -62,7 +62,7 @@ def fgsm(
     Args:
         model: Network under attack.
         images: Clean images in [0, 1].
-        labels: True classes, one per image or one per pixel.
+        labels: True classes, one per image, finding or pixel.
         support: Where images may change.
         rngs: Unused: nothing is drawn.
         preset: Parameters of a named source.

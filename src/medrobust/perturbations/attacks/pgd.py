@@ -20,6 +20,7 @@ from medrobust.perturbations.gradients import (
     Model,
     cross_entropy_gradient,
     cross_entropy_weights,
+    fraction_wrong,
     linearise,
     predict,
 )
@@ -32,12 +33,14 @@ Weigh = Callable[[int, Tensor, Tensor], Tensor]
 """Weights of the logits in the ascent, for the number of the step, logits and labels."""
 
 
-def _check_restarts(parameters: Mapping[str, Any], task: Task) -> str | None:
+def _check_parameters(parameters: Mapping[str, Any], task: Task) -> str | None:
     if parameters["restarts"] > 1 and not parameters["random_start"]:
         return (
             "restarts: must be 1 with random_start=False, which makes all attempts the same; got "
             f"{parameters['restarts']}."
         )
+    if parameters["loss"] == "dlr" and task == Task.MULTILABEL:
+        return "loss: 'dlr' needs at least 3 classes, and a finding has two answers; use 'margin'."
     return None
 
 
@@ -48,7 +51,7 @@ def _check_restarts(parameters: Mapping[str, Any], task: Task) -> str | None:
     beyond_paper=True,
     revision=2,
     passes=lambda parameters: float(parameters["steps"] * parameters["restarts"]),
-    check=_check_restarts,
+    check=_check_parameters,
     summary="Projected gradient descent: many small steps within the budget.",
     source="Madry et al. 2018, Towards deep learning models resistant to adversarial attacks",
 )
@@ -74,7 +77,7 @@ def pgd(
     Args:
         model: Network under attack.
         images: Clean images in [0, 1].
-        labels: True classes, one per image or one per pixel.
+        labels: True classes, one per image, finding or pixel.
         support: Where images may change.
         rngs: One generator per image, for random starts.
         eps: Largest norm of the change, on images in [0, 1].
@@ -101,12 +104,12 @@ def pgd(
 
     result = attempt(torch.arange(len(images), device=images.device))
     for _ in range(restarts - 1):
-        wrong = fraction_wrong(model, result, labels)
+        wrong = fraction_wrong(predict(model, result).max(1).indices, labels)
         left = (wrong < 1).nonzero()[:, 0]
         if len(left) == 0:
             break
         tried = attempt(left)
-        better = fraction_wrong(model, tried, labels[left]) > wrong[left]
+        better = fraction_wrong(predict(model, tried).max(1).indices, labels[left]) > wrong[left]
         result[left[better]] = tried[better]
     return result
 
@@ -130,14 +133,6 @@ def climb(
         gradient = pullback(weigh(number, logits, labels))
         result = ball.project(result + step * ball.steepest(gradient))
     return result
-
-
-def fraction_wrong(
-    model: Model, images: Float[Tensor, "n c *space"], labels: Int64[Tensor, "n *labelspace"]
-) -> Float[Tensor, " n"]:
-    """Fraction of each image's labels that the network gets wrong."""
-    wrong = predict(model, images).max(1).indices != labels
-    return wrong.view(len(labels), -1).float().mean(1)
 
 
 @perturbation(
@@ -168,7 +163,7 @@ def mi_fgsm(
     Args:
         model: Network under attack.
         images: Clean images in [0, 1].
-        labels: True classes, one per image or one per pixel.
+        labels: True classes, one per image, finding or pixel.
         support: Where images may change.
         rngs: Unused: nothing is drawn.
         eps: Largest norm of the change, on images in [0, 1].

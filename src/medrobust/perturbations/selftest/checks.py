@@ -330,12 +330,12 @@ def _chance(probe: Probe) -> Verdict:
 def _against_chance(probe: Probe, wrong: float) -> tuple[float, bool]:
     """The fraction that chance gets wrong, and whether the attacked network does no better.
 
-    By chance, one image in `classes` is right. Of pixels, a constant answer gets the most frequent class
-    right.
+    By chance, one image, or finding, in `classes` is right. Of pixels, a constant answer gets the most
+    frequent class right.
     """
-    if probe.labels.ndim == 1:
+    if not task_of(probe.labels).has_maps:
         chance = 1 - 1 / predict(probe.model, probe.images[:1]).shape[1]
-        return chance, plausible(wrong, len(probe.labels), chance)
+        return chance, plausible(wrong, int(probe.judged.sum()), chance)
     judged = probe.labels[probe.judged]
     chance = 1 - int(judged.bincount().max()) / len(judged)
     return chance, wrong >= chance - NEAR_CHANCE

@@ -7,11 +7,12 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int64
 from scipy.stats import binom
 from torch import Tensor
 
+from medrobust.core import UNKNOWN
+from medrobust.perturbations.checks import task_of
 from medrobust.perturbations.gradients import Model, margin, predict
 from medrobust.perturbations.request import Request, perturb
 
@@ -19,7 +20,7 @@ PLAUSIBLE = 0.05
 """Counts that would be less likely than this, were all well, are taken for a fault."""
 
 PIXELS = 0.02
-"""Fractions of pixels that differ by no more count as equal; fractions of images may differ by one image."""
+"""Fractions of pixels that differ by no more count as equal; of images or findings one may differ."""
 
 Verdict = tuple[bool | None, float | None, str]
 """Whether a check is passed (None: it does not apply, or these images cannot tell), the number that was
@@ -117,12 +118,13 @@ class Probe:
 
     @cached_property
     def judged(self) -> Bool[Tensor, "n *labelspace"]:
-        """Labels that the attack aims at: those with another target, else all within the support."""
+        """Labels that the attack aims at: those with another target, else all known ones in the support."""
         if self.targets is not None:
             return self.targets != self.labels
-        if self.labels.ndim == 1 or self.support is None:
-            return torch.ones_like(self.labels, dtype=torch.bool)
-        return self.support[:, 0]
+        known = self.labels != UNKNOWN
+        if self.support is None or not task_of(self.labels).has_maps:
+            return known
+        return known & self.support[:, 0]
 
     @property
     def takes_steps(self) -> bool:
@@ -132,7 +134,7 @@ class Probe:
     @property
     def tolerance(self) -> float:
         """By how much two fractions may differ and still count as equal."""
-        return PIXELS if self.labels.ndim > 1 else 1 / len(self.labels)
+        return PIXELS if task_of(self.labels).has_maps else 1 / int(self.judged.sum())
 
     def outcome(self, images: Float[Tensor, "n c *space"]) -> Outcome:
         """What images do to the network."""
@@ -140,7 +142,8 @@ class Probe:
         shown = logits.max(1).indices
         wrong = shown != self.labels
         if self.targets is None:
-            return Outcome(self._mean(wrong), self._mean(wrong), self._mean(margin(logits, self.labels)))
+            lead = margin(logits, self.labels.clamp_min(0))
+            return Outcome(self._mean(wrong), self._mean(wrong), self._mean(lead))
         lead = -margin(logits, self.targets)
         return Outcome(self._mean(shown == self.targets), self._mean(wrong), self._mean(lead))
 

@@ -166,18 +166,18 @@
     const truth = index.scans[choice.scan].truth;
     const order = [...index.classes.keys()].sort((a, b) => shown.answer[b] - shown.answer[a] || a - b);
     const lines = order.map(place => [
-      make("th", { scope: "row" }, index.classes[place] + (index.classes[place] === truth ? " (truth)" : "")),
+      make("th", { scope: "row" }, index.classes[place] + (truth.includes(index.classes[place]) ? " (truth)" : "")),
       number(digits(shown.cleanAnswer[place])),
       number(digits(shown.answer[place])),
     ]);
-    fillTable("Probability of each class, the most probable one under the perturbation first.",
+    fillTable("Probability of each class or finding, the most probable one under the perturbation first.",
       ["class", "clean", chosenSet().perturbation], lines);
   }
 
   function say() {
     const { perturbation, source } = chosenSet();
     const scan = index.scans[choice.scan];
-    const measure = index.segmentation ? "mean Dice" : `probability of the truth (${scan.truth})`;
+    const measure = index.segmentation ? "mean Dice" : `probability of the truth (${scan.truth.join(", ") || "no finding"})`;
     const order = worstFirst();
     const under = choice.set === CLEAN ? "" : ` under ${perturbation}${source && ` crafted on ${source}`},`
       + ` ${digits(score(choice.scan, CLEAN))} when clean`;

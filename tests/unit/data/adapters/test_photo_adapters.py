@@ -11,7 +11,7 @@ from PIL import Image
 import made_photos
 from damage import damaged, only_errors_that_name
 from made_photos import write_photo, write_table
-from medrobust.core import Part
+from medrobust.core import UNKNOWN, Part, Task
 from medrobust.data import open_dataset
 from medrobust.data.adapters.dermofit import list_dermofit
 from medrobust.data.adapters.image_folder import list_image_folder
@@ -519,3 +519,75 @@ class TestHostileTables:
         path.write_bytes(content)
         with only_errors_that_name(path), pytest.raises(DataError, match=message):
             read_table(path, ["a"])
+
+
+class TestFindings:
+    """Tables that name several findings of an image."""
+
+    @pytest.fixture
+    def root(self, tmp_path):
+        for number in range(6):
+            write_photo(tmp_path / f"{number}.png", number)
+        return tmp_path
+
+    def table(self, root, header, *cells):
+        rows = [f"{number}.png,{cell}" for number, cell in enumerate(cells)]
+        (root / "t.csv").write_text("\n".join([header, *rows]) + "\n")
+
+    SEVERAL = ("Mass|Effusion", "No Finding", "Effusion", "no finding", "Mass", "Effusion | Nodule")
+
+    def test_one_column_with_a_separator(self, root):
+        self.table(root, "path,label", *self.SEVERAL)
+        listing = list_image_folder(root, Task.MULTILABEL, table="t.csv")
+        assert (listing.task, listing.classes) == (Task.MULTILABEL, ("Effusion", "Mass", "Nodule"))
+        labels = [photo.label for photo in listing.items]
+        assert labels == [(1, 1, 0), (0, 0, 0), (1, 0, 0), (0, 0, 0), (0, 1, 0), (1, 0, 1)]
+        assert listing.facts["classes"] == "Effusion 3, Mass 2, Nodule 1"
+        assert listing.findings == ()
+
+    def test_a_column_for_each(self, root):
+        self.table(root, "path,mass,effusion", "1,0", "0,", "1.0,-1", "0,1", "0,0", "1,yes")
+        listing = list_image_folder(
+            root, Task.MULTILABEL, table="t.csv", finding_columns=["effusion", "mass"]
+        )
+        labels = [photo.label for photo in listing.items]
+        assert labels == [(0, 1), (UNKNOWN, 0), (UNKNOWN, 1), (1, 0), (0, 0), (1, 1)]
+        assert listing.classes == ("effusion", "mass")
+
+    def test_cells_that_cannot_be(self, root):
+        self.table(root, "path,mass,effusion", "1,0", "2,0", "-1,", "0,1", "0,0", "1,1")
+        listing = list_image_folder(
+            root, Task.MULTILABEL, table="t.csv", finding_columns=["effusion", "mass"]
+        )
+        assert [line.partition(":")[0] for line in said(listing)] == ["label missing", "wrong row"]
+        assert "mass must be 1 (present), 0 (absent), or -1 or empty (not known); got '2'" in said(listing)[1]
+        self.table(root, "path,label", *self.SEVERAL)
+        listing = list_image_folder(root, Task.MULTILABEL, table="t.csv", classes=["Mass", "Effusion"])
+        assert "Unknown finding 'Nodule'" in said(listing)[0]
+
+    def test_such_labels_never_become_classes(self, root):
+        self.table(root, "path,label", *self.SEVERAL)
+        with pytest.raises(DataError, match=r"'Effusion \| Nodule' look like several findings"):
+            list_image_folder(root, table="t.csv")
+        listing = list_image_folder(root, table="t.csv", classes=[*self.SEVERAL])
+        assert (listing.task, len(listing.classes)) == (Task.CLASSIFICATION, 6)
+
+    def test_measurements_never_become_classes(self, tmp_path):
+        for number in range(30):
+            write_photo(tmp_path / f"{number}.png", number)
+        self.table(tmp_path, "path,label", *(f"{1.37 * number:.2f}" for number in range(30)))
+        with pytest.raises(DataError, match=r"30 different numbers for 30 images, .* regression"):
+            list_image_folder(tmp_path, table="t.csv")
+        self.table(tmp_path, "path,label", *(str(number % 10) for number in range(30)))
+        assert len(list_image_folder(tmp_path, table="t.csv").classes) == 10
+
+    def test_what_does_not_go_together(self, root):
+        self.table(root, "path,label", *(["Mass"] * 6))
+        with pytest.raises(
+            DataError, match=r"2 to 1000 findings are needed; label names 1 \('Mass'\), separated"
+        ):
+            list_image_folder(root, Task.MULTILABEL, table="t.csv")
+        with pytest.raises(StudyError, match=r"data\.table: with `task: multilabel` a table names"):
+            list_image_folder(root, Task.MULTILABEL)
+        with pytest.raises(StudyError, match=r"data\.finding_columns: are of a study with `task"):
+            list_image_folder(root, table="t.csv", finding_columns=["a", "b"])

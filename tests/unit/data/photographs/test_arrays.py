@@ -159,7 +159,10 @@ class TestMedMNIST:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"labels": np.zeros((6, 14), np.uint8)}, "has 14 labels per image, but the protocol needs one"),
+            (
+                {"labels": np.zeros((6, 14), np.uint8)},
+                "has 14 labels per image, several findings at once",
+            ),
             ({"images": (28, 28, 28, 28)}, r"\(6, 28, 28, 28, 28\) holds neither pictures nor volumes"),
             (
                 {"images": (28, 28, 30)},
