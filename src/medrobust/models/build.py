@@ -93,6 +93,7 @@ def build(
                 )
         except ModelError as error:
             raise ModelError(f"{where}.weights: {error}") from None
+        network.eval()  # again, for those that prepare their weights for it (TinyViT)
     return network
 
 

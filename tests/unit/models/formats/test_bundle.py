@@ -132,7 +132,7 @@ def test_volumes_are_turned_to_where_it_wants_them(axes, wanted, tmp_path):
     orientation = {"_target_": "Orientationd", "axcodes": wanted}
     body = _bundle(tmp_path, transforms=[orientation], dimensions=3, inferer=inferer)
     network = network_of(tmp_path, Task.SEGMENTATION, channels=1, shape=(12, 8, 16), axes=axes)
-    shown = images(1, 1, (12, 16, 20))
+    shown = images(1, 1, (24, 24, 24))  # a whole number of steps, whatever is turned
     affine = inv_ornt_aff(ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(axes)), shown.shape[2:])
     turn = Orientation(axcodes=wanted, labels=None)
     turned = turn(MetaTensor(shown[0], affine=affine))
