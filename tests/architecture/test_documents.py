@@ -4,6 +4,7 @@ import re
 import shlex
 import sys
 import tomllib
+import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -110,9 +111,17 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("best.ckpt", ""),
         ("surrogate.safetensors", ""),
         ("theirs.safetensors", ""),
+        ("net.onnx", ""),
+        ("net.keras", ""),
+        ("spleen_ct_segmentation/configs/inference.json", ""),
+        ("nnUNetTrainer__nnUNetPlans__3d_fullres/plans.json", ""),
+        ("vit-finetuned/config.json", ""),
     ):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
+    for name, member in (("net.pt", "net/code/net.py"), ("net.pt2", "net/models/model.json")):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr(member, "")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     for name in ("my_package", "my_package.nets", "my_data", "my_attacks", "my_scores"):
