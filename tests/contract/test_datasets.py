@@ -23,6 +23,7 @@ from medrobust.data.splitting.splits import make_split, split_cases
 SMALL: dict[str, dict[str, Any]] = {
     "phantom_brains": {"subjects": 3, "spacing": 4.0},
     "phantom_lesions": {"images": 100, "size": 32},
+    "phantom_chests": {"images": 60, "size": 32},
     "ham10000": {"root": "ham10000", "size": 32},
     "dermofit": {"root": "dermofit", "size": 32},
     "isic": {"root": "isic", "size": 32},
@@ -55,6 +56,7 @@ TWINS: dict[str, Callable[[Path], Path]] = {
 OTHER: dict[str, dict[str, Any]] = {
     "phantom_brains": {"seed": 1},
     "phantom_lesions": {"seed": 1},
+    "phantom_chests": {"seed": 1},
     **{
         name: {"intensity": "min-max"}
         for name in ("malc2012", "nifti_pairs", "dicom_seg", "bids", "decathlon", "freesurfer")
@@ -70,8 +72,8 @@ class Known(NamedTuple):
     patients: int
     classes: int
     names: tuple[str, str]
-    first: tuple[str, int]
-    last: tuple[str, int]
+    first: tuple[str, int | tuple[int, ...]]
+    last: tuple[str, int | tuple[int, ...]]
 
 
 BRAIN = (28, ("background", "right ventral diencephalon"))
@@ -79,6 +81,9 @@ ORGANS = (3, ("background", "tumour"))
 KNOWN: dict[str, Known] = {
     "phantom_brains": Known(124, 3, *BRAIN, ("brain000-s000", 17), ("brain002-s040", 43)),
     "phantom_lesions": Known(100, 46, 10, ("AK", "DF"), ("A001a", 2), ("T044", 0)),
+    "phantom_chests": Known(
+        60, 35, 4, ("cardiomegaly", "pneumothorax"), ("C00001-0", (0, 0, 0, 1)), ("C00035-0", (1, 0, 0, 1))
+    ),
     "ham10000": Known(42, 28, 7, ("akiec", "vasc"), ("ISIC_00000", 0), ("ISIC_00271", 6)),
     "dermofit": Known(75, 50, 10, ("ak", "vasc"), ("A10", 0), ("P57b", 7)),
     "isic": Known(60, 44, 8, ("MEL", "SCC"), ("ISIC_00000_downsampled", 0), ("ISIC_00391_downsampled", 7)),
@@ -203,7 +208,7 @@ def test_parameters_are_keywords_with_ranges(name: str) -> None:
     """Numbers carry their range; what else there is, is a choice."""
     entry = DATASETS[name]
     leading = {
-        entry.list: ["root"],
+        entry.list: ["root", "task"] if entry.also else ["root"],
         entry.open: ["name", "listing", "cache", "progress"] if entry.list else ["cache"],
     }
     leading[with_attributes] = ["listing", "root"]

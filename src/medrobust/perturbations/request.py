@@ -314,7 +314,8 @@ def targets_of(
     make = request.perturbation.targets
     if make is None:
         return None
-    return make(labels, rngs=rngs, spacing=spacing, **accepted(make, request.parameters))
+    made = make(labels, rngs=rngs, spacing=spacing, **accepted(make, request.parameters))
+    return torch.where(labels == UNKNOWN, labels, made)
 
 
 def perturb(

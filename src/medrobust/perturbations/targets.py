@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int64
 from scipy.ndimage import binary_dilation, distance_transform_edt, generate_binary_structure
 from torch import Tensor
 
+from medrobust.core import UNKNOWN
 from medrobust.parameters import Ratio
 from medrobust.rng import generators_of
 
@@ -65,7 +66,7 @@ def scattered(
         chosen = drawn(label, rng, background, min_pixels=1) if structure is None else structure
         if chosen is None:
             return label
-        foreground = label != background
+        foreground = (label != background) & (label != UNKNOWN)
         eligible = np.flatnonzero(foreground & (label != chosen))
         wanted = max(1, round(share * np.count_nonzero(foreground)))
         target = label.copy()
@@ -125,7 +126,7 @@ def each(
 def drawn(labels: Labels, rng: np.random.Generator, background: int, min_pixels: int) -> int | None:
     """A foreground class with at least so many pixels, all equally likely; None if there is none."""
     classes, counts = np.unique(labels, return_counts=True)
-    large = classes[(classes != background) & (counts >= min_pixels)]
+    large = classes[(classes != background) & (classes != UNKNOWN) & (counts >= min_pixels)]
     return int(rng.choice(large)) if len(large) else None
 
 

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 import medrobust as mr
 from medrobust.core import UNKNOWN, Task
 from medrobust.errors import ModelError, StudyError
-from medrobust.perturbations import aimed, deepfool, fgsm, mi_fgsm, perturb, pgd, request
+from medrobust.perturbations import aimed, deepfool, fgsm, mi_fgsm, perturb, pgd, request, targets_of
 from medrobust.perturbations.contract import smooth_network
 from medrobust.perturbations.gradients import cross_entropy_gradient, fraction_wrong, predict
 from medrobust.perturbations.selftest import selftest
@@ -128,3 +128,26 @@ def test_one_call_attacks_a_plain_module(network: torch.nn.Module, images: torch
     assert set(one.fooled.tolist()) <= {0.0, 1.0}
     every = mr.attack(plain, images, LABELS, "fgsm", eps=0.2)
     assert ((3 * every.fooled) % 1 == 0).all()
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "segpgd", "dag_a", "dag_b", "dag_c"])
+def test_pixels_that_are_not_known_are_neither_attacked_nor_counted(name: str) -> None:
+    network = smooth_network(Task.SEGMENTATION)
+    images = torch.from_numpy(np.random.default_rng(1).random((3, 1, 12, 12), dtype=np.float32))
+    labels = network(images).argmax(1)
+    unknown = torch.zeros_like(labels, dtype=torch.bool)
+    unknown[:, :, 6:] = True
+    budget = {"step": 0.02, "steps": 3} if name.startswith("dag") else {"eps": 0.05}
+    asked = request(
+        {"name": name, **budget, **({"min_pixels": 1} if name == "dag_c" else {})}, Task.SEGMENTATION
+    )
+    some = torch.where(unknown, UNKNOWN, labels)
+    targets = targets_of(asked, some, None)
+    if targets is not None:
+        assert torch.equal(targets[unknown], some[unknown])
+    attacked = perturb(asked, network, images, some, targets=targets)
+    # Two pixels beyond the last known one, the gradient of two 3 x 3 kernels ends.
+    far = slice(8, None)
+    moved = (attacked - images)[..., far].abs().max()
+    assert moved == 0 if name in ("fgsm", "dag_a", "dag_b", "dag_c") else moved <= 0.05 + 1e-6
+    assert fraction_wrong(torch.where(unknown, 1 - labels.clamp_max(1), labels), some).max() == 0

@@ -12,12 +12,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fitted_networks import fine, fit_classifier, fit_segmenter, sharp
-from made_studies import BRAINS, LESIONS
+from fitted_networks import fine, fit_classifier, fit_findings, fit_segmenter, sharp
+from made_studies import BRAINS, CHESTS, LESIONS
 from medrobust.core import Task
 from medrobust.data import open_dataset
+from medrobust.models import Network
 from medrobust.models.network import last_layer_input
 from medrobust.perturbations import PERTURBATIONS, fgsm, pgd, request, support_of
+from medrobust.perturbations.checks import task_of
 from medrobust.perturbations.geometry import Ball
 from medrobust.perturbations.selftest import CHECKS, passes, selftest
 from medrobust.perturbations.selftest import binarisation as binary
@@ -74,6 +76,14 @@ def photos():
 
 
 @pytest.fixture(scope="module")
+def chests():
+    """A fitted network for several findings, and images of which it gets most right."""
+    dataset = open_dataset(CHESTS, None, None)
+    network = Network(fit_findings(fine(4, 1), dataset, dataset.cases[:160]), findings=True).eval()
+    return network, *batch(dataset, dataset.cases[160:168])
+
+
+@pytest.fixture(scope="module")
 def slices():
     """A fitted segmenter, and slices of another brain."""
     dataset = open_dataset(BRAINS, None, None)
@@ -91,7 +101,7 @@ def asked(name, task, **parameters):
 
 def checks_of(name, case, **parameters):
     network, images, labels = case
-    task = PHOTO if labels.ndim == 1 else SLICE
+    task = task_of(labels)
     wanted = name if not isinstance(name, str) else asked(name, task, **parameters)
     checks = selftest(wanted, network, images, labels, support=support_of(images))
     assert [check.name for check in checks] == list(CHECKS)
@@ -118,9 +128,9 @@ every_attack = pytest.mark.parametrize(
 
 
 @every_attack
-def test_a_healthy_network_passes_all_checks_that_apply(name, task, photos, slices):
-    checks = checks_of(name, photos if task is PHOTO else slices)
-    applies = APPLY[name] - ({"binarisation"} if task is SLICE else set())
+def test_a_healthy_network_passes_all_checks_that_apply(name, task, photos, chests, slices):
+    checks = checks_of(name, {PHOTO: photos, Task.MULTILABEL: chests, SLICE: slices}[task])
+    applies = APPLY[name] - (set() if task is PHOTO else {"binarisation"})
     assert failed(checks) == set(), checks
     assert passed(checks) == NETWORK | applies
     assert all(check.seen.endswith(".") for check in checks.values())

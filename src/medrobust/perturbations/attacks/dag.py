@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Lt
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from medrobust.core import Task
+from medrobust.core import UNKNOWN, Task
 from medrobust.metrics.similarity import ssim
 from medrobust.parameters import Ratio
 from medrobust.perturbations.checks import check_logits, check_targets
@@ -128,8 +128,9 @@ def dag(
         stop_ssim: An image is done before a step takes its SSIM (over the support) below this; None: never.
     """
     check_targets(targets, labels, images)
-    foreground = labels != BACKGROUND
-    eligible = foreground | include_background
+    known = labels != UNKNOWN
+    foreground = known & (labels != BACKGROUND)
+    eligible = known & (foreground | include_background)
     changed = eligible & (targets != labels)
     if active != "all":
         eligible = changed
@@ -138,7 +139,7 @@ def dag(
     n_active, taken = torch.zeros_like(running), torch.zeros_like(running)
     for number in range(steps):
         here, where = result[running], rows(support, running)
-        truth, wanted = labels[running], targets[running]
+        truth, wanted = labels[running].clamp_min(0), targets[running].clamp_min(0)  # unknown: not eligible
         seen = here.clamp(0, 1) if clip == "seen" else here
         logits, pullback = linearise(model, seen)
         if number == 0:
