@@ -37,6 +37,24 @@ def plain(classes: int) -> nn.Module:
     return Plain(classes)
 
 
+def grey(classes: int) -> nn.Module:
+    return Plain(classes, 1)
+
+
+def of_timm(classes: int) -> nn.Module:
+    network = Plain(classes)
+    network.pretrained_cfg = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7)}
+    return network
+
+
+def image_and_age(classes: int) -> nn.Module:
+    class WithAge(Plain):
+        def forward(self, images: Tensor, age: Tensor, *, sex: Tensor, scale: float = 1.0) -> Tensor:
+            return scale * super().forward(images) + age + sex
+
+    return WithAge(classes)
+
+
 def tuple_in_training(classes: int) -> nn.Module:
     def forward(self: Around, images: Tensor) -> object:
         logits = self.body(images)

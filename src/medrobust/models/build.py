@@ -13,6 +13,8 @@ from medrobust.models.network import Network, to_channels_last
 from medrobust.models.spec import PACKAGE, ModelSpec, is_of_imagenet, recipe
 from medrobust.models.weights import load_in_order, load_weights
 
+COLOURS = 3
+
 
 def build(
     spec: ModelSpec,
@@ -45,23 +47,13 @@ def build(
     if spec.given is not None:
         network = _copied(spec.given, where)
     else:
-        taken = spec.input.channels or (3 if is_of_imagenet(spec.weights) else channels)
+        colours = is_of_imagenet(spec.weights) or (channels == 1 and _is_of_colours(spec))
+        taken = spec.input.channels or (COLOURS if colours else channels)
         download = initialise and spec.weights == "imagenet"
         made = _made(spec, classes=classes, channels=taken, dimensions=len(shape), download=download)
-        declared = {"channels": taken, **made.input}
-        output, assumed = _output(made, spec.output.model_dump(exclude_none=True), names)
-        try:
-            network = Network(
-                made.body,
-                **_settings(declared, spec.input.model_dump(exclude_none=True)),
-                output=output.get("take"),
-                kind=output.get("kind"),
-                classes=output.get("classes"),
-                features=spec.entry.features if spec.entry else None,
-            )
-        except ModelError as error:
-            raise ModelError(f"{where}.{error}") from None
-        network.assumed = assumed
+        network = _wrapped(made, spec, taken, names)
+        if spec.load and spec.input.channels is None and taken == 1:
+            network = _for_grey(network, made, spec, names, torch.zeros(1, 1, *shape))
     if channels not in (1, network.input.channels or channels):
         raise ModelError(
             f"{where}: the images have {channels} channels, but the network takes {network.input.channels}. "
@@ -137,7 +129,46 @@ def _made(spec: ModelSpec, *, classes: int, channels: int, dimensions: int, down
             f"models.{spec.name}: `{spec.architecture}` must return a torch.nn.Module, got "
             f"{type(body).__name__}."
         )
-    return Loaded(_unwrapped(body) if entry.own else body, input=_declared(body, channels))
+    return Loaded(_unwrapped(body) if entry.own else body)
+
+
+def _wrapped(made: Loaded, spec: ModelSpec, channels: int, names: Sequence[str]) -> Network:
+    """A body with what the study, its file and its library say of it, for this number of channels."""
+    declared = {"channels": channels, **_declared(made.body, channels), **made.input}
+    output, assumed = _output(made, spec.output.model_dump(exclude_none=True), names)
+    try:
+        network = Network(
+            made.body,
+            **_settings(declared, spec.input.model_dump(exclude_none=True)),
+            output=output.get("take"),
+            kind=output.get("kind"),
+            classes=output.get("classes"),
+            features=spec.entry.features if spec.entry else None,
+        )
+    except ModelError as error:
+        raise ModelError(f"models.{spec.name}.{error}") from None
+    network.assumed = assumed
+    return network
+
+
+def _is_of_colours(spec: ModelSpec) -> bool:
+    """Whether its normalisation is said for three channels."""
+    return any(isinstance(said, tuple) and len(said) == COLOURS for said in (spec.input.mean, spec.input.std))
+
+
+def _for_grey(
+    network: Network, made: Loaded, spec: ModelSpec, names: Sequence[str], image: Tensor
+) -> Network:
+    """A network that takes colours only, as most of the libraries do, with the grey image in each of them."""
+    if _runs(network.eval(), image):
+        return network
+    coloured = _wrapped(made, spec, COLOURS, names)
+    if not _runs(coloured.eval(), image):
+        return network
+    coloured.assumed += (
+        "It takes three channels; each is the grey image. If that is wrong, say input.channels.",
+    )
+    return coloured
 
 
 def _declared(body: nn.Module, channels: int) -> dict[str, Any]:

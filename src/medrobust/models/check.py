@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from inspect import signature
 
 import torch
 from jaxtyping import Float
@@ -200,15 +201,18 @@ def _telling_why(images: Tensor) -> Iterator[None]:
         raise
     except Exception as error:
         batch = "a single image" if len(images) == 1 else f"{len(images)} images"
+        channels = "1 channel" if images.shape[1] == 1 else f"{images.shape[1]} channels"
         raise ModelError(
-            f"It cannot take {batch} with {images.shape[1]} channels and size {tuple(images.shape[2:])}: "
-            f"{reason(error)}. Batches hold one image or any number of them; a network that is made for "
-            "images of another size or with other channels needs input.size and input.channels."
+            f"It cannot take {batch} with {channels} and size {tuple(images.shape[2:])}: {reason(error)}. "
+            "Batches hold one image or any number of them. A network for images of another size needs "
+            "`input: {size: ...}`, one for sides that are multiples of a number `{pad: ...}`, and one for "
+            "other channels `{channels: ...}`."
         ) from error
 
 
 def _check_logits(network: Network, images: Tensor, task: Task, classes: int) -> None:
     """Check that a batch yields finite logits for the task."""
+    _require_one_input(network)
     with torch.no_grad(), _telling_why(images):
         output, logits = network.returned(images), network.raw(images)
     if not output.is_floating_point():
@@ -217,6 +221,25 @@ def _check_logits(network: Network, images: Tensor, task: Task, classes: int) ->
             "and attacks need its logits. Return the input of the last argmax."
         )
     _check_values(logits, output, images.ndim if task is Task.SEGMENTATION else 2, classes)
+
+
+def _require_one_input(network: Network) -> None:
+    """Refuse a forward pass that cannot do with an image alone."""
+    try:
+        given = list(signature(network.body.forward).parameters.values())[1:]
+    except (TypeError, ValueError):  # of compiled code
+        return
+    missing = [
+        f"`{each.name}`"
+        for each in given
+        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    ]
+    if missing:
+        raise ModelError(
+            f"It takes {', '.join(missing)} besides the image, but a study shows it images only. Name a "
+            "function in `load` that puts it into a module whose forward pass takes the image and fills in "
+            "the rest, for instance with what is usual."
+        )
 
 
 def _check_gradient(network: Network, images: Tensor) -> None:
