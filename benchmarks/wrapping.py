@@ -1,8 +1,8 @@
 """What `medrobust.Network` adds to a forward pass of the same body on the same images.
 
 They take turns, in one thread and in processor time, and the fastest pass of each counts: others on the
-machine only lengthen one. "alone" is `body(images)`; "normalised" is `body((images - mean) / std)`, as anybody
-would write it.
+machine only lengthen one. "alone" is `body(images)`, "normalised" what anybody would write:
+`body((images - mean) / std)`.
 """
 
 import argparse

@@ -9,7 +9,7 @@ import torch
 
 from medrobust.core import Case, Dataset, NetworkId, Role, Sample, Task
 from medrobust.errors import ModelError
-from medrobust.models import Network, build, check_network, model_spec, to_channels_last
+from medrobust.models import Network, build, check_network, has_gradient, model_spec, to_channels_last
 from medrobust.running.setup import fresh_network
 from medrobust.running.train import check_training
 from medrobust.study.training import TrainingConfig
@@ -209,6 +209,29 @@ def test_grey_networks_and_what_the_study_says_of_channels_stay() -> None:
         network = build(model_spec(entry, Task.CLASSIFICATION), classes=2, channels=1, shape=(SIDE, SIDE))
         assert network.input.channels == 1
         assert not network.assumed
+
+
+def brought(name: str) -> Network:
+    spec = model_spec({"name": "mine", "load": f"own_networks:{name}"}, Task.CLASSIFICATION)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build(spec, classes=2, channels=3, shape=(SIDE, SIDE))
+
+
+def test_functions_are_networks() -> None:
+    images = images_of(4)
+    plain = brought("plain")
+    torch.testing.assert_close(brought("around_numpy")(images), plain(images) - 1)
+    assert brought("forward_of").state_dict().keys() == plain.state_dict().keys()
+    torch.testing.assert_close(brought("ask")(images)[:, 0], images.mean((1, 2, 3)))
+    for name, attackable in (("around_numpy", False), ("forward_of", True), ("ask", True)):
+        network = brought(name)
+        check_network(
+            network, "mine", task=Task.CLASSIFICATION, classes=2, images=images, attackable=attackable
+        )
+        assert has_gradient(network, 3, (SIDE, SIDE)) == attackable
+    with pytest.raises(ModelError, match=r"missing 1 required .*'k'\. Arguments are given in `args`"):
+        brought("of_unknown")
 
 
 def test_weights_that_are_frozen_stay_frozen_in_training() -> None:
