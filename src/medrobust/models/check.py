@@ -13,6 +13,7 @@ from medrobust.errors import ModelError, reason
 from medrobust.models.build import build
 from medrobust.models.network import Network
 from medrobust.models.spec import model_spec
+from medrobust.models.weights import is_plain
 from medrobust.perturbations.outputs import SAME, depends_on_batch, relative_difference
 
 IMAGES = 3
@@ -154,7 +155,8 @@ def _kept_state(network: Network) -> Iterator[None]:
     body, changed = network.body, []
 
     def state() -> dict[str, Tensor]:
-        return {**dict(body.named_parameters()), **dict(body.named_buffers())}
+        every = {**dict(body.named_parameters()), **dict(body.named_buffers())}
+        return {name: tensor for name, tensor in every.items() if is_plain(tensor)}
 
     before = {name: value.detach().clone() for name, value in state().items()}
     try:
@@ -181,7 +183,7 @@ def _stirred(network: Network) -> Iterator[None]:
 
     A last layer, or the end of a residual branch, that starts at zero hides all that goes on before it.
     """
-    stirred = [weight for weight in network.parameters() if not weight.any()]
+    stirred = [weight for weight in network.parameters() if is_plain(weight) and not weight.any()]
     with torch.no_grad():
         for weight in stirred:
             weight.normal_(0, 0.1)
@@ -292,7 +294,7 @@ def _are_fractions(values: Tensor) -> bool:
 @contextmanager
 def _larger(network: Network, factor: float) -> Iterator[None]:
     """Multiply all weights, for a while."""
-    weights = [weight for weight in network.parameters() if weight.is_floating_point()]
+    weights = [each for each in network.parameters() if is_plain(each) and each.is_floating_point()]
     kept = [weight.clone() for weight in weights]
     try:
         for weight in weights:
@@ -311,9 +313,13 @@ def _check_values(logits: Tensor, output: Tensor, axes: int, classes: int) -> No
             f"It must return logits of shape {expected}, got {tuple(output.shape)} for {IMAGES} images."
         )
     if logits.shape[1] != classes and not (logits.shape[1] == 1 and classes == 2):
+        returned = f"{logits.shape[1]} classes"
+        if logits.shape[1] == 1:
+            returned = "one output, as for two classes or in regression (which is not judged)"
         raise ModelError(
-            f"It returns {logits.shape[1]} classes, but the data have {classes}. "
-            "Use a network for these classes."
+            f"It returns {returned}, but the data have {classes} classes. "
+            "Use a network for these classes, or, if it returns several things, say in output.take which are "
+            "the logits."
         )
     if not logits.isfinite().all():
         raise ModelError(f"It returns non-finite values for made-up images in [0, 1]. {LOOK_FOR_NAN}")
@@ -349,7 +355,8 @@ def _check_passes(network: Network, images: Tensor) -> None:
         raise ModelError(
             "It returns different logits for an image alone and in a batch (they differ by "
             f"{100 * mixed:.3g} % of the largest): something in it mixes the images of a batch, such as "
-            "batch norm without running statistics (track_running_stats=False), or a normalisation or "
-            "attention along the batch axis. Scores would depend on the size of batches. Process each image "
-            "independently in evaluation mode."
+            "batch norm without running statistics (track_running_stats=False), a normalisation or attention "
+            "along the batch axis, or dynamic quantisation. Scores would depend on the size of batches. "
+            "Process each image independently in evaluation mode, if need be one after the other: "
+            "torch.cat([network(image) for image in images.split(1)])."
         )

@@ -205,7 +205,9 @@ def test_a_classifier_in_a_segmentation_study():
 
 
 def test_one_logit_for_three_classes():
-    with pytest.raises(ModelError, match="returns 1 classes, but the data have 3"):
+    with pytest.raises(
+        ModelError, match=r"returns one output, as for two classes .*, but the data have 3 classes"
+    ):
         loaded("one_logit", classes=3)
 
 

@@ -9,7 +9,15 @@ import torch
 
 from medrobust.core import Case, Dataset, NetworkId, Role, Sample, Task
 from medrobust.errors import ModelError
-from medrobust.models import Network, build, check_network, has_gradient, model_spec, to_channels_last
+from medrobust.models import (
+    Network,
+    build,
+    check_network,
+    has_gradient,
+    model_spec,
+    to_channels_last,
+    weights_sha256,
+)
 from medrobust.running.setup import fresh_network
 from medrobust.running.train import check_training
 from medrobust.study.training import TrainingConfig
@@ -232,6 +240,13 @@ def test_functions_are_networks() -> None:
         assert has_gradient(network, 3, (SIDE, SIDE)) == attackable
     with pytest.raises(ModelError, match=r"missing 1 required .*'k'\. Arguments are given in `args`"):
         brought("of_unknown")
+
+
+def test_quantised_weights_of_other_libraries() -> None:
+    network, images = brought("quantised"), images_of(4)
+    assert type(network.body.head.weight).__name__ == "Packed"
+    check_network(network, "mine", task=Task.CLASSIFICATION, classes=2, images=images)
+    assert weights_sha256(network) == weights_sha256(brought("plain"))
 
 
 def test_weights_that_are_frozen_stay_frozen_in_training() -> None:
