@@ -52,7 +52,7 @@ test: check browser  ## Everything CI runs: checks, and all tests but the slow o
 	$(PYTEST) -m "not slow" --ignore tests/golden --ignore tests/contract
 	MEDROBUST_CHECK_SHAPES=1 $(PYTEST) -m "not slow" tests/golden tests/contract
 
-test-slow: $(SLOW) browser  ## The slow tests: Ray, S3, several processes, LaTeX, coverage of intervals, the demo, installation
+test-slow: $(SLOW) browser  ## The slow tests: Ray, S3, several processes, LaTeX, coverage of intervals, networks of libraries, the demo, installation
 	$(PYTEST) -m slow
 
 test-lowest: $(LOWEST)  ## The demo with the oldest versions that pyproject.toml allows
@@ -87,10 +87,11 @@ $(BENCH): $(DEV)
 	$(BIN)/pip install --quiet --no-deps $(filter 'torchattacks%,$(PEERS))
 	@touch $@
 
-bench: $(BENCH)  ## Time the attacks and their peers, and decoding (long: several minutes per table)
+bench: $(BENCH)  ## Time the attacks and their peers, decoding, and what is put around a network (long: several minutes per table)
 	$(BIN)/python benchmarks/run.py --folder build/bench
 	PYTHONPATH=tests $(BIN)/python benchmarks/decoding.py
 	$(BIN)/python benchmarks/scans.py
+	$(BIN)/python benchmarks/wrapping.py
 
 bench-test: $(BENCH)  ## Compare the attacks with their peers
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/peers

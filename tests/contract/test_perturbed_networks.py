@@ -232,6 +232,7 @@ REFUSED = {
     ),
     "raises": (raising, r"cannot be run on images of shape \(\d, 1, 14, 14\): KeyError"),
     "derivative": (output(NoWay.apply), "cannot be differentiated: NotImplementedError: no derivative"),
+    "boxes": (output(lambda logits: [{"boxes": logits, "labels": logits}]), "The network detects objects"),
     "nothing": (output(lambda logits: None), "must return its logits as a tensor, got NoneType"),
     "several": (output(lambda logits: {"a": logits, "b": logits}), "a dict with the entries 'a', 'b'"),
     "not finite": (output(lambda logits: logits / 0), "returns non-finite logits"),

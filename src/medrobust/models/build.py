@@ -1,7 +1,8 @@
 """From a specification to a network. Whether it fits the study is for `check_network` to say."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter, signature
 from typing import Any
 
 import torch
@@ -9,9 +10,12 @@ from torch import Tensor, nn
 
 from medrobust.errors import ModelError, reason
 from medrobust.models.formats import Loaded
-from medrobust.models.network import Network, to_channels_last
+from medrobust.models.network import Network, as_module, to_channels_last
 from medrobust.models.spec import PACKAGE, ModelSpec, is_of_imagenet, recipe
 from medrobust.models.weights import load_in_order, load_weights
+from medrobust.perturbations.outputs import main_output
+
+COLOURS = 3
 
 
 def build(
@@ -47,23 +51,13 @@ def build(
     if spec.given is not None:
         network = _copied(spec.given, where)
     else:
-        taken = spec.input.channels or (3 if is_of_imagenet(spec.weights) else channels)
+        colours = is_of_imagenet(spec.weights) or (channels == 1 and _is_of_colours(spec))
+        taken = spec.input.channels or (COLOURS if colours else channels)
         download = initialise and spec.weights == "imagenet"
-        made = _made(spec, classes=classes, channels=taken, dimensions=len(shape), download=download)
-        declared = {"channels": taken, **made.input}
-        output, assumed = _output(made, spec.output.model_dump(exclude_none=True), names)
-        try:
-            network = Network(
-                made.body,
-                **_settings(declared, spec.input.model_dump(exclude_none=True)),
-                output=output.get("take"),
-                kind=output.get("kind"),
-                classes=output.get("classes"),
-                features=spec.entry.features if spec.entry else None,
-            )
-        except ModelError as error:
-            raise ModelError(f"{where}.{error}") from None
-        network.assumed = assumed
+        made = _made(spec, classes=classes, channels=taken, shape=shape, download=download)
+        network = _wrapped(made, spec, taken, names)
+        if spec.load and spec.input.channels is None and taken == 1:
+            network = _for_grey(network, made, spec, names, torch.zeros(1, 1, *shape))
     if channels not in (1, network.input.channels or channels):
         raise ModelError(
             f"{where}: the images have {channels} channels, but the network takes {network.input.channels}. "
@@ -109,14 +103,17 @@ def _copied(given: Network, where: str) -> Network:
     return network
 
 
-def _made(spec: ModelSpec, *, classes: int, channels: int, dimensions: int, download: bool) -> Loaded:
+def _made(spec: ModelSpec, *, classes: int, channels: int, shape: Sequence[int], download: bool) -> Loaded:
     entry = spec.entry
     assert entry is not None
-    values: dict[str, Any] = {"classes": classes, "channels": channels, "dimensions": dimensions}
+    values: dict[str, Any] = {"classes": classes, "channels": channels, "dimensions": len(shape)}
     if download:
         values["pretrained"] = True
+    given = entry.supplied(values) | dict(spec.parameters)
+    if entry.own and not given and _answers(entry.build, torch.zeros(1, channels, *shape)):
+        return Loaded(as_module(entry.build))
     try:
-        body = entry.build(**entry.supplied(values) | dict(spec.parameters))
+        body = entry.build(**given)
     except ModelError as error:
         raise ModelError(f"models.{spec.name}: {error}") from error
     # Whatever the user's code, timm, its hub or the connection raise.
@@ -136,12 +133,64 @@ def _made(spec: ModelSpec, *, classes: int, channels: int, dimensions: int, down
         raise ModelError(f"models.{spec.name} cannot be built: {reason(error)}.{advice}") from error
     if isinstance(body, Loaded):
         return body
-    if not isinstance(body, nn.Module):
+    if not callable(body):
         raise ModelError(
-            f"models.{spec.name}: `{spec.architecture}` must return a torch.nn.Module, got "
-            f"{type(body).__name__}."
+            f"models.{spec.name}: `{spec.architecture}` must return a torch.nn.Module, or a function from "
+            f"images to logits, got {type(body).__name__}."
         )
-    return Loaded(_unwrapped(body) if entry.own else body, input=_declared(body, channels))
+    return Loaded(_unwrapped(as_module(body)) if entry.own else body)
+
+
+def _answers(function: Callable[..., object], images: Tensor) -> bool:
+    """Whether a function is a network itself, such as one that asks a service, rather than makes one."""
+    asked = [each for each in signature(function).parameters.values() if each.default is each.empty]
+    if isinstance(function, type) or [each.kind for each in asked] != [Parameter.POSITIONAL_OR_KEYWORD]:
+        return False
+    with torch.no_grad():
+        try:
+            main_output(as_module(function)(images))
+        except Exception:  # whatever one raises that makes networks, and was given an image
+            return False
+    return True
+
+
+def _wrapped(made: Loaded, spec: ModelSpec, channels: int, names: Sequence[str]) -> Network:
+    """A body with what the study, its file and its library say of it, for this number of channels."""
+    declared = {"channels": channels, **_declared(made.body, channels), **made.input}
+    output, assumed = _output(made, spec.output.model_dump(exclude_none=True), names)
+    try:
+        network = Network(
+            made.body,
+            **_settings(declared, spec.input.model_dump(exclude_none=True)),
+            output=output.get("take"),
+            kind=output.get("kind"),
+            classes=output.get("classes"),
+            features=spec.entry.features if spec.entry else None,
+        )
+    except ModelError as error:
+        raise ModelError(f"models.{spec.name}.{error}") from None
+    network.assumed = assumed
+    return network
+
+
+def _is_of_colours(spec: ModelSpec) -> bool:
+    """Whether its normalisation is said for three channels."""
+    return any(isinstance(said, tuple) and len(said) == COLOURS for said in (spec.input.mean, spec.input.std))
+
+
+def _for_grey(
+    network: Network, made: Loaded, spec: ModelSpec, names: Sequence[str], image: Tensor
+) -> Network:
+    """A network that takes colours only, as most of the libraries do, with the grey image in each of them."""
+    if _runs(network.eval(), image):
+        return network
+    coloured = _wrapped(made, spec, COLOURS, names)
+    if not _runs(coloured.eval(), image):
+        return network
+    coloured.assumed += (
+        "It takes three channels, and gets the grey image in each. If that is wrong, say input.channels.",
+    )
+    return coloured
 
 
 def _declared(body: nn.Module, channels: int) -> dict[str, Any]:

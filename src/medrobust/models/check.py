@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from inspect import signature
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from medrobust.errors import ModelError, reason
 from medrobust.models.build import build
 from medrobust.models.network import Network
 from medrobust.models.spec import model_spec
+from medrobust.models.weights import is_plain
 from medrobust.perturbations.outputs import SAME, depends_on_batch, relative_difference
 
 IMAGES = 3
@@ -153,7 +155,8 @@ def _kept_state(network: Network) -> Iterator[None]:
     body, changed = network.body, []
 
     def state() -> dict[str, Tensor]:
-        return {**dict(body.named_parameters()), **dict(body.named_buffers())}
+        every = {**dict(body.named_parameters()), **dict(body.named_buffers())}
+        return {name: tensor for name, tensor in every.items() if is_plain(tensor)}
 
     before = {name: value.detach().clone() for name, value in state().items()}
     try:
@@ -180,7 +183,7 @@ def _stirred(network: Network) -> Iterator[None]:
 
     A last layer, or the end of a residual branch, that starts at zero hides all that goes on before it.
     """
-    stirred = [weight for weight in network.parameters() if not weight.any()]
+    stirred = [weight for weight in network.parameters() if is_plain(weight) and not weight.any()]
     with torch.no_grad():
         for weight in stirred:
             weight.normal_(0, 0.1)
@@ -200,15 +203,18 @@ def _telling_why(images: Tensor) -> Iterator[None]:
         raise
     except Exception as error:
         batch = "a single image" if len(images) == 1 else f"{len(images)} images"
+        channels = "1 channel" if images.shape[1] == 1 else f"{images.shape[1]} channels"
         raise ModelError(
-            f"It cannot take {batch} with {images.shape[1]} channels and size {tuple(images.shape[2:])}: "
-            f"{reason(error)}. Batches hold one image or any number of them; a network that is made for "
-            "images of another size or with other channels needs input.size and input.channels."
+            f"It cannot take {batch} with {channels} and size {tuple(images.shape[2:])}: {reason(error)}. "
+            "Batches hold one image or any number of them. A network for images of another size needs "
+            "`input: {size: ...}`, one for sides that are multiples of a number `{pad: ...}`, and one for "
+            "other channels `{channels: ...}`."
         ) from error
 
 
 def _check_logits(network: Network, images: Tensor, task: Task, classes: int) -> None:
     """Check that a batch yields finite logits for the task."""
+    _require_one_input(network)
     with torch.no_grad(), _telling_why(images):
         output, logits = network.returned(images), network.raw(images)
     if not output.is_floating_point():
@@ -217,6 +223,25 @@ def _check_logits(network: Network, images: Tensor, task: Task, classes: int) ->
             "and attacks need its logits. Return the input of the last argmax."
         )
     _check_values(logits, output, images.ndim if task.has_maps else 2, classes)
+
+
+def _require_one_input(network: Network) -> None:
+    """Refuse a forward pass that cannot do with an image alone."""
+    try:
+        given = list(signature(network.body.forward).parameters.values())[1:]
+    except (TypeError, ValueError):  # of compiled code
+        return
+    missing = [
+        f"`{each.name}`"
+        for each in given
+        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    ]
+    if missing:
+        raise ModelError(
+            f"It takes {', '.join(missing)} besides the image, but a study shows it images only. Name a "
+            "function in `load` that puts it into a module whose forward pass takes the image and fills in "
+            "the rest, for instance with what is usual."
+        )
 
 
 def _check_gradient(network: Network, images: Tensor) -> None:
@@ -269,7 +294,7 @@ def _are_fractions(values: Tensor) -> bool:
 @contextmanager
 def _larger(network: Network, factor: float) -> Iterator[None]:
     """Multiply all weights, for a while."""
-    weights = [weight for weight in network.parameters() if weight.is_floating_point()]
+    weights = [each for each in network.parameters() if is_plain(each) and each.is_floating_point()]
     kept = [weight.clone() for weight in weights]
     try:
         for weight in weights:
@@ -288,9 +313,13 @@ def _check_values(logits: Tensor, output: Tensor, axes: int, classes: int) -> No
             f"It must return logits of shape {expected}, got {tuple(output.shape)} for {IMAGES} images."
         )
     if logits.shape[1] != classes and not (logits.shape[1] == 1 and classes == 2):
+        returned = f"{logits.shape[1]} classes"
+        if logits.shape[1] == 1:
+            returned = "one output, as for two classes or in regression (which is not judged)"
         raise ModelError(
-            f"It returns {logits.shape[1]} classes, but the data have {classes}. "
-            "Use a network for these classes."
+            f"It returns {returned}, but the data have {classes} classes. "
+            "Use a network for these classes, or, if it returns several things, say in output.take which are "
+            "the logits."
         )
     if not logits.isfinite().all():
         raise ModelError(f"It returns non-finite values for made-up images in [0, 1]. {LOOK_FOR_NAN}")
@@ -326,7 +355,8 @@ def _check_passes(network: Network, images: Tensor) -> None:
         raise ModelError(
             "It returns different logits for an image alone and in a batch (they differ by "
             f"{100 * mixed:.3g} % of the largest): something in it mixes the images of a batch, such as "
-            "batch norm without running statistics (track_running_stats=False), or a normalisation or "
-            "attention along the batch axis. Scores would depend on the size of batches. Process each image "
-            "independently in evaluation mode."
+            "batch norm without running statistics (track_running_stats=False), a normalisation or attention "
+            "along the batch axis, or dynamic quantisation. Scores would depend on the size of batches. "
+            "Process each image independently in evaluation mode, if need be one after the other: "
+            "torch.cat([network(image) for image in images.split(1)])."
         )

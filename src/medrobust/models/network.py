@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -92,7 +93,7 @@ class Network(nn.Module):
             ModelError: A value cannot be, or `mean` or `std` has neither one number nor one per channel.
         """
         super().__init__()
-        self.body = body if isinstance(body, nn.Module) else _Function(body)
+        self.body = as_module(body)
         convolutions = (part for part in self.body.modules() if isinstance(part, nn.Conv2d | nn.Conv3d))
         first = next((part.in_channels for part in convolutions), None)
         said: dict[str, Any] = {
@@ -284,7 +285,17 @@ class _Function(nn.Module):
         self.function = function
 
     def forward(self, images: Tensor) -> object:
-        return self.function(images)
+        answer = self.function(images)
+        return torch.as_tensor(answer, device=images.device) if isinstance(answer, np.ndarray) else answer
+
+
+def as_module(body: nn.Module | Callable[[Tensor], object]) -> nn.Module:
+    """A module, that of a method such as `network.forward`, or one around a plain function."""
+    if isinstance(body, nn.Module):
+        return body
+    owner = getattr(body, "__self__", None)
+    is_its_pass = isinstance(owner, nn.Module) and getattr(body, "__name__", "") in ("forward", "__call__")
+    return owner if is_its_pass else _Function(body)
 
 
 def z_scored(images: Float[Tensor, "n c *space"], *, foreground: bool) -> Float[Tensor, "n c *space"]:

@@ -358,5 +358,12 @@ def weights_sha256(network: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(state_tensors(network).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        if not is_plain(tensor):
+            tensor = tensor.dequantize()
         digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """False for those of other libraries, such as quantised weights, which know few operations."""
+    return type(tensor) in (Tensor, nn.Parameter)

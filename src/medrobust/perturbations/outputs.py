@@ -44,6 +44,11 @@ def main_output(output: object) -> Tensor:
         return main_output(next(iter(output.values())))
     if isinstance(output, tuple | list) and output:
         return main_output(max(output, key=_pixels) if _are_levels(output) else output[0])
+    if isinstance(output, Mapping) and "boxes" in output:
+        raise ModelError(
+            "The network detects objects (it returns 'boxes'), but classification and segmentation only are "
+            "judged here. Leave it out."
+        )
     raise ModelError(
         f"The network must return its logits as a tensor, got {_seen(output)}. Return the tensor alone, "
         "first in a tuple, or as the entry 'logits' of a dict, or say in output.take where they are."

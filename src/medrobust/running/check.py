@@ -153,6 +153,7 @@ def _require_attacks(setup: Setup) -> None:
             names = ", ".join(dict.fromkeys(each.id.name for each in setup.sources or setup.targets))
             raise StudyError(
                 f"study.perturbations.{attack.label} follows a gradient, and {names} has none to follow. "
-                "Craft it on networks that have: `surrogates: {models: [{name: resnet18}]}` trains one here, "
-                "on a split with training patients."
+                "Craft it on networks that have one, in `surrogates: {models: [...]}`: `{name: resnet18}` is "
+                "trained here if the split has training patients; with `load` and `weights` it is one that "
+                "you have trained."
             )

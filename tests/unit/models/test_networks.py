@@ -190,7 +190,7 @@ def test_networks_of_users(function):
         ("two_outputs", r"must return logits of shape \(n, classes\), got \(3, 3, 12, 12\) for 3 images"),
         ("no_gradient", "has no gradient"),
         ("half_size", r"must return logits of shape \(n, classes\), got \(3, 2, 6, 6\)"),
-        ("no_module", "must return a torch.nn.Module, got int"),
+        ("no_module", "must return a torch.nn.Module, or a function from images to logits, got int"),
         ("broken", "failed: RuntimeError: the user's bug"),
     ],
 )
@@ -205,7 +205,9 @@ def test_a_classifier_in_a_segmentation_study():
 
 
 def test_one_logit_for_three_classes():
-    with pytest.raises(ModelError, match="returns 1 classes, but the data have 3"):
+    with pytest.raises(
+        ModelError, match=r"returns one output, as for two classes .*, but the data have 3 classes"
+    ):
         loaded("one_logit", classes=3)
 
 

@@ -9,7 +9,15 @@ import torch
 
 from medrobust.core import Case, Dataset, NetworkId, Role, Sample, Task
 from medrobust.errors import ModelError
-from medrobust.models import Network, check_network, model_spec, to_channels_last
+from medrobust.models import (
+    Network,
+    build,
+    check_network,
+    has_gradient,
+    model_spec,
+    to_channels_last,
+    weights_sha256,
+)
 from medrobust.running.setup import fresh_network
 from medrobust.running.train import check_training
 from medrobust.study.training import TrainingConfig
@@ -46,6 +54,7 @@ RUNS = [
 RUNS_ON_SLICES = ["stacked_levels", "listed_levels", "map_squeezed", "dict_of_maps"]
 
 REFUSED = {
+    "image_and_age": r"takes `age`, `sex` besides the image, but a study shows it images only",
     "exported": r"cannot be trained: .*torch\.export.*which cannot be trained",
     "frozen": r"cannot be trained: all of its weights are frozen",
     "no_weights": r"cannot be trained: it has no weights",
@@ -177,6 +186,67 @@ def test_what_was_changed_is_noted() -> None:
     assert fresh("half").assumed == ("Its weights were torch.float16; they are used as float32.",)
     assert {weight.dtype for weight in fresh("bfloat16_inside").body.parameters()} == {torch.bfloat16}
     assert fresh("bfloat16_inside").assumed == fresh("plain").assumed == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "mean"),
+    [
+        ("plain", {}, 0.0),
+        ("of_timm", {}, (0.1, 0.2, 0.3)),
+        ("plain", {"mean": [0.1, 0.2, 0.3], "std": 0.5}, (0.1, 0.2, 0.3)),
+        ("plain", {"channels": 3, "mean": 0.5}, 0.5),
+    ],
+)
+def test_a_network_for_colours_gets_the_grey_image_in_each(
+    name: str, said: dict[str, Any], mean: float | tuple[float, ...]
+) -> None:
+    grey = images_of(2)[:, :1]
+    spec = model_spec({"name": "mine", "load": f"own_networks:{name}", "input": said}, Task.CLASSIFICATION)
+    network = build(spec, classes=2, channels=1, shape=(SIDE, SIDE))
+    assert network.input.channels == 3
+    std = {"of_timm": torch.tensor([0.5, 0.6, 0.7])}.get(name, torch.tensor(said.get("std", 1.0)))
+    colours = (grey - torch.tensor(mean).view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
+    torch.testing.assert_close(network(grey), network.body(colours.expand(-1, 3, -1, -1)))
+    assert len(network.assumed) == (0 if said else 1)
+    assert not network.body.norm.running_mean.any()
+
+
+def test_grey_networks_and_what_the_study_says_of_channels_stay() -> None:
+    for name, said in (("grey", {}), ("plain", {"channels": 1})):
+        entry = {"name": "mine", "load": f"own_networks:{name}", "input": said}
+        network = build(model_spec(entry, Task.CLASSIFICATION), classes=2, channels=1, shape=(SIDE, SIDE))
+        assert network.input.channels == 1
+        assert not network.assumed
+
+
+def brought(name: str) -> Network:
+    spec = model_spec({"name": "mine", "load": f"own_networks:{name}"}, Task.CLASSIFICATION)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build(spec, classes=2, channels=3, shape=(SIDE, SIDE))
+
+
+def test_functions_are_networks() -> None:
+    images = images_of(4)
+    plain = brought("plain")
+    torch.testing.assert_close(brought("around_numpy")(images), plain(images) - 1)
+    assert brought("forward_of").state_dict().keys() == plain.state_dict().keys()
+    torch.testing.assert_close(brought("ask")(images)[:, 0], images.mean((1, 2, 3)))
+    for name, attackable in (("around_numpy", False), ("forward_of", True), ("ask", True)):
+        network = brought(name)
+        check_network(
+            network, "mine", task=Task.CLASSIFICATION, classes=2, images=images, attackable=attackable
+        )
+        assert has_gradient(network, 3, (SIDE, SIDE)) == attackable
+    with pytest.raises(ModelError, match=r"missing 1 required .*'k'\. Arguments are given in `args`"):
+        brought("of_unknown")
+
+
+def test_quantised_weights_of_other_libraries() -> None:
+    network, images = brought("quantised"), images_of(4)
+    assert type(network.body.head.weight).__name__ == "Packed"
+    check_network(network, "mine", task=Task.CLASSIFICATION, classes=2, images=images)
+    assert weights_sha256(network) == weights_sha256(brought("plain"))
 
 
 def test_weights_that_are_frozen_stay_frozen_in_training() -> None:
