@@ -294,8 +294,9 @@ def as_module(body: nn.Module | Callable[[Tensor], object]) -> nn.Module:
     if isinstance(body, nn.Module):
         return body
     owner = getattr(body, "__self__", None)
-    is_its_pass = isinstance(owner, nn.Module) and getattr(body, "__name__", "") in ("forward", "__call__")
-    return owner if is_its_pass else _Function(body)
+    if isinstance(owner, nn.Module) and getattr(body, "__name__", "") in ("forward", "__call__"):
+        return owner
+    return _Function(body)
 
 
 def z_scored(images: Float[Tensor, "n c *space"], *, foreground: bool) -> Float[Tensor, "n c *space"]:
