@@ -24,7 +24,8 @@ from medrobust.view.server import open_viewer
 ATTACKS = [
     {"name": "fgsm", "eps": "8/255"},
     {"name": "pgd", "eps": "8/255", "steps": 3},
-    {"name": "segpgd", "eps": {"ssim": 0.97}, "steps": 3},
+    {"name": "segpgd", "eps": "8/255", "steps": 3},
+    {"name": "fgsm", "label": "fgsm-as-similar", "eps": {"ssim": 0.97}},
     {"name": "dag_a", "step": "8/255", "steps": 4},
     {"name": "dag_b", "step": "8/255", "steps": 4},
     {"name": "dag_c", "step": "8/255", "steps": 4, "radius_mm": 2},
