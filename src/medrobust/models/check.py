@@ -73,15 +73,16 @@ def check_network(
 def has_gradient(network: Network, channels: int, shape: tuple[int, ...]) -> bool:
     """Whether the logits of a network have a gradient with respect to the image that is not zero everywhere.
 
-    Rounded images, for one, have only zeros. A network that fails counts as having one: `check_network` says
-    why it fails.
+    Rounded images, for one, have only zeros. A network that fails without a gradient too counts as having
+    one: `check_network` says why it fails.
     """
     images = made_up_images(IMAGES, channels, shape).to(network.device).requires_grad_()
     with kept_generators(images.device), torch.enable_grad():
         try:
             logits = network(images)
-        except Exception:  # whatever a user's network raises
-            return True
+        except Exception:  # whatever a user's network raises, such as NumPy for images with a gradient
+            with torch.no_grad():
+                return not _is_taken(network, images.detach())
         if not logits.requires_grad:
             return False
         weights = torch.linspace(1, 2, logits.numel(), device=logits.device).view_as(logits)
@@ -90,6 +91,14 @@ def has_gradient(network: Network, channels: int, shape: tuple[int, ...]) -> boo
         except RuntimeError:  # an operation without a derivative
             return False
     return gradient is not None and bool(gradient.any())
+
+
+def _is_taken(network: Network, images: Tensor) -> bool:
+    try:
+        network(images)
+    except Exception:  # whatever a user's network raises
+        return False
+    return True
 
 
 def say_the_same(first: Float[Tensor, "n ..."], second: Float[Tensor, "n ..."]) -> bool:

@@ -115,7 +115,8 @@ class Brought:
         """The network of a study, and the plain one with the same weights."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            plain = self.plain().eval()
+            plain = self.plain()
+            settle(plain, self.shown(plain, self.images()[0]))
             network = build(
                 model_spec(self.entry, self.task),
                 classes=CLASSES,
@@ -132,6 +133,16 @@ class Brought:
         logits = main_output(output)
         assert logits.shape[2:] in (images.shape[2:], ())
         return logits
+
+
+def settle(plain: nn.Module, images: Tensor) -> None:
+    """Give batch norms the statistics of images, as a training does: without, deep networks say nothing."""
+    for part in plain.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.momentum = 1.0
+    with torch.no_grad():
+        plain.train()(images)
+    plain.eval()
 
 
 def as_timm_shows(plain: nn.Module, images: Tensor) -> Tensor:
