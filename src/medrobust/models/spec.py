@@ -177,7 +177,7 @@ def copy_of(spec: ModelSpec, weights: Path | None) -> ModelSpec:
         StudyError: It would be trained, but is a file.
     """
     if weights is not None:
-        return replace(spec, weights=str(weights), train=False, attackable=None)
+        return replace(spec, weights=str(weights), train=False)
     if spec.train:
         return spec
     if spec.load and is_format(spec.load):
@@ -185,7 +185,7 @@ def copy_of(spec: ModelSpec, weights: Path | None) -> ModelSpec:
             f"surrogates: '{spec.name}' is a file, of which no copy can be trained. Name other networks in "
             "surrogates.models, or take `others` or `none`."
         )
-    return replace(spec, weights="none", prefix=None, ignore=(), train=True, attackable=None)
+    return replace(spec, weights="none", prefix=None, ignore=(), train=True)
 
 
 def _of_file(path: Path, entry: Mapping[str, Any], where: str) -> Architecture:

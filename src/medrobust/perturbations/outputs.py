@@ -116,8 +116,8 @@ def _seen(output: object) -> str:
     if isinstance(output, Mapping):
         return f"a {type(output).__name__} with the entries {', '.join(map(repr, output)) or 'none'}"
     if isinstance(output, tuple | list):
-        return f"a {type(output).__name__} of {len(output)}"
-    return f"a {type(output).__name__}"
+        return f"{type(output).__name__} of {len(output)}"
+    return type(output).__name__
 
 
 def with_absent(logits: Float[Tensor, "n k *space"]) -> Float[Tensor, "n 2 k *space"]:

@@ -83,7 +83,7 @@ def test_scans_of_a_patient_on_every_surrogate(brains: Path, tmp_path: Path) -> 
     scan = cases_of(brains)[0].partition("-")[0]
     result = export(brains, "--perturbation", "dag_a", "--patient", scan, "--to", tmp_path)
     assert result.exit_code == 0, result.output
-    assert "Slices between those of the study are clean" in result.output
+    assert "What lies between the cases of the study is clean" in result.output
     assert "of pixels" in result.output
     assert {path.name for path in tmp_path.iterdir()} == {
         "dag_a--sharp-surrogate-s1",

@@ -52,7 +52,8 @@ def test_a_sound_study_ends_with_0_and_is_not_done_twice(
 
 
 def test_masked_gradients_end_with_1_and_name_the_network(study: Path) -> None:
-    text = study.read_text().replace("fitted_networks:fine", "made_networks:quantised")
+    """Of a network that rounds, which would not be attacked unless the study insists."""
+    text = study.read_text().replace("fitted_networks:fine", "made_networks:quantised\n  attackable: true")
     study.write_text(text)
     done = medrobust("selftest", study, "--out", study.parent / "run", "--device", "cpu")
     assert done.exit_code == 1

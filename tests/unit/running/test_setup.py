@@ -118,8 +118,8 @@ def test_a_damaged_test_image_is_found_before_training(
 ) -> None:
     original = module.open_dataset
 
-    def with_a_damaged_case(*arguments: Any) -> Any:
-        dataset = original(*arguments)
+    def with_a_damaged_case(*arguments: Any, **keywords: Any) -> Any:
+        dataset = original(*arguments, **keywords)
         split = make_split(dataset, LESIONS["split"], 0)
         victim = next(case for case in dataset.cases if split[case.patient_id] == Part.TEST)
 

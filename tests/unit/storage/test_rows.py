@@ -126,7 +126,8 @@ def test_a_damaged_part_is_named(tmp_path: Path) -> None:
 
 
 def test_every_table_is_listed_here() -> None:
-    tables = {value.name for value in vars(schemas).values() if isinstance(value, Table)}
+    every = [*vars(schemas).values(), *schemas.SCORED.values(), *schemas.WHOLE_TEST.values()]
+    tables = {value.name for value in every if isinstance(value, Table)}
     assert tables == {
         *("crafted", "predictions", "overlaps", "embeddings", "selftest", "timing", "surfaces", "attributes"),
         *("whole_test_predictions", "whole_test_overlaps", "empty_cases"),
