@@ -61,7 +61,8 @@ def build(
     if channels not in (1, network.input.channels or channels):
         raise ModelError(
             f"{where}: the images have {channels} channels, but the network takes {network.input.channels}. "
-            "Set input.channels."
+            "Correct input.channels, or name a function in `load` that puts the network behind what makes "
+            "the channels that it takes, such as images.mean(1, keepdim=True) for a grey one."
         )
     if names:
         try:

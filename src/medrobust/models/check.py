@@ -217,7 +217,8 @@ def _telling_why(images: Tensor) -> Iterator[None]:
             f"It cannot take {batch} with {channels} and size {tuple(images.shape[2:])}: {reason(error)}. "
             "Batches hold one image or any number of them. A network for images of another size needs "
             "`input: {size: ...}`, one for sides that are multiples of a number `{pad: ...}`, and one for "
-            "other channels `{channels: ...}`."
+            "other channels `{channels: ...}`, or images.mean(1, keepdim=True) before it where it takes grey "
+            "ones only."
         ) from error
 
 

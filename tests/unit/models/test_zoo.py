@@ -105,11 +105,10 @@ class Brought:
 
     def images(self) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(0)
-        maps = self.shape[1:] if self.task is Task.SEGMENTATION else ()
-        return (
-            torch.rand(COUNT, *self.shape, generator=generator),
-            torch.randint(CLASSES, (COUNT, *maps), generator=generator),
-        )
+        images = torch.rand(COUNT, *self.shape, generator=generator)
+        if self.task is Task.CLASSIFICATION:
+            return images, torch.arange(COUNT) % CLASSES
+        return images, torch.randint(CLASSES, (COUNT, *self.shape[1:]), generator=generator)
 
     def network(self) -> tuple[Network, nn.Module]:
         """The network of a study, and the plain one with the same weights."""
