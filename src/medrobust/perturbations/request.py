@@ -42,7 +42,7 @@ LABEL = re.compile(r"[A-Za-z0-9._-]+")
 
 TOLERANCE = 1e-4
 ACCEPTED = 0.005
-"""Steps of a sign jump with the budget, so that some goals are only approached: protocol.md allows so much."""
+"""Steps of a sign jump with the budget, so some goals are only approached, as docs/protocol.md allows."""
 FIRST_BUDGET = 4 / 255
 
 LARGEST_STRENGTH = 10.0

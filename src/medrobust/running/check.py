@@ -103,11 +103,11 @@ def _require_apart(setup: Setup, targets: Built, sources: Built, images: Float[T
                 continue
             if say_the_same(answers[source], answers[target]):
                 raise StudyError(_same_network(source, target))
-            is_new = source.is_trained_here and not is_of_imagenet(source.spec.weights)
-            if is_new and _have_same_features(sources[source], targets[target], images):
+            apart = source in targets or is_of_imagenet(source.spec.weights)
+            if not apart and _have_same_features(sources[source], targets[target], images):
                 raise StudyError(
                     f"study.models.{target.id.name}: '{source.id.folder}' begins with the trained features "
-                    f"of '{target.id.folder}' under a new last layer, so the attacker would know the "
+                    f"of '{target.id.folder}' under another last layer, so the attacker would know the "
                     f"network. {_ADVICE}"
                 )
 

@@ -327,14 +327,13 @@ class TestRefusals:
             **STUDY,
             "support": "image",
             "perturbations": attacks,
-            "noise": [{"name": "rician", "label": "rician", "sd": 0.1}],
+            "noise": {"name": "rician", "label": "rician", "sd": 0.1},
         }
         self.refused(
             replace(self.OLD, name="new", study=study),
             "support: auto in old, image in new",
             "dag_a, step: 0.0625 in old, 0.05 in new",
             "dag_a, steps: not given in old, ssim 0.98 in new",
-            "rician, strength: matched in old, fixed in new",
             "rician, sd: not given in old, 0.1 in new",
         )
 

@@ -8,6 +8,7 @@ import yaml
 
 import made_folders
 import made_photos
+from medrobust.core import Task
 from medrobust.data import DATASETS, open_dataset
 from medrobust.data.photographs.photo_cases import open_masked_photos, open_photos
 
@@ -54,7 +55,7 @@ def test_every_data_set_of_photographs_has_a_section() -> None:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block["data"]["name"])
 def test_what_is_shown_can_be_read(block, home) -> None:
-    dataset = open_dataset(block["data"], None, home)
+    dataset = open_dataset(block["data"], None, home, task=Task(block.get("task", "classification")))
     assert dataset.read(dataset.cases[0]).image.shape == (dataset.channels, *dataset.shape)
     assert block.get("task", "classification") == dataset.task
     if block.get("split") == {"rule": "official"}:
