@@ -140,7 +140,7 @@
   function diceCell(overlap, place) {
     const dice = overlap?.dice[place] ?? null;
     const wrong = overlap?.extra[place];
-    return number(dice !== null ? (dice / 1000).toFixed(3) : wrong ? `– (${wrong} ${index.volumes ? "voxels" : "px"})` : "–");
+    return number(dice !== null ? (dice / 1000).toFixed(3) : wrong ? `– (${wrong} ${index.volumes ? (wrong > 1 ? "voxels" : "voxel") : "px"})` : "–");
   }
 
   /** Dice of every structure in truth or prediction of the slice or scan, those that lose most first. */
