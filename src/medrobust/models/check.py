@@ -1,7 +1,8 @@
 """Whether a network does what a study needs, checked before anything is trained or attacked."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from inspect import signature
 
 import torch
@@ -99,6 +100,21 @@ def _is_taken(network: Network, images: Tensor) -> bool:
     except Exception:  # whatever a user's network raises
         return False
     return True
+
+
+def have_same_features(first: Network, second: Network, images: Float[Tensor, "n c *space"]) -> bool:
+    """Whether two networks have the same learned features, as those with another last layer do.
+
+    Features that do not hang on any weight, such as mean colours, are nobody's.
+    """
+    with torch.no_grad(), kept_generators(images.device):
+        try:
+            features = [network.features(images) for network in (first, second)]
+            with _changed(first, lambda weight: weight.flatten().flip(0).view_as(weight)):
+                without = first.features(images)
+        except ModelError:  # a network without any
+            return False
+    return say_the_same(*features) and not say_the_same(features[0], without)
 
 
 def say_the_same(first: Float[Tensor, "n ..."], second: Float[Tensor, "n ..."]) -> bool:
@@ -284,7 +300,7 @@ def _check_real(network: Network, images: Tensor, made_up: Tensor) -> None:
         if network.output.kind is not None or not _are_fractions(seen):
             return
         for factor in LARGER if any(True for _ in network.parameters()) else ():
-            with _larger(network, factor):
+            with _changed(network, partial(torch.mul, other=factor)):
                 larger = torch.cat([network.raw(some) for some in every])
             if larger.isnan().any():
                 break
@@ -302,13 +318,13 @@ def _are_fractions(values: Tensor) -> bool:
 
 
 @contextmanager
-def _larger(network: Network, factor: float) -> Iterator[None]:
-    """Multiply all weights, for a while."""
+def _changed(network: Network, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Change all weights, for a while."""
     weights = [each for each in network.parameters() if is_plain(each) and each.is_floating_point()]
     kept = [weight.clone() for weight in weights]
     try:
         for weight in weights:
-            weight.mul_(factor)
+            weight.copy_(change(weight))
         yield
     finally:
         for weight, value in zip(weights, kept, strict=True):
