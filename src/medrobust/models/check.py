@@ -7,7 +7,7 @@ from inspect import signature
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from medrobust.core import Task
 from medrobust.errors import ModelError, reason
@@ -208,7 +208,7 @@ def _stirred(network: Network) -> Iterator[None]:
 
     A last layer, or the end of a residual branch, that starts at zero hides all that goes on before it.
     """
-    stirred = [weight for weight in network.parameters() if is_plain(weight) and not weight.any()]
+    stirred = [weight for weight in _weights(network) if not weight.any()]
     with torch.no_grad():
         for weight in stirred:
             weight.normal_(0, 0.1)
@@ -320,7 +320,7 @@ def _are_fractions(values: Tensor) -> bool:
 @contextmanager
 def _changed(network: Network, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Change all weights, for a while."""
-    weights = [each for each in network.parameters() if is_plain(each) and each.is_floating_point()]
+    weights = _weights(network)
     kept = [weight.clone() for weight in weights]
     try:
         for weight in weights:
@@ -386,3 +386,8 @@ def _check_passes(network: Network, images: Tensor) -> None:
             "Process each image independently in evaluation mode, if need be one after the other: "
             "torch.cat([network(image) for image in images.split(1)])."
         )
+
+
+def _weights(network: Network) -> list[nn.Parameter]:
+    """Parameters with values to change: quantised ones, and the integers of a Keras dropout, have none."""
+    return [each for each in network.parameters() if is_plain(each) and each.is_floating_point()]
