@@ -333,6 +333,13 @@ class Positions(Plain):
         return super().forward(images + self.positions)
 
 
+def counted_draws(classes: int) -> nn.Module:
+    """As Keras' dropout, whose generator is a parameter of integers."""
+    network = Plain(classes)
+    network.draws = nn.Parameter(torch.zeros(2, dtype=torch.int32), requires_grad=False)
+    return network
+
+
 def kept_positions(classes: int) -> nn.Module:
     return Positions(classes)
 

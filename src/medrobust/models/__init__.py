@@ -2,7 +2,7 @@
 
 from medrobust.models.architectures import MODELS, Architecture, find
 from medrobust.models.build import build
-from medrobust.models.check import check_network, has_gradient, say_the_same
+from medrobust.models.check import check_network, has_gradient, have_same_features, say_the_same
 from medrobust.models.form import InputSpec, OutputSpec, WeightsSpec
 from medrobust.models.network import Network, parameter_count, prepare, to_channels_last
 from medrobust.models.spec import ModelSpec, as_written, copy_of, model_spec, recipe
@@ -22,6 +22,7 @@ __all__ = [
     "copy_of",
     "find",
     "has_gradient",
+    "have_same_features",
     "load_weights",
     "model_spec",
     "parameter_count",

@@ -1,12 +1,13 @@
 """Whether a network does what a study needs, checked before anything is trained or attacked."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from inspect import signature
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from medrobust.core import Task
 from medrobust.errors import ModelError, reason
@@ -101,6 +102,21 @@ def _is_taken(network: Network, images: Tensor) -> bool:
     return True
 
 
+def have_same_features(first: Network, second: Network, images: Float[Tensor, "n c *space"]) -> bool:
+    """Whether two networks have the same learned features, as those with another last layer do.
+
+    Features that do not hang on any weight, such as mean colours, are nobody's.
+    """
+    with torch.no_grad(), kept_generators(images.device):
+        try:
+            features = [network.features(images) for network in (first, second)]
+            with _changed(first, lambda weight: weight.flatten().flip(0).view_as(weight)):
+                without = first.features(images)
+        except ModelError:  # a network without any
+            return False
+    return say_the_same(*features) and not say_the_same(features[0], without)
+
+
 def say_the_same(first: Float[Tensor, "n ..."], second: Float[Tensor, "n ..."]) -> bool:
     """Whether two networks answer alike, by their logits or features of the same images.
 
@@ -192,7 +208,7 @@ def _stirred(network: Network) -> Iterator[None]:
 
     A last layer, or the end of a residual branch, that starts at zero hides all that goes on before it.
     """
-    stirred = [weight for weight in network.parameters() if is_plain(weight) and not weight.any()]
+    stirred = [weight for weight in _weights(network) if not weight.any()]
     with torch.no_grad():
         for weight in stirred:
             weight.normal_(0, 0.1)
@@ -284,7 +300,7 @@ def _check_real(network: Network, images: Tensor, made_up: Tensor) -> None:
         if network.output.kind is not None or not _are_fractions(seen):
             return
         for factor in LARGER if any(True for _ in network.parameters()) else ():
-            with _larger(network, factor):
+            with _changed(network, partial(torch.mul, other=factor)):
                 larger = torch.cat([network.raw(some) for some in every])
             if larger.isnan().any():
                 break
@@ -302,13 +318,13 @@ def _are_fractions(values: Tensor) -> bool:
 
 
 @contextmanager
-def _larger(network: Network, factor: float) -> Iterator[None]:
-    """Multiply all weights, for a while."""
-    weights = [each for each in network.parameters() if is_plain(each) and each.is_floating_point()]
+def _changed(network: Network, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Change all weights, for a while."""
+    weights = _weights(network)
     kept = [weight.clone() for weight in weights]
     try:
         for weight in weights:
-            weight.mul_(factor)
+            weight.copy_(change(weight))
         yield
     finally:
         for weight, value in zip(weights, kept, strict=True):
@@ -370,3 +386,8 @@ def _check_passes(network: Network, images: Tensor) -> None:
             "Process each image independently in evaluation mode, if need be one after the other: "
             "torch.cat([network(image) for image in images.split(1)])."
         )
+
+
+def _weights(network: Network) -> list[nn.Parameter]:
+    """Parameters with values to change: quantised ones, and the integers of a Keras dropout, have none."""
+    return [each for each in network.parameters() if is_plain(each) and each.is_floating_point()]

@@ -22,7 +22,6 @@ from medrobust.errors import MedrobustError, StudyError, reason
 from medrobust.perturbations.catalogue import PERTURBATIONS
 from medrobust.perturbations.entry import Perturbation
 from medrobust.perturbations.gradients import Model, one_hot
-from medrobust.perturbations.outputs import with_absent
 from medrobust.perturbations.request import Request, parameters_of, perturb, request
 from medrobust.rng import generator
 
@@ -371,7 +370,9 @@ class Smooth(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""
         logits = self.values(images)
-        return with_absent(logits) if self.task is Task.MULTILABEL else logits
+        if self.task is Task.MULTILABEL:  # `with_absent`, which cannot be traced while shapes are checked
+            return torch.stack([torch.zeros_like(logits), logits], 1)
+        return logits
 
     def values(self, images: Tensor) -> Tensor:
         """A number for each class or finding."""

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medrobust.core import NetworkId
-from medrobust.errors import ModelError, StudyError
-from medrobust.models import Network, check_network, say_the_same, to_channels_last
+from medrobust.errors import StudyError
+from medrobust.models import Network, check_network, have_same_features, say_the_same, to_channels_last
 from medrobust.models.spec import is_of_imagenet
 from medrobust.running.batches import at_once, evenly_spaced, stack
 from medrobust.running.plan import make_plan
@@ -104,7 +104,7 @@ def _require_apart(setup: Setup, targets: Built, sources: Built, images: Float[T
             if say_the_same(answers[source], answers[target]):
                 raise StudyError(_same_network(source, target))
             apart = source in targets or is_of_imagenet(source.spec.weights)
-            if not apart and _have_same_features(sources[source], targets[target], images):
+            if not apart and have_same_features(sources[source], targets[target], images):
                 raise StudyError(
                     f"study.models.{target.id.name}: '{source.id.folder}' begins with the trained features "
                     f"of '{target.id.folder}' under another last layer, so the attacker would know the "
@@ -135,14 +135,6 @@ def _same_network(source: StudyNetwork, target: StudyNetwork) -> str:
 def _answers(network: Network, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *maps"]:
     logits: Tensor = network(images)
     return logits.float().cpu()
-
-
-@torch.inference_mode()
-def _have_same_features(first: Network, second: Network, images: Float[Tensor, "n c *space"]) -> bool:
-    try:
-        return say_the_same(first.features(images), second.features(images))
-    except ModelError:  # a network without any
-        return False
 
 
 def _require_attacks(setup: Setup) -> None:

@@ -50,6 +50,7 @@ RUNS = [
     "masked_class",
     "checkpointed",
     "kept_positions",
+    "counted_draws",
 ]
 RUNS_ON_SLICES = ["stacked_levels", "listed_levels", "map_squeezed", "dict_of_maps"]
 

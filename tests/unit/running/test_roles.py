@@ -293,3 +293,12 @@ def test_what_a_study_says_of_a_gradient_counts(tmp_path: Path) -> None:
     box = {"name": "b", "load": Detached(made(10, 1)), "attackable": True}
     with pytest.raises(ModelError, match=r"models\.b: It has no gradient .*attackable: false"):
         checked(tmp_path / "said", models=[models[0], box], surrogates="others")
+
+
+def test_a_given_surrogate_on_the_features_of_its_target_is_refused(tmp_path: Path) -> None:
+    judged, other = made(10), made(10, 1)
+    other.features.load_state_dict(judged.features.state_dict())
+    keys: dict[str, Any] = {"models": [{"name": "a", "load": judged}]}
+    with pytest.raises(StudyError, match="begins with the trained features of 'a-target-s0'"):
+        checked(tmp_path, **keys, surrogates=[{"name": "head", "load": other}])
+    checked(tmp_path / "apart", **keys, surrogates=[{"name": "apart", "load": made(10, 2)}])

@@ -87,7 +87,7 @@ def list_medmnist(root: Path, task: Task = Task.CLASSIFICATION, *, file: FileNam
     classes = _classes(path, labels)
     places = {f"{part}-{place:06d}": (part, place) for part in labels for place in range(len(labels[part]))}
     images = {
-        name: Labelled(_labelled(labels[part][place], classes), part=PARTS[part])
+        name: Labelled(_labelled(labels[part][place].tolist(), classes), part=PARTS[part])
         for name, (part, place) in places.items()
     }
     how = "none: the archive names no patients; images of one may be on both sides of a split"
@@ -108,8 +108,8 @@ def list_medmnist(root: Path, task: Task = Task.CLASSIFICATION, *, file: FileNam
     return replace(listing, items=tuple(replace(item, entry=entries[item.case_id]) for item in listing.items))
 
 
-def _labelled(label: Int64[np.ndarray, "*findings"], classes: Sequence[str]) -> str | tuple[int, ...]:
-    return tuple(label.tolist()) if label.ndim else classes[int(label)]
+def _labelled(label: int | list[int], classes: Sequence[str]) -> str | tuple[int, ...]:
+    return classes[label] if isinstance(label, int) else tuple(label)
 
 
 def _labels(path: Path, part: str, forms: Mapping[str, Form], task: Task) -> Int64[np.ndarray, "n *findings"]:

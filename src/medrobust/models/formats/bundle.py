@@ -9,14 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nibabel.orientations import axcodes2ornt, ornt_transform
-from torch import Tensor, nn
+from torch import nn
 
 from medrobust.errors import ModelError
-from medrobust.models.formats.loaded import Loaded, library
+from medrobust.models.formats.loaded import Loaded, Turned, library
 from medrobust.models.network import Network
 from medrobust.models.weights import load_weights
-from medrobust.perturbations.outputs import main_output
 
 _OF_LIBRARIES = ("monai.", "torch.nn.")
 
@@ -70,7 +68,7 @@ def read(path: Path, *, checkpoint: str = "models/model.pt", axes: str = "SPL") 
         assumed.append(sentence)
     body, turn = network.eval(), declared.pop("axes", axes)
     if turn != axes:
-        body = _Turned(body, axes, turn)
+        body = Turned(body, axes, turn)
         for said in (declared, declared.get("window", {})):
             if isinstance(said.get("size"), list):
                 said["size"] = [said["size"][axis] for axis in body.order]
@@ -80,24 +78,6 @@ def read(path: Path, *, checkpoint: str = "models/model.pt", axes: str = "SPL") 
 def files(path: Path) -> list[Path]:
     """Its configurations and weights."""
     return [*path.glob("configs/inference.*"), *path.glob("configs/metadata.json"), *path.glob("models/*.pt")]
-
-
-class _Turned(nn.Module):
-    """A network for volumes whose axes run another way."""
-
-    def __init__(self, body: nn.Module, axes: str, wanted: str) -> None:
-        super().__init__()
-        self.body = body
-        start, end = (axcodes2ornt(codes) for codes in (axes, wanted))  # type: ignore[no-untyped-call]
-        turn = ornt_transform(start, end).astype(int)  # type: ignore[no-untyped-call]
-        self.order: list[int] = turn[:, 0].tolist()  # where each axis of the study goes
-        self.flipped = [2 + axis for axis, direction in enumerate(turn[:, 1]) if direction < 0]
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Maps of volumes, with the axes of these."""
-        there = [2 + self.order.index(axis) for axis in range(len(self.order))]
-        maps = main_output(self.body(images.flip(self.flipped).permute(0, 1, *there)))
-        return maps.permute(0, 1, *(2 + axis for axis in self.order)).flip(self.flipped)
 
 
 def _configuration(path: Path) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from nibabel.orientations import axcodes2ornt, ornt_transform
 from torch import Tensor, nn
 
 from medrobust.errors import ModelError
@@ -111,3 +112,21 @@ class ChannelsLast(nn.Module):
         """Logits `n k *space` of images `n c *space`."""
         output = main_output(self.body(images.movedim(1, -1)))
         return output.movedim(-1, 1) if output.ndim == images.ndim else output
+
+
+class Turned(nn.Module):
+    """A network for volumes whose axes run another way."""
+
+    def __init__(self, body: nn.Module, axes: str, wanted: str) -> None:
+        super().__init__()
+        self.body = body
+        start, end = (axcodes2ornt(codes) for codes in (axes, wanted))  # type: ignore[no-untyped-call]
+        turn = ornt_transform(start, end).astype(int)  # type: ignore[no-untyped-call]
+        self.order: list[int] = turn[:, 0].tolist()  # where each axis of the study goes
+        self.flipped = [2 + axis for axis, direction in enumerate(turn[:, 1]) if direction < 0]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps of volumes, with the axes of these."""
+        there = [2 + self.order.index(axis) for axis in range(len(self.order))]
+        maps = main_output(self.body(images.flip(self.flipped).permute(0, 1, *there)))
+        return maps.permute(0, 1, *(2 + axis for axis in self.order)).flip(self.flipped)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from medrobust.errors import ModelError
-from medrobust.models.formats.loaded import Loaded, library
+from medrobust.models.formats.loaded import Loaded, Turned, library
 
 OVERLAP = 0.5
 """Of the windows of its predictor."""
@@ -20,7 +20,11 @@ _OF_LIBRARIES = ("torch.nn.", "dynamic_network_architectures.")
 
 
 def read(
-    path: Path, *, folds: tuple[int | str, ...] | None = None, checkpoint: str = "checkpoint_final.pth"
+    path: Path,
+    *,
+    folds: tuple[int | str, ...] | None = None,
+    checkpoint: str = "checkpoint_final.pth",
+    stored: str = "LPS",
 ) -> Loaded:
     """The network of a folder that nnU-Net's training made, without its mirroring.
 
@@ -28,9 +32,11 @@ def read(
         path: `nnUNetTrainer__nnUNetPlans__3d_fullres` or alike, with plans.json, dataset.json and folds.
         folds: Those whose logits are averaged; by default all there are but `all`, as its predictor does.
         checkpoint: Name of the file in each fold.
+        stored: Where the axes of the files that it was trained on grow to, e.g. RAS. nnU-Net takes volumes as
+            they are stored, and the study's are turned to that.
 
     Raises:
-        ModelError: A fold is missing, or the network is not one that plans describe.
+        ModelError: A fold is missing, `stored` is no orientation, or plans do not describe the network.
     """
     plans, data = (json.loads((path / name).read_text()) for name in ("plans.json", "dataset.json"))
     found = {file.parent.name.removeprefix("fold_"): file for file in _checkpoints(path, checkpoint)}
@@ -57,6 +63,10 @@ def read(
     declared, clip, assumed = _normalisation(plans, configuration)
     size = [configuration["patch_size"][axes.index(axis)] for axis in range(len(axes))]
     spacing = [configuration["spacing"][axes.index(axis)] for axis in range(len(axes))]
+    body: nn.Module = _Folds(members, axes, clip, order if has_regions else None)
+    if len(size) == 3:
+        body = Turned(body, "SPL", _checked(stored)[::-1])
+        size, spacing = ([each[axis] for axis in body.order] for each in (size, spacing))
     declared |= {"channels": channels, "window": {"size": size, "overlap": OVERLAP, "like": "nnunet"}}
     assumed = (
         f"Its plans.json gave the network, {_said(declared)}.",
@@ -64,7 +74,8 @@ def read(
         *assumed,
         f"The data must have its spacing, {' x '.join(f'{side:.3g}' for side in spacing)} mm: nothing is "
         "resampled.",
-        "Volumes are taken along z, y and x, as nnU-Net reads them, and are not cropped to what is not 0.",
+        f"Volumes are turned to {stored}, as nnU-Net, which turns none, is taken to have read its training "
+        "files (`stored`), and are not cropped to what is not 0.",
     )
     if has_regions:
         assumed += (
@@ -72,7 +83,7 @@ def read(
         )
     names = {} if has_regions else {"classes": sorted(labels, key=labels.__getitem__)}
     return Loaded(
-        _Folds(members, axes, clip, order if has_regions else None),
+        body,
         input=declared,
         output=names,
         assumed=assumed,
@@ -136,6 +147,12 @@ def of_regions(logits: Tensor, order: Sequence[int]) -> Tensor:
         for place, (painted, rest) in enumerate(zip(order, later, strict=True))
     }
     return torch.stack([absent.amin(1), *(of_class[painted] for painted in sorted(of_class))], 1)
+
+
+def _checked(stored: str) -> str:
+    if sorted("RASLPI".find(letter) % 3 for letter in stored) != [0, 1, 2]:
+        raise ModelError(f"stored: three letters such as RAS or LPS say where axes grow to; got '{stored}'.")
+    return stored
 
 
 def _checkpoints(path: Path, name: str) -> list[Path]:

@@ -108,6 +108,16 @@ def test_axes_of_volumes_are_turned_to_those_of_the_network(tmp_path):
     torch.testing.assert_close(network(shown), expected)
 
 
+def test_volumes_are_turned_to_how_the_training_files_are_stored(tmp_path):
+    (body,) = _results(tmp_path, 3, masked=True)
+    network = network_of(tmp_path, Task.SEGMENTATION, channels=1, shape=(12, 8, 16), stored="RAS")
+    shown = images(1, 1, (12, 8, 16))
+    turned = network.prepared(shown).flip(3, 4).transpose(2, 3)
+    torch.testing.assert_close(network(shown), body(turned)[0].transpose(2, 3).flip(3, 4))
+    with pytest.raises(ModelError, match=r"stored: three letters such as RAS .*; got 'RAL'"):
+        network_of(tmp_path, Task.SEGMENTATION, channels=1, shape=(12, 8, 16), stored="RAL")
+
+
 def test_hounsfield_units_are_clipped_and_normalised(tmp_path):
     (body,) = _results(tmp_path, scheme="CTNormalization")
     network = network_of(tmp_path, Task.SEGMENTATION, channels=1, input={"scale": [-100, 200]})
