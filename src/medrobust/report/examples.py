@@ -131,7 +131,8 @@ def _bytes(image: Float[np.ndarray, "c h w"]) -> UInt8[np.ndarray, "c h w"]:
     return pixels
 
 
-def _named(examples: Examples, label: Int[np.ndarray, "*findings"]) -> str:
+def _named(examples: Examples, label: Int[np.ndarray, "findings"] | np.integer[Any]) -> str:
+    """A class, or findings, by name; `label` is a number of an array, or a row of one."""
     return ", ".join(names_in(label.tolist(), examples.classes)) or "no finding"
 
 
