@@ -1,7 +1,7 @@
 """Example images as in the paper's Fig. 2: what perturbations do to images and predictions."""
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
