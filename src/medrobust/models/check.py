@@ -117,14 +117,15 @@ def have_same_features(first: Network, second: Network, images: Float[Tensor, "n
     return say_the_same(*features) and not say_the_same(features[0], without)
 
 
-def say_the_same(first: Float[Tensor, "n ..."], second: Float[Tensor, "n ..."]) -> bool:
+def say_the_same(first: Float[Tensor, "n k *maps"], second: Float[Tensor, "n k *maps"]) -> bool:
     """Whether two networks answer alike, by their logits or features of the same images.
 
-    An offset or a factor does not count: neither changes what an attacker learns.
+    An offset of each class or feature, or a factor, does not count: neither changes what an attacker learns.
     """
     if first.shape != second.shape:
         return False
-    one, other = (each.flatten(1).double() - each.flatten(1).double().mean(0) for each in (first, second))
+    columns = (each.double().transpose(0, 1).flatten(1) for each in (first, second))
+    one, other = (each - each.mean(1, keepdim=True) for each in columns)
     size = float(one.norm() * other.norm())
     return size > 0 and float((one * other).sum()) / size > ALIKE
 

@@ -81,7 +81,7 @@ def part_of(output: object, path: str | int) -> object:
         found = getattr(output, step)
     else:
         raise ModelError(
-            f"output.take: the network returns {_seen(output)}, in which there is no '{step}'."
+            f"output.take: what the network returns ({_seen(output)}) has no '{step}'."
             f"{nearest(step, parts)} Name another part, or leave the key out."
         )
     return part_of(found, rest) if rest else found

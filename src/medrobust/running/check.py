@@ -35,7 +35,7 @@ def check_networks(setup: Setup, say: Say) -> None:
     for network in setup.trained_here:
         cases, validation = setup.training_cases(network), setup.fold(network).validation_cases
         check_cases(dataset, cases, validation, study.trainings[network.id.role, network.id.name], network.id)
-    some = evenly_spaced(setup.all_cases, at_once(TRIED, dataset.shape))
+    some = evenly_spaced(setup.all_cases, max(2, at_once(TRIED, dataset.shape)))
     images = stack(dataset, some, setup.device).images
     # Networks of further seeds and folds are made in the same way.
     targets = {each: _built(setup, each) for each in setup.targets[: len(study.specs)]}

@@ -323,3 +323,6 @@ def test_networks_that_say_the_same():
     assert not say_the_same(first, -first)
     assert not say_the_same(torch.ones(6, 5), torch.ones(6, 5))
     assert not say_the_same(first, first[:, :4])
+    maps = torch.rand(1, 3, 6, 6, 6, generator=torch.Generator().manual_seed(1))
+    assert say_the_same(maps, 2 * maps - 1)
+    assert not say_the_same(maps, maps.flip(2))
