@@ -117,7 +117,7 @@ def have_same_features(first: Network, second: Network, images: Float[Tensor, "n
     return say_the_same(*features) and not say_the_same(features[0], without)
 
 
-def say_the_same(first: Float[Tensor, "n k *maps"], second: Float[Tensor, "n k *maps"]) -> bool:
+def say_the_same(first: Float[Tensor, "n k *maps"], second: Float[Tensor, "n l *others"]) -> bool:
     """Whether two networks answer alike, by their logits or features of the same images.
 
     An offset of each class or feature, or a factor, does not count: neither changes what an attacker learns.
