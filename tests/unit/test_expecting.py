@@ -29,15 +29,15 @@ class Bright(nn.Module):
         return (seen.mean((1, 2, 3))[:, None] - self.threshold) * self.scale
 
 
-def evaluate(folder: Path, **expect: float) -> mr.Run:
-    networks = {"right": {"load": Bright(0.5), "expect": expect}, "shifted": Bright(0.62)}
+def evaluate(folder: Path, score: str = "accuracy", threshold: float = 0.5, **expect: float) -> mr.Run:
+    networks = {"right": {"load": Bright(threshold), "expect": expect}, "shifted": Bright(0.62)}
     return mr.evaluate(
         networks,
         (IMAGES, LABELS),
         attacks=["fgsm"],
         surrogates=[Bright(0.5, corner=3)],
         out=folder,
-        analysis={"resamples": 200},
+        analysis={"resamples": 200, "score": score},
         noise={},
     )
 
@@ -56,6 +56,13 @@ def test_one_that_does_not_stops_the_run_before_any_attack(tmp_path: Path) -> No
         evaluate(tmp_path, clean=0.9)
     assert not [*tmp_path.glob("crafted/*/done/*")]
     assert evaluate(tmp_path, clean=0.9, tolerance=0.1).table1()["clean"][0] == 1.0
+
+
+def test_another_score_is_compared_anew_in_the_same_folder(tmp_path: Path) -> None:
+    """Of a network whose threshold is wrong, but not its order."""
+    evaluate(tmp_path, threshold=0.56, clean=0.9)
+    with pytest.raises(ModelError, match=r"its clean AUROC on 40 test cases is 1\.0000, not 0\.9 "):
+        evaluate(tmp_path, "auroc", threshold=0.56, clean=0.9)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def check(
     """Try what is one's own before any work depends on it; nothing is kept.
 
     Args:
-        what: A study file, whose data are opened and whose networks are tried on made-up images; or
+        what: A study file, whose data are opened and whose networks are tried on a few images; or
             `package.module:function`: a network, a perturbation, a data set or a score.
         data: Folder to which the `root` of the study's data is relative. Default: the working directory.
         changes: `key.path=value` assignments on top of the study.

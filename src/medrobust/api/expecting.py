@@ -8,15 +8,16 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from medrobust.analysis.scores import CLEAN, Cell, panel_of
-from medrobust.core import Case, OnProgress, silent
+from medrobust.core import OnProgress, silent
 from medrobust.errors import ModelError
 from medrobust.metrics.catalogue import Score
-from medrobust.running.batches import evenly_spaced, work_chunks
+from medrobust.running.batches import work_chunks
 from medrobust.running.estimate import Speeds
 from medrobust.running.evaluate import evaluation_parts, open_evaluation
 from medrobust.running.jobs import Job
 from medrobust.running.plan import Cell as Seen
 from medrobust.running.plan import ImageSet, Plan, clean_set
+from medrobust.running.selftest import tried_cases
 from medrobust.running.setup import Setup, StudyNetwork
 from medrobust.storage import read_rows
 from medrobust.storage.schemas import SCORED
@@ -37,13 +38,14 @@ def _job(plan: Plan, target: StudyNetwork, speeds: Speeds) -> Job:
     sets = [each for each in plan.whole_test or plan.clean if each.is_faced_by(target)]
     n_cases = sum(images.chunks.n_cases for images in sets)
     place = ("results", "expected", f"{target.key}.json")
-    asked = expect.model_dump() | {"cases": [each.name for each in sets]}
+    score = score_expected(setup)
+    asked = expect.model_dump() | {"score": score.name, "cases": [each.name for each in sets]}
 
     def is_met() -> bool:
         return setup.folder.exists(*place) and asked.items() <= setup.folder.read_json(*place).items()
 
     def compare(piece: int, progress: OnProgress) -> None:
-        seen, score = clean_score(setup, sets, target, progress), score_expected(setup)
+        seen = clean_score(setup, sets, target, progress)
         if not abs(seen - expect.clean) <= expect.tolerance:
             raise ModelError(
                 f"models.{target.id.name}.expect: its clean {score.heading} on {n_cases} test cases is "
@@ -74,10 +76,11 @@ def clean_score(
     setup: Setup, sets: Sequence[ImageSet], target: StudyNetwork, progress: OnProgress = silent
 ) -> float:
     """The score of a target on sets of clean images; its rows are kept for the evaluation."""
-    chunks = [(images, piece) for images in sets for piece in range(len(images.chunks))]
-    for number, (images, piece) in enumerate(chunks):
-        open_evaluation(setup, [Seen(images, target)], boundaries=False)(piece, silent)
-        progress((number + 1) / len(chunks), "")
+    for number, images in enumerate(sets):
+        show = open_evaluation(setup, [Seen(images, target)], boundaries=False)
+        for piece in range(len(images.chunks)):
+            show(piece, silent)
+            progress((number + (piece + 1) / len(images.chunks)) / len(sets), "")
     table = SCORED[setup.study.task]
     parts = evaluation_parts(setup, sets, [target], table)
     rows = pl.concat([read_rows(setup.folder, table, *part) for part in parts])
@@ -88,13 +91,8 @@ def clean_score(
 
 def few_clean_scores(setup: Setup) -> Iterator[tuple[StudyNetwork, float, int]]:
     """The score of each network that is not trained here on a few test cases, with their number."""
-    images = clean_set(setup, work_chunks(setup.dataset, _few(setup.folds[0].test_cases)))
+    cases, _ = tried_cases(setup.study.task, (), setup.folds[0].test_cases, FEW)
+    images = clean_set(setup, work_chunks(setup.dataset, cases))
     for target in setup.targets:
         if not target.is_trained_here and not target.id.fold:
             yield target, clean_score(setup, [images], target), images.chunks.n_cases
-
-
-def _few(cases: Sequence[Case]) -> tuple[Case, ...]:
-    """Evenly spaced over classes, or over cases that show something."""
-    labelled = [case for case in cases if case.is_labelled] or cases
-    return evenly_spaced(sorted(labelled, key=lambda case: (case.label or 0, case.case_id)), FEW)

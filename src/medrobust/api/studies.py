@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +22,11 @@ from medrobust.errors import StudyError
 from medrobust.models import MODELS
 from medrobust.perturbations import PERTURBATIONS
 from medrobust.report.audit_page import audit_page
+from medrobust.running.estimate import Speeds
 from medrobust.running.executors.local import Executor, run_here
 from medrobust.running.executors.ray_cluster import on_ray
 from medrobust.running.jobs import Job
+from medrobust.running.plan import Plan
 from medrobust.running.runner import run_study, show_plan
 from medrobust.running.setup import choose_device
 from medrobust.storage import RunFolder, read_results
@@ -81,10 +84,7 @@ def run(
         data_dir=data_dir,
         device=choose_device(device),
         console=console,
-        extra=lambda plan, speeds: [
-            *_audit_jobs(asked, folder, data_dir),
-            *expectation_jobs(plan, speeds),
-        ],
+        extra=partial(_further_jobs, data_dir),
         dataset=dataset,
         executor=work,
     )
@@ -117,10 +117,7 @@ def plan(
         data_dir=data_dir,
         device=choose_device(device),
         console=console or output(),
-        extra=lambda plan, speeds: [
-            *_audit_jobs(asked, folder, data_dir),
-            *expectation_jobs(plan, speeds),
-        ],
+        extra=partial(_further_jobs, data_dir),
         dataset=dataset,
     )
 
@@ -196,6 +193,12 @@ def write_audit_page(finished: Audit, file: Path) -> None:
     """Write what an audit found as one HTML file with thumbnails, which opens offline."""
     page = audit_page(finished.name, summary(finished), finished.findings, thumbnails(finished.findings))
     file.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
+
+
+def _further_jobs(data_dir: Path | None, plan: Plan, speeds: Speeds) -> list[Job]:
+    """What a run does before it trains: audit the data, and score networks that say what they reach."""
+    setup = plan.setup
+    return [*_audit_jobs(setup.study, setup.folder, data_dir), *expectation_jobs(plan, speeds)]
 
 
 def _audit_jobs(study: Study, folder: RunFolder, data_dir: Path | None) -> list[Job]:
