@@ -239,7 +239,20 @@ def wants_more(model, images, labels, layer, eps=0.05):
     return (images + eps).clamp(0, 1)
 
 
+def moves_pixels_only(images, labels, severity):
+    return images.flip(-1), labels.clone(), torch.ones_like(images[:, 0], dtype=torch.bool)
+
+
+def forgets_what_is_valid(images, labels, severity):
+    return images.flip(-1), labels.clone()
+
+
 BROKEN = {
+    "moves_pixels_only": (
+        "moves",
+        "It moves labels otherwise than pixels. Move both by the same coordinates.",
+    ),
+    "forgets_what_is_valid": ("runs", "It must return (images, labels, valid), got tuple."),
     "raises": ("runs", "It fails on images of shape (3, 1, 14, 14): KeyError: 'no such layer'"),
     "returns_nothing": ("runs", "It must return torch.float32 images of shape (3, 1, 14, 14), got NoneType."),
     "returns_half": ("runs", "must return torch.float32 images of shape (3, 1, 14, 14), got torch.float16"),

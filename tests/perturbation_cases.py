@@ -3,7 +3,7 @@
 import pytest
 
 from medrobust.core import Task
-from medrobust.perturbations import PERTURBATIONS
+from medrobust.perturbations import PERTURBATIONS, moved, perturb
 from medrobust.perturbations.contract import (
     CLASSES,
     SIZE,
@@ -17,8 +17,10 @@ from medrobust.rng import generator
 __all__ = [
     "CLASSES",
     "SIZE",
+    "apply",
     "ask",
     "each",
+    "each_within_support",
     "every",
     "left_half",
     "make_batch",
@@ -40,12 +42,28 @@ def trial(name, task, preset=None):
     return trial_of(PERTURBATIONS[name], task, preset, **changed)
 
 
+def apply(wanted, network, images, labels, **given):
+    """The images that a request makes, its labels moved or not."""
+    if wanted.perturbation.moves_labels:
+        given.pop("support", None)
+        return moved(wanted, images, labels, **given).images
+    return perturb(wanted, network, images, labels, **given)
+
+
 def ask(name, task, preset=None):
     return trial(name, task, preset).request
 
 
+def tasks_of(entry):
+    """Corruptions do not look at networks, and at label maps only to move them: one task shows all."""
+    return (Task.SEGMENTATION,) if entry.role == "corruption" else entry.tasks
+
+
 def entries():
     for name, entry in PERTURBATIONS.items():
+        if entry.role == "corruption":  # presets in tests/contract/test_corruptions.py
+            yield pytest.param(name, Task.SEGMENTATION, None, id=name)
+            continue
         for task in entry.tasks:
             for preset in [None, *entry.presets]:
                 if (name, preset) != ("fgsm", "foolbox-0.8") or task is Task.CLASSIFICATION:
@@ -55,5 +73,14 @@ def entries():
 every = pytest.mark.parametrize(("name", "task", "preset"), list(entries()))
 each = pytest.mark.parametrize(
     ("name", "task"),
-    [pytest.param(n, t, id=f"{n}-{t}") for n, entry in PERTURBATIONS.items() for t in entry.tasks],
+    [pytest.param(n, t, id=f"{n}-{t}") for n, entry in PERTURBATIONS.items() for t in tasks_of(entry)],
+)
+each_within_support = pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        pytest.param(n, t, id=f"{n}-{t}")
+        for n, entry in PERTURBATIONS.items()
+        for t in entry.tasks
+        if entry.role != "corruption"
+    ],
 )

@@ -161,7 +161,8 @@ def test_a_function_of_a_notebook_counts_by_its_source() -> None:
 def test_what_moves_labels_waits_for_studies_that_can_score_it() -> None:
     @perturbation(role="transform", needs="nothing", moves_labels=True, budget="severity")
     def flip(model, images, labels, *, severity: int = 1):  # type: ignore[no-untyped-def]
-        return images.flip(-1), labels.flip(-1), torch.ones_like(labels, dtype=torch.bool)
+        valid = torch.ones_like(images[:, 0], dtype=torch.bool)
+        return images.flip(-1), labels.flip(-1) if labels.ndim > 2 else labels.clone(), valid
 
     assert check_perturbation(flip) == ()
     with pytest.raises(StudyError, match="flip moves pixels and labels, which studies cannot score yet"):

@@ -9,7 +9,17 @@ from medrobust.core import Task
 from medrobust.metrics.similarity import linf
 from medrobust.perturbations import PERTURBATIONS, Tally, perturb, request
 from medrobust.perturbations.contract import RULES
-from perturbation_cases import CLASSES, ask, each, every, make_batch, make_network, make_rngs, trial
+from perturbation_cases import (
+    CLASSES,
+    apply,
+    ask,
+    each_within_support,
+    every,
+    make_batch,
+    make_network,
+    make_rngs,
+    trial,
+)
 
 
 @every
@@ -24,14 +34,13 @@ def test_every_entry_keeps_the_contract(name, task, preset):
 @every
 def test_modes_that_were_left_wrong_do_not_matter(name, task, preset):
     """Dropout and batch norm in training mode give what the network gives in evaluation mode."""
-    network = make_network(task)
-    images, labels = make_batch(task, network)
-    wanted = ask(name, task, preset)
-    expected = perturb(wanted, network, images, labels, rngs=make_rngs(3))
-    assert torch.equal(perturb(wanted, network.train(), images, labels, rngs=make_rngs(3)), expected)
+    tried = trial(name, task, preset)
+    network, images, labels = tried.network, tried.images, tried.labels
+    expected = apply(tried.request, network, images, labels, rngs=make_rngs(3))
+    assert torch.equal(apply(tried.request, network.train(), images, labels, rngs=make_rngs(3)), expected)
 
 
-@each
+@each_within_support
 def test_nothing_changes_where_support_is_empty(name, task):
     network = make_network(task)
     images, labels = make_batch(task, network)

@@ -17,7 +17,9 @@ from medrobust.perturbations.attacks.pgd import mi_fgsm, pgd, segpgd
 from medrobust.perturbations.attacks.saliency_map import saliency_map
 from medrobust.perturbations.catalogue import PERTURBATIONS
 from medrobust.perturbations.contract import Finding, check_perturbation
+from medrobust.perturbations.corruptions import CORRUPTIONS, ORIENTATIONS, SEVERITIES, SUITES
 from medrobust.perturbations.entry import (
+    Extent,
     Perturbation,
     Preset,
     Tally,
@@ -29,10 +31,12 @@ from medrobust.perturbations.entry import (
 from medrobust.perturbations.geometry import support_of
 from medrobust.perturbations.noise import clean, gaussian, rician
 from medrobust.perturbations.request import (
+    Moved,
     Request,
     add_noise,
     aimed,
     match_noise,
+    moved,
     parameters_of,
     perturb,
     place_of_finding,
@@ -44,8 +48,14 @@ from medrobust.perturbations.request import (
 from medrobust.perturbations.strength import Solution
 
 __all__ = [
+    "CORRUPTIONS",
+    "ORIENTATIONS",
     "PERTURBATIONS",
+    "SEVERITIES",
+    "SUITES",
+    "Extent",
     "Finding",
+    "Moved",
     "Perturbation",
     "Preset",
     "Request",
@@ -64,6 +74,7 @@ __all__ = [
     "is_perturbation",
     "match_noise",
     "mi_fgsm",
+    "moved",
     "parameters_of",
     "perturb",
     "perturbation",

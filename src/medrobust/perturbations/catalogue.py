@@ -6,14 +6,15 @@ from medrobust.perturbations.attacks.deepfool import deepfool
 from medrobust.perturbations.attacks.fgsm import fgsm
 from medrobust.perturbations.attacks.pgd import mi_fgsm, pgd, segpgd
 from medrobust.perturbations.attacks.saliency_map import saliency_map
+from medrobust.perturbations.corruptions import CORRUPTIONS
 from medrobust.perturbations.entry import Perturbation, entry_of
 from medrobust.perturbations.noise import clean, gaussian, rician
 
-_OURS = (clean, gaussian, rician, fgsm, deepfool, saliency_map, DAG_A, DAG_B, DAG_C, pgd, mi_fgsm, segpgd)
+_ATTACKS = (fgsm, deepfool, saliency_map, DAG_A, DAG_B, DAG_C, pgd, mi_fgsm, segpgd)
 
 PERTURBATIONS: Catalogue[Perturbation] = Catalogue(
     "perturbation",
     "medrobust.perturbations",
-    {entry.name: entry for entry in map(entry_of, _OURS)},
+    {entry.name: entry for entry in map(entry_of, (clean, gaussian, rician, *_ATTACKS, *CORRUPTIONS))},
     entry_of,
 )

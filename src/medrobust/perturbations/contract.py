@@ -22,7 +22,7 @@ from medrobust.errors import MedrobustError, StudyError, reason
 from medrobust.perturbations.catalogue import PERTURBATIONS
 from medrobust.perturbations.entry import Perturbation
 from medrobust.perturbations.gradients import Model, one_hot
-from medrobust.perturbations.request import Request, parameters_of, perturb, request
+from medrobust.perturbations.request import Request, moved, parameters_of, perturb, request
 from medrobust.rng import generator
 
 SIZE = 14
@@ -31,6 +31,13 @@ MOST_STEPS = 20
 
 STRENGTHS = {"inf": 0.05, "2": 0.5, "1": 5.0, "0": 10.0}
 """Budgets to try, by their norm."""
+
+SEVERITY = 3
+LARGER = 64
+"""Side of images that corruptions are tried on: their radii are those of large images, scaled down."""
+
+BETWEEN = 0.2
+"""The fraction of pixels on the border of two classes, which interpolation may make neither."""
 
 SAME = 1e-4
 FEW = 0.01
@@ -84,14 +91,12 @@ class Trial:
         self, model: Model | None = None, place: slice = slice(None), changed: Mapping[str, Any] | None = None
     ) -> Tensor:
         """Perturb some of the images; `changed` replaces parameters."""
-        return perturb(
-            replace(self.request, parameters={**self.request.parameters, **(changed or {})}),
-            model or self.network,
-            self.images[place].clone(),
-            self.labels[place].clone(),
-            support=None if self.support is None else self.support[place],
-            rngs=self.rngs[place],
-        )
+        asked = replace(self.request, parameters={**self.request.parameters, **(changed or {})})
+        images, labels, rngs = self.images[place].clone(), self.labels[place].clone(), self.rngs[place]
+        if self.entry.moves_labels:
+            return moved(asked, images, labels, rngs=rngs).images
+        support = None if self.support is None else self.support[place]
+        return perturb(asked, model or self.network, images, labels, support=support, rngs=rngs)
 
     @cached_property
     def made(self) -> Tensor:
@@ -125,8 +130,7 @@ def check_perturbation(what: object, **parameters: Any) -> tuple[Finding, ...]:
             trial = trial_of(entry, task, **parameters)
         except StudyError as error:
             return (Finding("facts", str(error)),)
-        rules = {"moves": _moves} if entry.moves_labels else RULES
-        for rule, broken in rules.items():
+        for rule, broken in RULES.items():
             if rule not in found and (says := broken(trial)):
                 found[rule] = says
                 if rule == "runs":  # nothing else can be asked
@@ -146,18 +150,22 @@ def trial_of(entry: Perturbation, task: Task, preset: str | None = None, **param
     if not set(entry.norms) <= STRENGTHS.keys():
         raise StudyError(f"norms: must be among {', '.join(STRENGTHS)}; got {', '.join(entry.norms)}.")
     given = dict(parameters)
-    if preset is None and entry.budget is not None and entry.budget not in given:
+    if entry.severities and entry.budget not in given:
+        given.setdefault("severity", SEVERITY)
+    elif preset is None and entry.budget is not None and entry.budget not in given:
         norm = given.get("norm", getattr(known.get("norm"), "default", None)) or next(
             iter(entry.norms), "inf"
         )
-        given[entry.budget] = 3 if entry.budget == "severity" else STRENGTHS[str(norm)]
+        given[entry.budget] = SEVERITY if entry.budget == "severity" else STRENGTHS[str(norm)]
     steps = known["steps"].default if "steps" in known else None
     if preset is None and isinstance(steps, int) and not entry.minimal:
         given.setdefault("steps", min(steps, MOST_STEPS))
     if preset is not None:
         given["preset"] = preset
     asked = request({"load": replace(entry, moves_labels=False), "label": "tried", **given}, task)
-    return Trial(replace(asked, perturbation=entry), task)
+    size = SIZE if not entry.severities else LARGER
+    space = (size,) * (2 if 2 in entry.dimensions else 3)
+    return Trial(replace(asked, perturbation=entry), task, channels=3 if entry.colour else 1, space=space)
 
 
 def _runs(trial: Trial) -> str | None:
@@ -166,14 +174,6 @@ def _runs(trial: Trial) -> str | None:
     except Exception as error:  # of the user's function
         return _failure(trial, error)
     return None
-
-
-def _moves(trial: Trial) -> str | None:
-    """Of what moves labels, nothing else is asked yet."""
-    made = trial.entry.function(trial.network, trial.images, trial.labels, **trial.request.parameters)
-    if isinstance(made, tuple) and len(made) == 3 and all(isinstance(each, Tensor) for each in made):
-        return None
-    return "It is declared to move labels, so it must return three tensors: (images, labels, valid)."
 
 
 def _finite(trial: Trial) -> str | None:
@@ -188,7 +188,10 @@ def _range(trial: Trial) -> str | None:
 
 def _inputs(trial: Trial) -> str | None:
     images, labels = trial.images.clone(), trial.labels.clone()
-    made = perturb(trial.request, trial.network, images, labels, rngs=trial.rngs)
+    if trial.entry.moves_labels:
+        made = moved(trial.request, images, labels, rngs=trial.rngs).images
+    else:
+        made = perturb(trial.request, trial.network, images, labels, rngs=trial.rngs)
     for name, tensor, before in (("images", images, trial.images), ("labels", labels, trial.labels)):
         if not torch.equal(tensor, before):
             return f"It changes the {name} that it is given. Work on a copy: `{name}.clone()`."
@@ -211,6 +214,26 @@ def _acts(trial: Trial) -> str | None:
     if changed == (trial.entry.role != "clean"):
         return None
     return "It changes clean images." if changed else "It changes nothing: it returns the clean images."
+
+
+def _moves(trial: Trial) -> str | None:
+    """Labels must follow the pixels: an image that shows its own label map still does so afterwards."""
+    if not trial.entry.moves_labels:
+        return None
+    labels = trial.labels
+    if not trial.task.has_maps:
+        same = torch.equal(moved(trial.request, trial.images, labels, rngs=trial.rngs).labels, labels)
+        return None if same else "It changes the class of an image, which does not move. Return it as it is."
+    rows, columns = (torch.arange(size) * 2 // size for size in trial.space[-2:])
+    labels = (2 * rows[:, None] + columns).expand_as(labels).contiguous()
+    shown = (labels / CLASSES).to(trial.images)[:, None].expand_as(trial.images).contiguous()
+    made = moved(trial.request, shown, labels, rngs=trial.rngs)
+    if not made.valid.any():
+        return "It leaves no valid pixel. `valid` is true where a pixel shows what the image held."
+    off = ((made.images * CLASSES - made.labels[:, None]).abs() > 0.5)[made.valid[:, None].expand_as(shown)]
+    if float(off.float().mean()) > BETWEEN:
+        return "It moves labels otherwise than pixels. Move both by the same coordinates."
+    return None
 
 
 def _budget(trial: Trial) -> str | None:
@@ -331,7 +354,8 @@ def _flat(trial: Trial) -> str | None:
 
 
 def _shapes(trial: Trial) -> str | None:
-    colour = replace(trial, channels=3, space=(11, 17), n=2)
+    space = (11, 17) if 2 in trial.entry.dimensions else (7, 11, 9)
+    colour = replace(trial, channels=3, space=space, n=2)
     says = _runs(colour)
     return says and f"{says} Images may have any size and number of channels."
 
@@ -341,6 +365,7 @@ RULES: dict[str, Callable[[Trial], str | None]] = {
     "finite": _finite,
     "range": _range,
     "inputs": _inputs,
+    "moves": _moves,
     "support": _support,
     "acts": _acts,
     "budget": _budget,

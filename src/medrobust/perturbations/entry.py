@@ -9,7 +9,18 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar, cast, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    overload,
+)
 
 from annotated_types import Ge, Le
 from jaxtyping import Int64
@@ -57,19 +68,41 @@ class Tally:
 
 @dataclass(frozen=True)
 class Preset:
-    """An attack as a paper, or a library, ran it.
+    """A perturbation as a paper, or a library, ran it.
 
     Attributes:
-        parameters: Keyword arguments of the attack that differ from its own defaults.
+        parameters: Keyword arguments of the perturbation that differ from its own defaults.
         source: Where they were read.
         on_misclassified: Policy for images that the source already gets wrong; None: the attack's own.
         on_failure: Policy for attacks that fail; None: the attack's own.
+        severities: Further keyword arguments at severity 1, 2, ...; empty: it is one strength.
     """
 
     parameters: Mapping[str, Any]
     source: str
     on_misclassified: OnMisclassified | None = None
     on_failure: OnFailure | None = None
+    severities: tuple[Mapping[str, Any], ...] = ()
+
+
+class Extent(NamedTuple):
+    """The values of a budget between which a strength is looked for.
+
+    Attributes:
+        neutral: Where images stay as they are (or nearly, if that would be infinite).
+        extreme: The strongest value tried; less than `neutral` where less is worse, as of a JPEG's quality.
+        geometric: Whether equal steps are equal ratios.
+    """
+
+    neutral: float
+    extreme: float
+    geometric: bool = False
+
+    def at(self, share: float) -> float:
+        """The value at a share of the way, 0 at `neutral` and 1 at `extreme`."""
+        if self.geometric:
+            return float(self.neutral * (self.extreme / self.neutral) ** share)
+        return self.neutral + share * (self.extreme - self.neutral)
 
 
 @dataclass(frozen=True)
@@ -88,12 +121,17 @@ class Perturbation:
         norms: Norms that its budget can be in: "inf", "2", "1", "0". The budget bounds every change in the
             norm that the parameter `norm` names, or else in the first one. Empty: no bound is promised.
         moves_labels: Whether it moves pixels, and labels with them.
+        dimensions: Of the images that it takes: 2, 3 or both.
+        colour: Whether it takes red, green and blue only.
         budget: The parameter that sets its strength, such as `eps` or `severity`; a study may give it as
             `{ssim: s}`.
+        unit: Of the budget, for tables.
+        extent: Of a corruption: where its budget is looked for if an SSIM is asked for; None: SSIM says
+            nothing about it, as of what moves pixels.
         uses_whole_budget: Whether the change of every image is as large as the budget allows.
         default_ssim: SSIM that the budget is solved for where a study gives none.
         minimal: Whether it looks for the smallest perturbation, and so has no budget.
-        presets: By name.
+        presets: By name. Where a study gives a severity alone, the first one's is meant.
         on_misclassified: What happens to images that the source already gets wrong.
         on_failure: What is stored where it fails.
         whitebox: Whether it is also run on each target itself.
@@ -114,7 +152,11 @@ class Perturbation:
     targets: Callable[..., Tensor] | None = None
     norms: tuple[str, ...] = ()
     moves_labels: bool = False
+    dimensions: tuple[int, ...] = (2, 3)
+    colour: bool = False
     budget: str | None = None
+    unit: str = ""
+    extent: Extent | None = None
     uses_whole_budget: bool = False
     default_ssim: float | None = None
     minimal: bool = False
@@ -137,6 +179,41 @@ class Perturbation:
     def norm_of(self, parameters: Mapping[str, Any]) -> str | None:
         """The norm that its budget is in, given its parameters; None where no bound is promised."""
         return str(parameters.get("norm", self.norms[0])) if self.norms else None
+
+    @property
+    def severities(self) -> int:
+        """How many severities its presets have; 0 where `severity`, if it has one, is a parameter itself."""
+        return max((len(preset.severities) for preset in self.presets.values()), default=0)
+
+    def misfit(self, channels: int, dimensions: int) -> str | None:
+        """Why it does not take images of so many channels and dimensions; None where it does."""
+        if dimensions not in self.dimensions:
+            return f"{self.name} takes images of {self.dimensions[0]} dimensions only, got {dimensions}."
+        if self.colour and channels != 3:
+            return f"{self.name} needs red, green and blue, got {channels} channel{'s' * (channels > 1)}."
+        return None
+
+    def preset_at(self, name: str | None, severity: object = None) -> Preset:
+        """A preset, its parameters complete.
+
+        Args:
+            name: None: the first one where a severity is given, else one that says nothing.
+            severity: Which of its steps, from 1 on.
+
+        Raises:
+            ValueError: There is no such preset or severity.
+        """
+        if name is None and severity is None:
+            return Preset({}, source="")
+        if name is not None and name not in self.presets:
+            raise ValueError(f"preset: {unknown('preset', name, self.presets)}")
+        preset = self.presets[name or next(iter(self.presets))]
+        if severity is None:
+            return preset
+        steps = dict(enumerate(preset.severities, 1))
+        if isinstance(severity, bool) or severity not in steps:
+            raise ValueError(f"severity: must be a whole number from 1 to {len(steps)}, got {severity!r}.")
+        return replace(preset, parameters={**preset.parameters, **steps[severity]})
 
 
 def perturbation(**facts: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -163,13 +240,17 @@ def perturbation(**facts: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            bound = signature.bind_partial(*args, **kwargs)
+            named: dict[str, Any] = dict(kwargs)
+            severity = named.pop("severity", None) if entry.severities else None
+            preset = entry.preset_at(named.pop("preset", None), severity)
+            bound = signature.bind_partial(*args, **named)
             given = bound.arguments
-            if preset := given.pop("preset", None):
-                if preset not in entry.presets:
-                    raise ValueError(f"preset: {unknown('preset', preset, entry.presets)}")
-                for key, value in entry.presets[preset].parameters.items():
-                    given.setdefault(key, value)
+            for key, value in preset.parameters.items():
+                given.setdefault(key, value)
+            if entry.severities and entry.budget not in given:
+                raise ValueError(
+                    f"{entry.name}: needs a severity from 1 to {entry.severities}, or {entry.budget}."
+                )
             bound.apply_defaults()  # into a new dictionary
             given = bound.arguments
             with ordinary_mode(), frozen(given.get("model")):
@@ -188,36 +269,53 @@ def perturbation(**facts: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-def corruption(function: Callable[..., Tensor], **facts: Any) -> Callable[..., Tensor]:
-    """Turn a plain `(images, severity, rngs) -> images` into a corruption; `rngs` may be left out.
+@overload
+def corruption(function: Callable[..., R], **facts: Any) -> Callable[..., R]: ...
 
-    Further parameters of the function stay parameters. Severities are whole numbers from 1 to 5 unless
-    annotated otherwise.
+
+@overload
+def corruption(function: None = None, **facts: Any) -> Callable[[Callable[..., R]], Callable[..., R]]: ...
+
+
+def corruption(function: Callable[..., Any] | None = None, **facts: Any) -> Any:
+    """Turn a plain `(images, severity, rngs) -> images` into a corruption.
+
+    Of these, and of `labels` and `spacing` (mm along each axis, None where unknown), the function takes what
+    it needs; whatever else it takes are its parameters. One that takes `labels` moves them with the pixels,
+    and returns `(images, labels, valid)`, the last true where a pixel shows what the image held.
+
+    A function whose strength has another name than `severity` states it as its `budget`; then `severity`
+    chooses a step of a preset. Severities are whole numbers from 1 to 5 unless annotated otherwise.
 
     Args:
-        function: Takes images `n c *space` in [0, 1] and returns such images.
-        facts: Attributes of `Perturbation` other than its role and budget.
+        function: Takes images `n c *space` in [0, 1] and returns such images; None: to be decorated.
+        facts: Attributes of `Perturbation` other than its role.
     """
+    if function is None:
+        return functools.partial(corruption, **facts)
     own = dict(_evaluated(function).parameters)
     images = next(iter(own))
-    severity = own["severity"]
-    if severity.annotation in (severity.empty, int, float):
+    severity = own.get("severity")
+    if severity is not None and severity.annotation in (severity.empty, int, float):
         own["severity"] = severity.replace(annotation=Annotated[int, Ge(1), Le(5)])
 
     @functools.wraps(function)
-    def corrupt(model: object, images: Tensor, labels: Tensor, **parameters: Any) -> Tensor:
+    def corrupt(model: object, images: Tensor, labels: Tensor, **parameters: Any) -> Any:
         if "rngs" in own:
             parameters["rngs"] = generators_of(parameters.get("rngs"), len(images))
+        if "labels" in own:
+            parameters["labels"] = labels
         return function(images, **parameters)
 
     before = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ARGUMENTS]
     after = [
-        each.replace(kind=each.KEYWORD_ONLY, default=None if name == "rngs" else each.default)
+        each.replace(kind=each.KEYWORD_ONLY, default=None if name in ("rngs", "spacing") else each.default)
         for name, each in own.items()
-        if name != images
+        if name not in (images, "labels")
     ]
     corrupt.__signature__ = inspect.Signature([*before, *after])  # type: ignore[attr-defined]
-    return perturbation(role="corruption", needs="nothing", budget="severity", **facts)(corrupt)
+    stated = {"budget": "severity", "moves_labels": "labels" in own, **facts}
+    return perturbation(role="corruption", needs="nothing", **stated)(corrupt)
 
 
 def entry_of(thing: object, name: str | None = None) -> Perturbation:
@@ -316,5 +414,7 @@ def _check(entry: Perturbation, given: Mapping[str, Any]) -> None:
     images, labels = given.get("images"), given.get("labels")
     if isinstance(images, Tensor) and isinstance(labels, Tensor):
         check_inputs(images, labels, given.get("support"), entry.tasks)
+        if complaint := entry.misfit(images.shape[1], images.ndim - 2):
+            raise ValueError(f"images: {complaint}")
         if complaint := entry.check(given, task_of(labels)):
             raise ValueError(complaint)

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from medrobust.errors import MedrobustError, StudyError, reason, unknown
 from medrobust.metrics.similarity import ssim
 from medrobust.parameters import accepted, parameter_model, parse_ratio, resolve
 from medrobust.perturbations.catalogue import PERTURBATIONS
+from medrobust.perturbations.checks import task_of
 from medrobust.perturbations.entry import (
     SUPPLIED,
     OnFailure,
@@ -62,6 +63,8 @@ class Request:
         ssim: SSIM that the budget is to be solved for; None: the budget is given, or there is none.
         curve: The curve over budgets that it is a point of, if any.
         finding: Name or number of the one finding that an attack is to turn; None: all labels.
+        preset: The preset that a severity is a step of, if any.
+        severity: That step; or the parameter of that name.
     """
 
     label: str
@@ -72,6 +75,8 @@ class Request:
     ssim: float | None = None
     curve: str | None = None
     finding: str | int | None = None
+    preset: str | None = None
+    severity: int | None = None
 
     @property
     def name(self) -> str:
@@ -133,6 +138,8 @@ class Request:
             item |= {"on_misclassified": self.on_misclassified, "on_failure": self.on_failure}
         if self.finding is not None:
             item["finding"] = self.finding
+        if self.preset is not None:
+            item |= {"preset": self.preset, "severity": self.severity}
         item |= self.parameters
         if self.ssim is not None:
             item[str(entry.budget)] = {"ssim": self.ssim}
@@ -142,8 +149,9 @@ class Request:
     def facts(self) -> dict[str, Any]:
         """What a report says about it, as plain data: a report must not need anybody's package."""
         entry = self.perturbation
-        names = ("role", "budget", "minimal", "whitebox", "beyond_paper", "summary", "source")
+        names = ("role", "budget", "unit", "minimal", "whitebox", "beyond_paper", "summary", "source")
         facts = {name: getattr(entry, name) for name in names}
+        facts |= {"preset": self.preset, "severity": self.severity}
         return facts | {"norm": entry.norm_of(self.parameters), "targeted": entry.targets is not None}
 
     @property
@@ -169,9 +177,9 @@ def request(item: object, task: Task, *, control: bool = False) -> Request:
 
     Args:
         item: The name of an entry; or a mapping of `name` (or `load: package.module:function`), `label`,
-            `preset`, `finding`, `on_misclassified`, `on_failure` and the perturbation's parameters, of which
-            the budget may be given as `{ssim: s}`; or, in Python, a function of one's own, also as the value
-            of `load`.
+            `preset`, `severity` (a step of it), `finding`, `on_misclassified`, `on_failure` and the
+            perturbation's parameters, of which the budget may be given as `{ssim: s}`; or, in Python, a
+            function of one's own, also as the value of `load`.
         task: Task of the study.
         control: Whether it is the noise that is matched to every attack, which takes no strength.
 
@@ -186,20 +194,16 @@ def request(item: object, task: Task, *, control: bool = False) -> Request:
     where = _where(item, "noise" if control else "perturbations")
     entry = _find(item, where)
     if task not in entry.tasks:
-        fitting = sorted(name for name, other in PERTURBATIONS.items() if task in other.tasks)
+        others = {name: other for name, other in PERTURBATIONS.items() if other.role == entry.role}
+        fitting = sorted(name for name, other in others.items() if task in other.tasks)
         raise StudyError(f"{where}: {entry.name} is not for {task}; these are: {', '.join(fitting)}.")
-    if entry.moves_labels:
+    if entry.moves_labels and task.has_maps:
         raise StudyError(
             f"{where}: {entry.name} moves pixels and labels, which studies cannot score yet; call it from "
             "Python, or choose a perturbation that keeps labels in their place."
         )
-    preset = Preset({}, source="")
-    if item.get("preset") is not None:
-        name = str(item["preset"])
-        if name not in entry.presets:
-            raise StudyError(f"{where}.preset: {unknown('preset', name, entry.presets)}")
-        preset = entry.presets[name]
     given = {key: value for key, value in item.items() if key not in OWN_KEYS}
+    preset, chosen = _preset(entry, item, given, where)
     parameters = {**preset.parameters, **given}
     if control:
         _check_control(entry, parameters, where)
@@ -221,7 +225,8 @@ def request(item: object, task: Task, *, control: bool = False) -> Request:
             f"{where}.finding: is for attacks on networks for several labels at once (task: multilabel); got "
             f"{finding!r}. Leave it out."
         )
-    return Request(label, entry, parameters, **policies, ssim=goal, finding=finding)
+    chosen.setdefault("severity", parameters.get("severity"))
+    return Request(label, entry, parameters, **policies, ssim=goal, finding=finding, **chosen)
 
 
 def requests(item: object, task: Task) -> tuple[Request, ...]:
@@ -245,13 +250,14 @@ def requests(item: object, task: Task) -> tuple[Request, ...]:
     where = _where(item)
     entry = _find(item, where)
     lists = {key: value for key, value in item.items() if isinstance(value, list | tuple)}
-    budgets = lists.pop(entry.budget or "", None)
+    budget = "severity" if entry.severities and "severity" in lists else str(entry.budget)
+    budgets = lists.pop(budget, None)
     if entry.is_ours and lists:
         key, value = next(iter(lists.items()))
         raise StudyError(f"{where}.{key}: takes no list; got {value!r}. {_takes_lists(entry)}")
     if budgets is None:
         return (_point(curve, request(item, task)),)
-    budget, label = str(entry.budget), _label(item, entry, where)
+    label = _label(item, entry, where)
     names = _budget_names(budgets, f"perturbations.{label}.{budget}")
     return tuple(
         _point(curve or label, request(item | {"label": f"{label}-{name}", budget: value}, task))
@@ -351,7 +357,8 @@ def perturb(
         Perturbed images.
 
     Raises:
-        ValueError: A wrong argument, or a budget that is not solved.
+        ValueError: A wrong argument, a budget that is not solved, or labels of pixels that would have to move
+            along; see `moved`.
         StudyError: A perturbation of the user's fails, or returns no images.
     """
     entry, given = request.perturbation, dict(request.parameters)
@@ -364,11 +371,89 @@ def perturb(
         goal = torch.full((len(images),), request.ssim, device=images.device)
         strength = match_noise(request, images, labels, goal, support=support, rngs=rngs).strength
         return add_noise(request, images, labels, strength, support=support, rngs=rngs)
+    if entry.moves_labels:
+        if task_of(labels).has_maps:
+            raise ValueError(f"{request.label}: moves labels with the pixels; `moved` returns both.")
+        return moved(request, images, labels, rngs=rngs, spacing=spacing).images
     if targets is None:
         targets = targets_of(request, labels, rngs, spacing)
     given |= {"support": support, "rngs": rngs, "targets": targets, "spacing": spacing, "tally": tally}
+    made = _checked_images(request, _called(request, model, images, labels, given), images)
+    if support is None or entry.role in ("corruption", "transform"):
+        return made
+    takes_support = "support" in inspect.signature(entry.function).parameters
+    return made if takes_support else torch.where(support, made, images)
+
+
+class Moved(NamedTuple):
+    """Images and what became of their labels.
+
+    Attributes:
+        images: Perturbed images.
+        labels: Classes of what they show; maps have `UNKNOWN` where a pixel shows nothing of the image.
+        valid: Where a pixel shows what the image held. The rest came into the field of view from outside.
+    """
+
+    images: Float[Tensor, "n c *space"]
+    labels: Int64[Tensor, "n *labelspace"]
+    valid: Bool[Tensor, "n *space"]
+
+
+def moved(
+    request: Request,
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *labelspace"],
+    *,
+    rngs: Sequence[np.random.Generator] | None = None,
+    spacing: Sequence[float] | None = None,
+) -> Moved:
+    """Apply what needs no network, and move the labels where the pixels move.
+
+    Args:
+        request: A corruption, noise or transform, its budget set.
+        images: Clean images in [0, 1].
+        labels: True classes.
+        rngs: One generator per image; None: those of seed 0.
+        spacing: Size of a pixel in mm; None where unknown.
+
+    Returns:
+        Images, labels and valid pixels; of what moves nothing, the labels as they are and all pixels.
+
+    Raises:
+        ValueError: A wrong argument, or a budget that is not set.
+        StudyError: A perturbation of the user's fails, or returns something else.
+    """
+    if not request.perturbation.moves_labels:
+        made = perturb(request, None, images, labels, rngs=rngs, spacing=spacing)
+        return Moved(made, labels.clone(), torch.ones_like(images[:, 0], dtype=torch.bool))
+    given = {**request.parameters, "rngs": rngs, "spacing": spacing}
+    parts = _called(request, None, images, labels, given)
+    if not isinstance(parts, tuple) or len(parts) != 3:
+        raise StudyError(
+            f"perturbations.{request.label}: {request.name} must return (images, labels, valid), got "
+            f"{type(parts).__name__}."
+        )
+    _checked_images(request, parts[0], images)
+    for name, part, like in (("labels", parts[1], labels), ("valid", parts[2], images[:, 0].bool())):
+        if not isinstance(part, Tensor) or part.shape != like.shape or part.dtype != like.dtype:
+            raise StudyError(
+                f"perturbations.{request.label}: {request.name} must return {name} as {like.dtype} of shape "
+                f"{tuple(like.shape)}, got {_seen(part)}."
+            )
+    return Moved(*parts)
+
+
+def _called(
+    request: Request,
+    model: Model | None,
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *labelspace"],
+    given: Mapping[str, Any],
+) -> object:
+    """What the function of a request returns, given those of the arguments that it takes."""
+    entry = request.perturbation
     try:
-        made: Tensor = entry.function(model, images, labels, **accepted(entry.function, given))
+        return entry.function(model, images, labels, **accepted(entry.function, given))
     except (MedrobustError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
@@ -378,18 +463,20 @@ def perturb(
             f"perturbations.{request.label}: {entry.name} fails on images of shape {tuple(images.shape)}: "
             f"{reason(error)}."
         ) from error
+
+
+def _checked_images(request: Request, made: object, images: Tensor) -> Tensor:
+    """The images that a function made, if they are images like those that it was given."""
     if not isinstance(made, Tensor) or made.shape != images.shape or made.dtype != images.dtype:
-        got = (
-            f"{made.dtype} of shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
-        )
         raise StudyError(
-            f"perturbations.{request.label}: {entry.name} must return {images.dtype} images of shape "
-            f"{tuple(images.shape)}, got {got}."
+            f"perturbations.{request.label}: {request.name} must return {images.dtype} images of shape "
+            f"{tuple(images.shape)}, got {_seen(made)}."
         )
-    if support is None or entry.role in ("corruption", "transform"):
-        return made
-    takes_support = "support" in inspect.signature(entry.function).parameters
-    return made if takes_support else torch.where(support, made, images)
+    return made
+
+
+def _seen(made: object) -> str:
+    return f"{made.dtype} of shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
 
 
 def solve_budget(
@@ -570,6 +657,31 @@ def _checked_label(label: object, where: str) -> str:
     if not isinstance(label, str) or not LABEL.fullmatch(label):
         raise StudyError(f"{where}: may hold letters, digits, '.', '_' and '-' only; got {label!r}.")
     return label
+
+
+def _preset(
+    entry: Perturbation, item: Mapping[str, Any], given: dict[str, Any], where: str
+) -> tuple[Preset, dict[str, Any]]:
+    """The preset that an item names, and what a request says about it; a step of it leaves `given`."""
+    name = None if item.get("preset") is None else str(item["preset"])
+    severity = given.pop("severity", None) if entry.severities else None
+    try:
+        preset = entry.preset_at(name, severity)
+    except ValueError as error:
+        raise StudyError(f"{where}.{error}") from None
+    budget = str(entry.budget)
+    if entry.severities and budget not in {**preset.parameters, **given}:
+        raise StudyError(f"{where}: needs a severity from 1 to {entry.severities}, or {budget}.")
+    if severity is None:
+        return preset, {}
+    named = name or next(iter(entry.presets))
+    step = preset.parameters[budget]
+    if parse_ratio(given.get(budget, step)) != step:
+        raise StudyError(
+            f"{where}.{budget}: is {step:g} at severity {severity} of {named}; got {given[budget]!r}. Give "
+            "one of the two."
+        )
+    return preset, {"preset": named, "severity": severity}
 
 
 def _check_control(entry: Perturbation, given: Mapping[str, Any], where: str) -> None:

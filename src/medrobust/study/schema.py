@@ -80,13 +80,17 @@ def _perturbation(name: str) -> Schema:
     }
     if entry.budget is not None:
         solved = {"type": "object", "properties": {"ssim": {"type": "number"}}, "required": ["ssim"]}
-        one = own[entry.budget]
-        several = {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}
-        own[entry.budget] = {"anyOf": [one, solved, *([several] if entry.role == "attack" else [])]}
+        one, is_curve = own[entry.budget], entry.role in ("attack", "corruption")
+        others = [solved] * (entry.role != "corruption") + [_one_or_several(one)[1]] * is_curve
+        own[entry.budget] = {"anyOf": [one, *others]}
     label: Schema = {"type": "string", "pattern": "^[A-Za-z0-9._-]+$"}
-    shared = {"label": label} | ({"curve": label} if entry.role == "attack" and entry.budget else {})
+    has_curve = entry.role in ("attack", "corruption") and entry.budget
+    shared = {"label": label} | ({"curve": label} if has_curve else {})
     if entry.presets:
         shared["preset"] = {"enum": list(entry.presets)}
+    if entry.severities:
+        step = {"type": "integer", "minimum": 1, "maximum": entry.severities}
+        shared["severity"] = {"anyOf": _one_or_several(step)}
     if entry.role == "attack":
         shared |= {
             "on_misclassified": {"enum": ["attack", "keep", "drop"]},
@@ -104,6 +108,11 @@ def _entry(name: str, summary: str, properties: Schema, required: Iterable[str] 
         "required": ["name", *required],
         "additionalProperties": False,
     }
+
+
+def _one_or_several(value: Schema) -> list[Schema]:
+    """A value, and a list of such."""
+    return [value, {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}]
 
 
 def _or_fraction(value: Schema) -> Schema:

@@ -86,7 +86,7 @@ def test_fractions_targets_and_labels():
         (
             {"name": "dag_a"},
             CLASSIFICATION,
-            "dag_a is not for classification; these are: clean, deepfool, fgsm",
+            "dag_a is not for classification; these are: deepfool, fgsm",
         ),
         ({"name": "deepfool"}, SEGMENTATION, "deepfool is not for segmentation"),
         ({"name": "deepfool", "step": 3}, CLASSIFICATION, "Unknown key 'step'. Did you mean 'steps'"),
