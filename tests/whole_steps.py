@@ -161,7 +161,7 @@ def read_images(
     image_set: ImageSet, number: int, clean: Batch, dataset: Dataset, folder: RunFolder
 ) -> Tensor:
     """The images of a chunk."""
-    return images_of(setup_of(dataset, folder), image_set, number, clean)
+    return images_of(setup_of(dataset, folder), image_set, number, clean)[0]
 
 
 def left(images: ImageSet, folder: RunFolder) -> list[int]:

@@ -23,12 +23,13 @@ from medrobust.analysis.comparisons import (
     Network,
     adjusted,
     duels,
+    p_value,
     sign_flip,
 )
 from medrobust.analysis.results import Results
 from medrobust.analysis.scores import Cell, Scores
 from medrobust.analysis.table import Line, Table, bounded, frame, with_bounds
-from medrobust.analysis.verdict import Pair, p_value
+from medrobust.analysis.verdict import Pair
 from medrobust.core import Role
 from medrobust.stats.significance import patients_for_significance
 

@@ -7,7 +7,7 @@ Holm within the family. Intervals are not adjusted.
 import math
 from collections.abc import Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -83,22 +83,43 @@ def duels(networks: Sequence[tuple[Network, Network]]) -> pl.DataFrame:
         results = pair[0].results
         alpha, patients = results.settings.alpha, len(results.panel.patients)
         is_sound = all(above_majority(each.results)[each.model] for each in pair)
-        if not is_sound or math.isnan(line["p"]):
-            verdict = UNRANKED
-        elif smallest_p(patients, _resamples(results, tests)) > alpha / tests:
-            verdict = TOO_FEW
-        else:
-            verdict = RANKED if p_holm <= alpha else TIED
-        ahead = "first" if results.score.sign * line["difference"] > 0 else "second"
         can_be_equal = patients >= results.fewest_for_equality(tests)
         line |= {
             "p_holm": p_holm,
             "p_equal_holm": p_equal_holm,
-            "verdict": verdict,
-            "better": line[ahead] if verdict == RANKED else None,
+            **judged(results, line, p_holm, patients, tests, sound=is_sound),
             "equally_good": p_equal_holm <= alpha if can_be_equal else None,
         }
     return frame(lines, *_PAIR)
+
+
+def judged(
+    results: Results, line: Line, p_holm: float, patients: int, tests: int, *, sound: bool
+) -> dict[str, Any]:
+    """What may be said of a pair: `verdict`, and the `better` network, None unless it is ranked.
+
+    Args:
+        results: The rows of a run.
+        line: The pair: `first`, `second`, `difference` of their scores, and `p`.
+        p_holm: Its p value, adjusted within the family.
+        patients: Patients whose scores are defined.
+        tests: Size of the family.
+        sound: Whether both networks do better on clean images than the majority class.
+    """
+    alpha = results.settings.alpha
+    if not sound or math.isnan(line["p"]):
+        verdict = UNRANKED
+    elif smallest_p(patients, _resamples(results, tests)) > alpha / tests:
+        verdict = TOO_FEW
+    else:
+        verdict = RANKED if p_holm <= alpha else TIED
+    ahead = "first" if results.score.sign * line["difference"] > 0 else "second"
+    return {"verdict": verdict, "better": line[ahead] if verdict == RANKED else None}
+
+
+def p_value(value: float) -> str:
+    """A p value in words, e.g. "p = 0.031"."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def above_majority(results: Results) -> dict[str, bool]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from medrobust.analysis import classes, comparisons, crafting, seeds, structures, tables
+from medrobust.analysis import classes, comparisons, corruptions, crafting, seeds, structures, tables
 from medrobust.analysis.remarks import audit_table, remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.subgroups import subgroup_sentences, subgroups
@@ -43,6 +43,10 @@ def all_tables(results: Results, conclusion: Verdict) -> dict[str, Table]:
         "ranking": conclusion.ranking,
         "noise_control": comparisons.noise_control(results),
         "plane": comparisons.plane(results),
+        "corruptions": corruptions.summary(results),
+        "corruption_families": corruptions.by_family(results),
+        "corruption_levels": corruptions.levels(results),
+        "corruption_pairs": corruptions.corruption_pairs(results),
         "subgroups": subgroups(results),
         "audit": audit_table(results),
     }

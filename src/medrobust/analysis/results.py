@@ -15,12 +15,21 @@ from medrobust.errors import Remark, RunError
 from medrobust.metrics.catalogue import SCORES, Score
 from medrobust.stats.significance import patients_for_equivalence
 from medrobust.storage.schemas import SCORED
-from medrobust.study.analysis import RELEVANT_DIFFERENCE, Attack, Settings, primary_score
+from medrobust.study.analysis import RELEVANT_DIFFERENCE, Attack, Corruption, Settings, primary_score
 
 CONDITIONS = ("clean", "noise", "adversarial")
 
 ROUNDED = pl.col("perturbation").str.contains("~", literal=True)
 """Rows of images rounded as they would be saved, e.g. `fgsm~8bit`."""
+
+
+def reference_of(label: str) -> str:
+    """Name of clean images judged at the pixels that are left by a corruption which moves pixels."""
+    return f"{CLEAN}@{label}"
+
+
+CORRUPTED = pl.col("role") == "corruption"
+"""Rows of corrupted images, and of clean ones judged at the same pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +43,7 @@ class Results:
         models: Targets, in the order of the study.
         attacks: Attacks, in the order of the study.
         noise: Kinds of noise; matched to attacks (`gaussian@fgsm`) or of fixed strength.
+        corruptions: Corruptions at each strength, in the order of the study.
         crafted: Rows of `results/crafted.parquet`.
         predictions: Rows of `results/predictions.parquet`, where images as a whole have labels.
         overlaps: Rows of `results/overlaps.parquet`, in segmentation.
@@ -57,6 +67,7 @@ class Results:
     attacks: tuple[Attack, ...]
     noise: tuple[str, ...]
     crafted: pl.DataFrame
+    corruptions: tuple[Corruption, ...] = ()
     predictions: pl.DataFrame | None = None
     overlaps: pl.DataFrame | None = None
     surfaces: pl.DataFrame | None = None
@@ -92,11 +103,16 @@ class Results:
 
     @property
     def rows(self) -> pl.DataFrame:
-        """Predictions or overlaps, whichever the task has.
+        """Predictions or overlaps, whichever the task has, but for those of corruptions.
 
         Raises:
             RunError: There are none.
         """
+        return self.every_row.filter(~CORRUPTED)
+
+    @property
+    def every_row(self) -> pl.DataFrame:
+        """The same with those of corruptions."""
         rows = self.overlaps if self.task.has_maps else self.predictions
         if rows is None or rows.is_empty():
             raise RunError(
@@ -124,12 +140,29 @@ class Results:
         """The panel of balanced accuracy, where images as a whole have labels."""
         return self._panel(SCORES["balanced_accuracy"])
 
-    def _panel(self, score: Score) -> Panel:
-        _check_complete(self.rows, self.task, self.models, self.attack_labels)
-        rows = self._boundaries() if score.needs_surfaces else self.rows
+    @cached_property
+    def corrupted_panel(self) -> Panel:
+        """The panel of clean and corrupted images, of the patients whose score is defined on all of these.
+
+        Apart, so that a structure that leaves the field of view changes no other table.
+        """
+        return self._panel(self.score, corrupted=True)
+
+    @cached_property
+    def balanced_corrupted_panel(self) -> Panel:
+        """The same of balanced accuracy, where images as a whole have labels."""
+        return self._panel(SCORES["balanced_accuracy"], corrupted=True)
+
+    def _panel(self, score: Score, *, corrupted: bool = False) -> Panel:
+        which = CORRUPTED | (pl.col("role") == "clean") if corrupted else ~CORRUPTED
+        rows = self.every_row.filter(which)
+        moving = [each.label for each in self.corruptions if each.moves]
+        moved = pl.col("perturbation").is_in([*moving, *map(reference_of, moving)])
+        _check_complete(rows, self.task, self.models, [] if corrupted else self.attack_labels, moved)
+        rows = self._boundaries(rows).filter(which) if score.needs_surfaces else rows
         return panel_of(score, self.settings, rows, self.classes[0])
 
-    def _boundaries(self) -> pl.DataFrame:
+    def _boundaries(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Rows of surfaces; every clean and transferred cell with counts of pixels must have them."""
         name = self.score.name
         again = "Run the study again on the same folder: it keeps what is there and measures boundaries."
@@ -137,9 +170,7 @@ class Results:
             raise RunError(
                 f"The score {name} needs results/surfaces.parquet, which has no rows here. {again}"
             )
-        wanted = self.rows.filter(
-            pl.col("role") != "whitebox", ~ROUNDED, pl.col("structure") != self.classes[0]
-        )
+        wanted = rows.filter(pl.col("role") != "whitebox", ~ROUNDED, pl.col("structure") != self.classes[0])
         missing = wanted.join(self.surfaces, on=[*_KEYS, "scan_id", "structure"], how="anti").height
         if missing:
             raise RunError(f"The score {name} needs boundaries, and {missing} rows lack them. {again}")
@@ -191,7 +222,7 @@ class Results:
 
     @cached_property
     def fixed(self) -> tuple[str, ...]:
-        """Labels of perturbations made without a network: noise of fixed strength, corruptions."""
+        """Labels of noise of a fixed strength."""
         labels = dict.fromkeys(cell.perturbation for cell in self.panel.cells if not cell.source)
         return tuple(label for label in labels if label != CLEAN and "~" not in label)
 
@@ -347,14 +378,16 @@ _SHOWN = 3
 _AGAIN = "Run the study again in the same folder: only what is missing is evaluated."
 
 
-def _check_complete(rows: pl.DataFrame, task: Task, models: Sequence[str], attacks: Sequence[str]) -> None:
+def _check_complete(
+    rows: pl.DataFrame, task: Task, models: Sequence[str], attacks: Sequence[str], moved: pl.Expr
+) -> None:
     """Refuse rows that do not hold every cell on exactly the same cases."""
     cells = rows.lazy().select(_KEYS).unique().collect(engine="streaming")
     _check_models(cells, models)
     _check_cells(cells, attacks)
     _check_cases(rows, SCORED[task].items)
     if task.has_maps:
-        _check_truth(rows)
+        _check_truth(rows.filter(~moved))
 
 
 def _check_models(cells: pl.DataFrame, models: Sequence[str]) -> None:

@@ -79,6 +79,18 @@ class Scores(NamedTuple):
         return Scores(self.totals - other.totals, self.repeats, draws)
 
 
+def averaged(chosen: Sequence[Scores]) -> Scores | None:
+    """Scores under several conditions averaged within each patient; None without any."""
+    if not chosen:
+        return None
+    totals: Float64[np.ndarray, "conditions patients"] = np.stack([scores.totals for scores in chosen])
+    drawn = [scores.draws for scores in chosen if scores.draws is not None]
+    draws = np.mean(drawn, axis=0) if len(drawn) == len(chosen) else None
+    of_classes = [scores.by_class for scores in chosen if scores.by_class is not None]
+    by_class = np.mean(of_classes, axis=0) if of_classes else None
+    return Scores(totals.mean(0), sum(scores.repeats for scores in chosen), draws, by_class)
+
+
 @dataclass(frozen=True)
 class Panel:
     """Scores of every patient in every cell, seeds averaged within the patient.
@@ -113,15 +125,7 @@ class Panel:
 
     def mean(self, cells: Iterable[Cell]) -> Scores | None:
         """Scores in several cells averaged within each patient; None without cells."""
-        chosen = [self.cells[cell] for cell in cells]
-        if not chosen:
-            return None
-        totals: Float64[np.ndarray, "cells patients"] = np.stack([scores.totals for scores in chosen])
-        drawn = [scores.draws for scores in chosen if scores.draws is not None]
-        draws = np.mean(drawn, axis=0) if len(drawn) == len(chosen) else None
-        of_classes = [scores.by_class for scores in chosen if scores.by_class is not None]
-        by_class = np.mean(of_classes, axis=0) if of_classes else None
-        return Scores(totals.mean(0), sum(scores.repeats for scores in chosen), draws, by_class)
+        return averaged([self.cells[cell] for cell in cells])
 
     def estimate(self, scores: Scores | None) -> Estimate:
         """A score with its interval; NaN without any."""

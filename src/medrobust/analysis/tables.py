@@ -38,7 +38,7 @@ def table2(results: Results) -> pl.DataFrame:
 
 
 def noise_table(results: Results) -> pl.DataFrame:
-    """Noise matched to every attack of Table 2; without a source, noise of fixed strength and corruptions."""
+    """Noise matched to every attack of Table 2; without a source, noise of a fixed strength."""
     matched = _every(results, results.matched(results.attack_labels), results.sources)
     return _cells(results, matched + _every(results, results.fixed, sources=[""]))
 

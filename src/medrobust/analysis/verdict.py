@@ -10,7 +10,8 @@ import polars as pl
 from scipy import stats
 
 from medrobust.analysis import comparisons
-from medrobust.analysis.comparisons import RANKED, TIED, TOO_FEW, UNRANKED
+from medrobust.analysis.comparisons import RANKED, TIED, TOO_FEW, UNRANKED, p_value
+from medrobust.analysis.corruptions import corruption_sentences
 from medrobust.analysis.crafting import shared_between_folds
 from medrobust.analysis.results import Results
 from medrobust.analysis.seeds import (
@@ -69,6 +70,7 @@ def verdict(results: Results) -> Verdict:
         *_conclusions(results, pairs, outcome),
         *_left_out(results),
         *noise_sentences(control, results.settings.alpha),
+        *corruption_sentences(results, best),
         *tau_sentences(tau),
         *_limits(results),
     )
@@ -356,8 +358,3 @@ def _architectures(results: Results) -> list[str]:
 def _all_patients(results: Results) -> str:
     number = len(results.panel.patients)
     return f"{number} {results.unit}{'' if number == 1 else 's'}"
-
-
-def p_value(value: float) -> str:
-    """A p value in words, e.g. "p = 0.031"."""
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

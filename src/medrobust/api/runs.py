@@ -27,7 +27,7 @@ from medrobust.storage.schemas import (
     WHOLE_TEST,
     Table,
 )
-from medrobust.study.analysis import Attack, Settings
+from medrobust.study.analysis import Attack, Corruption, Settings
 from medrobust.study.config import Study
 from medrobust.study.reading import read_stored_study
 
@@ -83,6 +83,20 @@ class Run:
             noise=(record["control"],)
             if record["control"]
             else tuple(each["label"] for each in record["perturbations"] if each["role"] == "noise"),
+            corruptions=tuple(
+                Corruption(
+                    each["label"],
+                    each["curve"] or each["label"],
+                    1 - each["ssim"] if each["ssim"] is not None else each["severity"] or each["value"] or 0.0,
+                    each["value"],
+                    each["unit"],
+                    each["moves_labels"],
+                    each["preset"],
+                    each["ssim"],
+                )
+                for each in record["perturbations"]
+                if each["role"] == "corruption"
+            ),
             crafted=read_results(self.folder, CRAFTED),
             whole_test=read_results(self.folder, WHOLE_TEST[study.task]),
             surfaces=self._rows_if_any(SURFACES),

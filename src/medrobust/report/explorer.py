@@ -179,7 +179,7 @@ def _sources(sets: Sequence[Mapping[str, Any]]) -> list[str]:
 def _scores(results: Results, scans: Sequence[str]) -> dict[tuple[Any, ...], Any]:
     """By cell and scan, the (mean) probability of the truth or the overlap of structures (`overlap_of`)."""
     rounded = pl.col("perturbation").str.contains("~", literal=True)
-    rows = results.rows.filter(pl.col("scan_id").is_in(scans), ~rounded)
+    rows = results.every_row.filter(pl.col("scan_id").is_in(scans), ~rounded)
     if not results.task.has_maps:
         truth = pl.col("probabilities").list.get(pl.col("label")).cast(pl.Float64).mean().round(4)
         of_scans = rows.group_by(*CELL, "scan_id").agg(truth)

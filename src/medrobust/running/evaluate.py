@@ -18,7 +18,7 @@ from medrobust.metrics.surfaces import SUMS, surface_sums
 from medrobust.running.batches import Batch, stack
 from medrobust.running.estimate import Speeds
 from medrobust.running.jobs import Do, Job
-from medrobust.running.noise import CPU, made_again
+from medrobust.running.noise import CPU, made_again, moved_along
 from medrobust.running.plan import Cell, ImageSet, cells_of, part_name, target_folder
 from medrobust.running.predict import Columns, outputs_of, remember_weights
 from medrobust.running.rows import rows_of, timed
@@ -31,17 +31,19 @@ from medrobust.storage.schemas import (
     SURFACES,
     Table,
 )
+from medrobust.study.analysis import primary_score
 
 BOUNDARY_SECONDS = 5e-7
 """What measuring the boundaries of structures takes per pixel of a case."""
 
 
 class Shown(NamedTuple):
-    """A chunk as it is in the data, and its images in a cell, on the CPU."""
+    """A chunk as it is in the data, and its images and labels in a cell, on the CPU."""
 
     cell: Cell
     clean: Batch
     images: Float32[Tensor, "n c *space"]
+    labels: Int64[Tensor, "n *labelspace"]
 
 
 def evaluation_job(setup: Setup, images: ImageSet, speeds: Speeds, *, boundaries: bool = True) -> Job:
@@ -108,24 +110,32 @@ def shown(setup: Setup, cells: Sequence[Cell], number: int) -> Iterator[Shown]:
     """A chunk of one set as each of some cells sees it; read once, or not at all without any cell."""
     if not cells:
         return
-    clean = stack(setup.dataset, cells[0].image_set.chunks[number], CPU)
-    stored = images_of(setup, cells[0].image_set, number, clean)
+    image_set = cells[0].image_set
+    clean = stack(setup.dataset, image_set.chunks[number], CPU)
+    stored, labels = images_of(setup, image_set, number, clean)
     for bits, same_bits in groupby(cells, key=lambda cell: cell.bits):
         images = stored if bits is None else quantised(stored, bits)
-        yield from (Shown(cell, clean, images) for cell in same_bits)
+        yield from (Shown(cell, clean, images, labels) for cell in same_bits)
 
 
-def images_of(setup: Setup, images: ImageSet, number: int, clean: Batch) -> Float32[Tensor, "n c *space"]:
-    """The images of a chunk, read or made again, on the CPU; `clean` is the chunk as it is in the data.
+def images_of(
+    setup: Setup, images: ImageSet, number: int, clean: Batch
+) -> tuple[Float32[Tensor, "n c *space"], Int64[Tensor, "n *labelspace"]]:
+    """The images of a chunk, read or made again, and their labels, on the CPU.
+
+    `clean` is the chunk as it is in the data.
 
     Raises:
         RunError: The chunk is not finished or damaged.
     """
-    if images.request is None:
-        return clean.images
     if images.is_stored:
-        return torch.from_numpy(ImageStore(setup.folder, *images.folder).read(number))
-    return made_again(setup, images, number, clean)
+        return torch.from_numpy(ImageStore(setup.folder, *images.folder).read(number)), clean.labels
+    if images.request is not None:
+        made = made_again(setup, images, number, clean)
+        return made.images, made.labels
+    if images.matched is not None:
+        return clean.images, moved_along(setup, images.matched, clean, clean.labels)
+    return clean.images, clean.labels
 
 
 def quantised(images: Float[Tensor, "n c *space"], bits: int) -> Float[Tensor, "n c *space"]:
@@ -142,7 +152,7 @@ def _write_rows(setup: Setup, seen: Shown, parts: Sequence[tuple[Table, Parts]])
         rows = [_answer_rows(setup.dataset, seen, every)]
     else:
         wanted = [table.name for table, _ in parts]
-        rows = _scan_rows(seen, logits, [each for each in _measures(setup) if each.table.name in wanted])
+        rows = _scan_rows(setup, seen, logits, [each for each in _measures(setup) if each.table.name in wanted])
     for (table, part), of_table in zip(parts, rows, strict=True):
         write_rows(setup.folder, frame_of(table, of_table), *part)
 
@@ -151,7 +161,7 @@ def _answer_rows(
     dataset: Dataset, seen: Shown, logits: Float[Tensor, "n answers *findings"]
 ) -> list[dict[str, Any]]:
     """A row for each image, or for each of its findings that are known."""
-    labels, every = seen.clean.labels.flatten(), logits.movedim(1, -1).flatten(0, -2)
+    labels, every = seen.labels.flatten(), logits.movedim(1, -1).flatten(0, -2)
     known = (labels != UNKNOWN).nonzero()[:, 0].tolist()
     of_image = len(labels) // len(seen.clean.cases)
     columns: Columns = {
@@ -245,14 +255,18 @@ def pixel_volume(dataset: Dataset, scan_id: str) -> float | None:
 
 
 def _scan_rows(
-    seen: Shown, logits: Iterable[tuple[slice, Tensor]], measures: Sequence[Measure]
+    setup: Setup, seen: Shown, logits: Iterable[tuple[slice, Tensor]], measures: Sequence[Measure]
 ) -> list[list[dict[str, Any]]]:
     """The rows of all scans, measure by measure."""
     sums: list[dict[tuple[str, str], Num[np.ndarray, "r m"]]] = [{} for _ in measures]
     for place, part in logits:
-        labels = seen.clean.labels[place].to(part.device)
+        labels = seen.labels[place].to(part.device)
         # On CPUs argmax over the channels of logit maps takes up to three times as long as max.
         predictions = part.max(1).indices
+        image_set = seen.cell.image_set
+        if image_set.request is None and image_set.matched is not None:
+            maps = moved_along(setup, image_set.matched, seen.clean.part(place), predictions.cpu())
+            predictions = maps.to(part.device)
         for measure, of_scans in zip(measures, sums, strict=True):
             of_cases = measure.count(labels, predictions)
             for case, numbers in zip(seen.clean.cases[place], of_cases, strict=True):
@@ -271,12 +285,15 @@ def _scan_rows(
 def row_folders(setup: Setup, cell: Cell, boundaries: bool = True) -> list[tuple[Table, Parts]]:
     """The tables that a cell has rows of, and their folders.
 
-    Of rounded and white-box images only the scores are shown. The folder of `surfaces` names the tolerance:
-    it may change in a run folder.
+    Of rounded, white-box and corrupted images only the scores are shown. The folder of `surfaces` names the
+    tolerance: it may change in a run folder.
     """
     scores = SCORED[setup.study.task]
     folders = [(scores, cell.rows_folder(scores))]
-    if boundaries and setup.tolerance is not None and cell.bits is None and cell.image_set.role != "whitebox":
+    shown = cell.bits is None and cell.image_set.role != "whitebox"
+    if cell.image_set.role == "corruption":
+        shown = primary_score(setup.study.analysis.score, setup.study.task).needs_surfaces
+    if boundaries and setup.tolerance is not None and shown:
         within = (*target_folder(cell.target, SURFACES), f"within-{setup.tolerance}", cell.image_set.name)
         folders += [(SURFACES, within), (EMPTY_CASES, cell.rows_folder(EMPTY_CASES))]
     return folders

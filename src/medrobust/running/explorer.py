@@ -275,7 +275,7 @@ def _collect(
     found: dict[Case, tuple[Tensor, Tensor]] = {}
     for number in sorted({places[case][0] for case in cases}):
         clean = stack(setup.dataset, chunks[number], CPU)
-        columns = [images_of(setup, each, number, clean) for each in sets]
+        columns = [images_of(setup, each, number, clean)[0] for each in sets]
         for case in cases:
             if places[case][0] == number:
                 row = places[case][1]

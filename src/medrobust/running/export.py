@@ -280,7 +280,7 @@ def _items(setup: Setup, images: ImageSet, cases: Collection[Case]) -> Iterator[
     for number, chunk in enumerate(images.chunks):
         if wanted.isdisjoint(chunk):
             continue
-        every = images_of(setup, images, number, stack(dataset, chunk, CPU))
+        every, _ = images_of(setup, images, number, stack(dataset, chunk, CPU))
         rows: dict[str, Row] = {}
         if images.request is not None:
             table = read_rows(setup.folder, CRAFTED, *images.rows_part(number))

@@ -88,7 +88,8 @@ def _told(request: Request) -> dict[str, Any]:
         "label": request.label,
         "ssim": request.ssim,
         "curve": request.curve,
-        "value": request.parameters[str(request.perturbation.budget)] if of_curve else None,
+        "value": request.parameters.get(str(request.perturbation.budget)) if of_curve else None,
+        "moves_labels": request.perturbation.moves_labels,
         **request.facts,
     }
 
@@ -98,7 +99,7 @@ def write_record(plan: Plan, record: Mapping[str, Any]) -> None:
     setup, folder = plan.setup, plan.setup.folder
     references = {
         "models": [network.id.folder for network in setup.networks],
-        "sets": [images.name for images in (*plan.sets, *plan.whole_test)],
+        "sets": [images.name for images in (*plan.evaluated, *plan.whole_test)],
         "targets": [target.key for target in setup.targets],
     }
     folder.write_json(references, REFERENCES)
@@ -385,10 +386,10 @@ def join_rows(plan: Plan) -> None:
     _write_attributes(setup)
     if setup.tolerance is not None:
         for table in (SURFACES, EMPTY_CASES):
-            compact(folder, table, evaluation_parts(setup, plan.sets, targets, table))
-    compact(folder, TIMING, timing_parts(setup, plan.sets))
+            compact(folder, table, evaluation_parts(setup, plan.evaluated, targets, table))
+    compact(folder, TIMING, timing_parts(setup, plan.evaluated))
     # Last: a run with these rows is finished.
-    compact(folder, scores, evaluation_parts(setup, plan.sets, targets, scores))
+    compact(folder, scores, evaluation_parts(setup, plan.evaluated, targets, scores))
 
 
 def _write_attributes(setup: Setup) -> None:

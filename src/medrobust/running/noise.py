@@ -9,12 +9,12 @@ import math
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from medrobust.core import OnProgress
 from medrobust.errors import RunError
-from medrobust.perturbations import Request, add_noise, match_noise, perturb, support_of
+from medrobust.perturbations import Moved, Request, add_noise, match_noise, moved, perturb, support_of
 from medrobust.running.batches import Batch, batches
 from medrobust.running.craft import distances, values_of
 from medrobust.running.jobs import Job
@@ -53,7 +53,7 @@ def noise_job(setup: Setup, images: ImageSet) -> Job:
 
 def _chunk_columns(setup: Setup, images: ImageSet, number: int) -> Columns:
     request = _request(images)
-    attacked = None if images.attack is None else _attack_rows(images.attack, number, setup.folder)
+    attacked = None if images.matched is None else _attack_rows(images.matched, number, setup.folder)
     columns: Columns = {}
     done = 0
     for batch in batches(setup.dataset, images.chunks[number], setup.limit.size, CPU):
@@ -62,16 +62,20 @@ def _chunk_columns(setup: Setup, images: ImageSet, number: int) -> Columns:
         done += n
         support = support_of(batch.images, setup.study.support)
         strength, reached = _solve(setup, request, batch, support, rows)
-        noisy = _noisy(setup, request, batch, support, strength)
+        made = _made(setup, request, batch, support, strength)
+        is_corruption = request.perturbation.role == "corruption"
+        # A corruption acts everywhere: similarity is taken where it may count, or where anything has changed.
+        where = support | (made.images != batch.images).any(1, keepdim=True) if is_corruption else support
         masks = [(strength == 0).numpy(), (~reached).numpy()]
         measured: Columns = {
-            **distances(batch.images, noisy, support),
+            **distances(batch.images, made.images, where),
             "strength": values_of(strength),
             "steps": [None] * n,
             "outcome": np.select(masks, ["kept_clean", "failed"], "crafted").tolist(),
             "already_wrong": [None] * n if rows is None else rows["already_wrong"].to_list(),
             "fooled_source": [None] * n,
             "n_active": [None] * n,
+            "outside": (~made.valid).flatten(1).double().mean(1).tolist() if is_corruption else [None] * n,
         }
         for name, values in measured.items():
             columns.setdefault(name, []).extend(values)
@@ -108,28 +112,41 @@ def _solve(
     return solution.strength, solution.reached
 
 
-def made_again(setup: Setup, images: ImageSet, number: int, clean: Batch) -> Float32[Tensor, "n c *space"]:
-    """The images of a chunk, by the strengths on record.
+def made_again(setup: Setup, images: ImageSet, number: int, clean: Batch) -> Moved:
+    """The images of a chunk, by the strengths on record, and their labels, which may have moved.
 
     Raises:
         RunError: The chunk is not finished.
     """
     rows = read_rows(setup.folder, CRAFTED, *images.rows_part(number))
     support = support_of(clean.images, setup.study.support)
-    return _noisy(setup, _request(images), clean, support, rows["strength"].to_torch().float())
+    return _made(setup, _request(images), clean, support, rows["strength"].to_torch().float())
 
 
-def _noisy(
+def moved_along(
+    setup: Setup, images: ImageSet, clean: Batch, maps: Int64[Tensor, "n *space"]
+) -> Int64[Tensor, "n *space"]:
+    """Label maps of clean images where the pixels of a set are; `UNKNOWN` where these show nothing of them."""
+    rngs = generators(setup.study.seed, _request(images).name, clean.cases)
+    spacing = setup.dataset.spacing
+    return moved(_request(images), clean.images, maps, rngs=rngs, spacing=spacing).labels
+
+
+def _made(
     setup: Setup,
     request: Request,
     clean: Batch,
     support: Bool[Tensor, "n 1 *space"],
     strength: Float32[Tensor, " n"],
-) -> Float32[Tensor, "n c *space"]:
+) -> Moved:
     rngs = generators(setup.study.seed, request.name, clean.cases)
-    if request.unsolved:
-        return add_noise(request, clean.images, clean.labels, strength, support=support, rngs=rngs)
-    return perturb(request, None, clean.images, clean.labels, support=support, rngs=rngs)
+    if not request.unsolved:
+        if request.perturbation.role == "corruption":
+            return moved(request, clean.images, clean.labels, rngs=rngs, spacing=setup.dataset.spacing)
+        images = perturb(request, None, clean.images, clean.labels, support=support, rngs=rngs)
+    else:
+        images = add_noise(request, clean.images, clean.labels, strength, support=support, rngs=rngs)
+    return Moved(images, clean.labels, torch.ones_like(images[:, 0], dtype=torch.bool))
 
 
 def _request(images: ImageSet) -> Request:

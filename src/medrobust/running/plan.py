@@ -30,24 +30,30 @@ class ImageSet:
         chunks: The cases, in chunks of work that hold whole scans.
         recipe: Everything that the images depend on, as JSON-able data; only hashed and kept on record.
         fold: Fold of the cases; None without folds.
-        request: The attack or noise; None for clean images.
-        source: Network that the attack was crafted on; None for clean images and noise of a fixed strength.
-        attack: The set that noise is matched to.
+        request: What makes the images; None for clean images.
+        source: Network that the attack was crafted on; None for what needs no network.
+        matched: The set that this one belongs to: the attack, of noise matched to it; the corruption that moves
+            pixels, of clean images judged at the pixels it leaves.
     """
 
     perturbation: str
-    role: Literal["clean", "transfer", "whitebox", "noise", "corruption", "transform"]
+    role: Literal["clean", "transfer", "whitebox", "noise", "corruption"]
     chunks: Chunks
     recipe: Mapping[str, Any]
     fold: int | None = None
     request: Request | None = None
     source: StudyNetwork | None = None
-    attack: "ImageSet | None" = None
+    matched: "ImageSet | None" = None
 
     @property
     def is_stored(self) -> bool:
         """Whether its images are kept; others are read from the data, or made again from their record."""
         return self.request is not None and self.request.perturbation.role == "attack"
+
+    @property
+    def moves_labels(self) -> bool:
+        """Whether its pixels, and labels with them, are elsewhere than in the data."""
+        return self.request is not None and self.request.perturbation.moves_labels
 
     @cached_property
     def name(self) -> str:
@@ -143,9 +149,9 @@ class Cell:
 def cells_of(
     sets: Iterable[ImageSet], targets: Sequence[StudyNetwork], bits: int | None = None
 ) -> Iterator[Cell]:
-    """All cells of some sets: each as it is and, unless clean, rounded, with every target that faces it."""
+    """All cells of some sets: each as it is, attacks and noise also rounded, with every target that faces it."""
     for image_set in sets:
-        rounded = [] if bits is None or image_set.request is None else [bits]
+        rounded = [] if bits is None or image_set.role in ("clean", "corruption") else [bits]
         for each in (None, *rounded):
             yield from (Cell(image_set, target, each) for target in targets if image_set.is_faced_by(target))
 
@@ -167,7 +173,9 @@ class Plan:
     Attributes:
         setup: Study, data and networks.
         attacks: Every attack on every source, then the white-box ones.
-        noise: Noise matched to every transferred attack, and whatever else needs no network.
+        noise: Noise matched to every transferred attack, and noise of a fixed strength.
+        corruptions: Every corruption at every strength.
+        references: Of those that move labels of pixels: clean images judged at the pixels that are left.
         clean: The images as they are, of every fold.
         whole_test: Clean images of all test cases, where the study is limited to some of them; else none.
     """
@@ -175,18 +183,31 @@ class Plan:
     setup: Setup
     attacks: tuple[ImageSet, ...]
     noise: tuple[ImageSet, ...]
+    corruptions: tuple[ImageSet, ...]
+    references: tuple[ImageSet, ...]
     clean: tuple[ImageSet, ...]
     whole_test: tuple[ImageSet, ...]
 
     @property
     def crafted(self) -> tuple[ImageSet, ...]:
-        """All images that are made, not read: attacks and noise."""
-        return (*self.attacks, *self.noise)
+        """All images that are made, not read: attacks, noise and corruptions."""
+        return (*self.attacks, *self.noise, *self.corruptions)
 
     @property
     def sets(self) -> tuple[ImageSet, ...]:
-        """All images that targets are shown."""
+        """All images that targets are shown, each once."""
         return (*self.clean, *self.crafted)
+
+    @property
+    def viewed(self) -> tuple[ImageSet, ...]:
+        """Those whose labels of pixels are where they are in the data, so that people can compare them."""
+        has_maps = self.setup.study.task.has_maps
+        return tuple(images for images in self.sets if not (has_maps and images.moves_labels))
+
+    @property
+    def evaluated(self) -> tuple[ImageSet, ...]:
+        """All sets that have rows."""
+        return (*self.sets, *self.references)
 
     def facing(self, target: StudyNetwork, label: str) -> tuple[ImageSet, ...]:
         """An attack that a target faces, on a source of its own model where there is one, and its noise.
@@ -203,7 +224,7 @@ class Plan:
         attack = min(
             faced, key=lambda each: (each.role, each.source is None or each.source.id.name != target.id.name)
         )
-        return (attack, *(noise for noise in self.noise if noise.attack is attack))
+        return (attack, *(noise for noise in self.noise if noise.matched is attack))
 
     def embedded(self, target: StudyNetwork) -> tuple[ImageSet, ...]:
         """What the t-SNE of a target compares: clean, FGSM of its own surrogate, and the matched noise.
@@ -230,14 +251,14 @@ class Plan:
     def explored(self) -> tuple[ImageSet, ...]:
         """What the explorer of the report shows: clean, then noise and transferred attacks.
 
-        Where nothing is transferred, white-box attacks instead.
+        Where nothing is transferred, white-box attacks instead. Corruptions have a picture of their own.
         """
         labels = {request.label for request in self._pictured}
         return tuple(
             images
             for images in self.sets
-            if images.role not in ("transfer", "whitebox")
-            or (images.role == self._main_role and (images.attack or images).perturbation in labels)
+            if images.role in ("clean", "noise")
+            or (images.role == self._main_role and (images.matched or images).perturbation in labels)
         )
 
     @property
@@ -295,11 +316,16 @@ def make_plan(setup: Setup) -> Plan:
         if control is not None
     ]
     fixed = [fixed_set(setup, request, fold) for request in study.fixed for fold in setup.folds]
+    corruptions = [images for images in fixed if images.role == "corruption"]
     limited = any(len(fold.cases) < len(fold.test_cases) for fold in setup.folds)
     return Plan(
         setup,
         attacks=(*transfer, *whitebox),
-        noise=(*matched, *fixed),
+        noise=(*matched, *(images for images in fixed if images.role == "noise")),
+        corruptions=tuple(corruptions),
+        references=tuple(
+            reference_set(setup, images) for images in corruptions if study.task.has_maps and images.moves_labels
+        ),
         clean=tuple(clean_set(setup, fold.chunks, fold.number) for fold in setup.folds),
         whole_test=tuple(clean_set(setup, fold.test_chunks, fold.number) for fold in setup.folds if limited),
     )
@@ -337,7 +363,7 @@ def fixed_set(setup: Setup, request: Request, fold: Fold) -> ImageSet:
     """The images of a request that needs no network, such as noise of a fixed strength or SSIM."""
     recipe = _data_recipe(setup.dataset, fold.chunks) | request.recipe | _acting_recipe(setup)
     role = request.perturbation.role
-    assert role in ("noise", "corruption", "transform")
+    assert role in ("noise", "corruption")
     return ImageSet(request.label, role, fold.chunks, recipe, fold.number, request)
 
 
@@ -346,6 +372,13 @@ def matched_noise_set(setup: Setup, request: Request, attack: ImageSet) -> Image
     recipe = request.recipe | _acting_recipe(setup) | {"attack": attack.name}
     label = f"{request.label}@{attack.perturbation}"
     return ImageSet(label, attack.role, attack.chunks, recipe, attack.fold, request, attack.source, attack)
+
+
+def reference_set(setup: Setup, corruption: ImageSet) -> ImageSet:
+    """Clean images, judged at the pixels that a corruption leaves in the field of view."""
+    recipe = {"reference": corruption.name}
+    label = f"clean@{corruption.perturbation}"
+    return ImageSet(label, "corruption", corruption.chunks, recipe, corruption.fold, matched=corruption)
 
 
 def budget_cases(validation: Iterable[Case]) -> tuple[Case, ...]:

@@ -46,6 +46,30 @@ class Attack(NamedTuple):
     value: float | None = None
 
 
+class Corruption(NamedTuple):
+    """A corruption of the study at one strength.
+
+    Attributes:
+        label: Its name in the rows.
+        family: Name that its strengths share.
+        severity: Its step, or where it has none the strength itself.
+        value: The parameter that sets its strength; None where that is solved image by image.
+        unit: Of `value`.
+        moves: Whether pixels, and labels with them, move, so that its clean score is taken on the same pixels.
+        preset: Where its steps are from; None without steps.
+        ssim: The SSIM that its strength is solved for, image by image.
+    """
+
+    label: str
+    family: str
+    severity: float
+    value: float | None = None
+    unit: str = ""
+    moves: bool = False
+    preset: str | None = None
+    ssim: float | None = None
+
+
 @dataclass(frozen=True)
 class Settings:
     """How numbers are judged.
@@ -57,6 +81,7 @@ class Settings:
         interval: Closed forms of the protocol, or a bootstrap over patients.
         surface_tolerance: Of surface distances, as asked for; their rows name the one that was taken.
         score: The primary score as asked for, see `primary_score`.
+        baseline: Network that errors under corruptions are divided by; None: the first one.
         seed: Seed of the study; resampling depends on it only.
     """
 
@@ -66,6 +91,7 @@ class Settings:
     interval: IntervalMethod = "default"
     surface_tolerance: float | None = None
     score: object = None
+    baseline: str | None = None
     seed: int = 0
 
     @property

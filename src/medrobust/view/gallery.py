@@ -49,7 +49,7 @@ class Gallery:
             for scan in dict.fromkeys(case.scan_id for case in plan.setup.cases)
         }
         self._frames = [self._frames_of(*scan) for scan in self._scans.items()]
-        self._sets, self._targets, self._pairs = names_of(plan.sets, plan.setup.targets)
+        self._sets, self._targets, self._pairs = names_of(plan.viewed, plan.setup.targets)
         self._colours = structure_colours(results.classes, results.colours)
         self._one_at_a_time = Lock()  # requests come from several threads
         self._view = lru_cache(VIEWS_KEPT)(self._look)
@@ -94,7 +94,7 @@ class Gallery:
     def _look(self, case: Case, place: int, target: int) -> View:
         """The clean set and the chosen one, as the chosen target sees them."""
         setup = self._plan.setup
-        sets, targets = holding(self._plan.sets, setup.targets, case)
+        sets, targets = holding(self._plan.viewed, setup.targets, case)
         asked = targets[target]
         where = target_folder(asked, SCORED[setup.study.task])
         remember_weights(setup.folder, setup.weights_sha256(asked), asked.id.folder, *where)
