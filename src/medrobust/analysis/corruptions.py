@@ -23,17 +23,17 @@ from medrobust.study.analysis import Corruption
 ALEXNET_SIDE = 224
 
 LEVELS = (
-    *("target", "family", "severity", "perturbation", "value", "unit"),
+    *("target", "family", "level", "perturbation", "value", "unit"),
     *("score", "low", "high", *bounded("reference", "drop_points")),
     *("ssim", "n_unreached", "outside_percent", "n_cases", "n_patients"),
 )
 FAMILIES = (
     *("target", "family", "preset", *bounded("reference"), "score", "low", "high", *bounded("drop_points")),
-    *("lowest", "overall", "degradation", "be", "relative_be"),
+    *("lowest", "overall", "degradation", "be", "relative_be", "baseline"),
 )
 SUMMARY = (
     *("model", *bounded("clean", "corrupted", "drop_points"), "worst_family", "worst"),
-    *("overall", "degradation", "be", "relative_be"),
+    *("overall", "degradation", "be", "relative_be", "baseline"),
 )
 PAIRS = (
     *("first", "second", *bounded("difference"), "p", "p_holm", "verdict", "better"),
@@ -45,11 +45,11 @@ def levels(results: Results) -> pl.DataFrame:
     """Every network under every corruption at every strength.
 
     Returns:
-        `target, family, severity, perturbation`; `value` and `unit` of the strength (null where it is solved
+        `target, family, level, perturbation`, the level a severity, or 1 - SSIM; `value` and `unit` of the strength (null where it is solved
         image by image); `score` with `low` and `high`; `reference`, the clean score on the same pixels, and
         `drop_points` from it, paired, with their bounds; means over the images of `ssim` (null where pixels
         move) and `outside_percent`, the pixels that show nothing of the image; `n_unreached`, images whose
-        SSIM no strength reaches; `n_cases, n_patients`. Sorted by severity; empty without corruptions.
+        SSIM no strength reaches; `n_cases, n_patients`. Sorted by level; empty without corruptions.
     """
     if not results.corruptions:
         return frame([], *LEVELS)
@@ -68,7 +68,7 @@ def levels(results: Results) -> pl.DataFrame:
                     }
                 )
                 lines.append(
-                    {"target": model, "family": family, "severity": point.severity}
+                    {"target": model, "family": family, "level": point.severity}
                     | {"perturbation": point.label, "value": point.value, "unit": point.unit or None}
                     | {**values, **measured.get(point.label, {})}
                     | {"n_cases": results.n_cases, "n_patients": len(panel.patients)}
@@ -82,7 +82,7 @@ def by_family(results: Results) -> pl.DataFrame:
     Returns:
         `target, family, preset`; `reference`, `score`, `drop_points` with bounds, as in `levels`; `lowest`
         score at any strength; ROOD-MRI's `overall` and `degradation` (null for a single strength); of whole
-        images MedMNIST-C's `be` and `relative_be`, see `baseline_of`.
+        images MedMNIST-C's `be` and `relative_be`, and the `baseline` that they are relative to.
     """
     if not results.corruptions:
         return frame([], *FAMILIES)
@@ -102,7 +102,7 @@ def by_family(results: Results) -> pl.DataFrame:
                 {"target": model, "family": family, "preset": points[0].preset}
                 | {**with_bounds(values), "lowest": min(numbers, key=lambda each: results.score.sign * each)}
                 | _weighted(results, panel.value(reference), numbers)
-                | (dict(zip(("be", "relative_be"), errors[model].of[family], strict=True)) if errors else {})
+                | _errors_of(results, errors[model].of[family] if errors else None)
             )
     return frame(lines, *FAMILIES)
 
@@ -131,7 +131,7 @@ def summary(results: Results) -> pl.DataFrame:
         lines.append(
             {"model": model, **with_bounds(values), "worst_family": worst["family"], "worst": worst["score"]}
             | {name: own[name].mean() for name in ("overall", "degradation")}
-            | ({"be": errors[model].be, "relative_be": errors[model].relative} if errors else {})
+            | _errors_of(results, errors[model][:2] if errors else None)
         )
     return frame(lines, *SUMMARY)
 
@@ -256,6 +256,13 @@ def _balanced(results: Results) -> Mapping[str, Balanced]:
         model: balanced_errors(errors, clean, baseline[1], baseline[1]["clean"])
         for model, (errors, clean) in of_network.items()
     }
+
+
+def _errors_of(results: Results, found: tuple[float, float] | None) -> dict[str, Any]:
+    baseline = baseline_of(results)
+    if found is None or baseline is None:
+        return {}
+    return {"be": found[0], "relative_be": found[1], "baseline": baseline[0]}
 
 
 def _errors(results: Results, model: str) -> tuple[dict[str, list[float]], float]:

@@ -149,7 +149,7 @@ WORDS = {
         "patient_id",
     ),
     *("check", "seen", "cases", "severity", "kind", "what_to_do", "unit", "first", "second", "verdict"),
-    "better",
+    *("better", "family", "worst_family", "preset", "baseline"),
 }
 FLAGS = {
     *("same_architecture", "same_pretraining", "above_majority", "on_front"),
@@ -198,6 +198,11 @@ HEADINGS: Mapping[str, str] = {
     "n_surrogates": "surrogates",
     "n_inactive": "nothing to attack",
     "n_missed": "unreachable",
+    "n_unreached": "unreachable",
+    "be": "BE",
+    "relative_be": "relative BE",
+    "outside_percent": "outside in %",
+    "worst": "worst, score",
 }
 """Headings other than the name in words."""
 UNITS = {"psnr": "dB", "false_positive_ml": "ml", "false_positive_pixels": "pixels"}

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import yaml
 
+from medrobust.analysis.corruptions import families
 from medrobust.analysis.remarks import audit_fact, remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.subgroups import subgroup_sentences
@@ -16,12 +17,13 @@ from medrobust.core import Task
 from medrobust.errors import Remark, RunError, without
 from medrobust.report import reading, style
 from medrobust.report.cards import card_files
-from medrobust.report.examples import Row, example_rows, examples_figure
+from medrobust.report.examples import Row, corruption_figure, example_rows, examples_figure
 from medrobust.report.explorer import read_explorer
 from medrobust.report.page import QUESTIONS, STORY_PICTURES, render
 from medrobust.report.plots import Drawn, Projection, Words, draw
 from medrobust.report.reading import ReportContext, threat_table
 from medrobust.report.style import Picture
+from medrobust.running.explorer import CORRUPTED, EXAMPLES
 from medrobust.storage.folder import RunFolder
 
 LARGEST, SCRIPT_ROOM = 15_000_000, 100_000
@@ -99,13 +101,28 @@ def _write_figures(
             pictures[name] = save_figure(folder, name, drawing())
     rows: tuple[Row, ...] = ()
     with _sparing("examples", "examples", lost):
-        examples = reading.read_examples(folder, results)
+        examples = reading.read_examples(folder, results, EXAMPLES)
         if examples is not None:
             rows = example_rows(examples)
             figure = examples_figure(examples, reading.crafted_on(study, examples.source))
             save_figure(folder, "examples", Drawn(figure, "", ""))
         elif "examples" not in (remark.about for remark in results.left_out):
             lost.append(Remark("examples", "No examples: the run kept none."))
+    if results.corruptions:
+        with _sparing("corruptions", "corruptions", lost):
+            examples = reading.read_examples(folder, results, CORRUPTED)
+            if examples is not None:
+                names = {family: [each.label for each in of] for family, of in families(results).items()}
+                pictures[CORRUPTED] = save_figure(
+                    folder,
+                    CORRUPTED,
+                    Drawn(
+                        corruption_figure(examples, names),
+                        "An image under every corruption, a row for each family, at rising severity.",
+                        "One case, not chosen by its outcome, under every corruption: clean at the left, then "
+                        "at rising severity.",
+                    ),
+                )
     return pictures, rows
 
 

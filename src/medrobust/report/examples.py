@@ -1,5 +1,6 @@
 """Example images as in the paper's Fig. 2: what perturbations do to images and predictions."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -181,6 +182,30 @@ def examples_figure(examples: Examples, crafted_on: str) -> Figure:
                 fontsize=8,
                 handlelength=2.2,
             )
+    return figure
+
+
+def corruption_figure(examples: Examples, families: Mapping[str, Sequence[str]]) -> Figure:
+    """One case under every corruption: a row for each family, from clean to its largest strength.
+
+    Args:
+        examples: One image or volume, under clean and every corruption.
+        families: Labels of the corruptions by family, mildest first.
+    """
+    flat = in_plane(examples)
+    place = {name: column for column, name in enumerate(flat.columns)}
+    wide = 2 + max(map(len, families.values()))
+    tall = 0.75 * CELL * flat.images.shape[-2] / flat.images.shape[-1] + 0.12
+    with style.look():
+        figure = Figure((0.75 * CELL * wide, tall * len(families) + 0.4), layout="constrained")
+        grid = figure.subplots(len(families), wide, squeeze=False)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for line, (name, labels) in zip(grid, families.items(), strict=True):
+            line[0].text(0.98, 0.5, name.replace("_", "\n"), ha="right", va="center", fontsize=8)
+            for axes, label in zip(line[1:], (flat.columns[0], *labels), strict=False):
+                _draw_image(axes, flat, 0, place[label], "image")
+        figure.suptitle(f"{flat.case_ids[0]}, clean and at rising severity", fontsize=9)
     return figure
 
 

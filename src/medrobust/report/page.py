@@ -27,14 +27,20 @@ STORY = (
     ("overall", "Clean, noise and attack"),
     ("transfer", "Every attack, source and target"),
     ("noise", "Attack against noise"),
+    ("corrupted", "Corruptions"),
     ("examples", "What the network sees"),
     ("limits", "What this does not say"),
 )
 """Sections of the story and their headings; their content is in the template."""
 DIRECT = {"overall": "Clean", "transfer": "Every attack, on the network itself"}
 """Headings of a study in which nothing is transferred."""
-STORY_TABLES = ("table1", "table2")
-STORY_PICTURES = {"dotplot": "overall", "heatmap": "transfer", "noise_control": "noise"}
+STORY_TABLES = ("table1", "table2", "corruptions")
+STORY_PICTURES = {
+    "dotplot": "overall",
+    "heatmap": "transfer",
+    "noise_control": "noise",
+    "corruption_levels": "corrupted",
+}
 """Plots and their sections of the story, which shows Table 2 as a map instead of the plot."""
 ONLY_AS_FILES = ("patients",)
 """Tables with a row per patient and network, too long for a report."""
@@ -81,6 +87,12 @@ QUESTIONS = (
         "Is the attack weak?",
         pictures=("curve",),
         tables=("success", "whitebox", "curve", "selftests", "budgets"),
+    ),
+    Question(
+        "corruptions",
+        "Which corruptions hurt?",
+        pictures=("corruptions",),
+        tables=("corruption_families", "corruption_pairs", "corruption_levels"),
     ),
     Question("control", "Was the noise a fair control?", tables=("noise", "noise_control", "matching")),
     Question(
@@ -386,6 +398,16 @@ def _balanced(table: Table, context: ReportContext) -> list[Block]:
     return [_map(table, context, panels, "balanced")]
 
 
+def _families(table: Table, context: ReportContext) -> list[Block]:
+    """A map, the family that takes most first, and the table."""
+    order = table.rows.group_by("family", maintain_order=True).agg(lost=pl.col("drop_points").mean())
+    falling = table.rows.join(order, on="family", maintain_order="left").sort(
+        "lost", descending=True, nulls_last=True, maintain_order=True
+    )
+    panels = heat(falling, "family", "", "target")
+    return [_map(table, context, panels, f"{table.name}.map"), _plain(table, context)]
+
+
 def _conditions(table: Table) -> Table:
     """Truth values and fractions in words, also what is unknown."""
     flags = pl.col("same_architecture", "same_pretraining").cast(pl.String)
@@ -560,6 +582,7 @@ def _whitebox(table: Table, context: ReportContext) -> list[Block]:
 LAYOUTS: Mapping[str, Callable[[Table, ReportContext], list[Block]]] = {
     "balanced": _balanced,
     "classes": partial(_by_target, "class"),
+    "corruption_families": _families,
     "findings": partial(_by_target, "finding"),
     "false_positives": _false_positives,
     "rounded": _rounded,

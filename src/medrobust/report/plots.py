@@ -90,7 +90,8 @@ def draw(
     cells = tables["table2"].filter(~pl.col("perturbation").is_in(curve["perturbation"].to_list()))
     if cells.height:
         drawn["heatmap"] = partial(_table2, cells, words, left_out=cells.height < tables["table2"].height)
-    for name, plot in {"noise_control": _noise_control, "pairs": _pairs, "curve": _curve}.items():
+    plots = {"noise_control": _noise_control, "pairs": _pairs, "curve": _curve, "corruption_levels": _levels}
+    for name, plot in plots.items():
         if name in tables and tables[name].height:
             drawn[name] = partial(plot, tables[name], words)
     if "plane" in tables and tables["plane"]["adversarial"].count() > 1:
@@ -371,24 +372,28 @@ CLOSE = 0.16
 DASHED: dict[str, Any] = {"linestyle": (0, (4, 2)), "linewidth": 1.2}
 
 
-def curve_plot(curve: pl.DataFrame, *, score: str) -> Figure:
+def curve_plot(curve: pl.DataFrame, *, score: str, axis: str = "budget", per_row: int = 0) -> Figure:
     """Score against budget: a panel per attack, a line within its band per network, matched noise dashed.
 
     Args:
         curve: A row per `curve`, `target` and `budget`, sorted by budget; its order is that of panels and
             lines. A null is not drawn.
         score: Label of the axis, which all panels share; each has budgets of its own.
+        axis: Label of the other axis.
+        per_row: Panels in a row, smaller the more there are; 0: as many as fit at full size.
     """
     names, targets = (curve[column].unique(maintain_order=True).to_list() for column in ("curve", "target"))
-    columns = min(len(names), PANELS_PER_ROW)
+    columns = min(len(names), per_row or PANELS_PER_ROW)
+    width, height = (3.9, 2.9) if columns <= PANELS_PER_ROW else (2.5, 1.95)
     rows = -(-len(names) // columns)
     with style.look():
-        figure = Figure(figsize=(1.2 + 3.9 * columns, 0.9 + 2.9 * rows), layout="constrained")
+        figure = Figure(figsize=(1.2 + width * columns, 0.9 + height * rows), layout="constrained")
         grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
         for place, axes in enumerate(grid.flat):
             axes.set_visible(place < len(names))
             if place < len(names):
                 _draw_curves(axes, curve.filter(pl.col("curve") == names[place]), targets)
+                axes.set_xlabel(axis if place >= len(names) - columns else "")
                 axes.set_title(names[place], fontsize=10.5, fontweight="bold", pad=6)
         for axes in grid[:, 0]:
             axes.set_ylabel(score)
@@ -422,7 +427,6 @@ def _draw_curves(axes: Axes, curve: pl.DataFrame, targets: Sequence[str]) -> Non
         ha="right" if tilted else "center",
         rotation_mode="anchor",
     )
-    axes.set_xlabel("budget")
     axes.grid(visible=True, axis="y")
     axes.set_axisbelow(True)
 
@@ -448,6 +452,27 @@ def _curve(table: pl.DataFrame, words: Words) -> Drawn:
         f"The {words.score} against the budget, the largest change that an attack may make: means "
         f"over the sources that all networks face, starting from clean images. Bands are {words.intervals}."
         f"{dashed} Points of a curve enter no average, comparison or verdict if the study has other attacks.",
+    )
+
+
+def _levels(table: pl.DataFrame, words: Words) -> Drawn:
+    """Corruptions as curves that begin at the clean score."""
+    keys, ends = ("family", "target"), ("score", "low", "high")
+    clean = table.group_by(keys, maintain_order=True).agg(
+        pl.lit(0.0).alias("level"),
+        *(pl.col(f"reference{end}").mean().alias(name) for end, name in zip(("", "_low", "_high"), ends, strict=True)),
+    )
+    columns = [*keys, "level", *ends]
+    points = pl.concat([clean, table.select(columns)]).sort("level", maintain_order=True)
+    order = {name: place for place, name in enumerate(table["family"].unique(maintain_order=True))}
+    points = points.sort(pl.col("family").replace_strict(order), maintain_order=True).rename(
+        {"family": "curve", "level": "budget"}
+    )
+    return Drawn(
+        curve_plot(points.with_columns(noise=None), score=words.axis, axis="severity", per_row=4),
+        f"Line plot of the {words.score} of each network against severity, a panel for each corruption.",
+        f"The {words.score} against the severity of each corruption, from the clean images at the left. Bands "
+        f"are {words.intervals}.",
     )
 
 

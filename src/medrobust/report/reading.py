@@ -25,7 +25,7 @@ from medrobust.metrics.catalogue import Score
 from medrobust.report.examples import Examples, Row
 from medrobust.report.plots import Projection
 from medrobust.report.style import Picture, structure_colours
-from medrobust.running.explorer import EXAMPLE_ARRAYS, EXAMPLES
+from medrobust.running.explorer import example_files
 from medrobust.stats.significance import patients_for_equivalence
 from medrobust.storage.folder import RunFolder
 from medrobust.storage.rows import read_results
@@ -199,12 +199,13 @@ FEWEST_POINTS = 5
 """Points of the smallest t-SNE."""
 
 
-def read_examples(folder: RunFolder, results: Results) -> Examples | None:
-    """The example images; None if the run kept none."""
-    if not folder.exists(*EXAMPLES):
+def read_examples(folder: RunFolder, results: Results, name: str) -> Examples | None:
+    """Example images by the name of their files; None if the run kept none."""
+    where, arrays_at = example_files(name)
+    if not folder.exists(*where):
         return None
-    facts = folder.read_json(*EXAMPLES)
-    stored = io.BytesIO(folder.read_bytes(*EXAMPLE_ARRAYS))
+    facts = folder.read_json(*where)
+    stored = io.BytesIO(folder.read_bytes(*arrays_at))
     with np.load(stored, allow_pickle=False) as arrays:
         return Examples(
             target=facts["target"],

@@ -3,6 +3,7 @@
 results/explorer/<wanted>/<i>.npz  views of the slices (or the photo) of a scan, stacked
 results/explorer/facts.json        which scans, sets, targets and pairs these are; written last
 results/examples.npz, .json        the cases of the figure of examples
+results/corruptions.npz, .json     a case under every corruption
 
 A report that asks for another number of scans does not overwrite those that the facts still describe. In
 views, images are rounded to eight bits and changes to `LEVELS` steps of the largest one. Nothing is computed
@@ -13,7 +14,7 @@ images are not finished or damaged, and a `ValueError` where sets have different
 """
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -39,8 +40,8 @@ from medrobust.storage import Parts, RunFolder, digest, read_rows
 from medrobust.storage.schemas import SCORED
 
 EXPLORED: Parts = ("results", "explorer", "facts.json")
-EXAMPLES: Parts = ("results", "examples.json")
-EXAMPLE_ARRAYS: Parts = ("results", "examples.npz")
+EXAMPLES, CORRUPTED = "examples", "corruptions"
+"""Pictures of cases, by the name of their files."""
 
 N_EXAMPLES = {Task.CLASSIFICATION: 4, Task.MULTILABEL: 4, Task.SEGMENTATION: 2}
 """Cases in the figure of examples."""
@@ -327,29 +328,42 @@ def _said(setup: Setup, target: StudyNetwork, images: Tensor, case: Case) -> Ten
     return torch.cat([answer(part.float(), 1).cpu() for _, part in logits])
 
 
-def examples_job(plan: Plan) -> Job:
-    """Keep some cases under every perturbation, with what a target says, for the figure that shows them."""
-    setup = plan.setup
-    cases = example_cases(setup.folds[0].cases, setup.study.task, N_EXAMPLES[setup.study.task])
-    of = _made_of(plan.shown, setup.targets[:1], cases)
+def examples_jobs(plan: Plan) -> Iterator[Job]:
+    """Keep some cases under every attack, and one under every corruption, with what a target says to them."""
+    study, first = plan.setup.study, plan.setup.folds[0]
+    yield _examples_job(plan.setup, EXAMPLES, plan.shown, N_EXAMPLES[study.task])
+    corrupted = [images for images in plan.corruptions if images.fold == first.number]
+    if corrupted:
+        yield _examples_job(plan.setup, CORRUPTED, (plan.shown[0], *corrupted), 1)
+
+
+def _examples_job(setup: Setup, name: str, sets: Sequence[ImageSet], n_cases: int) -> Job:
+    cases = example_cases(setup.folds[0].cases, setup.study.task, n_cases)
+    of = _made_of(sets, setup.targets[:1], cases)
 
     def keep(piece: int, progress: OnProgress) -> None:
-        keep_examples(setup, plan.shown, setup.targets[0], cases)
+        keep_examples(setup, sets, setup.targets[0], cases, name)
 
     def finished() -> set[int]:
-        is_kept = setup.folder.exists(*EXAMPLES) and setup.folder.read_json(*EXAMPLES).get("of") == of
-        return {0} if is_kept else set()
+        facts, arrays = example_files(name)
+        is_kept = setup.folder.exists(*facts) and setup.folder.exists(*arrays)
+        return {0} if is_kept and setup.folder.read_json(*facts).get("of") == of else set()
 
     job = Job(
         kind="examples",
-        name="examples",
-        title="keep examples",
-        seconds=1.0,
+        name=name,
+        title=f"keep {name}" if name == EXAMPLES else "keep an example of each corruption",
+        seconds=1.0 + 0.05 * len(sets),
         disk=0,
         finished=finished,
         open=lambda: keep,
     )
-    return as_picture(job, "examples", "examples", setup.folder, about="examples", made=EXAMPLES)
+    return as_picture(job, name, name, setup.folder, about=name, made=example_files(name)[0])
+
+
+def example_files(name: str) -> tuple[Parts, Parts]:
+    """What is said about examples, and their arrays."""
+    return ("results", f"{name}.json"), ("results", f"{name}.npz")
 
 
 def example_cases(cases: Iterable[Case], task: Task, count: int) -> tuple[Case, ...]:
@@ -368,9 +382,9 @@ def example_cases(cases: Iterable[Case], task: Task, count: int) -> tuple[Case, 
 
 
 def keep_examples(
-    setup: Setup, sets: Sequence[ImageSet], target: StudyNetwork, cases: Sequence[Case]
+    setup: Setup, sets: Sequence[ImageSet], target: StudyNetwork, cases: Sequence[Case], name: str = EXAMPLES
 ) -> None:
-    """Write `results/examples.npz` and, last, `results/examples.json`.
+    """Write `results/<name>.npz` and, last, `results/<name>.json`.
 
     The sets are the columns of the figure: finished, of one source, and all with these cases.
     """
@@ -381,7 +395,8 @@ def keep_examples(
         arrays["predictions"] = said.argmax(2).numpy()
     if setup.study.task is Task.CLASSIFICATION:
         arrays["probabilities"] = said.amax(2).numpy()
-    setup.folder.write_bytes(_packed(arrays), *EXAMPLE_ARRAYS)
+    facts, packed = example_files(name)
+    setup.folder.write_bytes(_packed(arrays), *packed)
     setup.folder.write_json(
         {
             "target": target.id.name,
@@ -390,7 +405,7 @@ def keep_examples(
             "columns": [images.perturbation for images in sets],
             "of": _made_of(sets, [target], cases),
         },
-        *EXAMPLES,
+        *facts,
     )
 
 

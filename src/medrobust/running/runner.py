@@ -17,7 +17,7 @@ from medrobust.running.embed import embedding_jobs
 from medrobust.running.estimate import Speeds, measured_speeds, unknown_speeds
 from medrobust.running.evaluate import evaluation_job, whole_test_job
 from medrobust.running.executors.local import Executor, run_here
-from medrobust.running.explorer import examples_job, explorer_job
+from medrobust.running.explorer import examples_jobs, explorer_job
 from medrobust.running.folder import (
     Change,
     adopt,
@@ -128,7 +128,7 @@ def jobs_of(plan: Plan, speeds: Speeds) -> list[Job]:
         *(evaluation_job(setup, images, speeds) for images in plan.evaluated),
         *(whole_test_job(setup, images, speeds) for images in plan.whole_test),
         *embedding_jobs(plan, speeds),
-        examples_job(plan),
+        *examples_jobs(plan),
         explorer_job(plan, speeds),
     ]
 

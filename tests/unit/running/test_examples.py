@@ -11,7 +11,7 @@ from medrobust.core import Dataset, NetworkId, Role, Task
 from medrobust.models import Network
 from medrobust.perturbations import request
 from medrobust.running import batches as chunks
-from medrobust.running.explorer import EXAMPLE_ARRAYS, EXAMPLES, example_cases, keep_examples
+from medrobust.running.explorer import EXAMPLES, example_cases, example_files, keep_examples
 from medrobust.running.plan import ImageSet
 from medrobust.storage import RunFolder
 from tiny_cases import ByBrightness, ByChannel, photos, scans, wrapped
@@ -42,12 +42,12 @@ def test_arrays_and_facts(tmp_path: Path, which: str, monkeypatch: pytest.Monkey
     cases = example_cases(dataset.cases, dataset.task, 3)
     keep_examples(setup_of(dataset, folder, {TARGET.id: network}), sets, TARGET, cases)
 
-    facts = folder.read_json(*EXAMPLES)
+    facts = folder.read_json(*example_files(EXAMPLES)[0])
     assert facts["target"] == "net"
     assert facts["source"] == "other"
     assert facts["columns"] == [image_set.perturbation for image_set in sets]
     assert facts["cases"] == [{"case_id": case.case_id, "label": case.label} for case in cases]
-    arrays = np.load(io.BytesIO(folder.read_bytes(*EXAMPLE_ARRAYS)))
+    arrays = np.load(io.BytesIO(folder.read_bytes(*example_files(EXAMPLES)[1])))
     assert arrays["images"].shape == (3, 3, dataset.channels, *dataset.shape)
     for row, case in enumerate(cases):
         sample = dataset.read(case)
