@@ -18,7 +18,7 @@ from medrobust.analysis.results import Results, reference_of
 from medrobust.analysis.scores import CLEAN, Cell, Panel, Scores, averaged
 from medrobust.analysis.table import Line, bounded, frame, with_bounds
 from medrobust.metrics.corruptions import ALEXNET, Balanced, balanced_errors, weighted_scores
-from medrobust.study.analysis import Corruption
+from medrobust.study.analysis import ORIENTATION, Corruption
 
 ALEXNET_SIDE = 224
 
@@ -101,8 +101,8 @@ def by_family(results: Results) -> pl.DataFrame:
             lines.append(
                 {"target": model, "family": family, "preset": points[0].preset}
                 | {**with_bounds(values), "lowest": min(numbers, key=lambda each: results.score.sign * each)}
-                | _weighted(results, panel.value(reference), numbers)
-                | _errors_of(results, errors[model].of[family] if errors else None)
+                | (_weighted(results, panel.value(reference), numbers) if family != ORIENTATION else {})
+                | _errors_of(results, errors[model].of.get(family) if errors else None)
             )
     return frame(lines, *FAMILIES)
 
@@ -115,7 +115,7 @@ def summary(results: Results) -> pl.DataFrame:
         on the same pixels, with bounds; the family with the lowest mean score and that score; means over
         families of the columns of `by_family`.
     """
-    if not results.corruptions:
+    if not graded(results):
         return frame([], *SUMMARY)
     panel, of_families, errors = results.corrupted_panel, by_family(results), _balanced(results)
     lines: list[Line] = []
@@ -126,7 +126,7 @@ def summary(results: Results) -> pl.DataFrame:
             "corrupted": panel.estimate(corrupted),
             "drop_points": panel.drop(reference, corrupted).scaled(100),
         }
-        own = of_families.filter(target=model)
+        own = of_families.filter(pl.col("target") == model, pl.col("family") != ORIENTATION)
         worst = own.sort(results.score.sign * pl.col("score"), nulls_last=True).row(0, named=True)
         lines.append(
             {"model": model, **with_bounds(values), "worst_family": worst["family"], "worst": worst["score"]}
@@ -143,7 +143,7 @@ def corruption_pairs(results: Results) -> pl.DataFrame:
         `first, second`; `difference` of mean corruption scores (first - second, paired over patients), `p`,
         `p_holm`, `verdict`, `better` (null unless ranked); `drop_difference` in points and `clean_difference`.
     """
-    found = list(combinations(results.models, 2)) if results.corruptions else []
+    found = list(combinations(results.models, 2)) if graded(results) else []
     lines: list[Line] = []
     for first, second in found:
         panel = results.corrupted_panel
@@ -173,11 +173,11 @@ def corruption_sentences(results: Results, best_under_attack: str | None) -> lis
         results: The rows of a run.
         best_under_attack: The network that is significantly better than every other under attack, if any.
     """
-    if not results.corruptions:
+    if not graded(results):
         return []
     pairs, heading = corruption_pairs(results), results.score.heading
     means = {row["model"]: row for row in summary(results).iter_rows(named=True)}
-    number = len(families(results))
+    number = len(graded(results))
     sentences = [
         f"Corruptions ({number} {'family' if number == 1 else 'families'}) take "
         + "; ".join(f"{row['drop_points']:.1f} points of {name}" for name, row in means.items())
@@ -214,7 +214,15 @@ def families(results: Results) -> Mapping[str, Sequence[Corruption]]:
     found: dict[str, list[Corruption]] = {}
     for each in results.corruptions:
         found.setdefault(each.family, []).append(each)
-    return {family: sorted(points, key=lambda each: each.severity) for family, points in found.items()}
+    return {
+        family: sorted(points, key=lambda each: each.severity or 0.0)  # as they are, without any
+        for family, points in found.items()
+    }
+
+
+def graded(results: Results) -> Mapping[str, Sequence[Corruption]]:
+    """The families that enter means: all but wrong orientations."""
+    return {family: points for family, points in families(results).items() if family != ORIENTATION}
 
 
 def corrupted_scores(results: Results, model: str) -> Scores:
@@ -237,7 +245,7 @@ def baseline_of(results: Results) -> tuple[str, Mapping[str, float]] | None:
     steps = {each.preset or "" for each in results.corruptions}
     if (
         set(data.get("shape", ())) == {ALEXNET_SIDE}
-        and families(results).keys() <= published.keys()
+        and graded(results).keys() <= published.keys()
         and all(step.startswith("medmnist-c") for step in steps)
         and results.settings.baseline is None
     ):
@@ -269,7 +277,7 @@ def _errors(results: Results, model: str) -> tuple[dict[str, list[float]], float
     """1 - balanced accuracy of a network at every strength, by family, and on clean images."""
     panel = results.balanced_corrupted_panel
     error = {cell.perturbation: 1 - panel.value(panel.cells[cell]) for cell in panel.cells if cell.target == model}
-    of = {family: [error[each.label] for each in points] for family, points in families(results).items()}
+    of = {family: [error[each.label] for each in points] for family, points in graded(results).items()}
     return of, error[CLEAN]
 
 
@@ -281,7 +289,7 @@ def _weighted(results: Results, clean: float, numbers: Sequence[float]) -> dict[
 
 
 def _over_families(results: Results, scores: Any) -> Scores:
-    of_families = [averaged([scores(point) for point in points]) for points in families(results).values()]
+    of_families = [averaged([scores(point) for point in points]) for points in graded(results).values()]
     mean = averaged([each for each in of_families if each is not None])
     assert mean is not None
     return mean

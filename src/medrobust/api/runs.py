@@ -87,7 +87,7 @@ class Run:
                 Corruption(
                     each["label"],
                     each["curve"] or each["label"],
-                    1 - each["ssim"] if each["ssim"] is not None else each["severity"] or each["value"] or 0.0,
+                    each["severity"] or each["value"] if each["ssim"] is None else 1 - each["ssim"],
                     each["value"],
                     each["unit"],
                     each["moves_labels"],

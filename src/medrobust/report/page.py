@@ -398,6 +398,13 @@ def _balanced(table: Table, context: ReportContext) -> list[Block]:
     return [_map(table, context, panels, "balanced")]
 
 
+def _corruptions(table: Table, context: ReportContext) -> list[Block]:
+    """Means over families; what errors are relative to stands in the caption."""
+    baseline = table.rows["baseline"].drop_nulls().unique().to_list()
+    said = f" BE and relative BE: balanced errors as in MedMNIST-C, relative to those of {baseline[0]}." if baseline else ""
+    return [_plain(table.without("baseline"), context, balanced=said)]
+
+
 def _families(table: Table, context: ReportContext) -> list[Block]:
     """A map, the family that takes most first, and the table."""
     order = table.rows.group_by("family", maintain_order=True).agg(lost=pl.col("drop_points").mean())
@@ -405,7 +412,8 @@ def _families(table: Table, context: ReportContext) -> list[Block]:
         "lost", descending=True, nulls_last=True, maintain_order=True
     )
     panels = heat(falling, "family", "", "target")
-    return [_map(table, context, panels, f"{table.name}.map"), _plain(table, context)]
+    plain = table.without("preset", "baseline")
+    return [_map(table, context, panels, f"{table.name}.map"), _plain(plain, context)]
 
 
 def _conditions(table: Table) -> Table:
@@ -583,6 +591,7 @@ LAYOUTS: Mapping[str, Callable[[Table, ReportContext], list[Block]]] = {
     "balanced": _balanced,
     "classes": partial(_by_target, "class"),
     "corruption_families": _families,
+    "corruptions": _corruptions,
     "findings": partial(_by_target, "finding"),
     "false_positives": _false_positives,
     "rounded": _rounded,

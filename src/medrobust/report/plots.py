@@ -456,7 +456,8 @@ def _curve(table: pl.DataFrame, words: Words) -> Drawn:
 
 
 def _levels(table: pl.DataFrame, words: Words) -> Drawn:
-    """Corruptions as curves that begin at the clean score."""
+    """Corruptions as curves that begin at the clean score; wrong orientations have no severities."""
+    table = table.filter(pl.col("level").is_not_null())
     keys, ends = ("family", "target"), ("score", "low", "high")
     clean = table.group_by(keys, maintain_order=True).agg(
         pl.lit(0.0).alias("level"),

@@ -23,6 +23,9 @@ RELEVANT_DIFFERENCE: Mapping[Task, float] = {
 """Smallest difference of Dice, accuracy and AUROC that matters, where a study does not say: a hundred
 photographs cannot distinguish closer accuracies."""
 
+ORIENTATION = "orientation"
+"""The family of wrong orientations: without severities, and in no mean over corruptions."""
+
 IntervalMethod = Literal["default", "percentile", "bca", "bootstrap-t"]
 
 
@@ -52,7 +55,8 @@ class Corruption(NamedTuple):
     Attributes:
         label: Its name in the rows.
         family: Name that its strengths share.
-        severity: Its step, or where it has none the strength itself.
+        severity: Its step, or where it has none the strength itself; 1 - SSIM where that is solved for; None of
+            wrong orientations.
         value: The parameter that sets its strength; None where that is solved image by image.
         unit: Of `value`.
         moves: Whether pixels, and labels with them, move, so that its clean score is taken on the same pixels.
@@ -62,7 +66,7 @@ class Corruption(NamedTuple):
 
     label: str
     family: str
-    severity: float
+    severity: float | None
     value: float | None = None
     unit: str = ""
     moves: bool = False

@@ -3,7 +3,7 @@
 Every default is filled in here, so that the `study.yaml` of a run folder states everything that was used.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_valid
 
 from medrobust.catalogue import name_of
 from medrobust.core import Role, Task
-from medrobust.errors import StudyError
+from medrobust.errors import StudyError, unknown
 from medrobust.models import ModelSpec, as_written, copy_of, model_spec
 from medrobust.parameters import resolve
-from medrobust.perturbations import Request, request, requests
-from medrobust.study.analysis import PRIMARY, RELEVANT_DIFFERENCE, IntervalMethod
+from medrobust.perturbations import ORIENTATIONS, SUITES, Request, request, requests
+from medrobust.perturbations.request import as_mapping
+from medrobust.study.analysis import ORIENTATION, PRIMARY, RELEVANT_DIFFERENCE, IntervalMethod
 from medrobust.study.training import TrainingConfig
 
 PAPER_ATTACKS: Mapping[Task, tuple[str, ...]] = {
@@ -83,6 +84,41 @@ class Surrogates(Block):
     )
 
 
+class Corruptions(Block):
+    """What happens to images without anybody meaning harm, each kind at several severities."""
+
+    suite: str | None = Field(
+        None, description=f"Families that fit a kind of images: {', '.join(SUITES)}."
+    )
+    families: tuple[Any, ...] = Field(
+        (),
+        description="Of the suite only these; without a suite these: names, or items as under `perturbations`.",
+    )
+    severities: tuple[Annotated[int, Interval(ge=1, le=5)], ...] = (1, 2, 3, 4, 5)
+    ssim: tuple[Annotated[float, Interval(gt=0, lt=1)], ...] = Field(
+        (),
+        description="In place of severities: the similarity that the strength is solved for, image by image. "
+        "Not of what moves pixels, which keeps its severities.",
+    )
+
+    def items(self) -> Iterator[dict[str, Any]]:
+        """Every family as an item of `perturbations`, of which each number of a list is one."""
+        if self.suite is not None and self.suite not in SUITES:
+            raise StudyError(f"corruptions.suite: {unknown('suite', self.suite, SUITES)}")
+        presets = SUITES[self.suite] if self.suite else {}
+        known = [*presets, *([ORIENTATION] if self.suite else [])]
+        for family in self.families or known:
+            item = as_mapping(family)
+            name = str(item.get("name"))
+            if self.suite and "name" in item and name not in known:
+                raise StudyError(f"corruptions.families: {unknown('family', name, known)}")
+            if name == ORIENTATION:
+                yield from ({"curve": ORIENTATION, **each} for each in ORIENTATIONS)
+            else:
+                preset = {"preset": presets[name]} if name in presets else {}
+                yield {"severity": list(self.severities)} | preset | item
+
+
 class Cases(Block):
     """Which test cases are attacked and scored; one set for the whole study."""
 
@@ -120,6 +156,9 @@ class Analysis(Block):
     confidence: Annotated[float, Interval(gt=0.5, lt=1.0)] = 0.95
     relevant_difference: Annotated[float, Gt(0)] | None = Field(
         None, description="Smallest difference that matters. null: 0.02 of Dice, 0.05 of accuracy and AUROC."
+    )
+    baseline: str | None = Field(
+        None, description="Network that errors under corruptions are relative to. null: the first one."
     )
     interval: IntervalMethod = Field(
         "default",
@@ -170,6 +209,7 @@ class Study(Block):
         (),
         description="Attacks, noise of a fixed strength, corruptions; the paper's three attacks by default.",
     )
+    corruptions: Corruptions = Corruptions()
     noise: dict[str, Any] = Field(
         {}, description="The control: noise matched to every attack, one's own too. {} leaves it out."
     )
@@ -249,8 +289,9 @@ class Study(Block):
 
     @cached_property
     def requests(self) -> tuple[Request, ...]:
-        """Everything under `perturbations`, parameters resolved; one for each budget of a list."""
-        return tuple(each for entry in self.perturbations for each in requests(entry, self.task))
+        """Everything under `perturbations` and `corruptions`, parameters resolved; one for each budget of a list."""
+        items = (*self.perturbations, *self.corruptions.items())
+        return tuple(each for item in items for each in requests(item, self.task))
 
     @property
     def attacks(self) -> tuple[Request, ...]:
@@ -280,6 +321,7 @@ def resolved(study: Study) -> dict[str, Any]:
             "models": tuple(map(as_written, study.models)),
             "surrogates": surrogates,
             "perturbations": (),
+            "corruptions": Corruptions(),
             "noise": {},
         }
     )
