@@ -8,12 +8,15 @@ SLOW := $(VENV)/.slow
 BENCH := $(VENV)/.bench
 LOWEST := build/lowest/environment
 WORKERS ?= 2
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+INSTALL = $(BIN)/pip install --quiet --no-compile
+# What need not wait for another runs beside it: the browser's installation, the checks.
+MAKEFLAGS += --jobs=2
 # The extra `bench` of pyproject.toml, each quoted for the shell.
 PEERS = $(shell $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 	print(*map(repr, project['optional-dependencies']['bench']))")
 
-.PHONY: help setup demo test test-slow test-lowest test-shapes check docs format browser fuzz bench-setup bench bench-test clean
+.PHONY: help setup demo test test-slow test-lowest test-shapes check docs lint types format browser fuzz bench-setup bench bench-test clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,16 +25,16 @@ setup: $(DEV)  ## Create .venv and install the project with everything for devel
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo]'
+	$(INSTALL) --upgrade pip
+	$(INSTALL) --constraint constraints.txt --editable '.[demo]'
 	@touch $@
 
 $(DEV): $(READY)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 $(SLOW): $(DEV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev-slow]'
+	$(INSTALL) --constraint constraints.txt --editable '.[dev-slow]'
 	@touch $@
 
 demo: $(READY)  ## Run the whole protocol on embedded phantoms; reports go to demo/
@@ -40,14 +43,18 @@ demo: $(READY)  ## Run the whole protocol on embedded phantoms; reports go to de
 docs: $(DEV)  ## Build the documentation site into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-check: $(DEV) docs  ## Format, lint, types, layers and documentation
+check: docs lint types  ## Format, lint, types, layers and documentation
+
+lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+types: $(DEV)
+	$(BIN)/mypy
+
 # One thread per worker: two test processes that both use two threads are slower than two that use one.
-# A file's tests stay on one worker, which then makes what they share only once.
+# A file's tests stay on one worker, which then makes what they share only once; files go in the order given, long ones first.
 test: check browser  ## Everything CI runs: checks, and all tests but the slow ones; whole studies and contracts with shapes
 	$(PYTEST) -m "not slow" --ignore tests/golden --ignore tests/contract
 	MEDROBUST_CHECK_SHAPES=1 $(PYTEST) -m "not slow" tests/golden tests/contract
@@ -74,7 +81,7 @@ browser:  ## Chromium, for the test that opens the report (where apt can install
 		|| echo "no chromium here: the browser test will say that it skips"
 
 fuzz: $(DEV)  ## Fuzz what is read from files, two minutes per format; what breaks a reader is left in build/fuzz
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	$(INSTALL) --constraint constraints.txt --editable '.[fuzz]'
 	mkdir -p build/fuzz && cd build/fuzz && for format in $$(PYTHONPATH=$(CURDIR)/tests $(CURDIR)/$(BIN)/python $(CURDIR)/tests/fuzz.py); do \
 		PYTHONPATH=$(CURDIR)/tests $(CURDIR)/$(BIN)/python $(CURDIR)/tests/fuzz.py $$format -max_total_time=120 || exit 1; done
 
@@ -82,9 +89,9 @@ bench-setup: $(BENCH)  ## Install the peers that attacks are compared with
 
 # adv-lib does not build with newer setuptools; torchattacks pins an old requests that it works without.
 $(BENCH): $(DEV)
-	$(BIN)/pip install --quiet "setuptools<80" wheel
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation $(filter-out 'torchattacks%,$(PEERS))
-	$(BIN)/pip install --quiet --no-deps $(filter 'torchattacks%,$(PEERS))
+	$(INSTALL) "setuptools<80" wheel
+	$(INSTALL) --constraint constraints.txt --no-build-isolation $(filter-out 'torchattacks%,$(PEERS))
+	$(INSTALL) --no-deps $(filter 'torchattacks%,$(PEERS))
 	@touch $@
 
 bench: $(BENCH)  ## Time the attacks and their peers, decoding, and what is put around a network (long: several minutes per table)

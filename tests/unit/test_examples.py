@@ -59,6 +59,7 @@ def test_a_study_names_what_a_package_brings(installed: dict[str, str], tmp_path
     assert "towards_the_mean" in (out / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(installed: dict[str, str], tmp_path: Path) -> None:
     notebook = json.loads((EXAMPLES / "two_networks.ipynb").read_text(encoding="utf-8"))
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]

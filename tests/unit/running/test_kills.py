@@ -90,7 +90,7 @@ def test_killed_at_25_random_moments(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "executor"),
     [
-        (signal.SIGTERM, "local"),
+        pytest.param(signal.SIGTERM, "local", marks=pytest.mark.slow),
         (signal.SIGINT, "local"),
         pytest.param(signal.SIGINT, "ray", marks=pytest.mark.slow),
     ],
