@@ -46,6 +46,9 @@ ACCEPTED = 0.005
 """Steps of a sign jump with the budget, so some goals are only approached, as docs/protocol.md allows."""
 FIRST_BUDGET = 4 / 255
 
+CORRUPTED, FIRST_SHARE = 0.004, 0.3
+"""How far the SSIM of a corruption may be from what is asked, and the share of its extent that is tried first."""
+
 LARGEST_STRENGTH = 10.0
 """Of noise whose function does not say itself how strong it may be, e.g. by `Le(1)`."""
 
@@ -197,11 +200,6 @@ def request(item: object, task: Task, *, control: bool = False) -> Request:
         others = {name: other for name, other in PERTURBATIONS.items() if other.role == entry.role}
         fitting = sorted(name for name, other in others.items() if task in other.tasks)
         raise StudyError(f"{where}: {entry.name} is not for {task}; these are: {', '.join(fitting)}.")
-    if entry.moves_labels and task.has_maps:
-        raise StudyError(
-            f"{where}: {entry.name} moves pixels and labels, which studies cannot score yet; call it from "
-            "Python, or choose a perturbation that keeps labels in their place."
-        )
     given = {key: value for key, value in item.items() if key not in OWN_KEYS}
     preset, chosen = _preset(entry, item, given, where)
     parameters = {**preset.parameters, **given}
@@ -249,6 +247,8 @@ def requests(item: object, task: Task) -> tuple[Request, ...]:
     curve = item.pop("curve", None)
     where = _where(item)
     entry = _find(item, where)
+    if entry.severities and isinstance(item.get("severity"), Mapping):
+        return _of_similarities(item, entry, task, where)
     lists = {key: value for key, value in item.items() if isinstance(value, list | tuple)}
     budget = "severity" if entry.severities and "severity" in lists else str(entry.budget)
     budgets = lists.pop(budget, None)
@@ -262,6 +262,20 @@ def requests(item: object, task: Task) -> tuple[Request, ...]:
     return tuple(
         _point(curve or label, request(item | {"label": f"{label}-{name}", budget: value}, task))
         for name, value in names.items()
+    )
+
+
+def _of_similarities(item: dict[str, Any], entry: Perturbation, task: Task, where: str) -> tuple[Request, ...]:
+    """A corruption at several similarities, or at all severities where SSIM says nothing about it."""
+    label, asked = _label(item, entry, where), item.pop("severity")
+    if entry.extent is None:
+        return requests(item | {"severity": list(range(1, entry.severities + 1))}, task)
+    goals = asked.get("ssim")
+    if set(asked) != {"ssim"} or not isinstance(goals, list | tuple) or not goals:
+        raise StudyError(f"{where}.severity: must be numbers or {{ssim: [s, ...]}}; got {asked!r}.")
+    return tuple(
+        _point(label, request(item | {"label": f"{label}-ssim{goal:g}", str(entry.budget): {"ssim": goal}}, task))
+        for goal in map(parse_ratio, goals)
     )
 
 
@@ -363,7 +377,7 @@ def perturb(
     """
     entry, given = request.perturbation, dict(request.parameters)
     if request.unsolved:
-        if entry.role != "noise" or request.ssim is None:
+        if entry.role == "attack" or request.ssim is None:
             raise ValueError(
                 f"{request.label}: its {entry.budget} is not set; use solve_budget first, then "
                 "request.with_budget; or match_noise, then add_noise."
@@ -574,14 +588,30 @@ def match_noise(
             request, clean[some], labels[place], strength, support=rows(where, some), rngs=drawing
         )
 
-    def evaluate(some: Tensor, strength: Tensor) -> Tensor:
-        return ssim(clean[some], noisy(some, strength), rows(where, some))
-
-    largest = _largest_strength(request.perturbation)
-    everything = torch.arange(len(changed), device=images.device)
-    first = first_strength(lambda strength: noisy(everything, strength), clean, goal, where, largest)
+    extent = request.perturbation.extent
     tolerance = (0.05 * (1 - goal)).clamp_min(1e-5)
-    solution = solve_strength(evaluate, goal, tolerance, first=first, largest=largest)
+    if extent is not None:
+        # Corruptions act everywhere, so similarity is taken where it may count or where anything has changed.
+        def values(share: Tensor) -> Tensor:
+            return torch.tensor([extent.at(each) for each in share.tolist()], device=share.device)
+
+        def similarity(some: Tensor, share: Tensor) -> Tensor:
+            made = noisy(some, values(share))
+            altered = (made != clean[some]).any(1, keepdim=True)
+            return ssim(clean[some], made, None if where is None else rows(where, some) | altered)
+
+        tolerance = tolerance.clamp_max(CORRUPTED)
+        solution = solve_strength(similarity, goal, tolerance, first=FIRST_SHARE, largest=1.0)
+        solution = solution._replace(strength=values(solution.strength))
+    else:
+
+        def evaluate(some: Tensor, strength: Tensor) -> Tensor:
+            return ssim(clean[some], noisy(some, strength), rows(where, some))
+
+        largest = _largest_strength(request.perturbation)
+        everything = torch.arange(len(changed), device=images.device)
+        first = first_strength(lambda strength: noisy(everything, strength), clean, goal, where, largest)
+        solution = solve_strength(evaluate, goal, tolerance, first=first, largest=largest)
     strength, reached_ssim = torch.zeros_like(ssim_goal), ssim_goal.clone()
     reached = torch.ones_like(ssim_goal, dtype=torch.bool)
     strength[changed], reached_ssim[changed], reached[changed] = solution
@@ -717,7 +747,7 @@ def _without_budget(
     if not isinstance(value, Mapping):
         return parameters, None
     goal = parse_ratio(value.get("ssim"))
-    solvable = entry.role in ("attack", "noise")
+    solvable = entry.role in ("attack", "noise") or entry.extent is not None
     if not solvable or set(value) != {"ssim"} or not isinstance(goal, float | int) or not 0 < goal < 1:
         form = "a number or {ssim: s} with s in (0, 1)" if solvable else "a number"
         raise StudyError(f"{where}.{budget}: must be {form}; got {value!r}.")
@@ -741,7 +771,7 @@ def _point(curve: object, asked: Request) -> Request:
         return asked
     where = f"perturbations.{asked.label}.curve"
     name = _checked_label(curve, where)
-    if asked.perturbation.budget is None or asked.unsolved:
+    if asked.perturbation.role != "corruption" and (asked.perturbation.budget is None or asked.unsolved):
         raise StudyError(
             f"{where}: applies to attacks whose budget is a number; got {curve!r} for {asked.name}. "
             "Leave it out."

@@ -266,7 +266,7 @@ def _scan_rows(
         image_set = seen.cell.image_set
         if image_set.request is None and image_set.matched is not None:
             maps = moved_along(setup, image_set.matched, seen.clean.part(place), predictions.cpu())
-            predictions = maps.to(part.device)
+            predictions = maps.to(part.device).clamp_min(0)  # what has no label is not counted
         for measure, of_scans in zip(measures, sums, strict=True):
             of_cases = measure.count(labels, predictions)
             for case, numbers in zip(seen.clean.cases[place], of_cases, strict=True):

@@ -98,7 +98,7 @@ class Corruptions(Block):
     ssim: tuple[Annotated[float, Interval(gt=0, lt=1)], ...] = Field(
         (),
         description="In place of severities: the similarity that the strength is solved for, image by image. "
-        "Not of what moves pixels, which keeps its severities.",
+        "What moves pixels keeps all its severities.",
     )
 
     def items(self) -> Iterator[dict[str, Any]]:
@@ -116,7 +116,8 @@ class Corruptions(Block):
                 yield from ({"curve": ORIENTATION, **each} for each in ORIENTATIONS)
             else:
                 preset = {"preset": presets[name]} if name in presets else {}
-                yield {"severity": list(self.severities)} | preset | item
+                severity = {"ssim": list(self.ssim)} if self.ssim else list(self.severities)
+                yield {"severity": severity} | preset | item
 
 
 class Cases(Block):
