@@ -45,8 +45,8 @@ def levels(results: Results) -> pl.DataFrame:
     """Every network under every corruption at every strength.
 
     Returns:
-        `target, family, level, perturbation`, the level a severity, or 1 - SSIM; `value` and `unit` of the strength (null where it is solved
-        image by image); `score` with `low` and `high`; `reference`, the clean score on the same pixels, and
+        `target, family, level, perturbation`, the level a severity, or 1 - SSIM; `value` and `unit` of the
+        strength (null where it is solved image by image); `score` with `low` and `high`; `reference`, the clean score on the same pixels, and
         `drop_points` from it, paired, with their bounds; means over the images of `ssim` (null where pixels
         move) and `outside_percent`, the pixels that show nothing of the image; `n_unreached`, images whose
         SSIM no strength reaches; `n_cases, n_patients`. Sorted by level; empty without corruptions.
@@ -111,8 +111,8 @@ def summary(results: Results) -> pl.DataFrame:
     """Every network over all families.
 
     Returns:
-        `model`; `clean`; `corrupted`, the mean corruption score, and `drop_points` to it from the clean scores
-        on the same pixels, with bounds; the family with the lowest mean score and that score; means over
+        `model`; `clean`; `corrupted`, the mean corruption score, and `drop_points` to it from the clean
+        scores on the same pixels, with bounds; the family with the lowest mean score and that score; means over
         families of the columns of `by_family`.
     """
     if not graded(results):
@@ -141,7 +141,8 @@ def corruption_pairs(results: Results) -> pl.DataFrame:
 
     Returns:
         `first, second`; `difference` of mean corruption scores (first - second, paired over patients), `p`,
-        `p_holm`, `verdict`, `better` (null unless ranked); `drop_difference` in points and `clean_difference`.
+        `p_holm`, `verdict`, `better` (null unless ranked); `drop_difference` in points and
+        `clean_difference`.
     """
     found = list(combinations(results.models, 2)) if graded(results) else []
     lines: list[Line] = []
@@ -150,7 +151,8 @@ def corruption_pairs(results: Results) -> pl.DataFrame:
         one, other = corrupted_scores(results, first), corrupted_scores(results, second)
         clean, other_clean = panel.cells[Cell(first, CLEAN)], panel.cells[Cell(second, CLEAN)]
         lost, other_lost = (
-            panel.lost(_references(results, model), scores) for model, scores in ((first, one), (second, other))
+            panel.lost(_references(results, model), scores)
+            for model, scores in ((first, one), (second, other))
         )
         values = {
             "difference": panel.difference(one, other),
@@ -191,8 +193,8 @@ def corruption_sentences(results: Results, best_under_attack: str | None) -> lis
         lead = sign * row["clean_difference"]
         sentences.append(
             f"{row['better']} is more robust than {other} to these corruptions: mean {heading} {value:+.3f} "
-            f"[{low:+.3f}, {high:+.3f}], {p_value(row['p_holm'])} (Holm, a family of its own); on clean images "
-            f"the difference is {lead:+.3f}."
+            f"[{low:+.3f}, {high:+.3f}], {p_value(row['p_holm'])} (Holm, a family of its own);"
+            f" on clean images the difference is {lead:+.3f}."
         )
     tied = pairs.filter(verdict=TIED)
     if tied.height:
@@ -276,7 +278,9 @@ def _errors_of(results: Results, found: tuple[float, float] | None) -> dict[str,
 def _errors(results: Results, model: str) -> tuple[dict[str, list[float]], float]:
     """1 - balanced accuracy of a network at every strength, by family, and on clean images."""
     panel = results.balanced_corrupted_panel
-    error = {cell.perturbation: 1 - panel.value(panel.cells[cell]) for cell in panel.cells if cell.target == model}
+    error = {
+        cell.perturbation: 1 - panel.value(panel.cells[cell]) for cell in panel.cells if cell.target == model
+    }
     of = {family: [error[each.label] for each in points] for family, points in graded(results).items()}
     return of, error[CLEAN]
 
@@ -308,10 +312,14 @@ def _reference(panel: Panel, model: str, point: Corruption) -> Scores:
 def _measured(results: Results) -> dict[str, dict[str, Any]]:
     """What was measured of the images of each corruption."""
     moving = [each.label for each in results.corruptions if each.moves]
-    rows = results.crafted.filter(pl.col("role") == "corruption").group_by("perturbation").agg(
-        ssim=pl.col("ssim").mean(),
-        n_unreached=(pl.col("outcome") == "failed").sum().cast(pl.Int64),
-        outside_percent=100 * pl.col("outside").mean(),
+    rows = (
+        results.crafted.filter(pl.col("role") == "corruption")
+        .group_by("perturbation")
+        .agg(
+            ssim=pl.col("ssim").mean(),
+            n_unreached=(pl.col("outcome") == "failed").sum().cast(pl.Int64),
+            outside_percent=100 * pl.col("outside").mean(),
+        )
     )
     found = {row.pop("perturbation"): row for row in rows.to_dicts()}
     for label, row in found.items():
@@ -330,4 +338,3 @@ def _worst(means: Mapping[str, Mapping[str, Any]]) -> str:
     if len(set(named.values())) == 1:
         return str(next(iter(named.values())))
     return ", ".join(f"{family} for {name}" for name, family in named.items())
-

@@ -47,7 +47,7 @@ ACCEPTED = 0.005
 FIRST_BUDGET = 4 / 255
 
 CORRUPTED, FIRST_SHARE = 0.004, 0.3
-"""How far the SSIM of a corruption may be from what is asked, and the share of its extent that is tried first."""
+"""How far the SSIM of a corruption may be from its goal, and the share of its extent that is tried first."""
 
 LARGEST_STRENGTH = 10.0
 """Of noise whose function does not say itself how strong it may be, e.g. by `Le(1)`."""
@@ -265,7 +265,9 @@ def requests(item: object, task: Task) -> tuple[Request, ...]:
     )
 
 
-def _of_similarities(item: dict[str, Any], entry: Perturbation, task: Task, where: str) -> tuple[Request, ...]:
+def _of_similarities(
+    item: dict[str, Any], entry: Perturbation, task: Task, where: str
+) -> tuple[Request, ...]:
     """A corruption at several similarities, or at all severities where SSIM says nothing about it."""
     label, asked = _label(item, entry, where), item.pop("severity")
     if entry.extent is None:
@@ -274,7 +276,9 @@ def _of_similarities(item: dict[str, Any], entry: Perturbation, task: Task, wher
     if set(asked) != {"ssim"} or not isinstance(goals, list | tuple) or not goals:
         raise StudyError(f"{where}.severity: must be numbers or {{ssim: [s, ...]}}; got {asked!r}.")
     return tuple(
-        _point(label, request(item | {"label": f"{label}-ssim{goal:g}", str(entry.budget): {"ssim": goal}}, task))
+        _point(
+            label, request(item | {"label": f"{label}-ssim{goal:g}", str(entry.budget): {"ssim": goal}}, task)
+        )
         for goal in map(parse_ratio, goals)
     )
 
@@ -558,10 +562,10 @@ def match_noise(
     support: Bool[Tensor, "n 1 *space"] | None = None,
     rngs: Sequence[np.random.Generator] | None = None,
 ) -> Solution:
-    """Solve for the strength at which the noise of each image has a given SSIM over the support.
+    """Solve for the strength at which the noise, or corruption, of each image has a given SSIM.
 
     Args:
-        request: Noise without a strength.
+        request: Noise or a corruption without a strength.
         images: Clean images in [0, 1].
         labels: True classes.
         ssim_goal: Wanted SSIM, usually that of an attack. 1, or NaN (an empty support), gives a strength of
@@ -572,7 +576,7 @@ def match_noise(
 
     Returns:
         Strengths, for `add_noise`; a match is `reached` if its SSIM is within max(0.05 (1 - goal), 1e-5) of
-        the goal.
+        the goal, that of a corruption within 0.004.
 
     Raises:
         StudyError: A noise of the user's fails, or returns no images.
@@ -589,29 +593,26 @@ def match_noise(
         )
 
     extent = request.perturbation.extent
-    tolerance = (0.05 * (1 - goal)).clamp_min(1e-5)
-    if extent is not None:
-        # Corruptions act everywhere, so similarity is taken where it may count or where anything has changed.
-        def values(share: Tensor) -> Tensor:
-            return torch.tensor([extent.at(each) for each in share.tolist()], device=share.device)
 
-        def similarity(some: Tensor, share: Tensor) -> Tensor:
-            made = noisy(some, values(share))
-            altered = (made != clean[some]).any(1, keepdim=True)
-            return ssim(clean[some], made, None if where is None else rows(where, some) | altered)
+    def values(shares: Tensor) -> Tensor:
+        """Strengths; of a corruption they are looked for by the share of its extent."""
+        return shares if extent is None else shares.new_tensor([extent.at(each) for each in shares.tolist()])
 
-        tolerance = tolerance.clamp_max(CORRUPTED)
-        solution = solve_strength(similarity, goal, tolerance, first=FIRST_SHARE, largest=1.0)
-        solution = solution._replace(strength=values(solution.strength))
-    else:
+    def similarity(some: Tensor, share: Tensor) -> Tensor:
+        made, region = noisy(some, values(share)), rows(where, some)
+        if extent is not None and region is not None:
+            # It acts everywhere, so similarity is taken where it may count or where anything has changed.
+            region = region | (made != clean[some]).any(1, keepdim=True)
+        return ssim(clean[some], made, region)
 
-        def evaluate(some: Tensor, strength: Tensor) -> Tensor:
-            return ssim(clean[some], noisy(some, strength), rows(where, some))
-
-        largest = _largest_strength(request.perturbation)
+    if extent is None:
+        tolerance, largest = (0.05 * (1 - goal)).clamp_min(1e-5), _largest_strength(request.perturbation)
         everything = torch.arange(len(changed), device=images.device)
         first = first_strength(lambda strength: noisy(everything, strength), clean, goal, where, largest)
-        solution = solve_strength(evaluate, goal, tolerance, first=first, largest=largest)
+    else:
+        tolerance, largest, first = torch.full_like(goal, CORRUPTED), 1.0, torch.full_like(goal, FIRST_SHARE)
+    solution = solve_strength(similarity, goal, tolerance, first=first, largest=largest)
+    solution = solution._replace(strength=values(solution.strength))
     strength, reached_ssim = torch.zeros_like(ssim_goal), ssim_goal.clone()
     reached = torch.ones_like(ssim_goal, dtype=torch.bool)
     strength[changed], reached_ssim[changed], reached[changed] = solution

@@ -119,8 +119,8 @@ def _write_figures(
                     Drawn(
                         corruption_figure(examples, names),
                         "An image under every corruption, a row for each family, at rising severity.",
-                        "One case, not chosen by its outcome, under every corruption: clean at the left, then "
-                        "at rising severity.",
+                        "One case, not chosen by its outcome, under every corruption: clean at the left, "
+                        "then at rising severity.",
                     ),
                 )
     return pictures, rows

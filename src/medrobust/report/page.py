@@ -401,7 +401,11 @@ def _balanced(table: Table, context: ReportContext) -> list[Block]:
 def _corruptions(table: Table, context: ReportContext) -> list[Block]:
     """Means over families; what errors are relative to stands in the caption."""
     baseline = table.rows["baseline"].drop_nulls().unique().to_list()
-    said = f" BE and relative BE: balanced errors as in MedMNIST-C, relative to those of {baseline[0]}." if baseline else ""
+    said = (
+        f" BE and relative BE: balanced errors as in MedMNIST-C, relative to those of {baseline[0]}."
+        if baseline
+        else ""
+    )
     return [_plain(table.without("baseline"), context, balanced=said)]
 
 

@@ -461,7 +461,10 @@ def _levels(table: pl.DataFrame, words: Words) -> Drawn:
     keys, ends = ("family", "target"), ("score", "low", "high")
     clean = table.group_by(keys, maintain_order=True).agg(
         pl.lit(0.0).alias("level"),
-        *(pl.col(f"reference{end}").mean().alias(name) for end, name in zip(("", "_low", "_high"), ends, strict=True)),
+        *(
+            pl.col(f"reference{end}").mean().alias(name)
+            for end, name in zip(("", "_low", "_high"), ends, strict=True)
+        ),
     )
     columns = [*keys, "level", *ends]
     points = pl.concat([clean, table.select(columns)]).sort("level", maintain_order=True)
@@ -469,11 +472,12 @@ def _levels(table: pl.DataFrame, words: Words) -> Drawn:
     points = points.sort(pl.col("family").replace_strict(order), maintain_order=True).rename(
         {"family": "curve", "level": "budget"}
     )
+    axis = "severity" if (table["level"] >= 1).all() else "severity, or 1 \u2212 SSIM"
     return Drawn(
-        curve_plot(points.with_columns(noise=None), score=words.axis, axis="severity", per_row=4),
+        curve_plot(points.with_columns(noise=None), score=words.axis, axis=axis, per_row=4),
         f"Line plot of the {words.score} of each network against severity, a panel for each corruption.",
-        f"The {words.score} against the severity of each corruption, from the clean images at the left. Bands "
-        f"are {words.intervals}.",
+        f"The {words.score} against the severity of each corruption, from the clean images at the left. "
+        f"Bands are {words.intervals}.",
     )
 
 

@@ -152,7 +152,9 @@ def _write_rows(setup: Setup, seen: Shown, parts: Sequence[tuple[Table, Parts]])
         rows = [_answer_rows(setup.dataset, seen, every)]
     else:
         wanted = [table.name for table, _ in parts]
-        rows = _scan_rows(setup, seen, logits, [each for each in _measures(setup) if each.table.name in wanted])
+        rows = _scan_rows(
+            setup, seen, logits, [each for each in _measures(setup) if each.table.name in wanted]
+        )
     for (table, part), of_table in zip(parts, rows, strict=True):
         write_rows(setup.folder, frame_of(table, of_table), *part)
 

@@ -126,7 +126,7 @@ def made_again(setup: Setup, images: ImageSet, number: int, clean: Batch) -> Mov
 def moved_along(
     setup: Setup, images: ImageSet, clean: Batch, maps: Int64[Tensor, "n *space"]
 ) -> Int64[Tensor, "n *space"]:
-    """Label maps of clean images where the pixels of a set are; `UNKNOWN` where these show nothing of them."""
+    """Label maps of clean images where a set has their pixels; `UNKNOWN` where that shows none of them."""
     rngs = generators(setup.study.seed, _request(images).name, clean.cases)
     spacing = setup.dataset.spacing
     return moved(_request(images), clean.images, maps, rngs=rngs, spacing=spacing).labels

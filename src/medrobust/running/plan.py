@@ -32,8 +32,8 @@ class ImageSet:
         fold: Fold of the cases; None without folds.
         request: What makes the images; None for clean images.
         source: Network that the attack was crafted on; None for what needs no network.
-        matched: The set that this one belongs to: the attack, of noise matched to it; the corruption that moves
-            pixels, of clean images judged at the pixels it leaves.
+        matched: The set that this one belongs to: of noise the attack that it is matched to; of clean images
+            judged at the pixels that are left, the corruption that moves them.
     """
 
     perturbation: str
@@ -149,7 +149,7 @@ class Cell:
 def cells_of(
     sets: Iterable[ImageSet], targets: Sequence[StudyNetwork], bits: int | None = None
 ) -> Iterator[Cell]:
-    """All cells of some sets: each as it is, attacks and noise also rounded, with every target that faces it."""
+    """All cells of some sets with every target that faces them; attacks and noise also rounded."""
     for image_set in sets:
         rounded = [] if bits is None or image_set.role in ("clean", "corruption") else [bits]
         for each in (None, *rounded):
@@ -324,7 +324,9 @@ def make_plan(setup: Setup) -> Plan:
         noise=(*matched, *(images for images in fixed if images.role == "noise")),
         corruptions=tuple(corruptions),
         references=tuple(
-            reference_set(setup, images) for images in corruptions if study.task.has_maps and images.moves_labels
+            reference_set(setup, images)
+            for images in corruptions
+            if study.task.has_maps and images.moves_labels
         ),
         clean=tuple(clean_set(setup, fold.chunks, fold.number) for fold in setup.folds),
         whole_test=tuple(clean_set(setup, fold.test_chunks, fold.number) for fold in setup.folds if limited),

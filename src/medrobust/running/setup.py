@@ -265,6 +265,7 @@ def set_up(
         opened = open_dataset(study.data, cache, data_dir, progress, task=study.task)
     else:
         opened = checked(dataset)
+    study = study.fitting(opened.channels, len(opened.shape))
     check_opened_data(study, opened)
     setup = Setup(study, folder, opened, folds_of(study, opened), device)
     _require_parts(setup)

@@ -55,11 +55,11 @@ class Corruption(NamedTuple):
     Attributes:
         label: Its name in the rows.
         family: Name that its strengths share.
-        severity: Its step, or where it has none the strength itself; 1 - SSIM where that is solved for; None of
-            wrong orientations.
+        severity: Its step, or where it has none the strength itself; 1 - SSIM where that is solved for; None
+            of wrong orientations.
         value: The parameter that sets its strength; None where that is solved image by image.
         unit: Of `value`.
-        moves: Whether pixels, and labels with them, move, so that its clean score is taken on the same pixels.
+        moves: Whether pixels move, and labels with them, so that its clean score is taken at the same pixels.
         preset: Where its steps are from; None without steps.
         ssim: The SSIM that its strength is solved for, image by image.
     """

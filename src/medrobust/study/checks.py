@@ -26,10 +26,24 @@ def check_study(study: Study) -> None:
             "Limit slices by cases.per_patient."
         )
     primary_score(study.analysis.score, study.task, "study.analysis.score")
+    _check_baseline(study)
     _check_models(study)
     _check_perturbations(study)
     _check_targets(study)
     _check_surrogates(study)
+
+
+def _check_baseline(study: Study) -> None:
+    baseline, names = study.analysis.baseline, [spec.name for spec in study.specs]
+    if baseline is None:
+        return
+    if study.task.has_maps:
+        raise StudyError(
+            f"study.analysis.baseline: balanced errors are of whole images, not of segmentations; got "
+            f"{baseline!r}. Leave it out."
+        )
+    if baseline not in names:
+        raise StudyError(f"study.analysis.baseline: {unknown('network', baseline, names)}")
 
 
 def check_named_data(study: Study) -> None:
@@ -50,10 +64,13 @@ def check_opened_data(study: Study, dataset: Dataset) -> None:
     """See that data are labelled for what the networks do, and that images are large enough for SSIM.
 
     Raises:
-        StudyError: They are labelled for another task, lack a finding that an attack is for, or have a side
-            shorter than SSIM's window.
+        StudyError: They are labelled for another task, lack a finding that an attack is for, have a side
+            shorter than SSIM's window, or are no images for a corruption.
     """
     _require_same_task(study, dataset.name, dataset.task)
+    for each in study.fixed:
+        if complaint := each.perturbation.misfit(dataset.channels, len(dataset.shape)):
+            raise StudyError(f"perturbations.{each.label}: {complaint} Leave it out.")
     for attack in study.attacks:
         place_of_finding(attack, dataset.classes)
     if min(dataset.shape) < WINDOW:

@@ -17,7 +17,7 @@ from medrobust.core import Role, Task
 from medrobust.errors import StudyError, unknown
 from medrobust.models import ModelSpec, as_written, copy_of, model_spec
 from medrobust.parameters import resolve
-from medrobust.perturbations import ORIENTATIONS, SUITES, Request, request, requests
+from medrobust.perturbations import ORIENTATIONS, PERTURBATIONS, SUITES, Request, request, requests
 from medrobust.perturbations.request import as_mapping
 from medrobust.study.analysis import ORIENTATION, PRIMARY, RELEVANT_DIFFERENCE, IntervalMethod
 from medrobust.study.training import TrainingConfig
@@ -87,12 +87,10 @@ class Surrogates(Block):
 class Corruptions(Block):
     """What happens to images without anybody meaning harm, each kind at several severities."""
 
-    suite: str | None = Field(
-        None, description=f"Families that fit a kind of images: {', '.join(SUITES)}."
-    )
+    suite: str | None = Field(None, description=f"Families that fit a kind of images: {', '.join(SUITES)}.")
     families: tuple[Any, ...] = Field(
         (),
-        description="Of the suite only these; without a suite these: names, or items as under `perturbations`.",
+        description="Of the suite only these; without a suite these: names, or items of `perturbations`.",
     )
     severities: tuple[Annotated[int, Interval(ge=1, le=5)], ...] = (1, 2, 3, 4, 5)
     ssim: tuple[Annotated[float, Interval(gt=0, lt=1)], ...] = Field(
@@ -290,9 +288,23 @@ class Study(Block):
 
     @cached_property
     def requests(self) -> tuple[Request, ...]:
-        """Everything under `perturbations` and `corruptions`, parameters resolved; one for each budget of a list."""
+        """All `perturbations` and `corruptions`, parameters resolved; one for each budget of a list."""
         items = (*self.perturbations, *self.corruptions.items())
         return tuple(each for item in items for each in requests(item, self.task))
+
+    def fitting(self, channels: int, dimensions: int) -> "Study":
+        """The study with those families of its suite that take images of so many channels and dimensions."""
+        if self.corruptions.suite is None or self.corruptions.families:
+            return self
+        families = [
+            name
+            for name in (*SUITES.get(self.corruptions.suite, ()), ORIENTATION)
+            if name == ORIENTATION or PERTURBATIONS[name].misfit(channels, dimensions) is None
+        ]
+        fitting = self.corruptions.model_copy(update={"families": tuple(families)})
+        study = self.model_copy(update={"corruptions": fitting})
+        study.__dict__.pop("requests", None)  # a copy keeps what was computed
+        return study
 
     @property
     def attacks(self) -> tuple[Request, ...]:
