@@ -46,7 +46,8 @@ def levels(results: Results) -> pl.DataFrame:
 
     Returns:
         `target, family, level, perturbation`, the level a severity, or 1 - SSIM; `value` and `unit` of the
-        strength (null where it is solved image by image); `score` with `low` and `high`; `reference`, the clean score on the same pixels, and
+        strength (null where it is solved image by image); `score` with `low` and `high`; `reference`, the
+        clean score on the same pixels, and
         `drop_points` from it, paired, with their bounds; means over the images of `ssim` (null where pixels
         move) and `outside_percent`, the pixels that show nothing of the image; `n_unreached`, images whose
         SSIM no strength reaches; `n_cases, n_patients`. Sorted by level; empty without corruptions.
@@ -112,8 +113,8 @@ def summary(results: Results) -> pl.DataFrame:
 
     Returns:
         `model`; `clean`; `corrupted`, the mean corruption score, and `drop_points` to it from the clean
-        scores on the same pixels, with bounds; the family with the lowest mean score and that score; means over
-        families of the columns of `by_family`.
+        scores on the same pixels, with bounds; the family with the lowest mean score and that score; means
+        over families of the columns of `by_family`.
     """
     if not graded(results):
         return frame([], *SUMMARY)
