@@ -17,7 +17,7 @@ from medrobust.perturbations.attacks.pgd import mi_fgsm, pgd, segpgd
 from medrobust.perturbations.attacks.saliency_map import saliency_map
 from medrobust.perturbations.catalogue import PERTURBATIONS
 from medrobust.perturbations.contract import Finding, check_perturbation
-from medrobust.perturbations.corruptions import CORRUPTIONS, ORIENTATIONS, SEVERITIES, SUITES
+from medrobust.perturbations.corruptions import CORRUPTIONS, SUITES, suite_items
 from medrobust.perturbations.entry import (
     Extent,
     Perturbation,
@@ -49,9 +49,7 @@ from medrobust.perturbations.strength import Solution
 
 __all__ = [
     "CORRUPTIONS",
-    "ORIENTATIONS",
     "PERTURBATIONS",
-    "SEVERITIES",
     "SUITES",
     "Extent",
     "Finding",
@@ -86,6 +84,7 @@ __all__ = [
     "saliency_map",
     "segpgd",
     "solve_budget",
+    "suite_items",
     "support_of",
     "targets_of",
 ]

@@ -129,7 +129,8 @@ def _noisy(
     rngs = generators(setup.study.seed, request.name, clean.cases)
     if request.unsolved:
         return add_noise(request, clean.images, clean.labels, strength, support=support, rngs=rngs)
-    return perturb(request, None, clean.images, clean.labels, support=support, rngs=rngs)
+    spacing = setup.dataset.spacing
+    return perturb(request, None, clean.images, clean.labels, support=support, rngs=rngs, spacing=spacing)
 
 
 def _request(images: ImageSet) -> Request:

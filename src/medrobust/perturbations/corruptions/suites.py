@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from medrobust.errors import StudyError, unknown
+
 SEVERITIES = (1, 2, 3, 4, 5)
 
 ORIENTATIONS: tuple[Mapping[str, Any], ...] = (
@@ -96,3 +98,19 @@ SUITES: Mapping[str, Mapping[str, str]] = {
     ),
 }
 """The preset of each family, by suite."""
+
+
+def suite_items(name: str) -> list[dict[str, Any]]:
+    """A suite as a study would ask for it: each family at five severities, and wrong orientations.
+
+    Args:
+        name: Of the suite.
+
+    Raises:
+        StudyError: There is no such suite.
+    """
+    if name not in SUITES:
+        raise StudyError(f"corruptions.suite: {unknown('suite', name, SUITES)}")
+    families = SUITES[name].items()
+    items = [{"name": family, "preset": preset, "severity": list(SEVERITIES)} for family, preset in families]
+    return [*items, *map(dict, ORIENTATIONS)]
