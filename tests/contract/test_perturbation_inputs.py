@@ -4,8 +4,20 @@ import pytest
 import torch
 
 from medrobust.errors import ModelError
+from medrobust.parameters import accepted
 from medrobust.perturbations import PERTURBATIONS, perturb
-from perturbation_cases import ask, each, every, left_half, make_batch, make_network, make_rngs
+from perturbation_cases import (
+    apply,
+    ask,
+    each,
+    each_within_support,
+    every,
+    left_half,
+    make_batch,
+    make_network,
+    make_rngs,
+    trial,
+)
 
 
 @each
@@ -15,12 +27,16 @@ def test_any_channels_size_and_dimension(name, task, channels, space, classes):
     shape = {"channels": channels, "dimensions": len(space), "classes": classes}
     network = make_network(task, **shape)
     images, labels = make_batch(task, network, n=2, channels=channels, space=space)
-    result = perturb(ask(name, task), network, images, labels, rngs=make_rngs(2))
+    if PERTURBATIONS[name].misfit(channels, len(space)):
+        with pytest.raises(ValueError, match=f"images: {name} "):
+            apply(ask(name, task), network, images, labels, rngs=make_rngs(2))
+        return
+    result = apply(ask(name, task), network, images, labels, rngs=make_rngs(2))
     assert result.shape == images.shape
     assert result.isfinite().all()
 
 
-@each
+@each_within_support
 def test_images_that_show_nothing_and_have_no_label(name, task):
     """As slices between two parts of a scan; one of them has no pixel that may change."""
     network = make_network(task)
@@ -39,18 +55,18 @@ def test_images_that_show_nothing_and_have_no_label(name, task):
 def test_memory_layout_does_not_matter(name, task):
     network = make_network(task, channels=3)
     images, labels = make_batch(task, network, channels=3)
-    plain = perturb(ask(name, task), network, images, labels, rngs=make_rngs(3))
+    plain = apply(ask(name, task), network, images, labels, rngs=make_rngs(3))
     forms = [
         (images.to(memory_format=torch.channels_last), labels),
         (images.mT.contiguous().mT, labels.mT.contiguous().mT if labels.ndim > 1 else labels),
         (images.repeat_interleave(2, 0)[::2], labels.repeat_interleave(2, 0)[::2]),
     ]
     for same, same_labels in forms:
-        result = perturb(ask(name, task), network, same, same_labels, rngs=make_rngs(3))
+        result = apply(ask(name, task), network, same, same_labels, rngs=make_rngs(3))
         assert ((result - plain).abs() > 1e-4).float().mean() <= 0.01
 
 
-@each
+@each_within_support
 def test_a_network_in_channels_last_gives_the_same(name, task):
     network = make_network(task, channels=3)
     images, labels = make_batch(task, network, channels=3)
@@ -63,21 +79,21 @@ def test_a_network_in_channels_last_gives_the_same(name, task):
 @every
 def test_reduced_precision_of_the_network_gives_whole_images(name, task, preset):
     """What `autocast: true` does, on the CPU: the network computes in bfloat16, the images are float32."""
-    network = make_network(task)
-    images, labels = make_batch(task, network)
+    tried = trial(name, task, preset)
+    network, images, labels = tried.network, tried.images, tried.labels
     seen = []
     network.body[0].register_forward_hook(lambda *args: seen.append(args[2].dtype))
+    support = left_half(images)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        result = perturb(
-            ask(name, task, preset), network, images, labels, support=left_half(images), rngs=make_rngs(3)
-        )
+        result = apply(tried.request, network, images, labels, support=support, rngs=make_rngs(3))
     assert set(seen) <= {torch.bfloat16}
     assert bool(seen) == (PERTURBATIONS[name].role == "attack")
     assert result.dtype == torch.float32
     assert result.isfinite().all()
     assert result.min() >= 0
     assert result.max() <= 1
-    assert not ((result != images) & ~left_half(images)).any()
+    if PERTURBATIONS[name].role != "corruption":
+        assert not ((result != images) & ~support).any()
 
 
 BAD_INPUTS = {
@@ -108,7 +124,7 @@ def test_wrong_input_says_what_to_do(name, task, fault):
         call(name, task, network, images, labels)
 
 
-@each
+@each_within_support
 def test_wrong_support_says_what_to_do(name, task):
     network = make_network(task)
     images, labels = make_batch(task, network)
@@ -142,6 +158,9 @@ def call(name, task, network, images, labels, support=None):
     parameters = {
         key: value for key, value in wanted.parameters.items() if key in ("eps", "strength", "steps")
     }
+    if entry.role == "corruption":
+        parameters = wanted.parameters
     if entry.targets:
         parameters["targets"] = torch.zeros_like(labels)
-    return entry.function(network, images, labels, support=support, rngs=make_rngs(3), **parameters)
+    given = accepted(entry.function, {"support": support, "rngs": make_rngs(3)})
+    return entry.function(network, images, labels, **given, **parameters)

@@ -273,8 +273,10 @@ def _dataset(data: Any, folder: Path, task: Task | None, **options: Any) -> Data
 
 def _with_budget(entry: dict[str, Any]) -> dict[str, Any]:
     """An entry with a budget, since there are no validation cases to solve it on."""
-    budget = PERTURBATIONS[entry["name"]].budget if entry.get("name") in PERTURBATIONS else None
-    return entry if budget is None or "preset" in entry else {budget: EPS, **entry}
+    known = PERTURBATIONS.get(entry.get("name", ""))
+    if known is None or known.budget is None or known.severities or "preset" in entry:
+        return entry
+    return {known.budget: EPS, **entry}
 
 
 def _model(block: str, name: str, given: Body | Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:

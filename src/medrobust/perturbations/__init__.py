@@ -17,7 +17,7 @@ from medrobust.perturbations.attacks.pgd import mi_fgsm, pgd, segpgd
 from medrobust.perturbations.attacks.saliency_map import saliency_map
 from medrobust.perturbations.catalogue import PERTURBATIONS
 from medrobust.perturbations.contract import Finding, check_perturbation
-from medrobust.perturbations.corruptions import CORRUPTIONS, ORIENTATIONS, SEVERITIES, SUITES
+from medrobust.perturbations.corruptions import CORRUPTIONS, ORIENTATIONS, SUITES
 from medrobust.perturbations.entry import (
     Extent,
     Perturbation,
@@ -51,7 +51,6 @@ __all__ = [
     "CORRUPTIONS",
     "ORIENTATIONS",
     "PERTURBATIONS",
-    "SEVERITIES",
     "SUITES",
     "Extent",
     "Finding",

@@ -22,6 +22,7 @@ from typing import (
     overload,
 )
 
+import torch
 from annotated_types import Ge, Le
 from jaxtyping import Int64
 from torch import Tensor
@@ -305,7 +306,8 @@ def corruption(function: Callable[..., Any] | None = None, **facts: Any) -> Any:
             parameters["rngs"] = generators_of(parameters.get("rngs"), len(images))
         if "labels" in own:
             parameters["labels"] = labels
-        return function(images, **parameters)
+        with torch.autocast(images.device.type, enabled=False):
+            return function(images, **parameters)
 
     before = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ARGUMENTS]
     after = [

@@ -64,15 +64,15 @@ def check_opened_data(study: Study, dataset: Dataset) -> None:
     """See that data are labelled for what the networks do, and that images are large enough for SSIM.
 
     Raises:
-        StudyError: They are labelled for another task, lack a finding that an attack is for, have a side
-            shorter than SSIM's window, or are no images for a corruption.
+        StudyError: They are labelled for another task, lack a finding that an attack is for, have dimensions
+            or channels that a corruption does not take, or have a side shorter than SSIM's window.
     """
     _require_same_task(study, dataset.name, dataset.task)
-    for each in study.fixed:
-        if complaint := each.perturbation.misfit(dataset.channels, len(dataset.shape)):
-            raise StudyError(f"perturbations.{each.label}: {complaint} Leave it out.")
     for attack in study.attacks:
         place_of_finding(attack, dataset.classes)
+    for asked in study.requests:
+        if complaint := asked.perturbation.misfit(dataset.channels, len(dataset.shape)):
+            raise StudyError(f"perturbations.{asked.label}: {complaint} Leave it out.")
     if min(dataset.shape) < WINDOW:
         size = " x ".join(map(str, dataset.shape))
         raise StudyError(

@@ -60,9 +60,9 @@ from medrobust.perturbations.corruptions.overlays import (
     metal_streaks,
     stain_deposit,
 )
-from medrobust.perturbations.corruptions.suites import ORIENTATIONS, SEVERITIES, SUITES
+from medrobust.perturbations.corruptions.suites import ORIENTATIONS, SUITES
 
-__all__ = ["CORRUPTIONS", "ORIENTATIONS", "SEVERITIES", "SUITES"]
+__all__ = ["CORRUPTIONS", "ORIENTATIONS", "SUITES"]
 
 CORRUPTIONS = (
     *(gaussian_noise, shot_noise, impulse_noise, speckle_noise, rician_noise, low_dose, lognormal_speckle),

@@ -65,7 +65,7 @@ def pixelate(images: Images, factor: Annotated[float, Gt(0), Le(1)]) -> Images:
         if few < size:
             matrix = boxes(few, size) @ boxes(size, few)
             made = along(made, axis, torch.from_numpy(matrix).to(images))
-    return made
+    return made.clamp(0, 1)
 
 
 def _decoded(pixels: np.ndarray, quality: float) -> np.ndarray:

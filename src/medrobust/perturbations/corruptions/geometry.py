@@ -63,7 +63,10 @@ def affine(
     dimensions = images.ndim - 2
     angles = drawn(rngs, lambda rng: rng.uniform(-rotation, rotation, 1 if dimensions == 2 else 3), images)
     shifts = drawn(rngs, lambda rng: rng.uniform(-translation_mm, translation_mm, dimensions), images)
-    return _moved_by(images, labels, *rigid(angles, shifts, spacing or (1.0,) * dimensions))
+    matrix, offset = rigid(angles, shifts, spacing or (1.0,) * dimensions)
+    # Things are turned and then shifted, so pixels come from where the inverse leads.
+    back = torch.linalg.inv(matrix)
+    return _moved_by(images, labels, back, -(back @ offset[:, :, None])[:, :, 0])
 
 
 @corruption(

@@ -117,7 +117,7 @@ def bubbles(
         return white[None]
 
     white = drawn(rngs, layer, images)
-    return images * (1 - white) + white
+    return (images * (1 - white) + white).clamp(0, 1)
 
 
 @corruption(

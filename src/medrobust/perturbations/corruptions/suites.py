@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-SEVERITIES = (1, 2, 3, 4, 5)
-
 ORIENTATIONS: tuple[Mapping[str, Any], ...] = (
     {"name": "flip", "label": "flip_horizontal", "axis": -1},
     {"name": "flip", "label": "flip_vertical", "axis": -2},
