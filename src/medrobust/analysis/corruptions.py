@@ -18,7 +18,7 @@ from medrobust.analysis.results import Results, reference_of
 from medrobust.analysis.scores import CLEAN, Cell, Panel, Scores, averaged
 from medrobust.analysis.table import Line, bounded, frame, with_bounds
 from medrobust.metrics.corruptions import ALEXNET, Balanced, balanced_errors, weighted_scores
-from medrobust.study.analysis import ORIENTATION, Corruption
+from medrobust.study.analysis import Corruption
 
 ALEXNET_SIDE = 224
 
@@ -102,7 +102,7 @@ def by_family(results: Results) -> pl.DataFrame:
             lines.append(
                 {"target": model, "family": family, "preset": points[0].preset}
                 | {**with_bounds(values), "lowest": min(numbers, key=lambda each: results.score.sign * each)}
-                | (_weighted(results, panel.value(reference), numbers) if family != ORIENTATION else {})
+                | (_weighted(results, panel.value(reference), numbers) if family in graded(results) else {})
                 | _errors_of(results, errors[model].of.get(family) if errors else None)
             )
     return frame(lines, *FAMILIES)
@@ -127,7 +127,7 @@ def summary(results: Results) -> pl.DataFrame:
             "corrupted": panel.estimate(corrupted),
             "drop_points": panel.drop(reference, corrupted).scaled(100),
         }
-        own = of_families.filter(pl.col("target") == model, pl.col("family") != ORIENTATION)
+        own = of_families.filter(pl.col("target") == model, pl.col("family").is_in([*graded(results)]))
         worst = own.sort(results.score.sign * pl.col("score"), nulls_last=True).row(0, named=True)
         lines.append(
             {"model": model, **with_bounds(values), "worst_family": worst["family"], "worst": worst["score"]}
@@ -224,8 +224,12 @@ def families(results: Results) -> Mapping[str, Sequence[Corruption]]:
 
 
 def graded(results: Results) -> Mapping[str, Sequence[Corruption]]:
-    """The families that enter means: all but wrong orientations."""
-    return {family: points for family, points in families(results).items() if family != ORIENTATION}
+    """The families that enter means: those with severities, which wrong orientations have none of."""
+    return {
+        family: points
+        for family, points in families(results).items()
+        if all(each.severity is not None for each in points)
+    }
 
 
 def corrupted_scores(results: Results, model: str) -> Scores:

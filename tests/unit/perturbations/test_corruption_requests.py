@@ -96,7 +96,7 @@ def test_a_severity_may_be_a_similarity():
         ("gaussian_noise-ssim0.8", "gaussian_noise", 0.8),
     ]
     assert all(each.unsolved for each in points)
-    assert request(points[0].written, PHOTO).recipe == points[0].recipe
+    assert requests(points[0].written, PHOTO) == (points[0],)
     moving = requests({"name": "affine", "severity": {"ssim": [0.9]}}, SCAN)
     assert [each.severity for each in moving] == [1, 2, 3, 4, 5]
 
