@@ -85,7 +85,7 @@ fuzz: $(DEV)  ## Fuzz what is read from files, two minutes per format; what brea
 	mkdir -p build/fuzz && cd build/fuzz && for format in $$(PYTHONPATH=$(CURDIR)/tests $(CURDIR)/$(BIN)/python $(CURDIR)/tests/fuzz.py); do \
 		PYTHONPATH=$(CURDIR)/tests $(CURDIR)/$(BIN)/python $(CURDIR)/tests/fuzz.py $$format -max_total_time=120 || exit 1; done
 
-bench-setup: $(BENCH)  ## Install the peers that attacks are compared with
+bench-setup: $(BENCH)  ## Install the peers that attacks and corruptions are compared with
 
 # adv-lib does not build with newer setuptools; torchattacks pins an old requests that it works without.
 $(BENCH): $(DEV)
@@ -100,8 +100,8 @@ bench: $(BENCH)  ## Time the attacks and their peers, decoding, and what is put 
 	$(BIN)/python benchmarks/scans.py
 	$(BIN)/python benchmarks/wrapping.py
 
-bench-test: $(BENCH)  ## Compare the attacks with their peers
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/peers
+bench-test: $(BENCH)  ## Compare attacks and corruptions with their peers
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/peers tests/oracle/test_corruption_oracles.py
 
 format: $(DEV)  ## Format and fix what can be fixed
 	$(BIN)/ruff format .

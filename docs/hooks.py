@@ -12,6 +12,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from medrobust.cli import app
+from medrobust.perturbations import CORRUPTIONS, SUITES, entry_of
 from medrobust.study.schema import study_schema
 
 ROOT = Path(__file__).parents[1]
@@ -37,10 +38,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Fill in `<!-- command line -->` and `<!-- keys of a study -->` from the program itself."""
-    for mark, lines in (("<!-- command line -->", _command_line), ("<!-- keys of a study -->", _study_keys)):
-        if mark in markdown:
-            markdown = markdown.replace(mark, "\n".join(lines()))
+    """Fill in marks such as `<!-- command line -->` from the program itself."""
+    marks = {
+        "command line": _command_line,
+        "keys of a study": _study_keys,
+        "corruptions": _corruptions,
+        "suites": _suites,
+    }
+    for mark, lines in marks.items():
+        if f"<!-- {mark} -->" in markdown:
+            markdown = markdown.replace(f"<!-- {mark} -->", "\n".join(lines()))
     return markdown
 
 
@@ -86,6 +93,56 @@ def _study_keys() -> Iterator[str]:
             if "title" in entry:
                 yield f"\n### {entry['title']} {{ #{key}-{entry['title']} }}\n\n{entry['description']}\n"
                 yield from _keys(entry)
+
+
+def _corruptions() -> Iterator[str]:
+    """A table of all families, and one of their steps."""
+    entries = [entry_of(function) for function in CORRUPTIONS]
+    yield from _table(
+        ("family", "what it is", "parameter", "unit", "solved", "takes", "source"),
+        (
+            (
+                f"`{entry.name}`",
+                entry.summary,
+                f"`{entry.budget}`" if entry.budget else "",
+                entry.unit,
+                "yes" if entry.extent else "no",
+                ", ".join(["RGB"] * entry.colour + ["2D"] * (entry.dimensions == (2,))),
+                entry.source,
+            )
+            for entry in entries
+        ),
+    )
+    yield "\n### Steps\n"
+    yield from _table(
+        ("family", "preset", "parameters", "1", "2", "3", "4", "5", "source"),
+        (
+            (
+                f"`{entry.name}`",
+                f"`{name}`",
+                ", ".join(f"`{key}`" for key in preset.severities[0]),
+                *(
+                    ", ".join(f"{value:.4g}" if value is not True else "yes" for value in step.values())
+                    for step in preset.severities
+                ),
+                preset.source,
+            )
+            for entry in entries
+            for name, preset in entry.presets.items()
+        ),
+    )
+
+
+def _suites() -> Iterator[str]:
+    yield from _table(
+        ("suite", "families and their presets"),
+        ((f"`{name}`", "; ".join(_by_preset(families))) for name, families in SUITES.items()),
+    )
+
+
+def _by_preset(families: Mapping[str, str]) -> Iterator[str]:
+    for preset in dict.fromkeys(families.values()):
+        yield f"`{preset}`: " + ", ".join(name for name, other in families.items() if other == preset)
 
 
 def _keys(block: Schema) -> Iterator[str]:

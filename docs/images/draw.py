@@ -1,6 +1,6 @@
 """Draws the pictures of the documentation, which show phantoms only.
 
-python docs/images/draw.py                              targets.png
+python docs/images/draw.py                              targets.png and corruptions.jpg
 python docs/images/draw.py demo/segmentation      also demo-report.png and explorer.png
 """
 
@@ -13,7 +13,9 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from medrobust.core import Task
 from medrobust.data import open_dataset
+from medrobust.perturbations import PERTURBATIONS, moved, request
 from medrobust.perturbations.targets import all_background, dilated, scattered
 from medrobust.report import style
 from medrobust.rng import generator
@@ -47,6 +49,53 @@ def draw_targets() -> None:
     (HERE / "targets.png").write_bytes(style.png(figure))
 
 
+SHOWN = (
+    (
+        *("gaussian_noise", "impulse_noise", "defocus_blur", "motion_blur", "jpeg", "pixelate"),
+        *("saturate", "stain_shift", "bubbles", "characters", "black_corner", "rotation"),
+    ),
+    (
+        *("rician_noise", "smoothing", "anisotropic_sampling", "bias_field", "gamma_up", "ghosting"),
+        *("rigid_motion", "line_motion", "gibbs_ringing", "spikes", "affine", "elastic"),
+    ),
+)
+"""Families on a phantom lesion, and on a phantom brain."""
+
+
+def draw_corruptions() -> None:
+    """Some families at severities 1, 3 and 5 of their first presets."""
+    lesions = open_dataset({"name": "phantom_lesions"}, None, None)
+    brains = open_dataset({"name": "phantom_brains", "subjects": 2, "spacing": 1.5}, None, None)
+    brain = max(brains.cases, key=lambda case: case.foreground)
+    labels, severities = torch.zeros(1, dtype=torch.int64), (1, 3, 5)
+    with style.look():
+        figure = Figure(figsize=(10, 21))
+        axes = figure.subplots(len(SHOWN[0]), 2 * len(severities))
+        for block, (dataset, case) in enumerate(((lesions, lesions.cases[0]), (brains, brain))):
+            image = torch.from_numpy(dataset.read(case).image)[None]
+            for row, name in enumerate(SHOWN[block]):
+                preset = "rood-mri" if "rood-mri" in PERTURBATIONS[name].presets else None
+                for place, severity in enumerate(severities):
+                    item = {"name": name, "preset": preset, "severity": severity}
+                    made = moved(
+                        request(item, Task.CLASSIFICATION),
+                        image,
+                        labels,
+                        rngs=[generator(1, "picture", name)],
+                        spacing=dataset.spacing,
+                    )
+                    shown = axes[row, len(severities) * block + place]
+                    shown.imshow(
+                        made.images[0].movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1
+                    )
+                    shown.set_axis_off()
+                    shown.set_title(name if place == 1 else f"{severity}", fontsize=8)
+        figure.subplots_adjust(wspace=0.04, hspace=0.25, left=0.01, right=0.99, bottom=0.01, top=0.98)
+    picture = Image.open(io.BytesIO(style.png(figure))).convert("RGB")
+    picture.thumbnail((1000, 4000))
+    picture.save(HERE / "corruptions.jpg", quality=80)
+
+
 def photograph(run: Path) -> None:
     """The first screen of a report, and its explorer."""
     from playwright.sync_api import sync_playwright
@@ -73,5 +122,6 @@ def save(content: bytes, name: str, height: int | None = None) -> None:
 
 if __name__ == "__main__":
     draw_targets()
+    draw_corruptions()
     for folder in sys.argv[1:]:
         photograph(Path(folder))

@@ -183,6 +183,7 @@ def pages() -> dict[Path, dict[str, Any]]:
         ROOT / "README.md": scans,
         ROOT / "docs" / "python.md": photographs,
         ROOT / "docs" / "extend.md": photographs,
+        ROOT / "docs" / "corruptions.md": photographs,
         ROOT / "docs" / "selftest.md": {**photographs, "model": photographs["net_a"]},
         ROOT / "docs" / "statistics.md": {},
     }
@@ -234,6 +235,14 @@ def test_the_studies_of_the_demo_can_be_read(task: Task, full: bool) -> None:
 def test_the_readme_names_every_study() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(f"studies/{path.name}" in readme for path in STUDIES)
+
+
+def test_corruptions_and_suites_are_listed_from_the_catalogue() -> None:
+    page = (ROOT / "docs" / "corruptions.md").read_text(encoding="utf-8")
+    hooks = (ROOT / "docs" / "hooks.py").read_text(encoding="utf-8")
+    for mark in ("corruptions", "suites"):
+        assert f"<!-- {mark} -->" in page
+        assert f'"{mark}": _{mark}' in hooks
 
 
 def test_every_attack_and_preset_is_described() -> None:
