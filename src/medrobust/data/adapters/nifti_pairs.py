@@ -21,7 +21,7 @@ from medrobust.data.adapters.pairing import (
 )
 from medrobust.data.findings import Finding
 from medrobust.data.listing import Scans
-from medrobust.data.scans.labels import Labels, label_map
+from medrobust.data.scans.labels import Ignored, Labels, label_map
 from medrobust.errors import DataError, StudyError
 
 
@@ -31,6 +31,7 @@ def list_nifti_pairs(
     images: str | list[str] = "images/{scan}.nii*",
     segmentations: Annotated[str, MinLen(1)] = "labels/{scan}.nii*",
     labels: Labels | str = "labels.tsv",
+    ignore: Ignored | None = None,
     patient: str | None = None,
 ) -> Scans:
     """Files of images and labels that belong together by their names.
@@ -41,13 +42,14 @@ def list_nifti_pairs(
             and {patient} stand for what distinguishes scans and patients; *, ? and **/ for anything.
         segmentations: Pattern of the label files.
         labels: Numbers of each class, e.g. {liver: [1, 2], tumour: 3, background: 4}, or a file with them.
+        ignore: Numbers of voxels that nobody labelled, which count nowhere, e.g. 255.
         patient: Regular expression that finds the patient in a scan's id, unless {patient} is in `images`.
 
     Raises:
         StudyError: A pattern or the mapping cannot be used.
         DataError: No scan has labels, or the label file is wrong.
     """
-    own = label_map(labels, root)
+    own = label_map(labels, root, ignore)
     channels = [images] if isinstance(images, str) else images
     if not channels:
         raise StudyError("data.images: at least one pattern is needed; got [].")
