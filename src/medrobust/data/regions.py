@@ -64,8 +64,8 @@ def numbers_of(
     return found
 
 
-MOST_MASKS = 16
-"""Structures with a mask each: a combination of them is a number of 16 bits."""
+MOST_MASKS = 15
+"""Structures with a mask each: a combination of them is a number of 16 bits, with one to spare."""
 
 
 def combined(
