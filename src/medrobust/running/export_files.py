@@ -167,15 +167,19 @@ def write_labels(item: Item, folder: Path, maps: Mapping[str, Int64[Tensor, "n *
     """Write label maps by their names, numbers unchanged but for `UNLABELLED`; returns the files' names."""
     names = []
     for what, labels in maps.items():
-        wide = labels.max() >= UNLABELLED
-        numbers = np.where(labels == UNKNOWN, UNLABELLED_WIDE if wide else UNLABELLED, labels.numpy())
-        numbers = numbers.astype(np.uint16 if wide else np.uint8)
+        numbers = np.where(labels == UNKNOWN, _unlabelled(labels), labels.numpy())
+        numbers = numbers.astype(np.uint8 if _unlabelled(labels) == UNLABELLED else np.uint16)
         names.append(f"{item.name}-{what}" + (".nii.gz" if item.is_volume else ".png"))
         if item.is_volume:
             write_nifti(folder / names[-1], _in_file(item, numbers), item.file.affine)
         else:
             write_png(folder / names[-1], numbers)
     return names
+
+
+def _unlabelled(labels: Tensor) -> int:
+    """Number of pixels that are not labelled in the file of a label map."""
+    return UNLABELLED if labels.max() < UNLABELLED else UNLABELLED_WIDE
 
 
 def _in_file(item: Item, images: np.ndarray) -> np.ndarray:
@@ -202,6 +206,7 @@ def describe(
 
     `rows` are the `crafted` rows of the set by case, `shown` the predictions of networks by name.
     """
+    has_unlabelled = dataset.task.has_maps and bool((item.labels == UNKNOWN).any())
     return {
         "data": dataset.name,
         "perturbation": image_set.perturbation,
@@ -215,7 +220,7 @@ def describe(
         **(
             {"regions": {name: list(own) for name, own in dataset.regions.items()}} if dataset.regions else {}
         ),
-        **({"not_labelled": UNLABELLED} if (item.labels == UNKNOWN).any() and dataset.task.has_maps else {}),
+        **({"not_labelled": _unlabelled(item.labels)} if has_unlabelled else {}),
         "images": _images(item, rows, shown, dataset),
     }
 
