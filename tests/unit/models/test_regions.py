@@ -30,7 +30,7 @@ def test_they_say_what_the_thresholds_say_wherever_such_a_combination_occurs(reg
     others = st.sets(st.integers(1, 2**regions - 1), min_size=1)
     codes = [0, *sorted(data.draw(others))]
     members = torch.tensor([[bool(code >> bit & 1) for code in codes] for bit in range(regions)])
-    logits = logits_of(regions, regions, codes)
+    logits = logits_of(regions, *codes)
     shown = of_regions(logits, members).argmax(1)
     thresholded = sum((logits[:, bit] > 0).long() << bit for bit in range(regions))
     occurs = torch.isin(thresholded, torch.tensor(codes))

@@ -140,7 +140,9 @@ def open_scans(
         cases=tuple(sorted(cases, key=lambda case: case.case_id)),
         read=reader,
         fingerprint=_sha256(
-            *chain.from_iterable(sorted(by_name.items())), *map(str, (*size, *(patch or ())))
+            *chain.from_iterable(sorted(by_name.items())),
+            *map(str, (*size, *(patch or ()))),
+            *map(str, (listing.regions or {}).items()),
         ),
         official=listing.official,
         attributes=listing.attributes,
@@ -427,8 +429,10 @@ def _ignored_fact(reader: ScanReader, found: Mapping[str, Outline]) -> str:
     """How much is ignored as a whole; empty if nothing is to be ignored."""
     if not reader.decoding.classes_of.ignored:
         return ""
+    if reader.patch is not None:
+        return "ignored voxels count nowhere, and patches of nothing else are left out"
     if reader.decoding.axis == "volume":
-        whole = "patches" if reader.patch else "volumes"
-        return f"ignored voxels count nowhere, and {whole} of nothing else are left out"
+        left_out = sum(all(outline.ignored) for outline in found.values())
+        return f"ignored voxels count nowhere, and {left_out} volumes of nothing else are left out"
     left_out = sum(len(outline.imaged) - len(outline.labelled) for outline in found.values())
     return f"ignored pixels count nowhere, and {left_out} slices of nothing else are left out"

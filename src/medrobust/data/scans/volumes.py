@@ -192,7 +192,7 @@ def read_labels(path: Path, files: VolumeFormat) -> Stored:
     if stored.voxels.ndim != 3:
         raise DataError(
             f"{path} has the shape {stored.voxels.shape}; labels have 3 dimensions. Save them as one volume, "
-            "with one number for each voxel."
+            "with one number for each voxel, or name the structures of masks in data.masks (nifti_pairs)."
         )
     return stored
 
