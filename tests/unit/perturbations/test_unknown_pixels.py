@@ -59,6 +59,16 @@ def test_attacks_leave_them_alone(name: str, space: tuple[int, ...]) -> None:
     assert attacked.fooled.isfinite().all()
 
 
+@pytest.mark.parametrize("preset", PERTURBATIONS["dag_b"].presets)
+def test_so_do_all_presets_of_dag(preset: str) -> None:
+    network, images, labels, unknown = batch(SPACES[0])
+    for name in ("dag_a", "dag_b"):
+        attacked = mr.attack(network, images, labels, name, preset=preset, steps=5)
+        changed = (attacked.images != images)[:, 0]
+        assert changed[~unknown].any()
+        assert not changed[unknown].any()
+
+
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name.startswith("dag")])
 def test_targets_keep_them(name: str) -> None:
     _, _, labels, unknown = batch(SPACES[0])
