@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 
 class Task(StrEnum):
@@ -40,7 +40,7 @@ class Task(StrEnum):
 
 
 UNKNOWN = -1
-"""In place of a label that nobody gave, such as that of an uncertain finding.
+"""In place of a label that nobody gave, such as that of an uncertain finding or of a pixel to be ignored.
 
 It is in no loss, no score and no success of an attack.
 """
@@ -80,7 +80,7 @@ class Case:
         label: Class of a photo, or 1 (present), 0 (absent) or `UNKNOWN` for each finding; None in
             segmentation.
         position: Index of a slice or patch in its scan; 0 otherwise.
-        foreground: Number of labelled pixels in segmentation; 0 of photos.
+        foreground: Number of pixels that are known to be no background in segmentation; 0 of photos.
     """
 
     case_id: str
@@ -97,7 +97,10 @@ class Case:
 
 
 class Sample(NamedTuple):
-    """The content of a case: image in [0, 1], shape `c *space`; label, shape `()`, `k` or `*space`."""
+    """The content of a case: image in [0, 1], shape `c *space`; label, shape `()`, `k` or `*space`.
+
+    Pixels of a label map that nobody labelled are `UNKNOWN`.
+    """
 
     image: Float32[np.ndarray, "c *space"]
     label: Int64[np.ndarray, "*labelspace"]
@@ -144,6 +147,8 @@ class Dataset:
             in C order. None if cases are no patches, or lie elsewhere.
         original: Returns the grid of the file of a scan, given its id, so that exports match it voxel by
             voxel; None if there is no such file.
+        regions: Structures that are unions of classes, and may overlap: the numbers of their classes, by
+            name. Label maps hold classes; regions, where there are any, are what is scored.
     """
 
     name: str
@@ -165,6 +170,7 @@ class Dataset:
     colours: tuple[tuple[int, int, int] | None, ...] = ()
     patches: tuple[int, ...] | None = None
     original: Callable[[str], Grid] | None = None
+    regions: Mapping[str, tuple[int, ...]] | None = None
 
     @property
     def labelspace(self) -> tuple[int, ...]:
@@ -177,6 +183,25 @@ class Dataset:
     def answers(self) -> int:
         """How many answers each label is one of: the classes, or absent and present."""
         return 2 if self.task is Task.MULTILABEL else len(self.classes)
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """What is scored in segmentation: the background, then the regions or, without any, the classes."""
+        return (self.classes[0], *self.regions) if self.regions else self.classes
+
+    @property
+    def members(self) -> Bool[np.ndarray, "structures classes"] | None:
+        """Which classes each structure consists of; None where each is a class."""
+        return members_of(self.regions, len(self.classes)) if self.regions else None
+
+
+def members_of(regions: Mapping[str, Sequence[int]], classes: int) -> Bool[np.ndarray, "structures classes"]:
+    """Which classes the background, in the first row, and each region consist of.
+
+    >>> members_of({"tumour": (1, 2), "core": (2,)}, 3).astype(int).tolist()
+    [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
+    """
+    return np.array([[number in own for number in range(classes)] for own in ((0,), *regions.values())])
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -17,6 +17,7 @@ from medrobust import api
 from medrobust.core import Dataset, Part, Task
 from medrobust.data import DATASETS, check_data, open_dataset
 from medrobust.data.attributes import with_attributes
+from medrobust.data.regions import with_regions
 from medrobust.data.splitting.case_sets import select_cases
 from medrobust.data.splitting.splits import make_split, split_cases
 
@@ -211,7 +212,7 @@ def test_parameters_are_keywords_with_ranges(name: str) -> None:
         entry.list: ["root", "task"] if entry.also else ["root"],
         entry.open: ["name", "listing", "cache", "progress"] if entry.list else ["cache"],
     }
-    leading[with_attributes] = ["listing", "root"]
+    leading |= {with_attributes: ["listing", "root"], with_regions: ["dataset"]}
     for function in entry.functions:
         parameters = inspect.signature(function).parameters.values()
         places = [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]

@@ -193,7 +193,7 @@ def _data_differences(first: ComparedRun, other: ComparedRun) -> list[str]:
             "data set": run.results.record["data"]["name"],
             "fingerprint of images and labels": run.results.record["data"]["fingerprint"],
             "unit": run.results.unit,
-            "classes": ", ".join(run.results.classes),
+            "classes": ", ".join((*run.results.classes, *run.results.regions)),
         }
         for run in (first, other)
     ]

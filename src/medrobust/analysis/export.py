@@ -97,6 +97,7 @@ def as_json(
         "task": str(results.task),
         "unit": results.unit,
         "classes": list(results.classes),
+        "regions": {name: list(own) for name, own in results.regions.items()},
         "models": list(results.models),
         "attacks": [attack._asdict() for attack in results.attacks],
         "noise": list(results.noise),

@@ -57,6 +57,7 @@ class Results:
         settings: How numbers are judged.
         architectures: Architecture of each network whose name is not that of its architecture.
         colours: Red, green and blue of each class, None where unknown; empty where the data give none.
+        regions: Numbers of the classes of each region, where the data have regions.
         record: What was run, handed on to `results.json`.
     """
 
@@ -80,12 +81,18 @@ class Results:
     settings: Settings = field(default_factory=Settings)
     architectures: Mapping[str, str] = field(default_factory=dict)
     colours: tuple[Sequence[int] | None, ...] = ()
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def score(self) -> Score:
         """What the networks are judged by."""
         return primary_score(self.settings.score, self.task)
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """What is scored in segmentation: the background, then the regions or, without any, the classes."""
+        return (self.classes[0], *self.regions) if self.regions else self.classes
 
     @property
     def pixels(self) -> str:
@@ -316,7 +323,7 @@ class Results:
             "target": self.models,
             "perturbation": self.perturbations if perturbations is None else perturbations,
             "source": self.models,
-            "structure": self.classes,
+            "structure": self.structures,
             "finding": self.classes,
         }
         keys = [key for key in named if key in table.columns]

@@ -161,6 +161,7 @@ def evaluate(
     scans: Iterable[object] | None = None,
     classes: Sequence[str] | None = None,
     spacing: Sequence[float] | None = None,
+    regions: Mapping[str, str | list[str]] | None = None,
     attacks: Sequence[Attack] | None = None,
     noise: Attack | None = None,
     surrogates: str | Mapping[str, Body | Mapping[str, Any]] | Sequence[Body] | None = None,
@@ -179,12 +180,15 @@ def evaluate(
             copied, and stay as they are.
         data: A tuple `(images, labels)` of tensors or arrays: images `n c *space` in [0, 1], labels `n`
             (classification), `n findings` of 0 and 1 (multilabel; -1: not known) or `n *space`
-            (segmentation). Or a torch Dataset or DataLoader of such pairs, a `medrobust.core.Dataset`, or
-            what stands under `data:` in a study.
+            (segmentation; -1: not labelled), or masks that may overlap, booleans `n k *space`. Or a torch
+            Dataset or DataLoader of such pairs, a `medrobust.core.Dataset`, or what stands under `data:` in a
+            study.
         patients: Of each image. Intervals are over patients; without them over images, and may be too narrow.
         scans: Of each image, in segmentation: the slices of a scan add up before a score is taken.
-        classes: Names of the classes, or of the findings.
+        classes: Names of the classes, of the findings, or of the structures that have masks.
         spacing: Size of a pixel in mm along each spatial axis.
+        regions: In segmentation, structures that are unions of classes and are scored in their place, e.g.
+            `{"whole tumour": ["oedema", "core"], "core": "core"}`.
         attacks: Names, entries as in a study, or functions of one's own. Default: the paper's three. A budget
             that is not given is 2/255.
         noise: The control: name, entry or function of the noise that is matched to every attack; `{}` leaves
@@ -227,7 +231,14 @@ def evaluate(
     try:
         task = Task(study["task"]) if study.get("task") in list(Task) else None
         dataset = _dataset(
-            data, folder, task, patients=patients, scans=scans, classes=classes, spacing=spacing
+            data,
+            folder,
+            task,
+            patients=patients,
+            scans=scans,
+            classes=classes,
+            spacing=spacing,
+            regions=None if regions is None else dict(regions),
         )
         asked: dict[str, Any] = {
             "task": dataset.task,

@@ -67,6 +67,7 @@ class Run:
             unit=record["data"]["unit"],
             classes=tuple(record["data"]["classes"]),
             colours=tuple(record["data"].get("colours", ())),
+            regions={name: tuple(own) for name, own in record["data"].get("regions", {}).items()},
             models=tuple(str(model["name"]) for model in study.models),
             attacks=tuple(
                 Attack(

@@ -1,7 +1,7 @@
 """Look at every file once, whatever is in it, and keep a small record of it."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from medrobust.data.photographs.photo_cases import read_mask
 from medrobust.data.photographs.pictures import Origin, PictureFormat, decoding_room
 from medrobust.data.reading import in_threads
 from medrobust.data.scans.geometry import spacing_of
-from medrobust.data.scans.labels import LabelMap
+from medrobust.data.scans.labels import IGNORED, LabelMap
 from medrobust.data.scans.volumes import Stored, VolumeFormat, forms, read_labels, whole_numbers
 from medrobust.errors import DataError
 
@@ -135,15 +135,16 @@ def _noting(errors: dict[Path, str], path: Path) -> Iterator[None]:
         errors[path] = str(error)
 
 
-def look_at_photo(photo: Photo, files: PictureFormat) -> PhotoRecord:
-    """Look at a photograph, and at its mask if it has one."""
+def look_at_photo(photo: Photo, files: PictureFormat, ignored: Collection[int] = ()) -> PhotoRecord:
+    """Look at a photograph, and at its mask if it has one; `ignored` are values of pixels without a label."""
     errors: dict[Path, str] = {}
     look = inside = None
     with _noting(errors, photo.path), decoding_room(files, photo.path, photo.entry):
         look = _look_at_picture(photo, files)
     if photo.mask is not None:
         with _noting(errors, photo.mask):
-            inside = float(read_mask(photo.mask, look.shape if look else None).mean())
+            mask = read_mask(photo.mask, look.shape if look else None, ignored)
+            inside = float((mask == 1).mean())
     return PhotoRecord(photo, look, inside, errors)
 
 
@@ -237,10 +238,11 @@ def _look_at_labels(scan: Scan, classes_of: LabelMap) -> LabelsLook:
         indices = classes_of(numbers, path)
     except DataError as error:
         return LabelsLook(grid, str(error), whole, (), np.full((classes, 3), np.nan))
-    flat = indices.ravel()
+    known = indices != IGNORED
+    flat = indices[known]
     counts = np.bincount(flat, minlength=classes)
     sums = [
-        np.bincount(flat, np.broadcast_to(places, indices.shape).ravel(), classes)
+        np.bincount(flat, np.broadcast_to(places, indices.shape)[known], classes)
         for places in np.ix_(*(np.arange(length, dtype=float) for length in indices.shape))
     ]
     with np.errstate(invalid="ignore"):  # an empty class has no centre: NaN

@@ -24,7 +24,9 @@ from medrobust.stats.intervals import Estimate, wilson
 
 def check_photos(listing: Photos, splits: Splits, console: Console) -> Iterator[Finding]:
     """Look at all photographs, and say what is wrong with them."""
-    records = look_at(partial(look_at_photo, files=listing.format), listing.items, console)
+    records = look_at(
+        partial(look_at_photo, files=listing.format, ignored=listing.ignored), listing.items, console
+    )
     evidence = PhotoEvidence(listing, splits, records)
     for check in (unreadable, faults, equal_photos, similar_photos, small_classes, unusual):
         yield from check(evidence)

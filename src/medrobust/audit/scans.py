@@ -182,7 +182,7 @@ def structures(evidence: ScanEvidence) -> Iterator[Finding]:
             continue
         yield warning(
             "empty labels",
-            f"{scan.labels} labels nothing but background.",
+            f"{scan.labels} labels nothing{' but background' if any(look.voxels) else ''}.",
             "Correct if there is nothing to find: the scan then has no Dice, and whatever networks show in "
             "it is a false positive. Otherwise find its labels, or leave it out.",
             scan.labels,

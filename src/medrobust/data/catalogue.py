@@ -26,6 +26,7 @@ from medrobust.data.own import open_own
 from medrobust.data.phantoms.chests import open_phantom_chests
 from medrobust.data.phantoms.datasets import open_phantom_brains, open_phantom_lesions
 from medrobust.data.photographs.photo_cases import open_masked_photos, open_photos
+from medrobust.data.regions import with_regions
 from medrobust.data.scans.scan_cases import open_scans
 from medrobust.errors import DataError, StudyError
 from medrobust.parameters import accepted, parameter_model, resolve
@@ -63,7 +64,8 @@ class DatasetEntry:
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
         """The functions whose keyword-only arguments a study may give in its `data:` block."""
-        return (self.open,) if self.list is None else (self.list, self.open, with_attributes)
+        opening = (self.open,) if self.list is None else (self.list, self.open, with_attributes)
+        return (*opening, with_regions) if self.task is Task.SEGMENTATION else opening
 
 
 def dataset_entry(thing: object, name: str) -> DatasetEntry:
@@ -117,9 +119,11 @@ def open_dataset(
     opening = accepted(entry.open, own)
     listing = _listing(entry, parameters, own, data_dir, task)
     if listing is None:
-        return entry.open(cache, **opening)
-    require_sound(listing.findings)
-    return entry.open(parameters["name"], listing, cache, progress, **opening)
+        dataset = entry.open(cache, **opening)
+    else:
+        require_sound(listing.findings)
+        dataset = entry.open(parameters["name"], listing, cache, progress, **opening)
+    return with_regions(dataset, **accepted(with_regions, own)) if dataset.task.has_maps else dataset
 
 
 def list_dataset(

@@ -134,7 +134,7 @@ def _of_labels(dataset: Dataset) -> Faults:
             yield "cases.label", "must be None in segmentation: labels are read with the images."
         wrong = [case.case_id for case in dataset.cases if not _is_count(case.foreground, least=0)]
         if wrong:
-            says = f"must be the number of pixels that are not background; wrong for {quoted(wrong)}."
+            says = f"must be the number of pixels with a class above 0; wrong for {quoted(wrong)}."
             yield "cases.foreground", says
         if not any(case.is_labelled for case in dataset.cases):
             yield "cases.foreground", "must be above 0 in some case: nothing can be learned or scored."
@@ -195,7 +195,24 @@ def _of_the_rest(dataset: Dataset) -> Faults:
         yield "colours", f"must be (red, green, blue) or None for each class; got {dataset.colours!r}."
     if not all(isinstance(part, int) and 0 <= part <= 255 for colour in colours for part in colour):
         yield "colours", f"must be whole numbers from 0 to 255; got {dataset.colours!r}."
+    yield from _of_regions(dataset)
     yield from _of_places(dataset)
+
+
+def _of_regions(dataset: Dataset) -> Faults:
+    regions = dataset.regions or {}
+    if regions and not dataset.task.has_maps:
+        yield "regions", f"are of segmentation; got {dataset.task}."
+    if not all(isinstance(name, str) and name and name != dataset.classes[0] for name in regions):
+        yield "regions", f"must have names other than that of the background; got {quoted([*regions])}."
+    for name, own in regions.items():
+        if not own or not all(
+            isinstance(number, int) and 0 < number < len(dataset.classes) for number in own
+        ):
+            last = len(dataset.classes) - 1
+            yield "regions", f"must hold numbers of classes, 1 to {last}; got {own!r} in '{name}'."
+    if twice := _repeated(str(sorted({*own})) for own in regions.values()):
+        yield "regions", f"must each hold other classes; twice: {quoted(twice)}."
 
 
 def _of_places(dataset: Dataset) -> Faults:
@@ -240,12 +257,15 @@ def _of_sample(dataset: Dataset, case: Case, sample: Sample) -> Faults:
     maps = dataset.task.has_maps
     yield from _of_array("label", sample.label, np.int64, dataset.labelspace)
     low, high = sample.label.min(), sample.label.max()
-    if maps and (low < 0 or high >= len(dataset.classes)):
-        yield "label", f"must number the {len(dataset.classes)} classes from 0; got {low} to {high}."
+    if maps and (low < UNKNOWN or high >= len(dataset.classes)):
+        says = f"must number the {len(dataset.classes)} classes from 0, or be {UNKNOWN} where it is not known"
+        yield "label", f"{says}; got {low} to {high}."
+    if maps and high == UNKNOWN:
+        yield "label", f"must be known in some pixel; got {UNKNOWN} in all. Leave the case out."
     if not maps and not np.array_equal(sample.label, np.asarray(case.label)):
         yield "label", f"must be that of its case, {case.label}; got {sample.label.tolist()}."
-    if maps and np.count_nonzero(sample.label) != case.foreground:
-        labelled = np.count_nonzero(sample.label)
+    if maps and np.count_nonzero(sample.label > 0) != case.foreground:
+        labelled = np.count_nonzero(sample.label > 0)
         yield "label", f"must have {case.foreground} pixels (cases.foreground); got {labelled}."
 
 

@@ -13,6 +13,7 @@ from medrobust.data.contract import checked
 from medrobust.data.files import is_missing
 from medrobust.data.findings import quoted
 from medrobust.data.own import fingerprint
+from medrobust.data.regions import MOST_MASKS, Regions, combined, with_regions
 from medrobust.errors import DataError, reason
 
 BITS = 8
@@ -26,6 +27,7 @@ def as_dataset(
     scans: Iterable[object] | None = None,
     classes: Sequence[str] | None = None,
     spacing: Sequence[float] | None = None,
+    regions: Regions | None = None,
     name: str = "in-memory",
 ) -> Dataset:
     """The data set that a notebook has at hand.
@@ -38,12 +40,14 @@ def as_dataset(
         scans: The scan of each image.
         classes: Names of the classes.
         spacing: Size of a pixel in mm along each spatial axis.
+        regions: Structures that are unions of classes.
         name: Name of the data set in reports.
 
     Raises:
         DataError: The data are of another kind, or break a rule of `in_memory` or the contract.
     """
     given: dict[str, Any] = {"patients": patients, "scans": scans, "classes": classes, "spacing": spacing}
+    given["regions"] = regions
     if isinstance(data, Dataset):
         options = [key for key, value in given.items() if value is not None]
         if options:
@@ -71,6 +75,7 @@ def in_memory(
     scans: Iterable[object] | None = None,
     classes: Sequence[str] | None = None,
     spacing: Sequence[float] | None = None,
+    regions: Regions | None = None,
     name: str = "in-memory",
 ) -> Dataset:
     """A data set of images and labels in memory.
@@ -79,11 +84,15 @@ def in_memory(
         images: Array or tensor `n c *space` of floats in [0, 1], with two or three spatial axes.
         labels: Array or tensor of whole numbers: `n`, the class of each image; `n findings`, 1 where an image
             shows a finding, 0 where it does not, -1 where that is not known; or `n *space`, the class of each
-            pixel, where 0 is the background.
+            pixel, where 0 is the background and -1 a pixel that nobody labelled. Or of booleans `n k *space`,
+            masks of `k` structures that may overlap: classes are the combinations that occur, and structures
+            are regions of them. Images in which nothing is labelled are left out.
         patients: The patient of each image, for splits and confidence intervals; None: each scan is one.
         scans: The scan of each image: slices of one scan are scored together; None: each image is one.
-        classes: Names of the classes or findings; None: "0" (in segmentation "background"), "1" and so on.
+        classes: Names of the classes or findings, or of the structures that have masks; None: "0" (in
+            segmentation "background"), "1" and so on.
         spacing: Size of a pixel in mm along each spatial axis; None: unknown.
+        regions: Structures that are unions of classes, and are scored in their place, see `with_regions`.
         name: Name of the data set in reports.
 
     Returns:
@@ -92,10 +101,15 @@ def in_memory(
     Raises:
         DataError: An argument breaks a rule above; the message names it.
     """
-    pixels = _images(_array(images, "images"))
-    truth = _labels(_array(labels, "labels"), pixels)
-    task = {1: Task.CLASSIFICATION, 2: Task.MULTILABEL}.get(truth.ndim, Task.SEGMENTATION)
-    names = _classes(classes, truth, task)
+    pixels, given = _images(_array(images, "images")), _array(labels, "labels")
+    structures: dict[str, tuple[int, ...]] | None = None
+    if given.dtype == bool and given.shape == (len(pixels), *given.shape[1:2], *pixels.shape[2:]):
+        truth, names, structures = _of_masks(given, classes)
+        task = Task.SEGMENTATION
+    else:
+        truth = _labels(given, pixels)
+        task = {1: Task.CLASSIFICATION, 2: Task.MULTILABEL}.get(truth.ndim, Task.SEGMENTATION)
+        names = _classes(classes, truth, task)
     width = len(str(len(pixels) - 1))
     case_ids = [f"{place:0{width}d}" for place in range(len(pixels))]
     scan_ids = _of_images("scans", scans, len(pixels)) or case_ids
@@ -109,14 +123,18 @@ def in_memory(
             patient,
             label=None if task.has_maps else _plain(label),
             position=next(positions[scan]),
-            foreground=int(np.count_nonzero(label)) if task.has_maps else 0,
+            foreground=int(np.count_nonzero(label > 0)) if task.has_maps else 0,
         )
         for case_id, scan, patient, label in zip(case_ids, scan_ids, patient_ids, truth, strict=True)
+        if not task.has_maps or (label != UNKNOWN).any()
     )
+    left_out = len(pixels) - len(cases)
+    if not cases:
+        raise DataError(f"labels: must be known (not {UNKNOWN}) in some image; nothing is labelled.")
     sizes = None if spacing is None else tuple(float(size) for size in spacing)
     read = Arrays(pixels, truth)
     identity = repr((names, unit, sizes, fingerprint(cases, read)))
-    return checked(
+    dataset = checked(
         Dataset(
             name=name,
             task=task,
@@ -133,10 +151,35 @@ def in_memory(
                 "grouping": "by patient, as given"
                 if patients is not None
                 else f"none: no patients were given, so every {unit} counts by itself",
+                **({"ignored": f"{left_out} images in which nothing is labelled"} if left_out else {}),
             },
             bits=BITS,
+            regions=structures,
         )
     )
+    if regions is not None and not task.has_maps:
+        raise DataError(f"regions: are of label maps, and these labels are of {task}. Leave them out.")
+    return with_regions(dataset, regions=regions)
+
+
+def _of_masks(
+    masks: np.ndarray, names: Sequence[str] | None
+) -> tuple[np.ndarray, tuple[str, ...], dict[str, tuple[int, ...]]]:
+    """Label maps of masks `n k *space`, the names of their classes, and the classes of each structure."""
+    structures = list(names or map(str, range(1, masks.shape[1] + 1)))
+    if len(structures) != masks.shape[1] or not all(isinstance(each, str) for each in structures):
+        raise DataError(
+            f"classes: must name the {masks.shape[1]} structures that have masks (the background has none); "
+            f"got {quoted(list(map(str, structures)))}."
+        )
+    if masks.shape[1] > MOST_MASKS:
+        raise DataError(f"labels: at most {MOST_MASKS} masks are possible; got {masks.shape[1]}.")
+    codes = np.zeros((len(masks), *masks.shape[2:]), np.int64)
+    for place in range(masks.shape[1]):
+        codes |= masks[:, place].astype(np.int64) << place
+    present, numbers = np.unique(np.append(codes, 0), return_inverse=True)
+    classes, regions = combined(present.tolist(), structures)
+    return numbers[:-1].reshape(codes.shape), classes, regions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,12 +246,17 @@ def _labels(labels: np.ndarray, images: np.ndarray) -> np.ndarray:
         if labels.ndim > 1 and labels.shape[1] == 1 and (labels.shape[0], *labels.shape[2:]) in wanted:
             hint = ": remove the axis of length 1, e.g. labels.squeeze(1)."
         elif labels.ndim == images.ndim and len(labels) == len(images):
-            hint = ": give the number of the class, e.g. labels.argmax(1), and not one column per class."
+            hint = (
+                ": give the number of the class, e.g. labels.argmax(1), and not one column per class. Masks "
+                "that may overlap are booleans, e.g. labels > 0."
+            )
         raise DataError(f"labels: must have the shape {shapes}, as the images; got {labels.shape}{hint}")
     if not np.issubdtype(labels.dtype, np.integer) and labels.dtype != bool:
         raise DataError(f"labels: must be whole numbers; got {labels.dtype}. Convert them to integers.")
-    if labels.min() < 0:
-        raise DataError(f"labels: must number the classes from 0; got {labels.min()}.")
+    least = 0 if labels.ndim == 1 else UNKNOWN
+    if labels.min() < least:
+        also = f", and {UNKNOWN} is what nobody labelled" if least < 0 else ""
+        raise DataError(f"labels: must number the classes from 0{also}; got {labels.min()}.")
     return labels.astype(np.int64)
 
 

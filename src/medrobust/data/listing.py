@@ -71,6 +71,7 @@ class Listing:
     official: Mapping[str, Part] | None = None  # part of each patient, if the data come with a split
     # what is known of a scan or photograph and its patient, by its id: age, sex, site
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    regions: Mapping[str, tuple[int, ...]] | None = None  # unions of classes, see `Dataset.regions`
 
     @property
     def task(self) -> Task:
@@ -84,6 +85,7 @@ class Photos(Listing):
 
     items: tuple[Photo, ...]  # sorted by `case_id`
     format: PictureFormat = IMAGE_FILES
+    ignored: tuple[int, ...] = ()  # values of pixels of masks that are not labelled
 
     @property
     def task(self) -> Task:

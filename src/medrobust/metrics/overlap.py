@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int, Int64
+from jaxtyping import Bool, Float64, Int, Int64
 from torch import Tensor
 
 from medrobust.core import UNKNOWN
@@ -55,17 +55,21 @@ def as_maps(
 
 
 def overlap_counts(
-    labels: Int64[Tensor, "n *space"], predictions: Int64[Tensor, "n *space"], classes: int
-) -> Int64[Tensor, "n k 3"]:
-    """Pixels of each class in the truth, in the prediction, and in both.
+    labels: Int64[Tensor, "n *space"],
+    predictions: Int64[Tensor, "n *space"],
+    classes: int,
+    members: Bool[np.ndarray, "r k"] | None = None,
+) -> Int64[Tensor, "n s 3"]:
+    """Pixels of each class, or of each union of classes, in the truth, in the prediction, and in both.
 
     Args:
         labels: True classes, in [0, classes), or `UNKNOWN`: such pixels are not counted.
         predictions: Predicted classes, in [0, classes).
         classes: Number of classes `k`.
+        members: Which classes each of `r` structures consists of; None: each class is one.
 
     Returns:
-        `n_true, n_pred, n_both` of each image and class, on the device of the labels: what
+        `n_true, n_pred, n_both` of each image and structure, on the device of the labels: what
         `dice_of_counts` takes.
 
     Raises:
@@ -87,6 +91,12 @@ def overlap_counts(
     if not known.all():
         codes = codes[known]
     confusion = torch.bincount(codes, minlength=n * classes * classes).reshape(n, classes, classes)
+    if members is not None:  # a pixel is in both where its true and its predicted class are members
+        inside = torch.from_numpy(members).long()
+        table = confusion.cpu()  # GPUs cannot multiply matrices of whole numbers
+        n_true, n_pred = table.sum(2) @ inside.T, table.sum(1) @ inside.T
+        n_both = ((inside @ table) * inside).sum(2)
+        return torch.stack((n_true, n_pred, n_both), dim=-1).to(labels.device)
     return torch.stack((confusion.sum(2), confusion.sum(1), confusion.diagonal(dim1=1, dim2=2)), dim=-1)
 
 
@@ -96,13 +106,13 @@ def empty_counts(
     """What is predicted in images without any label: false positives that no score of a structure shows.
 
     Args:
-        labels: True classes; 0 is the background.
+        labels: True classes; 0 is the background. Pixels that are `UNKNOWN` are left out.
         predictions: Predicted classes.
 
     Returns:
         Of each image 1 (it is a case), and 1 if nothing is labelled in it; of such an image also 1 if any
         structure is predicted, and the number of pixels predicted to be one. They add up.
     """
-    empty = ~labels.flatten(1).any(1)
-    pixels = (predictions.flatten(1) != 0).sum(1) * empty
+    empty = ~(labels > 0).flatten(1).any(1)
+    pixels = ((predictions != 0) & (labels != UNKNOWN)).flatten(1).sum(1) * empty
     return torch.stack((torch.ones_like(pixels), empty.long(), (pixels > 0).long(), pixels), dim=-1)

@@ -25,6 +25,7 @@ def build(
     channels: int,
     shape: Sequence[int],
     names: Sequence[str] = (),
+    regions: Mapping[str, Sequence[int]] | None = None,
     findings: bool = False,
     initialise: bool = True,
 ) -> Network:
@@ -37,7 +38,9 @@ def build(
         classes: Number of classes, or findings, of the data.
         channels: Channels of the images of the data.
         shape: Spatial shape of the images.
-        names: Of the classes, in the order of the data; needed where the network has an order of its own.
+        names: Of the classes, in the order of the data; needed where the network has an order of its own, or
+            a logit for each region.
+        regions: Numbers of the classes of each region of the data.
         findings: Whether each logit is that of a finding.
         initialise: Load the specified weights; False where others are loaded right after.
 
@@ -54,7 +57,8 @@ def build(
         colours = is_of_imagenet(spec.weights) or (channels == 1 and _is_of_colours(spec))
         taken = spec.input.channels or (COLOURS if colours else channels)
         download = initialise and spec.weights == "imagenet"
-        made = _made(spec, classes=classes, channels=taken, shape=shape, download=download)
+        outputs = len(regions or names[1:]) if spec.output.kind == "regions" else classes
+        made = _made(spec, classes=outputs, channels=taken, shape=shape, download=download)
         network = _wrapped(made, spec, taken, names)
         if spec.load and spec.input.channels is None and taken == 1:
             network = _for_grey(network, made, spec, names, torch.zeros(1, 1, *shape))
@@ -65,10 +69,7 @@ def build(
             "the channels that it takes, such as images.mean(1, keepdim=True) for a grey one."
         )
     if names:
-        try:
-            network.put_in_order(names)
-        except ModelError as error:
-            raise ModelError(f"{where}.{error}") from None
+        _put_in_order(network, spec, names, regions)
     network.recipe = recipe(spec)
     network.findings = findings
     network.eval()
@@ -90,6 +91,23 @@ def build(
             raise ModelError(f"{where}.weights: {error}") from None
         network.eval()  # again, for those that prepare their weights for it (TinyViT)
     return network
+
+
+def _put_in_order(
+    network: Network, spec: ModelSpec, names: Sequence[str], regions: Mapping[str, Sequence[int]] | None
+) -> None:
+    """Let a network return the classes of the data; a ModelError if it is for others."""
+    where = f"models.{spec.name}"
+    if network.output.kind == "regions" and spec.output.kind is None and not regions:
+        own = ", ".join(network.output.classes or ())
+        raise ModelError(
+            f"{where}: its outputs are for the regions {own}, which may overlap. Say in data.regions of "
+            "which classes each consists."
+        )
+    try:
+        network.put_in_order(names, regions)
+    except ModelError as error:
+        raise ModelError(f"{where}.{error}") from None
 
 
 def _copied(given: Network, where: str) -> Network:
@@ -227,7 +245,7 @@ def _output(
     The class names of a file give the order of classes only where they are those of the data.
     """
     output, assumed = {**made.output, **said}, made.assumed
-    if "classes" in output and "classes" not in said and names:
+    if "classes" in output and "classes" not in said and names and output.get("kind") != "regions":
         own = [str(name) for name in output["classes"]]
         if sorted(own) != sorted(names):
             del output["classes"]

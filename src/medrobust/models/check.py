@@ -249,7 +249,13 @@ def _check_logits(network: Network, images: Tensor, task: Task, classes: int) ->
             f"It returns whole numbers ({output.dtype}), such as the classes that it decides for, but scores "
             "and attacks need its logits. Return the input of the last argmax."
         )
-    _check_values(logits, output, images.ndim if task.has_maps else 2, classes)
+    axes = images.ndim if task.has_maps else 2
+    if network.output.kind == "regions":
+        if not task.has_maps:
+            raise ModelError(f"output.kind: regions are of segmentation, and the task is {task}.")
+        _check_values(logits, output, axes, 0 if network.members is None else len(network.members), "regions")
+    else:
+        _check_values(logits, output, axes, classes)
 
 
 def _require_one_input(network: Network) -> None:
@@ -298,7 +304,7 @@ def _check_real(network: Network, images: Tensor, made_up: Tensor) -> None:
         seen = torch.cat([network.raw(some) for some in every])
         if not seen.isfinite().all():
             raise ModelError(f"It returns non-finite values for images of the study. {LOOK_FOR_NAN}")
-        if network.output.kind is not None or not _are_fractions(seen):
+        if network.output.kind not in (None, "regions") or not _are_fractions(seen):
             return
         for factor in LARGER if any(True for _ in network.parameters()) else ():
             with _changed(network, partial(torch.mul, other=factor)):
@@ -332,20 +338,20 @@ def _changed(network: Network, change: Callable[[Tensor], Tensor]) -> Iterator[N
             weight.copy_(value)
 
 
-def _check_values(logits: Tensor, output: Tensor, axes: int, classes: int) -> None:
-    """Check that logits have the right shape and are finite."""
+def _check_values(logits: Tensor, output: Tensor, axes: int, classes: int, what: str = "classes") -> None:
+    """Check that logits, one for each class or region, have the right shape and are finite."""
     if logits.ndim != axes:
         expected = "(n, classes)" + (" and the image's size" if axes > 2 else "")
         raise ModelError(
             f"It must return logits of shape {expected}, got {tuple(output.shape)} for {IMAGES} images."
         )
-    if logits.shape[1] != classes and not (logits.shape[1] == 1 and classes == 2):
-        returned = f"{logits.shape[1]} classes"
-        if logits.shape[1] == 1:
+    if logits.shape[1] != classes and not (logits.shape[1] == 1 and classes == 2 and what == "classes"):
+        returned = f"{logits.shape[1]} {what}"
+        if logits.shape[1] == 1 and what == "classes":
             returned = "one output, as for two classes or in regression (which is not judged)"
         raise ModelError(
-            f"It returns {returned}, but the data have {classes} classes. "
-            "Use a network for these classes, or, if it returns several things, say in output.take which are "
+            f"It returns {returned}, but the data have {classes} {what}. "
+            f"Use a network for these {what}, or, if it returns several things, say in output.take which are "
             "the logits."
         )
     if not logits.isfinite().all():

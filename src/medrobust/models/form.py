@@ -66,13 +66,14 @@ class OutputSpec(BaseModel):
         description="Where the logits are: name of an entry or attribute, position, or a path such as "
         "`heads.0`. null: the entry `logits` or `out`, or the first of several.",
     )
-    kind: Literal["logits", "probabilities"] | None = Field(
+    kind: Literal["logits", "probabilities", "regions"] | None = Field(
         None,
-        description="Of probabilities the logarithms are taken. null: logits, and what looks like "
-        "probabilities is refused.",
+        description="Of probabilities the logarithms are taken. Of regions each has one logit, that of a "
+        "sigmoid, from which those of the classes are made. null: logits, and what looks like probabilities "
+        "is refused.",
     )
     classes: Annotated[tuple[_Name, ...], Len(1)] | None = Field(
-        None, description="Names of the classes in the network's order. null: that of the data."
+        None, description="Names of the classes, or regions, in the network's order. null: that of the data."
     )
 
     @field_serializer("take", when_used="json")

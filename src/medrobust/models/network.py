@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,7 +26,8 @@ class Network(nn.Module):
     """A network that takes images in [0, 1] and returns logits, whatever its body expects and returns.
 
     Channels, size and normalisation are adapted inside, differentiably and on a copy of the images. A single
-    logit z becomes the two logits (0, z); logit maps of another size are resized to that of the image.
+    logit z becomes the two logits (0, z); logit maps of another size are resized to that of the image; logits
+    of regions become logits of classes, see `of_regions`.
 
     Attributes:
         body: The network itself; weight files hold its state dict.
@@ -41,6 +42,7 @@ class Network(nn.Module):
     factor: Tensor
     offset: Tensor
     order: Tensor | None
+    members: Tensor | None
 
     def __init__(
         self,
@@ -55,7 +57,7 @@ class Network(nn.Module):
         pad: int | Sequence[int] | None = None,
         window: SlidingWindow | Mapping[str, Any] | None = None,
         output: str | int | Callable[[Any], Tensor] | None = None,
-        kind: Literal["logits", "probabilities"] | None = None,
+        kind: Literal["logits", "probabilities", "regions"] | None = None,
         classes: Sequence[str] | None = None,
         findings: bool = False,
         features: Features | None = None,
@@ -80,9 +82,10 @@ class Network(nn.Module):
             output: Where the logits are in what the body returns: the name of an entry or attribute, a
                 position, a path such as "heads.0", or a function that extracts them. By default the entry
                 `logits` or `out`, or the first of several outputs.
-            kind: What the body returns; of "probabilities" the logarithms are taken. By default logits; a
-                study then refuses what looks like probabilities.
-            classes: Names of the classes in the body's order; by default it is that of the data.
+            kind: What the body returns; of "probabilities" the logarithms are taken, and "regions", which may
+                overlap, have the logit of a sigmoid each. By default logits; a study then refuses what looks
+                like probabilities.
+            classes: Names of the classes, or regions, in the body's order; by default it is that of the data.
             findings: Whether each logit is that of a finding, of which an image may show several: a logit z
                 becomes the two logits (0, z), and `n findings` becomes `n 2 findings`.
             features: Computes one vector per image, for t-SNE. By default the input of the last linear or
@@ -117,6 +120,7 @@ class Network(nn.Module):
         self.register_buffer("factor", factor, persistent=False)
         self.register_buffer("offset", offset, persistent=False)
         self.register_buffer("order", None, persistent=False)
+        self.register_buffer("members", None, persistent=False)
 
     @property
     def description(self) -> str:
@@ -130,17 +134,26 @@ class Network(nn.Module):
         """Where it takes images."""
         return self.factor.device
 
-    def put_in_order(self, names: Sequence[str]) -> None:
+    def put_in_order(self, names: Sequence[str], regions: Mapping[str, Sequence[int]] | None = None) -> None:
         """Return the classes in the order of the data, where `classes` says another one.
 
         A single output is for the one class named, or for the second of two.
 
         Args:
             names: Of the classes, in the order of the data.
+            regions: Numbers of the classes of each region, for a network with a logit for each; by default
+                each class but the first, the background, is one.
 
         Raises:
-            ModelError: The network's classes are not those of the data.
+            ModelError: The network's classes or regions are not those of the data, or no output of a network
+                for regions tells some of the classes apart.
         """
+        if self.output.kind == "regions":
+            members = self._members(
+                names, regions or {name: (place,) for place, name in enumerate(names) if place}
+            )
+            self.members = members.to(self.device)
+            return
         own = list(self.output.classes or names)
         if len(own) == 1 and len(names) == 2:
             own = [name for name in names if name not in own] + own
@@ -159,9 +172,39 @@ class Network(nn.Module):
         places = [own.index(name) for name in names]
         self.order = None if places == sorted(places) else torch.tensor(places, device=self.device)
 
+    def _members(self, names: Sequence[str], regions: Mapping[str, Sequence[int]]) -> Bool[Tensor, "r k"]:
+        """Which classes of the data are part of what each output is for."""
+        own = list(self.output.classes or regions)
+        for name in own:
+            if name not in regions:
+                raise ModelError(
+                    f"output.classes: {unknown('region', name, regions)} Say in data.regions of which "
+                    "classes each consists, and in output.classes what the network's outputs are for."
+                )
+        members = torch.tensor([[place in regions[name] for place in range(len(names))] for name in own])
+        alike: dict[tuple[bool, ...], str] = {}
+        for name, column in zip(names, members.T.tolist(), strict=True):
+            other = alike.setdefault(tuple(column), name)
+            if other != name:
+                raise ModelError(
+                    f"output.kind: no output of the network tells '{name}' from '{other}', since they are "
+                    "part of the same regions. Make them one class in data.labels, or give a region that "
+                    "holds one of them."
+                )
+        return members
+
     def forward(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *labelspace"]:
         """Logits of images in [0, 1]."""
         logits = self.raw(images)
+        if self.output.kind == "regions":
+            if self.members is None:
+                raise ModelError(
+                    "output.kind: of which classes its regions consist is not known. Say it with "
+                    "Network.put_in_order, or judge it on data with regions."
+                )
+            if logits.shape[2:] != images.shape[2:]:
+                logits = _resized(logits, tuple(images.shape[2:]))
+            return of_regions(logits, self.members)
         if logits.shape[1] == 1 and not self.findings:  # the same decision and probability as a sigmoid's
             logits = torch.cat([torch.zeros_like(logits), logits], 1)
         if self.order is not None:
@@ -297,6 +340,25 @@ def as_module(body: nn.Module | Callable[[Tensor], object]) -> nn.Module:
     if isinstance(owner, nn.Module) and getattr(body, "__name__", "") in ("forward", "__call__"):
         return owner
     return _Function(body)
+
+
+def of_regions(
+    logits: Float[Tensor, "n r *space"], members: Bool[Tensor, "r k"]
+) -> Float[Tensor, "n k *space"]:
+    """Logits of classes from those of regions: of each class, the sum of those of the regions that hold it.
+
+    The probability that a pixel is in exactly the regions that hold a class is the product of sigmoid(z) over
+    these and of sigmoid(-z) over the others, if each region is decided alone. As log sigmoid(z) is
+    z + log sigmoid(-z), its logarithm is the sum made here plus a term that is the same for all classes, and
+    that neither softmax, nor a difference of logits, nor argmax sees. So the largest logit is that of the
+    class whose regions are exactly those with a positive logit, wherever there is such a class, and elsewhere
+    of the most probable one that there is.
+
+    Args:
+        logits: Of a sigmoid for each region.
+        members: Which classes each region consists of; the first class, the background, is in none.
+    """
+    return torch.einsum("nr...,rk->nk...", logits, members.to(logits.dtype))
 
 
 def z_scored(images: Float[Tensor, "n c *space"], *, foreground: bool) -> Float[Tensor, "n c *space"]:

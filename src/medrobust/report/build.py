@@ -134,6 +134,15 @@ def save_figure(folder: RunFolder, name: str, drawn: Drawn) -> Picture:
     return Picture(plot, drawn.alt, drawn.caption)
 
 
+def _regions(results: Results) -> dict[str, str]:
+    """What the regions that are scored consist of."""
+    told = [
+        f"{name} ({', '.join(results.classes[number] for number in own)})"
+        for name, own in results.regions.items()
+    ]
+    return {"regions, which are scored in place of the classes": "; ".join(told)} if told else {}
+
+
 def _context(
     folder: RunFolder,
     study: Mapping[str, Any],
@@ -156,6 +165,7 @@ def _context(
         data={
             "data set": str(data["name"]),
             "classes": f"{len(results.classes)}: {', '.join(results.classes)}",
+            **_regions(results),
             **{key: str(value) for key, value in data["facts"].items()},
             f"test {results.unit}s": str(len(results.panel.patients)),
             "fingerprint (SHA-256)": str(data["fingerprint"]),

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.patches import Patch
 
-from medrobust.core import names_in
+from medrobust.core import UNKNOWN, names_in
 from medrobust.report import style
 from medrobust.report.style import coloured, family, image_uri, labels_uri
 
@@ -257,10 +257,10 @@ def _legend(examples: Examples) -> dict[str, tuple[Patch, ...]]:
     """The structures in any label map, without their side; a patch for each side."""
     present = np.union1d(examples.labels, examples.predictions)
     sides: dict[str, tuple[Patch, ...]] = {}
-    for index in (int(index) for index in present if index):
+    for index in (int(index) for index in present if index > 0):
         name = family(examples.classes[index])
         sides[name] = (*sides.get(name, ()), Patch(color=examples.colours[index]))
-    return sides
+    return sides | ({"not labelled": (Patch(color=style.UNLABELLED),)} if UNKNOWN in present else {})
 
 
 def in_plane(examples: Examples) -> Examples:
@@ -272,7 +272,7 @@ def in_plane(examples: Examples) -> Examples:
     plane = np.full(len(case), depth // 2)
     if not examples.segmentation:
         return replace(examples, images=examples.images[case, :, :, plane])
-    plane = np.count_nonzero(examples.labels, axis=(2, 3)).argmax(1)
+    plane = np.count_nonzero(examples.labels > 0, axis=(2, 3)).argmax(1)
     return replace(
         examples,
         images=examples.images[case, :, :, plane],

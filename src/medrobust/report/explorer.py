@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Int, Int8
 
 from medrobust.analysis.results import Results
-from medrobust.core import Task, names_in
+from medrobust.core import UNKNOWN, Task, members_of, names_in
 from medrobust.data.scans.geometry import Axis, seen_along
 from medrobust.metrics.overlap import overlap_counts
 from medrobust.metrics.scores import dice_of_counts, mean_defined
-from medrobust.report.style import image_uri, labels_uri, structure_colours
+from medrobust.report.style import image_uri, labels_uri, region_colours, structure_colours
 from medrobust.running.explorer import EXPLORED, LEVELS, View, Wanted, read_views
 from medrobust.storage import RunFolder
 
@@ -67,7 +67,7 @@ def read_explorer(folder: RunFolder, results: Results, room: int) -> dict[str, A
     @cache
     def shown(group: int, place: int) -> dict[str, Any]:
         number, each = groups[group][place]
-        return frame(each.of(scans[number][each.case]), colours)
+        return frame(each.of(scans[number][each.case]), colours, results.regions)
 
     counts = [len(group) for group in groups]
     places = fitting(counts, lambda group, place: len(json.dumps(shown(group, place))) + 2, room)
@@ -99,6 +99,9 @@ def index(facts: Mapping[str, Any], results: Results) -> dict[str, Any]:
         results: The rows of the run.
     """
     segmentation = results.task.has_maps
+    colours = structure_colours(results.classes, results.colours) if segmentation else ()
+    if results.regions:
+        colours = region_colours(colours, results.regions)
     scores = _scores(results, [scan["scan_id"] for scan in facts["scans"]])
     sets, targets = facts["sets"], facts["targets"]
     cells = [
@@ -110,8 +113,9 @@ def index(facts: Mapping[str, Any], results: Results) -> dict[str, Any]:
         "segmentation": segmentation,
         "volumes": any(each.plane for scan in facts["scans"] for each in scan["frames"]),
         "levels": {"grey": GREY, "step": STEP, "count": LEVELS},
-        "classes": list(results.classes),
-        "colours": structure_colours(results.classes, results.colours) if segmentation else [],
+        "classes": list(results.structures if segmentation else results.classes),
+        "colours": list(colours),
+        "regions": bool(results.regions),
         "targets": [
             f"{target['name']}, seed {target['seed']}" if several else target["name"] for target in targets
         ],
@@ -184,7 +188,7 @@ def _scores(results: Results, scans: Sequence[str]) -> dict[tuple[Any, ...], Any
         truth = pl.col("probabilities").list.get(pl.col("label")).cast(pl.Float64).mean().round(4)
         of_scans = rows.group_by(*CELL, "scan_id").agg(truth)
         return {row[:-1]: row[-1] for row in of_scans.iter_rows()}
-    place = {name: number for number, name in enumerate(results.classes)}
+    place = {name: number for number, name in enumerate(results.structures)}
     counts: dict[tuple[Any, ...], np.ndarray] = {}
     for *cell, structure, n_true, n_pred, n_both in rows.select(
         *CELL, "scan_id", "structure", *COUNTS
@@ -278,12 +282,15 @@ def frames_of(
     ]
 
 
-def frame(view: View, colours: tuple[str, ...]) -> dict[str, Any]:
-    """A plane on a page; `colours` are those of the classes.
+def frame(
+    view: View, colours: tuple[str, ...], regions: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, Any]:
+    """A plane on a page; `colours` are those of the classes, `regions` what is scored in their place.
 
     Returns:
         `clean`; by set `changes` (null for an unchanged image) and `largest`; by pair `answers`. In
-        segmentation also `truth`, and by pair `overlap`, see `overlap_of`.
+        segmentation also `truth`, whether some of it is `unlabelled`, and by pair `overlap`, see
+        `overlap_of`.
     """
     shown: dict[str, Any] = {
         "clean": image_uri(view.clean),
@@ -294,9 +301,11 @@ def frame(view: View, colours: tuple[str, ...]) -> dict[str, Any]:
         return shown | {"answers": [[round(float(p), 4) for p in answer] for answer in view.answers]}
     predictions = torch.from_numpy(view.answers.astype(np.int64))
     labels = torch.from_numpy(view.truth.astype(np.int64)).expand_as(predictions)
-    counts = overlap_counts(labels, predictions, len(colours)).numpy()
+    members = members_of(regions, len(colours)) if regions else None
+    counts = overlap_counts(labels, predictions, len(colours), members).numpy()
     return shown | {
         "truth": labels_uri(view.truth, colours),
+        "unlabelled": bool((view.truth == UNKNOWN).any()),
         "answers": [labels_uri(answer, colours) for answer in view.answers],
         "overlap": [overlap_of(*of_answer.T) for of_answer in counts],
     }

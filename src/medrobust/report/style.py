@@ -8,7 +8,8 @@ Source: Okabe & Ito, "Color Universal Design", 2008.
 
 import base64
 import io
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex, to_rgb
 from matplotlib.figure import Figure
 from PIL import Image, ImageColor
+
+from medrobust.core import UNKNOWN
 
 INK = "#1b2733"
 MUTED = "#5b6874"
@@ -168,9 +171,24 @@ def structure_colours(classes: Sequence[str], given: Sequence[Sequence[int] | No
     return tuple(to_hex(tuple(colour)) for colour in own or (BLACK, *chosen))
 
 
+UNLABELLED = "#585858"
+"""Of pixels whose truth is not known."""
+
+
+def region_colours(colours: Sequence[str], regions: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
+    """Colours of the background and of each region in the order of `regions`, by those of the classes.
+
+    A region has the colour of the first of its classes that is in the fewest regions: the one that sets it
+    apart from those within it.
+    """
+    depth = Counter(number for own in regions.values() for number in own)
+    chosen = (min(own, key=lambda number: (depth[number], number)) for own in regions.values())
+    return (colours[0], *(colours[number] for number in chosen))
+
+
 def coloured(labels: Int[np.ndarray, "h w"], colours: Sequence[str]) -> Float[np.ndarray, "h w 3"]:
-    """A label map as an RGB image in [0, 1], in the colours of the classes."""
-    painted: Float[np.ndarray, "h w 3"] = np.array([to_rgb(colour) for colour in colours])[labels]
+    """A label map as an RGB image in [0, 1], in the colours of the classes; what is `UNKNOWN` is grey."""
+    painted: Float[np.ndarray, "h w 3"] = np.array([to_rgb(each) for each in (*colours, UNLABELLED)])[labels]
     return painted
 
 
@@ -207,8 +225,11 @@ def image_uri(image: UInt8[np.ndarray, "c h w"]) -> str:
 
 
 def labels_uri(labels: Shaped[np.ndarray, "h w"], colours: tuple[str, ...]) -> str:
-    """A label map in the hexadecimal colours of the classes; the background is transparent."""
-    palette, entry = _palette(colours)
+    """A label map in the hexadecimal colours of the classes; the background is transparent.
+
+    What is `UNKNOWN` is grey.
+    """
+    palette, entry = _palette((*colours, UNLABELLED) if (labels == UNKNOWN).any() else colours)
     picture = Image.fromarray(entry[labels]).convert("P")
     picture.putpalette(palette.tobytes())
     return _uri(picture, transparency=0, bits=(len(palette) - 1).bit_length())

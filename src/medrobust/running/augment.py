@@ -19,8 +19,9 @@ def moved(
 ) -> tuple[Float[Tensor, "n c *space"], Int64[Tensor, "n *labelspace"]]:
     """Images in [0, 1] moved at random, and label maps with them.
 
-    Images are interpolated linearly, label maps by the nearest neighbour. What enters from outside is 0,
-    background, in label maps, and the reflected image where an image has its labels as a whole.
+    Images are interpolated linearly, label maps by the nearest neighbour, so that what is `UNKNOWN` in them
+    stays it. What enters from outside is 0, background, in label maps, and the reflected image where an image
+    has its labels as a whole.
     """
     space = images.shape[2:]
     matrices = torch.from_numpy(_movements(len(images), tuple(space), amount, rng)).to(images)

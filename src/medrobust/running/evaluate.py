@@ -214,8 +214,8 @@ def _measures(setup: Setup) -> list[Measure]:
     where the pixel size is unknown.
     """
     dataset, tolerance = setup.dataset, setup.tolerance
-    n_classes = len(dataset.classes)
-    structures = [{"structure": name} for name in dataset.classes]
+    n_classes, members = len(dataset.classes), dataset.members
+    structures = [{"structure": name} for name in dataset.structures]
     spacing = dataset.spacing or (1.0,) * len(dataset.shape)
     unit = "pixels" if dataset.spacing is None else "mm"
     return [
@@ -223,14 +223,19 @@ def _measures(setup: Setup) -> list[Measure]:
             OVERLAPS,
             ("n_true", "n_pred", "n_both"),
             structures,
-            lambda labels, predictions: overlap_counts(labels, predictions, n_classes).cpu().numpy(),
+            lambda labels, predictions: overlap_counts(labels, predictions, n_classes, members).cpu().numpy(),
         ),
         Measure(
             SURFACES,
             SUMS,
             structures,
             lambda labels, predictions: surface_sums(
-                labels, predictions, n_classes, spacing=spacing, tolerance=float(tolerance or 0)
+                labels,
+                predictions,
+                n_classes,
+                spacing=spacing,
+                tolerance=float(tolerance or 0),
+                members=members,
             ),
             lambda _: {"tolerance": tolerance, "unit": unit},
         ),

@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64, Int64, Shaped
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from torch import Tensor
 
-from medrobust.core import Case, Dataset, Grid, names_in
+from medrobust.core import UNKNOWN, Case, Dataset, Grid, names_in
 from medrobust.data.scans.geometry import region
 from medrobust.running.plan import ImageSet
 from medrobust.storage import digest
@@ -29,6 +29,9 @@ AS_IT_IS = np.array([[0, 1], [1, 1], [2, 1]])
 
 Steps = Float64[np.ndarray, "4 4"]
 """From the indices of one array to those of another: turned by quarters and shifted by whole voxels."""
+
+UNLABELLED, UNLABELLED_WIDE = 2**8 - 1, 2**16 - 1
+"""Number of pixels in exported label maps that are not labelled, of 8 bits and of 16."""
 
 MEASURED = ("outcome", "ssim", "linf")
 """Columns of the `crafted` rows that the description of an image repeats."""
@@ -161,16 +164,22 @@ def read_image(item: Item, file: Path) -> Float32[Tensor, "n c *space"]:
 
 
 def write_labels(item: Item, folder: Path, maps: Mapping[str, Int64[Tensor, "n *space"]]) -> list[str]:
-    """Write label maps by their names, numbers unchanged; returns the names of the files."""
+    """Write label maps by their names, numbers unchanged but for `UNLABELLED`; returns the files' names."""
     names = []
     for what, labels in maps.items():
-        numbers = labels.numpy().astype(np.uint8 if labels.max() < 256 else np.uint16)
+        numbers = np.where(labels == UNKNOWN, _unlabelled(labels), labels.numpy())
+        numbers = numbers.astype(np.uint8 if _unlabelled(labels) == UNLABELLED else np.uint16)
         names.append(f"{item.name}-{what}" + (".nii.gz" if item.is_volume else ".png"))
         if item.is_volume:
             write_nifti(folder / names[-1], _in_file(item, numbers), item.file.affine)
         else:
             write_png(folder / names[-1], numbers)
     return names
+
+
+def _unlabelled(labels: Tensor) -> int:
+    """Number of pixels that are not labelled in the file of a label map."""
+    return UNLABELLED if labels.max() < UNLABELLED else UNLABELLED_WIDE
 
 
 def _in_file(item: Item, images: np.ndarray) -> np.ndarray:
@@ -197,6 +206,7 @@ def describe(
 
     `rows` are the `crafted` rows of the set by case, `shown` the predictions of networks by name.
     """
+    has_unlabelled = dataset.task.has_maps and bool((item.labels == UNKNOWN).any())
     return {
         "data": dataset.name,
         "perturbation": image_set.perturbation,
@@ -207,6 +217,10 @@ def describe(
         "grid": ORIGINAL if item.is_volume and item.file is item.original else OWN,
         "facts": dict(dataset.facts or {}),
         "classes": list(dataset.classes),
+        **(
+            {"regions": {name: list(own) for name, own in dataset.regions.items()}} if dataset.regions else {}
+        ),
+        **({"not_labelled": _unlabelled(item.labels)} if has_unlabelled else {}),
         "images": _images(item, rows, shown, dataset),
     }
 

@@ -56,6 +56,7 @@ def record_of(setup: Setup) -> dict[str, Any]:
         "unit": dataset.unit,
         "shape": list(dataset.shape),
         "classes": list(dataset.classes),
+        "regions": {name: list(own) for name, own in (dataset.regions or {}).items()},
         "colours": list(dataset.colours),
         "fingerprint": dataset.fingerprint,
         "facts": {**(dataset.facts or {}), "evaluated": described(setup.cases, dataset)},

@@ -126,7 +126,7 @@ def make_loss(task: Task, weights: Float[Tensor, "answers *findings"]) -> Loss:
 
 def _segmentation_loss(weights: Float[Tensor, "k"]) -> Loss:
     return lambda logits, labels: (
-        F.cross_entropy(logits, labels, weight=weights) + soft_dice_loss(logits, labels)
+        F.cross_entropy(logits, labels, weight=weights, ignore_index=UNKNOWN) + soft_dice_loss(logits, labels)
     )
 
 
@@ -152,6 +152,8 @@ def soft_dice_loss(
 ) -> Float[Tensor, ""]:
     """1 minus the mean over classes of the soft Dice of a whole batch, background included.
 
+    Pixels that are `UNKNOWN` count nowhere.
+
     The same as MONAI's `DiceLoss(to_onehot_y=True, softmax=True, batch=True)`.
 
     Source: Milletari, Navab, Ahmadi 2016, V-Net, without the squares.
@@ -159,7 +161,12 @@ def soft_dice_loss(
     smooth, axes = 1e-5, [0, *range(2, logits.ndim)]
     probabilities = logits.softmax(1)
     truth = torch.zeros(logits.shape, dtype=logits.dtype, device=logits.device)
-    truth = truth.scatter_(1, labels[:, None], 1)
+    known = labels != UNKNOWN
+    if known.all():
+        truth = truth.scatter_(1, labels[:, None], 1)
+    else:
+        truth = truth.scatter_(1, labels.clamp_min(0)[:, None], 1) * known[:, None]
+        probabilities = probabilities * known[:, None]
     hit = (probabilities * truth).sum(axes)
     missed, spurious = truth.sum(axes) - hit, probabilities.sum(axes) - hit
     dice = (2 * hit + smooth) / (2 * (hit + 0.5 * spurious + 0.5 * missed) + smooth)
@@ -185,9 +192,9 @@ def _pixel_weights(dataset: Dataset, cases: Sequence[Case]) -> Float64[np.ndarra
     pixels, pixels_around = np.zeros(classes), np.zeros(classes)
     for case in cases:
         label = dataset.read(case).label
-        counts = np.bincount(label.ravel(), minlength=classes)
+        counts = np.bincount(label[label != UNKNOWN], minlength=classes)
         pixels += counts
-        pixels_around += label.size * (counts > 0)
+        pixels_around += counts.sum() * (counts > 0)
     present = pixels > 0
     frequencies = pixels[present] / pixels_around[present]
     weights = np.zeros(classes)

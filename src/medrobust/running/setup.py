@@ -345,6 +345,7 @@ def fresh_network(
             channels=dataset.channels,
             shape=dataset.shape,
             names=dataset.classes,
+            regions=dataset.regions or {},
             findings=dataset.task is Task.MULTILABEL,
             initialise=initialise,
         )

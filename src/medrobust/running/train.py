@@ -415,7 +415,7 @@ def validation_counts(
     batch_size: int,
     device: torch.device,
 ) -> Int64[Tensor, "scans k 3"]:
-    """Counts of truth, prediction and both: of each class or, of several findings, of each answer to each.
+    """Counts of truth, prediction and both: of each structure, or of each answer for each finding.
 
     The cases may be a part of those of the scans. The network is used in eval mode, and left in its own.
     """
@@ -423,13 +423,15 @@ def validation_counts(
     network.eval()
     row = {scan: index for index, scan in enumerate(scans)}
     questions = len(dataset.classes) if dataset.task is Task.MULTILABEL else 1
-    counts = torch.zeros(len(scans), questions * dataset.answers, 3, dtype=torch.int64, device=device)
+    answers, members = questions * dataset.answers, dataset.members if dataset.task.has_maps else None
+    rows_of_scan = answers if members is None else len(members)
+    counts = torch.zeros(len(scans), rows_of_scan, 3, dtype=torch.int64, device=device)
     first = dataset.answers * torch.arange(questions, device=device)
     for batch in batches(dataset, cases, batch_size, device):
         predictions = network(batch.images).argmax(1).view(len(batch.cases), -1)
         labels = batch.labels.view(len(batch.cases), -1)
         found = overlap_counts(
-            torch.where(labels == UNKNOWN, labels, labels + first), predictions + first, counts.shape[1]
+            torch.where(labels == UNKNOWN, labels, labels + first), predictions + first, answers, members
         )
         rows = torch.tensor([row[case.scan_id] for case in batch.cases], device=device)
         counts.index_add_(0, rows, found)

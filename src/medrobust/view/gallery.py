@@ -83,7 +83,7 @@ class Gallery:
         case = list(self._scans.values())[scan][chosen.case]
         with self._one_at_a_time:
             seen = self._view(case, set, target)
-        return explorer.frame(chosen.of(seen), self._colours)
+        return explorer.frame(chosen.of(seen), self._colours, self._results.regions)
 
     def _frames_of(self, scan: str, cases: Sequence[Case]) -> list[Frame]:
         dataset = self._plan.setup.dataset

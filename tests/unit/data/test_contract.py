@@ -110,6 +110,15 @@ def test_what_is_right_passes_as_it_is() -> None:
         (PHOTOS, {"official": {"p0": Part.TEST}}, "official must give every patient a part"),
         (PHOTOS, {"official": dict.fromkeys(("p0",), "test")}, "official must give each patient a medrobust"),
         (PHOTOS, {"facts": {"size": 3}}, "facts must map names to strings"),
+        (PHOTOS, {"regions": {"a": (1,)}}, "regions are of segmentation; got classification"),
+        (SCANS, {"regions": {"a": (0, 1)}}, r"regions must hold numbers of classes, 1 to 2; got \(0, 1\)"),
+        (SCANS, {"regions": {"a": ()}}, "regions must hold numbers of classes"),
+        (SCANS, {"regions": {"a": (1, 2), "b": (2, 1)}}, "regions must each hold other classes"),
+        (
+            SCANS,
+            {"regions": {"background": (1,)}},
+            "regions must have names other than that of the background",
+        ),
         (SCANS, {"affine": lambda scan: np.zeros((4, 4))}, "affine must give 4 x 4 numbers that span"),
         (SCANS, {"affine": lambda scan: np.eye(3)}, "affine must give 4 x 4 numbers"),
         (SCANS, {"original": lambda scan: Grid((4, 4, 4), np.eye(3))}, "original must give 4 x 4 numbers"),
@@ -141,8 +150,18 @@ def test_fields(dataset: Dataset, changes: dict[str, Any], message: str) -> None
         ),
         (PHOTOS, lambda s: Sample(s.image, s.label.astype(np.int32)), "label must be int64; got int32"),
         (SCANS, lambda s: Sample(s.image, s.label[:5]), "label must have the shape"),
-        (SCANS, lambda s: Sample(s.image, s.label + 1), "label must number the 3 classes from 0; got 1 to 3"),
+        (
+            SCANS,
+            lambda s: Sample(s.image, s.label + 1),
+            "label must number the 3 classes from 0, or be .*; got 1 to 3",
+        ),
         (SCANS, lambda s: Sample(s.image, s.label * 0), "label must have 72 pixels .*; got 0"),
+        (SCANS, lambda s: Sample(s.image, s.label - 2), "label must number .*; got -2 to 0"),
+        (
+            SCANS,
+            lambda s: Sample(s.image, s.label * 0 - 1),
+            "label must be known in some pixel; got -1 in all",
+        ),
     ],
 )
 def test_samples(dataset: Dataset, change: Callable[[Sample], Any], message: str) -> None:

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 import torch
 from hypothesis import given
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from made_rows import classification, segmentation
@@ -31,7 +32,7 @@ from medrobust.report.explorer import (
     labels_uri,
     read_explorer,
 )
-from medrobust.report.style import structure_colours
+from medrobust.report.style import UNLABELLED, coloured, region_colours, structure_colours
 from medrobust.running.explorer import EXPLORED, LEVELS, View, scan_scores
 from medrobust.running.train import score
 from medrobust.storage import RunFolder
@@ -85,6 +86,45 @@ def test_dice_of_a_slice_is_undefined_where_the_truth_lacks_the_structure() -> N
     assert told == {"dice": [None, round(2000 * 2 / 7), 0, None, None], "mean": 0.285714, "extra": {"3": 1}}
     empty = frame(replace(view, truth=np.zeros_like(truth)), structure_colours(CLASSES))["overlap"][0]
     assert empty == {"dice": [None] * 4, "mean": None, "extra": {"1": 4, "3": 1}}
+
+
+def test_what_is_not_labelled_is_grey_and_counts_nowhere() -> None:
+    truth = np.array([[0, 1, 1, -1], [0, 0, 2, -1]])
+    answer = np.array([[0, 1, 1, 1], [0, 0, 2, 3]])
+    colours = structure_colours(CLASSES)
+    view = View(
+        clean=np.zeros((1, 2, 4), np.uint8),
+        changes=np.zeros((1, 1, 2, 4), np.int8),
+        largest=np.zeros(1, np.float32),
+        truth=truth,
+        answers=answer[None],
+    )
+    told = frame(view, colours)
+    assert told["unlabelled"]
+    assert told["overlap"][0] == {"dice": [None, 1000, 1000, None], "mean": 1.0, "extra": {}}
+    shown = np.asarray(decoded(told["truth"]).convert("RGBA"))
+    assert ["#" + bytes(pixel).hex() for pixel in shown[:, 3, :3]] == [UNLABELLED] * 2
+    assert (shown[:, 3, 3] == 255).all()
+    in_figure = coloured(truth, colours)
+    assert to_hex(in_figure[0, 3]) == UNLABELLED
+    assert to_hex(in_figure[0, 1]) == colours[1]
+    assert not frame(replace(view, truth=answer), colours)["unlabelled"]
+
+
+def test_regions_have_the_colour_of_the_class_that_sets_them_apart() -> None:
+    colours = structure_colours(CLASSES)
+    regions = {"all": (1, 2, 3), "inner": (2, 3), "stem": (3,)}
+    assert region_colours(colours, regions) == colours
+    assert region_colours(colours, {"stem": (3,), "all": (1, 2, 3)}) == (colours[0], colours[3], colours[1])
+    truth = np.array([[0, 1, 2, 3]])
+    view = View(
+        clean=np.zeros((1, 1, 4), np.uint8),
+        changes=np.zeros((1, 1, 1, 4), np.int8),
+        largest=np.zeros(1, np.float32),
+        truth=truth,
+        answers=np.array([[[0, 2, 1, 3]]]),
+    )
+    assert frame(view, colours, regions)["overlap"][0]["dice"] == [None, 1000, 500, 1000]
 
 
 @given(seed=st.integers(0, 10**6))

@@ -16,7 +16,7 @@ from medrobust.data.attributes import told
 from medrobust.data.files import read_table
 from medrobust.data.findings import Finding, error, quoted
 from medrobust.data.listing import Scan, Scans
-from medrobust.data.scans.labels import LabelMap, Labels, label_map, read_label_file
+from medrobust.data.scans.labels import Ignored, LabelMap, Labels, label_map, read_label_file
 from medrobust.data.scans.volumes import stem
 from medrobust.errors import DataError, StudyError
 
@@ -40,6 +40,7 @@ def list_bids(
     desc: str | None = None,
     space: str | None = None,
     labels: Labels | str | None = None,
+    ignore: Ignored | None = None,
 ) -> Scans:
     """Scans of a BIDS data set, each with a *_dseg file.
 
@@ -50,6 +51,7 @@ def list_bids(
         desc: Only labels with this desc- entity; None: any.
         space: Only labels in this space, with the images that the pipeline has in it; None: any.
         labels: Numbers of each class, or a file that gives them; None: their *dseg.tsv.
+        ignore: Numbers of voxels that nobody labelled, which count nowhere, e.g. 255.
 
     Raises:
         StudyError: There are several pipelines to choose from, or the mapping cannot be used.
@@ -74,7 +76,7 @@ def list_bids(
     ]
     scans = _scans(segmentations, suffixes, places, home, findings)
     used = [scan.labels for scan in scans.values()] or list(segmentations)
-    own_map = label_map(labels, root) if labels is not None else _table(root, used)
+    own_map = label_map(labels, root, ignore) if labels else _table(root, used).ignoring(ignore)
     table, key, people = root / "participants.tsv", "participant_id", dict[str, dict[str, str]]()
     if table.is_file():
         people = told(read_table(table, [key], ATTRIBUTES), key, ATTRIBUTES, findings)

@@ -23,7 +23,7 @@ from medrobust.data.adapters.pairing import by_patient, official_split, pair, sc
 from medrobust.data.files import ListedFiles, existing_file, is_missing, read_json
 from medrobust.data.findings import Finding, error, is_sound, note, quoted, refused, warning
 from medrobust.data.listing import Scan, Scans
-from medrobust.data.scans.labels import Labels, label_map, labels_of_json, map_of_file
+from medrobust.data.scans.labels import Ignored, Labels, label_map, labels_of_json, map_of_file
 from medrobust.data.scans.volumes import SUFFIXES, is_volume, stem
 from medrobust.data.splitting.splits import PARTS
 from medrobust.errors import DataError
@@ -46,6 +46,7 @@ def list_decathlon(
     *,
     file: Annotated[str, MinLen(1)] = "dataset.json",
     labels: Labels | str | None = None,
+    ignore: Ignored | None = None,
     patient: str | None = None,
 ) -> Scans:
     """The cases with labels that a dataset.json, or a list of MONAI's, describes.
@@ -55,12 +56,13 @@ def list_decathlon(
         file: Path of the description below the root.
         labels: Classes in place of those of the description, e.g. {tumour: [1, 2, 3]}, or a file that gives
             them; MONAI's lists name none.
+        ignore: Numbers of voxels that nobody labelled, which count nowhere, e.g. 255.
         patient: Regular expression that finds the patient in a case's name.
 
     Raises:
         StudyError: The mapping or the expression cannot be used.
-        DataError: The description is missing or wrong, names no classes, or has regions; or there is no case.
-            Unusable cases are findings.
+        DataError: The description is missing or wrong, or names no classes; or there is no case. Unusable
+            cases are findings.
     """
     path = existing_file(root, file, "data.file")
     content = read_json(path)
@@ -79,9 +81,9 @@ def list_decathlon(
             f"{path}: no usable case with image and labels.{told} Correct the file, or the folder."
         )
     if labels is not None:
-        own = label_map(labels, root)
+        own = label_map(labels, root, ignore)
     elif "labels" in content:
-        own = map_of_file(labels_of_json(path, content["labels"]), path)
+        own = map_of_file(labels_of_json(path, content["labels"]), path).ignoring(ignore)
     else:
         raise DataError(
             f"{path}: does not name the classes. Give them in data.labels, e.g. {{liver: 1, tumour: 2}}."

@@ -8,7 +8,7 @@ refers to, or whose frame of reference it shares; patients by PatientID.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -21,14 +21,16 @@ from medrobust.data.dicom import grouped, is_dicom, present, read_dicom_file, rg
 from medrobust.data.files import is_missing, naming
 from medrobust.data.findings import Finding, error, quoted, refused, require_sound, warning
 from medrobust.data.listing import Scan, Scans
+from medrobust.data.regions import MOST_MASKS
 from medrobust.data.scans.dicom_series import (
     DicomScan,
     background_of,
     series_name,
     voxels_of,
 )
-from medrobust.data.scans.labels import BACKGROUND, UNKNOWN, Colour, LabelMap
-from medrobust.errors import DataError, StudyError
+from medrobust.data.scans.labels import BACKGROUND, IGNORED, Colour, LabelMap
+from medrobust.data.scans.masks import NOT_LABELLED, classes_of_masks
+from medrobust.errors import DataError, StudyError, unknown
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """SOP classes of Segmentation Storage and of Label Map Segmentation Storage."""
@@ -78,7 +80,14 @@ class Segmentation(NamedTuple):
     colours: Mapping[str, Colour]  # of its labels, those that it gives
 
 
-def list_dicom_seg(root: Path, *, labels: Names | None = None, segmentation: str | None = None) -> Scans:
+def list_dicom_seg(
+    root: Path,
+    *,
+    labels: Names | None = None,
+    segmentation: str | None = None,
+    overlapping: bool = False,
+    ignore: str | list[str] | None = None,
+) -> Scans:
     """The series of grey images below a folder that a segmentation labels.
 
     Args:
@@ -87,6 +96,9 @@ def list_dicom_seg(root: Path, *, labels: Names | None = None, segmentation: str
             every label is a class. Numbers of segments mean nothing, since they may differ between files.
         segmentation: Regular expression that chooses segmentations by their series description, if a series
             has several; None: all.
+        overlapping: Whether a voxel may be in segments of several classes: combinations that occur become
+            classes, and what was a class becomes a region that is scored.
+        ignore: Labels of segments whose voxels count nowhere, e.g. Unlabelled.
 
     Raises:
         StudyError: The mapping contradicts itself, or the expression is not a valid one.
@@ -102,22 +114,29 @@ def list_dicom_seg(root: Path, *, labels: Names | None = None, segmentation: str
             f"data.root: none of {len(series)} series of images below {root} has one of {len(chosen)} DICOM "
             "segmentations. Give the folder that holds both."
         )
-    owner = _owners((label for _, one in pairs for label in one.segments.values()), labels)
+    every = {label for _, one in pairs for label in one.segments.values()}
+    ignored = _ignored(ignore, every, labels)
+    owner = _owners(every - ignored, labels)
     classes = (BACKGROUND, *dict.fromkeys(name for name in owner.values() if name != BACKGROUND))
-    if not 2 <= len(classes) <= UNKNOWN:
+    most, how = (MOST_MASKS + 1, " where they may overlap") if overlapping else (IGNORED, "")
+    if not 2 <= len(classes) <= most:
         raise DataError(
             f"data.labels: the segments belong to {len(classes) - 1} classes ({quoted(classes[1:])}); 1 to "
-            f"{UNKNOWN - 1} are supported. Give `labels`, e.g. {{tumour: [GTV-1, GTV-2]}}."
+            f"{most - 1} are supported{how}. Give `labels`, e.g. {{tumour: [GTV-1, GTV-2]}}."
         )
     scans: list[Scan] = []
     known: dict[str, Series] = {}
     for own, one in pairs:
-        if nameless := sorted({label for label in one.segments.values() if label not in owner}):
+        if nameless := sorted({label for label in one.segments.values() if label not in {*owner, *ignored}}):
             says = f"{one.path} has segments that data.labels do not name: {quoted(nameless)}."
             advice = "Name them there, or list them under background. The scan is left out."
             findings.append(error("unknown label", says, advice, one.path))
         else:
-            scans.append(_scan(own, one, classes, owner))
+            numbers = {label: classes.index(name) for label, name in owner.items()}
+            if overlapping:
+                numbers = {label: 1 << place >> 1 for label, place in numbers.items()}
+            numbers |= dict.fromkeys(ignored, NOT_LABELLED)
+            scans.append(_scan(own, one, classes, numbers, overlapping))
             known[scans[-1].scan_id] = own
     unit, how = _unit(list(known.values()), root, findings)
     kinds = Counter(own.modality for own in known.values())
@@ -125,8 +144,13 @@ def list_dicom_seg(root: Path, *, labels: Names | None = None, segmentation: str
     colours: dict[str, Colour] = {}
     for label, colour in (pair for _, one in pairs for pair in one.colours.items()):
         colours.setdefault(owner.get(label, ""), colour)
-    shown = tuple(colours.get(name) for name in classes) if colours else ()
-    label_map = LabelMap(classes, tuple((index,) for index in range(len(classes))), shown)
+    if overlapping:
+        scans, label_map = classes_of_masks(scans, classes[1:], findings)
+        known = {scan.scan_id: known[scan.scan_id] for scan in scans}
+    else:
+        shown = tuple(colours.get(name) for name in classes) if colours else ()
+        numbered = tuple((index,) for index in range(len(classes)))
+        label_map = LabelMap(classes, numbered, shown, ignored=(NOT_LABELLED,) if ignored else ())
     attributes = {scan: own.attributes for scan, own in known.items()}
     return scans_of(scans, label_map, unit, findings, facts, attributes=attributes)
 
@@ -298,12 +322,31 @@ def _owners(present: Iterable[str], labels: Names | None) -> dict[str, str]:
     return owner
 
 
-def _scan(own: Series, one: Segmentation, classes: tuple[str, ...], owner: Mapping[str, str]) -> Scan:
-    segments = tuple(sorted((number, classes.index(owner[label])) for number, label in one.segments.items()))
+def _ignored(ignore: str | list[str] | None, present: Set[str], labels: Names | None) -> Set[str]:
+    """Labels of segments that are to be ignored; refused where none is called so, or where it has a class."""
+    ignored = {ignore} if isinstance(ignore, str) else {*(ignore or ())}
+    named = {label for own in (labels or {}).values() for label in ([own] if isinstance(own, str) else own)}
+    for label in sorted(ignored):
+        if label not in present:
+            raise DataError(f"data.ignore: {unknown('label of a segment', label, sorted(present))}")
+        if label in named:
+            raise StudyError(f"data.ignore: '{label}' is also in data.labels. Name it once.")
+    return ignored
+
+
+def _scan(
+    own: Series,
+    one: Segmentation,
+    classes: tuple[str, ...],
+    numbers: Mapping[str, int],
+    may_overlap: bool,
+) -> Scan:
+    """A scan; `numbers` are those of each segment's class in its labels."""
+    segments = tuple(sorted((number, numbers[label]) for number, label in one.segments.items()))
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", own.patient)[:32] or "scan"
     scan_id = f"{name}_{sha256(own.uid.encode()).hexdigest()[:8]}"
     voxels = sum(count for _, count in own.claims.values())
-    files = DicomScan(own.files, voxels, classes, segments)
+    files = DicomScan(own.files, voxels, classes, segments, may_overlap)
     return Scan(scan_id, own.patient or scan_id, own.files[:1], one.path, files)
 
 

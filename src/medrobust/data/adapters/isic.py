@@ -35,6 +35,7 @@ from medrobust.data.attributes import told
 from medrobust.data.files import Row, is_missing, read_table
 from medrobust.data.findings import Finding, Severity, error, quoted, warning
 from medrobust.data.listing import Photo, Photos
+from medrobust.data.scans.labels import Ignored
 from medrobust.errors import DataError
 
 ATTRIBUTES = {
@@ -175,10 +176,14 @@ def _number(text: str) -> float:
         return -1.0
 
 
-def list_isic_segmentation(root: Path) -> Photos:
+def list_isic_segmentation(root: Path, *, ignore: Ignored | None = None) -> Photos:
     """Photographs and masks of ISIC 2018, task 1 (and challenges before it), paired by their names.
 
     The data name neither patients nor lesions: the unit is the image.
+
+    Args:
+        root: Folder of all files.
+        ignore: Values of pixels of masks that nobody labelled, which count nowhere, e.g. 128.
 
     Raises:
         DataError: There is no mask. Masks without an image and images without a mask are findings.
@@ -215,6 +220,7 @@ def list_isic_segmentation(root: Path) -> Photos:
         },
         findings=(*findings, *left_out(root, paths)),
         official={name: part for name, part in parts.items() if part} if is_split(parts.values()) else None,
+        ignored=tuple([ignore] if isinstance(ignore, int) else ignore or ()),
     )
 
 

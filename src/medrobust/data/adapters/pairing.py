@@ -179,4 +179,5 @@ def scans_of(
         findings=tuple(findings),
         official=official,
         attributes=attributes or {},
+        regions=dict(labels.regions) or None,
     )

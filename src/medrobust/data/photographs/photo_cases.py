@@ -1,7 +1,7 @@
 """Photographs as cases, with a class, findings or a mask each, decoded once into the cache folder."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from annotated_types import Ge, Le
 from jaxtyping import Float32, Int64, Shaped, UInt8
 
-from medrobust.core import Case, Dataset, OnProgress, Sample, Task, silent
+from medrobust.core import UNKNOWN, Case, Dataset, OnProgress, Sample, Task, silent
 from medrobust.data.cache import CachedRows
 from medrobust.data.files import file_digest
 from medrobust.data.listing import Photo, Photos
@@ -30,6 +30,7 @@ from medrobust.data.photographs.pictures import (
     framed_volume,
 )
 from medrobust.data.reading import in_threads, part_of
+from medrobust.data.scans.labels import IGNORED
 from medrobust.errors import DataError, StudyError
 
 REVISION = 3
@@ -91,6 +92,7 @@ def open_photos(
 
     headers = in_threads(header, listing.items, part_of(reading, 0.8, 1), "header")
     decoding = _decoding(listing.format, [one for one in headers if one], size, fit, colour, intensity)
+    decoding = replace(decoding, ignored=listing.ignored)
     fingerprint = _fingerprint(listing, decoding, dict(zip(paths, checksums, strict=True)))
     stored = None
     if cache is not None:
@@ -127,18 +129,28 @@ def _with_masks(images: Dataset, reader: "PhotoReader", progress: OnProgress) ->
         masks = CachedRows(Path(f"{stored.path}-masks"), stored.count, images.shape, "uint8")
         reader = replace(reader, masks=masks)
 
-    def labelled(number: int) -> int:
-        return int(np.count_nonzero(reader.mask(number)))
+    def labelled(number: int) -> int | None:
+        mask = reader.mask(number)
+        return int(np.count_nonzero(mask > 0)) if (mask != UNKNOWN).any() else None
 
-    inside = in_threads(labelled, range(len(reader.photos)), progress, "mask")
-    if not any(inside):
+    counts = in_threads(labelled, range(len(reader.photos)), progress, "mask")
+    cases = [
+        replace(case, foreground=count)
+        for case, count in zip(images.cases, counts, strict=True)
+        if count is not None
+    ]
+    if not any(case.is_labelled for case in cases):
         raise DataError(f"{reader.photos[0].mask} is empty, and so are all other masks. Give the masks.")
-    pairs = zip(images.cases, inside, strict=True)
-    empty = f"all images; the mask of {inside.count(0)} is empty: these have no Dice, and none is trained on"
+    n_empty = sum(not case.is_labelled for case in cases)
+    empty = f"all images; the mask of {n_empty} is empty: these have no Dice, and none is trained on"
+    if reader.decoding.ignored:
+        empty += (
+            f"; ignored pixels count nowhere, and {counts.count(None)} images of nothing else are left out"
+        )
     return replace(
         images,
         task=Task.SEGMENTATION,
-        cases=tuple(replace(case, foreground=count) for case, count in pairs),
+        cases=tuple(cases),
         read=reader,
         facts={**(images.facts or {}), "masks": "a pixel is what fills most of it", "cases": empty},
     )
@@ -167,9 +179,10 @@ class PhotoReader:
         return Sample(image, np.array(photo.label, np.int64) if photo.mask is None else self.mask(number))
 
     def mask(self, number: int) -> Int64[np.ndarray, "h w"]:
-        """The mask of a photograph: 1 inside."""
+        """The mask of a photograph: 1 inside, `core.UNKNOWN` where it is to be ignored."""
         decode = partial(self.decoding.mask, self.photos[number])
-        return np.asarray(self.masks.get(number, decode) if self.masks else decode(), np.int64)
+        mask = np.asarray(self.masks.get(number, decode) if self.masks else decode(), np.int64)
+        return np.where(mask == IGNORED, UNKNOWN, mask) if self.decoding.ignored else mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +196,7 @@ class Decoding:
     bits: int  # per channel, the most that any file has
     intensity: Intensity
     is_volume: bool = field(default=False, repr=False)  # the contents, which are in the fingerprint, say so
+    ignored: tuple[int, ...] = field(default=(), repr=False)  # values of pixels of masks without a label
 
     @property
     def dtype(self) -> str:
@@ -219,11 +233,17 @@ class Decoding:
         """The mask of a photograph, framed as its image is; a DataError if it is invalid."""
         assert photo.mask is not None
         size = self.format.header(photo.path, photo.entry).size
-        return framed_mask(read_mask(photo.mask, size[::-1]), self.size, self.fit)
+        mask = read_mask(photo.mask, size[::-1], self.ignored)
+        framed = framed_mask(mask, self.size, self.fit)
+        if self.ignored:
+            framed[framed_mask(np.asarray(mask == IGNORED, np.uint8), self.size, self.fit) > 0] = IGNORED
+        return framed
 
 
-def read_mask(path: Path, shape: tuple[int, ...] | None = None) -> UInt8[np.ndarray, "h w"]:
-    """A mask at its full size: 1 inside, 0 outside.
+def read_mask(
+    path: Path, shape: tuple[int, ...] | None = None, ignored: Collection[int] = ()
+) -> UInt8[np.ndarray, "h w"]:
+    """A mask at its full size: 1 inside, 0 outside, `IGNORED` where it has one of the `ignored` values.
 
     A DataError if it is not black and one white, or not of the `shape` of its image, if that is known.
     """
@@ -231,19 +251,20 @@ def read_mask(path: Path, shape: tuple[int, ...] | None = None) -> UInt8[np.ndar
         values = IMAGE_FILES.picture(path).pixels
     if (values != values[:1]).any():
         raise DataError(f"{path}: a mask must be black and white, and this one is in colour.")
-    found = set(np.unique(values).tolist()) - {0}
+    found = set(np.unique(values).tolist()) - {0, *ignored}
     if len(found) > 1 or not found <= set(MASK_WHITE):
         raise DataError(
             f"{path}: a mask must hold 0 and 255, or 0 and 1; this one holds {sorted(found)[:5]}. Was it "
-            "saved as JPEG, or resized?"
+            "saved as JPEG, or resized? Name a value for pixels that nobody labelled in data.ignore."
         )
     if shape not in (None, values.shape[1:]):
         sizes = [" x ".join(map(str, sides[::-1])) for sides in (values.shape[1:], shape)]
         raise DataError(
             f"{path}: has {sizes[0]} pixels, but its image {sizes[1]}. Give the mask of this image."
         )
-    inside: np.ndarray = values[0] > 0
-    return inside.astype(np.uint8)
+    inside: np.ndarray = np.isin(values[0], [*found]).astype(np.uint8)
+    inside[np.isin(values[0], [*ignored])] = IGNORED
+    return inside
 
 
 def _decoding(
@@ -264,7 +285,7 @@ def _decoding(
 
 
 def _fingerprint(listing: Photos, decoding: Decoding, checksums: Mapping[Path, str]) -> str:
-    total = hashlib.sha256(repr((REVISION, decoding, listing.classes)).encode())
+    total = hashlib.sha256(repr((REVISION, decoding, listing.classes, *listing.ignored)).encode())
     for photo in listing.items:
         content = checksums[photo.path], checksums.get(photo.mask) if photo.mask else None
         total.update(repr((photo.case_id, photo.patient_id, photo.label, photo.entry, content)).encode())

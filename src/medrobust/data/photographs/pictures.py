@@ -236,8 +236,8 @@ def framed_volume(picture: Picture, size: int) -> Shaped[np.ndarray, "1 size siz
 
 
 def framed_mask(mask: UInt8[np.ndarray, "h w"], size: int, fit: Fit) -> UInt8[np.ndarray, "size size"]:
-    """A mask of 0 and 1, resized as its picture is: a new pixel is what fills most of it."""
-    image = Image.fromarray(mask.astype(np.float32))
+    """A mask, resized as its picture is: 1 where ones fill most of the new pixel, else 0."""
+    image = Image.fromarray((mask == 1).astype(np.float32))
     inside = np.asarray(_framed(image, size, fit, Image.Resampling.BOX))
     return np.asarray(inside > 1 - inside, np.uint8)
 

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, Int64, UInt16
 from pydicom.pixels.processing import apply_modality_lut
 
 from medrobust.data.dicom import grouped, present, read_dicom_file, stored_pixels
 from medrobust.data.files import file_digest, naming
 from medrobust.data.photographs.pictures import require_size
 from medrobust.data.scans.geometry import Affine
-from medrobust.data.scans.labels import NUMBERS, UNKNOWN
+from medrobust.data.scans.labels import NUMBERS
+from medrobust.data.scans.masks import NOT_LABELLED
 from medrobust.data.scans.volumes import MOST_VOXELS, Stored, in_ras
 from medrobust.errors import DataError
 
@@ -36,6 +37,9 @@ UNEVEN = 0.25
 GAP = 1.5
 """Between slices this many times the usual distance apart, some are missing."""
 
+UNDESCRIBED = NUMBERS - 1
+"""Stands for segments that a segmentation does not describe."""
+
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From DICOM's world, whose axes point left, back and up."""
 
@@ -47,53 +51,59 @@ class DicomScan:
     series: tuple[Path, ...]
     voxels: int  # that their headers claim
     classes: tuple[str, ...]  # the first is the background
-    segments: tuple[tuple[int, int], ...]  # their numbers, each with the index of its class
+    # Numbers of segments, each with that of its class in the labels: its place, or if segments may overlap
+    # 2^i for the class i + 1; or `NOT_LABELLED`.
+    segments: tuple[tuple[int, int], ...]
+    may_overlap: bool = False
 
     def read(self, path: Path) -> Stored:
-        """The image, rescaled as its headers say, or the labels as class indices on the grid of the image.
+        """The image, rescaled as its headers say, or the labels on the grid of the image.
 
         Raises:
             DataError: A file cannot be read, the slices make no regular volume, or the segmentation lies on
-                another grid or has segments of several classes in one voxel.
+                another grid or has segments of several classes in one voxel, unless they may overlap.
         """
         lattice = _lattice(self.series)
         with naming(path, "DICOM images of a series" if path in self.series else "a DICOM segmentation"):
             if path in self.series:
                 voxels, dtype = _image(lattice)
             else:
-                voxels, dtype = self._labels(path, lattice), np.dtype(np.uint8)
+                voxels, dtype = self._labels(path, lattice), np.dtype(np.uint16)
             return in_ras(voxels, TO_RAS @ lattice.affine, dtype, path)
 
     def digest(self, path: Path) -> str:
         """SHA-256 of the series, or of the segmentation and what its numbers mean."""
         if path in self.series:
             return sha256("".join(map(file_digest, self.series)).encode()).hexdigest()
-        return sha256(f"{file_digest(path)}{self.classes}{self.segments}".encode()).hexdigest()
+        overlap = "overlapping" if self.may_overlap else ""
+        return sha256(f"{file_digest(path)}{self.classes}{self.segments}{overlap}".encode()).hexdigest()
 
     def claimed_voxels(self, path: Path) -> int:
         """Voxels that the headers of the series claim."""
         return self.voxels
 
-    def _labels(self, path: Path, lattice: "Lattice") -> UInt8[np.ndarray, "s h w"]:
+    def _labels(self, path: Path, lattice: "Lattice") -> UInt16[np.ndarray, "s h w"]:
         segmentation = _without_empty(read_dicom_file(path))
         require_size(path, int(segmentation.Columns), int(segmentation.Rows))
-        table = np.full(NUMBERS, UNKNOWN, np.uint8)
+        table = np.full(NUMBERS, UNDESCRIBED, np.uint16)
         for segment, index in ((background_of(segmentation), 0), *self.segments):
             table[segment] = index
-        labels = np.zeros(lattice.shape, np.uint8)
+        labels = np.zeros(lattice.shape, np.uint16)
         for number, frame in enumerate(segmentation.PerFrameFunctionalGroupsSequence, start=1):
             found = _classes_of_frame(segmentation, number, frame, path, table)
             pixels = np.argwhere(found)
             places = _places(pixels, _plane(segmentation, path, frame, number), lattice)
             new, old = found[tuple(pixels.T)], labels[tuple(places.T)]
-            clash = np.flatnonzero((old != 0) & (old != new))
-            if len(clash):
+            not_labelled = (old == NOT_LABELLED) | (new == NOT_LABELLED)
+            clash = np.flatnonzero((old != 0) & (old != new) & ~not_labelled)
+            if len(clash) and not self.may_overlap:
                 both = sorted({self.classes[new[clash[0]]], self.classes[old[clash[0]]]})
                 raise DataError(
                     f"{path}: segments overlap: a voxel is both '{both[0]}' and '{both[1]}', and voxels here "
-                    "have one class. Make them one class in data.labels, or list one under background."
+                    "have one class. Write `overlapping: true`, make them one class in data.labels, or list "
+                    "one under background."
                 )
-            labels[tuple(places.T)] = new
+            labels[tuple(places.T)] = np.where(not_labelled, NOT_LABELLED, old | new)
         return labels
 
 
@@ -301,9 +311,9 @@ def _without_empty(dataset: Any) -> Any:
 
 
 def _classes_of_frame(
-    segmentation: Any, number: int, frame: Any, path: Path, table: UInt8[np.ndarray, "65536"]
-) -> UInt8[np.ndarray, "h w"]:
-    """Class indices of the pixels of a frame; `table` has those of segments."""
+    segmentation: Any, number: int, frame: Any, path: Path, table: UInt16[np.ndarray, "65536"]
+) -> UInt16[np.ndarray, "h w"]:
+    """Numbers of the classes of the pixels of a frame; `table` has those of segments."""
     pixels = stored_pixels(segmentation, path, number - 1)
     kind = segmentation.SegmentationType
     if kind == "LABELMAP":
@@ -317,8 +327,8 @@ def _classes_of_frame(
             )
         group, name = "SegmentIdentificationSequence", "ReferencedSegmentNumber"
         segment = _required(segmentation, path, name, frame, group, number)
-        found = np.where(pixels, table[int(segment)], np.uint8(0))
-    if (found == UNKNOWN).any():
+        found = np.where(pixels, table[int(segment)], np.uint16(0))
+    if (found == UNDESCRIBED).any():
         raise DataError(f"{path} uses a segment that it does not describe. Is the file damaged?")
     return found
 

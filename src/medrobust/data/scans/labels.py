@@ -1,18 +1,20 @@
 """What the numbers in label files mean: classes with names and colours, from a study or from a file.
 
-Several numbers may be one class; numbers listed as background are background; any other number is refused.
+Several numbers may be one class; numbers listed as background are background; voxels with a number that is to
+be ignored are not labelled; any other number is refused.
 Files are read in the formats that come with scans:
 
 .tsv    BIDS dseg.tsv: index, name, and perhaps color (#rrggbb)
-.json   dataset.json of the Decathlon ({"0": "background"}) or of nnU-Net ({"background": 0})
+.json   dataset.json of the Decathlon ({"0": "background"}) or of nnU-Net ({"background": 0}), with its
+        regions ({"tumour": [1, 2], "core": 2}) and its `ignore`
 .xml    MALC-2012's *_LabelMap.xml: Label with Name, Number, RGBColor
 .csv    MALC-2012's label information: Label Number, Label Name
 .txt    FreeSurferColorLUT.txt (number name R G B A), or ITK-SNAP (number R G B A visible mesh "name")
 """
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -20,7 +22,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 from annotated_types import Ge, Le
-from jaxtyping import UInt8, UInt16
+from jaxtyping import Bool, UInt8, UInt16
 
 from medrobust.data.files import inside, read_json, read_lines, read_table
 from medrobust.data.findings import quoted
@@ -31,13 +33,19 @@ Number = Annotated[int, Ge(0), Le(65535)]
 Labels = dict[str, Number | list[Number]]
 """Numbers of each class, as a study gives them: `{liver: [1, 2], tumour: 3}`, and perhaps of `background`."""
 
+Ignored = Number | list[Number]
+"""Numbers of voxels that nobody labelled, as a study gives them: `255`."""
+
 Colour = tuple[int, int, int]
 """Red, green and blue in 0 to 255."""
 
 BACKGROUND = "background"
 
 UNKNOWN = 255
-"""Index that stands for numbers that mean nothing, so that there are at most 255 classes."""
+"""Index that stands for numbers that mean nothing."""
+
+IGNORED = 254
+"""Index of voxels that are not labelled while label maps are bytes, so that there are at most 254 classes."""
 
 NUMBERS = 2**16
 """Labels are whole numbers below this."""
@@ -51,9 +59,14 @@ class LabelMap:
     numbers: tuple[tuple[int, ...], ...]  # of each class
     colours: tuple[Colour | None, ...] = ()  # of each class, None if unknown; empty if no class has one
     advice: str = "Name it in the labels, or list it under background."
+    ignored: tuple[int, ...] = ()  # numbers of voxels that are not labelled
+    regions: tuple[tuple[str, tuple[int, ...]], ...] = ()  # unions of classes that the file names
 
     def __call__(self, labels: UInt16[np.ndarray, "*space"], path: Path) -> UInt8[np.ndarray, "*space"]:
-        """Class indices of the numbers in a file; a DataError that names it if a number means nothing."""
+        """Class indices of the numbers in a file, `IGNORED` where they are to be ignored.
+
+        A DataError that names the file if a number means nothing.
+        """
         table, classes = self.table, np.empty_like(labels, np.uint8)
         for place in range(labels.shape[-1]):  # indexing all at once would copy the numbers in 64 bits
             classes[..., place] = table[labels[..., place]]
@@ -68,7 +81,32 @@ class LabelMap:
     @property
     def table(self) -> UInt8[np.ndarray, "65536"]:
         """Class index of every number, `UNKNOWN` if it means nothing."""
-        return _table(self.numbers)
+        return _table(self.numbers, self.ignored)
+
+    def ignoring(self, numbers: Ignored | None) -> "LabelMap":
+        """The same without some numbers, whose voxels are not labelled; classes without numbers are left out.
+
+        Raises:
+            StudyError: No class is left.
+        """
+        more = [numbers] if isinstance(numbers, int) else numbers or []
+        left = [tuple(number for number in own if number not in more) for own in self.numbers]
+        kept = [place for place, own in enumerate(left) if own or place == 0]
+        if len(kept) < 2:
+            raise StudyError(f"data.ignore: {more} are the numbers of all classes. Leave one of them out.")
+        places = {old: new for new, old in enumerate(kept)}
+        return replace(
+            self,
+            names=tuple(self.names[place] for place in kept),
+            numbers=tuple(left[place] for place in kept),
+            colours=tuple(self.colours[place] for place in kept) if self.colours else (),
+            ignored=(*self.ignored, *(number for number in more if number not in self.ignored)),
+            regions=tuple(
+                (name, left_over)
+                for name, own in self.regions
+                if (left_over := tuple(places[place] for place in own if place in places))
+            ),
+        )
 
     def unknown(self, labels: UInt16[np.ndarray, "*space"]) -> tuple[int, ...]:
         """Numbers that mean nothing, in rising order."""
@@ -77,25 +115,41 @@ class LabelMap:
 
 
 @lru_cache(maxsize=8)
-def _table(numbers: tuple[tuple[int, ...], ...]) -> UInt8[np.ndarray, "65536"]:
+def _table(numbers: tuple[tuple[int, ...], ...], ignored: tuple[int, ...]) -> UInt8[np.ndarray, "65536"]:
     table = np.full(NUMBERS, UNKNOWN, np.uint8)
     for index, own in enumerate(numbers):
         table[list(own)] = index
+    table[list(ignored)] = IGNORED
     table.setflags(write=False)
     return table
 
 
-def label_map(labels: Labels | str, root: Path) -> LabelMap:
-    """The classes that a study gives, or those of a file that it names below the data's root."""
-    return read_label_file(inside(root, labels)) if isinstance(labels, str) else map_of_study(labels)
+def is_foreground(classes: UInt8[np.ndarray, "*space"]) -> Bool[np.ndarray, "*space"]:
+    """Which voxels are known to be no background."""
+    return np.asarray((classes != 0) & (classes != IGNORED))
 
 
-def map_of_study(labels: Labels) -> LabelMap:
+def label_map(labels: Labels | str, root: Path, ignore: Ignored | None = None) -> LabelMap:
+    """The classes that a study gives, or those of a file that it names below the data's root.
+
+    Voxels with a number of `ignore` are not labelled, even where a file names it.
+    """
+    if isinstance(labels, str):
+        return read_label_file(inside(root, labels)).ignoring(ignore)
+    return map_of_study(labels, ignore)
+
+
+def map_of_study(labels: Labels, ignore: Ignored | None = None) -> LabelMap:
     """The map that a study's `labels:` gives; a StudyError if it contradicts itself."""
     own = {name: [numbers] if isinstance(numbers, int) else numbers for name, numbers in labels.items()}
+    for number in [ignore] if isinstance(ignore, int) else ignore or []:
+        if name := next((name for name, numbers in own.items() if number in numbers), None):
+            raise StudyError(
+                f"data.ignore: the number {number} is that of '{name}' in data.labels. Name it once."
+            )
     background = own.pop(BACKGROUND, [])
     try:
-        return _map({BACKGROUND: sorted({0, *background}), **own}, {})
+        return _map({BACKGROUND: sorted({0, *background}), **own}, {}).ignoring(ignore)
     except ValueError as error:
         raise StudyError(f"data.labels: {error}") from None
 
@@ -114,19 +168,28 @@ class Label(NamedTuple):
     number: int
     name: str
     colour: Colour | None = None
+    regions: tuple[str, ...] = ()  # that it is part of, where there are any
+    is_ignored: bool = False
 
 
 def map_of_file(labels: list[Label], path: Path) -> LabelMap:
     """The map that the lines of a label file give; labels of one name are one class."""
     numbers: dict[str, list[int]] = {BACKGROUND: [0]}
     colours: dict[str, Colour | None] = {}
-    for number, name, colour in labels:
-        name = BACKGROUND if number == 0 else name
+    for label in labels:
+        if label.is_ignored:
+            continue
+        name = BACKGROUND if label.number == 0 else label.name
         numbers.setdefault(name, [])
-        numbers[name] += [] if number == 0 else [number]
-        colours.setdefault(name, colour)
+        numbers[name] += [] if label.number == 0 else [label.number]
+        colours.setdefault(name, label.colour)
+    regions: dict[str, dict[int, None]] = {}
+    for label in labels:
+        for region in label.regions:
+            regions.setdefault(region, {})[[*numbers].index(label.name)] = None
     try:
-        return _map(numbers, colours)
+        found = _map(numbers, colours).ignoring([label.number for label in labels if label.is_ignored])
+        return replace(found, regions=tuple((name, tuple(own)) for name, own in regions.items()))
     except ValueError as error:
         raise DataError(
             f"{path}: {error} Correct it, or give `labels` in the study, e.g. {{liver: [1, 2], tumour: 3}}."
@@ -137,8 +200,8 @@ def _map(numbers: Mapping[str, list[int]], colours: Mapping[str, Colour | None])
     """Raises a ValueError that says what is wrong."""
     if len(numbers) < 2:
         raise ValueError("names no class.")
-    if len(numbers) > UNKNOWN:
-        raise ValueError(f"names {len(numbers) - 1} classes; at most {UNKNOWN - 1} are possible.")
+    if len(numbers) > IGNORED:
+        raise ValueError(f"names {len(numbers) - 1} classes; at most {IGNORED - 1} are possible.")
     owner: dict[int, str] = {}
     for name, own in numbers.items():
         if not name.strip() or not own:
@@ -169,26 +232,42 @@ def _json(path: Path) -> list[Label]:
 
 
 def labels_of_json(path: Path, labels: object) -> list[Label]:
-    """The `labels` of a dataset.json, of the Decathlon or nnU-Net; its regions and `ignore` are refused."""
+    """The `labels` of a dataset.json, of the Decathlon or nnU-Net.
+
+    Where some are lists of numbers, all are regions, as for nnU-Net. Regions may overlap, and a voxel has one
+    class: numbers that are part of the same regions are a class, which is called after them.
+    """
     if not isinstance(labels, dict) or not labels:
         raise DataError(f"{path}: `labels` must name the classes; got {str(labels)[:80]}.")
-    found = []
+    numbers: dict[str, list[int]] = {}
     for key, value in labels.items():
-        if isinstance(value, list):
-            raise DataError(
-                f"{path}: '{key}' is a region of several labels {value}. Regions overlap, but a voxel can "
-                "have only one class: give `labels` in the study, e.g. {edema: 2, core: [1, 3]}."
-            )
-        number, name = (key, value) if str(key).strip().isdigit() else (value, key)
-        if isinstance(number, bool) or not str(number).strip().isdigit() or not isinstance(name, str):
+        given, name = (key, value) if str(key).strip().isdigit() else (value, key)
+        every = given if isinstance(given, list) else [given]
+        is_number = [str(each).strip().isdigit() and not isinstance(each, bool) for each in every]
+        if not every or not all(is_number) or not isinstance(name, str):
             raise DataError(f"{path}: the label '{key}': {value!r} is not a number with a name. Correct it.")
-        if name == "ignore":  # nnU-Net's name for voxels that nobody labelled
-            raise DataError(
-                f"{path}: voxels of 'ignore' have no class, but scores need one for every voxel. Label "
-                "them, or say what they count as with `labels` in the study."
-            )
-        found.append(Label(int(number), BACKGROUND if int(number) == 0 else name))
-    return found
+        numbers.setdefault(name, []).extend(map(int, every))
+    ignored = numbers.pop(IGNORE, [])
+    lines = [Label(number, IGNORE, is_ignored=True) for number in ignored]
+    if not any(isinstance(value, list) and len(value) > 1 for value in labels.values()):
+        return lines + [Label(number, name) for name, own in numbers.items() for number in own]
+    regions = {name: own for name, own in numbers.items() if any(own)}
+    for name, own in regions.items():
+        if 0 in own or {*own} & {*ignored}:
+            raise DataError(f"{path}: the region '{name}' {own} holds background or 'ignore'. Correct it.")
+    for number in sorted({number for own in regions.values() for number in own}):
+        of = tuple(name for name, own in regions.items() if number in own)
+        lines.append(Label(number, called_after(of), regions=of))
+    return lines
+
+
+def called_after(regions: Iterable[str]) -> str:
+    """The name of a class that is told from others by the regions that it is part of."""
+    return " + ".join(regions)
+
+
+IGNORE = "ignore"
+"""nnU-Net's name for voxels that nobody labelled."""
 
 
 def _xml(path: Path) -> list[Label]:

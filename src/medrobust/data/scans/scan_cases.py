@@ -17,7 +17,7 @@ import numpy as np
 from annotated_types import Ge, Gt
 from jaxtyping import Float32, Int64, UInt8
 
-from medrobust.core import Case, Dataset, Grid, OnProgress, Sample, Task, silent
+from medrobust.core import UNKNOWN, Case, Dataset, Grid, OnProgress, Sample, Task, silent
 from medrobust.data.cache import cached_array
 from medrobust.data.findings import quoted
 from medrobust.data.listing import Scan, Scans
@@ -44,7 +44,7 @@ from medrobust.data.scans.geometry import (
     view_of,
 )
 from medrobust.data.scans.intensity import Intensity, intensity_fact, normalise
-from medrobust.data.scans.labels import LabelMap
+from medrobust.data.scans.labels import IGNORED, LabelMap, is_foreground
 from medrobust.data.scans.volumes import MOST_VOXELS, read_volume
 from medrobust.errors import DataError, StudyError
 
@@ -77,7 +77,8 @@ def open_scans(
     """Scans that an adapter has listed, as a data set; the images alone decide what is a case.
 
     Slices are cases from the first to the last in which the image is not constant, patches if it is not
-    constant in them. Labels play no part: a network may be wrong where nothing is labelled.
+    constant in them. Labels play no part: a network may be wrong where there is only background. But what is
+    ignored as a whole is no case.
 
     Args:
         name: Name in the catalogue.
@@ -139,7 +140,9 @@ def open_scans(
         cases=tuple(sorted(cases, key=lambda case: case.case_id)),
         read=reader,
         fingerprint=_sha256(
-            *chain.from_iterable(sorted(by_name.items())), *map(str, (*size, *(patch or ())))
+            *chain.from_iterable(sorted(by_name.items())),
+            *map(str, (*size, *(patch or ()))),
+            *map(str, (listing.regions or {}).items()),
         ),
         official=listing.official,
         attributes=listing.attributes,
@@ -149,6 +152,7 @@ def open_scans(
         affine=reader.affine,
         patches=None if patch is None else tiles(size, patch),
         original=reader.original,
+        regions=listing.regions,
     )
 
 
@@ -162,9 +166,9 @@ def _cases(scan: Scan, outline: "Outline", reader: "ScanReader") -> list[Case]:
     if reader.patch is not None:
         foreground = reader.foreground_of_patches(scan.scan_id)
     elif axis == "volume":
-        foreground = {0: sum(outline.foreground)}
+        foreground = {} if all(outline.ignored) else {0: sum(outline.foreground)}
     else:
-        foreground = {position: outline.foreground[position] for position in outline.imaged}
+        foreground = {position: outline.foreground[position] for position in outline.labelled}
     return [
         Case(
             case_id=f"{scan.scan_id}-{axis}-{position:03d}",
@@ -196,7 +200,10 @@ class ScanReader:
         labels = region(stack.labels, first, shape)
         if self.decoding.axis != "volume":
             images, labels = images[:, 0], labels[0]
-        return Sample(images, labels.astype(np.int64))
+        numbers = labels.astype(np.int64)
+        if self.decoding.classes_of.ignored:
+            numbers[labels == IGNORED] = UNKNOWN
+        return Sample(images, numbers)
 
     def affine(self, scan_id: str) -> Affine:
         """From slice, row and column of a scan on the canvas to world millimetres."""
@@ -219,7 +226,9 @@ class ScanReader:
             )
             images = stack.images[:, *box]  # without the margins of the canvas
             if images.size and np.ptp(images, axis=(1, 2, 3)).max() > FLAT:
-                foreground[position] = int(np.count_nonzero(stack.labels[box]))
+                labels = stack.labels[box]
+                if not (labels == IGNORED).all():
+                    foreground[position] = int(np.count_nonzero(is_foreground(labels)))
         return foreground
 
     def _stack(self, scan_id: str) -> "Stack":
@@ -266,6 +275,7 @@ def digest_of(scan: Scan, decoding: Decoding) -> str:
     """SHA-256 of a scan's files and of how they are decoded."""
     parts = [decoding.axis, str(decoding.spacing), str(decoding.intensity), str(REVISION), scan.patient_id]
     parts.append(repr(decoding.classes_of.numbers))
+    parts += [f"ignored {number}" for number in decoding.classes_of.ignored]
     parts += [scan.format.digest(path) for path in (*scan.images, scan.labels)]
     return _sha256(*parts)
 
@@ -279,8 +289,14 @@ class Outline(NamedTuple):
 
     channels: int
     extent: tuple[int, ...]  # its sides
-    foreground: tuple[int, ...]  # how many voxels of each slice are labelled
+    foreground: tuple[int, ...]  # how many voxels of each slice are known to be no background
+    ignored: tuple[bool, ...]  # whether no voxel of a slice is labelled
     imaged: range  # from the first to the last slice that shows anything
+
+    @property
+    def labelled(self) -> list[int]:
+        """Those of these slices in which some voxel is labelled, be it as background."""
+        return [position for position in self.imaged if not self.ignored[position]]
 
 
 def _outlines(
@@ -294,9 +310,11 @@ def _outlines(
 
     def outline(scan_and_digest: tuple[Scan, str]) -> Outline:
         stack = open_stack(*scan_and_digest, decoding, cache)
-        foreground = np.count_nonzero(stack.labels, axis=(1, 2))
+        foreground = np.count_nonzero(is_foreground(stack.labels), axis=(1, 2))
+        ignored = (stack.labels == IGNORED).all(axis=(1, 2))
         imaged = range(*map(int, stack.imaged))
-        return Outline(len(stack.images), stack.labels.shape, tuple(map(int, foreground)), imaged)
+        shape = stack.labels.shape
+        return Outline(len(stack.images), shape, tuple(foreground.tolist()), tuple(ignored.tolist()), imaged)
 
     largest = max(scan.format.claimed_voxels(path) for scan in scans for path in scan.images)
     most = max(1, min(threads(), VOXELS_AT_ONCE // max(largest, 1)))
@@ -307,7 +325,7 @@ class Stack(NamedTuple):
     """The slices of a scan, all cut to the rows and columns that are not air, and where they lie."""
 
     images: Float32[np.ndarray, "c s h w"]  # in [0, 1]
-    labels: UInt8[np.ndarray, "s h w"]  # class indices
+    labels: UInt8[np.ndarray, "s h w"]  # class indices, or `IGNORED`
     affine: Affine  # from slice, row and column to world millimetres
     imaged: Int64[np.ndarray, "2"]  # the first slice that shows anything, and the one after the last
 
@@ -337,9 +355,9 @@ def decode(scan: Scan, decoding: Decoding) -> Stack:
         )
     classes = decoding.classes_of(labels, scan.labels)
     del labels  # here and below: volumes are large
-    is_labelled = bool(classes.any())
+    is_labelled = bool(is_foreground(classes).any())
     classes = resample_labels(classes, old, new)
-    if is_labelled and not classes.any():
+    if is_labelled and not is_foreground(classes).any():
         raise DataError(
             f"{scan.labels}: no structure fills most of any voxel of {new:g} mm. Choose a smaller spacing."
         )
@@ -392,6 +410,8 @@ def _facts(reader: ScanReader, found: Mapping[str, Outline]) -> dict[str, str]:
             for position, labelled in enumerate(outline.foreground)
         )
         cases += f"; {beyond} labelled slices lie beyond and take no part" if beyond else ""
+    if ignored := _ignored_fact(reader, found):
+        cases += f"; {ignored}"
     bare = [scan for scan, outline in found.items() if not any(outline.foreground)]
     return {
         "orientation": f"read from the affine; {cut} slices, {VIEWS[decoding.view][1]}",
@@ -403,3 +423,16 @@ def _facts(reader: ScanReader, found: Mapping[str, Outline]) -> dict[str, str]:
         "intensity": intensity_fact(decoding.intensity),
         "cases": f"{cases}; nothing is labelled in {quoted(bare)}" if bare else cases,
     }
+
+
+def _ignored_fact(reader: ScanReader, found: Mapping[str, Outline]) -> str:
+    """How much is ignored as a whole; empty if nothing is to be ignored."""
+    if not reader.decoding.classes_of.ignored:
+        return ""
+    if reader.patch is not None:
+        return "ignored voxels count nowhere, and patches of nothing else are left out"
+    if reader.decoding.axis == "volume":
+        left_out = sum(all(outline.ignored) for outline in found.values())
+        return f"ignored voxels count nowhere, and {left_out} volumes of nothing else are left out"
+    left_out = sum(len(outline.imaged) - len(outline.labelled) for outline in found.values())
+    return f"ignored pixels count nowhere, and {left_out} slices of nothing else are left out"

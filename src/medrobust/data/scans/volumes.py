@@ -77,6 +77,8 @@ class VolumeFormat(Protocol):
 class VolumeFiles:
     """NIfTI-1 and NIfTI-2 (one file, packed or not) and MGH: a file for each volume."""
 
+    channels: int = 0  # where the first of four axes, and not the last, has this length, it is taken for them
+
     def read(self, path: Path) -> Stored:
         """The volume in a file.
 
@@ -100,6 +102,8 @@ class VolumeFiles:
             stored: np.ndarray = np.ndarray(shape, dtype, content, offset, order="F")
             slope, intercept = header.get_slope_inter()
             scaled = apply_read_scaling(stored, slope, intercept)
+            if scaled.ndim == 4 and scaled.shape[0] == self.channels != scaled.shape[3]:
+                scaled = np.moveaxis(scaled, 0, 3)
             step = abs(slope or 0.0) if dtype.kind in "iu" else 0.0
             return in_ras(scaled, _affine(header, path), dtype, path, step=step)
 
@@ -188,7 +192,7 @@ def read_labels(path: Path, files: VolumeFormat) -> Stored:
     if stored.voxels.ndim != 3:
         raise DataError(
             f"{path} has the shape {stored.voxels.shape}; labels have 3 dimensions. Save them as one volume, "
-            "with one number for each voxel."
+            "with one number for each voxel, or name the structures of masks in data.masks (nifti_pairs)."
         )
     return stored
 

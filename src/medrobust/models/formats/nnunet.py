@@ -54,16 +54,16 @@ def read(
         )
     channels = len(data.get("channel_names", data.get("modality")))
     labels = {name: value for name, value in data["labels"].items() if name != "ignore"}
-    order = data.get("regions_class_order")
     has_regions = any(isinstance(value, list) and len(value) > 1 for value in labels.values())
-    outputs = len(labels) - 1 if has_regions else len(labels)
+    regions = [name for name, value in labels.items() if value not in (0, [0])]
+    outputs = len(regions) if has_regions else len(labels)
     members = [_network(configuration, channels, outputs, each["network_weights"]) for each in checkpoints]
     # Plans turn volumes; slices are cut along the first axis that they turn to.
     axes = plans["transpose_forward"] if len(configuration["patch_size"]) == 3 else [0, 1]
     declared, clip, assumed = _normalisation(plans, configuration)
     size = [configuration["patch_size"][axes.index(axis)] for axis in range(len(axes))]
     spacing = [configuration["spacing"][axes.index(axis)] for axis in range(len(axes))]
-    body: nn.Module = _Folds(members, axes, clip, order if has_regions else None)
+    body: nn.Module = _Folds(members, axes, clip)
     if len(size) == 3:
         body = Turned(body, "SPL", _checked(stored)[::-1])
         size, spacing = ([each[axis] for axis in body.order] for each in (size, spacing))
@@ -79,15 +79,13 @@ def read(
     )
     if has_regions:
         assumed += (
-            f"Its regions became classes as in its own label maps: the last of {order} that is present.",
+            f"Its regions are {', '.join(regions)}; of the classes that the data have, each pixel gets the "
+            "most probable one, which is what nnU-Net paints where regions contain each other.",
         )
-    names = {} if has_regions else {"classes": sorted(labels, key=labels.__getitem__)}
-    return Loaded(
-        body,
-        input=declared,
-        output=names,
-        assumed=assumed,
-    )
+    output: dict[str, Any] = {"kind": "regions", "classes": regions}
+    if not has_regions:
+        output = {"classes": sorted(labels, key=labels.__getitem__)}
+    return Loaded(body, input=declared, output=output, assumed=assumed)
 
 
 def files(path: Path) -> list[Path]:
@@ -106,10 +104,9 @@ class _Folds(nn.Module):
         members: Sequence[nn.Module],
         axes: Sequence[int],
         clip: tuple[list[float], list[float]] | None,
-        order: Sequence[int] | None,
     ) -> None:
         super().__init__()
-        self.members, self.clips, self.order = nn.ModuleList(members), clip is not None, order
+        self.members, self.clips = nn.ModuleList(members), clip is not None
         self.there = [0, 1, *(2 + axis for axis in axes)]
         self.back = [self.there.index(axis) for axis in range(len(self.there))]
         for name, bounds in zip(("low", "high"), clip or ([], []), strict=True):
@@ -120,33 +117,7 @@ class _Folds(nn.Module):
         if self.clips:
             images = images.clamp(self.low, self.high)
         turned = images.permute(self.there).contiguous()
-        logits = torch.stack([member(turned) for member in self.members]).mean(0).permute(self.back)
-        return logits if self.order is None else of_regions(logits, self.order)
-
-
-def of_regions(logits: Tensor, order: Sequence[int]) -> Tensor:
-    """Logits of classes from those of regions that contain each other.
-
-    nnU-Net paints the regions over each other in the order of `regions_class_order`, so that a pixel gets the
-    class of the last region whose logit is positive, and is background where none is. That class has the
-    largest of the logits made here.
-
-    Args:
-        logits: Of regions, `n r *space`.
-        order: The class that each region paints.
-
-    Returns:
-        Of the background and the classes in ascending order, `n r+1 *space`.
-    """
-    absent = -logits
-    later = [  # the smallest of what speaks against the regions that are painted later
-        absent[:, place + 1 :].amin(1) if place + 1 < len(order) else None for place in range(len(order))
-    ]
-    of_class = {
-        painted: logits[:, place] if rest is None else torch.minimum(logits[:, place], rest)
-        for place, (painted, rest) in enumerate(zip(order, later, strict=True))
-    }
-    return torch.stack([absent.amin(1), *(of_class[painted] for painted in sorted(of_class))], 1)
+        return torch.stack([member(turned) for member in self.members]).mean(0).permute(self.back)
 
 
 def _checked(stored: str) -> str:

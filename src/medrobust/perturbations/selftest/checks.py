@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from medrobust.core import Task
+from medrobust.core import UNKNOWN, Task
 from medrobust.errors import ModelError
 from medrobust.perturbations.attacks.dag import BACKGROUND
 from medrobust.perturbations.checks import check_inputs, task_of
@@ -312,7 +312,8 @@ def _chance(probe: Probe) -> Verdict:
         return None, None, "One step cannot follow a curved boundary, however long it is."
     if probe.targets is not None:
         # Whether a given target can be reached is another question; one class everywhere can be.
-        probe = replace(probe, targets=torch.full_like(probe.targets, BACKGROUND))
+        known = probe.labels != UNKNOWN
+        probe = replace(probe, targets=torch.where(known, BACKGROUND, probe.labels))
     # The largest change there can be, in the norm of the attack.
     size = 1.0 if parameters.get("norm", "inf") == "inf" else math.sqrt(probe.images[0].numel())
     limits = {"step": size / 2} if entry.budget is None else {entry.budget: size, "step": None}

@@ -144,7 +144,7 @@ class Probe:
         if self.targets is None:
             lead = margin(logits, self.labels.clamp_min(0))
             return Outcome(self._mean(wrong), self._mean(wrong), self._mean(lead))
-        lead = -margin(logits, self.targets)
+        lead = -margin(logits, self.targets.clamp_min(0))
         return Outcome(self._mean(shown == self.targets), self._mean(wrong), self._mean(lead))
 
     def _mean(self, values: Tensor) -> Float[Tensor, " n"]:

@@ -65,6 +65,7 @@
     return {
       clean: whole.clean,
       truth: whole.truth,
+      unlabelled: whole.unlabelled,
       change: whole.changes[place],
       largest: whole.largest[place],
       answer: whole.answers[here],
@@ -158,6 +159,8 @@
     const name = chosenSet().perturbation;
     const wrong = present.some(place => all.some(overlap => overlap?.extra[place]));
     fillTable("Dice of each structure; those that lose most over the whole scan come first. The colours are those of the label maps."
+      + (index.regions ? " Maps show the classes that structures consist of; a structure has the colour of one of them." : "")
+      + (shown.unlabelled ? ` Grey in the truth: not labelled, so these ${index.volumes ? "voxels" : "pixels"} count nowhere.` : "")
       + (wrong ? ` –: the truth lacks the structure there, so Dice is undefined; in brackets, the ${index.volumes ? "voxels" : "pixels"} predicted of it.` : ""),
       ["structure", "slice, clean", `slice, ${name}`, "scan, clean", `scan, ${name}`], lines);
   }

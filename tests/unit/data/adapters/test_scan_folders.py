@@ -297,15 +297,6 @@ class TestDecathlon:
         with pytest.raises(DataError, match=r"data\.file: there is no file 'dataset\.json' in"):
             listed("decathlon", tmp_path)
 
-    def test_nnunet_regions_and_unlabelled_voxels_are_refused_with_the_reason(self, listed, nnunet):
-        edit_json(nnunet / "dataset.json", lambda c: c["labels"].update(whole=[1, 2, 3]))
-        with pytest.raises(DataError, match=r"'whole' is a region of several labels \[1, 2, 3\].*overlap"):
-            listed("decathlon", nnunet)
-        edit_json(nnunet / "dataset.json", lambda c: c.update(labels={"background": 0, "a": 1, "ignore": 2}))
-        with pytest.raises(DataError, match="voxels of 'ignore' have no class"):
-            listed("decathlon", nnunet)
-        assert listed("decathlon", nnunet, labels={"all": [1, 2, 3]}).classes == ("background", "all")
-
     def test_nnunet_files_that_lack_or_exceed_channels_are_found(self, listed, nnunet):
         images = nnunet / "imagesTr"
         (images / "BRATS_001_0001.nii.gz").unlink()

@@ -1,7 +1,6 @@
 """Results folders of nnU-Net, made by hand; tests/whole/test_foreign_networks.py trains a real one."""
 
 import json
-from itertools import product
 
 import numpy as np
 import pytest
@@ -10,8 +9,9 @@ import torch
 from made_formats import assert_same, images, network_of
 from medrobust.core import Task
 from medrobust.errors import ModelError
+from medrobust.models import build
 from medrobust.models.formats import open_format
-from medrobust.models.formats.nnunet import of_regions
+from medrobust.models.spec import model_spec
 from medrobust.models.windows import SlidingWindow, stitched
 
 unets = pytest.importorskip("dynamic_network_architectures.architectures.unet")
@@ -127,22 +127,41 @@ def test_hounsfield_units_are_clipped_and_normalised(tmp_path):
     assert any("input.scale" in sentence for sentence in network.assumed)
 
 
-def test_regions_become_the_classes_that_nnunet_paints():
-    logits = torch.tensor([*product((-2.0, -0.5, 1.0, 3.0), repeat=3)]).T.reshape(1, 3, 8, 8)
-    for order in ([1, 2, 3], [2, 1, 3], [3, 2, 1]):
-        painted = torch.zeros(1, 8, 8, dtype=torch.long)
-        for place, label in enumerate(order):
-            painted[logits[:, place] > 0] = label
-        assert torch.equal(of_regions(logits, order).argmax(1), painted)
+REGIONS = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
+NESTED = {"whole": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}
 
 
-def test_a_network_of_regions(tmp_path):
-    labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
-    (body,) = _results(tmp_path, labels=labels, regions_class_order=[1, 2, 3])
-    network = network_of(tmp_path, Task.SEGMENTATION, channels=1)
-    shown = images(2, 1)
-    torch.testing.assert_close(network(shown), of_regions(body(network.prepared(shown))[0], [1, 2, 3]))
-    assert any("regions became classes" in sentence for sentence in network.assumed)
+def _of_regions(folder, regions, names=("background", "rim", "core", "enhancing")):
+    spec = model_spec({"name": "mine", "load": str(folder)}, Task.SEGMENTATION)
+    return build(spec, classes=4, channels=1, shape=(16, 16), names=names, regions=regions)
+
+
+def test_a_network_of_regions_gives_the_classes_that_nnunet_paints(tmp_path):
+    (body,) = _results(tmp_path, labels=REGIONS, regions_class_order=[1, 2, 3])
+    network, shown = _of_regions(tmp_path, NESTED), images(2, 1)
+    regions = body(network.prepared(shown))[0] > 0
+    painted = torch.zeros(len(shown), *shown.shape[2:], dtype=torch.long)
+    for place, number in enumerate((1, 2, 3)):
+        painted[regions[:, place]] = number
+    consistent = (regions[:, 0] >= regions[:, 1]) & (regions[:, 1] >= regions[:, 2])
+    assert 0.1 < consistent.double().mean() < 1
+    assert torch.equal(network(shown).argmax(1)[consistent], painted[consistent])
+    assert any("Its regions are whole, core, enhancing" in sentence for sentence in network.assumed)
+    # Regions are found by their names.
+    other = _of_regions(tmp_path, {name: NESTED[name] for name in ("enhancing", "whole", "core")})
+    torch.testing.assert_close(other(shown), network(shown))
+
+
+def test_a_network_of_regions_needs_to_know_their_classes(tmp_path):
+    _results(tmp_path, labels=REGIONS, regions_class_order=[1, 2, 3])
+    with pytest.raises(
+        ModelError, match=r"mine: its outputs are for the regions whole, core, enhancing.*data.regions"
+    ):
+        _of_regions(tmp_path, None)
+    with pytest.raises(ModelError, match=r"mine\.output\.classes: .*'whole'.*Did you mean 'whole tumour'"):
+        _of_regions(tmp_path, {"whole tumour": (1, 2, 3), "core": (2, 3), "enhancing": (3,)})
+    with pytest.raises(ModelError, match="no output of the network tells 'core' from 'rim'"):
+        _of_regions(tmp_path, {**NESTED, "core": (1, 2, 3)})
 
 
 def test_plans_of_former_versions(tmp_path):
