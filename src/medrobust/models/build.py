@@ -87,7 +87,7 @@ def build(
                     new_head=spec.train,
                 )
         except ModelError as error:
-            raise ModelError(f"{where}.weights: {error}") from None
+            raise ModelError(f"{spec.weights_key}: {error}") from None
         network.eval()  # again, for those that prepare their weights for it (TinyViT)
     return network
 

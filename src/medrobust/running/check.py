@@ -45,7 +45,8 @@ def check_networks(setup: Setup, say: Say) -> None:
         if network in targets or network.spec not in study.specs:  # a copy differs by its random weights only
             _check(setup, network, built, images)
             for sentence in built.assumed:
-                say(f"models.{network.id.name}: {sentence}")
+                block = "models" if network in targets else "surrogates"
+                say(f"{block}.{network.id.name}: {sentence}")
     _require_apart(setup, targets, surrogates or targets, images)
     _require_attacks(setup)
 
