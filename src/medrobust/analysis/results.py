@@ -267,6 +267,19 @@ class Results:
         of_conditions = self.condition_cells(target, rounding).items()
         return {name: self.panel.mean(cells) for name, cells in of_conditions}
 
+    def name_of(self, finding: str | int) -> str:
+        """Name of a finding that an attack is for."""
+        return self.classes[finding] if isinstance(finding, int) else finding
+
+    def refuse_maps(self, what: str) -> None:
+        """Refuse what label maps do not have.
+
+        Raises:
+            RunError: The study is one of segmentation.
+        """
+        if self.task.has_maps:
+            raise RunError(f"{what}; this study is one of {self.task}.")
+
     def require(self, task: Task, what: str) -> None:
         """Refuse what only one task has.
 

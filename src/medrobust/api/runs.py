@@ -76,6 +76,7 @@ class Run:
                     each["ssim"],
                     each["curve"],
                     each["value"],
+                    each.get("finding"),
                 )
                 for each in record["perturbations"]
                 if each["role"] == "attack"

@@ -144,7 +144,11 @@ class Request:
         entry = self.perturbation
         names = ("role", "budget", "minimal", "whitebox", "beyond_paper", "summary", "source")
         facts = {name: getattr(entry, name) for name in names}
-        return facts | {"norm": entry.norm_of(self.parameters), "targeted": entry.targets is not None}
+        return facts | {
+            "norm": entry.norm_of(self.parameters),
+            "targeted": entry.targets is not None,
+            "finding": self.finding,
+        }
 
     @property
     def _code(self) -> str:
@@ -215,12 +219,7 @@ def request(item: object, task: Task, *, control: bool = False) -> Request:
         policies[key] = item.get(key, getattr(preset, key) or getattr(entry, key))
         if policies[key] not in choices:
             raise StudyError(f"{where}.{key}: must be one of {', '.join(choices)}; got {policies[key]!r}.")
-    finding = item.get("finding")
-    if finding is not None and (task is not Task.MULTILABEL or entry.role != "attack"):
-        raise StudyError(
-            f"{where}.finding: is for attacks on networks for several labels at once (task: multilabel); got "
-            f"{finding!r}. Leave it out."
-        )
+    finding = _finding(item, entry, task, where)
     return Request(label, entry, parameters, **policies, ssim=goal, finding=finding)
 
 
@@ -537,6 +536,22 @@ def as_mapping(item: object) -> dict[str, Any]:
     if isinstance(item, Mapping):
         return dict(item)
     return {"name": item} if isinstance(item, str) else {"load": item}
+
+
+def _finding(item: Mapping[str, Any], entry: Perturbation, task: Task, where: str) -> Any:
+    """The finding that an item is to turn, as written; None: all."""
+    finding = item.get("finding")
+    if finding is not None and (task is not Task.MULTILABEL or entry.role != "attack"):
+        raise StudyError(
+            f"{where}.finding: is for attacks on networks for several labels at once (task: multilabel); got "
+            f"{finding!r}. Leave it out."
+        )
+    if finding is None and task is Task.MULTILABEL and entry.one_finding:
+        raise StudyError(
+            f"{where}.finding: {entry.name} leads an image over one boundary, and every finding has its own. "
+            f"Name the finding that it is to turn: {{name: {entry.name}, finding: ...}}."
+        )
+    return finding
 
 
 def _where(item: Mapping[str, Any], block: str = "perturbations") -> str:

@@ -171,7 +171,9 @@ def threat_table(
 
 def _aim(facts: Mapping[str, Any], parameters: Mapping[str, Any], pixels: str) -> tuple[str, str, str]:
     """What an attack wants, what it may change, and the norm of its bound."""
-    wants = f"chosen classes in chosen {pixels}" if facts["targeted"] else "any wrong answer"
+    finding = parameters.get("finding")
+    about = "any wrong answer" if finding is None else f"a wrong answer about {finding}"
+    wants = f"chosen classes in chosen {pixels}" if facts["targeted"] else about
     if facts["budget"] is None:
         steps = parameters.get("steps")
         end = f", at most {setting(steps)} steps" if steps is not None else ""
