@@ -210,7 +210,8 @@ def _on_one_finding(function: Callable[..., Any], bound: inspect.BoundArguments)
             f"labels: this attack turns one finding, but {len(findings)} are known. Name it in `finding`, or "
             f"set the labels of all others to {UNKNOWN}."
         )
-    made, steps = images.clone(), torch.zeros_like(labels[:, 0])
+    made: Tensor = images.clone()
+    steps = torch.zeros_like(labels[:, 0])
     for finding in findings:
         some = known[:, finding].nonzero()[:, 0]
         rngs, own = generators_of(given["rngs"], len(images)), Tally()

@@ -301,6 +301,9 @@ def test_a_network_without_gradient_is_judged_and_never_attacked(tmp_path: Path,
     assert {source for _, role, source, _ in cells(plan) if role == "whitebox"} == {"a"}
     with pytest.raises(StudyError, match=r"fgsm follows a gradient, and box has none to follow"):
         checked(tmp_path / "alone", models=models[1:], surrogates="none")
+    # Its white-box attack is no substitute for those on the surrogates that a study names.
+    with pytest.raises(StudyError, match=r"fgsm follows .* and box has none .* `surrogates: none`, which"):
+        checked(tmp_path / "surrogate", models=models[:1], surrogates=models[1:])
 
 
 def test_what_a_study_says_of_a_gradient_counts(tmp_path: Path) -> None:
