@@ -81,6 +81,12 @@ class Results:
         """What images consist of: "pixels", or "voxels" where cases are volumes."""
         return pixels_of(self.record.get("data", {}).get("shape", ()))
 
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Size of a pixel in mm along each axis of an image; None where unknown, as in older runs."""
+        spacing = self.record.get("data", {}).get("spacing")
+        return None if spacing is None else tuple(spacing)
+
     def fewest_for_equality(self, pairs: int) -> int:
         """Fewest patients with which a family of this many pairs could call one equally good when clean."""
         return patients_for_equivalence(self.settings.alpha, pairs)

@@ -244,6 +244,7 @@ def read_examples(folder: RunFolder, results: Results) -> Examples | None:
             labels=arrays["labels"],
             predictions=arrays["predictions"],
             probabilities=arrays.get("probabilities"),
+            spacing=results.spacing,
         )
 
 
