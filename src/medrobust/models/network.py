@@ -374,8 +374,10 @@ def last_layer_input(body: nn.Module, images: Float[Tensor, "n c *space"]) -> Fl
             hook.remove()
     if not seen:
         raise ModelError(
-            "The network has no linear or convolution layer whose input could serve as its features. "
-            "Put one at its end."
+            "The network has no linear or convolution layer of PyTorch whose input could serve as its "
+            "features; TorchScript, other runtimes and functions show none. Scores need none. To see "
+            "features, bring it as a module, or in Python say what they are: medrobust.Network(network, "
+            "features=...)."
         )
     return seen[0].flatten(2).mean(2) if seen[0].ndim > 2 else seen[0]
 
