@@ -286,6 +286,11 @@ class _Function(nn.Module):
 
     def forward(self, images: Tensor) -> object:
         answer = self.function(images)
+        first = answer
+        while isinstance(first, list) and first:
+            first = first[0]
+        if isinstance(first, int | float):  # lists of numbers, as services return them
+            answer = np.array(answer, np.float32)
         return torch.as_tensor(answer, device=images.device) if isinstance(answer, np.ndarray) else answer
 
 

@@ -96,6 +96,8 @@ class Perturbation:
         uses_whole_budget: Whether the change of every image is as large as the budget allows.
         default_ssim: SSIM that the budget is solved for where a study gives none.
         minimal: Whether it looks for the smallest perturbation, and so has no budget.
+        strength_of_each: Whether its budget may be a tensor that holds one for each image, and all that it
+            draws of an image's generator are standard normal numbers.
         one_finding: Whether, of several findings, it turns one, the same in all images. Its function is then
             shown a classifier of that finding into absent and present, and the images in which it is known.
         presets: By name.
@@ -123,6 +125,7 @@ class Perturbation:
     uses_whole_budget: bool = False
     default_ssim: float | None = None
     minimal: bool = False
+    strength_of_each: bool = False
     one_finding: bool = False
     presets: Mapping[str, Preset] = field(default_factory=dict)
     on_misclassified: OnMisclassified = "attack"
