@@ -112,7 +112,7 @@ def _made(spec: ModelSpec, *, classes: int, channels: int, shape: Sequence[int],
         values["pretrained"] = True
     given = entry.supplied(values) | dict(spec.parameters)
     needed = _needed(entry.build)
-    if entry.own and not given and len(needed) == 1:
+    if entry.own and spec.content is None and not given and len(needed) == 1:
         return Loaded(_asked(entry.build, spec, needed[0], torch.zeros(1, channels, *shape)))
     try:
         body = entry.build(**given)
