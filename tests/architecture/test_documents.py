@@ -186,6 +186,7 @@ def pages() -> dict[Path, dict[str, Any]]:
         ROOT / "docs" / "extend.md": photographs,
         ROOT / "docs" / "selftest.md": {**photographs, "model": photographs["net_a"]},
         ROOT / "docs" / "statistics.md": {},
+        ROOT / "docs" / "networks.md": {},
     }
 
 
