@@ -103,6 +103,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     *attacks, scores = blocks(ROOT / "docs" / "extend.md", "python")
     for name, text in (
         ("my_package/nets.py", f"{networks}other = build\n"),
+        ("my.py", blocks(ROOT / "docs" / "networks.md", "python")[0]),
         ("my_data.py", blocks(ROOT / "docs" / "data.md", "python")[0]),
         ("my_attacks.py", "\n\n".join(attacks)),
         ("my_scores.py", scores),
@@ -124,7 +125,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             archive.writestr(member, "")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    for name in ("my_package", "my_package.nets", "my_data", "my_attacks", "my_scores"):
+    for name in ("my", "my_package", "my_package.nets", "my_data", "my_attacks", "my_scores"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return tmp_path
 
@@ -186,6 +187,7 @@ def pages() -> dict[Path, dict[str, Any]]:
         ROOT / "docs" / "corruptions.md": photographs,
         ROOT / "docs" / "selftest.md": {**photographs, "model": photographs["net_a"]},
         ROOT / "docs" / "statistics.md": {},
+        ROOT / "docs" / "networks.md": {},
     }
 
 

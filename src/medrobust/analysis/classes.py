@@ -13,9 +13,9 @@ from medrobust.analysis.results import Results
 from medrobust.analysis.scores import CELL, CLEAN, RIGHT, TRAINING, matrix_of, panel_of, with_whitebox
 from medrobust.analysis.table import bounded, frame, with_bounds
 from medrobust.core import Task
-from medrobust.errors import RunError
 from medrobust.metrics.scores import Labels, Probabilities, auroc, brier, confidence_when_wrong, ece, f1
 from medrobust.stats.intervals import wilson
+from medrobust.storage.schemas import SCORED
 
 QUALITIES: Mapping[str, Callable[[Labels, Probabilities], float]] = {
     "macro_f1": lambda labels, probabilities: f1(labels, probabilities.argmax(1)),
@@ -34,8 +34,7 @@ def balanced_table(results: Results) -> pl.DataFrame:
         `target, perturbation, source`, and `accuracy` and `balanced_accuracy` with `_low` and `_high`.
         Classes without a case are left out.
     """
-    if results.task.has_maps:
-        raise RunError(f"Balanced accuracy needs images with classes; this study is one of {results.task}.")
+    results.refuse_maps("Balanced accuracy needs images with classes")
     panels = {"accuracy": results.accuracy_panel, "balanced_accuracy": results.balanced_panel}
     lines = (
         cell.names | with_bounds({name: panel.estimate(panel.cells[cell]) for name, panel in panels.items()})
@@ -103,24 +102,25 @@ def findings(results: Results) -> pl.DataFrame:
 
 
 def quality_table(results: Results) -> pl.DataFrame:
-    """Further scores of every cell of Table 2, of clean images and of noise; means over seeds, no intervals.
+    """Further scores of every cell of Table 2, of clean images and of noise, without intervals.
+
+    They are means over seeds, and over findings, each a classification into absent and present.
 
     Returns:
         `target, perturbation, source` and a column per score in `QUALITIES`.
     """
-    results.require(Task.CLASSIFICATION, "These scores need one class per image")
-    parts = with_whitebox(results.rows).sort(*CELL, *TRAINING, "case_id").partition_by(CELL, as_dict=True)
-    lines = [cell.names | _qualities(parts[cell]) for cell in results.shown_cells]
+    results.refuse_maps("These scores need labels of whole images")
+    each = [*TRAINING, *({"finding"} & {*results.rows.columns})]
+    parts = with_whitebox(results.rows).sort(*CELL, *each, "case_id").partition_by(CELL, as_dict=True)
+    lines = [cell.names | _qualities(parts[cell].partition_by(each)) for cell in results.shown_cells]
     return frame(lines, *CELLS, *QUALITIES)
 
 
-def _qualities(rows: pl.DataFrame) -> dict[str, float]:
-    """`rows` are those of a cell."""
-    of_seeds = [
-        (one["label"].to_numpy(), matrix_of(one["probabilities"])) for one in rows.partition_by(TRAINING)
-    ]
+def _qualities(parts: list[pl.DataFrame]) -> dict[str, float]:
+    """The means over parts of a cell."""
+    answers = [(one["label"].to_numpy(), matrix_of(one["probabilities"])) for one in parts]
     return {
-        name: _mean_defined([score(labels, probabilities) for labels, probabilities in of_seeds])
+        name: _mean_defined([score(labels, probabilities) for labels, probabilities in answers])
         for name, score in QUALITIES.items()
     }
 
@@ -134,25 +134,33 @@ def transfer_rate(results: Results) -> pl.DataFrame:
     """Fraction of images fooled among those that the source and every target get right when clean.
 
     Unlike Table 2 it is not affected by what networks get wrong anyway. The images are the same for all
-    targets of an attack and source. A case must be right for all seeds.
+    targets of an attack and source. A case must be right for all seeds. With several findings it is the
+    fraction of those findings turned that are attacked and that every target gets right when clean, in images
+    of which the source gets all attacked findings right.
 
     Returns:
         `target, perturbation, source, rate, n_cases`; rate null without such cases.
     """
-    results.require(Task.CLASSIFICATION, "Transfer rates are of images that turn wrong")
+    results.refuse_maps("Transfer rates are of images that turn wrong")
+    item = [*SCORED[results.task].items]
     key, labels = ("perturbation", "source", "case_id"), results.attack_labels
     rows = results.rows.filter(pl.col("role") != "whitebox").with_columns(wrong=~RIGHT)
-    wrong_when_clean = rows.filter(pl.col("perturbation") == CLEAN, "wrong").select("case_id")
+    wrong_when_clean = rows.filter(pl.col("perturbation") == CLEAN, "wrong").select(item)
     usable = (
         results.crafted.filter(pl.col("perturbation").is_in(labels), pl.col("role") != "whitebox")
         .group_by(key)
         .agg(usable=(pl.col("already_wrong") == 0).all())
-        .join(wrong_when_clean, on="case_id", how="anti")
     )
+    attacked = [
+        (pl.col("perturbation") == attack.label)
+        & (True if attack.finding is None else pl.col("finding") == results.name_of(attack.finding))
+        for attack in results.attacks
+    ]
     table = (
-        rows.filter(pl.col("perturbation").is_in(labels), pl.col("source").is_in(results.sources))
+        rows.filter(pl.any_horizontal(attacked), pl.col("source").is_in(results.sources))
         .join(usable, on=key, how="left")
-        .with_columns(pl.col("usable").fill_null(value=False))
+        .join(wrong_when_clean.unique().with_columns(lost=True), on=item, how="left")
+        .with_columns(pl.col("usable").fill_null(value=False) & pl.col("lost").is_null())
         .group_by(CELLS)
         .agg(
             rate=pl.col("wrong").filter("usable").mean(),

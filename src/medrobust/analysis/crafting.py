@@ -8,7 +8,7 @@ import polars as pl
 
 from medrobust.analysis.results import Results
 from medrobust.analysis.table import frame
-from medrobust.core import Part, Role, Task
+from medrobust.core import Part, Role
 from medrobust.perturbations.selftest import CHECKS
 from medrobust.storage.schemas import SELFTEST
 
@@ -22,7 +22,7 @@ def success(results: Results) -> pl.DataFrame:
     Returns:
         `perturbation, source, role, n_images`; `fooled` (classification: fraction of images that the source
         gets wrong; segmentation: mean fraction of pixels with target != truth that are shown as the target);
-        `fooled_of_right` (classification: the same among images that it gets right when clean);
+        `fooled_of_right` (not in segmentation: the same among images that it gets right when clean);
         `already_wrong` (fraction of images, or of pixels); means `ssim`, `ssim_image`, `mse`, `l0`, `linf`,
         mean and median of `l2`; `psnr`, the mean in dB over the images that were changed at all (it is
         infinite for the others), null without any; median `steps`; numbers of images by outcome;
@@ -30,7 +30,7 @@ def success(results: Results) -> pl.DataFrame:
     """
     labels = results.attack_labels
     of_right = pl.lit(None, pl.Float64)
-    if results.task is Task.CLASSIFICATION:
+    if not results.task.has_maps:
         of_right = pl.col("fooled_source").filter(pl.col("already_wrong") == 0).mean()
     table = (
         results.crafted.filter(pl.col("perturbation").is_in(labels))

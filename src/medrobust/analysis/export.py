@@ -50,15 +50,14 @@ def all_tables(results: Results, conclusion: Verdict) -> dict[str, Table]:
         "subgroups": subgroups(results),
         "audit": audit_table(results),
     }
-    if results.task is Task.CLASSIFICATION:
+    if not results.task.has_maps:
+        of_labels = classes.classes if results.task is Task.CLASSIFICATION else classes.findings
         frames |= {
-            "classes": classes.classes(results),
+            of_labels.__name__: of_labels(results),
             "balanced": classes.balanced_table(results),
             "quality": classes.quality_table(results),
             "transfer_rate": classes.transfer_rate(results),
         }
-    elif results.task is Task.MULTILABEL:
-        frames |= {"findings": classes.findings(results), "balanced": classes.balanced_table(results)}
     else:
         dice, boundaries = structures.structures(results), structures.surfaces(results, structures=True)
         frames |= {

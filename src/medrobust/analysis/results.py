@@ -99,6 +99,12 @@ class Results:
         """What images consist of: "pixels", or "voxels" where cases are volumes."""
         return pixels_of(self.record.get("data", {}).get("shape", ()))
 
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Size of a pixel in mm along each axis of an image; None where unknown, as in older runs."""
+        spacing = self.record.get("data", {}).get("spacing")
+        return None if spacing is None else tuple(spacing)
+
     def fewest_for_equality(self, pairs: int) -> int:
         """Fewest patients with which a family of this many pairs could call one equally good when clean."""
         return patients_for_equivalence(self.settings.alpha, pairs)
@@ -304,6 +310,19 @@ class Results:
         """Clean, noise and adversarial scores of a target's patients; None without cells."""
         of_conditions = self.condition_cells(target, rounding).items()
         return {name: self.panel.mean(cells) for name, cells in of_conditions}
+
+    def name_of(self, finding: str | int) -> str:
+        """Name of a finding that an attack is for."""
+        return self.classes[finding] if isinstance(finding, int) else finding
+
+    def refuse_maps(self, what: str) -> None:
+        """Refuse what label maps do not have.
+
+        Raises:
+            RunError: The study is one of segmentation.
+        """
+        if self.task.has_maps:
+            raise RunError(f"{what}; this study is one of {self.task}.")
 
     def require(self, task: Task, what: str) -> None:
         """Refuse what only one task has.

@@ -77,6 +77,7 @@ class Run:
                     each["ssim"],
                     each["curve"],
                     each["value"],
+                    each.get("finding"),
                 )
                 for each in record["perturbations"]
                 if each["role"] == "attack"

@@ -88,7 +88,7 @@ def build(
                     new_head=spec.train,
                 )
         except ModelError as error:
-            raise ModelError(f"{where}.weights: {error}") from None
+            raise ModelError(f"{spec.weights_key}: {error}") from None
         network.eval()  # again, for those that prepare their weights for it (TinyViT)
     return network
 
@@ -129,8 +129,9 @@ def _made(spec: ModelSpec, *, classes: int, channels: int, shape: Sequence[int],
     if download:
         values["pretrained"] = True
     given = entry.supplied(values) | dict(spec.parameters)
-    if entry.own and not given and _answers(entry.build, torch.zeros(1, channels, *shape)):
-        return Loaded(as_module(entry.build))
+    needed = _needed(entry.build)
+    if entry.own and spec.content is None and not given and len(needed) == 1:
+        return Loaded(_asked(entry.build, spec, needed[0], torch.zeros(1, channels, *shape)))
     try:
         body = entry.build(**given)
     except ModelError as error:
@@ -160,17 +161,29 @@ def _made(spec: ModelSpec, *, classes: int, channels: int, shape: Sequence[int],
     return Loaded(_unwrapped(as_module(body)) if entry.own else body)
 
 
-def _answers(function: Callable[..., object], images: Tensor) -> bool:
-    """Whether a function is a network itself, such as one that asks a service, rather than makes one."""
-    asked = [each for each in signature(function).parameters.values() if each.default is each.empty]
-    if isinstance(function, type) or [each.kind for each in asked] != [Parameter.POSITIONAL_OR_KEYWORD]:
-        return False
+def _needed(function: Callable[..., object]) -> list[str]:
+    """Arguments that a function cannot do without; none of a class, which makes networks."""
+    kinds = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    known = [] if isinstance(function, type) else signature(function).parameters.values()
+    return [each.name for each in known if each.default is each.empty and each.kind in kinds]
+
+
+def _asked(function: Callable[..., object], spec: ModelSpec, needs: str, images: Tensor) -> nn.Module:
+    """A function that is a network itself, such as one that asks a service.
+
+    Raises:
+        ModelError: It is none, so its argument `needs` is one that the study does not give.
+    """
+    network = as_module(function)
     with torch.no_grad():
         try:
-            main_output(as_module(function)(images))
-        except Exception:  # whatever one raises that makes networks, and was given an image
-            return False
-    return True
+            main_output(network(images))
+        except Exception as error:  # whatever one raises that makes networks, and was given an image
+            raise ModelError(
+                f"models.{spec.name}: `load: {spec.load}` needs '{needs}'. If it makes the network, give it "
+                f"in `args`. Shown an image, as a network is, it failed: {reason(error)}."
+            ) from error
+    return network
 
 
 def _wrapped(made: Loaded, spec: ModelSpec, channels: int, names: Sequence[str]) -> Network:

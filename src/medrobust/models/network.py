@@ -329,6 +329,11 @@ class _Function(nn.Module):
 
     def forward(self, images: Tensor) -> object:
         answer = self.function(images)
+        first = answer
+        while isinstance(first, list) and first:
+            first = first[0]
+        if isinstance(first, int | float):  # lists of numbers, as services return them
+            answer = np.array(answer, np.float32)
         return torch.as_tensor(answer, device=images.device) if isinstance(answer, np.ndarray) else answer
 
 
@@ -436,8 +441,10 @@ def last_layer_input(body: nn.Module, images: Float[Tensor, "n c *space"]) -> Fl
             hook.remove()
     if not seen:
         raise ModelError(
-            "The network has no linear or convolution layer whose input could serve as its features. "
-            "Put one at its end."
+            "The network has no linear or convolution layer of PyTorch whose input could serve as its "
+            "features; TorchScript, other runtimes and functions show none. Scores need none. To see "
+            "features, bring it as a module, or in Python say what they are: medrobust.Network(network, "
+            "features=...)."
         )
     return seen[0].flatten(2).mean(2) if seen[0].ndim > 2 else seen[0]
 

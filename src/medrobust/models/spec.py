@@ -15,8 +15,8 @@ from medrobust.catalogue import code_digest, name_of
 from medrobust.core import Task
 from medrobust.errors import StudyError, unknown
 from medrobust.models.architectures import MODELS, Architecture, find
-from medrobust.models.form import InputSpec, OutputSpec, read_input, read_output, read_weights
-from medrobust.models.formats import content_digest, format_of, is_format, opener
+from medrobust.models.form import InputSpec, OutputSpec, WeightsSpec, read_input, read_output, read_weights
+from medrobust.models.formats import content_digest, format_of, holds_network, is_format, opener
 from medrobust.models.network import Network
 from medrobust.models.weights import file_sha256, package_file, weights_sha256
 from medrobust.parameters import parameter_model, resolve
@@ -78,6 +78,7 @@ class ModelSpec:
         given: The network itself, where it was given in Python.
         attackable: Whether attacks may follow its gradient; None: if it has one.
         expect: What it is known to reach on clean images.
+        weights_key: Where the study speaks of its weights.
     """
 
     name: str
@@ -94,6 +95,7 @@ class ModelSpec:
     given: Network | None = field(repr=False, default=None)
     attackable: bool | None = None
     expect: Expectation | None = None
+    weights_key: str = field(compare=False, default="weights")
 
     @property
     def weights_file(self) -> Path | None:
@@ -164,20 +166,31 @@ def model_spec(entry: Mapping[str, Any], task: Task, block: str = "models") -> M
         train=is_trained(entry),
         parameters=_parameters(found, entry, where),
         entry=found,
+        weights_key=f"{where}.weights",
         **_roles(entry, where),
     )
     _check_weights(spec, where)
     return spec
 
 
-def copy_of(spec: ModelSpec, weights: Path | None) -> ModelSpec:
+def copy_of(spec: ModelSpec, weights: WeightsSpec | None) -> ModelSpec:
     """The surrogate of a network: the same architecture, trained here or with weights of its own.
 
+    Where `weights` do not say which tensors of their file are the network's, they are those that `spec` says.
+
     Raises:
-        StudyError: It would be trained, but is a file.
+        StudyError: It would be trained, but is a file; or there is no such file of weights.
     """
     if weights is not None:
-        return replace(spec, weights=str(weights), train=False)
+        where = f"surrogates.weights.{spec.name}"
+        file = Path(weights.file)
+        if not is_weights_path(weights.file) or not file.exists():
+            raise StudyError(f"study.{where}: there is no file '{file}'.")
+        copy = replace(spec, train=False, expect=None, weights_key=where)
+        if spec.load and is_format(spec.load) and holds_network(file):
+            return replace(copy, load=str(file), entry=_of_file(file, {}, where))
+        prefix = spec.prefix if weights.prefix is None else weights.prefix
+        return replace(copy, weights=weights.file, prefix=prefix, ignore=weights.ignore or spec.ignore)
     if spec.train:
         return spec
     if spec.load and is_format(spec.load):

@@ -8,6 +8,10 @@ from torch import Tensor
 from medrobust.core import UNKNOWN, Task
 from medrobust.errors import ModelError
 
+ONE_PER_FINDING = (
+    "The network returns one logit per finding; attacks need two, (0, logit), in the shape (n, 2, findings): "
+    "wrap it in medrobust.Network(network, findings=True)."
+)
 NATURAL_NUMBERS = "class numbers from 0 on"
 
 LABELS: Mapping[Task, str] = {
@@ -113,10 +117,7 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
         ValueError: The network has no class for a label.
     """
     if logits.shape == labels.shape and task_of(labels) is Task.MULTILABEL:
-        raise ModelError(
-            "The network returns one logit per finding; attacks need two, (0, logit), in the shape (n, 2, "
-            "findings): wrap it in medrobust.Network(network, findings=True)."
-        )
+        raise ModelError(ONE_PER_FINDING)
     if logits.ndim < 2 or (len(logits), *logits.shape[2:]) != tuple(labels.shape):
         raise ModelError(
             "The network must return logits of shape (n, classes) or (n, classes, *space) for labels of "

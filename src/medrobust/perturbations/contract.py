@@ -22,7 +22,7 @@ from medrobust.errors import MedrobustError, StudyError, reason
 from medrobust.perturbations.catalogue import PERTURBATIONS
 from medrobust.perturbations.entry import Perturbation
 from medrobust.perturbations.gradients import Model, one_hot
-from medrobust.perturbations.request import Request, moved, parameters_of, perturb, request
+from medrobust.perturbations.request import Request, aimed, moved, parameters_of, perturb, request
 from medrobust.rng import generator
 
 SIZE = 14
@@ -79,8 +79,9 @@ class Trial:
 
     @cached_property
     def labels(self) -> Int64[Tensor, "n *labelspace"]:
-        """What the network sees in them."""
-        return smooth_batch(self.task, self.network, self.n, self.channels, self.space)[1]
+        """What the network sees in them, as far as it is attacked."""
+        seen = smooth_batch(self.task, self.network, self.n, self.channels, self.space)[1]
+        return aimed(self.request, seen, [str(finding) for finding in range(CLASSES)])
 
     @property
     def rngs(self) -> list[np.random.Generator]:
@@ -162,6 +163,8 @@ def trial_of(entry: Perturbation, task: Task, preset: str | None = None, **param
         given.setdefault("steps", min(steps, MOST_STEPS))
     if preset is not None:
         given["preset"] = preset
+    if entry.one_finding and task is Task.MULTILABEL:
+        given["finding"] = 0
     asked = request({"load": replace(entry, moves_labels=False), "label": "tried", **given}, task)
     size = SIZE if not entry.severities else LARGER
     space = (size,) * (2 if 2 in entry.dimensions else 3)

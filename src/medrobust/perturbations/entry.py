@@ -24,15 +24,17 @@ from typing import (
 
 import torch
 from annotated_types import Ge, Le
-from jaxtyping import Int64
-from torch import Tensor
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
 
 from medrobust.catalogue import name_of
-from medrobust.core import Task
-from medrobust.errors import StudyError, unknown
+from medrobust.core import UNKNOWN, Task
+from medrobust.errors import ModelError, StudyError, unknown
 from medrobust.parameters import Ratio
-from medrobust.perturbations.checks import check_inputs, task_of
-from medrobust.perturbations.gradients import frozen, ordinary, ordinary_mode
+from medrobust.perturbations.checks import ONE_PER_FINDING, check_inputs, task_of
+from medrobust.perturbations.geometry import rows
+from medrobust.perturbations.gradients import Model, frozen, ordinary, ordinary_mode
+from medrobust.perturbations.outputs import main_output
 from medrobust.rng import generators_of
 
 Role = Literal["clean", "noise", "attack", "corruption", "transform"]
@@ -132,6 +134,10 @@ class Perturbation:
         uses_whole_budget: Whether the change of every image is as large as the budget allows.
         default_ssim: SSIM that the budget is solved for where a study gives none.
         minimal: Whether it looks for the smallest perturbation, and so has no budget.
+        strength_of_each: Whether its budget may be a tensor that holds one for each image, and all that it
+            draws of an image's generator are standard normal numbers.
+        one_finding: Whether, of several findings, it turns one, the same in all images. Its function is then
+            shown a classifier of that finding into absent and present, and the images in which it is known.
         presets: By name. Where a study gives a severity alone, the first one's is meant.
         on_misclassified: What happens to images that the source already gets wrong.
         on_failure: What is stored where it fails.
@@ -161,6 +167,8 @@ class Perturbation:
     uses_whole_budget: bool = False
     default_ssim: float | None = None
     minimal: bool = False
+    strength_of_each: bool = False
+    one_finding: bool = False
     presets: Mapping[str, Preset] = field(default_factory=dict)
     on_misclassified: OnMisclassified = "attack"
     on_failure: OnFailure = "last"
@@ -259,7 +267,8 @@ def perturbation(**facts: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
                     if isinstance(given.get(key), Tensor):
                         given[key] = ordinary(given[key])
                 _check(entry, given)
-                made = function(*bound.args, **bound.kwargs)
+                alone = entry.one_finding and task_of(given["labels"]) is Task.MULTILABEL
+                made: Any = (_on_one_finding if alone else _called)(function, bound)
             return cast(R, made.detach()) if isinstance(made, Tensor) else made
 
         run.__signature__ = signature  # type: ignore[attr-defined]
@@ -268,6 +277,58 @@ def perturbation(**facts: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return run
 
     return decorate
+
+
+def _called(function: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
+    return function(*bound.args, **bound.kwargs)
+
+
+def _on_one_finding(function: Callable[..., Any], bound: inspect.BoundArguments) -> Tensor:
+    """Attack the one finding whose labels are known, in the images in which they are; others stay."""
+    given = bound.arguments
+    images, labels, tally = (given[name] for name in ("images", "labels", "tally"))
+    known = labels != UNKNOWN
+    findings = known.any(0).nonzero()[:, 0].tolist()
+    if len(findings) > 1:
+        raise ValueError(
+            f"labels: this attack turns one finding, but {len(findings)} are known. Name it in `finding`, or "
+            f"set the labels of all others to {UNKNOWN}."
+        )
+    made: Tensor = images.clone()
+    steps = torch.zeros_like(labels[:, 0])
+    for finding in findings:
+        some = known[:, finding].nonzero()[:, 0]
+        rngs, own = generators_of(given["rngs"], len(images)), Tally()
+        given |= {
+            "model": OfFinding(given["model"], finding),
+            "images": images[some],
+            "labels": labels[some, finding],
+            "support": rows(given["support"], some),
+            "rngs": [rngs[place] for place in some.tolist()],
+            "tally": own,
+        }
+        made[some] = function(*bound.args, **bound.kwargs)
+        if own.steps is not None:
+            steps[some] = own.steps
+    if tally is not None:
+        tally.steps = steps
+    return made
+
+
+class OfFinding(nn.Module):
+    """A network for several findings as a classifier of one of them into absent and present."""
+
+    def __init__(self, model: Model, finding: int) -> None:
+        super().__init__()
+        self.model, self.finding = model, finding
+
+    def forward(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n 2"]:
+        """Logits of absent and present."""
+        logits = main_output(self.model(images))
+        if logits.ndim != 3:
+            raise ModelError(ONE_PER_FINDING)
+        both: Tensor = logits[:, :, self.finding]
+        return both
 
 
 @overload

@@ -1,6 +1,5 @@
 """The image as it is, and noise of a given strength, drawn from one generator per image."""
 
-import math
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -8,12 +7,20 @@ import numpy as np
 import torch
 from annotated_types import Ge
 from jaxtyping import Bool, Float, Int64
+from pydantic import GetPydanticSchema
 from torch import Tensor
 
+from medrobust.parameters import Ratio
 from medrobust.perturbations.entry import perturbation
-from medrobust.perturbations.geometry import within
+from medrobust.perturbations.geometry import per_image, within
 from medrobust.perturbations.gradients import Model
 from medrobust.rng import generators_of
+
+Strength = Annotated[
+    float | Float[Tensor, " n"],
+    GetPydanticSchema(lambda _, handler: handler.generate_schema(Annotated[Ratio, Ge(0)])),
+]
+"""A study gives one number, of at least 0; the program may give one for each image."""
 
 
 @perturbation(role="clean", needs="nothing", summary="The image as it is.")
@@ -29,7 +36,7 @@ def clean(
     return images.clone()
 
 
-@perturbation(role="noise", needs="nothing", revision=2, summary="Gaussian noise.")
+@perturbation(role="noise", needs="nothing", strength_of_each=True, revision=2, summary="Gaussian noise.")
 def gaussian(
     model: Model | None,
     images: Float[Tensor, "n c *space"],
@@ -37,7 +44,7 @@ def gaussian(
     *,
     support: Bool[Tensor, "n 1 *space"] | None = None,
     rngs: Sequence[np.random.Generator] | None = None,
-    strength: Annotated[float, Ge(0)],
+    strength: Strength,
 ) -> Float[Tensor, "n c *space"]:
     """Add Gaussian noise, and clip to [0, 1].
 
@@ -47,7 +54,7 @@ def gaussian(
         labels: Unused.
         support: Where images may change.
         rngs: One generator per image.
-        strength: Standard deviation, at least 0.
+        strength: Standard deviation, at least 0; one for all images or one for each.
     """
     (field,) = _fields(images, rngs, strength, count=1)
     return within(images + field, images, support)
@@ -56,6 +63,7 @@ def gaussian(
 @perturbation(
     role="noise",
     needs="nothing",
+    strength_of_each=True,
     revision=2,
     summary="Noise of a magnitude MR image.",
     source="Gudbjartsson and Patz 1995, The Rician distribution of noisy MRI data",
@@ -67,7 +75,7 @@ def rician(
     *,
     support: Bool[Tensor, "n 1 *space"] | None = None,
     rngs: Sequence[np.random.Generator] | None = None,
-    strength: Annotated[float, Ge(0)],
+    strength: Strength,
 ) -> Float[Tensor, "n c *space"]:
     """Add Gaussian noise to both parts of the complex signal of a magnitude MR image, and clip to [0, 1].
 
@@ -77,7 +85,7 @@ def rician(
         labels: Unused.
         support: Where images may change.
         rngs: One generator per image.
-        strength: Standard deviation in each part, at least 0.
+        strength: Standard deviation in each part, at least 0; one for all images or one for each.
     """
     real, imaginary = _fields(images, rngs, strength, count=2)
     return within(torch.hypot(images + real, imaginary), images, support)
@@ -86,17 +94,23 @@ def rician(
 def _fields(
     images: Float[Tensor, "n c *space"],
     rngs: Sequence[np.random.Generator] | None,
-    strength: float,
+    strength: float | Float[Tensor, " n"],
     *,
     count: int,
 ) -> list[Float[Tensor, "n c *space"]]:
     """Normal numbers of standard deviation `strength`, drawn on the CPU from each image's own generator.
 
     Raises:
-        ValueError: A strength that is negative or not finite, or not one generator per image.
+        ValueError: A strength that is negative or not finite, or not one strength or generator per image.
     """
-    if not 0 <= strength < math.inf:
-        raise ValueError(f"strength: must be a number of at least 0, got {strength}.")
+    scale = torch.as_tensor(strength, dtype=images.dtype, device=images.device)
+    fits = scale.ndim == 0 or scale.shape == (len(images),)
+    if not fits or not bool((scale.isfinite() & (scale >= 0)).all()):
+        raise ValueError(
+            f"strength: must be a number of at least 0, got {strength}; or one for each of {len(images)} "
+            "images."
+        )
     shape = (count, *images.shape[1:])
     drawn = [rng.standard_normal(shape, dtype=np.float32) for rng in generators_of(rngs, len(images))]
-    return [strength * torch.from_numpy(field).to(images.device) for field in np.stack(drawn, axis=1)]
+    scale = per_image(scale.expand(len(images)), images)
+    return [scale * torch.from_numpy(field).to(images.device) for field in np.stack(drawn, axis=1)]

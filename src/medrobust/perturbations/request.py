@@ -30,7 +30,7 @@ from medrobust.perturbations.entry import (
     Preset,
     Tally,
 )
-from medrobust.perturbations.geometry import rows
+from medrobust.perturbations.geometry import per_image, rows
 from medrobust.perturbations.gradients import Model
 from medrobust.perturbations.strength import Solution, first_strength, solve_strength
 from medrobust.rng import generators_of
@@ -154,8 +154,13 @@ class Request:
         entry = self.perturbation
         names = ("role", "budget", "unit", "minimal", "whitebox", "beyond_paper", "summary", "source")
         facts = {name: getattr(entry, name) for name in names}
-        facts |= {"preset": self.preset, "severity": self.severity}
-        return facts | {"norm": entry.norm_of(self.parameters), "targeted": entry.targets is not None}
+        return facts | {
+            "norm": entry.norm_of(self.parameters),
+            "targeted": entry.targets is not None,
+            "finding": self.finding,
+            "preset": self.preset,
+            "severity": self.severity,
+        }
 
     @property
     def _code(self) -> str:
@@ -217,12 +222,7 @@ def request(item: object, task: Task, *, control: bool = False) -> Request:
         policies[key] = item.get(key, getattr(preset, key) or getattr(entry, key))
         if policies[key] not in choices:
             raise StudyError(f"{where}.{key}: must be one of {', '.join(choices)}; got {policies[key]!r}.")
-    finding = item.get("finding")
-    if finding is not None and (task is not Task.MULTILABEL or entry.role != "attack"):
-        raise StudyError(
-            f"{where}.finding: is for attacks on networks for several labels at once (task: multilabel); got "
-            f"{finding!r}. Leave it out."
-        )
+    finding = _finding(item, entry, task, where)
     chosen.setdefault("severity", parameters.get("severity"))
     return Request(label, entry, parameters, **policies, ssim=goal, finding=finding, **chosen)
 
@@ -387,8 +387,9 @@ def perturb(
                 "request.with_budget; or match_noise, then add_noise."
             )
         goal = torch.full((len(images),), request.ssim, device=images.device)
-        strength = match_noise(request, images, labels, goal, support=support, rngs=rngs).strength
-        return add_noise(request, images, labels, strength, support=support, rngs=rngs)
+        drawn = {"support": support, "rngs": rngs, "spacing": spacing}
+        strength = match_noise(request, images, labels, goal, **drawn).strength
+        return add_noise(request, images, labels, strength, **drawn)
     if entry.moves_labels:
         if task_of(labels).has_maps:
             raise ValueError(f"{request.label}: moves labels with the pixels; `moved` returns both.")
@@ -561,6 +562,7 @@ def match_noise(
     *,
     support: Bool[Tensor, "n 1 *space"] | None = None,
     rngs: Sequence[np.random.Generator] | None = None,
+    spacing: Sequence[float] | None = None,
 ) -> Solution:
     """Solve for the strength at which the noise, or corruption, of each image has a given SSIM.
 
@@ -573,6 +575,7 @@ def match_noise(
         support: Where images may change, and over which SSIM is taken; None: everywhere.
         rngs: One generator per image; None: those of seed 0. They are copied, so that the same generators
             give the noise that was solved for.
+        spacing: Size of a pixel in mm along each axis; None where unknown.
 
     Returns:
         Strengths, for `add_noise`; a match is `reached` if its SSIM is within max(0.05 (1 - goal), 1e-5) of
@@ -585,11 +588,23 @@ def match_noise(
     changed = (ssim_goal < 1).nonzero()[:, 0]
     goal, clean, where = ssim_goal[changed], images[changed], rows(support, changed)
 
+    # Numbers that are drawn once are what a noise draws again and again while its strength is solved for.
+    kept = [Drawn(rngs[number]) for number in changed.tolist()]
+
     def noisy(some: Tensor, strength: Tensor) -> Tensor:
         place = changed[some]
-        drawing = [copy.deepcopy(rngs[number]) for number in place.tolist()]
+        if request.perturbation.strength_of_each:
+            drawing: list[np.random.Generator] = [kept[number] for number in some.tolist()]
+        else:
+            drawing = [copy.deepcopy(rngs[number]) for number in place.tolist()]
         return add_noise(
-            request, clean[some], labels[place], strength, support=rows(where, some), rngs=drawing
+            request,
+            clean[some],
+            labels[place],
+            strength,
+            support=rows(where, some),
+            rngs=drawing,
+            spacing=spacing,
         )
 
     extent = request.perturbation.extent
@@ -627,17 +642,40 @@ def add_noise(
     *,
     support: Bool[Tensor, "n 1 *space"] | None = None,
     rngs: Sequence[np.random.Generator] | None = None,
+    spacing: Sequence[float] | None = None,
 ) -> Float[Tensor, "n c *space"]:
-    """Apply noise to each image with a strength of its own; one whose strength is 0 stays as it is."""
+    """Make each image with a strength of its own; one whose strength is 0 stays as it is."""
     rngs = generators_of(rngs, len(images))
+    if request.perturbation.strength_of_each and bool((strength > 0).any()):
+        noise = replace(
+            request, parameters={**request.parameters, str(request.perturbation.budget): strength}
+        )
+        noisy = perturb(noise, None, images, labels, support=support, rngs=rngs)
+        return torch.where(per_image(strength, images) > 0, noisy, images)
     made = images.clone()
     for number, value in enumerate(strength.tolist()):
         one = slice(number, number + 1)
         if value > 0:
             where = None if support is None else support[one]
             noise = request.with_budget(value)
-            made[one] = perturb(noise, None, images[one], labels[one], support=where, rngs=rngs[one])
+            made[one] = perturb(
+                noise, None, images[one], labels[one], support=where, rngs=rngs[one], spacing=spacing
+            )
     return made
+
+
+class Drawn(np.random.Generator):
+    """A copy of a generator whose standard normal numbers of a shape are the same at every call."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        super().__init__(copy.deepcopy(rng.bit_generator))
+        self._numbers: dict[Any, Any] = {}
+
+    def standard_normal(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
+        """As of the generator, the first time."""
+        if (size, dtype) not in self._numbers:
+            self._numbers[size, dtype] = super().standard_normal(size, dtype)
+        return self._numbers[size, dtype]
 
 
 def _largest_strength(entry: Perturbation) -> float:
@@ -655,6 +693,22 @@ def as_mapping(item: object) -> dict[str, Any]:
     if isinstance(item, Mapping):
         return dict(item)
     return {"name": item} if isinstance(item, str) else {"load": item}
+
+
+def _finding(item: Mapping[str, Any], entry: Perturbation, task: Task, where: str) -> Any:
+    """The finding that an item is to turn, as written; None: all."""
+    finding = item.get("finding")
+    if finding is not None and (task is not Task.MULTILABEL or entry.role != "attack"):
+        raise StudyError(
+            f"{where}.finding: is for attacks on networks for several labels at once (task: multilabel); got "
+            f"{finding!r}. Leave it out."
+        )
+    if finding is None and task is Task.MULTILABEL and entry.one_finding:
+        raise StudyError(
+            f"{where}.finding: {entry.name} leads an image over one boundary, and every finding has its own. "
+            f"Name the finding that it is to turn: {{name: {entry.name}, finding: ...}}."
+        )
+    return finding
 
 
 def _where(item: Mapping[str, Any], block: str = "perturbations") -> str:
@@ -724,7 +778,7 @@ def _check_control(entry: Perturbation, given: Mapping[str, Any], where: str) ->
             '`@perturbation(role="noise", needs="nothing")`. Everything else stands under `perturbations`.'
         )
     strength = parameters_of(entry).model_fields.get(entry.budget or "")
-    if strength is None or strength.annotation is not float:
+    if strength is None or not (entry.strength_of_each or strength.annotation is float):
         raise StudyError(
             f"{where}: a control is matched by its strength, which must be a parameter of type float; "
             f"'{entry.name}' has none. Name it with `@perturbation(..., budget=...)`."

@@ -39,6 +39,7 @@ class Examples:
         labels: The true classes, findings or label maps.
         predictions: The predicted ones.
         probabilities: Probabilities of the predicted classes, in classification.
+        spacing: Size of a pixel along each spatial axis; None where unknown.
     """
 
     target: str
@@ -51,6 +52,13 @@ class Examples:
     labels: Int[np.ndarray, "case *labelspace"]
     predictions: Int[np.ndarray, "case column *labelspace"]
     probabilities: Float[np.ndarray, "case column"] | None = None
+    spacing: tuple[float, ...] | None = None
+
+    @property
+    def tall(self) -> float:
+        """Height of a pixel that is shown, relative to its width."""
+        down, across = (self.spacing or (1.0, 1.0))[-2:]
+        return down / across
 
     @property
     def segmentation(self) -> bool:
@@ -81,7 +89,10 @@ class Shot(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One case on a page: its name, target and source, the true label map or class, and its images."""
+    """One case on a page: its name, target and source, the true label map or class, and its images.
+
+    `aspect` is the width of each picture relative to its height, as it is to be shown.
+    """
 
     name: str
     target: str
@@ -89,6 +100,7 @@ class Row(NamedTuple):
     truth: str | None
     text: str
     shots: tuple[Shot, ...]
+    aspect: float = 1.0
 
 
 def example_rows(examples: Examples) -> tuple[Row, ...]:
@@ -124,6 +136,7 @@ def _row(examples: Examples, case: int) -> Row:
         truth=labels_uri(truth, examples.colours) if maps else None,
         text="" if maps else _named(examples, truth),
         shots=tuple(shots),
+        aspect=examples.images.shape[-1] / (examples.images.shape[-2] * examples.tall),
     )
 
 
@@ -156,7 +169,7 @@ def examples_figure(examples: Examples, crafted_on: str) -> Figure:
     """
     flat = in_plane(examples)
     kinds = ["image", "difference", *(["prediction"] if flat.segmentation else [])]
-    tall = CELL * flat.images.shape[-2] / flat.images.shape[-1] + 0.3
+    tall = CELL * flat.tall * flat.images.shape[-2] / flat.images.shape[-1] + 0.3
     shape = (len(flat.case_ids) * len(kinds), len(flat.columns) + 1)
     legend = _legend(flat) if flat.segmentation else {}
     with style.look():
@@ -212,7 +225,7 @@ def corruption_figure(examples: Examples, families: Mapping[str, Sequence[str]])
 def _draw_margin(axes: Axes, examples: Examples, case: int, kind: str) -> None:
     """What a row shows, and the truth."""
     if kind == "prediction":
-        axes.imshow(coloured(examples.labels[case], examples.colours), interpolation="nearest")
+        _show(axes, coloured(examples.labels[case], examples.colours), examples.tall)
         _below(axes, "truth", style.INK)
         return
     truth = "" if examples.segmentation else f"\ntruth:\n{_short(_named(examples, examples.labels[case]))}"
@@ -224,24 +237,24 @@ def _draw_image(axes: Axes, examples: Examples, case: int, column: int, kind: st
     image, answer = examples.images[case, column], examples.predictions[case, column]
     change = image - examples.images[case, 0]
     if kind == "prediction":
-        axes.imshow(coloured(answer, examples.colours), interpolation="nearest")
+        _show(axes, coloured(answer, examples.colours), examples.tall)
     elif kind == "image":
-        _show(axes, image)
+        _show(axes, style.visible(image), examples.tall)
         if not examples.segmentation:
             right = np.array_equal(answer, examples.labels[case])
             sign, colour = ("✓", style.GREEN) if right else ("✗", style.RED)
             _below(axes, f"{sign} {_predicted(examples, case, column)}", colour)
     elif column:
         factor = difference_scale(change)
-        _show(axes, np.clip(0.5 + factor * change, 0, 1))
+        _show(axes, style.visible(np.clip(0.5 + factor * change, 0, 1)), examples.tall)
         _below(axes, f"\u00d7 {factor:g}" if factor else "no change", style.MUTED)
         rows, columns = np.nonzero((change != 0).any(0))
         if 0 < len(rows) <= FEW * change[0].size:
             axes.plot(columns, rows, "o", ms=7, mfc="none", mec=style.INK, mew=0.9)
 
 
-def _show(axes: Axes, image: Float[np.ndarray, "c h w"]) -> None:
-    axes.imshow(style.visible(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+def _show(axes: Axes, picture: np.ndarray, tall: float) -> None:
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest", aspect=tall)
 
 
 def _below(axes: Axes, text: str, colour: str) -> None:

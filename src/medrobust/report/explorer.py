@@ -56,7 +56,8 @@ def read_explorer(folder: RunFolder, results: Results, room: int) -> dict[str, A
     colours = structure_colours(results.classes, results.colours)
     groups: list[list[tuple[int, Frame]]] = []  # frames of one plane of one scan
     for number, (scan, views) in enumerate(zip(facts["scans"], scans, strict=True)):
-        frames = frames_of(scan["cases"], results.task, views[0].clean.shape[1:], scan.get("axes"))
+        shape = views[0].clean.shape[1:]
+        frames = frames_of(scan["cases"], results.task, shape, scan.get("axes"), results.spacing)
         for plane in dict.fromkeys(each.plane for each in frames):
             own = [each for each in frames if each.plane == plane]
             if plane:  # black planes around what a volume shows tell nothing
@@ -131,6 +132,7 @@ def index(facts: Mapping[str, Any], results: Results) -> dict[str, Any]:
                 "truth": [] if segmentation else names_in(scan["cases"][0]["label"], results.classes),
                 "frames": [each.name for each in scan["frames"]],
                 "planes": [each.plane for each in scan["frames"] if each.plane],
+                "tall": [round(each.tall, 4) for each in scan["frames"]],
                 "scores": [scores.get((*cell, scan["scan_id"])) for cell in cells],
             }
             for scan in facts["scans"]
@@ -214,6 +216,7 @@ class Frame(NamedTuple):
         plane: What a volume is cut along, see `PLANES`; empty for an image.
         place: Number of the slice along it.
         axes: Where the indices of the volume grow to.
+        tall: Height of a pixel, relative to its width.
     """
 
     case: int
@@ -221,6 +224,7 @@ class Frame(NamedTuple):
     plane: str = ""
     place: int = 0
     axes: str = STACK
+    tall: float = 1.0
 
     def of(self, view: View) -> View:
         """What a view of the case shows of it."""
@@ -251,7 +255,11 @@ PLANES: Mapping[str, Axis] = {
 
 
 def frames_of(
-    cases: Sequence[Mapping[str, Any]], task: Task, shape: Sequence[int], axes: str | None
+    cases: Sequence[Mapping[str, Any]],
+    task: Task,
+    shape: Sequence[int],
+    axes: str | None,
+    spacing: Sequence[float] | None = None,
 ) -> list[Frame]:
     """The frames of a scan: its slices, or the slices of its volumes in three planes.
 
@@ -260,13 +268,21 @@ def frames_of(
         task: Of the study.
         shape: Spatial shape of the cases.
         axes: Where the indices of volumes grow to; None if unknown.
+        spacing: Size of a pixel in mm along each side of the shape; None if unknown.
     """
+    sides = spacing or (1.0,) * len(shape)
     if len(shape) == 2:
         return [
-            Frame(place, f"slice {case['position']}" if task.has_maps else "")
+            Frame(place, f"slice {case['position']}" if task.has_maps else "", tall=sides[0] / sides[1])
             for place, case in enumerate(cases)
         ]
     volume = np.broadcast_to(np.uint8(0), tuple(shape))
+    numbered = np.broadcast_to(np.uint8(0), (1, 2, 3))  # each side tells which axis it is
+
+    def tall(plane: str) -> float:
+        down, across = seen_along(numbered, axes or STACK, PLANES[plane]).shape[-2:]
+        return float(sides[down - 1] / sides[across - 1])
+
     names = list(PLANES)[: len(PLANES) // 2] if axes else list(PLANES)[len(PLANES) // 2 :]
     return [
         Frame(
@@ -275,6 +291,7 @@ def frames_of(
             plane,
             place,
             axes or STACK,
+            tall(plane),
         )
         for plane in names
         for number, case in enumerate(cases)

@@ -267,7 +267,8 @@ CAPTIONS: Mapping[str, Mapping[str, str]] = yaml.safe_load((TEMPLATES / "tables.
 FOOLED = {
     Task.CLASSIFICATION: "fooled is the fraction of images that it gets wrong then, fooled of right the same "
     "among those it gets right when clean",
-    Task.MULTILABEL: "fooled is the mean fraction of an image's findings that it gets wrong then",
+    Task.MULTILABEL: "fooled is the mean fraction of an image's attacked findings that it gets wrong then, "
+    "fooled of right the same among images of which it gets all of these right when clean",
     Task.SEGMENTATION: "fooled is the fraction of the {pixels} to be changed that it shows as the attack "
     "wanted",
 }
@@ -279,7 +280,9 @@ def caption(name: str, context: ReportContext, of: object = "", **facts: object)
     `x.map` is the caption of the map of table x; `facts` fill in what only this caption says.
     """
     table, _, part = name.partition(".")
-    text = CAPTIONS.get(table, {}).get(part or "caption", capitalised(name.replace("_", " ")) + ".")
+    known = CAPTIONS.get(table, {})
+    usual = "of_findings" if context.task is Task.MULTILABEL and "of_findings" in known else "caption"
+    text = known.get(part or usual, capitalised(name.replace("_", " ")) + ".")
     return text.format(
         Score=capitalised(context.score),
         score=context.score,

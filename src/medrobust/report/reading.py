@@ -22,6 +22,7 @@ from medrobust.analysis.table import ABSENT, shown
 from medrobust.core import Task, Unit
 from medrobust.errors import Remark, RunError
 from medrobust.metrics.catalogue import Score
+from medrobust.models.spec import is_trained
 from medrobust.report.examples import Examples, Row
 from medrobust.report.plots import Projection
 from medrobust.report.style import Picture, structure_colours
@@ -120,6 +121,16 @@ class ReportContext:
         return "noise of fixed strength" if scores.null_count() < len(scores) else ""
 
     @property
+    def trained(self) -> tuple[bool, ...]:
+        """Of each judged network, whether the run trained it."""
+        return tuple(_is_trained(each) for each in self.study["models"])
+
+    @property
+    def trained_surrogates(self) -> tuple[bool, ...]:
+        """Of each surrogate, whether the run trained it."""
+        return trained_surrogates(self.study)
+
+    @property
     def units(self) -> str:
         """The unit in the plural."""
         return f"{self.unit}s"
@@ -134,12 +145,26 @@ def crafted_on(study: Mapping[str, Any], source: str) -> str:
     return words.get(models, f"the surrogate of {source}")
 
 
+def trained_surrogates(study: Mapping[str, Any]) -> tuple[bool, ...]:
+    """Of each surrogate of a resolved study, whether it was trained in the run."""
+    models = study["surrogates"].get("models")
+    if isinstance(models, list):
+        return tuple(_is_trained(each) for each in models)
+    given = study["surrogates"].get("weights") or ()
+    return tuple(each["name"] not in given for each in study["models"])
+
+
+def _is_trained(entry: Mapping[str, Any]) -> bool:
+    return "given" not in entry and is_trained(entry)
+
+
 COLUMNS = ("attack", "cells", "attacker_knows", "wants", "may_change", "norm")
 SURROGATE = "task, classes and {data}; neither the weights nor the answers of the judged network"
 OTHERS = "task, classes and the other networks of the study; nothing of the judged one"
 WHITEBOX = "everything: architecture and weights of the judged network"
 NORMS = {"inf": "L∞", "2": "L2"}
 TRAINING = {"same": "the training data", "disjoint": "data like the training data, of other patients"}
+GIVEN = "surrogates trained elsewhere, on data that are not known here"
 
 
 def threat_table(
@@ -152,9 +177,9 @@ def threat_table(
         perturbations: What the record of the run says about each.
         pixels: What images consist of, see `Results.pixels`.
     """
-    surrogates = study["surrogates"]
-    sources = surrogates.get("models")
-    knows = OTHERS if sources == "others" else SURROGATE.format(data=TRAINING[surrogates["data"]])
+    sources, trained = study["surrogates"].get("models"), trained_surrogates(study)
+    data = [TRAINING[study["surrogates"]["data"]]] * any(trained) + [GIVEN] * (not all(trained))
+    knows = OTHERS if sources == "others" else SURROGATE.format(data=" and ".join(data))
     facts = {each["label"]: each for each in perturbations if each["role"] == "attack"}
     rows = []
     for each in study["perturbations"]:
@@ -171,7 +196,9 @@ def threat_table(
 
 def _aim(facts: Mapping[str, Any], parameters: Mapping[str, Any], pixels: str) -> tuple[str, str, str]:
     """What an attack wants, what it may change, and the norm of its bound."""
-    wants = f"chosen classes in chosen {pixels}" if facts["targeted"] else "any wrong answer"
+    finding = parameters.get("finding")
+    about = "any wrong answer" if finding is None else f"a wrong answer about {finding}"
+    wants = f"chosen classes in chosen {pixels}" if facts["targeted"] else about
     if facts["budget"] is None:
         steps = parameters.get("steps")
         end = f", at most {setting(steps)} steps" if steps is not None else ""
@@ -218,6 +245,7 @@ def read_examples(folder: RunFolder, results: Results, name: str) -> Examples | 
             labels=arrays["labels"],
             predictions=arrays["predictions"],
             probabilities=arrays.get("probabilities"),
+            spacing=results.spacing,
         )
 
 

@@ -45,7 +45,8 @@ def check_networks(setup: Setup, say: Say) -> None:
         if network in targets or network.spec not in study.specs:  # a copy differs by its random weights only
             _check(setup, network, built, images)
             for sentence in built.assumed:
-                say(f"models.{network.id.name}: {sentence}")
+                block = "models" if network in targets else "surrogates"
+                say(f"{block}.{network.id.name}: {sentence}")
     _require_apart(setup, targets, surrogates or targets, images)
     _require_attacks(setup)
 
@@ -138,14 +139,17 @@ def _answers(network: Network, images: Float[Tensor, "n c *space"]) -> Float[Ten
 
 
 def _require_attacks(setup: Setup) -> None:
-    """See that every attack can be crafted on some network."""
-    crafted = {images.perturbation for images in make_plan(setup).attacks}
+    """See that every attack can be crafted on some source; without sources, on some target."""
+    role = "transfer" if setup.sources else "whitebox"
+    crafted = {images.perturbation for images in make_plan(setup).attacks if images.role == role}
     for attack in setup.study.attacks:
         if attack.label not in crafted:
             names = ", ".join(dict.fromkeys(each.id.name for each in setup.sources or setup.targets))
+            direct = [each.id.name for each in setup.targets if setup.is_attackable(attack, each)]
+            instead = " Or write `surrogates: none`, which attacks each network directly and ranks nothing."
             raise StudyError(
                 f"study.perturbations.{attack.label} follows a gradient, and {names} has none to follow. "
                 "Craft it on networks that have one, in `surrogates: {models: [...]}`: `{name: resnet18}` is "
                 "trained here if the split has training patients; with `load` and `weights` it is one that "
-                "you have trained."
+                f"you have trained.{instead if role == 'transfer' and direct else ''}"
             )

@@ -59,6 +59,7 @@ def record_of(setup: Setup) -> dict[str, Any]:
         "regions": {name: list(own) for name, own in (dataset.regions or {}).items()},
         "colours": list(dataset.colours),
         "fingerprint": dataset.fingerprint,
+        "spacing": None if dataset.spacing is None else [float(side) for side in dataset.spacing],
         "facts": {**(dataset.facts or {}), "evaluated": described(setup.cases, dataset)},
     }
     networks = {

@@ -108,7 +108,10 @@ def _solve(
         strength = torch.full((len(batch.cases),), float(given))
         return strength, torch.ones_like(strength, dtype=torch.bool)
     rngs = generators(setup.study.seed, request.name, batch.cases)
-    solution = match_noise(request, batch.images, batch.labels, goal, support=support, rngs=rngs)
+    spacing = setup.dataset.spacing
+    solution = match_noise(
+        request, batch.images, batch.labels, goal, support=support, rngs=rngs, spacing=spacing
+    )
     return solution.strength, solution.reached
 
 
@@ -139,13 +142,14 @@ def _made(
     support: Bool[Tensor, "n 1 *space"],
     strength: Float32[Tensor, " n"],
 ) -> Moved:
-    rngs = generators(setup.study.seed, request.name, clean.cases)
-    if not request.unsolved:
-        if request.perturbation.role == "corruption":
-            return moved(request, clean.images, clean.labels, rngs=rngs, spacing=setup.dataset.spacing)
-        images = perturb(request, None, clean.images, clean.labels, support=support, rngs=rngs)
+    rngs, spacing = generators(setup.study.seed, request.name, clean.cases), setup.dataset.spacing
+    drawn = {"support": support, "rngs": rngs, "spacing": spacing}
+    if request.unsolved:
+        images = add_noise(request, clean.images, clean.labels, strength, **drawn)
+    elif request.perturbation.role == "corruption":
+        return moved(request, clean.images, clean.labels, rngs=rngs, spacing=spacing)
     else:
-        images = add_noise(request, clean.images, clean.labels, strength, support=support, rngs=rngs)
+        images = perturb(request, None, clean.images, clean.labels, **drawn)
     return Moved(images, clean.labels, torch.ones_like(images[:, 0], dtype=torch.bool))
 
 

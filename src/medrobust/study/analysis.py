@@ -39,6 +39,7 @@ class Attack(NamedTuple):
         ssim: The SSIM that it was solved for.
         curve: Curve over budgets that it is a point of, if any. Points enter no average.
         value: Its budget, as a point of a curve.
+        finding: The finding that it is to turn, by name or number; None: all, or there are none.
     """
 
     label: str
@@ -47,6 +48,7 @@ class Attack(NamedTuple):
     ssim: float | None = None
     curve: str | None = None
     value: float | None = None
+    finding: str | int | None = None
 
 
 class Corruption(NamedTuple):

@@ -183,11 +183,9 @@ def _check_surrogates(study: Study) -> None:
             f"study.surrogates.weights: with `models: {said}` no copy is made that could have weights; got "
             f"{', '.join(surrogates.weights)}. Leave one of the two out."
         )
-    for name, file in surrogates.weights.items():
+    for name in surrogates.weights:
         if name not in judged:
             raise StudyError(f"study.surrogates.weights: {unknown('model', name, judged)}")
-        if not file.is_file():
-            raise StudyError(f"study.surrogates.weights.{name}: there is no file '{file}'.")
     for spec in study.surrogate_specs:
         twin = judged.get(spec.name, spec)
         if twin.architecture != spec.architecture:

@@ -6,16 +6,16 @@ Every default is filled in here, so that the `study.yaml` of a run folder states
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import count
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval, Len
-from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
 from medrobust.catalogue import name_of
 from medrobust.core import Role, Task
 from medrobust.errors import StudyError, unknown
-from medrobust.models import ModelSpec, as_written, copy_of, model_spec
+from medrobust.models import ModelSpec, WeightsSpec, as_written, copy_of, model_spec
+from medrobust.models.form import read_weights
 from medrobust.parameters import resolve
 from medrobust.perturbations import ORIENTATIONS, PERTURBATIONS, SUITES, Request, request, requests
 from medrobust.perturbations.request import as_mapping
@@ -79,9 +79,20 @@ class Surrogates(Block):
     data: Literal["same", "disjoint"] = Field(
         "same", description="Train on the targets' patients (the paper) or on the other half."
     )
-    weights: dict[str, Path] = Field(
-        {}, description="Weights of surrogates that were trained elsewhere, by model."
+    weights: dict[str, WeightsSpec] = Field(
+        {},
+        description="Weights of surrogates that were trained elsewhere, by model: as `weights` of a network.",
     )
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _each_as_of_a_network(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            raise StudyError(
+                "study.surrogates.weights must name the file of each model's surrogate, such as "
+                f"{{unet: surrogate.safetensors}}; got {given!r}."
+            )
+        return {name: read_weights(each, f"study.surrogates.weights.{name}") for name, each in given.items()}
 
 
 class Corruptions(Block):

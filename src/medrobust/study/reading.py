@@ -122,6 +122,7 @@ def _anchor(content: dict[str, Any], folder: Path) -> None:
         (weights, weights or ()),
         *((model, ("weights",)) for model in models),
         *((model.get("weights"), ("file",)) for model in models if isinstance(model, dict)),
+        *((each, ("file",)) for each in (weights.values() if isinstance(weights, dict) else ())),
     ):
         if isinstance(block, dict):
             block |= {key: _anchored(block[key], folder) for key in keys if key in block}

@@ -44,13 +44,15 @@ def study_schema() -> Schema:
     for form in (InputSpec, OutputSpec, WeightsSpec):
         own = form.model_json_schema(ref_template="#/$defs/{model}")
         schema["$defs"] |= own.pop("$defs", {}) | {form.__name__: own}
+    weights = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/WeightsSpec"}]}
+    schema["$defs"]["Surrogates"]["properties"]["weights"]["additionalProperties"] = weights
     properties["models"]["items"] = {
         "type": "object",
         "properties": {
             "name": {"type": "string", "examples": list(MODELS)},  # or any name of timm
             "load": {"type": "string", "description": "A function or class that makes the network."},
             "args": {"type": "object", "description": "Arguments of that function or class."},
-            "weights": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/WeightsSpec"}]},
+            "weights": weights,
             "input": {"$ref": "#/$defs/InputSpec"},
             "output": {"$ref": "#/$defs/OutputSpec"},
             "train": {"type": "boolean", "description": "Whether medrobust trains it."},

@@ -89,7 +89,7 @@ class Gallery:
         dataset = self._plan.setup.dataset
         axes = None if dataset.affine is None else codes_of(dataset.affine(scan))
         described = [case_facts(case) for case in cases]
-        return frames_of(described, dataset.task, dataset.shape, axes)
+        return frames_of(described, dataset.task, dataset.shape, axes, dataset.spacing)
 
     def _look(self, case: Case, place: int, target: int) -> View:
         """The clean set and the chosen one, as the chosen target sees them."""

@@ -145,8 +145,7 @@ def test_the_table_of_findings(results: Results) -> None:
 def test_tables_and_verdict_are_made(results: Results) -> None:
     conclusion = verdict(results)
     tables = all_tables(results, conclusion)
-    assert {"table1", "findings", "balanced"} <= tables.keys()
-    assert "quality" not in tables
+    assert {"table1", "findings", "balanced", "quality", "transfer_rate"} <= tables.keys()
     assert conclusion.outcome in ("ranked", "not distinguishable")
 
 
@@ -154,3 +153,38 @@ def test_rows_that_are_missing_are_noticed(results: Results) -> None:
     lost = results.rows.with_row_index("place").filter(pl.col("place") != 5).drop("place")
     with pytest.raises(RunError, match="lacks 1 of 179 rows: case_id"):
         _ = replace(results, predictions=lost).panel
+
+
+def test_further_scores_are_means_over_findings(results: Results) -> None:
+    table = classes.quality_table(results).filter(target="two", perturbation="fgsm", source="one")
+    effusion, mass = (of(results, Cell("two", "fgsm", "one"), name) for name in ("effusion", "mass"))
+    areas = [roc_auc_score(*each[:2]) for each in (effusion, mass)]  # hernia is in no image
+    assert table["macro_auroc"].item() == pytest.approx(np.mean(areas))
+    every = [effusion, mass, of(results, Cell("two", "fgsm", "one"), "hernia")]
+    squares = [2 * ((present - truth) ** 2).mean() for truth, present, _ in every]
+    assert table["brier"].item() == pytest.approx(np.mean(squares))
+
+
+def test_findings_that_are_turned_are_those_attacked_that_source_and_targets_get_right(
+    results: Results,
+) -> None:
+    about = Attack("fgsm", finding="mass"), Attack("pgd", finding=0)
+    already = pl.when(pl.col("case_id") < "c30").then(0.0).otherwise(0.5)
+    some = replace(results, attacks=about, crafted=results.crafted.with_columns(already_wrong=already))
+    table = classes.transfer_rate(some)
+    wrong = pl.col("label") != pl.col("prediction")
+    clean = results.rows.filter(wrong, perturbation=CLEAN)
+    for label, name in (("fgsm", "mass"), ("pgd", "effusion")):
+        lost = clean.filter(finding=name)["case_id"].to_list()
+        rows = results.rows.filter(
+            pl.col("role") != "whitebox",
+            pl.col("case_id") < "c30",
+            ~pl.col("case_id").is_in(lost),
+            target="one",
+            perturbation=label,
+            source="two",
+            finding=name,
+        )
+        row = table.filter(target="one", perturbation=label, source="two")
+        assert row["n_cases"].item() == rows.height > 5
+        assert row["rate"].item() == pytest.approx(rows.select(wrong.mean()).item())

@@ -35,5 +35,5 @@ def test_seeds_are_scored_apart_and_averaged():
 
 def test_segmentation_has_no_such_scores():
     brains = made_rows.segmentation(lambda cell, scan, structure: (9, 9, 9), {"p1": ["s"], "p2": ["t"]})
-    with pytest.raises(RunError, match="one class per image; this study is one of segmentation"):
+    with pytest.raises(RunError, match="labels of whole images; this study is one of segmentation"):
         quality_table(brains)

@@ -239,8 +239,11 @@ def test_functions_are_networks() -> None:
             network, "mine", task=Task.CLASSIFICATION, classes=2, images=images, attackable=attackable
         )
         assert has_gradient(network, 3, (SIDE, SIDE)) == attackable
-    with pytest.raises(ModelError, match=r"missing 1 required .*'k'\. Arguments are given in `args`"):
+    torch.testing.assert_close(brought("ask_for_json")(images), brought("ask")(images))
+    with pytest.raises(ModelError, match=r"needs 'k'\. If it makes the network, give it in `args`"):
         brought("of_unknown")
+    with pytest.raises(ModelError, match=r"Shown an image, .* failed: ConnectionError: 503"):
+        brought("ask_in_vain")
 
 
 def test_quantised_weights_of_other_libraries() -> None:

@@ -167,7 +167,7 @@ def test_attacks_on_one_class_refuse_label_maps(attack):
     model = Counting()
     images, _ = batch(model)
     with pytest.raises(
-        ValueError, match=r"labels: this attack needs one class per image, got labels of shape \(10, 8, 8\)"
+        ValueError, match=r"one class per image or one answer per finding, got labels of shape \(10, 8, 8\)"
     ):
         attack(model, images, torch.zeros(10, 8, 8, dtype=torch.int64))
 
@@ -259,3 +259,22 @@ def test_deepfool_attacks_a_network_with_one_steep_entry():
         result = deepfool(rooted, images, labels, preset=preset)
         assert result.isfinite().all()
         assert (rooted(result).argmax(1) != labels).all()
+
+
+def test_pairs_attack_a_network_of_one_logit_as_one_of_two() -> None:
+    weights = torch.randn(25, generator=torch.Generator().manual_seed(3))
+    images = torch.rand(4, 1, 5, 5, generator=torch.Generator().manual_seed(4))
+
+    def logit(shown: torch.Tensor) -> torch.Tensor:
+        return shown.flatten(1) @ weights - 0.5 * weights.sum()
+
+    def one(shown: torch.Tensor) -> torch.Tensor:
+        return torch.stack([torch.zeros(len(shown)), logit(shown)], 1)
+
+    def two(shown: torch.Tensor) -> torch.Tensor:
+        return torch.stack([-logit(shown), logit(shown)], 1)
+
+    labels = one(images).argmax(1)
+    attacked = saliency_map(one, images, labels, preset="papernot-2016")
+    assert torch.equal(attacked, saliency_map(two, images, labels, preset="papernot-2016"))
+    assert (attacked != images).flatten(1).any(1).all()

@@ -9,7 +9,18 @@ from torch.nn.functional import cross_entropy
 import medrobust as mr
 from medrobust.core import UNKNOWN, Task
 from medrobust.errors import ModelError, StudyError
-from medrobust.perturbations import aimed, deepfool, fgsm, mi_fgsm, perturb, pgd, request, targets_of
+from medrobust.perturbations import (
+    Tally,
+    aimed,
+    deepfool,
+    fgsm,
+    mi_fgsm,
+    perturb,
+    pgd,
+    request,
+    saliency_map,
+    targets_of,
+)
 from medrobust.perturbations.contract import smooth_network
 from medrobust.perturbations.gradients import cross_entropy_gradient, fraction_wrong, predict
 from medrobust.perturbations.selftest import selftest
@@ -92,11 +103,59 @@ def test_one_finding_is_turned_whatever_becomes_of_the_others(loss, network, ima
     assert asked.written["finding"] == "b"
 
 
+NAMES = ("a", "b", "c")
+ABOUT_B = request({"name": "deepfool", "finding": "b"}, Task.MULTILABEL)
+
+
+@pytest.mark.parametrize("attack", [deepfool, saliency_map])
+def test_one_boundary_is_that_of_a_classifier_of_one_finding(attack, network, images) -> None:
+    seen = network(images).argmax(1)
+    labels = aimed(ABOUT_B, seen, NAMES)
+    labels[2] = UNKNOWN
+    support = torch.ones_like(images, dtype=torch.bool)
+    support[..., :2] = False
+    tally, alone = Tally(), Tally()
+    some = [0, 1, 3]
+    wanted = attack(
+        lambda shown: network(shown)[:, :, 1],
+        images[some],
+        seen[some, 1],
+        support=support[some],
+        tally=alone,
+    )
+    found = attack(network, images, labels, support=support, tally=tally)
+    assert torch.equal(found[some], wanted)
+    assert torch.equal(found[2], images[2])
+    assert tally.steps.tolist() == [*alone.steps[:2].tolist(), 0, int(alone.steps[2])]
+    assert alone.steps.min() > 0
+    nothing = attack(network, images, torch.full_like(labels, UNKNOWN), tally=tally)
+    assert torch.equal(nothing, images)
+    assert tally.steps.tolist() == [0] * 4
+
+
+def test_deepfool_finds_the_nearest_point_of_the_boundary_of_a_linear_finding(images) -> None:
+    weights = torch.randn(3, 144, generator=torch.Generator().manual_seed(0))
+    grey = 0.4 + 0.2 * images
+    plain = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 3))
+    with torch.no_grad():
+        plain[1].weight.copy_(weights)
+        plain[1].bias.sub_(plain(grey).mean(0))
+    logits = plain(grey)[:, 1].detach()
+    attacked = mr.attack(plain, grey, (plain(grey) > 0).long(), "deepfool", finding=1)
+    distances = logits.abs() / weights[1].norm()
+    assert attacked.success.all()
+    assert ((attacked.l2 / distances > 1) & (attacked.l2 / distances < 1.03)).all()
+
+
 def test_what_is_refused(network: torch.nn.Module, images: torch.Tensor) -> None:
-    with pytest.raises(StudyError, match="deepfool is not for multilabel; these are: clean, fgsm"):
+    with pytest.raises(StudyError, match=r"dag_a is not for multilabel; these are: clean, deepfool, fgsm"):
+        request("dag_a", Task.MULTILABEL)
+    with pytest.raises(StudyError, match=r"deepfool\.finding: deepfool leads an image over one boundary"):
         request("deepfool", Task.MULTILABEL)
-    with pytest.raises(ValueError, match="labels: this attack needs one class per image, got"):
+    with pytest.raises(ValueError, match="labels: this attack turns one finding, but 3 are known"):
         deepfool(network, images, LABELS)
+    with pytest.raises(ModelError, match=r"one logit per finding; .*findings=True"):
+        deepfool(network.values, images, aimed(ABOUT_B, LABELS, NAMES))
     with pytest.raises(StudyError, match=r"pgd\.loss: 'dlr' needs at least 3 classes, and a finding"):
         request({"name": "pgd", "eps": 0.1, "loss": "dlr"}, Task.MULTILABEL)
     with pytest.raises(StudyError, match=r"finding: is for attacks on networks for several labels at once"):

@@ -1,3 +1,6 @@
+import math
+
+import numpy as np
 import pytest
 import torch
 
@@ -5,7 +8,8 @@ import own_perturbations
 from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.metrics.similarity import ssim
-from medrobust.perturbations import add_noise, gaussian, match_noise, request, rician
+from medrobust.perturbations import add_noise, gaussian, match_noise, perturb, request, rician
+from medrobust.perturbations.request import Drawn
 from medrobust.rng import generator
 
 FUNCTIONS = {"gaussian": gaussian, "rician": rician}
@@ -146,3 +150,38 @@ def test_generators_are_one_per_image_or_those_of_seed_0(name):
 def test_what_cannot_be_a_control(control, message):
     with pytest.raises(StudyError, match=message):
         asked(control)
+
+
+def test_what_is_drawn_once_is_drawn_again() -> None:
+    rng = generator(0, "drawn")
+    drawn = Drawn(rng)
+    first = drawn.standard_normal((2, 3), dtype=np.float32)
+    assert drawn.standard_normal((2, 3), dtype=np.float32) is first
+    np.testing.assert_array_equal(first, generator(0, "drawn").standard_normal((2, 3), dtype=np.float32))
+    np.testing.assert_array_equal(rng.random(4), generator(0, "drawn").random(4))
+
+
+@pytest.mark.parametrize("name", ["gaussian", "rician"])
+def test_noise_of_many_strengths_is_that_of_each_image(name: str) -> None:
+    images = torch.rand(5, 2, 24, 21, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(5, dtype=torch.int64)
+    support = torch.rand(5, 1, 24, 21, generator=torch.Generator().manual_seed(1)) < 0.7
+    noise = request({"name": name}, Task.CLASSIFICATION, control=True)
+    goal = torch.tensor([0.9, 1.0, 0.95, math.nan, 0.999])
+    rngs = [generator(0, "counted", place) for place in range(5)]
+    solved = match_noise(noise, images, labels, goal, support=support, rngs=rngs)
+    assert (solved.strength > 0).tolist() == [True, False, True, False, True]
+    together = add_noise(noise, images, labels, solved.strength, support=support, rngs=rngs)
+    for place in range(5):
+        one = slice(place, place + 1)
+        alone = perturb(
+            noise.with_budget(float(solved.strength[place])),
+            None,
+            images[one],
+            labels[one],
+            support=support[one],
+            rngs=[generator(0, "counted", place)],
+        )
+        assert torch.equal(together[one], alone)
+    with pytest.raises(ValueError, match="one for each of 5 images"):
+        gaussian(None, images, labels, strength=torch.ones(4))

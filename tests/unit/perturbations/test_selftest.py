@@ -18,7 +18,7 @@ from medrobust.core import Task
 from medrobust.data import open_dataset
 from medrobust.models import Network
 from medrobust.models.network import last_layer_input
-from medrobust.perturbations import PERTURBATIONS, fgsm, pgd, request, support_of
+from medrobust.perturbations import PERTURBATIONS, aimed, fgsm, pgd, request, support_of
 from medrobust.perturbations.checks import task_of
 from medrobust.perturbations.geometry import Ball
 from medrobust.perturbations.selftest import CHECKS, passes, selftest
@@ -94,8 +94,10 @@ def slices():
 
 
 def asked(name, task, **parameters):
-    budget = PERTURBATIONS[name].budget
-    given = {budget: 0.02} if budget else {}
+    entry = PERTURBATIONS[name]
+    given = {entry.budget: 0.02} if entry.budget else {}
+    if entry.one_finding and task is Task.MULTILABEL:
+        given["finding"] = 0
     return request({"name": name, **given, **SMALL.get(name, {}), **parameters}, task)
 
 
@@ -103,6 +105,8 @@ def checks_of(name, case, **parameters):
     network, images, labels = case
     task = task_of(labels)
     wanted = name if not isinstance(name, str) else asked(name, task, **parameters)
+    if task is Task.MULTILABEL:
+        labels = aimed(wanted, labels, [str(place) for place in range(labels.shape[1])])
     checks = selftest(wanted, network, images, labels, support=support_of(images))
     assert [check.name for check in checks] == list(CHECKS)
     return {check.name: check for check in checks}

@@ -456,7 +456,7 @@ def made_explorer(task: Task) -> dict[str, Any]:
             "pairs": pairs,
             "scans": [
                 {"id": f"case {case}", "why": why, "truth": [] if segmentation else [examples.classes[0]]}
-                | {"frames": ["slice 3", "slice 9"], "planes": [], "scores": scores[case]}
+                | {"frames": ["slice 3", "slice 9"], "planes": [], "tall": [1.0, 2.0], "scores": scores[case]}
                 for case, why in enumerate(("hardest", "typical"))
             ],
         },

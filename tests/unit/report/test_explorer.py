@@ -205,6 +205,24 @@ def test_planes_of_a_volume_look_as_its_slices_would() -> None:
     np.testing.assert_array_equal(turned["coronal 4"].of(other).clean, frames["coronal 4"].of(seen).clean)
 
 
+@pytest.mark.parametrize(
+    ("axes", "shape", "spacing"), [("SPL", (2, 5, 6), (4, 1, 2)), ("ARS", (5, 6, 2), (1, 2, 4))]
+)
+def test_planes_have_the_proportions_of_their_spacing(
+    axes: str, shape: tuple[int, ...], spacing: tuple[float, ...]
+) -> None:
+    """Voxels are 4 mm high, 1 mm from front to back, and 2 mm wide."""
+    frames = frames_of([{"position": 0}], Task.SEGMENTATION, shape, axes, spacing)
+    assert {each.plane: each.tall for each in frames} == {"axial": 0.5, "coronal": 2.0, "sagittal": 4.0}
+
+
+def test_slices_have_the_proportions_of_their_spacing() -> None:
+    (one,) = frames_of([{"position": 0}], Task.SEGMENTATION, (8, 8), None, (3.0, 1.5))
+    assert one.tall == 2
+    (unknown,) = frames_of([{"position": 0}], Task.SEGMENTATION, (8, 8), None, None)
+    assert unknown.tall == 1
+
+
 def test_a_classified_volume_keeps_its_answer_in_every_slice() -> None:
     photo = replace(volume(), truth=np.array(1), answers=np.array([[0.25, 0.75], [1, 0]]))
     frames = frames_of([{"position": 0}], Task.CLASSIFICATION, (2, 5, 6), None)
@@ -283,7 +301,7 @@ def test_scores_are_those_of_the_rows() -> None:
     told["pairs"] = [[0, 0], [1, 1], [2, 1], [2, 0]]
     shown = index(told | {"scans": [scan]}, results)
     assert shown["scans"] == [
-        {"id": "s1", "why": "typical", "truth": [], "frames": ["slice 3"], "planes": []}
+        {"id": "s1", "why": "typical", "truth": [], "frames": ["slice 3"], "planes": [], "tall": [1.0]}
         | {"scores": [overlap(1000), overlap(500), overlap(500), None]}
     ]
     assert [each["source"] for each in shown["sets"]] == ["", "b", "b (white-box)"]

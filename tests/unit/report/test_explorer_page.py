@@ -111,6 +111,21 @@ def test_it_opens_on_the_worst_case_under_an_attack_or_noise(
     assert f"{mean(worst['scores'][clean]):.3f} when clean" in said
 
 
+def test_pictures_have_the_proportions_of_their_pixels(page: Page, report: Path) -> None:
+    """In the second frame pixels are twice as high as wide."""
+    explorer = Explorer(page, report)
+    proportions = []
+    for key in ("ArrowLeft", "ArrowRight"):
+        explorer.view.focus()
+        explorer.press(key)
+        canvas = explorer.view.locator("canvas").first
+        box = canvas.bounding_box()
+        width, height = canvas.evaluate("canvas => [canvas.width, canvas.height]")
+        assert box is not None
+        proportions.append(box["height"] / box["width"] * width / height)
+    assert proportions == pytest.approx([1, 2], rel=0.01)
+
+
 def mean(score: Any) -> float:
     return float(score["mean"] if isinstance(score, dict) else score)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -31,7 +32,7 @@ from medrobust.report.page import (
     render,
 )
 from medrobust.report.plots import Words, draw
-from medrobust.report.reading import ReportContext, crafted_on, flattened, setting, threat_table
+from medrobust.report.reading import GIVEN, ReportContext, crafted_on, flattened, setting, threat_table
 from medrobust.report.style import Picture
 
 MakeContext = Callable[[Task], ReportContext]
@@ -477,6 +478,7 @@ def test_the_best_are_marked_as_far_as_tests_tell(make_context: MakeContext) -> 
 
 def test_what_the_attacker_may_do_is_told_for_each_cell() -> None:
     study = {
+        "models": [{"name": "net"}],
         "surrogates": {"data": "disjoint"},
         "crafting": {"whitebox": True},
         "perturbations": [
@@ -505,6 +507,48 @@ def test_what_the_attacker_may_do_is_told_for_each_cell() -> None:
     knows = dict(table.select("cells", "attacker_knows").rows())
     assert "of other patients" in knows["Tables 1 and 2"]
     assert knows["white-box"].startswith("everything")
+
+
+@pytest.mark.parametrize(
+    ("surrogates", "data"),
+    [
+        ({}, "the training data"),
+        ({"data": "disjoint"}, "data like the training data, of other patients"),
+        ({"weights": {"a": {}, "b": {}}}, GIVEN),
+        ({"weights": {"a": {}}}, f"the training data and {GIVEN}"),
+        ({"models": [{"name": "c", "given": "a module"}, {"name": "d", "load": "x:y"}]}, GIVEN),
+        ({"models": [{"name": "c"}]}, "the training data"),
+        ({"models": [{"name": "c"}, {"name": "d", "load": "d.onnx"}]}, f"the training data and {GIVEN}"),
+    ],
+)
+def test_of_given_surrogates_nobody_knows_what_they_were_trained_on(
+    surrogates: dict[str, Any], data: str
+) -> None:
+    study = {
+        "models": [{"name": "a"}, {"name": "b"}],
+        "surrogates": {"data": "same", **surrogates},
+        "crafting": {"whitebox": False},
+        "perturbations": [{"name": "fgsm", "label": "fgsm", "eps": 0.01}],
+    }
+    (row,) = threat_table(study, told(study["perturbations"])).rows(named=True)
+    assert row["attacker_knows"].startswith(f"task, classes and {data}; neither")
+
+
+def test_methods_say_which_networks_came_trained(make_context: MakeContext) -> None:
+    context = make_context(Task.SEGMENTATION)
+    assert "3 targets were trained here" in (words := Page(render(context)).words)
+    assert "3 surrogates were trained here" in words
+    assert "came trained" not in words
+    first, *rest = context.study["models"]
+    study = {
+        **context.study,
+        "models": [{**first, "weights": "mine.pt"}, *rest],
+        "surrogates": {**context.study["surrogates"], "weights": {first["name"]: {"file": "other.pt"}}},
+    }
+    words = " ".join(Page(render(replace(context, study=study))).words.split())
+    assert "2 targets were trained here" in words
+    assert "1 target came trained. 1 surrogate came trained." in words
+    assert "What the given surrogates were trained on is not known here." in words
 
 
 @pytest.mark.parametrize(

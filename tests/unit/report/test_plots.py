@@ -295,11 +295,17 @@ class TestExamples:
         assert words(examples_figure(replace(examples, images=same), SURROGATE)).count("no change") == 2
 
     def test_volumes_show_the_plane_with_the_most_foreground(self, volumes: Examples) -> None:
+        thick = replace(volumes, spacing=(4.0, 2.0, 1.0))
         flat = in_plane(volumes)
         assert flat.images.shape == (1, 2, 1, 6, 7)
         assert (flat.images[0, 0] == volumes.images[0, 0, :, 3]).all()
         assert (flat.labels[0] == volumes.labels[0, 3]).all()
         assert flat.predictions.shape == (1, 2, 6, 7)
+        assert [axes.get_aspect() for axes in examples_figure(thick, SURROGATE).axes if axes.images] == 6 * [
+            2
+        ]
+        (row,) = example_rows(thick)
+        assert row.aspect == 7 / (6 * 2)
         photo = replace(volumes, labels=np.array([1]), predictions=np.array([[1, 1]]))
         assert (in_plane(photo).images[0, 1] == volumes.images[0, 1, :, 2]).all()
 

@@ -15,7 +15,7 @@ from medrobust.running.jobs import LEFT_OUT, Job, as_picture, is_left_out, left_
 from medrobust.storage import RunFolder
 
 STUDY = made_studies.TINY | {"models": [{"name": "net", "load": "own_networks:prototypes", "train": True}]}
-NO_FEATURES = "No t-SNE of net (target, seed 0): The network has no linear or convolution layer whose input"
+NO_FEATURES = "No t-SNE of net (target, seed 0): The network has no linear or convolution layer of PyTorch"
 
 
 def failing(*_: Any, **__: Any) -> Any:

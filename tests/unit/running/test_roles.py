@@ -95,6 +95,23 @@ def test_roles_that_cannot_be(tmp_path: Path) -> None:
         read_study(STUDY | {"surrogates": "nobody"})
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+def test_the_given_surrogate_of_a_network_in_a_file_is_another_file(tmp_path: Path) -> None:
+    for name in ("judged", "attacked"):
+        torch.jit.script(fitted_networks.coarse(10, 3)).save(str(tmp_path / f"{name}.ts"))
+    models = [{"name": "mine", "load": str(tmp_path / "judged.ts")}]
+    given = {"models": models, "split": {"test": "all"}}
+
+    def checked(file: str) -> None:
+        study = read_study(STUDY | given | {"surrogates": {"weights": {"mine": str(tmp_path / file)}}})
+        folder = RunFolder(tmp_path / f"run-{file}")
+        check_networks(set_up(study, folder, data_dir=None, device=torch.device("cpu")), print)
+
+    checked("attacked.ts")
+    with pytest.raises(StudyError, match="'mine-target-s0' and 'mine-surrogate-s1' are the same network"):
+        checked("judged.ts")
+
+
 def test_one_network_under_two_names_does_not_attack_itself(tmp_path: Path) -> None:
     twins = [{"name": name, "load": "fitted_networks:coarse", "weights": "{}"} for name in "ab"]
     made_studies.classification(tmp_path)
@@ -284,6 +301,9 @@ def test_a_network_without_gradient_is_judged_and_never_attacked(tmp_path: Path,
     assert {source for _, role, source, _ in cells(plan) if role == "whitebox"} == {"a"}
     with pytest.raises(StudyError, match=r"fgsm follows a gradient, and box has none to follow"):
         checked(tmp_path / "alone", models=models[1:], surrogates="none")
+    # Its white-box attack is no substitute for those on the surrogates that a study names.
+    with pytest.raises(StudyError, match=r"fgsm follows .* and box has none .* `surrogates: none`, which"):
+        checked(tmp_path / "surrogate", models=models[:1], surrogates=models[1:])
 
 
 def test_what_a_study_says_of_a_gradient_counts(tmp_path: Path) -> None:

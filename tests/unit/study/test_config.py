@@ -141,6 +141,18 @@ def test_set_reaches_perturbations_by_label() -> None:
         ),
         (changed(targets={"seeds": []}), r"study\.targets\.seeds"),
         (changed(surrogates={"weights": {"unt": "x"}}), r"Unknown model 'unt'\. Did you mean 'unet'\?"),
+        (
+            changed(surrogates={"weights": "x.pt"}),
+            r"surrogates\.weights must name the file of each model's surrogate.*got 'x\.pt'",
+        ),
+        (
+            changed(surrogates={"weights": {"unet": "imagenet"}}),
+            r"weights\.unet: there is no file 'imagenet'",
+        ),
+        (
+            changed(surrogates={"weights": {"unet": {"fil": "x"}}}),
+            r"surrogates\.weights\.unet: Unknown key 'fil'\. Did you mean 'file'\?",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_advice(study: dict[str, Any], message: str) -> None:

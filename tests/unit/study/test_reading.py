@@ -125,7 +125,7 @@ def test_paths_are_relative_to_the_study_file(tmp_path: Path, monkeypatch: pytes
     study = read_study("studies/s.yaml")
     assert study.split["file"] == str(folder / "split.csv")
     assert study.specs[0].weights_file == folder / "a.pt"
-    assert study.surrogates.weights == {"mine": folder / "b.pt"}
+    assert [spec.weights_file for spec in study.surrogate_specs] == [folder / "b.pt"]
     assert study.data["root"] == "stays"  # relative to --data
     assert resolved(read_study(resolved(study))) == resolved(study)
 
@@ -138,6 +138,26 @@ def test_the_file_of_weights_is_relative_to_the_study_file(tmp_path: Path) -> No
     (spec,) = read_study(tmp_path / "s.yaml").specs
     assert spec.weights_file == tmp_path / "best.ckpt"
     assert (spec.prefix, spec.ignore, spec.train) == ("net.", ("criterion.*",), False)
+
+
+def test_weights_of_a_surrogate_say_which_tensors_they_are_or_are_read_as_those_of_its_model(
+    tmp_path: Path,
+) -> None:
+    for name in ("a.ckpt", "b.ckpt"):
+        (tmp_path / name).touch()
+    models = [
+        {"name": name, "load": "made_networks:classifier", "weights": {"file": "a.ckpt", "prefix": "ema."}}
+        for name in ("one", "two")
+    ]
+    given = {"one": "b.ckpt", "two": {"file": "b.ckpt", "prefix": "net.", "ignore": ["criterion.*"]}}
+    content = FULL | {"models": models, "surrogates": {"weights": given}, "split": {"test": "all"}}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(content))
+    study = read_study(tmp_path / "s.yaml")
+    one, two = study.surrogate_specs
+    assert one.weights_file == two.weights_file == tmp_path / "b.ckpt"
+    assert (one.prefix, one.ignore, one.train) == ("ema.", (), False)
+    assert (two.prefix, two.ignore, two.train) == ("net.", ("criterion.*",), False)
+    assert read_study(resolved(study)).surrogate_specs == study.surrogate_specs
 
 
 @pytest.mark.parametrize("weights", ["none", "imagenet", "package:x"])

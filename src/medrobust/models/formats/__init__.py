@@ -24,7 +24,16 @@ from medrobust.models.formats import bundle, exported, huggingface, keras_file, 
 from medrobust.models.formats.loaded import Format, Loaded
 from medrobust.models.weights import file_sha256
 
-__all__ = ["Format", "Loaded", "content_digest", "format_of", "is_format", "open_format", "opener"]
+__all__ = [
+    "Format",
+    "Loaded",
+    "content_digest",
+    "format_of",
+    "holds_network",
+    "is_format",
+    "open_format",
+    "opener",
+]
 
 _TORCHSCRIPT = Format("TorchScript", torchscript.read, lambda path: [path])
 _EXPORTED = Format("torch.export", exported.read, lambda path: [path])
@@ -88,6 +97,15 @@ def format_of(path: Path) -> Format:
         f"'{path.name}' is of no kind that is known. A network is a file "
         f"({_listed([*_WEIGHTS, *_SUFFIXES])}), a folder, or `package.module:function`."
     )
+
+
+def holds_network(path: Path) -> bool:
+    """Whether a file or folder holds a network, and not only its weights."""
+    try:
+        format_of(path)
+    except StudyError:
+        return False
+    return True
 
 
 def opener(path: Path) -> Callable[..., Loaded]:

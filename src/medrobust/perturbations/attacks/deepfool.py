@@ -53,7 +53,8 @@ PRESETS = {
 
 
 @perturbation(
-    tasks=(Task.CLASSIFICATION,),
+    tasks=(Task.CLASSIFICATION, Task.MULTILABEL),
+    one_finding=True,
     presets=PRESETS,
     minimal=True,
     on_misclassified="keep",

@@ -70,14 +70,15 @@ def _check_pairs(parameters: Mapping[str, Any], task: Task) -> str | None:
 
 
 @perturbation(
-    tasks=(Task.CLASSIFICATION,),
+    tasks=(Task.CLASSIFICATION, Task.MULTILABEL),
+    one_finding=True,
     presets=PRESETS,
     minimal=True,
     on_misclassified="keep",
     on_failure="clean",
     check=_check_pairs,
     passes=lambda parameters: min(500 / parameters["entries_per_step"], parameters["steps"]),
-    revision=3,
+    revision=4,
     summary="Changes the few entries that matter most for a wrong class.",
     source="Papernot et al. 2016, The limitations of deep learning in adversarial settings; foolbox 0.8.0",
 )
@@ -254,12 +255,20 @@ def salient_pairs(
     # Of largest magnitude 1 each: products of their entries would leave the range of float32.
     of_goal = normalised(pullback(goal, keep=True), torch.inf)
     of_others = normalised(pullback(1 - goal), torch.inf)
+    if logits.shape[1] == 2:
+        # Of (0, z), which stands for the one logit z, 0 has no gradient; relative to z it falls as z rises.
+        of_goal = torch.where(_is_flat(of_goal), -of_others, of_goal)
+        of_others = torch.where(_is_flat(of_others), -of_goal, of_others)
     up, salience_up = _best_pair_within(of_goal, -of_others, images < 1, brighter)
     down, salience_down = _best_pair_within(-of_goal, of_others, images > 0, darker)
     rising = salience_up >= salience_down
     pairs = torch.where(rising[:, None], up, down)
     signs = torch.where(rising, 1, -1) * (torch.maximum(salience_up, salience_down) > 0)
     return logits, pairs, signs[:, None].int().expand(-1, 2)
+
+
+def _is_flat(gradient: Float[Tensor, "r c *space"]) -> Bool[Tensor, "r *ones"]:
+    return (gradient == 0).flatten(1).all(1).reshape(-1, *[1] * (gradient.ndim - 1))
 
 
 def _best_pair_within(

@@ -226,6 +226,10 @@
       const seen = await load(shown);
       if (turn !== drawn) return; // another choice was made meanwhile
       parts.panels.replaceChildren(...panels(seen));
+      const tall = index.scans[choice.scan].tall[choice.frame];
+      for (const canvas of parts.panels.querySelectorAll("canvas")) {
+        canvas.style.aspectRatio = `${canvas.width} / ${canvas.height * tall}`;
+      }
       if (index.segmentation) structureTable(shown); else probabilityTable(shown);
     } catch (error) {
       if (turn === drawn) parts.said.textContent = `This image cannot be shown: ${error.message}`;
