@@ -304,10 +304,10 @@ def test_ghosts_are_weakened_lines_of_numpys_spectrum():
     spectrum = np.fft.fftshift(np.fft.fft2(images[0, 0].double().numpy()))
     lines = np.moveaxis(spectrum, axis, 0)
     kept = lines[lines.shape[0] // 2].copy()
-    lines[::5] *= 1 - 1.5
+    lines[::2] *= 1 - 1.5
     lines[lines.shape[0] // 2] = kept
     theirs = np.fft.ifft2(np.fft.ifftshift(spectrum)).real.clip(0, 1)
-    close(made("ghosting", images, intensity=1.5, ghosts=5)[0, 0], theirs, 1e-6)
+    close(made("ghosting", images, intensity=1.5, ghosts=2)[0, 0], theirs, 1e-6)
 
 
 def test_a_spike_is_a_number_in_numpys_spectrum():
@@ -331,14 +331,16 @@ def test_bias_fields_are_numpys_polynomials():
 
 
 def by_scipy(image, matrix, offset):
-    """An image resampled about its centre; its smallest value comes in from outside."""
+    """An image resampled about its centre; it goes on as its border is."""
     centre = (np.array(image.shape) - 1) / 2
     start = centre + offset - matrix @ centre
-    return scipy.ndimage.affine_transform(image, matrix, start, order=1, cval=image.min())
+    return scipy.ndimage.affine_transform(image, matrix, start, order=1, mode="nearest")
 
 
 def test_positions_and_motion_are_those_of_scipy():
-    images, spacing = volumes((24, 26, 28)), np.array([2.0, 1.5, 1.0])
+    # What comes in from outside is what the border shows, so that it does not matter how it is filled in.
+    images = torch.nn.functional.pad(volumes((12, 14, 16)), (6,) * 6, value=0.1)
+    spacing = np.array([2.0, 1.5, 1.0])
     x = images[0, 0].double().numpy()
     rng = np.random.default_rng(4)
     degrees, shifts, times = rng.uniform(-5, 5, (2, 3)), rng.uniform(-2, 2, (2, 3)), np.array([0.3, 0.8])
@@ -351,15 +353,13 @@ def test_positions_and_motion_are_those_of_scipy():
         ours = geometry.voxels(images.shape[2:], images.device)
         own, offset = geometry.rigid(*given, tuple(spacing))
         made_here, _ = geometry.sampled(images, ours @ own.mT + offset[:, None])
-        inner = (slice(5, -5),) * 3
-        close(made_here[0, 0][inner], seen[-1][inner], 1e-5)
+        close(made_here[0, 0], seen[-1], 1e-5)
     spectra = [np.fft.fftshift(np.fft.fftn(each)) for each in seen]
     # Half of the way lies between the movements: there the unmoved image is seen, and the first one before.
     joined = np.concatenate([spectra[1][..., :8], spectra[0][..., 8:22], spectra[2][..., 22:]], axis=-1)
     theirs = np.fft.ifftn(np.fft.ifftshift(joined)).real.clip(0, 1)
     parts = (torch.from_numpy(each).float()[None] for each in (times, degrees, shifts))
-    ours = kspace.moved_during(images, *parts, tuple(spacing))[0, 0]
-    assert np.abs(ours.numpy() - theirs).mean() < 0.004  # at the border SciPy fades out; unmoved: 0.02
+    close(kspace.moved_during(images, *parts, tuple(spacing))[0, 0], theirs, 1e-5)
 
 
 def test_deformations_are_scipys_splines():
