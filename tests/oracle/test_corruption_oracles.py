@@ -16,6 +16,8 @@ import torch
 import torchvision.transforms.functional as TF
 from monai.transforms import AdjustContrast, GibbsNoise, KSpaceSpikeNoise
 from PIL import Image, ImageEnhance
+from scipy.interpolate import BSpline
+from scipy.spatial.transform import Rotation
 
 from medrobust.parameters import accepted
 from medrobust.perturbations import PERTURBATIONS
@@ -291,6 +293,80 @@ def test_a_spike_is_that_of_monai_where_the_place_was_empty():
     theirs = KSpaceSpikeNoise((20, 9), math.log(0.2 * 0.5 * 32 * 30))(images[0])
     place = torch.tensor([[20.5 / 32, 9.5 / 30]])
     close((images + 0.2 * kspace.wave(images, place))[0], np.asarray(theirs), 1e-5)
+
+
+# What TorchIO is compared with below, once more by NumPy and SciPy, which are always there.
+
+
+def test_ghosts_are_weakened_lines_of_numpys_spectrum():
+    images = volumes()[..., 4]
+    axis = int(drawing().integers(2))
+    spectrum = np.fft.fftshift(np.fft.fft2(images[0, 0].double().numpy()))
+    lines = np.moveaxis(spectrum, axis, 0)
+    kept = lines[lines.shape[0] // 2].copy()
+    lines[::2] *= 1 - 1.5
+    lines[lines.shape[0] // 2] = kept
+    theirs = np.fft.ifft2(np.fft.ifftshift(spectrum)).real.clip(0, 1)
+    close(made("ghosting", images, intensity=1.5, ghosts=2)[0, 0], theirs, 1e-6)
+
+
+def test_a_spike_is_a_number_in_numpys_spectrum():
+    images = volumes()
+    place = tuple((drawing().random(3).astype(np.float32) * images.shape[2:]).astype(int))
+    spectrum = np.fft.fftshift(np.fft.fftn(images[0, 0].double().numpy()))
+    spectrum[place] += 0.7 * np.abs(spectrum).max()
+    theirs = np.fft.ifftn(np.fft.ifftshift(spectrum)).real.clip(0, 1)
+    close(made("spikes", images, intensity=0.7)[0, 0], theirs, 1e-5)
+
+
+def test_bias_fields_are_numpys_polynomials():
+    images = volumes()
+    orders = [(a, b, c) for a in range(4) for b in range(4 - a) for c in range(4 - a - b)]
+    grid = np.zeros((4, 4, 4))
+    for order, value in zip(orders, drawing().uniform(-0.6, 0.6, 20), strict=True):
+        grid[order] = value
+    axes = [np.linspace(-1, 1, size) for size in images.shape[2:]]
+    theirs = images[0, 0].numpy() * np.exp(np.polynomial.polynomial.polygrid3d(*axes, grid))
+    close(made("bias_field", images, coefficient=0.6)[0, 0], theirs.clip(0, 1), 1e-5)
+
+
+def by_scipy(image, matrix, offset):
+    """An image resampled about its centre; it goes on as its border is."""
+    centre = (np.array(image.shape) - 1) / 2
+    start = centre + offset - matrix @ centre
+    return scipy.ndimage.affine_transform(image, matrix, start, order=1, mode="nearest")
+
+
+def test_positions_and_motion_are_those_of_scipy():
+    # What comes in from outside is what the border shows, so that it does not matter how it is filled in.
+    images = torch.nn.functional.pad(volumes((12, 14, 16)), (6,) * 6, value=0.1)
+    spacing = np.array([2.0, 1.5, 1.0])
+    x = images[0, 0].double().numpy()
+    rng = np.random.default_rng(4)
+    degrees, shifts, times = rng.uniform(-5, 5, (2, 3)), rng.uniform(-2, 2, (2, 3)), np.array([0.3, 0.8])
+    seen = [x]
+    for angles, shift in zip(degrees, shifts, strict=True):
+        turn = Rotation.from_euler("ZXY", angles[[2, 0, 1]], degrees=True)  # Rz Rx Ry
+        matrix = turn.as_matrix() * spacing / spacing[:, None]
+        seen.append(by_scipy(x, matrix, shift / spacing))
+        given = (torch.from_numpy(each).float()[None] for each in (angles, shift))
+        ours = geometry.voxels(images.shape[2:], images.device)
+        own, offset = geometry.rigid(*given, tuple(spacing))
+        made_here, _ = geometry.sampled(images, ours @ own.mT + offset[:, None])
+        close(made_here[0, 0], seen[-1], 1e-5)
+    spectra = [np.fft.fftshift(np.fft.fftn(each)) for each in seen]
+    # Half of the way lies between the movements: there the unmoved image is seen, and the first one before.
+    joined = np.concatenate([spectra[1][..., :8], spectra[0][..., 8:22], spectra[2][..., 22:]], axis=-1)
+    theirs = np.fft.ifftn(np.fft.ifftshift(joined)).real.clip(0, 1)
+    parts = (torch.from_numpy(each).float()[None] for each in (times, degrees, shifts))
+    close(kspace.moved_during(images, *parts, tuple(spacing))[0, 0], theirs, 1e-5)
+
+
+def test_deformations_are_scipys_splines():
+    control = np.random.default_rng(3).normal(size=7)
+    spline = BSpline(np.arange(-3, 8), control, 3)
+    theirs = spline((np.arange(33) + 0.5) / 33 * 4)
+    close(torch.from_numpy(geometry.splines(33) @ control), theirs, 1e-12)
 
 
 @pytest.fixture
