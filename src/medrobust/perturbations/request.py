@@ -387,7 +387,7 @@ def perturb(
                 "request.with_budget; or match_noise, then add_noise."
             )
         goal = torch.full((len(images),), request.ssim, device=images.device)
-        drawn = {"support": support, "rngs": rngs, "spacing": spacing}
+        drawn: dict[str, Any] = {"support": support, "rngs": rngs, "spacing": spacing}
         strength = match_noise(request, images, labels, goal, **drawn).strength
         return add_noise(request, images, labels, strength, **drawn)
     if entry.moves_labels:

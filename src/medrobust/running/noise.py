@@ -5,6 +5,7 @@ CPU, so that a case has the same noise on every machine.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -143,7 +144,7 @@ def _made(
     strength: Float32[Tensor, " n"],
 ) -> Moved:
     rngs, spacing = generators(setup.study.seed, request.name, clean.cases), setup.dataset.spacing
-    drawn = {"support": support, "rngs": rngs, "spacing": spacing}
+    drawn: dict[str, Any] = {"support": support, "rngs": rngs, "spacing": spacing}
     if request.unsolved:
         images = add_noise(request, clean.images, clean.labels, strength, **drawn)
     elif request.perturbation.role == "corruption":
