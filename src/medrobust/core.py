@@ -5,6 +5,7 @@ Words (see docs/protocol.md): a *case* is one network input (a photo, or a slice
 judged; a *source* is the network an attack was crafted on; a *cell* is (perturbation, source, target).
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -242,6 +243,22 @@ def names_in(label: int | Sequence[int], classes: Sequence[str]) -> list[str]:
     if isinstance(label, Sequence):
         return [name for name, answer in zip(classes, label, strict=True) if answer == 1]
     return [classes[label]]
+
+
+def sides_of(classes: Sequence[str]) -> tuple[int, ...] | None:
+    """The class that each becomes where left and right change names; None where no class has a side.
+
+    >>> sides_of(("background", "left putamen", "right putamen", "brain stem")), sides_of(("nevus",))
+    ((0, 2, 1, 3), None)
+    """
+    other = {"left": "right", "right": "left"}
+
+    def across(name: str) -> str:
+        return re.sub(r"\b(left|right)\b", lambda side: other[side[0].lower()], name, flags=re.IGNORECASE)
+
+    places = {name.lower(): place for place, name in enumerate(classes)}
+    swapped = tuple(places.get(across(name).lower(), place) for place, name in enumerate(classes))
+    return swapped if swapped != tuple(range(len(classes))) else None
 
 
 OnProgress = Callable[[float, str], None]

@@ -46,7 +46,7 @@ OnMisclassified = Literal["attack", "keep", "drop"]
 OnFailure = Literal["last", "clean"]
 """What is stored where an attack fails: its last iterate, or the clean image."""
 
-SUPPLIED = frozenset({"support", "rngs", "targets", "spacing", "background", "tally", "preset"})
+SUPPLIED = frozenset({"support", "rngs", "targets", "spacing", "background", "tally", "preset", "sides"})
 """Arguments of perturbations and makers of targets that the program supplies, or that stand for others."""
 
 STRENGTHS = ("eps", "epsilon", "strength", "severity")

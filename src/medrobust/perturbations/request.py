@@ -425,6 +425,7 @@ def moved(
     *,
     rngs: Sequence[np.random.Generator] | None = None,
     spacing: Sequence[float] | None = None,
+    sides: Sequence[int] | None = None,
 ) -> Moved:
     """Apply what needs no network, and move the labels where the pixels move.
 
@@ -434,6 +435,7 @@ def moved(
         labels: True classes.
         rngs: One generator per image; None: those of seed 0.
         spacing: Size of a pixel in mm; None where unknown.
+        sides: The class that each becomes where left and right change names, see `medrobust.core.sides_of`.
 
     Returns:
         Images, labels and valid pixels; of what moves nothing, the labels as they are and all pixels.
@@ -445,7 +447,7 @@ def moved(
     if not request.perturbation.moves_labels:
         made = perturb(request, None, images, labels, rngs=rngs, spacing=spacing)
         return Moved(made, labels.clone(), torch.ones_like(images[:, 0], dtype=torch.bool))
-    given = {**request.parameters, "rngs": rngs, "spacing": spacing}
+    given = {**request.parameters, "rngs": rngs, "spacing": spacing, "sides": sides}
     parts = _called(request, None, images, labels, given)
     if not isinstance(parts, tuple) or len(parts) != 3:
         raise StudyError(

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
-from medrobust.core import OnProgress
+from medrobust.core import OnProgress, sides_of
 from medrobust.errors import RunError
 from medrobust.perturbations import Moved, Request, add_noise, match_noise, moved, perturb, support_of
 from medrobust.running.batches import Batch, batches
@@ -132,8 +132,8 @@ def moved_along(
 ) -> Int64[Tensor, "n *space"]:
     """Label maps of clean images where a set has their pixels; `UNKNOWN` where that shows none of them."""
     rngs = generators(setup.study.seed, _request(images).name, clean.cases)
-    spacing = setup.dataset.spacing
-    return moved(_request(images), clean.images, maps, rngs=rngs, spacing=spacing).labels
+    spacing, sides = setup.dataset.spacing, sides_of(setup.dataset.classes)
+    return moved(_request(images), clean.images, maps, rngs=rngs, spacing=spacing, sides=sides).labels
 
 
 def _made(
@@ -148,7 +148,8 @@ def _made(
     if request.unsolved:
         images = add_noise(request, clean.images, clean.labels, strength, **drawn)
     elif request.perturbation.role == "corruption":
-        return moved(request, clean.images, clean.labels, rngs=rngs, spacing=spacing)
+        sides = sides_of(setup.dataset.classes)
+        return moved(request, clean.images, clean.labels, rngs=rngs, spacing=spacing, sides=sides)
     else:
         images = perturb(request, None, clean.images, clean.labels, **drawn)
     return Moved(images, clean.labels, torch.ones_like(images[:, 0], dtype=torch.bool))

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from medrobust.core import Case, Dataset, NetworkId, OnProgress, Part, Role, Task, silent
+from medrobust.core import Case, Dataset, NetworkId, OnProgress, Part, Role, Task, sides_of, silent
 from medrobust.data import open_dataset
 from medrobust.data.contract import checked
 from medrobust.data.splitting.case_sets import select_cases
@@ -265,7 +265,8 @@ def set_up(
         opened = open_dataset(study.data, cache, data_dir, progress, task=study.task)
     else:
         opened = checked(dataset)
-    study = study.fitting(opened.channels, len(opened.shape))
+    has_sides = study.task.has_maps and sides_of(opened.classes) is not None
+    study = study.fitting(opened.channels, len(opened.shape), has_sides=has_sides)
     check_opened_data(study, opened)
     setup = Setup(study, folder, opened, folds_of(study, opened), device)
     _require_parts(setup)

@@ -95,6 +95,10 @@ class Surrogates(Block):
         return {name: read_weights(each, f"study.surrogates.weights.{name}") for name, each in given.items()}
 
 
+def _orientations() -> list[dict[str, Any]]:
+    return [{"curve": ORIENTATION, **each} for each in ORIENTATIONS]
+
+
 class Corruptions(Block):
     """What happens to images without anybody meaning harm, each kind at several severities."""
 
@@ -119,10 +123,12 @@ class Corruptions(Block):
         for family in self.families or known:
             item = as_mapping(family)
             name = str(item.get("name"))
-            if self.suite and "name" in item and name not in known:
+            if self.suite and "name" in item and name not in known and item.get("curve") != ORIENTATION:
                 raise StudyError(f"corruptions.families: {unknown('family', name, known)}")
             if name == ORIENTATION:
-                yield from ({"curve": ORIENTATION, **each} for each in ORIENTATIONS)
+                yield from _orientations()
+            elif item.get("curve") == ORIENTATION:
+                yield item
             else:
                 preset = {"preset": presets[name]} if name in presets else {}
                 severity = {"ssim": list(self.ssim)} if self.ssim else list(self.severities)
@@ -303,14 +309,20 @@ class Study(Block):
         items = (*self.perturbations, *self.corruptions.items())
         return tuple(each for item in items for each in requests(item, self.task))
 
-    def fitting(self, channels: int, dimensions: int) -> "Study":
-        """The study with those families of its suite that take images of so many channels and dimensions."""
+    def fitting(self, channels: int, dimensions: int, *, has_sides: bool) -> "Study":
+        """The study with those parts of its suite that take images of so many channels and dimensions.
+
+        Without sides (left, right) among the classes, nothing is different where these change names.
+        """
         if self.corruptions.suite is None or self.corruptions.families:
             return self
         families = [
-            name
-            for name in (*SUITES.get(self.corruptions.suite, ()), ORIENTATION)
-            if name == ORIENTATION or PERTURBATIONS[name].misfit(channels, dimensions) is None
+            *(
+                name
+                for name in SUITES.get(self.corruptions.suite, ())
+                if PERTURBATIONS[name].misfit(channels, dimensions) is None
+            ),
+            *(each for each in _orientations() if has_sides or not each.get("rename_sides")),
         ]
         fitting = self.corruptions.model_copy(update={"families": tuple(families)})
         study = self.model_copy(update={"corruptions": fitting})

@@ -17,6 +17,7 @@ FAMILIES = [
     {"name": "affine", "preset": "rood-mri"},
     {"name": "rician_noise", "preset": "rood-mri"},
     {"name": "flip", "label": "mirrored", "axis": -1},
+    {"name": "flip", "label": "renamed", "axis": -1, "rename_sides": True},
 ]
 
 
@@ -46,7 +47,7 @@ def totals(run: mr.Run, label: str) -> pl.DataFrame:
 
 def test_every_severity_is_judged(run: mr.Run) -> None:
     levels = pl.read_csv(run.folder.local("tables", "corruption_levels.csv"))
-    asked = ["affine-1", "affine-3", "rician_noise-1", "rician_noise-3", "mirrored"]
+    asked = ["affine-1", "affine-3", "rician_noise-1", "rician_noise-3", "mirrored", "renamed"]
     assert set(levels["perturbation"]) == set(asked)
     assert levels["score"].null_count() == 0
     noisy = levels.filter(target="sharp", family="rician_noise").sort("level")["score"]
@@ -58,6 +59,16 @@ def test_a_mirrored_image_is_judged_by_mirrored_labels(run: mr.Run) -> None:
     assert mirrored["n_true"].equals(clean["n_true"])
     agree = mirrored["n_both"].sum() / clean["n_both"].sum()
     assert agree > 0.5  # it would be far less with labels that stay where they were
+
+
+def test_sides_may_change_names_with_the_place(run: mr.Run) -> None:
+    """Phantoms look the same on both sides, so networks go by the place."""
+    mirrored, renamed = totals(run, "mirrored"), totals(run, "renamed")
+    left, right = (renamed.filter(structure=f"{side} thalamus") for side in ("left", "right"))
+    assert left["n_true"].item() == mirrored.filter(structure="right thalamus")["n_true"].item()
+    assert right["n_true"].item() == mirrored.filter(structure="left thalamus")["n_true"].item()
+    assert renamed["n_pred"].equals(mirrored["n_pred"])
+    assert totals(run, "clean@renamed")["n_both"].sum() == totals(run, "clean")["n_both"].sum()
 
 
 def test_clean_images_are_judged_at_the_pixels_that_are_left(run: mr.Run) -> None:
@@ -134,9 +145,11 @@ def test_what_cannot_be_asked_for(block: dict[str, object], message: str, tmp_pa
 def test_a_suite_leaves_out_what_does_not_take_the_images() -> None:
     study = {"task": "classification", "data": {"name": "phantom_lesions"}, "models": [{"name": "resnet18"}]}
     asked = read_study(study | {"corruptions": {"suite": "histology"}})
-    grey, colour = asked.fitting(1, 2), asked.fitting(3, 2)
+    grey, colour = asked.fitting(1, 2, has_sides=False), asked.fitting(3, 2, has_sides=False)
     assert {each.curve for each in colour.fixed} - {each.curve for each in grey.fixed} == {
         "saturate",
         "stain_shift",
     }
-    assert asked.fitting(1, 3).fitting(1, 3).fixed == asked.fitting(1, 3).fixed
+    volumes = asked.fitting(1, 3, has_sides=True)
+    assert volumes.fitting(1, 3, has_sides=True).fixed == volumes.fixed
+    assert {each.label for each in volumes.fixed} - {each.label for each in grey.fixed} == {"flip_renamed"}

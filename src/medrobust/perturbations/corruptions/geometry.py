@@ -188,15 +188,28 @@ def elastic(
 
 
 @corruption(budget=None, summary="The image is mirrored.")
-def flip(images: Images, labels: Labels, axis: Annotated[int, Ge(-3), Le(-1)] = -1) -> Moved:
-    """Mirror along an axis. Names of sides (left, right) in label maps stay with the pixels.
+def flip(
+    images: Images,
+    labels: Labels,
+    axis: Annotated[int, Ge(-3), Le(-1)] = -1,
+    rename_sides: bool = False,
+    sides: Sequence[int] | None = None,
+) -> Moved:
+    """Mirror along an axis.
 
     Args:
         images: Images in [0, 1].
         labels: Their classes.
         axis: Of the image, counted from the last: -1 exchanges left and right as shown, -2 top and bottom.
+        rename_sides: Whether the names of sides (left, right) in label maps change with the place, so that a
+            network that goes by the place is right; else they stay with the pixels.
+        sides: The class that each becomes then, see `medrobust.core.sides_of`; None: no class has a side.
     """
-    return _arranged(images, labels, lambda part: part.flip(_axis(images, axis)))
+    made = _arranged(images, labels, lambda part: part.flip(_axis(images, axis)))
+    if not rename_sides or sides is None or not task_of(labels).has_maps:
+        return made
+    renamed = torch.tensor(sides, device=labels.device)[made[1].clamp_min(0)]
+    return made[0], torch.where(made[1] == UNKNOWN, UNKNOWN, renamed), made[2]
 
 
 @corruption(budget=None, summary="The image is turned by quarters.")

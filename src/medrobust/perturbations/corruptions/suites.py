@@ -5,12 +5,15 @@ from typing import Any
 
 ORIENTATIONS: tuple[Mapping[str, Any], ...] = (
     {"name": "flip", "label": "flip_horizontal", "axis": -1},
+    {"name": "flip", "label": "flip_renamed", "axis": -1, "rename_sides": True},
     {"name": "flip", "label": "flip_vertical", "axis": -2},
     {"name": "quarter_turns", "label": "turned_90", "turns": 1},
     {"name": "quarter_turns", "label": "turned_180", "turns": 2},
     {"name": "swapped_axes"},
 )
-"""Wrong orientations, in every suite: they have no severity, and tools fail on them silently."""
+"""Wrong orientations, in every suite: they have no severity, and tools fail on them silently.
+
+The one that renames sides differs from that before it where label maps have sides only."""
 
 
 def _medmnist(data: str, *families: str, **others: str) -> dict[str, str]:
