@@ -67,7 +67,7 @@ class Request:
         curve: The curve over budgets that it is a point of, if any.
         finding: Name or number of the one finding that an attack is to turn; None: all labels.
         preset: The preset that a severity is a step of, if any.
-        severity: That step; or the parameter of that name.
+        severity: That step; or the parameter of that name, where it is a whole number.
     """
 
     label: str
@@ -223,7 +223,8 @@ def request(item: object, task: Task, *, control: bool = False) -> Request:
         if policies[key] not in choices:
             raise StudyError(f"{where}.{key}: must be one of {', '.join(choices)}; got {policies[key]!r}.")
     finding = _finding(item, entry, task, where)
-    chosen.setdefault("severity", parameters.get("severity"))
+    own = parameters.get("severity")
+    chosen.setdefault("severity", own if isinstance(own, int) else None)
     return Request(label, entry, parameters, **policies, ssim=goal, finding=finding, **chosen)
 
 
@@ -768,7 +769,7 @@ def _preset(
             f"{where}.{budget}: is {step:g} at severity {severity} of {named}; got {given[budget]!r}. Give "
             "one of the two."
         )
-    return preset, {"preset": named, "severity": severity}
+    return preset, {"preset": named, "severity": int(severity)}
 
 
 def _check_control(entry: Perturbation, given: Mapping[str, Any], where: str) -> None:

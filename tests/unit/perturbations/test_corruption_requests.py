@@ -87,6 +87,7 @@ def test_a_list_of_severities_is_a_curve():
     assert [each.label for each in by_parameter] == ["jpeg-25", "jpeg-15"]
     own = requests({"load": "own_perturbations:blur", "severity": [1, 5]}, PHOTO)
     assert [each.severity for each in own] == [1, 5]
+    assert {type(each.severity) for each in (*points, *own)} == {int}
 
 
 def test_a_severity_may_be_a_similarity():

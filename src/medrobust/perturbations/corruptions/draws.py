@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medrobust.perturbations.geometry import per_image
+
 Rngs = Sequence[np.random.Generator]
 """One generator per image."""
 
@@ -14,11 +16,6 @@ def drawn(rngs: Rngs, draw: Callable[[np.random.Generator], object], images: Ten
     """What each generator gives, stacked along a first axis, as float32 beside the images."""
     values = np.stack([np.asarray(draw(rng), dtype=np.float32) for rng in rngs])
     return torch.from_numpy(values).to(images.device)
-
-
-def per_image(values: Tensor, images: Tensor) -> Tensor:
-    """Values of shape `n` or `n d`, in a shape that goes with images: along the axes that `d` stands for."""
-    return values.reshape(*values.shape, *[1] * (images.ndim - values.ndim))
 
 
 def signs(rngs: Rngs, images: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from medrobust.core import UNKNOWN
 from medrobust.perturbations.checks import task_of
+from medrobust.perturbations.corruptions.blur import scale_of
 from medrobust.perturbations.corruptions.draws import Rngs, drawn
 from medrobust.perturbations.corruptions.severities import presets_of
 from medrobust.perturbations.entry import corruption
@@ -31,8 +32,6 @@ Moved = tuple[Images, Labels, Bool[Tensor, "n *space"]]
 CONTROL_POINTS = 7
 LOCKED = 2
 """Layers of control points at each border that stay where they are."""
-
-SIDE = 224
 
 
 @corruption(
@@ -139,7 +138,7 @@ def translation(
 
     def way(rng: np.random.Generator) -> object:
         drawing = rng.standard_normal(dimensions)
-        return shift * min(images.shape[2:]) / SIDE * drawing / np.linalg.norm(drawing)
+        return shift * scale_of(images) * drawing / np.linalg.norm(drawing)
 
     matrix = torch.eye(dimensions, device=images.device).expand(len(images), -1, -1)
     return _moved_by(images, labels, matrix, drawn(rngs, way, images))

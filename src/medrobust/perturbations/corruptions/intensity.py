@@ -11,9 +11,10 @@ from annotated_types import Ge, Gt, Le
 from jaxtyping import Float
 from torch import Tensor
 
-from medrobust.perturbations.corruptions.draws import Rngs, drawn, per_image, signs
+from medrobust.perturbations.corruptions.draws import Rngs, drawn, signs
 from medrobust.perturbations.corruptions.severities import presets_of
 from medrobust.perturbations.entry import Extent, corruption
+from medrobust.perturbations.geometry import per_image
 
 Images = Float[Tensor, "n c *space"]
 

@@ -15,6 +15,7 @@ from jaxtyping import Complex, Float
 from scipy import ndimage
 from torch import Tensor
 
+from medrobust.perturbations.corruptions.blur import scale_of
 from medrobust.perturbations.corruptions.draws import Rngs, drawn
 from medrobust.perturbations.corruptions.geometry import rigid, sampled, voxels
 from medrobust.perturbations.corruptions.severities import presets_of
@@ -31,8 +32,6 @@ CENTRE = 1 / 20
 
 LINE_SMOOTHING = 0.5
 """Standard deviation over which the movements of neighbouring lines are smoothed, in lines."""
-
-SIDE = 224
 
 
 @corruption(
@@ -188,7 +187,7 @@ def line_motion(
         share: Probability of a line to be disturbed.
     """
     lines, dimensions = images.shape[2], images.ndim - 2
-    largest = shift * min(images.shape[2:]) / SIDE
+    largest = shift * scale_of(images)
     middle = np.abs(np.arange(lines) - lines // 2) <= lines * CENTRE / 2
 
     def movement(rng: np.random.Generator) -> np.ndarray:

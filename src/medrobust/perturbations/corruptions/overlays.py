@@ -14,7 +14,7 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from medrobust.perturbations.corruptions.blur import scale_of
+from medrobust.perturbations.corruptions.blur import SIDE, scale_of
 from medrobust.perturbations.corruptions.draws import Rngs, drawn
 from medrobust.perturbations.corruptions.severities import presets_of
 from medrobust.perturbations.entry import Extent, corruption
@@ -231,7 +231,7 @@ def _each(images: Images, rngs: Rngs, change: Callable[[np.ndarray, np.random.Ge
 
 def _written(image: np.ndarray, rng: np.random.Generator, words: int, letters: int, scale: float) -> None:
     channels, high, wide = image.shape
-    size = min(high, wide) / 224
+    size = min(high, wide) / SIDE
     for _ in range(rng.integers(1, words + 1)):
         count = int(rng.integers(3, letters + 1))
         text = "".join(rng.choice(list(string.ascii_lowercase), count))
