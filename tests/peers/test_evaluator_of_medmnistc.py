@@ -13,7 +13,12 @@ import pytest
 from medrobust.metrics import balanced_accuracy
 from medrobust.metrics.corruptions import ALEXNET, balanced_errors
 
-OURS = {"jpeg_compression": "jpeg", "bubble": "bubbles"}
+OURS = {
+    "jpeg_compression": "jpeg",
+    "bubble": "bubbles",
+    "gamma_corr_up": "gamma_up",
+    "gamma_corr_down": "gamma_down",
+}
 
 
 @pytest.fixture
