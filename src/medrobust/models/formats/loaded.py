@@ -42,11 +42,14 @@ class Format:
         name: What messages call it.
         read: `(path, *, <options>) -> Loaded`; the options are what a study may say beside `load:`.
         files: The files that the network is made of, which is what tells its versions apart.
+        revision: Raised with every change of what networks of this kind say, so that finished work is not
+            taken for theirs.
     """
 
     name: str
     read: Callable[..., Loaded]
     files: Callable[[Path], Sequence[Path]]
+    revision: int = 1
 
 
 def library(name: str, extra: str) -> Any:
@@ -124,6 +127,13 @@ class Turned(nn.Module):
         turn = ornt_transform(start, end).astype(int)  # type: ignore[no-untyped-call]
         self.order: list[int] = turn[:, 0].tolist()  # where each axis of the study goes
         self.flipped = [2 + axis for axis, direction in enumerate(turn[:, 1]) if direction < 0]
+
+    def window(self, size: int | Sequence[int]) -> dict[str, Any]:
+        """Keys of `input.window` for windows of a size, and from an end, as the network's own axes have them."""
+        return {
+            "size": size if isinstance(size, int) else [size[axis] for axis in self.order],
+            "backwards": [axis - 2 for axis in self.flipped],
+        }
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps of volumes, with the axes of these."""
