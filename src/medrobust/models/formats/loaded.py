@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,15 @@ class Loaded:
         input: What the file says of a study's `input:`; the study's own keys go first.
         output: What the file says of a study's `output:`; the study's own keys go first.
         assumed: Sentences for the report: what was read from where, and what could not be taken over.
+        further: Inputs besides the image, by name: how many numbers each takes. A study must say them all
+            (`input.further`). None where the file does not say; the body's forward pass does.
     """
 
     body: nn.Module
     input: Mapping[str, Any] = field(default_factory=dict)
     output: Mapping[str, Any] = field(default_factory=dict)
     assumed: tuple[str, ...] = ()
+    further: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,13 +99,17 @@ class FixedBatch(nn.Module):
         super().__init__()
         self.body, self.size = body, size
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, **further: Tensor) -> Tensor:
         """Logits of any number of images."""
         lacking = -len(images) % self.size
-        filled = torch.cat([images, images[-1:].expand(lacking, *images.shape[1:])])
-        return torch.cat([main_output(self.body(part)) for part in torch.split(filled, self.size)])[
-            : len(images)
-        ]
+
+        def parts(rows: Tensor) -> tuple[Tensor, ...]:
+            filled = torch.cat([rows, rows[-1:].expand(lacking, *rows.shape[1:])])
+            return torch.split(filled, self.size)
+
+        besides = [dict(zip(further, part, strict=True)) for part in zip(*map(parts, further.values()))]
+        shown = zip(parts(images), besides or repeat({}))
+        return torch.cat([main_output(self.body(part, **rest)) for part, rest in shown])[: len(images)]
 
 
 class ChannelsLast(nn.Module):
@@ -111,9 +119,9 @@ class ChannelsLast(nn.Module):
         super().__init__()
         self.body = body
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, **further: Tensor) -> Tensor:
         """Logits `n k *space` of images `n c *space`."""
-        output = main_output(self.body(images.movedim(1, -1)))
+        output = main_output(self.body(images.movedim(1, -1), **further))
         return output.movedim(-1, 1) if output.ndim == images.ndim else output
 
 
@@ -135,8 +143,8 @@ class Turned(nn.Module):
             "backwards": [axis - 2 for axis in self.flipped],
         }
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, **further: Tensor) -> Tensor:
         """Maps of volumes, with the axes of these."""
         there = [2 + self.order.index(axis) for axis in range(len(self.order))]
-        maps = main_output(self.body(images.flip(self.flipped).permute(0, 1, *there)))
+        maps = main_output(self.body(images.flip(self.flipped).permute(0, 1, *there), **further))
         return maps.permute(0, 1, *(2 + axis for axis in self.order)).flip(self.flipped)
