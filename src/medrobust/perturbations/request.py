@@ -389,18 +389,22 @@ def perturb(
             f"perturbations.{request.label}: {entry.name} fails on images of shape {tuple(images.shape)}: "
             f"{reason(error)}."
         ) from error
+    _require_images(made, images, request)
+    if support is None or entry.role in ("corruption", "transform"):
+        return made
+    takes_support = "support" in inspect.signature(entry.function).parameters
+    return made if takes_support else torch.where(support, made, images)
+
+
+def _require_images(made: object, images: Tensor, request: Request) -> None:
     if not isinstance(made, Tensor) or made.shape != images.shape or made.dtype != images.dtype:
         got = (
             f"{made.dtype} of shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
         )
         raise StudyError(
-            f"perturbations.{request.label}: {entry.name} must return {images.dtype} images of shape "
+            f"perturbations.{request.label}: {request.name} must return {images.dtype} images of shape "
             f"{tuple(images.shape)}, got {got}."
         )
-    if support is None or entry.role in ("corruption", "transform"):
-        return made
-    takes_support = "support" in inspect.signature(entry.function).parameters
-    return made if takes_support else torch.where(support, made, images)
 
 
 def _perturbed_apart(

@@ -351,8 +351,8 @@ def _told_of(spec: ModelSpec, dataset: Dataset) -> str:
             except ValueError:
                 value = known[scan][attribute.of]
                 raise StudyError(
-                    f"{where}: the {attribute.of} of '{scan}' is '{value}', which is no number. Name the words "
-                    f"that count as 1, as {{of: {attribute.of}, equals: {value}}}."
+                    f"{where}: the {attribute.of} of '{scan}' is '{value}', which is no number. Name the "
+                    f"words that count as 1, as {{of: {attribute.of}, equals: {value}}}."
                 ) from None
             if number is None:
                 raise StudyError(

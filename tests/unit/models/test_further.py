@@ -150,7 +150,8 @@ def test_a_study_tells_it_of_every_case(tmp_path: Path):
     made = {}
     for batch in (1, 4):
         run = mr.evaluate(
-            {"mine": network()}, dataset, attacks=[{"name": "fgsm", "eps": 2 / 255}, {"name": "pgd", "eps": 0.3}],
+            {"mine": network()}, dataset,
+            attacks=[{"name": "fgsm", "eps": 2 / 255}, {"name": "pgd", "eps": 0.3}],
             surrogates="none", out=tmp_path / str(batch), device="cpu", crafting={"batch_size": batch},
         )  # fmt: skip
         folder = tmp_path / str(batch) / "results"

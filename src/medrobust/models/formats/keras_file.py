@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medrobust.errors import ModelError
-from medrobust.models.formats.loaded import UNSAID, ChannelsLast, Loaded, library, of_shape
+from medrobust.models.formats.loaded import UNSAID, ChannelsLast, Loaded, library, of_shape, sorted_out
 
 
 def read(path: Path) -> Loaded:
@@ -28,15 +27,14 @@ def read(path: Path) -> Loaded:
         loaded = keras.saving.load_model(path, compile=False, safe_mode=True)
         output, assumed = _logits(keras, loaded.outputs[0])
         network = keras.Model(loaded.inputs, output)  # its inputs are a list, whatever they were
-    further = {each.name: each.shape[1] for each in loaded.inputs if len(each.shape) == 2}
-    if len(loaded.inputs) - len(further) != 1:
-        raise ModelError(f"it takes {len(loaded.inputs) - len(further)} images, but a case has one.")
+    shapes = {each.name: each.shape for each in loaded.inputs}
+    image, further = sorted_out(shapes)
     if keras.backend.backend() == "torch":
         body: nn.Module = _Keras(keras, network)
     else:
         body = _BlackBox(keras, network, path)
         assumed.append(f"It runs on {keras.backend.backend()} as a black box without gradients.")
-    batch, *sides, channels = next(each.shape for each in loaded.inputs if each.name not in further)
+    batch, *sides, channels = shapes[image]
     body, declared, sizes = of_shape(ChannelsLast(body), [batch, channels, *sides])
     return Loaded(body, input=declared, assumed=(*assumed, *sizes, UNSAID), further=further)
 

@@ -3,7 +3,6 @@
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +102,44 @@ class FixedBatch(nn.Module):
         """Logits of any number of images."""
         lacking = -len(images) % self.size
 
-        def parts(rows: Tensor) -> tuple[Tensor, ...]:
-            filled = torch.cat([rows, rows[-1:].expand(lacking, *rows.shape[1:])])
-            return torch.split(filled, self.size)
+        def filled(rows: Tensor) -> Tensor:
+            return torch.cat([rows, rows[-1:].expand(lacking, *rows.shape[1:])])
 
-        besides = [dict(zip(further, part, strict=True)) for part in zip(*map(parts, further.values()))]
-        shown = zip(parts(images), besides or repeat({}))
-        return torch.cat([main_output(self.body(part, **rest)) for part, rest in shown])[: len(images)]
+        shown, besides = filled(images), {name: filled(rows) for name, rows in further.items()}
+        parts = [slice(start, start + self.size) for start in range(0, len(shown), self.size)]
+        made = (
+            self.body(shown[part], **{name: rows[part] for name, rows in besides.items()}) for part in parts
+        )
+        return torch.cat([main_output(each) for each in made])[: len(images)]
+
+
+def sorted_out(shapes: Mapping[str, Sequence[int | None]]) -> tuple[str, dict[str, int]]:
+    """The image among the inputs of a file, which has sides, and how many numbers each of the others takes.
+
+    Raises:
+        ModelError: Several are images, or none, or an input is neither an image nor `n d`.
+    """
+    images = [name for name, shape in shapes.items() if len(shape) > 2]
+    further = {name: shape[1] for name, shape in shapes.items() if len(shape) == 2}
+    if len(images) != 1 or len(further) < len(shapes) - 1 or None in further.values():
+        listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+        raise ModelError(
+            f"it takes {listed}, but a case has one image, and numbers besides (`n d`, for a known d). Export a "
+            "network that takes these."
+        )
+    return images[0], {name: length for name, length in further.items() if length is not None}
+
+
+class Positional(nn.Module):
+    """A network whose inputs have an order instead of names."""
+
+    def __init__(self, body: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        self.body, self.names = body, list(names)
+
+    def forward(self, images: Tensor, **further: Tensor) -> object:
+        """What the network returns; the input that nobody names is the image."""
+        return self.body(*[further.get(name, images) for name in self.names])
 
 
 class ChannelsLast(nn.Module):
@@ -137,7 +167,7 @@ class Turned(nn.Module):
         self.flipped = [2 + axis for axis, direction in enumerate(turn[:, 1]) if direction < 0]
 
     def window(self, size: int | Sequence[int]) -> dict[str, Any]:
-        """Keys of `input.window` for windows of a size, and from an end, as the network's own axes have them."""
+        """Keys of `input.window` for windows of a size, and from an end, as the network's axes have them."""
         return {
             "size": size if isinstance(size, int) else [size[axis] for axis in self.order],
             "backwards": [axis - 2 for axis in self.flipped],
