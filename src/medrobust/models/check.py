@@ -78,7 +78,7 @@ def has_gradient(network: Network, channels: int, shape: tuple[int, ...]) -> boo
     one: `check_network` says why it fails.
     """
     images = made_up_images(IMAGES, channels, shape).to(network.device).requires_grad_()
-    with kept_generators(images.device), torch.enable_grad():
+    with kept_generators(images.device), _stirred(network), torch.enable_grad():
         try:
             logits = network(images)
         except Exception:  # whatever a user's network raises, such as NumPy for images with a gradient

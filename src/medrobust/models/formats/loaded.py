@@ -124,8 +124,8 @@ def sorted_out(shapes: Mapping[str, Sequence[int | None]]) -> tuple[str, dict[st
     if len(images) != 1 or len(further) < len(shapes) - 1 or None in further.values():
         listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
         raise ModelError(
-            f"it takes {listed}, but a case has one image, and numbers besides (`n d`, for a known d). Export "
-            "a network that takes these."
+            f"it takes {listed}, but a case has one image, and numbers besides (`n d`, for a known d). "
+            "Export a network that takes these."
         )
     return images[0], {name: length for name, length in further.items() if length is not None}
 
