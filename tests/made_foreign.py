@@ -57,7 +57,7 @@ def organs(*, images: int = 4) -> Dataset:
 
 
 def seven(cache: Path | None, *, images: int = 100) -> Dataset:
-    """Phantom lesions of the seven diagnoses of HAM10000, by their names there."""
+    """Phantom lesions of the seven diagnoses of HAM10000, by their names there, with age, sex and place."""
     lesions = open_dataset({"name": "phantom_lesions", "images": images, "size": 254}, cache, None)
     names = tuple(sorted(OF_HAM10000.values()))
     known = {
@@ -69,4 +69,15 @@ def seven(cache: Path | None, *, images: int = 100) -> Dataset:
         return Sample(lesions.read(former[case.case_id]).image, np.array(case.label, np.int64))
 
     cases = tuple(replace(case, label=known[case.label]) for case in former.values())
-    return replace(lesions, name="seven_lesions", classes=names, cases=cases, read=read)
+    return replace(
+        lesions, name="seven_lesions", classes=names, cases=cases, read=read,
+        attributes={case.scan_id: told(number) for number, case in enumerate(cases)},
+    )  # fmt: skip
+
+
+def told(number: int) -> dict[str, str | float]:
+    """What is known of a phantom lesion; of some, not everything is."""
+    sex = ("female", "male")[number % 2]
+    place = ("hand", "face", "foot", "back", "unknown", "abdomen", "genital")[number % 7]
+    every: dict[str, str | float] = {"sex": sex, "localization": place, "age": 25 + 5 * (number % 12)}
+    return {name: value for name, value in every.items() if (number + len(name)) % 5 and value != "unknown"}

@@ -48,10 +48,10 @@ def medsam() -> nn.Module:
 
 
 def jitter(images: Tensor, severity: int, rngs: Sequence[np.random.Generator]) -> Tensor:
-    """Boxes whose sides are off by up to 2 pixels times the severity."""
+    """Boxes whose sides are off by up to 4 pixels times the severity."""
     moved = images.clone()
     for image, rng in zip(moved, rngs, strict=True):
-        off = rng.integers(-2 * severity, 2 * severity + 1, 4)
+        off = rng.integers(-4 * severity, 4 * severity + 1, 4)
         x0, y0, x1, y1 = (max(0, int(side)) for side in box_of(image[1]).cpu().numpy() + off)
         image[1] = 0
         image[1, y0 : y1 + 1, x0 : x1 + 1] = 1

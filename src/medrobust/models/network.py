@@ -1,6 +1,7 @@
 """A network as a study uses it: images in [0, 1] go in, logits come out."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import ceil
 from typing import Any, Literal
 
@@ -10,10 +11,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medrobust.errors import ModelError, StudyError, unknown
-from medrobust.models.form import InputSpec, read_input, read_output
+from medrobust.errors import ModelError, StudyError, reason, unknown
+from medrobust.models.form import Further, InputSpec, numbers_of, read_input, read_output
 from medrobust.models.windows import SlidingWindow, middle, padded, sides_of, stitched, windows_of
 from medrobust.perturbations.outputs import logits_of, main_output, part_of, with_absent
+
+Rows = Mapping[str, Tensor]
+"""What a body takes besides the images, by name, `n d` each; one row may stand for all."""
 
 Features = Callable[[nn.Module, Tensor], Tensor]
 """`(body, prepared images n c *space) -> features n d`: one vector per image."""
@@ -56,6 +60,7 @@ class Network(nn.Module):
         normalise: Literal["volume", "foreground"] | None = None,
         pad: int | Sequence[int] | None = None,
         window: SlidingWindow | Mapping[str, Any] | None = None,
+        further: Mapping[str, Sequence[float | Mapping[str, Any]]] | None = None,
         output: str | int | Callable[[Any], Tensor] | None = None,
         kind: Literal["logits", "probabilities", "regions"] | None = None,
         classes: Sequence[str] | None = None,
@@ -79,6 +84,8 @@ class Network(nn.Module):
             pad: Sides are padded with zeros to a multiple of it, and maps of logits cropped: one number, or
                 one per side.
             window: Predict in sliding windows: `{"size": (96, 96, 96), "overlap": 0.5}`.
+            further: Inputs besides the image, which the body takes by these names: numbers, or what is made
+                of what is known of a case (`told`), such as `{"of": "age", "divide": 90}`.
             output: Where the logits are in what the body returns: the name of an entry or attribute, a
                 position, a path such as "heads.0", or a function that extracts them. By default the entry
                 `logits` or `out`, or the first of several outputs.
@@ -105,6 +112,7 @@ class Network(nn.Module):
             "std": std,
         }
         said |= {"size": size, "scale": scale, "normalise": normalise, "pad": pad, "window": window}
+        said["further"] = further
         try:
             self.input = read_input(said, "input")
             self.output = read_output({"take": output, "kind": kind, "classes": classes}, "output")
@@ -116,6 +124,7 @@ class Network(nn.Module):
         self.channels_last = True
         self.assumed: tuple[str, ...] = ()
         factor, offset = _affine(self.input)
+        self._usual = _rows(self.input.further or {}, [{}])
         self._is_affine = bool((factor != 1).any() or (offset != 0).any())
         self.register_buffer("factor", factor, persistent=False)
         self.register_buffer("offset", offset, persistent=False)
@@ -193,9 +202,27 @@ class Network(nn.Module):
                 )
         return members
 
-    def forward(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *labelspace"]:
-        """Logits of images in [0, 1]."""
-        logits = self.raw(images)
+    def told(self, known: Sequence[Mapping[str, str | float]]) -> "Told":
+        """The network for a batch of which more is known than the images, see `input.further`.
+
+        Args:
+            known: Attributes of each image of the batch, by name.
+
+        Raises:
+            ModelError: An attribute that is to be a number is none.
+        """
+        return Told(self, _rows(self.input.further or {}, known))
+
+    def forward(
+        self, images: Float[Tensor, "n c *space"], further: Rows | None = None
+    ) -> Float[Tensor, "n k *labelspace"]:
+        """Logits of images in [0, 1].
+
+        Args:
+            images: Any number of them.
+            further: What the body takes besides each image, `n d`; None: what stands for unknown attributes.
+        """
+        logits = self.raw(images, further)
         if self.output.kind == "regions":
             if self.members is None:
                 raise ModelError(
@@ -213,13 +240,15 @@ class Network(nn.Module):
             logits = _resized(logits, tuple(images.shape[2:]))
         return with_absent(logits) if self.findings else logits
 
-    def raw(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *maps"]:
+    def raw(
+        self, images: Float[Tensor, "n c *space"], further: Rows | None = None
+    ) -> Float[Tensor, "n k *maps"]:
         """The body's logits before their number, order and size are adapted, in float32 and with all axes.
 
         Raises:
             ModelError: There are not as many outputs as images.
         """
-        logits = _with_all_axes(self.returned(images), images)
+        logits = _with_all_axes(self.returned(images, further), images)
         if self.output.kind == "probabilities":
             logits = logits_of(logits, findings=self.findings)
         if self.input.pad is not None and logits.ndim > 2:
@@ -228,13 +257,13 @@ class Network(nn.Module):
             logits = logits[middle(size, whole)]
         return logits
 
-    def returned(self, images: Float[Tensor, "n c *space"]) -> Tensor:
+    def returned(self, images: Float[Tensor, "n c *space"], further: Rows | None = None) -> Tensor:
         """The logits or probabilities as the body returns them, or as they are stitched from windows."""
         prepared = self.prepared(images)
         if self.input.window is None:
-            return self._taken(prepared)
+            return self._taken(prepared, further)
         return stitched(
-            self._of_window,
+            partial(self._of_window, further=further),
             prepared,
             self.input.window,
             weights=[weight for weight in self.body.parameters() if weight.requires_grad],
@@ -268,18 +297,23 @@ class Network(nn.Module):
         steps = sides_of(pad, len(size), "pad")
         return size, tuple(ceil(side / step) * step for side, step in zip(size, steps, strict=True))
 
-    def _taken(self, prepared: Tensor) -> Tensor:
+    def _besides(self, prepared: Tensor, further: Rows | None) -> dict[str, Tensor]:
+        """Arguments of the body besides prepared images, a row for each of them."""
+        rows = self._usual if further is None else further
+        return {name: each.to(prepared).expand(len(prepared), -1) for name, each in rows.items()}
+
+    def _taken(self, prepared: Tensor, further: Rows | None) -> Tensor:
         """The part of what the body returns that the study asks for."""
-        output: Any = self.body(prepared)
+        output: Any = self.body(prepared, **self._besides(prepared, further))
         take = self.output.take
         if callable(take):
             taken: Tensor = take(output)
             return taken
         return main_output(output if take is None else part_of(output, take))
 
-    def _of_window(self, part: Tensor) -> Tensor:
+    def _of_window(self, part: Tensor, further: Rows | None) -> Tensor:
         """Maps of a window, in float32 and of its size."""
-        maps = _with_all_axes(self._taken(part), part)
+        maps = _with_all_axes(self._taken(part, further), part)
         if maps.ndim != part.ndim:
             raise ModelError(
                 f"input.window: the network returns an output of shape {tuple(maps.shape)} for a window, but "
@@ -287,7 +321,9 @@ class Network(nn.Module):
             )
         return maps if maps.shape[2:] == part.shape[2:] else _resized(maps, tuple(part.shape[2:]))
 
-    def features(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d"]:
+    def features(
+        self, images: Float[Tensor, "n c *space"], further: Rows | None = None
+    ) -> Float[Tensor, "n d"]:
         """One vector per image: the input of the last layer; in segmentation the mean of the bottleneck.
 
         Of windows the mean is taken.
@@ -297,7 +333,10 @@ class Network(nn.Module):
         """
         prepared, window = self.prepared(images), self.input.window
         parts = [prepared] if window is None else windows_of(prepared, window)
-        features = torch.stack([self.features_of(self.body, part) for part in parts]).mean(0)
+        body = self.body
+        if self.input.further:
+            body = _Given(body, self._besides(prepared, further))
+        features = torch.stack([self.features_of(body, part) for part in parts]).mean(0)
         if features.ndim != 2 or len(features) != len(images):
             raise ModelError(
                 f"The input of its last layer has the shape {tuple(features.shape)} for {len(images)} "
@@ -320,15 +359,84 @@ class Network(nn.Module):
             return self
 
 
+class Told(nn.Module):
+    """A network for the images of a batch, of which more is known than can be seen.
+
+    Attributes:
+        network: What is told.
+        rows: What its body takes besides the images, by name: a row for each image, or one for all.
+    """
+
+    def __init__(self, network: Network, rows: Rows) -> None:
+        super().__init__()
+        self.network, self.rows = network, rows
+
+    def forward(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *labelspace"]:
+        """Logits of the images of the batch.
+
+        Raises:
+            ModelError: These are not as many images as the batch has.
+        """
+        logits: Tensor = self.network(images, self._of(images))
+        return logits
+
+    def features(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d"]:
+        """One vector per image, see `Network.features`."""
+        return self.network.features(images, self._of(images))
+
+    def of(self, places: Sequence[int]) -> "Told":
+        """The network for some images of the batch. For a single one it takes any number of its versions."""
+        return Told(self.network, {name: rows[list(places)] for name, rows in self.rows.items()})
+
+    def alike(self) -> list[list[int]]:
+        """Places of the images of the batch, together where the same is known of them."""
+        every = torch.cat(list(self.rows.values()), 1).tolist()
+        groups: dict[tuple[float, ...], list[int]] = {}
+        for place, row in enumerate(every):
+            groups.setdefault(tuple(row), []).append(place)
+        return list(groups.values())
+
+    def _of(self, images: Tensor) -> Rows:
+        known = len(next(iter(self.rows.values())))
+        if known not in (1, len(images)):
+            raise ModelError(
+                f"The network knows more of each of {known} images, and is shown {len(images)}. Ask it about "
+                "all of them, or about some by `of`."
+            )
+        return self.rows
+
+
+def _rows(further: Further, known: Sequence[Mapping[str, str | float]]) -> Rows:
+    """What a network is told of cases besides their images; 0 where nothing is known of a number."""
+    try:
+        every = [numbers_of(further, each) for each in known]
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"input.further: an attribute is no number: {reason(error)}.") from None
+    return {
+        name: torch.tensor([[number or 0.0 for number in each[name]] for each in every]) for name in further
+    }
+
+
+class _Given(nn.Module):
+    """A body with its arguments besides the images."""
+
+    def __init__(self, body: nn.Module, besides: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.body, self.besides = body, besides
+
+    def forward(self, images: Tensor) -> object:
+        return self.body(images, **self.besides)
+
+
 class _Function(nn.Module):
     """A plain function in the place of a module."""
 
-    def __init__(self, function: Callable[[Tensor], object]) -> None:
+    def __init__(self, function: Callable[..., object]) -> None:
         super().__init__()
         self.function = function
 
-    def forward(self, images: Tensor) -> object:
-        answer = self.function(images)
+    def forward(self, images: Tensor, **further: Tensor) -> object:
+        answer = self.function(images, **further)
         first = answer
         while isinstance(first, list) and first:
             first = first[0]

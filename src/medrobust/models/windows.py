@@ -42,6 +42,11 @@ class SlidingWindow(BaseModel):
         description="Whose places of windows: steps of one length of which the last is cut short (MONAI), or "
         "of equal lengths as long or shorter (nnU-Net); and whose weights in a window.",
     )
+    backwards: tuple[Annotated[int, Ge(0)], ...] | None = Field(
+        None,
+        description="Sides, counted from 0, along which windows start from the end, as where the network's "
+        "own volumes run the other way.",
+    )
 
 
 def sides_of(given: int | Sequence[int], space: int, key: str) -> tuple[int, ...]:
@@ -56,19 +61,31 @@ def sides_of(given: int | Sequence[int], space: int, key: str) -> tuple[int, ...
     return sides
 
 
-def padded(images: Float[Tensor, "n c *space"], size: Sequence[int]) -> Float[Tensor, "n c *size"]:
-    """Images in the middle of zeros, which convolutions see beyond a border; long enough sides stay."""
+def padded(
+    images: Float[Tensor, "n c *space"], size: Sequence[int], backwards: Sequence[int] | None = None
+) -> Float[Tensor, "n c *size"]:
+    """Images in the middle of zeros, which convolutions see beyond a border; long enough sides stay.
+
+    Of an odd number of zeros the last one stands at the end, or along axes that run `backwards` at the start.
+    """
     around: list[int] = []
-    for inner, outer in zip(images.shape[2:], size, strict=True):
-        lacking = max(0, outer - inner)
-        around = [lacking // 2, lacking - lacking // 2, *around]  # the last side comes first
+    for start, inner, outer in zip(
+        _starts(images.shape[2:], size, backwards), images.shape[2:], size, strict=True
+    ):
+        around = [start, max(0, outer - inner) - start, *around]  # the last side comes first
     return F.pad(images, around) if any(around) else images
 
 
-def middle(inner: Sequence[int], outer: Sequence[int]) -> Place:
+def middle(inner: Sequence[int], outer: Sequence[int], backwards: Sequence[int] | None = None) -> Place:
     """Where an image of size `inner` is after `padded` to size `outer`."""
-    starts = [(long - short) // 2 for short, long in zip(inner, outer, strict=True)]
-    return _place(starts, inner)
+    return _place(_starts(inner, outer, backwards), inner)
+
+
+def _starts(inner: Sequence[int], outer: Sequence[int], backwards: Sequence[int] | None) -> list[int]:
+    return [
+        (max(0, long - short) + (axis in (backwards or ()))) // 2
+        for axis, (short, long) in enumerate(zip(inner, outer, strict=True))
+    ]
 
 
 def stitched(
@@ -98,14 +115,14 @@ def stitched(
         ModelError: The window has another number of sides than the images.
     """
     size = sides_of(window.size, images.ndim - 2, "window.size")
-    whole = padded(images, size)
+    whole = padded(images, size, window.backwards)
     if tuple(whole.shape[2:]) == size:
         maps = network(whole)
     elif recompute:
         maps = _Recomputed.apply(network, size, window, whole, *weights)
     else:
         maps = _stitch(network, size, window, whole)
-    return maps[middle(images.shape[2:], whole.shape[2:])]
+    return maps[middle(images.shape[2:], whole.shape[2:], window.backwards)]
 
 
 def windows_of(
@@ -117,20 +134,22 @@ def windows_of(
         ModelError: The window has another number of sides than the images.
     """
     size = sides_of(window.size, images.ndim - 2, "window.size")
-    whole = padded(images, size)
+    whole = padded(images, size, window.backwards)
     return (whole[place].clone() for place in _places(whole.shape[2:], size, window))
 
 
 def _places(shape: Sequence[int], size: Sequence[int], window: SlidingWindow) -> list[Place]:
     """Where the windows of an image are, which is at least as large as a window."""
     starts = []
-    for side, part in zip(shape, size, strict=True):
+    for axis, (side, part) in enumerate(zip(shape, size, strict=True)):
+        last = side - part
         if window.like == "monai":
             step = max(1, int(part * (1 - window.overlap)))
-            starts.append([min(n * step, side - part) for n in range(ceil((side - part) / step) + 1)])
+            along = [min(n * step, last) for n in range(ceil(last / step) + 1)]
         else:
-            steps = ceil((side - part) / (part * (1 - window.overlap)))
-            starts.append([round((side - part) / max(steps, 1) * n) for n in range(steps + 1)])
+            steps = ceil(last / (part * (1 - window.overlap)))
+            along = [round(last / max(steps, 1) * n) for n in range(steps + 1)]
+        starts.append([last - start for start in along] if axis in (window.backwards or ()) else along)
     return [_place(corner, size) for corner in product(*starts)]
 
 
@@ -167,6 +186,7 @@ def _gaussian(size: Sequence[int], window: SlidingWindow) -> Tensor:
         centre = (side - 1) / 2 if window.like == "monai" else side // 2
         distances = (torch.arange(side) - centre) / (SPREAD * side)
         weights = weights[..., None] * (-(distances**2) / 2).exp()
+    weights = weights.flip(window.backwards or ())  # nnU-Net's centre is not in the middle of an even side
     return weights.clamp_min(SMALLEST_WEIGHT) if window.like == "monai" else weights
 
 

@@ -7,7 +7,7 @@ facts, never its name. Users' own functions become the same `Perturbation`, see 
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import (
     Annotated,
@@ -67,6 +67,15 @@ class Tally:
 
     steps: Int64[Tensor, " n"] | None = None
     n_active: Int64[Tensor, " n"] | None = None
+
+    def put(self, part: "Tally", places: Sequence[int], count: int) -> None:
+        """Take over what was counted for some of `count` images."""
+        for name in ("steps", "n_active"):
+            counted = getattr(part, name)
+            if counted is not None:
+                if getattr(self, name) is None:
+                    setattr(self, name, counted.new_zeros(count))
+                getattr(self, name)[list(places)] = counted
 
 
 @dataclass(frozen=True)

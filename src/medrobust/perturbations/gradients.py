@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from itertools import chain
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
@@ -28,6 +28,27 @@ NO_WAY_BACK = (
 Model = Callable[[Tensor], object]
 """Gives logits `n k` or `n k *space` for images `n c *space in [0, 1]`, alone or as `main_output` finds them;
 usually a module."""
+
+
+AModel = TypeVar("AModel", bound=Model)
+
+
+@runtime_checkable
+class Informed(Protocol):
+    """A model of a batch, of whose images it knows more than can be seen, such as the age of the patient."""
+
+    def of(self, places: Sequence[int]) -> Model:
+        """The model for some images of the batch; for a single one it takes any number of its versions."""
+        ...
+
+    def alike(self) -> list[list[int]]:
+        """Places of the images, together where the same is known of them."""
+        ...
+
+
+def about(model: AModel, places: Sequence[int]) -> AModel:
+    """A model for some images of its batch."""
+    return cast(AModel, model.of(places)) if isinstance(model, Informed) else model
 
 
 @runtime_checkable

@@ -128,7 +128,12 @@ def with_absent(logits: Float[Tensor, "n k *space"]) -> Float[Tensor, "n 2 k *sp
     return torch.stack([torch.zeros_like(logits), logits], 1)
 
 
-def depends_on_batch(network: Callable[[Tensor], object], images: Tensor) -> float:
+def depends_on_batch(
+    network: Callable[[Tensor], object],
+    images: Tensor,
+    *,
+    alone: Callable[[int], Callable[[Tensor], object]] | None = None,
+) -> float:
     """By how much the logits of an image depend on the rest of its batch.
 
     They must not, or scores would depend on the size of batches. Batch norm without running statistics mixes
@@ -139,6 +144,7 @@ def depends_on_batch(network: Callable[[Tensor], object], images: Tensor) -> flo
         network: Returns logits `n k` or `n k *space`, alone or as `main_output` finds them; in evaluation
             mode.
         images: A few different images `n c *space`, as the network takes them. They stay as they are.
+        alone: The network for the image at a place, where it knows more of each; None: the same for all.
 
     Returns:
         Largest difference of a logit, relative to the largest logit; 1.0 where a logit exists or is finite
@@ -149,15 +155,16 @@ def depends_on_batch(network: Callable[[Tensor], object], images: Tensor) -> flo
         Exception: Whatever the network raises; some take only one image, or only several.
     """
 
-    def answer(some: Tensor) -> Tensor:
-        return main_output(network(some.clone()))
+    def answer(some: Tensor, place: int | None = None) -> Tensor:
+        asked = network if alone is None or place is None else alone(place)
+        return main_output(asked(some.clone()))
 
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         together, again = answer(images), answer(images)
-        alone = [answer(images[place : place + 1]).flatten() for place in range(len(images))]
-    if any(one.numel() * len(images) != together.numel() for one in alone):
+        singles = [answer(images[place : place + 1], place).flatten() for place in range(len(images))]
+    if any(one.numel() * len(images) != together.numel() for one in singles):
         return 1.0
-    apart = torch.stack(alone).view_as(together)
+    apart = torch.stack(singles).view_as(together)
     step = torch.finfo(together.dtype).eps if together.is_floating_point() else 0.0
     rounding = max(_ROUNDING, _ROUNDING_STEPS * step)
     difference = relative_difference(together, apart)

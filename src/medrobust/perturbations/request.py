@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
@@ -31,7 +32,7 @@ from medrobust.perturbations.entry import (
     Tally,
 )
 from medrobust.perturbations.geometry import per_image, rows
-from medrobust.perturbations.gradients import Model
+from medrobust.perturbations.gradients import Informed, Model, about
 from medrobust.perturbations.strength import Solution, first_strength, solve_strength
 from medrobust.rng import generators_of
 
@@ -359,6 +360,9 @@ def perturb(
 ) -> Float[Tensor, "n c *space"]:
     """Apply a request to a batch.
 
+    Of a model that knows more of each image than can be seen (`Informed`), those images are attacked together
+    of which it knows the same: an attack may ask about any of them, in any number.
+
     Args:
         request: What the study asks for, its budget solved; noise may also be given as `{ssim: s}`, solved
             here for each image.
@@ -397,6 +401,14 @@ def perturb(
         return moved(request, images, labels, rngs=rngs, spacing=spacing).images
     if targets is None:
         targets = targets_of(request, labels, rngs, spacing)
+    if isinstance(model, Informed):
+        groups = model.alike()
+        if len(groups) > 1:
+            return _perturbed_apart(
+                request, model, groups, images, labels,
+                support=support, rngs=rngs, spacing=spacing, targets=targets, tally=tally,
+            )  # fmt: skip
+        model = model.of([0])
     given |= {"support": support, "rngs": rngs, "targets": targets, "spacing": spacing, "tally": tally}
     made = _checked_images(request, _called(request, model, images, labels, given), images)
     if support is None or entry.role in ("corruption", "transform"):
@@ -501,6 +513,40 @@ def _seen(made: object) -> str:
     return f"{made.dtype} of shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
 
 
+def _perturbed_apart(
+    request: Request,
+    model: Model,
+    groups: Sequence[Sequence[int]],
+    images: Tensor,
+    labels: Tensor,
+    *,
+    support: Tensor | None,
+    rngs: Sequence[np.random.Generator] | None,
+    spacing: Sequence[float] | None,
+    targets: Tensor | None,
+    tally: Tally | None,
+) -> Tensor:
+    """Apply a request to groups of a batch, one after the other."""
+    made, rngs = images.clone(), generators_of(rngs, len(images))
+    for group in groups:
+        places = list(group)
+        own = None if tally is None else Tally()
+        made[places] = perturb(
+            request,
+            about(model, places),
+            images[places],
+            labels[places],
+            support=None if support is None else support[places],
+            rngs=[rngs[place] for place in places],
+            spacing=spacing,
+            targets=None if targets is None else targets[places],
+            tally=own,
+        )
+        if tally is not None and own is not None:
+            tally.put(own, places, len(images))
+    return made
+
+
 def solve_budget(
     request: Request,
     model: Model,
@@ -512,7 +558,7 @@ def solve_budget(
 
     Args:
         request: Its `ssim` is the goal.
-        model: Source network.
+        model: Source network; of an `Informed` one the batch is that of all cases, in their order.
         batches: Images `n c *space`, labels, support and random generators of validation cases. SSIM is taken
             over the support; cases with an empty one do not count. Generators are copied, so that every
             budget is tried on the same draws.
@@ -530,16 +576,15 @@ def solve_budget(
             f"{request.label}: needs an SSIM to solve for and cases, got {request.ssim} and {len(cases)}."
         )
 
+    ends = list(accumulate(len(images) for images, *_ in cases))
+
     def mean_ssim(_: Tensor, budget: Tensor) -> Tensor:
         solved = request.with_budget(_rounded(float(budget)))
-        values = [
-            ssim(
-                images,
-                perturb(solved, model, images, labels, support=support, rngs=copy.deepcopy(rngs)),
-                support,
-            )
-            for images, labels, support, rngs in cases
-        ]
+        values = []
+        for (images, labels, support, rngs), end in zip(cases, ends, strict=True):
+            own = about(model, range(end - len(images), end))
+            made = perturb(solved, own, images, labels, support=support, rngs=copy.deepcopy(rngs))
+            values.append(ssim(images, made, support))
         return torch.cat(values).nanmean()[None].cpu()
 
     entries = cases[0][0][0].numel()

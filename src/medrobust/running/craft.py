@@ -21,7 +21,7 @@ from medrobust.perturbations import (
     support_of,
     targets_of,
 )
-from medrobust.perturbations.gradients import fraction_wrong
+from medrobust.perturbations.gradients import about, fraction_wrong
 from medrobust.running.batches import Batch, batches
 from medrobust.running.estimate import Speeds
 from medrobust.running.jobs import Do, Job
@@ -112,7 +112,7 @@ def _solved(setup: Setup, images: ImageSet) -> Request:
             )
             for batch in batches(setup.dataset, cases, setup.limit.size, setup.device)
         )
-        budget = solve_budget(request, setup.network(source), inputs)
+        budget = solve_budget(request, setup.told(source, cases), inputs)
         setup.folder.write_json(
             {"budget": budget, "ssim": request.ssim, "cases": [case.case_id for case in cases]}, *record
         )
@@ -152,14 +152,14 @@ def attack_part(
     """
     cases, clean, labels = batch.part(place)
     labels = aimed(request, labels, setup.dataset.classes)
-    network, spacing = setup.network(source), setup.dataset.spacing
+    network, spacing = setup.told(source, cases), setup.dataset.spacing
     rngs = generators(setup.study.seed, request.name, cases)
     targets = targets_of(request, labels, rngs, spacing)
     support = support_of(clean, setup.study.support)
 
     def predict(images: Tensor, places: Sequence[int]) -> Int64[Tensor, "n *labelspace"]:
         of = [cases[place] for place in places]
-        return output_of(network, images, name=source.id.folder, cases=of).max(1).indices
+        return output_of(about(network, places), images, name=source.id.folder, cases=of).max(1).indices
 
     before = predict(clean, range(len(cases)))
     already_wrong = fraction_wrong(before, labels)
@@ -174,7 +174,7 @@ def attack_part(
         with torch.autocast(setup.device.type, enabled=setup.study.crafting.autocast):
             made[chosen] = perturb(
                 request,
-                network,
+                about(network, places),
                 clean[chosen],
                 labels[chosen],
                 support=support[chosen],

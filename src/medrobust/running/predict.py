@@ -66,14 +66,13 @@ def outputs_of(
     Raises:
         ModelError: An output is not finite.
     """
-    loaded = setup.network(network)
-    asked = loaded.features if features else loaded
-    return setup.limit.parts(
-        len(images),
-        lambda place: output_of(
-            asked, images[place].to(setup.device), name=network.id.folder, cases=cases[place]
-        ),
-    )
+
+    def ask(place: slice) -> Tensor:
+        told = setup.told(network, cases[place])
+        asked = told.features if features else told
+        return output_of(asked, images[place].to(setup.device), name=network.id.folder, cases=cases[place])
+
+    return setup.limit.parts(len(images), ask)
 
 
 def generators(seed: int, name: str, cases: Sequence[Case]) -> list[np.random.Generator]:

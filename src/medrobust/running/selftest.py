@@ -51,7 +51,7 @@ def _selftest(setup: Setup, images: ImageSet) -> None:
     with torch.autocast(setup.device.type, enabled=setup.study.crafting.autocast):
         checks = selftest(
             request,
-            setup.network(source),
+            setup.told(source, cases),
             batch.images,
             aimed(request, batch.labels, setup.dataset.classes),
             support=support_of(batch.images, setup.study.support),

@@ -1,6 +1,6 @@
 """A study opened on this machine: its data, its splits, its networks. Every step of a run takes this."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
@@ -14,8 +14,18 @@ from medrobust.data import open_dataset
 from medrobust.data.contract import checked
 from medrobust.data.splitting.case_sets import select_cases
 from medrobust.data.splitting.splits import Split, halves, make_folds, split_cases
-from medrobust.errors import RunError, StudyError, reason
-from medrobust.models import ModelSpec, Network, build, has_gradient, prepare, recipe, weights_sha256
+from medrobust.errors import RunError, StudyError, reason, unknown
+from medrobust.models import (
+    ModelSpec,
+    Network,
+    Told,
+    build,
+    has_gradient,
+    numbers_of,
+    prepare,
+    recipe,
+    weights_sha256,
+)
 from medrobust.perturbations import Request
 from medrobust.rng import integer_seed
 from medrobust.running.batches import Chunks, Limit, at_once, work_chunks
@@ -204,6 +214,14 @@ class Setup:
             self._loaded[network.id] = prepare(body, self.device)
         return self._loaded[network.id]
 
+    def told(self, network: StudyNetwork, cases: Sequence[Case]) -> Network | Told:
+        """A trained network for a batch of cases, told what its `input.further` asks the data for."""
+        loaded = self.network(network)
+        if not loaded.input.attributes:
+            return loaded
+        known = self.dataset.attributes or {}
+        return loaded.told([known.get(case.scan_id, {}) for case in cases])
+
     def weights_sha256(self, network: StudyNetwork) -> str:
         """SHA-256 of a trained network's weights, taken once."""
         if network.id not in self._weights:
@@ -218,6 +236,14 @@ class Setup:
 
     def _network(self, network_id: NetworkId, spec: ModelSpec, split: Split) -> StudyNetwork:
         made_from: dict[str, Any] = {"network": recipe(spec)}
+        if spec.input.attributes:
+            if spec.train:
+                raise StudyError(
+                    f"study.models.{spec.name}: `input.further` tells it of each case, which training cannot "
+                    "do. Bring its weights, and take surrogates that see images only (`surrogates: {models: "
+                    "[...]}`), `others` or `none`."
+                )
+            made_from["told"] = _told_of(spec, self.dataset)
         if spec.train:
             made_from |= {
                 "training": self.study.trainings[network_id.role, network_id.name].deciding(),
@@ -304,6 +330,38 @@ def folds_of(study: Study, dataset: Dataset) -> tuple[Fold, ...]:
             )
         )
     return tuple(folds)
+
+
+def _told_of(spec: ModelSpec, dataset: Dataset) -> str:
+    """Hash of what a network is told of every scan.
+
+    Raises:
+        StudyError: The data do not know an attribute, or it is no number where one is asked for.
+    """
+    known, scans = dataset.attributes or {}, sorted({case.scan_id for case in dataset.cases})
+    names = {name for scan in scans for name in known.get(scan, {})}
+    where = f"study.models.{spec.name}.input.further"
+    for attribute in spec.input.attributes:
+        if attribute.of not in names:
+            raise StudyError(
+                f"{where}: {unknown('attribute', attribute.of, sorted(names))} "
+                "data.attributes reads further ones from a table."
+            )
+        for scan in scans:
+            try:
+                number = attribute.number(known.get(scan, {}))
+            except ValueError:
+                value = known[scan][attribute.of]
+                raise StudyError(
+                    f"{where}: the {attribute.of} of '{scan}' is '{value}', which is no number. Name the "
+                    f"words that count as 1, as {{of: {attribute.of}, equals: {value}}}."
+                ) from None
+            if number is None:
+                raise StudyError(
+                    f"{where}: the {attribute.of} of '{scan}' is not known. Say what stands for it, as {{of: "
+                    f"{attribute.of}, unknown: 50}}, or leave these cases out."
+                )
+    return digest({scan: numbers_of(spec.input.further or {}, known.get(scan, {})) for scan in scans})
 
 
 def _require_parts(setup: Setup) -> None:

@@ -99,7 +99,8 @@ def test_alexnet_is_the_baseline_where_it_was_measured(results):
     published = tuple(each._replace(family="pixelate", preset="medmnist-c-derma") for each in NOISE)
     measured = replace(results, corruptions=published, record=record)
     name, errors = corruptions.baseline_of(measured)
-    assert (name, errors["pixelate"], errors["clean"]) == ("MedMNIST-C's AlexNet", 0.51051, 0.39858)
+    assert name == "MedMNIST-C's AlexNet"
+    assert (errors["pixelate"], errors["clean"]) == pytest.approx((0.51051, 0.39858), abs=1e-5)
     small = replace(measured, record={"data": {**record["data"], "shape": [128, 128]}})
     assert corruptions.baseline_of(small)[0] == "a"
     other = replace(measured, corruptions=tuple(each._replace(preset="imagenet-c") for each in published))

@@ -55,7 +55,7 @@ RUNS = [
 RUNS_ON_SLICES = ["stacked_levels", "listed_levels", "map_squeezed", "dict_of_maps"]
 
 REFUSED = {
-    "image_and_age": r"takes `age`, `sex` besides the image, but a study shows it images only",
+    "image_and_age": r"takes `age`, `sex` besides the image\. Say it in `input: \{further: \{age: \[\.\.\.\]",
     "exported": r"cannot be trained: .*torch\.export.*which cannot be trained",
     "frozen": r"cannot be trained: all of its weights are frozen",
     "no_weights": r"cannot be trained: it has no weights",

@@ -77,6 +77,23 @@ def test_windows_are_those_of_nnunet(shape, size):
         torch.testing.assert_close(network(images), cropped, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("like", ["monai", "nnunet"])
+@pytest.mark.parametrize(("shape", "size"), [((20, 31), (8, 8)), ((5, 31), (8, 6)), ((12, 9, 17), (7, 8, 6))])
+def test_windows_run_backwards_where_the_networks_own_images_do(like, shape, size):
+    """Neither the steps nor the padding nor nnU-Net's weights are the same from both ends."""
+    body, images, there = segmenter(len(shape)), images_of(*shape), [2, len(shape) + 1]
+
+    def mirrored(window):
+        return body(window.flip(there)).flip(there)
+
+    said = {"size": size, "overlap": 0.4, "like": like}
+    backwards = SlidingWindow(**said, backwards=[axis - 2 for axis in there])
+    with torch.inference_mode():
+        expected = stitched(body, images.flip(there), SlidingWindow(**said)).flip(there)
+        torch.testing.assert_close(stitched(mirrored, images, backwards), expected, rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(stitched(mirrored, images, SlidingWindow(**said)), expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(17, 23), (9, 12, 10)])
 def test_the_gradient_is_that_of_the_whole_where_windows_hold_all_that_is_seen(shape):
     """A kernel of one pixel sees nothing of what a window cuts off."""

@@ -246,7 +246,7 @@ def test_targets_may_be_added_and_nothing_is_done_twice(small: Small) -> None:
             return small.networks[TWO](images)
 
     third = member(NetworkId("three", Role.TARGET, 0))
-    small.networks[third.id] = Watched()
+    small.networks[third.id] = Network(Watched())
     rows = small.evaluate((*small.targets, third))
     assert asked == 4 * len(small.dataset.cases)
     assert rows.filter(pl.col("target") != "three").equals(both)

@@ -47,8 +47,8 @@ _SUFFIXES = {
 }
 
 _FOLDERS = {
-    "plans.json": Format("nnU-Net", nnunet.read, nnunet.files),
-    "configs/inference.*": Format("MONAI bundle", bundle.read, bundle.files),
+    "plans.json": Format("nnU-Net", nnunet.read, nnunet.files, revision=2),
+    "configs/inference.*": Format("MONAI bundle", bundle.read, bundle.files, revision=2),
     "config.json": Format("Hugging Face", huggingface.read, huggingface.files),
 }
 """What a folder must hold to be of a kind."""
@@ -154,10 +154,15 @@ def _quietly() -> Iterator[None]:
 
 
 def content_digest(path: Path) -> str:
-    """SHA-256 of what a network is made of; where it lies, and what else lies there, does not count."""
-    digest = hashlib.sha256()
-    for file in sorted(format_of(path).files(path)):
+    """SHA-256 of what a network is made of; where it lies, and what else lies there, does not count.
+
+    The revision of its format does.
+    """
+    found, digest = format_of(path), hashlib.sha256()
+    for file in sorted(found.files(path)):
         digest.update(bytes.fromhex(file_sha256(file)))
+    if found.revision > 1:
+        digest.update(str(found.revision).encode())
     return digest.hexdigest()
 
 

@@ -69,9 +69,10 @@ def read(path: Path, *, checkpoint: str = "models/model.pt", axes: str = "SPL") 
     body, turn = network.eval(), declared.pop("axes", axes)
     if turn != axes:
         body = Turned(body, axes, turn)
-        for said in (declared, declared.get("window", {})):
-            if isinstance(said.get("size"), list):
-                said["size"] = [said["size"][axis] for axis in body.order]
+        if isinstance(declared.get("size"), list):
+            declared["size"] = [declared["size"][axis] for axis in body.order]
+        if "window" in declared:
+            declared["window"] |= body.window(declared["window"]["size"])
     return Loaded(body, input=declared, output=output, assumed=tuple(assumed))
 
 

@@ -6,9 +6,10 @@ import zipfile
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from medrobust.errors import ModelError
-from medrobust.models.formats.loaded import UNSAID, Loaded, of_shape
+from medrobust.models.formats.loaded import UNSAID, Loaded, Positional, of_shape, sorted_out
 
 _OBJECTS = ("custom_obj", "opaque_obj")
 """What the names of constants begin with that are no tensors."""
@@ -18,19 +19,19 @@ def read(path: Path) -> Loaded:
     """A program. It keeps the sizes it was exported for: those of the images, and often that of a batch.
 
     Raises:
-        ModelError: It takes several inputs, or something in it would have to be unpickled.
+        ModelError: It takes several images, or something in it would have to be unpickled.
     """
     _refuse_pickles(path)
     program = torch.export.load(path)
     inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
-    if len(inputs) != 1:
-        raise ModelError(
-            f"it takes {len(inputs)} inputs ({', '.join(node.name for node in inputs)}), but a study has "
-            "images only. Export a module that takes images alone."
-        )
-    shape = [side if isinstance(side, int) else None for side in inputs[0].meta["val"].shape]
-    body, declared, assumed = of_shape(program.module(), shape)
-    return Loaded(body, input=declared, assumed=(*assumed, UNSAID))
+    shapes = {
+        node.name: [side if isinstance(side, int) else None for side in node.meta["val"].shape]
+        for node in inputs
+    }
+    image, further = sorted_out(shapes)
+    module: nn.Module = program.module()
+    body, declared, assumed = of_shape(Positional(module, list(shapes)) if further else module, shapes[image])
+    return Loaded(body, input=declared, assumed=(*assumed, UNSAID), further=further)
 
 
 def _refuse_pickles(path: Path) -> None:

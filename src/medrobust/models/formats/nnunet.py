@@ -64,10 +64,12 @@ def read(
     size = [configuration["patch_size"][axes.index(axis)] for axis in range(len(axes))]
     spacing = [configuration["spacing"][axes.index(axis)] for axis in range(len(axes))]
     body: nn.Module = _Folds(members, axes, clip)
+    window: dict[str, Any] = {"size": size, "overlap": OVERLAP, "like": "nnunet"}
     if len(size) == 3:
         body = Turned(body, "SPL", _checked(stored)[::-1])
-        size, spacing = ([each[axis] for axis in body.order] for each in (size, spacing))
-    declared |= {"channels": channels, "window": {"size": size, "overlap": OVERLAP, "like": "nnunet"}}
+        spacing = [spacing[axis] for axis in body.order]
+        window |= body.window(size)
+    declared |= {"channels": channels, "window": window}
     assumed = (
         f"Its plans.json gave the network, {_said(declared)}.",
         f"Logits are the mean of the folds {', '.join(chosen)}, without nnU-Net's mirroring.",

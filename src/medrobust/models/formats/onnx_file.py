@@ -6,7 +6,7 @@ onnxruntime; where it differs, or cannot be made, onnxruntime itself is the netw
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from medrobust.errors import ModelError, reason
-from medrobust.models.formats.loaded import UNSAID, ChannelsLast, Loaded, library, of_shape
+from medrobust.models.formats.loaded import (
+    UNSAID,
+    ChannelsLast,
+    Loaded,
+    Positional,
+    library,
+    of_shape,
+    sorted_out,
+)
 from medrobust.perturbations.outputs import main_output
 
 OPSET = 17
@@ -37,17 +45,17 @@ def read(path: Path, *, gradient: bool = True) -> Loaded:
         gradient: Convert it into a network of PyTorch, which has gradients; else it is a black box.
 
     Raises:
-        ModelError: It takes more than images, or no floating-point numbers.
+        ModelError: It takes several images, or no floating-point numbers.
     """
     model = library("onnx", "onnx").load(path)
-    given = _input(model)
-    assumed = [*_without_activation(model)]
-    shape = [side.dim_value or None for side in given.type.tensor_type.shape.dim]
+    shapes = _shapes(model)
+    image, further = sorted_out(shapes)
+    assumed, shape = [*_without_activation(model)], shapes[image]
     box = BlackBox(model)
     body: nn.Module = box
     if gradient:
         try:
-            body, difference = _converted(model, box, shape)
+            body, difference = _converted(model, box, shapes)
             assumed.append(f"onnx2torch made a network of it that has gradients, {difference}.")
         except Exception as error:  # whatever onnx2torch makes of an operator that it does not know
             why = str(error) if isinstance(error, ModelError) else f"onnx2torch fails ({reason(error)})"
@@ -58,7 +66,7 @@ def read(path: Path, *, gradient: bool = True) -> Loaded:
         body, shape = ChannelsLast(body), [shape[0], shape[-1], *shape[1:-1]]
         assumed.append("It takes images with their channels last.")
     body, declared, sizes = of_shape(body, shape)
-    return Loaded(body, input=declared, assumed=(*assumed, *sizes, UNSAID))
+    return Loaded(body, input=declared, assumed=(*assumed, *sizes, UNSAID), further=further)
 
 
 def files(path: Path) -> list[Path]:
@@ -93,38 +101,39 @@ class BlackBox(nn.Module):
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 4
         self.session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        self.given = self.session.get_inputs()[0]
+        self.given = self.session.get_inputs()
         digest = torch.frombuffer(bytearray(hashlib.sha256(graph).digest()), dtype=torch.uint8)
         self.register_buffer("content", digest)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Every output for a batch of images."""
-        shown = images.detach().cpu().numpy().astype(_FLOATS[self.given.type])
-        return tuple(
-            torch.from_numpy(each).to(images.device)
-            for each in self.session.run(None, {self.given.name: shown})
-        )
+    def forward(self, images: Tensor, **further: Tensor) -> tuple[Tensor, ...]:
+        """Every output for a batch of images, and of what else the graph takes, `n d`."""
+        shown = {
+            each.name: further.get(each.name, images).detach().cpu().numpy().astype(_FLOATS[each.type])
+            for each in self.given
+        }
+        return tuple(torch.from_numpy(each).to(images.device) for each in self.session.run(None, shown))
 
 
 _FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 
 
-def _input(model: Any) -> Any:
-    """The one input of a graph that is not among its weights."""
+def _shapes(model: Any) -> dict[str, list[int | None]]:
+    """Shapes of the inputs of a graph that are not among its weights; None is a side that may be anything.
+
+    Raises:
+        ModelError: One takes integers.
+    """
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [given for given in model.graph.input if given.name not in weights]
-    if len(inputs) != 1:
-        names = ", ".join(given.name for given in inputs)
-        raise ModelError(
-            f"it takes {len(inputs)} inputs ({names}), but a study has images only. Export a network that "
-            "takes images alone, with the other inputs fixed."
-        )
-    if inputs[0].type.tensor_type.elem_type not in (1, 10, 11):
-        raise ModelError(
-            f"its input '{inputs[0].name}' takes integers. Export the network without the conversion from "
-            "integers, for images in floating point."
-        )
-    return inputs[0]
+    for given in inputs:
+        if given.type.tensor_type.elem_type not in (1, 10, 11):
+            raise ModelError(
+                f"its input '{given.name}' takes integers. Export the network without the conversion from "
+                "integers, for images in floating point."
+            )
+    return {
+        given.name: [side.dim_value or None for side in given.type.tensor_type.shape.dim] for given in inputs
+    }
 
 
 def _without_activation(model: Any) -> Iterator[str]:
@@ -137,16 +146,24 @@ def _without_activation(model: Any) -> Iterator[str]:
         yield f"Its last {last.op_type.lower()} was taken off, so that it returns logits."
 
 
-def _converted(model: Any, box: BlackBox, shape: list[int | None]) -> tuple[nn.Module, str]:
+def _converted(
+    model: Any, box: BlackBox, shapes: Mapping[str, Sequence[int | None]]
+) -> tuple[nn.Module, str]:
     """A network of PyTorch, and how far it is from onnxruntime on made-up images."""
     convert = library("onnx2torch", "onnx").convert
     generator = torch.Generator().manual_seed(0)
-    sides = [side or (TRIED.get(len(shape), 64) if axis > 1 else 3) for axis, side in enumerate(shape)]
-    images = torch.rand([shape[0] or 2, *sides[1:]], generator=generator)
-    (theirs, *_) = box(images)
+    tried = {}
+    for name, shape in shapes.items():
+        sides = [side or (TRIED.get(len(shape), 64) if axis > 1 else 3) for axis, side in enumerate(shape)]
+        tried[name] = torch.rand([shape[0] or 2, *sides[1:]], generator=generator)
+    image, further = sorted_out(shapes)
+    images = tried.pop(image)
+    (theirs, *_) = box(images, **tried)
     body: nn.Module = convert(_in_older_words(deepcopy(model))).eval()
+    if further:
+        body = Positional(body, list(shapes))
     with torch.no_grad():
-        ours = main_output(body(images))
+        ours = main_output(body(images, **tried))
     difference = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-12))
     if ours.shape != theirs.shape or not difference <= TOLERANCE:
         raise ModelError(

@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from medrobust.errors import ModelError
 from medrobust.perturbations.geometry import Ball
-from medrobust.perturbations.gradients import DLR_CLASSES, Model, predict
+from medrobust.perturbations.gradients import DLR_CLASSES, Model, about, predict
 from medrobust.perturbations.request import Request, perturb
 from medrobust.perturbations.selftest.probe import Probe, Verdict, percent, plausible, verdict
 
@@ -58,17 +59,22 @@ def binarisation(probe: Probe, features: Features | None) -> Verdict:
         return None, None, "The attack has no budget."
     if not probe.takes_steps:
         return None, None, "One step cannot follow a curved boundary."
-    if features is None:
+
+    def features_at(place: int) -> Any:  # networks call other things so too
+        return features or getattr(about(probe.model, [place]), "features", None)
+
+    first = features_at(0)
+    if first is None:
         return None, None, "The network does not give the features that its last layer sees."
     try:
-        shape = tuple(predict(features, probe.images[:1]).shape)
+        shape = tuple(predict(first, probe.images[:1]).shape)
     except ModelError as error:
         return None, None, f"The network does not give its features. {error}"
     if len(shape) != 2:
         return None, None, f"Features must be one vector per image; those of one have the shape {shape}."
     if probe.request.parameters.get("loss") == "dlr":
         return None, None, f"The loss 'dlr' needs {DLR_CLASSES} classes, and the test makes two."
-    tried = [_search(probe, features, place) for place in range(len(probe.labels))]
+    tried = [_search(probe, features_at(place), place) for place in range(len(probe.labels))]
     found = [each for each in tried if each is not None]
     if not found:
         return None, None, "In no image could random points be separated by the network's features."

@@ -18,6 +18,7 @@ from medrobust.perturbations.attacks.dag import BACKGROUND
 from medrobust.perturbations.checks import check_inputs, task_of
 from medrobust.perturbations.gradients import (
     Model,
+    about,
     answer,
     finite,
     frozen,
@@ -131,7 +132,7 @@ def selftest(
             found += [Check(name, *look(probe)) for name, look in attack.items()]
         else:
             found += _not_made("There is nothing to change in these images.")[:-1]
-        last = binarisation(probe, features or getattr(model, "features", None))
+        last = binarisation(probe, features)
         return (*found, Check("binarisation", *last))
 
 
@@ -166,7 +167,11 @@ def _deterministic(probe: Probe) -> Verdict:
             "many passes.",
         )
     try:
-        mixed = depends_on_batch(partial(answer, probe.model), probe.images)
+        mixed = depends_on_batch(
+            partial(answer, probe.model),
+            probe.images,
+            alone=lambda place: partial(answer, about(probe.model, [place])),
+        )
     except ModelError as error:
         return False, 1.0, f"An image alone is refused. {error}"
     if mixed:
@@ -335,7 +340,7 @@ def _against_chance(probe: Probe, wrong: float) -> tuple[float, bool]:
     frequent class right.
     """
     if not task_of(probe.labels).has_maps:
-        chance = 1 - 1 / predict(probe.model, probe.images[:1]).shape[1]
+        chance = 1 - 1 / predict(about(probe.model, [0]), probe.images[:1]).shape[1]
         return chance, plausible(wrong, int(probe.judged.sum()), chance)
     judged = probe.labels[probe.judged]
     chance = 1 - int(judged.bincount().max()) / len(judged)

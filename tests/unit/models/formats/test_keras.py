@@ -66,26 +66,23 @@ def test_maps_have_their_channels_first(tmp_path):
     assert_same(network, lambda shown: body(shown.movedim(1, -1)).movedim(-1, 1), images())
 
 
-def test_other_inputs_are_constants(tmp_path):
+def test_other_inputs_are_what_the_study_says(tmp_path):
     image, meta = layers.Input((SIDE, SIDE, 3), name="image"), layers.Input((2,), name="meta")
     pooled = layers.GlobalAveragePooling2D()(image)
     body = keras.Model([image, meta], layers.Dense(CLASSES)(layers.Concatenate()([pooled, meta])))
     path = tmp_path / "net.keras"
     body.save(path)
-    network = network_of(path, inputs={"meta": [0.5, 2.0]})
-    constants = torch.tensor([[0.5, 2.0]]).expand(3, 2)
-    torch.testing.assert_close(network(images()), body([images().movedim(1, -1), constants]))
-    assert any("every case gets meta [0.5, 2.0]" in sentence for sentence in network.assumed)
+    network = network_of(path, input={"further": {"meta": [0.5, {"of": "age", "divide": 10}]}})
+    rows = torch.tensor([[0.5, 3.0], [0.5, 4.0], [0.5, 0.0]])
+    told = network.told([{"age": 30}, {"age": "40"}, {}])
+    torch.testing.assert_close(told(images()), body([images().movedim(1, -1), rows]))
     for said, message in [
-        ({}, r"besides the image it takes 'meta', 2 numbers that no study has.*inputs: \{meta: \[\.\.\.\]\}"),
-        ({"meta": (1.0,)}, "takes 'meta', 2 numbers"),
-        (
-            {"meta": (1.0, 2.0), "age": (1.0,)},
-            r"inputs\.age: it has no such input besides the image\. Inputs: meta",
-        ),
+        ({}, r"models\.mine\.input\.further: besides the image it takes 'meta', 2 numbers, got 0"),
+        ({"meta": [1.0]}, "takes 'meta', 2 numbers, got 1"),
+        ({"meta": [1.0, 2.0], "age": [1.0]}, r"Unknown input 'age'\..*Known: meta"),
     ]:
         with pytest.raises(ModelError, match=message):
-            open_format(path, {"inputs": said})
+            network_of(path, input={"further": said})
 
 
 def test_code_is_not_run(tmp_path):

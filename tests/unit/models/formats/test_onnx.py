@@ -149,14 +149,37 @@ def test_a_damaged_file_is_refused_in_one_sentence(tmp_path):
     assert "\n" not in str(raised.value)
 
 
-def test_other_inputs_are_refused(tmp_path):
+@pytest.mark.parametrize("gradient", [True, False])
+def test_other_inputs_are_what_the_study_says(gradient, tmp_path):
     class Two(nn.Module):
-        def forward(self, shown, age):
-            return shown.mean((2, 3)) + age
+        def forward(self, age, shown):
+            return shown.mean((2, 3)) * age
+
+    path, names = tmp_path / "net.onnx", ["age", "image"]
+    free = {name: {0: "n"} for name in (*names, "said")}
+    torch.onnx.export(
+        Two(), (torch.rand(3, 1), images()), path, dynamo=False, input_names=names, output_names=["said"],
+        dynamic_axes=free,
+    )  # fmt: skip
+    network = network_of(path, gradient=gradient, input={"further": {"age": [{"of": "age"}]}})
+    told = network.told([{"age": 3}, {"age": 5}, {}])
+    assert any("has gradients" in sentence for sentence in network.assumed) == gradient
+    expected = images().mean((2, 3)) * torch.tensor([[3.0], [5.0], [0.0]])
+    torch.testing.assert_close(told(images()), expected)
+    with pytest.raises(
+        ModelError, match=r"input\.further: besides the image it takes 'age', 1 numbers, got 0"
+    ):
+        network_of(path)
+
+
+def test_other_inputs_that_no_study_has_are_refused(tmp_path):
+    class Two(nn.Module):
+        def forward(self, shown, former):
+            return shown.mean((2, 3)) + former.mean((2, 3))
 
     path = tmp_path / "net.onnx"
-    torch.onnx.export(Two(), (images(), torch.rand(3, 1)), path, dynamo=False, input_names=["image", "age"])
-    with pytest.raises(ModelError, match=r"it takes 2 inputs \(image, age\)"):
+    torch.onnx.export(Two(), (images(), images()), path, dynamo=False, input_names=["image", "former"])
+    with pytest.raises(ModelError, match=r"it takes image \[3, 3, .*former \[.*but a case has one image"):
         network_of(path)
     torch.onnx.export(classifier(), (images(),), path, dynamo=False)
     model = onnx.load(path)

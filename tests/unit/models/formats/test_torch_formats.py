@@ -77,11 +77,23 @@ def test_nothing_of_a_program_is_unpickled(tmp_path):
     assert not mark.exists()
 
 
-def test_a_program_with_several_inputs_is_refused(tmp_path):
+def test_further_inputs_of_a_program_are_what_the_study_says(tmp_path):
+    class Two(torch.nn.Module):
+        def forward(self, shown, meta):
+            return shown.mean((2, 3)) * meta[:, :1] + meta[:, 1:]
+
+    torch.export.save(torch.export.export(Two(), (images(2), torch.rand(2, 2))), tmp_path / "net.pt2")
+    network = network_of(tmp_path / "net.pt2", input={"further": {"meta": [{"of": "age"}, 1]}})
+    told = network.told([{"age": 3}, {"age": 5}, {"age": 7}])  # three, of a program for batches of two
+    expected = images().mean((2, 3)) * torch.tensor([[3.0], [5.0], [7.0]]) + 1
+    torch.testing.assert_close(told(images()), expected)
+
+
+def test_a_program_with_several_images_is_refused(tmp_path):
     class Two(torch.nn.Module):
         def forward(self, first, second):
             return first + second
 
     torch.export.save(torch.export.export(Two(), (images(2), images(2))), tmp_path / "net.pt2")
-    with pytest.raises(ModelError, match=r"it takes 2 inputs \(first, second\)"):
+    with pytest.raises(ModelError, match=r"it takes first .*, second .*, but a case has one image"):
         open_format(tmp_path / "net.pt2", {})
