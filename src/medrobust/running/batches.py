@@ -24,9 +24,10 @@ class Batch(NamedTuple):
     images: Float[Tensor, "n c *space"]
     labels: Int64[Tensor, "n *labelspace"]
 
-    def part(self, place: slice) -> "Batch":
+    def part(self, place: slice | list[int]) -> "Batch":
         """Some of the cases."""
-        return Batch(self.cases[place], self.images[place], self.labels[place])
+        cases = self.cases[place] if isinstance(place, slice) else tuple(self.cases[each] for each in place)
+        return Batch(cases, self.images[place], self.labels[place])
 
 
 def stack(dataset: Dataset, cases: Sequence[Case], device: torch.device) -> Batch:

@@ -215,6 +215,9 @@ def _spread(values: Int64[Tensor, " m"] | None, is_attacked: Bool[Tensor, " n"])
     return spread.tolist()
 
 
+DISTANCES = ("mse", "l0", "l2", "linf", "ssim", "ssim_image")
+
+
 def distances(
     clean: Float[Tensor, "n c *space"],
     images: Float[Tensor, "n c *space"],
@@ -225,15 +228,9 @@ def distances(
     `ssim` is averaged over the support (None: everywhere), `ssim_image` over the whole image.
     """
     similarity = ssim_map(clean, images)
-    measured = {
-        "mse": mse(clean, images),
-        "l0": l0(clean, images),
-        "l2": l2(clean, images),
-        "linf": linf(clean, images),
-        "ssim": mean_over(similarity, support),
-        "ssim_image": mean_over(similarity),
-    }
-    return {name: values_of(column) for name, column in measured.items()}
+    norms = [norm(clean, images) for norm in (mse, l0, l2, linf)]
+    measured = [*norms, mean_over(similarity, support), mean_over(similarity)]
+    return {name: values_of(column) for name, column in zip(DISTANCES, measured, strict=True)}
 
 
 def fraction_fooled(

@@ -16,8 +16,8 @@ from torch import Tensor
 from medrobust.core import OnProgress, sides_of
 from medrobust.errors import RunError
 from medrobust.perturbations import Moved, Request, add_noise, match_noise, moved, perturb, support_of
-from medrobust.running.batches import Batch, batches
-from medrobust.running.craft import distances, values_of
+from medrobust.running.batches import Batch, batches, evenly_spaced
+from medrobust.running.craft import DISTANCES, distances, values_of
 from medrobust.running.jobs import Job
 from medrobust.running.plan import ImageSet
 from medrobust.running.predict import Columns, generators
@@ -31,6 +31,11 @@ CPU = torch.device("cpu")
 SECONDS = 5e-7
 """What matching takes per value of an image."""
 
+MEASURED = 32
+"""Cases, evenly spaced, on which the similarity of a corruption of a given strength is measured.
+
+It only describes the severity; on every image it would cost nearly as much as asking a small network."""
+
 
 def noise_job(setup: Setup, images: ImageSet) -> Job:
     """Solve the strength for every case of a set, and measure its images; a piece is a chunk."""
@@ -43,7 +48,7 @@ def noise_job(setup: Setup, images: ImageSet) -> Job:
     return Job(
         kind="noise",
         name=images.name,
-        title=f"match {images.title}",
+        title=f"{'measure' if images.role == 'corruption' else 'match'} {images.title}",
         seconds=images.chunks.n_cases * setup.dataset.channels * math.prod(setup.dataset.shape) * SECONDS,
         disk=0,
         pieces=len(images.chunks),
@@ -55,6 +60,8 @@ def noise_job(setup: Setup, images: ImageSet) -> Job:
 def _chunk_columns(setup: Setup, images: ImageSet, number: int) -> Columns:
     request = _request(images)
     attacked = None if images.matched is None else _attack_rows(images.matched, number, setup.folder)
+    is_corruption = request.perturbation.role == "corruption"
+    some = {*evenly_spaced(tuple(images.cases), MEASURED)} if is_corruption and not request.unsolved else None
     columns: Columns = {}
     done = 0
     for batch in batches(setup.dataset, images.chunks[number], setup.limit.size, CPU):
@@ -63,21 +70,28 @@ def _chunk_columns(setup: Setup, images: ImageSet, number: int) -> Columns:
         done += n
         support = support_of(batch.images, setup.study.support)
         strength, reached = _solve(setup, request, batch, support, rows)
-        made = _made(setup, request, batch, support, strength)
-        is_corruption = request.perturbation.role == "corruption"
-        # A corruption acts everywhere: similarity is taken where it may count, or where anything has changed.
-        where = support | (made.images != batch.images).any(1, keepdim=True) if is_corruption else support
         masks = [(strength == 0).numpy(), (~reached).numpy()]
         measured: Columns = {
-            **distances(batch.images, made.images, where),
             "strength": values_of(strength),
             "steps": [None] * n,
             "outcome": np.select(masks, ["kept_clean", "failed"], "crafted").tolist(),
             "already_wrong": [None] * n if rows is None else rows["already_wrong"].to_list(),
             "fooled_source": [None] * n,
             "n_active": [None] * n,
-            "outside": (~made.valid).flatten(1).double().mean(1).tolist() if is_corruption else [None] * n,
+            **dict.fromkeys((*DISTANCES, "outside"), [None] * n),
         }
+        places = [place for place, case in enumerate(batch.cases) if some is None or case in some]
+        if images.moves_labels:
+            made = _made(setup, request, batch, support, strength)
+            measured["outside"] = (~made.valid).flatten(1).double().mean(1).tolist()
+        elif places:
+            part, where = batch.part(places), support[places]
+            noisy = _made(setup, request, part, where, strength[places]).images
+            if is_corruption:  # acts everywhere: similar where it may count, or where anything has changed
+                where = where | (noisy != part.images).any(1, keepdim=True)
+            for name, values in distances(part.images, noisy, where).items():
+                known = dict(zip(places, values, strict=True))
+                measured[name] = [known.get(place) for place in range(n)]
         for name, values in measured.items():
             columns.setdefault(name, []).extend(values)
     return columns
