@@ -4,7 +4,8 @@
 
 First table: per suite, milliseconds of CPU time that an image takes to be made, and the ratio of making and
 asking EfficientNet-Lite0 at 128 pixels to asking alone. Second table: the fraction of images that are solved
-to within .005 of an SSIM, among those that any of a hundred strengths brings there. On the data in MEDROBUST_DATA, where they are, else on phantoms.
+to within .005 of an SSIM, among those that any of a hundred strengths brings there. On the data in
+MEDROBUST_DATA, where they are, else on phantoms.
 """
 
 import argparse
@@ -110,7 +111,7 @@ def similarities(images: Tensor, dataset: Dataset, names: list[str], suites: tup
             near += int((off <= 0.005).sum())
             total += len(images)
         print(
-            f"{dataset.name} {family}: {near / max(reachable, 1):.3f} of {reachable} reachable ({total} tried)"
+            f"{dataset.name} {family}: {near / max(reachable, 1):.3f} of {reachable} reachable, {total} tried"
         )
 
 

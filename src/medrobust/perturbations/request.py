@@ -5,7 +5,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, NamedTuple, cast, get_args
@@ -47,8 +47,9 @@ ACCEPTED = 0.005
 """Steps of a sign jump with the budget, so some goals are only approached, as docs/protocol.md allows."""
 FIRST_BUDGET = 4 / 255
 
-CORRUPTED, FIRST_SHARE = 0.004, 0.3
-"""How far the SSIM of a corruption may be from its goal, and the share of its extent that is tried first."""
+CORRUPTED, FIRST_SHARE, GRID = 0.004, 0.3, 100
+"""How far the SSIM of a corruption may be from its goal, the share of its extent that is tried first, and the
+number of strengths that are tried at last."""
 
 LARGEST_STRENGTH = 10.0
 """Of noise whose function does not say itself how strong it may be, e.g. by `Le(1)`."""
@@ -675,11 +676,31 @@ def match_noise(
     else:
         tolerance, largest, first = torch.full_like(goal, CORRUPTED), 1.0, torch.full_like(goal, FIRST_SHARE)
     solution = solve_strength(similarity, goal, tolerance, first=first, largest=largest)
+    if extent is not None:
+        solution = _nearest_on_grid(similarity, goal, tolerance, solution)
     solution = solution._replace(strength=values(solution.strength))
     strength, reached_ssim = torch.zeros_like(ssim_goal), ssim_goal.clone()
     reached = torch.ones_like(ssim_goal, dtype=torch.bool)
     strength[changed], reached_ssim[changed], reached[changed] = solution
     return Solution(strength, reached_ssim, reached)
+
+
+def _nearest_on_grid(
+    evaluate: Callable[[Tensor, Tensor], Tensor], goal: Tensor, tolerance: Tensor, found: Solution
+) -> Solution:
+    """Look along the whole extent for images that are not solved: similarity may rise and fall, or jump."""
+    strength, seen, reached = (each.clone() for each in found)
+    for step in range(1, GRID + 1):
+        missed = (~reached).nonzero()[:, 0]
+        if not len(missed):
+            break
+        tried = torch.full_like(strength[missed], step / GRID)
+        values = evaluate(missed, tried).to(seen)
+        nearer = (values - goal[missed]).abs() < (seen[missed] - goal[missed]).abs()
+        better = missed[nearer]
+        strength[better], seen[better] = tried[nearer], values[nearer]
+        reached[better] = (seen[better] - goal[better]).abs() <= tolerance[better]
+    return Solution(strength, seen, reached)
 
 
 def add_noise(
