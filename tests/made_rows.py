@@ -98,7 +98,6 @@ def crafted(cells: Iterable[Cell], cases: dict[str, str], **values: object) -> p
         "already_wrong": 0.0,
         "fooled_source": 1.0,
         "n_active": 10,
-        "outside": None,
     }
     origins = {(cell.perturbation, cell.source, cell.whitebox): cell for cell in cells if cell.source}
     rows = [

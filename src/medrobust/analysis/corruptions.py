@@ -315,20 +315,25 @@ def _reference(panel: Panel, model: str, point: Corruption) -> Scores:
 
 
 def _measured(results: Results) -> dict[str, dict[str, Any]]:
-    """What was measured of the images of each corruption."""
-    moving = [each.label for each in results.corruptions if each.moves]
+    """What was measured of the images of each corruption.
+
+    What has no label after a corruption has come from outside, unless nobody labelled it before.
+    """
+    moving = {each.label for each in results.corruptions if each.moves}
     rows = (
         results.crafted.filter(pl.col("role") == "corruption")
         .group_by("perturbation")
-        .agg(
-            ssim=pl.col("ssim").mean(),
-            n_unreached=(pl.col("outcome") == "failed").sum().cast(pl.Int64),
-            outside_percent=100 * pl.col("outside").mean(),
-        )
+        .agg(ssim=pl.col("ssim").mean(), n_unreached=(pl.col("outcome") == "failed").sum().cast(pl.Int64))
     )
     found = {row.pop("perturbation"): row for row in rows.to_dicts()}
-    for label, row in found.items():
-        row["ssim" if label in moving else "outside_percent"] = None
+    for label in moving & found.keys():
+        found[label]["ssim"] = None
+    if results.task.has_maps and not results.regions:  # which overlap
+        of_first = results.every_row.filter(pl.col("target") == results.models[0])
+        trainings = of_first.filter(pl.col("target_seed") == pl.col("target_seed").min())
+        labelled = dict(trainings.group_by("perturbation").agg(pl.col("n_true").sum()).iter_rows())
+        for label in moving & found.keys():
+            found[label]["outside_percent"] = 100 * (1 - labelled[label] / labelled[CLEAN])
     return found
 
 

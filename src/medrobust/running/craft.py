@@ -201,7 +201,6 @@ def attack_part(
         "already_wrong": values_of(already_wrong),
         "fooled_source": values_of(fraction_fooled(after, labels, targets)),
         "n_active": _spread(tally.n_active, is_attacked),
-        "outside": [None] * len(cases),
     }
     return made.cpu(), columns
 

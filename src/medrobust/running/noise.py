@@ -78,13 +78,10 @@ def _chunk_columns(setup: Setup, images: ImageSet, number: int) -> Columns:
             "already_wrong": [None] * n if rows is None else rows["already_wrong"].to_list(),
             "fooled_source": [None] * n,
             "n_active": [None] * n,
-            **dict.fromkeys((*DISTANCES, "outside"), [None] * n),
+            **dict.fromkeys(DISTANCES, [None] * n),
         }
         places = [place for place, case in enumerate(batch.cases) if some is None or case in some]
-        if images.moves_labels:
-            made = _made(setup, request, batch, support, strength)
-            measured["outside"] = (~made.valid).flatten(1).double().mean(1).tolist()
-        elif places:
+        if places:
             part, where = batch.part(places), support[places]
             noisy = _made(setup, request, part, where, strength[places]).images
             if is_corruption:  # acts everywhere: similar where it may count, or where anything has changed

@@ -60,7 +60,6 @@ CRAFTED = Table(
         "already_wrong": pl.Float64,
         "fooled_source": pl.Float64,
         "n_active": pl.Int64,
-        "outside": pl.Float64,
     },
     keys=(*_ORIGIN, "role", "case_id"),
 )

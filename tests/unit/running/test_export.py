@@ -272,7 +272,7 @@ def volumes(parts: int) -> Dataset:
 def test_whole_volumes_of_several_channels(tmp_path: Path, folder: RunFolder, bits: int | None) -> None:
     dataset = volumes(parts=1)
     clean = clean_set(dataset, dataset.cases)
-    shown = {"first": lambda images: images[:, :1].repeat(1, 3, 1, 1, 1)}
+    shown = {"first": Network(lambda images: images[:, :1].repeat(1, 3, 1, 1, 1))}
     done = export_set(clean, dataset.cases[1:], shown, dataset, folder, tmp_path, bits=bits)
     image, label = dataset.read(dataset.cases[1])
     volume, truth = nib.load(done.folder / "s1.nii.gz"), nib.load(done.folder / "s1-truth.nii.gz")

@@ -70,4 +70,4 @@ def test_variance_between_trainings_is_shown(run: Run) -> None:
 def test_the_verdict_speaks_of_architectures(run: Run) -> None:
     words = Path(run.report).read_text()
     assert "Nothing follows for architectures" not in words
-    assert "trained with seeds 0, 3, 4" in " ".join(words.split())
+    assert "trained here with seeds 0, 3, 4" in " ".join(words.split())
