@@ -321,6 +321,13 @@ def test_a_random_draw_asks_no_network():
         assert entry.is_gradient_free(asked.parameters)
 
 
+def test_a_search_without_a_network_is_refused():
+    with pytest.raises(ValueError, match="model: a search needs a network, got None"):
+        make(ENTRIES["bias_field_search"], pictures(), search="worst")
+    with pytest.raises(ValueError, match=r"found: must be of shape \(3, 49\), got \(3, 4\)"):
+        make(ENTRIES["bias_field_search"], pictures(), theta=torch.zeros(3, 4))
+
+
 @pytest.mark.parametrize("name", ENTRIES)
 def test_an_image_alone_is_searched_as_in_a_batch(name):
     task = Task.SEGMENTATION

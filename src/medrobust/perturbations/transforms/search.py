@@ -20,7 +20,6 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -87,7 +86,7 @@ def searched(
         own = inspect.signature(function, eval_str=True).parameters
 
         def transform(
-            model: Model,
+            model: Model | None,
             images: Float[Tensor, "n c *space"],
             labels: Int64[Tensor, "n *labelspace"],
             *,
@@ -116,12 +115,7 @@ def searched(
                 raise ValueError(f"found: must be of shape {wanted}, got {tuple(found.shape)}.")
             if found is None:
                 draws = _draws(images, rngs, wanted[1], search, passes)
-                climb = partial(_loss_and_gradient, model, apply, labels)
-                found = (
-                    draws[0]
-                    if search == "random"
-                    else _found(partial(_loss, model, apply), climb, draws, passes, step)
-                )
+                found = draws[0] if search == "random" else _found(model, apply, labels, draws, passes, step)
             if tally is not None:
                 tally.theta = found
             with torch.no_grad():
@@ -165,8 +159,9 @@ def _draws(
 
 
 def _found(
-    loss_of: Callable[[Tensor], Tensor],
-    climb: Callable[[Tensor], tuple[Tensor, Tensor]],
+    model: Model | None,
+    apply: Apply,
+    labels: Int64[Tensor, "n *labelspace"],
     draws: Float[Tensor, "draws n p"],
     passes: int,
     step: float,
@@ -175,6 +170,8 @@ def _found(
 
     Passes that are left after the draws climb: each but the last gives a gradient, the first of the start.
     """
+    if model is None:
+        raise ValueError("model: a search needs a network, got None; only 'random' does without.")
     best = draws[0]
     largest = torch.full((len(best),), -torch.inf, device=best.device)
 
@@ -184,18 +181,18 @@ def _found(
         best, largest = torch.where(better[:, None], theta, best), torch.where(better, loss, largest)
 
     for theta in draws:
-        keep(theta, loss_of(theta))
+        keep(theta, _loss(model, apply, theta))
     theta = best
     climbing = passes - len(draws)
     for number in range(climbing - 1):
-        loss, gradient = climb(theta)
+        loss, gradient = _loss_and_gradient(model, apply, labels, theta)
         keep(theta, loss)
         length = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
         way = gradient / length.clamp_min(torch.finfo(gradient.dtype).tiny)
         size = step * math.sqrt(theta.shape[1]) / math.sqrt(number + 1)
         theta = (theta + size * way).clamp(-1, 1)
     if climbing:
-        keep(theta, loss_of(theta))
+        keep(theta, _loss(model, apply, theta))
     return best
 
 
