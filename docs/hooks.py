@@ -12,7 +12,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from medrobust.cli import app
-from medrobust.perturbations import CORRUPTIONS, SUITES, entry_of
+from medrobust.perturbations import CORRUPTIONS, SUITES, TRANSFORM_SUITES, TRANSFORMS, entry_of
+from medrobust.perturbations.request import parameters_of
 from medrobust.study.schema import study_schema
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +45,7 @@ def on_page_markdown(markdown: str, **_: object) -> str:
         "keys of a study": _study_keys,
         "corruptions": _corruptions,
         "suites": _suites,
+        "transforms": _transforms,
     }
     for mark, lines in marks.items():
         if f"<!-- {mark} -->" in markdown:
@@ -129,6 +131,25 @@ def _corruptions() -> Iterator[str]:
             )
             for entry in entries
             for name, preset in entry.presets.items()
+        ),
+    )
+
+
+def _transforms() -> Iterator[str]:
+    """A table of all transforms, with their default strengths and suites."""
+    yield from _table(
+        ("transform", "what it is", "strength", "unit", "takes", "suites", "source"),
+        (
+            (
+                f"`{entry.name}`",
+                entry.summary,
+                f"{parameters_of(entry).model_fields['strength'].default:g}",
+                entry.unit,
+                ", ".join(["RGB"] * entry.colour + ["2D"] * (entry.dimensions == (2,))),
+                ", ".join(suite for suite, names in TRANSFORM_SUITES.items() if entry.name in names),
+                entry.source,
+            )
+            for entry in TRANSFORMS
         ),
     )
 

@@ -46,7 +46,7 @@ def apply(wanted, network, images, labels, **given):
     """The images that a request makes, its labels moved or not."""
     if wanted.perturbation.moves_labels:
         given.pop("support", None)
-        return moved(wanted, images, labels, **given).images
+        return moved(wanted, images, labels, network, **given).images
     return perturb(wanted, network, images, labels, **given)
 
 
@@ -81,6 +81,6 @@ each_within_support = pytest.mark.parametrize(
         pytest.param(n, t, id=f"{n}-{t}")
         for n, entry in PERTURBATIONS.items()
         for t in entry.tasks
-        if entry.role != "corruption"
+        if entry.role not in ("corruption", "transform")
     ],
 )

@@ -1,6 +1,6 @@
 """Draws the pictures of the documentation, which show phantoms only.
 
-python docs/images/draw.py                              targets.png and corruptions.jpg
+python docs/images/draw.py                              targets.png, corruptions.jpg and transforms.jpg
 python docs/images/draw.py demo/segmentation      also demo-report.png and explorer.png
 """
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from medrobust.core import Task
 from medrobust.data import open_dataset
-from medrobust.perturbations import PERTURBATIONS, moved, request
+from medrobust.perturbations import PERTURBATIONS, TRANSFORM_SUITES, moved, request
 from medrobust.perturbations.targets import all_background, dilated, scattered
 from medrobust.report import style
 from medrobust.rng import generator
@@ -96,6 +96,40 @@ def draw_corruptions() -> None:
     picture.save(HERE / "corruptions.jpg", quality=80)
 
 
+def draw_transforms() -> None:
+    """A phantom brain and a phantom lesion, and two random draws of the transforms that fit it."""
+    lesions = open_dataset({"name": "phantom_lesions"}, None, None)
+    brains = open_dataset({"name": "phantom_brains", "subjects": 2, "spacing": 1.5}, None, None)
+    brain = max(brains.cases, key=lambda case: case.foreground)
+    label, suites = torch.zeros(1, dtype=torch.int64), ("mri", "dermoscopy")
+    with style.look():
+        figure = Figure(figsize=(10, 8.8))
+        axes = figure.subplots(5, 6)
+        for block, (dataset, case) in enumerate(((brains, brain), (lesions, lesions.cases[0]))):
+            image = torch.from_numpy(dataset.read(case).image)[None]
+            for row, name in enumerate(TRANSFORM_SUITES[suites[block]]):
+                asked = request({"name": name, "search": "random"}, Task.CLASSIFICATION)
+                drawn = [
+                    moved(
+                        asked,
+                        image,
+                        label,
+                        rngs=[generator(seed, "picture", name)],
+                        spacing=dataset.spacing,
+                    ).images
+                    for seed in (0, 1)
+                ]
+                for place, made in enumerate((image, *drawn)):
+                    shown = axes[row, 3 * block + place]
+                    shown.imshow(made[0].movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+                    shown.set_axis_off()
+                    shown.set_title(name if place == 1 else "" if place else "clean", fontsize=8)
+        figure.subplots_adjust(wspace=0.04, hspace=0.2, left=0.01, right=0.99, bottom=0.01, top=0.96)
+    picture = Image.open(io.BytesIO(style.png(figure))).convert("RGB")
+    picture.thumbnail((1000, 4000))
+    picture.save(HERE / "transforms.jpg", quality=80)
+
+
 def photograph(run: Path) -> None:
     """The first screen of a report, and its explorer."""
     from playwright.sync_api import sync_playwright
@@ -123,5 +157,6 @@ def save(content: bytes, name: str, height: int | None = None) -> None:
 if __name__ == "__main__":
     draw_targets()
     draw_corruptions()
+    draw_transforms()
     for folder in sys.argv[1:]:
         photograph(Path(folder))

@@ -77,7 +77,7 @@ def test_perturbations_have_the_one_signature(name: str) -> None:
         if parameter.kind is not parameter.KEYWORD_ONLY
     ]
     assert positional == ["model", "images", "labels"]
-    optional = set() if PERTURBATIONS[name].role == "corruption" else {"support", "rngs"}
+    optional = set() if PERTURBATIONS[name].role in ("corruption", "transform") else {"support", "rngs"}
     assert optional <= inspect.signature(PERTURBATIONS[name].function).parameters.keys()
 
 

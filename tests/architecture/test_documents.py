@@ -185,6 +185,7 @@ def pages() -> dict[Path, dict[str, Any]]:
         ROOT / "docs" / "python.md": photographs,
         ROOT / "docs" / "extend.md": photographs,
         ROOT / "docs" / "corruptions.md": photographs,
+        ROOT / "docs" / "transforms.md": photographs,
         ROOT / "docs" / "selftest.md": {**photographs, "model": photographs["net_a"]},
         ROOT / "docs" / "statistics.md": {},
         ROOT / "docs" / "networks.md": {},

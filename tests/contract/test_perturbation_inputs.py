@@ -87,12 +87,12 @@ def test_reduced_precision_of_the_network_gives_whole_images(name, task, preset)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = apply(tried.request, network, images, labels, support=support, rngs=make_rngs(3))
     assert set(seen) <= {torch.bfloat16}
-    assert bool(seen) == (PERTURBATIONS[name].role == "attack")
+    assert bool(seen) == (PERTURBATIONS[name].role in ("attack", "transform"))
     assert result.dtype == torch.float32
     assert result.isfinite().all()
     assert result.min() >= 0
     assert result.max() <= 1
-    if PERTURBATIONS[name].role != "corruption":
+    if PERTURBATIONS[name].role not in ("corruption", "transform"):
         assert not ((result != images) & ~support).any()
 
 

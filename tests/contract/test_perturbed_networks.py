@@ -14,7 +14,17 @@ from torch.utils.checkpoint import checkpoint
 from medrobust.core import Task
 from medrobust.errors import ModelError
 from medrobust.perturbations import PERTURBATIONS, perturb
-from perturbation_cases import ask, each, every, left_half, make_batch, make_network, make_rngs
+from perturbation_cases import (
+    apply,
+    ask,
+    each,
+    every,
+    left_half,
+    make_batch,
+    make_network,
+    make_rngs,
+    trial,
+)
 
 N = 3
 ATTACKS = [name for name, entry in PERTURBATIONS.items() if entry.role == "attack"]
@@ -82,9 +92,9 @@ def test_however_a_network_is_written_it_is_attacked_as_the_plain_one(name, task
 
 @every
 def test_a_network_of_low_precision_takes_images_of_full_precision(name, task, preset):
-    network = make_network(task)
-    images, labels = make_batch(task, network)
-    result = perturb(ask(name, task, preset), network.half(), images, labels, rngs=make_rngs(N))
+    tried = trial(name, task, preset)
+    network, images, labels = tried.network, tried.images, tried.labels
+    result = apply(tried.request, network.half(), images, labels, rngs=make_rngs(N))
     assert result.dtype == torch.float32
     assert whole(result)
     assert not torch.equal(result, images) or name == "clean"
@@ -107,13 +117,13 @@ CALLED = {
 @each
 @pytest.mark.parametrize("kind", CALLED)
 def test_the_mode_of_the_caller_does_not_matter(name, task, kind):
-    network = make_network(task)
-    images, labels = make_batch(task, network)
-    expected = perturb(ask(name, task), network, images, labels, rngs=make_rngs(N))
+    tried = trial(name, task)
+    network, images, labels = tried.network, tried.images, tried.labels
+    expected = apply(tried.request, network, images, labels, rngs=make_rngs(N))
     mode, made = CALLED[kind]
     with mode():
         seen = made(images), labels.clone(), left_half(images) | True
-        result = perturb(ask(name, task), network, *seen[:2], support=seen[2], rngs=make_rngs(N))
+        result = apply(tried.request, network, *seen[:2], support=seen[2], rngs=make_rngs(N))
     assert torch.equal(result, expected)
     assert not result.requires_grad
 

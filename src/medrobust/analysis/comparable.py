@@ -11,6 +11,7 @@ from medrobust.analysis import crafting
 from medrobust.analysis.comparisons import Network
 from medrobust.analysis.remarks import audit_table, remarks
 from medrobust.analysis.results import Results
+from medrobust.analysis.transforms import transforms
 from medrobust.core import Part, Role
 from medrobust.errors import RunError, unknown
 from medrobust.storage.schemas import SCORED
@@ -389,6 +390,7 @@ def warnings(runs: Iterable[ComparedRun]) -> tuple[str, ...]:
                 "budgets": crafting.budgets(run.results),
                 "matching": crafting.matching(run.results),
                 "selftests": crafting.selftests(run.results),
+                "transforms": transforms(run.results),
             },
             run.results.task,
             run.results.pixels,

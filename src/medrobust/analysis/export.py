@@ -9,6 +9,7 @@ from medrobust.analysis.remarks import audit_table, remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.subgroups import subgroup_sentences, subgroups
 from medrobust.analysis.table import Table
+from medrobust.analysis.transforms import transforms
 from medrobust.analysis.verdict import Verdict
 from medrobust.core import Task
 
@@ -47,6 +48,7 @@ def all_tables(results: Results, conclusion: Verdict) -> dict[str, Table]:
         "corruption_families": corruptions.by_family(results),
         "corruption_levels": corruptions.levels(results),
         "corruption_pairs": corruptions.corruption_pairs(results),
+        "transforms": transforms(results),
         "subgroups": subgroups(results),
         "audit": audit_table(results),
     }

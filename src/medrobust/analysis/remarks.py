@@ -8,6 +8,7 @@ import polars as pl
 
 from medrobust.analysis.results import Results
 from medrobust.analysis.table import frame
+from medrobust.analysis.transforms import weak_searches
 from medrobust.core import Task
 from medrobust.data.findings import Severity
 from medrobust.errors import Remark
@@ -28,7 +29,7 @@ def remarks(tables: Mapping[str, pl.DataFrame], task: Task, pixels: str = "pixel
     """All warnings of a study.
 
     Args:
-        tables: At least `audit`, `success`, `budgets`, `matching` and `selftests`.
+        tables: At least `audit`, `success`, `budgets`, `matching`, `selftests` and `transforms`.
         task: What the networks do.
         pixels: What images consist of, see `Results.pixels`.
     """
@@ -38,6 +39,7 @@ def remarks(tables: Mapping[str, pl.DataFrame], task: Task, pixels: str = "pixel
         *_failed_selftests(tables["selftests"]),
         *_missed_budgets(tables["budgets"]),
         *_missed_matches(tables["matching"]),
+        *weak_searches(tables["transforms"]),
     )
 
 

@@ -15,7 +15,14 @@ from medrobust.errors import Remark, RunError
 from medrobust.metrics.catalogue import SCORES, Score
 from medrobust.stats.significance import patients_for_equivalence
 from medrobust.storage.schemas import SCORED
-from medrobust.study.analysis import RELEVANT_DIFFERENCE, Attack, Corruption, Settings, primary_score
+from medrobust.study.analysis import (
+    RELEVANT_DIFFERENCE,
+    Attack,
+    Corruption,
+    Settings,
+    Transform,
+    primary_score,
+)
 
 CONDITIONS = ("clean", "noise", "adversarial")
 
@@ -24,12 +31,12 @@ ROUNDED = pl.col("perturbation").str.contains("~", literal=True)
 
 
 def reference_of(label: str) -> str:
-    """Name of clean images judged at the pixels that are left by a corruption which moves pixels."""
+    """Name of clean images judged at the pixels that are left by what moves pixels."""
     return f"{CLEAN}@{label}"
 
 
-CORRUPTED = pl.col("role") == "corruption"
-"""Rows of corrupted images, and of clean ones judged at the same pixels."""
+ASIDE = pl.col("role").is_in(["corruption", "transform"])
+"""Rows of corrupted and transformed images, and of clean ones judged at the same pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +51,7 @@ class Results:
         attacks: Attacks, in the order of the study.
         noise: Kinds of noise; matched to attacks (`gaussian@fgsm`) or of fixed strength.
         corruptions: Corruptions at each strength, in the order of the study.
+        transforms: Transforms, searched in each way, in the order of the study.
         crafted: Rows of `results/crafted.parquet`.
         predictions: Rows of `results/predictions.parquet`, where images as a whole have labels.
         overlaps: Rows of `results/overlaps.parquet`, in segmentation.
@@ -69,6 +77,7 @@ class Results:
     noise: tuple[str, ...]
     crafted: pl.DataFrame
     corruptions: tuple[Corruption, ...] = ()
+    transforms: tuple[Transform, ...] = ()
     predictions: pl.DataFrame | None = None
     overlaps: pl.DataFrame | None = None
     surfaces: pl.DataFrame | None = None
@@ -116,16 +125,16 @@ class Results:
 
     @property
     def rows(self) -> pl.DataFrame:
-        """Predictions or overlaps, whichever the task has, but for those of corruptions.
+        """Predictions or overlaps, whichever the task has, but for those of corruptions and transforms.
 
         Raises:
             RunError: There are none.
         """
-        return self.every_row.filter(~CORRUPTED)
+        return self.every_row.filter(~ASIDE)
 
     @property
     def every_row(self) -> pl.DataFrame:
-        """The same with those of corruptions."""
+        """The same with those of corruptions and transforms."""
         rows = self.overlaps if self.task.has_maps else self.predictions
         if rows is None or rows.is_empty():
             raise RunError(
@@ -159,19 +168,25 @@ class Results:
 
         Apart, so that a structure that leaves the field of view changes no other table.
         """
-        return self._panel(self.score, corrupted=True)
+        return self._panel(self.score, aside="corruption")
 
     @cached_property
     def balanced_corrupted_panel(self) -> Panel:
         """The same of balanced accuracy, where images as a whole have labels."""
-        return self._panel(SCORES["balanced_accuracy"], corrupted=True)
+        return self._panel(SCORES["balanced_accuracy"], aside="corruption")
 
-    def _panel(self, score: Score, *, corrupted: bool = False) -> Panel:
-        which = CORRUPTED | (pl.col("role") == "clean") if corrupted else ~CORRUPTED
+    @cached_property
+    def transformed_panel(self) -> Panel:
+        """The panel of clean and transformed images, of the patients whose score is defined on all of it."""
+        return self._panel(self.score, aside="transform")
+
+    def _panel(self, score: Score, *, aside: str = "") -> Panel:
+        which = pl.col("role").is_in([aside, "clean"]) if aside else ~ASIDE
         rows = self.every_row.filter(which)
         moving = [each.label for each in self.corruptions if each.moves]
+        moving += [each.label for each in self.transforms if each.moves]
         moved = pl.col("perturbation").is_in([*moving, *map(reference_of, moving)])
-        _check_complete(rows, self.task, self.models, [] if corrupted else self.attack_labels, moved)
+        _check_complete(rows, self.task, self.models, [] if aside else self.attack_labels, moved)
         rows = self._boundaries(rows).filter(which) if score.needs_surfaces else rows
         return panel_of(score, self.settings, rows, self.classes[0])
 
@@ -429,7 +444,7 @@ def _check_models(cells: pl.DataFrame, models: Sequence[str]) -> None:
 
 def _check_cells(cells: pl.DataFrame, attacks: Sequence[str]) -> None:
     """Every source that a target faces, with all its seeds, is needed for every crafted perturbation."""
-    crafted = cells.filter(pl.col("source") != "", pl.col("role") != "whitebox")
+    crafted = cells.filter(pl.col("source") != "", pl.col("role") == "transfer")
     perturbations = crafted.filter(~ROUNDED)["perturbation"].unique().to_list()
     faced = crafted.select("target", "target_seed", "source", "source_seed").unique()
     asked = pl.DataFrame(

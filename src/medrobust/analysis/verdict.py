@@ -21,6 +21,7 @@ from medrobust.analysis.seeds import (
     enough_seeds,
 )
 from medrobust.analysis.table import bounded, frame
+from medrobust.analysis.transforms import transform_sentences
 from medrobust.stats.resampling import share_first
 from medrobust.stats.significance import patients_for_significance, ranks_interval
 
@@ -71,6 +72,7 @@ def verdict(results: Results) -> Verdict:
         *_left_out(results),
         *noise_sentences(control, results.settings.alpha),
         *corruption_sentences(results, best),
+        *transform_sentences(results),
         *tau_sentences(tau),
         *_limits(results),
     )

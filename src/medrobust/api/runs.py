@@ -27,7 +27,7 @@ from medrobust.storage.schemas import (
     WHOLE_TEST,
     Table,
 )
-from medrobust.study.analysis import Attack, Corruption, Settings
+from medrobust.study.analysis import Attack, Corruption, Settings, Transform
 from medrobust.study.config import Study
 from medrobust.study.reading import read_stored_study
 
@@ -98,6 +98,17 @@ class Run:
                 )
                 for each in record["perturbations"]
                 if each["role"] == "corruption"
+            ),
+            transforms=tuple(
+                Transform(
+                    each["label"],
+                    each["curve"] or each["label"],
+                    each["search"],
+                    each["unit"],
+                    each["moves_labels"],
+                )
+                for each in record["perturbations"]
+                if each["role"] == "transform"
             ),
             crafted=read_results(self.folder, CRAFTED),
             whole_test=read_results(self.folder, WHOLE_TEST[study.task]),

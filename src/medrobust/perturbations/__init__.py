@@ -20,6 +20,7 @@ from medrobust.perturbations.contract import Finding, check_perturbation
 from medrobust.perturbations.corruptions import CORRUPTIONS, ORIENTATIONS, SUITES
 from medrobust.perturbations.entry import (
     Extent,
+    Moved,
     Perturbation,
     Preset,
     Tally,
@@ -31,7 +32,6 @@ from medrobust.perturbations.entry import (
 from medrobust.perturbations.geometry import support_of
 from medrobust.perturbations.noise import clean, gaussian, rician
 from medrobust.perturbations.request import (
-    Moved,
     Request,
     add_noise,
     aimed,
@@ -46,12 +46,15 @@ from medrobust.perturbations.request import (
     targets_of,
 )
 from medrobust.perturbations.strength import Solution
+from medrobust.perturbations.transforms import TRANSFORM_SUITES, TRANSFORMS
 
 __all__ = [
     "CORRUPTIONS",
     "ORIENTATIONS",
     "PERTURBATIONS",
     "SUITES",
+    "TRANSFORMS",
+    "TRANSFORM_SUITES",
     "Extent",
     "Finding",
     "Moved",

@@ -95,7 +95,7 @@ class Trial:
         asked = replace(self.request, parameters={**self.request.parameters, **(changed or {})})
         images, labels, rngs = self.images[place].clone(), self.labels[place].clone(), self.rngs[place]
         if self.entry.moves_labels:
-            return moved(asked, images, labels, rngs=rngs).images
+            return moved(asked, images, labels, model or self.network, rngs=rngs).images
         support = None if self.support is None else self.support[place]
         return perturb(asked, model or self.network, images, labels, support=support, rngs=rngs)
 
@@ -192,7 +192,7 @@ def _range(trial: Trial) -> str | None:
 def _inputs(trial: Trial) -> str | None:
     images, labels = trial.images.clone(), trial.labels.clone()
     if trial.entry.moves_labels:
-        made = moved(trial.request, images, labels, rngs=trial.rngs).images
+        made = moved(trial.request, images, labels, trial.network, rngs=trial.rngs).images
     else:
         made = perturb(trial.request, trial.network, images, labels, rngs=trial.rngs)
     for name, tensor, before in (("images", images, trial.images), ("labels", labels, trial.labels)):
@@ -225,12 +225,13 @@ def _moves(trial: Trial) -> str | None:
         return None
     labels = trial.labels
     if not trial.task.has_maps:
-        same = torch.equal(moved(trial.request, trial.images, labels, rngs=trial.rngs).labels, labels)
+        made = moved(trial.request, trial.images, labels, trial.network, rngs=trial.rngs)
+        same = torch.equal(made.labels, labels)
         return None if same else "It changes the class of an image, which does not move. Return it as it is."
     rows, columns = (torch.arange(size) * 2 // size for size in trial.space[-2:])
     labels = (2 * rows[:, None] + columns).expand_as(labels).contiguous()
     shown = (labels / CLASSES).to(trial.images)[:, None].expand_as(trial.images).contiguous()
-    made = moved(trial.request, shown, labels, rngs=trial.rngs)
+    made = moved(trial.request, shown, labels, trial.network, rngs=trial.rngs)
     if not made.valid.any():
         return "It leaves no valid pixel. `valid` is true where a pixel shows what the image held."
     off = ((made.images * CLASSES - made.labels[:, None]).abs() > 0.5)[made.valid[:, None].expand_as(shown)]

@@ -24,7 +24,7 @@ from typing import (
 
 import torch
 from annotated_types import Ge, Le
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from medrobust.catalogue import name_of
@@ -46,7 +46,9 @@ OnMisclassified = Literal["attack", "keep", "drop"]
 OnFailure = Literal["last", "clean"]
 """What is stored where an attack fails: its last iterate, or the clean image."""
 
-SUPPLIED = frozenset({"support", "rngs", "targets", "spacing", "background", "tally", "preset", "sides"})
+SUPPLIED = frozenset(
+    {"support", "rngs", "targets", "spacing", "background", "tally", "found", "preset", "sides"}
+)
 """Arguments of perturbations and makers of targets that the program supplies, or that stand for others."""
 
 STRENGTHS = ("eps", "epsilon", "strength", "severity")
@@ -58,24 +60,40 @@ R = TypeVar("R")
 
 @dataclass
 class Tally:
-    """Filled by an iterated attack that is given one; it never changes a result.
+    """Filled by an iterated attack, or a transform, that is given one; it never changes a result.
 
     Attributes:
         steps: Steps taken for each image.
         n_active: Pixels of each image that the attack set out to change (segmentation).
+        theta: Parameters of each image that a search found; given as `found`, they make the images again.
     """
 
     steps: Int64[Tensor, " n"] | None = None
     n_active: Int64[Tensor, " n"] | None = None
+    theta: Float[Tensor, "n p"] | None = None
 
     def put(self, part: "Tally", places: Sequence[int], count: int) -> None:
         """Take over what was counted for some of `count` images."""
-        for name in ("steps", "n_active"):
+        for name in ("steps", "n_active", "theta"):
             counted = getattr(part, name)
             if counted is not None:
                 if getattr(self, name) is None:
-                    setattr(self, name, counted.new_zeros(count))
+                    setattr(self, name, counted.new_zeros((count, *counted.shape[1:])))
                 getattr(self, name)[list(places)] = counted
+
+
+class Moved(NamedTuple):
+    """Images and what became of their labels.
+
+    Attributes:
+        images: Perturbed images.
+        labels: Classes of what they show; maps have `UNKNOWN` where a pixel shows nothing of the image.
+        valid: Where a pixel shows what the image held. The rest came into the field of view from outside.
+    """
+
+    images: Float[Tensor, "n c *space"]
+    labels: Int64[Tensor, "n *labelspace"]
+    valid: Bool[Tensor, "n *space"]
 
 
 @dataclass(frozen=True)
@@ -125,7 +143,7 @@ class Perturbation:
         function: The function; one that moves pixels returns `(images, labels, valid)`.
         name: In the catalogue or among the entry points of a package, or `package.module:function`.
         role: What it is for. Attacks are crafted on a network and stored; the others are computed again
-            whenever they are read.
+            whenever they are read, transforms from the parameters that a search found.
         tasks: Tasks it can be used for.
         needs: What it uses of the network: its gradient, its scores (logits), its decisions, or nothing.
         targets: Maker of targets `(labels, *, rngs, spacing, <parameters>)`, for attacks that need one per
@@ -154,6 +172,7 @@ class Perturbation:
         check: Takes parameters and task; returns what does not fit together, in a sentence that begins with
             the parameter's name, or None.
         passes: Passes with gradient that an image usually takes, given the parameters; to estimate times.
+        is_gradient_free: Whether scores do in place of the gradient, given the parameters.
         beyond_paper: Whether it stays out of the averages that follow the paper.
         revision: Raised whenever its results change.
         summary: One sentence for tables.
@@ -184,6 +203,7 @@ class Perturbation:
     whitebox: bool = False
     check: Callable[[Mapping[str, Any], Task], str | None] = lambda parameters, task: None
     passes: Callable[[Mapping[str, Any]], float] = lambda parameters: float(parameters.get("steps", 1))
+    is_gradient_free: Callable[[Mapping[str, Any]], bool] = lambda parameters: False
     beyond_paper: bool = False
     revision: int = 1
     summary: str = ""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from medrobust.perturbations.catalogue import PERTURBATIONS
 from medrobust.perturbations.checks import task_of
 from medrobust.perturbations.entry import (
     SUPPLIED,
+    Moved,
     OnFailure,
     OnMisclassified,
     Perturbation,
@@ -240,7 +241,8 @@ def requests(item: object, task: Task) -> tuple[Request, ...]:
 
     Returns:
         One request; for a list one per budget, in its order. There the label is that of the item, "-", and
-        the budget as written with "of" for "/", e.g. `pgd-0.5of255`; the curve has the label of the item.
+        the budget as written with "of" for "/", e.g. `pgd-0.5of255`; the curve has the label of the item. A
+        transform's `search` may be a list likewise, e.g. `bias_field_search-worst`.
 
     Raises:
         StudyError: As from `request`; a list that is empty, names a budget twice, or is not of budgets; a
@@ -252,9 +254,11 @@ def requests(item: object, task: Task) -> tuple[Request, ...]:
     entry = _find(item, where)
     if entry.severities and isinstance(item.get("severity"), Mapping):
         return _of_similarities(item, entry, task, where)
+    if entry.role == "transform" and isinstance(item.get("search"), list | tuple):
+        return _searches(item, entry, task, where, curve)
     lists = {key: value for key, value in item.items() if isinstance(value, list | tuple)}
     budget = "severity" if entry.severities and "severity" in lists else str(entry.budget)
-    budgets = lists.pop(budget, None)
+    budgets = None if entry.role == "transform" else lists.pop(budget, None)
     if entry.is_ours and lists:
         key, value = next(iter(lists.items()))
         raise StudyError(f"{where}.{key}: takes no list; got {value!r}. {_takes_lists(entry)}")
@@ -266,6 +270,17 @@ def requests(item: object, task: Task) -> tuple[Request, ...]:
         _point(curve or label, request(item | {"label": f"{label}-{name}", budget: value}, task))
         for name, value in names.items()
     )
+
+
+def _searches(
+    item: dict[str, Any], entry: Perturbation, task: Task, where: str, curve: object
+) -> tuple[Request, ...]:
+    """A transform that is searched in several ways."""
+    label, asked = _label(item, entry, where), item.pop("search")
+    if not asked or len(set(map(str, asked))) < len(asked):
+        raise StudyError(f"{where}.search: a list names each way to search once; got {asked!r}.")
+    made = (request(item | {"label": f"{label}-{search}", "search": search}, task) for search in asked)
+    return tuple(_point(curve or label, each) for each in made)
 
 
 def _of_similarities(
@@ -357,6 +372,7 @@ def perturb(
     rngs: Sequence[np.random.Generator] | None = None,
     spacing: Sequence[float] | None = None,
     targets: Int64[Tensor, "n *labelspace"] | None = None,
+    found: Float[Tensor, "n p"] | None = None,
     tally: Tally | None = None,
 ) -> Float[Tensor, "n c *space"]:
     """Apply a request to a batch.
@@ -375,7 +391,8 @@ def perturb(
         rngs: One generator per image; None: those of seed 0.
         spacing: Size of a pixel in mm, for targets; None where unknown.
         targets: From `targets_of`; None: made here.
-        tally: Filled by an iterated attack.
+        found: Of a transform: what a search found; None: it is searched here.
+        tally: Filled by an iterated attack, and by a transform with its parameters.
 
     Returns:
         Perturbed images.
@@ -399,7 +416,8 @@ def perturb(
     if entry.moves_labels:
         if task_of(labels).has_maps:
             raise ValueError(f"{request.label}: moves labels with the pixels; `moved` returns both.")
-        return moved(request, images, labels, rngs=rngs, spacing=spacing).images
+        others: dict[str, Any] = {"rngs": rngs, "spacing": spacing, "found": found, "tally": tally}
+        return moved(request, images, labels, model, **others).images
     if targets is None:
         targets = targets_of(request, labels, rngs, spacing)
     if isinstance(model, Informed):
@@ -410,7 +428,8 @@ def perturb(
                 support=support, rngs=rngs, spacing=spacing, targets=targets, tally=tally,
             )  # fmt: skip
         model = model.of([0])
-    given |= {"support": support, "rngs": rngs, "targets": targets, "spacing": spacing, "tally": tally}
+    given |= {"support": support, "rngs": rngs, "targets": targets, "spacing": spacing}
+    given |= {"found": found, "tally": tally}
     made = _checked_images(request, _called(request, model, images, labels, given), images)
     if support is None or entry.role in ("corruption", "transform"):
         return made
@@ -418,38 +437,30 @@ def perturb(
     return made if takes_support else torch.where(support, made, images)
 
 
-class Moved(NamedTuple):
-    """Images and what became of their labels.
-
-    Attributes:
-        images: Perturbed images.
-        labels: Classes of what they show; maps have `UNKNOWN` where a pixel shows nothing of the image.
-        valid: Where a pixel shows what the image held. The rest came into the field of view from outside.
-    """
-
-    images: Float[Tensor, "n c *space"]
-    labels: Int64[Tensor, "n *labelspace"]
-    valid: Bool[Tensor, "n *space"]
-
-
 def moved(
     request: Request,
     images: Float[Tensor, "n c *space"],
     labels: Int64[Tensor, "n *labelspace"],
+    model: Model | None = None,
     *,
     rngs: Sequence[np.random.Generator] | None = None,
     spacing: Sequence[float] | None = None,
     sides: Sequence[int] | None = None,
+    found: Float[Tensor, "n p"] | None = None,
+    tally: Tally | None = None,
 ) -> Moved:
-    """Apply what needs no network, and move the labels where the pixels move.
+    """Apply a request to a batch, and move the labels where the pixels move.
 
     Args:
         request: A corruption, noise or transform, its budget set.
         images: Clean images in [0, 1].
         labels: True classes.
+        model: The network that a transform is searched on; None for what needs nothing of one.
         rngs: One generator per image; None: those of seed 0.
         spacing: Size of a pixel in mm; None where unknown.
         sides: The class that each becomes where left and right change names, see `medrobust.core.sides_of`.
+        found: Of a transform: what a search found; None: it is searched here.
+        tally: Filled by a transform with its parameters.
 
     Returns:
         Images, labels and valid pixels; of what moves nothing, the labels as they are and all pixels.
@@ -458,11 +469,16 @@ def moved(
         ValueError: A wrong argument, or a budget that is not set.
         StudyError: A perturbation of the user's fails, or returns something else.
     """
+    others: dict[str, Any] = {"rngs": rngs, "spacing": spacing, "found": found, "tally": tally}
     if not request.perturbation.moves_labels:
-        made = perturb(request, None, images, labels, rngs=rngs, spacing=spacing)
+        made = perturb(request, model, images, labels, **others)
         return Moved(made, labels.clone(), torch.ones_like(images[:, 0], dtype=torch.bool))
-    given = {**request.parameters, "rngs": rngs, "spacing": spacing, "sides": sides}
-    parts = _called(request, None, images, labels, given)
+    if isinstance(model, Informed):
+        groups = model.alike()
+        if len(groups) > 1:
+            return _moved_apart(request, model, groups, images, labels, **others)
+        model = model.of([0])
+    parts = _called(request, model, images, labels, {**request.parameters, **others, "sides": sides})
     if not isinstance(parts, tuple) or len(parts) != 3:
         raise StudyError(
             f"perturbations.{request.label}: {request.name} must return (images, labels, valid), got "
@@ -512,6 +528,40 @@ def _checked_images(request: Request, made: object, images: Tensor) -> Tensor:
 
 def _seen(made: object) -> str:
     return f"{made.dtype} of shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
+
+
+def _moved_apart(
+    request: Request,
+    model: Model,
+    groups: Sequence[Sequence[int]],
+    images: Tensor,
+    labels: Tensor,
+    *,
+    rngs: Sequence[np.random.Generator] | None,
+    spacing: Sequence[float] | None,
+    found: Tensor | None,
+    tally: Tally | None,
+) -> Moved:
+    """Search a transform on groups of a batch, one after the other."""
+    rngs, whole = generators_of(rngs, len(images)), torch.ones_like(images[:, 0], dtype=torch.bool)
+    made = Moved(images.clone(), labels.clone(), whole)
+    for group in groups:
+        places, own = list(group), Tally()
+        part = moved(
+            request,
+            images[places],
+            labels[places],
+            about(model, places),
+            rngs=[rngs[place] for place in places],
+            spacing=spacing,
+            found=None if found is None else found[places],
+            tally=own,
+        )
+        for every, of_group in zip(made, part, strict=True):
+            every[places] = of_group
+        if tally is not None:
+            tally.put(own, places, len(images))
+    return made
 
 
 def _perturbed_apart(
@@ -895,7 +945,9 @@ def _point(curve: object, asked: Request) -> Request:
         return asked
     where = f"perturbations.{asked.label}.curve"
     name = _checked_label(curve, where)
-    if asked.perturbation.role != "corruption" and (asked.perturbation.budget is None or asked.unsolved):
+    if asked.perturbation.role not in ("corruption", "transform") and (
+        asked.perturbation.budget is None or asked.unsolved
+    ):
         raise StudyError(
             f"{where}: applies to attacks whose budget is a number; got {curve!r} for {asked.name}. "
             "Leave it out."
@@ -924,6 +976,8 @@ def _budget_names(budgets: Sequence[object], where: str) -> dict[str, float]:
 
 def _takes_lists(entry: Perturbation) -> str:
     """A sentence on what may be a list."""
+    if entry.role == "transform":
+        return "Only `search` does; another strength is an item of its own, with a `label`."
     if entry.budget is not None:
         return f"Only its budget, {entry.budget}, does: one attack per number, and a curve."
     names = [name for name, each in PERTURBATIONS.items() if each.role == "attack" and each.budget]

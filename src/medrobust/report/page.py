@@ -94,6 +94,12 @@ QUESTIONS = (
         pictures=("corruptions",),
         tables=("corruption_families", "corruption_pairs", "corruption_levels"),
     ),
+    Question(
+        "transforms",
+        "How bad is the worst plausible image?",
+        pictures=("transforms",),
+        tables=("transforms",),
+    ),
     Question("control", "Was the noise a fair control?", tables=("noise", "noise_control", "matching")),
     Question(
         "sources",
@@ -594,6 +600,12 @@ def _whitebox(table: Table, context: ReportContext) -> list[Block]:
     return [_map(table, context, heat(table.rows, "target", "", "perturbation"), "whitebox")]
 
 
+def _transforms(table: Table, context: ReportContext) -> list[Block]:
+    """A map for each network, and the table."""
+    panels = heat(table.rows, "family", "target", "search")
+    return [_map(table, context, panels, "transforms.map"), _plain(table.without("perturbation"), context)]
+
+
 LAYOUTS: Mapping[str, Callable[[Table, ReportContext], list[Block]]] = {
     "balanced": _balanced,
     "classes": partial(_by_target, "class"),
@@ -611,6 +623,7 @@ LAYOUTS: Mapping[str, Callable[[Table, ReportContext], list[Block]]] = {
     "surfaces": _surfaces,
     "table1": _table1,
     "table2": _table2,
+    "transforms": _transforms,
     "whitebox": _whitebox,
 }
 """Tables that are shown in a way of their own."""

@@ -17,6 +17,7 @@ from matplotlib.patches import Rectangle
 
 from medrobust.analysis.results import Results
 from medrobust.analysis.table import ABSENT, shown
+from medrobust.analysis.transforms import named
 from medrobust.report import style
 
 MARKERS = ("o", "s", "^", "D", "v")
@@ -90,7 +91,13 @@ def draw(
     cells = tables["table2"].filter(~pl.col("perturbation").is_in(curve["perturbation"].to_list()))
     if cells.height:
         drawn["heatmap"] = partial(_table2, cells, words, left_out=cells.height < tables["table2"].height)
-    plots = {"noise_control": _noise_control, "pairs": _pairs, "curve": _curve, "corruption_levels": _levels}
+    plots = {
+        "noise_control": _noise_control,
+        "pairs": _pairs,
+        "curve": _curve,
+        "corruption_levels": _levels,
+        "transforms": _transforms,
+    }
     for name, plot in plots.items():
         if name in tables and tables[name].height:
             drawn[name] = partial(plot, tables[name], words)
@@ -478,6 +485,38 @@ def _levels(table: pl.DataFrame, words: Words) -> Drawn:
         f"Line plot of the {words.score} of each network against severity, a panel for each corruption.",
         f"The {words.score} against the severity of each corruption, from the clean images at the left. "
         f"Bands are {words.intervals}.",
+    )
+
+
+SEARCHES = (
+    CLEAN,
+    NOISE._replace(column="random", name="random"),
+    Series("worst", "worst of the draws", "s", style.BLUE, style.BLUE),
+    ATTACK._replace(column="optimised", name="optimised"),
+)
+
+
+def _transforms(table: pl.DataFrame, words: Words) -> Drawn:
+    """The searches of each transform and network in a line, the clean score at the pixels of the last."""
+    lines, ends = [], ("", "_low", "_high")
+    order = {name: place for place, name in enumerate(table["family"].unique(maintain_order=True))}
+    table = table.sort(pl.col("family").replace_strict(order), maintain_order=True)
+    for (family, model), rows in table.group_by("family", "target", maintain_order=True):
+        line: dict[str, Any] = {each.column + end: None for each in SEARCHES for end in ends}
+        for row in rows.iter_rows(named=True):
+            line |= {
+                row["search"] + end: row[name]
+                for end, name in zip(ends, ("score", "low", "high"), strict=True)
+            }
+            line |= {f"clean{end}": row[f"reference{end}"] for end in ends}
+        lost = rows.sort("drop_points", nulls_last=False).row(-1, named=True)
+        lines.append(Line(str(model), line, _points(lost, "drop_points"), named(str(family))))
+    return Drawn(
+        dot_plot(lines, SEARCHES, axis=words.axis, heading="largest drop\nin points"),
+        f"Dot plot of the {words.score} of each network under each transform: clean, drawn at random, worst "
+        "of the draws and optimised, with intervals.",
+        "The average case beside the worst: each transform drawn at random, the worst of several draws, and "
+        f"the worst that a gradient finds in as many passes, image by image. Bars are {words.intervals}.",
     )
 
 

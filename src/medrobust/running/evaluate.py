@@ -292,13 +292,13 @@ def _scan_rows(
 def row_folders(setup: Setup, cell: Cell, boundaries: bool = True) -> list[tuple[Table, Parts]]:
     """The tables that a cell has rows of, and their folders.
 
-    Of rounded, white-box and corrupted images only the scores are shown. The folder of `surfaces` names the
-    tolerance: it may change in a run folder.
+    Of rounded, white-box, corrupted and transformed images only the scores are shown. The folder of
+    `surfaces` names the tolerance: it may change in a run folder.
     """
     scores = SCORED[setup.study.task]
     folders = [(scores, cell.rows_folder(scores))]
     shown = cell.bits is None and cell.image_set.role != "whitebox"
-    if cell.image_set.role == "corruption":
+    if cell.image_set.role in ("corruption", "transform"):
         shown = primary_score(setup.study.analysis.score, setup.study.task).needs_surfaces
     if boundaries and setup.tolerance is not None and shown:
         within = (*target_folder(cell.target, SURFACES), f"within-{setup.tolerance}", cell.image_set.name)

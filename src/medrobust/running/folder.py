@@ -91,6 +91,7 @@ def _told(request: Request) -> dict[str, Any]:
         "ssim": request.ssim,
         "curve": request.curve,
         "value": request.parameters.get(str(request.perturbation.budget)) if of_curve else None,
+        "search": request.parameters.get("search") if request.perturbation.role == "transform" else None,
         "moves_labels": request.perturbation.moves_labels,
         **request.facts,
     }

@@ -1,9 +1,11 @@
-"""Images made without a network; only the strength of each is stored, and they are made again when read.
+"""Images of which only a few numbers are stored, and which are made again when read.
 
-These are noise, matched to an attack or of a fixed strength, and corruptions. They are always made on the
-CPU, so that a case has the same noise on every machine.
+These are noise, matched to an attack or of a fixed strength, and corruptions, by their strength; and
+transforms, by the parameters that a search found. They are always made on the CPU, so that a case has the
+same noise on every machine.
 """
 
+import io
 import math
 from typing import Any
 
@@ -23,7 +25,7 @@ from medrobust.running.plan import ImageSet
 from medrobust.running.predict import Columns, generators
 from medrobust.running.rows import timed, write_crafted_rows
 from medrobust.running.setup import Setup
-from medrobust.storage import RunFolder, read_rows
+from medrobust.storage import Parts, RunFolder, read_rows
 from medrobust.storage.schemas import CRAFTED
 
 CPU = torch.device("cpu")
@@ -133,6 +135,8 @@ def made_again(setup: Setup, images: ImageSet, number: int, clean: Batch) -> Mov
     Raises:
         RunError: The chunk is not finished.
     """
+    if images.role == "transform":
+        return _transformed(setup, images, clean, clean.labels)
     rows = read_rows(setup.folder, CRAFTED, *images.rows_part(number))
     support = support_of(clean.images, setup.study.support)
     return _made(setup, _request(images), clean, support, rows["strength"].to_torch().float())
@@ -142,9 +146,43 @@ def moved_along(
     setup: Setup, images: ImageSet, clean: Batch, maps: Int64[Tensor, "n *space"]
 ) -> Int64[Tensor, "n *space"]:
     """Label maps of clean images where a set has their pixels; `UNKNOWN` where that shows none of them."""
+    if images.role == "transform":
+        return _transformed(setup, images, clean, maps).labels
     rngs = generators(setup.study.seed, _request(images).name, clean.cases)
     spacing, sides = setup.dataset.spacing, sides_of(setup.dataset.classes)
     return moved(_request(images), clean.images, maps, rngs=rngs, spacing=spacing, sides=sides).labels
+
+
+def _transformed(
+    setup: Setup, images: ImageSet, clean: Batch, labels: Int64[Tensor, "n *labelspace"]
+) -> Moved:
+    """Cases of a chunk by the parameters that a search found for them."""
+    number, chunk = next(found for found in enumerate(images.chunks) if clean.cases[0] in found[1])
+    found = read_theta(setup.folder, images, number)
+    theta = found[[chunk.index(case) for case in clean.cases]]
+    return moved(_request(images), clean.images, labels, spacing=setup.dataset.spacing, found=theta)
+
+
+def read_theta(folder: RunFolder, images: ImageSet, number: int) -> Float32[Tensor, "n p"]:
+    """The parameters of the cases of a chunk.
+
+    Raises:
+        RunError: They are missing or damaged.
+    """
+    packed = folder.read_sealed(*theta_part(images, number))
+    return torch.from_numpy(np.load(io.BytesIO(packed), allow_pickle=False))
+
+
+def write_theta(folder: RunFolder, images: ImageSet, number: int, theta: Float32[Tensor, "n p"]) -> None:
+    """Write the parameters of the cases of a chunk."""
+    packed = io.BytesIO()
+    np.save(packed, theta.numpy(), allow_pickle=False)
+    folder.write_sealed(packed.getvalue(), *theta_part(images, number))
+
+
+def theta_part(images: ImageSet, number: int) -> Parts:
+    """Path of the parameters of a chunk of a transform."""
+    return (*images.folder, "theta", f"{number:05d}.npy.gz")
 
 
 def _made(

@@ -19,6 +19,9 @@ from medrobust.storage.schemas import Table
 
 BUDGET_CASES = 64
 
+NOT_ROUNDED = ("clean", "corruption", "transform")
+"""Roles of images that are judged only as they are: rounding undoes small changes, which these are not."""
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
@@ -26,18 +29,20 @@ class ImageSet:
 
     Attributes:
         perturbation: Label, e.g. "clean", "fgsm", "gaussian@fgsm".
-        role: Of an attack, and of noise matched to it, "transfer" or "whitebox"; else that of the request.
+        role: Of an attack, and of noise matched to it, "transfer" or "whitebox"; else that of the request. Of
+            clean images judged at the pixels that are left, that of the set that leaves them.
         chunks: The cases, in chunks of work that hold whole scans.
         recipe: Everything that the images depend on, as JSON-able data; only hashed and kept on record.
         fold: Fold of the cases; None without folds.
         request: What makes the images; None for clean images.
-        source: Network that the attack was crafted on; None for what needs no network.
+        source: Network that the attack was crafted on, or that the transform was searched on, which alone is
+            shown the images; None for what needs no network.
         matched: The set that this one belongs to: of noise the attack that it is matched to; of clean images
-            judged at the pixels that are left, the corruption that moves them.
+            judged at the pixels that are left, the corruption or transform that moves them.
     """
 
     perturbation: str
-    role: Literal["clean", "transfer", "whitebox", "noise", "corruption"]
+    role: Literal["clean", "transfer", "whitebox", "noise", "corruption", "transform"]
     chunks: Chunks
     recipe: Mapping[str, Any]
     fold: int | None = None
@@ -96,16 +101,20 @@ class ImageSet:
         """The chunks whose images can be read."""
         if self.request is None:
             return set(range(len(self.chunks)))
+        if self.role == "transform":
+            return folder.all_numbers([(*self.folder, "theta"), (*self.folder, "rows")])
         return folder.numbers(*self.folder, "done" if self.is_stored else "rows")
 
     def is_faced_by(self, target: StudyNetwork) -> bool:
         """Whether a target is shown the images.
 
-        White-box images are for the network that they were made on, transferred ones for all others of the
-        fold.
+        White-box images and transforms are for the network that they were made on, transferred attacks for
+        all others of the fold.
         """
         is_own = self.source is not None and self.source.id == target.id
-        return is_own if self.role == "whitebox" else self.fold == target.id.fold and not is_own
+        return (
+            is_own if self.role in ("whitebox", "transform") else self.fold == target.id.fold and not is_own
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +160,7 @@ def cells_of(
 ) -> Iterator[Cell]:
     """All cells of some sets with every target that faces them; attacks and noise also rounded."""
     for image_set in sets:
-        rounded = [] if bits is None or image_set.role in ("clean", "corruption") else [bits]
+        rounded = [] if bits is None or image_set.role in NOT_ROUNDED else [bits]
         for each in (None, *rounded):
             yield from (Cell(image_set, target, each) for target in targets if image_set.is_faced_by(target))
 
@@ -175,7 +184,9 @@ class Plan:
         attacks: Every attack on every source, then the white-box ones.
         noise: Noise matched to every transferred attack, and noise of a fixed strength.
         corruptions: Every corruption at every strength.
-        references: Of those that move labels of pixels: clean images judged at the pixels that are left.
+        transforms: Every transform, searched in every way on every target.
+        references: Of corruptions and transforms that move labels of pixels: clean images judged at the
+            pixels that are left.
         clean: The images as they are, of every fold.
         whole_test: Clean images of all test cases, where the study is limited to some of them; else none.
     """
@@ -184,14 +195,15 @@ class Plan:
     attacks: tuple[ImageSet, ...]
     noise: tuple[ImageSet, ...]
     corruptions: tuple[ImageSet, ...]
+    transforms: tuple[ImageSet, ...]
     references: tuple[ImageSet, ...]
     clean: tuple[ImageSet, ...]
     whole_test: tuple[ImageSet, ...]
 
     @property
     def crafted(self) -> tuple[ImageSet, ...]:
-        """All images that are made, not read: attacks, noise and corruptions."""
-        return (*self.attacks, *self.noise, *self.corruptions)
+        """All images that are made, not read: attacks, noise, corruptions and transforms."""
+        return (*self.attacks, *self.noise, *self.corruptions, *self.transforms)
 
     @property
     def sets(self) -> tuple[ImageSet, ...]:
@@ -317,15 +329,22 @@ def make_plan(setup: Setup) -> Plan:
     ]
     fixed = [fixed_set(setup, request, fold) for request in study.fixed for fold in setup.folds]
     corruptions = [images for images in fixed if images.role == "corruption"]
+    transforms = [
+        transform_set(setup, request, target)
+        for request in study.transforms_asked
+        for target in setup.targets
+        if setup.is_attackable(request, target)
+    ]
     limited = any(len(fold.cases) < len(fold.test_cases) for fold in setup.folds)
     return Plan(
         setup,
         attacks=(*transfer, *whitebox),
         noise=(*matched, *(images for images in fixed if images.role == "noise")),
         corruptions=tuple(corruptions),
+        transforms=tuple(transforms),
         references=tuple(
-            reference_set(setup, images)
-            for images in corruptions
+            reference_set(images)
+            for images in (*corruptions, *transforms)
             if study.task.has_maps and images.moves_labels
         ),
         clean=tuple(clean_set(setup, fold.chunks, fold.number) for fold in setup.folds),
@@ -376,11 +395,20 @@ def matched_noise_set(setup: Setup, request: Request, attack: ImageSet) -> Image
     return ImageSet(label, attack.role, attack.chunks, recipe, attack.fold, request, attack.source, attack)
 
 
-def reference_set(setup: Setup, corruption: ImageSet) -> ImageSet:
-    """Clean images, judged at the pixels that a corruption leaves in the field of view."""
-    recipe = {"reference": corruption.name}
-    label = f"clean@{corruption.perturbation}"
-    return ImageSet(label, "corruption", corruption.chunks, recipe, corruption.fold, matched=corruption)
+def transform_set(setup: Setup, request: Request, target: StudyNetwork) -> ImageSet:
+    """The images of a transform that is searched on a target, for that target."""
+    chunks = setup.fold(target).chunks
+    recipe = _data_recipe(setup.dataset, chunks) | request.recipe | {"seed": setup.study.seed}
+    recipe |= {"network": target.id.folder, "source": target.digest}
+    return ImageSet(request.label, "transform", chunks, recipe, target.id.fold, request, target)
+
+
+def reference_set(moving: ImageSet) -> ImageSet:
+    """Clean images, judged at the pixels that a corruption or transform leaves in the field of view."""
+    label, recipe = f"clean@{moving.perturbation}", {"reference": moving.name}
+    return ImageSet(
+        label, moving.role, moving.chunks, recipe, moving.fold, source=moving.source, matched=moving
+    )
 
 
 def budget_cases(validation: Iterable[Case]) -> tuple[Case, ...]:

@@ -35,6 +35,7 @@ from medrobust.running.noise import noise_job
 from medrobust.running.plan import Plan, make_plan
 from medrobust.running.processes import global_rank, meet, require_launcher
 from medrobust.running.progress import display, reading, sayer
+from medrobust.running.search import search_job
 from medrobust.running.selftest import selftest_job
 from medrobust.running.setup import Setup, set_up
 from medrobust.running.train import training_job
@@ -124,6 +125,7 @@ def jobs_of(plan: Plan, speeds: Speeds) -> list[Job]:
         *(training_job(setup, network, speeds) for network in setup.trained_here),
         *(selftest_job(setup, images, speeds) for images in plan.tested),
         *(crafting_job(setup, images, speeds) for images in plan.attacks),
+        *(search_job(setup, images, speeds) for images in plan.transforms),
         *(noise_job(setup, images) for images in (*plan.noise, *plan.corruptions)),
         *(evaluation_job(setup, images, speeds) for images in plan.evaluated),
         *(whole_test_job(setup, images, speeds) for images in plan.whole_test),

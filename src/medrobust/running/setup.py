@@ -178,8 +178,10 @@ class Setup:
         return self.targets if self.study.surrogates.models == "others" else self.surrogates
 
     def is_attackable(self, request: Request, network: StudyNetwork) -> bool:
-        """Whether an attack can be crafted on a network: those that follow a gradient need one."""
-        return request.perturbation.needs != "gradient" or self.has_gradient(network)
+        """Whether an attack or transform is for a network: those that follow a gradient need one."""
+        entry = request.perturbation
+        free = entry.needs != "gradient" or entry.is_gradient_free(request.parameters)
+        return free or self.has_gradient(network)
 
     def has_gradient(self, network: StudyNetwork) -> bool:
         """Whether attacks may follow the gradient of a network, as the study says or else as it is."""

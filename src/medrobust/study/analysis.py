@@ -76,6 +76,24 @@ class Corruption(NamedTuple):
     ssim: float | None = None
 
 
+class Transform(NamedTuple):
+    """A transform of the study, searched in one way.
+
+    Attributes:
+        label: Its name in the rows.
+        family: Name that its searches share.
+        search: How it was searched: "random", "worst" or "optimised".
+        unit: Of its strength.
+        moves: Whether pixels move, and labels with them, so that its clean score is taken at the same pixels.
+    """
+
+    label: str
+    family: str
+    search: str
+    unit: str = ""
+    moves: bool = False
+
+
 @dataclass(frozen=True)
 class Settings:
     """How numbers are judged.

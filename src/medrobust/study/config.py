@@ -6,7 +6,7 @@ Every default is filled in here, so that the `study.yaml` of a run folder states
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import count
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt, Interval, Len
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
@@ -17,8 +17,17 @@ from medrobust.errors import StudyError, unknown
 from medrobust.models import ModelSpec, WeightsSpec, as_written, copy_of, model_spec
 from medrobust.models.form import read_weights
 from medrobust.parameters import resolve
-from medrobust.perturbations import ORIENTATIONS, PERTURBATIONS, SUITES, Request, request, requests
+from medrobust.perturbations import (
+    ORIENTATIONS,
+    PERTURBATIONS,
+    SUITES,
+    TRANSFORM_SUITES,
+    Request,
+    request,
+    requests,
+)
 from medrobust.perturbations.request import as_mapping
+from medrobust.perturbations.transforms.search import PASSES, Search
 from medrobust.study.analysis import ORIENTATION, PRIMARY, RELEVANT_DIFFERENCE, IntervalMethod
 from medrobust.study.training import TrainingConfig
 
@@ -135,6 +144,37 @@ class Corruptions(Block):
                 yield {"severity": severity} | preset | item
 
 
+class Transforms(Block):
+    """Plausible transforms, of which the worst for each network is looked for."""
+
+    suite: str | None = Field(
+        None, description=f"Transforms that fit a kind of images: {', '.join(TRANSFORM_SUITES)}."
+    )
+    families: tuple[Any, ...] = Field(
+        (),
+        description="Of the suite only these; without a suite these: names, or items of `perturbations`.",
+    )
+    search: tuple[Search, ...] = Field(
+        get_args(Search),
+        min_length=1,
+        description="One draw, the worst of as many as there are passes, and what a gradient finds.",
+    )
+    passes: Annotated[int, Ge(4)] = Field(
+        PASSES, description="Passes that each search may take for an image."
+    )
+
+    def items(self) -> Iterator[dict[str, Any]]:
+        """Every family as an item of `perturbations`."""
+        if self.suite is not None and self.suite not in TRANSFORM_SUITES:
+            raise StudyError(f"transforms.suite: {unknown('suite', self.suite, TRANSFORM_SUITES)}")
+        known = TRANSFORM_SUITES.get(self.suite or "", ())
+        for family in self.families or known:
+            item = as_mapping(family)
+            if self.suite and "name" in item and item["name"] not in known:
+                raise StudyError(f"transforms.families: {unknown('family', str(item['name']), known)}")
+            yield {"search": list(self.search), "passes": self.passes} | item
+
+
 class Cases(Block):
     """Which test cases are attacked and scored; one set for the whole study."""
 
@@ -226,6 +266,7 @@ class Study(Block):
         description="Attacks, noise of a fixed strength, corruptions; the paper's three attacks by default.",
     )
     corruptions: Corruptions = Corruptions()
+    transforms: Transforms = Transforms()
     noise: dict[str, Any] = Field(
         {}, description="The control: noise matched to every attack, one's own too. {} leaves it out."
     )
@@ -305,27 +346,28 @@ class Study(Block):
 
     @cached_property
     def requests(self) -> tuple[Request, ...]:
-        """All `perturbations` and `corruptions`, parameters resolved; one for each budget of a list."""
-        items = (*self.perturbations, *self.corruptions.items())
+        """All `perturbations`, `corruptions` and `transforms`, resolved; one per item of a list."""
+        items = (*self.perturbations, *self.corruptions.items(), *self.transforms.items())
         return tuple(each for item in items for each in requests(item, self.task))
 
     def fitting(self, channels: int, dimensions: int, *, has_sides: bool) -> "Study":
-        """The study with those parts of its suite that take images of so many channels and dimensions.
+        """The study with those parts of its suites that take images of so many channels and dimensions.
 
         Without sides (left, right) among the classes, nothing is different where these change names.
         """
-        if self.corruptions.suite is None or self.corruptions.families:
-            return self
-        families = [
-            *(
-                name
-                for name in SUITES.get(self.corruptions.suite, ())
-                if PERTURBATIONS[name].misfit(channels, dimensions) is None
-            ),
-            *(each for each in _orientations() if has_sides or not each.get("rename_sides")),
-        ]
-        fitting = self.corruptions.model_copy(update={"families": tuple(families)})
-        study = self.model_copy(update={"corruptions": fitting})
+
+        def fit(names: Iterable[str]) -> Iterator[str]:
+            return (name for name in names if PERTURBATIONS[name].misfit(channels, dimensions) is None)
+
+        fitting: dict[str, Block] = {}
+        if self.corruptions.suite is not None and not self.corruptions.families:
+            turned = (each for each in _orientations() if has_sides or not each.get("rename_sides"))
+            families = (*fit(SUITES.get(self.corruptions.suite, ())), *turned)
+            fitting["corruptions"] = self.corruptions.model_copy(update={"families": families})
+        if self.transforms.suite is not None and not self.transforms.families:
+            found = tuple(fit(TRANSFORM_SUITES.get(self.transforms.suite, ())))
+            fitting["transforms"] = self.transforms.model_copy(update={"families": found})
+        study = self.model_copy(update=fitting)
         study.__dict__.pop("requests", None)  # a copy keeps what was computed
         return study
 
@@ -335,9 +377,14 @@ class Study(Block):
         return tuple(each for each in self.requests if each.perturbation.role == "attack")
 
     @property
+    def transforms_asked(self) -> tuple[Request, ...]:
+        """The transforms, each in every way that it is searched."""
+        return tuple(each for each in self.requests if each.perturbation.role == "transform")
+
+    @property
     def fixed(self) -> tuple[Request, ...]:
-        """What is done to images without any network: noise of a given strength, corruptions, transforms."""
-        return tuple(each for each in self.requests if each.perturbation.role != "attack")
+        """What is done to images without any network: noise of a given strength, corruptions."""
+        return tuple(each for each in self.requests if each.perturbation.role not in ("attack", "transform"))
 
     @cached_property
     def matched_noise(self) -> Request | None:
@@ -358,6 +405,7 @@ def resolved(study: Study) -> dict[str, Any]:
             "surrogates": surrogates,
             "perturbations": (),
             "corruptions": Corruptions(),
+            "transforms": Transforms(),
             "noise": {},
         }
     )

@@ -80,13 +80,15 @@ def _perturbation(name: str) -> Schema:
         key: _or_fraction(value)
         for key, value in parameters_of(entry).model_json_schema()["properties"].items()
     }
-    if entry.budget is not None:
+    if entry.role == "transform":
+        own["search"] = {"anyOf": _one_or_several(own["search"])}
+    elif entry.budget is not None:
         solved = {"type": "object", "properties": {"ssim": {"type": "number"}}, "required": ["ssim"]}
         one, is_curve = own[entry.budget], entry.role in ("attack", "corruption")
         others = [solved] * (entry.role != "corruption") + [_one_or_several(one)[1]] * is_curve
         own[entry.budget] = {"anyOf": [one, *others]}
     label: Schema = {"type": "string", "pattern": "^[A-Za-z0-9._-]+$"}
-    has_curve = entry.role in ("attack", "corruption") and entry.budget
+    has_curve = entry.role in ("attack", "corruption", "transform") and entry.budget
     shared = {"label": label} | ({"curve": label} if has_curve else {})
     if entry.presets:
         shared["preset"] = {"enum": list(entry.presets)}

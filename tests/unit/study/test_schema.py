@@ -91,6 +91,23 @@ def test_budgets_may_be_lists() -> None:
     assert not VALIDATOR.is_valid(study(noise={"name": "rician", "strength": [0.1]}))
 
 
+def test_transforms_are_searched_in_one_way_or_several() -> None:
+    def searched(**keys: Any) -> dict[str, Any]:
+        return study(perturbations=[{"name": "bias_field_search", **keys}])
+
+    several = study(transforms={"suite": "mri", "search": ["worst"], "families": ["motion_search"]})
+    for right in (
+        several,
+        searched(),
+        searched(search="worst"),
+        searched(search=["random", "worst"], passes=4),
+    ):
+        VALIDATOR.validate(right)
+    for wrong in (searched(search="best"), searched(search=[]), searched(strength=[0.1]), searched(passes=3)):
+        assert not VALIDATOR.is_valid(wrong)
+    assert not VALIDATOR.is_valid(study(transforms={"suite": "mri", "severity": 1}))
+
+
 def test_every_data_set_attack_and_noise_is_offered() -> None:
     properties = study_schema()["properties"]
     assert {one["title"] for one in properties["data"]["anyOf"]} == {*DATASETS, "load"}

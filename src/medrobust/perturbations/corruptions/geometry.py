@@ -179,7 +179,7 @@ def elastic(
         free[(slice(LOCKED, -LOCKED),) * dimensions] = True
         return points * free[..., None] / sizes
 
-    return _resampled(
+    return resampled(
         images,
         labels,
         voxels(images.shape[2:], images.device) + bent(drawn(rngs, control, images), images.shape[2:]),
@@ -275,19 +275,19 @@ def bent(control: Float[Tensor, "n *points d"], space: Sequence[int]) -> Float[T
     """Displacements of all pixels by cubic B-splines over control points, whose inner cells the image is."""
     made = control.movedim(-1, 1)
     for axis, size in enumerate(space):
-        matrix = torch.from_numpy(splines(size)).to(control)
+        matrix = torch.from_numpy(splines(size, control.shape[1 + axis])).to(control)
         made = (made.movedim(2 + axis, -1) @ matrix.T).movedim(-1, 2 + axis)
     return made.flatten(2).mT
 
 
-def splines(size: int) -> Float[np.ndarray, "{size} 7"]:
-    """Weights of the control points along an axis."""
-    cells = CONTROL_POINTS - 3
+def splines(size: int, control_points: int = CONTROL_POINTS) -> Float[np.ndarray, "{size} {control_points}"]:
+    """Weights of the control points along an axis: none is negative, and those of a pixel add up to 1."""
+    cells = control_points - 3
     places = (np.arange(size) + 0.5) / size * cells
     cell = np.minimum(places.astype(int), cells - 1)
     t = places - cell
     weights = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
-    matrix = np.zeros((size, CONTROL_POINTS))
+    matrix = np.zeros((size, control_points))
     for offset, weight in enumerate(weights):
         matrix[np.arange(size), cell + offset] = weight / 6
     return matrix
@@ -321,10 +321,10 @@ def _turn(radians: Tensor, dimensions: int, plane: tuple[int, int]) -> Float[Ten
 def _moved_by(
     images: Images, labels: Labels, matrix: Float[Tensor, "n d d"], offset: Float[Tensor, "n d"]
 ) -> Moved:
-    return _resampled(images, labels, voxels(images.shape[2:], images.device) @ matrix.mT + offset[:, None])
+    return resampled(images, labels, voxels(images.shape[2:], images.device) @ matrix.mT + offset[:, None])
 
 
-def _resampled(images: Images, labels: Labels, points: Float[Tensor, "n pixels d"]) -> Moved:
+def resampled(images: Images, labels: Labels, points: Float[Tensor, "n pixels d"]) -> Moved:
     """Every pixel takes what lies at its point."""
     made, valid = sampled(images, points)
     made = torch.where(valid[:, None], made, images.amin(tuple(range(2, images.ndim)), keepdim=True))
