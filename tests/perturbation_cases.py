@@ -3,7 +3,7 @@
 import pytest
 
 from medrobust.core import Task
-from medrobust.perturbations import PERTURBATIONS, moved, perturb
+from medrobust.perturbations import PERTURBATIONS, aimed, moved, perturb
 from medrobust.perturbations.contract import (
     CLASSES,
     SIZE,
@@ -20,6 +20,7 @@ __all__ = [
     "apply",
     "ask",
     "each",
+    "each_of_networks",
     "each_within_support",
     "every",
     "left_half",
@@ -43,7 +44,8 @@ def trial(name, task, preset=None):
 
 
 def apply(wanted, network, images, labels, **given):
-    """The images that a request makes, its labels moved or not."""
+    """The images that a request makes, its labels moved or not; of several findings, one if it turns one."""
+    labels = aimed(wanted, labels, [str(finding) for finding in range(labels.shape[-1])])
     if wanted.perturbation.moves_labels:
         given.pop("support", None)
         return moved(wanted, images, labels, network, **given).images
@@ -75,6 +77,16 @@ each = pytest.mark.parametrize(
     ("name", "task"),
     [pytest.param(n, t, id=f"{n}-{t}") for n, entry in PERTURBATIONS.items() for t in tasks_of(entry)],
 )
+each_of_networks = pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        pytest.param(n, t, id=f"{n}-{t}")
+        for n, entry in PERTURBATIONS.items()
+        for t in entry.tasks
+        if entry.needs != "nothing"
+    ],
+)
+"""What looks at networks, however these are written."""
 each_within_support = pytest.mark.parametrize(
     ("name", "task"),
     [

@@ -158,15 +158,14 @@ def test_a_function_of_a_notebook_counts_by_its_source() -> None:
         request(depends, CLASSIFICATION).recipe  # noqa: B018
 
 
-def test_what_moves_labels_waits_for_studies_that_can_score_it() -> None:
-    @perturbation(role="transform", needs="nothing", moves_labels=True, budget="severity")
+def test_what_moves_labels_can_be_asked_for_in_any_task() -> None:
+    @perturbation(role="corruption", needs="nothing", moves_labels=True, budget="severity")
     def flip(model, images, labels, *, severity: int = 1):  # type: ignore[no-untyped-def]
         valid = torch.ones_like(images[:, 0], dtype=torch.bool)
         return images.flip(-1), labels.flip(-1) if labels.ndim > 2 else labels.clone(), valid
 
     assert check_perturbation(flip) == ()
-    with pytest.raises(StudyError, match="flip moves pixels and labels, which studies cannot score yet"):
-        request(flip, Task.SEGMENTATION)
+    assert request(flip, Task.SEGMENTATION).perturbation.moves_labels
 
 
 def test_facts_that_do_not_exist_are_refused() -> None:

@@ -13,11 +13,11 @@ from torch.utils.checkpoint import checkpoint
 
 from medrobust.core import Task
 from medrobust.errors import ModelError
-from medrobust.perturbations import PERTURBATIONS, perturb
+from medrobust.perturbations import PERTURBATIONS
 from perturbation_cases import (
     apply,
     ask,
-    each,
+    each_of_networks,
     every,
     left_half,
     make_batch,
@@ -84,9 +84,9 @@ def test_however_a_network_is_written_it_is_attacked_as_the_plain_one(name, task
     network = make_network(task)
     images, labels = make_batch(task, network)
     before = images.clone()
-    expected = perturb(ask(name, task), network, images, labels, rngs=make_rngs(N))
+    expected = apply(ask(name, task), network, images, labels, rngs=make_rngs(N))
     written = WRITTEN[kind](network)
-    assert close(perturb(ask(name, task), written, images, labels, rngs=make_rngs(N)), expected)
+    assert close(apply(ask(name, task), written, images, labels, rngs=make_rngs(N)), expected)
     assert torch.equal(images, before)
 
 
@@ -114,7 +114,7 @@ CALLED = {
 }
 
 
-@each
+@each_of_networks
 @pytest.mark.parametrize("kind", CALLED)
 def test_the_mode_of_the_caller_does_not_matter(name, task, kind):
     tried = trial(name, task)
@@ -138,7 +138,7 @@ def test_the_scale_of_logits_does_not_matter_once_they_are_saturated(name, task,
     network = make_network(task)
     images, labels = make_batch(task, network)
     results = [
-        perturb(ask(name, task), scaled(network, scale), images, labels, rngs=make_rngs(N))
+        apply(ask(name, task), scaled(network, scale), images, labels, rngs=make_rngs(N))
         for scale in (some, more)
     ]
     assert close(*results)
@@ -153,8 +153,7 @@ def test_one_logit_is_attacked_as_two(name, task, scale):
     single = output(lambda logits: torch.stack([0 * logits[:, 0], scale * (logits[:, 1] - logits[:, 0])], 1))
     double = output(lambda logits: scale / 2 * (logits - logits.flip(1)))
     results = [
-        perturb(ask(name, task), made(network), images, labels, rngs=make_rngs(N))
-        for made in (single, double)
+        apply(ask(name, task), made(network), images, labels, rngs=make_rngs(N)) for made in (single, double)
     ]
     assert close(*results)
 
@@ -185,12 +184,12 @@ def test_an_entry_without_a_finite_gradient_is_one_entry_only(name, task, place,
     labels = network(images).argmax(1)
     rooted = Wrapped(network, after=corner(PLACES[place])[kind])
     support = left_half(images)
-    result = perturb(wanted, rooted, images, labels, support=support, rngs=make_rngs(N))
+    result = apply(wanted, rooted, images, labels, support=support, rngs=make_rngs(N))
     assert whole(result)
     assert not ((result != images) & ~support).any()
     assert (result != images).flatten(1).sum(1).min() > 1 or name == "saliency_map"
     if place == "outside":
-        expected = perturb(wanted, network, images, labels, support=support, rngs=make_rngs(N))
+        expected = apply(wanted, network, images, labels, support=support, rngs=make_rngs(N))
         assert close(result, expected)
 
 
@@ -202,7 +201,7 @@ def test_without_any_finite_gradient_images_stay_where_the_attack_begins(name, t
     if "random_start" in wanted.parameters:
         wanted = replace(wanted, parameters=wanted.parameters | {"random_start": False})
     rooted = Wrapped(network, after=lambda x, logits: logits + (x - x).sqrt().sum())
-    assert torch.equal(perturb(wanted, rooted, images, labels, rngs=make_rngs(N)), images)
+    assert torch.equal(apply(wanted, rooted, images, labels, rngs=make_rngs(N)), images)
 
 
 def detached(network):
@@ -258,7 +257,7 @@ def test_what_cannot_be_attacked_is_refused_in_a_sentence(name, task, kind):
         labels = (labels + 1) % 4
     make, said = REFUSED[kind]
     with pytest.raises(ModelError, match=said) as raised:
-        perturb(ask(name, task), make(network), images, labels, rngs=make_rngs(N))
+        apply(ask(name, task), make(network), images, labels, rngs=make_rngs(N))
     assert re.fullmatch(r"[A-Z].*\.", str(raised.value))
 
 
@@ -270,7 +269,7 @@ def test_memory_that_runs_out_is_not_the_networks_fault():
         raise torch.OutOfMemoryError("allocate less")
 
     with pytest.raises(torch.OutOfMemoryError, match="allocate less"):
-        perturb(ask("fgsm", Task.CLASSIFICATION), full, images, labels)
+        apply(ask("fgsm", Task.CLASSIFICATION), full, images, labels)
 
 
 def close(result, expected):
