@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save
@@ -222,7 +223,7 @@ def read_tensors(path: Path) -> "OrderedDict[str, Any]":
                 unpacked = sum(member.file_size for member in archive.infolist())
             if unpacked > path.stat().st_size:
                 raise ValueError("it is compressed, but torch.save never compresses")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_pickle(path)
     except FileNotFoundError:
         raise ModelError(f"There is no weights file '{path}'. Give the path of one.") from None
     # A damaged file can raise nearly anything.
@@ -240,6 +241,16 @@ def read_tensors(path: Path) -> "OrderedDict[str, Any]":
             "Save it with `torch.save(model.state_dict(), path)`."
         )
     return tensors
+
+
+def read_pickle(path: Path) -> Any:
+    """What `torch.save` wrote of tensors and of numbers, also NumPy's, which trainers log; runs no code."""
+    kinds = (np.float16, np.float32, np.float64, np.int32, np.int64, np.bool_)
+    scalar = type(np.float64(0)).__reduce__(np.float64(0))[0]  # NumPy's own, wherever its version keeps it
+    names = [(scalar, f"numpy.{module}.multiarray.scalar") for module in ("core", "_core")]
+    safe: list[Any] = [np.dtype, *(type(np.dtype(kind)) for kind in kinds), *names]
+    with torch.serialization.safe_globals(safe):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _flat(content: object, levels: int = DEEPEST) -> "OrderedDict[str, Any]":

@@ -3,6 +3,7 @@ import copy
 import os
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file, save_model
@@ -111,6 +112,14 @@ def test_pickled_code_is_not_run(tmp_path):
         ModelError, match=r"cannot be read safely: it holds \w+\.system, which is not .* Save it"
     ):
         load_weights(unet(), tmp_path / "w.pt")
+
+
+def test_numbers_of_numpy_beside_the_tensors(tmp_path):
+    """As nnU-Net and others log them in their checkpoints."""
+    first = unet()
+    logged = {"dice": [np.float64(0.5), np.float32(1)], "epochs": np.int64(2)}
+    torch.save({"network_weights": first.body.state_dict(), "logging": logged}, tmp_path / "w.pth")
+    assert same(first, unet(weights=str(tmp_path / "w.pth")))
 
 
 @pytest.mark.parametrize("content", [{"a": 1}, [torch.zeros(1)], torch.zeros(2)])
