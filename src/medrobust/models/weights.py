@@ -6,12 +6,13 @@ import io
 import re
 import zipfile
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save
@@ -79,8 +80,9 @@ def load_weights(
 
     Names in checkpoints have prefixes: of dicts around the state dict (`state_dict`, `model`,
     `network_weights`, `ema`, ...) and of modules around the network (`net.`, `module.`, ...). The one under
-    which most of the network's tensors are found is removed; what stands elsewhere is not used, and
-    `network.assumed` says both.
+    which most of the network's tensors are found is removed; what stands elsewhere is not used. Where the
+    network stands in a module that the checkpoint does not know, the file's names get its prefix. All of that
+    is said by `network.assumed`.
 
     Args:
         network: Changed in place.
@@ -99,14 +101,19 @@ def load_weights(
         del tensors[name]
     if ignored:
         sentences.append(f"Of {path.name} {_listed(ignored)} not read, as weights.ignore says.")
-    prefix = _prefix(tensors, own, prefix, path)
+    outer = _around(own, tensors)
+    inner = {name.removeprefix(outer): value for name, value in own.items()}
+    prefix = _prefix(tensors, inner, prefix, path)
     if prefix:
         others = [name for name in tensors if not name.startswith(prefix)]
         sentences.append(
             f"Its weights are those under '{prefix}' in {path.name}"
             + (f"; {_listed(others)} not used." if others else ".")
         )
-        tensors = _without_prefix(tensors, prefix)
+    if outer:
+        sentences.append(f"Its names of tensors begin with '{outer}', which {path.name} leaves out.")
+    if prefix or outer:
+        tensors = _renamed(tensors, prefix, outer)
     # Of tied weights safetensors keeps one; the network has several names for them.
     places = {
         name: (value.data_ptr(), value.shape) for name, value in own.items() if isinstance(value, Tensor)
@@ -152,8 +159,8 @@ def _prefix(tensors: Mapping[str, Any], own: Mapping[str, Any], given: str | Non
     best = [each for each, count in fits.items() if count == max(fits.values())]
     if not best or "" in best:
         return ""
-    first = _without_prefix(tensors, best[0])
-    if not all(_same(first, _without_prefix(tensors, each)) for each in best[1:]):
+    first = _renamed(tensors, best[0])
+    if not all(_same(first, _renamed(tensors, each)) for each in best[1:]):
         raise ModelError(
             f"'{path}' holds weights of the network under {' and '.join(map(repr, best))}. Say which in "
             f"weights: {{file: {path.name}, prefix: {best[0]}}}."
@@ -168,18 +175,35 @@ def _same(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     )
 
 
-def _without_prefix(tensors: Mapping[str, Any], prefix: str) -> "OrderedDict[str, Any]":
-    """The tensors under a prefix, and torch's notes on versions of their modules."""
+def _renamed(tensors: Mapping[str, Any], prefix: str, outer: str = "") -> "OrderedDict[str, Any]":
+    """The tensors under a prefix, with another in its place, and torch's notes on their modules' versions."""
     found = OrderedDict(
-        (name.removeprefix(prefix), value) for name, value in tensors.items() if name.startswith(prefix)
+        (outer + name.removeprefix(prefix), value)
+        for name, value in tensors.items()
+        if name.startswith(prefix)
     )
     notes = getattr(tensors, "_metadata", {})
     found._metadata = {  # type: ignore[attr-defined]
-        f"{module}."[len(prefix) :].rstrip("."): note
+        f"{outer}{f'{module}.'[len(prefix) :]}".rstrip("."): note
         for module, note in notes.items()
         if f"{module}.".startswith(prefix)
     }
     return found
+
+
+def _around(own: Mapping[str, Any], tensors: Iterable[str]) -> str:
+    """What a module around the network puts before its names, if a file has them all without it."""
+    deepest = max((name.count(".") for name in own), default=0)
+    parts = [name.rsplit(".", deepest + 1) for name in tensors]
+    ends = {".".join(each[start:]) for each in parts for start in range(len(each))}
+    outer, inner = "", set(own)
+    while inner and not inner & ends:
+        modules = {name.rpartition(".")[0].partition(".")[0] for name in inner}
+        if len(modules) > 1 or modules == {""}:
+            return ""
+        outer += f"{modules.pop()}."
+        inner = {name.partition(".")[2] for name in inner}
+    return outer if inner <= ends and any("." in name for name in inner) else ""
 
 
 def load_in_order(network: Network, path: Path) -> None:
@@ -222,7 +246,7 @@ def read_tensors(path: Path) -> "OrderedDict[str, Any]":
                 unpacked = sum(member.file_size for member in archive.infolist())
             if unpacked > path.stat().st_size:
                 raise ValueError("it is compressed, but torch.save never compresses")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_pickle(path)
     except FileNotFoundError:
         raise ModelError(f"There is no weights file '{path}'. Give the path of one.") from None
     # A damaged file can raise nearly anything.
@@ -240,6 +264,16 @@ def read_tensors(path: Path) -> "OrderedDict[str, Any]":
             "Save it with `torch.save(model.state_dict(), path)`."
         )
     return tensors
+
+
+def read_pickle(path: Path) -> Any:
+    """What `torch.save` wrote of tensors and of numbers, also NumPy's, which trainers log; runs no code."""
+    kinds = (np.float16, np.float32, np.float64, np.int32, np.int64, np.bool_)
+    scalar = type(np.float64(0)).__reduce__(np.float64(0))[0]  # NumPy's own, wherever its version keeps it
+    names = [(scalar, f"numpy.{module}.multiarray.scalar") for module in ("core", "_core")]
+    safe: list[Any] = [np.dtype, *(type(np.dtype(kind)) for kind in kinds), *names]
+    with torch.serialization.safe_globals(safe):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _flat(content: object, levels: int = DEEPEST) -> "OrderedDict[str, Any]":

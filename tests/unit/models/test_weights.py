@@ -3,6 +3,7 @@ import copy
 import os
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file, save_model
@@ -111,6 +112,50 @@ def test_pickled_code_is_not_run(tmp_path):
         ModelError, match=r"cannot be read safely: it holds \w+\.system, which is not .* Save it"
     ):
         load_weights(unet(), tmp_path / "w.pt")
+
+
+def test_numbers_of_numpy_beside_the_tensors(tmp_path):
+    """As nnU-Net and others log them in their checkpoints."""
+    first = unet()
+    logged = {"dice": [np.float64(0.5), np.float32(1)], "epochs": np.int64(2)}
+    torch.save({"network_weights": first.body.state_dict(), "logging": logged}, tmp_path / "w.pth")
+    assert same(first, unet(weights=str(tmp_path / "w.pth")))
+
+
+class Around(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, images):
+        return self.net(2 * images - 1)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_module_around_the_network_that_the_file_does_not_know(depth, tmp_path):
+    def made(seed):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Sequential(nn.Conv2d(2, 3, 1)))
+
+    first, second = made(0), made(1)
+    torch.save({"network_weights": first.state_dict()}, tmp_path / "w.pth")
+    body = second
+    for _ in range(depth):
+        body = Around(body)
+    network = Network(body)
+    load_weights(network, tmp_path / "w.pth")
+    assert same_tensors(first.state_dict(), second.state_dict())
+    assert any(f"begin with '{'net.' * depth}', which w.pth leaves out" in each for each in network.assumed)
+    # Not where one tensor of the network is missing.
+    part = {name: value for name, value in first.state_dict().items() if name != "0.bias"}
+    torch.save(part, tmp_path / "part.pth")
+    with pytest.raises(ModelError, match="missing in the file"):
+        load_weights(network, tmp_path / "part.pth")
+
+
+def same_tensors(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize("content", [{"a": 1}, [torch.zeros(1)], torch.zeros(2)])

@@ -17,12 +17,10 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import torch
-
 from medrobust.errors import MedrobustError, ModelError, StudyError, reason
 from medrobust.models.formats import bundle, exported, huggingface, keras_file, nnunet, onnx_file, torchscript
 from medrobust.models.formats.loaded import Format, Loaded
-from medrobust.models.weights import file_sha256
+from medrobust.models.weights import file_sha256, read_pickle
 
 __all__ = [
     "Format",
@@ -169,9 +167,7 @@ def content_digest(path: Path) -> str:
 def _without_network(path: Path) -> str:
     """What a file of PyTorch without a network holds, and what to do with it."""
     try:
-        content = (
-            {} if path.suffix == ".safetensors" else torch.load(path, weights_only=True, map_location="cpu")
-        )
+        content = {} if path.suffix == ".safetensors" else read_pickle(path)
     except UnpicklingError as error:
         unsafe = str(error).partition("GLOBAL ")[2].partition(" ")[0]
         if unsafe:

@@ -6,12 +6,12 @@ from pathlib import Path
 from pydoc import locate
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from medrobust.errors import ModelError
 from medrobust.models.formats.loaded import Loaded, Turned, library
+from medrobust.models.weights import read_pickle
 
 OVERLAP = 0.5
 """Of the windows of its predictor."""
@@ -45,7 +45,7 @@ def read(
         if fold not in found:
             known = ", ".join(found) or "none"
             raise ModelError(f"there is no '{checkpoint}' in its folder 'fold_{fold}'. Folds: {known}.")
-    checkpoints = [_weights(found[fold]) for fold in chosen]
+    checkpoints: list[dict[str, Any]] = [read_pickle(found[fold]) for fold in chosen]
     configuration = _configuration(plans, checkpoints[0]["init_args"]["configuration"])
     if configuration.get("previous_stage"):
         raise ModelError(
@@ -130,17 +130,6 @@ def _checked(stored: str) -> str:
 
 def _checkpoints(path: Path, name: str) -> list[Path]:
     return sorted(path.glob(f"fold_*/{name}"))
-
-
-def _weights(file: Path) -> dict[str, Any]:
-    """A checkpoint, which holds numbers of NumPy beside its tensors."""
-    kinds = (np.float16, np.float32, np.float64, np.int32, np.int64, np.bool_)
-    scalar = type(np.float64(0)).__reduce__(np.float64(0))[0]  # NumPy's own, wherever its version keeps it
-    names = [(scalar, f"numpy.{module}.multiarray.scalar") for module in ("core", "_core")]
-    safe: list[Any] = [np.dtype, *(type(np.dtype(kind)) for kind in kinds), *names]
-    with torch.serialization.safe_globals(safe):
-        content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    return content
 
 
 def _configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
