@@ -481,7 +481,7 @@ def _levels(table: pl.DataFrame, words: Words) -> Drawn:
     )
     axis = "severity" if (table["level"] >= 1).all() else "severity, or 1 \u2212 SSIM"
     return Drawn(
-        curve_plot(points.with_columns(noise=None), score=words.axis, axis=axis, per_row=4),
+        curve_plot(points.with_columns(noise=None), score=words.axis, axis=axis, per_row=5),
         f"Line plot of the {words.score} of each network against severity, a panel for each corruption.",
         f"The {words.score} against the severity of each corruption, from the clean images at the left. "
         f"Bands are {words.intervals}.",
