@@ -315,10 +315,7 @@ def _reference(panel: Panel, model: str, point: Corruption) -> Scores:
 
 
 def _measured(results: Results) -> dict[str, dict[str, Any]]:
-    """What was measured of the images of each corruption.
-
-    What has no label after a corruption has come from outside, unless nobody labelled it before.
-    """
+    """What was measured of the images of each corruption."""
     moving = {each.label for each in results.corruptions if each.moves}
     rows = (
         results.crafted.filter(pl.col("role") == "corruption")
@@ -327,14 +324,21 @@ def _measured(results: Results) -> dict[str, dict[str, Any]]:
     )
     found = {row.pop("perturbation"): row for row in rows.to_dicts()}
     for label in moving & found.keys():
-        found[label]["ssim"] = None
-    if results.task.has_maps and not results.regions:  # which overlap
-        of_first = results.every_row.filter(pl.col("target") == results.models[0])
-        trainings = of_first.filter(pl.col("target_seed") == pl.col("target_seed").min())
-        labelled = dict(trainings.group_by("perturbation").agg(pl.col("n_true").sum()).iter_rows())
-        for label in moving & found.keys():
-            found[label]["outside_percent"] = 100 * (1 - labelled[label] / labelled[CLEAN])
+        found[label] |= {"ssim": None, "outside_percent": outside_percent(results, results.models[0], label)}
     return found
+
+
+def outside_percent(results: Results, target: str, label: str) -> float | None:
+    """Percentage of pixels that have lost their label where pixels moved; None where labels are not counted.
+
+    What has no label then has come from outside.
+    """
+    if not results.task.has_maps or results.regions:  # which overlap
+        return None
+    rows = results.every_row.filter(pl.col("target") == target, pl.col("perturbation").is_in([label, CLEAN]))
+    one = rows.filter(pl.col("target_seed") == pl.col("target_seed").min())
+    counts = dict(one.group_by("perturbation").agg(pl.col("n_true").sum()).iter_rows())
+    return float(100 * (1 - counts[label] / counts[CLEAN]))
 
 
 def _above_floor(results: Results, model: str) -> bool:

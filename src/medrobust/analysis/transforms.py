@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import polars as pl
 
+from medrobust.analysis.corruptions import outside_percent
 from medrobust.analysis.results import Results, reference_of
 from medrobust.analysis.scores import CLEAN, Cell, Scores
 from medrobust.analysis.table import Line, bounded, frame, with_bounds
@@ -132,12 +133,12 @@ def _measured(results: Results) -> Mapping[tuple[str, str], Line]:
         .agg(
             value=pl.col("strength").first(),
             ssim=pl.col("ssim").mean(),
-            outside_percent=100 * pl.col("outside").mean(),
         )
     )
     found: dict[tuple[str, str], Line] = {}
     for row in rows.to_dicts():
         key = (row.pop("source"), row.pop("perturbation"))
-        row["ssim" if key[1] in moving else "outside_percent"] = None
+        if key[1] in moving:
+            row |= {"ssim": None, "outside_percent": outside_percent(results, *key)}
         found[key] = row
     return found

@@ -76,7 +76,6 @@ def _search_chunk(
             **distances(clean, made.images, where),
             "strength": [float(request.parameters["strength"])] * n,
             "outcome": ["crafted"] * n,
-            "outside": (~made.valid).flatten(1).double().mean(1).tolist(),
             **{name: [None] * n for name in ("steps", "already_wrong", "fooled_source", "n_active")},
         }
         for name, values in measured.items():

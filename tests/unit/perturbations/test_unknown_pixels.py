@@ -16,7 +16,7 @@ from perturbation_cases import ask, make_batch, make_network, make_rngs
 ATTACKS = [
     name
     for name, entry in PERTURBATIONS.items()
-    if Task.SEGMENTATION in entry.tasks and entry.needs == "gradient"
+    if Task.SEGMENTATION in entry.tasks and entry.role == "attack"
 ]
 SPACES = [(12, 12), (11, 11, 12)]
 
