@@ -211,7 +211,12 @@ def _normalisation(
             "say. Name a function that normalises them in `load`."
         )
     if schemes[0] == "ZScoreNormalization":
-        return {"normalise": "foreground" if masked[0] else "volume"}, None, ()
+        said = (
+            "Each slice is normalised by its own mean and standard deviation, where nnU-Net takes those of "
+            "the whole scan: compare its clean score with nnU-Net's (`expect`).",
+        )
+        is_flat = len(configuration["patch_size"]) == 2
+        return {"normalise": "foreground" if masked[0] else "volume"}, None, said if is_flat else ()
     if schemes[0] == "CTNormalization":
         per_channel = plans["foreground_intensity_properties_per_channel"]
         known = [per_channel[str(channel)] for channel in range(len(schemes))]

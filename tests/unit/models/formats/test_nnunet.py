@@ -86,6 +86,7 @@ def test_the_mean_of_the_folds_in_windows_of_z_scored_images(tmp_path):
 
     assert_same(network, plain, images(2, 1, (24, 32)))
     assert any("folds 0, 1" in sentence for sentence in network.assumed)
+    assert any("Each slice is normalised by its own mean" in sentence for sentence in network.assumed)
     one = network_of(
         tmp_path,
         Task.SEGMENTATION,
