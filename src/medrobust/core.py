@@ -245,20 +245,45 @@ def names_in(label: int | Sequence[int], classes: Sequence[str]) -> list[str]:
     return [classes[label]]
 
 
+LEFT, RIGHT = ("left", "lh", "l"), ("right", "rh", "r")
+"""How names of classes spell a side, in small letters."""
+
+
+class Pair(NamedTuple):
+    """Classes of one structure on the two sides."""
+
+    left: int
+    right: int
+
+
+def side_pairs(classes: Sequence[str]) -> list[Pair]:
+    """Classes whose names differ only in the side.
+
+    >>> side_pairs(("background", "left caudate", "right caudate", "Left-Putamen"))
+    [Pair(left=1, right=2)]
+    """
+    named: dict[tuple[str, tuple[str, ...]], int] = {}
+    for index, name in enumerate(classes):
+        words = re.findall(r"[a-z0-9]+", name.lower())
+        for side, spellings in (("left", LEFT), ("right", RIGHT)):
+            rest = tuple("" if word in spellings else word for word in words)
+            if rest.count("") == 1:
+                named[side, rest] = index
+    return [
+        Pair(index, named["right", rest])
+        for (side, rest), index in named.items()
+        if side == "left" and ("right", rest) in named
+    ]
+
+
 def sides_of(classes: Sequence[str]) -> tuple[int, ...] | None:
     """The class that each becomes where left and right change names; None where no class has a side.
 
     >>> sides_of(("background", "left putamen", "right putamen", "brain stem")), sides_of(("nevus",))
     ((0, 2, 1, 3), None)
     """
-    other = {"left": "right", "right": "left"}
-
-    def across(name: str) -> str:
-        return re.sub(r"\b(left|right)\b", lambda side: other[side[0].lower()], name, flags=re.IGNORECASE)
-
-    places = {name.lower(): place for place, name in enumerate(classes)}
-    swapped = tuple(places.get(across(name).lower(), place) for place, name in enumerate(classes))
-    return swapped if swapped != tuple(range(len(classes))) else None
+    other = {one: two for pair in side_pairs(classes) for one, two in (pair, pair[::-1])}
+    return tuple(other.get(number, number) for number in range(len(classes))) if other else None
 
 
 OnProgress = Callable[[float, str], None]

@@ -21,6 +21,7 @@ from medrobust.analysis.comparisons import (
     TOO_FEW,
     UNRANKED,
     Network,
+    Pair,
     adjusted,
     duels,
     p_value,
@@ -29,7 +30,6 @@ from medrobust.analysis.comparisons import (
 from medrobust.analysis.results import Results
 from medrobust.analysis.scores import Cell, Scores
 from medrobust.analysis.table import Line, Table, bounded, frame, with_bounds
-from medrobust.analysis.verdict import Pair
 from medrobust.core import Role
 from medrobust.stats.significance import patients_for_significance
 

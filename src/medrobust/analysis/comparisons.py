@@ -5,7 +5,7 @@ Holm within the family. Intervals are not adjusted.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64
 from scipy import stats
 
 from medrobust.analysis.results import Results
-from medrobust.analysis.scores import Scores
+from medrobust.analysis.scores import CLEAN, Cell, Panel, Scores
 from medrobust.analysis.table import Line, bounded, frame, with_bounds
 from medrobust.rng import generator
 from medrobust.stats.intervals import Totals, ratio
@@ -31,6 +31,10 @@ RANKED = "ranked"
 TIED = "not distinguishable"
 TOO_FEW = "too few patients"
 UNRANKED = "not ranked"
+
+
+Pair = Mapping[str, Any]
+"""A row of `pairs`, or of another family of pairs."""
 
 
 class Network(NamedTuple):
@@ -122,13 +126,31 @@ def p_value(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
-def above_majority(results: Results) -> dict[str, bool]:
+def led(row: Pair, name: str) -> tuple[float, float, float]:
+    """The better network of a ranked pair minus the other, with bounds; NaN where unknown."""
+    value, low, high = (math.nan if row[column] is None else row[column] for column in bounded(name))
+    return (value, low, high) if row["better"] == row["first"] else (-value, -high, -low)
+
+
+def other_of(row: Pair) -> str:
+    """The network of a ranked pair that is not the better one."""
+    return str(row["second"] if row["better"] == row["first"] else row["first"])
+
+
+def best_of(models: Sequence[str], pairs: pl.DataFrame) -> str | None:
+    """The network that is significantly better than every other; None where there is none."""
+    wins = pairs["better"].drop_nulls().to_list()
+    return next((model for model in models if wins.count(model) == len(models) - 1 > 0), None)
+
+
+def above_majority(results: Results, panel: Panel | None = None) -> dict[str, bool]:
     """Whether each network does better on clean images than one that always answers with the majority class.
 
-    In segmentation that class is the background everywhere.
+    In segmentation that class is the background everywhere. Scores are those of `panel`, by default the main
+    one.
     """
-    panel, sign = results.panel, results.score.sign
-    clean = {model: panel.value(results.clean(model)) for model in results.models}
+    panel, sign = panel or results.panel, results.score.sign
+    clean = {model: panel.value(panel.cells[Cell(model, CLEAN)]) for model in results.models}
     return {
         model: math.isnan(panel.floor) or sign * value > sign * panel.floor for model, value in clean.items()
     }

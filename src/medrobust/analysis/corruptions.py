@@ -6,14 +6,24 @@ Their averages, tests and sentences are apart from those of attacks: to withstan
 other.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import polars as pl
 
-from medrobust.analysis.comparisons import RANKED, TIED, adjusted, judged, p_value, sign_flip
+from medrobust.analysis.comparisons import (
+    RANKED,
+    TIED,
+    above_majority,
+    adjusted,
+    best_of,
+    judged,
+    led,
+    other_of,
+    p_value,
+    sign_flip,
+)
 from medrobust.analysis.results import Results, reference_of
 from medrobust.analysis.scores import CLEAN, Cell, Panel, Scores, averaged
 from medrobust.analysis.table import Line, bounded, frame, with_bounds
@@ -47,10 +57,10 @@ def levels(results: Results) -> pl.DataFrame:
     Returns:
         `target, family, level, perturbation`, the level a severity, or 1 - SSIM; `value` and `unit` of the
         strength (null where it is solved image by image); `score` with `low` and `high`; `reference`, the
-        clean score on the same pixels, and
-        `drop_points` from it, paired, with their bounds; means over the images of `ssim` (null where pixels
-        move) and `outside_percent`, the pixels that show nothing of the image; `n_unreached`, images whose
-        SSIM no strength reaches; `n_cases, n_patients`. Sorted by level; empty without corruptions.
+        clean score on the same pixels, and `drop_points` from it, paired, with their bounds; means over the
+        images of `ssim` (null where pixels move) and `outside_percent`, the pixels that show nothing of the
+        image; `n_unreached`, images whose SSIM no strength reaches; `n_cases, n_patients`. Sorted by level;
+        empty without corruptions.
     """
     if not results.corruptions:
         return frame([], *LEVELS)
@@ -88,7 +98,7 @@ def by_family(results: Results) -> pl.DataFrame:
     if not results.corruptions:
         return frame([], *FAMILIES)
     panel, lines = results.corrupted_panel, list[Line]()
-    errors = _balanced(results)
+    (baseline, errors), in_means = _balanced(results), graded(results)
     for model in results.models:
         for family, points in families(results).items():
             scores = [panel.cells[Cell(model, point.label)] for point in points]
@@ -99,12 +109,12 @@ def by_family(results: Results) -> pl.DataFrame:
                 "drop_points": panel.drop(reference, mean).scaled(100),
             }
             numbers = [panel.value(each) for each in scores]
-            lines.append(
-                {"target": model, "family": family, "preset": points[0].preset}
-                | {**with_bounds(values), "lowest": min(numbers, key=lambda each: results.score.sign * each)}
-                | (_weighted(results, panel.value(reference), numbers) if family in graded(results) else {})
-                | _errors_of(results, errors[model].of.get(family) if errors else None)
-            )
+            line = {"target": model, "family": family, "preset": points[0].preset, **with_bounds(values)}
+            line["lowest"] = min(numbers, key=lambda each: results.score.sign * each)
+            if family in in_means:
+                line |= _weighted(results, panel.value(reference), numbers)
+                line |= _errors_of(errors[model].of[family], baseline) if errors else {}
+            lines.append(line)
     return frame(lines, *FAMILIES)
 
 
@@ -118,7 +128,7 @@ def summary(results: Results) -> pl.DataFrame:
     """
     if not graded(results):
         return frame([], *SUMMARY)
-    panel, of_families, errors = results.corrupted_panel, by_family(results), _balanced(results)
+    panel, of_families, (baseline, errors) = results.corrupted_panel, by_family(results), _balanced(results)
     lines: list[Line] = []
     for model in results.models:
         corrupted, reference = corrupted_scores(results, model), _references(results, model)
@@ -132,7 +142,7 @@ def summary(results: Results) -> pl.DataFrame:
         lines.append(
             {"model": model, **with_bounds(values), "worst_family": worst["family"], "worst": worst["score"]}
             | {name: own[name].mean() for name in ("overall", "degradation")}
-            | _errors_of(results, errors[model][:2] if errors else None)
+            | (_errors_of(errors[model][:2], baseline) if errors else {})
         )
     return frame(lines, *SUMMARY)
 
@@ -145,10 +155,11 @@ def corruption_pairs(results: Results) -> pl.DataFrame:
         `p_holm`, `verdict`, `better` (null unless ranked); `drop_difference` in points and
         `clean_difference`.
     """
-    found = list(combinations(results.models, 2)) if graded(results) else []
+    if not graded(results):
+        return frame([], *PAIRS)
+    panel, found = results.corrupted_panel, list(combinations(results.models, 2))
     lines: list[Line] = []
     for first, second in found:
-        panel = results.corrupted_panel
         one, other = corrupted_scores(results, first), corrupted_scores(results, second)
         clean, other_clean = panel.cells[Cell(first, CLEAN)], panel.cells[Cell(second, CLEAN)]
         lost, other_lost = (
@@ -162,10 +173,10 @@ def corruption_pairs(results: Results) -> pl.DataFrame:
         }
         p = sign_flip(results, one, other, first, second, "corruptions", tests=len(found))
         lines.append({"first": first, "second": second, **with_bounds(values), "p": p})
+    sound, patients = above_majority(results, panel), len(panel.patients)
     for line, p_holm in zip(lines, adjusted(lines), strict=True):
-        patients = len(results.corrupted_panel.patients)
-        sound = all(_above_floor(results, line[name]) for name in ("first", "second"))
-        line |= {"p_holm": p_holm} | judged(results, line, p_holm, patients, len(lines), sound=sound)
+        both = sound[line["first"]] and sound[line["second"]]
+        line |= {"p_holm": p_holm} | judged(results, line, p_holm, patients, len(lines), sound=both)
     return frame(lines, *PAIRS)
 
 
@@ -187,22 +198,17 @@ def corruption_sentences(results: Results, best_under_attack: str | None) -> lis
         + f" on average; the worst is {_worst(means)}."
     ]
     for row in pairs.filter(verdict=RANKED).iter_rows(named=True):
-        sign = 1 if row["better"] == row["first"] else -1
-        value, *ends = (sign * row[name] for name in bounded("difference"))
-        low, high = sorted(ends)
-        other = row["second"] if sign > 0 else row["first"]
-        lead = sign * row["clean_difference"]
+        value, low, high = led(row, "difference")
         sentences.append(
-            f"{row['better']} is more robust than {other} to these corruptions: mean {heading} {value:+.3f} "
-            f"[{low:+.3f}, {high:+.3f}], {p_value(row['p_holm'])} (Holm, a family of its own);"
-            f" on clean images the difference is {lead:+.3f}."
+            f"{row['better']} is more robust than {other_of(row)} to these corruptions: mean {heading}"
+            f" {value:+.3f} [{low:+.3f}, {high:+.3f}], {p_value(row['p_holm'])} (Holm, a family of its own);"
+            f" on clean images the difference is {led(row, 'clean_difference')[0]:+.3f}."
         )
     tied = pairs.filter(verdict=TIED)
     if tied.height:
         names = "; ".join(f"{row['first']} and {row['second']}" for row in tied.iter_rows(named=True))
         sentences.append(f"Under corruptions these cannot be distinguished: {names}.")
-    wins = pairs["better"].drop_nulls().to_list()
-    best = next((m for m in results.models if wins.count(m) == len(results.models) - 1 > 0), None)
+    best = best_of(results.models, pairs)
     if best is not None and best_under_attack is not None:
         sentences.append(
             f"{best} is the most robust to these corruptions and to these attacks."
@@ -262,22 +268,21 @@ def baseline_of(results: Results) -> tuple[str, Mapping[str, float]] | None:
     return name, {family: sum(each) / len(each) for family, each in errors.items()} | {"clean": clean}
 
 
-def _balanced(results: Results) -> Mapping[str, Balanced]:
+def _balanced(results: Results) -> tuple[str, Mapping[str, Balanced]]:
+    """The name of the baseline, and the errors of each network relative to it; none of label maps."""
     baseline = baseline_of(results)
     if baseline is None:
-        return {}
+        return "", {}
+    name, known = baseline
     of_network = {model: _errors(results, model) for model in results.models}
-    return {
-        model: balanced_errors(errors, clean, baseline[1], baseline[1]["clean"])
+    return name, {
+        model: balanced_errors(errors, clean, known, known["clean"])
         for model, (errors, clean) in of_network.items()
     }
 
 
-def _errors_of(results: Results, found: tuple[float, float] | None) -> dict[str, Any]:
-    baseline = baseline_of(results)
-    if found is None or baseline is None:
-        return {}
-    return {"be": found[0], "relative_be": found[1], "baseline": baseline[0]}
+def _errors_of(found: tuple[float, float], baseline: str) -> Line:
+    return {"be": found[0], "relative_be": found[1], "baseline": baseline}
 
 
 def _errors(results: Results, model: str) -> tuple[dict[str, list[float]], float]:
@@ -297,7 +302,7 @@ def _weighted(results: Results, clean: float, numbers: Sequence[float]) -> dict[
     return found._asdict()
 
 
-def _over_families(results: Results, scores: Any) -> Scores:
+def _over_families(results: Results, scores: Callable[[Corruption], Scores]) -> Scores:
     of_families = [averaged([scores(point) for point in points]) for points in graded(results).values()]
     mean = averaged([each for each in of_families if each is not None])
     assert mean is not None
@@ -339,12 +344,6 @@ def outside_percent(results: Results, target: str, label: str) -> float | None:
     one = rows.filter(pl.col("target_seed") == pl.col("target_seed").min())
     counts = dict(one.group_by("perturbation").agg(pl.col("n_true").sum()).iter_rows())
     return float(100 * (1 - counts[label] / counts[CLEAN]))
-
-
-def _above_floor(results: Results, model: str) -> bool:
-    panel, sign = results.corrupted_panel, results.score.sign
-    value = panel.value(panel.cells[Cell(model, CLEAN)])
-    return math.isnan(panel.floor) or sign * value > sign * panel.floor
 
 
 def _worst(means: Mapping[str, Mapping[str, Any]]) -> str:

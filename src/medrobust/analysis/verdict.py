@@ -1,16 +1,24 @@
 """What a study allows to be said, in words."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
 from scipy import stats
 
 from medrobust.analysis import comparisons
-from medrobust.analysis.comparisons import RANKED, TIED, TOO_FEW, UNRANKED, p_value
+from medrobust.analysis.comparisons import (
+    RANKED,
+    TIED,
+    TOO_FEW,
+    UNRANKED,
+    Pair,
+    led,
+    other_of,
+    p_value,
+)
 from medrobust.analysis.corruptions import corruption_sentences
 from medrobust.analysis.crafting import shared_between_folds
 from medrobust.analysis.results import Results
@@ -20,7 +28,7 @@ from medrobust.analysis.seeds import (
     architectures,
     enough_seeds,
 )
-from medrobust.analysis.table import bounded, frame
+from medrobust.analysis.table import frame
 from medrobust.analysis.transforms import transform_sentences
 from medrobust.stats.resampling import share_first
 from medrobust.stats.significance import patients_for_significance, ranks_interval
@@ -29,9 +37,6 @@ FEWEST_FOR_FRACTIONS = 20
 """With fewer patients the fraction of resamples in which a network comes first says nothing."""
 
 FEWEST_FOR_TAU = 5
-
-Pair = Mapping[str, Any]
-"""A row of `comparisons.pairs`."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,7 @@ def verdict(results: Results) -> Verdict:
     pairs = comparisons.pairs(results)
     found = set(pairs["verdict"])
     outcome = next((each for each in (RANKED, TOO_FEW, TIED) if each in found), UNRANKED)
-    wins = pairs["better"].drop_nulls().to_list()
-    best = next((model for model in results.models if wins.count(model) == len(results.models) - 1 > 0), None)
+    best = comparisons.best_of(results.models, pairs)
     adversarial = _adversarial(results)
     tau = kendall_tau([results.clean(model).totals.sum() for model in adversarial], [*adversarial.values()])
     # Not of attacks that failed their self-tests on every source.
@@ -94,7 +98,7 @@ def ranking(results: Results, pairs: pl.DataFrame) -> pl.DataFrame:
     place = {model: index for index, model in enumerate(models)}
     better = np.zeros((len(models), len(models)), dtype=bool)
     for row in pairs.filter(pl.col("better").is_not_null()).iter_rows(named=True):
-        better[place[row["better"]], place[_other(row)]] = True
+        better[place[row["better"]], place[other_of(row)]] = True
     ranks = dict(zip(models, ranks_interval(better), strict=True))
     fractions = _fractions_first(results, models)
     lines = []
@@ -181,7 +185,7 @@ def _conclusions(results: Results, pairs: pl.DataFrame, outcome: str) -> list[st
 def _ranked(row: Pair, results: Results) -> str:
     value, low, high = led(row, "difference")
     return (
-        f"{row['better']} is more robust than {_other(row)} against these transferred attacks, for these"
+        f"{row['better']} is more robust than {other_of(row)} against these transferred attacks, for these"
         f" trained weights: mean adversarial {results.score.heading} {value:+.3f} [{low:+.3f}, {high:+.3f}],"
         f" {p_value(row['p_holm'])} (Holm).{clean_sentence(row, results.score.sign)}{drop_sentence(row)}"
     )
@@ -200,17 +204,6 @@ def _tied(row: Pair, results: Results) -> str:
     )
 
 
-def led(row: Pair, name: str) -> tuple[float, float, float]:
-    """The better network of a ranked pair minus the other, with bounds; NaN where unknown."""
-    value, low, high = (math.nan if row[column] is None else row[column] for column in bounded(name))
-    return (value, low, high) if row["better"] == row["first"] else (-value, -high, -low)
-
-
-def _other(row: Pair) -> str:
-    """The network of a ranked pair that is not the better one."""
-    return str(row["second"] if row["better"] == row["first"] else row["first"])
-
-
 def clean_sentence(row: Pair, sign: int = 1) -> str:
     """Of a ranked pair: that the other network is better on clean images; "" where it is not.
 
@@ -220,7 +213,7 @@ def clean_sentence(row: Pair, sign: int = 1) -> str:
     if not (high if sign > 0 else -low) < 0:
         return ""
     return (
-        f" On clean images {_other(row)} does better, by {-value:+.3f} [{-high:+.3f}, {-low:+.3f}]: the"
+        f" On clean images {other_of(row)} does better, by {-value:+.3f} [{-high:+.3f}, {-low:+.3f}]: the"
         " orders by clean and by adversarial score differ."
     )
 
@@ -231,7 +224,7 @@ def drop_sentence(row: Pair) -> str:
     Without it a lead on clean images alone would pass for robustness.
     """
     value, low, high = led(row, "drop_difference")
-    better, other, unclear = row["better"], _other(row), low <= 0 <= high
+    better, other, unclear = row["better"], other_of(row), low <= 0 <= high
     if value > 0:
         hedge = ", though not clearly" if unclear else ""
         return f" By the drop from the clean score, {other} comes first{hedge}: the two orders differ."

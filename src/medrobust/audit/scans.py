@@ -1,13 +1,11 @@
 """Checks of scans and their labels, each a function of everything that was seen."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float16
@@ -23,6 +21,7 @@ from medrobust.audit.looking import (
     look_at_scan,
 )
 from medrobust.audit.splits import Splits, are_apart, is_tested, part_of
+from medrobust.core import Pair, side_pairs
 from medrobust.data.findings import Finding, error, note, quoted, refused, warning
 from medrobust.data.listing import Scan, Scans
 from medrobust.data.scans.geometry import turn_onto
@@ -36,8 +35,6 @@ FEWEST_LEVELS = 16
 
 COMMON = 0.8
 """Fraction of the scans above which a structure is expected in all; lesions are only in some."""
-
-LEFT, RIGHT = ("left", "lh", "l"), ("right", "rh", "r")
 
 ALIKE = 0.85
 """Correlation of detail above which two scans may show one person; `similarity` says what was measured."""
@@ -200,13 +197,6 @@ def structures(evidence: ScanEvidence) -> Iterator[Finding]:
         yield warning("class in no scan", f"No scan has any voxel of {quoted(unused)}.", advice)
 
 
-class Pair(NamedTuple):
-    """Classes of one structure on the two sides."""
-
-    left: int
-    right: int
-
-
 def swapped_sides(evidence: ScanEvidence) -> Iterator[Finding]:
     """Structures named left whose centre lies right of the midline by the file's affine, or vice versa."""
     pairs = side_pairs(evidence.listing.classes)
@@ -219,26 +209,6 @@ def swapped_sides(evidence: ScanEvidence) -> Iterator[Finding]:
             says += f"midline from what their names say: {quoted(wrong, 3)}."
             advice = "Look at it in a viewer: the labels are swapped, or the affine mirrors the patient."
             yield error("left and right swapped", says, advice, scan.labels)
-
-
-def side_pairs(classes: tuple[str, ...]) -> list[Pair]:
-    """Classes whose names differ only in the side.
-
-    >>> side_pairs(("background", "left caudate", "right caudate", "Left-Putamen"))
-    [Pair(left=1, right=2)]
-    """
-    named: dict[tuple[str, tuple[str, ...]], int] = {}
-    for index, name in enumerate(classes):
-        words = re.findall(r"[a-z0-9]+", name.lower())
-        for side, spellings in (("left", LEFT), ("right", RIGHT)):
-            rest = tuple("" if word in spellings else word for word in words)
-            if rest.count("") == 1:
-                named[side, rest] = index
-    return [
-        Pair(index, named["right", rest])
-        for (side, rest), index in named.items()
-        if side == "left" and ("right", rest) in named
-    ]
 
 
 def _on_the_wrong_side(look: LabelsLook, pairs: list[Pair]) -> Iterator[int]:

@@ -219,6 +219,11 @@ class Perturbation:
         return str(parameters.get("norm", self.norms[0])) if self.norms else None
 
     @property
+    def neutral(self) -> float:
+        """The strength at which images stay as they are."""
+        return 0.0 if self.extent is None else self.extent.neutral
+
+    @property
     def severities(self) -> int:
         """How many severities its presets have; 0 where `severity`, if it has one, is a parameter itself."""
         return max((len(preset.severities) for preset in self.presets.values()), default=0)
@@ -296,8 +301,10 @@ def perturbation(**facts: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
                     if isinstance(given.get(key), Tensor):
                         given[key] = ordinary(given[key])
                 _check(entry, given)
-                alone = entry.one_finding and task_of(given["labels"]) is Task.MULTILABEL
-                made: Any = (_on_one_finding if alone else _called)(function, bound)
+                if entry.one_finding and task_of(given["labels"]) is Task.MULTILABEL:
+                    made: Any = _on_one_finding(function, bound)
+                else:
+                    made = function(*bound.args, **bound.kwargs)
             return cast(R, made.detach()) if isinstance(made, Tensor) else made
 
         run.__signature__ = signature  # type: ignore[attr-defined]
@@ -306,10 +313,6 @@ def perturbation(**facts: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return run
 
     return decorate
-
-
-def _called(function: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
-    return function(*bound.args, **bound.kwargs)
 
 
 def _on_one_finding(function: Callable[..., Any], bound: inspect.BoundArguments) -> Tensor:

@@ -51,6 +51,15 @@ def _scales(images: Tensor) -> Tensor:
     return torch.exp2(-exponents.clamp(-_EXPONENTS, _EXPONENTS).to(images.dtype))
 
 
+def acted_on(
+    support: Bool[Tensor, "n 1 *space"],
+    images: Float[Tensor, "n c *space"],
+    made: Float[Tensor, "n c *space"],
+) -> Bool[Tensor, "n 1 *space"]:
+    """Where the similarity of what ignores the support is taken: there, and wherever anything has changed."""
+    return support | (made != images).any(1, keepdim=True)
+
+
 SupportMode = Literal["auto", "image", "foreground"]
 
 STRIPPED_SHARE = 0.05

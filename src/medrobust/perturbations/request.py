@@ -5,7 +5,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, cast, get_args
@@ -32,7 +32,7 @@ from medrobust.perturbations.entry import (
     Preset,
     Tally,
 )
-from medrobust.perturbations.geometry import per_image, rows
+from medrobust.perturbations.geometry import acted_on, per_image, rows
 from medrobust.perturbations.gradients import Informed, Model, about
 from medrobust.perturbations.strength import Solution, first_strength, solve_strength
 from medrobust.rng import generators_of
@@ -423,10 +423,11 @@ def perturb(
     if isinstance(model, Informed):
         groups = model.alike()
         if len(groups) > 1:
-            return _perturbed_apart(
-                request, model, groups, images, labels,
-                support=support, rngs=rngs, spacing=spacing, targets=targets, tally=tally,
-            )  # fmt: skip
+            every = images.clone()
+            masks = {"support": support, "targets": targets}
+            for places, own in _apart(model, groups, images, labels, rngs, tally, **masks):
+                every[places] = perturb(request, spacing=spacing, **own)
+            return every
         model = model.of([0])
     given |= {"support": support, "rngs": rngs, "targets": targets, "spacing": spacing}
     given |= {"found": found, "tally": tally}
@@ -476,7 +477,11 @@ def moved(
     if isinstance(model, Informed):
         groups = model.alike()
         if len(groups) > 1:
-            return _moved_apart(request, model, groups, images, labels, **others)
+            whole = Moved(images.clone(), labels.clone(), torch.ones_like(images[:, 0], dtype=torch.bool))
+            for places, own in _apart(model, groups, images, labels, rngs, tally, found=found):
+                for part, of_group in zip(whole, moved(request, spacing=spacing, **own), strict=True):
+                    part[places] = of_group
+            return whole
         model = model.of([0])
     parts = _called(request, model, images, labels, {**request.parameters, **others, "sides": sides})
     if not isinstance(parts, tuple) or len(parts) != 3:
@@ -530,72 +535,36 @@ def _seen(made: object) -> str:
     return f"{made.dtype} of shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
 
 
-def _moved_apart(
-    request: Request,
+def _apart(
     model: Model,
     groups: Sequence[Sequence[int]],
     images: Tensor,
     labels: Tensor,
-    *,
     rngs: Sequence[np.random.Generator] | None,
-    spacing: Sequence[float] | None,
-    found: Tensor | None,
     tally: Tally | None,
-) -> Moved:
-    """Search a transform on groups of a batch, one after the other."""
-    rngs, whole = generators_of(rngs, len(images)), torch.ones_like(images[:, 0], dtype=torch.bool)
-    made = Moved(images.clone(), labels.clone(), whole)
+    **others: Tensor | None,
+) -> Iterator[tuple[list[int], dict[str, Any]]]:
+    """The groups of a batch, one after the other: their places, and the arguments that are about them.
+
+    What is counted of a group joins `tally` once it is done.
+    """
+    rngs = generators_of(rngs, len(images))
     for group in groups:
         places, own = list(group), Tally()
-        part = moved(
-            request,
-            images[places],
-            labels[places],
-            about(model, places),
-            rngs=[rngs[place] for place in places],
-            spacing=spacing,
-            found=None if found is None else found[places],
-            tally=own,
+        parts = {name: None if each is None else each[places] for name, each in others.items()}
+        yield (
+            places,
+            {
+                "model": about(model, places),
+                "images": images[places],
+                "labels": labels[places],
+                "rngs": [rngs[place] for place in places],
+                "tally": own,
+                **parts,
+            },
         )
-        for every, of_group in zip(made, part, strict=True):
-            every[places] = of_group
         if tally is not None:
             tally.put(own, places, len(images))
-    return made
-
-
-def _perturbed_apart(
-    request: Request,
-    model: Model,
-    groups: Sequence[Sequence[int]],
-    images: Tensor,
-    labels: Tensor,
-    *,
-    support: Tensor | None,
-    rngs: Sequence[np.random.Generator] | None,
-    spacing: Sequence[float] | None,
-    targets: Tensor | None,
-    tally: Tally | None,
-) -> Tensor:
-    """Apply a request to groups of a batch, one after the other."""
-    made, rngs = images.clone(), generators_of(rngs, len(images))
-    for group in groups:
-        places = list(group)
-        own = None if tally is None else Tally()
-        made[places] = perturb(
-            request,
-            about(model, places),
-            images[places],
-            labels[places],
-            support=None if support is None else support[places],
-            rngs=[rngs[place] for place in places],
-            spacing=spacing,
-            targets=None if targets is None else targets[places],
-            tally=own,
-        )
-        if tally is not None and own is not None:
-            tally.put(own, places, len(images))
-    return made
 
 
 def solve_budget(
@@ -715,8 +684,7 @@ def match_noise(
     def similarity(some: Tensor, share: Tensor) -> Tensor:
         made, region = noisy(some, values(share)), rows(where, some)
         if extent is not None and region is not None:
-            # It acts everywhere, so similarity is taken where it may count or where anything has changed.
-            region = region | (made != clean[some]).any(1, keepdim=True)
+            region = acted_on(region, clean[some], made)
         return ssim(clean[some], made, region)
 
     if extent is None:
@@ -729,7 +697,8 @@ def match_noise(
     if extent is not None:
         solution = _nearest_on_grid(similarity, goal, tolerance, solution)
     solution = solution._replace(strength=values(solution.strength))
-    strength, reached_ssim = torch.zeros_like(ssim_goal), ssim_goal.clone()
+    strength = torch.full_like(ssim_goal, request.perturbation.neutral)
+    reached_ssim = ssim_goal.clone()
     reached = torch.ones_like(ssim_goal, dtype=torch.bool)
     strength[changed], reached_ssim[changed], reached[changed] = solution
     return Solution(strength, reached_ssim, reached)
@@ -763,7 +732,7 @@ def add_noise(
     rngs: Sequence[np.random.Generator] | None = None,
     spacing: Sequence[float] | None = None,
 ) -> Float[Tensor, "n c *space"]:
-    """Make each image with a strength of its own; one whose strength is 0 stays as it is."""
+    """Make each image with a strength of its own; one at which nothing happens stays as it is."""
     rngs = generators_of(rngs, len(images))
     if request.perturbation.strength_of_each and bool((strength > 0).any()):
         noise = replace(
@@ -772,14 +741,13 @@ def add_noise(
         noisy = perturb(noise, None, images, labels, support=support, rngs=rngs)
         return torch.where(per_image(strength, images) > 0, noisy, images)
     made = images.clone()
-    for number, value in enumerate(strength.tolist()):
+    for number in (strength != request.perturbation.neutral).nonzero()[:, 0].tolist():
         one = slice(number, number + 1)
-        if value > 0:
-            where = None if support is None else support[one]
-            noise = request.with_budget(value)
-            made[one] = perturb(
-                noise, None, images[one], labels[one], support=where, rngs=rngs[one], spacing=spacing
-            )
+        where = None if support is None else support[one]
+        own = request.with_budget(float(strength[number]))
+        made[one] = perturb(
+            own, None, images[one], labels[one], support=where, rngs=rngs[one], spacing=spacing
+        )
     return made
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from medrobust.core import Part
 from medrobust.data.splitting.case_sets import described
-from medrobust.perturbations import SUITES
+from medrobust.perturbations import PERTURBATIONS, SUITES
 from medrobust.running.jobs import Job
 from medrobust.running.progress import duration, sayer
 from medrobust.running.setup import Fold, Setup
@@ -26,10 +26,11 @@ def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
         f"{study.task} on {dataset.name}: {len(study.specs)} networks{seeds}, {len(study.attacks)} attacks, "
         f"{described(setup.cases, dataset)}; {dataset.unit}s: {counts}{several}"
     )
-    suite, families = study.corruptions.suite, study.corruptions.families
-    unfit = [name for name in SUITES.get(suite or "", ()) if name not in families]
+    suite, dimensions = study.corruptions.suite, len(dataset.shape)
+    of_suite = SUITES.get(suite or "", ())
+    unfit = [name for name in of_suite if PERTURBATIONS[name].misfit(dataset.channels, dimensions)]
     if unfit:
-        say(f"Of the suite {suite} these do not take such images, or are not asked for: {', '.join(unfit)}.")
+        say(f"Of the suite {suite} these do not take such images and are left out: {', '.join(unfit)}.")
     table = text_table("step", "jobs", "pieces", "done", "time left", "disk")
     for kind in dict.fromkeys(job.kind for job in jobs):
         of_kind = [job for job in jobs if job.kind == kind]

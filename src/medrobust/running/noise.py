@@ -18,6 +18,7 @@ from torch import Tensor
 from medrobust.core import OnProgress, sides_of
 from medrobust.errors import RunError
 from medrobust.perturbations import Moved, Request, add_noise, match_noise, moved, perturb, support_of
+from medrobust.perturbations.geometry import acted_on
 from medrobust.running.batches import Batch, batches, evenly_spaced
 from medrobust.running.craft import DISTANCES, distances, values_of
 from medrobust.running.jobs import Job
@@ -72,7 +73,7 @@ def _chunk_columns(setup: Setup, images: ImageSet, number: int) -> Columns:
         done += n
         support = support_of(batch.images, setup.study.support)
         strength, reached = _solve(setup, request, batch, support, rows)
-        masks = [(strength == 0).numpy(), (~reached).numpy()]
+        masks = [(strength == request.perturbation.neutral).numpy(), (~reached).numpy()]
         measured: Columns = {
             "strength": values_of(strength),
             "steps": [None] * n,
@@ -86,8 +87,8 @@ def _chunk_columns(setup: Setup, images: ImageSet, number: int) -> Columns:
         if places:
             part, where = batch.part(places), support[places]
             noisy = _made(setup, request, part, where, strength[places]).images
-            if is_corruption:  # acts everywhere: similar where it may count, or where anything has changed
-                where = where | (noisy != part.images).any(1, keepdim=True)
+            if is_corruption:
+                where = acted_on(where, part.images, noisy)
             for name, values in distances(part.images, noisy, where).items():
                 known = dict(zip(places, values, strict=True))
                 measured[name] = [known.get(place) for place in range(n)]

@@ -9,6 +9,7 @@ from torch import Tensor
 from medrobust.core import OnProgress
 from medrobust.errors import StudyError
 from medrobust.perturbations import Tally, moved, support_of
+from medrobust.perturbations.geometry import acted_on
 from medrobust.running.batches import Batch, batches
 from medrobust.running.craft import asked, distances
 from medrobust.running.estimate import Speeds
@@ -70,8 +71,7 @@ def _search_chunk(
         every.append(torch.cat([theta for _, theta in parts]))
         clean, labels = batch.images.to(CPU), batch.labels.to(CPU)
         made = moved(request, clean, labels, spacing=setup.dataset.spacing, found=every[-1])
-        # As of corruptions: similarity is taken where it may count, or where anything has changed.
-        where = support_of(clean, setup.study.support) | (made.images != clean).any(1, keepdim=True)
+        where = acted_on(support_of(clean, setup.study.support), clean, made.images)
         measured: Columns = {
             **distances(clean, made.images, where),
             "strength": [float(request.parameters["strength"])] * n,

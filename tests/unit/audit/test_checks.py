@@ -5,6 +5,7 @@ import pytest
 
 from medrobust.audit.photos import TOO_WIDE, WIDE, expected_interval
 from medrobust.audit.scans import FEWEST_PAIRS, Pair, side_pairs
+from medrobust.core import sides_of
 from medrobust.data.scans.structures import STRUCTURES
 
 
@@ -21,6 +22,18 @@ from medrobust.data.scans.structures import STRUCTURES
 )
 def test_structures_of_two_sides(classes: tuple[str, ...], pairs: list[Pair]) -> None:
     assert side_pairs(classes) == pairs
+
+
+def test_sides_that_change_names() -> None:
+    assert sides_of(("bg", "Left-Putamen", "kidney L", "Right-Putamen", "kidney R", "liver")) == (
+        0,
+        3,
+        4,
+        1,
+        2,
+        5,
+    )
+    assert sides_of(("bg", "left over")) is None
 
 
 def test_all_sided_structures_of_the_paper_have_a_partner() -> None:

@@ -9,7 +9,7 @@ import torch
 import own_perturbations
 from medrobust.core import Task
 from medrobust.errors import StudyError
-from medrobust.perturbations import PERTURBATIONS, SUITES, moved, perturb, request, requests
+from medrobust.perturbations import PERTURBATIONS, SUITES, add_noise, moved, perturb, request, requests
 from medrobust.perturbations.corruptions.geometry import affine, flip
 from medrobust.perturbations.corruptions.noise import gaussian_noise
 from medrobust.rng import generator
@@ -100,6 +100,13 @@ def test_a_severity_may_be_a_similarity():
     assert requests(points[0].written, PHOTO) == (points[0],)
     moving = requests({"name": "affine", "severity": {"ssim": [0.9]}}, SCAN)
     assert [each.severity for each in moving] == [1, 2, 3, 4, 5]
+
+
+def test_a_strength_of_zero_may_be_the_strongest():
+    points = requests({"name": "brightness_down", "severity": {"ssim": [0.9]}}, PHOTO)
+    made = add_noise(points[0], IMAGES, LABELS, torch.tensor([0.0, 1.0]))
+    assert not made[0].any()
+    assert torch.equal(made[1], IMAGES[1])
 
 
 @pytest.mark.parametrize("name", SUITES)
