@@ -133,7 +133,7 @@ def told(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "role": entry.role,
             "budget": entry.budget,
             "minimal": entry.minimal,
-            "whitebox": entry.whitebox,
+            "crafted_on": entry.crafted_on,
             "targeted": entry.targets is not None,
             "norm": entry.norm_of({"norm": "inf", **each}),
         }

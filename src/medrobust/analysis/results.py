@@ -186,7 +186,7 @@ class Results:
         moving = [each.label for each in self.corruptions if each.moves]
         moving += [each.label for each in self.transforms if each.moves]
         moved = pl.col("perturbation").is_in([*moving, *map(reference_of, moving)])
-        _check_complete(rows, self.task, self.models, [] if aside else self.attack_labels, moved)
+        _check_complete(rows, self.task, self.models, [] if aside else self.attacks, moved)
         rows = self._boundaries(rows).filter(which) if score.needs_surfaces else rows
         return panel_of(score, self.settings, rows, self.classes[0])
 
@@ -420,12 +420,17 @@ _AGAIN = "Run the study again in the same folder: only what is missing is evalua
 
 
 def _check_complete(
-    rows: pl.DataFrame, task: Task, models: Sequence[str], attacks: Sequence[str], moved: pl.Expr
+    rows: pl.DataFrame, task: Task, models: Sequence[str], attacks: Sequence[Attack], moved: pl.Expr
 ) -> None:
     """Refuse rows that do not hold every cell on exactly the same cases."""
     cells = rows.lazy().select(_KEYS).unique().collect(engine="streaming")
     _check_models(cells, models)
-    _check_cells(cells, attacks)
+    transferred = [attack for attack in attacks if attack.crafted_on != "targets"]
+    for alike in {attack.sources: None for attack in transferred}:
+        labels = [attack.label for attack in transferred if attack.sources == alike]
+        _check_cells(
+            cells.filter(pl.col("perturbation").str.extract("([^@~]+)(~.*)?$").is_in(labels)), labels
+        )
     _check_cases(rows, SCORED[task].items)
     if task.has_maps:
         _check_truth(rows.filter(~moved))

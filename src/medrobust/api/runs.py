@@ -78,6 +78,8 @@ class Run:
                     each["curve"],
                     each["value"],
                     each.get("finding"),
+                    each["needs"],
+                    each["crafted_on"],
                 )
                 for each in record["perturbations"]
                 if each["role"] == "attack"

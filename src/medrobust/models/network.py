@@ -557,6 +557,34 @@ def last_layer_input(body: nn.Module, images: Float[Tensor, "n c *space"]) -> Fl
     return seen[0].flatten(2).mean(2) if seen[0].ndim > 2 else seen[0]
 
 
+class Ensemble(Network):
+    """Networks that answer together: logits are the mean of theirs, and features stand side by side.
+
+    Source: Liu et al. 2017, Delving into transferable adversarial examples and black-box attacks.
+    """
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        """Join networks of the same classes."""
+        super().__init__(nn.ModuleList(networks))
+
+    def forward(
+        self, images: Float[Tensor, "n c *space"], further: Rows | None = None
+    ) -> Float[Tensor, "n k *labelspace"]:
+        """Mean logits of images in [0, 1]."""
+        return torch.stack([network(images) for network in self.networks]).mean(0)
+
+    def features(
+        self, images: Float[Tensor, "n c *space"], further: Rows | None = None
+    ) -> Float[Tensor, "n d"]:
+        """The features of all networks, of which the mean of their last layers is a linear function."""
+        return torch.cat([network.features(images) for network in self.networks], 1)
+
+    @property
+    def networks(self) -> list[Network]:
+        """The networks that answer together."""
+        return [network for network in self.body.children() if isinstance(network, Network)]
+
+
 def prepare(network: Network, device: torch.device) -> Network:
     """Make a network ready to be attacked, in place and once: eval mode, frozen, channels last."""
     return to_channels_last(network.to(device)).eval().requires_grad_(False)

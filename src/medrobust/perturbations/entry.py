@@ -46,6 +46,10 @@ OnMisclassified = Literal["attack", "keep", "drop"]
 OnFailure = Literal["last", "clean"]
 """What is stored where an attack fails: its last iterate, or the clean image."""
 
+CraftedOn = Literal["surrogates", "targets", "both", "ensemble"]
+"""The networks that an attack is crafted on: each surrogate, each target itself (white box), both, or all
+surrogates as one network whose logits are the mean of theirs."""
+
 SUPPLIED = frozenset(
     {"support", "rngs", "targets", "spacing", "background", "tally", "found", "preset", "sides"}
 )
@@ -168,7 +172,7 @@ class Perturbation:
         presets: By name. Where a study gives a severity alone, the first one's is meant.
         on_misclassified: What happens to images that the source already gets wrong.
         on_failure: What is stored where it fails.
-        whitebox: Whether it is also run on each target itself.
+        crafted_on: The networks that it is crafted on where a study does not say.
         check: Takes parameters and task; returns what does not fit together, in a sentence that begins with
             the parameter's name, or None.
         passes: Passes with gradient that an image usually takes, given the parameters; to estimate times.
@@ -200,7 +204,7 @@ class Perturbation:
     presets: Mapping[str, Preset] = field(default_factory=dict)
     on_misclassified: OnMisclassified = "attack"
     on_failure: OnFailure = "last"
-    whitebox: bool = False
+    crafted_on: CraftedOn = "surrogates"
     check: Callable[[Mapping[str, Any], Task], str | None] = lambda parameters, task: None
     passes: Callable[[Mapping[str, Any]], float] = lambda parameters: float(parameters.get("steps", 1))
     is_gradient_free: Callable[[Mapping[str, Any]], bool] = lambda parameters: False

@@ -25,6 +25,7 @@ from medrobust.perturbations.catalogue import PERTURBATIONS
 from medrobust.perturbations.checks import task_of
 from medrobust.perturbations.entry import (
     SUPPLIED,
+    CraftedOn,
     Moved,
     OnFailure,
     OnMisclassified,
@@ -37,7 +38,11 @@ from medrobust.perturbations.gradients import Informed, Model, about
 from medrobust.perturbations.strength import Solution, first_strength, solve_strength
 from medrobust.rng import generators_of
 
-POLICIES = {"on_misclassified": get_args(OnMisclassified), "on_failure": get_args(OnFailure)}
+POLICIES = {
+    "on_misclassified": get_args(OnMisclassified),
+    "on_failure": get_args(OnFailure),
+    "crafted_on": get_args(CraftedOn),
+}
 OWN_KEYS = ("name", "load", "given", "label", "preset", "finding", *POLICIES)
 """Keys of an item of a study that are not parameters."""
 
@@ -66,6 +71,7 @@ class Request:
         parameters: All of its parameters, ready for JSON; without its budget until that is solved.
         on_misclassified: What happens to images that the source already gets wrong.
         on_failure: What is stored where it fails.
+        crafted_on: The networks that it is crafted on.
         ssim: SSIM that the budget is to be solved for; None: the budget is given, or there is none.
         curve: The curve over budgets that it is a point of, if any.
         finding: Name or number of the one finding that an attack is to turn; None: all labels.
@@ -78,6 +84,7 @@ class Request:
     parameters: Mapping[str, Any]
     on_misclassified: OnMisclassified
     on_failure: OnFailure
+    crafted_on: CraftedOn = "surrogates"
     ssim: float | None = None
     curve: str | None = None
     finding: str | int | None = None
@@ -141,7 +148,7 @@ class Request:
         if self.curve is not None:
             item["curve"] = self.curve
         if entry.role == "attack":
-            item |= {"on_misclassified": self.on_misclassified, "on_failure": self.on_failure}
+            item |= {key: getattr(self, key) for key in POLICIES}
         if self.finding is not None:
             item["finding"] = self.finding
         if self.preset is not None:
@@ -155,9 +162,11 @@ class Request:
     def facts(self) -> dict[str, Any]:
         """What a report says about it, as plain data: a report must not need anybody's package."""
         entry = self.perturbation
-        names = ("role", "budget", "unit", "minimal", "whitebox", "beyond_paper", "summary", "source")
+        names = ("role", "needs", "budget", "unit", "minimal", "summary", "source")
         facts = {name: getattr(entry, name) for name in names}
         return facts | {
+            "crafted_on": self.crafted_on,
+            "beyond_paper": entry.beyond_paper or self.crafted_on == "ensemble",
             "norm": entry.norm_of(self.parameters),
             "targeted": entry.targets is not None,
             "finding": self.finding,
@@ -188,9 +197,9 @@ def request(item: object, task: Task, *, control: bool = False) -> Request:
 
     Args:
         item: The name of an entry; or a mapping of `name` (or `load: package.module:function`), `label`,
-            `preset`, `severity` (a step of it), `finding`, `on_misclassified`, `on_failure` and the
-            perturbation's parameters, of which the budget may be given as `{ssim: s}`; or, in Python, a
-            function of one's own, also as the value of `load`.
+            `preset`, `severity` (a step of it), `finding`, `on_misclassified`, `on_failure`,
+            `crafted_on` and the perturbation's parameters, of which the budget may be given as `{ssim: s}`;
+            or, in Python, a function of one's own, also as the value of `load`.
         task: Task of the study.
         control: Whether it is the noise that is matched to every attack, which takes no strength.
 
@@ -222,7 +231,7 @@ def request(item: object, task: Task, *, control: bool = False) -> Request:
     label = _label(item, entry, where)
     policies: dict[str, Any] = {}
     for key, choices in POLICIES.items():
-        policies[key] = item.get(key, getattr(preset, key) or getattr(entry, key))
+        policies[key] = item.get(key, getattr(preset, key, None) or getattr(entry, key))
         if policies[key] not in choices:
             raise StudyError(f"{where}.{key}: must be one of {', '.join(choices)}; got {policies[key]!r}.")
     finding = _finding(item, entry, task, where)

@@ -161,6 +161,7 @@ def _is_trained(entry: Mapping[str, Any]) -> bool:
 COLUMNS = ("attack", "cells", "attacker_knows", "wants", "may_change", "norm")
 SURROGATE = "task, classes and {data}; neither the weights nor the answers of the judged network"
 OTHERS = "task, classes and the other networks of the study; nothing of the judged one"
+ENSEMBLE = "; all surrogates are attacked as one, whose logits are the mean of theirs"
 WHITEBOX = "everything: architecture and weights of the judged network"
 NORMS = {"inf": "L∞", "2": "L2"}
 TRAINING = {"same": "the training data", "disjoint": "data like the training data, of other patients"}
@@ -187,9 +188,10 @@ def threat_table(
         if label not in facts:
             continue
         aim = _aim(facts[label], each, pixels)
-        if sources != "none":
-            rows.append((label, "Tables 1 and 2", knows, *aim))
-        if sources == "none" or (facts[label]["whitebox"] and study["crafting"]["whitebox"]):
+        on = facts[label]["crafted_on"]
+        if sources != "none" and on != "targets":
+            rows.append((label, "Tables 1 and 2", f"{knows}{ENSEMBLE if on == 'ensemble' else ''}", *aim))
+        if sources == "none" or on == "targets" or (on == "both" and study["crafting"]["whitebox"]):
             rows.append((label, "white-box", WHITEBOX, *aim))
     return pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String), orient="row")
 

@@ -139,17 +139,21 @@ def _answers(network: Network, images: Float[Tensor, "n c *space"]) -> Float[Ten
 
 
 def _require_attacks(setup: Setup) -> None:
-    """See that every attack can be crafted on some source; without sources, on some target."""
-    role = "transfer" if setup.sources else "whitebox"
-    crafted = {images.perturbation for images in make_plan(setup).attacks if images.role == role}
+    """See that every attack can be crafted on some network that it is meant for."""
+    crafted = {(images.perturbation, images.role) for images in make_plan(setup).attacks}
     for attack in setup.study.attacks:
-        if attack.label not in crafted:
-            names = ", ".join(dict.fromkeys(each.id.name for each in setup.sources or setup.targets))
-            direct = [each.id.name for each in setup.targets if setup.is_attackable(attack, each)]
-            instead = " Or write `surrogates: none`, which attacks each network directly and ranks nothing."
-            raise StudyError(
-                f"study.perturbations.{attack.label} follows a gradient, and {names} has none to follow. "
-                "Craft it on networks that have one, in `surrogates: {models: [...]}`: `{name: resnet18}` is "
-                "trained here if the split has training patients; with `load` and `weights` it is one that "
-                f"you have trained.{instead if role == 'transfer' and direct else ''}"
-            )
+        direct = not setup.sources or attack.crafted_on == "targets"
+        if (attack.label, "whitebox" if direct else "transfer") in crafted:
+            continue
+        asked = setup.targets if direct else setup.sources
+        names = ", ".join(dict.fromkeys(each.id.name for each in asked))
+        why = f"study.perturbations.{attack.label} follows a gradient, and {names} has none to follow. "
+        if direct and setup.sources:
+            raise StudyError(f"{why}Leave it out, or take an attack that needs none.")
+        able = [each.id.name for each in setup.targets if setup.is_attackable(attack, each)]
+        instead = " Or write `surrogates: none`, which attacks each network directly and ranks nothing."
+        raise StudyError(
+            f"{why}Craft it on networks that have one, in `surrogates: {{models: [...]}}`: `{{name: "
+            "resnet18}` is trained here if the split has training patients; with `load` and `weights` it is "
+            f"one that you have trained.{instead if setup.sources and able else ''}"
+        )

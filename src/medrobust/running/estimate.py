@@ -55,6 +55,9 @@ def measured_speeds(setup: Setup) -> Speeds:
         gradient = _fastest(_gradient, network, images) if setup.has_gradient(each) else 0.0
         forward = _fastest(_forward, network, images)
         speeds[each.id.name] = Speed(forward / tried, gradient / tried, parameter_count(network))
+    for each in setup.ensembles:
+        one = [speeds[member.id.name] for member in each.members]
+        speeds[each.id.name] = Speed(*(sum(values) for values in zip(*one, strict=True)))
     return speeds
 
 

@@ -109,9 +109,10 @@ class ImageSet:
         """Whether a target is shown the images.
 
         White-box images and transforms are for the network that they were made on, transferred attacks for
-        all others of the fold.
+        all others of the fold, of an ensemble for all that are not part of it.
         """
-        is_own = self.source is not None and self.source.id == target.id
+        made_on = (self.source, *self.source.members) if self.source else ()
+        is_own = target.id in [network.id for network in made_on]
         return (
             is_own if self.role in ("whitebox", "transform") else self.fold == target.id.fold and not is_own
         )
@@ -286,7 +287,7 @@ class Plan:
             images
             for images in self.attacks
             if images.request is not None
-            and images.role == self._main_role
+            and (images.role == self._main_role or images.request.crafted_on == "targets")
             and (images.request.curve is None or images.request.label in middles)
         )
 
@@ -311,14 +312,17 @@ def make_plan(setup: Setup) -> Plan:
     transfer = [
         attack_set(setup, request, source, "transfer")
         for request in study.attacks
-        for source in setup.sources
+        if request.crafted_on != "targets"
+        for source in (setup.ensembles if request.crafted_on == "ensemble" else setup.sources)
         if setup.is_attackable(request, source)
     ]
     whitebox = [
         attack_set(setup, request, target, "whitebox")
         for request in study.attacks
+        if nothing_transferred
+        or request.crafted_on == "targets"
+        or (request.crafted_on == "both" and study.crafting.whitebox)
         for target in setup.targets
-        if nothing_transferred or (study.crafting.whitebox and request.perturbation.whitebox)
         if setup.is_attackable(request, target)
     ]
     control = study.matched_noise

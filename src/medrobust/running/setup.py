@@ -16,6 +16,7 @@ from medrobust.data.splitting.case_sets import select_cases
 from medrobust.data.splitting.splits import Split, halves, make_folds, split_cases
 from medrobust.errors import RunError, StudyError, reason, unknown
 from medrobust.models import (
+    Ensemble,
     ModelSpec,
     Network,
     Told,
@@ -34,6 +35,9 @@ from medrobust.storage import RunFolder, digest
 from medrobust.study.checks import check_named_data, check_opened_data, require_split
 from medrobust.study.config import Study
 
+ENSEMBLE = "ensemble"
+"""Name, as a source, of all surrogates that are attacked as one network."""
+
 
 @dataclass(frozen=True, eq=False)
 class StudyNetwork:
@@ -44,12 +48,14 @@ class StudyNetwork:
         spec: Architecture and weights, as the study says.
         split: Its own split; targets and surrogates differ where the study wants disjoint training data.
         recipe: Everything that its weights depend on, as JSON-able data.
+        members: The networks of an ensemble, which are attacked as one; else none.
     """
 
     id: NetworkId
     spec: ModelSpec
     split: Split
     recipe: Mapping[str, Any]
+    members: tuple["StudyNetwork", ...] = ()
 
     @property
     def is_trained_here(self) -> bool:
@@ -177,6 +183,49 @@ class Setup:
         """The networks whose attacks are transferred: surrogates, or with `others` the targets."""
         return self.targets if self.study.surrogates.models == "others" else self.surrogates
 
+    @cached_property
+    def ensembles(self) -> tuple[StudyNetwork, ...]:
+        """All sources of a fold as one network; with `others` one for each target, of all others.
+
+        Those without a gradient take no part. Empty where no attack asks for one.
+
+        Raises:
+            StudyError: There are fewer than two to join, or a member is told more than the images.
+        """
+        asked = [attack.label for attack in self.study.attacks if attack.crafted_on == "ensemble"]
+        if not asked or not self.sources:
+            return ()
+        where = f"study.perturbations.{asked[0]}.crafted_on: an ensemble"
+        able = [source for source in self.sources if self.has_gradient(source)]
+        for source in able:
+            if source.id.name == ENSEMBLE:
+                raise StudyError(f"{where} has the name of a network of the study; call that one otherwise.")
+            if source.spec.input.attributes:
+                raise StudyError(
+                    f"{where} joins networks that see images only, and {source.id.name} is told more "
+                    "(`input.further`). Name other surrogates, or attack each by itself."
+                )
+        ensembles = []
+        for fold in self.folds:
+            members = [source for source in able if source.id.fold == fold.number]
+            apart = self.targets if self.study.surrogates.models == "others" else ()
+            joined = {
+                f"{ENSEMBLE}-without-{target.id.name}": [each for each in members if each.id != target.id]
+                for target in apart
+                if target.id.fold == fold.number
+            } or {ENSEMBLE: members}
+            for name, own in joined.items():
+                if len(own) < 2:
+                    raise StudyError(
+                        f"{where} joins at least two sources that have a gradient, and there "
+                        f"{'is one' if own else 'is none'}. Name more networks in `surrogates: {{models: "
+                        "[...]}`, or attack each by itself."
+                    )
+                network_id = NetworkId(name, Role.SURROGATE, own[0].id.seed, fold.number)
+                made_from = {"ensemble": [member.key for member in own]}
+                ensembles.append(StudyNetwork(network_id, own[0].spec, fold.split, made_from, tuple(own)))
+        return tuple(ensembles)
+
     def is_attackable(self, request: Request, network: StudyNetwork) -> bool:
         """Whether an attack or transform is for a network: those that follow a gradient need one."""
         entry = request.perturbation
@@ -185,6 +234,8 @@ class Setup:
 
     def has_gradient(self, network: StudyNetwork) -> bool:
         """Whether attacks may follow the gradient of a network, as the study says or else as it is."""
+        if network.members:
+            return True
         if network.spec.attackable is not None or network.is_trained_here:
             return network.spec.attackable is not False
         if network.id not in self._gradients:
@@ -209,6 +260,8 @@ class Setup:
 
     def network(self, network: StudyNetwork) -> Network:
         """A trained network, loaded and prepared once, when it is first needed."""
+        if network.members:
+            return prepare(Ensemble([self.network(member) for member in network.members]), self.device)
         if network.id not in self._loaded:
             body = self.fresh(network, initialise=not network.is_trained_here)
             if network.is_trained_here:

@@ -40,6 +40,8 @@ class Attack(NamedTuple):
         curve: Curve over budgets that it is a point of, if any. Points enter no average.
         value: Its budget, as a point of a curve.
         finding: The finding that it is to turn, by name or number; None: all, or there are none.
+        needs: What it uses of the network: "gradient", "scores", "decisions" or "nothing".
+        crafted_on: The networks that it was crafted on: "surrogates", "targets", "both" or "ensemble".
     """
 
     label: str
@@ -49,6 +51,13 @@ class Attack(NamedTuple):
     curve: str | None = None
     value: float | None = None
     finding: str | int | None = None
+    needs: str = "gradient"
+    crafted_on: str = "surrogates"
+
+    @property
+    def sources(self) -> tuple[bool, bool]:
+        """Alike for attacks that were crafted on the same sources."""
+        return self.crafted_on == "ensemble", self.needs == "gradient"
 
 
 class Corruption(NamedTuple):

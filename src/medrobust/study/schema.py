@@ -98,6 +98,7 @@ def _perturbation(name: str) -> Schema:
     if entry.role == "attack":
         shared |= {
             "on_misclassified": {"enum": ["attack", "keep", "drop"]},
+            "crafted_on": {"enum": ["surrogates", "targets", "both", "ensemble"]},
             "on_failure": {"enum": ["last", "clean"]},
         }
     return _entry(name, entry.summary, shared | own)

@@ -84,6 +84,65 @@ def test_copies_that_are_trained_apart_by_default(tmp_path: Path) -> None:
     assert {("fgsm", "transfer", source, target) for source in "abc" for target in "abc"} <= cells(plan)
 
 
+ON: dict[str, Any] = {
+    "perturbations": [
+        {"name": "fgsm", "label": on, "eps": "2/255", "crafted_on": on}
+        for on in ("surrogates", "targets", "both", "ensemble")
+    ],
+    "noise": {},
+}
+
+
+def test_an_attack_says_on_which_networks_it_is_crafted(tmp_path: Path) -> None:
+    plan = planned(tmp_path, **ON)
+    on_each = {("transfer", source, target) for source in "abc" for target in "abc"}
+    on_itself = {("whitebox", name, name) for name in "abc"}
+    expected = {
+        "surrogates": on_each,
+        "targets": on_itself,
+        "both": on_each | on_itself,
+        "ensemble": {("transfer", "ensemble", target) for target in "abc"},
+    }
+    for on, wanted in expected.items():
+        assert {cell[1:] for cell in cells(plan) if cell[0] == on} == wanted
+    assert {(images.perturbation, images.role) for images in plan.tested} == {
+        ("surrogates", "transfer"),
+        ("targets", "whitebox"),
+        ("both", "transfer"),
+        ("ensemble", "transfer"),
+    }
+
+
+def test_an_ensemble_of_others_leaves_its_target_out(tmp_path: Path) -> None:
+    plan = planned(tmp_path, surrogates="others", **ON)
+    faced = {cell[2:] for cell in cells(plan) if cell[0] == "ensemble"}
+    assert faced == {(f"ensemble-without-{name}", name) for name in "abc"}
+
+
+def test_an_ensemble_answers_with_the_mean_of_its_members_logits(tmp_path: Path) -> None:
+    """As a source it costs what its members cost together."""
+    keys = ON | {
+        "surrogates": [{"name": name, "load": made(10, seed)} for name, seed in (("x", 5), ("y", 6))]
+    }
+    setup = planned(tmp_path / "run", **keys).setup
+    (ensemble,) = setup.ensembles
+    images = torch.rand(3, 3, 32, 32)
+    own = [setup.network(member)(images) for member in ensemble.members]
+    joined = setup.network(ensemble)
+    assert torch.equal(joined(images), (own[0] + own[1]) / 2)
+    assert joined.features(images).shape[1] == sum(
+        setup.network(member).features(images).shape[1] for member in ensemble.members
+    )
+
+
+def test_ensembles_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"ensemble\.crafted_on: .* at least two .* there is one"):
+        planned(tmp_path, **ON, surrogates=[{"name": "x", "load": made(10, 5)}])
+    namesakes = [{"name": name, "load": made(10, 5)} for name in ("x", "ensemble")]
+    with pytest.raises(StudyError, match="has the name of a network"):
+        planned(tmp_path, **ON, surrogates=namesakes)
+
+
 def test_roles_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"study\.surrogates: with `others` .*'a' is the only one"):
         read_study(STUDY | {"models": STUDY["models"][:1], "surrogates": "others"})

@@ -177,17 +177,12 @@ def dag(
 
 
 DAG_A, DAG_B, DAG_C = (
-    replace(
-        entry_of(dag),
-        name=name,
-        targets=targets,
-        summary=f"Dense adversary generation, {summary}",
-        whitebox=whitebox,
-    )
-    for name, targets, summary, whitebox in (
-        ("dag_a", all_background, "type A: everything becomes background.", True),
-        ("dag_b", scattered, "type B: scattered foreground pixels become one other class.", False),
-        ("dag_c", dilated, "type C: one structure grows.", False),
+    replace(entry_of(dag), name=name, targets=targets, summary=f"Dense adversary generation, {summary}")
+    for name, targets, summary in (
+        ("dag_a", all_background, "type A: everything becomes background."),
+        ("dag_b", scattered, "type B: scattered foreground pixels become one other class."),
+        ("dag_c", dilated, "type C: one structure grows."),
     )
 )
+DAG_A = replace(DAG_A, crafted_on="both")
 """The three types of the paper, which differ in their targets only."""

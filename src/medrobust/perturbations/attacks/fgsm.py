@@ -39,7 +39,7 @@ def _check_line_search(parameters: Mapping[str, Any], task: Task) -> str | None:
     uses_whole_budget=True,
     default_ssim=0.98,
     presets=PRESETS,
-    whitebox=True,
+    crafted_on="both",
     check=_check_line_search,
     passes=lambda parameters: 1.0,
     revision=3,
