@@ -15,6 +15,9 @@ from torch import Tensor
 
 Norm = Literal["inf", "2"]
 
+BallNorm = Literal["inf", "2", "1"]
+"""Norms that a budget can be in."""
+
 _EXPONENTS = 126
 """Up to here, powers of two and their inverses are normal float32 numbers."""
 
@@ -148,45 +151,88 @@ class Ball(NamedTuple):
 
     clean: Float[Tensor, "n c *space"]
     support: Bool[Tensor, "n 1 *space"] | None
-    eps: float
-    norm: Norm  # of which eps is the largest
+    eps: float | Float[Tensor, " n"]  # of all images, or of each
+    norm: BallNorm  # of which eps is the largest
 
     def rows(self, index: Int64[Tensor, " r"]) -> "Ball":
         """The same for some of the images."""
-        return self._replace(clean=self.clean[index], support=rows(self.support, index))
+        eps = self.eps[index] if isinstance(self.eps, Tensor) else self.eps
+        return self._replace(clean=self.clean[index], support=rows(self.support, index), eps=eps)
+
+    @property
+    def radius(self) -> Float[Tensor, "#n *ones"]:
+        """`eps`, in a shape that goes with the images."""
+        return per_image(torch.as_tensor(self.eps).to(self.clean).view(-1), self.clean)
 
     def project(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
         """The nearest allowed images; for "2" the nearest in the ball, then in [0, 1]."""
         change = self.supported(images - self.clean)
         if self.norm == "inf":
-            change = change.clamp(-self.eps, self.eps)
-        else:
+            change = change.clamp(-self.radius, self.radius)
+        elif self.norm == "2":
             size = lengths(change).clamp_min(torch.finfo(change.dtype).tiny)
-            change = change * (self.eps / size).clamp_max(1)
+            change = change * (self.radius / size).clamp_max(1)
+        else:
+            change = self._shrunk(change)
         # The clean image lies in [0, 1], so clipping brings images nearer to it and never out of the ball.
         return within(self.clean + change, self.clean, self.support)
 
+    def _shrunk(self, change: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
+        """The nearest changes inside [0, 1] whose magnitudes add up to `eps` at most.
+
+        The same amount is taken from all magnitudes, which end at 0 and at the room in the range, so their
+        sum falls along a line between the amounts at which an entry leaves its room or arrives at 0.
+
+        Source: Croce, Hein 2021, "Mind the box: l1-APGD for sparse adversarial attacks on image classifiers".
+        """
+        sizes = change.abs().flatten(1).double()
+        room = torch.where(change > 0, 1 - self.clean, self.clean).flatten(1).double()
+        eps = torch.as_tensor(self.eps, dtype=torch.float64, device=change.device).expand(len(change))
+        excess = (sizes.minimum(room).sum(1) - eps)[:, None]  # what has to go
+        amounts, order = torch.cat([(sizes - room).clamp_min(0), sizes], 1).sort(1)
+        falling = torch.where(order < sizes.shape[1], 1.0, -1.0).to(amounts).cumsum(1)
+        steps = amounts.diff(dim=1) * falling[:, :-1]
+        gone = torch.nn.functional.pad(steps.cumsum(1), (1, 0))
+        last = ((gone <= excess).sum(1, keepdim=True) - 1).clamp_min(0)
+        # Where nothing falls any more, rounding alone is left.
+        beyond = (excess - gone.gather(1, last)) / falling.gather(1, last).clamp_min(1)
+        amount = torch.where(excess > 0, amounts.gather(1, last) + beyond, 0)
+        kept = (sizes - amount).clamp_min(0).minimum(room).view_as(change).to(change)
+        return change.sign() * kept
+
     def steepest(self, gradient: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
-        """The change of norm 1 by which a function with that gradient grows most; 0 where it vanishes."""
+        """The change of norm 1 by which a function with that gradient grows most; 0 where it vanishes.
+
+        For "1" it is a single entry, the first of the steepest.
+        """
         if self.norm == "inf":
             return gradient.sign()
-        return unit(self.supported(gradient))
+        gradient = self.supported(gradient)
+        if self.norm == "2":
+            return unit(gradient)
+        flat = gradient.flatten(1)
+        first = flat.abs().max(1, keepdim=True).indices
+        return torch.zeros_like(flat).scatter(1, first, flat.gather(1, first).sign()).view_as(gradient)
 
     def random_images(self, rngs: Sequence[np.random.Generator]) -> Float[Tensor, "n c *space"]:
-        """Images drawn uniformly from the ball, each by its own generator, then clipped to [0, 1]."""
+        """Images drawn uniformly from the ball, each by its own generator, then brought into [0, 1]."""
         shape = tuple(self.clean.shape[1:])
         if self.norm == "inf":
-            drawn = np.stack([rng.uniform(-self.eps, self.eps, shape) for rng in rngs])
+            each = self.eps.tolist() if isinstance(self.eps, Tensor) else [self.eps] * len(rngs)
+            drawn = np.stack([rng.uniform(-eps, eps, shape) for rng, eps in zip(rngs, each, strict=True)])
             return self.project(self.clean + torch.from_numpy(drawn).to(self.clean))
-        directions = np.stack([rng.standard_normal(shape) for rng in rngs])
+        directions = np.stack(
+            [rng.standard_normal(shape) if self.norm == "2" else rng.laplace(size=shape) for rng in rngs]
+        )
         shares = torch.tensor([rng.uniform() for rng in rngs], dtype=torch.float64)
         change = self.supported(torch.from_numpy(directions).to(self.clean))
         # The volume within a radius grows with its power of the number of entries that can change.
         entries = torch.full_like(shares, float(np.prod(shape)))
         if self.support is not None:
             entries = self.support.flatten(1).sum(1).cpu().double().clamp_min(1) * shape[0]
-        radii = per_image((self.eps * shares ** (1 / entries)).to(self.clean), self.clean)
-        return self.project(self.clean + radii * unit(change))
+        sizes = torch.as_tensor(self.eps, dtype=torch.float64).cpu() * shares ** (1 / entries)
+        radii = per_image(sizes.to(self.clean), self.clean)
+        return self.project(self.clean + radii * unit(change, float(self.norm)))
 
     def supported(self, change: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
         """A change within the support; 0 elsewhere."""

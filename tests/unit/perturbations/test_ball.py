@@ -1,14 +1,17 @@
 """Projection, steepest steps and random starts: closed forms and properties."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 
 from medrobust.perturbations.geometry import Ball, lengths
 from medrobust.rng import generator
 
-NORMS = ["inf", "2"]
+NORMS = ["inf", "2", "1"]
+DUAL = {"inf": 1.0, "2": 2.0, "1": torch.inf}
 
 
 def images(n=3, seed=0, channels=2, size=5):
@@ -21,8 +24,7 @@ def rngs(n):
 
 
 def distance(ball, made):
-    change = made - ball.clean
-    return change.abs().flatten(1).amax(1) if ball.norm == "inf" else change.flatten(1).norm(dim=1)
+    return lengths(made - ball.clean, float(ball.norm)).flatten()
 
 
 def test_projection_is_what_it_is_by_hand():
@@ -33,6 +35,49 @@ def test_projection_is_what_it_is_by_hand():
     # The change (0.3, -0.05, 0, -0.4) has length 0.5025.
     scaled = Ball(clean, None, 0.25, "2").project(far)
     assert torch.allclose(scaled - clean, (far - clean) * 0.25 / (far - clean).norm())
+    # Of each magnitude 0.1 goes, or all of it.
+    shrunk = Ball(clean, None, 0.5, "1").project(far)
+    assert torch.allclose(shrunk, torch.tensor([[[[0.7, 0.5], [0.5, 0.2]]]]))
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.2, 1.5, 3.0])
+def test_projection_by_sum_is_the_nearest_image_that_a_solver_finds(eps):
+    """In the ball and the range at once: clipped first, or afterwards, it would be another one."""
+    draw = generator(0, "nearest")
+    clean = np.clip(1.5 * draw.random(8) - 0.25, 0, 1)
+    far = clean + draw.standard_normal(8)
+    parts = np.concatenate([np.maximum(far - clean, 0), np.maximum(clean - far, 0)])
+    room = np.concatenate([1 - clean, clean])
+
+    def squares(split):  # what is added, and what is taken away
+        return ((clean + split[:8] - split[8:] - far) ** 2).sum()
+
+    solved = minimize(
+        squares,
+        np.minimum(parts, room) * min(1, eps / np.minimum(parts, room).sum()),
+        bounds=[(0, most) for most in room],
+        constraints={"type": "ineq", "fun": lambda split: eps - split.sum()},
+        method="SLSQP",
+        options={"ftol": 1e-14, "maxiter": 1000},
+    ).x
+    as_images = [torch.from_numpy(each).view(1, 1, 2, 4).float() for each in (clean, far)]
+    made = Ball(as_images[0], None, eps, "1").project(as_images[1])
+    assert made.flatten().tolist() == pytest.approx(list(clean + solved[:8] - solved[8:]), abs=1e-5)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_each_image_may_have_a_budget_of_its_own(norm):
+    clean, far = images(), 3 * images(seed=1) - 1
+    eps = torch.tensor([0.0, 0.3, 5.0])
+    ball = Ball(clean, None, eps, norm)
+    made, drawn = ball.project(far), ball.random_images(rngs(3))
+    for place in range(3):
+        here = torch.tensor([place])
+        one = Ball(clean[here], None, float(eps[place]), norm)
+        assert torch.equal(made[here], one.project(far[here]))
+        assert torch.equal(made[here], ball.rows(here).project(far[here]))
+        assert torch.equal(drawn[here], one.random_images([generator(0, "ball", place)]))
+    assert torch.equal(made[0], clean[0])
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -53,11 +98,9 @@ def test_projection_stays_in_the_ball_the_range_and_the_support(norm, eps, seed)
 def test_steepest_step_gains_the_dual_norm_and_no_other_step_gains_more(norm):
     ball, gradient = Ball(images(), None, 1.0, norm), images(seed=1) - 0.5
     gain = (ball.steepest(gradient) * gradient).flatten(1).sum(1)
-    dual = gradient.flatten(1).norm(p=1 if norm == "inf" else 2, dim=1)
-    assert torch.allclose(gain, dual)
+    assert torch.allclose(gain, lengths(gradient, DUAL[norm]).flatten())
     others = images(n=500, seed=2) - 0.5
-    size = others.abs().flatten(1).amax(1) if norm == "inf" else lengths(others).flatten()
-    gains = (others / size.view(-1, 1, 1, 1) * gradient[:1]).flatten(1).sum(1)
+    gains = (others / lengths(others, float(norm)) * gradient[:1]).flatten(1).sum(1)
     assert (gains <= gain[0] + 1e-5).all()
     assert torch.equal(ball.steepest(torch.zeros_like(gradient)), torch.zeros_like(gradient))
 

@@ -91,7 +91,7 @@ def pgd(
             whose labels are all wrong is not tried again.
     """
     ball = Ball(images, support, float(eps), norm)
-    size = REACH * ball.eps / steps if step is None else float(step)
+    size = REACH * float(eps) / steps if step is None else float(step)
     generators = generators_of(rngs, len(images))
 
     def weigh(number: int, logits: Tensor, labels: Tensor) -> Tensor:
@@ -176,7 +176,7 @@ def mi_fgsm(
     for _ in range(steps):
         _, gradient = cross_entropy_gradient(model, result, labels)
         velocity = decay * velocity + unit(ball.supported(gradient), 1)
-        result = ball.project(result + ball.eps / steps * ball.steepest(velocity))
+        result = ball.project(result + float(eps) / steps * ball.steepest(velocity))
     return result.clone()
 
 
@@ -221,7 +221,7 @@ def segpgd(
         random_start: Start at a random point within the budget, not at the clean image.
     """
     ball = Ball(images, support, float(eps), norm)
-    size = REACH * ball.eps / steps if step is None else float(step)
+    size = REACH * float(eps) / steps if step is None else float(step)
 
     def weigh(
         number: int, logits: Float[Tensor, "n k *space"], labels: Int64[Tensor, "n *space"]
