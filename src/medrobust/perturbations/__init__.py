@@ -30,7 +30,7 @@ from medrobust.perturbations.entry import (
     perturbation,
 )
 from medrobust.perturbations.geometry import support_of
-from medrobust.perturbations.noise import clean, gaussian, rician
+from medrobust.perturbations.noise import clean, gaussian, random_signs, rician
 from medrobust.perturbations.request import (
     Request,
     add_noise,
@@ -82,6 +82,7 @@ __all__ = [
     "perturbation",
     "pgd",
     "place_of_finding",
+    "random_signs",
     "request",
     "requests",
     "rician",

@@ -8,17 +8,15 @@ from medrobust.perturbations.attacks.pgd import mi_fgsm, pgd, segpgd
 from medrobust.perturbations.attacks.saliency_map import saliency_map
 from medrobust.perturbations.corruptions import CORRUPTIONS
 from medrobust.perturbations.entry import Perturbation, entry_of
-from medrobust.perturbations.noise import clean, gaussian, rician
+from medrobust.perturbations.noise import clean, gaussian, random_signs, rician
 from medrobust.perturbations.transforms import TRANSFORMS
 
+_NOISE = (gaussian, rician, random_signs)
 _ATTACKS = (fgsm, deepfool, saliency_map, DAG_A, DAG_B, DAG_C, pgd, mi_fgsm, segpgd)
 
 PERTURBATIONS: Catalogue[Perturbation] = Catalogue(
     "perturbation",
     "medrobust.perturbations",
-    {
-        entry.name: entry
-        for entry in map(entry_of, (clean, gaussian, rician, *_ATTACKS, *CORRUPTIONS, *TRANSFORMS))
-    },
+    {entry.name: entry for entry in map(entry_of, (clean, *_NOISE, *_ATTACKS, *CORRUPTIONS, *TRANSFORMS))},
     entry_of,
 )

@@ -91,14 +91,53 @@ def rician(
     return within(torch.hypot(images + real, imaginary), images, support)
 
 
+@perturbation(
+    role="noise",
+    needs="nothing",
+    norms=("inf",),
+    uses_whole_budget=True,
+    strength_of_each=True,
+    beyond_paper=True,
+    summary="Every entry by the whole budget, up or down at random.",
+)
+def random_signs(
+    model: Model | None,
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *labelspace"],
+    *,
+    support: Bool[Tensor, "n 1 *space"] | None = None,
+    rngs: Sequence[np.random.Generator] | None = None,
+    eps: Strength,
+) -> Float[Tensor, "n c *space"]:
+    """Add or subtract `eps` at every entry, and clip to [0, 1].
+
+    The control of an attack with a budget in the L-infinity norm: FGSM goes to a corner of the same ball, and
+    so does this, to one that no network has chosen.
+
+    Args:
+        model: Unused.
+        images: Clean images in [0, 1].
+        labels: Unused.
+        support: Where images may change.
+        rngs: One generator per image.
+        eps: Change of every entry, at least 0; one for all images or one for each.
+    """
+    (field,) = _fields(images, rngs, eps, count=1, name="eps")
+    scale = torch.as_tensor(eps, dtype=images.dtype, device=images.device).expand(len(images))
+    return within(images + per_image(scale, images) * field.sign(), images, support)
+
+
 def _fields(
     images: Float[Tensor, "n c *space"],
     rngs: Sequence[np.random.Generator] | None,
     strength: float | Float[Tensor, " n"],
     *,
     count: int,
+    name: str = "strength",
 ) -> list[Float[Tensor, "n c *space"]]:
     """Normal numbers of standard deviation `strength`, drawn on the CPU from each image's own generator.
+
+    `name` is that of the strength, for messages.
 
     Raises:
         ValueError: A strength that is negative or not finite, or not one strength or generator per image.
@@ -107,7 +146,7 @@ def _fields(
     fits = scale.ndim == 0 or scale.shape == (len(images),)
     if not fits or not bool((scale.isfinite() & (scale >= 0)).all()):
         raise ValueError(
-            f"strength: must be a number of at least 0, got {strength}; or one for each of {len(images)} "
+            f"{name}: must be a number of at least 0, got {strength}; or one for each of {len(images)} "
             "images."
         )
     shape = (count, *images.shape[1:])

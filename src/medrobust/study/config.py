@@ -108,14 +108,35 @@ def _orientations() -> list[dict[str, Any]]:
     return [{"curve": ORIENTATION, **each} for each in ORIENTATIONS]
 
 
-class Corruptions(Block):
-    """What happens to images without anybody meaning harm, each kind at several severities."""
+class Families(Block):
+    """Perturbations that are asked for together: those of a suite, or families by name."""
 
-    suite: str | None = Field(None, description=f"Families that fit a kind of images: {', '.join(SUITES)}.")
+    suite: str | None = None
     families: tuple[Any, ...] = Field(
         (),
         description="Of the suite only these; without a suite these: names, or items of `perturbations`.",
     )
+
+    def chosen(self, block: str, suites: Mapping[str, Iterable[str]]) -> Iterator[dict[str, Any]]:
+        """The families as items of `perturbations`: those that are named, else all of the suite.
+
+        Raises:
+            StudyError: There is no such suite, or it has no such family.
+        """
+        if self.suite is not None and self.suite not in suites:
+            raise StudyError(f"{block}.suite: {unknown('suite', self.suite, suites)}")
+        known = tuple(suites[self.suite]) if self.suite else ()
+        for family in self.families or known:
+            item = as_mapping(family)
+            if known and "name" in item and not {str(item["name"]), item.get("curve")} & {*known}:
+                raise StudyError(f"{block}.families: {unknown('family', str(item['name']), known)}")
+            yield item
+
+
+class Corruptions(Families):
+    """What happens to images without anybody meaning harm, each kind at several severities."""
+
+    suite: str | None = Field(None, description=f"Families that fit a kind of images: {', '.join(SUITES)}.")
     severities: tuple[Annotated[int, Interval(ge=1, le=5)], ...] = (1, 2, 3, 4, 5)
     ssim: tuple[Annotated[float, Interval(gt=0, lt=1)], ...] = Field(
         (),
@@ -125,34 +146,25 @@ class Corruptions(Block):
 
     def items(self) -> Iterator[dict[str, Any]]:
         """Every family as an item of `perturbations`, of which each number of a list is one."""
-        if self.suite is not None and self.suite not in SUITES:
-            raise StudyError(f"corruptions.suite: {unknown('suite', self.suite, SUITES)}")
-        presets = SUITES[self.suite] if self.suite else {}
-        known = [*presets, *([ORIENTATION] if self.suite else [])]
-        for family in self.families or known:
-            item = as_mapping(family)
+        presets = SUITES.get(self.suite or "", {})
+        severity = {"ssim": list(self.ssim)} if self.ssim else list(self.severities)
+        suites = {name: (*families, ORIENTATION) for name, families in SUITES.items()}
+        for item in self.chosen("corruptions", suites):
             name = str(item.get("name"))
-            if self.suite and "name" in item and name not in known and item.get("curve") != ORIENTATION:
-                raise StudyError(f"corruptions.families: {unknown('family', name, known)}")
             if name == ORIENTATION:
                 yield from _orientations()
             elif item.get("curve") == ORIENTATION:
                 yield item
             else:
                 preset = {"preset": presets[name]} if name in presets else {}
-                severity = {"ssim": list(self.ssim)} if self.ssim else list(self.severities)
                 yield {"severity": severity} | preset | item
 
 
-class Transforms(Block):
+class Transforms(Families):
     """Plausible transforms, of which the worst for each network is looked for."""
 
     suite: str | None = Field(
         None, description=f"Transforms that fit a kind of images: {', '.join(TRANSFORM_SUITES)}."
-    )
-    families: tuple[Any, ...] = Field(
-        (),
-        description="Of the suite only these; without a suite these: names, or items of `perturbations`.",
     )
     search: tuple[Search, ...] = Field(
         get_args(Search),
@@ -165,13 +177,7 @@ class Transforms(Block):
 
     def items(self) -> Iterator[dict[str, Any]]:
         """Every family as an item of `perturbations`."""
-        if self.suite is not None and self.suite not in TRANSFORM_SUITES:
-            raise StudyError(f"transforms.suite: {unknown('suite', self.suite, TRANSFORM_SUITES)}")
-        known = TRANSFORM_SUITES.get(self.suite or "", ())
-        for family in self.families or known:
-            item = as_mapping(family)
-            if self.suite and "name" in item and item["name"] not in known:
-                raise StudyError(f"transforms.families: {unknown('family', str(item['name']), known)}")
+        for item in self.chosen("transforms", TRANSFORM_SUITES):
             yield {"search": list(self.search), "passes": self.passes} | item
 
 

@@ -8,16 +8,18 @@ import own_perturbations
 from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.metrics.similarity import ssim
-from medrobust.perturbations import add_noise, gaussian, match_noise, perturb, request, rician
+from medrobust.perturbations import add_noise, gaussian, match_noise, perturb, random_signs, request, rician
 from medrobust.perturbations.request import Drawn
 from medrobust.rng import generator
 
 FUNCTIONS = {"gaussian": gaussian, "rician": rician}
 OWN = {"load": "own_perturbations:grain", "power": 0.5}
-CONTROLS = ["gaussian", "rician", own_perturbations.stripes, OWN]
+CONTROLS = ["gaussian", "rician", "random_signs", own_perturbations.stripes, OWN]
 LABELS = torch.zeros(6, dtype=torch.int64)
 both = pytest.mark.parametrize("name", FUNCTIONS)
-every = pytest.mark.parametrize("control", CONTROLS, ids=["gaussian", "rician", "stripes", "grain"])
+every = pytest.mark.parametrize(
+    "control", CONTROLS, ids=["gaussian", "rician", "random_signs", "stripes", "grain"]
+)
 
 
 def asked(control):
@@ -117,6 +119,20 @@ def test_strength_scales_one_pattern(name):
     assert torch.equal(each[1::2], strong[1::2])
 
 
+def test_random_signs_go_to_a_corner_of_the_budget():
+    images = make_images()
+    images[0, 0, 0] = torch.tensor([0.0, 1.0]).repeat(18)
+    made = random_signs(None, images, LABELS, rngs=make_rngs(), eps=0.05)
+    up, down = (images + 0.05).clamp(0, 1), (images - 0.05).clamp(0, 1)
+    assert ((made == up) | (made == down)).all()
+    inside = ((images > 0.05) & (images < 0.95)).nonzero(as_tuple=True)
+    raised = (made > images)[inside].double()
+    assert abs(raised.mean() - 0.5) < 4 * 0.5 / math.sqrt(len(raised))
+    assert torch.equal(random_signs(None, images, LABELS, eps=0.0), images)
+    with pytest.raises(ValueError, match=r"eps: must be a number of at least 0, got -0\.1"):
+        random_signs(None, images, LABELS, eps=-0.1)
+
+
 @both
 @pytest.mark.parametrize("strength", [-0.1, float("nan"), float("inf")])
 def test_wrong_strength_is_refused(name, strength):
@@ -139,7 +155,7 @@ def test_generators_are_one_per_image_or_those_of_seed_0(name):
     ("control", "message"),
     [
         ("gausian", r"noise: Unknown perturbation 'gausian'\. Did you mean 'gaussian'"),
-        ("fgsm", "'fgsm' is not declared to be noise; gaussian, rician are, and a function of yours is by"),
+        ("fgsm", "'fgsm' is not declared to be noise; gaussian, rician, random_signs are, and a function"),
         (own_perturbations.step_along_the_sign, r'noise: .* `@perturbation\(role="noise"'),
         ({"name": "gaussian", "strength": 0.1}, "noise.gaussian: .* so it takes no strength. Leave it out"),
         (OWN | {"level": 0.1}, "noise.own_perturbations:grain: .* so it takes no level. Leave it out"),

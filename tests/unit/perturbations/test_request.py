@@ -237,7 +237,7 @@ def test_given_targets_are_used():
 
 def test_only_noise_and_deepfool_like_attacks_declare_what_they_are():
     kinds = {name: entry.role for name, entry in PERTURBATIONS.items()}
-    assert [name for name, kind in kinds.items() if kind == "noise"] == ["gaussian", "rician"]
+    assert [name for name, kind in kinds.items() if kind == "noise"] == ["gaussian", "rician", "random_signs"]
     assert [name for name, entry in PERTURBATIONS.items() if entry.minimal] == ["deepfool", "saliency_map"]
     assert [name for name, entry in PERTURBATIONS.items() if entry.crafted_on == "both"] == ["fgsm", "dag_a"]
 
