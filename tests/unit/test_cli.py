@@ -156,7 +156,7 @@ def fails_with(result: Result, message: str, code: int = 1) -> None:
         ),
         (
             {"noise": {"name": "fgsm"}},
-            "noise.fgsm: 'fgsm' is not declared to be noise; gaussian, rician, random_signs are, and a function",
+            "noise.fgsm: 'fgsm' is not declared to be noise; gaussian, rician, random_signs are, and a",
         ),
         (
             {"noise": {"name": "gaussian", "strength": 0.1}},
