@@ -288,11 +288,21 @@ def selftest(
 
 
 @app.command()
-def report(run_folder: RunDir) -> None:
+def report(
+    run_folder: RunDir,
+    pdf: Annotated[
+        bool,
+        typer.Option("--pdf", help="Print the report to report.pdf too, by the browser that is there."),
+    ] = False,
+) -> None:
     """Rebuild tables, figures and report.html from a run folder."""
     from medrobust import api
 
-    typer.echo(f"Report: {api.Run.open(run_folder).write_report()}")
+    run = api.Run.open(run_folder)
+    typer.echo(f"Report: {run.write_report(pdf=pdf)}")
+    if pdf:
+        missing = [sentence for sentence in run.warnings if sentence.startswith("No report.pdf")]
+        typer.echo(missing[0] if missing else f"Printed: {run.folder.address('report.pdf')}")
 
 
 @app.command()

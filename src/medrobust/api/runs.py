@@ -161,8 +161,11 @@ class Run:
         """What must be known before the numbers are trusted; from `results.json`."""
         return tuple(self.folder.read_json("results.json")["warnings"])
 
-    def write_report(self) -> Path | str:
+    def write_report(self, *, pdf: bool = False) -> Path | str:
         """Write tables, figures, `results.json` and `report.html` from the rows.
+
+        Args:
+            pdf: Print the report to `report.pdf` too. Where no browser can, `warnings` say so.
 
         Raises:
             RunError: Rows are missing, or the cells were not evaluated on the same cases.
@@ -172,6 +175,6 @@ class Run:
         for name, content in table_files(tables.values()).items():
             self.folder.write_bytes(content, "tables", name)
         rows = {name: table.rows for name, table in tables.items()}
-        lost = build(self.folder, self.results, rows, conclusion)
+        lost = build(self.folder, self.results, rows, conclusion, pdf=pdf)
         self.folder.write_json(as_json(self.results, tables, conclusion, lost), "results.json")
         return self.report

@@ -20,6 +20,7 @@ from medrobust.report.cards import card_files
 from medrobust.report.examples import Row, corruption_figure, example_rows, examples_figure
 from medrobust.report.explorer import read_explorer
 from medrobust.report.page import QUESTIONS, STORY_PICTURES, render
+from medrobust.report.pdf import printed
 from medrobust.report.plots import Drawn, Projection, Words, draw
 from medrobust.report.reading import ReportContext, threat_table
 from medrobust.report.style import Picture
@@ -31,7 +32,12 @@ LARGEST, SCRIPT_ROOM = 15_000_000, 100_000
 
 
 def build(
-    folder: RunFolder, results: Results, tables: Mapping[str, pl.DataFrame], verdict: Verdict
+    folder: RunFolder,
+    results: Results,
+    tables: Mapping[str, pl.DataFrame],
+    verdict: Verdict,
+    *,
+    pdf: bool = False,
 ) -> tuple[str, ...]:
     """Write `figures/`, `cards/` and `report.html`; the same run folder gives the same bytes.
 
@@ -42,6 +48,7 @@ def build(
         results: Its rows. `results.record` is `record.json`.
         tables: All tables of the study by name, from `analysis.export.all_tables`.
         verdict: What may be concluded.
+        pdf: Print the report to `report.pdf` too, also if the study does not ask for it.
 
     Returns:
         A sentence for each picture that could not be made here; `results.left_out` has those of the run.
@@ -69,7 +76,14 @@ def build(
     with _sparing("images one by one", "explorer", lost):
         context = replace(context, explorer=read_explorer(folder, results, room))
     context = replace(context, remarks=(*of_run, *lost))
-    folder.write_bytes(render(context).encode(), "report.html")
+    page = render(context).encode()
+    folder.write_bytes(page, "report.html")
+    if pdf or study["report"].get("pdf"):
+        made = printed(page)
+        if isinstance(made, Remark):
+            lost.append(made)
+        else:
+            folder.write_bytes(made, "report.pdf")
     return tuple(remark.sentence for remark in lost)
 
 

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from medrobust.analysis.table import ABSENT, CrossTable, Table, shown
 from medrobust.core import Task
 from medrobust.report import style
+from medrobust.report.guidelines import documents
 from medrobust.report.plots import in_order_of
 from medrobust.report.reading import ReportContext, capitalised, crafted_on, flattened, setting
 
@@ -117,10 +118,14 @@ QUESTIONS = (
     Question("data", "Were the data in order?", tables=("audit", "whole_test")),
     Question("run", "What was run?"),
     Question("methods", "How was it measured?"),
+    Question("guidelines", "Which documents ask for this evidence?"),
+    Question("signature", "What does one sign?"),
     Question("cite", "How is it cited?"),
 )
 ALWAYS = ("data", "run", "methods", "cite")
 """Questions that every report answers."""
+FOR_SIGNING = ("guidelines", "signature")
+"""Questions that a report answers if its study asks for it (`report: {for: [...]}`)."""
 ABOUT = {"selftests": "success", "curve": "success"}
 """Sections of warnings about things without a section of their own."""
 
@@ -186,6 +191,7 @@ def render(context: ReportContext) -> str:
         warnings.setdefault(about if about in titles else "overall", []).append(remark.sentence)
     named = {*STORY_TABLES, *ONLY_AS_FILES, *(name for question in QUESTIONS for name in question.tables)}
     further = [name for name in context.tables if name not in named]
+    asked = context.study.get("report", {}).get("for", ())
     questions = [
         (question, shown)
         for question in QUESTIONS
@@ -193,7 +199,10 @@ def render(context: ReportContext) -> str:
         or question.name in (*ALWAYS, *warnings)
         or any(name in context.pictures for name in question.pictures)
         or (question.name == "explorer" and context.explorer is not None)
+        or (question.name in FOR_SIGNING and asked)
     ]
+    sections = {"table1": "overall", "table2": "transfer", "corruptions": "corrupted", "audit": "data"}
+    sections = {name: each.name for each in QUESTIONS for name in each.tables} | sections
     return filled_page(
         "report.html.j2",
         "page.js",
@@ -204,6 +213,12 @@ def render(context: ReportContext) -> str:
         questions=questions,
         blocks={name: _blocks([name], context) for name in (*STORY_TABLES, "whitebox")},
         glance=at_a_glance(context),
+        documents=documents(
+            asked,
+            [name for name, frame in context.tables.items() if frame.height],
+            _title,
+            lambda name: sections.get(name, "further"),
+        ),
     )
 
 

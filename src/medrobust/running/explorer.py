@@ -92,7 +92,7 @@ class Chosen(NamedTuple):
 
 def explorer_job(plan: Plan, speeds: Speeds) -> Job:
     """Keep scans for the explorer; after all cells are evaluated, since it shows where networks do worst."""
-    setup, wanted = plan.setup, Wanted(**plan.setup.study.report.model_dump())
+    setup, wanted = plan.setup, Wanted(**plan.setup.study.report.model_dump(include=set(Wanted._fields)))
     n_cases = min((wanted.hardest + wanted.typical) * wanted.slices, len(setup.cases))
     n_looks = n_cases * len(plan.explored)
     of = _made_of(plan.explored, setup.targets)

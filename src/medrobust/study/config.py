@@ -244,14 +244,21 @@ class Ray(Block):
     retries: Annotated[int, Ge(0)] = Field(3, description="How often a piece is tried again elsewhere.")
 
 
+Guideline = Literal["eu-ai-act", "fda", "iso-24029", "claim", "tripod-ai"]
+
+
 class Report(Block):
-    """Which scans or photographs the explorer of the report holds; `medrobust view` shows all."""
+    """What the report holds besides tables and figures; `medrobust view` shows all images."""
 
     hardest: Annotated[int, Interval(ge=0, le=50)] = Field(3, description="Those that attacks hit hardest.")
     typical: Annotated[int, Interval(ge=0, le=50)] = Field(3, description="Those near the median.")
     slices: Annotated[int, Interval(ge=1, le=500)] = Field(
         12, description="At most this many slices of each; of a volume, in each plane."
     )
+    documents: tuple[Guideline, ...] = Field(
+        (), alias="for", description="Documents to whose clauses the tables are mapped, as evidence."
+    )
+    pdf: bool = Field(False, description="Print report.html to report.pdf, with the browser that is there.")
 
 
 class Study(Block):
@@ -415,7 +422,7 @@ def resolved(study: Study) -> dict[str, Any]:
             "noise": {},
         }
     )
-    content: dict[str, Any] = plain.model_dump(mode="json")
+    content: dict[str, Any] = plain.model_dump(mode="json", by_alias=True)
     content["perturbations"] = [each.written for each in study.requests]
     content["noise"] = study.matched_noise.written if study.matched_noise else {}
     return content

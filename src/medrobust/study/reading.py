@@ -147,7 +147,8 @@ def _message(problem: Mapping[str, Any]) -> str:
     for parent in parents:
         block = _child(block, parent)
     where = ".".join(str(part) for part in ("study", *parents))
-    return f"{where}: {unknown('key', str(key), block.model_fields)}"
+    keys = [field.alias or name for name, field in block.model_fields.items()]
+    return f"{where}: {unknown('key', str(key), keys)}"
 
 
 def _child(block: Any, name: str) -> Any:

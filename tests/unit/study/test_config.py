@@ -187,7 +187,11 @@ def test_files_that_are_missing_or_no_study(tmp_path: Path) -> None:
 
 
 def test_the_report_shows_so_many_cases() -> None:
-    assert read_study(changed()).report.model_dump() == {"hardest": 3, "typical": 3, "slices": 12}
+    assert read_study(changed()).report.model_dump(include={"hardest", "typical", "slices"}) == {
+        "hardest": 3,
+        "typical": 3,
+        "slices": 12,
+    }
     assert read_study(changed(), ["report.hardest=0", "report.typical=5"]).report.typical == 5
     with pytest.raises(
         StudyError, match=r"report\.slices: Input should be greater than or equal to 1; got 0"
