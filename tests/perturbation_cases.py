@@ -30,7 +30,12 @@ __all__ = [
     "trial",
 ]
 
-FEW_STEPS = {"dag_a": {"steps": 8}, "dag_b": {"steps": 8}, "dag_c": {"steps": 8, "radius_mm": 2}}
+FEW_STEPS = {
+    "dag_a": {"steps": 8},
+    "dag_b": {"steps": 8},
+    "dag_c": {"steps": 8, "radius_mm": 2},
+    "apgd": {"steps": 6},
+}
 make_network, make_batch = smooth_network, smooth_batch
 
 

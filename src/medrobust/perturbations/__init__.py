@@ -10,6 +10,7 @@ explicit ones override. The result has the shape of the images and is detached. 
 `PERTURBATIONS` is the catalogue.
 """
 
+from medrobust.perturbations.attacks.apgd import apgd
 from medrobust.perturbations.attacks.dag import dag
 from medrobust.perturbations.attacks.deepfool import deepfool
 from medrobust.perturbations.attacks.fgsm import fgsm
@@ -65,6 +66,7 @@ __all__ = [
     "Tally",
     "add_noise",
     "aimed",
+    "apgd",
     "check_perturbation",
     "clean",
     "corruption",

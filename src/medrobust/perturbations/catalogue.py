@@ -1,6 +1,7 @@
 """The catalogue of perturbations: adding one costs its own file and its name here."""
 
 from medrobust.catalogue import Catalogue
+from medrobust.perturbations.attacks.apgd import apgd
 from medrobust.perturbations.attacks.dag import DAG_A, DAG_B, DAG_C
 from medrobust.perturbations.attacks.deepfool import deepfool
 from medrobust.perturbations.attacks.fgsm import fgsm
@@ -12,7 +13,7 @@ from medrobust.perturbations.noise import clean, gaussian, random_signs, rician
 from medrobust.perturbations.transforms import TRANSFORMS
 
 _NOISE = (gaussian, rician, random_signs)
-_ATTACKS = (fgsm, deepfool, saliency_map, DAG_A, DAG_B, DAG_C, pgd, mi_fgsm, segpgd)
+_ATTACKS = (fgsm, deepfool, saliency_map, DAG_A, DAG_B, DAG_C, pgd, mi_fgsm, segpgd, apgd)
 
 PERTURBATIONS: Catalogue[Perturbation] = Catalogue(
     "perturbation",

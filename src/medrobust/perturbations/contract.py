@@ -153,7 +153,7 @@ def trial_of(entry: Perturbation, task: Task, preset: str | None = None, **param
     given = dict(parameters)
     if entry.severities and entry.budget not in given:
         given.setdefault("severity", SEVERITY)
-    elif preset is None and entry.budget is not None and entry.budget not in given:
+    elif entry.budget is not None and entry.budget not in {*given, *entry.preset_at(preset).parameters}:
         norm = given.get("norm", getattr(known.get("norm"), "default", None)) or next(
             iter(entry.norms), "inf"
         )

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from scipy.ndimage import binary_fill_holes
 from torch import Tensor
 
@@ -39,7 +39,7 @@ def unit(images: Float[Tensor, "n c *space"], order: float = 2.0) -> Float[Tenso
     return scaled / _norms(scaled, order).clamp_min(torch.finfo(images.dtype).tiny)
 
 
-def per_image(values: Float[Tensor, " n"], images: Tensor) -> Float[Tensor, "n *ones"]:
+def per_image(values: Shaped[Tensor, " n"], images: Tensor) -> Shaped[Tensor, "n *ones"]:
     """One number for each image, in a shape that goes with `images`."""
     return values.view(-1, *[1] * (images.ndim - 1))
 

@@ -122,9 +122,9 @@ def answer(model: Model, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "
 
 
 def predict(model: Model, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n k *outspace"]:
-    """The `answer` in float32, without a graph."""
+    """The `answer` in the precision of the images, without a graph."""
     with torch.no_grad():
-        return answer(model, images).float()
+        return answer(model, images).to(images.dtype)
 
 
 def linearise(
@@ -150,7 +150,7 @@ def linearise(
 
     def run(mode: AbstractContextManager[object]) -> Tensor:
         with torch.enable_grad(), mode:
-            return answer(model, leaf).float()
+            return answer(model, leaf).to(images.dtype)
 
     logits = run(AffineNorm())
     if not logits.requires_grad:
@@ -267,6 +267,9 @@ Loss = Literal["cross_entropy", "margin", "dlr"]
 DLR_CLASSES = 3
 """The difference of logits ratio divides by the gap to the third largest logit."""
 
+TARGETED_DLR_CLASSES = 4
+"""That of a rival that is given divides by the gap to the mean of the third and the fourth."""
+
 
 def cross_entropy_weights(
     logits: Float[Tensor, "n k *labelspace"],
@@ -323,13 +326,51 @@ def dlr_weights(
     known = known_labels(labels)
     if known is not None:
         return dlr_weights(logits, labels.clamp_min(0)) * known[:, None]
-    largest, ranked = logits.topk(DLR_CLASSES, dim=1)
-    spread = one_hot(ranked[:, 0], logits) - one_hot(ranked[:, -1], logits)
+    return _ratio_weights(logits, labels, _rivals(logits, labels), DLR_CLASSES)
+
+
+def targeted_weights(
+    logits: Float[Tensor, "n k *labelspace"],
+    labels: Int64[Tensor, "n *labelspace"],
+    targets: Int64[Tensor, "n *labelspace"],
+) -> Float[Tensor, "n k *labelspace"]:
+    """Of the target's logit minus the label's, divided by a gap in which the scale cancels.
+
+    The gap is that between the largest logit and the mean of the third and the fourth. Where there are fewer
+    than four classes, nothing is divided.
+    """
+    known = known_labels(labels)
+    if known is not None:
+        return targeted_weights(logits, labels.clamp_min(0), targets) * known[:, None]
+    if logits.shape[1] < TARGETED_DLR_CLASSES:
+        return one_hot(targets, logits) - one_hot(labels, logits)
+    return _ratio_weights(logits, labels, targets, TARGETED_DLR_CLASSES)
+
+
+def _ratio_weights(
+    logits: Float[Tensor, "n k *labelspace"],
+    labels: Int64[Tensor, "n *labelspace"],
+    rivals: Int64[Tensor, "n *labelspace"],
+    count: int,
+) -> Float[Tensor, "n k *labelspace"]:
+    """Of the rival's logit minus the label's, divided by the gap between the first `count` logits."""
+    ranked = logits.topk(count, dim=1).indices
+    ends = ranked[:, DLR_CLASSES - 1 :]
+    spread = one_hot(ranked[:, 0], logits)
+    spread.scatter_add_(1, ends, torch.full_like(logits[:, : ends.shape[1]], -1 / ends.shape[1]))
+    gaps = _gaps(logits, count)
+    weights = one_hot(rivals, logits) - one_hot(labels, logits)
+    weights = weights - _rise(logits, labels, rivals)[:, None] / gaps * spread
+    return weights * (per_image(gaps.flatten(1).amin(1), gaps) / gaps)
+
+
+def _gaps(logits: Float[Tensor, "n k *labelspace"], count: int) -> Float[Tensor, "n 1 *labelspace"]:
+    """The largest logit minus the mean of the third to the last of the first `count`."""
+    largest = logits.topk(count, dim=1).values
     kinds = torch.finfo(logits.dtype)
     resolved = kinds.eps * largest.abs().amax(1, keepdim=True)
-    gaps = (largest[:, :1] - largest[:, -1:] + resolved).clamp_min(kinds.tiny)
-    weights = margin_weights(logits, labels) - margin(logits, labels)[:, None] / gaps * spread
-    return weights * (per_image(gaps.flatten(1).amin(1), gaps) / gaps)
+    low = largest[:, DLR_CLASSES - 1 :].mean(1, keepdim=True)
+    return (largest[:, :1] - low + resolved).clamp_min(kinds.tiny)
 
 
 def known_labels(labels: Int64[Tensor, "n *labelspace"]) -> Bool[Tensor, "n *labelspace"] | None:
@@ -359,6 +400,42 @@ whatever the size of the logits.
 """
 
 
+def loss_of_each(
+    loss: Loss,
+    logits: Float[Tensor, "n k *labelspace"],
+    labels: Int64[Tensor, "n *labelspace"],
+) -> Float[Tensor, " n"]:
+    """A number for each image that is the larger, the larger its loss is; other images have other units.
+
+    A cross-entropy that is 0 in float32 still falls: of a single label, the logarithm of the others' total
+    odds is returned.
+    """
+    known = labels != UNKNOWN
+    labels = labels.clamp_min(0)
+    if loss == "cross_entropy":
+        others = logits.scatter(1, labels[:, None], -torch.inf).logsumexp(1)
+        values = others - logits.gather(1, labels[:, None])[:, 0]
+        if labels.ndim > 1:
+            values = functional.softplus(values)
+    else:
+        values = margin(logits, labels)
+        if loss == "dlr":
+            values = values / _gaps(logits, DLR_CLASSES)[:, 0]
+    return torch.where(known, values, 0).flatten(1).sum(1) if labels.ndim > 1 else values
+
+
+def targeted_loss_of_each(
+    logits: Float[Tensor, "n k *labelspace"],
+    labels: Int64[Tensor, "n *labelspace"],
+    targets: Int64[Tensor, "n *labelspace"],
+) -> Float[Tensor, " n"]:
+    """That of `targeted_weights`."""
+    values = _rise(logits, labels.clamp_min(0), targets)
+    if logits.shape[1] >= TARGETED_DLR_CLASSES:
+        values = values / _gaps(logits, TARGETED_DLR_CLASSES)[:, 0]
+    return torch.where(labels != UNKNOWN, values, 0).reshape(len(labels), -1).sum(1)
+
+
 def margin(
     logits: Float[Tensor, "n k *labelspace"], labels: Int64[Tensor, "n *labelspace"]
 ) -> Float[Tensor, "n *labelspace"]:
@@ -366,8 +443,16 @@ def margin(
 
     Source: Carlini, Wagner 2017, "Towards evaluating the robustness of neural networks".
     """
-    chosen = torch.stack([_rivals(logits, labels), labels], 1)
-    values = logits.gather(1, chosen)
+    return _rise(logits, labels, _rivals(logits, labels))
+
+
+def _rise(
+    logits: Float[Tensor, "n k *labelspace"],
+    labels: Int64[Tensor, "n *labelspace"],
+    rivals: Int64[Tensor, "n *labelspace"],
+) -> Float[Tensor, "n *labelspace"]:
+    """The logit of each rival minus that of the label."""
+    values = logits.gather(1, torch.stack([rivals, labels], 1))
     return values[:, 0] - values[:, 1]
 
 
