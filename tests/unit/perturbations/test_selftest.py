@@ -39,6 +39,7 @@ APPLY = {
     "pgd": {"noise", "budget", "steps", "chance", "binarisation"},
     "mi_fgsm": {"noise", "budget", "steps", "chance", "binarisation"},
     "segpgd": {"noise", "budget", "steps", "chance"},
+    "apgd": {"noise", "budget", "steps", "chance", "binarisation"},
 }
 SMALL = {"saliency_map": {"steps": 200, "entries_per_step": 8}} | {
     name: {"step": "8/255", "steps": 10} for name in ("dag_a", "dag_b", "dag_c")

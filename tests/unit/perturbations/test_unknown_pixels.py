@@ -7,7 +7,7 @@ from torch import nn
 
 import medrobust as mr
 from medrobust.core import UNKNOWN, Task
-from medrobust.perturbations import PERTURBATIONS, targets_of
+from medrobust.perturbations import PERTURBATIONS, parameters_of, targets_of
 from medrobust.perturbations.gradients import LOSSES, fraction_wrong
 from medrobust.perturbations.selftest import selftest
 from medrobust.running.craft import fraction_fooled
@@ -51,7 +51,8 @@ def batch(space: tuple[int, ...]) -> tuple[nn.Module, torch.Tensor, torch.Tensor
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attacks_leave_them_alone(name: str, space: tuple[int, ...]) -> None:
     network, images, labels, unknown = batch(space)
-    keys = {"random_start": False} if name in ("pgd", "segpgd") else {}
+    drawn = "random_start" in parameters_of(PERTURBATIONS[name]).model_fields
+    keys = {"random_start": False} if drawn else {}
     attacked = mr.attack(network, images, labels, name, **keys)
     changed = (attacked.images != images)[:, 0]
     assert changed[~unknown].any()
