@@ -16,6 +16,7 @@ from medrobust.rng import generator
 
 __all__ = [
     "CLASSES",
+    "FEW_STEPS",
     "SIZE",
     "apply",
     "ask",
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 FEW_STEPS = {
+    "fab": {"steps": 3},
+    "square": {"steps": 12},
+    "hopskipjump": {"steps": 2, "draws": 4},
     "dag_a": {"steps": 8},
     "dag_b": {"steps": 8},
     "dag_c": {"steps": 8, "radius_mm": 2},

@@ -28,9 +28,16 @@ from perturbation_cases import (
 
 N = 3
 ATTACKS = [name for name, entry in PERTURBATIONS.items() if entry.role == "attack"]
-attacks = pytest.mark.parametrize(
-    ("name", "task"), [pytest.param(n, t, id=f"{n}-{t}") for n in ATTACKS for t in PERTURBATIONS[n].tasks]
-)
+BY_GRADIENT = [name for name in ATTACKS if PERTURBATIONS[name].needs == "gradient"]
+
+
+def of_all_tasks(names):
+    return pytest.mark.parametrize(
+        ("name", "task"), [pytest.param(n, t, id=f"{n}-{t}") for n in names for t in PERTURBATIONS[n].tasks]
+    )
+
+
+attacks, attacks_by_gradient = of_all_tasks(ATTACKS), of_all_tasks(BY_GRADIENT)
 
 
 class Wrapped(nn.Module):
@@ -169,7 +176,7 @@ def corner(place):
 PLACES = {"inside": lambda x: x[..., :1, :1], "outside": lambda x: x[..., :1, -1:]}
 
 
-@attacks
+@attacks_by_gradient
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", ["NaN", "infinite"])
 @pytest.mark.parametrize("norm", ["inf", "2"])
@@ -193,7 +200,7 @@ def test_an_entry_without_a_finite_gradient_is_one_entry_only(name, task, place,
         assert close(result, expected)
 
 
-@attacks
+@attacks_by_gradient
 def test_without_any_finite_gradient_images_stay_where_the_attack_begins(name, task):
     network = make_network(task)
     images, labels = make_batch(task, network)
@@ -232,15 +239,17 @@ class NoWay(torch.autograd.Function):
         raise NotImplementedError("no derivative")
 
 
-REFUSED = {
+WITHOUT_GRADIENT = {
     "detached": (detached, "look for torch.no_grad, .detach, NumPy"),
     "input left out": (forgetful, "look for torch.no_grad, .detach, NumPy"),
     "NumPy": (
         lambda network: Wrapped(network, lambda x: torch.from_numpy(x.numpy())),
         r"cannot be run on images of shape \(\d, 1, 14, 14\): RuntimeError: Can't call numpy",
     ),
-    "raises": (raising, r"cannot be run on images of shape \(\d, 1, 14, 14\): KeyError"),
     "derivative": (output(NoWay.apply), "cannot be differentiated: NotImplementedError: no derivative"),
+}
+REFUSED = {
+    "raises": (raising, r"cannot be run on images of shape \(\d, 1, 14, 14\): KeyError"),
     "boxes": (output(lambda logits: [{"boxes": logits, "labels": logits}]), "The network detects objects"),
     "nothing": (output(lambda logits: None), "must return its logits as a tensor, got NoneType"),
     "several": (output(lambda logits: {"a": logits, "b": logits}), "a dict with the entries 'a', 'b'"),
@@ -251,11 +260,20 @@ REFUSED = {
 @attacks
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_cannot_be_attacked_is_refused_in_a_sentence(name, task, kind):
+    refuse(name, task, *REFUSED[kind])
+
+
+@attacks_by_gradient
+@pytest.mark.parametrize("kind", WITHOUT_GRADIENT)
+def test_what_cannot_be_differentiated_is_refused_in_a_sentence(name, task, kind):
+    refuse(name, task, *WITHOUT_GRADIENT[kind])
+
+
+def refuse(name, task, make, said):
     network = make_network(task)
     images, labels = make_batch(task, network)
     if PERTURBATIONS[name].targets:
         labels = (labels + 1) % 4
-    make, said = REFUSED[kind]
     with pytest.raises(ModelError, match=said) as raised:
         apply(ask(name, task), make(network), images, labels, rngs=make_rngs(N))
     assert re.fullmatch(r"[A-Z].*\.", str(raised.value))

@@ -1,44 +1,15 @@
 """Attacks on models whose answer is known in closed form."""
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from affine_networks import Affine, scored
 from medrobust.metrics.similarity import l0, l2, linf
 from medrobust.perturbations import Tally, dag, deepfool, fgsm, saliency_map
 from medrobust.rng import generator
 
 OVERSHOOT = 0.02
-
-
-class Affine(nn.Module):
-    """logits = W x + b, the clean images well inside of [0, 1]."""
-
-    def __init__(self, classes=5, shape=(2, 6, 7), seed=0):
-        super().__init__()
-        draw = torch.Generator().manual_seed(seed)
-        size = int(np.prod(shape))
-        self.weight = nn.Parameter(torch.randn(classes, size, generator=draw))
-        self.images = 0.4 + 0.2 * torch.rand(12, *shape, generator=draw)
-        self.bias = nn.Parameter(-(self.weight @ self.images.flatten(1).T).mean(1).detach())
-
-    def forward(self, images):
-        return images.flatten(1) @ self.weight.T + self.bias
-
-    def batch(self):
-        return self.images, self(self.images).argmax(1)
-
-    def distances(self, power):
-        """Distance of every image to the nearest other class, in the norm dual to `power`, and that class."""
-        images, labels = self.batch()
-        logits = self(images).detach()
-        rows = torch.arange(len(images))
-        gap = logits[rows, labels][:, None] - logits
-        normals = self.weight.detach()[labels][:, None] - self.weight.detach()
-        distance = gap / normals.norm(p=power, dim=2)
-        distance[rows, labels] = torch.inf
-        return distance.min(1)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 8])
@@ -101,16 +72,6 @@ def test_deepfool_on_a_support_is_the_projection_within_it():
     result = deepfool(model, images, labels, support=support, trials=0)
     assert (model(result).argmax(1) != labels).all()
     assert torch.allclose(l2(images, result), (1 + OVERSHOOT) * (distance + 1e-4), rtol=1e-4)
-
-
-def scored(weights, threshold):
-    """Two logits, of which the second is larger where the weighted sum of an image exceeds the threshold."""
-
-    def model(x):
-        score = (x * weights).flatten(1).sum(1) - threshold
-        return torch.stack([-score, score], 1)
-
-    return model
 
 
 @pytest.mark.parametrize("norm", ["2", "inf"])

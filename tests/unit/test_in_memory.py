@@ -223,6 +223,34 @@ class TestEvaluate:
         assert again.results.noise == ("brighter",)
         assert again.table1().equals(run.table1())
 
+    def test_a_network_behind_a_service_is_attacked_by_what_needs_no_gradient(self, tmp_path: Path) -> None:
+        whole = ByChannel()
+
+        def service(images: Tensor) -> np.ndarray[Any, Any]:
+            with torch.no_grad():
+                return whole(images.detach()).numpy()
+
+        attacks = [
+            {"name": "square", "eps": 12 / 255, "steps": 20},
+            {"name": "hopskipjump", "steps": 1, "draws": 5},
+        ]
+        networks = {"plain": ByChannel(3), "service": mr.Network(lambda x: torch.from_numpy(service(x)))}
+        run = mr.evaluate(
+            networks,
+            arrays(PHOTOS),
+            patients=PATIENTS,
+            attacks=attacks,
+            noise={},
+            out=tmp_path / "run",
+            **QUICK,
+        )
+        crafted = run.results.crafted.filter(source="service")
+        assert set(crafted["role"]) == {"whitebox"}
+        assert set(crafted["perturbation"]) == {"square", "hopskipjump"}
+        mean = crafted.group_by("perturbation").agg(pl.col("fooled_source", "steps").mean())
+        assert (mean["fooled_source"] > 0).all()
+        assert (mean["steps"] > 1).all()
+
     def test_runs_without_a_control_or_with_code_of_their_own_are_compared(
         self, run: mr.Run, tmp_path: Path
     ) -> None:

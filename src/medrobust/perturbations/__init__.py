@@ -13,9 +13,12 @@ explicit ones override. The result has the shape of the images and is detached. 
 from medrobust.perturbations.attacks.apgd import apgd
 from medrobust.perturbations.attacks.dag import dag
 from medrobust.perturbations.attacks.deepfool import deepfool
+from medrobust.perturbations.attacks.fab import fab
 from medrobust.perturbations.attacks.fgsm import fgsm
+from medrobust.perturbations.attacks.hopskipjump import hopskipjump
 from medrobust.perturbations.attacks.pgd import mi_fgsm, pgd, segpgd
 from medrobust.perturbations.attacks.saliency_map import saliency_map
+from medrobust.perturbations.attacks.square import square
 from medrobust.perturbations.catalogue import PERTURBATIONS
 from medrobust.perturbations.contract import Finding, check_perturbation
 from medrobust.perturbations.corruptions import CORRUPTIONS, ORIENTATIONS, SUITES
@@ -73,8 +76,10 @@ __all__ = [
     "dag",
     "deepfool",
     "entry_of",
+    "fab",
     "fgsm",
     "gaussian",
+    "hopskipjump",
     "is_perturbation",
     "match_noise",
     "mi_fgsm",
@@ -91,6 +96,7 @@ __all__ = [
     "saliency_map",
     "segpgd",
     "solve_budget",
+    "square",
     "support_of",
     "targets_of",
 ]

@@ -4,16 +4,33 @@ from medrobust.catalogue import Catalogue
 from medrobust.perturbations.attacks.apgd import apgd
 from medrobust.perturbations.attacks.dag import DAG_A, DAG_B, DAG_C
 from medrobust.perturbations.attacks.deepfool import deepfool
+from medrobust.perturbations.attacks.fab import fab
 from medrobust.perturbations.attacks.fgsm import fgsm
+from medrobust.perturbations.attacks.hopskipjump import hopskipjump
 from medrobust.perturbations.attacks.pgd import mi_fgsm, pgd, segpgd
 from medrobust.perturbations.attacks.saliency_map import saliency_map
+from medrobust.perturbations.attacks.square import square
 from medrobust.perturbations.corruptions import CORRUPTIONS
 from medrobust.perturbations.entry import Perturbation, entry_of
 from medrobust.perturbations.noise import clean, gaussian, random_signs, rician
 from medrobust.perturbations.transforms import TRANSFORMS
 
 _NOISE = (gaussian, rician, random_signs)
-_ATTACKS = (fgsm, deepfool, saliency_map, DAG_A, DAG_B, DAG_C, pgd, mi_fgsm, segpgd, apgd)
+_ATTACKS = (
+    fgsm,
+    deepfool,
+    saliency_map,
+    DAG_A,
+    DAG_B,
+    DAG_C,
+    pgd,
+    mi_fgsm,
+    segpgd,
+    apgd,
+    fab,
+    square,
+    hopskipjump,
+)
 
 PERTURBATIONS: Catalogue[Perturbation] = Catalogue(
     "perturbation",

@@ -118,14 +118,15 @@ def step_inside(
     support: Bool[Tensor, "n 1 *space"] | None,
     gradient: Float[Tensor, "n c *space"],
     rise: Float[Tensor, " n"],
-    norm: Norm,
+    norm: BallNorm,
 ) -> Float[Tensor, "n c *space"]:
     """The step of smallest norm by which a linear function of each image rises by `rise`, inside [0, 1].
 
     Were there no range, it would follow the gradient ("2") or its sign ("inf"). Entries that would leave the
     range stop at its end, the others share what is left to rise, and so on until none leaves. That ends after
     finitely many rounds with the exact solution, since the rise is a concave and piecewise linear function of
-    how far the others go. Where no step rises enough, it is the one that rises most.
+    how far the others go. With "1" the steepest entry goes to the end of its range, then the next, and so on
+    as far as needed. Where no step rises enough, it is the one that rises most.
     """
     slopes = unit(gradient, torch.inf)
     rise = rise / lengths(gradient, torch.inf).flatten().clamp_min(torch.finfo(rise.dtype).tiny)
@@ -135,6 +136,15 @@ def step_inside(
     if support is not None:
         free &= support
     room = room * free
+    if norm == "1":
+        gains, order = (steep * room).flatten(1).double(), steep.flatten(1).argsort(1, descending=True)
+        sorted_gains = gains.gather(1, order)
+        before = sorted_gains.cumsum(1) - sorted_gains
+        shares = ((rise[:, None] - before) / sorted_gains.clamp_min(torch.finfo(gains.dtype).tiny)).clamp(
+            0, 1
+        )
+        taken = torch.zeros_like(gains).scatter_(1, order, shares).to(room).view_as(room)
+        return slopes.sign() * taken * room
     pace = steep if norm == "2" else torch.ones_like(steep)
     while True:
         left = rise - torch.where(free, 0, steep * room).flatten(1).sum(1)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 
 from medrobust.perturbations.geometry import step_inside
 
@@ -54,8 +55,28 @@ def test_the_step_is_the_smallest_inside_of_the_range(norm, seed, share, at_the_
     assert (images + made).max() <= 1 + 1e-6
 
 
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10**6), share=st.floats(0.01, 0.95), at_the_end=st.floats(0, 1))
+def test_the_step_of_the_smallest_sum_of_magnitudes_is_that_of_a_linear_programme(seed, share, at_the_end):
+    rng = np.random.default_rng(seed)
+    images = rng.random((1, 2, 4, 3)).astype(np.float32)
+    images = np.where(rng.random(images.shape) < at_the_end, images.round(), images)
+    gradient = rng.standard_normal(images.shape).astype(np.float32)
+    support = rng.random((1, 1, 4, 3)) < 0.8
+    room = np.where(gradient > 0, 1 - images, images) * support
+    rise = (share * (np.abs(gradient) * room).sum((1, 2, 3))).astype(np.float32)
+    made = step_inside(*map(torch.from_numpy, (images, support, gradient, rise)), "1").numpy()
+    steep, bounds = np.abs(gradient).ravel(), [(0, high) for high in room.ravel()]
+    best = linprog(np.ones_like(steep), A_eq=steep[None], b_eq=rise, bounds=bounds)
+    assert np.abs(made).sum() == pytest.approx(best.fun, rel=1e-4, abs=1e-5)
+    assert (gradient * made).sum() == pytest.approx(rise[0], rel=1e-4, abs=1e-5)
+    assert not made[np.broadcast_to(~support, made.shape)].any()
+    assert (images + made).min() >= -1e-6
+    assert (images + made).max() <= 1 + 1e-6
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e-24, 1.0, 1e20, 1e30])
-@pytest.mark.parametrize("norm", ["2", "inf"])
+@pytest.mark.parametrize("norm", ["2", "inf", "1"])
 def test_the_step_does_not_depend_on_the_scale_of_the_function(norm, scale):
     draw = torch.Generator().manual_seed(0)
     images = torch.rand(2, 1, 5, 5, generator=draw).round(decimals=1)

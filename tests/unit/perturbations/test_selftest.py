@@ -36,14 +36,20 @@ APPLY = {
     "dag_a": {"noise", "steps", "chance"},
     "dag_b": {"noise", "steps", "chance"},
     "dag_c": {"noise", "steps", "chance"},
-    "pgd": {"noise", "budget", "steps", "chance", "binarisation"},
-    "mi_fgsm": {"noise", "budget", "steps", "chance", "binarisation"},
+    "pgd": {"noise", "budget", "steps", "chance", "scores", "binarisation"},
+    "mi_fgsm": {"noise", "budget", "steps", "chance", "scores", "binarisation"},
     "segpgd": {"noise", "budget", "steps", "chance"},
-    "apgd": {"noise", "budget", "steps", "chance", "binarisation"},
+    "apgd": {"noise", "budget", "steps", "chance", "scores", "binarisation"},
+    "fab": {"noise", "steps"},
+    "square": {"noise", "budget", "steps", "chance"},
+    "hopskipjump": {"noise", "steps"},
 }
-SMALL = {"saliency_map": {"steps": 200, "entries_per_step": 8}} | {
-    name: {"step": "8/255", "steps": 10} for name in ("dag_a", "dag_b", "dag_c")
-}
+SMALL = {
+    "saliency_map": {"steps": 200, "entries_per_step": 8},
+    "fab": {"steps": 12},
+    "square": {"steps": 60},
+    "hopskipjump": {"steps": 4, "draws": 20},
+} | {name: {"step": "8/255", "steps": 10} for name in ("dag_a", "dag_b", "dag_c")}
 
 
 class Featured(nn.Module):
@@ -135,9 +141,10 @@ every_attack = pytest.mark.parametrize(
 @every_attack
 def test_a_healthy_network_passes_all_checks_that_apply(name, task, photos, chests, slices):
     checks = checks_of(name, {PHOTO: photos, Task.MULTILABEL: chests, SLICE: slices}[task])
-    applies = APPLY[name] - (set() if task is PHOTO else {"binarisation"})
+    applies = APPLY[name] - (set() if task is PHOTO else {"binarisation", "scores"})
     assert failed(checks) == set(), checks
-    assert passed(checks) == NETWORK | applies
+    network = NETWORK - (set() if PERTURBATIONS[name].needs == "gradient" else {"gradients"})
+    assert passed(checks) == network | applies
     assert all(check.seen.endswith(".") for check in checks.values())
     assert all(check.value is not None for check in checks.values() if check.passed is not None)
     assert passes(asked(name, task), task) > 3
@@ -164,6 +171,13 @@ class Loud(Featured):
 
     def forward(self, images):
         return self.scale * super().forward(images)
+
+
+class Misleading(Featured):
+    """Its gradient points the wrong way."""
+
+    def forward(self, images):
+        return super().forward(2 * images.detach() - images)
 
 
 class Faint(Loud):
@@ -300,6 +314,13 @@ def test_an_attack_with_the_wrong_sign_does_less_than_noise(photos):
     checks = checks_of(broken("pgd", uphill), photos)
     assert failed(checks) == {"noise", "budget", "chance", "binarisation"}
     assert "it does no more than noise of the same size" in checks["noise"].seen
+
+
+def test_a_network_whose_gradients_lie_falls_to_a_search_by_scores(photos):
+    network, images, labels = photos
+    checks = checks_of("pgd", (Misleading(network.body).eval(), images, labels), eps=0.06)
+    assert "scores" in failed(checks)
+    assert "gradients lead it astray, which is the sign of a masked gradient" in checks["scores"].seen
 
 
 def test_an_attack_that_ignores_its_budget_is_caught_by_the_budget(photos):

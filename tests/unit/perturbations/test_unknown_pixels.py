@@ -16,8 +16,9 @@ from perturbation_cases import ask, make_batch, make_network, make_rngs
 ATTACKS = [
     name
     for name, entry in PERTURBATIONS.items()
-    if Task.SEGMENTATION in entry.tasks and entry.role == "attack"
+    if Task.SEGMENTATION in entry.tasks and entry.role == "attack" and entry.needs == "gradient"
 ]
+"""Those that see in the gradient that a pixel does not count."""
 SPACES = [(12, 12), (11, 11, 12)]
 
 

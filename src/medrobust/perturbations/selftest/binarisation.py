@@ -55,8 +55,8 @@ def binarisation(probe: Probe, features: Features | None) -> Verdict:
     entry = probe.request.perturbation
     if probe.labels.ndim > 1:
         return None, None, "It is for classification."
-    if entry.budget is None:
-        return None, None, "The attack has no budget."
+    if entry.budget is None or entry.needs != "gradient":
+        return None, None, "The attack has no budget, or follows no gradient."
     if not probe.takes_steps:
         return None, None, "One step cannot follow a curved boundary."
 
@@ -84,9 +84,10 @@ def binarisation(probe: Probe, features: Features | None) -> Verdict:
 
 def binarisation_passes(wanted: Request) -> float:
     """Passes with gradient that the test takes per image, about; for estimates of time only."""
-    if wanted.perturbation.budget is None or "steps" not in wanted.parameters:
+    entry = wanted.perturbation
+    if entry.needs != "gradient" or entry.budget is None or "steps" not in wanted.parameters:
         return 0.0
-    return 2 * INNER * FORWARD + wanted.perturbation.passes(wanted.parameters)
+    return 2 * INNER * FORWARD + entry.passes(wanted.parameters)
 
 
 def _judge(share: float, random: float, n: int) -> Verdict:

@@ -15,7 +15,9 @@ from torch import Tensor
 from medrobust.core import UNKNOWN, Task
 from medrobust.errors import ModelError
 from medrobust.perturbations.attacks.dag import BACKGROUND
+from medrobust.perturbations.attacks.square import square
 from medrobust.perturbations.checks import check_inputs, task_of
+from medrobust.perturbations.entry import entry_of
 from medrobust.perturbations.gradients import (
     Model,
     about,
@@ -45,6 +47,10 @@ PART = 4
 MANY_STEPS = 20
 NETWORK_PASSES = 3.0
 
+SQUARE = entry_of(square)
+QUERIES = 100
+"""Of the Square attack, which needs no gradient."""
+
 NEAR_CHANCE = 0.1
 """Fraction of pixels that may stay right beyond chance: those that their place alone gives away."""
 
@@ -56,6 +62,7 @@ CHECKS: Mapping[str, str] = {
     "budget": "A larger budget makes it stronger.",
     "steps": "More steps never make it weaker.",
     "chance": "With a large budget the network does no better than chance.",
+    "scores": "Random search by scores alone fools no more than it does.",
     "binarisation": "It finds adversarial examples that are known to exist.",
 }
 """Every check and what passing it means, in their order."""
@@ -120,15 +127,20 @@ def selftest(
     targets = targets_of(wanted, labels, copy.deepcopy(rngs), spacing)
     with frozen(model):
         probe = Probe(wanted, model, images, labels, support, rngs, targets)
-        network = {"deterministic": _deterministic, "logits": _logits, "gradients": _gradients}
-        found = [Check(name, *look(probe)) for name, look in network.items()]
+        found = [Check(name, *look(probe)) for name, look in NETWORK.items()]
         if failed := ", ".join(check.name for check in found if check.passed is False):
             return (*found, *_not_made(f"Not run, because the network fails: {failed}."))
         if wanted.unsolved:
             wanted = wanted.with_budget(solve_budget(wanted, model, [(images, labels, support, rngs)]))
             probe = replace(probe, request=wanted)
         if probe.judged.any():
-            attack = {"noise": _noise, "budget": _budget, "steps": _steps, "chance": _chance}
+            attack = {
+                "noise": _noise,
+                "budget": _budget,
+                "steps": _steps,
+                "chance": _chance,
+                "scores": _scores,
+            }
             found += [Check(name, *look(probe)) for name, look in attack.items()]
         else:
             found += _not_made("There is nothing to change in these images.")[:-1]
@@ -138,7 +150,7 @@ def selftest(
 
 def _not_made(why: str) -> list[Check]:
     """The checks of the attack, none of which was made."""
-    return [Check(name, None, None, why) for name in ("noise", "budget", "steps", "chance", "binarisation")]
+    return [Check(name, None, None, why) for name in list(CHECKS)[len(NETWORK) :]]
 
 
 def passes(wanted: Request, task: Task) -> float:
@@ -152,6 +164,8 @@ def passes(wanted: Request, task: Task) -> float:
         return total
     if entry.minimal:  # most images are done before their steps run out
         return total + once
+    if task is Task.CLASSIFICATION and entry.needs == "gradient":
+        total += QUERIES / 3
     return total + once / PART + once * max(1, MANY_STEPS / steps)
 
 
@@ -208,6 +222,8 @@ def _logits(probe: Probe) -> Verdict:
 
 
 def _gradients(probe: Probe) -> Verdict:
+    if probe.request.perturbation.needs != "gradient":
+        return None, None, "It follows no gradient."
     try:
         logits, pullback = linearise(probe.model, probe.images, as_is=True)
         if not bool(logits.isfinite().all()):
@@ -333,6 +349,30 @@ def _chance(probe: Probe) -> Verdict:
     )
 
 
+def _scores(probe: Probe) -> Verdict:
+    """Against the Square attack with the same budget."""
+    entry, parameters = probe.request.perturbation, probe.request.parameters
+    norm = entry.norm_of(parameters)
+    if probe.labels.ndim > 1:
+        return None, None, "Of several labels, a search lowers another loss than the attack climbs."
+    if entry.needs != "gradient" or norm not in SQUARE.norms:
+        return None, None, "It has no budget that attacks without a gradient could have too."
+    if not probe.takes_steps:
+        return None, None, "One step is no match for a search."
+    asked = {"name": SQUARE.name, "eps": parameters[str(entry.budget)], "norm": norm, "steps": QUERIES}
+    search = replace(probe, request=request(asked, task_of(probe.labels)))
+    found, attack = probe.outcome(search.attacked), probe.attacked_outcome
+    lead = attack.success - found.success
+    return verdict(
+        lead >= -probe.tolerance,
+        lead,
+        f"It fools {percent(attack.success)}; random search by scores, with {QUERIES} queries, fools "
+        + percent(found.success),
+        "gradients lead it astray, which is the sign of a masked gradient. Look for rounding, saturation and "
+        "randomness in the network, and judge it by attacks without a gradient (square, hopskipjump).",
+    )
+
+
 def _against_chance(probe: Probe, wrong: float) -> tuple[float, bool]:
     """The fraction that chance gets wrong, and whether the attacked network does no better.
 
@@ -345,3 +385,7 @@ def _against_chance(probe: Probe, wrong: float) -> tuple[float, bool]:
     judged = probe.labels[probe.judged]
     chance = 1 - int(judged.bincount().max()) / len(judged)
     return chance, wrong >= chance - NEAR_CHANCE
+
+
+NETWORK = {"deterministic": _deterministic, "logits": _logits, "gradients": _gradients}
+"""The checks of the network; the others are of the attack."""
