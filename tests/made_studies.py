@@ -134,6 +134,7 @@ def told(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "budget": entry.budget,
             "minimal": entry.minimal,
             "crafted_on": entry.crafted_on,
+            "needs": entry.needs,
             "targeted": entry.targets is not None,
             "norm": entry.norm_of({"norm": "inf", **each}),
         }

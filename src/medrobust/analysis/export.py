@@ -4,7 +4,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from medrobust.analysis import classes, comparisons, corruptions, crafting, seeds, structures, tables
+from medrobust.analysis import (
+    classes,
+    comparisons,
+    corruptions,
+    crafting,
+    seeds,
+    structures,
+    tables,
+    threats,
+)
 from medrobust.analysis.remarks import audit_table, remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.subgroups import subgroup_sentences, subgroups
@@ -49,6 +58,10 @@ def all_tables(results: Results, conclusion: Verdict) -> dict[str, Table]:
         "corruption_levels": corruptions.levels(results),
         "corruption_pairs": corruptions.corruption_pairs(results),
         "transforms": transforms(results),
+        "threats": threats.threats(results),
+        "threat_pairs": threats.threat_pairs(results),
+        "strongest_transfer": threats.strongest_transfer(results),
+        "transfer_candidates": threats.transfer_candidates(results),
         "subgroups": subgroups(results),
         "audit": audit_table(results),
     }
@@ -101,6 +114,7 @@ def as_json(
         "regions": {name: list(own) for name, own in results.regions.items()},
         "models": list(results.models),
         "attacks": [attack._asdict() for attack in results.attacks],
+        "ladder": results.ladder and results.ladder._asdict(),
         "noise": list(results.noise),
         "sources": list(results.sources),
         "n_cases": results.n_cases,

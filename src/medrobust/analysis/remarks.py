@@ -8,6 +8,7 @@ import polars as pl
 
 from medrobust.analysis.results import Results
 from medrobust.analysis.table import frame
+from medrobust.analysis.threats import MEAN, STRONGEST, weak_rungs
 from medrobust.analysis.transforms import weak_searches
 from medrobust.core import Task
 from medrobust.data.findings import Severity
@@ -29,7 +30,8 @@ def remarks(tables: Mapping[str, pl.DataFrame], task: Task, pixels: str = "pixel
     """All warnings of a study.
 
     Args:
-        tables: At least `audit`, `success`, `budgets`, `matching`, `selftests` and `transforms`.
+        tables: At least `audit`, `success`, `budgets`, `matching`, `selftests`, `transforms` and
+            `threats`.
         task: What the networks do.
         pixels: What images consist of, see `Results.pixels`.
     """
@@ -40,6 +42,8 @@ def remarks(tables: Mapping[str, pl.DataFrame], task: Task, pixels: str = "pixel
         *_missed_budgets(tables["budgets"]),
         *_missed_matches(tables["matching"]),
         *weak_searches(tables["transforms"]),
+        *weak_rungs(tables["threats"]),
+        *_unchosen(tables["threats"]),
     )
 
 
@@ -92,6 +96,16 @@ def _missed_matches(matching: pl.DataFrame) -> Iterable[Remark]:
             "noise",
             f"{noise} ({_networks(rows)}): for {missed} of {images} images no strength matches the SSIM of "
             "the attack within the tolerance.",
+        )
+
+
+def _unchosen(threats: pl.DataFrame) -> Iterable[Remark]:
+    """A ladder whose strongest transferred attack was not chosen, for want of validation cases."""
+    if MEAN in threats["rung"] and STRONGEST not in threats["rung"]:
+        yield Remark(
+            "ladder",
+            "The strongest transferred attack on each network is not known: it is chosen on validation "
+            "cases, of which the split, or `threats: {validation_cases: ...}`, leaves none.",
         )
 
 

@@ -1,5 +1,6 @@
 """What an analysis reads: the rows of a run and what its study asked for."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,9 +17,11 @@ from medrobust.metrics.catalogue import SCORES, Score
 from medrobust.stats.significance import patients_for_equivalence
 from medrobust.storage.schemas import SCORED
 from medrobust.study.analysis import (
+    PRIMARY,
     RELEVANT_DIFFERENCE,
     Attack,
     Corruption,
+    Ladder,
     Settings,
     Transform,
     primary_score,
@@ -52,6 +55,7 @@ class Results:
         noise: Kinds of noise; matched to attacks (`gaussian@fgsm`) or of fixed strength.
         corruptions: Corruptions at each strength, in the order of the study.
         transforms: Transforms, searched in each way, in the order of the study.
+        ladder: The threat-model ladder of the study; None without one.
         crafted: Rows of `results/crafted.parquet`.
         predictions: Rows of `results/predictions.parquet`, where images as a whole have labels.
         overlaps: Rows of `results/overlaps.parquet`, in segmentation.
@@ -60,6 +64,7 @@ class Results:
         attributes: Rows of `results/attributes.parquet`; None in older runs.
         audit: The content of `audit.json`; None without an audit of the data.
         whole_test: Rows of clean images of all test cases, where the study attacks only some of them.
+        validation: Rows of the ladder's transferred attacks on validation cases, if there are any.
         selftests: Rows of `results/selftest.parquet`; None or empty where attacks were not tested.
         left_out: Pictures that the run could not make.
         settings: How numbers are judged.
@@ -78,6 +83,7 @@ class Results:
     crafted: pl.DataFrame
     corruptions: tuple[Corruption, ...] = ()
     transforms: tuple[Transform, ...] = ()
+    ladder: Ladder | None = None
     predictions: pl.DataFrame | None = None
     overlaps: pl.DataFrame | None = None
     surfaces: pl.DataFrame | None = None
@@ -85,6 +91,7 @@ class Results:
     attributes: pl.DataFrame | None = None
     audit: Mapping[str, Any] | None = None
     whole_test: pl.DataFrame | None = None
+    validation: pl.DataFrame | None = None
     selftests: pl.DataFrame | None = None
     left_out: tuple[Remark, ...] = ()
     settings: Settings = field(default_factory=Settings)
@@ -180,6 +187,24 @@ class Results:
         """The panel of clean and transformed images, of the patients whose score is defined on all of it."""
         return self._panel(self.score, aside="transform")
 
+    @cached_property
+    def on_validation(self) -> Mapping[Cell, float]:
+        """Score of each transferred attack of the ladder on validation cases, a mean over folds.
+
+        Scores of boundaries, which are not measured there, are replaced by that of the task.
+        """
+        if self.validation is None or self.validation.is_empty():
+            return {}
+        score = SCORES[PRIMARY[self.task]] if self.score.needs_surfaces else self.score
+        settings = replace(self.settings, interval="default")
+        found: dict[Cell, list[float]] = {}
+        for rows in self.validation.partition_by("fold"):
+            panel = panel_of(score, settings, rows, self.classes[0])
+            for cell, scores in panel.cells.items():
+                found.setdefault(cell, []).append(panel.value(scores))
+        means = {cell: sum(values) / len(values) for cell, values in found.items()}
+        return {cell: value for cell, value in means.items() if not math.isnan(value)}
+
     def _panel(self, score: Score, *, aside: str = "") -> Panel:
         which = pl.col("role").is_in([aside, "clean"]) if aside else ~ASIDE
         rows = self.every_row.filter(which)
@@ -224,9 +249,11 @@ class Results:
     def averaged(self) -> tuple[str, ...]:
         """Labels of the attacks that enter averages, comparisons and the verdict.
 
-        Those of the paper; in a study without any, all that are not points of a curve; else all.
+        Those of the paper; in a study without any, all that are neither points of a curve nor rungs of the
+        ladder; else all.
         """
-        single = [attack for attack in self.attacks if attack.curve is None]
+        rungs = self.ladder.attacks if self.ladder else ()
+        single = [each for each in self.attacks if each.curve is None and each.label not in rungs]
         paper = [attack for attack in single if not attack.beyond_paper]
         return tuple(attack.label for attack in paper or single or self.attacks)
 

@@ -149,7 +149,7 @@ WORDS = {
         "patient_id",
     ),
     *("check", "seen", "cases", "severity", "kind", "what_to_do", "unit", "first", "second", "verdict"),
-    *("better", "family", "worst_family", "preset", "baseline", "search"),
+    *("better", "family", "worst_family", "preset", "baseline", "search", "rung", "bound"),
 }
 FLAGS = {
     *("same_architecture", "same_pretraining", "above_majority", "on_front"),
@@ -203,6 +203,7 @@ HEADINGS: Mapping[str, str] = {
     "relative_be": "relative BE",
     "outside_percent": "outside in %",
     "beyond_random_points": "beyond random, in points",
+    "beyond_average_points": "beyond average, in points",
     "worst": "worst, score",
 }
 """Headings other than the name in words."""

@@ -29,6 +29,7 @@ from medrobust.analysis.seeds import (
     enough_seeds,
 )
 from medrobust.analysis.table import frame
+from medrobust.analysis.threats import threat_sentences
 from medrobust.analysis.transforms import transform_sentences
 from medrobust.stats.resampling import share_first
 from medrobust.stats.significance import patients_for_significance, ranks_interval
@@ -77,6 +78,7 @@ def verdict(results: Results) -> Verdict:
         *noise_sentences(control, results.settings.alpha),
         *corruption_sentences(results, best),
         *transform_sentences(results),
+        *threat_sentences(results),
         *tau_sentences(tau),
         *_limits(results),
     )

@@ -1,7 +1,7 @@
 """A finished run: its rows, its tables, its report."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,10 +24,11 @@ from medrobust.storage.schemas import (
     SCORED,
     SELFTEST,
     SURFACES,
+    VALIDATION,
     WHOLE_TEST,
     Table,
 )
-from medrobust.study.analysis import Attack, Corruption, Settings, Transform
+from medrobust.study.analysis import Attack, Corruption, Ladder, Settings, Transform
 from medrobust.study.config import Study
 from medrobust.study.reading import read_stored_study
 
@@ -86,7 +87,12 @@ class Run:
             ),
             noise=(record["control"],)
             if record["control"]
-            else tuple(each["label"] for each in record["perturbations"] if each["role"] == "noise"),
+            else tuple(
+                each["label"]
+                for each in record["perturbations"]
+                if each["role"] == "noise" and each["ladder"] is None
+            ),
+            ladder=_ladder(record["perturbations"]),
             corruptions=tuple(
                 Corruption(
                     each["label"],
@@ -114,6 +120,7 @@ class Run:
             ),
             crafted=read_results(self.folder, CRAFTED),
             whole_test=read_results(self.folder, WHOLE_TEST[study.task]),
+            validation=self._rows_if_any(VALIDATION[study.task]),
             surfaces=self._rows_if_any(SURFACES),
             empty_cases=self._rows_if_any(EMPTY_CASES),
             audit=self._audit(),
@@ -178,3 +185,14 @@ class Run:
         lost = build(self.folder, self.results, rows, conclusion, pdf=pdf)
         self.folder.write_json(as_json(self.results, tables, conclusion, lost), "results.json")
         return self.report
+
+
+def _ladder(perturbations: Iterable[Mapping[str, Any]]) -> Ladder | None:
+    """The threat-model ladder that a record tells of, if any."""
+    rungs = [each for each in perturbations if each["ladder"] is not None]
+    if not rungs:
+        return None
+    attacks, noise = (
+        tuple(each["label"] for each in rungs if each["role"] == role) for role in ("attack", "noise")
+    )
+    return Ladder(rungs[0]["ladder"], attacks, noise)

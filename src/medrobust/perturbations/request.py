@@ -43,7 +43,7 @@ POLICIES = {
     "on_failure": get_args(OnFailure),
     "crafted_on": get_args(CraftedOn),
 }
-OWN_KEYS = ("name", "load", "given", "label", "preset", "finding", *POLICIES)
+OWN_KEYS = ("name", "load", "given", "label", "preset", "finding", "ladder", *POLICIES)
 """Keys of an item of a study that are not parameters."""
 
 LABEL = re.compile(r"[A-Za-z0-9._-]+")
@@ -77,6 +77,7 @@ class Request:
         finding: Name or number of the one finding that an attack is to turn; None: all labels.
         preset: The preset that a severity is a step of, if any.
         severity: That step; or the parameter of that name, where it is a whole number.
+        ladder: Budget, in the L-infinity norm, of the threat-model ladder that it is a rung of, if any.
     """
 
     label: str
@@ -90,6 +91,7 @@ class Request:
     finding: str | int | None = None
     preset: str | None = None
     severity: int | None = None
+    ladder: float | None = None
 
     @property
     def name(self) -> str:
@@ -147,6 +149,8 @@ class Request:
         item["label"] = self.label
         if self.curve is not None:
             item["curve"] = self.curve
+        if self.ladder is not None:
+            item["ladder"] = self.ladder
         if entry.role == "attack":
             item |= {key: getattr(self, key) for key in POLICIES}
         if self.finding is not None:
@@ -172,6 +176,7 @@ class Request:
             "finding": self.finding,
             "preset": self.preset,
             "severity": self.severity,
+            "ladder": self.ladder,
         }
 
     @property
@@ -198,8 +203,9 @@ def request(item: object, task: Task, *, control: bool = False) -> Request:
     Args:
         item: The name of an entry; or a mapping of `name` (or `load: package.module:function`), `label`,
             `preset`, `severity` (a step of it), `finding`, `on_misclassified`, `on_failure`,
-            `crafted_on` and the perturbation's parameters, of which the budget may be given as `{ssim: s}`;
-            or, in Python, a function of one's own, also as the value of `load`.
+            `crafted_on`, `ladder` (the budget as a rung of the ladder) and the perturbation's parameters, of
+            which the budget may be given as `{ssim: s}`; or, in Python, a function of one's own, also as the
+            value of `load`.
         task: Task of the study.
         control: Whether it is the noise that is matched to every attack, which takes no strength.
 
@@ -220,6 +226,7 @@ def request(item: object, task: Task, *, control: bool = False) -> Request:
     given = {key: value for key, value in item.items() if key not in OWN_KEYS}
     preset, chosen = _preset(entry, item, given, where)
     parameters = {**preset.parameters, **given}
+    ladder = _rung(item, entry, parameters, where)
     if control:
         _check_control(entry, parameters, where)
     parameters, goal = _without_budget(entry, parameters, where)
@@ -237,7 +244,7 @@ def request(item: object, task: Task, *, control: bool = False) -> Request:
     finding = _finding(item, entry, task, where)
     own = parameters.get("severity")
     chosen.setdefault("severity", own if isinstance(own, int) else None)
-    return Request(label, entry, parameters, **policies, ssim=goal, finding=finding, **chosen)
+    return Request(label, entry, parameters, **policies, ssim=goal, finding=finding, ladder=ladder, **chosen)
 
 
 def requests(item: object, task: Task) -> tuple[Request, ...]:
@@ -863,6 +870,33 @@ def _preset(
             "one of the two."
         )
     return preset, {"preset": named, "severity": int(severity)}
+
+
+def _rung(
+    item: Mapping[str, Any], entry: Perturbation, parameters: dict[str, Any], where: str
+) -> float | None:
+    """The budget of the ladder that an item is a rung of, which becomes its own; None: it is of none."""
+    eps = parse_ratio(item.get("ladder"))
+    if eps is None:
+        return None
+    if isinstance(eps, bool) or not isinstance(eps, float | int) or not 0 < eps < 1:
+        raise StudyError(
+            f"{where}.ladder: must be a number in (0, 1), such as 2/255; got {item['ladder']!r}."
+        )
+    norm = entry.norm_of(parameters) if entry.budget is not None else None
+    if entry.role not in ("attack", "noise") or norm != "inf":
+        bound = f"has one in the norm {norm}" if norm else "has none"
+        raise StudyError(
+            f"{where}.ladder: every rung is an attack, or noise, with a budget in the L-infinity norm; "
+            f"{entry.name} {bound}. Leave it out of `threats`."
+        )
+    given = parse_ratio(parameters.setdefault(str(entry.budget), eps))
+    if given != eps:
+        raise StudyError(
+            f"{where}.{entry.budget}: every rung of the ladder has the budget {eps:.4g}; got {given!r}. "
+            "Leave it out."
+        )
+    return float(eps)
 
 
 def _check_control(entry: Perturbation, given: Mapping[str, Any], where: str) -> None:

@@ -196,6 +196,10 @@ def _context(
         record=reading.without_patients(results.record),
         subgroups=subgroup_sentences(tables["subgroups"], results.unit),
         beyond_paper=tuple(
-            attack.label for attack in results.attacks if attack.beyond_paper or attack.curve is not None
+            attack.label
+            for attack in results.attacks
+            if attack.beyond_paper
+            or attack.curve is not None
+            or (results.ladder is not None and attack.label in results.ladder.attacks)
         ),
     )

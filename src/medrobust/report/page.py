@@ -29,18 +29,20 @@ STORY = (
     ("transfer", "Every attack, source and target"),
     ("noise", "Attack against noise"),
     ("corrupted", "Corruptions"),
+    ("ladder", "Threat-model ladder"),
     ("examples", "What the network sees"),
     ("limits", "What this does not say"),
 )
 """Sections of the story and their headings; their content is in the template."""
 DIRECT = {"overall": "Clean", "transfer": "Every attack, on the network itself"}
 """Headings of a study in which nothing is transferred."""
-STORY_TABLES = ("table1", "table2", "corruptions")
+STORY_TABLES = ("table1", "table2", "corruptions", "threats", "strongest_transfer")
 STORY_PICTURES = {
     "dotplot": "overall",
     "heatmap": "transfer",
     "noise_control": "noise",
     "corruption_levels": "corrupted",
+    "threats": "ladder",
 }
 """Plots and their sections of the story, which shows Table 2 as a map instead of the plot."""
 ONLY_AS_FILES = ("patients",)
@@ -100,6 +102,11 @@ QUESTIONS = (
         "How bad is the worst plausible image?",
         pictures=("transforms",),
         tables=("transforms",),
+    ),
+    Question(
+        "places",
+        "Do networks change places from rung to rung?",
+        tables=("threat_pairs", "transfer_candidates"),
     ),
     Question("control", "Was the noise a fair control?", tables=("noise", "noise_control", "matching")),
     Question(
@@ -615,6 +622,12 @@ def _whitebox(table: Table, context: ReportContext) -> list[Block]:
     return [_map(table, context, heat(table.rows, "target", "", "perturbation"), "whitebox")]
 
 
+def _threats(table: Table, context: ReportContext) -> list[Block]:
+    """A map with a rung in each row, and the table."""
+    panels = heat(table.rows, "rung", "", "target")
+    return [_map(table, context, panels, "threats.map"), _plain(table, context)]
+
+
 def _transforms(table: Table, context: ReportContext) -> list[Block]:
     """A map for each network, and the table."""
     panels = heat(table.rows, "family", "target", "search")
@@ -638,6 +651,7 @@ LAYOUTS: Mapping[str, Callable[[Table, ReportContext], list[Block]]] = {
     "surfaces": _surfaces,
     "table1": _table1,
     "table2": _table2,
+    "threats": _threats,
     "transforms": _transforms,
     "whitebox": _whitebox,
 }

@@ -17,6 +17,7 @@ from matplotlib.patches import Rectangle
 
 from medrobust.analysis.results import Results
 from medrobust.analysis.table import ABSENT, shown
+from medrobust.analysis.threats import RUNGS
 from medrobust.analysis.transforms import named
 from medrobust.report import style
 
@@ -96,6 +97,7 @@ def draw(
         "pairs": _pairs,
         "curve": _curve,
         "corruption_levels": _levels,
+        "threats": _threats,
         "transforms": _transforms,
     }
     for name, plot in plots.items():
@@ -517,6 +519,83 @@ def _transforms(table: pl.DataFrame, words: Words) -> Drawn:
         "of the draws and optimised, with intervals.",
         "The average case beside the worst: each transform drawn at random, the worst of several draws, and "
         f"the worst that a gradient finds in as many passes, image by image. Bars are {words.intervals}.",
+    )
+
+
+# ---- the threat-model ladder ----
+
+RUNG_WIDTH = 1.0
+"""Inches between two rungs."""
+DODGE = 0.09
+"""Distance between the networks on a rung, where that between rungs is 1."""
+APART = 0.35
+"""Room before the rungs apart."""
+
+
+def ladder_plot(table: pl.DataFrame, *, score: str) -> Figure:
+    """Score against rung, a line for each network with its intervals; rungs apart as lone, hollow marks.
+
+    Args:
+        table: From `analysis.threats`; its order is that of networks.
+        score: Label of the axis.
+    """
+    shown_rungs = table["rung"].unique(maintain_order=True).to_list()
+    rungs = [
+        *(each for each in RUNGS if each in shown_rungs),
+        *(each for each in shown_rungs if each not in RUNGS),
+    ]
+    at = {rung: place + APART * (rung not in RUNGS) for place, rung in enumerate(rungs)}
+    targets = table["target"].unique(maintain_order=True).to_list()
+    with style.look():
+        figure = Figure(figsize=(1.4 + RUNG_WIDTH * len(rungs), 4.1), layout="constrained")
+        axes = figure.add_subplot()
+        for place, target in enumerate(targets):
+            drawn, shift = _of_network(place), DODGE * (place - (len(targets) - 1) / 2)
+            rows = [
+                row for row in table.filter(target=target).iter_rows(named=True) if row["score"] is not None
+            ]
+            climbed = sorted((row for row in rows if row["rung"] in RUNGS), key=lambda row: at[row["rung"]])
+            axes.plot(
+                [at[row["rung"]] + shift for row in climbed], [row["score"] for row in climbed], **drawn
+            )
+            for row in rows:
+                x = at[row["rung"]] + shift
+                if row["low"] is not None and row["high"] is not None:
+                    axes.vlines(x, row["low"], row["high"], color=drawn["color"], linewidth=1.4, zorder=1)
+                if row["rung"] not in RUNGS:
+                    hollow = {"linestyle": "none", "markerfacecolor": "white", "markeredgewidth": 1.4}
+                    axes.plot([x], [row["score"]], **(drawn | hollow | {"markeredgecolor": drawn["color"]}))
+        apart = [at[rung] for rung in rungs if rung not in RUNGS]
+        if apart:
+            axes.axvline(min(apart) - (1 + APART) / 2, color=style.MUTED, linewidth=1, linestyle=(0, (4, 2)))
+        axes.set_xticks(list(at.values()), [_stacked(rung) for rung in rungs], fontsize=9)
+        axes.set_xlim(-0.5, max(at.values()) + 0.5)
+        axes.set_ylabel(score)
+        axes.grid(visible=True, axis="y")
+        axes.set_axisbelow(True)
+        handles = [Line2D([], [], label=target, **_of_network(n)) for n, target in enumerate(targets)]
+        figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 4))
+    return figure
+
+
+def _stacked(name: str) -> str:
+    """A name with its words below each other."""
+    return name.replace(" ", "\n")
+
+
+def _threats(table: pl.DataFrame, words: Words) -> Drawn:
+    budget = table.filter(pl.col("rung").is_in(RUNGS[1:]))["bound"].item(0)
+    apart = (
+        " Right of the dashed line, hollow: what has a measure of its own and does not share the budget."
+        if not table["rung"].is_in(RUNGS).all()
+        else ""
+    )
+    return Drawn(
+        ladder_plot(table, score=words.axis),
+        f"Line plot of the {words.score} of each network on every rung of the threat-model ladder, with "
+        "intervals.",
+        f"The {words.score} against what the attacker knows, every change within {budget}. Bars are "
+        f"{words.intervals}; lines only join what belongs to a network.{apart}",
     )
 
 

@@ -163,6 +163,9 @@ SURROGATE = "task, classes and {data}; neither the weights nor the answers of th
 OTHERS = "task, classes and the other networks of the study; nothing of the judged one"
 ENSEMBLE = "; all surrogates are attacked as one, whose logits are the mean of theirs"
 WHITEBOX = "everything: architecture and weights of the judged network"
+ASKED = "task, classes and {what} of the judged network; neither its architecture nor its weights"
+ANSWERS = {"scores": ASKED.format(what="scores"), "decisions": ASKED.format(what="decisions")}
+"""What is known where only answers are used, by what an attack needs."""
 NORMS = {"inf": "L∞", "2": "L2"}
 TRAINING = {"same": "the training data", "disjoint": "data like the training data, of other patients"}
 GIVEN = "surrogates trained elsewhere, on data that are not known here"
@@ -192,7 +195,7 @@ def threat_table(
         if sources != "none" and on != "targets":
             rows.append((label, "Tables 1 and 2", f"{knows}{ENSEMBLE if on == 'ensemble' else ''}", *aim))
         if sources == "none" or on == "targets" or (on == "both" and study["crafting"]["whitebox"]):
-            rows.append((label, "white-box", WHITEBOX, *aim))
+            rows.append((label, "white-box", ANSWERS.get(facts[label]["needs"], WHITEBOX), *aim))
     return pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String), orient="row")
 
 

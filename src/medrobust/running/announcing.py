@@ -10,6 +10,7 @@ from medrobust.core import Part
 from medrobust.data.splitting.case_sets import described
 from medrobust.perturbations import PERTURBATIONS, SUITES
 from medrobust.running.jobs import Job
+from medrobust.running.plan import some_cases
 from medrobust.running.progress import duration, sayer
 from medrobust.running.setup import Fold, Setup
 from medrobust.text import text_table
@@ -31,6 +32,8 @@ def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
     unfit = [name for name in of_suite if PERTURBATIONS[name].misfit(dataset.channels, dimensions)]
     if unfit:
         say(f"Of the suite {suite} these do not take such images and are left out: {', '.join(unfit)}.")
+    if sentence := ladder_sentence(setup):
+        say(sentence)
     table = text_table("step", "jobs", "pieces", "done", "time left", "disk")
     for kind in dict.fromkeys(job.kind for job in jobs):
         of_kind = [job for job in jobs if job.kind == kind]
@@ -46,6 +49,26 @@ def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
             "Warning: this may not be enough. Free some space, use fewer cases, or choose a folder on "
             "another disk with --out. A full disk ends the run; finished work is kept."
         )
+
+
+def ladder_sentence(setup: Setup) -> str:
+    """How the threat-model ladder comes to its strongest transferred attack; empty without a ladder."""
+    threats, rungs = setup.study.threats, [each for each in setup.study.attacks if each.ladder is not None]
+    transferred = [each for each in rungs if each.crafted_on != "targets"]
+    if threats is None:
+        return ""
+    said = f"threats: {len(rungs)} attacks within {255 * threats.eps:.4g}/255"
+    if not setup.sources or not transferred:
+        return f"{said}, none of which is transferred."
+    if not threats.validation_cases:
+        return f"{said}; the strongest transferred one on each network is not chosen."
+    most = max(len(some_cases(fold.validation_cases, threats.validation_cases)) for fold in setup.folds)
+    if not most:
+        return (
+            f"{said}; the strongest transferred one on each network is not chosen, since the split has no "
+            "validation part."
+        )
+    return f"{said}; the strongest transferred one on each network is chosen on {most} validation cases."
 
 
 def job_table(jobs: Sequence[Job]) -> Table:

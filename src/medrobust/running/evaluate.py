@@ -46,12 +46,15 @@ class Shown(NamedTuple):
     labels: Int64[Tensor, "n *labelspace"]
 
 
-def evaluation_job(setup: Setup, images: ImageSet, speeds: Speeds, *, boundaries: bool = True) -> Job:
+def evaluation_job(
+    setup: Setup, images: ImageSet, speeds: Speeds, *, boundaries: bool = True, rounded: bool = True
+) -> Job:
     """Show a set to every target that faces it; a piece is a chunk.
 
-    What is done is not done again: targets may be added. `boundaries` as in `open_evaluation`.
+    What is done is not done again: targets may be added. `boundaries` as in `open_evaluation`; `rounded`:
+    also images rounded as they would be saved.
     """
-    cells = list(cells_of([images], setup.targets, setup.bits))
+    cells = list(cells_of([images], setup.targets, setup.bits if rounded else None))
     tables = [(table, folder) for cell in cells for table, folder in row_folders(setup, cell, boundaries)]
     measured = sum(table is SURFACES for table, _ in tables) * math.prod(setup.dataset.shape)
     asked = sum(speeds[cell.target.id.name].forward for cell in cells)

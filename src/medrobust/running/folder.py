@@ -36,6 +36,7 @@ from medrobust.storage.schemas import (
     SELFTEST,
     SURFACES,
     TIMING,
+    VALIDATION,
     WHOLE_TEST,
 )
 from medrobust.study.config import Study, resolved
@@ -102,7 +103,7 @@ def write_record(plan: Plan, record: Mapping[str, Any]) -> None:
     setup, folder = plan.setup, plan.setup.folder
     references = {
         "models": [network.id.folder for network in setup.networks],
-        "sets": [images.name for images in (*plan.evaluated, *plan.whole_test)],
+        "sets": [images.name for images in (*plan.evaluated, *plan.whole_test, *plan.candidates)],
         "targets": [target.key for target in setup.targets],
     }
     folder.write_json(references, REFERENCES)
@@ -383,6 +384,12 @@ def join_rows(plan: Plan) -> None:
     compact(folder, CRAFTED, crafted)
     whole_test = evaluation_parts(setup, plan.whole_test, targets, scores)
     compact(folder, WHOLE_TEST[setup.study.task], whole_test)
+    validation = VALIDATION[setup.study.task]
+    if plan.candidates:
+        parts = evaluation_parts(setup, plan.candidates, targets, scores, rounded=False)
+        compact(folder, validation, parts)
+    else:  # they may be left from a former state of the study
+        folder.remove("results", f"{validation.name}.parquet")
     pictured = [target for target in targets if not is_left_out(folder, tsne_mark(target))]
     embedded = (part for target in pictured for part in embedding_parts(plan.embedded(target), target))
     compact(folder, EMBEDDINGS, embedded)

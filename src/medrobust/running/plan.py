@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from medrobust.core import Case, Dataset, Task
 from medrobust.perturbations import Request
-from medrobust.running.batches import Chunks, evenly_spaced
+from medrobust.running.batches import Chunks, evenly_spaced, work_chunks
 from medrobust.running.setup import Fold, Setup, StudyNetwork
 from medrobust.storage import Parts, RunFolder, digest
 from medrobust.storage.schemas import Table
@@ -190,6 +190,8 @@ class Plan:
             pixels that are left.
         clean: The images as they are, of every fold.
         whole_test: Clean images of all test cases, where the study is limited to some of them; else none.
+        candidates: Transferred attacks of the ladder on some validation cases, by which the strongest one on
+            each target is chosen.
     """
 
     setup: Setup
@@ -200,6 +202,7 @@ class Plan:
     references: tuple[ImageSet, ...]
     clean: tuple[ImageSet, ...]
     whole_test: tuple[ImageSet, ...]
+    candidates: tuple[ImageSet, ...]
 
     @property
     def crafted(self) -> tuple[ImageSet, ...]:
@@ -264,13 +267,17 @@ class Plan:
     def explored(self) -> tuple[ImageSet, ...]:
         """What the explorer of the report shows: clean, then noise and transferred attacks.
 
-        Where nothing is transferred, white-box attacks instead. Corruptions have a picture of their own.
+        Where nothing is transferred, white-box attacks instead. Corruptions have a picture of their own, and
+        of the ladder nothing is shown.
         """
         labels = {request.label for request in self._pictured}
         return tuple(
             images
             for images in self.sets
-            if images.role in ("clean", "noise")
+            if (
+                images.role in ("clean", "noise")
+                and (images.request is None or images.request.ladder is None)
+            )
             or (images.role == self._main_role and (images.matched or images).perturbation in labels)
         )
 
@@ -297,9 +304,10 @@ class Plan:
 
     @property
     def _pictured(self) -> tuple[Request, ...]:
-        """Attacks in pictures of images: points of curves only where a study has nothing else."""
+        """Attacks in pictures of images: points of curves, or rungs, only where a study has nothing else."""
         attacks = self.setup.study.attacks
-        return tuple(attack for attack in attacks if attack.curve is None) or attacks
+        single = (attack for attack in attacks if attack.curve is None and attack.ladder is None)
+        return tuple(single) or attacks
 
     def _clean_of(self, target: StudyNetwork) -> ImageSet:
         return next(images for images in self.clean if images.fold == target.id.fold)
@@ -353,6 +361,7 @@ def make_plan(setup: Setup) -> Plan:
         ),
         clean=tuple(clean_set(setup, fold.chunks, fold.number) for fold in setup.folds),
         whole_test=tuple(clean_set(setup, fold.test_chunks, fold.number) for fold in setup.folds if limited),
+        candidates=tuple(candidate_sets(setup, transfer)),
     )
 
 
@@ -362,10 +371,14 @@ def clean_set(setup: Setup, chunks: Chunks, fold: int | None = None) -> ImageSet
 
 
 def attack_set(
-    setup: Setup, request: Request, source: StudyNetwork, role: Literal["transfer", "whitebox"]
+    setup: Setup,
+    request: Request,
+    source: StudyNetwork,
+    role: Literal["transfer", "whitebox"],
+    chunks: Chunks | None = None,
 ) -> ImageSet:
-    """The stored images of an attack on a source."""
-    chunks, validation = setup.fold(source).chunks, setup.fold(source).validation_cases
+    """The stored images of an attack on a source; by default of the cases that everything is scored on."""
+    chunks, validation = chunks or setup.fold(source).chunks, setup.fold(source).validation_cases
     recipe = (
         _data_recipe(setup.dataset, chunks)
         | request.recipe
@@ -382,6 +395,23 @@ def attack_set(
     if role == "transfer" and source in setup.targets:
         recipe["transferred"] = True  # its rows are not those of the white-box attack, which may be there too
     return ImageSet(request.label, role, chunks, recipe, source.id.fold, request, source)
+
+
+def candidate_sets(setup: Setup, transferred: Iterable[ImageSet]) -> Iterator[ImageSet]:
+    """Those of the transferred attacks that are rungs of the ladder, on some validation cases."""
+    threats = setup.study.threats
+    if threats is None or not threats.validation_cases:
+        return
+    chunks = [
+        work_chunks(setup.dataset, some_cases(fold.validation_cases, threats.validation_cases))
+        for fold in setup.folds
+    ]
+    for images in transferred:
+        request, source = images.request, images.source
+        if request is not None and source is not None and request.ladder is not None:
+            some = chunks[source.id.fold or 0]
+            if len(some):
+                yield attack_set(setup, request, source, "transfer", some)
 
 
 def fixed_set(setup: Setup, request: Request, fold: Fold) -> ImageSet:
@@ -416,8 +446,13 @@ def reference_set(moving: ImageSet) -> ImageSet:
 
 
 def budget_cases(validation: Iterable[Case]) -> tuple[Case, ...]:
-    """At most 64 validation cases, evenly spaced; a budget given as an SSIM is solved on these."""
-    return evenly_spaced(sorted(validation, key=lambda case: case.case_id), BUDGET_CASES)
+    """At most 64 validation cases; a budget given as an SSIM is solved on these."""
+    return some_cases(validation, BUDGET_CASES)
+
+
+def some_cases(cases: Iterable[Case], most: int) -> tuple[Case, ...]:
+    """At most so many cases, evenly spaced."""
+    return evenly_spaced(sorted(cases, key=lambda case: case.case_id), most)
 
 
 def _data_recipe(dataset: Dataset, chunks: Chunks) -> dict[str, Any]:

@@ -125,14 +125,24 @@ def jobs_of(plan: Plan, speeds: Speeds) -> list[Job]:
         *(training_job(setup, network, speeds) for network in setup.trained_here),
         *(selftest_job(setup, images, speeds) for images in plan.tested),
         *(crafting_job(setup, images, speeds) for images in plan.attacks),
+        *(on_validation(crafting_job(setup, images, speeds)) for images in plan.candidates),
         *(search_job(setup, images, speeds) for images in plan.transforms),
         *(noise_job(setup, images) for images in (*plan.noise, *plan.corruptions)),
         *(evaluation_job(setup, images, speeds) for images in plan.evaluated),
         *(whole_test_job(setup, images, speeds) for images in plan.whole_test),
+        *(
+            on_validation(evaluation_job(setup, images, speeds, boundaries=False, rounded=False))
+            for images in plan.candidates
+        ),
         *embedding_jobs(plan, speeds),
         *examples_jobs(plan),
         explorer_job(plan, speeds),
     ]
+
+
+def on_validation(job: Job) -> Job:
+    """A job on validation cases, and its title says so."""
+    return replace(job, title=f"{job.title} (validation cases)")
 
 
 def _help_training(setup: Setup) -> None:

@@ -121,6 +121,10 @@ WHOLE_TEST: Mapping[Task, Table] = {
     task: Table(f"whole_test_{table.name}", table.schema, table.keys) for task, table in SCORED.items()
 }
 """The same for clean images of all test cases, where a study attacks only some of them."""
+VALIDATION: Mapping[Task, Table] = {
+    task: Table(f"validation_{table.name}", table.schema, table.keys) for task, table in SCORED.items()
+}
+"""The same for transferred attacks on validation cases, by which the strongest on each target is chosen."""
 ATTRIBUTES = Table(
     "attributes",
     {**_SCAN, "attribute": pl.String, "value": pl.String},

@@ -60,6 +60,20 @@ class Attack(NamedTuple):
         return self.crafted_on == "ensemble", self.needs == "gradient"
 
 
+class Ladder(NamedTuple):
+    """The threat-model ladder of a study: attackers who know more and more, with one budget.
+
+    Attributes:
+        eps: The budget, in the L-infinity norm.
+        attacks: Labels of its attacks; these enter no average.
+        noise: Labels of its noise.
+    """
+
+    eps: float
+    attacks: tuple[str, ...]
+    noise: tuple[str, ...] = ()
+
+
 class Corruption(NamedTuple):
     """A corruption of the study at one strength.
 

@@ -143,6 +143,12 @@ def _check_perturbations(study: Study) -> None:
             )
     _refuse_twins("perturbations", [item.label for item in items], "label")
     _check_curves(study.attacks)
+    budgets = {item.ladder for item in study.requests} - {None}
+    if len(budgets) > 1:
+        raise StudyError(
+            "study.perturbations: all rungs of the ladder have one budget; got "
+            f"{', '.join(f'{budget:.4g}' for budget in sorted(filter(None, budgets)))}. Name it in `threats`."
+        )
 
 
 def _check_curves(attacks: Sequence[Request]) -> None:

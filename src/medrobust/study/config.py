@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import count
 from typing import Annotated, Any, Literal, get_args
 
-from annotated_types import Ge, Gt, Interval, Len
+from annotated_types import Ge, Gt, Interval, Len, Lt
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
 from medrobust.catalogue import name_of
@@ -16,7 +16,7 @@ from medrobust.core import Role, Task
 from medrobust.errors import StudyError, unknown
 from medrobust.models import ModelSpec, WeightsSpec, as_written, copy_of, model_spec
 from medrobust.models.form import read_weights
-from medrobust.parameters import resolve
+from medrobust.parameters import Ratio, resolve
 from medrobust.perturbations import (
     ORIENTATIONS,
     PERTURBATIONS,
@@ -47,6 +47,19 @@ PAPER_TEST_FRACTION: Mapping[Task, float] = {
     Task.SEGMENTATION: 0.2,
 }
 """What a study does where it is silent. The paper does not have several findings: as in its photographs."""
+
+_LOW_RUNGS: tuple[Mapping[str, Any], ...] = ({"name": "random_signs"}, {"name": "mi_fgsm"})
+_HIGH_RUNGS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "fast": ({"name": "pgd", "crafted_on": "targets"},),
+    "standard": (
+        {"name": "mi_fgsm", "crafted_on": "ensemble"},
+        {"name": "pgd", "crafted_on": "targets", "steps": 100},
+    ),
+}
+LADDERS: Mapping[str, Mapping[Task, tuple[Mapping[str, Any], ...]]] = {
+    preset: dict.fromkeys(Task, (*_LOW_RUNGS, *rungs)) for preset, rungs in _HIGH_RUNGS.items()
+}
+"""Rungs of a threat-model ladder, as items of `perturbations` without their budget."""
 
 REFUSED = {
     "regression": "a measured value has no wrong answer to be fooled into. Cut it into classes or grades "
@@ -181,6 +194,36 @@ class Transforms(Families):
             yield {"search": list(self.search), "passes": self.passes} | item
 
 
+class Threats(Block):
+    """A ladder of attackers, from chance to one who has the weights, all with one budget."""
+
+    eps: Annotated[Ratio, Gt(0), Lt(1)] = Field(
+        description="Largest change of any entry of an image, on every rung."
+    )
+    preset: Literal["fast", "standard"] | None = Field(
+        "fast", description="Rungs that come with medrobust; null: only `attacks`."
+    )
+    attacks: tuple[Any, ...] = Field(
+        (),
+        description="Further attacks, or noise, at this budget: names, or items of `perturbations`.",
+    )
+    validation_cases: Annotated[int, Ge(0)] = Field(
+        64,
+        description="Validation cases on which the strongest transferred attack on each network is chosen; "
+        "0: it is not.",
+    )
+
+    def items(self, task: Task, *, ensemble: bool) -> Iterator[dict[str, Any]]:
+        """Every rung as an item of `perturbations`; `ensemble`: whether several sources can be joined."""
+        for rung in (*(LADDERS[self.preset][task] if self.preset else ()), *self.attacks):
+            item = as_mapping(rung)
+            joins = item.get("crafted_on") == "ensemble"
+            if joins and not ensemble and rung not in self.attacks:
+                continue
+            name = str(item.get("preset", item.get("name", "own"))) + "-ensemble" * joins
+            yield {"label": f"{name}-{255 * self.eps:.4g}of255", "ladder": self.eps} | item
+
+
 class Cases(Block):
     """Which test cases are attacked and scored; one set for the whole study."""
 
@@ -280,6 +323,7 @@ class Study(Block):
     )
     corruptions: Corruptions = Corruptions()
     transforms: Transforms = Transforms()
+    threats: Threats | None = Field(None, description="A ladder of attackers with one budget; null: none.")
     noise: dict[str, Any] = Field(
         {}, description="The control: noise matched to every attack, one's own too. {} leaves it out."
     )
@@ -359,9 +403,19 @@ class Study(Block):
 
     @cached_property
     def requests(self) -> tuple[Request, ...]:
-        """All `perturbations`, `corruptions` and `transforms`, resolved; one per item of a list."""
-        items = (*self.perturbations, *self.corruptions.items(), *self.transforms.items())
+        """All that `perturbations` and the blocks beside it ask for, resolved; one per item of a list."""
+        ensemble = self._n_sources > 1
+        rungs = () if self.threats is None else self.threats.items(self.task, ensemble=ensemble)
+        items = (*self.perturbations, *self.corruptions.items(), *self.transforms.items(), *rungs)
         return tuple(each for item in items for each in requests(item, self.task))
+
+    @property
+    def _n_sources(self) -> int:
+        """How many networks an attack on a target is crafted on, one by one."""
+        models = self.surrogates.models
+        if isinstance(models, str):
+            return len(self.models) - 1 if models == "others" else 0
+        return len(models or self.models) * len(self.surrogates.seeds)
 
     def fitting(self, channels: int, dimensions: int, *, has_sides: bool) -> "Study":
         """The study with those parts of its suites that take images of so many channels and dimensions.
@@ -419,6 +473,7 @@ def resolved(study: Study) -> dict[str, Any]:
             "perturbations": (),
             "corruptions": Corruptions(),
             "transforms": Transforms(),
+            "threats": study.threats and study.threats.model_copy(update={"preset": None, "attacks": ()}),
             "noise": {},
         }
     )

@@ -152,9 +152,14 @@ def _message(problem: Mapping[str, Any]) -> str:
 
 
 def _child(block: Any, name: str) -> Any:
-    """The block below `name`; of a choice between types (`bool | Augmentation`) the type of that name."""
+    """The block below `name`; of a choice between types (`bool | Augmentation`) the type of that name.
+
+    A block that may be left out (`Threats | None`) is no choice.
+    """
     if hasattr(block, "model_fields"):
-        return block.model_fields[name].annotation
+        annotation = block.model_fields[name].annotation
+        types = [each for each in get_args(annotation) if each is not type(None)]
+        return types[0] if len(types) == 1 < len(get_args(annotation)) else annotation
     return next(choice for choice in get_args(block) if choice.__name__ == name)
 
 

@@ -117,8 +117,8 @@ def test_every_picture_says_what_it_shows(page: Page, context: ReportContext) ->
 
 def test_the_story_comes_in_order_then_the_questions(page: Page, context: ReportContext) -> None:
     sections = [attributes["id"] for attributes in page.all("section")]
-    # These studies have no corruptions.
-    assert sections == [*(name for name, _ in STORY if name != "corrupted"), "appendix"]
+    # These studies have no corruptions, and no ladder.
+    assert sections == [*(name for name, _ in STORY if name not in ("corrupted", "ladder")), "appendix"]
     questions = [attributes["id"] for attributes in page.all("details") if "id" in attributes]
     assert questions == [each.name for each in QUESTIONS if each.name in questions]
     assert {"differences", "success", "data", "run", "methods", "cite"} <= set(questions)
@@ -143,7 +143,7 @@ def test_every_table_of_the_run_is_in_the_report(page: Page, context: ReportCont
 
 def test_what_stands_in_the_story_is_not_said_twice(page: Page) -> None:
     names = [attributes["data-table"] for _, attributes in page.elements if "data-table" in attributes]
-    assert [names.count(name) for name in STORY_TABLES] == [1, 1, 0]
+    assert [names.count(name) for name in STORY_TABLES] == [1, 1, 0, 0, 0]
     assert names.count("pairs") == 1
 
 

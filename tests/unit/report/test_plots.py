@@ -27,6 +27,7 @@ from medrobust.report.plots import (
     draw,
     ellipse,
     heat_map,
+    ladder_plot,
     plane_plot,
     tsne_plot,
 )
@@ -241,6 +242,39 @@ class TestHeatMap:
         figure = heat_map(pl.DataFrame(cells), score="Dice")
         panels = [axes for axes in figure.axes if axes.get_title()]
         assert len({round(axes.get_position().y0, 2) for axes in panels}) == 2
+
+
+class TestLadder:
+    RUNGS = ("clean", "transferred, mean", "white box", "matched noise")
+
+    def table(self) -> pl.DataFrame:
+        return pl.DataFrame(
+            [
+                {"target": target, "rung": rung, "bound": "L∞ ≤ 2/255"}
+                | {"score": score - shift, "low": score - shift - 0.1, "high": score - shift + 0.1}
+                for target, shift in (("a", 0.0), ("b", 0.1))
+                for rung, score in zip(self.RUNGS, (0.9, 0.6, 0.2, 0.8), strict=True)
+                if (target, rung) != ("b", "white box")  # it has no gradient
+            ]
+        )
+
+    def test_lines_join_the_rungs_that_share_the_budget(self) -> None:
+        (axes,) = ladder_plot(self.table(), score="Dice").axes
+        joined = [line for line in axes.lines if line.get_linestyle() == "-"]
+        assert [line.get_ydata().tolist() for line in joined] == [[0.9, 0.6, 0.2], [0.8, 0.5]]
+        lone = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+        assert [line.get_ydata()[0] for line in lone] == pytest.approx([0.8, 0.7])
+        assert min(line.get_xdata()[0] for line in lone) > max(line.get_xdata()[-1] for line in joined)
+        names = [tick.get_text() for tick in axes.get_xticklabels()]
+        assert names == ["clean", "transferred,\nmean", "white\nbox", "matched\nnoise"]
+
+    def test_its_caption_says_what_stands_apart(self) -> None:
+        tables = {"table1": lines_of(("a",)), "table2": pl.DataFrame(schema=["perturbation"])}
+        drawn = draw(tables | {"threats": self.table()}, WORDS, None)["threats"]()
+        assert "within L∞ ≤ 2/255" in drawn.caption
+        assert "does not share the budget" in drawn.caption
+        together = self.table().filter(pl.col("rung") != "matched noise")
+        assert "hollow" not in draw(tables | {"threats": together}, WORDS, None)["threats"]().caption
 
 
 class TestTsne:
