@@ -102,6 +102,72 @@ def adv_lib_dag(
     return made
 
 
+def adv_lib_fmn(model: nn.Module, images: Tensor, labels: Tensor, *, norm: str, steps: int = 100) -> Tensor:
+    from adv_lib.attacks import fmn
+
+    made: Tensor = fmn(model, images, labels, norm=float(norm), steps=steps)
+    return made
+
+
+def foolbox_fmn(model: nn.Module, images: Tensor, labels: Tensor, *, norm: str, steps: int = 100) -> Tensor:
+    from foolbox import attacks
+
+    name = {"inf": "LInf", "2": "L2", "1": "L1", "0": "L0"}[norm]
+    return _foolbox(getattr(attacks, f"{name}FMNAttack")(steps=steps), model, images, labels, None)
+
+
+def adv_lib_ddn(model: nn.Module, images: Tensor, labels: Tensor, *, steps: int = 100) -> Tensor:
+    """Without its rounding to 8 bits."""
+    from adv_lib.attacks import ddn
+
+    made: Tensor = ddn(model, images, labels, steps=steps, levels=None)
+    return made
+
+
+def foolbox_ddn(model: nn.Module, images: Tensor, labels: Tensor, *, steps: int = 100) -> Tensor:
+    from foolbox.attacks import DDNAttack
+
+    return _foolbox(DDNAttack(steps=steps), model, images, labels, None)
+
+
+def adv_lib_sigma_zero(model: nn.Module, images: Tensor, labels: Tensor, *, steps: int = 300) -> Tensor:
+    from adv_lib.attacks import sigma_zero
+
+    made: Tensor = sigma_zero(model, images, labels, num_steps=steps)
+    return made
+
+
+def adv_lib_alma_prox(
+    model: nn.Module, images: Tensor, labels: Tensor, *, share: float = 0.99, steps: int = 500
+) -> Tensor:
+    """Without the compiler that it calls at its first import."""
+    import torch._dynamo
+    from adv_lib.attacks.segmentation import alma_prox
+
+    torch._dynamo.config.disable = True  # type: ignore[attr-defined]
+    made: Tensor = alma_prox(model, images, labels, adv_threshold=share, num_steps=steps)
+    return made.detach()
+
+
+def adv_lib_pdpgd(
+    model: nn.Module, images: Tensor, labels: Tensor, *, share: float = 0.99, steps: int = 500
+) -> Tensor:
+    from adv_lib.attacks.segmentation import pdpgd
+
+    options = {"adv_threshold": share, "num_steps": steps, "primal_lr": 0.01}
+    made: Tensor = pdpgd(model, images, labels, norm=float("inf"), **options)
+    return made.detach()
+
+
+def adv_lib_untargeted_dag(
+    model: nn.Module, images: Tensor, labels: Tensor, *, share: float = 0.99, step: float = 3e-3
+) -> Tensor:
+    from adv_lib.attacks.segmentation import dag
+
+    made: Tensor = dag(model, images, labels, adv_threshold=share, max_iter=500, γ=step)
+    return made
+
+
 PEERS: dict[str, dict[str, Attack]] = {
     "fgsm": {"foolbox": foolbox_fgsm, "art": art_fgsm, "torchattacks": torchattacks_fgsm},
     "deepfool": {
@@ -112,6 +178,12 @@ PEERS: dict[str, dict[str, Attack]] = {
     },
     "saliency_map": {"art": art_saliency_map},
     "dag": {"adv_lib": adv_lib_dag},
+    "fmn": {"adv_lib": adv_lib_fmn, "foolbox": foolbox_fmn},
+    "ddn": {"adv_lib": adv_lib_ddn, "foolbox": foolbox_ddn},
+    "sigma_zero": {"adv_lib": adv_lib_sigma_zero},
+    "alma_prox": {"adv_lib": adv_lib_alma_prox},
+    "pdpgd": {"adv_lib": adv_lib_pdpgd},
+    "untargeted_dag": {"adv_lib": adv_lib_untargeted_dag},
 }
 
 

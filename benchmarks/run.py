@@ -17,22 +17,33 @@ from torch import Tensor
 
 from medrobust.metrics.similarity import l2
 from medrobust.models import Network
-from medrobust.perturbations import Tally, dag, deepfool, fgsm, saliency_map
+from medrobust.perturbations import (
+    Tally,
+    alma_prox,
+    dag,
+    ddn,
+    deepfool,
+    fgsm,
+    fmn,
+    pdpgd,
+    saliency_map,
+    sigma_zero,
+)
 from medrobust.perturbations.targets import all_background
 from medrobust.rng import generator
 from peer_attacks import PEERS
 from subjects import RECIPES, Subject, subject
 from timing import Timed, timed
 
-IMAGES = {"deepfool": 16, "saliency_map": 8}
+IMAGES = {"deepfool": 16, "saliency_map": 8, "fmn": 8, "ddn": 8, "sigma_zero": 8, "alma_prox": 4, "pdpgd": 4}
 """Images for attacks of which some library takes hundreds of passes; all others get the whole batch."""
 
 ART_SHARE = 0.005
 """Of the entries, that ART may change: images that it cannot fool take all of them."""
 
 DAG_STEPS = 10
-DENSE = ("fgsm", "dag")
-PER_IMAGE = ("fgsm", "deepfool", "saliency_map")
+DENSE = ("fgsm", "dag", "alma_prox", "pdpgd")
+PER_IMAGE = ("fgsm", "deepfool", "saliency_map", "fmn", "ddn", "sigma_zero")
 
 
 class Row(NamedTuple):
@@ -116,11 +127,32 @@ def dag_rows(subject: Subject) -> Iterator[Row]:
         yield row(name, peer, subject.plain, subject, **options)
 
 
+MINIMAL: dict[str, tuple[Callable[..., Tensor], dict[str, object], dict[str, object]]] = {
+    "fmn": (fmn, {"norm": "2", "steps": 40}, {"start": "clean"}),
+    "ddn": (ddn, {"steps": 40}, {"start": "clean"}),
+    "sigma_zero": (sigma_zero, {"steps": 40}, {}),
+    "alma_prox": (alma_prox, {"steps": 40}, {"start": "clean"}),
+    "pdpgd": (pdpgd, {"steps": 40}, {"start": "clean"}),
+}
+"""Attacks that take so many steps with every image, what peers are given too, and how we start as they do."""
+
+
+def minimal_rows(attack: str, subject: Subject) -> Iterator[Row]:
+    ours, shared, alike = MINIMAL[attack]
+    for name, network in networks(subject).items():
+        yield tallied(name, ours, network, subject, **shared, **alike)
+    if alike:
+        yield tallied("medrobust, from its own start", ours, subject.prepared, subject, **shared)
+    for name, peer in PEERS[attack].items():
+        yield row(name, peer, subject.plain, subject, **shared)
+
+
 TABLES: dict[str, Callable[[Subject], Iterator[Row]]] = {
     "fgsm": fgsm_rows,
     "deepfool": deepfool_rows,
     "saliency_map": saliency_map_rows,
     "dag": dag_rows,
+    **{name: partial(minimal_rows, name) for name in MINIMAL},
 }
 
 

@@ -17,6 +17,7 @@ from medrobust.models import Network, model_spec, prepare
 from medrobust.running.batches import stack
 from medrobust.running.setup import fresh_network
 from medrobust.running.train import train
+from medrobust.storage import RunFolder
 from medrobust.study.training import TrainingConfig
 
 CPU = torch.device("cpu")
@@ -123,7 +124,7 @@ def trained(name: str, folder: Path) -> Trained:
             config=TrainingConfig(**recipe.training),
             network_id=key,
             seed=0,
-            folder=folder / name,
+            folder=RunFolder(folder / name),
             device=CPU,
             progress=lambda done, _: bar.update(whole, completed=done),
         )

@@ -39,6 +39,12 @@ FEW_STEPS = {
     "dag_b": {"steps": 8},
     "dag_c": {"steps": 8, "radius_mm": 2},
     "apgd": {"steps": 6},
+    "saliency_map": {"steps": 40},
+    "fmn": {"steps": 6},
+    "ddn": {"steps": 6},
+    "sigma_zero": {"steps": 20},
+    "alma_prox": {"steps": 12},
+    "pdpgd": {"steps": 12},
 }
 make_network, make_batch = smooth_network, smooth_batch
 
@@ -48,8 +54,7 @@ def make_rngs(n):
 
 
 def trial(name, task, preset=None):
-    changed = {"steps": 40} if name == "saliency_map" else FEW_STEPS.get(name, {})
-    return trial_of(PERTURBATIONS[name], task, preset, **changed)
+    return trial_of(PERTURBATIONS[name], task, preset, **FEW_STEPS.get(name, {}))
 
 
 def apply(wanted, network, images, labels, **given):

@@ -14,7 +14,19 @@ from fitted_networks import fine, fit_classifier, fit_segmenter, sharp
 from made_studies import BRAINS, LESIONS
 from medrobust.data import open_dataset
 from medrobust.metrics.similarity import l2
-from medrobust.perturbations import Tally, dag, deepfool, fgsm
+from medrobust.perturbations import (
+    Tally,
+    alma_prox,
+    dag,
+    ddn,
+    deepfool,
+    fgsm,
+    fmn,
+    pdpgd,
+    saliency_map,
+    sigma_zero,
+)
+from medrobust.perturbations.attacks.nearest import sizes
 from medrobust.perturbations.targets import all_background, scattered
 from medrobust.rng import generator
 from medrobust.running.batches import stack
@@ -164,3 +176,109 @@ def test_dag_stops_where_adv_lib_does(brains):
     dag(ours, images, labels, preset="adv-lib", **options)
     assert [len(seen) for seen in ours.seen] == [len(seen) for seen in theirs.seen]
     assert len(ours.seen) < 60
+
+
+def smallest(network, images, labels, made, norm, share=1.0):
+    """The size of each change; infinite where it does not fool the network in a pass of its own."""
+    with torch.no_grad():
+        wrong = (network(made).argmax(1) != labels).float().reshape(len(labels), -1).mean(1)
+    return torch.where(wrong >= share, sizes(made - images, norm), torch.inf)
+
+
+@peers("fmn")
+@pytest.mark.parametrize("norm", ["inf", "2", "1", "0"])
+def test_fmn_is_no_larger_than_its_peers(lesions, library, norm):
+    theirs = peer("fmn", library)(lesions.network, lesions.images, lesions.labels, norm=norm)
+    ours = fmn(lesions.network, lesions.images, lesions.labels, norm=norm)
+    mine, other = (smallest(*vars(lesions).values(), made, norm) for made in (ours, theirs))
+    assert mine.isfinite().all()
+    assert mine.median() <= 1.0005 * other.median()
+    assert mine.mean() <= 1.0005 * other.mean()
+
+
+@pytest.mark.parametrize(("norm", "tolerance"), [("inf", 1e-5), ("2", 2e-4), ("0", 0)])
+def test_fmn_takes_the_steps_of_adv_lib(lesions, norm, tolerance):
+    """But for the lead that we ask of a wrong logit beyond a tie."""
+    attack = peer("fmn", "adv_lib")
+    theirs, ours = Watched(lesions.network), Watched(lesions.network)
+    attack(theirs, lesions.images, lesions.labels, norm=norm, steps=4)
+    fmn(ours, lesions.images, lesions.labels, norm=norm, steps=4, preset="pintor-2021")
+    for mine, other in zip(ours.seen[1:3], theirs.seen[:2], strict=True):  # before them, we look who is right
+        assert torch.allclose(
+            sizes(mine - lesions.images, norm), sizes(other - lesions.images, norm), rtol=0, atol=tolerance
+        )
+
+
+@peers("ddn")
+def test_ddn_is_no_larger_than_its_peers(lesions, library):
+    theirs = peer("ddn", library)(lesions.network, lesions.images, lesions.labels)
+    ours = ddn(lesions.network, lesions.images, lesions.labels)
+    as_published = ddn(lesions.network, lesions.images, lesions.labels, preset="rony-2019")
+    mine, published, other = (
+        smallest(*vars(lesions).values(), made, "2") for made in (ours, as_published, theirs)
+    )
+    assert mine.median() <= other.median()
+    if library == "adv_lib":
+        assert ((published / other - 1).abs() <= 0.02).float().mean() >= 0.9
+
+
+def test_sigma_zero_changes_fewer_entries_than_its_peers_and_the_saliency_map(lesions):
+    arguments = tuple(vars(lesions).values())
+    theirs = peer("sigma_zero", "adv_lib")(*arguments)
+    mine, other, saliency = (
+        smallest(*arguments, made, "0") for made in (sigma_zero(*arguments), theirs, saliency_map(*arguments))
+    )
+    assert mine.median() <= other.median()
+    assert mine.mean() <= other.mean()
+    assert mine.median() <= 0.5 * saliency.median()
+
+
+class Patches(nn.Module):
+    """A segmenter with random weights: all of an image's pixels can be turned by a few hundredths."""
+
+    def __init__(self, classes, images):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(classes)
+            first, last = nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(64, classes, 3, padding=1)
+        self.body = nn.Sequential(first, nn.Tanh(), last)
+        with torch.no_grad():
+            for layer in (first, last):
+                layer.weight.mul_(3**0.5)
+                layer.bias.zero_()
+            last.bias.sub_(self(images).movedim(1, 0).flatten(1).mean(1))
+
+    def forward(self, images):
+        return self.body(4 * images - 2)
+
+
+def patches(classes):
+    """A network, images, and what it says of them."""
+    draw = torch.Generator().manual_seed(1)
+    images = torch.rand(5, 3, 4, 4, generator=draw)
+    images = 0.42 + 0.16 * nn.functional.interpolate(images, size=(16, 18), mode="bilinear")
+    network = Patches(classes, images).eval()
+    with torch.no_grad():
+        return network, images, network(images).argmax(1)
+
+
+@pytest.mark.parametrize("attack", [alma_prox, pdpgd])
+def test_smallest_changes_of_segmentations_are_no_larger_than_those_of_peers(attack):
+    """Of four classes, with the threshold at 99 %; images that an attack does not get there are infinite."""
+    arguments, share = patches(4), 0.99
+    theirs = peer(attack.__name__, "adv_lib")(*arguments)
+    by_dag = peer("untargeted_dag", "adv_lib")(*arguments)
+    mine, other, dag_size = (
+        smallest(*arguments, made, "inf", share) for made in (attack(*arguments), theirs, by_dag)
+    )
+    assert mine.isfinite().all()
+    assert mine.median() <= 1.05 * other.median()
+    assert mine.median() < dag_size.median() or attack is pdpgd
+    assert (mine <= 1.001 * dag_size).float().mean() >= 0.8
+
+
+def test_alma_prox_runs_on_two_classes_where_adv_lib_fails():
+    arguments = patches(2)
+    assert smallest(*arguments, alma_prox(*arguments), "inf", 0.99).isfinite().all()
+    with pytest.raises(RuntimeError, match="out of range"):
+        peer("alma_prox", "adv_lib")(*arguments)

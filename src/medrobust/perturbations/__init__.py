@@ -10,14 +10,17 @@ explicit ones override. The result has the shape of the images and is detached. 
 `PERTURBATIONS` is the catalogue.
 """
 
+from medrobust.perturbations.attacks.alma_prox import alma_prox, pdpgd
 from medrobust.perturbations.attacks.apgd import apgd
 from medrobust.perturbations.attacks.dag import dag
 from medrobust.perturbations.attacks.deepfool import deepfool
 from medrobust.perturbations.attacks.fab import fab
 from medrobust.perturbations.attacks.fgsm import fgsm
+from medrobust.perturbations.attacks.fmn import ddn, fmn
 from medrobust.perturbations.attacks.hopskipjump import hopskipjump
 from medrobust.perturbations.attacks.pgd import mi_fgsm, pgd, segpgd
 from medrobust.perturbations.attacks.saliency_map import saliency_map
+from medrobust.perturbations.attacks.sigma_zero import sigma_zero
 from medrobust.perturbations.attacks.square import square
 from medrobust.perturbations.catalogue import PERTURBATIONS
 from medrobust.perturbations.contract import Finding, check_perturbation
@@ -69,15 +72,18 @@ __all__ = [
     "Tally",
     "add_noise",
     "aimed",
+    "alma_prox",
     "apgd",
     "check_perturbation",
     "clean",
     "corruption",
     "dag",
+    "ddn",
     "deepfool",
     "entry_of",
     "fab",
     "fgsm",
+    "fmn",
     "gaussian",
     "hopskipjump",
     "is_perturbation",
@@ -85,6 +91,7 @@ __all__ = [
     "mi_fgsm",
     "moved",
     "parameters_of",
+    "pdpgd",
     "perturb",
     "perturbation",
     "pgd",
@@ -95,6 +102,7 @@ __all__ = [
     "rician",
     "saliency_map",
     "segpgd",
+    "sigma_zero",
     "solve_budget",
     "square",
     "support_of",

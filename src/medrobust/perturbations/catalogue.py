@@ -1,14 +1,17 @@
 """The catalogue of perturbations: adding one costs its own file and its name here."""
 
 from medrobust.catalogue import Catalogue
+from medrobust.perturbations.attacks.alma_prox import alma_prox, pdpgd
 from medrobust.perturbations.attacks.apgd import apgd
 from medrobust.perturbations.attacks.dag import DAG_A, DAG_B, DAG_C
 from medrobust.perturbations.attacks.deepfool import deepfool
 from medrobust.perturbations.attacks.fab import fab
 from medrobust.perturbations.attacks.fgsm import fgsm
+from medrobust.perturbations.attacks.fmn import ddn, fmn
 from medrobust.perturbations.attacks.hopskipjump import hopskipjump
 from medrobust.perturbations.attacks.pgd import mi_fgsm, pgd, segpgd
 from medrobust.perturbations.attacks.saliency_map import saliency_map
+from medrobust.perturbations.attacks.sigma_zero import sigma_zero
 from medrobust.perturbations.attacks.square import square
 from medrobust.perturbations.corruptions import CORRUPTIONS
 from medrobust.perturbations.entry import Perturbation, entry_of
@@ -30,6 +33,11 @@ _ATTACKS = (
     fab,
     square,
     hopskipjump,
+    fmn,
+    ddn,
+    sigma_zero,
+    alma_prox,
+    pdpgd,
 )
 
 PERTURBATIONS: Catalogue[Perturbation] = Catalogue(

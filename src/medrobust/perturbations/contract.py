@@ -242,10 +242,12 @@ def _moves(trial: Trial) -> str | None:
 
 def _budget(trial: Trial) -> str | None:
     entry = trial.entry
+    if entry.budget is None:
+        return None
     has_choice = "norm" in trial.request.parameters
     for norm in entry.norms if has_choice else entry.norms[:1]:
         for value in (0.0, 0.2 * STRENGTHS[norm], 2 * STRENGTHS[norm]):
-            changed = {str(entry.budget): value} | ({"norm": norm} if has_choice else {})
+            changed = {entry.budget: value} | ({"norm": norm} if has_choice else {})
             try:
                 change = (trial.run(changed=changed) - trial.images).flatten(1).double()
             except Exception as error:  # of the user's function

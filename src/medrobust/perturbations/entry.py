@@ -153,7 +153,8 @@ class Perturbation:
         targets: Maker of targets `(labels, *, rngs, spacing, <parameters>)`, for attacks that need one per
             pixel.
         norms: Norms that its budget can be in: "inf", "2", "1", "0". The budget bounds every change in the
-            norm that the parameter `norm` names, or else in the first one. Empty: no bound is promised.
+            norm that the parameter `norm` names, or else in the first one. Of one that is `minimal`, what it
+            makes small. Empty: no bound is promised.
         moves_labels: Whether it moves pixels, and labels with them.
         dimensions: Of the images that it takes: 2, 3 or both.
         colour: Whether it takes red, green and blue only.
@@ -219,7 +220,7 @@ class Perturbation:
         return str(getattr(self.function, "__module__", "")).startswith("medrobust.")
 
     def norm_of(self, parameters: Mapping[str, Any]) -> str | None:
-        """The norm that its budget is in, given its parameters; None where no bound is promised."""
+        """The norm that its budget is in, or that it makes small, given its parameters; None without one."""
         return str(parameters.get("norm", self.norms[0])) if self.norms else None
 
     @property

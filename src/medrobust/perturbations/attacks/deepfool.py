@@ -56,6 +56,7 @@ PRESETS = {
     tasks=(Task.CLASSIFICATION, Task.MULTILABEL),
     one_finding=True,
     presets=PRESETS,
+    norms=("2", "inf"),
     minimal=True,
     on_misclassified="keep",
     passes=lambda parameters: 10.0 + parameters["trials"],
@@ -154,7 +155,7 @@ def deepfool(
     return walk.result
 
 
-DUAL = {"2": 2.0, "inf": 1.0}
+DUAL = {"2": 2.0, "inf": 1.0, "1": torch.inf}
 """Order of the norm of gradients that turns a gap of logits into a distance."""
 
 

@@ -48,6 +48,7 @@ def _passes(parameters: Mapping[str, Any]) -> float:
     tasks=(Task.CLASSIFICATION, Task.MULTILABEL),
     one_finding=True,
     presets=PRESETS,
+    norms=("inf", "2", "1"),
     minimal=True,
     on_misclassified="keep",
     crafted_on="targets",

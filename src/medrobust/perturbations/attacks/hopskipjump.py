@@ -41,6 +41,7 @@ def _queries(parameters: Mapping[str, Any]) -> float:
     one_finding=True,
     needs="decisions",
     presets=PRESETS,
+    norms=("2", "inf"),
     minimal=True,
     on_misclassified="keep",
     crafted_on="targets",

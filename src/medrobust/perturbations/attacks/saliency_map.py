@@ -73,6 +73,7 @@ def _check_pairs(parameters: Mapping[str, Any], task: Task) -> str | None:
     tasks=(Task.CLASSIFICATION, Task.MULTILABEL),
     one_finding=True,
     presets=PRESETS,
+    norms=("0",),
     minimal=True,
     on_misclassified="keep",
     on_failure="clean",
