@@ -168,6 +168,33 @@ def adv_lib_untargeted_dag(
     return made
 
 
+TORCHATTACKS = {"mi": "MIFGSM", "di": "DIFGSM", "ti": "TIFGSM", "si_ni": "SINIFGSM", "ni": "NIFGSM"}
+TORCHATTACKS |= {"vmi": "VMIFGSM", "vni": "VNIFGSM"}
+TORCHATTACK = {"admix": "Admix", "ssm": "SSA", "bsr": "BSR"}
+
+
+def torchattacks_transfer(
+    part: str, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, steps: int, **options: Any
+) -> Tensor:
+    import torchattacks
+
+    attack = getattr(torchattacks, TORCHATTACKS[part])
+    made: Tensor = attack(model, eps=eps, alpha=eps / steps, steps=steps, decay=1.0, **options)(
+        images, labels
+    )
+    return made
+
+
+def torchattack_transfer(
+    part: str, model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, steps: int, **options: Any
+) -> Tensor:
+    import torchattack
+
+    attack = getattr(torchattack, TORCHATTACK[part])
+    made: Tensor = attack(model, lambda x: x, images.device, eps=eps, steps=steps, **options)(images, labels)
+    return made.detach()
+
+
 PEERS: dict[str, dict[str, Attack]] = {
     "fgsm": {"foolbox": foolbox_fgsm, "art": art_fgsm, "torchattacks": torchattacks_fgsm},
     "deepfool": {

@@ -35,6 +35,8 @@ FEW_STEPS = {
     "fab": {"steps": 3},
     "square": {"steps": 12},
     "hopskipjump": {"steps": 2, "draws": 4},
+    "mi_fgsm": {"steps": 2},
+    "universal": {"steps": 5},
     "dag_a": {"steps": 8},
     "dag_b": {"steps": 8},
     "dag_c": {"steps": 8, "radius_mm": 2},
@@ -46,6 +48,13 @@ FEW_STEPS = {
     "alma_prox": {"steps": 12},
     "pdpgd": {"steps": 12},
 }
+FEW_COPIES = {
+    "vmi": {"neighbours": 2},
+    "admix": {"partners": 1, "copies": 2},
+    "si": {"copies": 2},
+    "ssm": {"copies": 2},
+    "bsr": {"copies": 2},
+}
 make_network, make_batch = smooth_network, smooth_batch
 
 
@@ -54,7 +63,11 @@ def make_rngs(n):
 
 
 def trial(name, task, preset=None):
-    return trial_of(PERTURBATIONS[name], task, preset, **FEW_STEPS.get(name, {}))
+    changed = FEW_STEPS.get(name, {})
+    if name == "mi_fgsm" and preset is not None:
+        parts = PERTURBATIONS[name].presets[preset].parameters["transfer"]
+        changed = changed | {"transfer": {part: FEW_COPIES.get(part, {}) for part in parts}}
+    return trial_of(PERTURBATIONS[name], task, preset, **changed)
 
 
 def apply(wanted, network, images, labels, **given):
@@ -81,9 +94,8 @@ def entries():
             yield pytest.param(name, Task.SEGMENTATION, None, id=name)
             continue
         for task in entry.tasks:
-            for preset in [None, *entry.presets]:
-                if (name, preset) != ("fgsm", "foolbox-0.8") or task is Task.CLASSIFICATION:
-                    yield pytest.param(name, task, preset, id=f"{name}-{task}-{preset or 'default'}")
+            for preset in [None, *(entry.presets if task is entry.tasks[0] else ())]:
+                yield pytest.param(name, task, preset, id=f"{name}-{task}-{preset or 'default'}")
 
 
 every = pytest.mark.parametrize(("name", "task", "preset"), list(entries()))

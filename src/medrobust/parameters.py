@@ -77,7 +77,8 @@ def describe(problem: Mapping[str, Any], where: str) -> str:
     place = ".".join(str(part) for part in (where, *problem["loc"]) if part != "")
     if problem["type"] == "missing":
         return f"{place}: this key is required."
-    return f"{place}: {problem['msg']}; got {problem['input']!r}."
+    says = problem["msg"].removeprefix("Value error, ").rstrip(".")
+    return f"{place}: {says}; got {problem['input']!r}."
 
 
 def keywords(function: Callable[..., Any]) -> tuple[frozenset[str], bool]:

@@ -12,6 +12,8 @@ from medrobust.data import DATASETS
 from medrobust.models import MODELS
 from medrobust.models.spec import SUPPLIED as SUPPLIED_TO_MODELS
 from medrobust.perturbations import PERTURBATIONS
+from medrobust.perturbations.attacks.transfer import PARTS, Transfer
+from medrobust.perturbations.attacks.transfer import SUPPLIED as PART_SUPPLIED
 from medrobust.perturbations.request import LABEL, SUPPLIED, parameters_of
 
 FUNCTIONS: dict[str, tuple[Callable[..., Any], frozenset[str]]] = {
@@ -21,6 +23,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], frozenset[str]]] = {
         for name, entry in PERTURBATIONS.items()
         if entry.targets
     },
+    **{f"transfer/{name}": (part, frozenset(PART_SUPPLIED)) for name, part in PARTS.items()},
     **{f"models/{name}": (entry.build, frozenset(SUPPLIED_TO_MODELS)) for name, entry in MODELS.items()},
     **{
         f"data/{name}/{place}": (function, frozenset())
@@ -37,6 +40,8 @@ def parameters(function: Callable[..., Any], without: frozenset[str]) -> list[in
 
 def is_bounded(annotation: Any) -> bool:
     """Whether every number in an annotation has a range, or is one of a few."""
+    if annotation == Transfer:  # its options are parameters of its parts
+        return True
     if get_origin(annotation) is Annotated:
         inner, *metadata = get_args(annotation)
         return bool(metadata) and (type(metadata[0]).__name__ != "BeforeValidator" or len(metadata) > 1)
@@ -66,7 +71,8 @@ def test_entries_of_perturbations_are_complete(name: str) -> None:
     for preset in entry.presets.values():
         assert preset.parameters.keys() <= known.keys()
         assert preset.source
-    assert entry.passes({key: field.default for key, field in known.items()} | {"eps": 0.1}) > 0
+    given = {key: field.default for key, field in known.items()} | {"eps": 0.1}
+    assert (entry.fits or entry.passes)(given) > 0
 
 
 @pytest.mark.parametrize("name", list(PERTURBATIONS))

@@ -189,6 +189,7 @@ def pages() -> dict[Path, dict[str, Any]]:
         ROOT / "docs" / "selftest.md": {**photographs, "model": photographs["net_a"]},
         ROOT / "docs" / "statistics.md": {},
         ROOT / "docs" / "networks.md": {},
+        ROOT / "docs" / "attacks.md": {},
     }
 
 

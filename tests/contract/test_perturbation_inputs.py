@@ -85,9 +85,9 @@ def test_reduced_precision_of_the_network_gives_whole_images(name, task, preset)
     network.body[0].register_forward_hook(lambda *args: seen.append(args[2].dtype))
     support = left_half(images)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        result = apply(tried.request, network, images, labels, support=support, rngs=make_rngs(3))
+        result = apply(tried.asked, network, images, labels, support=support, rngs=make_rngs(3))
     assert set(seen) <= {torch.bfloat16}
-    assert bool(seen) == (PERTURBATIONS[name].role in ("attack", "transform"))
+    assert bool(seen) == (PERTURBATIONS[name].role in ("attack", "transform") and preset != "random")
     assert result.dtype == torch.float32
     assert result.isfinite().all()
     assert result.min() >= 0

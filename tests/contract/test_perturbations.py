@@ -64,7 +64,8 @@ def test_where_there_is_no_gradient_images_stay_where_the_attack_begins(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "task"), [(n, t) for n, e in PERTURBATIONS.items() if e.budget == "eps" for t in e.tasks]
+    ("name", "task"),
+    [(n, t) for n, e in PERTURBATIONS.items() if e.budget == "eps" and e.fits is None for t in e.tasks],
 )
 @pytest.mark.parametrize("eps", [0.0, 0.01, 0.1])
 def test_budget_is_kept_and_used(name, task, eps):

@@ -101,7 +101,7 @@ def test_however_a_network_is_written_it_is_attacked_as_the_plain_one(name, task
 def test_a_network_of_low_precision_takes_images_of_full_precision(name, task, preset):
     tried = trial(name, task, preset)
     network, images, labels = tried.network, tried.images, tried.labels
-    result = apply(tried.request, network.half(), images, labels, rngs=make_rngs(N))
+    result = apply(tried.asked, network.half(), images, labels, rngs=make_rngs(N))
     assert result.dtype == torch.float32
     assert whole(result)
     assert not torch.equal(result, images) or name == "clean"

@@ -126,6 +126,7 @@ def attack(
     device = clean.device if weight is None else weight.device
     model.to(device)
     parts: list[dict[str, Tensor]] = []
+    batch_size = batch_size if wanted.perturbation.fits is None else len(clean)  # one change for all of them
     for start in range(0, len(clean), batch_size):
         part = slice(start, start + batch_size)
         before, classes = clean[part].to(device, torch.float32), truth[part].to(device, torch.int64)

@@ -22,6 +22,7 @@ from medrobust.perturbations.attacks.pgd import mi_fgsm, pgd, segpgd
 from medrobust.perturbations.attacks.saliency_map import saliency_map
 from medrobust.perturbations.attacks.sigma_zero import sigma_zero
 from medrobust.perturbations.attacks.square import square
+from medrobust.perturbations.attacks.universal import universal
 from medrobust.perturbations.catalogue import PERTURBATIONS
 from medrobust.perturbations.contract import Finding, check_perturbation
 from medrobust.perturbations.corruptions import CORRUPTIONS, ORIENTATIONS, SUITES
@@ -42,6 +43,7 @@ from medrobust.perturbations.request import (
     Request,
     add_noise,
     aimed,
+    fitted,
     match_noise,
     moved,
     parameters_of,
@@ -83,6 +85,7 @@ __all__ = [
     "entry_of",
     "fab",
     "fgsm",
+    "fitted",
     "fmn",
     "gaussian",
     "hopskipjump",
@@ -107,4 +110,5 @@ __all__ = [
     "square",
     "support_of",
     "targets_of",
+    "universal",
 ]

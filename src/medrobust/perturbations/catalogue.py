@@ -13,6 +13,7 @@ from medrobust.perturbations.attacks.pgd import mi_fgsm, pgd, segpgd
 from medrobust.perturbations.attacks.saliency_map import saliency_map
 from medrobust.perturbations.attacks.sigma_zero import sigma_zero
 from medrobust.perturbations.attacks.square import square
+from medrobust.perturbations.attacks.universal import universal
 from medrobust.perturbations.corruptions import CORRUPTIONS
 from medrobust.perturbations.entry import Perturbation, entry_of
 from medrobust.perturbations.noise import clean, gaussian, random_signs, rician
@@ -38,6 +39,7 @@ _ATTACKS = (
     sigma_zero,
     alma_prox,
     pdpgd,
+    universal,
 )
 
 PERTURBATIONS: Catalogue[Perturbation] = Catalogue(

@@ -22,7 +22,7 @@ from medrobust.errors import MedrobustError, StudyError, reason
 from medrobust.perturbations.catalogue import PERTURBATIONS
 from medrobust.perturbations.entry import Perturbation
 from medrobust.perturbations.gradients import Model, one_hot
-from medrobust.perturbations.request import Request, aimed, moved, parameters_of, perturb, request
+from medrobust.perturbations.request import Request, aimed, fitted, moved, parameters_of, perturb, request
 from medrobust.rng import generator
 
 SIZE = 14
@@ -84,6 +84,12 @@ class Trial:
         return aimed(self.request, seen, [str(finding) for finding in range(CLASSES)])
 
     @property
+    def asked(self) -> Request:
+        """The request, with images to mix in if it does."""
+        others = {"others": self.images.flip(-1)} if self.entry.mixes(self.request.parameters) else {}
+        return replace(self.request, supplied=others)
+
+    @property
     def rngs(self) -> list[np.random.Generator]:
         """One fresh generator per image."""
         return [generator(0, "contract", number) for number in range(self.n)]
@@ -92,7 +98,11 @@ class Trial:
         self, model: Model | None = None, place: slice = slice(None), changed: Mapping[str, Any] | None = None
     ) -> Tensor:
         """Perturb some of the images; `changed` replaces parameters."""
-        asked = replace(self.request, parameters={**self.request.parameters, **(changed or {})})
+        asked = replace(self.asked, parameters={**self.request.parameters, **(changed or {})})
+        if self.entry.fits is not None and place != slice(None):
+            # What one image gets was fitted on all of them.
+            given = self.network, self.images, self.labels, self.support, self.rngs
+            asked = fitted(asked, *given)
         images, labels, rngs = self.images[place].clone(), self.labels[place].clone(), self.rngs[place]
         if self.entry.moves_labels:
             return moved(asked, images, labels, model or self.network, rngs=rngs).images
@@ -194,7 +204,7 @@ def _inputs(trial: Trial) -> str | None:
     if trial.entry.moves_labels:
         made = moved(trial.request, images, labels, trial.network, rngs=trial.rngs).images
     else:
-        made = perturb(trial.request, trial.network, images, labels, rngs=trial.rngs)
+        made = perturb(trial.asked, trial.network, images, labels, rngs=trial.rngs)
     for name, tensor, before in (("images", images, trial.images), ("labels", labels, trial.labels)):
         if not torch.equal(tensor, before):
             return f"It changes the {name} that it is given. Work on a copy: `{name}.clone()`."

@@ -51,7 +51,7 @@ CraftedOn = Literal["surrogates", "targets", "both", "ensemble"]
 surrogates as one network whose logits are the mean of theirs."""
 
 SUPPLIED = frozenset(
-    {"support", "rngs", "targets", "spacing", "background", "tally", "found", "preset", "sides"}
+    {"support", "rngs", "targets", "spacing", "background", "tally", "found", "others", "preset", "sides"}
 )
 """Arguments of perturbations and makers of targets that the program supplies, or that stand for others."""
 
@@ -177,6 +177,10 @@ class Perturbation:
         check: Takes parameters and task; returns what does not fit together, in a sentence that begins with
             the parameter's name, or None.
         passes: Passes with gradient that an image usually takes, given the parameters; to estimate times.
+        mixes: Whether it mixes other images in, given the parameters; in a study, validation cases.
+        fits: Of one change for all images, fitted on those that it is given and in a study on validation
+            cases: passes with gradient that the fit takes, given the parameters; None: every image has its
+            own change. The function puts the change in `tally.theta`, and takes it as `found`.
         is_gradient_free: Whether scores do in place of the gradient, given the parameters.
         beyond_paper: Whether it stays out of the averages that follow the paper.
         revision: Raised whenever its results change.
@@ -208,6 +212,8 @@ class Perturbation:
     crafted_on: CraftedOn = "surrogates"
     check: Callable[[Mapping[str, Any], Task], str | None] = lambda parameters, task: None
     passes: Callable[[Mapping[str, Any]], float] = lambda parameters: float(parameters.get("steps", 1))
+    mixes: Callable[[Mapping[str, Any]], bool] = lambda parameters: False
+    fits: Callable[[Mapping[str, Any]], float] | None = None
     is_gradient_free: Callable[[Mapping[str, Any]], bool] = lambda parameters: False
     beyond_paper: bool = False
     revision: int = 1

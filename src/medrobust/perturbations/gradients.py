@@ -436,6 +436,18 @@ def targeted_loss_of_each(
     return torch.where(labels != UNKNOWN, values, 0).reshape(len(labels), -1).sum(1)
 
 
+def log_size(
+    loss: Loss, logits: Float[Tensor, "n k *labelspace"], labels: Int64[Tensor, "n *labelspace"]
+) -> Float[Tensor, " n"]:
+    """Logarithm of the factor that the gradient in `LOSSES` lacks: of the cross-entropy; else 0."""
+    if loss != "cross_entropy":
+        return logits.new_zeros(len(logits))
+    known = labels != UNKNOWN
+    logs = logits.log_softmax(1).scatter(1, labels.clamp_min(0)[:, None], -torch.inf)
+    largest = torch.where(known[:, None], logs, -torch.inf).flatten(1).amax(1)
+    return largest.clamp_min(torch.finfo(logs.dtype).min)
+
+
 def margin(
     logits: Float[Tensor, "n k *labelspace"], labels: Int64[Tensor, "n *labelspace"]
 ) -> Float[Tensor, "n *labelspace"]:

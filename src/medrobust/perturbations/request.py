@@ -6,9 +6,9 @@ import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Any, cast, get_args
+from typing import Any, cast, get_args, get_origin
 
 import numpy as np
 import torch
@@ -78,6 +78,8 @@ class Request:
         preset: The preset that a severity is a step of, if any.
         severity: That step; or the parameter of that name, where it is a whole number.
         ladder: Budget, in the L-infinity norm, of the threat-model ladder that it is a rung of, if any.
+        supplied: Tensors from validation cases that its function takes: `others`, images that it mixes in, or
+            `found`, the change that was fitted on them.
     """
 
     label: str
@@ -92,6 +94,7 @@ class Request:
     preset: str | None = None
     severity: int | None = None
     ladder: float | None = None
+    supplied: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -272,7 +275,12 @@ def requests(item: object, task: Task) -> tuple[Request, ...]:
         return _of_similarities(item, entry, task, where)
     if entry.role == "transform" and isinstance(item.get("search"), list | tuple):
         return _searches(item, entry, task, where, curve)
-    lists = {key: value for key, value in item.items() if isinstance(value, list | tuple)}
+    known = parameters_of(entry).model_fields
+    lists = {
+        key: value
+        for key, value in item.items()
+        if isinstance(value, list | tuple) and not (key in known and _is_list(known[key].annotation))
+    }
     budget = "severity" if entry.severities and "severity" in lists else str(entry.budget)
     budgets = None if entry.role == "transform" else lists.pop(budget, None)
     if entry.is_ours and lists:
@@ -446,7 +454,7 @@ def perturb(
             return every
         model = model.of([0])
     given |= {"support": support, "rngs": rngs, "targets": targets, "spacing": spacing}
-    given |= {"found": found, "tally": tally}
+    given |= {"found": found, "tally": tally, **request.supplied}
     made = _checked_images(request, _called(request, model, images, labels, given), images)
     if support is None or entry.role in ("corruption", "transform"):
         return made
@@ -613,9 +621,10 @@ def solve_budget(
         )
 
     ends = list(accumulate(len(images) for images, *_ in cases))
+    asked = request
 
     def mean_ssim(_: Tensor, budget: Tensor) -> Tensor:
-        solved = request.with_budget(_rounded(float(budget)))
+        solved = asked.with_budget(_rounded(float(budget)))
         values = []
         for (images, labels, support, rngs), end in zip(cases, ends, strict=True):
             own = about(model, range(end - len(images), end))
@@ -627,8 +636,13 @@ def solve_budget(
     norm = request.perturbation.norm_of(request.parameters)
     largest = {"2": math.sqrt(entries), "1": float(entries), "0": float(entries)}.get(norm or "inf", 1.0)
     goal, tolerance = torch.tensor([request.ssim]), torch.tensor([TOLERANCE])
-    solution = solve_strength(mean_ssim, goal, tolerance, first=FIRST_BUDGET, largest=largest)
-    budget = _rounded(float(solution.strength))
+    budget = FIRST_BUDGET
+    # One change for all is fitted at one budget and scaled to others; then again at the one that is solved.
+    for _ in range(1 if request.perturbation.fits is None else 2):
+        if request.perturbation.fits is not None:
+            asked = fitted(request.with_budget(budget), model, *_joined(cases))
+        solution = solve_strength(mean_ssim, goal, tolerance, first=budget, largest=largest)
+        budget = _rounded(float(solution.strength))
     if float((solution.ssim - goal).abs()) > ACCEPTED:
         raise StudyError(
             f"perturbations.{request.label}: no {request.perturbation.budget} up to {largest:g} "
@@ -636,6 +650,38 @@ def solve_budget(
             "Ask for a value that can be reached."
         )
     return budget
+
+
+def _joined(
+    cases: Sequence[tuple[Tensor, Tensor, Tensor | None, Sequence[np.random.Generator] | None]],
+) -> tuple[Tensor, Tensor, Tensor | None, list[np.random.Generator] | None]:
+    """All batches as one."""
+    images, labels, support, rngs = zip(*cases, strict=True)
+    return (
+        torch.cat(images),
+        torch.cat(labels),
+        None if support[0] is None else torch.cat(support),
+        None if rngs[0] is None else [rng for each in copy.deepcopy(rngs) for rng in each],
+    )
+
+
+def fitted(
+    request: Request,
+    model: Model,
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *labelspace"],
+    support: Bool[Tensor, "n 1 *space"] | None,
+    rngs: Sequence[np.random.Generator] | None,
+) -> Request:
+    """A request for one change of all images with that change, fitted on some of them."""
+    tally = Tally()
+    perturb(request, model, images, labels, support=support, rngs=rngs, tally=tally)
+    if tally.theta is None:
+        raise StudyError(
+            f"perturbations.{request.label}: {request.name} must put the change that it fits into "
+            "`tally.theta`."
+        )
+    return replace(request, supplied={**request.supplied, "found": tally.theta[:1]})
 
 
 def match_noise(
@@ -983,6 +1029,11 @@ def _budget_names(budgets: Sequence[object], where: str) -> dict[str, float]:
     if len(set(names.values())) < len(budgets):
         raise StudyError(f"{where}: budgets must differ in their first 4 digits; got {list(budgets)!r}.")
     return names
+
+
+def _is_list(annotation: object) -> bool:
+    """Whether a list is one value of a parameter."""
+    return any(get_origin(each) is Sequence for each in (annotation, *get_args(annotation)))
 
 
 def _takes_lists(entry: Perturbation) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,16 +17,17 @@ from medrobust.perturbations import (
     Request,
     Tally,
     aimed,
+    fitted,
     perturb,
     solve_budget,
     support_of,
     targets_of,
 )
 from medrobust.perturbations.gradients import about, fraction_wrong
-from medrobust.running.batches import Batch, batches
+from medrobust.running.batches import Batch, batches, stack
 from medrobust.running.estimate import Speeds
 from medrobust.running.jobs import Do, Job
-from medrobust.running.plan import ImageSet, budget_cases
+from medrobust.running.plan import ImageSet, budget_cases, fitted_cases
 from medrobust.running.predict import Columns, check_weights, generators, output_of
 from medrobust.running.rows import timed, write_crafted_rows
 from medrobust.running.setup import Setup, StudyNetwork
@@ -35,13 +37,16 @@ from medrobust.storage import ImageStore
 def crafting_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
     """Make the images of an attack on a source; a piece is a chunk."""
     request, source = asked(images)
-    passes = request.perturbation.passes(request.parameters)
+    entry = request.perturbation
+    passes = images.chunks.n_cases * entry.passes(request.parameters)
+    if entry.fits is not None:
+        passes += entry.fits(request.parameters)
     image_bytes = 4 * setup.dataset.channels * math.prod(setup.dataset.shape)
     return Job(
         kind="craft",
         name=images.name,
         title=f"craft {request.label} on {source.id.title}",
-        seconds=images.chunks.n_cases * passes * speeds[source.id.name].gradient,
+        seconds=passes * speeds[source.id.name].gradient,
         disk=images.chunks.n_cases * image_bytes,
         pieces=len(images.chunks),
         finished=lambda: images.finished(setup.folder),
@@ -88,12 +93,36 @@ def open_store(setup: Setup, images: ImageSet) -> tuple[ImageStore, Request]:
         card={**images.origin, "recipe": images.recipe, "weights": weights},
     )
     check_weights(store.card, weights, source.id.folder, "/".join(images.folder))
-    return store, request if request.ssim is None else _solved(setup, images)
+    if request.perturbation.mixes(request.parameters):
+        cases = budget_cases(setup.fold(source).validation_cases)
+        request = replace(request, supplied={"others": stack(setup.dataset, cases, setup.device).images})
+    if request.ssim is not None:
+        request = _solved(setup, images, request)
+    return store, request if request.perturbation.fits is None else _fitted(setup, images, request)
 
 
-def _solved(setup: Setup, images: ImageSet) -> Request:
+def _fitted(setup: Setup, images: ImageSet, request: Request) -> Request:
+    """An attack with the one change that was fitted on validation cases; fitted once, then on record."""
+    source, record = asked(images)[1], (*images.folder, "found.f32.gz")
+    if not setup.folder.exists(*record):
+        cases = fitted_cases(setup.fold(source).validation_cases, setup.dataset.shape)
+        batch = stack(setup.dataset, cases, setup.device)
+        change = fitted(
+            request,
+            setup.network(source),
+            batch.images,
+            aimed(request, batch.labels, setup.dataset.classes),
+            support_of(batch.images, setup.study.support),
+            generators(setup.study.seed, request.name, cases),
+        ).supplied["found"]
+        setup.folder.write_sealed(change.cpu().numpy().tobytes(), *record)
+    found = torch.from_numpy(np.frombuffer(setup.folder.read_sealed(*record), np.float32).copy())
+    return replace(request, supplied={"found": found[None].to(setup.device)})
+
+
+def _solved(setup: Setup, images: ImageSet, request: Request) -> Request:
     """An attack with the budget that has the wanted SSIM on validation cases; solved once, then on record."""
-    request, source = asked(images)
+    source = asked(images)[1]
     record = (*images.folder, "budget.json")
     if not setup.folder.exists(*record):
         cases = budget_cases(setup.fold(source).validation_cases)

@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from medrobust.core import Case, Dataset, Task
 from medrobust.perturbations import Request
-from medrobust.running.batches import Chunks, evenly_spaced, work_chunks
+from medrobust.running.batches import Chunks, at_once, evenly_spaced, work_chunks
 from medrobust.running.setup import Fold, Setup, StudyNetwork
 from medrobust.storage import Parts, RunFolder, digest
 from medrobust.storage.schemas import Table
 
-BUDGET_CASES = 64
+BUDGET_CASES, FITTED_CASES = 64, 256
 
 NOT_ROUNDED = ("clean", "corruption", "transform")
 """Roles of images that are judged only as they are: rounding undoes small changes, which these are not."""
@@ -392,6 +392,10 @@ def attack_set(
             else [case.case_id for case in budget_cases(validation)],
         }
     )
+    if request.perturbation.mixes(request.parameters):
+        recipe["others"] = [case.case_id for case in budget_cases(validation)]
+    if request.perturbation.fits is not None:
+        recipe["fitted_on"] = [case.case_id for case in fitted_cases(validation, setup.dataset.shape)]
     if role == "transfer" and source in setup.targets:
         recipe["transferred"] = True  # its rows are not those of the white-box attack, which may be there too
     return ImageSet(request.label, role, chunks, recipe, source.id.fold, request, source)
@@ -453,6 +457,11 @@ def budget_cases(validation: Iterable[Case]) -> tuple[Case, ...]:
 def some_cases(cases: Iterable[Case], most: int) -> tuple[Case, ...]:
     """At most so many cases, evenly spaced."""
     return evenly_spaced(sorted(cases, key=lambda case: case.case_id), most)
+
+
+def fitted_cases(validation: Iterable[Case], shape: Sequence[int]) -> tuple[Case, ...]:
+    """At most 256 validation cases, evenly spaced, or fewer volumes: one change for all is fitted on them."""
+    return some_cases(validation, at_once(FITTED_CASES, shape))
 
 
 def _data_recipe(dataset: Dataset, chunks: Chunks) -> dict[str, Any]:

@@ -438,6 +438,19 @@ def _require_parts(setup: Setup) -> None:
                 f"study.perturbations.{attack.label}.{attack.perturbation.budget} is solved on validation "
                 "cases, but the split has none. Give it as a number, or add a validation part."
             )
+        entry = attack.perturbation
+        uses = "is fitted on" if entry.fits else "mixes in" if entry.mixes(attack.parameters) else None
+        if uses and not all(fold.validation_cases for fold in setup.folds):
+            raise StudyError(
+                f"study.perturbations.{attack.label} {uses} validation cases, but the split has none. Add a "
+                "validation part, or leave the attack out."
+            )
+        told = [network.id.name for network in setup.networks if network.spec.input.attributes]
+        if entry.fits and told:
+            raise StudyError(
+                f"study.perturbations.{attack.label} makes one change for all images, and {told[0]} is told "
+                "more of each than can be seen (`input.further`). Leave the attack out."
+            )
 
 
 def fresh_network(

@@ -409,3 +409,28 @@ def test_noise_before_its_attack_is_refused(tmp_path: Path) -> None:
     matched = matched_noise_set(request({"name": "gaussian"}, dataset.task, control=True), attack, dataset)
     with pytest.raises(RunError, match=r"matched to 'fgsm' only after its images are crafted"):
         craft_noise(matched, dataset, RunFolder(tmp_path))
+
+
+def test_one_change_is_fitted_on_validation_cases_and_kept(tmp_path: Path) -> None:
+    folder, (dataset, reads) = RunFolder(tmp_path), counting(photos())
+    cases, validation = dataset.cases[5:], dataset.cases[:5]
+    entry = {"name": "universal", "eps": "8/255", "steps": 4}
+    arguments = {"dataset": dataset, "entry": entry, "cases": cases}
+    image_set = crafted(folder, validation=validation, **arguments)
+    change = images(image_set, dataset, folder) - clean(image_set, dataset)
+    assert torch.allclose(change, change[:1].expand_as(change), atol=1e-6)
+    assert change.abs().max() == pytest.approx(8 / 255, abs=1e-6)
+    folder.local(*image_set.folder, "done", "00000.json").unlink()
+    crafted(folder, validation=validation, **arguments)
+    assert all(reads[case.case_id] == 1 for case in validation)
+    assert crafted(folder, validation=validation[:4], **arguments).name != image_set.name
+
+
+def test_admix_mixes_in_validation_cases(tmp_path: Path) -> None:
+    dataset, folder = photos(), RunFolder(tmp_path)
+    entry = {"name": "mi_fgsm", "eps": "8/255", "steps": 2, "transfer": ["admix"]}
+    sets = [
+        crafted(folder, entry, cases=dataset.cases[5:], validation=dataset.cases[:some]) for some in (5, 4)
+    ]
+    assert sets[0].name != sets[1].name
+    assert rows_of(sets[0], folder)["linf"].to_list() == pytest.approx([8 / 255] * 5, abs=1e-6)

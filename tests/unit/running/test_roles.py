@@ -250,6 +250,21 @@ def checked(folder: Path, **keys: Any) -> Plan:
     return plan
 
 
+@pytest.mark.parametrize(
+    ("item", "uses"),
+    [
+        ({"name": "universal", "eps": 0.02}, "universal is fitted on"),
+        ({"name": "mi_fgsm", "eps": 0.02, "preset": "admix"}, "mi_fgsm mixes in"),
+    ],
+)
+def test_what_learns_from_validation_cases_needs_some(
+    tmp_path: Path, item: dict[str, Any], uses: str
+) -> None:
+    models = [{"name": name, "load": made(10, seed)} for seed, name in enumerate("ab")]
+    with pytest.raises(StudyError, match=rf"perturbations\.{uses} validation cases, but the split has none"):
+        checked(tmp_path, models=models, surrogates="others", perturbations=[item])
+
+
 def test_surrogates_of_any_architecture_attack_every_network(tmp_path: Path) -> None:
     judged = [{"name": name, "load": made(10, seed)} for seed, name in enumerate("ab")]
     surrogates = [{"name": "other", "load": made(10, 5)}, {"name": "third", "load": made(10, 6)}]

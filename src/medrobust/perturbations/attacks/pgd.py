@@ -1,7 +1,7 @@
 """Projected gradient descent: many small steps up the loss that never leave the budget."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -11,17 +11,15 @@ from torch import Tensor
 
 from medrobust.core import Task
 from medrobust.parameters import Ratio
-from medrobust.perturbations.checks import check_logits
-from medrobust.perturbations.entry import perturbation
-from medrobust.perturbations.geometry import Ball, Norm, unit
+from medrobust.perturbations.attacks.transfer import Transfer, guide, misfit, passes
+from medrobust.perturbations.entry import Preset, perturbation
+from medrobust.perturbations.geometry import Ball, Norm, per_image, unit
 from medrobust.perturbations.gradients import (
     LOSSES,
     Loss,
     Model,
-    cross_entropy_gradient,
     cross_entropy_weights,
     fraction_wrong,
-    linearise,
     predict,
 )
 from medrobust.rng import generators_of
@@ -41,7 +39,9 @@ def _check_parameters(parameters: Mapping[str, Any], task: Task) -> str | None:
         )
     if parameters["loss"] == "dlr" and task == Task.MULTILABEL:
         return "loss: 'dlr' needs at least 3 classes, and a finding has two answers; use 'margin'."
-    return None
+    if "ni" in parameters["transfer"]:
+        return "transfer: 'ni' looks ahead along the momentum, and pgd has none; use mi_fgsm."
+    return misfit(parameters, task)
 
 
 @perturbation(
@@ -50,8 +50,9 @@ def _check_parameters(parameters: Mapping[str, Any], task: Task) -> str | None:
     default_ssim=0.98,
     beyond_paper=True,
     revision=2,
-    passes=lambda parameters: float(parameters["steps"] * parameters["restarts"]),
+    passes=lambda parameters: parameters["restarts"] * passes(parameters["transfer"], parameters["steps"]),
     check=_check_parameters,
+    mixes=lambda parameters: "admix" in parameters["transfer"],
     summary="Projected gradient descent: many small steps within the budget.",
     source="Madry et al. 2018, Towards deep learning models resistant to adversarial attacks",
 )
@@ -62,6 +63,7 @@ def pgd(
     *,
     support: Bool[Tensor, "n 1 *space"] | None = None,
     rngs: Sequence[np.random.Generator] | None = None,
+    others: Float[Tensor, "m c *space"] | None = None,
     eps: Annotated[Ratio, Ge(0)],
     norm: Norm = "inf",
     steps: Annotated[int, Ge(1)] = 20,
@@ -69,6 +71,7 @@ def pgd(
     loss: Loss = "cross_entropy",
     random_start: bool = True,
     restarts: Annotated[int, Ge(1)] = 1,
+    transfer: Transfer = (),
 ) -> Float[Tensor, "n c *space"]:
     """Climb the loss in steps of a fixed norm, projected back into the budget after each.
 
@@ -79,7 +82,8 @@ def pgd(
         images: Clean images in [0, 1].
         labels: True classes, one per image, finding or pixel.
         support: Where images may change.
-        rngs: One generator per image, for random starts.
+        rngs: One generator per image, for random starts and parts that draw.
+        others: Images that `admix` mixes in.
         eps: Largest norm of the change, on images in [0, 1].
         norm: "inf": the largest change of an entry. "2": the Euclidean norm over an image.
         steps: Number of steps.
@@ -89,6 +93,7 @@ def pgd(
         random_start: Start at a random point within the budget, not at the clean image.
         restarts: Attempts; the one with the most wrong labels is kept, the first of equal ones. An image
             whose labels are all wrong is not tried again.
+        transfer: Parts that make it transfer, see `mi_fgsm`; "ni" needs momentum.
     """
     ball = Ball(images, support, float(eps), norm)
     size = REACH * float(eps) / steps if step is None else float(step)
@@ -100,7 +105,8 @@ def pgd(
     def attempt(index: Int64[Tensor, " r"]) -> Float[Tensor, "r c *space"]:
         here, drawn = ball.rows(index), [generators[place] for place in index.tolist()]
         start = here.random_images(drawn) if random_start else here.clean
-        return climb(model, start, labels[index], here, weigh, step=size, steps=steps)
+        parts: dict[str, Any] = {"transfer": transfer, "loss": loss, "rngs": drawn, "others": others}
+        return climb(model, start, labels[index], here, weigh, step=size, steps=steps, **parts)
 
     result = attempt(torch.arange(len(images), device=images.device))
     for _ in range(restarts - 1):
@@ -123,24 +129,58 @@ def climb(
     *,
     step: float,
     steps: int,
+    **parts: Any,
 ) -> Float[Tensor, "n c *space"]:
-    """Take steps of a fixed norm along the gradient of the weighted logits, projected into the ball."""
-    result = start
+    """Take steps of a fixed norm along the gradient of the weighted logits, projected into the ball.
+
+    The gradient may have `parts`, see `guide`.
+    """
+    gradient_of, result = guide(model, labels, ball, weigh, **parts), start
     for number in range(steps):
-        logits, pullback = linearise(model, result)
-        if number == 0:
-            check_logits(logits, labels)
-        gradient = pullback(weigh(number, logits, labels))
-        result = ball.project(result + step * ball.steepest(gradient))
+        result = ball.project(result + step * ball.steepest(gradient_of(number, result)))
     return result
+
+
+MI_PRESETS = {
+    "di-fgsm": Preset(
+        {"transfer": {"di": {}}},
+        source="Xie et al. 2019, M-DI2-FGSM, as in TransferAttack: half of "
+        "the images resized to up to 1.1 of their size, padded, and resized back",
+    ),
+    "ti-fgsm": Preset(
+        {"transfer": {"ti": {}}},
+        source="Dong et al. 2019, as in TransferAttack: a Gaussian of 15 pixels, sampled from -3 to 3",
+    ),
+    "si-ni-fgsm": Preset({"transfer": {"si": {}, "ni": {}}}, source="Lin et al. 2020: five brightnesses"),
+    "vmi-fgsm": Preset({"transfer": {"vmi": {}}}, source="Wang, He 2021: 20 neighbours within 1.5 budgets"),
+    "vni-fgsm": Preset({"transfer": {"vmi": {}, "ni": {}}}, source="Wang, He 2021: VMI on NI-FGSM"),
+    "admix": Preset(
+        {"transfer": {"admix": {}}},
+        source="Wang et al. 2021: three partners at a fifth of their "
+        "strength, five brightnesses of each. Partners are validation images of any class, not of the batch",
+    ),
+    "ssm": Preset(
+        {"transfer": {"ssm": {}}},
+        source="Long et al. 2022, with momentum: 20 spectra, noise as large as the budget",
+    ),
+    "bsr": Preset(
+        {"transfer": {"bsr": {}}},
+        source="Wang et al. 2024, as in TransferAttack: 20 copies (the text of "
+        "the paper: 10) of 3 x 3 blocks, turned by up to 24 degrees",
+    ),
+}
 
 
 @perturbation(
     norms=("inf", "2"),
     uses_whole_budget=True,
     default_ssim=0.98,
+    presets=MI_PRESETS,
     beyond_paper=True,
     revision=2,
+    passes=lambda parameters: passes(parameters["transfer"], parameters["steps"]),
+    check=misfit,
+    mixes=lambda parameters: "admix" in parameters["transfer"],
     summary="Iterated FGSM with momentum, made to transfer.",
     source="Dong et al. 2018, Boosting adversarial attacks with momentum",
 )
@@ -151,10 +191,14 @@ def mi_fgsm(
     *,
     support: Bool[Tensor, "n 1 *space"] | None = None,
     rngs: Sequence[np.random.Generator] | None = None,
+    others: Float[Tensor, "m c *space"] | None = None,
+    preset: Literal["di-fgsm", "ti-fgsm", "si-ni-fgsm", "vmi-fgsm", "vni-fgsm", "admix", "ssm", "bsr"]
+    | None = None,
     eps: Annotated[Ratio, Ge(0)],
     norm: Norm = "inf",
     steps: Annotated[int, Ge(1)] = 10,
     decay: Annotated[float, Ge(0)] = 1.0,
+    transfer: Transfer = (),
 ) -> Float[Tensor, "n c *space"]:
     """Step along the accumulated gradients of the cross-entropy, each scaled to an L1 norm of 1.
 
@@ -165,18 +209,34 @@ def mi_fgsm(
         images: Clean images in [0, 1].
         labels: True classes, one per image, finding or pixel.
         support: Where images may change.
-        rngs: Unused: nothing is drawn.
+        rngs: One generator per image, for parts that draw.
+        others: Images that `admix` mixes in.
+        preset: Parameters of a named source.
         eps: Largest norm of the change, on images in [0, 1].
         norm: "inf": the largest change of an entry. "2": the Euclidean norm over an image.
         steps: Number of steps, each of norm eps / steps.
         decay: Factor on the accumulated gradient at each step; 0: plain iterated FGSM.
+        transfer: Parts that make it transfer farther, in any order, by name or with their options, such
+            as `["di", "ti"]` or `{"bsr": {"copies": 10}}`. "admix", "si", "ssm", "bsr" and "di" add up the
+            gradients at changed versions of an image, each at all those of the part before; "ti" blurs the
+            sum, "ni" takes it a step ahead along the momentum, "vmi" steadies it by those around the image
+            before. See `medrobust.perturbations.attacks.transfer`.
     """
-    ball = Ball(images, support, float(eps), norm)
+    ball, step = Ball(images, support, float(eps), norm), float(eps) / steps
+
+    def weigh(number: int, logits: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy_weights(logits, labels)
+
+    parts: dict[str, Any] = {"transfer": transfer, "rngs": generators_of(rngs, len(images)), "others": others}
+    gradient_of = guide(model, labels, ball, weigh, **parts)
+    entries = per_image(ball.supported(torch.ones_like(images)).flatten(1).sum(1), images)
     result, velocity = images, torch.zeros_like(images)
-    for _ in range(steps):
-        _, gradient = cross_entropy_gradient(model, result, labels)
+    for number in range(steps):
+        # Those who look ahead count momentum in gradients of mean magnitude 1.
+        ahead = velocity * entries if norm == "inf" else ball.steepest(velocity)
+        gradient = gradient_of(number, result, step * decay * ahead)
         velocity = decay * velocity + unit(ball.supported(gradient), 1)
-        result = ball.project(result + float(eps) / steps * ball.steepest(velocity))
+        result = ball.project(result + step * ball.steepest(velocity))
     return result.clone()
 
 
