@@ -355,11 +355,11 @@ def _scores(probe: Probe) -> Verdict:
     norm = entry.norm_of(parameters)
     if probe.labels.ndim > 1:
         return None, None, "Of several labels, a search lowers another loss than the attack climbs."
-    if entry.needs != "gradient" or norm not in SQUARE.norms:
+    if entry.needs != "gradient" or entry.budget is None or norm not in SQUARE.norms:
         return None, None, "It has no budget that attacks without a gradient could have too."
     if not probe.takes_steps:
         return None, None, "One step is no match for a search."
-    asked = {"name": SQUARE.name, "eps": parameters[str(entry.budget)], "norm": norm, "steps": QUERIES}
+    asked = {"name": SQUARE.name, "eps": parameters[entry.budget], "norm": norm, "steps": QUERIES}
     search = replace(probe, request=request(asked, task_of(probe.labels)))
     found, attack = probe.outcome(search.attacked), probe.attacked_outcome
     lead = attack.success - found.success
