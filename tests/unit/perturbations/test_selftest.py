@@ -33,6 +33,11 @@ APPLY = {
     "fgsm": {"noise", "budget"},
     "deepfool": {"noise", "steps"},
     "saliency_map": {"noise", "steps"},
+    "fmn": {"noise", "steps"},
+    "ddn": {"noise", "steps"},
+    "sigma_zero": {"noise", "steps"},
+    "alma_prox": {"noise", "steps"},
+    "pdpgd": {"noise", "steps"},
     "dag_a": {"noise", "steps", "chance"},
     "dag_b": {"noise", "steps", "chance"},
     "dag_c": {"noise", "steps", "chance"},
@@ -49,6 +54,8 @@ SMALL = {
     "fab": {"steps": 12},
     "square": {"steps": 60},
     "hopskipjump": {"steps": 4, "draws": 20},
+    "alma_prox": {"steps": 60},
+    "pdpgd": {"steps": 60},
 } | {name: {"step": "8/255", "steps": 10} for name in ("dag_a", "dag_b", "dag_c")}
 
 
