@@ -149,7 +149,7 @@ WORDS = {
         "patient_id",
     ),
     *("check", "seen", "cases", "severity", "kind", "what_to_do", "unit", "first", "second", "verdict"),
-    *("better", "family", "worst_family", "preset", "baseline", "search", "rung", "bound"),
+    *("better", "family", "worst_family", "preset", "baseline", "search", "norm", "rung", "bound"),
 }
 FLAGS = {
     *("same_architecture", "same_pretraining", "above_majority", "on_front"),
@@ -205,6 +205,11 @@ HEADINGS: Mapping[str, str] = {
     "beyond_random_points": "beyond random, in points",
     "beyond_average_points": "beyond average, in points",
     "worst": "worst, score",
+    "median_size": "size, median",
+    "mean_size": "size, mean",
+    "largest_size": "largest size",
+    "fooled_by_any": "fooled by any",
+    "missed_points": "missed, in points",
 }
 """Headings other than the name in words."""
 UNITS = {"psnr": "dB", "false_positive_ml": "ml", "false_positive_pixels": "pixels"}
@@ -218,7 +223,7 @@ def column(name: str, kind: Any = None) -> Column:
     digits: int | Literal["p", "setting"] = 3
     if name in P_VALUES:
         digits = "p"
-    elif name in ("budget", "value", "steps"):
+    elif name in ("budget", "value", "steps", "size") or name.endswith("_size"):
         digits = "setting"
     elif re.search(r"points|percent|hd95$|psnr|drop_difference", name):
         digits = 1

@@ -81,6 +81,9 @@ class Run:
                     each.get("finding"),
                     each["needs"],
                     each["crafted_on"],
+                    each["norm"],
+                    each["minimal"],
+                    each.get("share") or 1.0,
                 )
                 for each in record["perturbations"]
                 if each["role"] == "attack"

@@ -175,6 +175,7 @@ class Request:
             "crafted_on": self.crafted_on,
             "beyond_paper": entry.beyond_paper or self.crafted_on == "ensemble",
             "norm": entry.norm_of(self.parameters),
+            "share": self.parameters.get("share") if entry.minimal else None,
             "targeted": entry.targets is not None,
             "finding": self.finding,
             "preset": self.preset,

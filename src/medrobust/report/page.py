@@ -92,6 +92,12 @@ QUESTIONS = (
         tables=("success", "whitebox", "curve", "selftests", "budgets"),
     ),
     Question(
+        "smallest",
+        "How small a change is enough?",
+        pictures=("smallest_linf", "smallest_l2", "smallest_l0"),
+        tables=("smallest", "budget_strength", "smallest_curve"),
+    ),
+    Question(
         "corruptions",
         "Which corruptions hurt?",
         pictures=("corruptions",),

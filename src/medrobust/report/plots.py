@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from medrobust.analysis.results import Results
+from medrobust.analysis.smallest import SIZES
 from medrobust.analysis.table import ABSENT, shown
 from medrobust.analysis.threats import RUNGS
 from medrobust.analysis.transforms import named
@@ -100,6 +101,9 @@ def draw(
         "threats": _threats,
         "transforms": _transforms,
     }
+    by_norm = tables.get("smallest_curve", pl.DataFrame(schema={"norm": pl.String}))
+    for (norm,), rows in by_norm.group_by("norm", maintain_order=True):
+        drawn[f"smallest_{SIZES[str(norm)]}"] = partial(_smallest, rows, words)
     for name, plot in plots.items():
         if name in tables and tables[name].height:
             drawn[name] = partial(plot, tables[name], words)
@@ -487,6 +491,37 @@ def _levels(table: pl.DataFrame, words: Words) -> Drawn:
         f"Line plot of the {words.score} of each network against severity, a panel for each corruption.",
         f"The {words.score} against the severity of each corruption, from the clean images at the left. "
         f"Bands are {words.intervals}.",
+    )
+
+
+NORMS = {
+    "inf": "largest change of an entry (L∞)",
+    "2": "Euclidean norm (L2)",
+    "0": "entries that change (L0)",
+}
+
+
+def _smallest(table: pl.DataFrame, words: Words) -> Drawn:
+    """A panel per network, a line per attack; beside the networks judged stand those attacks were made on."""
+    whitebox = table.filter(pl.col("role") == "whitebox")
+    rows = whitebox if whitebox.height else table
+    axis = NORMS[str(rows["norm"][0])]
+    curve = rows.select(
+        pl.col("source").alias("curve"),
+        pl.col("perturbation").alias("target"),
+        pl.col("size").alias("budget"),
+        pl.col("fooled").alias("score"),
+        pl.col("fooled_low").alias("low"),
+        pl.col("fooled_high").alias("high"),
+        pl.lit(None, pl.Float64).alias("noise"),
+    )
+    on = "the network itself" if whitebox.height else "the surrogate"
+    return Drawn(
+        curve_plot(curve, score="share of images fooled", axis=axis),
+        f"Line plot of the share of images fooled against the size of the change, {axis}, a panel for each "
+        "network and a line for each attack.",
+        f"Images fooled by changes of at most some size, {axis}, crafted on {on}: the higher the line, the "
+        f"less it takes. At the left, images that are wrong without any change. Bands are {words.intervals}.",
     )
 
 

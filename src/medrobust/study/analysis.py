@@ -42,6 +42,9 @@ class Attack(NamedTuple):
         finding: The finding that it is to turn, by name or number; None: all, or there are none.
         needs: What it uses of the network: "gradient", "scores", "decisions" or "nothing".
         crafted_on: The networks that it was crafted on: "surrogates", "targets", "both" or "ensemble".
+        norm: Norm that its budget is in, or that it makes small; None without one.
+        minimal: Whether it looks for the smallest change.
+        share: Fraction of the labels of an image that are wrong where it has what it looks for.
     """
 
     label: str
@@ -53,6 +56,9 @@ class Attack(NamedTuple):
     finding: str | int | None = None
     needs: str = "gradient"
     crafted_on: str = "surrogates"
+    norm: str | None = None
+    minimal: bool = False
+    share: float = 1.0
 
     @property
     def sources(self) -> tuple[bool, bool]:
