@@ -105,6 +105,7 @@ bench: $(BENCH)  ## Time the attacks and their peers, decoding, and what is put 
 	$(BIN)/python benchmarks/scans.py
 	$(BIN)/python benchmarks/wrapping.py
 	$(BIN)/python benchmarks/corruptions.py
+	$(BIN)/python benchmarks/worst_case.py
 
 bench-test: $(BENCH)  ## Compare attacks and corruptions with their peers
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/peers tests/oracle/test_corruption_oracles.py

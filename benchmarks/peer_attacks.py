@@ -195,6 +195,44 @@ def torchattack_transfer(
     return made.detach()
 
 
+def torchattacks_worst_case(
+    model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, steps: int, queries: int
+) -> Tensor:
+    """Its AutoAttack with so many steps, not ten; APGD and Square where it does not take so few classes."""
+    from torchattacks import APGD, APGDT, FAB, MultiAttack, Square
+
+    classes = _classes(model, images)
+    attacks = [APGD(model, eps=eps, steps=steps)]
+    if classes > 3:
+        options = {"eps": eps, "steps": steps, "n_classes": min(classes, 10)}
+        attacks += [APGDT(model, **options), FAB(model, multi_targeted=True, **options)]
+    attacks.append(Square(model, eps=eps, n_queries=queries, resc_schedule=False))
+    made: Tensor = MultiAttack(attacks)(images, labels)
+    return made
+
+
+def art_worst_case(
+    model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, steps: int, queries: int
+) -> Tensor:
+    """The attacks of its AutoAttack one after another, but for DeepFool, which knows no budget."""
+    from art.attacks.evasion import AutoProjectedGradientDescent, SquareAttack
+
+    common = {"estimator": art_classifier(model, images), "eps": eps, "batch_size": len(images)}
+    common["verbose"] = False
+    losses = ["cross_entropy", "difference_logits_ratio"][: 1 + (_classes(model, images) > 2)]
+    climbs = {"eps_step": 2 * eps, "max_iter": steps, "nb_random_init": 1}
+    attacks = [AutoProjectedGradientDescent(loss_type=loss, **climbs, **common) for loss in losses]
+    result, left = images.clone(), torch.arange(len(images))
+    for attack in [*attacks, SquareAttack(max_iter=queries, **common)]:
+        made = torch.from_numpy(attack.generate(images[left].numpy(), y=labels[left].numpy()))
+        result[left] = made
+        with torch.no_grad():
+            left = left[model(made).argmax(1) == labels[left]]
+        if not len(left):
+            break
+    return result
+
+
 PEERS: dict[str, dict[str, Attack]] = {
     "fgsm": {"foolbox": foolbox_fgsm, "art": art_fgsm, "torchattacks": torchattacks_fgsm},
     "deepfool": {
@@ -211,6 +249,7 @@ PEERS: dict[str, dict[str, Attack]] = {
     "alma_prox": {"adv_lib": adv_lib_alma_prox},
     "pdpgd": {"adv_lib": adv_lib_pdpgd},
     "untargeted_dag": {"adv_lib": adv_lib_untargeted_dag},
+    "worst_case": {"torchattacks": torchattacks_worst_case, "art": art_worst_case},
 }
 
 
@@ -226,13 +265,16 @@ def art_classifier(model: nn.Module, images: Tensor) -> Any:
     """The network as ART wants it."""
     from art.estimators.classification import PyTorchClassifier
 
-    with torch.no_grad():
-        classes = model(images[:1]).shape[1]
     return PyTorchClassifier(
         model,
         loss=nn.CrossEntropyLoss(),
         input_shape=tuple(images.shape[1:]),
-        nb_classes=classes,
+        nb_classes=_classes(model, images),
         clip_values=(0.0, 1.0),
         device_type="cpu",
     )
+
+
+@torch.no_grad()
+def _classes(model: nn.Module, images: Tensor) -> int:
+    return int(model(images[:1]).shape[1])

@@ -99,14 +99,15 @@ class Trained(NamedTuple):
     cases: tuple[Case, ...]
 
 
-def trained(name: str, folder: Path) -> Trained:
+def trained(name: str, folder: Path, recipe: Recipe | None = None) -> Trained:
     """Train the network of that name, or load it from an earlier run.
 
     Args:
-        name: Key of `RECIPES`.
+        name: What it is called; its recipe's key in `RECIPES` where none is given.
         folder: Keeps pictures and weights.
+        recipe: How it is made.
     """
-    recipe = RECIPES[name]
+    recipe = recipe or RECIPES[name]
     dataset = with_classes(open_dataset(recipe.data, folder / "data", None), recipe.classes)
     split = make_split(dataset, {"rule": "patient", "test": 0.3, "validation": 0.1}, seed=0)
     parts = {part: split_cases(dataset, split, part) for part in Part}

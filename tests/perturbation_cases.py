@@ -37,6 +37,7 @@ FEW_STEPS = {
     "hopskipjump": {"steps": 2, "draws": 4},
     "mi_fgsm": {"steps": 2},
     "universal": {"steps": 5},
+    "worst_case": {"steps": 3, "candidates": 3, "boundary_steps": 1, "queries": 4},
     "dag_a": {"steps": 8},
     "dag_b": {"steps": 8},
     "dag_c": {"steps": 8, "radius_mm": 2},

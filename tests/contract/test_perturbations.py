@@ -13,6 +13,7 @@ from medrobust.perturbations.contract import RULES, trial_of
 from perturbation_cases import (
     CLASSES,
     FEW_STEPS,
+    apply,
     ask,
     each_within_support,
     every,
@@ -72,7 +73,7 @@ def test_budget_is_kept_and_used(name, task, eps):
     network = make_network(task)
     images, labels = make_batch(task, network)
     wanted = trial_of(PERTURBATIONS[name], task, **FEW_STEPS.get(name, {}), eps=eps).request
-    result = perturb(wanted, network, images, labels, rngs=make_rngs(3))
+    result = apply(wanted, network, images, labels, rngs=make_rngs(3))
     assert linf(images, result).tolist() == pytest.approx([eps] * 3, abs=1e-6)
 
 

@@ -23,6 +23,7 @@ from medrobust.perturbations.attacks.saliency_map import saliency_map
 from medrobust.perturbations.attacks.sigma_zero import sigma_zero
 from medrobust.perturbations.attacks.square import square
 from medrobust.perturbations.attacks.universal import universal
+from medrobust.perturbations.attacks.worst_case import worst_case
 from medrobust.perturbations.catalogue import PERTURBATIONS
 from medrobust.perturbations.contract import Finding, check_perturbation
 from medrobust.perturbations.corruptions import CORRUPTIONS, ORIENTATIONS, SUITES
@@ -111,4 +112,5 @@ __all__ = [
     "support_of",
     "targets_of",
     "universal",
+    "worst_case",
 ]

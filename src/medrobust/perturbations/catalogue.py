@@ -14,6 +14,7 @@ from medrobust.perturbations.attacks.saliency_map import saliency_map
 from medrobust.perturbations.attacks.sigma_zero import sigma_zero
 from medrobust.perturbations.attacks.square import square
 from medrobust.perturbations.attacks.universal import universal
+from medrobust.perturbations.attacks.worst_case import worst_case
 from medrobust.perturbations.corruptions import CORRUPTIONS
 from medrobust.perturbations.entry import Perturbation, entry_of
 from medrobust.perturbations.noise import clean, gaussian, random_signs, rician
@@ -40,6 +41,7 @@ _ATTACKS = (
     alma_prox,
     pdpgd,
     universal,
+    worst_case,
 )
 
 PERTURBATIONS: Catalogue[Perturbation] = Catalogue(

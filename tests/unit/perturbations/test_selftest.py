@@ -48,6 +48,7 @@ APPLY = {
     "fab": {"noise", "steps"},
     "square": {"noise", "budget", "steps", "chance"},
     "hopskipjump": {"noise", "steps"},
+    "worst_case": {"noise", "budget", "steps", "chance", "scores", "binarisation"},
 }
 SMALL = {
     "saliency_map": {"steps": 200, "entries_per_step": 8},
@@ -56,6 +57,7 @@ SMALL = {
     "hopskipjump": {"steps": 4, "draws": 20},
     "alma_prox": {"steps": 60},
     "pdpgd": {"steps": 60},
+    "worst_case": {"steps": 10, "candidates": 2, "boundary_steps": 2, "queries": 5},
 } | {name: {"step": "8/255", "steps": 10} for name in ("dag_a", "dag_b", "dag_c")}
 
 
