@@ -45,6 +45,8 @@ APPLY = {
     "mi_fgsm": {"noise", "budget", "steps", "chance", "scores", "binarisation"},
     "segpgd": {"noise", "budget", "steps", "chance"},
     "apgd": {"noise", "budget", "steps", "chance", "scores", "binarisation"},
+    "cospgd": {"noise", "budget", "steps", "chance"},
+    "sea": {"noise", "budget", "steps", "chance"},
     "fab": {"noise", "steps"},
     "square": {"noise", "budget", "steps", "chance"},
     "hopskipjump": {"noise", "steps"},
@@ -52,6 +54,7 @@ APPLY = {
 }
 SMALL = {
     "saliency_map": {"steps": 200, "entries_per_step": 8},
+    "sea": {"steps": 12, "losses": ("dice", "masked_cross_entropy")},
     "fab": {"steps": 12},
     "square": {"steps": 60},
     "hopskipjump": {"steps": 4, "draws": 20},
