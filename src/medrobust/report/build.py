@@ -157,6 +157,23 @@ def _regions(results: Results) -> dict[str, str]:
     return {"regions, which are scored in place of the classes": "; ".join(told)} if told else {}
 
 
+ABOUT_RUNGS = ("threats", "strongest_transfer", "transfer_candidates", "success", "selftests")
+"""Tables that a report shows with the rungs of the ladder."""
+
+
+def _shown(results: Results, tables: Mapping[str, pl.DataFrame]) -> Mapping[str, pl.DataFrame]:
+    """The tables as a report shows them: where a study has other attacks, rungs stand on the ladder only."""
+    ladder = results.ladder
+    if ladder is None or {*ladder.attacks} & {*results.averaged}:
+        return tables
+    label = pl.col("perturbation").str.extract("([^@~]+)(~.*)?$")
+    others = ~label.is_in([*ladder.attacks, *ladder.noise]).fill_null(value=False)
+    return {
+        name: table if name in ABOUT_RUNGS or "perturbation" not in table.columns else table.filter(others)
+        for name, table in tables.items()
+    }
+
+
 def _context(
     folder: RunFolder,
     study: Mapping[str, Any],
@@ -190,7 +207,7 @@ def _context(
         assumed=reading.read_assumed(folder, results.record),
         attacks=reading.attack_table(study),
         threats=threat_table(study, results.record["perturbations"], results.pixels),
-        tables=tables,
+        tables=_shown(results, tables),
         pictures={},
         study=study,
         record=reading.without_patients(results.record),

@@ -48,18 +48,25 @@ PAPER_TEST_FRACTION: Mapping[Task, float] = {
 }
 """What a study does where it is silent. The paper does not have several findings: as in its photographs."""
 
-_LOW_RUNGS: tuple[Mapping[str, Any], ...] = ({"name": "random_signs"}, {"name": "mi_fgsm"})
-_HIGH_RUNGS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
-    "fast": ({"name": "pgd", "crafted_on": "targets"},),
-    "standard": (
-        {"name": "mi_fgsm", "crafted_on": "ensemble"},
-        {"name": "pgd", "crafted_on": "targets", "steps": 100},
-    ),
+TRANSFERRED: Mapping[Task, str] = {
+    Task.CLASSIFICATION: "bsr",
+    Task.MULTILABEL: "bsr",
+    Task.SEGMENTATION: "vmi-fgsm",  # blocks of a label map are not shuffled
 }
-LADDERS: Mapping[str, Mapping[Task, tuple[Mapping[str, Any], ...]]] = {
-    preset: dict.fromkeys(Task, (*_LOW_RUNGS, *rungs)) for preset, rungs in _HIGH_RUNGS.items()
-}
-"""Rungs of a threat-model ladder, as items of `perturbations` without their budget."""
+"""The preset of MI-FGSM that transfers farthest."""
+
+
+def rungs_of(preset: Literal["fast", "standard"], task: Task) -> tuple[Mapping[str, Any], ...]:
+    """The rungs of a preset of the threat-model ladder, as items of `perturbations` without their budget."""
+    noise, mi_fgsm, square, apgd = ({"name": name} for name in ("random_signs", "mi_fgsm", "square", "apgd"))
+    is_fast, farther = preset == "fast", mi_fgsm | {"preset": TRANSFERRED[task]}
+    worst: dict[str, Any] = apgd | ({"steps": 20} if is_fast else {})
+    if task is Task.CLASSIFICATION:
+        worst = {"name": "worst_case", "preset": preset}
+    if is_fast:
+        return noise, mi_fgsm, mi_fgsm | {"preset": "di-fgsm"}, square | {"steps": 300}, worst
+    return noise, mi_fgsm, farther, farther | {"crafted_on": "ensemble"}, square, worst
+
 
 REFUSED = {
     "regression": "a measured value has no wrong answer to be fooled into. Cut it into classes or grades "
@@ -215,12 +222,12 @@ class Threats(Block):
 
     def items(self, task: Task, *, ensemble: bool) -> Iterator[dict[str, Any]]:
         """Every rung as an item of `perturbations`; `ensemble`: whether several sources can be joined."""
-        for rung in (*(LADDERS[self.preset][task] if self.preset else ()), *self.attacks):
-            item = as_mapping(rung)
-            joins = item.get("crafted_on") == "ensemble"
-            if joins and not ensemble and rung not in self.attacks:
-                continue
-            name = str(item.get("preset", item.get("name", "own"))) + "-ensemble" * joins
+        rungs = rungs_of(self.preset, task) if self.preset else ()
+        usual = [each for each in rungs if ensemble or each.get("crafted_on") != "ensemble"]
+        for item in map(as_mapping, (*usual, *self.attacks)):
+            joined = "ensemble" if item.get("crafted_on") == "ensemble" else None
+            parts = (item.get("name", "own"), item.get("preset"), joined)
+            name = "-".join(str(part) for part in parts if part is not None)
             yield {"label": f"{name}-{255 * self.eps:.4g}of255", "ladder": self.eps} | item
 
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import made_studies
 import medrobust as mr
 from medrobust.cli import app
+from medrobust.core import Task
 from medrobust.errors import StudyError
 from medrobust.study.reading import read_study
 
@@ -102,6 +103,10 @@ def test_the_report_tells_of_it(run: mr.Run) -> None:
     html = Path(run.report).read_text(encoding="utf-8")
     for said in ("Threat-model ladder", "Strongest transferred attack on each network", 'id="places"'):
         assert said in html
+    rows = pl.read_csv(run.folder.local("tables", "table2.csv"))
+    assert "fgsm-4of255" in rows["perturbation"]
+    assert 'data-table="table2"' in html
+    assert "<caption>fgsm-4of255" not in html  # no panel of Table 2
     content = json.loads(run.folder.local("results.json").read_text())
     assert content["ladder"]["eps"] == pytest.approx(EPS)
     assert any("who has the weights" in each for each in content["verdict"]["sentences"])
@@ -137,11 +142,11 @@ REFUSED = [
     ({"preset": "fast"}, "study.threats.eps: this key is required"),
     ({"eps": 2}, "study.threats.eps: Input should be less than 1; got 2"),
     ({"epz": 0.1}, "study.threats: Unknown key 'epz'. Did you mean 'eps'"),
-    ({"eps": 0.1, "preset": "quick"}, "study.threats.preset: Input should be 'fast' or 'standard'"),
+    ({"eps": 0.1, "preset": "quick"}, "study.threats.preset: Input should be"),
     ({"eps": 0.1, "attacks": ["deepfool"]}, "with a budget in the L-infinity norm; deepfool has none"),
     ({"eps": 0.1, "attacks": [{"name": "pgd", "norm": "2"}]}, "pgd has one in the norm 2"),
     ({"eps": 0.1, "attacks": [{"name": "pgd", "eps": 0.2}]}, "every rung of the ladder has the budget 0.1"),
-    ({"eps": 0.1, "attacks": ["pdg"]}, "Did you mean 'pgd'"),
+    ({"eps": 0.1, "attacks": ["mi_fgsn"]}, "Did you mean 'mi_fgsm'"),
 ]
 
 
@@ -153,14 +158,27 @@ def test_what_cannot_be_asked_for(block: dict[str, object], message: str) -> Non
     assert message in str(error.value)
 
 
-def test_a_preset_joins_surrogates_only_where_there_are_several() -> None:
-    study = {"task": "classification", "data": {"name": "phantom_lesions"}, "threats": {"eps": "2/255"}}
-    study["threats"] = {"eps": "2/255", "preset": "standard"}
+@pytest.mark.parametrize("task", list(Task))
+@pytest.mark.parametrize("preset", ["fast", "standard"])
+def test_a_preset_has_every_rung_and_joins_surrogates_only_where_there_are_several(
+    task: Task, preset: str
+) -> None:
+    data = {"classification": "phantom_lesions", "multilabel": "phantom_chests"}.get(task, "phantom_brains")
+    study = {"task": str(task), "data": {"name": data}, "threats": {"eps": "2/255", "preset": preset}}
+    known = ["unet", "segnet"] if task.has_maps else ["resnet18", "resnet34"]
     one, two = (
-        [each.label for each in read_study(study | {"models": models}).attacks if each.ladder]
-        for models in ([{"name": "resnet18"}], [{"name": "resnet18"}, {"name": "resnet34"}])
+        read_study(study | {"models": [{"name": name} for name in names]}).requests
+        for names in (known[:1], known)
     )
-    assert {*two} - {*one} == {label for label in two if "ensemble" in label} != set()
+    for asked in (one, two):
+        rungs = [each for each in asked if each.ladder is not None]
+        seen = {(each.perturbation.role, each.crafted_on, each.perturbation.needs) for each in rungs}
+        assert {("noise", "surrogates", "nothing"), ("attack", "surrogates", "gradient")} <= seen
+        assert {("attack", "targets", "scores"), ("attack", "targets", "gradient")} <= seen
+        assert all(each.parameters["eps"] == 2 / 255 for each in rungs)
+    joined = {each.label for each in two} - {each.label for each in one}
+    assert len(joined) == (preset == "standard")
+    assert all("ensemble" in label for label in joined)
 
 
 def test_rungs_share_one_budget() -> None:
