@@ -5,6 +5,7 @@ imported when it is called, so that one that is not installed is missed only the
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -168,9 +169,17 @@ def adv_lib_untargeted_dag(
     return made
 
 
-TORCHATTACKS = {"mi": "MIFGSM", "di": "DIFGSM", "ti": "TIFGSM", "si_ni": "SINIFGSM", "ni": "NIFGSM"}
-TORCHATTACKS |= {"vmi": "VMIFGSM", "vni": "VNIFGSM"}
+TORCHATTACKS = {
+    "mi": "MIFGSM",
+    "ni": "NIFGSM",
+    "di": "DIFGSM",
+    "ti": "TIFGSM",
+    "si_ni": "SINIFGSM",
+    "vmi": "VMIFGSM",
+    "vni": "VNIFGSM",
+}
 TORCHATTACK = {"admix": "Admix", "ssm": "SSA", "bsr": "BSR"}
+"""Names of the attacks with our parts in two libraries."""
 
 
 def torchattacks_transfer(
@@ -251,6 +260,10 @@ PEERS: dict[str, dict[str, Attack]] = {
     "untargeted_dag": {"adv_lib": adv_lib_untargeted_dag},
     "worst_case": {"torchattacks": torchattacks_worst_case, "art": art_worst_case},
 }
+
+
+PEERS |= {f"transfer {part}": {"torchattacks": partial(torchattacks_transfer, part)} for part in TORCHATTACKS}
+PEERS |= {f"transfer {part}": {"torchattack": partial(torchattack_transfer, part)} for part in TORCHATTACK}
 
 
 def _foolbox(attack: Any, model: nn.Module, images: Tensor, labels: Tensor, eps: float | None) -> Tensor:

@@ -25,6 +25,7 @@ from medrobust.perturbations import (
     deepfool,
     fgsm,
     fmn,
+    mi_fgsm,
     pdpgd,
     saliency_map,
     sigma_zero,
@@ -35,7 +36,16 @@ from peer_attacks import PEERS
 from subjects import RECIPES, Subject, subject
 from timing import Timed, timed
 
-IMAGES = {"deepfool": 16, "saliency_map": 8, "fmn": 8, "ddn": 8, "sigma_zero": 8, "alma_prox": 4, "pdpgd": 4}
+IMAGES = {
+    "deepfool": 16,
+    "saliency_map": 8,
+    "fmn": 8,
+    "ddn": 8,
+    "sigma_zero": 8,
+    "transfer": 16,
+    "alma_prox": 4,
+    "pdpgd": 4,
+}
 """Images for attacks of which some library takes hundreds of passes; all others get the whole batch."""
 
 ART_SHARE = 0.005
@@ -43,7 +53,7 @@ ART_SHARE = 0.005
 
 DAG_STEPS = 10
 DENSE = ("fgsm", "dag", "alma_prox", "pdpgd")
-PER_IMAGE = ("fgsm", "deepfool", "saliency_map", "fmn", "ddn", "sigma_zero")
+PER_IMAGE = ("fgsm", "deepfool", "saliency_map", "fmn", "ddn", "sigma_zero", "transfer")
 
 
 class Row(NamedTuple):
@@ -127,6 +137,31 @@ def dag_rows(subject: Subject) -> Iterator[Row]:
         yield row(name, peer, subject.plain, subject, **options)
 
 
+TRANSFER_STEPS = 5
+TRANSFER: dict[str, tuple[object, dict[str, object]]] = {
+    "mi": ((), {}),
+    "di": ({"di": {"rate": 0.9}}, {}),
+    "ti": (["ti"], {"diversity_prob": 0.0}),
+    "si_ni": (["si", "ni"], {}),
+    "vmi": ({"vmi": {"neighbours": 5}}, {"N": 5}),
+    "admix": ({"admix": {"partners": 1}}, {"size": 1}),
+    "bsr": ({"bsr": {"copies": 5}}, {"num_scale": 5}),
+}
+"""Our parts, and options of the library that has the same; the SSM of torchattack knows 224 pixels only."""
+
+
+def transfer_rows(subject: Subject) -> Iterator[Row]:
+    """Of VMI, libraries also take the neighbours of the last step, which nothing uses."""
+    options = {"eps": 2 / 255, "steps": TRANSFER_STEPS}
+    for part, (transfer, theirs) in TRANSFER.items():
+        ours = {"transfer": transfer, "others": subject.images} | options
+        yield row(f"medrobust, {part}", mi_fgsm, subject.prepared, subject, **ours)
+        if part == "admix":
+            theirs = theirs | {"num_classes": subject.plain(subject.images[:1]).shape[1]}
+        for library, peer in PEERS[f"transfer {part}"].items():
+            yield row(f"{library}, {part}", peer, subject.plain, subject, **theirs, **options)
+
+
 MINIMAL: dict[str, tuple[Callable[..., Tensor], dict[str, object], dict[str, object]]] = {
     "fmn": (fmn, {"norm": "2", "steps": 40}, {"start": "clean"}),
     "ddn": (ddn, {"steps": 40}, {"start": "clean"}),
@@ -152,6 +187,7 @@ TABLES: dict[str, Callable[[Subject], Iterator[Row]]] = {
     "deepfool": deepfool_rows,
     "saliency_map": saliency_map_rows,
     "dag": dag_rows,
+    "transfer": transfer_rows,
     **{name: partial(minimal_rows, name) for name in MINIMAL},
 }
 

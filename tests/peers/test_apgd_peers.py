@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from medrobust.perturbations.attacks.apgd import ascend, stages, towards
+from medrobust.perturbations.attacks.pgd import climb
 from medrobust.perturbations.geometry import Ball
+from medrobust.perturbations.gradients import cosine_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -91,3 +93,32 @@ def test_every_iterate_in_the_sum_of_magnitudes_is_that_of_adv_lib(smooth, steps
     ball = Ball(images, None, EPS["1"], "1")
     stages(ours, theirs.seen[0], labels, ball, towards("cross_entropy"), steps=steps, all_steps=True)
     compare(ours.seen, theirs.seen)
+
+
+@pytest.mark.parametrize("norm", ["inf", "2"])
+def test_every_iterate_of_cospgd_is_that_of_its_authors_package(norm):
+    functions = pytest.importorskip("cospgd").functions
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 5, 3, padding=1))
+        images = torch.rand(4, 2, 12, 12)
+    for weight in network.parameters():
+        weight.data.mul_(4)
+    labels = network(images).argmax(1)
+    eps, step = (0.03, 0.01) if norm == "inf" else (0.5, 0.1)
+    eps, step = torch.tensor(eps), torch.tensor(step)
+    seen = [functions.init_linf(images, float(eps)) if norm == "inf" else functions.init_l2(images, eps)]
+    move = functions.step_inf if norm == "inf" else functions.step_l2
+    for _ in range(30):
+        leaf = seen[-1].clone().requires_grad_()
+        logits = network(leaf)
+        loss = nn.functional.cross_entropy(logits, labels, reduction="none")
+        loss = functions.cospgd_scale(logits, labels, loss, num_classes=5).mean()
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        seen.append(move(seen[-1], eps, gradient, images, step, False))
+    ours = Watched(network)
+    ball = Ball(images, None, float(eps), norm)
+    made = climb(
+        ours, seen[0], labels, ball, lambda number, *of: cosine_weights(*of), step=float(step), steps=30
+    )
+    compare([*ours.seen, made], seen)

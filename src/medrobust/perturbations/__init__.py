@@ -18,8 +18,9 @@ from medrobust.perturbations.attacks.fab import fab
 from medrobust.perturbations.attacks.fgsm import fgsm
 from medrobust.perturbations.attacks.fmn import ddn, fmn
 from medrobust.perturbations.attacks.hopskipjump import hopskipjump
-from medrobust.perturbations.attacks.pgd import mi_fgsm, pgd, segpgd
+from medrobust.perturbations.attacks.pgd import cospgd, mi_fgsm, pgd, segpgd
 from medrobust.perturbations.attacks.saliency_map import saliency_map
+from medrobust.perturbations.attacks.sea import sea
 from medrobust.perturbations.attacks.sigma_zero import sigma_zero
 from medrobust.perturbations.attacks.square import square
 from medrobust.perturbations.attacks.universal import universal
@@ -80,6 +81,7 @@ __all__ = [
     "check_perturbation",
     "clean",
     "corruption",
+    "cospgd",
     "dag",
     "ddn",
     "deepfool",
@@ -105,6 +107,7 @@ __all__ = [
     "requests",
     "rician",
     "saliency_map",
+    "sea",
     "segpgd",
     "sigma_zero",
     "solve_budget",

@@ -9,8 +9,9 @@ from medrobust.perturbations.attacks.fab import fab
 from medrobust.perturbations.attacks.fgsm import fgsm
 from medrobust.perturbations.attacks.fmn import ddn, fmn
 from medrobust.perturbations.attacks.hopskipjump import hopskipjump
-from medrobust.perturbations.attacks.pgd import mi_fgsm, pgd, segpgd
+from medrobust.perturbations.attacks.pgd import cospgd, mi_fgsm, pgd, segpgd
 from medrobust.perturbations.attacks.saliency_map import saliency_map
+from medrobust.perturbations.attacks.sea import sea
 from medrobust.perturbations.attacks.sigma_zero import sigma_zero
 from medrobust.perturbations.attacks.square import square
 from medrobust.perturbations.attacks.universal import universal
@@ -32,6 +33,8 @@ _ATTACKS = (
     mi_fgsm,
     segpgd,
     apgd,
+    cospgd,
+    sea,
     fab,
     square,
     hopskipjump,

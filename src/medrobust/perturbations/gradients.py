@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from itertools import chain
-from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, cast, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointError
 
-from medrobust.core import UNKNOWN
+from medrobust.core import UNKNOWN, Task
 from medrobust.errors import MedrobustError, ModelError, reason
 from medrobust.perturbations.checks import all_finite, check_logits
 from medrobust.perturbations.geometry import lengths, per_image
@@ -262,7 +262,16 @@ def affine_norm(
     return torch.addcmul(offset.view(per_channel), input, factor.view(per_channel))
 
 
-Loss = Literal["cross_entropy", "margin", "dlr"]
+DenseLoss = Literal[
+    "balanced_cross_entropy",
+    "masked_cross_entropy",
+    "masked_balanced_cross_entropy",
+    "jensen_shannon",
+    "dice",
+]
+"""Losses of label maps."""
+
+Loss = Literal["cross_entropy", "margin", "dlr"] | DenseLoss
 
 DLR_CLASSES = 3
 """The difference of logits ratio divides by the gap to the third largest logit."""
@@ -373,6 +382,13 @@ def _gaps(logits: Float[Tensor, "n k *labelspace"], count: int) -> Float[Tensor,
     return (largest[:, :1] - low + resolved).clamp_min(kinds.tiny)
 
 
+def check_loss(loss: str, task: Task) -> str | None:
+    """Why a loss is none of that task, in a sentence for `Perturbation.check`; None where it is."""
+    if loss in get_args(DenseLoss) and not task.has_maps:
+        return f"loss: {loss!r} is for label maps; use 'cross_entropy' or 'margin'."
+    return None
+
+
 def known_labels(labels: Int64[Tensor, "n *labelspace"]) -> Bool[Tensor, "n *labelspace"] | None:
     """Which labels are not `UNKNOWN`; None where all are known."""
     known = labels != UNKNOWN
@@ -388,10 +404,121 @@ def fraction_wrong(
     return wrong.sum(1).double() / known.sum(1)
 
 
+def balanced_weights(
+    logits: Float[Tensor, "n k *space"], labels: Int64[Tensor, "n *space"]
+) -> Float[Tensor, "n k *space"]:
+    """Of the cross-entropy in which all classes of an image count the same, however many pixels they have."""
+    return cross_entropy_weights(logits, labels, _share_of_class(logits, labels))
+
+
+def masked_weights(
+    logits: Float[Tensor, "n k *space"], labels: Int64[Tensor, "n *space"]
+) -> Float[Tensor, "n k *space"]:
+    """Of the cross-entropy of those pixels that are still right.
+
+    Source: Croce, Singh, Hein 2024, "Towards reliable evaluation and fast training of robust semantic
+    segmentation models"; so are `masked_balanced_weights` and `jensen_shannon_weights`.
+    """
+    return cross_entropy_weights(logits, labels, (logits.max(1).indices == labels).to(logits))
+
+
+def masked_balanced_weights(
+    logits: Float[Tensor, "n k *space"], labels: Int64[Tensor, "n *space"]
+) -> Float[Tensor, "n k *space"]:
+    """Of the cross-entropy of those pixels that are still right, all classes of an image alike."""
+    shares = (logits.max(1).indices == labels) * _share_of_class(logits, labels)
+    return cross_entropy_weights(logits, labels, shares)
+
+
+def jensen_shannon_weights(
+    logits: Float[Tensor, "n k *space"], labels: Int64[Tensor, "n *space"]
+) -> Float[Tensor, "n k *space"]:
+    """Of the Jensen-Shannon divergence of the probabilities p and the label.
+
+    It depends on the label's probability p alone, and its gradient is that of the cross-entropy times half of
+    p log(1 + 1/p): pixels that are sure, and wrong, weigh little.
+    """
+    logs = logits.log_softmax(1).gather(1, labels.clamp_min(0)[:, None])[:, 0]
+    return cross_entropy_weights(logits, labels, _largest_one(logs + functional.softplus(-logs).log()))
+
+
+def cosine_weights(
+    logits: Float[Tensor, "n k *space"], labels: Int64[Tensor, "n *space"]
+) -> Float[Tensor, "n k *space"]:
+    """Of the cross-entropy of pixels that count by the cosine of their probabilities and their label."""
+    logs = logits.log_softmax(1)
+    cosines = logs.gather(1, labels.clamp_min(0)[:, None])[:, 0] - (2 * logs).logsumexp(1) / 2
+    return cross_entropy_weights(logits, labels, _largest_one(cosines))
+
+
+def dice_weights(
+    logits: Float[Tensor, "n k *space"], labels: Int64[Tensor, "n *space"]
+) -> Float[Tensor, "n k *space"]:
+    """Of minus the mean Dice of probabilities, over the structures (classes but 0) that an image has.
+
+    Of an image without any, that of the background. The largest probability of a class that is not shown
+    becomes 1 in each image.
+    """
+    both, sizes, true, counted = _overlaps(logits, labels)
+    # Of each class: what its probability at a pixel takes from its Dice, or adds to it where it is true.
+    slopes = torch.where(counted, both / sizes**2, 0) - torch.where(counted, true / sizes, 0)
+    slopes = slopes * (labels != UNKNOWN)[:, None]
+    logs = logits.log_softmax(1)
+    shown = logs.max(1, keepdim=True).indices
+    slopes = slopes - slopes.gather(1, shown)
+    others = logs.scatter(1, shown, -torch.inf)
+    scale = per_image(others.flatten(1).amax(1), logs)
+    scaled = (others - scale).exp()
+    mean = (scaled * slopes).sum(1, keepdim=True)
+    weights = scaled * (slopes - mean * scale.exp())
+    return weights.scatter(1, shown, -logs.gather(1, shown).exp() * mean)
+
+
+def _overlaps(
+    logits: Float[Tensor, "n k *space"], labels: Int64[Tensor, "n *space"]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What Dice is made of, by image and class, of probabilities.
+
+    Returns:
+        The overlap with the truth, both sizes together, where the class is true, and whether it counts.
+    """
+    known = (labels != UNKNOWN)[:, None]
+    chances = logits.softmax(1) * known
+    true = one_hot(labels.clamp_min(0), logits) * known
+    axes = tuple(range(2, logits.ndim))
+    present = true.sum(axes, keepdim=True)
+    counted = present > 0
+    background = torch.zeros_like(counted)
+    background[:, 0] = True
+    structures = counted & ~background
+    counted = torch.where(structures.any(1, keepdim=True), structures, counted)
+    return (chances * true).sum(axes, keepdim=True), chances.sum(axes, keepdim=True) + present, true, counted
+
+
+def _share_of_class(
+    logits: Float[Tensor, "n k *space"], labels: Int64[Tensor, "n *space"]
+) -> Float[Tensor, "n *space"]:
+    """Of each pixel, one by the number of pixels of its class in the image."""
+    k, flat = logits.shape[1], labels.flatten(1)
+    image = k * torch.arange(len(labels), device=labels.device)[:, None]
+    counts = torch.bincount((image + flat)[flat != UNKNOWN], minlength=k * len(labels)).clamp_min(1)
+    return (1 / counts.to(logits)[image + flat.clamp_min(0)]).view_as(labels)
+
+
+def _largest_one(logs: Float[Tensor, "n *space"]) -> Float[Tensor, "n *space"]:
+    """Shares with these logarithms, up to a factor of each image that makes the largest one 1."""
+    return (logs - per_image(logs.flatten(1).amax(1), logs)).exp()
+
+
 LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": cross_entropy_weights,
     "margin": margin_weights,
     "dlr": dlr_weights,
+    "balanced_cross_entropy": balanced_weights,
+    "masked_cross_entropy": masked_weights,
+    "masked_balanced_cross_entropy": masked_balanced_weights,
+    "jensen_shannon": jensen_shannon_weights,
+    "dice": dice_weights,
 }
 """Gradient of each loss, summed over the labels of an image, with respect to the logits.
 
@@ -408,20 +535,26 @@ def loss_of_each(
     """A number for each image that is the larger, the larger its loss is; other images have other units.
 
     A cross-entropy that is 0 in float32 still falls: of a single label, the logarithm of the others' total
-    odds is returned.
+    odds is returned. That of pixels still right, and the Jensen-Shannon divergence, would fall as pixels go
+    wrong or forget those that did, so for these it is the cross-entropy of all.
     """
-    known = labels != UNKNOWN
-    labels = labels.clamp_min(0)
-    if loss == "cross_entropy":
-        others = logits.scatter(1, labels[:, None], -torch.inf).logsumexp(1)
-        values = others - logits.gather(1, labels[:, None])[:, 0]
-        if labels.ndim > 1:
-            values = functional.softplus(values)
-    else:
-        values = margin(logits, labels)
+    if loss == "dice":
+        both, sizes, _, counted = _overlaps(logits, labels)
+        return -(torch.where(counted, both / sizes, 0).sum(1) / counted.sum(1).clamp_min(1)).flatten()
+    known, truth = labels != UNKNOWN, labels.clamp_min(0)
+    if loss in ("margin", "dlr"):
+        values = margin(logits, truth)
         if loss == "dlr":
             values = values / _gaps(logits, DLR_CLASSES)[:, 0]
-    return torch.where(known, values, 0).flatten(1).sum(1) if labels.ndim > 1 else values
+    else:
+        others = logits.scatter(1, truth[:, None], -torch.inf).logsumexp(1)
+        values = others - logits.gather(1, truth[:, None])[:, 0]
+        if labels.ndim == 1:
+            return values
+        values = functional.softplus(values)
+        if loss in ("balanced_cross_entropy", "masked_balanced_cross_entropy"):
+            values = values * _share_of_class(logits, labels)
+    return torch.where(known, values, 0).reshape(len(labels), -1).sum(1)
 
 
 def targeted_loss_of_each(

@@ -283,7 +283,10 @@ class Plan:
 
     @property
     def tested(self) -> tuple[ImageSet, ...]:
-        """Attacks on sources that are self-tested: of a curve only its middle; none if none is wanted."""
+        """Attacks on sources that are self-tested: of a curve only its middle; none if none is wanted.
+
+        One change for all images is far from what a gradient finds for each, and is left out.
+        """
         study = self.setup.study
         if not study.crafting.selftest:
             return ()
@@ -294,6 +297,7 @@ class Plan:
             images
             for images in self.attacks
             if images.request is not None
+            and images.request.perturbation.fits is None
             and (images.role == self._main_role or images.request.crafted_on == "targets")
             and (images.request.curve is None or images.request.label in middles)
         )

@@ -46,6 +46,13 @@ def cells(plan: Plan) -> set[tuple[str, str, str, str]]:
     }
 
 
+def test_one_change_for_all_images_is_not_self_tested(tmp_path: Path) -> None:
+    items = [{"name": "universal", "eps": "2/255"}, {"name": "fgsm", "eps": "2/255"}]
+    plan = planned(tmp_path, perturbations=items)
+    assert {images.perturbation for images in plan.attacks} == {"universal", "fgsm"}
+    assert {images.perturbation for images in plan.tested} == {"fgsm"}
+
+
 def test_others_attack_a_network_and_never_itself(tmp_path: Path) -> None:
     plan = planned(tmp_path, surrogates="others")
     assert [network.id.role for network in plan.setup.networks] == [Role.TARGET] * 3

@@ -1,6 +1,7 @@
 """Auto-PGD: projected gradient ascent that finds its own step sizes, within a budget."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from annotated_types import Ge, Gt
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from medrobust.core import Task
 from medrobust.parameters import Ratio
 from medrobust.perturbations.checks import check_logits
 from medrobust.perturbations.entry import Preset, Tally, perturbation
@@ -18,6 +20,7 @@ from medrobust.perturbations.gradients import (
     LOSSES,
     Loss,
     Model,
+    check_loss,
     fraction_wrong,
     linearise,
     loss_of_each,
@@ -61,7 +64,7 @@ PRESETS = {
 }
 
 
-def _check_parameters(parameters: Mapping[str, Any], task: object) -> str | None:
+def _check_parameters(parameters: Mapping[str, Any], task: Task) -> str | None:
     if parameters["restarts"] > 1 and not parameters["random_start"]:
         return (
             "restarts: must be 1 with random_start=False, which makes all attempts the same; got "
@@ -69,7 +72,7 @@ def _check_parameters(parameters: Mapping[str, Any], task: object) -> str | None
         )
     if parameters["norm"] == "1" and parameters["steps"] < len(SHARES):
         return f"steps: must be at least {len(SHARES)}, one for each stage, got {parameters['steps']}."
-    return None
+    return check_loss(parameters["loss"], task)
 
 
 @perturbation(
@@ -100,7 +103,7 @@ def apgd(
     eps: Annotated[Ratio, Ge(0)],
     norm: BallNorm = "inf",
     steps: Annotated[int, Ge(1)] = 100,
-    loss: Literal["cross_entropy", "margin", "dlr", "targeted"] = "cross_entropy",
+    loss: Loss | Literal["targeted"] = "cross_entropy",
     random_start: bool = True,
     restarts: Annotated[int, Ge(1)] = 1,
     rho: Annotated[Ratio, Gt(0)] = 0.75,
@@ -126,7 +129,7 @@ def apgd(
         loss: What is climbed: "cross_entropy", "margin" (largest wrong logit minus the right one), "dlr" (the
             margin in units of the logits' spread) or "targeted" (as "dlr", but towards one class per attempt,
             the wrong classes that rank highest for the clean image in turn, at most nine). Of two classes
-            "dlr" is the margin, and "targeted" of two or three.
+            "dlr" is the margin, and "targeted" of two or three. Of label maps also the others of `pgd`.
         random_start: Start at a random point on the border of the budget, not at the clean image.
         restarts: Attempts, in "targeted" for each class; the image with the most wrong labels is kept, and of
             equal ones of an attempt that of the largest loss. An image whose labels are all wrong is not
@@ -138,29 +141,48 @@ def apgd(
     """
     ball = Ball(images, support, float(eps), norm)
     generators = generators_of(rngs, len(images))
-    everything = torch.arange(len(images), device=images.device)
     targets = ranked_rivals(predict(model, images), labels) if loss == "targeted" else [None]
-    result, harm, taken = images.clone(), torch.full((len(images),), -1.0).to(images).double(), 0 * everything
-    for target in targets:
-        for _ in range(restarts):
-            left = (harm < 1).nonzero()[:, 0]
-            if len(left) == 0:
-                break
-            here = ball.rows(left)
-            drawn = [generators[place] for place in left.tolist()]
-            reached = stages(
-                model,
-                border_images(here, drawn) if random_start else here.clean,
-                labels[left],
-                here,
-                towards(loss, None if target is None else target[left]),
-                steps=steps,
-                rho=rho,
-                all_steps=all_steps,
-            )
-            taken[left] += reached.steps
-            better = reached.harm > harm[left]
-            result[left[better]], harm[left[better]] = reached.images[better], reached.harm[better]
+
+    def attempt(target: Tensor | None, left: Int64[Tensor, " r"]) -> Reached:
+        here, drawn = ball.rows(left), [generators[place] for place in left.tolist()]
+        return stages(
+            model,
+            border_images(here, drawn) if random_start else here.clean,
+            labels[left],
+            here,
+            towards(loss, None if target is None else target[left]),
+            steps=steps,
+            rho=rho,
+            all_steps=all_steps,
+        )
+
+    return worst_of([partial(attempt, target) for target in targets for _ in range(restarts)], images, tally)
+
+
+def worst_of(
+    attempts: Sequence[Callable[[Int64[Tensor, " r"]], "Reached"]],
+    images: Float[Tensor, "n c *space"],
+    tally: Tally | None,
+) -> Float[Tensor, "n c *space"]:
+    """Of each image the most harmful of several attempts, the first of equal ones.
+
+    An image of harm 1 is not tried again.
+
+    Args:
+        attempts: Each takes the places of the images that are left.
+        images: Clean images.
+        tally: Receives the steps of each image.
+    """
+    result, taken = images.clone(), torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    harm = torch.full((len(images),), -1.0, dtype=torch.float64, device=images.device)
+    for attempt in attempts:
+        left = (harm < 1).nonzero()[:, 0]
+        if len(left) == 0:
+            break
+        reached = attempt(left)
+        taken[left] += reached.steps
+        better = reached.harm > harm[left]
+        result[left[better]], harm[left[better]] = reached.images[better], reached.harm[better]
     if tally is not None:
         tally.steps = taken
     return result

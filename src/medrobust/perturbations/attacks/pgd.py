@@ -18,6 +18,8 @@ from medrobust.perturbations.gradients import (
     LOSSES,
     Loss,
     Model,
+    check_loss,
+    cosine_weights,
     cross_entropy_weights,
     fraction_wrong,
     predict,
@@ -41,7 +43,7 @@ def _check_parameters(parameters: Mapping[str, Any], task: Task) -> str | None:
         return "loss: 'dlr' needs at least 3 classes, and a finding has two answers; use 'margin'."
     if "ni" in parameters["transfer"]:
         return "transfer: 'ni' looks ahead along the momentum, and pgd has none; use mi_fgsm."
-    return misfit(parameters, task)
+    return check_loss(parameters["loss"], task) or misfit(parameters, task)
 
 
 @perturbation(
@@ -88,8 +90,11 @@ def pgd(
         norm: "inf": the largest change of an entry. "2": the Euclidean norm over an image.
         steps: Number of steps.
         step: Norm of one step; None: 2.5 eps / steps.
-        loss: What is climbed: "cross_entropy", "margin" (largest wrong logit minus the right one) or "dlr"
-            (the margin in units of the logits' spread; three classes or more).
+        loss: What is climbed: "cross_entropy", "margin" (largest wrong logit minus the right one), "dlr" (the
+            margin in units of the logits' spread; three classes or more); of label maps also the
+            cross-entropy with all classes alike ("balanced_cross_entropy") or of pixels still right
+            ("masked_cross_entropy", "masked_balanced_cross_entropy"), "jensen_shannon" or "dice" (of
+            probabilities, mean over structures).
         random_start: Start at a random point within the budget, not at the clean image.
         restarts: Attempts; the one with the most wrong labels is kept, the first of equal ones. An image
             whose labels are all wrong is not tried again.
@@ -292,3 +297,61 @@ def segpgd(
 
     start = ball.random_images(generators_of(rngs, len(images))) if random_start else images
     return climb(model, start, labels, ball, weigh, step=size, steps=steps)
+
+
+COSPGD_PRESETS = {
+    "cospgd-0.1.3": Preset(
+        {"eps": 0.03, "step": 0.01, "random_start": True},
+        source="PyPI cospgd 0.1.3, attack_implementations.py, and the loop of its README. There, a label "
+        "beyond the classes, such as 255, becomes the last class; here labels of -1 count nowhere",
+    )
+}
+
+
+@perturbation(
+    tasks=(Task.SEGMENTATION,),
+    norms=("inf", "2"),
+    uses_whole_budget=True,
+    default_ssim=0.98,
+    beyond_paper=True,
+    crafted_on="targets",
+    presets=COSPGD_PRESETS,
+    summary="Projected gradient descent in which pixels weigh less the more wrong they are.",
+    source="Agnihotri, Jung, Keuper 2024, CosPGD: an efficient white-box adversarial attack for pixel-wise "
+    "prediction tasks",
+)
+def cospgd(
+    model: Model,
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *space"],
+    *,
+    support: Bool[Tensor, "n 1 *space"] | None = None,
+    rngs: Sequence[np.random.Generator] | None = None,
+    preset: Literal["cospgd-0.1.3"] | None = None,
+    eps: Annotated[Ratio, Ge(0)],
+    norm: Norm = "inf",
+    steps: Annotated[int, Ge(1)] = 20,
+    step: Annotated[Ratio, Gt(0)] | None = None,
+    random_start: bool = True,
+) -> Float[Tensor, "n c *space"]:
+    """Climb the cross-entropy of pixels that weigh by the cosine of their probabilities and the truth.
+
+    Args:
+        model: Network under attack.
+        images: Clean images in [0, 1], 2D or 3D.
+        labels: True class of every pixel.
+        support: Where images may change.
+        rngs: One generator per image, for random starts.
+        preset: Parameters of a named source.
+        eps: Largest norm of the change, on images in [0, 1].
+        norm: "inf": the largest change of an entry. "2": the Euclidean norm over an image.
+        steps: Number of steps.
+        step: Norm of one step; None: 2.5 eps / steps.
+        random_start: Start at a random point within the budget, not at the clean image.
+    """
+    ball = Ball(images, support, float(eps), norm)
+    size = REACH * float(eps) / steps if step is None else float(step)
+    start = ball.random_images(generators_of(rngs, len(images))) if random_start else images
+    return climb(
+        model, start, labels, ball, lambda number, *seen: cosine_weights(*seen), step=size, steps=steps
+    )

@@ -308,10 +308,11 @@ Transfer = Annotated[Sequence[Part] | Mapping[Part, Mapping[str, Any] | None], B
 def misfit(parameters: Mapping[str, Any], task: Task) -> str | None:
     """Why parts do not go with the other parameters or the task; None where they do."""
     parts = parameters["transfer"]
-    if parts and parameters.get("loss") == "dlr":
+    loss = parameters.get("loss", "cross_entropy")
+    if parts and loss not in ("cross_entropy", "margin"):
         return (
-            "transfer: parts add up gradients of several images, and those of 'dlr' have no common unit; use "
-            "'cross_entropy' or 'margin'."
+            f"transfer: parts add up gradients of several images, and those of {loss!r} have no common unit; "
+            "use 'cross_entropy' or 'margin'."
         )
     if "bsr" in parts and task.has_maps:
         return (

@@ -359,6 +359,8 @@ def _scores(probe: Probe) -> Verdict:
         return None, None, "It has no budget that attacks without a gradient could have too."
     if not probe.takes_steps:
         return None, None, "One step is no match for a search."
+    if parameters.get("transfer"):
+        return None, None, "Made to transfer, it does not follow the gradient of the images as they are."
     asked = {"name": SQUARE.name, "eps": parameters[entry.budget], "norm": norm, "steps": QUERIES}
     search = replace(probe, request=request(asked, task_of(probe.labels)))
     found, attack = probe.outcome(search.attacked), probe.attacked_outcome
