@@ -58,11 +58,11 @@ TRANSFERRED: Mapping[Task, str] = {
 
 def rungs_of(preset: Literal["fast", "standard"], task: Task) -> tuple[Mapping[str, Any], ...]:
     """The rungs of a preset of the threat-model ladder, as items of `perturbations` without their budget."""
-    noise, mi_fgsm, square, apgd = ({"name": name} for name in ("random_signs", "mi_fgsm", "square", "apgd"))
+    noise, mi_fgsm, square = ({"name": name} for name in ("random_signs", "mi_fgsm", "square"))
     is_fast, farther = preset == "fast", mi_fgsm | {"preset": TRANSFERRED[task]}
-    worst: dict[str, Any] = apgd | ({"steps": 20} if is_fast else {})
-    if task is Task.CLASSIFICATION:
-        worst = {"name": "worst_case", "preset": preset}
+    worst: dict[str, Any] = {"name": "worst_case", "preset": preset}
+    if task is not Task.CLASSIFICATION:
+        worst = {"name": "sea" if task.has_maps else "apgd"} | ({"steps": 20} if is_fast else {})
     if is_fast:
         return noise, mi_fgsm, mi_fgsm | {"preset": "di-fgsm"}, square | {"steps": 300}, worst
     return noise, mi_fgsm, farther, farther | {"crafted_on": "ensemble"}, square, worst
