@@ -51,6 +51,22 @@ PAIRS = (
 )
 
 
+def corruption_tables(results: Results) -> dict[str, pl.DataFrame]:
+    """What is known of corruptions, by the names of the files; all empty without corruptions.
+
+    Returns:
+        `corruptions`, from `summary`; `corruption_families`, from `by_family`; `corruption_levels`, from
+        `levels`; `corruption_pairs`.
+    """
+    of_families = by_family(results)
+    return {
+        "corruptions": summary(results, of_families),
+        "corruption_families": of_families,
+        "corruption_levels": levels(results),
+        "corruption_pairs": corruption_pairs(results),
+    }
+
+
 def levels(results: Results) -> pl.DataFrame:
     """Every network under every corruption at every strength.
 
@@ -118,8 +134,12 @@ def by_family(results: Results) -> pl.DataFrame:
     return frame(lines, *FAMILIES)
 
 
-def summary(results: Results) -> pl.DataFrame:
+def summary(results: Results, of_families: pl.DataFrame) -> pl.DataFrame:
     """Every network over all families.
+
+    Args:
+        results: The rows of a run.
+        of_families: From `by_family`.
 
     Returns:
         `model`; `clean`; `corrupted`, the mean corruption score, and `drop_points` to it from the clean
@@ -128,7 +148,7 @@ def summary(results: Results) -> pl.DataFrame:
     """
     if not graded(results):
         return frame([], *SUMMARY)
-    panel, of_families, (baseline, errors) = results.corrupted_panel, by_family(results), _balanced(results)
+    panel = results.corrupted_panel
     lines: list[Line] = []
     for model in results.models:
         corrupted, reference = corrupted_scores(results, model), _references(results, model)
@@ -141,8 +161,8 @@ def summary(results: Results) -> pl.DataFrame:
         worst = own.sort(results.score.sign * pl.col("score"), nulls_last=True).row(0, named=True)
         lines.append(
             {"model": model, **with_bounds(values), "worst_family": worst["family"], "worst": worst["score"]}
-            | {name: own[name].mean() for name in ("overall", "degradation")}
-            | (_errors_of(errors[model][:2], baseline) if errors else {})
+            | {name: own[name].mean() for name in ("overall", "degradation", "be", "relative_be")}
+            | {"baseline": worst["baseline"]}
         )
     return frame(lines, *SUMMARY)
 
@@ -180,17 +200,20 @@ def corruption_pairs(results: Results) -> pl.DataFrame:
     return frame(lines, *PAIRS)
 
 
-def corruption_sentences(results: Results, best_under_attack: str | None) -> list[str]:
+def corruption_sentences(
+    results: Results, tables: Mapping[str, pl.DataFrame], best_under_attack: str | None
+) -> list[str]:
     """What may be said about corruptions, and whether the network that attacks spare most is the same.
 
     Args:
         results: The rows of a run.
+        tables: From `corruption_tables`.
         best_under_attack: The network that is significantly better than every other under attack, if any.
     """
     if not graded(results):
         return []
-    pairs, heading = corruption_pairs(results), results.score.heading
-    means = {row["model"]: row for row in summary(results).iter_rows(named=True)}
+    pairs, heading = tables["corruption_pairs"], results.score.heading
+    means = {row["model"]: row for row in tables["corruptions"].iter_rows(named=True)}
     number = len(graded(results))
     sentences = [
         f"Corruptions ({number} {'family' if number == 1 else 'families'}) take "

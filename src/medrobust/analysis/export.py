@@ -7,7 +7,6 @@ from typing import Any
 from medrobust.analysis import (
     classes,
     comparisons,
-    corruptions,
     crafting,
     seeds,
     smallest,
@@ -19,7 +18,6 @@ from medrobust.analysis.remarks import audit_table, remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.subgroups import subgroup_sentences, subgroups
 from medrobust.analysis.table import Table
-from medrobust.analysis.transforms import transforms
 from medrobust.analysis.verdict import Verdict
 from medrobust.core import Task
 
@@ -54,11 +52,7 @@ def all_tables(results: Results, conclusion: Verdict) -> dict[str, Table]:
         "ranking": conclusion.ranking,
         "noise_control": comparisons.noise_control(results),
         "plane": comparisons.plane(results),
-        "corruptions": corruptions.summary(results),
-        "corruption_families": corruptions.by_family(results),
-        "corruption_levels": corruptions.levels(results),
-        "corruption_pairs": corruptions.corruption_pairs(results),
-        "transforms": transforms(results),
+        **conclusion.aside,
         "smallest": smallest.smallest(results),
         "smallest_curve": smallest.smallest_curve(results),
         "budget_strength": smallest.budget_strength(results),

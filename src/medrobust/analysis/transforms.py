@@ -64,11 +64,16 @@ def transforms(results: Results) -> pl.DataFrame:
     return frame(lines, *TRANSFORMS)
 
 
-def transform_sentences(results: Results) -> list[str]:
-    """Of each network the transform whose worst case takes most, beside what a random one takes."""
-    rows = transforms(results).sort("drop_points", descending=True, nulls_last=True, maintain_order=True)
+def transform_sentences(rows: pl.DataFrame) -> list[str]:
+    """Of each network the transform whose worst case takes most, beside what a random one takes.
+
+    Args:
+        rows: From `transforms`.
+    """
+    models = rows["target"].unique(maintain_order=True)
+    rows = rows.sort("drop_points", descending=True, nulls_last=True, maintain_order=True)
     said = []
-    for model in results.models:
+    for model in models:
         searched = rows.filter(pl.col("target") == model, pl.col("search") != RANDOM)
         if searched.is_empty() or searched["drop_points"][0] is None:
             continue

@@ -1,7 +1,7 @@
 """What a study allows to be said, in words."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from medrobust.analysis.comparisons import (
     other_of,
     p_value,
 )
-from medrobust.analysis.corruptions import corruption_sentences
+from medrobust.analysis.corruptions import corruption_sentences, corruption_tables
 from medrobust.analysis.crafting import shared_between_folds
 from medrobust.analysis.results import Results
 from medrobust.analysis.seeds import (
@@ -30,7 +30,7 @@ from medrobust.analysis.seeds import (
 )
 from medrobust.analysis.table import frame
 from medrobust.analysis.threats import threat_sentences
-from medrobust.analysis.transforms import transform_sentences
+from medrobust.analysis.transforms import transform_sentences, transforms
 from medrobust.stats.resampling import share_first
 from medrobust.stats.significance import patients_for_significance, ranks_interval
 
@@ -51,6 +51,7 @@ class Verdict:
         ranking: From `ranking`.
         pairs: From `comparisons.pairs`.
         kendall_tau: From `kendall_tau`.
+        aside: Tables that stand apart from those of attacks: from `corruption_tables`, and `transforms`.
     """
 
     outcome: str
@@ -59,6 +60,7 @@ class Verdict:
     ranking: pl.DataFrame
     pairs: pl.DataFrame
     kendall_tau: float | None
+    aside: Mapping[str, pl.DataFrame]
 
 
 def verdict(results: Results) -> Verdict:
@@ -72,17 +74,18 @@ def verdict(results: Results) -> Verdict:
     # Not of attacks that failed their self-tests on every source.
     judged = {cell.perturbation for model in results.models for cell in results.judged_cells(model)}
     control = comparisons.noise_control(results).filter(pl.col("perturbation").is_in(sorted(judged)))
+    aside = corruption_tables(results) | {"transforms": transforms(results)}
     sentences = (
         *_conclusions(results, pairs, outcome),
         *_left_out(results),
         *noise_sentences(control, results.settings.alpha),
-        *corruption_sentences(results, best),
-        *transform_sentences(results),
+        *corruption_sentences(results, aside, best),
+        *transform_sentences(aside["transforms"]),
         *threat_sentences(results),
         *tau_sentences(tau),
         *_limits(results),
     )
-    return Verdict(outcome, best, sentences, ranking(results, pairs), pairs, tau)
+    return Verdict(outcome, best, sentences, ranking(results, pairs), pairs, tau, aside)
 
 
 def ranking(results: Results, pairs: pl.DataFrame) -> pl.DataFrame:

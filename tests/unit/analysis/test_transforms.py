@@ -76,7 +76,7 @@ def test_every_search_of_every_family_and_network(results):
 
 def test_the_worst_case_stands_beside_the_average_one(results):
     lost = {row["perturbation"]: row["drop_points"] for row in transforms(results).rows(named=True)[:6]}
-    (sentence,) = transform_sentences(results)
+    (sentence,) = transform_sentences(transforms(results))
     worst, drawn = lost["coil_search-optimised"], lost["coil_search-random"]
     assert f"coil {worst:.1f} points of a ({drawn:.1f} drawn at random); " in sentence
     assert "place" in sentence  # of c
@@ -98,4 +98,4 @@ def test_they_are_in_no_other_table(results):
     assert tables.table2(results).equals(tables.table2(without))
     assert verdict(results).pairs.equals(verdict(without).pairs)
     assert transforms(without).is_empty()
-    assert transform_sentences(without) == []
+    assert transform_sentences(transforms(without)) == []

@@ -15,8 +15,8 @@ from medrobust.perturbations.gradients import predict
 from medrobust.perturbations.transforms.geometry import flow, jacobian
 from medrobust.perturbations.transforms.search import (
     Applied,
-    _loss_and_gradient,
-    cross_entropy,
+    _harm_and_way,
+    harm,
     shares_of,
 )
 from perturbation_cases import make_batch, make_network, make_rngs
@@ -248,12 +248,10 @@ def test_labels_that_move_take_part_in_the_gradient():
         where = points(images, at, (1.0, 1.0), 15.0)
         return Applied(*resampled(images, labels, where), where)
 
-    _, gradient = _loss_and_gradient(layer, apply, labels, theta)
-    for place in range(5):
-        step = torch.zeros(1, 5)
-        step[0, place] = 0.02
-        slope = (loss(theta + step) - loss(theta - step)) / 0.04
-        assert slope == pytest.approx(float(gradient[0, place]), rel=0.1, abs=2e-3)
+    _, way = _harm_and_way(layer, apply, labels, theta)
+    steps = 0.02 * torch.eye(5)[:, None]
+    slopes = torch.tensor([(loss(theta + step) - loss(theta - step)) / 0.04 for step in steps])
+    assert torch.allclose(way[0], slopes / slopes.norm(), rtol=0.1, atol=0.02)
 
 
 def test_shares_are_of_classes_in_maps_and_of_labels_elsewhere():
@@ -264,22 +262,32 @@ def test_shares_are_of_classes_in_maps_and_of_labels_elsewhere():
     assert torch.equal(shares_of(torch.full((1, 2, 2), UNKNOWN)), torch.zeros(1, 2, 2))
 
 
-def losses(name, search, task, seed, passes=10, **parameters):
-    """The loss of each image that a search finds, and the parameters."""
+def test_harm_is_above_0_where_a_prediction_is_wrong():
+    logits, labels = 5 * torch.randn(64, 4, generator=torch.manual_seed(0)), torch.arange(64) % 4
+    seen = harm(logits, labels, shares_of(labels))
+    assert torch.equal(seen > 0, logits.argmax(1) != labels)
+    assert seen.abs().max() <= 1
+    findings = torch.tensor([[1, 0, UNKNOWN]])
+    sure = torch.tensor([[[-50.0, -50.0, 50.0], [50.0, 50.0, -50.0]]])  # right, wrong, nobody knows
+    assert harm(sure, findings, shares_of(findings)).tolist() == [0.0]
+
+
+def harms(name, search, task, seed, passes=10, wrap=lambda network: network, **parameters):
+    """The harm to each image that a search finds, and the parameters."""
     network = make_network(task, channels=3)
     images, labels = make_batch(task, network, n=4, channels=3, space=(24, 24))
     asked, tally = request({"name": name, "search": search, "passes": passes, **parameters}, task), Tally()
     rngs = [np.random.default_rng([seed, number]) for number in range(4)]
-    made = moved(asked, images, labels, network, rngs=rngs, tally=tally)
+    made = moved(asked, images, labels, wrap(network), rngs=rngs, tally=tally)
     logits = predict(network, made.images)
-    return cross_entropy(logits, made.labels, shares_of(made.labels)), tally.theta
+    return harm(logits, made.labels, shares_of(made.labels)), tally.theta
 
 
 @pytest.mark.parametrize("task", list(Task))
 @pytest.mark.parametrize("name", ENTRIES)
 def test_at_equal_passes_the_optimised_search_is_not_weaker_than_the_worst_draw(name, task):
     found = {
-        search: [losses(name, search, task, seed)[0] for seed in range(4)]
+        search: [harms(name, search, task, seed)[0] for seed in range(4)]
         for search in ("random", "worst", "optimised")
     }
     drawn, worst, optimised = (torch.cat(each) for each in found.values())
@@ -289,11 +297,43 @@ def test_at_equal_passes_the_optimised_search_is_not_weaker_than_the_worst_draw(
 
 def test_a_draw_is_the_same_in_every_search():
     """Worst of few draws is among the worst of more, and the start of the climb is the worst of half."""
-    few, _ = losses("bias_field_search", "worst", Task.CLASSIFICATION, 0, passes=5)
-    many, _ = losses("bias_field_search", "worst", Task.CLASSIFICATION, 0, passes=20)
-    climbed, _ = losses("bias_field_search", "optimised", Task.CLASSIFICATION, 0, passes=10)
+    few, _ = harms("bias_field_search", "worst", Task.CLASSIFICATION, 0, passes=5)
+    many, _ = harms("bias_field_search", "worst", Task.CLASSIFICATION, 0, passes=20)
+    climbed, _ = harms("bias_field_search", "optimised", Task.CLASSIFICATION, 0, passes=10)
     assert (many >= few - 1e-6).all()
     assert (climbed >= few - 1e-6).all()
+
+
+class Backwards(torch.autograd.Function):
+    """The image as it is, with a gradient that leads the wrong way."""
+
+    @staticmethod
+    def forward(ctx, images):
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient
+
+
+@pytest.mark.parametrize("name", ["contrast_search", "deformation_search"])
+def test_a_gradient_that_leads_astray_costs_half_of_the_passes_that_are_left(name):
+    """Draws 1 to 5, then 7 and 9 in place of steps that failed: so at least the worst of these seven."""
+    task = Task.CLASSIFICATION
+    network = make_network(task, channels=3)
+    images, labels = make_batch(task, network, n=4, channels=3, space=(24, 24))
+    size = harms(name, "random", task, 0)[1].shape[1]
+    draws = [np.random.default_rng([0, number]).uniform(-1, 1, (10, size)) for number in range(4)]
+    asked = request({"name": name, "search": "random"}, task)
+    drawn = [
+        moved(asked, images, labels, found=torch.from_numpy(np.stack(each)).float()).images
+        for each in zip(*draws, strict=True)
+    ]
+    seen = torch.stack([harm(predict(network, each), labels, shares_of(labels)) for each in drawn])
+    found, _ = harms(
+        name, "optimised", task, 0, wrap=lambda network: lambda images: network(Backwards.apply(images))
+    )
+    assert (found >= seen[[0, 1, 2, 3, 4, 6, 8]].amax(0) - 1e-6).all()
 
 
 @pytest.mark.parametrize("search", ["worst", "optimised"])

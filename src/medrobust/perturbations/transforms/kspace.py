@@ -20,6 +20,7 @@ TIMES = 20
 
 @searched(
     lambda space: TIMES * len(space),
+    first_step=0.1,  # longer ones overshoot, as in a deformation
     unit="mm",
     summary="The worst plausible movement during the acquisition.",
 )

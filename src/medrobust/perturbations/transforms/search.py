@@ -4,16 +4,20 @@ A transform has parameters `theta` in the box [-1, 1]^p, which its `strength` sc
 plausible. One search serves all of them:
 
 - random: a single draw, even in the box. Its mean over images is the average case.
-- worst: of as many draws as there are passes, the one with the largest loss.
+- worst: of as many draws as there are passes, the one that harms the image most.
 - optimised: half of the passes are draws; from the worst of these, projected gradient ascent uses the others,
-  and the largest loss that was seen counts.
+  and what harmed most of all that was seen counts. A step that finds nothing worse halves those after it, and
+  the next pass is a draw: a gradient that says little costs half of the passes that are left, not all.
 
-The loss is the mean cross-entropy of an image's known labels; of a label map each class that it shows counts
-the same, as in scores that are means over structures. A draw is the same in every search.
+Harm is the margin of the probabilities: above 0 where a prediction is wrong, so that what turns a prediction
+is never given up for what only makes the network less sure. The ascent is along the gradient of the
+cross-entropy, which does not vanish where a network is sure. Both are means over an image's known labels; of
+a label map each class that it shows counts the same, as in scores that are means over structures. A draw is
+the same in every search.
 
 Source: Chen et al. 2022, Enhancing MR image segmentation with realistic adversarial data augmentation
-(AdvChain): parametrisations and the steps of the ascent. It takes the disagreement of two predictions as its
-loss; here labels are known.
+(AdvChain): parametrisations, and steps along the gradient over its norm. It takes the disagreement of two
+predictions as its loss; here labels are known.
 """
 
 import functools
@@ -27,7 +31,6 @@ import torch
 from annotated_types import Ge, Gt
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from torch.nn import functional
 
 from medrobust.core import UNKNOWN
 from medrobust.errors import unknown
@@ -58,7 +61,8 @@ EXPLAINED = """
     search: One draw (random), the worst of as many draws as there are passes (worst), or what a gradient
         finds from the worst of half as many draws (optimised).
     passes: Images that the network may be asked about, for each image.
-    step: Length of the first step of the ascent, as the root mean square over the parameters."""
+    step: Length of the first step of the ascent, as the root mean square over the parameters. Each step that
+        finds nothing worse halves those after it."""
 """Of the parameters that all transforms share; continues the arguments of each."""
 
 
@@ -115,7 +119,8 @@ def searched(
                 raise ValueError(f"found: must be of shape {wanted}, got {tuple(found.shape)}.")
             if found is None:
                 draws = _draws(images, rngs, wanted[1], search, passes)
-                found = draws[0] if search == "random" else _found(model, apply, labels, draws, passes, step)
+                drawn = passes // 2 if search == "optimised" else passes
+                found = draws[0] if search == "random" else _found(model, apply, labels, draws, drawn, step)
             if tally is not None:
                 tally.theta = found
             with torch.no_grad():
@@ -147,8 +152,8 @@ def searched(
 def _draws(
     images: Tensor, rngs: Rngs | None, size: int, search: Search, passes: int
 ) -> Float[Tensor, "draws n p"]:
-    """Parameters drawn evenly; fewer draws are the first ones of more."""
-    numbers = {"random": 1, "worst": passes, "optimised": passes // 2}
+    """Parameters drawn evenly, one for each pass; fewer draws are the first ones of more."""
+    numbers = {"random": 1, "worst": passes, "optimised": passes}
     if search not in numbers:
         raise ValueError(f"search: {unknown('way to search', search, numbers)}")
     drawn = [
@@ -162,52 +167,48 @@ def _found(
     model: Model | None,
     apply: Apply,
     labels: Int64[Tensor, "n *labelspace"],
-    draws: Float[Tensor, "draws n p"],
-    passes: int,
+    draws: Float[Tensor, "passes n p"],
+    drawn: int,
     step: float,
 ) -> Float[Tensor, "n p"]:
-    """The parameters of each image with the largest loss: of all draws, and on the way up from the worst.
+    """The parameters that harm each image most, of a draw for each pass, or of steps in place of later ones.
 
-    Passes that are left after the draws climb: each but the last gives a gradient, the first of the start.
+    After `drawn` passes an image climbs from the worst that it has seen. It takes the draw where the step
+    before found nothing worse, and where the gradient leads out of the box.
     """
     if model is None:
         raise ValueError("model: a search needs a network, got None; only 'random' does without.")
-    best = draws[0]
-    largest = torch.full((len(best),), -torch.inf, device=best.device)
-
-    def keep(theta: Tensor, loss: Tensor) -> None:
-        nonlocal best, largest
-        better = loss > largest
-        best, largest = torch.where(better[:, None], theta, best), torch.where(better, loss, largest)
-
-    for theta in draws:
-        keep(theta, _loss(model, apply, theta))
-    theta = best
-    climbing = passes - len(draws)
-    for number in range(climbing - 1):
-        loss, gradient = _loss_and_gradient(model, apply, labels, theta)
-        keep(theta, loss)
-        length = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
-        way = gradient / length.clamp_min(torch.finfo(gradient.dtype).tiny)
-        size = step * math.sqrt(theta.shape[1]) / math.sqrt(number + 1)
-        theta = (theta + size * way).clamp(-1, 1)
-    if climbing:
-        keep(theta, _loss(model, apply, theta))
-    return best
+    worst, way = draws[0], torch.zeros_like(draws[0])
+    most = draws.new_full((draws.shape[1],), -torch.inf)
+    length = draws.new_full((draws.shape[1], 1), step * math.sqrt(draws.shape[2]))
+    failed = torch.zeros_like(most, dtype=torch.bool)
+    for number, theta in enumerate(draws):
+        ahead = (worst + length * way).clamp(-1, 1)
+        climbs = ~failed & (ahead != worst).any(1) & (number >= drawn)
+        theta = torch.where(climbs[:, None], ahead, theta)
+        if drawn < len(draws) and number + 1 < len(draws):
+            seen, ways = _harm_and_way(model, apply, labels, theta)
+        else:
+            seen, ways = _harm(model, apply, theta), torch.zeros_like(theta)
+        better = seen > most
+        worst, way = torch.where(better[:, None], theta, worst), torch.where(better[:, None], ways, way)
+        most, failed = torch.where(better, seen, most), climbs & ~better
+        length = torch.where(failed[:, None], length / 2, length)
+    return worst
 
 
-def _loss(model: Model, apply: Apply, theta: Float[Tensor, "n p"]) -> Float[Tensor, " n"]:
+def _harm(model: Model, apply: Apply, theta: Float[Tensor, "n p"]) -> Float[Tensor, " n"]:
     with torch.no_grad():
         made = apply(theta)
     logits = predict(model, made.images)
     check_logits(logits, made.labels)
-    return cross_entropy(logits, made.labels, shares_of(made.labels))
+    return harm(logits, made.labels, shares_of(made.labels))
 
 
-def _loss_and_gradient(
+def _harm_and_way(
     model: Model, apply: Apply, labels: Int64[Tensor, "n *labelspace"], theta: Float[Tensor, "n p"]
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n p"]]:
-    """The loss of each image, and its gradient up to a positive factor.
+    """The harm to each image, and the gradient of its cross-entropy, of norm 1.
 
     Where labels move, they depend on the parameters too: an image that leaves its labels behind would seem to
     get ever worse. There the gradient is of labels that are interpolated as the image is.
@@ -217,18 +218,21 @@ def _loss_and_gradient(
     logits, pullback = linearise(model, made.images)
     check_logits(logits, made.labels)
     shares = shares_of(made.labels)
-    loss = cross_entropy(logits, made.labels, shares)
+    seen = harm(logits, made.labels, shares)
     if made.points is None or not task_of(labels).has_maps:
         upstream = pullback(cross_entropy_weights(logits, made.labels, shares))
         (gradient,) = torch.autograd.grad(made.images, leaf, upstream)
-        return loss, gradient.nan_to_num()
-    maps = one_hot(labels.clamp_min(0), logits) * (labels != UNKNOWN)[:, None]
-    shown, _ = sampled(maps, made.points)
-    at = logits.requires_grad_(True)
-    value = -(shares[:, None] * shown * at.log_softmax(1)).sum()
-    upstream, by_labels = torch.autograd.grad(value, (at, leaf), retain_graph=True)
-    (by_images,) = torch.autograd.grad(made.images, leaf, pullback(upstream))
-    return loss, (by_images + by_labels).nan_to_num()
+    else:
+        maps = one_hot(labels.clamp_min(0), logits) * (labels != UNKNOWN)[:, None]
+        shown, _ = sampled(maps, made.points)
+        at = logits.requires_grad_(True)
+        value = -(shares[:, None] * shown * at.log_softmax(1)).sum()
+        upstream, by_labels = torch.autograd.grad(value, (at, leaf), retain_graph=True)
+        (by_images,) = torch.autograd.grad(made.images, leaf, pullback(upstream))
+        gradient = by_images + by_labels
+    gradient = gradient.nan_to_num()
+    length = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+    return seen, gradient / length.clamp_min(torch.finfo(gradient.dtype).tiny)
 
 
 def shares_of(labels: Int64[Tensor, "n *labelspace"]) -> Float[Tensor, "n *labelspace"]:
@@ -244,11 +248,16 @@ def shares_of(labels: Int64[Tensor, "n *labelspace"]) -> Float[Tensor, "n *label
     return (shares / shares.sum(1, keepdim=True).clamp_min(1)).view(labels.shape)
 
 
-def cross_entropy(
+def harm(
     logits: Float[Tensor, "n k *labelspace"],
     labels: Int64[Tensor, "n *labelspace"],
     shares: Float[Tensor, "n *labelspace"],
 ) -> Float[Tensor, " n"]:
-    """Cross-entropy of each image, its labels weighted by their shares."""
-    each = functional.cross_entropy(logits, labels.clamp_min(0), reduction="none")
-    return (each * shares).reshape(len(labels), -1).sum(1)
+    """The probability of the likeliest other class less that of the label, averaged by the labels' shares.
+
+    From -1 to 1; of a single label above 0 where the prediction is wrong.
+    """
+    probabilities, own = logits.softmax(1), labels.clamp_min(0)[:, None]
+    right = probabilities.gather(1, own)[:, 0]
+    other = probabilities.scatter(1, own, 0).amax(1)
+    return ((other - right) * shares).reshape(len(labels), -1).sum(1)
