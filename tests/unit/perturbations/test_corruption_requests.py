@@ -116,7 +116,11 @@ def test_every_suite_can_be_asked_for(name):
     assert {each.severity for each in asked} == {None, 1, 2, 3, 4, 5}
     assert {each.perturbation.role for each in asked} == {"corruption"}
     assert len([each for each in asked if each.severity is None]) == 6
-    mine = (3, 64, 64) if name in ("dermoscopy", "fundus", "histology", "microscopy") else (1, 64, 64)
+    mine = (
+        (3, 64, 64)
+        if name in ("dermoscopy", "fundus", "histology", "microscopy", "endoscopy")
+        else (1, 64, 64)
+    )
     assert not [each.name for each in asked if each.perturbation.misfit(mine[0], len(mine) - 1)]
 
 

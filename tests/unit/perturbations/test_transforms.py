@@ -316,7 +316,7 @@ class Backwards(torch.autograd.Function):
         return -gradient
 
 
-@pytest.mark.parametrize("name", ["contrast_search", "deformation_search"])
+@pytest.mark.parametrize("name", ["contrast_search", "bias_field_search"])
 def test_a_gradient_that_leads_astray_costs_half_of_the_passes_that_are_left(name):
     """Draws 1 to 5, then 7 and 9 in place of steps that failed: so at least the worst of these seven."""
     task = Task.CLASSIFICATION

@@ -52,12 +52,20 @@ from medrobust.perturbations.corruptions.noise import (
     shot_noise,
     speckle_noise,
 )
+from medrobust.perturbations.corruptions.optics import (
+    blink,
+    blood,
+    hair,
+    specular_highlights,
+    vessel_shadows,
+)
 from medrobust.perturbations.corruptions.overlays import (
     acoustic_shadow,
     black_corner,
     bubbles,
     characters,
     metal_streaks,
+    reverberation,
     stain_deposit,
 )
 from medrobust.perturbations.corruptions.suites import ORIENTATIONS, SUITES
@@ -73,5 +81,6 @@ CORRUPTIONS = (
     *(saturate, stain_shift),
     *(ghosting, spikes, gibbs_ringing, rigid_motion, line_motion),
     *(black_corner, characters, bubbles, stain_deposit, metal_streaks, acoustic_shadow),
+    *(reverberation, specular_highlights, blood, hair, vessel_shadows, blink),
     *(affine, elastic, rotation, shrinking, translation, flip, quarter_turns, swapped_axes),
 )

@@ -221,6 +221,46 @@ def acoustic_shadow(images: Images, rngs: Rngs, strength: Annotated[float, Ge(0)
     return images * drawn(rngs, factors, images)
 
 
+@corruption(
+    budget="strength",
+    unit="of the interface",
+    extent=Extent(0, 1),
+    dimensions=(2,),
+    presets=presets_of("reverberation"),
+    summary="Echoes of an interface that lies across the beam of ultrasound.",
+    source="MedFM-Robust",
+)
+def reverberation(images: Images, rngs: Rngs, strength: Annotated[float, Ge(0), Le(1)]) -> Images:
+    """Repeat a row of the upper third below itself, ever fainter and as a blurred band; clip to [0, 1].
+
+    Echoes are 0.8 of the row's depth and 20 `strength` pixels apart, and cover a half to three quarters of
+    the width. There are 3, and 10 more for each unit of `strength`; each has 0.6 - 0.15 `strength` of the one
+    above it.
+
+    Args:
+        images: Images in [0, 1], ultrasound coming from above.
+        rngs: One generator per image.
+        strength: Brightness of the first echo, relative to the row.
+    """
+    high, wide = images.shape[2:]
+    size, number = scale_of(images), int(3 + 10 * strength)
+    thickness, decay = (3 + 8 * strength) * size, 0.6 - 0.15 * strength
+
+    def echoes(rng: np.random.Generator) -> object:
+        row, width = int(rng.uniform(high / 6, high / 3)), wide * rng.uniform(0.5, 0.75)
+        place = np.arange(wide) - rng.uniform(0, wide - width)
+        apart, below = 0.8 * row + 20 * strength * size, np.arange(high)[:, None] - row
+        bands = sum(
+            decay**each * np.exp(-((2 * (below - (each + 1) * apart) / thickness) ** 2) / 2)
+            for each in range(number)
+        )
+        interface = np.broadcast_to(below == 0, (high, wide))
+        return np.stack([bands * ((place >= 0) & (place < width)), interface])
+
+    bands, interface = drawn(rngs, echoes, images).split(1, 1)
+    return (images + strength * bands * (images * interface).sum(2, keepdim=True)).clamp(0, 1)
+
+
 def _each(images: Images, rngs: Rngs, change: Callable[[np.ndarray, np.random.Generator], None]) -> Images:
     """Images that are changed in place one by one."""
     made = images.cpu().numpy().copy()

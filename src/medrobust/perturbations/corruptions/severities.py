@@ -31,6 +31,7 @@ _UP, _DOWN = (1.1, 1.2, 1.3, 1.4, 1.5), (0.9, 0.8, 0.7, 0.6, 0.5)
 _NOISE, _IMPULSE = (0.04, 0.08, 0.12, 0.18, 0.26), (0.01, 0.03, 0.06, 0.09, 0.17)
 _SPECKLE, _SHOT = (0.05, 0.15, 0.2, 0.35, 0.45), (60, 25, 18, 10, 5)
 _CONTRAST_UP, _CONTRAST_DOWN = (1.1, 1.2, 1.3, 1.4, 1.6), (0.9, 0.8, 0.7, 0.6, 0.4)
+_HIGHLIGHTS = (0.15, 0.25, 0.4, 0.55, 0.7)
 _JPEG, _PIXELS = (50, 30, 15, 10, 7), (0.3, 0.25, 0.2, 0.15, 0.1)
 
 
@@ -265,6 +266,23 @@ STEPS: Mapping[str, Mapping[str, Steps]] = {
         "medfm-robust": {"strength": (0.15, 0.3, 0.45, 0.6, 0.75), "streaks": (12, 16, 20, 24, 28)},
     },
     "acoustic_shadow": {"medfm-robust": {"strength": (0.3, 0.45, 0.55, 0.7, 0.85)}},
+    "reverberation": {"medfm-robust": {"strength": (0.12, 0.18, 0.25, 0.35, 0.45)}},
+    "specular_highlights": {
+        "medfm-robust-endoscopy": {
+            "strength": _HIGHLIGHTS,
+            "spots": [int(2 + 8 * each) for each in _HIGHLIGHTS],
+            "width": [2**0.5 * (0.02 + 0.03 * each) for each in _HIGHLIGHTS],  # of the root of a Gaussian
+        },
+        "medfm-robust-dermoscopy": {
+            "strength": (0.3, 0.6, 0.9, 1.2, 1.5),
+            "spots": (1,) * 5,
+            "width": [1 / (10 - step) for step in range(1, 6)],
+        },
+    },
+    "blood": {"medfm-robust": {"share": (0.02, 0.05, 0.1, 0.18, 0.28)}},
+    "hair": {"medfm-robust": {"strokes": (3, 6, 9, 12, 15), "thickness": (1, 2, 2, 3, 3)}},
+    "vessel_shadows": {"medfm-robust": {"share": (0.03, 0.05, 0.08, 0.12, 0.18)}},
+    "blink": {"medfm-robust": {"bands": (1, 2, 3, 4, 6)}},
 }
 """Parameters at severities 1 to 5, by family and preset."""
 

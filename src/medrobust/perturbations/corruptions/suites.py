@@ -91,9 +91,27 @@ SUITES: Mapping[str, Mapping[str, str]] = {
         "contrast_down",
         lognormal_speckle="medfm-robust",
         acoustic_shadow="medfm-robust",
+        reverberation="medfm-robust",
     ),
     "microscopy": _medmnist(
         "blood", *_STORED, "defocus_blur", "motion_blur", *_LIGHT, "saturate", "stain_deposit", "bubbles"
     ),
+    "oct": _medmnist(
+        "oct",
+        *_STORED,
+        "speckle_noise",
+        "defocus_blur",
+        "motion_blur",
+        "contrast_down",
+        lognormal_speckle="medfm-robust",
+        vessel_shadows="medfm-robust",
+        blink="medfm-robust",
+    ),
+    "endoscopy": {
+        **dict.fromkeys(("gaussian_blur", "jpeg", "vignette", "blood"), "medfm-robust"),
+        "motion_blur": "imagenet-c",
+        "gaussian_noise": "imagenet-c",
+        "specular_highlights": "medfm-robust-endoscopy",
+    },
 }
 """The preset of each family, by suite."""

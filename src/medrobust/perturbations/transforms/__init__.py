@@ -36,6 +36,8 @@ TRANSFORM_SUITES: Mapping[str, tuple[str, ...]] = {
     "mri": ("bias_field_search", *_PLACE, "contrast_search", "motion_search"),
     "ct": (*_PLACE, "contrast_search"),
     "xray": (*_PLACE, "contrast_search"),
+    "oct": (*_PLACE, "illumination_search", "contrast_search"),
+    "endoscopy": _PHOTOGRAPH,
     "ultrasound": (*_PLACE, "illumination_search", "contrast_search"),
     "dermoscopy": _PHOTOGRAPH,
     "fundus": _PHOTOGRAPH,
