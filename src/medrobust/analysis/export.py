@@ -56,7 +56,7 @@ def all_tables(results: Results, conclusion: Verdict) -> dict[str, Table]:
         "smallest": smallest.smallest(results),
         "smallest_curve": smallest.smallest_curve(results),
         "budget_strength": smallest.budget_strength(results),
-        "threats": threats.threats(results),
+        "threats": threats.threats(results, conclusion.aside["corruptions"]),
         "threat_pairs": threats.threat_pairs(results),
         "strongest_transfer": threats.strongest_transfer(results),
         "transfer_candidates": threats.transfer_candidates(results),

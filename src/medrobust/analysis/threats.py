@@ -25,7 +25,6 @@ from medrobust.analysis.comparisons import (
     p_value,
     sign_flip,
 )
-from medrobust.analysis.corruptions import summary
 from medrobust.analysis.results import Results
 from medrobust.analysis.scores import CLEAN, Cell, Scores
 from medrobust.analysis.table import Line, bounded, frame, shown, with_bounds
@@ -62,8 +61,12 @@ class Step(NamedTuple):
     scores: Scores
 
 
-def threats(results: Results) -> pl.DataFrame:
+def threats(results: Results, corrupted: pl.DataFrame) -> pl.DataFrame:
     """Every network on every rung.
+
+    Args:
+        results: The rows of a run.
+        corrupted: The table `corruptions`, which has a row for each network or none.
 
     Returns:
         `target, rung`; `bound`, the budget that the rung shares with the others, or what it has instead;
@@ -76,7 +79,7 @@ def threats(results: Results) -> pl.DataFrame:
         return frame([], *LADDER)
     panel, within = results.panel, f"L∞ ≤ {shown(ladder.eps, 'setting')}"
     counts = {"n_cases": results.n_cases, "n_patients": len(panel.patients)}
-    corrupted = {row["model"]: row for row in summary(results).iter_rows(named=True)}
+    of_corruptions = {row["model"]: row for row in corrupted.iter_rows(named=True)}
     lines: list[Line] = []
     for model in results.models:
         for step in (*steps(results, model), *matched(results, model)):
@@ -86,8 +89,8 @@ def threats(results: Results) -> pl.DataFrame:
             bound = {CLEAN: "none", MATCHED: "SSIM of the transferred attacks"}.get(step.rung, within)
             named = {"rung": step.rung, "perturbation": step.perturbation, "source": step.source or None}
             lines.append({"target": model, "bound": bound, **named, **with_bounds(values), **counts})
-        if model in corrupted:
-            row = corrupted[model]
+        if model in of_corruptions:
+            row = of_corruptions[model]
             score = dict(
                 zip(("score", "low", "high"), (row[name] for name in bounded("corrupted")), strict=True)
             )

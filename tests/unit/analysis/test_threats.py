@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 import made_rows
+from medrobust.analysis.corruptions import corruption_tables
 from medrobust.analysis.remarks import _unchosen as unchosen
 from medrobust.analysis.scores import Cell
 from medrobust.analysis.threats import (
@@ -78,8 +79,12 @@ def accuracy(results, target, label, source=None, role=None):
     return results.rows.filter(*keep).select((pl.col("label") == pl.col("prediction")).mean()).item()
 
 
+def rungs(results):
+    return threats(results, corruption_tables(results)["corruptions"])
+
+
 def test_every_rung_has_the_score_of_what_stands_for_it(results):
-    table = threats(results)
+    table = rungs(results)
     assert table.filter(target="a")["rung"].to_list() == [
         *(rung for rung in RUNGS if rung != "decisions only"),
         "matched noise",
@@ -176,20 +181,20 @@ def test_where_no_order_is_clear_none_is_said_to_change(results):
 
 
 def test_a_rung_that_knows_less_and_takes_more_is_remarked(results):
-    (remark,) = weak_rungs(threats(results).filter(target="a"))
+    (remark,) = weak_rungs(rungs(results).filter(target="a"))
     assert remark.about == "ladder"
     assert "a: 'scores only' takes" in remark.sentence
     assert "more than 'white box'" in remark.sentence
-    assert not [*weak_rungs(threats(results).filter(target="c"))]
+    assert not [*weak_rungs(rungs(results).filter(target="c"))]
 
 
 def test_without_validation_cases_the_strongest_is_not_chosen_and_the_report_says_so(results):
     without = replace(results, validation=results.validation.head(0))
     assert strongest_transfer(without).is_empty()
-    assert "transferred, strongest" not in threats(without)["rung"]
-    (remark,) = unchosen(threats(without))
+    assert "transferred, strongest" not in rungs(without)["rung"]
+    (remark,) = unchosen(rungs(without))
     assert "chosen on validation cases" in remark.sentence
-    assert not [*unchosen(threats(results))]
+    assert not [*unchosen(rungs(results))]
 
 
 def test_rungs_enter_no_average(results):
@@ -201,6 +206,6 @@ def test_rungs_enter_no_average(results):
 
 def test_without_a_ladder_there_is_nothing():
     plain = made_rows.classification(outcome, {"p": 2})
-    for table in (threats, threat_pairs, strongest_transfer, transfer_candidates):
+    for table in (rungs, threat_pairs, strongest_transfer, transfer_candidates):
         assert table(plain).is_empty()
     assert threat_sentences(plain) == []

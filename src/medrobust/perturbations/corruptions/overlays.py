@@ -257,7 +257,8 @@ def reverberation(images: Images, rngs: Rngs, strength: Annotated[float, Ge(0), 
         interface = np.broadcast_to(below == 0, (high, wide))
         return np.stack([bands * ((place >= 0) & (place < width)), interface])
 
-    bands, interface = drawn(rngs, echoes, images).split(1, 1)
+    made = drawn(rngs, echoes, images)
+    bands, interface = made[:, :1], made[:, 1:]
     return (images + strength * bands * (images * interface).sum(2, keepdim=True)).clamp(0, 1)
 
 
