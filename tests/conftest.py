@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import hypothesis
+import jaxtyping
 import pytest
 from playwright.sync_api import Browser, Page
 
+import annotations
 import browsing
 from medrobust.threads import sharing_cores
 
@@ -28,13 +30,13 @@ def check_shapes() -> None:
 
     Not the default, since it would hide the messages that users get.
     """
-    from jaxtyping import TypeCheckError, install_import_hook
-
-    install_import_hook("medrobust", "annotations.check")
+    jaxtyping.jaxtyped = annotations.jaxtyped  # type: ignore[assignment]
+    jaxtyping.install_import_hook("medrobust", "annotations.check")
     raises = pytest.raises
 
     def raises_at_the_latest(expected: Any, *, match: str = "") -> Any:
-        return raises((expected, TypeCheckError), match=f"(?s)Type-check error|(?:{match})")
+        said = f"(?s)Type-check error|violates type hint|(?:{match})"
+        return raises((expected, jaxtyping.TypeCheckError), match=said)
 
     pytest.raises = raises_at_the_latest  # type: ignore[assignment]
 

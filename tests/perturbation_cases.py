@@ -32,10 +32,13 @@ __all__ = [
 ]
 
 FEW_STEPS = {
+    "pgd": {"steps": 5},
+    "mi_fgsm": {"steps": 2},
+    "segpgd": {"steps": 5},
+    "saliency_map": {"steps": 12},
     "fab": {"steps": 3},
     "square": {"steps": 12},
     "hopskipjump": {"steps": 2, "draws": 4},
-    "mi_fgsm": {"steps": 2},
     "universal": {"steps": 5},
     "worst_case": {"steps": 3, "candidates": 3, "boundary_steps": 1, "queries": 4},
     "dag_a": {"steps": 8},
@@ -44,7 +47,6 @@ FEW_STEPS = {
     "apgd": {"steps": 4},
     "cospgd": {"steps": 3},
     "sea": {"steps": 3, "losses": ("dice",)},
-    "saliency_map": {"steps": 40},
     "fmn": {"steps": 6},
     "ddn": {"steps": 6},
     "sigma_zero": {"steps": 20},

@@ -8,6 +8,7 @@ import polars as pl
 from torch import Tensor, nn
 
 import medrobust as mr
+from medrobust.perturbations import deepfool, fgsm, gaussian, perturbation, pgd
 
 
 def in_memory(net: nn.Module, images: Tensor, labels: Tensor, arrays: np.ndarray) -> None:
@@ -36,3 +37,19 @@ def studies() -> None:
     assert_type(run.report, Path | str)
     assert_type(mr.compare(["runs/a", "runs/b"]), mr.Comparison)
     mr.run("study.yaml")  # type: ignore[call-arg]
+
+
+def decorated(net: nn.Module, images: Tensor, labels: Tensor) -> None:
+    assert_type(fgsm(net, images, labels, eps=2 / 255), Tensor)
+    assert_type(deepfool(net, images, labels, preset="moosavi-2016"), Tensor)
+    assert_type(gaussian(None, images, labels, strength=0.1), Tensor)
+    pgd(net, images, labels, eps=0.1, stepz=3)  # type: ignore[call-arg]
+    deepfool(net, images, labels, preset="moosavi")  # type: ignore[arg-type]
+    fgsm(net, images, labels)  # type: ignore[call-arg]
+
+    @perturbation(norms=("2",))
+    def mine(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float = 0.5) -> Tensor:
+        return images
+
+    assert_type(mine(net, images, labels, eps=1.0), Tensor)
+    mine(net, images, labels, eps="1")  # type: ignore[arg-type]
