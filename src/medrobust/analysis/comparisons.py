@@ -55,9 +55,10 @@ class Network(NamedTuple):
 
 
 _PAIR = (
-    *("first", "second", *bounded("difference"), "p", "p_holm", "verdict", "better"),
+    *("first", "second", *bounded("difference"), "p", "p_holm", "verdict", "better", "false_claim"),
     *(*bounded("drop_difference"), "drops_agree", *bounded("neutral_difference"), "n_neutral_sources"),
-    *(*bounded("clean_difference"), "p_equal", "p_equal_holm", "equally_good", "patients_needed"),
+    *(*bounded("clean_difference"), "p_equal", "p_equal_holm", "equally_good", "clean_false_claim"),
+    *("patients_needed", "patients_for_claim"),
 )
 
 
@@ -69,11 +70,13 @@ def pairs(results: Results) -> pl.DataFrame:
 
     Returns:
         A row per pair: `difference` (first - second, in scores, paired over patients), `p`, `p_holm`,
-        `verdict`, `better` (null unless ranked); `drop_difference` (drop in points of first - second) and
-        `drops_agree` (drops put the same network ahead); `neutral_difference` from sources of neither
-        architecture; `clean_difference`, `p_equal`, `p_equal_holm` and `equally_good`
+        `verdict`, `better` (null unless ranked); `false_claim`, the probability that the network with the
+        better mean is in truth no better, and `clean_false_claim`; `drop_difference` (drop in points of
+        first - second) and `drops_agree` (drops put the same network ahead); `neutral_difference` from
+        sources of neither architecture; `clean_difference`, `p_equal`, `p_equal_holm` and `equally_good`
         (`equivalence_test` within the relevant difference; null with too few patients to say);
-        `patients_needed` for 80 % power at the relevant difference, null where nothing varies.
+        `patients_needed` for 80 % power at the relevant difference, and `patients_for_claim` at the observed
+        one, null where nothing varies.
     """
     return duels(list(combinations([Network(results, model, model) for model in results.models], 2)))
 
@@ -206,6 +209,10 @@ def _pair(first: Network, second: Network, tests: int) -> Line:
         "neutral_difference": panel.difference(first.attacked(neutral), second.attacked(neutral)),
         "clean_difference": panel.difference(first.clean, second.clean),
     }
+    spread = None
+    if attacked is not None and other_attacked is not None:
+        # The error of the mean times the root of n is the spread between patients of average size.
+        spread = panel.paired_ratio(attacked, other_attacked).error * math.sqrt(len(panel.patients))
     ahead = results.score.sign * values["difference"].value
     lost = values["drop_difference"].value
     return {
@@ -213,12 +220,15 @@ def _pair(first: Network, second: Network, tests: int) -> Line:
         "second": second.name,
         **with_bounds(values),
         "p": sign_flip(results, attacked, other_attacked, first.model, second.model, tests=tests),
+        "false_claim": panel.false_claim(attacked, other_attacked),
+        "clean_false_claim": panel.false_claim(first.clean, second.clean),
         "drops_agree": None if math.isnan(ahead) else ahead * lost <= 0,
         "n_neutral_sources": len(neutral),
         "p_equal": equivalence_test(
             panel.paired_ratio(first.clean, second.clean), results.relevant_difference
         ),
-        "patients_needed": _needed(results, attacked, other_attacked, tests),
+        "patients_needed": _needed(results, spread, results.relevant_difference, tests),
+        "patients_for_claim": _needed(results, spread, abs(values["difference"].value), tests),
     }
 
 
@@ -249,13 +259,10 @@ def adjusted(lines: Sequence[Line], name: str = "p") -> list[float]:
     return [float(p) for p in holm(p_values)]
 
 
-def _needed(results: Results, first: Scores | None, second: Scores | None, tests: int) -> int | None:
-    if first is None or second is None:
+def _needed(results: Results, spread: float | None, difference: float, tests: int) -> int | None:
+    if spread is None:
         return None
-    difference = results.panel.paired_ratio(first, second)
-    # The error of the mean times the root of n is the spread between patients of average size.
-    sd = difference.error * math.sqrt(len(results.panel.patients))
-    return patients_needed(sd, results.relevant_difference, results.settings.alpha / tests)
+    return patients_needed(spread, difference, results.settings.alpha / tests)
 
 
 def plane(results: Results) -> pl.DataFrame:

@@ -30,6 +30,7 @@ from medrobust.stats.intervals import (
     wilson,
 )
 from medrobust.stats.resampling import Draws, bca, bootstrap_t, percentile, resampled_sums
+from medrobust.stats.significance import false_claim
 from medrobust.study.analysis import Settings
 
 CLEAN = "clean"
@@ -182,6 +183,12 @@ class Panel:
         """A paired difference with the standard error that suits the score."""
         x, sizes = first.totals - second.totals, self.sizes
         return accuracy_difference(x, sizes, sizes) if self.counts_outcomes else ratio(x, sizes)
+
+    def false_claim(self, first: Scores | None, second: Scores | None) -> float:
+        """Probability that the network with the better mean is no better; NaN where one is missing."""
+        if first is None or second is None:
+            return math.nan
+        return false_claim(first.totals - second.totals, outcomes=self.counts_outcomes)
 
     def resampled(self, values: Float64[np.ndarray, "k patients"]) -> Float64[np.ndarray, "k resamples"]:
         """Sums of k numbers over the patients of every resample; the resamples are always the same."""

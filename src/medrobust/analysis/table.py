@@ -155,7 +155,16 @@ FLAGS = {
     *("same_architecture", "same_pretraining", "above_majority", "on_front"),
     *("passed", "equally_good", "drops_agree"),
 }
-COUNTS = {"rank_low", "rank_high", "source_seed", "target_seed", "fold", "patients_needed"}
+COUNTS = {
+    "rank_low",
+    "rank_high",
+    "place",
+    "source_seed",
+    "target_seed",
+    "fold",
+    "patients_needed",
+    "patients_for_claim",
+}
 """As is every column that begins with `n_`; all others hold real numbers."""
 P_VALUES = {"p", "p_holm", "p_equal", "p_equal_holm"}
 SPELLINGS = {
@@ -174,6 +183,12 @@ HEADINGS: Mapping[str, str] = {
     "p_holm": "p, Holm",
     "p_equal_holm": "p equal, Holm",
     "share_first": "fraction first",
+    "false_claim": "false claim",
+    "clean_false_claim": "clean, false claim",
+    "place": "rank",
+    "tau": "Kendall's tau",
+    "same_order": "same order, fraction",
+    "patients_for_claim": "patients for this difference",
     "drop_difference": "drop, difference in points",
     "neutral_difference": "sources of neither, difference",
     "n_neutral_sources": "sources of neither",

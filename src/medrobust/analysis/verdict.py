@@ -28,16 +28,18 @@ from medrobust.analysis.seeds import (
     architectures,
     enough_seeds,
 )
+from medrobust.analysis.stability import FEWEST_FOR_FRACTIONS
 from medrobust.analysis.table import frame
 from medrobust.analysis.threats import threat_sentences
 from medrobust.analysis.transforms import transform_sentences, transforms
-from medrobust.stats.resampling import share_first
+from medrobust.stats.resampling import rank_frequencies
 from medrobust.stats.significance import patients_for_significance, ranks_interval
 
-FEWEST_FOR_FRACTIONS = 20
-"""With fewer patients the fraction of resamples in which a network comes first says nothing."""
-
 FEWEST_FOR_TAU = 5
+
+LIKELY_FALSE = 0.05
+"""A claim that is false with a higher probability is called unsupported (Christodoulou et al. 2025)."""
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ def _fractions_first(results: Results, models: list[str]) -> dict[str, float]:
     totals = [results.score.sign * each.totals for each in scores if each is not None]
     if len(panel.patients) < FEWEST_FOR_FRACTIONS or len(totals) < max(len(models), 2):
         return {}
-    return dict(zip(models, map(float, share_first(panel.resampled(np.stack(totals)))), strict=True))
+    firsts = rank_frequencies(panel.resampled(np.stack(totals)))[:, 0]
+    return dict(zip(models, map(float, firsts), strict=True))
 
 
 def kendall_tau(clean: Sequence[float], adversarial: Sequence[float]) -> float | None:
@@ -184,7 +187,7 @@ def _conclusions(results: Results, pairs: pl.DataFrame, outcome: str) -> list[st
             f"{row['first']} and {row['second']} are equally good on clean images (TOST within"
             f" {results.relevant_difference:g}, {p_value(row['p_equal_holm'])}, Holm)."
         )
-    return [*sentences, *_left_open(results, pairs)]
+    return [*sentences, *_left_open(results, pairs), *_unsupported(results, pairs)]
 
 
 def _ranked(row: Pair, results: Results) -> str:
@@ -257,6 +260,25 @@ def _left_open(results: Results, pairs: pl.DataFrame) -> list[str]:
     return [
         f"Differences on clean images: {differences}. No pair is called equal: that takes at least {fewest}"
         f" {results.unit}s, because with fewer a failure that strikes one in ten could go unseen."
+    ]
+
+
+def _unsupported(results: Results, pairs: pl.DataFrame) -> list[str]:
+    """Pairs whose mean scores alone would make a claim that is false too often."""
+    known = pairs.filter(pl.col("verdict") != UNRANKED, pl.col("false_claim").is_not_null())
+    likely = known.filter(pl.col("false_claim") > LIKELY_FALSE).sort("false_claim", maintain_order=True)
+    if likely.is_empty():
+        return []
+    named = []
+    for row in likely.head(_SHOWN).iter_rows(named=True):
+        ahead = results.score.sign * row["difference"] >= 0
+        first, second = (row["first"], row["second"]) if ahead else (row["second"], row["first"])
+        named.append(f"{first} over {second} {row['false_claim']:.0%}")
+    more = f" and {likely.height - _SHOWN} more" if likely.height > _SHOWN else ""
+    return [
+        "Claimed from the mean scores under attack alone, superiority would be false with a probability above"
+        f" {LIKELY_FALSE:.0%} in {likely.height} of {known.height} pair{'s' * (known.height > 1)}:"
+        f" {', '.join(named)}{more}."
     ]
 
 

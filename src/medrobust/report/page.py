@@ -69,8 +69,16 @@ QUESTIONS = (
     Question(
         "differences",
         "How sure are the rankings?",
-        pictures=("pairs",),
-        tables=("ranking", "pairs", "architectures", "seeds", "variance"),
+        pictures=("pairs", "rank_stability"),
+        tables=(
+            "ranking",
+            "pairs",
+            "order_agreement",
+            "rank_stability",
+            "architectures",
+            "seeds",
+            "variance",
+        ),
     ),
     Question(
         "structures",
@@ -339,8 +347,9 @@ BEYOND = " †"
 BEYOND_SAID = " † beyond the paper: in no average or verdict of a study that has attacks of the paper."
 SAID = " The marks go by the tests of the adversarial score."
 PAIRS = (
-    *("first", "second", "difference", "p_holm", "verdict"),
-    *("drop_difference", "clean_difference", "p_equal_holm", "equally_good", "patients_needed"),
+    *("first", "second", "difference", "p_holm", "false_claim", "verdict"),
+    *("drop_difference", "clean_difference", "clean_false_claim", "p_equal_holm", "equally_good"),
+    *("patients_needed", "patients_for_claim"),
 )
 """Columns of `pairs` that are shown."""
 CHANGES = ("ssim", "ssim_image", "psnr", "mse", "l0", "l2_mean", "linf", "steps")
@@ -472,6 +481,20 @@ def _ranks(table: Table) -> Table:
     rank = pl.when(low == high).then(low).otherwise(low + " to " + high)
     rows = table.rows.select("model", rank.alias("rank"), "share_first", "above_majority")
     return Table.of(table.name, rows, table.unit)
+
+
+def _stability(table: Table, context: ReportContext) -> list[Block]:
+    """A cross table of networks and ranks for each condition."""
+    ranks = table.rows.with_columns(place=pl.format("rank {}", "place"))
+    conditions = _captioned(Table.of(table.name, ranks, table.unit), context).by("condition")
+    return [
+        Block(
+            f"{_title(table.name)}, {condition}",
+            each.crossed("model", "place", values=["frequency"]),
+            table.name,
+        )
+        for condition, each in conditions.items()
+    ]
 
 
 def _by_target(row: str, table: Table, context: ReportContext) -> list[Block]:
@@ -647,6 +670,7 @@ LAYOUTS: Mapping[str, Callable[[Table, ReportContext], list[Block]]] = {
     "corruptions": _corruptions,
     "findings": partial(_by_target, "finding"),
     "false_positives": _false_positives,
+    "rank_stability": _stability,
     "rounded": _rounded,
     "selftests": _selftests,
     "structures": partial(_by_target, "structure"),

@@ -96,6 +96,7 @@ def draw(
     plots = {
         "noise_control": _noise_control,
         "pairs": _pairs,
+        "rank_stability": _ranks,
         "curve": _curve,
         "corruption_levels": _levels,
         "threats": _threats,
@@ -280,6 +281,47 @@ def _pairs(table: pl.DataFrame, words: Words) -> Drawn:
         "intervals.",
         "Each pair of networks under attack: right of 0 the first is better. Bars are unadjusted "
         f"{words.intervals}; p is Holm-adjusted, and the verdict goes by p.",
+    )
+
+
+BLOB = 420
+"""Area of the dot of a rank that is held in every resample, in square points."""
+
+
+def blob_plot(frequencies: pl.DataFrame) -> Figure:
+    """How often each network has each rank: the larger a dot, the more often; a panel per condition.
+
+    Args:
+        frequencies: `condition`, `model`, `place` and `frequency`; networks in their order.
+    """
+    panels = frequencies.partition_by("condition", as_dict=True, maintain_order=True)
+    number = int(frequencies["place"].max())  # type: ignore[arg-type]
+    with style.look():
+        side = 0.7 + 0.42 * number
+        figure = Figure(figsize=(1.2 + (side + 1.3) * len(panels), 0.8 + side), layout="constrained")
+        for ((condition,), rows), axes in zip(
+            panels.items(), figure.subplots(1, len(panels), squeeze=False).flat, strict=True
+        ):
+            models = rows["model"].unique(maintain_order=True).to_list()
+            colour = CLEAN.colour if condition == "clean" else ATTACK.colour
+            places, areas = rows["place"].to_list(), (BLOB * rows["frequency"]).to_list()
+            axes.scatter(places, [models.index(name) for name in rows["model"]], areas, colour, linewidths=0)
+            axes.set_title(condition, fontsize=10.5, fontweight="bold", pad=6)
+            axes.set_yticks(range(len(models)), models)
+            axes.set_xticks(range(1, number + 1))
+            axes.set(xlim=(0.4, number + 0.6), ylim=(len(models) - 0.4, -0.6), xlabel="rank")
+            axes.grid(visible=True)
+            axes.set_axisbelow(True)
+    return figure
+
+
+def _ranks(table: pl.DataFrame, words: Words) -> Drawn:
+    return Drawn(
+        blob_plot(table),
+        "Dots for the ranks of each network, clean and under attack; the area is the fraction of resamples.",
+        f"How stable the order is when the {words.units} are drawn anew: the area of a dot is the fraction "
+        "of resamples in which the network has the rank. Networks from top to bottom by the "
+        f"{words.score} of all {words.units}.",
     )
 
 

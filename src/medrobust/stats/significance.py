@@ -1,12 +1,12 @@
-"""Tests of paired differences over patients: sign flips, Holm, equivalence, patients needed."""
+"""Paired differences over patients: sign flips, Holm, equivalence, false claims, patients needed."""
 
 import math
 
 import numpy as np
 from jaxtyping import Bool, Float64
-from scipy import stats
+from scipy import special, stats
 
-from medrobust.stats.intervals import Ratio, Totals, extremes_interval
+from medrobust.stats.intervals import ROUNDING, Ratio, Totals, extremes_interval
 
 EXACT_LIMIT = 100_000
 """Up to this many sign patterns (16 patients) are counted, more are sampled."""
@@ -126,6 +126,44 @@ def equivalence_test(difference: Ratio, margin: float) -> float:
     return within
 
 
+def false_claim(differences: Totals, *, outcomes: bool) -> float:
+    """Probability that the network with the higher mean is in truth no better than the other.
+
+    It is that of the posterior after a prior that prefers none. Scores such as Dice: differences are normal,
+    so their mean has Student's t about the observed one. Outcomes, right or wrong: where just one network is
+    right, it is the first with a probability that was uniform before, Beta(w + 1, l + 1) after it won w and
+    lost l times. Images of one patient, and an image under several attacks, are no independent outcomes:
+    `w + l` is the effective number of patients that differ, `(sum |d|)^2 / sum d^2`, which is their number
+    where each has one image.
+
+    Args:
+        differences: Difference of each patient; of outcomes, between the numbers of right ones.
+        outcomes: Whether scores are numbers of right outcomes.
+
+    Returns:
+        A probability, at most 0.5 but for rounding; NaN where scores do not vary, or for a single patient.
+
+    Source:
+        Christodoulou et al., False promises in medical imaging AI? Assessing validity of outperformance
+        claims, arXiv 2505.04720, 2025, with the correlation (or the outcomes that networks share) as observed
+        instead of supposed; effective number: Kish, Survey Sampling, 1965.
+    """
+    if differences.size < 2:
+        return math.nan
+    if outcomes:
+        sizes = np.abs(differences)
+        total = float(sizes.sum())
+        if total == 0:
+            return 0.5
+        effective = total**2 / float(sizes @ sizes)
+        won = effective * (1 + abs(float(differences.sum())) / total) / 2
+        return float(special.betainc(won + 1, effective - won + 1, 0.5))
+    error = float(differences.std(ddof=1)) / math.sqrt(differences.size)
+    if error <= ROUNDING:
+        return math.nan
+    return float(stats.t.sf(abs(float(differences.mean())) / error, differences.size - 1))
+
+
 def patients_needed(sd: float, difference: float, alpha: float, power: float = 0.8) -> int | None:
     """Patients that `sign_flip_test` needs to see `difference` with `power`, of normal differences.
 
@@ -134,15 +172,15 @@ def patients_needed(sd: float, difference: float, alpha: float, power: float = 0
 
     Args:
         sd: Standard deviation of the paired differences over patients.
-        difference: Difference to be seen, above 0, in the same unit.
+        difference: Difference to be seen, in the same unit.
         alpha: Level of the test.
         power: Chance to see it, in (0, 1).
 
     Returns:
         At least `patients_for_significance(alpha, 1)`; None where `sd` is NaN or 0, since a sample without
-        variance tells nothing about it.
+        variance tells nothing about it, and where there is no difference to be seen.
     """
-    if not sd > 0:
+    if not (sd > ROUNDING and difference > ROUNDING):
         return None
     effect = difference / sd
     normal = (stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)) / effect

@@ -14,14 +14,24 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from medrobust.rng import generator
-from medrobust.stats.intervals import Estimate, Totals, mean, paired_interval, wilson
-from medrobust.stats.significance import holm, ranks_interval, sign_flip_test
+from medrobust.stats import significance
+from medrobust.stats.intervals import (
+    Estimate,
+    Totals,
+    accuracy_difference,
+    mean,
+    paired_interval,
+    ratio,
+    wilson,
+)
+from medrobust.stats.resampling import rank_agreement, rank_frequencies, resampled_sums
+from medrobust.stats.significance import holm, patients_needed, ranks_interval, sign_flip_test
 
 Scores = Float[np.ndarray, "cases"] | Bool[np.ndarray, "cases"] | Sequence[float] | Sequence[bool]
 Patients = Shaped[np.ndarray, "cases"] | Sequence[Any]
 
 RESAMPLES = 10_000
-"""Sign patterns that are drawn where there are too many to count, as in a study by default."""
+"""Resamples, and sign patterns drawn where there are too many to count, as in a study by default."""
 
 
 class Bounds(NamedTuple):
@@ -61,6 +71,20 @@ class Ranked(NamedTuple):
     high: int
 
 
+class Stability(NamedTuple):
+    """How ranks depend on which patients were there.
+
+    Attributes:
+        frequencies: Of each network, the fraction of resamples of the patients in which it has each rank,
+            the first rank first.
+        tau: Kendall's tau of the resampled order with that of all patients: its mean, and the quantiles
+            between which it lies in a fraction `confidence` of the resamples.
+    """
+
+    frequencies: dict[str, list[float]]
+    tau: Estimate
+
+
 def compare_paired(
     scores_a: Scores,
     scores_b: Scores,
@@ -95,16 +119,76 @@ def compare_paired(
     >>> compare_paired([0.9, 0.8, 0.7, 0.9], [0.7, 0.7, 0.6, 0.8], ["p1", "p1", "p2", "p3"]).p
     0.25
     """
-    first = _totals(scores_a, patients, "scores_a", per_case)
-    second = _totals(scores_b, patients, "scores_b", per_case)
-    if first.per_case != second.per_case:
-        raise ValueError("scores_a and scores_b must both be booleans (right or wrong), or both be numbers.")
+    first, second = _paired(scores_a, scores_b, patients, per_case)
     x, sizes = first.totals - second.totals, first.sizes
     largest = 1.0 if first.is_in_unit and second.is_in_unit else math.inf
     images = sizes if first.per_case else None
     found = paired_interval(x, sizes, confidence, images=images, largest=largest).clipped(-largest, largest)
     p = sign_flip_test(x, resamples, generator(seed, "sign flips", *names))
     return Comparison(found.value, Bounds(found.low, found.high), p)
+
+
+def false_claim(
+    scores_a: Scores, scores_b: Scores, patients: Patients, *, per_case: bool | None = None
+) -> float:
+    """Probability that the network with the higher mean score is in truth no better than the other.
+
+    Above 0.05 a claim of superiority is called unsupported by Christodoulou et al. (2025).
+
+    Args:
+        scores_a: Score of the first network on each case.
+        scores_b: Score of the second network on each case.
+        patients: The patient of each case.
+        per_case: As for `compare_paired`.
+
+    Returns:
+        A probability up to 0.5; NaN with a single patient, and where differences of numbers do not vary.
+
+    Raises:
+        ValueError: As for `compare_paired`.
+
+    Where one network alone is right, it is the first in four patients, the second in none:
+
+    >>> false_claim([True] * 6, [True] * 2 + [False] * 4, range(6))
+    0.03125
+    """
+    first, second = _paired(scores_a, scores_b, patients, per_case)
+    return significance.false_claim(first.totals - second.totals, outcomes=first.per_case)
+
+
+def patients_for_claim(
+    scores_a: Scores,
+    scores_b: Scores,
+    patients: Patients,
+    *,
+    per_case: bool | None = None,
+    alpha: float = 0.05,
+    power: float = 0.8,
+) -> int | None:
+    """Patients with whom the test of `compare_paired` would find the difference, if it is as observed.
+
+    Args:
+        scores_a: Score of the first network on each case.
+        scores_b: Score of the second network on each case.
+        patients: The patient of each case.
+        per_case: As for `compare_paired`.
+        alpha: Level of the test; divide it by the number of pairs of a family.
+        power: Chance to find it, in (0, 1).
+
+    Returns:
+        Their number; None where nothing differs, or by the same in all patients.
+
+    Raises:
+        ValueError: As for `compare_paired`.
+
+    >>> patients_for_claim([0.90, 0.81, 0.77, 0.90], [0.85, 0.80, 0.78, 0.85], range(4))
+    14
+    """
+    first, second = _paired(scores_a, scores_b, patients, per_case)
+    x, sizes = first.totals - second.totals, first.sizes
+    found = accuracy_difference(x, sizes, sizes) if first.per_case else ratio(x, sizes)
+    sd = found.error * math.sqrt(sizes.size)
+    return patients_needed(sd, abs(float(x.sum() / sizes.sum())), alpha, power)
 
 
 def mean_interval(scores: Scores, patients: Patients | None = None, *, confidence: float = 0.95) -> Estimate:
@@ -199,6 +283,50 @@ def rank(
     return sorted(lines, key=lambda line: -line.score)
 
 
+def rank_stability(
+    scores: Mapping[str, Scores],
+    patients: Patients,
+    *,
+    per_case: bool | None = None,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Stability:
+    """How often each network has each rank when patients are drawn anew, with replacement.
+
+    Args:
+        scores: Scores of each network on the same cases, by its name; higher is better.
+        patients: The patient of each case.
+        per_case: As for `compare_paired`.
+        confidence: Fraction of the resamples between the bounds of tau.
+        resamples: How often the patients are drawn.
+        seed: Seed of the study, for these draws.
+
+    Returns:
+        Frequencies of ranks, which describe this sample and are no probabilities of being best, and tau.
+
+    Raises:
+        ValueError: As for `compare_paired`.
+
+    >>> good, poor = [0.9, 0.8, 0.7, 0.9, 0.8, 0.9], [0.5, 0.6, 0.4, 0.5, 0.6, 0.5]
+    >>> rank_stability({"poor": poor, "good": good}, range(6)).frequencies
+    {'poor': [0.0, 1.0], 'good': [1.0, 0.0]}
+    """
+    totals = np.stack([_totals(each, patients, name, per_case).totals for name, each in scores.items()])
+    drawn = resampled_sums(totals, resamples, generator(seed, "resamples"))
+    frequencies = dict(zip(scores, rank_frequencies(drawn).tolist(), strict=True))
+    return Stability(frequencies, spread(rank_agreement(totals.sum(1), drawn), confidence))
+
+
+def spread(values: Float[np.ndarray, "n"], confidence: float) -> Estimate:
+    """Mean of what is defined, and the quantiles that hold a fraction `confidence` of it."""
+    known = values[~np.isnan(values)]
+    if not known.size:
+        return Estimate(math.nan)
+    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Estimate(float(known.mean()), float(low), float(high))
+
+
 class _Totals(NamedTuple):
     """Scores of the patients and what they are divided by."""
 
@@ -206,6 +334,16 @@ class _Totals(NamedTuple):
     sizes: Totals
     per_case: bool
     is_in_unit: bool
+
+
+def _paired(
+    scores_a: Scores, scores_b: Scores, patients: Patients, per_case: bool | None
+) -> tuple[_Totals, _Totals]:
+    first = _totals(scores_a, patients, "scores_a", per_case)
+    second = _totals(scores_b, patients, "scores_b", per_case)
+    if first.per_case != second.per_case:
+        raise ValueError("scores_a and scores_b must both be booleans (right or wrong), or both be numbers.")
+    return first, second
 
 
 def _totals(scores: Scores, patients: Patients | None, name: str, per_case: bool | None = None) -> _Totals:

@@ -122,7 +122,23 @@ def tables(task: Task) -> dict[str, pl.DataFrame]:
                 "n_neutral_sources": [1, 1, 1],
                 "equally_good": [False, True, False],
                 "patients_needed": [14, 12, 61],
+                "false_claim": [0.00002, 0.00002, 0.19],
+                "clean_false_claim": [0.0002, 0.25, 0.00003],
+                "patients_for_claim": [9, 9, 240],
             }
+        ),
+        "rank_stability": pl.DataFrame(
+            [
+                {
+                    "condition": condition,
+                    "model": name,
+                    "place": place + 1,
+                    "frequency": 0.8 - 0.7 * (n != place),
+                }
+                for condition in ("clean", "adversarial")
+                for n, name in enumerate(NETWORKS[task])
+                for place in range(3)
+            ]
         ),
         "ranking": pl.DataFrame(
             {

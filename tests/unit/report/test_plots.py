@@ -195,6 +195,13 @@ class TestControls:
         assert "\u22120.018 [\u22120.060, 0.024]\np = 0.410" in words(figure)
         assert [0, 0] in [list(line.get_xdata()) for line in figure.axes[0].lines]
 
+    def test_ranks_are_dots_whose_area_is_how_often_they_are_held(self, context: ReportContext) -> None:
+        figure = draw(context.tables, WORDS, None)["rank_stability"]().figure
+        assert [axes.get_title() for axes in figure.axes] == ["clean", "adversarial"]
+        (dots,) = figure.axes[1].collections
+        areas = dict(zip(map(tuple, dots.get_offsets().data), dots.get_sizes(), strict=True))
+        assert areas[1, 0] / areas[2, 0] == pytest.approx(0.8 / 0.1)
+
     def test_without_a_control_there_is_no_plot_of_it(self, context: ReportContext) -> None:
         empty = {**context.tables, "noise_control": context.tables["noise_control"].clear()}
         assert "noise_control" not in draw(empty, WORDS, None)

@@ -19,7 +19,7 @@ from medrobust.stats.intervals import (
     t_quantile,
     wilson,
 )
-from medrobust.stats.resampling import bca, bootstrap_t, percentile, resampled_sums, share_first
+from medrobust.stats.resampling import bca, bootstrap_t, percentile, rank_frequencies, resampled_sums
 from medrobust.stats.significance import (
     equivalence_test,
     holm,
@@ -552,5 +552,5 @@ def test_bootstrap_of_patients_that_are_alike_has_no_width_and_of_one_no_bounds(
 def test_shares_of_coming_first():
     same = np.tile(generator(0, "first").uniform(0, 1, 25), (2, 1))
     drawn = resampled_sums(same, 300, generator(0))
-    np.testing.assert_allclose(share_first(drawn), [0.5, 0.5])
-    np.testing.assert_array_equal(share_first(np.stack([drawn[0] + 1, drawn[1]])), [1, 0])
+    np.testing.assert_allclose(rank_frequencies(drawn)[:, 0], [0.5, 0.5])
+    np.testing.assert_array_equal(rank_frequencies(np.stack([drawn[0] + 1, drawn[1]]))[:, 0], [1, 0])
