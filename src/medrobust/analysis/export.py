@@ -8,6 +8,7 @@ from medrobust.analysis import (
     classes,
     comparisons,
     crafting,
+    endpoints,
     seeds,
     smallest,
     stability,
@@ -63,6 +64,8 @@ def all_tables(results: Results, conclusion: Verdict) -> dict[str, Table]:
         "threat_pairs": threats.threat_pairs(results),
         "strongest_transfer": threats.strongest_transfer(results),
         "transfer_candidates": threats.transfer_candidates(results),
+        "endpoints": endpoints.endpoint_rates(results),
+        "endpoint_pairs": endpoints.endpoint_pairs(results),
         "subgroups": subgroups(results),
         "audit": audit_table(results),
     }

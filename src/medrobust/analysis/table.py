@@ -149,7 +149,18 @@ WORDS = {
         "patient_id",
     ),
     *("check", "seen", "cases", "severity", "kind", "what_to_do", "unit", "first", "second", "verdict"),
-    *("better", "family", "worst_family", "preset", "baseline", "search", "norm", "rung", "bound"),
+    *(
+        "better",
+        "endpoint",
+        "family",
+        "worst_family",
+        "preset",
+        "baseline",
+        "search",
+        "norm",
+        "rung",
+        "bound",
+    ),
 }
 FLAGS = {
     *("same_architecture", "same_pretraining", "above_majority", "on_front"),
@@ -186,6 +197,7 @@ HEADINGS: Mapping[str, str] = {
     "false_claim": "false claim",
     "clean_false_claim": "clean, false claim",
     "place": "rank",
+    "extra_points": "more under attack, in points",
     "tau": "Kendall's tau",
     "same_order": "same order, fraction",
     "patients_for_claim": "patients for this difference",

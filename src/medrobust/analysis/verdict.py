@@ -273,11 +273,11 @@ def _unsupported(results: Results, pairs: pl.DataFrame) -> list[str]:
     for row in likely.head(_SHOWN).iter_rows(named=True):
         ahead = results.score.sign * row["difference"] >= 0
         first, second = (row["first"], row["second"]) if ahead else (row["second"], row["first"])
-        named.append(f"{first} over {second} {row['false_claim']:.0%}")
+        named.append(f"{first} over {second} {100 * row['false_claim']:.0f} %")
     more = f" and {likely.height - _SHOWN} more" if likely.height > _SHOWN else ""
     return [
         "Claimed from the mean scores under attack alone, superiority would be false with a probability above"
-        f" {LIKELY_FALSE:.0%} in {likely.height} of {known.height} pair{'s' * (known.height > 1)}:"
+        f" {100 * LIKELY_FALSE:g} % in {likely.height} of {known.height} pair{'s' * (known.height > 1)}:"
         f" {', '.join(named)}{more}."
     ]
 

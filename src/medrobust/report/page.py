@@ -94,6 +94,9 @@ QUESTIONS = (
         "classes", "Which classes or findings break?", tables=("classes", "findings", "balanced", "quality")
     ),
     Question(
+        "endpoints", "How often is the mistake made that matters?", tables=("endpoints", "endpoint_pairs")
+    ),
+    Question(
         "success",
         "Is the attack weak?",
         pictures=("curve",),

@@ -1,8 +1,8 @@
 """The parts of a study that its analysis needs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 from medrobust.core import Task
 from medrobust.errors import StudyError
@@ -135,6 +135,8 @@ class Settings:
         surface_tolerance: Of surface distances, as asked for; their rows name the one that was taken.
         score: The primary score as asked for, see `primary_score`.
         baseline: Network that errors under corruptions are divided by; None: the first one.
+        endpoints: Mistakes by name as asked for, see `study.endpoints`.
+        costs: Costs of mistakes, by true and by predicted class.
         seed: Seed of the study; resampling depends on it only.
     """
 
@@ -145,6 +147,8 @@ class Settings:
     surface_tolerance: float | None = None
     score: object = None
     baseline: str | None = None
+    endpoints: tuple[Mapping[str, Any], ...] = ()
+    costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     seed: int = 0
 
     @property

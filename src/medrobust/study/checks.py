@@ -12,6 +12,7 @@ from medrobust.perturbations import Request, place_of_finding
 from medrobust.perturbations.request import LABEL
 from medrobust.study.analysis import primary_score
 from medrobust.study.config import Study
+from medrobust.study.endpoints import endpoints
 
 
 def check_study(study: Study) -> None:
@@ -26,6 +27,7 @@ def check_study(study: Study) -> None:
             "Limit slices by cases.per_patient."
         )
     primary_score(study.analysis.score, study.task, "study.analysis.score")
+    endpoints(study.analysis.endpoints, study.analysis.costs, study.task)
     _check_baseline(study)
     _check_models(study)
     _check_perturbations(study)
@@ -64,12 +66,14 @@ def check_opened_data(study: Study, dataset: Dataset) -> None:
     """See that data are labelled for what the networks do, and that images are large enough for SSIM.
 
     Raises:
-        StudyError: They are labelled for another task, lack a finding that an attack is for, have dimensions
-            or channels that a corruption does not take, or have a side shorter than SSIM's window.
+        StudyError: They are labelled for another task, lack a finding that an attack is for or a class that
+            an endpoint is about, have dimensions or channels that a corruption does not take, or have a side
+            shorter than SSIM's window.
     """
     _require_same_task(study, dataset.name, dataset.task)
     for attack in study.attacks:
         place_of_finding(attack, dataset.classes)
+    endpoints(study.analysis.endpoints, study.analysis.costs, study.task, dataset.structures)
     for asked in study.requests:
         if complaint := asked.perturbation.misfit(dataset.channels, len(dataset.shape)):
             raise StudyError(f"perturbations.{asked.label}: {complaint} Leave it out.")

@@ -276,6 +276,15 @@ class Analysis(Block):
         "default",
         description="default: the closed forms of docs/statistics.md; or a bootstrap over patients.",
     )
+    endpoints: tuple[dict[str, Any], ...] = Field(
+        (),
+        description="Mistakes by name: {name: missed melanoma, truth: mel, not: mel} (or predicted: nv); of"
+        " scans {name: ..., structure: lesion, missed: true} or {..., volume_error: 0.2}.",
+    )
+    costs: dict[str, dict[str, Any]] = Field(
+        {},
+        description="Cost of each mistake, {mel: {nv: 10}}: by true, then by predicted class; others cost 1.",
+    )
     surface_tolerance: Annotated[float, Gt(0)] | None = Field(
         None, description="In mm; boundaries so near count as the same. null: the longest side of a pixel."
     )

@@ -48,8 +48,8 @@ def test_claims_of_pairs_are_those_of_two_vectors(results):
         )
     unsupported = found.pairs.filter(found.pairs["false_claim"] > 0.05)
     (sentence,) = (each for each in found.sentences if "superiority would be false" in each)
-    assert f"above 5% in {unsupported.height} of 3 pairs" in sentence
-    assert re.search(r"a over b \d+%", sentence)
+    assert f"above 5 % in {unsupported.height} of 3 pairs" in sentence
+    assert re.search(r"a over b \d+ %", sentence)
 
 
 def test_a_claim_that_holds_needs_no_sentence():
