@@ -78,7 +78,7 @@ def build(
     context = replace(context, remarks=(*of_run, *lost))
     page = render(context).encode()
     folder.write_bytes(page, "report.html")
-    if pdf or study["report"].get("pdf"):
+    if pdf or study.get("report", {}).get("pdf"):
         made = printed(page)
         if isinstance(made, Remark):
             lost.append(made)
