@@ -90,7 +90,7 @@ class TestAttack:
     @pytest.mark.parametrize(
         ("attack", "keys", "error", "message"),
         [
-            ("pdg", {}, StudyError, r"Unknown perturbation 'pdg'\. Did you mean 'pgd'"),
+            ("fgsn", {}, StudyError, r"Unknown perturbation 'fgsn'\. Did you mean 'fgsm'"),
             ("pgd", {"epss": 1}, StudyError, "Did you mean 'eps'"),
             ("dag_a", {}, StudyError, "dag_a is not for classification"),
             ("fgsm", {"images": 255 * images}, ValueError, r"must be finite and lie in \[0, 1\]"),
@@ -283,7 +283,7 @@ class TestEvaluate:
                 r"models\.a: It returns 768 classes, but the data have",
             ),
             ({"surrogates": "all"}, StudyError, "must be networks, 'others' or 'none', got 'all'"),
-            ({"attacks": ["pdg"]}, StudyError, "Did you mean 'pgd'"),
+            ({"attacks": ["fgsn"]}, StudyError, "Did you mean 'fgsm'"),
             ({"attacks": []}, StudyError, "at least one attack"),
             ({"atacks": ["pgd"]}, StudyError, "Unknown key 'atacks'"),
             ({"data": 3}, DataError, "got int"),

@@ -9,8 +9,10 @@ import polars as pl
 
 from medrobust.analysis import crafting
 from medrobust.analysis.comparisons import Network
+from medrobust.analysis.corruptions import corruption_tables
 from medrobust.analysis.remarks import audit_table, remarks
 from medrobust.analysis.results import Results
+from medrobust.analysis.threats import threats
 from medrobust.analysis.transforms import transforms
 from medrobust.core import Part, Role
 from medrobust.errors import RunError, unknown
@@ -391,6 +393,7 @@ def warnings(runs: Iterable[ComparedRun]) -> tuple[str, ...]:
                 "matching": crafting.matching(run.results),
                 "selftests": crafting.selftests(run.results),
                 "transforms": transforms(run.results),
+                "threats": threats(run.results, corruption_tables(run.results)["corruptions"]),
             },
             run.results.task,
             run.results.pixels,

@@ -351,8 +351,7 @@ BEYOND_SAID = " † beyond the paper: in no average or verdict of a study that h
 SAID = " The marks go by the tests of the adversarial score."
 PAIRS = (
     *("first", "second", "difference", "p_holm", "false_claim", "verdict"),
-    *("drop_difference", "clean_difference", "clean_false_claim", "p_equal_holm", "equally_good"),
-    *("patients_needed", "patients_for_claim"),
+    *("drop_difference", "clean_difference", "p_equal_holm", "equally_good", "patients_needed"),
 )
 """Columns of `pairs` that are shown."""
 CHANGES = ("ssim", "ssim_image", "psnr", "mse", "l0", "l2_mean", "linf", "steps")

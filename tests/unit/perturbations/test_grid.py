@@ -64,7 +64,7 @@ def test_a_point_may_be_written_out():
             r"deepfool\.steps: takes no list; got \[5, 9\]\. .*with a budget: fgsm, pgd, mi_fgsm, segpgd",
         ),
         ({"name": "deepfool", "eps": [0.1]}, r"deepfool\.eps: takes no list"),
-        ({"name": "pdg", "eps": [0.1]}, r"Unknown perturbation 'pdg'\. Did you mean 'pgd'"),
+        ({"name": "fgsn", "eps": [0.1]}, r"Unknown perturbation 'fgsn'\. Did you mean 'fgsm'"),
         ({"name": "pgd", "label": "a b", "eps": [0.1]}, r"label: may hold letters"),
         ({"name": "pgd", "eps": 0.1, "curve": "a b"}, r"pgd\.curve: may hold letters.*got 'a b'"),
         ({"name": "pgd", "curve": "a"}, r"pgd\.curve: applies to attacks whose budget is a number"),

@@ -17,8 +17,9 @@ ATTACKS = [
     name
     for name, entry in PERTURBATIONS.items()
     if Task.SEGMENTATION in entry.tasks and entry.role == "attack" and entry.needs == "gradient"
+    if entry.fits is None
 ]
-"""Those that see in the gradient that a pixel does not count."""
+"""Those that see in the gradient of an image that one of its pixels does not count."""
 SPACES = [(12, 12), (11, 11, 12)]
 
 
