@@ -101,6 +101,8 @@ def alma_prox(
             pixels wrong.
     """
     near = Nearest(model, images, labels, support, "inf", share=share)
+    if not len(near.places):
+        return near.result(tally, 0)
     known, labels = near.labels != UNKNOWN, near.labels.clamp_min(0)
     rate = torch.full_like(near.sizes, step or 1e-3)
     if start == "dag":
@@ -164,7 +166,9 @@ def relative_lead(
     if span is not None:
         return lead / per_image(span, lead) + TOLERANCE
     largest = logits.topk(DLR_CLASSES, dim=1).values
-    return (lead + TOLERANCE) / (largest[:, 0] - largest[:, -1] + 1e-8)
+    kinds = torch.finfo(logits.dtype)
+    resolved = kinds.eps * largest.detach().abs().amax(1)
+    return lead / (largest[:, 0] - largest[:, -1] + resolved).clamp_min(kinds.tiny) + TOLERANCE
 
 
 def easiest(
@@ -270,6 +274,8 @@ def pdpgd(
             pixels wrong.
     """
     near = Nearest(model, images, labels, support, "inf", share=share)
+    if not len(near.places):
+        return near.result(tally, 0)
     known, labels = near.labels != UNKNOWN, near.labels.clamp_min(0)
     if start == "dag":
         lead_by_dag(near, known, labels)

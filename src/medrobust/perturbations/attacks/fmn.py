@@ -76,6 +76,8 @@ def fmn(
             "1" and "0"). None: "deepfool", but "clean" for "0", since DeepFool changes every entry.
     """
     near = Nearest(model, images, labels, support, norm)
+    if not len(near.places):
+        return near.result(tally, 0)
     largest = sizes(torch.maximum(near.clean, 1 - near.clean), norm)
     radius = torch.ones_like(largest) if norm == "0" else torch.full_like(largest, torch.inf)
     if (start or ("clean" if norm == "0" else "deepfool")) == "deepfool":
@@ -171,6 +173,8 @@ def ddn(
         start: Where images begin: at the "clean" ones, or at what "deepfool" finds.
     """
     near = Nearest(model, images, labels, support, "2")
+    if not len(near.places):
+        return near.result(tally, 0)
     largest = sizes(torch.maximum(near.clean, 1 - near.clean), "2")
     radius = torch.full_like(largest, FIRST_RADIUS)
     if start == "deepfool":

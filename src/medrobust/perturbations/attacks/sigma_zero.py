@@ -70,6 +70,8 @@ def sigma_zero(
         pace: By how much the threshold changes after a step, in units of Adam's rate.
     """
     near = Nearest(model, images, labels, support, "0")
+    if not len(near.places):
+        return near.result(tally, 0)
     adam, entries = Adam(near.clean), near.clean[:1].numel()
     threshold, rate = torch.full_like(near.sizes, least), step
     for number in range(steps):
