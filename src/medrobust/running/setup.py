@@ -260,12 +260,13 @@ class Setup:
 
     def network(self, network: StudyNetwork) -> Network:
         """A trained network, loaded and prepared once, when it is first needed."""
-        if network.members:
-            return prepare(Ensemble([self.network(member) for member in network.members]), self.device)
         if network.id not in self._loaded:
-            body = self.fresh(network, initialise=not network.is_trained_here)
-            if network.is_trained_here:
-                load_trained(body, self.folder.within("models", network.id.folder))
+            if network.members:
+                body: Network = Ensemble([self.network(member) for member in network.members])
+            else:
+                body = self.fresh(network, initialise=not network.is_trained_here)
+                if network.is_trained_here:
+                    load_trained(body, self.folder.within("models", network.id.folder))
             self._loaded[network.id] = prepare(body, self.device)
         return self._loaded[network.id]
 
