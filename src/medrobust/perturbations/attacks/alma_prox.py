@@ -32,7 +32,8 @@ def _passes(parameters: dict[str, object]) -> float:
 
 
 TOLERANCE = 1e-4
-"""By how much a true logit must fall behind, so that rounding does not turn a pixel back."""
+"""By how much a true logit must fall behind, in the units of its lead, so that rounding does not turn a pixel
+back."""
 
 SCALE, SCALE_STEP = (0.1, 1.0), 0.02
 """Bounds of the factor on all constraints of an image, and by what fraction it changes in a step."""
@@ -54,7 +55,8 @@ RATES = (0.025, 0.1)
         "rony-2023": Preset(
             {"start": "clean", "step": 1e-3},
             source="Rony et al. 2023, and adv-lib 0.2.8, segmentation/alma_prox.py. Its backward pass takes "
-            "mu c for mu in the slope of the penalty; here the slope is that of the paper's penalty",
+            "mu c for mu in the slope of the penalty; here the slope is that of the paper's penalty. It asks "
+            "for a lead of 1e-4 in logits, here of 1e-4 in the units of the lead",
         )
     },
     norms=("inf",),
