@@ -204,7 +204,7 @@ def evaluate(
             is a plain function.
         console: Where progress is shown. Default: nowhere.
         study: Further keys of a study, e.g. `seed=1`, `cases={"per_patient": 16}`,
-            `analysis={"resamples": 2000}`.
+            `analysis={"resamples": 2000}`, `threats={"eps": "2/255"}`.
 
     Returns:
         The run: `.table1()`, `.table2()`, and `.report`, the path of report.html.
