@@ -187,8 +187,8 @@ def _keys(block: Schema) -> Iterator[str]:
 
 def _values(value: Schema) -> str:
     """What a key may hold, in words."""
-    if "anyOf" in value:
-        return " or ".join(dict.fromkeys(_values(choice) for choice in value["anyOf"]))
+    if choices := value.get("anyOf", value.get("oneOf")):
+        return " or ".join(dict.fromkeys(map(_values, choices)))
     if "enum" in value:
         return ", ".join(f"`{choice}`" for choice in value["enum"])
     if "const" in value:

@@ -39,7 +39,7 @@ LEVELS = (
 )
 FAMILIES = (
     *("target", "family", "preset", *bounded("reference"), "score", "low", "high", *bounded("drop_points")),
-    *("lowest", "overall", "degradation", "be", "relative_be", "baseline"),
+    *("lowest", "overall", "degradation", "be", "relative_be", "baseline", "trained_on"),
 )
 SUMMARY = (
     *("model", *bounded("clean", "corrupted", "drop_points"), "worst_family", "worst"),
@@ -127,6 +127,7 @@ def by_family(results: Results) -> pl.DataFrame:
             numbers = [panel.value(each) for each in scores]
             line = {"target": model, "family": family, "preset": points[0].preset, **with_bounds(values)}
             line["lowest"] = min(numbers, key=lambda each: results.score.sign * each)
+            line["trained_on"] = ", ".join(trained_on(points)) or None
             if family in in_means:
                 line |= _weighted(results, panel.value(reference), numbers)
                 line |= _errors_of(errors[model].of[family], baseline) if errors else {}
@@ -210,15 +211,17 @@ def corruption_sentences(
         tables: From `corruption_tables`.
         best_under_attack: The network that is significantly better than every other under attack, if any.
     """
+    told = _trained_on(results)
     if not graded(results):
-        return []
+        return told
     pairs, heading = tables["corruption_pairs"], results.score.heading
     means = {row["model"]: row for row in tables["corruptions"].iter_rows(named=True)}
     number = len(graded(results))
     sentences = [
+        *told,
         f"Corruptions ({number} {'family' if number == 1 else 'families'}) take "
         + "; ".join(f"{row['drop_points']:.1f} points of {name}" for name, row in means.items())
-        + f" on average; the worst is {_worst(means)}."
+        + f" on average; the worst is {_worst(means)}.",
     ]
     for row in pairs.filter(verdict=RANKED).iter_rows(named=True):
         value, low, high = led(row, "difference")
@@ -253,12 +256,21 @@ def families(results: Results) -> Mapping[str, Sequence[Corruption]]:
 
 
 def graded(results: Results) -> Mapping[str, Sequence[Corruption]]:
-    """The families that enter means: those with severities, which wrong orientations have none of."""
+    """The families that enter means.
+
+    These have severities, which wrong orientations have none of, and no network was trained on them: means
+    over other families for each network could not be compared.
+    """
     return {
         family: points
         for family, points in families(results).items()
-        if all(each.severity is not None for each in points)
+        if all(each.severity is not None for each in points) and not trained_on(points)
     }
+
+
+def trained_on(points: Sequence[Corruption]) -> tuple[str, ...]:
+    """The networks that were trained on a family, at whatever strength."""
+    return tuple(dict.fromkeys(name for point in points for name in point.trained_on))
 
 
 def corrupted_scores(results: Results, model: str) -> Scores:
@@ -367,6 +379,19 @@ def outside_percent(results: Results, target: str, label: str) -> float | None:
     one = rows.filter(pl.col("target_seed") == pl.col("target_seed").min())
     counts = dict(one.group_by("perturbation").agg(pl.col("n_true").sum()).iter_rows())
     return float(100 * (1 - counts[label] / counts[CLEAN]))
+
+
+def _trained_on(results: Results) -> list[str]:
+    """Which families are in no mean because networks were trained on them."""
+    seen = {family: trained_on(points) for family, points in families(results).items()}
+    named = [f"{family} ({', '.join(networks)})" for family, networks in seen.items() if networks]
+    if not named:
+        return []
+    return [
+        "Left out of all means and tests over corruptions, for every network, because some were trained on "
+        f"them: {'; '.join(named)}."
+        + ("" if graded(results) else " None is left, so networks are not compared under corruptions.")
+    ]
 
 
 def _worst(means: Mapping[str, Mapping[str, Any]]) -> str:

@@ -160,6 +160,7 @@ WORDS = {
         "norm",
         "rung",
         "bound",
+        "trained_on",
     ),
 }
 FLAGS = {
@@ -236,6 +237,7 @@ HEADINGS: Mapping[str, str] = {
     "mean_size": "size, mean",
     "largest_size": "largest size",
     "fooled_by_any": "fooled by any",
+    "trained_on": "in the training of",
     "missed_points": "missed, in points",
 }
 """Headings other than the name in words."""

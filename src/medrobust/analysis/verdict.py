@@ -342,6 +342,11 @@ def _limits(results: Results) -> list[str]:
             f"The data do not identify patients; the unit is the {results.unit}, so intervals may be too"
             " narrow."
         )
+    if seen := results.record.get("control_trained_on"):
+        sentences.append(
+            f"{', '.join(seen)} {'was' if len(seen) == 1 else 'were'} trained on noise of the kind that is"
+            " matched to the attacks: scores under it are not those of a change that is new to the network."
+        )
     return [*sentences, *_folds(results), *_architectures(results)]
 
 

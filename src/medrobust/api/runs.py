@@ -106,6 +106,7 @@ class Run:
                     each["moves_labels"],
                     each["preset"],
                     each["ssim"],
+                    tuple(each.get("trained_on", ())),
                 )
                 for each in record["perturbations"]
                 if each["role"] == "corruption"

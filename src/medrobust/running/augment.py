@@ -1,5 +1,6 @@
-"""Affine augmentation of a batch: one random rotation, scaling, shear, shift and reflection per image."""
+"""Augmentation of a batch: one random movement per image, corruptions of a study, Gaussian noise."""
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -8,7 +9,12 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
+from medrobust.perturbations import Request
+from medrobust.perturbations import moved as applied
 from medrobust.study.training import Augmentation
+
+CORRUPTED = 0.5
+"""Share of the images that are corrupted, on average."""
 
 
 def moved(
@@ -30,6 +36,68 @@ def moved(
         return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False), labels
     maps = F.grid_sample(labels[:, None].to(images), grid, mode="nearest", align_corners=False)
     return F.grid_sample(images, grid, align_corners=False), maps[:, 0].long()
+
+
+def corrupted(
+    images: Float[Tensor, "n c *space"],
+    labels: Int64[Tensor, "n *labelspace"],
+    corruptions: Sequence[Request],
+    rngs: Sequence[np.random.Generator],
+    spacing: Sequence[float] | None = None,
+    sides: Sequence[int] | None = None,
+) -> tuple[Float[Tensor, "n c *space"], Int64[Tensor, "n *labelspace"]]:
+    """Put half of the images, on average, through one family each, at one of its strengths.
+
+    Every family is as likely, and in it every strength. Label maps move with the pixels where these do, and
+    are `UNKNOWN` where a pixel shows nothing of the image.
+
+    Args:
+        images: Images in [0, 1].
+        labels: True classes.
+        corruptions: Of every family one request per strength.
+        rngs: One generator per image.
+        spacing: Size of a pixel in mm; None where unknown.
+        sides: The class that each becomes where left and right change names.
+
+    Source: Rusak et al. 2020, A simple way to make neural networks robust against diverse image corruptions:
+        half of a batch stays clean.
+    """
+    families: dict[str, list[Request]] = {}
+    for each in corruptions:
+        families.setdefault(each.curve or each.label, []).append(each)
+    names, chosen = list(families), dict[str, tuple[Request, list[int]]]()
+    for place, rng in enumerate(rngs):
+        if rng.random() < CORRUPTED:
+            strengths = families[names[rng.integers(len(names))]]
+            request = strengths[rng.integers(len(strengths))]
+            chosen.setdefault(request.label, (request, []))[1].append(place)
+    images, labels = images.clone(), labels.clone()
+    for request, places in chosen.values():
+        # As wherever corruptions are made: on the CPU, so that they are the same on every machine.
+        made = applied(
+            request,
+            images[places].cpu(),
+            labels[places].cpu(),
+            rngs=[rngs[place] for place in places],
+            spacing=spacing,
+            sides=sides,
+        )
+        images[places], labels[places] = made.images.to(images), made.labels.to(labels)
+    return images, labels
+
+
+def noisy(
+    images: Float[Tensor, "n c *space"], sigma: float, rngs: Sequence[np.random.Generator]
+) -> Float[Tensor, "n c *space"]:
+    """Images with Gaussian noise of one standard deviation everywhere, not clipped to [0, 1].
+
+    This is the noise under which a smoothed network votes.
+
+    Source: Cohen, Rosenfeld, Kolter 2019, Certified adversarial robustness via randomized smoothing, section
+        3.3.
+    """
+    drawn = np.stack([rng.standard_normal(images.shape[1:], dtype=np.float32) for rng in rngs])
+    return images + sigma * torch.from_numpy(drawn).to(images)
 
 
 def _movements(

@@ -8,7 +8,7 @@ import torch
 import yaml
 from rich.table import Table
 
-from medrobust.core import OnProgress, silent
+from medrobust.core import OnProgress, Role, silent
 from medrobust.data.files import is_missing
 from medrobust.data.splitting.case_sets import described
 from medrobust.data.splitting.splits import split_csv
@@ -41,6 +41,7 @@ from medrobust.storage.schemas import (
 )
 from medrobust.study.config import Study, resolved
 from medrobust.study.reading import STORED, read_stored_study
+from medrobust.study.training import corruptions_of
 from medrobust.text import text_table
 
 RECORD = "record.json"
@@ -63,6 +64,7 @@ def record_of(setup: Setup) -> dict[str, Any]:
         "spacing": None if dataset.spacing is None else [float(side) for side in dataset.spacing],
         "facts": {**(dataset.facts or {}), "evaluated": described(setup.cases, dataset)},
     }
+    control = setup.study.matched_noise
     networks = {
         network.id.folder: {**asdict(network.id), **network.recipe, "digest": network.digest}
         for network in setup.networks
@@ -79,12 +81,13 @@ def record_of(setup: Setup) -> dict[str, Any]:
             for network in setup.networks
             if not network.is_trained_here  # the others have a card
         },
-        "perturbations": [_told(request) for request in setup.study.requests],
-        "control": setup.study.matched_noise and setup.study.matched_noise.label,
+        "perturbations": [_told(request, setup.study) for request in setup.study.requests],
+        "control": control and control.label,
+        "control_trained_on": trained_on(control, setup.study) if control else [],
     }
 
 
-def _told(request: Request) -> dict[str, Any]:
+def _told(request: Request, study: Study) -> dict[str, Any]:
     """What analysis and report must know of a perturbation, whose code may be out of their reach."""
     of_curve = request.curve is not None
     return {
@@ -94,8 +97,21 @@ def _told(request: Request) -> dict[str, Any]:
         "value": request.parameters.get(str(request.perturbation.budget)) if of_curve else None,
         "search": request.parameters.get("search") if request.perturbation.role == "transform" else None,
         "moves_labels": request.perturbation.moves_labels,
+        "trained_on": trained_on(request, study),
         **request.facts,
     }
+
+
+def trained_on(request: Request, study: Study) -> list[str]:
+    """The networks that are judged and were trained on a corruption or noise, at whatever strength."""
+    found = []
+    for (role, name), training in study.trainings.items():
+        seen = {each.name for each in corruptions_of(training, study.task)}
+        if training.corrupting.gaussian is not None:
+            seen |= {"gaussian", "gaussian_noise"}
+        if role is Role.TARGET and request.name in seen:
+            found.append(name)
+    return found
 
 
 def write_record(plan: Plan, record: Mapping[str, Any]) -> None:

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from medrobust.core import UNKNOWN, Case, Dataset, Task
 from medrobust.errors import DataError
+from medrobust.perturbations import Request
 from medrobust.running.batches import at_once
-from medrobust.study.training import Augmentation, TrainingConfig
+from medrobust.study.training import Adversarial, Augmentation, TrainingConfig, corruptions_of
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class Regime:
             behind.
         augmentation: How far images are moved; None is not at all.
         slices_per_scan: Random slices of every scan in each epoch; None is all.
+        corruptions: Half of the images go through one of these.
+        gaussian: Standard deviation of the noise that is added to every image; None: none is.
+        adversarial: The worst images within a budget are trained on; None: they are not.
     """
 
     epochs: int
@@ -44,10 +48,19 @@ class Regime:
     refresh_batch_norm: bool
     augmentation: Augmentation | None = None
     slices_per_scan: int | None = None
+    corruptions: tuple[Request, ...] = ()
+    gaussian: float | None = None
+    adversarial: Adversarial | None = None
 
     def as_data(self) -> dict[str, Any]:
-        """Everything it says, as plain data."""
-        return vars(self) | {"augmentation": self.augmentation and self.augmentation.model_dump()}
+        """Everything it says, as plain data; what it does not ask for is left out."""
+        told = vars(self) | {
+            "augmentation": self.augmentation and self.augmentation.model_dump(),
+            "corruptions": [each.recipe for each in self.corruptions],
+            "adversarial": self.adversarial and self.adversarial.model_dump(),
+        }
+        defences = ("corruptions", "gaussian", "adversarial")
+        return {key: value for key, value in told.items() if value or key not in defences}
 
 
 _REGIMES: Final = {
@@ -73,12 +86,16 @@ def regime_of(config: TrainingConfig, task: Task, shape: Sequence[int] = ()) -> 
         for name in ("epochs", "batch_size", "learning_rate", "patience")
         if getattr(config, name) is not None
     }
-    augmentation = config.augment if isinstance(config.augment, Augmentation) else None
+    corrupting = config.corrupting
+    augmentation = corrupting.affine if isinstance(corrupting.affine, Augmentation) else None
     return replace(
         usual,
         **{"batch_size": at_once(usual.batch_size, shape), **given},
-        augmentation=_AUGMENTATION[task] if config.augment is True else augmentation,
+        augmentation=_AUGMENTATION[task] if corrupting.affine is True else augmentation,
         slices_per_scan=config.slices_per_scan,
+        corruptions=corruptions_of(config, task),
+        gaussian=corrupting.gaussian,
+        adversarial=config.adversarial,
     )
 
 

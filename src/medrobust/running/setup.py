@@ -34,6 +34,7 @@ from medrobust.running.training_folder import load_trained
 from medrobust.storage import RunFolder, digest
 from medrobust.study.checks import check_named_data, check_opened_data, require_split
 from medrobust.study.config import Study
+from medrobust.study.training import corruptions_of
 
 ENSEMBLE = "ensemble"
 """Name, as a source, of all surrogates that are attacked as one network."""
@@ -301,14 +302,17 @@ class Setup:
                 )
             made_from["told"] = _told_of(spec, self.dataset)
         if spec.train:
+            training = self.study.trainings[network_id.role, network_id.name]
             made_from |= {
-                "training": self.study.trainings[network_id.role, network_id.name].deciding(),
+                "training": training.deciding(),
                 "data": self.dataset.fingerprint,
                 "patients": {
                     patient: part for patient, part in split.items() if part in (Part.TRAIN, Part.VALIDATION)
                 },
                 "id": network_id.folder,
             }
+            if corruptions := corruptions_of(training, self.study.task):
+                made_from["corruptions"] = [each.recipe for each in corruptions]
         return StudyNetwork(network_id, spec, split, made_from)
 
 

@@ -9,7 +9,7 @@ import logging
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,16 +21,18 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from medrobust.core import UNKNOWN, Case, Dataset, NetworkId, OnProgress, Task, silent
+from medrobust.core import UNKNOWN, Case, Dataset, NetworkId, OnProgress, Task, sides_of, silent
 from medrobust.errors import DataError, ModelError, reason
 from medrobust.metrics.overlap import overlap_counts
 from medrobust.metrics.scores import mean_defined, mean_dice, sensitivity
 from medrobust.models import Network, parameter_count, to_channels_last
 from medrobust.models.check import kept_generators, made_up_images
 from medrobust.models.weights import load_content, weights_content
-from medrobust.rng import generator, integer_seed
-from medrobust.running.augment import moved
-from medrobust.running.batches import Batch, batches
+from medrobust.perturbations import Request, perturb, request, support_of
+from medrobust.rng import generator, generators_of, integer_seed
+from medrobust.running.adversarial import adversarial_loss, worst_images
+from medrobust.running.augment import corrupted, moved, noisy
+from medrobust.running.batches import Batch, batches, evenly_spaced
 from medrobust.running.estimate import Speeds
 from medrobust.running.jobs import Job
 from medrobust.running.processes import launched, starts_processes
@@ -54,6 +56,12 @@ if TYPE_CHECKING:
 
 PASSES = 2.0
 """A training step in passes: its gradient also reaches the weights, and an optimizer follows."""
+
+ATTACKED = 32
+"""Validation cases, evenly spaced, that are attacked after every epoch of adversarial training."""
+
+ONE_STEP, SEVERAL_STEPS = "one_step", "several_steps"
+"""Columns of the curve of adversarial training: scores under FGSM, and under PGD with 10 steps."""
 
 SCORE_NAMES = {
     Task.CLASSIFICATION: "balanced accuracy",
@@ -95,15 +103,46 @@ class Training:
         rng = generator(self.seed, "order", self.key, epoch)
         return epoch_cases(self.train_cases, self.regime.slices_per_scan, at_once, rng)
 
-    def score(self, network: nn.Module, fabric: "Fabric") -> float | None:
-        """Clean score of the validation cases; None where there are none, or nothing is labelled in them."""
-        cases = self.validation_cases
+    def shown(self, batch: Batch, *key: str | int) -> tuple[Tensor, Tensor]:
+        """Images and labels of a batch as a step trains on them, except what an adversary does."""
+        images, labels, regime = batch.images, batch.labels, self.regime
+        if regime.augmentation is not None:
+            rng = generator(self.seed, "augment", self.key, *key)
+            images, labels = moved(images, labels, regime.augmentation, rng)
+        if regime.corruptions:
+            spacing, sides = self.dataset.spacing, sides_of(self.dataset.classes)
+            rngs = self.rngs("corrupt", len(images), *key)
+            images, labels = corrupted(images, labels, regime.corruptions, rngs, spacing, sides)
+        if regime.gaussian is not None:
+            images = noisy(images, regime.gaussian, self.rngs("noise", len(images), *key))
+        if images.ndim == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images, labels
+
+    def rngs(self, purpose: str, count: int, *key: str | int) -> list[np.random.Generator]:
+        """One generator for each image of a batch."""
+        return [generator(self.seed, purpose, self.key, *key, place) for place in range(count)]
+
+    def score(
+        self, network: nn.Module, fabric: "Fabric", cases: Sequence[Case], attack: Request | None = None
+    ) -> float | None:
+        """Score of some cases, clean or attacked; None where there are none, or nothing is labelled."""
         if not cases:
             return None
         patient_of = {case.scan_id: case.patient_id for case in sorted(cases, key=attrgetter("scan_id"))}
         scans = list(patient_of)
         own = cases[fabric.global_rank :: fabric.world_size]
-        counts = validation_counts(network, self.dataset, own, scans, self.regime.batch_size, fabric.device)
+
+        def attacked(batch: Batch) -> Tensor:
+            if attack is None or self.regime.adversarial is None:
+                return batch.images
+            support = support_of(batch.images, self.regime.adversarial.support or "auto")
+            rngs = [generator(self.seed, attack.name, case.case_id) for case in batch.cases]
+            return perturb(attack, network, batch.images, batch.labels, support=support, rngs=rngs)
+
+        counts = validation_counts(
+            network, self.dataset, own, scans, self.regime.batch_size, fabric.device, attacked
+        )
         total = torch.as_tensor(fabric.all_reduce(counts, reduce_op="sum"))
         return score(total, list(patient_of.values()), self.dataset.task)
 
@@ -116,7 +155,9 @@ def training_job(setup: Setup, network: StudyNetwork, speeds: Speeds) -> Job:
     scans = len({case.scan_id for case in cases})
     shown = len(cases) if regime.slices_per_scan is None else min(len(cases), regime.slices_per_scan * scans)
     speed = speeds[network.id.name]
-    per_epoch = PASSES * speed.gradient * shown + speed.forward * len(validation)
+    how = regime.adversarial
+    passes = PASSES + (0 if how is None else how.n_steps + 1.5 * (how.method == "trades"))
+    per_epoch = passes * speed.gradient * shown + speed.forward * len(validation)
 
     def fit(piece: int, progress: OnProgress) -> None:
         train(
@@ -249,7 +290,8 @@ def _train(fabric: "Fabric", network: Network, *, training: Training, goal: Trai
     with _isolated():
         weights = class_weights(dataset, training.train_cases)
         weight = torch.tensor(weights, dtype=torch.float32, device=fabric.device)
-        curve = fit(fabric, to_channels_last(network), training, make_loss(dataset.task, weight), goal)
+        loss = make_loss(dataset.task, weight)
+        curve = fit(fabric, to_channels_last(network), training, loss, goal)
         card = {
             "data": dataset.name,
             "classes": list(dataset.classes),
@@ -268,7 +310,7 @@ def _train(fabric: "Fabric", network: Network, *, training: Training, goal: Trai
             "processes": fabric.world_size,
             "identity": dict(goal.identity),
             "class_weights": weights.round(6).tolist(),
-            "score": finish(fabric, network, training),
+            "score": finish(fabric, network, training, loss),
         }
         if fabric.is_global_zero:
             goal.finish(network, card)
@@ -295,13 +337,14 @@ def fit(
     while not _is_over(curve, regime):
         done = len(curve)
         torch.manual_seed(integer_seed(training.seed, "train", training.key, done, fabric.global_rank))
-        mean = _train_epoch(fabric, module, steps, training, loss, curve)
+        mean = _train_epoch(fabric, module, network, steps, training, loss, curve)
         curve.append(
             {
                 "epoch": done + 1,
                 "loss": mean,
-                "score": training.score(module, fabric),
+                "score": training.score(module, fabric, training.validation_cases),
                 "learning_rate": learning_rate(regime, (done + 1) / regime.epochs),
+                **attacked_scores(network, fabric, training),
             }
         )
         if regime.patience is not None and best_epoch(curve) == done + 1:
@@ -312,12 +355,46 @@ def fit(
     return curve
 
 
-def finish(fabric: "Fabric", network: Network, training: Training) -> float | None:
-    """Estimate batch-norm statistics again where the regime says so, and score the finished network."""
-    if training.regime.refresh_batch_norm:
-        cases, batch_size = training.cases_of("batch-norm", fabric), training.regime.batch_size
-        refresh_batch_norm(network, training.dataset, cases, batch_size, fabric.device)
-    return training.score(network, fabric)
+def finish(fabric: "Fabric", network: Network, training: Training, loss: Loss) -> float | None:
+    """Estimate batch-norm statistics again where the regime says so, and score the finished network.
+
+    Statistics are those of clean images; of a network that has trained on corrupted, noisy or adversarial
+    ones, of such.
+    """
+    regime, how = training.regime, training.regime.adversarial
+    changes_images = regime.corruptions or regime.gaussian is not None or how is not None
+
+    def shown(batch: Batch) -> Tensor:
+        if not changes_images:
+            return batch.images
+        key = batch.cases[0].case_id
+        images, labels = training.shown(batch, "batch-norm", key)
+        if how is None:
+            return images
+        rngs = training.rngs("adversarial", len(images), "batch-norm", key)
+        worst = worst_images(network, images, labels, loss, how, rngs)
+        return torch.cat([images, worst]) if how.method == "trades" else worst
+
+    if regime.refresh_batch_norm:
+        cases, batch_size = training.cases_of("batch-norm", fabric), regime.batch_size
+        refresh_batch_norm(network, training.dataset, cases, batch_size, fabric.device, shown)
+    return training.score(network, fabric, training.validation_cases)
+
+
+def attacked_scores(network: nn.Module, fabric: "Fabric", training: Training) -> dict[str, float | None]:
+    """Scores of a few validation cases under one step and under several, after adversarial training.
+
+    Where one step does no harm and several do all, training has overfitted to its own single step.
+    """
+    how = training.regime.adversarial
+    if how is None:
+        return {}
+    task, some = training.dataset.task, evenly_spaced(training.validation_cases, ATTACKED)
+    attacks = {
+        ONE_STEP: request({"name": "fgsm", "eps": how.eps}, task),
+        SEVERAL_STEPS: request({"name": "pgd", "eps": how.eps, "steps": 10}, task),
+    }
+    return {name: training.score(network, fabric, some, attack) for name, attack in attacks.items()}
 
 
 def best_epoch(curve: Sequence[Epoch]) -> int:
@@ -335,6 +412,7 @@ def _is_over(curve: Sequence[Epoch], regime: Regime) -> bool:
 def _train_epoch(
     fabric: "Fabric",
     module: nn.Module,
+    network: nn.Module,
     steps: torch.optim.Optimizer,
     training: Training,
     criterion: Loss,
@@ -355,8 +433,13 @@ def _train_epoch(
         done = (epoch + index / count) / regime.epochs
         for group in steps.param_groups:
             group["lr"] = learning_rate(regime, done)
-        images, labels = _augmented(batch, training, (epoch, index, fabric.global_rank))
-        loss = criterion(module(images), labels)
+        key = (epoch, index, fabric.global_rank)
+        images, labels = training.shown(batch, *key)
+        if regime.adversarial is None:
+            loss = criterion(module(images), labels)
+        else:
+            rngs = training.rngs("adversarial", len(images), *key)
+            loss = adversarial_loss(network, module, images, labels, criterion, regime.adversarial, rngs)
         if index == 0:
             first = loss.detach()
         steps.zero_grad(set_to_none=True)
@@ -377,16 +460,6 @@ def _train_epoch(
             f"Lower training.learning_rate (now {regime.learning_rate})."
         )
     return mean
-
-
-def _augmented(batch: Batch, training: Training, key: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    images, labels = batch.images, batch.labels
-    if training.regime.augmentation is not None:
-        rng = generator(training.seed, "augment", training.key, *key)
-        images, labels = moved(images, labels, training.regime.augmentation, rng)
-    if images.ndim == 4:
-        images = images.contiguous(memory_format=torch.channels_last)
-    return images, labels
 
 
 def epoch_cases(
@@ -414,10 +487,12 @@ def validation_counts(
     scans: Sequence[str],
     batch_size: int,
     device: torch.device,
+    images_of: Callable[[Batch], Tensor] = attrgetter("images"),
 ) -> Int64[Tensor, "scans k 3"]:
     """Counts of truth, prediction and both: of each structure, or of each answer for each finding.
 
     The cases may be a part of those of the scans. The network is used in eval mode, and left in its own.
+    `images_of` gives what it is shown of a batch.
     """
     was_training = network.training
     network.eval()
@@ -428,7 +503,7 @@ def validation_counts(
     counts = torch.zeros(len(scans), rows_of_scan, 3, dtype=torch.int64, device=device)
     first = dataset.answers * torch.arange(questions, device=device)
     for batch in batches(dataset, cases, batch_size, device):
-        predictions = network(batch.images).argmax(1).view(len(batch.cases), -1)
+        predictions = network(images_of(batch)).argmax(1).view(len(batch.cases), -1)
         labels = batch.labels.view(len(batch.cases), -1)
         found = overlap_counts(
             torch.where(labels == UNKNOWN, labels, labels + first), predictions + first, answers, members
@@ -456,9 +531,17 @@ def score(counts: Int64[Tensor, "scans k 3"], patients: Sequence[str], task: Tas
 
 @torch.no_grad()
 def refresh_batch_norm(
-    network: nn.Module, dataset: Dataset, cases: Sequence[Case], batch_size: int, device: torch.device
+    network: nn.Module,
+    dataset: Dataset,
+    cases: Sequence[Case],
+    batch_size: int,
+    device: torch.device,
+    images_of: Callable[[Batch], Tensor] = attrgetter("images"),
 ) -> None:
-    """Replace running statistics of batch norm by their plain mean over `cases`; the rest is in eval mode."""
+    """Replace running statistics of batch norm by their plain mean over `cases`; the rest is in eval mode.
+
+    `images_of` gives what the network is shown of a batch.
+    """
     norms = [part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     if not norms:
@@ -470,7 +553,7 @@ def refresh_batch_norm(
         norm.momentum = None
         norm.train()
     for batch in batches(dataset, cases, batch_size, device):
-        network(batch.images)
+        network(images_of(batch))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.train(was_training)
@@ -536,7 +619,14 @@ def check_training(
     loss = make_loss(dataset.task, torch.ones(dataset.answers, device=device))
     try:
         with kept_generators(device):
-            value = loss(network.train()(images), labels)
+            network.train()
+            value = (
+                loss(network(images), labels)
+                if regime.adversarial is None
+                else adversarial_loss(
+                    network, network, images, labels, loss, regime.adversarial, generators_of(None, count)
+                )
+            )
             if value.requires_grad:
                 torch.autograd.backward(value)
         load_content(network, weights_content(network), f"weights of {name}")

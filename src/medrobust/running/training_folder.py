@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 Epoch = dict[str, Any]
-"""One row of a curve: epoch (from 1), loss, score (None without validation cases) and learning_rate."""
+"""One row of a curve: epoch (from 1), loss, score (None without validation cases) and learning_rate;
+of adversarial training also one_step and several_steps, scores under attack."""
 
 CARD, WEIGHTS, LOG = "card.json", "weights.safetensors", "log.csv"
 STATE, BEST = "last.ckpt.gz", "best.ckpt.gz"
@@ -83,7 +84,7 @@ class TrainingFolder:
         content = weights_content(network)
         card["weights_sha256"] = hashlib.sha256(content).hexdigest()
         curve = io.StringIO()
-        table = csv.DictWriter(curve, ["epoch", "loss", "score", "learning_rate"], lineterminator="\n")
+        table = csv.DictWriter(curve, card["curve"][0], lineterminator="\n")
         table.writeheader()
         table.writerows(card["curve"])
         self.folder.write_bytes(content, WEIGHTS)

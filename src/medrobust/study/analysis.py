@@ -93,6 +93,7 @@ class Corruption(NamedTuple):
         moves: Whether pixels move, and labels with them, so that its clean score is taken at the same pixels.
         preset: Where its steps are from; None without steps.
         ssim: The SSIM that its strength is solved for, image by image.
+        trained_on: Networks that were trained on it. It is then in no mean over corruptions.
     """
 
     label: str
@@ -103,6 +104,7 @@ class Corruption(NamedTuple):
     moves: bool = False
     preset: str | None = None
     ssim: float | None = None
+    trained_on: tuple[str, ...] = ()
 
 
 class Transform(NamedTuple):

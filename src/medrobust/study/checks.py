@@ -13,6 +13,7 @@ from medrobust.perturbations.request import LABEL
 from medrobust.study.analysis import primary_score
 from medrobust.study.config import Study
 from medrobust.study.endpoints import endpoints
+from medrobust.study.training import corruptions_of
 
 
 def check_study(study: Study) -> None:
@@ -74,9 +75,12 @@ def check_opened_data(study: Study, dataset: Dataset) -> None:
     for attack in study.attacks:
         place_of_finding(attack, dataset.classes)
     endpoints(study.analysis.endpoints, study.analysis.costs, study.task, dataset.structures)
-    for asked in study.requests:
-        if complaint := asked.perturbation.misfit(dataset.channels, len(dataset.shape)):
-            raise StudyError(f"perturbations.{asked.label}: {complaint} Leave it out.")
+    asked = [(f"perturbations.{each.label}", each) for each in study.requests]
+    for training in study.trainings.values():
+        asked += [(f"training.augment: {each.label}", each) for each in corruptions_of(training, study.task)]
+    for where, each in asked:
+        if complaint := each.perturbation.misfit(dataset.channels, len(dataset.shape)):
+            raise StudyError(f"{where}: {complaint} Leave it out.")
     if min(dataset.shape) < WINDOW:
         size = " x ".join(map(str, dataset.shape))
         raise StudyError(
@@ -120,7 +124,7 @@ def _check_models(study: Study) -> None:
                     f"study.{block}: a name may hold letters, digits, '.', '_' and '-' only; got "
                     f"'{spec.name}'. Give the network itself as `architecture`."
                 )
-            if training != study.training and not spec.train:
+            if training != study.usual_training and not spec.train:
                 raise StudyError(f"{where}.training: '{spec.name}' is not trained here. Leave the key out.")
             if spec.expect is not None and (spec.train or role is Role.SURROGATE):
                 raise StudyError(

@@ -29,7 +29,7 @@ from medrobust.perturbations import (
 from medrobust.perturbations.request import as_mapping
 from medrobust.perturbations.transforms.search import PASSES, Search
 from medrobust.study.analysis import ORIENTATION, PRIMARY, RELEVANT_DIFFERENCE, IntervalMethod
-from medrobust.study.training import TrainingConfig
+from medrobust.study.training import TrainingConfig, corruptions_of
 
 PAPER_ATTACKS: Mapping[Task, tuple[str, ...]] = {
     Task.CLASSIFICATION: ("fgsm", "deepfool", "saliency_map"),
@@ -401,21 +401,54 @@ class Study(Block):
 
         A surrogate of no training of its own is trained like the network of its name, if there is one.
         """
-        common = self.training.model_dump(exclude_unset=True)
 
         def of(entries: Iterable[Mapping[str, Any]], where: str) -> dict[str, TrainingConfig]:
             return {
-                entry["name"]: _training(common, entry["training"], f"{where}.{entry['name']}.training")
+                entry["name"]: self._training(entry["training"], f"{where}.{entry['name']}.training")
                 for entry in entries
                 if "training" in entry
             }
 
         judged = of(self.models, "models")
         attacked = judged | of(self.own_surrogates, "surrogates.models")
-        plain = _training(common, {}, "training")
-        return {(Role.TARGET, spec.name): judged.get(spec.name, plain) for spec in self.specs} | {
-            (Role.SURROGATE, spec.name): attacked.get(spec.name, plain) for spec in self.surrogate_specs
+        return {
+            (Role.TARGET, spec.name): judged.get(spec.name, self.usual_training) for spec in self.specs
+        } | {
+            (Role.SURROGATE, spec.name): attacked.get(spec.name, self.usual_training)
+            for spec in self.surrogate_specs
         }
+
+    @cached_property
+    def usual_training(self) -> TrainingConfig:
+        """How a network is trained that has no training of its own."""
+        return self._training({}, "training")
+
+    def _training(self, given: object, where: str) -> TrainingConfig:
+        """A training of a network: every corruption in it an item of `perturbations`, with its severities."""
+        if not isinstance(given, Mapping):
+            raise StudyError(f"{where} must hold keys such as epochs and batch_size; got {given!r}.")
+        given = {**self.training.model_dump(exclude_unset=True), **given}
+        training = TrainingConfig.model_validate(resolve(TrainingConfig, given, where))
+        if training.adversarial is not None:
+            filled = training.adversarial.filled(self.support)
+            training = training.model_copy(update={"adversarial": filled})
+        corrupting = training.corrupting
+        if corrupting.corruptions is None:
+            return training
+        steps = [each for each in self.requests if each.perturbation.severities]
+        tested = {each.name: {"name": each.name, "preset": each.preset} for each in steps if each.preset}
+        if corrupting.corruptions == "tested" and not tested:
+            raise StudyError(
+                f"{where}.augment: `corruptions` are those that the study tests at their severities, and it "
+                "tests none. Name families in a list, or add `corruptions: {suite: ...}`."
+            )
+        families = tested.values() if corrupting.corruptions == "tested" else corrupting.corruptions
+        items = tuple(_at_severities(tested.get(str(each), as_mapping(each))) for each in families)
+        training = training.model_copy(
+            update={"augment": corrupting.model_copy(update={"corruptions": items})}
+        )
+        corruptions_of(training, self.task, f"{where}.augment")
+        return training
 
     @cached_property
     def requests(self) -> tuple[Request, ...]:
@@ -451,7 +484,8 @@ class Study(Block):
             found = tuple(fit(TRANSFORM_SUITES.get(self.transforms.suite, ())))
             fitting["transforms"] = self.transforms.model_copy(update={"families": found})
         study = self.model_copy(update=fitting)
-        study.__dict__.pop("requests", None)  # a copy keeps what was computed
+        for computed in ("requests", "usual_training", "trainings"):  # a copy keeps them
+            study.__dict__.pop(computed, None)
         return study
 
     @property
@@ -491,6 +525,7 @@ def resolved(study: Study) -> dict[str, Any]:
             "transforms": Transforms(),
             "threats": study.threats and study.threats.model_copy(update={"preset": None, "attacks": ()}),
             "noise": {},
+            "training": study.usual_training,
         }
     )
     content: dict[str, Any] = plain.model_dump(mode="json", by_alias=True)
@@ -519,8 +554,9 @@ def _free_seed(given: Mapping[str, Any]) -> int:
     return next(free for free in count(seed + 1 if isinstance(seed, int) else 1) if free not in taken)
 
 
-def _training(common: Mapping[str, Any], given: object, where: str) -> TrainingConfig:
-    if not isinstance(given, Mapping):
-        raise StudyError(f"{where} must hold keys such as epochs and batch_size; got {given!r}.")
-    given = {**common, **given}
-    return TrainingConfig.model_validate(resolve(TrainingConfig, given, where))
+def _at_severities(item: Mapping[str, Any]) -> dict[str, Any]:
+    """An item of `perturbations` at all severities of its family, where it does not say at which."""
+    entry = PERTURBATIONS.get(str(item.get("name")))
+    if entry is None or not entry.severities or {"severity", entry.budget} & item.keys():
+        return dict(item)
+    return {**item, "severity": list(range(1, entry.severities + 1))}

@@ -160,7 +160,8 @@ def _child(block: Any, name: str) -> Any:
         annotation = block.model_fields[name].annotation
         types = [each for each in get_args(annotation) if each is not type(None)]
         return types[0] if len(types) == 1 < len(get_args(annotation)) else annotation
-    return next(choice for choice in get_args(block) if choice.__name__ == name)
+    choices = (getattr(each, "__origin__", each) for each in get_args(block))  # without what annotates them
+    return next(choice for choice in choices if getattr(choice, "__name__", "") == name)
 
 
 def _assign(content: dict[str, Any], change: str) -> None:

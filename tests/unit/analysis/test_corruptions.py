@@ -153,3 +153,24 @@ def test_what_moves_is_compared_with_clean_images_at_the_same_pixels(results):
     assert row["drop_points"] == pytest.approx(100 * (row["reference"] - row["score"]))
     assert row["ssim"] is None
     assert corrupted(both)["clean"][0] == pytest.approx(accuracy(both, "a", "clean"))
+
+
+def test_what_a_network_was_trained_on_is_in_no_mean_of_any_network(results):
+    trained = tuple(each._replace(trained_on=("b",)) if each.family == "noise" else each for each in EVERY)
+    seen = replace(results, corruptions=trained)
+    without = replace(results, corruptions=(*BLUR, *FLIP))
+    assert_frame_equal(corrupted(seen), corrupted(without))
+    assert_frame_equal(corruptions.corruption_pairs(seen), corruptions.corruption_pairs(without))
+    families = corruptions.by_family(seen)
+    assert families.filter(family="noise").select("trained_on").to_series().unique().to_list() == ["b"]
+    assert families.filter(family="blur")["trained_on"].null_count() == len(MODELS)
+    (told, means, *_) = corruptions.corruption_sentences(seen, corruptions.corruption_tables(seen), None)
+    assert told.endswith("because some were trained on them: noise (b).")
+    assert means.startswith("Corruptions (1 family) take")
+
+
+def test_networks_trained_on_every_family_are_not_compared_under_corruptions(results):
+    seen = replace(results, corruptions=tuple(each._replace(trained_on=("a", "b")) for each in NOISE))
+    assert corruptions.corruption_pairs(seen).is_empty()
+    (told,) = corruptions.corruption_sentences(seen, corruptions.corruption_tables(seen), None)
+    assert told.endswith("noise (a, b). None is left, so networks are not compared under corruptions.")
