@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medrobust.api import Attacked, Comparison, Run, attack, compare, evaluate, run
     from medrobust.models import Network
+    from medrobust.perturbations.smoothing import certify
 
 __all__ = [
     "Attacked",
@@ -17,6 +18,7 @@ __all__ = [
     "Run",
     "__version__",
     "attack",
+    "certify",
     "compare",
     "evaluate",
     "run",
@@ -30,6 +32,10 @@ def __getattr__(name: str) -> Any:
         from medrobust.models import Network
 
         return Network
+    if name == "certify":
+        from medrobust.perturbations.smoothing import certify
+
+        return certify
     if name in __all__:
         from medrobust import api
 

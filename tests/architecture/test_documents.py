@@ -184,6 +184,7 @@ def pages() -> dict[Path, dict[str, Any]]:
         ROOT / "README.md": scans,
         ROOT / "docs" / "python.md": photographs,
         ROOT / "docs" / "extend.md": photographs,
+        ROOT / "docs" / "certificates.md": photographs,
         ROOT / "docs" / "corruptions.md": photographs,
         ROOT / "docs" / "transforms.md": photographs,
         ROOT / "docs" / "selftest.md": {**photographs, "model": photographs["net_a"]},

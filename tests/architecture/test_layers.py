@@ -37,7 +37,7 @@ assert not heavy, heavy
 
 def test_public_names() -> None:
     assert set(medrobust.__all__) == {
-        *("run", "evaluate", "attack", "compare"),
+        *("run", "evaluate", "attack", "certify", "compare"),
         *("Run", "Comparison", "Attacked", "Network", "__version__"),
     }
     assert all(hasattr(medrobust, name) for name in medrobust.__all__)

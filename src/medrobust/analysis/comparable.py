@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from medrobust.analysis import crafting
+from medrobust.analysis.certificates import certificates
 from medrobust.analysis.comparisons import Network
 from medrobust.analysis.corruptions import corruption_tables
 from medrobust.analysis.remarks import audit_table, remarks
@@ -394,6 +395,7 @@ def warnings(runs: Iterable[ComparedRun]) -> tuple[str, ...]:
                 "selftests": crafting.selftests(run.results),
                 "transforms": transforms(run.results),
                 "threats": threats(run.results, corruption_tables(run.results)["corruptions"]),
+                "certificates": certificates(run.results),
             },
             run.results.task,
             run.results.pixels,

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from medrobust.analysis import (
+    certificates,
     classes,
     comparisons,
     crafting,
@@ -64,6 +65,7 @@ def all_tables(results: Results, conclusion: Verdict) -> dict[str, Table]:
         "threat_pairs": threats.threat_pairs(results),
         "strongest_transfer": threats.strongest_transfer(results),
         "transfer_candidates": threats.transfer_candidates(results),
+        "certificates": certificates.certificates(results),
         "endpoints": endpoints.endpoint_rates(results),
         "endpoint_pairs": endpoints.endpoint_pairs(results),
         "subgroups": subgroups(results),
@@ -80,6 +82,7 @@ def all_tables(results: Results, conclusion: Verdict) -> dict[str, Table]:
     else:
         dice, boundaries = structures.structures(results), structures.surfaces(results, structures=True)
         frames |= {
+            "certificate_structures": certificates.certificate_structures(results),
             "false_positives": structures.false_positives(results),
             "structure_overview": structures.structure_overview(results, dice, boundaries),
             "structures": dice,

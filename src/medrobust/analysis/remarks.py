@@ -6,6 +6,7 @@ from pathlib import PurePath
 
 import polars as pl
 
+from medrobust.analysis.certificates import certificate_remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.table import frame
 from medrobust.analysis.threats import MEAN, STRONGEST, weak_rungs
@@ -30,8 +31,8 @@ def remarks(tables: Mapping[str, pl.DataFrame], task: Task, pixels: str = "pixel
     """All warnings of a study.
 
     Args:
-        tables: At least `audit`, `success`, `budgets`, `matching`, `selftests`, `transforms` and
-            `threats`.
+        tables: At least `audit`, `success`, `budgets`, `matching`, `selftests`, `transforms`,
+            `threats` and `certificates`.
         task: What the networks do.
         pixels: What images consist of, see `Results.pixels`.
     """
@@ -44,6 +45,7 @@ def remarks(tables: Mapping[str, pl.DataFrame], task: Task, pixels: str = "pixel
         *weak_searches(tables["transforms"]),
         *weak_rungs(tables["threats"]),
         *_unchosen(tables["threats"]),
+        *certificate_remarks(tables["certificates"]),
     )
 
 

@@ -66,6 +66,8 @@ class Results:
         whole_test: Rows of clean images of all test cases, where the study attacks only some of them.
         validation: Rows of the ladder's transferred attacks on validation cases, if there are any.
         selftests: Rows of `results/selftest.parquet`; None or empty where attacks were not tested.
+        certificates: Rows of `results/certificates.parquet`; None where the study asks for none.
+        smoothing: `certificates` of the study: noise, draws and radii; None without.
         left_out: Pictures that the run could not make.
         settings: How numbers are judged.
         architectures: Architecture of each network whose name is not that of its architecture.
@@ -93,6 +95,8 @@ class Results:
     whole_test: pl.DataFrame | None = None
     validation: pl.DataFrame | None = None
     selftests: pl.DataFrame | None = None
+    certificates: pl.DataFrame | None = None
+    smoothing: Mapping[str, Any] | None = None
     left_out: tuple[Remark, ...] = ()
     settings: Settings = field(default_factory=Settings)
     architectures: Mapping[str, str] = field(default_factory=dict)

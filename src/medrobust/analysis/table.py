@@ -179,6 +179,7 @@ COUNTS = {
 }
 """As is every column that begins with `n_`; all others hold real numbers."""
 P_VALUES = {"p", "p_holm", "p_equal", "p_equal_holm"}
+SETTINGS = {"budget", "value", "steps", "size", "sigma", "training_sigma", "radius"}
 SPELLINGS = {
     **{word: word.upper() for word in ("ssim", "mse", "l0", "psnr", "nsd", "hd95", "f1", "auroc")},
     "linf": "L∞",
@@ -239,6 +240,11 @@ HEADINGS: Mapping[str, str] = {
     "fooled_by_any": "fooled by any",
     "trained_on": "in the training of",
     "missed_points": "missed, in points",
+    "radius": "radius, L2",
+    "training_sigma": "sigma in training",
+    "network": "network itself",
+    "n_contradicted": "contradicted",
+    "n_by_chance": "chance allows",
 }
 """Headings other than the name in words."""
 UNITS = {"psnr": "dB", "false_positive_ml": "ml", "false_positive_pixels": "pixels"}
@@ -252,7 +258,7 @@ def column(name: str, kind: Any = None) -> Column:
     digits: int | Literal["p", "setting"] = 3
     if name in P_VALUES:
         digits = "p"
-    elif name in ("budget", "value", "steps", "size") or name.endswith("_size"):
+    elif name in SETTINGS or name.endswith("_size"):
         digits = "setting"
     elif re.search(r"points|percent|hd95$|psnr|drop_difference", name):
         digits = 1

@@ -19,6 +19,7 @@ from medrobust.running.jobs import left_out
 from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import (
     ATTRIBUTES,
+    CERTIFICATES,
     CRAFTED,
     EMPTY_CASES,
     SCORED,
@@ -130,6 +131,8 @@ class Run:
             audit=self._audit(),
             attributes=self._rows_if_any(ATTRIBUTES),
             selftests=self._rows_if_any(SELFTEST),
+            certificates=self._certificates(),
+            smoothing=None if study.certificates is None else study.certificates.model_dump(),
             left_out=left_out(self.folder),
             settings=Settings(**study.analysis.model_dump(), seed=study.seed),
             # A surrogate has the architecture of the target of its name, if there is one.
@@ -144,6 +147,9 @@ class Run:
         """Rows of a table that older run folders do not have."""
         found = self.folder.exists("results", f"{table.name}.parquet")
         return read_results(self.folder, table) if found else None
+
+    def _certificates(self) -> pl.DataFrame | None:
+        return self._rows_if_any(CERTIFICATES[self.study.task]) if self.study.certificates else None
 
     def _audit(self) -> Mapping[str, Any] | None:
         """What an audit of the data found, if there was one."""

@@ -109,6 +109,12 @@ QUESTIONS = (
         tables=("smallest", "budget_strength", "smallest_curve"),
     ),
     Question(
+        "certificates",
+        "What is guaranteed?",
+        pictures=("certificates",),
+        tables=("certificates", "certificate_structures"),
+    ),
+    Question(
         "corruptions",
         "Which corruptions hurt?",
         pictures=("corruptions",),
@@ -446,6 +452,28 @@ def _balanced(table: Table, context: ReportContext) -> list[Block]:
     return [_map(table, context, panels, "balanced")]
 
 
+def _certificates(table: Table, context: ReportContext) -> list[Block]:
+    """What all rows share, and what was fixed beforehand, stands in the caption."""
+    asked, measure = context.study["certificates"], table.rows["measure"].item(0)
+    n_cases = table.rows["n_cases"].max()
+    facts = {**asked, "Measure": capitalised(measure), "cases_said": f"{shown(n_cases)} cases"}
+    return [_plain(table.without("sigma", "measure"), context, **facts)]
+
+
+def _certificate_structures(table: Table, context: ReportContext) -> list[Block]:
+    """Certified Dice of structures by radius, a cross table for each network; the CSV has the rest."""
+    rows = table.rows.with_columns(pl.format("radius {}", pl.col("radius").round(4)).alias("radius"))
+    radii = _captioned(Table.of(table.name, rows, table.unit), context)
+    return [
+        Block(
+            f"Certified structures of {target}",
+            each.crossed("structure", "radius", values=["certified"]),
+            table.name,
+        )
+        for target, each in radii.by("target").items()
+    ]
+
+
 def _corruptions(table: Table, context: ReportContext) -> list[Block]:
     """Means over families; what errors are relative to stands in the caption."""
     baseline = table.rows["baseline"].drop_nulls().unique().to_list()
@@ -667,6 +695,8 @@ def _transforms(table: Table, context: ReportContext) -> list[Block]:
 
 LAYOUTS: Mapping[str, Callable[[Table, ReportContext], list[Block]]] = {
     "balanced": _balanced,
+    "certificates": _certificates,
+    "certificate_structures": _certificate_structures,
     "classes": partial(_by_target, "class"),
     "corruption_families": _families,
     "corruptions": _corruptions,

@@ -98,6 +98,7 @@ def draw(
         "pairs": _pairs,
         "rank_stability": _ranks,
         "curve": _curve,
+        "certificates": _certificates,
         "corruption_levels": _levels,
         "threats": _threats,
         "transforms": _transforms,
@@ -564,6 +565,36 @@ def _smallest(table: pl.DataFrame, words: Words) -> Drawn:
         "network and a line for each attack.",
         f"Images fooled by changes of at most some size, {axis}, crafted on {on}: the higher the line, the "
         f"less it takes. At the left, images that are wrong without any change. Bands are {words.intervals}.",
+    )
+
+
+def _certificates(table: pl.DataFrame, words: Words) -> Drawn:
+    """A panel per network: what is certain, and what the attack leaves; at 0, of the images as they are."""
+    parts = [
+        table.select(
+            pl.col("model").alias("curve"),
+            pl.lit(condition).alias("target"),
+            pl.col("radius").alias("budget"),
+            *(
+                pl.coalesce(pl.col(f"{condition}{end}"), pl.col(f"{at_zero}{end}")).alias(name)
+                for end, name in (("", "score"), ("_low", "low"), ("_high", "high"))
+            ),
+            pl.lit(None, pl.Float64).alias("noise"),
+        )
+        for condition, at_zero in (("certified", "certified"), ("attacked", "smoothed"))
+    ]
+    curve = pl.concat(parts).drop_nulls("score")
+    order = {name: place for place, name in enumerate(table["model"].unique(maintain_order=True))}
+    curve = curve.sort(pl.col("curve").replace_strict(order), maintain_order=True)
+    score = table["measure"][0]
+    return Drawn(
+        curve_plot(curve, score=f"{words._replace(score=score).axis}, smoothed", axis="radius (L2)"),
+        f"Line plot of the certified {score} of each smoothed network against the radius, beside its {score} "
+        "under attack at that radius, a panel for each network.",
+        f"The {score} of each smoothed network that no change up to a radius can undercut, and what an "
+        "attack at that radius leaves; the truth lies between the two lines. At the left, images as they "
+        "are: what is certain of them, and the smoothed network's score. Bands are "
+        f"{words.intervals}.",
     )
 
 

@@ -15,6 +15,7 @@ from medrobust.data.splitting.splits import split_csv
 from medrobust.errors import DamagedError, RunError
 from medrobust.perturbations import Request
 from medrobust.running.announcing import size
+from medrobust.running.certify import certificate_parts, certified_name
 from medrobust.running.embed import embedding_parts, tsne_mark
 from medrobust.running.evaluate import evaluation_parts, timing_parts
 from medrobust.running.jobs import is_left_out
@@ -29,6 +30,7 @@ from medrobust.storage.disk import is_temporary
 from medrobust.storage.lock import locked
 from medrobust.storage.schemas import (
     ATTRIBUTES,
+    CERTIFICATES,
     CRAFTED,
     EMBEDDINGS,
     EMPTY_CASES,
@@ -117,9 +119,13 @@ def trained_on(request: Request, study: Study) -> list[str]:
 def write_record(plan: Plan, record: Mapping[str, Any]) -> None:
     """Write the resolved study, its split, its record, and the folders that it refers to."""
     setup, folder = plan.setup, plan.setup.folder
+    certified = setup.targets if setup.study.certificates else ()
     references = {
         "models": [network.id.folder for network in setup.networks],
-        "sets": [images.name for images in (*plan.evaluated, *plan.whole_test, *plan.candidates)],
+        "sets": [
+            *(images.name for images in (*plan.evaluated, *plan.whole_test, *plan.candidates)),
+            *dict.fromkeys(certified_name(setup, target) for target in certified),
+        ],
         "targets": [target.key for target in setup.targets],
     }
     folder.write_json(references, REFERENCES)
@@ -409,6 +415,10 @@ def join_rows(plan: Plan) -> None:
     pictured = [target for target in targets if not is_left_out(folder, tsne_mark(target))]
     embedded = (part for target in pictured for part in embedding_parts(plan.embedded(target), target))
     compact(folder, EMBEDDINGS, embedded)
+    if setup.study.certificates:
+        compact(folder, CERTIFICATES[setup.study.task], certificate_parts(setup))
+    else:
+        folder.remove("results", "certificates.parquet")
     _write_attributes(setup)
     if setup.tolerance is not None:
         for table in (SURFACES, EMPTY_CASES):

@@ -12,7 +12,9 @@ from medrobust.core import OnProgress
 from medrobust.errors import Remark, RunError, without
 from medrobust.storage import Parts, RunFolder
 
-Kind = Literal["audit", "expect", "train", "selftest", "craft", "noise", "evaluate", "embed", "examples"]
+Kind = Literal[
+    "audit", "expect", "train", "selftest", "craft", "noise", "evaluate", "certify", "embed", "examples"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """Steps in their order."""
 

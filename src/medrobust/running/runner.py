@@ -11,6 +11,7 @@ from rich.console import Console
 from medrobust.core import Dataset, silent
 from medrobust.data.reading import part_of, read_all
 from medrobust.running.announcing import announce, job_table
+from medrobust.running.certify import certification_jobs
 from medrobust.running.check import check_networks
 from medrobust.running.craft import crafting_job
 from medrobust.running.embed import embedding_jobs
@@ -134,6 +135,7 @@ def jobs_of(plan: Plan, speeds: Speeds) -> list[Job]:
             on_validation(evaluation_job(setup, images, speeds, boundaries=False, rounded=False))
             for images in plan.candidates
         ),
+        *certification_jobs(setup, speeds),
         *embedding_jobs(plan, speeds),
         *examples_jobs(plan),
         explorer_job(plan, speeds),

@@ -125,6 +125,40 @@ VALIDATION: Mapping[Task, Table] = {
     task: Table(f"validation_{table.name}", table.schema, table.keys) for task, table in SCORED.items()
 }
 """The same for transferred attacks on validation cases, by which the strongest on each target is chosen."""
+_CERTIFIED: Schema = {
+    "target": pl.String,
+    "target_seed": pl.Int64,
+    "fold": pl.Int64,
+    "condition": pl.String,
+    "radius": pl.Float64,
+}
+CERTIFICATES: Mapping[Task, Table] = {
+    Task.CLASSIFICATION: Table(
+        "certificates",
+        {
+            **_CERTIFIED,
+            **_CASE,
+            **dict.fromkeys(("label", "prediction"), pl.Int64),
+            "largest_radius": pl.Float64,
+            "contradicted": pl.Boolean,
+        },
+        keys=(*_CERTIFIED, "case_id"),
+    ),
+    Task.SEGMENTATION: Table(
+        "certificates",
+        {
+            **_CERTIFIED,
+            **_SCAN,
+            "structure": pl.String,
+            **dict.fromkeys(("n_true", "n_pred", "n_both", "n_answered"), pl.Int64),
+            **dict.fromkeys(("n_pixels", "n_abstained", "n_cases", "n_contradicted"), pl.Int64),
+        },
+        keys=(*_CERTIFIED, "scan_id", "structure"),
+    ),
+}
+"""What is certain of smoothed networks. A prediction of -1: nothing is. Conditions: the `network` itself and
+the `smoothed` one on clean images, what is `certified` at a radius, and the smoothed one `attacked` at it.
+Pixels without an answer count in `n_pred` wherever that is wrong."""
 ATTRIBUTES = Table(
     "attributes",
     {**_SCAN, "attribute": pl.String, "value": pl.String},

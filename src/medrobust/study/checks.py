@@ -1,5 +1,6 @@
 """What must hold between the keys of a study."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from medrobust.metrics.similarity import WINDOW
 from medrobust.models.spec import is_trained
 from medrobust.perturbations import Request, place_of_finding
 from medrobust.perturbations.request import LABEL
+from medrobust.perturbations.smoothing import largest_radius
 from medrobust.study.analysis import primary_score
 from medrobust.study.config import Study
 from medrobust.study.endpoints import endpoints
@@ -34,6 +36,27 @@ def check_study(study: Study) -> None:
     _check_perturbations(study)
     _check_targets(study)
     _check_surrogates(study)
+    _check_certificates(study, 1)
+
+
+def _check_certificates(study: Study, pixels: int) -> None:
+    """See that the draws can certify the largest radius, where `pixels` are certified together."""
+    asked = study.certificates
+    if asked is None:
+        return
+    if study.task is Task.MULTILABEL:
+        raise StudyError(
+            "study.certificates: are of one class per image or of label maps; this study is one of "
+            f"{study.task}. Leave the key out, or certify images with medrobust.certify."
+        )
+    family = {"pixels": pixels, "radii": len(asked.tested)} if study.task.has_maps else {}
+    most = largest_radius(asked.draws, sigma=asked.sigma, alpha=asked.alpha, **family)
+    if most < asked.tested[-1]:
+        raise StudyError(
+            f"study.certificates: {asked.draws} draws certify a radius of at most {max(most, 0):.3g} here, "
+            f"even if all of them agree; got {asked.tested[-1]:.4g}. Give more `draws`, a larger `sigma` or "
+            "smaller `radii`."
+        )
 
 
 def _check_baseline(study: Study) -> None:
@@ -68,8 +91,8 @@ def check_opened_data(study: Study, dataset: Dataset) -> None:
 
     Raises:
         StudyError: They are labelled for another task, lack a finding that an attack is for or a class that
-            an endpoint is about, have dimensions or channels that a corruption does not take, or have a side
-            shorter than SSIM's window.
+            an endpoint is about, have dimensions or channels that a corruption does not take, have more
+            pixels than the draws of a certificate suffice for, or a side shorter than SSIM's window.
     """
     _require_same_task(study, dataset.name, dataset.task)
     for attack in study.attacks:
@@ -81,6 +104,7 @@ def check_opened_data(study: Study, dataset: Dataset) -> None:
     for where, each in asked:
         if complaint := each.perturbation.misfit(dataset.channels, len(dataset.shape)):
             raise StudyError(f"{where}: {complaint} Leave it out.")
+    _check_certificates(study, math.prod(dataset.shape))
     if min(dataset.shape) < WINDOW:
         size = " x ".join(map(str, dataset.shape))
         raise StudyError(

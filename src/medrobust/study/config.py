@@ -9,7 +9,15 @@ from itertools import count
 from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt, Interval, Len, Lt
-from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from medrobust.catalogue import name_of
 from medrobust.core import Role, Task
@@ -231,6 +239,48 @@ class Threats(Block):
             yield {"label": f"{name}-{255 * self.eps:.4g}of255", "ladder": self.eps} | item
 
 
+class Certificates(Block):
+    """Certificates of the smoothed networks (randomised smoothing), and an attack on them."""
+
+    sigma: Annotated[Ratio, Gt(0)] = Field(
+        description="Standard deviation of the noise, on images in [0, 1]; train with the same."
+    )
+    draws: Annotated[int, Ge(1)] = Field(1000, description="Noisy versions of an image that are counted.")
+    selection: Annotated[int, Ge(1)] = Field(
+        100, description="Further ones by which the answer that is certified is chosen."
+    )
+    alpha: Annotated[float, Interval(gt=0, lt=0.5)] = Field(
+        0.001, description="Probability that any certificate of an image is false."
+    )
+    radii: tuple[Annotated[Ratio, Gt(0)], ...] | None = Field(
+        None,
+        min_length=1,
+        validate_default=True,
+        description="L2 norms of changes, on images in [0, 1]. null: 0.5, 1 and 1.5 times sigma.",
+    )
+    cases: Annotated[int, Ge(1)] | None = Field(
+        100, description="At most this many of the cases, evenly spaced over the patients; null: all."
+    )
+    attack_steps: Annotated[int, Ge(0)] = Field(
+        20, description="Steps of the attack on the smoothed network at every radius; 0: no attack."
+    )
+    attack_draws: Annotated[int, Ge(1)] = Field(
+        8, description="Noisy versions whose mean probabilities it follows."
+    )
+
+    @field_validator("radii")
+    @classmethod
+    def _of_sigma(cls, given: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
+        if given is None and "sigma" in info.data:
+            return tuple(round(factor * info.data["sigma"], 12) for factor in (0.5, 1.0, 1.5))
+        return given and tuple(sorted({*given}))
+
+    @property
+    def tested(self) -> tuple[float, ...]:
+        """The radii, from 0 on: there, what is certain of the images as they are."""
+        return (0.0, *(self.radii or ()))
+
+
 class Cases(Block):
     """Which test cases are attacked and scored; one set for the whole study."""
 
@@ -340,6 +390,9 @@ class Study(Block):
     corruptions: Corruptions = Corruptions()
     transforms: Transforms = Transforms()
     threats: Threats | None = Field(None, description="A ladder of attackers with one budget; null: none.")
+    certificates: Certificates | None = Field(
+        None, description="What is guaranteed of the networks under noise; null: nothing is asked."
+    )
     noise: dict[str, Any] = Field(
         {}, description="The control: noise matched to every attack, one's own too. {} leaves it out."
     )

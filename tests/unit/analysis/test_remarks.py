@@ -1,6 +1,7 @@
 import polars as pl
 import pytest
 
+from medrobust.analysis.certificates import CERTIFICATES
 from medrobust.analysis.remarks import remarks
 from medrobust.core import Task
 
@@ -32,9 +33,10 @@ def of(
     audit=(FOUND,),
 ):
     rows = {"success": success, "budgets": budgets, "matching": matching, "selftests": selftests}
-    rows |= {"audit": audit, "transforms": (), "threats": ()}
+    rows |= {"audit": audit, "transforms": (), "threats": (), "certificates": ()}
     frames = {"success": SUCCESS, "budgets": BUDGET, "matching": MATCH, "selftests": TEST, "audit": FOUND}
     frames["transforms"] = {"target": "a", "family": "coil", "search": "worst", "drop_points": 1.0}
+    frames["certificates"] = dict.fromkeys(CERTIFICATES, 0) | {"model": "a", "radius": 0.0}
     frames["threats"] = {"target": "a", "rung": "white box", "drop_points": 1.0}
     tables = {name: pl.DataFrame([frames[name], *given])[1:] for name, given in rows.items()}
     return [(remark.about, remark.sentence) for remark in remarks(tables, task)]

@@ -127,6 +127,26 @@ def tables(task: Task) -> dict[str, pl.DataFrame]:
                 "patients_for_claim": [9, 9, 240],
             }
         ),
+        "certificates": pl.DataFrame(
+            [
+                {
+                    "model": name,
+                    "measure": "accuracy" if task is Task.CLASSIFICATION else "Dice",
+                    "radius": radius,
+                }
+                | {"tau": None if task is Task.CLASSIFICATION else 0.5 + radius}
+                | {"sigma": 0.25, "training_sigma": 0.25}
+                | {"network": 0.8 if radius == 0 else None, "network_low": 0.7, "network_high": 0.9}
+                | {"smoothed": 0.75 if radius == 0 else None, "smoothed_low": 0.65, "smoothed_high": 0.85}
+                | {"certified": 0.7 - radius, "certified_low": 0.6 - radius, "certified_high": 0.8 - radius}
+                | {"attacked": 0.72 - radius / 2 if radius else None}
+                | {"attacked_low": 0.6 if radius else None, "attacked_high": 0.8 if radius else None}
+                | {"abstained": radius, "abstained_low": 0.0, "abstained_high": 0.4}
+                | {"n_contradicted": 0, "n_by_chance": 1, "n_cases": 100, "n_patients": 15}
+                for name in NETWORKS[task]
+                for radius in (0.0, 0.125, 0.25)
+            ]
+        ),
         "rank_stability": pl.DataFrame(
             [
                 {
@@ -387,6 +407,16 @@ def study(task: Task) -> dict[str, object]:
             for name in ATTACKS[task]
         ],
         "noise": {"name": NOISE[task]},
+        "certificates": {
+            "sigma": 0.25,
+            "draws": 1000,
+            "selection": 100,
+            "alpha": 0.001,
+            "radii": [0.125, 0.25],
+            "cases": 100,
+            "attack_steps": 20,
+            "attack_draws": 8,
+        },
         "support": "auto",
         "crafting": {"quantise": True, "whitebox": True},
         "cases": {"per_patient": 16, "total": None},

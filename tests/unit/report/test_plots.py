@@ -202,6 +202,15 @@ class TestControls:
         areas = dict(zip(map(tuple, dots.get_offsets().data), dots.get_sizes(), strict=True))
         assert areas[1, 0] / areas[2, 0] == pytest.approx(0.8 / 0.1)
 
+    def test_certificates_begin_at_what_is_certain_and_attacks_at_the_smoothed_score(
+        self, context: ReportContext
+    ) -> None:
+        figure = draw(context.tables, WORDS, None)["certificates"]().figure
+        assert len([axes for axes in figure.axes if axes.get_visible()]) == 3
+        drawn = [np.round(line.get_ydata(), 4).tolist() for line in figure.axes[0].lines]
+        assert [0.7, 0.575, 0.45] in drawn
+        assert [0.75, 0.6575, 0.595] in drawn
+
     def test_without_a_control_there_is_no_plot_of_it(self, context: ReportContext) -> None:
         empty = {**context.tables, "noise_control": context.tables["noise_control"].clear()}
         assert "noise_control" not in draw(empty, WORDS, None)
