@@ -63,9 +63,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A space and the question whether the nearest name was meant; empty if none is near."""
-    near = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    """A space and the question whether the nearest name, in any case, was meant; empty if none is near."""
+    folded = {each.casefold(): each for each in sorted(known)}
+    near = get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    return f" Did you mean '{folded[near[0]]}'?" if near else ""
 
 
 def reason(error: BaseException) -> str:

@@ -23,7 +23,6 @@ from medrobust.stats.significance import (
     equivalence_test,
     holm,
     patients_needed,
-    sign_flip_test,
     smallest_p,
 )
 
@@ -233,17 +232,16 @@ def _pair(first: Network, second: Network, tests: int) -> Line:
 
 
 def sign_flip(results: Results, first: Scores | None, second: Scores | None, *key: str, tests: int) -> float:
-    """Two-sided p value of a paired difference; NaN where either is missing or undefined.
+    """Two-sided p value of a paired difference (`Panel.swap_test`); NaN where either is missing or undefined.
 
     `key` names the random draws; `tests` is the size of the family, or more.
     """
     if first is None or second is None:
         return math.nan
-    differences = first.totals - second.totals
-    if np.isnan(differences).any():
+    if np.isnan(first.totals - second.totals).any():
         return math.nan
     rng = generator(results.settings.seed, "sign flips", *key)
-    return sign_flip_test(differences, _resamples(results, tests), rng)
+    return results.panel.swap_test(first, second, _resamples(results, tests), rng)
 
 
 def _resamples(results: Results, tests: int) -> int:

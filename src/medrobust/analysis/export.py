@@ -11,6 +11,7 @@ from medrobust.analysis import (
     crafting,
     endpoints,
     seeds,
+    selective,
     smallest,
     stability,
     structures,
@@ -77,6 +78,9 @@ def all_tables(results: Results, conclusion: Verdict) -> dict[str, Table]:
             of_labels.__name__: of_labels(results),
             "balanced": classes.balanced_table(results),
             "quality": classes.quality_table(results),
+            "selective": selective.selective(results),
+            "selective_pairs": selective.selective_pairs(results),
+            "risk_coverage": selective.risk_coverage(results),
             "transfer_rate": classes.transfer_rate(results),
         }
     else:

@@ -30,7 +30,7 @@ from medrobust.stats.intervals import (
     wilson,
 )
 from medrobust.stats.resampling import Draws, bca, bootstrap_t, percentile, resampled_sums
-from medrobust.stats.significance import false_claim
+from medrobust.stats.significance import false_claim, sign_flip_test, swap_test
 from medrobust.study.analysis import Settings
 
 CLEAN = "clean"
@@ -59,6 +59,20 @@ class Cell(NamedTuple):
         return {"target": self.target, "perturbation": self.perturbation, "source": self.source}
 
 
+class Answers(NamedTuple):
+    """The answers behind a score of all images at once: of one training, in one cell (to one finding).
+
+    Attributes:
+        labels: True class of each image.
+        given: What the network answered to each: probabilities or predictions, whichever the score is of.
+        patients: The number of each image's patient.
+    """
+
+    labels: np.ndarray
+    given: np.ndarray
+    patients: np.ndarray
+
+
 class Scores(NamedTuple):
     """Scores of all patients under one condition.
 
@@ -67,12 +81,14 @@ class Scores(NamedTuple):
         repeats: How many cells and seeds are pooled.
         draws: Sum of the totals in every resample of the patients; None without resampling.
         by_class: Right images of each patient and class, for scores in which every class counts the same.
+        answers: Of scores that can be computed anew when networks swap patients.
     """
 
     totals: Totals
     repeats: int
     draws: Draws | None = None
     by_class: ByClass | None = None
+    answers: tuple[Answers, ...] = ()
 
     def minus(self, other: "Scores") -> "Scores":
         """Paired differences."""
@@ -89,7 +105,8 @@ def averaged(chosen: Sequence[Scores]) -> Scores | None:
     draws = np.mean(drawn, axis=0) if len(drawn) == len(chosen) else None
     of_classes = [scores.by_class for scores in chosen if scores.by_class is not None]
     by_class = np.mean(of_classes, axis=0) if of_classes else None
-    return Scores(totals.mean(0), sum(scores.repeats for scores in chosen), draws, by_class)
+    answers = tuple(each for scores in chosen for each in scores.answers)
+    return Scores(totals.mean(0), sum(scores.repeats for scores in chosen), draws, by_class, answers)
 
 
 @dataclass(frozen=True)
@@ -189,6 +206,27 @@ class Panel:
         if first is None or second is None:
             return math.nan
         return false_claim(first.totals - second.totals, outcomes=self.counts_outcomes)
+
+    def swap_test(self, first: Scores, second: Scores, resamples: int, rng: np.random.Generator) -> float:
+        """Two-sided p value of "the answers to any patient's images might as well have been the other's".
+
+        Of sums over patients, weighted by class or not, that is the sign flip of the patients' differences.
+        Other scores are computed anew, cell by cell, where both have as many of these; else the signs of the
+        patients' contributions are flipped, which is an approximation.
+        """
+        swaps = self.score.swaps
+        if swaps is None or not first.answers or len(first.answers) != len(second.answers):
+            return sign_flip_test(first.totals - second.totals, resamples, rng)
+        differences = [
+            swaps(one.labels, one.given, other.given, one.patients)
+            for one, other in zip(first.answers, second.answers, strict=True)
+        ]
+        return swap_test(
+            lambda signs: np.mean([each(signs) for each in differences], axis=0),
+            first.totals.size,
+            resamples,
+            rng,
+        )
 
     def resampled(self, values: Float64[np.ndarray, "k patients"]) -> Float64[np.ndarray, "k resamples"]:
         """Sums of k numbers over the patients of every resample; the resamples are always the same."""
@@ -400,13 +438,19 @@ def _panel_of_samples(score: Score, settings: Settings, rows: pl.DataFrame, floo
     patients = sorted(rows["patient_id"].unique())
     cells: dict[Cell, Scores] = {}
     for key, of_cell in rows.partition_by(CELL, as_dict=True).items():
-        trainings = of_cell.sort("case_id").partition_by(SEEDS)
-        contributions = [
-            _contributions(score, each, patients) for training in trainings for each in _of_findings(training)
-        ]
-        defined = [each for each in contributions if not np.isnan(each).any()]
-        cells[Cell(*key)] = Scores(np.mean(defined or contributions, axis=0), len(trainings))
+        trainings = of_cell.sort("case_id", *SEEDS).partition_by(SEEDS)
+        parts = [each for training in trainings for each in _of_findings(training)]
+        contributions = [_contributions(score, each, patients) for each in parts]
+        known = [place for place, each in enumerate(contributions) if not np.isnan(each).any()]
+        totals = np.mean([contributions[place] for place in known] or contributions, axis=0)
+        answers = [_answers(score, parts[place], patients) for place in known if score.swaps is not None]
+        cells[Cell(*key)] = Scores(totals, len(trainings), answers=tuple(answers))
     return Panel(score, settings, tuple(patients), 0, np.ones(len(patients)), cells, floor=floor)
+
+
+def _answers(score: Score, rows: pl.DataFrame, patients: Sequence[str]) -> Answers:
+    labels, given = _image_columns(score, rows).values()
+    return Answers(labels, given, np.searchsorted(patients, rows["patient_id"].to_numpy().astype(str)))
 
 
 def _contributions(score: Score, rows: pl.DataFrame, patients: Sequence[str]) -> Totals:

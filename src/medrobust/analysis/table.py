@@ -181,7 +181,7 @@ COUNTS = {
 P_VALUES = {"p", "p_holm", "p_equal", "p_equal_holm"}
 SETTINGS = {"budget", "value", "steps", "size", "sigma", "training_sigma", "radius"}
 SPELLINGS = {
-    **{word: word.upper() for word in ("ssim", "mse", "l0", "psnr", "nsd", "hd95", "f1", "auroc")},
+    **{word: word.upper() for word in ("ssim", "mse", "l0", "psnr", "nsd", "hd95", "f1", "auroc", "aurc")},
     "linf": "L∞",
     "dice": "Dice",
     "iou": "IoU",
@@ -200,6 +200,13 @@ HEADINGS: Mapping[str, str] = {
     "clean_false_claim": "clean, false claim",
     "place": "rank",
     "extra_points": "more under attack, in points",
+    "failure_auroc": "AUROC for mistakes",
+    "failure_auroc_difference": "AUROC for mistakes, difference",
+    "aurc_difference": "AURC, difference",
+    "risk": "risk of all answers",
+    "risk_90": "risk at coverage 0.9",
+    "risk_80": "risk at coverage 0.8",
+    "n_undefined": "undefined",
     "tau": "Kendall's tau",
     "same_order": "same order, fraction",
     "patients_for_claim": "patients for this difference",

@@ -28,6 +28,7 @@ from medrobust.analysis.seeds import (
     architectures,
     enough_seeds,
 )
+from medrobust.analysis.selective import confidence_sentences
 from medrobust.analysis.stability import FEWEST_FOR_FRACTIONS
 from medrobust.analysis.table import frame
 from medrobust.analysis.threats import threat_sentences
@@ -84,6 +85,7 @@ def verdict(results: Results) -> Verdict:
         *corruption_sentences(results, aside, best),
         *transform_sentences(aside["transforms"]),
         *threat_sentences(results),
+        *confidence_sentences(results),
         *tau_sentences(tau),
         *_limits(results),
     )

@@ -38,9 +38,11 @@ from medrobust.metrics.scores import (
     Labels,
     Sums,
     auroc,
+    auroc_swaps,
     auroc_without,
     dice_of_counts,
     iou_of_counts,
+    kappa_swaps,
     nsd_of_sums,
     quadratic_kappa,
 )
@@ -63,6 +65,9 @@ class Score:
         balanced: Of right-or-wrong outcomes: every class counts the same, however many images it has.
         without: A faster way to what `of` gives once each patient is left out: it takes the same arrays, and
             `patients`, the number of each image's patient, from 0 on. None: `of` is asked again for each.
+        swaps: Of one number for all images, the differences between two networks that swap answers within
+            patients: it takes the same arrays, that of answers also of the `other` network, and returns a
+            function of the signs of the patients. None: signs of the patients' contributions are flipped.
         summary: What it is, after "the score is"; by default the first line of the function's docstring.
     """
 
@@ -73,6 +78,7 @@ class Score:
     higher_is_better: bool = True
     balanced: bool = False
     without: Callable[..., Any] | None = None
+    swaps: Callable[..., Any] | None = None
     summary: str = ""
 
     def __post_init__(self) -> None:
@@ -163,6 +169,7 @@ _BUILT_IN = (
         auroc,
         "AUROC",
         without=auroc_without,
+        swaps=auroc_swaps,
         summary="the area under the ROC curve of each class against all others, averaged over classes",
     ),
     Score(
@@ -170,6 +177,7 @@ _BUILT_IN = (
         quadratic_kappa,
         "weighted kappa",
         bounds=(-1.0, 1.0),
+        swaps=kappa_swaps,
         summary="Cohen's kappa of ordered classes such as grades, weighted by the square of their distance",
     ),
 )

@@ -6,7 +6,7 @@ a false positive change the denominator.) What is predicted of it all the same i
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ Counts = Int[np.ndarray, "*shape"]
 Sums = Num[np.ndarray, "*shape"]
 Probabilities = Float[np.ndarray, "n classes"]
 Labels = Int[np.ndarray, "n"]
+Signs = Float64[np.ndarray, "patterns patients"]
+Differences = Float64[np.ndarray, "patterns"]
 
 BINS = 15
 """Equally wide bins of the expected calibration error."""
@@ -222,6 +224,40 @@ def auroc_without(
     return np.where(enough, mean_defined(found), np.nan)
 
 
+def auroc_swaps(
+    labels: Labels, probabilities: Probabilities, other: Probabilities, patients: Labels
+) -> Callable[[Signs], Differences]:
+    """Differences in `auroc` of two networks that swap their answers within patients.
+
+    Answers are the ranks among all of a network's probabilities of a class: networks may differ in the scale
+    of their probabilities, which the area ignores.
+
+    The area is a sum over pairs of a positive and a negative image, so a quadratic form in the signs. In the
+    difference between the two networks all squares cancel: each patient has a part of its own, by how much
+    its images rank higher, among both networks' images of the other kind, with the one network than with the
+    other, and the sign of the patient is that of its part.
+
+    Args:
+        labels: True class of each image.
+        probabilities: Of each class, from the one network.
+        other: From the other network.
+        patients: Whose image it is, numbered from 0 on.
+    """
+    occurring, whole = np.unique(labels), np.zeros(int(patients.max()) + 1)
+    for name in occurring:
+        positive = labels == name
+        one, two = rankdata(probabilities[:, name]), rankdata(other[:, name])
+        for side, sign in ((positive, 1), (~positive, -1)):
+            among = np.sort(np.concatenate([one[~side], two[~side]]))
+            placed = [
+                np.searchsorted(among, ranks[side], "left") + np.searchsorted(among, ranks[side], "right")
+                for ranks in (one, two)
+            ]
+            pairs = 4 * positive.sum() * (~positive).sum() * len(occurring)
+            whole += np.bincount(patients[side], sign * (placed[0] - placed[1]) / pairs, minlength=whole.size)
+    return lambda signs: signs @ whole
+
+
 def quadratic_kappa(labels: Labels, predictions: Labels) -> float:
     """Cohen's kappa of ordered classes, weighted by the square of their distance, in [-1, 1].
 
@@ -236,6 +272,39 @@ def quadratic_kappa(labels: Labels, predictions: Labels) -> float:
     disagreement = np.square(labels - predictions, dtype=np.float64).mean()
     by_chance = labels.var() + predictions.var() + (labels.mean() - predictions.mean()) ** 2
     return float(1 - disagreement / by_chance) if by_chance > 0 else math.nan
+
+
+def kappa_swaps(
+    labels: Labels, predictions: Labels, other: Labels, patients: Labels
+) -> Callable[[Signs], Differences]:
+    """Differences in `quadratic_kappa` of two networks that swap their answers within patients.
+
+    Disagreement and what chance would give are both linear in the patients. Undefined differences are 0.
+
+    Args:
+        labels: True class of each image.
+        predictions: Of the one network.
+        other: Of the other network.
+        patients: Whose image it is, numbered from 0 on.
+    """
+    square, cross = float((labels.astype(np.float64) ** 2).mean()), 2 * float(labels.mean())
+
+    def of_patients(answers: Labels) -> Float64[np.ndarray, "patients 2"]:
+        answers = answers.astype(np.float64)
+        sums = ((labels - answers) ** 2, square + answers**2 - cross * answers)
+        return np.stack([np.bincount(patients, each) for each in sums], axis=1)
+
+    one, two = of_patients(predictions), of_patients(other)
+    half, middle = (one - two) / 2, (one + two).sum(0) / 2
+
+    def differences(signs: Signs) -> Differences:
+        moved = signs @ half
+        (first, chance), (second, other_chance) = (middle + moved).T, (middle - moved).T
+        known = (chance > 0) & (other_chance > 0)
+        chance, other_chance = np.where(known, chance, 1), np.where(known, other_chance, 1)
+        return np.where(known, second / other_chance - first / chance, 0.0)
+
+    return differences
 
 
 def brier(labels: Labels, probabilities: Probabilities) -> float:

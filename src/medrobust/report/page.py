@@ -45,8 +45,8 @@ STORY_PICTURES = {
     "threats": "ladder",
 }
 """Plots and their sections of the story, which shows Table 2 as a map instead of the plot."""
-ONLY_AS_FILES = ("patients",)
-"""Tables with a row per patient and network, too long for a report."""
+ONLY_AS_FILES = ("patients", "risk_coverage")
+"""Tables with a row per patient and network, or per point of a curve, too long for a report."""
 
 
 class Question(NamedTuple):
@@ -95,6 +95,12 @@ QUESTIONS = (
     ),
     Question(
         "endpoints", "How often is the mistake made that matters?", tables=("endpoints", "endpoint_pairs")
+    ),
+    Question(
+        "selective",
+        "Does its own confidence warn?",
+        pictures=("risk_coverage",),
+        tables=("selective", "selective_pairs"),
     ),
     Question(
         "success",

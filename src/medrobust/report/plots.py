@@ -99,6 +99,7 @@ def draw(
         "rank_stability": _ranks,
         "curve": _curve,
         "certificates": _certificates,
+        "risk_coverage": _risks,
         "corruption_levels": _levels,
         "threats": _threats,
         "transforms": _transforms,
@@ -323,6 +324,51 @@ def _ranks(table: pl.DataFrame, words: Words) -> Drawn:
         f"How stable the order is when the {words.units} are drawn anew: the area of a dot is the fraction "
         "of resamples in which the network has the rank. Networks from top to bottom by the "
         f"{words.score} of all {words.units}.",
+    )
+
+
+def risk_plot(curves: pl.DataFrame) -> Figure:
+    """Risk against coverage: a panel per network, a line per condition.
+
+    Args:
+        curves: `condition`, `model`, `coverage` and `risk`; its order is that of panels.
+    """
+    models = curves["model"].unique(maintain_order=True).to_list()
+    columns = min(len(models), 3)
+    rows = -(-len(models) // columns)
+    with style.look():
+        figure = Figure(figsize=(0.9 + 2.5 * columns, 0.9 + 2.3 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for place, axes in enumerate(grid.flat):
+            axes.set_visible(place < len(models))
+            if place >= len(models):
+                continue
+            for series in (CLEAN, NOISE, ATTACK):
+                line = curves.filter(model=models[place], condition=series.column)
+                axes.plot(
+                    line["coverage"].to_list(), line["risk"].to_list(), color=series.colour, linewidth=1.8
+                )
+            axes.set_title(models[place], fontsize=10.5, fontweight="bold", pad=6)
+            axes.set_xlabel("coverage" if place >= len(models) - columns else "")
+            axes.grid(visible=True)
+            axes.set_axisbelow(True)
+        grid[0, 0].set(xlim=(0, 1), ylim=(0, None))
+        for axes in grid[:, 0]:
+            axes.set_ylabel("risk")
+        shown = [each for each in (CLEAN, NOISE, ATTACK) if each.column in curves["condition"].to_list()]
+        handles = [Line2D([], [], label=each.name, color=each.colour, linewidth=1.8) for each in shown]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=2.2)
+    return figure
+
+
+def _risks(table: pl.DataFrame, words: Words) -> Drawn:
+    return Drawn(
+        risk_plot(table),
+        "Line plot of risk against coverage, a panel for each network: clean, with noise and under attack.",
+        "What is gained by answering only where the network is confident: the fraction of wrong answers "
+        "(risk) among the most confident ones, against the fraction of images answered (coverage). Where a "
+        "line falls to the left, confidence warns of mistakes. Means over attacks and sources, without "
+        "intervals.",
     )
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 Totals = Float64[np.ndarray, "patients"]
 
@@ -272,6 +272,55 @@ def wilson(right: Totals, outcomes: Totals, confidence: float) -> Estimate:
     found = fraction(right, outcomes)
     effective = np.minimum(found.effective, float(outcomes.sum()))  # of NaN and a number this is NaN
     return found._replace(effective=float(effective)).fraction_interval(confidence)
+
+
+FEWEST_ON_A_SIDE = 3
+"""Effective patients with positive, and with negative, images that an area's interval needs."""
+
+
+def effective_number(totals: Totals) -> float:
+    """Patients of equal totals that would vary as much, `(sum x)^2 / sum x^2`; 0 without any.
+
+    Source:
+        Kish, Survey Sampling, 1965.
+    """
+    return float(totals.sum()) ** 2 / float(totals @ totals) if totals.any() else 0.0
+
+
+def auroc_interval(contributions: Totals, positive: Totals, negative: Totals, confidence: float) -> Estimate:
+    """The interval of an area under a ROC curve from patients' contributions, wider where a side is rare.
+
+    Few positive (or negative) images show neither how much they vary nor, all of them above the others, that
+    they do. So the bounds are at least as wide as those of scores of exponential distributions with as many
+    positive and negative images as there are effective patients with any. Among 100 patients of whom 5 % are
+    positive, with an area of .92, these hold the truth in .95, contributions alone in .81 (nominal .95).
+
+    Args:
+        contributions: Of each patient; their mean is the area, their spread gives its error.
+        positive: Positive images of each patient, over all cells that are averaged.
+        negative: Negative images.
+        confidence: Level.
+
+    Returns:
+        Bounds in [0, 1]; NaN with fewer than `FEWEST_ON_A_SIDE` effective patients on either side.
+
+    Source:
+        Newcombe, Statistics in Medicine 25, 2006, part 2, method 5, with a quantile of t; Hanley and McNeil,
+        Radiology 143, 1982 (the variance).
+    """
+    found, sides = mean(contributions), [effective_number(each) for each in (positive, negative)]
+    if math.isnan(found.error) or min(sides) < FEWEST_ON_A_SIDE - ROUNDING:
+        return Estimate(found.value)
+    plain = found.fraction_interval(confidence)
+    quantile = t_quantile(confidence, found.freedom)
+    value = min(max(found.value, ROUNDING), 1 - ROUNDING)  # at 0 and 1 itself the equation has a second root
+
+    def beyond(area: float) -> float:
+        more = (sum(sides) / 2 - 1) * ((1 - area) / (2 - area) + area / (1 + area))
+        return abs(value - area) - quantile * math.sqrt(area * (1 - area) * (1 + more) / math.prod(sides))
+
+    low, high = (optimize.brentq(beyond, *ends) for ends in ((0, value), (value, 1)))
+    return Estimate(found.value, max(0.0, min(plain.low, low)), min(1.0, max(plain.high, high)))
 
 
 def extremes_interval(values: Totals, confidence: float, largest: float | None = None) -> Estimate:

@@ -339,6 +339,25 @@ class Analysis(Block):
         None, description="In mm; boundaries so near count as the same. null: the longest side of a pixel."
     )
 
+    @field_validator("endpoints", mode="before")
+    @classmethod
+    def _are_listed(cls, given: Any) -> Any:
+        if not isinstance(given, list | tuple) or not all(isinstance(each, Mapping) for each in given):
+            raise ValueError(
+                "must be a list of endpoints, such as [{name: missed melanoma, truth: mel, not: mel}]"
+            )
+        return given
+
+    @field_validator("costs", mode="before")
+    @classmethod
+    def _have_names(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or not all(isinstance(row, Mapping) for row in given.values()):
+            raise ValueError(
+                "must name the costs by true, then by predicted class, such as {mel: {nv: 10}}; a matrix"
+                " without names could be read either way"
+            )
+        return given
+
     @field_serializer("score", when_used="json")
     def _written(self, score: Any) -> Any:
         """A score that was given in Python as what imports it, or by its name where nothing does."""

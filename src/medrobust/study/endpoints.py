@@ -93,6 +93,12 @@ def _endpoint(given: Mapping[str, Any], task: Task, classes: Sequence[str] | Non
         raise StudyError(f"{where}: `not` must be the one finding of `truth`, such as {EXAMPLES[task]}.")
     if rule == "predicted" and set(about) & set(answers):
         raise StudyError(f"{where}.predicted: {', '.join(about)} is no mistake where it is the truth.")
+    if rule == "not" and not set(about) <= set(answers):
+        right = ", ".join(name for name in about if name not in answers)
+        raise StudyError(
+            f"{where}.not: must name {right} too, which is no mistake where it is the truth; got"
+            f" {', '.join(answers)}."
+        )
     places = [1] if task is Task.MULTILABEL else [classes.index(each) for each in answers if classes]
 
     def mistaken(predictions: Labels) -> Bool[np.ndarray, "n"]:

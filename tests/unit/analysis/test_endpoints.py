@@ -107,6 +107,8 @@ SEGMENTATION, MULTILABEL = Task.SEGMENTATION, Task.MULTILABEL
         ({"name": "x", "truth": "melanom", "not": "mel"}, Task.CLASSIFICATION, "Did you mean 'melanoma'"),
         ({"name": "x", "truth": "nevus"}, Task.CLASSIFICATION, "one of not, predicted, such as"),
         ({"name": "x", "truth": "nevus", "predicted": "nevus"}, Task.CLASSIFICATION, "no mistake"),
+        ({"name": "x", "truth": "nevus", "not": ["melanoma"]}, Task.CLASSIFICATION, "must name nevus too"),
+        ({"name": "x", "truth": "MELANOMA", "not": "nevus"}, Task.CLASSIFICATION, "Did you mean 'melanoma'"),
         ({"truth": "nevus", "not": "nevus"}, Task.CLASSIFICATION, "has a name"),
         ({"name": "x", "trut": "nevus", "not": "nevus"}, Task.CLASSIFICATION, "no key 'trut'. Did you mean"),
         ({"name": "x", "truth": 3, "not": "nevus"}, Task.CLASSIFICATION, "a name or a list of names; got 3"),

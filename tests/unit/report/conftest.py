@@ -160,6 +160,14 @@ def tables(task: Task) -> dict[str, pl.DataFrame]:
                 for place in range(3)
             ]
         ),
+        "risk_coverage": pl.DataFrame(
+            [
+                {"condition": condition, "model": name, "coverage": coverage, "risk": level * coverage}
+                for condition, level in (("clean", 0.2), ("noise", 0.4), ("adversarial", 0.6))
+                for name in networks
+                for coverage in (0.5, 1.0)
+            ]
+        ),
         "ranking": pl.DataFrame(
             {
                 "model": [networks[2], networks[0], networks[1]],

@@ -23,6 +23,7 @@ from medrobust.storage.folder import RunFolder
 from medrobust.storage.rows import frame_of, write_results
 from medrobust.storage.schemas import EMBEDDINGS
 
+PLOTS = ("dotplot", "heatmap", "noise_control", "pairs", "plane", "risk_coverage")
 NETWORKS = [f"{name}-{role}-s{seed}" for name in "abc" for role, seed in (("target", 0), ("surrogate", 1))]
 STUDY = {
     "seed": 0,
@@ -135,13 +136,9 @@ def test_a_run_folder_gets_its_report_and_its_figures(folder: RunFolder, photogr
     put_examples(folder)
     put_features(folder)
     text = built(folder, photographs)
-    figures = {
-        f"{name}.{kind}"
-        for name in ("dotplot", "heatmap", "noise_control", "pairs", "plane", "examples", "tsne")
-        for kind in ("png", "svg")
-    }
+    figures = {f"{name}.{kind}" for name in (*PLOTS, "examples", "tsne") for kind in ("png", "svg")}
     assert set(folder.names("figures")) == figures
-    assert text.count('<img src="data:image/svg') == 5, "Table 2 is a map of the page itself"
+    assert text.count('<img src="data:image/svg') == 6, "Table 2 is a map of the page itself"
     assert text.count('<img src="data:image/png') == 3 + 2, "three images and two differences"
     assert "Robustness of 3 classification networks on phantom_lesions" in text
     for fact in ("2 mm", "12,345", "eps.ssim = 0.98", "steps = 50", "displacement ratio", "the other half"):
@@ -277,10 +274,10 @@ def test_a_study_without_fgsm_misses_no_t_sne(folder: RunFolder, photographs: Re
 @pytest.mark.parametrize(
     ("name", "said", "pictures"),
     [
-        ("plots.heat_map", "figure 'heatmap'", 5),
-        ("plots.plane_plot", "figure 'plane'", 4),
-        ("reading.joint_tsne", "t-SNE", 4),
-        ("build.read_explorer", "images one by one", 5),
+        ("plots.heat_map", "figure 'heatmap'", 6),
+        ("plots.plane_plot", "figure 'plane'", 5),
+        ("reading.joint_tsne", "t-SNE", 5),
+        ("build.read_explorer", "images one by one", 6),
     ],
 )
 def test_a_picture_that_fails_costs_no_report_and_is_told_of(

@@ -211,6 +211,15 @@ class TestControls:
         assert [0.7, 0.575, 0.45] in drawn
         assert [0.75, 0.6575, 0.595] in drawn
 
+    def test_risks_have_a_panel_for_each_network_and_a_line_for_each_condition(
+        self, context: ReportContext
+    ) -> None:
+        figure = draw(context.tables, WORDS, None)["risk_coverage"]().figure
+        assert [axes.get_title() for axes in figure.axes] == context.tables["table1"]["model"].to_list()
+        for axes in figure.axes:
+            assert [line.get_ydata()[-1] for line in axes.lines] == [0.2, 0.4, 0.6]
+        assert {"clean", "matched noise", "attack"} <= set(words(figure))
+
     def test_without_a_control_there_is_no_plot_of_it(self, context: ReportContext) -> None:
         empty = {**context.tables, "noise_control": context.tables["noise_control"].clear()}
         assert "noise_control" not in draw(empty, WORDS, None)

@@ -140,6 +140,14 @@ def test_set_reaches_perturbations_by_label() -> None:
             r"study\.targets\.seeds: give every seed only once; got \[2, 2\]",
         ),
         (changed(targets={"seeds": []}), r"study\.targets\.seeds"),
+        (
+            changed(analysis={"endpoints": {"name": "x"}}),
+            r"endpoints: must be a list of endpoints, such as \[",
+        ),
+        (
+            changed(analysis={"costs": [[0, 1], [1, 0]]}),
+            r"costs: must name the costs by true, then .*\[\[0, 1",
+        ),
         (changed(surrogates={"weights": {"unt": "x"}}), r"Unknown model 'unt'\. Did you mean 'unet'\?"),
         (
             changed(surrogates={"weights": "x.pt"}),
