@@ -138,7 +138,7 @@ def certificate_remarks(table: pl.DataFrame) -> Iterator[Remark]:
         yield Remark(
             "certificates",
             f"Whether {', '.join(unknown)} saw noise in training is not known here. Smoothed with noise that "
-            "it has not seen, a network abstains or errs for that reason alone.",
+            "it has not seen, a network may abstain or err for that reason alone.",
         )
     for row in table.filter(pl.col("training_sigma").is_not_null(), radius=0.0).iter_rows(named=True):
         if abs(row["training_sigma"] - row["sigma"]) > 1e-6:
@@ -149,8 +149,8 @@ def certificate_remarks(table: pl.DataFrame) -> Iterator[Remark]:
             )
             yield Remark(
                 "certificates",
-                f"{row['model']} was trained with {how} and smoothed with sigma {row['sigma']:.4g}: its "
-                "certificates say less than those of the same architecture trained with that noise would.",
+                f"{row['model']} was trained with {how} and smoothed with sigma {row['sigma']:.4g}. Under "
+                "noise that it has not seen a network usually abstains or errs more often.",
             )
 
 
