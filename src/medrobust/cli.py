@@ -432,7 +432,3 @@ def schema() -> None:
     from medrobust.study.schema import study_schema
 
     typer.echo(json.dumps(study_schema(), indent=2))
-
-
-if __name__ == "__main__":
-    app()

@@ -527,9 +527,8 @@ class TestCheck:
 
 class TestAsAProcess:
     def command(self, *arguments: object, folder: Path) -> dict[str, Any]:
-        code = f"from medrobust.cli import app; app({[str(argument) for argument in arguments]!r})"
         return {
-            "args": [sys.executable, "-c", code],
+            "args": [sys.executable, "-m", "medrobust", *map(str, arguments)],
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
             "text": True,
@@ -547,7 +546,9 @@ class TestAsAProcess:
         assert len(done.stderr.splitlines()) == 1
 
     def test_wrong_usage(self, tmp_path: Path) -> None:
-        assert self.run("rnu", folder=tmp_path).returncode == 2
+        done = self.run("rnu", folder=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.startswith("Usage: python -m medrobust ")
 
     @pytest.mark.slow
     def test_an_interrupt_in_a_training_and_going_on(self, write: Write, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ print(names, [check_perturbation(name) for name in names])
 
 def test_a_study_names_what_a_package_brings(installed: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "run"
-    printed("-m", "medrobust.cli", "run", EXAMPLES / "study.yaml", "--out", out, env=installed, cwd=tmp_path)
+    printed("-m", "medrobust", "run", EXAMPLES / "study.yaml", "--out", out, env=installed, cwd=tmp_path)
     assert "towards_the_mean,wider," in (out / "tables" / "table2.csv").read_text(encoding="utf-8")
     assert "probability of truth" in (out / "report.html").read_text(encoding="utf-8")
     shown = mr.Run.open(out).results.predictions["perturbation"].unique()

@@ -22,7 +22,8 @@ from medrobust.analysis.table import ABSENT, shown
 from medrobust.core import Task, Unit
 from medrobust.errors import Remark, RunError
 from medrobust.metrics.catalogue import Score
-from medrobust.models.spec import is_trained
+from medrobust.models.form import read_weights
+from medrobust.models.spec import is_of_imagenet, is_trained
 from medrobust.report.examples import Examples, Row
 from medrobust.report.plots import Projection
 from medrobust.report.style import Picture, structure_colours
@@ -129,6 +130,14 @@ class ReportContext:
     def trained_surrogates(self) -> tuple[bool, ...]:
         """Of each surrogate, whether the run trained it."""
         return trained_surrogates(self.study)
+
+    @property
+    def pretrained(self) -> tuple[str, ...]:
+        """The judged networks that began with ImageNet's weights."""
+        weights = {each["name"]: each.get("weights") for each in self.study["models"]}
+        return tuple(
+            name for name, given in weights.items() if is_of_imagenet(read_weights(given, name).file)
+        )
 
     @property
     def units(self) -> str:

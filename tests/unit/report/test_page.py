@@ -552,6 +552,24 @@ def test_methods_say_which_networks_came_trained(make_context: MakeContext) -> N
     assert "What the given surrogates were trained on is not known here." in words
 
 
+def test_methods_name_the_networks_that_began_with_weights_of_imagenet(make_context: MakeContext) -> None:
+    context = make_context(Task.CLASSIFICATION)
+    assert context.pretrained == ("inception_v3", "inception_v4")
+    weights = (
+        "imagenet",
+        "package:nets",
+        {"file": "package:nets", "prefix": "net."},
+        "mine.pt",
+        "none",
+        None,
+    )
+    models = [{"name": f"net{n}", "weights": given} for n, given in enumerate(weights)]
+    study = {**context.study, "models": [*models, {"name": "bare"}, {"name": "own", "given": "own 3fa2"}]}
+    words = Page(render(replace(context, study=study))).words
+    assert "Pre-trained on ImageNet: net0, net1, net2. Attacks" in words
+    assert "ImageNet" not in Page(render(make_context(Task.SEGMENTATION))).words
+
+
 @pytest.mark.parametrize(
     ("models", "where"),
     [(None, "the surrogate of unet"), ("others", "other networks"), ("none", "the network itself")],
