@@ -36,6 +36,8 @@ OCHRE = "#946800"
 CATEGORIES = (VERMILION, BLUE, GREEN, PURPLE, OCHRE, INK)
 
 PNG_DPI = 180
+PADDING = 0.08
+"""Around what is drawn, in inches."""
 
 RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -92,15 +94,11 @@ def svg(figure: Figure) -> bytes:
 def _saved(figure: Figure, kind: str, metadata: dict[str, None], **options: Any) -> bytes:
     buffer = io.BytesIO()
     with look():
-        figure.savefig(
-            buffer,
-            format=kind,
-            metadata=metadata,
-            bbox_inches="tight",
-            pad_inches=0.08,
-            facecolor="white",
-            **options,
-        )
+        if figure.get_layout_engine() is not None:
+            figure.draw_without_rendering()
+            figure.set_layout_engine(None)  # the next file has the same layout
+        box = figure.get_tightbbox().padded(PADDING)
+        figure.savefig(buffer, format=kind, metadata=metadata, bbox_inches=box, facecolor="white", **options)
     return buffer.getvalue()
 
 
