@@ -10,6 +10,8 @@ LOWEST := build/lowest/environment
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 INSTALL = $(BIN)/pip install --quiet --no-compile
+# Where Python may not keep bytecode, every process compiles torch and all else again: 10 s of work each time.
+export PYTHONDONTWRITEBYTECODE :=
 # What need not wait for another runs beside it: the browser's installation, the checks.
 MAKEFLAGS += --jobs=2
 # The extra `bench` of pyproject.toml, each quoted for the shell.
@@ -54,10 +56,9 @@ types: $(DEV)
 	$(BIN)/mypy
 
 # One thread per worker: two test processes that both use two threads are slower than two that use one.
-# A file's tests stay on one worker, which then makes what they share only once; files go in the order given, long ones first.
-test: check browser  ## Everything CI runs: checks, and all tests but the slow ones; whole studies and contracts with shapes
-	$(PYTEST) -m "not slow" --ignore tests/golden --ignore tests/contract
-	MEDROBUST_CHECK_SHAPES=1 $(PYTEST) -m "not slow" tests/golden tests/contract
+# A file's tests stay on one worker, which then makes what they share only once.
+test: check browser  ## Everything CI runs: checks, and all tests but the slow ones
+	$(PYTEST) -m "not slow"
 
 test-slow: $(SLOW) browser  ## The slow tests: Ray, S3, several processes, LaTeX, coverage of intervals, networks of libraries, the demo, installation
 	$(PYTEST) -m slow

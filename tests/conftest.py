@@ -1,10 +1,11 @@
-"""Before anything is imported: one thread per process and, on demand, checks of the shapes in annotations.
+"""Before anything is imported: one thread per process, and checks of the shapes in annotations.
 
 Also the browser, which tests of several folders open pages with.
 """
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -25,24 +26,41 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.update(sharing_cores(os.environ))
 
 
-def check_shapes() -> None:
-    """Check every annotation at every call, and let `pytest.raises` accept that a wrong argument stops there.
+jaxtyping.jaxtyped = annotations.jaxtyped  # type: ignore[assignment]
+jaxtyping.install_import_hook("medrobust", "annotations.check")
+plain_raises = pytest.raises
 
-    Not the default, since it would hide the messages that users get.
-    """
-    jaxtyping.jaxtyped = annotations.jaxtyped  # type: ignore[assignment]
-    jaxtyping.install_import_hook("medrobust", "annotations.check")
-    raises = pytest.raises
-
-    def raises_at_the_latest(expected: Any, *, match: str = "") -> Any:
-        said = f"(?s)Type-check error|violates type hint|(?:{match})"
-        return raises((expected, jaxtyping.TypeCheckError), match=said)
-
-    pytest.raises = raises_at_the_latest  # type: ignore[assignment]
+CHECKED = ("contract", "golden")
+"""Folders whose tests check every annotation at every call; `make test-shapes` does so in all."""
 
 
-if os.environ.get("MEDROBUST_CHECK_SHAPES"):  # `make test-shapes`
-    check_shapes()
+def raises(expected: Any, **keywords: Any) -> Any:
+    """As in pytest; where annotations are checked, a wrong argument may stop there."""
+    if not annotations.checking:
+        return plain_raises(expected, **keywords)
+    said = f"(?s)Type-check error|violates type hint|(?:{keywords.get('match', '')})"
+    return plain_raises((expected, jaxtyping.TypeCheckError), match=said)
+
+
+pytest.raises = raises  # type: ignore[assignment]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shapes(request: pytest.FixtureRequest) -> None:
+    """Not in all tests, since it would hide the messages that users get."""
+    folder = Path(__file__).parent
+    where = request.path.relative_to(folder).parts[0]
+    annotations.checking = where in CHECKED or "MEDROBUST_CHECK_SHAPES" in os.environ
+
+
+@pytest.fixture(scope="module")
+def blank_figures() -> Iterator[None]:
+    """For tests that make reports and look at no figure: to render these takes most of a report's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "medrobust.report.style._saved", lambda *_, **__: b'<svg xmlns="http://www.w3.org/2000/svg"/>'
+        )
+        yield
 
 
 @pytest.fixture(scope="module")

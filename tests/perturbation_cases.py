@@ -1,5 +1,7 @@
 """Every entry of the catalogue with every preset, and what it is tried on."""
 
+from functools import cache
+
 import pytest
 
 from medrobust.core import Task
@@ -28,6 +30,7 @@ __all__ = [
     "make_batch",
     "make_network",
     "make_rngs",
+    "plain",
     "trial",
 ]
 
@@ -35,7 +38,7 @@ FEW_STEPS = {
     "pgd": {"steps": 5},
     "mi_fgsm": {"steps": 2},
     "segpgd": {"steps": 5},
-    "saliency_map": {"steps": 12},
+    "saliency_map": {"steps": 8},
     "fab": {"steps": 3},
     "square": {"steps": 12},
     "hopskipjump": {"steps": 2, "draws": 4},
@@ -47,11 +50,11 @@ FEW_STEPS = {
     "apgd": {"steps": 4},
     "cospgd": {"steps": 3},
     "sea": {"steps": 3, "losses": ("dice",)},
-    "fmn": {"steps": 6},
-    "ddn": {"steps": 6},
-    "sigma_zero": {"steps": 20},
-    "alma_prox": {"steps": 12},
-    "pdpgd": {"steps": 12},
+    "fmn": {"steps": 5},
+    "ddn": {"steps": 5},
+    "sigma_zero": {"steps": 12},
+    "alma_prox": {"steps": 5},
+    "pdpgd": {"steps": 5},
 }
 FEW_COPIES = {
     "vmi": {"neighbours": 2},
@@ -73,6 +76,12 @@ def trial(name, task, preset=None):
         parts = PERTURBATIONS[name].presets[preset].parameters["transfer"]
         changed = changed | {"transfer": {part: FEW_COPIES.get(part, {}) for part in parts}}
     return trial_of(PERTURBATIONS[name], task, preset, **changed)
+
+
+@cache
+def plain(name, task, preset=None):
+    """What an entry makes of the images of its trial, made once for all tests that compare with it."""
+    return trial(name, task, preset).made
 
 
 def apply(wanted, network, images, labels, **given):

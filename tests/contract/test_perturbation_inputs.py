@@ -21,8 +21,9 @@ from perturbation_cases import (
 
 
 @each
-@pytest.mark.parametrize(("channels", "space"), [(3, (11, 17)), (1, (5, 6, 7)), (2, (13, 12))])
-@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize(
+    ("channels", "space", "classes"), [(3, (11, 17), 2), (1, (5, 6, 7), 3), (2, (13, 12), 3)]
+)
 def test_any_channels_size_and_dimension(name, task, channels, space, classes):
     shape = {"channels": channels, "dimensions": len(space), "classes": classes}
     network = make_network(task, **shape)
@@ -62,18 +63,14 @@ def test_memory_layout_does_not_matter(name, task):
         (images.repeat_interleave(2, 0)[::2], labels.repeat_interleave(2, 0)[::2]),
     ]
     for same, same_labels in forms:
-        result = apply(ask(name, task), network, same, same_labels, rngs=make_rngs(3))
-        assert ((result - plain).abs() > 1e-4).float().mean() <= 0.01
-
-
-@each_within_support
-def test_a_network_in_channels_last_gives_the_same(name, task):
-    network = make_network(task, channels=3)
-    images, labels = make_batch(task, network, channels=3)
-    plain = apply(ask(name, task), network, images, labels, rngs=make_rngs(3))
+        assert close(apply(ask(name, task), network, same, same_labels, rngs=make_rngs(3)), plain)
     network = network.to(memory_format=torch.channels_last)
-    result = apply(ask(name, task), network, images, labels, rngs=make_rngs(3))
-    assert ((result - plain).abs() > 1e-4).float().mean() <= 0.01
+    assert close(apply(ask(name, task), network, images, labels, rngs=make_rngs(3)), plain)
+
+
+def close(result, plain):
+    """But for entries whose gradient is about zero, which rounding may turn."""
+    return ((result - plain).abs() > 1e-4).float().mean() <= 0.01
 
 
 @every
@@ -96,32 +93,25 @@ def test_reduced_precision_of_the_network_gives_whole_images(name, task, preset)
         assert not ((result != images) & ~support).any()
 
 
-BAD_INPUTS = {
-    "half": (lambda x, y: (x.half(), y), "images: must be float32, got torch.float16"),
-    "range": (
-        lambda x, y: (x * 255, y),
-        r"images: must be finite and lie in \[0, 1\], got values from .* to 2",
-    ),
-    "nan": (lambda x, y: (x.where(x < 0.9, torch.nan), y), "images: must be finite"),
-    "rank": (lambda x, y: (x[0], y), "images: must have the shape"),
-    "empty": (lambda x, y: (x[:0], y[:0]), "nothing empty"),
-    "float labels": (lambda x, y: (x, y.float()), "labels: must be int64"),
-    "fewer labels": (lambda x, y: (x, y[:-1]), r"labels: must have the shape \(3,\)"),
-    "negative label": (
-        lambda x, y: (x, y - 9),
-        r"labels: must be class numbers from 0 on.*, got -",
-    ),
-}
+BAD_INPUTS = [
+    (lambda x, y: (x.half(), y), "images: must be float32, got torch.float16"),
+    (lambda x, y: (x * 255, y), r"images: must be finite and lie in \[0, 1\], got values from .* to 2"),
+    (lambda x, y: (x.where(x < 0.9, torch.nan), y), "images: must be finite"),
+    (lambda x, y: (x[0], y), "images: must have the shape"),
+    (lambda x, y: (x[:0], y[:0]), "nothing empty"),
+    (lambda x, y: (x, y.float()), "labels: must be int64"),
+    (lambda x, y: (x, y[:-1]), r"labels: must have the shape \(3,\)"),
+    (lambda x, y: (x, y - 9), r"labels: must be class numbers from 0 on.*, got -"),
+]
 
 
 @each
-@pytest.mark.parametrize("fault", BAD_INPUTS)
-def test_wrong_input_says_what_to_do(name, task, fault):
+def test_wrong_input_says_what_to_do(name, task):
     network = make_network(task)
-    change, message = BAD_INPUTS[fault]
-    images, labels = change(*make_batch(task, network))
-    with pytest.raises(ValueError, match=message):
-        call(name, task, network, images, labels)
+    images, labels = make_batch(task, network)
+    for change, message in BAD_INPUTS:
+        with pytest.raises(ValueError, match=message):
+            call(name, task, network, *change(images, labels))
 
 
 @each_within_support

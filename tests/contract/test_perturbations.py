@@ -20,6 +20,7 @@ from perturbation_cases import (
     make_batch,
     make_network,
     make_rngs,
+    plain,
     trial,
 )
 
@@ -37,8 +38,7 @@ def test_every_entry_keeps_the_contract(name, task, preset):
 def test_modes_that_were_left_wrong_do_not_matter(name, task, preset):
     """Dropout and batch norm in training mode give what the network gives in evaluation mode."""
     tried = trial(name, task, preset)
-    expected = tried.made
-    assert torch.equal(tried.run(copy.deepcopy(tried.network).train()), expected)
+    assert torch.equal(tried.run(copy.deepcopy(tried.network).train()), plain(name, task, preset))
 
 
 @each_within_support
@@ -86,7 +86,10 @@ def test_minimal_attacks_fool_images_and_keep_the_wrong_ones(name):
     images, labels = make_batch(task, network, n=8)
     labels[0] = (labels[0] + 1) % CLASSES
     tally = Tally()
-    result = perturb(request({"name": name}, task), network, images, labels, rngs=make_rngs(8), tally=tally)
+    steps = {"steps": 3} if name == "hopskipjump" else {}  # which begins with images that fool
+    result = perturb(
+        request({"name": name, **steps}, task), network, images, labels, rngs=make_rngs(8), tally=tally
+    )
     fooled = (network(result).argmax(1) != labels).float().mean()
     # Entries that only get darker cannot change every prediction of a network that averages.
     assert fooled >= (0.5 if name == "saliency_map" else 1)

@@ -11,6 +11,8 @@ import medrobust as mr
 from medrobust.errors import ModelError, StudyError
 from medrobust.study.reading import read_study
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 NOISE = torch.rand(40, 1, 16, 16, generator=torch.Generator().manual_seed(0)) / 10
 IMAGES = torch.linspace(0.2, 0.8, 40).view(-1, 1, 1, 1) + NOISE - NOISE.mean((1, 2, 3), keepdim=True)
 LABELS = (torch.arange(40) >= 20).long()

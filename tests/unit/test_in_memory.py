@@ -17,6 +17,8 @@ from medrobust.perturbations import fgsm, perturbation
 from medrobust.storage import ImageStore
 from tiny_cases import ByBrightness, ByChannel, photos, scans
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 PHOTOS, SCANS = photos(18), scans()
 
 

@@ -183,7 +183,7 @@ def trial_of(entry: Perturbation, task: Task, preset: str | None = None, **param
 
 def _runs(trial: Trial) -> str | None:
     try:
-        trial.run()
+        trial.made  # noqa: B018
     except Exception as error:  # of the user's function
         return _failure(trial, error)
     return None

@@ -17,6 +17,8 @@ from medrobust.storage import RunFolder, read_results
 from medrobust.storage.schemas import ATTRIBUTES
 from medrobust.study.schema import study_schema
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 PEOPLE = {"table": "people.csv", "key": "who", "columns": ["age", "site"]}
 
 

@@ -23,6 +23,8 @@ from medrobust.errors import DataError, StudyError
 from medrobust.running import runner
 from medrobust.running.export import Exported, Wanted, export
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 BLOCK = {"load": "own_data:open_stripes", "cases": 24}
 MODULE = """
 import made_data

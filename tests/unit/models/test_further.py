@@ -19,6 +19,8 @@ from medrobust.perturbations.entry import Tally
 from medrobust.perturbations.selftest import selftest
 from medrobust.rng import generator
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 N, SIDE = 9, 12
 META = [0.5, {"of": "age", "divide": 100, "unknown": 50}, {"of": "sex", "equals": ["f", "female"]}]
 KNOWN = [{"age": 10 * n, "sex": "f" if n % 3 else "m"} for n in range(N)]

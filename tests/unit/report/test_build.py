@@ -16,7 +16,7 @@ from medrobust.analysis.results import Results
 from medrobust.analysis.verdict import verdict
 from medrobust.core import Task
 from medrobust.errors import Remark, RunError
-from medrobust.report import reading
+from medrobust.report import reading, style
 from medrobust.report.build import build
 from medrobust.report.page import ONLY_AS_FILES, QUESTIONS, STORY_TABLES
 from medrobust.storage.folder import RunFolder
@@ -85,6 +85,12 @@ def slices() -> Results:
         lambda cell, scan, structure: (10, 10, 5 + len(scan)), {f"p{i}": [f"s{i}"] for i in range(6)}
     )
     return replace(results, record=record("phantom_brains", results.classes))
+
+
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the files of figures blank, which takes most of the time; what a report says stays."""
+    monkeypatch.setattr(style, "_saved", lambda *_, **__: b'<svg xmlns="http://www.w3.org/2000/svg"/>')
 
 
 def put_examples(folder: RunFolder) -> None:
@@ -251,6 +257,7 @@ def test_features_without_matched_noise_make_no_picture(folder: RunFolder, photo
 UNKNOWN = "because its features are not known."
 
 
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize("known", ["ab", "b", ""])
 def test_networks_without_features_are_named_and_the_others_have_their_t_sne(
     folder: RunFolder, photographs: Results, known: str
@@ -265,12 +272,14 @@ def test_networks_without_features_are_named_and_the_others_have_their_t_sne(
     assert ("displacement ratio" in text) == bool(known)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_study_without_fgsm_misses_no_t_sne(folder: RunFolder, photographs: Results) -> None:
     other = {**STUDY, "perturbations": STUDY["perturbations"][1:]}
     folder.write_bytes(yaml.safe_dump(other).encode(), "study.yaml")
     assert "t-SNE" not in built(folder, photographs)
 
 
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize(
     ("name", "said", "pictures"),
     [
@@ -317,6 +326,7 @@ def test_a_damaged_file_of_a_picture_is_named_with_what_to_do(
         built(folder, photographs)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_what_the_run_could_not_make_is_told_with_its_own_reason(
     folder: RunFolder, photographs: Results
 ) -> None:
@@ -331,10 +341,12 @@ def test_what_the_run_could_not_make_is_told_with_its_own_reason(
     assert "the run kept none" not in text
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_run_without_examples_says_so(folder: RunFolder, slices: Results) -> None:
     assert "No examples: the run kept none." in built(folder, slices)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_one_network_is_spoken_of_in_the_singular(folder: RunFolder) -> None:
     results = classification(lambda *_: True, {f"p{i}": 2 for i in range(3)}, models=("a",))
     text = built(folder, replace(results, record=record("x", results.classes)))

@@ -8,6 +8,8 @@ import pytest
 import medrobust as mr
 from medrobust.core import Part
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 STUDY = {
     "task": "segmentation",
     "data": {"name": "phantom_brains", "subjects": 5, "spacing": 4.0},

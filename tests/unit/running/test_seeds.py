@@ -10,6 +10,8 @@ import medrobust as mr
 from medrobust.analysis.seeds import by_seed, variance
 from medrobust.api import Run
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 STUDY: dict[str, Any] = {
     "task": "classification",
     "data": {"name": "phantom_lesions", "images": 100, "size": 32},

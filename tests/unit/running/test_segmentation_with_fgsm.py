@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 
 from medrobust import api
+
+pytestmark = pytest.mark.usefixtures("blank_figures")
 
 STUDY: dict[str, Any] = {
     "task": "segmentation",

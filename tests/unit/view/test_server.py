@@ -22,6 +22,8 @@ from medrobust.errors import RunError
 from medrobust.report.explorer import read_explorer
 from medrobust.view.server import LOOPBACK, Server, numbers, open_viewer
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> api.Run:
