@@ -160,6 +160,14 @@ def test_pixels_are_those_of_an_image_with_a_side_of_224(name):
     assert seen[0].item() == pytest.approx(seen[1].item(), abs=0.06)
 
 
+def test_the_width_of_a_blur_is_that_of_an_image_with_a_side_of_224():
+    point = torch.zeros(4, 1, 112, 112)
+    point[..., 56, 56] = 1
+    blurred = make(ENTRIES["gaussian_blur"], point, sigma=8.0, truncate=8.0).images[0, 0]
+    away = torch.arange(112) - 56
+    assert float((blurred.sum(0) * away**2).sum()) == pytest.approx(4.0**2, rel=0.01)
+
+
 def test_a_suite_of_somebody_elses_function_needs_nothing_more():
     def darker(images, severity, rngs):
         return images * (1 - 0.1 * severity)

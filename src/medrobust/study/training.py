@@ -1,7 +1,7 @@
 """How networks are trained: what a study may say."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval, Len, Lt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -81,7 +81,7 @@ class Adversarial(BaseModel):
     support: Literal["auto", "image", "foreground"] | None = None
 
     @model_validator(mode="after")
-    def _only_what_the_method_has(self) -> Self:
+    def _only_what_the_method_has(self) -> "Adversarial":
         if self.method == "fast" and (self.steps or 1) > 1:
             raise ValueError(f"`fast` takes one step; got steps: {self.steps}. Use `pgd`")
         if self.method != "trades" and self.beta is not None:
@@ -103,7 +103,7 @@ class Adversarial(BaseModel):
         """Weight of the distance between the answers."""
         return self.beta or 6.0
 
-    def filled(self, support: Literal["auto", "image", "foreground"]) -> Self:
+    def filled(self, support: Literal["auto", "image", "foreground"]) -> "Adversarial":
         """The same with every number in place, and where images may change if it does not say."""
         beta = self.weight if self.method == "trades" else None
         known = {"steps": self.n_steps, "step": self.length, "beta": beta, "support": self.support or support}
@@ -189,7 +189,7 @@ class TrainingConfig(BaseModel):
     strategy: Strategy = "auto"
 
     @model_validator(mode="after")
-    def _one_change_of_all_pixels(self) -> Self:
+    def _one_change_of_all_pixels(self) -> "TrainingConfig":
         if self.adversarial is not None and self.corrupting.gaussian is not None:
             raise ValueError(
                 "adversarial training within a budget and Gaussian noise beyond [0, 1] are not combined. "
