@@ -1,5 +1,6 @@
 """Rates of the mistakes that a study names, and what mistakes cost: clean, with noise and under attack."""
 
+import math
 from collections.abc import Iterator
 from itertools import combinations
 
@@ -10,7 +11,8 @@ from medrobust.analysis.results import CONDITIONS, Results
 from medrobust.analysis.scores import Panel, Scores, panel_of
 from medrobust.analysis.table import Line, bounded, frame, with_bounds
 from medrobust.core import Task
-from medrobust.study.endpoints import Endpoint, endpoints
+from medrobust.stats.intervals import Estimate, Totals, extremes_interval
+from medrobust.study.endpoints import COST, Endpoint, endpoints
 
 
 def endpoint_rates(results: Results) -> pl.DataFrame:
@@ -29,9 +31,9 @@ def endpoint_rates(results: Results) -> pl.DataFrame:
         counts = {"n_cases": inside[item].n_unique(), "n_patients": len(panel.patients)}
         for model in results.models:
             found = _conditions(results, panel, model)
-            values = {name: panel.estimate(scores).scaled(endpoint.scale) for name, scores in found.items()}
-            extra = panel.difference(found["adversarial"], found["clean"])
-            values["extra_points"] = extra.scaled(100 * endpoint.scale)
+            values = {name: _rate(endpoint, panel, scores) for name, scores in found.items()}
+            extra = _difference(endpoint, panel, found["adversarial"], found["clean"])
+            values["extra_points"] = extra.scaled(100)
             lines.append({"endpoint": endpoint.name, "model": model, **with_bounds(values), **counts})
     numbers = bounded(*CONDITIONS, "extra_points")
     return frame(lines, "endpoint", "model", *numbers, "n_cases", "n_patients")
@@ -56,13 +58,39 @@ def endpoint_pairs(results: Results) -> pl.DataFrame:
                     _conditions(results, panel, model, first, second)[condition] for model in (first, second)
                 )
                 if one is not None and other is not None:
-                    difference = panel.difference(one, other).scaled(endpoint.scale)
+                    difference = _difference(endpoint, panel, one, other)
                     keys = (endpoint.name, condition, first, second)
                     p = sign_flip(results, one, other, *keys, tests=tests)
                     names = dict(zip(("endpoint", "condition", "first", "second"), keys, strict=True))
                     family.append({**names, **with_bounds({"difference": difference}), "p": p})
         lines += [{**line, "p_holm": p} for line, p in zip(family, adjusted(family), strict=True)]
     return frame(lines, "endpoint", "condition", "first", "second", *bounded("difference"), "p", "p_holm")
+
+
+def _rate(endpoint: Endpoint, panel: Panel, scores: Scores | None) -> Estimate:
+    found = panel.estimate(scores)
+    if scores is not None and endpoint.name == COST:
+        found = _with_what_is_rare(found, scores.totals, panel).clipped(0.0, 1.0)
+    return found.scaled(endpoint.scale)
+
+
+def _difference(endpoint: Endpoint, panel: Panel, first: Scores | None, second: Scores | None) -> Estimate:
+    found = panel.difference(first, second)
+    if first is not None and second is not None and endpoint.name == COST:
+        found = _with_what_is_rare(found, first.totals - second.totals, panel).clipped(-1.0, 1.0)
+    return found.scaled(endpoint.scale)
+
+
+def _with_what_is_rare(found: Estimate, costs: Totals, panel: Panel) -> Estimate:
+    """The interval, at least as wide as one that supposes nothing but the largest cost.
+
+    A sample in which the costliest mistake was not made does not show how often it is: without this,
+    intervals of mean costs hold the truth in as few as .65 of the studies with 12 patients.
+    """
+    if not panel.sizes.size or math.isnan(found.low):
+        return found
+    rare = extremes_interval(costs, panel.settings.confidence, 1.0)
+    return Estimate(found.value, min(found.low, rare.low), max(found.high, rare.high))
 
 
 def _panels(results: Results) -> Iterator[tuple[Endpoint, pl.DataFrame, Panel]]:

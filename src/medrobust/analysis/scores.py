@@ -160,9 +160,13 @@ class Panel:
             # Outcomes are counted before they are averaged over cells and seeds: each is right or wrong.
             return wilson(scores.totals * scores.repeats, self.sizes * scores.repeats, confidence)
         found = ratio(scores.totals, self.sizes)
-        if self.score.is_fraction:
-            return found.fraction_interval(confidence)
-        return found.interval(confidence).clipped(*bounds)
+        lowest, width = bounds[0], bounds[1] - bounds[0]
+        if math.isinf(width):
+            return found.interval(confidence).clipped(*bounds)
+        within = ratio((scores.totals - lowest * self.sizes) / width, self.sizes).fraction_interval(
+            confidence
+        )
+        return Estimate(found.value, *(lowest + width * bound for bound in within[1:]))
 
     def difference(self, first: Scores | None, second: Scores | None, limit: float = 1.0) -> Estimate:
         """Mean of `first` minus that of `second`, paired over patients; NaN where one is missing.

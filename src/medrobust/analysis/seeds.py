@@ -9,8 +9,7 @@ from jaxtyping import Float64
 
 from medrobust.analysis.results import CONDITIONS, Results
 from medrobust.analysis.table import Line, bounded, frame, with_bounds
-from medrobust.rng import generator
-from medrobust.stats.intervals import ROUNDING, Estimate
+from medrobust.stats.intervals import Estimate, components_interval, mean, ratio
 
 FEWEST_TARGET_SEEDS = 3
 FEWEST_SURROGATE_SEEDS = 2
@@ -46,8 +45,8 @@ def enough_seeds(results: Results) -> bool:
 def architectures(results: Results) -> pl.DataFrame:
     """Differences of mean adversarial scores between architectures, over trainings as well as patients.
 
-    Seeds of the first target, of the second, of the surrogates, and patients are resampled crossed with each
-    other; percentile intervals. With the fewest seeds allowed these are still rather short.
+    The variance is that between trainings of the first target, of the second, of the surrogates, and between
+    patients, each of what is averaged over the others; `components_interval`.
 
     Returns:
         `first, second, difference` with `_low` and `_high`, which are null where nothing varies; empty with
@@ -59,8 +58,7 @@ def architectures(results: Results) -> pl.DataFrame:
     scores = {model: _trainings(results, model) for model in results.models}
     lines = []
     for first, second in combinations(results.models, 2):
-        rng = generator(results.settings.seed, "architectures", first, second)
-        estimate = _crossed(results, scores[first], scores[second], rng)
+        estimate = _over_all(results, scores[first], scores[second])
         lines.append({"first": first, "second": second, **with_bounds({"difference": estimate})})
     return frame(lines, *columns)
 
@@ -97,22 +95,18 @@ def _trainings(results: Results, model: str) -> Trainings:
     return np.stack(totals).reshape(-1, len(source_seeds), results.panel.sizes.size)
 
 
-def _crossed(results: Results, first: Trainings, second: Trainings, rng: np.random.Generator) -> Estimate:
+def _over_all(results: Results, first: Trainings, second: Trainings) -> Estimate:
     sizes, settings = results.panel.sizes, results.settings
-    counts = (first.shape[0], second.shape[0], *first.shape[1:])
-
-    def difference(places: list[np.ndarray]) -> float:
-        seeds_first, seeds_second, surrogates, patients = places
-        one = first[np.ix_(seeds_first, surrogates, patients)].mean((0, 1))
-        other = second[np.ix_(seeds_second, surrogates, patients)].mean((0, 1))
-        return float((one - other).sum() / sizes[patients].sum())
-
-    draws = [difference([rng.integers(0, n, n) for n in counts]) for _ in range(settings.resamples)]
-    low, high = np.quantile(draws, [(1 - settings.confidence) / 2, (1 + settings.confidence) / 2])
-    value = difference([np.arange(n) for n in counts])
-    if high - low <= ROUNDING:  # where nothing varies, resamples tell nothing about others
-        return Estimate(value)
-    return Estimate(value, float(low), float(high))
+    means, other_means = (totals.sum(2) / sizes.sum() for totals in (first, second))
+    over_patients = ratio(first.mean((0, 1)) - second.mean((0, 1)), sizes)
+    of_surrogates = means.mean(0) - other_means.mean(0)
+    parts = [
+        *(mean(each) for each in (means.mean(1), other_means.mean(1), of_surrogates)),
+        over_patients,
+    ]
+    return components_interval(
+        over_patients.value, [(each.error**2, each.freedom) for each in parts], settings.confidence
+    )
 
 
 def variance(results: Results) -> pl.DataFrame:

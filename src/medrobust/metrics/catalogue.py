@@ -60,7 +60,8 @@ class Score:
         name: Its name in a study.
         of: The function of stored rows; its parameters are names of columns (see above).
         heading: Its name in tables and sentences; by default `name` in words.
-        bounds: The lowest and the highest value. Within [0, 1] intervals are those of a fraction, else t.
+        bounds: The lowest and the highest value. If both are finite, intervals are those of a fraction of
+            this range, else t.
         higher_is_better: Whether networks with a higher score are the better ones.
         balanced: Of right-or-wrong outcomes: every class counts the same, however many images it has.
         without: A faster way to what `of` gives once each patient is left out: it takes the same arrays, and

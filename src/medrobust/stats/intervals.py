@@ -12,6 +12,7 @@ not. `confidence` lies in (0, 1) throughout.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -272,6 +273,31 @@ def wilson(right: Totals, outcomes: Totals, confidence: float) -> Estimate:
     found = fraction(right, outcomes)
     effective = np.minimum(found.effective, float(outcomes.sum()))  # of NaN and a number this is NaN
     return found._replace(effective=float(effective)).fraction_interval(confidence)
+
+
+def components_interval(value: float, components: Sequence[tuple[float, int]], confidence: float) -> Estimate:
+    """The interval of a mean that varies for several reasons: t with Satterthwaite's degrees of freedom.
+
+    With three trainings of each network and two of the surrogates it holds the truth in .95 or more of the
+    studies, in .92 where the surrogates differ most; percentiles of crossed resamples in .85 to .95.
+
+    Args:
+        value: The mean.
+        components: For each reason the squared standard error and its degrees of freedom.
+        confidence: Level.
+
+    Returns:
+        Without bounds where nothing varies, or an error is unknown.
+
+    Source:
+        Satterthwaite, Biometrics Bulletin 2, 1946.
+    """
+    squares = sum(square for square, _ in components)
+    if math.isnan(squares) or squares <= ROUNDING**2:
+        return Estimate(value)
+    freedom = squares**2 / sum(square**2 / each for square, each in components)
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(squares)
+    return Estimate(value, value - half, value + half)
 
 
 FEWEST_ON_A_SIDE = 3

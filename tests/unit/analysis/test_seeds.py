@@ -77,7 +77,7 @@ def test_a_missing_pair_of_seeds_is_refused(steady):
         _ = broken.panel
 
 
-def test_resamples_of_what_does_not_vary_give_no_interval():
+def test_what_does_not_vary_has_no_interval():
     never = made_rows.classification(lambda *_: False, PATIENTS, models=("a", "b"), noise=(), seeds=3)
     other = never.predictions.filter(pl.col("source") != "").with_columns(source_seed=pl.lit(2, pl.Int64))
     row = architectures(replace(never, predictions=never.predictions.vstack(other))).row(0, named=True)

@@ -9,8 +9,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from medrobust.metrics.scores import auroc, auroc_without, quadratic_kappa
 from medrobust.rng import generator
-from medrobust.stats.intervals import Estimate, accuracy_difference, mean, mean_of_ratios, ratio, wilson
+from medrobust.stats.intervals import (
+    Estimate,
+    accuracy_difference,
+    components_interval,
+    extremes_interval,
+    mean,
+    mean_of_ratios,
+    ratio,
+    wilson,
+)
 from medrobust.stats.significance import equivalence_test, holm, sign_flip_test
 
 REPEATS = 5000
@@ -376,3 +386,98 @@ def test_attack_minus_noise_errs_no_more_than_it_says():
 
     rate, most = error_rate(draw)
     assert rate <= most
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patients", [12, 27, 100])
+@pytest.mark.parametrize(("targets", "surrogates"), [(3, 2), (3, 3), (5, 3)])
+@pytest.mark.parametrize("spread", [(0.02, 0.01), (0.02, 0.0), (0.0, 0.0)], ids=str)
+def test_differences_of_architectures_with_the_fewest_trainings(patients, targets, surrogates, spread):
+    """Trainings and surrogates differ by `spread`, patients by .05, and each answer by .03."""
+
+    def draw(rng):
+        def scores():
+            return (
+                rng.normal(0, spread[0], (targets, 1, 1))
+                + rng.normal(0, spread[1], (surrogates, 1))
+                + rng.normal(0, 0.05, patients)
+                + rng.normal(0, 0.03, (targets, surrogates, patients))
+            )
+
+        one, other = scores(), scores()
+        parts = [
+            mean(one.mean((1, 2))),
+            mean(other.mean((1, 2))),
+            mean((one.mean(0) - other.mean(0)).mean(1)),
+            mean((one - other).mean((0, 1))),
+        ]
+        return components_interval(parts[3].value, [(each.error**2, each.freedom) for each in parts], 0.95)
+
+    assert coverage(draw, 0.0) >= 0.93
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patients", [12, 20, 50, 150])
+@pytest.mark.parametrize("noise", [0.25, 0.5, 1.0, 3.0])
+def test_kappa(patients, noise):
+    """Grades with limits at -.5, .5 and 1.2, given with some error."""
+
+    def grades(rng, n):
+        severity = rng.normal(size=n)
+        limits = np.array([-0.5, 0.5, 1.2])
+        return np.digitize(severity, limits), np.digitize(severity + noise * rng.normal(size=n), limits)
+
+    truth = quadratic_kappa(*grades(generator(0, "truth"), 500_000))
+
+    def draw(rng):
+        labels, given = grades(rng, patients)
+        whole = quadratic_kappa(labels, given)
+        rest = ~np.eye(patients, dtype=bool)
+        left = np.array([quadratic_kappa(labels[each], given[each]) for each in rest])
+        left = np.where(np.isnan(left), whole, left)
+        share = (1 + whole + (patients - 1) * (left.mean() - left)) / 2
+        low, high = mean(share).fraction_interval(0.95)[1:]
+        return Estimate(whole, 2 * low - 1, 2 * high - 1)
+
+    rng = generator(0, "kappa", str(patients))
+    held = [low <= truth <= high for _, low, high in (draw(rng) for _ in range(500))]
+    assert np.mean(held) >= 0.93 - 1.5 * np.sqrt(0.93 * 0.07 / 500)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patients", [12, 20, 50, 150])
+@pytest.mark.parametrize("shares", [(0.7, 0.3), (0.9, 0.1), (0.6, 0.3, 0.1)])
+@pytest.mark.parametrize("apart", [1.2, 2.5])
+def test_auroc(patients, shares, apart):
+    """Classes of these shares; all of them occur."""
+    classes = len(shares)
+
+    def images(rng, n):
+        labels = np.concatenate([np.arange(classes), rng.choice(classes, n - classes, p=shares)])
+        odds = np.exp(rng.normal(size=(n, classes)) + apart * np.eye(classes)[labels])
+        return labels, odds / odds.sum(1, keepdims=True)
+
+    truth, rng, held = auroc(*images(generator(0, "truth"), 200_000)), generator(0, "auroc"), []
+    for _ in range(500):
+        labels, probabilities = images(rng, patients)
+        whole = auroc(labels, probabilities)
+        left = auroc_without(labels, probabilities, np.arange(patients))
+        left = np.where(np.isnan(left), np.nanmean(left), left)
+        _, low, high = mean(whole + (patients - 1) * (left.mean() - left)).fraction_interval(0.95)
+        held.append(low <= truth <= high)
+    assert np.mean(held) >= 0.93 - 1.5 * np.sqrt(0.93 * 0.07 / 500)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patients", [12, 20, 50, 100])
+@pytest.mark.parametrize("rate", [0.02, 0.1, 0.4])
+def test_costs_of_which_few_are_large(patients, rate):
+    """A right answer costs nothing, most mistakes 1, one in five 20: fractions of the largest cost."""
+
+    def draw(rng):
+        wrong = rng.random(patients) < rate
+        costs = wrong * np.where(rng.random(patients) < 0.2, 1.0, 0.05)
+        found, rare = mean(costs).fraction_interval(0.95), extremes_interval(costs, 0.95, 1.0)
+        return Estimate(found.value, min(found.low, rare.low), max(found.high, rare.high))
+
+    assert coverage(draw, rate * (0.2 + 0.8 * 0.05)) >= 0.93
