@@ -27,6 +27,7 @@ from medrobust.analysis.comparisons import (
     p_value,
     sign_flip,
 )
+from medrobust.analysis.defences import price, price_sentences, twins_of
 from medrobust.analysis.results import Results
 from medrobust.analysis.scores import Cell, Scores
 from medrobust.analysis.table import Line, Table, bounded, frame, with_bounds
@@ -56,12 +57,14 @@ class Conclusion:
         sentences: One or more for every pair, then one for every network that two runs share.
         pairs: From `pair_table`.
         differences: From `difference_table`.
+        price: What defences cost and bring, from `defences.price`; empty where no two networks are twins.
     """
 
     outcome: str
     sentences: tuple[str, ...]
     pairs: pl.DataFrame
     differences: pl.DataFrame
+    price: pl.DataFrame
 
 
 def conclude(runs: Sequence[ComparedRun]) -> Conclusion:
@@ -95,7 +98,11 @@ def conclude(runs: Sequence[ComparedRun]) -> Conclusion:
             for later, earlier in same_weights
         ),
     ]
-    return Conclusion("different" if outcome == RANKED else outcome, tuple(sentences), pairs, differences)
+    every = twins_of([network for run in runs for network in run.networks])
+    paid = price([each for each in every if each.defended.results is not each.plain.results])
+    sentences += price_sentences(paid, results.score.heading)
+    outcome = "different" if outcome == RANKED else outcome
+    return Conclusion(outcome, tuple(sentences), pairs, differences, paid)
 
 
 def pair_table(families: Mapping[str, Pairs]) -> pl.DataFrame:
@@ -240,7 +247,7 @@ def _points(row: Mapping[str, Any], name: str = "difference_in_points") -> str:
 
 
 def comparison_tables(runs: Sequence[ComparedRun], conclusion: Conclusion) -> dict[str, Table]:
-    """Every table of a comparison by the name of its file; budgets only where some were solved.
+    """Every table of a comparison by the name of its file; budgets and prices only where there are some.
 
     Networks of the same name stand together, in the order of the runs.
     """
@@ -251,6 +258,7 @@ def comparison_tables(runs: Sequence[ComparedRun], conclusion: Conclusion) -> di
         "table2": _named(_together(runs, tables.table2, "target")),
         "whitebox": _named(_together(runs, tables.whitebox_table, "target")),
         "budgets": of_all(runs, crafting.budgets),
+        "price": conclusion.price,
     }
     unit = runs[0].results.unit
     return {name: Table.of(name, rows, unit) for name, rows in found.items() if rows.height}

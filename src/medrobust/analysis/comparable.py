@@ -11,6 +11,7 @@ from medrobust.analysis import crafting
 from medrobust.analysis.certificates import certificates
 from medrobust.analysis.comparisons import Network
 from medrobust.analysis.corruptions import corruption_tables
+from medrobust.analysis.defences import overfitting
 from medrobust.analysis.remarks import audit_table, remarks
 from medrobust.analysis.results import Results
 from medrobust.analysis.threats import threats
@@ -375,8 +376,8 @@ def _always(results: Results) -> Iterable[str]:
     if results.unit != "patient":
         yield f"The data name no patients, the unit is the {results.unit}: intervals may be too narrow."
     yield (
-        "The attacks were crafted on surrogates without a defence. A defence can look good merely"
-        " by hiding its gradients: check the white-box scores, and attack it with its mechanism in mind."
+        "A defence can look good merely by hiding its gradients, or because it is not that of the surrogates:"
+        " check the white-box scores, and attack it with its mechanism in mind."
     )
     yield "Nothing follows for architectures or defences in general: these are trained weights."
 
@@ -394,6 +395,7 @@ def warnings(runs: Iterable[ComparedRun]) -> tuple[str, ...]:
                 "matching": crafting.matching(run.results),
                 "selftests": crafting.selftests(run.results),
                 "transforms": transforms(run.results),
+                "overfitting": overfitting(run.results),
                 "threats": threats(run.results, corruption_tables(run.results)["corruptions"]),
                 "certificates": certificates(run.results),
             },

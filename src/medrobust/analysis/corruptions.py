@@ -6,7 +6,7 @@ Their averages, tests and sentences are apart from those of attacks: to withstan
 other.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -273,10 +273,13 @@ def trained_on(points: Sequence[Corruption]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for point in points for name in point.trained_on))
 
 
-def corrupted_scores(results: Results, model: str) -> Scores:
-    """The mean corruption score of each patient: over strengths, then over families."""
+def corrupted_scores(results: Results, model: str, among: Collection[str] | None = None) -> Scores:
+    """The mean corruption score of each patient: over strengths, then over families.
+
+    `among` are the families; None: all that enter means.
+    """
     panel = results.corrupted_panel
-    return _over_families(results, lambda point: panel.cells[Cell(model, point.label)])
+    return _over_families(results, lambda point: panel.cells[Cell(model, point.label)], among)
 
 
 def baseline_of(results: Results) -> tuple[str, Mapping[str, float]] | None:
@@ -337,8 +340,14 @@ def _weighted(results: Results, clean: float, numbers: Sequence[float]) -> dict[
     return found._asdict()
 
 
-def _over_families(results: Results, scores: Callable[[Corruption], Scores]) -> Scores:
-    of_families = [averaged([scores(point) for point in points]) for points in graded(results).values()]
+def _over_families(
+    results: Results, scores: Callable[[Corruption], Scores], among: Collection[str] | None = None
+) -> Scores:
+    of_families = [
+        averaged([scores(point) for point in points])
+        for family, points in graded(results).items()
+        if among is None or family in among
+    ]
     mean = averaged([each for each in of_families if each is not None])
     assert mean is not None
     return mean

@@ -7,6 +7,7 @@ from pathlib import PurePath
 import polars as pl
 
 from medrobust.analysis.certificates import certificate_remarks
+from medrobust.analysis.defences import overfitted
 from medrobust.analysis.results import Results
 from medrobust.analysis.table import frame
 from medrobust.analysis.threats import MEAN, STRONGEST, weak_rungs
@@ -32,7 +33,7 @@ def remarks(tables: Mapping[str, pl.DataFrame], task: Task, pixels: str = "pixel
 
     Args:
         tables: At least `audit`, `success`, `budgets`, `matching`, `selftests`, `transforms`,
-            `threats` and `certificates`.
+            `threats`, `certificates` and `overfitting`.
         task: What the networks do.
         pixels: What images consist of, see `Results.pixels`.
     """
@@ -46,6 +47,7 @@ def remarks(tables: Mapping[str, pl.DataFrame], task: Task, pixels: str = "pixel
         *weak_rungs(tables["threats"]),
         *_unchosen(tables["threats"]),
         *certificate_remarks(tables["certificates"]),
+        *overfitted(tables["overfitting"]),
     )
 
 

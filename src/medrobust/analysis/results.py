@@ -74,6 +74,7 @@ class Results:
         colours: Red, green and blue of each class, None where unknown; empty where the data give none.
         regions: Numbers of the classes of each region, where the data have regions.
         record: What was run, handed on to `results.json`.
+        cards: Cards of networks that were trained adversarially, by the names of their folders.
     """
 
     task: Task
@@ -103,6 +104,7 @@ class Results:
     colours: tuple[Sequence[int] | None, ...] = ()
     regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
+    cards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def score(self) -> Score:

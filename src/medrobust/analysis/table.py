@@ -162,6 +162,7 @@ WORDS = {
         "bound",
         "trained_on",
     ),
+    *("twin", "defence", "method"),
 }
 FLAGS = {
     *("same_architecture", "same_pretraining", "above_majority", "on_front"),
@@ -176,6 +177,7 @@ COUNTS = {
     "fold",
     "patients_needed",
     "patients_for_claim",
+    "epoch",
 }
 """As is every column that begins with `n_`; all others hold real numbers."""
 P_VALUES = {"p", "p_holm", "p_equal", "p_equal_holm"}
@@ -246,6 +248,10 @@ HEADINGS: Mapping[str, str] = {
     "largest_size": "largest size",
     "fooled_by_any": "fooled by any",
     "trained_on": "in the training of",
+    "gain_points": "gain in points",
+    "one_step": "score under FGSM",
+    "several_steps": "score under PGD",
+    "target_seed": "seed",
     "missed_points": "missed, in points",
     "radius": "radius, L2",
     "training_sigma": "sigma in training",

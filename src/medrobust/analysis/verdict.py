@@ -21,6 +21,7 @@ from medrobust.analysis.comparisons import (
 )
 from medrobust.analysis.corruptions import corruption_sentences, corruption_tables
 from medrobust.analysis.crafting import shared_between_folds
+from medrobust.analysis.defences import price, price_sentences, twins_of
 from medrobust.analysis.results import Results
 from medrobust.analysis.seeds import (
     FEWEST_SURROGATE_SEEDS,
@@ -54,7 +55,7 @@ class Verdict:
         ranking: From `ranking`.
         pairs: From `comparisons.pairs`.
         kendall_tau: From `kendall_tau`.
-        aside: Tables that stand apart from those of attacks: from `corruption_tables`, and `transforms`.
+        aside: Tables that stand apart from those of attacks: from `corruption_tables`, `transforms`, `price`.
     """
 
     outcome: str
@@ -77,7 +78,11 @@ def verdict(results: Results) -> Verdict:
     # Not of attacks that failed their self-tests on every source.
     judged = {cell.perturbation for model in results.models for cell in results.judged_cells(model)}
     control = comparisons.noise_control(results).filter(pl.col("perturbation").is_in(sorted(judged)))
-    aside = corruption_tables(results) | {"transforms": transforms(results)}
+    networks = [comparisons.Network(results, model, model) for model in results.models]
+    aside = corruption_tables(results) | {
+        "transforms": transforms(results),
+        "price": price(twins_of(networks)),
+    }
     sentences = (
         *_conclusions(results, pairs, outcome),
         *_left_out(results),
@@ -86,6 +91,7 @@ def verdict(results: Results) -> Verdict:
         *transform_sentences(aside["transforms"]),
         *threat_sentences(results),
         *confidence_sentences(results),
+        *price_sentences(aside["price"], results.score.heading),
         *tau_sentences(tau),
         *_limits(results),
     )

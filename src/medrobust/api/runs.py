@@ -140,6 +140,11 @@ class Run:
                 network["name"]: network["network"]["architecture"] for network in record["networks"].values()
             },
             record=record,
+            cards={
+                folder: self.folder.read_json("models", folder, "card.json")
+                for folder, network in record["networks"].items()
+                if network.get("training", {}).get("adversarial")
+            },
             **{rows.name: read_results(self.folder, rows)},
         )
 

@@ -102,7 +102,7 @@ def _blocks(runs: Sequence[ComparedRun], tables: Mapping[str, pl.DataFrame]) -> 
         for run in runs
     ).filter(pl.col("attack").is_in(compared))
     frames = {
-        **{name: tables[name] for name in ("scores", "differences", "budgets") if name in tables},
+        **{name: tables[name] for name in ("scores", "price", "differences", "budgets") if name in tables},
         "pairs": tables["pairs"],
         "beside": tables["pairs"],
         "attacks": attack_table(runs[0].study).filter(pl.col("label").is_in(compared)),

@@ -143,6 +143,11 @@ QUESTIONS = (
         "Does the source of an attack matter?",
         tables=("transfer_rate", "transfer_conditions", "off_diagonal", "other_sources", "conditional"),
     ),
+    Question(
+        "price",
+        "What does a defence cost, and what does it bring?",
+        tables=("price", "overfitting"),
+    ),
     Question("plane", "Does robustness cost clean performance?", pictures=("plane",), tables=("plane",)),
     Question(
         "embedding", "Does the network take attacks for noise?", pictures=("tsne",), tables=("embedding",)

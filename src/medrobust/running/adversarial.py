@@ -100,6 +100,27 @@ def divergence(
     return (each * known).sum() / known.sum().clamp_min(1)
 
 
+GAP, FRACTION = 0.2, 0.5
+
+
+def overfitting(method: str, one_step: float | None, several_steps: float | None) -> str | None:
+    """What to say of a network that has learned to answer single steps only; None where it has not.
+
+    It has where several steps of the same budget leave so much less of the score than one (`GAP`), and less
+    than a `FRACTION` of it.
+    """
+    if one_step is None or several_steps is None:
+        return None
+    if one_step - several_steps <= GAP or several_steps >= FRACTION * one_step:
+        return None
+    return (
+        f"has overfitted to single steps: trained with {method}, it keeps a score of {one_step:.2f} under "
+        f"FGSM on a few validation cases, and {several_steps:.2f} under PGD with the same budget "
+        "(catastrophic overfitting, Wong et al. 2020). It is not robust: train with pgd, a shorter step, a "
+        "smaller budget, or fewer epochs."
+    )
+
+
 @contextmanager
 def statistics_kept(network: nn.Module) -> Iterator[None]:
     """Normalise by the batch, as in training, and leave running statistics as they are."""

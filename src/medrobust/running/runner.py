@@ -1,6 +1,6 @@
 """Run a study: lock the folder, plan, say what is to be done, do it, and join the rows."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +10,7 @@ from rich.console import Console
 
 from medrobust.core import Dataset, silent
 from medrobust.data.reading import part_of, read_all
+from medrobust.running.adversarial import overfitting
 from medrobust.running.announcing import announce, job_table
 from medrobust.running.certify import certification_jobs
 from medrobust.running.check import check_networks
@@ -109,9 +110,23 @@ def run_study(
         if study.training.nodes > 1:
             meet(device, study.training)
         _execute(plan, jobs, executor, console)
+        for sentence in overfitted_networks(setup):
+            say(sentence)
         join_selftests(plan)
         if not only:
             join_rows(plan)
+
+
+def overfitted_networks(setup: Setup) -> Iterator[str]:
+    """A sentence for each network whose adversarial training has overfitted to single steps."""
+    for network in setup.trained_here:
+        config = setup.study.trainings[network.id.role, network.id.name].adversarial
+        card = ("models", network.id.folder, "card.json")
+        if config is not None and setup.folder.exists(*card):
+            known = setup.folder.read_json(*card)
+            row = known["curve"][known["best_epoch"] - 1]
+            if says := overfitting(config.method, row["one_step"], row["several_steps"]):
+                yield f"{network.id.title} {says}"
 
 
 def in_order(jobs: Iterable[Job]) -> list[Job]:

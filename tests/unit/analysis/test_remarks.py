@@ -33,11 +33,12 @@ def of(
     audit=(FOUND,),
 ):
     rows = {"success": success, "budgets": budgets, "matching": matching, "selftests": selftests}
-    rows |= {"audit": audit, "transforms": (), "threats": (), "certificates": ()}
+    rows |= {"audit": audit, "transforms": (), "threats": (), "certificates": (), "overfitting": ()}
     frames = {"success": SUCCESS, "budgets": BUDGET, "matching": MATCH, "selftests": TEST, "audit": FOUND}
     frames["transforms"] = {"target": "a", "family": "coil", "search": "worst", "drop_points": 1.0}
     frames["certificates"] = dict.fromkeys(CERTIFICATES, 0) | {"model": "a", "radius": 0.0}
     frames["threats"] = {"target": "a", "rung": "white box", "drop_points": 1.0}
+    frames["overfitting"] = {"model": "a", "one_step": 0.5, "several_steps": 0.5}
     tables = {name: pl.DataFrame([frames[name], *given])[1:] for name, given in rows.items()}
     return [(remark.about, remark.sentence) for remark in remarks(tables, task)]
 

@@ -1,0 +1,205 @@
+"""What a defence costs and brings: a defended network beside its twin, which differs in the defence only.
+
+Twins are found from what networks are made from, in one run or in several. Whatever is compared is paired
+over the same patients.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import permutations
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from medrobust.analysis.comparisons import Network
+from medrobust.analysis.corruptions import corrupted_scores, graded
+from medrobust.analysis.results import Results
+from medrobust.analysis.scores import Cell, Panel, Scores
+from medrobust.analysis.table import Line, bounded, frame, shown, with_bounds
+from medrobust.core import Role
+from medrobust.errors import Remark
+from medrobust.running.adversarial import overfitting as overfitting_sentence
+
+PRICE = ("model", "twin", "defence", "condition", "twin_score", "score", *bounded("gain_points"))
+OVERFITTING = (
+    "model",
+    "role",
+    "target_seed",
+    "fold",
+    "method",
+    "budget",
+    "epoch",
+    "one_step",
+    "several_steps",
+)
+
+CLEAN, NOISE, TRANSFERRED, CORRUPTED, WHITE_BOX = (
+    *("clean", "matched noise", "transferred attacks", "corruptions", "white box"),
+)
+WORDS = {
+    CLEAN: "on clean images",
+    NOISE: "under matched noise",
+    TRANSFERRED: "under transferred attacks",
+    CORRUPTED: "under corruptions",
+    WHITE_BOX: "in the white box",
+}
+
+
+class Twins(NamedTuple):
+    """A defended network, its twin without the defence, and the defence in words."""
+
+    defended: Network
+    plain: Network
+    defence: str
+
+
+def twins_of(networks: Sequence[Network]) -> list[Twins]:
+    """Every defended network beside each network that differs from it in having no defence only."""
+    described = [(network, *_described(network)) for network in networks]
+    return [
+        Twins(one, other, defence)
+        for (one, defence, made), (other, no_defence, other_made) in permutations(described, 2)
+        if defence and not no_defence and made is not None and made == other_made
+    ]
+
+
+def price(pairs: Iterable[Twins]) -> pl.DataFrame:
+    """Price and gain of every defence, under all that both twins were tested with.
+
+    Returns:
+        `model`, its `twin` and the `defence`; `condition`: clean, matched noise, transferred attacks (the
+        mean that verdicts rest on), white box (of each network the attack that leaves least), corruptions
+        (mean over families that neither was trained on); both scores, and `gain_points` of the defended
+        network, paired, with bounds: below 0 on clean images it is the price.
+    """
+    lines: list[Line] = []
+    for defended, plain, defence in pairs:
+        names = {"model": defended.name, "twin": plain.name, "defence": defence}
+        for condition, panel, one, other in _conditions(defended, plain):
+            sign = 100 * defended.results.score.sign
+            gain = {"gain_points": panel.difference(one, other).scaled(sign)}
+            scores = {"twin_score": panel.value(other), "score": panel.value(one)}
+            lines.append(names | {"condition": condition} | scores | with_bounds(gain))
+    return frame(lines, *PRICE)
+
+
+def price_sentences(table: pl.DataFrame, heading: str) -> list[str]:
+    """A sentence for every defended network: what it costs, what it brings, and where the gain is clear.
+
+    Args:
+        table: From `price`.
+        heading: Name of the score.
+    """
+    sentences = []
+    for (model, twin, defence), rows in table.group_by("model", "twin", "defence", maintain_order=True):
+        clean, *others = (f"{_points(row)} {WORDS[row['condition']]}" for row in rows.iter_rows(named=True))
+        beyond = rows.filter(pl.col("condition") != CLEAN, pl.col("gain_points_low") > 0)["condition"]
+        clear = f"clear {', '.join(WORDS[each] for each in beyond)}" if beyond.len() else "clear nowhere"
+        gained = f"; {', '.join(others)}. The gain is {clear}." if others else "."
+        sentences.append(
+            f"{model} ({defence}) beside its twin {twin}, in points of {heading}: {clean}{gained}"
+        )
+    return sentences
+
+
+def _points(row: Mapping[str, Any]) -> str:
+    low, high = row["gain_points_low"], row["gain_points_high"]
+    return f"{row['gain_points']:+.1f}" + ("" if low is None else f" [{low:+.1f}, {high:+.1f}]")
+
+
+Condition = tuple[str, Panel, Scores | None, Scores | None]
+"""A condition, a panel of its patients, and the scores of the defended network and of its twin."""
+
+
+def _conditions(defended: Network, plain: Network) -> list[Condition]:
+    """What both were tested with."""
+    panel = defended.results.panel
+    sources = [each.results.common_sources(each.model) for each in (defended, plain)]
+    common = [source for source in sources[0] if source in sources[1]]
+    noise, plain_noise = (each.results.conditions(each.model)["noise"] for each in (defended, plain))
+    found: list[Condition] = [
+        (CLEAN, panel, defended.clean, plain.clean),
+        (NOISE, panel, noise, plain_noise),
+        (TRANSFERRED, panel, defended.attacked(common), plain.attacked(common)),
+        (WHITE_BOX, panel, _white_box(defended, plain), _white_box(plain, defended)),
+    ]
+    families = [name for name in graded(defended.results) if name in graded(plain.results)]
+    if families and defended.results.corrupted_panel.patients == plain.results.corrupted_panel.patients:
+        one, other = (corrupted_scores(each.results, each.model, families) for each in (defended, plain))
+        found.append((CORRUPTED, defended.results.corrupted_panel, one, other))
+    return [each for each in found if each[2] is not None and each[3] is not None]
+
+
+def _white_box(network: Network, other: Network) -> Scores | None:
+    """Scores under the attack, of those that both faced themselves, that leaves this one least."""
+    panel = network.results.panel
+
+    def own(each: Network, label: str) -> Scores | None:
+        return each.results.panel.cells.get(Cell(each.model, label, each.model, whitebox=True))
+
+    labels = [each for each in network.results.attack_labels if own(other, each) is not None]
+    found = [scores for label in labels if (scores := own(network, label)) is not None]
+    return min(found, key=lambda each: network.results.score.sign * panel.value(each), default=None)
+
+
+def _described(network: Network) -> tuple[str, Any]:
+    """The defence of a network in words, and what else it is made from; None where that is not known."""
+    made = next(
+        (
+            each
+            for each in network.results.record.get("networks", {}).values()
+            if (each["name"], each["role"]) == (network.model, Role.TARGET)
+        ),
+        None,
+    )
+    if made is None:
+        return "", None
+    spec, training = dict(made["network"]), dict(made.get("training", {}))
+    defences = [f"purifier {_purifier(spec.pop('purifier'))}"] if "purifier" in spec else []
+    adversarial, augment = training.pop("adversarial", None), training.get("augment")
+    if adversarial:
+        defences.append(f"trained with {adversarial['method']}, eps {shown(adversarial['eps'], 'setting')}")
+    if isinstance(augment, Mapping) and "affine" in augment:
+        if augment["corruptions"]:
+            families = dict.fromkeys(each.get("name", each.get("load")) for each in augment["corruptions"])
+            defences.append(f"trained on {', '.join(map(str, families))}")
+        if augment["gaussian"]:
+            defences.append(f"trained on Gaussian noise of {shown(augment['gaussian'])}")
+        training["augment"] = augment["affine"]
+    rest = {name: made.get(name) for name in ("data", "patients")}
+    return "; ".join(defences), (spec, training, rest)
+
+
+def _purifier(given: Any) -> str:
+    return str(given.get("name", given.get("load"))) if isinstance(given, Mapping) else str(given)
+
+
+def overfitting(results: Results) -> pl.DataFrame:
+    """How the weights of each adversarially trained network held under one step and under several.
+
+    Returns:
+        `model`, its `role`, `target_seed` (that of its training) and `fold`; `method` and `budget`; the
+        `epoch` whose weights are kept, and its scores of a few validation cases under FGSM and under PGD.
+    """
+    lines: list[Line] = []
+    for folder, card in results.cards.items():
+        how, row = card["identity"]["regime"].get("adversarial"), card["curve"][card["best_epoch"] - 1]
+        made = results.record["networks"][folder]
+        if how:
+            lines.append(
+                {"model": made["name"], "role": made["role"], "target_seed": made["seed"]}
+                | {"fold": made["fold"], "method": how["method"], "budget": how["eps"]}
+                | {name: row.get(name) for name in ("epoch", "one_step", "several_steps")}
+            )
+    return frame(lines, *OVERFITTING)
+
+
+def overfitted(table: pl.DataFrame) -> Iterable[Remark]:
+    """Networks that have learned to answer a single step only (catastrophic overfitting).
+
+    Args:
+        table: From `overfitting`.
+    """
+    for row in table.iter_rows(named=True):
+        says = overfitting_sentence(row["method"], row["one_step"], row["several_steps"])
+        if says is not None:
+            yield Remark("price", f"{row['model']} ({row['role']}, seed {row['target_seed']}) {says}")

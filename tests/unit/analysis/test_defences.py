@@ -1,0 +1,142 @@
+"""Price and gain of defences, from made rows."""
+
+from dataclasses import replace
+
+import polars as pl
+import pytest
+
+import made_rows
+from medrobust.analysis.comparisons import Network
+from medrobust.analysis.defences import overfitted, overfitting, price, price_sentences, twins_of
+from medrobust.analysis.verdict import verdict
+from medrobust.rng import generator
+from medrobust.study.analysis import Corruption
+
+PATIENTS = {f"p{number:02d}": 8 for number in range(14)}
+JPEG, NOISE = Corruption("jpeg-1", "jpeg", 1.0), Corruption("noise-1", "noise", 1.0, trained_on=("b",))
+ADVERSARIAL = {"method": "fast", "eps": 2 / 255, "steps": 1, "step": 0.01, "beta": None, "support": "auto"}
+FAMILIES = {"affine": True, "corruptions": [{"name": "noise", "severity": [1]}], "gaussian": None}
+
+
+def made_of(name: str, training: dict[str, object], **network: object) -> dict[str, object]:
+    spec = {"architecture": "unet", "parameters": {"width": 4}, **network}
+    usual = {"epochs": 3, "augment": True, **training}
+    return {"name": name, "role": "target", "seed": 0, "fold": None, "network": spec, "training": usual}
+
+
+NETWORKS = {
+    "a-target-s0": made_of("a", {}),
+    "b-target-s0": made_of("b", {"adversarial": ADVERSARIAL, "augment": FAMILIES}),
+    "c-target-s0": made_of("c", {}, parameters={"width": 8}),
+}
+
+
+def right(cell, patient, image):
+    fraction = {"clean": 0.9, "jpeg-1": 0.6, "noise-1": 0.6}.get(cell.perturbation, 0.3)
+    if cell.whitebox:
+        fraction = 0.1
+    if cell.target == "b":
+        fraction += -0.1 if cell.perturbation == "clean" else 0.4
+    return bool(generator(0, patient, image).random() < fraction)
+
+
+@pytest.fixture(scope="module")
+def results():
+    plain = made_rows.classification(right, PATIENTS)
+    cells = [made_rows.Cell(model, each.label) for model in "abc" for each in (JPEG, NOISE)]
+    rows = made_rows.predictions(cells, PATIENTS, right).with_columns(role=pl.lit("corruption"))
+    every = pl.concat([plain.predictions, rows], how="diagonal_relaxed")
+    record = {"networks": NETWORKS}
+    return replace(plain, predictions=every, corruptions=(JPEG, NOISE), record=record)
+
+
+def networks(results):
+    return [Network(results, model, model) for model in results.models]
+
+
+def test_twins_differ_in_the_defence_only(results):
+    (found,) = twins_of(networks(results))
+    assert (found.defended.name, found.plain.name) == ("b", "a")
+    assert found.defence == "trained with fast, eps 2/255; trained on noise"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        made_of("b", {"adversarial": ADVERSARIAL, "epochs": 4}),
+        made_of("b", {"adversarial": ADVERSARIAL}, parameters={"width": 5}),
+        made_of("b", {"augment": False}),
+    ],
+)
+def test_what_differs_otherwise_is_no_twin(results, other):
+    record = {"networks": {**NETWORKS, "b-target-s0": other}}
+    assert twins_of(networks(replace(results, record=record))) == []
+    assert twins_of(networks(replace(results, record={}))) == []
+
+
+def test_price_and_gain_are_paired_differences_of_scores(results):
+    table = price(twins_of(networks(results)))
+    assert set(table["model"]) == {"b"}
+    conditions = ["clean", "matched noise", "transferred attacks", "white box", "corruptions"]
+    assert table["condition"].to_list() == conditions
+    rows = results.every_row.with_columns(right=pl.col("label") == pl.col("prediction"))
+
+    def accuracy(target, *keys):
+        return rows.filter(pl.col("target") == target, *keys)["right"].mean()
+
+    keys = {
+        "clean": [pl.col("perturbation") == "clean"],
+        "transferred attacks": [pl.col("role") == "transfer", ~pl.col("perturbation").str.contains("@")],
+        "white box": [pl.col("role") == "whitebox"],
+        "corruptions": [pl.col("perturbation") == "jpeg-1"],  # b was trained on the other
+    }
+    for row in table.iter_rows(named=True):
+        if row["condition"] in keys:
+            one, other = (accuracy(target, *keys[row["condition"]]) for target in "ba")
+            assert (row["score"], row["twin_score"]) == pytest.approx((one, other))
+            assert row["gain_points"] == pytest.approx(100 * (one - other))
+            assert row["gain_points_low"] <= row["gain_points"] <= row["gain_points_high"]
+    assert table.filter(condition="clean")["gain_points"].item() < 0
+
+
+def test_the_verdict_has_a_sentence_of_price_and_gain(results):
+    (told,) = price_sentences(price(twins_of(networks(results))), "accuracy")
+    assert told.startswith(
+        "b (trained with fast, eps 2/255; trained on noise) beside its twin a, in points of"
+    )
+    assert "on clean images; " in told
+    where = "under matched noise, under transferred attacks, in the white box, under corruptions"
+    assert told.endswith(f"The gain is clear {where}.")
+    assert told in verdict(results).sentences
+
+
+def curve(one, several):
+    before = {"epoch": 1, "one_step": 0.9, "several_steps": 0.1}
+    return [before, {"epoch": 2, "one_step": one, "several_steps": several}]
+
+
+@pytest.mark.parametrize(
+    ("one", "several", "is_overfitted"),
+    [(0.8, 0.1, True), (0.8, 0.7, False), (0.8, 0.45, False), (0.15, 0.0, False), (None, None, False)],
+)
+def test_catastrophic_overfitting_is_noticed_at_the_weights_that_are_kept(
+    results, one, several, is_overfitted
+):
+    card = {
+        "curve": curve(one, several),
+        "best_epoch": 2,
+        "identity": {"regime": {"adversarial": ADVERSARIAL}},
+    }
+    table = overfitting(replace(results, cards={"b-target-s0": card}))
+    assert table.select("model", "epoch", "budget").rows() == [("b", 2, pytest.approx(2 / 255))]
+    found = list(overfitted(table))
+    assert [each.about for each in found] == ["price"] * is_overfitted
+    if is_overfitted:
+        assert found[0].sentence.startswith(
+            "b (target, seed 0) has overfitted to single steps: trained with fast, it keeps a score of 0.80 "
+            "under FGSM on a few validation cases, and 0.10 under PGD"
+        )
+
+
+def test_no_network_is_said_to_be_overfitted_without_adversarial_training(results):
+    assert overfitting(results).is_empty()
