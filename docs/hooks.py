@@ -23,6 +23,9 @@ PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGEL
 BLOCKS_OF_MODELS = {"input": "InputSpec", "output": "OutputSpec", "weights": "WeightsSpec"}
 """What a study says of a network, and the names of the blocks in the schema."""
 
+BLOCKS_OF_TRAINING = {"augment": "Corrupting", "adversarial": "Adversarial"}
+"""The same of what it says of training."""
+
 Schema = Mapping[str, Any]
 
 
@@ -86,6 +89,7 @@ def _study_keys() -> Iterator[str]:
             value |= block
     yield from _keys(schema)
     blocks |= {f"models.{key}": schema["$defs"][name] for key, name in BLOCKS_OF_MODELS.items()}
+    blocks |= {f"training.{key}": schema["$defs"][name] for key, name in BLOCKS_OF_TRAINING.items()}
     for key, block in blocks.items():
         yield f"\n## {key}\n\n{block['description'].partition('Attributes:')[0]}\n"
         yield from _keys(block)

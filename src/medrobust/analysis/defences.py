@@ -151,7 +151,7 @@ def _described(network: Network) -> tuple[str, Any]:
         ),
         None,
     )
-    if made is None:
+    if made is None or "network" not in made:
         return "", None
     spec, training = dict(made["network"]), dict(made.get("training", {}))
     defences = [f"purifier {_purifier(spec.pop('purifier'))}"] if "purifier" in spec else []

@@ -146,6 +146,7 @@ QUESTIONS = (
     Question(
         "price",
         "What does a defence cost, and what does it bring?",
+        pictures=("price",),
         tables=("price", "overfitting"),
     ),
     Question("plane", "Does robustness cost clean performance?", pictures=("plane",), tables=("plane",)),

@@ -103,6 +103,7 @@ def draw(
         "corruption_levels": _levels,
         "threats": _threats,
         "transforms": _transforms,
+        "price": _price,
     }
     by_norm = tables.get("smallest_curve", pl.DataFrame(schema={"norm": pl.String}))
     for (norm,), rows in by_norm.group_by("norm", maintain_order=True):
@@ -283,6 +284,21 @@ def _pairs(table: pl.DataFrame, words: Words) -> Drawn:
         "intervals.",
         "Each pair of networks under attack: right of 0 the first is better. Bars are unadjusted "
         f"{words.intervals}; p is Holm-adjusted, and the verdict goes by p.",
+    )
+
+
+def _price(table: pl.DataFrame, words: Words) -> Drawn:
+    lines = [
+        Line(row["condition"], row, _points(row, "gain_points", " "), f"{row['model']} \u2212 {row['twin']}")
+        for row in table.iter_rows(named=True)
+    ]
+    series = (CLEAN._replace(column="gain_points", name="gain"),)
+    return Drawn(
+        dot_plot(lines, series, axis=f"gain in points of {words.axis}", heading="points", zero=True),
+        f"Dot plot of the gain in points of {words.score} of each defended network over its twin, on clean "
+        "images and under all that both faced, with intervals.",
+        "Each defended network minus its twin: right of 0 the defence brings something, left of it it costs. "
+        f"Bars are {words.intervals}.",
     )
 
 

@@ -26,6 +26,9 @@ OWN_PERTURBATION: Schema = OWN_DATA | {
     "description": "A perturbation of yours; the other keys are its parameters, and `label`."
 }
 
+FRACTIONS = {"Adversarial": ("eps", "step"), "Corrupting": ("gaussian",)}
+"""Numbers of a study's blocks that may be written as fractions."""
+
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 """pydantic leaves the bounds of a number that is parsed first under its own names."""
 
@@ -66,6 +69,9 @@ def study_schema() -> Schema:
     properties["noise"] = {
         "anyOf": [*_perturbations("noise"), OWN_PERTURBATION, {"type": "object", "maxProperties": 0}]
     }
+    for block, keys in FRACTIONS.items():
+        own = schema["$defs"][block]["properties"]
+        own |= {key: _or_fraction(own[key]) for key in keys}
     properties["surrogates"] = {"anyOf": [properties["surrogates"], {"enum": ["others", "none"]}]}
     return schema
 
