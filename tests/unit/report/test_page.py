@@ -138,7 +138,7 @@ def test_headings_never_skip_a_level(page: Page) -> None:
 def test_every_table_of_the_run_is_in_the_report(page: Page, context: ReportContext) -> None:
     shown = {attributes["data-table"] for _, attributes in page.elements if "data-table" in attributes}
     filled = {name for name, frame in context.tables.items() if frame.height}
-    assert filled - {"patients", "seeds", "off_diagonal"} <= shown
+    assert filled - {"patients", "risk_coverage", "seeds", "off_diagonal"} <= shown
 
 
 def test_what_stands_in_the_story_is_not_said_twice(page: Page) -> None:
