@@ -154,7 +154,9 @@ def _described(network: Network) -> tuple[str, Any]:
     if made is None or "network" not in made:
         return "", None
     spec, training = dict(made["network"]), dict(made.get("training", {}))
-    defences = [f"purifier {_purifier(spec.pop('purifier'))}"] if "purifier" in spec else []
+    spec["input"] = dict(spec["input"])
+    purifier = spec["input"].pop("purifier", None)
+    defences = [f"purifier {_purifier(purifier)}"] if purifier else []
     adversarial, augment = training.pop("adversarial", None), training.get("augment")
     if adversarial:
         defences.append(f"trained with {adversarial['method']}, eps {shown(adversarial['eps'], 'setting')}")
@@ -169,8 +171,10 @@ def _described(network: Network) -> tuple[str, Any]:
     return "; ".join(defences), (spec, training, rest)
 
 
-def _purifier(given: Any) -> str:
-    return str(given.get("name", given.get("load"))) if isinstance(given, Mapping) else str(given)
+def _purifier(given: Mapping[str, Any]) -> str:
+    hidden = ("name", "load", "revision", "code")
+    settings = [f"{key} {shown(value, 'setting')}" for key, value in given.items() if key not in hidden]
+    return ", ".join([str(given.get("name", given.get("load"))), *settings])
 
 
 def overfitting(results: Results) -> pl.DataFrame:

@@ -10,6 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from medrobust.catalogue import code_digest, name_of
 from medrobust.errors import StudyError
+from medrobust.models.purifier import Purifier
 from medrobust.models.windows import Sides, SlidingWindow
 from medrobust.parameters import resolve
 
@@ -110,6 +111,12 @@ class InputSpec(BaseModel):
         "of what the data know of a case, as `{of: age, divide: 90}` or `{of: sex, equals: female}`. No "
         "attack changes them.",
     )
+    purifier: dict[str, Any] | None = Field(
+        None,
+        description="A defence that images go through first: a corruption that draws nothing, as "
+        "`{name: jpeg, quality: 75}`, or `{load: package.module:function}`, images -> images. Where it has "
+        "no gradient, attacks pass straight through it.",
+    )
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:
@@ -161,8 +168,8 @@ def read_input(given: object, where: str) -> InputSpec:
     """Check what is said of a network's input.
 
     Args:
-        given: A mapping of `channels`, `mean`, `std`, `size`, `scale`, `normalise`, `pad`, `window` and
-            `further`.
+        given: A mapping of `channels`, `mean`, `std`, `size`, `scale`, `normalise`, `pad`, `window`,
+            `further` and `purifier`.
         where: Where it stands, for messages.
 
     Raises:
@@ -177,6 +184,8 @@ def read_input(given: object, where: str) -> InputSpec:
             )
         )
     spec = InputSpec(**resolve(InputSpec, values, where))
+    if spec.purifier is not None:
+        Purifier(spec.purifier, f"{where}.purifier")
     said = [key for key in ("scale", "mean", "std") if getattr(spec, key) is not None]
     if spec.normalise and said:
         raise StudyError(

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from medrobust.errors import ModelError, StudyError, reason, unknown
 from medrobust.models.form import Further, InputSpec, numbers_of, read_input, read_output
+from medrobust.models.purifier import Purifier
 from medrobust.models.windows import SlidingWindow, middle, padded, sides_of, stitched, windows_of
 from medrobust.perturbations.outputs import logits_of, main_output, part_of, with_absent
 
@@ -29,9 +30,10 @@ SMALLEST_DEVIATION = 1e-8
 class Network(nn.Module):
     """A network that takes images in [0, 1] and returns logits, whatever its body expects and returns.
 
-    Channels, size and normalisation are adapted inside, differentiably and on a copy of the images. A single
-    logit z becomes the two logits (0, z); logit maps of another size are resized to that of the image; logits
-    of regions become logits of classes, see `of_regions`.
+    Images are purified first, if asked for. Channels, size and normalisation are adapted inside,
+    differentiably and on a copy of the images. A single logit z becomes the two logits (0, z); logit maps of
+    another size are resized to that of the image; logits of regions become logits of classes, see
+    `of_regions`.
 
     Attributes:
         body: The network itself; weight files hold its state dict.
@@ -61,6 +63,7 @@ class Network(nn.Module):
         pad: int | Sequence[int] | None = None,
         window: SlidingWindow | Mapping[str, Any] | None = None,
         further: Mapping[str, Sequence[float | Mapping[str, Any]]] | None = None,
+        purifier: Mapping[str, Any] | Callable[[Tensor], Tensor] | None = None,
         output: str | int | Callable[[Any], Tensor] | None = None,
         kind: Literal["logits", "probabilities", "regions"] | None = None,
         classes: Sequence[str] | None = None,
@@ -86,6 +89,9 @@ class Network(nn.Module):
             window: Predict in sliding windows: `{"size": (96, 96, 96), "overlap": 0.5}`.
             further: Inputs besides the image, which the body takes by these names: numbers, or what is made
                 of what is known of a case (`told`), such as `{"of": "age", "divide": 90}`.
+            purifier: A defence that images go through before all else: a function images -> images, or a
+                corruption by name, `{"name": "jpeg", "quality": 75}`. Gradients pass through it where it has
+                one, else straight through.
             output: Where the logits are in what the body returns: the name of an entry or attribute, a
                 position, a path such as "heads.0", or a function that extracts them. By default the entry
                 `logits` or `out`, or the first of several outputs.
@@ -113,11 +119,13 @@ class Network(nn.Module):
         }
         said |= {"size": size, "scale": scale, "normalise": normalise, "pad": pad, "window": window}
         said["further"] = further
+        said["purifier"] = {"load": purifier} if callable(purifier) else purifier
         try:
             self.input = read_input(said, "input")
             self.output = read_output({"take": output, "kind": kind, "classes": classes}, "output")
         except StudyError as error:
             raise ModelError(str(error)) from None
+        self.purifier = None if self.input.purifier is None else Purifier(self.input.purifier)
         self.findings = findings
         self.features_of = features or last_layer_input
         self.recipe = dict(recipe or {})
@@ -273,6 +281,8 @@ class Network(nn.Module):
     def prepared(self, images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n d *size"]:
         """Images with the size, channels and normalisation that the body expects; a copy."""
         size, whole = self._sizes(images)
+        if self.purifier is not None:
+            images = self.purifier(images)
         if tuple(images.shape[2:]) != size:
             images = _resized(images, size)
         if images.shape[1] == 1 and self.input.channels is not None:

@@ -20,6 +20,7 @@ from medrobust.models.formats import content_digest, format_of, holds_network, i
 from medrobust.models.network import Network
 from medrobust.models.weights import file_sha256, package_file, weights_sha256
 from medrobust.parameters import parameter_model, resolve
+from medrobust.perturbations import PERTURBATIONS
 
 SUPPLIED: Final = ("classes", "channels", "dimensions", "pretrained")
 """Arguments of a builder that come from the data and from `weights`."""
@@ -257,7 +258,9 @@ def recipe(spec: ModelSpec) -> dict[str, Any]:
         else spec.architecture,
         "revision": content or (code_digest(spec.load) if spec.load else spec.entry and spec.entry.revision),
         "weights": spec.identity,
-        "input": dict.fromkeys(_RECORDED) | spec.input.model_dump(mode="json", exclude_none=True),
+        "input": dict.fromkeys(_RECORDED)
+        | spec.input.model_dump(mode="json", exclude_none=True, exclude={"purifier"})
+        | ({} if spec.input.purifier is None else {"purifier": _purifier(spec.input.purifier)}),
         "train": spec.train,
         "parameters": {key: _as_data(value) for key, value in spec.parameters.items()},
         # What former versions did not know stands here only where it is said.
@@ -379,3 +382,12 @@ def _check_weights(spec: ModelSpec, where: str) -> None:
             f"{where}: without training it would keep random weights. "
             "Give `weights`, or leave `train: false` out."
         )
+
+
+def _purifier(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a purifier is; code and weights of one's own count by their content."""
+    load = given.get("load")
+    if load is None:
+        return {**given, "revision": PERTURBATIONS.named(given["name"], "purifier").revision}
+    content = weights_sha256(load) if isinstance(load, nn.Module) else code_digest(load)
+    return {**given, "load": name_of(load) if callable(load) else load, "code": content}
