@@ -19,7 +19,7 @@ FAMILIES = {"affine": True, "corruptions": [{"name": "noise", "severity": [1]}],
 
 
 def made_of(name: str, training: dict[str, object], **network: object) -> dict[str, object]:
-    spec = {"architecture": "unet", "parameters": {"width": 4}, **network}
+    spec = {"architecture": "unet", "parameters": {"width": 4}, "input": {"size": None}, **network}
     usual = {"epochs": 3, "augment": True, **training}
     return {"name": name, "role": "target", "seed": 0, "fold": None, "network": spec, "training": usual}
 
@@ -72,6 +72,14 @@ def test_what_differs_otherwise_is_no_twin(results, other):
     record = {"networks": {**NETWORKS, "b-target-s0": other}}
     assert twins_of(networks(replace(results, record=record))) == []
     assert twins_of(networks(replace(results, record={}))) == []
+
+
+def test_a_purifier_is_a_defence(results):
+    purifier = {"name": "jpeg", "quality": 50, "revision": 1}
+    purified = made_of("b", {}, input={"size": None, "purifier": purifier})
+    (found,) = twins_of(networks(replace(results, record={"networks": NETWORKS | {"b-target-s0": purified}})))
+    assert (found.defended.name, found.plain.name) == ("b", "a")
+    assert found.defence == "purifier jpeg, quality 50"
 
 
 def test_price_and_gain_are_paired_differences_of_scores(results):
