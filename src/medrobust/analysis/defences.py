@@ -147,7 +147,7 @@ def _described(network: Network) -> tuple[str, Any]:
         (
             each
             for each in network.results.record.get("networks", {}).values()
-            if (each["name"], each["role"]) == (network.model, Role.TARGET)
+            if (each.get("name"), each.get("role")) == (network.model, Role.TARGET)
         ),
         None,
     )
@@ -187,8 +187,8 @@ def overfitting(results: Results) -> pl.DataFrame:
     lines: list[Line] = []
     for folder, card in results.cards.items():
         how, row = card["identity"]["regime"].get("adversarial"), card["curve"][card["best_epoch"] - 1]
-        made = results.record["networks"][folder]
         if how:
+            made = results.record["networks"][folder]
             lines.append(
                 {"model": made["name"], "role": made["role"], "target_seed": made["seed"]}
                 | {"fold": made["fold"], "method": how["method"], "budget": how["eps"]}

@@ -465,11 +465,11 @@ def _balanced(table: Table, context: ReportContext) -> list[Block]:
 
 
 def _certificates(table: Table, context: ReportContext) -> list[Block]:
-    """What all rows share, and what was fixed beforehand, stands in the caption."""
+    """What all rows share, and what was fixed beforehand, stands in the caption; tau is in the CSV."""
     asked, measure = context.study["certificates"], table.rows["measure"].item(0)
     n_cases = table.rows["n_cases"].max()
     facts = {**asked, "Measure": capitalised(measure), "cases_said": f"{shown(n_cases)} cases"}
-    return [_plain(table.without("sigma", "measure"), context, **facts)]
+    return [_plain(table.without("sigma", "measure", "tau", "n_cases"), context, **facts)]
 
 
 def _certificate_structures(table: Table, context: ReportContext) -> list[Block]:

@@ -1,5 +1,6 @@
 """Groups of patients: who is in them, what is not said, and that no group has another's images."""
 
+import math
 from dataclasses import replace
 
 import polars as pl
@@ -93,8 +94,8 @@ def test_sentences_name_the_groups_that_lie_furthest_apart(photos: Results) -> N
 
 
 def test_intervals_that_are_undefined_are_not_compared(photos: Results) -> None:
-    """An own score beyond [0, 1] has none in a group in which nobody differs from the others."""
-    score = Score("gain", lambda labels, predictions: 2.0 * (labels == predictions), bounds=(0.0, 2.0))
+    """An own score without a highest value has none in a group in which nobody differs from the others."""
+    score = Score("gain", lambda labels, predictions: 2.0 * (labels == predictions), bounds=(0.0, math.inf))
     study = replace(photos, settings=Settings(resamples=200, score=score))
     sentence = subgroup_sentences(subgroups(study), "patient")[1]
     assert "from 0.000 (female, 7 patients) to 2.000 (male, 10 patients)." in sentence

@@ -1,6 +1,7 @@
 """What comes with data is read whole and right, or refused by name: paths, JSON, tables."""
 
 import csv
+import inspect
 import io
 import json
 import os
@@ -297,7 +298,7 @@ def test_files_that_are_missing_too_large_or_never_end(
     with pytest.raises(DataError, match=r"pipe\.json: .*it is not a regular file"):
         read_json(tmp_path / "pipe.json")
     (tmp_path / "large.json").write_text(" " * 65)
-    monkeypatch.setattr(text_module.read_text, "__defaults__", (64,))
+    monkeypatch.setattr(inspect.unwrap(text_module.read_text), "__defaults__", (64,))
     with pytest.raises(DataError, match=r"large\.json: .*it is larger than"):
         read_json(tmp_path / "large.json")
 

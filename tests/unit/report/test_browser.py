@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from browsing import CONTRAST, STUCK, WIDTH, flawless
 from medrobust.analysis.table import ABSENT
 from medrobust.core import Task
-from medrobust.report.page import STORY, render
+from medrobust.report.page import ONLY_AS_FILES, STORY, render
 from medrobust.report.reading import ReportContext
 
 PICTURES = """Promise.all([...document.images].map(
@@ -84,7 +84,7 @@ def test_every_table_of_the_run_can_be_unfolded(page: Page, report: Path, contex
     visible = "[...document.querySelectorAll('[data-table]')].filter(e => e.checkVisibility())"
     shown = page.evaluate(f"{visible}.map(e => e.dataset.table)")
     filled = {name for name, frame in context.tables.items() if frame.height}
-    assert filled - {"patients"} <= {*shown}
+    assert filled - {*ONLY_AS_FILES} <= {*shown}
 
 
 @pytest.mark.parametrize(("scheme", "ground"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(16, 22, 28)")])
