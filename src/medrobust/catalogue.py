@@ -99,16 +99,9 @@ class Catalogue(Mapping[str, Entry], Generic[Entry]):
             StudyError: It cannot be imported, or cannot be an entry.
         """
         name = load if isinstance(load, str) else name_of(load)
-        if isinstance(load, str):
-            reference = check_reference(load, where)
-            try:
-                load = load_function(reference)
-            except Exception as error:  # of the user's module
-                raise StudyError(
-                    f"{where}.load: `{reference}` cannot be imported: {reason(error)}."
-                ) from error
+        thing = imported(load, where)
         try:
-            return self._entry_of(load, name)
+            return self._entry_of(thing, name)
         except MedrobustError as error:
             raise StudyError(f"{where}.load: `{name}`: {error}") from error
 
@@ -140,6 +133,25 @@ def check_reference(load: object, where: str) -> str:
             "Install it, or put it beside the study file."
         )
     return reference
+
+
+def imported(load: object, where: str) -> Any:
+    """What a `load:` key names; in Python it may be the object itself.
+
+    Args:
+        load: `package.module:function`, or an object.
+        where: Where it stands, for the message, e.g. "models.mine".
+
+    Raises:
+        StudyError: It is text written otherwise, or cannot be imported.
+    """
+    if not isinstance(load, str):
+        return load
+    reference = check_reference(load, where)
+    try:
+        return load_function(reference)
+    except Exception as error:  # of the user's module
+        raise StudyError(f"{where}.load: `{reference}` cannot be imported: {reason(error)}.") from error
 
 
 def load_function(reference: str) -> Any:

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medrobust.catalogue import check_reference, load_function
-from medrobust.errors import ModelError, StudyError, reason
+from medrobust.catalogue import imported
+from medrobust.errors import ModelError, StudyError
 from medrobust.parameters import resolve
 from medrobust.perturbations import PERTURBATIONS, Perturbation, entry_of, is_perturbation
 from medrobust.perturbations.request import parameters_of
@@ -100,7 +100,9 @@ def _found(item: dict[str, Any], where: str) -> tuple[Perturbation | None, Calla
             f"{where}: takes either `name`, that of a corruption such as {{name: jpeg, quality: 75}}, or "
             f"`load`, a function images -> images; got {'both' if name else 'neither'}."
         )
-    thing: Any = PERTURBATIONS.named(name, where) if load is None else _loaded(load, where)
+    thing: Any = PERTURBATIONS.named(name, where) if load is None else imported(load, where)
+    if not callable(thing) and not is_perturbation(thing):
+        raise StudyError(f"{where}.load: must be a function images -> images, got {load!r}.")
     if not is_perturbation(thing):
         if item:
             raise StudyError(f"{where}.{next(iter(item))}: a function of images alone takes no further keys.")
@@ -125,13 +127,3 @@ def _found(item: dict[str, Any], where: str) -> tuple[Perturbation | None, Calla
         raise StudyError(f"{where}.{error}") from None
     parameters = resolve(parameters_of(entry), {**preset.parameters, **item}, where)
     return entry, partial(inspect.unwrap(entry.function), **parameters)
-
-
-def _loaded(load: object, where: str) -> Any:
-    if callable(load):
-        return load
-    reference = check_reference(load, where)
-    try:
-        return load_function(reference)
-    except Exception as error:  # of the user's module
-        raise StudyError(f"{where}.load: '{reference}' cannot be loaded: {reason(error)}.") from error

@@ -103,6 +103,8 @@ def test_a_denoiser_is_neither_trained_nor_part_of_the_weights(images):
         ({"name": "jpeg", "load": "a.b:c"}, "got both"),
         ({"load": "not_there.at_all:denoise"}, "there is no Python module 'not_there.at_all'"),
         ({"load": torch.sigmoid, "strength": 1}, "takes no further keys"),
+        ({"load": "math:pi"}, "must be a function images -> images, got 'math:pi'"),
+        ({"load": "math:squared"}, "`math:squared` cannot be imported"),
     ],
 )
 def test_what_cannot_purify_is_refused(given, message):
