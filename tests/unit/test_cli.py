@@ -1,6 +1,7 @@
 """What a person sees when something is wrong: one message, the right exit code, and no traceback."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from medrobust.data.phantoms import datasets
 from medrobust.errors import RunError
 from medrobust.running import runner
 from medrobust.running.executors.local import clear_memory_errors
-from medrobust.running.jobs import Job
+from medrobust.running.jobs import Job, Kind
 from medrobust.study.reading import read_study
 
 LESIONS: dict[str, Any] = {
@@ -570,12 +571,18 @@ class TestAsAProcess:
         assert len((state.parent / "log.csv").read_text().splitlines()) == 301
 
 
-def test_memory_that_runs_out_names_the_step() -> None:
-    job = Job(
-        "craft", "fgsm", "craft fgsm on unet", 1.0, 0, 1, set, lambda: pytest.fail("is not opened here")
-    )
+@pytest.mark.parametrize(
+    ("step", "lower"),
+    [
+        ("train", "training.batch_size"),
+        ("craft", "crafting.batch_size"),
+        ("certify", "certificates.attack_draws"),
+    ],
+)
+def test_memory_that_runs_out_names_the_step_and_what_to_lower(step: Kind, lower: str) -> None:
+    job = Job(step, "unet", f"{step} unet", 1.0, 0, set, lambda: pytest.fail("is not opened here"))
     with (
-        pytest.raises(RunError, match=r"Out of memory: craft fgsm on unet.*lower crafting\.batch_size"),
+        pytest.raises(RunError, match=rf"Out of memory: {step} unet.*lower {re.escape(lower)},"),
         clear_memory_errors(job),
     ):
         raise torch.OutOfMemoryError

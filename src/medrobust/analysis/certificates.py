@@ -7,7 +7,7 @@ import polars as pl
 from scipy import stats
 
 from medrobust.analysis.results import Results
-from medrobust.analysis.scores import SEEDS, Cell, means, panel_of, scan_scores
+from medrobust.analysis.scores import SEEDS, Cell, Panel, means, panel_of, scan_scores
 from medrobust.analysis.table import Line, bounded, frame, with_bounds
 from medrobust.errors import Remark
 from medrobust.metrics.catalogue import SCORES, Score
@@ -38,6 +38,19 @@ def certified_score(results: Results) -> Score:
     )
 
 
+def certified_panel(results: Results) -> Panel | None:
+    """Scores of every patient in `certified_cell` and its like; None without certificates."""
+    rows = results.certificates
+    if rows is None or rows.is_empty() or results.smoothing is None:
+        return None
+    return panel_of(certified_score(results), results.settings, _as_cells(rows), results.classes[0])
+
+
+def certified_cell(model: str, radius: float, condition: str = "certified") -> Cell:
+    """What is certified of a network up to a radius, or of another condition of the rows, in the panel."""
+    return Cell(model, f"{condition}@{radius}")
+
+
 def certificates(results: Results) -> pl.DataFrame:
     """Certified score of every smoothed network against the radius.
 
@@ -52,17 +65,16 @@ def certificates(results: Results) -> pl.DataFrame:
         a certificate rules out, and `n_by_chance`, what the errors of both allow; `n_cases, n_patients`.
         Empty without certificates.
     """
-    rows, asked = results.certificates, results.smoothing
-    if rows is None or rows.is_empty() or asked is None:
+    rows, asked, panel = results.certificates, results.smoothing, certified_panel(results)
+    if rows is None or asked is None or panel is None:
         return frame([], *CERTIFICATES)
-    score = certified_score(results)
-    panel = panel_of(score, results.settings, _as_cells(rows), results.classes[0])
+    score = panel.score
     lines: list[Line] = []
     for model in results.models:
         for radius, own in _by_radius(rows.filter(target=model)):
             names = [("certified", radius), ("attacked", radius)]
             names += [("network", 0.0), ("smoothed", 0.0)] if radius == 0 else []
-            cells = {name: Cell(model, f"{name}@{at}") for name, at in names}
+            cells = {name: certified_cell(model, at, name) for name, at in names}
             values = {
                 name: panel.estimate(panel.cells[cell]) for name, cell in cells.items() if cell in panel.cells
             }

@@ -4,12 +4,13 @@ Twins are found from what networks are made from, in one run or in several. What
 over the same patients.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import permutations
 from typing import Any, NamedTuple
 
 import polars as pl
 
+from medrobust.analysis.certificates import certified_cell, certified_panel
 from medrobust.analysis.comparisons import Network
 from medrobust.analysis.corruptions import corrupted_scores, graded
 from medrobust.analysis.results import Results
@@ -32,16 +33,19 @@ OVERFITTING = (
     "several_steps",
 )
 
-CLEAN, NOISE, TRANSFERRED, CORRUPTED, WHITE_BOX = (
-    *("clean", "matched noise", "transferred attacks", "corruptions", "white box"),
+CLEAN, NOISE, TRANSFERRED, CORRUPTED, WHITE_BOX, WORST = (
+    *("clean", "matched noise", "transferred attacks", "corruptions", "white box", "worst case"),
 )
+CERTIFIED = "certified"
 WORDS = {
     CLEAN: "on clean images",
     NOISE: "under matched noise",
     TRANSFERRED: "under transferred attacks",
     CORRUPTED: "under corruptions",
     WHITE_BOX: "in the white box",
+    WORST: "in the worst case of the ladder",
 }
+"""Conditions in sentences; certificates, with their radius, as they are."""
 
 
 class Twins(NamedTuple):
@@ -67,9 +71,10 @@ def price(pairs: Iterable[Twins]) -> pl.DataFrame:
 
     Returns:
         `model`, its `twin` and the `defence`; `condition`: clean, matched noise, transferred attacks (the
-        mean that verdicts rest on), white box (of each network the attack that leaves least), corruptions
-        (mean over families that neither was trained on); both scores, and `gain_points` of the defended
-        network, paired, with bounds: below 0 on clean images it is the price.
+        mean that verdicts rest on), white box (of each network the attack on itself that leaves least),
+        worst case (the same on the ladder), corruptions (mean over families that neither was trained on),
+        what is certified up to each radius; both scores, and `gain_points` of the defended network, paired,
+        with bounds: below 0 on clean images it is the price.
     """
     lines: list[Line] = []
     for defended, plain, defence in pairs:
@@ -91,14 +96,18 @@ def price_sentences(table: pl.DataFrame, heading: str) -> list[str]:
     """
     sentences = []
     for (model, twin, defence), rows in table.group_by("model", "twin", "defence", maintain_order=True):
-        clean, *others = (f"{_points(row)} {WORDS[row['condition']]}" for row in rows.iter_rows(named=True))
+        clean, *others = (f"{_points(row)} {_worded(row['condition'])}" for row in rows.iter_rows(named=True))
         beyond = rows.filter(pl.col("condition") != CLEAN, pl.col("gain_points_low") > 0)["condition"]
-        clear = f"clear {', '.join(WORDS[each] for each in beyond)}" if beyond.len() else "clear nowhere"
+        clear = f"clear {', '.join(map(_worded, beyond))}" if beyond.len() else "clear nowhere"
         gained = f"; {', '.join(others)}. The gain is {clear}." if others else "."
         sentences.append(
             f"{model} ({defence}) beside its twin {twin}, in points of {heading}: {clean}{gained}"
         )
     return sentences
+
+
+def _worded(condition: str) -> str:
+    return WORDS.get(condition, condition)
 
 
 def _points(row: Mapping[str, Any]) -> str:
@@ -120,25 +129,54 @@ def _conditions(defended: Network, plain: Network) -> list[Condition]:
         (CLEAN, panel, defended.clean, plain.clean),
         (NOISE, panel, noise, plain_noise),
         (TRANSFERRED, panel, defended.attacked(common), plain.attacked(common)),
-        (WHITE_BOX, panel, _white_box(defended, plain), _white_box(plain, defended)),
+        (WHITE_BOX, panel, *_of_itself(defended, plain, on_ladder=False)),
+        (WORST, panel, *_of_itself(defended, plain, on_ladder=True)),
     ]
     families = [name for name in graded(defended.results) if name in graded(plain.results)]
     if families and defended.results.corrupted_panel.patients == plain.results.corrupted_panel.patients:
         one, other = (corrupted_scores(each.results, each.model, families) for each in (defended, plain))
         found.append((CORRUPTED, defended.results.corrupted_panel, one, other))
+    found += _certified(defended, plain)
     return [each for each in found if each[2] is not None and each[3] is not None]
 
 
-def _white_box(network: Network, other: Network) -> Scores | None:
-    """Scores under the attack, of those that both faced themselves, that leaves this one least."""
-    panel = network.results.panel
+def _of_itself(defended: Network, plain: Network, *, on_ladder: bool) -> tuple[Scores | None, Scores | None]:
+    """Of each the scores under the attack on itself that leaves least, of those that both faced."""
+    ladder = defended.results.ladder
+    rungs = ladder.attacks if ladder else ()
+    labels = [label for label in defended.results.attack_labels if (label in rungs) is on_ladder]
+    own, others = (
+        {
+            label: found
+            for label in labels
+            if (found := each.results.panel.cells.get(Cell(each.model, label, each.model, whitebox=True)))
+        }
+        for each in (defended, plain)
+    )
+    panel, sign = defended.results.panel, defended.results.score.sign
 
-    def own(each: Network, label: str) -> Scores | None:
-        return each.results.panel.cells.get(Cell(each.model, label, each.model, whitebox=True))
+    def worst(scores: Mapping[str, Scores]) -> Scores | None:
+        faced = [scores[label] for label in own if label in others]
+        return min(faced, key=lambda each: sign * panel.value(each), default=None)
 
-    labels = [each for each in network.results.attack_labels if own(other, each) is not None]
-    found = [scores for label in labels if (scores := own(network, label)) is not None]
-    return min(found, key=lambda each: network.results.score.sign * panel.value(each), default=None)
+    return worst(own), worst(others)
+
+
+def _certified(defended: Network, plain: Network) -> Iterator[Condition]:
+    """What is certain of both, smoothed alike, up to every radius."""
+    asked = defended.results.smoothing
+    panel, other = (certified_panel(each.results) for each in (defended, plain))
+    if asked is None or asked != plain.results.smoothing or panel is None or other is None:
+        return
+    if panel.patients == other.patients:
+        for radius in asked["radii"]:
+            one = panel.cells[certified_cell(defended.model, radius)]
+            yield (
+                f"{CERTIFIED}, L2 {radius:.3g}",
+                panel,
+                one,
+                other.cells[certified_cell(plain.model, radius)],
+            )
 
 
 def _described(network: Network) -> tuple[str, Any]:

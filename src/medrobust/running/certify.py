@@ -22,6 +22,7 @@ from medrobust.running.estimate import Speeds
 from medrobust.running.jobs import Do, Job
 from medrobust.running.plan import part_name, target_folder
 from medrobust.running.predict import output_of, remember_weights
+from medrobust.running.rows import timed
 from medrobust.running.setup import Setup, StudyNetwork
 from medrobust.storage import Parts, digest, frame_of, write_rows
 from medrobust.storage.schemas import CERTIFICATES
@@ -109,6 +110,20 @@ def rows_folder(setup: Setup, target: StudyNetwork) -> Parts:
     return (*target_folder(target, table), certified_name(setup, target))
 
 
+def _timing_folder(setup: Setup, target: StudyNetwork) -> Parts:
+    """Folder of the times that its scans took."""
+    *folder, name = rows_folder(setup, target)
+    return (*folder, "timing", name)
+
+
+def certifying_times(setup: Setup) -> list[Parts]:
+    """Paths of the times of certification, as far as they are known."""
+    if setup.study.certificates is None:
+        return []
+    folders = [_timing_folder(setup, target) for target in setup.targets]
+    return [(*folder, name) for folder in folders for name in setup.folder.names(*folder)]
+
+
 def certificate_parts(setup: Setup) -> list[Parts]:
     """Paths of all rows that certification leaves."""
     return [
@@ -134,11 +149,14 @@ def _open(setup: Setup, target: StudyNetwork) -> Do:
     shared = {"target": target.id.name, "target_seed": target.id.seed, "fold": target.id.fold}
 
     def work(piece: int, progress: OnProgress) -> None:
-        clean = stack(setup.dataset, scans[piece], setup.device)
-        said: list[list[Statement]] = []
-        for place in range(len(clean.cases)):
-            said.append(list(_statements(setup, target, clean.part([place]))))
-            progress((place + 1) / len(clean.cases), "")
+        scan = scans[piece]
+        origin = shared | {"perturbation": "certificates", "source": "", "source_seed": 0, "role": "clean"}
+        with timed(setup.folder, _timing_folder(setup, target), "certify", origin, piece, len(scan)):
+            clean = stack(setup.dataset, scan, setup.device)
+            said: list[list[Statement]] = []
+            for place in range(len(scan)):
+                said.append(list(_statements(setup, target, clean.part([place]))))
+                progress((place + 1) / len(scan), "")
         rows = (
             _scan_rows(setup.dataset, clean, said) if setup.study.task.has_maps else _image_rows(clean, said)
         )

@@ -15,7 +15,7 @@ from medrobust.data.splitting.splits import split_csv
 from medrobust.errors import DamagedError, RunError
 from medrobust.perturbations import Request
 from medrobust.running.announcing import size
-from medrobust.running.certify import certificate_parts, certified_name
+from medrobust.running.certify import certificate_parts, certified_name, certifying_times
 from medrobust.running.embed import embedding_parts, tsne_mark
 from medrobust.running.evaluate import evaluation_parts, timing_parts
 from medrobust.running.jobs import is_left_out
@@ -423,7 +423,7 @@ def join_rows(plan: Plan) -> None:
     if setup.tolerance is not None:
         for table in (SURFACES, EMPTY_CASES):
             compact(folder, table, evaluation_parts(setup, plan.evaluated, targets, table))
-    compact(folder, TIMING, timing_parts(setup, plan.evaluated))
+    compact(folder, TIMING, [*timing_parts(setup, plan.evaluated), *certifying_times(setup)])
     # Last: a run with these rows is finished.
     compact(folder, scores, evaluation_parts(setup, plan.evaluated, targets, scores))
 

@@ -19,7 +19,7 @@ from medrobust.storage.schemas import CRAFTED, TIMING
 def timed(
     folder: RunFolder,
     goal: Parts,
-    step: Literal["craft", "noise", "evaluate", "embed"],
+    step: Literal["craft", "noise", "evaluate", "certify"],
     columns: Mapping[str, Any],
     chunk: int,
     n_cases: int,

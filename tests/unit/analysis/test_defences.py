@@ -7,10 +7,17 @@ import pytest
 
 import made_rows
 from medrobust.analysis.comparisons import Network
-from medrobust.analysis.defences import overfitted, overfitting, price, price_sentences, twins_of
+from medrobust.analysis.defences import (
+    Twins,
+    overfitted,
+    overfitting,
+    price,
+    price_sentences,
+    twins_of,
+)
 from medrobust.analysis.verdict import verdict
 from medrobust.rng import generator
-from medrobust.study.analysis import Corruption
+from medrobust.study.analysis import Attack, Corruption, Ladder
 
 PATIENTS = {f"p{number:02d}": 8 for number in range(14)}
 JPEG, NOISE = Corruption("jpeg-1", "jpeg", 1.0), Corruption("noise-1", "noise", 1.0, trained_on=("b",))
@@ -105,6 +112,55 @@ def test_price_and_gain_are_paired_differences_of_scores(results):
             assert row["gain_points"] == pytest.approx(100 * (one - other))
             assert row["gain_points_low"] <= row["gain_points"] <= row["gain_points_high"]
     assert table.filter(condition="clean")["gain_points"].item() < 0
+
+
+def test_the_worst_case_is_each_networks_own_of_the_ladder_attacks_that_both_faced(results):
+    def of(target, label):
+        return made_rows.Cell(target, label, target, whitebox=True)
+
+    shares = {("a", "weights"): 0.5, ("a", "scores"): 0.2, ("b", "weights"): 0.4, ("b", "scores"): 0.6}
+    outcome = dict(zip(("a", "b"), ("scores", "weights"), strict=True))
+
+    def answers(cell, patient, image):
+        share = shares.get((cell.target, cell.perturbation), 0.0)
+        return bool(generator(1, patient, image).random() < share)
+
+    cells = [of(*each) for each in shares] + [of("a", "only-a")]
+    rows = made_rows.predictions(cells, PATIENTS, answers)
+    labels = ("weights", "scores", "only-a")
+    attacks = (*results.attacks, *(Attack(label, crafted_on="targets") for label in labels))
+    every = pl.concat([results.predictions, rows], how="diagonal_relaxed")
+    climbed = replace(results, predictions=every, attacks=attacks, ladder=Ladder(2 / 255, labels))
+    before, after = (price(twins_of(networks(each))) for each in (results, climbed))
+    assert after.filter(pl.col("condition") != "worst case").equals(before)
+    (row,) = after.filter(condition="worst case").rows(named=True)
+    twin, own = (
+        every.filter(target=target, perturbation=label).select(pl.col("label") == pl.col("prediction"))
+        for target, label in outcome.items()
+    )
+    assert (row["twin_score"], row["score"]) == pytest.approx((twin["label"].mean(), own["label"].mean()))
+    assert "in the worst case of the ladder" in price_sentences(after, "accuracy")[0]
+
+
+def test_certified_scores_are_compared_where_both_are_smoothed_alike(results):
+    def answers(cell, patient, image):
+        return bool(generator(2, patient, image).random() < {"a": 0.3, "b": 0.8}[cell.target])
+
+    cells = [made_rows.Cell(model, "certified") for model in "ab"]
+    rows = pl.concat(
+        made_rows.predictions(cells, PATIENTS, answers).with_columns(
+            condition=pl.lit("certified"), radius=pl.lit(radius)
+        )
+        for radius in (0.0, 0.25)
+    )
+    certified = replace(results, certificates=rows, smoothing={"sigma": 0.5, "radii": (0.25,)})
+    defended, plain = (Network(certified, model, model) for model in "ba")
+    (row,) = price([Twins(defended, plain, "noise")]).filter(condition="certified, L2 0.25").rows(named=True)
+    assert row["twin_score"] < 0.45 < 0.65 < row["score"]
+    assert row["gain_points"] == pytest.approx(100 * (row["score"] - row["twin_score"]))
+    assert row["gain_points_low"] > 0
+    other = Network(replace(certified, smoothing={"sigma": 0.25, "radii": (0.25,)}), "a", "a")
+    assert not price([Twins(defended, other, "noise")])["condition"].str.contains("certified").any()
 
 
 def test_the_verdict_has_a_sentence_of_price_and_gain(results):

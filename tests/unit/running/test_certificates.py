@@ -26,11 +26,12 @@ from medrobust.running.certify import (
     certificate_parts,
     certification_jobs,
     certified_scans,
+    certifying_times,
 )
 from medrobust.running.estimate import Speed
 from medrobust.running.setup import Setup
 from medrobust.storage import RunFolder, read_rows
-from medrobust.storage.schemas import CERTIFICATES
+from medrobust.storage.schemas import CERTIFICATES, TIMING
 from medrobust.study.config import Certificates
 from medrobust.study.reading import read_study
 from tiny_cases import ByBrightness, ByChannel, photos, scans, wrapped
@@ -58,6 +59,11 @@ def rows_of(setup: Setup, *, backwards: bool = False) -> pl.DataFrame:
     for piece in reversed(pieces) if backwards else pieces:
         job.open()(piece, silent)
     assert not list(job.left())
+    times = pl.concat(read_rows(setup.folder, TIMING, *part) for part in certifying_times(setup))
+    scans = certified_scans(setup, setup.targets[0])
+    assert times.sort("chunk").select("step", "target", "chunk", "n_cases").rows() == [
+        ("certify", "net", piece, len(scan)) for piece, scan in enumerate(scans)
+    ]
     table = CERTIFICATES[setup.study.task]
     return pl.concat(read_rows(setup.folder, table, *part) for part in certificate_parts(setup)).sort(
         table.keys

@@ -1,6 +1,6 @@
 """Pieces of work one after the other, in this process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
@@ -8,7 +8,7 @@ import torch
 
 from medrobust.core import OnProgress
 from medrobust.errors import RunError
-from medrobust.running.jobs import Job
+from medrobust.running.jobs import Job, Kind
 from medrobust.running.plan import Plan
 from medrobust.running.progress import Display
 
@@ -40,6 +40,9 @@ def run_here(plan: Plan, jobs: Sequence[Job], shown: Display) -> None:
                     shown.say_once(SHRUNK)
 
 
+AT_ONCE: Mapping[Kind, str] = {"train": "training.batch_size", "certify": "certificates.attack_draws"}
+"""What says how many images a step has in memory; for others `crafting.batch_size`."""
+
 SHRUNK = "There is not enough memory for crafting.batch_size images at once: the study continues with fewer."
 
 
@@ -53,8 +56,7 @@ def clear_memory_errors(job: Job) -> Iterator[None]:
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
-        block = "training" if job.kind == "train" else "crafting"
+        at_once = AT_ONCE.get(job.kind, "crafting.batch_size")
         raise RunError(
-            f"Out of memory: {job.title}. Finished work is kept; lower {block}.batch_size, or use smaller "
-            "images."
+            f"Out of memory: {job.title}. Finished work is kept; lower {at_once}, or use smaller images."
         ) from error
