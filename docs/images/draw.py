@@ -7,15 +7,18 @@ python docs/images/draw.py demo/segmentation      also demo-report.png and explo
 import io
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import Tensor
 
 from medrobust.core import Task
 from medrobust.data import open_dataset
-from medrobust.perturbations import PERTURBATIONS, TRANSFORM_SUITES, moved, request
+from medrobust.perturbations import CORRUPTIONS, PERTURBATIONS, TRANSFORM_SUITES, entry_of, moved, request
 from medrobust.perturbations.targets import all_background, dilated, scattered
 from medrobust.report import style
 from medrobust.rng import generator
@@ -49,51 +52,58 @@ def draw_targets() -> None:
     (HERE / "targets.png").write_bytes(style.png(figure))
 
 
-SHOWN = (
-    (
-        *("gaussian_noise", "impulse_noise", "defocus_blur", "motion_blur", "jpeg", "pixelate"),
-        *("saturate", "stain_shift", "bubbles", "characters", "black_corner", "rotation"),
-    ),
-    (
-        *("rician_noise", "smoothing", "anisotropic_sampling", "bias_field", "gamma_up", "ghosting"),
-        *("rigid_motion", "line_motion", "gibbs_ringing", "spikes", "affine", "elastic"),
-    ),
+ON_BRAINS = (
+    *("rician_noise", "low_dose", "lognormal_speckle", "smoothing", "anisotropic_sampling"),
+    *("gamma_up", "gamma_down", "bias_field", "hu_shift", "hu_scale"),
+    *("ghosting", "spikes", "gibbs_ringing", "rigid_motion", "line_motion"),
+    *("metal_streaks", "acoustic_shadow", "reverberation", "vessel_shadows", "blink", "row_shift"),
+    *("affine", "elastic", "rotation", "shrinking", "translation"),
 )
-"""Families on a phantom lesion, and on a phantom brain."""
+"""Families that are shown on a phantom brain; all others are on a phantom lesion."""
+
+SEVERITIES = (1, 3, 5)
 
 
 def draw_corruptions() -> None:
-    """Some families at severities 1, 3 and 5 of their first presets."""
+    """Every family that has severities, at three of those of its first preset, or of ROOD-MRI's."""
     lesions = open_dataset({"name": "phantom_lesions"}, None, None)
     brains = open_dataset({"name": "phantom_brains", "subjects": 2, "spacing": 1.5}, None, None)
     brain = max(brains.cases, key=lambda case: case.foreground)
-    labels, severities = torch.zeros(1, dtype=torch.int64), (1, 3, 5)
+    families = [entry.name for entry in map(entry_of, CORRUPTIONS) if entry.severities]
+    on_lesions = [name for name in families if name not in ON_BRAINS]
+    rows = -(-max(len(on_lesions), len(ON_BRAINS)) // 2)
     with style.look():
-        figure = Figure(figsize=(10, 21))
-        axes = figure.subplots(len(SHOWN[0]), 2 * len(severities))
-        for block, (dataset, case) in enumerate(((lesions, lesions.cases[0]), (brains, brain))):
+        figure = Figure(figsize=(10, rows))
+        axes = figure.subplots(rows, 4 * len(SEVERITIES))
+        for one in axes.flat:
+            one.set_axis_off()
+        for block, (dataset, case, names) in enumerate(
+            ((lesions, lesions.cases[0], on_lesions), (brains, brain, ON_BRAINS))
+        ):
             image = torch.from_numpy(dataset.read(case).image)[None]
-            for row, name in enumerate(SHOWN[block]):
-                preset = "rood-mri" if "rood-mri" in PERTURBATIONS[name].presets else None
-                for place, severity in enumerate(severities):
-                    item = {"name": name, "preset": preset, "severity": severity}
-                    made = moved(
-                        request(item, Task.CLASSIFICATION),
-                        image,
-                        labels,
-                        rngs=[generator(1, "picture", name)],
-                        spacing=dataset.spacing,
-                    )
-                    shown = axes[row, len(severities) * block + place]
-                    shown.imshow(
-                        made.images[0].movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1
-                    )
-                    shown.set_axis_off()
-                    shown.set_title(name if place == 1 else f"{severity}", fontsize=8)
+            for number, name in enumerate(names):
+                column = (2 * block + number // rows) * len(SEVERITIES)
+                shown = axes[number % rows, column : column + len(SEVERITIES)]
+                draw_family(name, image, dataset.spacing, shown)
         figure.subplots_adjust(wspace=0.04, hspace=0.25, left=0.01, right=0.99, bottom=0.01, top=0.98)
     picture = Image.open(io.BytesIO(style.png(figure))).convert("RGB")
     picture.thumbnail((1000, 4000))
     picture.save(HERE / "corruptions.jpg", quality=80)
+
+
+def draw_family(name: str, image: Tensor, spacing: Sequence[float] | None, axes: Sequence[Axes]) -> None:
+    """One family, a severity on each of the axes."""
+    preset = "rood-mri" if "rood-mri" in PERTURBATIONS[name].presets else None
+    for shown, severity in zip(axes, SEVERITIES, strict=True):
+        made = moved(
+            request({"name": name, "preset": preset, "severity": severity}, Task.CLASSIFICATION),
+            image,
+            torch.zeros(1, dtype=torch.int64),
+            rngs=[generator(1, "picture", name)],
+            spacing=spacing,
+        )
+        shown.imshow(made.images[0].movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+    axes[len(axes) // 2].set_title(name, fontsize=7)
 
 
 def draw_transforms() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from medrobust.core import UNKNOWN
 from medrobust.perturbations import PERTURBATIONS
 from perturbation_cases import make_rngs
 
@@ -36,6 +37,20 @@ def test_blood_covers_its_share_and_is_red(share):
     covered = (lost[:, 1] > 0).double().mean((1, 2))
     assert ((covered >= share) & (covered < share + np.pi / 64)).all()  # the largest ellipse
     assert lost[:, 1].max() == pytest.approx(0.5 * min(5 * share, 1), rel=0.05)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.06, 0.15])
+def test_too_much_light_covers_its_share_and_bleaches(share):
+    images = torch.full((2, 3, SIDE, SIDE), 0.2)
+    images[..., 0, 0] = torch.tensor([0.9, 0.7, 0.5])  # the brightest of each channel
+    seen = made("over_exposure", images, share=share)
+    opacity = (seen - images)[..., 1:, :] / (torch.tensor([0.9, 0.7, 0.5]) - 0.2).view(3, 1, 1)
+    assert torch.allclose(opacity[:, :1].expand_as(opacity), opacity, atol=1e-6)
+    assert opacity.amax() == pytest.approx(min(8 * share, 1), rel=0.05)
+    covered = (opacity[:, 0] >= min(8 * share, 1) * np.exp(-2)).double().mean((1, 2))
+    assert ((covered >= share - 0.01) & (covered < share + np.pi / 36 + 0.01)).all()  # the largest spot
+    middle = (torch.arange(SIDE) - SIDE / 2).abs() < SIDE * (0.25 + 1 / 6)
+    assert opacity[..., ~middle].amax() <= np.exp(-2) * min(8 * share, 1) + 1e-6
 
 
 def test_an_interface_is_repeated_at_equal_distances():
@@ -84,3 +99,27 @@ def test_a_blink_is_whole_rows():
     assert torch.equal(seen[..., :1].expand_as(seen), seen)
     assert ((black.sum(1) >= 224 // 50) & (black.sum(1) <= 224 / 20 + 1)).all()
     assert torch.equal(seen.permute(0, 2, 1, 3)[~black], images.permute(0, 2, 1, 3)[~black])
+
+
+def test_blocks_of_rows_move_by_whole_pixels():
+    """One block: its rows by one distance, labels with them; what came from outside is unknown."""
+    images = torch.rand(2, 1, SIDE, 96, generator=torch.Generator().manual_seed(0))
+    labels = (images[:, 0] * 9).long()
+    entry = PERTURBATIONS["row_shift"].function
+    shifted, moved, inside = entry(None, images, labels, rngs=make_rngs(2), shift=0.2, blocks=1)
+    for number, rng in enumerate(make_rngs(2)):
+        assert rng.integers(1, 2) == 1
+        rows = round(SIDE * rng.uniform(1 / 8, 1 / 3))
+        start = rng.integers(0, SIDE - rows + 1)
+        by = round(96 * rng.uniform(-0.2, 0.2))
+        block, known = slice(start, start + rows), slice(max(by, 0), 96 + min(by, 0))
+        assert by != 0
+        expected = images[number].clone()
+        expected[:, block] = expected[:, block].roll(by, -1)
+        valid = torch.ones(SIDE, 96, dtype=torch.bool)
+        valid[block] = False
+        valid[block, known] = True
+        assert torch.equal(inside[number], valid)
+        assert torch.allclose(shifted[number][:, valid], expected[:, valid], atol=1e-5)
+        assert torch.equal(moved[number] == UNKNOWN, ~valid)
+        assert torch.equal(moved[number][valid], (expected[0] * 9).long()[valid])

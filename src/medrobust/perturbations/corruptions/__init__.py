@@ -19,6 +19,7 @@ from medrobust.perturbations.corruptions.geometry import (
     flip,
     quarter_turns,
     rotation,
+    row_shift,
     shrinking,
     swapped_axes,
     translation,
@@ -56,6 +57,7 @@ from medrobust.perturbations.corruptions.optics import (
     blink,
     blood,
     hair,
+    over_exposure,
     specular_highlights,
     vessel_shadows,
 )
@@ -81,6 +83,6 @@ CORRUPTIONS = (
     *(saturate, stain_shift),
     *(ghosting, spikes, gibbs_ringing, rigid_motion, line_motion),
     *(black_corner, characters, bubbles, stain_deposit, metal_streaks, acoustic_shadow),
-    *(reverberation, specular_highlights, blood, hair, vessel_shadows, blink),
-    *(affine, elastic, rotation, shrinking, translation, flip, quarter_turns, swapped_axes),
+    *(reverberation, specular_highlights, over_exposure, blood, hair, vessel_shadows, blink),
+    *(affine, elastic, rotation, shrinking, translation, row_shift, flip, quarter_turns, swapped_axes),
 )

@@ -145,6 +145,45 @@ def translation(
 
 
 @corruption(
+    budget="shift",
+    unit="of the width",
+    dimensions=(2,),
+    presets=presets_of("row_shift"),
+    summary="The eye moves while a scan of the retina is acquired row by row.",
+    source="MedFM-Robust",
+)
+def row_shift(
+    images: Images,
+    labels: Labels,
+    rngs: Rngs,
+    shift: Annotated[float, Ge(0), Le(1)],
+    blocks: Annotated[int, Ge(1), Le(100)] = 3,
+) -> Moved:
+    """Shift 1 to `blocks` blocks of rows sideways, each an eighth to a third of the height.
+
+    Shifts are whole pixels; those of blocks that overlap add up.
+
+    Args:
+        images: Images in [0, 1].
+        labels: Their classes.
+        rngs: One generator per image.
+        shift: Largest shift, drawn evenly up to there in both directions, in widths of the image.
+        blocks: Largest number of blocks.
+    """
+    high, wide = images.shape[2:]
+
+    def sideways(rng: np.random.Generator) -> object:
+        by = np.zeros(high)
+        for _ in range(rng.integers(1, blocks + 1)):
+            rows = round(high * rng.uniform(1 / 8, 1 / 3))
+            start = rng.integers(0, high - rows + 1)
+            by[start : start + rows] += np.round(wide * rng.uniform(-shift, shift))
+        return np.stack([np.zeros((high, wide)), np.repeat(by[:, None], wide, 1)], -1).reshape(-1, 2)
+
+    return resampled(images, labels, voxels((high, wide), images.device) - drawn(rngs, sideways, images))
+
+
+@corruption(
     budget="displacement_mm",
     unit="mm",
     presets=presets_of("elastic"),

@@ -104,6 +104,40 @@ def blood(images: Images, rngs: Rngs, share: Annotated[float, Ge(0), Le(0.6)]) -
 
 
 @corruption(
+    budget="share",
+    unit="of the pixels",
+    extent=Extent(0, 0.3),
+    dimensions=(2,),
+    presets=presets_of("over_exposure"),
+    summary="The light is too close to the tissue.",
+    source="MedFM-Robust",
+)
+def over_exposure(images: Images, rngs: Rngs, share: Annotated[float, Ge(0), Le(0.3)]) -> Images:
+    """Blend soft spots into the brightest value of each channel, until they cover a share of the image.
+
+    A spot falls off as exp(-2 (d / r)^2) and covers what lies within r, a fifteenth to a sixth of the shorter
+    side. Their centres lie in the middle half along each axis.
+
+    Args:
+        images: Images in [0, 1].
+        rngs: One generator per image.
+        share: What is covered. Up to 0.125 spots are as opaque as eight times the share.
+    """
+    high, wide = images.shape[2:]
+
+    def light(rng: np.random.Generator) -> object:
+        mask = np.zeros((high, wide))
+        while (mask >= np.exp(-2)).mean() < share:
+            radius = min(high, wide) * rng.uniform(1 / 15, 1 / 6)
+            y, x = (np.arange(size) - size * rng.uniform(0.25, 0.75) for size in (high, wide))
+            mask = np.maximum(mask, np.exp(-2 * np.hypot(y[:, None], x) ** 2 / radius**2))
+        return mask[None]
+
+    brightest = images.amax((2, 3), keepdim=True)
+    return images + min(8 * share, 1) * drawn(rngs, light, images) * (brightest - images)
+
+
+@corruption(
     budget="strokes",
     unit="hairs",
     dimensions=(2,),

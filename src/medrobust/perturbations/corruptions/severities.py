@@ -246,6 +246,7 @@ STEPS: Mapping[str, Mapping[str, Steps]] = {
     "rotation": {"medfm-robust": {"degrees": (5, 10, 15, 20, 25)}},
     "shrinking": {"medfm-robust": {"factor": (0.95, 0.9, 0.85, 0.8, 0.75)}},
     "translation": {"medfm-robust": {"shift": (5, 10, 15, 20, 25)}},
+    "row_shift": {"medfm-robust": {"shift": (0.02, 0.04, 0.06, 0.1, 0.15), "blocks": (1, 2, 3, 4, 5)}},
     "black_corner": {"medmnist-c-derma": {"radius": (1.1, 1.05, 1.0, 0.9, 0.95)}},
     "characters": {
         "medmnist-c-derma": {
@@ -280,6 +281,7 @@ STEPS: Mapping[str, Mapping[str, Steps]] = {
         },
     },
     "blood": {"medfm-robust": {"share": (0.02, 0.05, 0.1, 0.18, 0.28)}},
+    "over_exposure": {"medfm-robust": {"share": (0.01, 0.03, 0.06, 0.1, 0.15)}},
     "hair": {"medfm-robust": {"strokes": (3, 6, 9, 12, 15), "thickness": (1, 2, 2, 3, 3)}},
     "vessel_shadows": {"medfm-robust": {"share": (0.03, 0.05, 0.08, 0.12, 0.18)}},
     "blink": {"medfm-robust": {"bands": (1, 2, 3, 4, 6)}},

@@ -106,9 +106,10 @@ SUITES: Mapping[str, Mapping[str, str]] = {
         lognormal_speckle="medfm-robust",
         vessel_shadows="medfm-robust",
         blink="medfm-robust",
+        row_shift="medfm-robust",
     ),
     "endoscopy": {
-        **dict.fromkeys(("gaussian_blur", "jpeg", "vignette", "blood"), "medfm-robust"),
+        **dict.fromkeys(("gaussian_blur", "jpeg", "vignette", "over_exposure", "blood"), "medfm-robust"),
         "motion_blur": "imagenet-c",
         "gaussian_noise": "imagenet-c",
         "specular_highlights": "medfm-robust-endoscopy",
