@@ -103,6 +103,79 @@ def adv_lib_dag(
     return made
 
 
+def torchattacks_apgd(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, steps: int) -> Tensor:
+    from torchattacks import APGD
+
+    made: Tensor = APGD(model, eps=eps, steps=steps)(images, labels)
+    return made
+
+
+def adv_lib_apgd(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, steps: int) -> Tensor:
+    from adv_lib.attacks import apgd
+
+    options = {"norm": float("inf"), "n_iter": steps, "loss_function": "ce"}
+    made: Tensor = apgd(model, images, labels, eps, **options)
+    return made
+
+
+def art_apgd(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, steps: int) -> Tensor:
+    from art.attacks.evasion import AutoProjectedGradientDescent
+
+    climbs = {"eps_step": 2 * eps, "max_iter": steps, "nb_random_init": 1, "loss_type": "cross_entropy"}
+    common = {"eps": eps, "batch_size": len(images), "verbose": False}
+    attack = AutoProjectedGradientDescent(art_classifier(model, images), **climbs, **common)
+    return torch.from_numpy(attack.generate(images.numpy(), y=labels.numpy()))
+
+
+def torchattacks_fab(model: nn.Module, images: Tensor, labels: Tensor, *, steps: int) -> Tensor:
+    """Within any distance, to the nearest class at every step."""
+    from torchattacks import FAB
+
+    made: Tensor = FAB(model, eps=1.0, steps=steps, n_classes=_classes(model, images))(images, labels)
+    return made
+
+
+def adv_lib_fab(model: nn.Module, images: Tensor, labels: Tensor, *, steps: int) -> Tensor:
+    from adv_lib.attacks import fab
+
+    made: Tensor = fab(model, images, labels, norm=float("inf"), n_iter=steps)
+    return made
+
+
+def torchattacks_square(
+    model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, steps: int
+) -> Tensor:
+    from torchattacks import Square
+
+    made: Tensor = Square(model, eps=eps, n_queries=steps, resc_schedule=False)(images, labels)
+    return made
+
+
+def art_square(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, steps: int) -> Tensor:
+    from art.attacks.evasion import SquareAttack
+
+    options = {"eps": eps, "max_iter": steps, "batch_size": len(images), "verbose": False}
+    attack = SquareAttack(art_classifier(model, images), **options)
+    return torch.from_numpy(attack.generate(images.numpy(), y=labels.numpy()))
+
+
+def cospgd_cospgd(
+    model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, step: float, steps: int
+) -> Tensor:
+    """Its functions in the loop of its README."""
+    from cospgd import functions
+
+    made: Tensor = functions.init_linf(images, eps)
+    for _ in range(steps):
+        made.requires_grad_()
+        logits = model(made)
+        loss = nn.functional.cross_entropy(logits, labels, reduction="none")
+        loss = functions.cospgd_scale(logits, labels, loss, num_classes=logits.shape[1]).mean()
+        (gradient,) = torch.autograd.grad(loss, made)
+        made = functions.step_inf(made, eps, gradient, images, step, False)
+    return made
+
+
 def adv_lib_fmn(model: nn.Module, images: Tensor, labels: Tensor, *, norm: str, steps: int = 100) -> Tensor:
     from adv_lib.attacks import fmn
 
@@ -252,6 +325,10 @@ PEERS: dict[str, dict[str, Attack]] = {
     },
     "saliency_map": {"art": art_saliency_map},
     "dag": {"adv_lib": adv_lib_dag},
+    "apgd": {"torchattacks": torchattacks_apgd, "adv_lib": adv_lib_apgd, "art": art_apgd},
+    "fab": {"torchattacks": torchattacks_fab, "adv_lib": adv_lib_fab},
+    "square": {"torchattacks": torchattacks_square, "art": art_square},
+    "cospgd": {"cospgd": cospgd_cospgd},
     "fmn": {"adv_lib": adv_lib_fmn, "foolbox": foolbox_fmn},
     "ddn": {"adv_lib": adv_lib_ddn, "foolbox": foolbox_ddn},
     "sigma_zero": {"adv_lib": adv_lib_sigma_zero},

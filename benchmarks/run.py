@@ -20,40 +20,64 @@ from medrobust.models import Network
 from medrobust.perturbations import (
     Tally,
     alma_prox,
+    apgd,
+    cospgd,
     dag,
     ddn,
     deepfool,
+    fab,
     fgsm,
     fmn,
     mi_fgsm,
     pdpgd,
     saliency_map,
+    sea,
     sigma_zero,
+    square,
 )
 from medrobust.perturbations.targets import all_background
 from medrobust.rng import generator
 from peer_attacks import PEERS
-from subjects import RECIPES, Subject, subject
+from subjects import BATCH, RECIPES, Subject, subject
 from timing import Timed, timed
 
 IMAGES = {
     "deepfool": 16,
     "saliency_map": 8,
+    "apgd": 8,
+    "fab": 8,
+    "square": 8,
     "fmn": 8,
     "ddn": 8,
     "sigma_zero": 8,
     "transfer": 16,
     "alma_prox": 4,
     "pdpgd": 4,
+    "cospgd": 4,
+    "sea": 4,
 }
 """Images for attacks of which some library takes hundreds of passes; all others get the whole batch."""
 
 ART_SHARE = 0.005
 """Of the entries, that ART may change: images that it cannot fool take all of them."""
 
-DAG_STEPS = 10
-DENSE = ("fgsm", "dag", "alma_prox", "pdpgd")
-PER_IMAGE = ("fgsm", "deepfool", "saliency_map", "fmn", "ddn", "sigma_zero", "transfer")
+DAG_STEPS, CLIMB_STEPS, WALK_STEPS, QUERIES = 10, 20, 10, 200
+STEPS = {"dag": DAG_STEPS, "cospgd": CLIMB_STEPS}
+"""Of attacks that do not count them, or the same for peers."""
+
+DENSE = ("fgsm", "dag", "alma_prox", "pdpgd", "cospgd", "sea")
+PER_IMAGE = (
+    "fgsm",
+    "deepfool",
+    "saliency_map",
+    "apgd",
+    "fab",
+    "square",
+    "fmn",
+    "ddn",
+    "sigma_zero",
+    "transfer",
+)
 
 
 class Row(NamedTuple):
@@ -70,6 +94,7 @@ def main() -> None:
     )
     parser.add_argument("--networks", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--attacks", nargs="+", choices=TABLES, default=list(TABLES))
+    parser.add_argument("--images", type=int, default=BATCH, help="at most so many at a time")
     parser.add_argument("--repeats", type=int, default=5, help="rounds; the median counts")
     parser.add_argument("--folder", type=Path, default=Path("build/bench"), help="keeps pictures and weights")
     parser.add_argument("--without-peers", action="store_true")
@@ -80,7 +105,7 @@ def main() -> None:
         whole = subject(name, options.folder)
         for attack in options.attacks:
             if attack in (DENSE if whole.labels.ndim > 1 else PER_IMAGE):
-                attacked = whole.first(IMAGES.get(attack, len(whole.images)))
+                attacked = whole.first(min(options.images, IMAGES.get(attack, BATCH)))
                 rows = [row for row in TABLES[attack](attacked) if is_there(row.name, options.without_peers)]
                 results = timed(
                     attacked, {row.name: partial(row.attack, row.tally) for row in rows}, options.repeats
@@ -162,6 +187,51 @@ def transfer_rows(subject: Subject) -> Iterator[Row]:
             yield row(f"{library}, {part}", peer, subject.plain, subject, **theirs, **options)
 
 
+HELD, LOST = 1 / 25_500, 2 / 255
+"""Budgets within which no image, and within which nearly every one, is fooled."""
+
+
+def apgd_rows(subject: Subject) -> Iterator[Row]:
+    """Peers take all steps with all images; by default, ours leave as soon as they are fooled."""
+    options = {"eps": LOST, "steps": CLIMB_STEPS}
+    for name, network in networks(subject).items():
+        yield tallied(name, apgd, network, subject, all_steps=True, **options)
+    yield tallied("medrobust, until fooled", apgd, subject.prepared, subject, **options)
+    for name, peer in PEERS["apgd"].items():
+        yield row(name, peer, subject.plain, subject, **options)
+
+
+def fab_rows(subject: Subject) -> Iterator[Row]:
+    for name, network in networks(subject).items():
+        yield tallied(name, fab, network, subject, candidates=None, steps=WALK_STEPS)
+    for name, peer in PEERS["fab"].items():
+        yield row(name, peer, subject.plain, subject, steps=WALK_STEPS)
+
+
+def square_rows(subject: Subject) -> Iterator[Row]:
+    """Where no image is fooled, and where images leave one after another."""
+    for eps, held in {HELD: "none fooled", LOST: "fooled"}.items():
+        options = {"eps": eps, "steps": QUERIES}
+        for name, network in networks(subject).items():
+            yield tallied(f"{name}, {held}", square, network, subject, rescale=False, **options)
+        for name, peer in PEERS["square"].items():
+            yield row(f"{name}, {held}", peer, subject.plain, subject, **options)
+
+
+def cospgd_rows(subject: Subject) -> Iterator[Row]:
+    options = {"eps": LOST, "steps": CLIMB_STEPS, "step": LOST / 5}
+    for name, network in networks(subject).items():
+        yield row(name, cospgd, network, subject, **options)
+    for name, peer in PEERS["cospgd"].items():
+        yield row(name, peer, subject.plain, subject, **options)
+
+
+def sea_rows(subject: Subject) -> Iterator[Row]:
+    """Its authors' code is no package: only the steps stand here, which are those of `apgd`."""
+    for name, network in networks(subject).items():
+        yield tallied(name, sea, network, subject, eps=LOST / 8, steps=CLIMB_STEPS)
+
+
 MINIMAL: dict[str, tuple[Callable[..., Tensor], dict[str, object], dict[str, object]]] = {
     "fmn": (fmn, {"norm": "2", "steps": 40}, {"start": "clean"}),
     "ddn": (ddn, {"steps": 40}, {"start": "clean"}),
@@ -187,6 +257,11 @@ TABLES: dict[str, Callable[[Subject], Iterator[Row]]] = {
     "deepfool": deepfool_rows,
     "saliency_map": saliency_map_rows,
     "dag": dag_rows,
+    "apgd": apgd_rows,
+    "fab": fab_rows,
+    "square": square_rows,
+    "cospgd": cospgd_rows,
+    "sea": sea_rows,
     "transfer": transfer_rows,
     **{name: partial(minimal_rows, name) for name in MINIMAL},
 }
@@ -237,8 +312,7 @@ def cells(attack: str, subject: Subject, row: Row, timed: Timed) -> list[str]:
         wrong = subject.plain(timed.images).argmax(1) != subject.labels
     fooled = wrong.float().flatten(1).mean(1) if wrong.ndim > 1 else wrong.float()
     steps = row.tally.steps.float().mean().item() if row.tally.steps is not None else 0.0
-    if attack == "dag":
-        steps = DAG_STEPS
+    steps = STEPS.get(attack, steps)
     length = l2(subject.images, timed.images)[fooled > 0]
     return [
         row.name,

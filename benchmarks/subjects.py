@@ -52,6 +52,13 @@ RECIPES = {
         {"epochs": 3},
         classes=7,
     ),
+    "small": Recipe(
+        Task.CLASSIFICATION,
+        {"name": "test_resnet", "weights": "none"},
+        LESIONS | {"size": 64},
+        {"epochs": 4},
+        classes=7,
+    ),
     "inception_v3": Recipe(
         Task.CLASSIFICATION,
         {"name": "inception_v3", "weights": "none"},

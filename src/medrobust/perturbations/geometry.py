@@ -45,6 +45,8 @@ def per_image(values: Shaped[Tensor, " n"], images: Tensor) -> Shaped[Tensor, "n
 
 
 def _norms(images: Tensor, order: float) -> Tensor:
+    if order == torch.inf:  # which the function below takes 20 times as long to find
+        return images.abs().amax(tuple(range(1, images.ndim)), keepdim=True)
     return per_image(torch.linalg.vector_norm(images.flatten(1), ord=order, dim=1), images)
 
 

@@ -15,7 +15,7 @@ from medrobust.core import UNKNOWN
 from medrobust.parameters import Ratio
 from medrobust.perturbations.checks import check_logits
 from medrobust.perturbations.entry import Preset, Tally, perturbation
-from medrobust.perturbations.geometry import Ball, Norm, lengths, unit
+from medrobust.perturbations.geometry import Ball, BallNorm, lengths, unit
 from medrobust.perturbations.gradients import Model, fraction_wrong, margin, predict
 from medrobust.rng import generators_of
 
@@ -34,7 +34,7 @@ MILESTONES = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 SCHEDULE = 10_000
 
 TILES = 5
-"""The first perturbation in the L2 norm has so many bumps along each axis."""
+"""The first perturbation in the L2 and L1 norm has so many bumps along each axis."""
 
 LEAST_SIDE = 3
 """Of a window that gets a bump."""
@@ -42,7 +42,7 @@ LEAST_SIDE = 3
 
 @perturbation(
     needs="scores",
-    norms=("inf", "2"),
+    norms=("inf", "2", "1"),
     presets=PRESETS,
     uses_whole_budget=True,
     crafted_on="targets",
@@ -50,7 +50,8 @@ LEAST_SIDE = 3
     beyond_paper=True,
     summary="Changes random windows and keeps what lowers the scores; needs no gradient.",
     source="Andriushchenko et al. 2020, Square attack: a query-efficient black-box adversarial attack via "
-    "random search",
+    "random search; for L1 Croce, Hein 2021, Mind the box: l1-APGD for sparse adversarial attacks on image "
+    "classifiers",
 )
 def square(
     model: Model,
@@ -62,16 +63,16 @@ def square(
     tally: Tally | None = None,
     preset: Literal["autoattack"] | None = None,
     eps: Annotated[Ratio, Ge(0)] = 1 / 255,
-    norm: Norm = "inf",
+    norm: BallNorm = "inf",
     steps: Annotated[int, Ge(1)] = 5000,
     share: Annotated[Ratio, Gt(0), Le(1)] = 0.8,
     rescale: bool = True,
 ) -> Float[Tensor, "n c *space"]:
     """Try one random window after another, ever smaller ones, and keep those that lower the margin.
 
-    It begins with stripes ("inf") or bumps ("2"). An image is done when all that is known of it is wrong.
-    The margin is the right logit minus the largest other; of several findings or pixels it is the mean over
-    those that are still right.
+    It begins with stripes ("inf") or bumps ("2", "1"). An image is done when all that is known of it is
+    wrong. The margin is the right logit minus the largest other; of several findings or pixels it is the mean
+    over those that are still right.
 
     Args:
         model: Network under attack, of which only the logits are used.
@@ -82,7 +83,8 @@ def square(
         tally: Receives the queries of each image.
         preset: Parameters of a named source.
         eps: Largest norm of the change, on images in [0, 1].
-        norm: "inf": the largest change of an entry. "2": the Euclidean norm over an image.
+        norm: "inf": the largest change of an entry. "2": the Euclidean norm over an image. "1": the sum of
+            magnitudes.
         steps: Largest number of queries, that of the beginning included.
         share: Share of the image that the first windows cover.
         rescale: Shrink the windows within `steps` queries as otherwise within 10,000.
@@ -140,6 +142,7 @@ def stripes(ball: Ball, rngs: Sequence[np.random.Generator]) -> Float[Tensor, "n
 
 def bumps(ball: Ball, rngs: Sequence[np.random.Generator]) -> Float[Tensor, "n c *space"]:
     """Images changed by tiles of a `bump` each, up or down."""
+    order = float(ball.norm)
     channels, *space = ball.clean.shape[1:]
     counts = [min(TILES, size) for size in space]
     sides = [size // count for size, count in zip(space, counts, strict=True)]
@@ -149,8 +152,8 @@ def bumps(ball: Ball, rngs: Sequence[np.random.Generator]) -> Float[Tensor, "n c
         ups = ups.repeat_interleave(side, dim=2 + axis)
         rest = size - side * count
         around = [rest // 2, rest - rest // 2, *around]
-    change = functional.pad(ups * bump(sides, 0).to(ups).repeat(counts), around)
-    return ball.clean + ball.radius * unit(ball.supported(change))
+    change = functional.pad(ups * bump(sides, 0, order).to(ups).repeat(counts), around)
+    return ball.clean + ball.radius * unit(ball.supported(change), order)
 
 
 def draws_of(images: Float[Tensor, "n c *space"]) -> int:
@@ -173,22 +176,25 @@ def filled(
 def bulged(
     ball: Ball, images: Float[Tensor, "n c *space"], drawn: Float64[np.ndarray, "n draws"], share: float
 ) -> Float[Tensor, "n c *space"]:
-    """Images in which one window gets a bump, and the energy of another one and of what the budget left."""
-    channels, *space = images.shape[1:]
+    """Images in which one window gets a bump, and the energy of another one and of what the budget left.
+
+    The energies of windows add up: in "2" they are squares of norms, in "1" the norms themselves.
+    """
+    order, (channels, *space) = float(ball.norm), images.shape[1:]
     wanted = sides_of_share(share, space)
     sides = [min(max(side, LEAST_SIDE) | 1, size) for side, size in zip(wanted, space, strict=True)]
     places, (axes, ups) = drawn[:, : 2 * len(space)], (drawn[:, -1], drawn[:, 2 * len(space) : -1])
     first, second = (window(each, images, sides) for each in np.split(places, 2, axis=1))
     change, inside = images - ball.clean, torch.zeros_like(images)
     inside[first] = inside[second] = 1
-    left = (ball.radius**2 - lengths(change) ** 2).clamp_min(0)
-    energy = left / channels + lengths(change * inside) ** 2
-    kinds = torch.stack([bump(sides, axis) for axis in range(len(space))]).to(images)
+    left = (ball.radius**order - lengths(change, order) ** order).clamp_min(0)
+    energy = left / channels + lengths(change * inside, order) ** order
+    kinds = torch.stack([bump(sides, axis, order) for axis in range(len(space))]).to(images)
     bulge = kinds[(axes * len(space)).astype(np.int64)][:, None] * per_channel(signs(ups, images), images)
-    added = unit_channels(unit_channels(change[first]) + bulge) * energy.sqrt()
+    added = unit_channels(unit_channels(change[first], order) + bulge, order) * energy ** (1 / order)
     change[second] = 0
     change[first] = added
-    return ball.clean + ball.radius * unit(ball.supported(change))
+    return ball.clean + ball.radius * unit(ball.supported(change), order)
 
 
 def signs(drawn: Float64[np.ndarray, "n *draws"], like: Tensor) -> Float[Tensor, "n *draws"]:
@@ -203,9 +209,9 @@ def per_channel(
     return values.view(*values.shape, *[1] * (images.ndim - 2))
 
 
-def unit_channels(images: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
-    """Every channel of every image divided by its Euclidean norm; one that is 0 everywhere stays so."""
-    return unit(images.flatten(0, 1)[:, None]).view_as(images)
+def unit_channels(images: Float[Tensor, "n c *space"], order: float) -> Float[Tensor, "n c *space"]:
+    """Every channel of every image divided by its norm of that order; one that is 0 everywhere stays so."""
+    return unit(images.flatten(0, 1)[:, None], order).view_as(images)
 
 
 def sides_of_share(share: float, space: Sequence[int]) -> list[int]:
@@ -228,8 +234,8 @@ def window(
     return tuple(index)
 
 
-def bump(sides: Sequence[int], axis: int) -> Float[Tensor, "*sides"]:
-    """A pyramid beside an inverted one along an axis, each of the same norm, together of norm 1.
+def bump(sides: Sequence[int], axis: int, order: float) -> Float[Tensor, "*sides"]:
+    """A pyramid beside an inverted one along an axis, both of the same norm and together of norm 1.
 
     At a Chebyshev distance r of its middle, a pyramid is the sum of 1 / k² over k > r as high.
     """
@@ -239,6 +245,7 @@ def bump(sides: Sequence[int], axis: int) -> Float[Tensor, "*sides"]:
     for size, sign in ((sides[axis] // 2, 1.0), (sides[axis] - sides[axis] // 2, -1.0)):
         lines = [torch.arange(length) - length // 2 for length in (*sides[:axis], size, *sides[axis + 1 :])]
         away = torch.stack(torch.meshgrid(*lines, indexing="ij")).abs().amax(0)
-        halves.append(sign * heights[away] / heights[away].norm().clamp_min(1e-12))
+        half = heights[away]
+        halves.append(sign * half / torch.linalg.vector_norm(half, ord=order).clamp_min(1e-12))
     made = torch.cat(halves, axis)
-    return unit(made[None])[0]
+    return unit(made[None], order)[0]
