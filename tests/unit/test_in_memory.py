@@ -151,6 +151,55 @@ class TestEvaluate:
         assert run.results.unit == "patient"
         assert mr.Run.open(run.folder.url).table1().equals(run.table1())
 
+    def test_an_attack_on_fewer_cases_stands_apart_and_changes_nothing_else(
+        self, run: mr.Run, tmp_path: Path
+    ) -> None:
+        def asked(attacks: list[Any], folder: Path) -> mr.Run:
+            networks = {name: ByChannel(seed).train() for seed, name in enumerate("abc")}
+            data = {"data": arrays(PHOTOS), "patients": PATIENTS}
+            return mr.evaluate(networks, **data, attacks=attacks, out=folder, **QUICK)
+
+        slow = {"name": "deepfool", "cases": 15}
+        few = asked(["fgsm", {"name": "pgd", "steps": 3}, slow], tmp_path / "few")
+        for name in ("table1", "table2", "noise", "whitebox", "pairs", "ranking", "noise_control", "rounded"):
+            one, other = (
+                (Path(each.folder.url) / "tables" / f"{name}.csv").read_text() for each in (few, run)
+            )
+            assert one == other
+        (part,) = few.results.fewer
+        own = set(part.crafted["case_id"])
+        assert len(own) == 15
+        table = pl.read_csv(Path(few.folder.url) / "tables" / "fewer_cases.csv")
+        assert table.select("target", "perturbation", "setting", "n_cases").rows() == [
+            (model, "deepfool", "transferred", 15) for model in "abc"
+        ]
+        rows = few.results.fewer[0].rows.with_columns(right=pl.col("label") == pl.col("prediction"))
+        assert set(rows["case_id"]) == own
+        for row in table.rows(named=True):
+            shown = rows.filter(target=row["target"])
+            clean, attacked = (shown.filter(perturbation=each) for each in ("clean", "deepfool"))
+            assert row["clean"] == pytest.approx(clean["right"].mean())
+            assert row["attacked"] == pytest.approx(attacked["right"].mean())
+            assert row["drop_points"] == pytest.approx(100 * (row["clean"] - row["attacked"]))
+        success = pl.read_csv(Path(few.folder.url) / "tables" / "success.csv")
+        assert dict(success.select("perturbation", "n_images").iter_rows()) == {
+            "fgsm": 18,
+            "pgd": 18,
+            "deepfool": 15,
+        }
+        text = Path(few.report).read_text()
+        assert "Crafted on fewer than the study" in text
+        assert "deepfool: 15." in text
+
+        whole = asked(["fgsm", {"name": "pgd", "steps": 3}, {**slow, "cases": 18}], tmp_path / "few")
+        assert not whole.results.fewer
+        assert "deepfool" in set(whole.table2()["perturbation"])
+
+    def test_every_attack_on_fewer_cases_is_refused(self) -> None:
+        networks = {name: ByChannel(seed) for seed, name in enumerate("abc")}
+        with pytest.raises(StudyError, match=r"every attack has `cases`.*`cases: \{total: \.\.\.\}`"):
+            mr.evaluate(networks, arrays(PHOTOS), attacks=[{"name": "fgsm", "cases": 15}], **QUICK)
+
     def test_clean_scores_are_those_of_the_networks(self, run: mr.Run) -> None:
         images, labels = arrays(PHOTOS)
         for seed, row in enumerate(run.table1().iter_rows(named=True)):

@@ -48,6 +48,14 @@ WORDS = {
 """Conditions in sentences; certificates, with their radius, as they are."""
 
 
+PURIFIER = "purifier"
+BEHIND_A_PURIFIER = (
+    " Behind a purifier without a gradient attacks follow a substitute, so a gain against attacks on the "
+    "network itself is an upper bound: it counts only as far as an attack by scores (square, hundreds of "
+    "queries) bears it out."
+)
+
+
 class Twins(NamedTuple):
     """A defended network, its twin without the defence, and the defence in words."""
 
@@ -102,6 +110,7 @@ def price_sentences(table: pl.DataFrame, heading: str) -> list[str]:
         gained = f"; {', '.join(others)}. The gain is {clear}." if others else "."
         sentences.append(
             f"{model} ({defence}) beside its twin {twin}, in points of {heading}: {clean}{gained}"
+            + (BEHIND_A_PURIFIER if defence.startswith(PURIFIER) and others else "")
         )
     return sentences
 
@@ -194,7 +203,7 @@ def _described(network: Network) -> tuple[str, Any]:
     spec, training = dict(made["network"]), dict(made.get("training", {}))
     spec["input"] = dict(spec["input"])
     purifier = spec["input"].pop("purifier", None)
-    defences = [f"purifier {_purifier(purifier)}"] if purifier else []
+    defences = [f"{PURIFIER} {_purifier(purifier)}"] if purifier else []
     adversarial, augment = training.pop("adversarial", None), training.get("augment")
     if adversarial:
         defences.append(f"trained with {adversarial['method']}, eps {shown(adversarial['eps'], 'setting')}")

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import polars as pl
+
 from medrobust.analysis import (
     certificates,
     classes,
@@ -11,6 +13,7 @@ from medrobust.analysis import (
     crafting,
     defences,
     endpoints,
+    fewer,
     seeds,
     selective,
     smallest,
@@ -49,15 +52,16 @@ def all_tables(results: Results, conclusion: Verdict) -> dict[str, Table]:
         "architectures": seeds.architectures(results),
         "patients": tables.by_patient(results),
         "transfer_conditions": crafting.transfer_conditions(results),
-        "success": crafting.success(results),
-        "budgets": crafting.budgets(results),
-        "matching": crafting.matching(results),
+        "success": pl.concat(crafting.success(each) for each in (results, *results.fewer)),
+        "budgets": pl.concat(crafting.budgets(each) for each in (results, *results.fewer)),
+        "matching": pl.concat(crafting.matching(each) for each in (results, *results.fewer)),
         "selftests": crafting.selftests(results),
         "pairs": conclusion.pairs,
         "ranking": conclusion.ranking,
         "rank_stability": stability.rank_stability(results),
         "order_agreement": stability.order_agreement(results),
         "noise_control": comparisons.noise_control(results),
+        "fewer_cases": fewer.fewer_cases(results),
         "plane": comparisons.plane(results),
         **conclusion.aside,
         "smallest": smallest.smallest(results),
@@ -126,7 +130,7 @@ def as_json(
         "classes": list(results.classes),
         "regions": {name: list(own) for name, own in results.regions.items()},
         "models": list(results.models),
-        "attacks": [attack._asdict() for attack in results.attacks],
+        "attacks": [attack._asdict() for each in (results, *results.fewer) for attack in each.attacks],
         "ladder": results.ladder and results.ladder._asdict(),
         "noise": list(results.noise),
         "sources": list(results.sources),

@@ -38,6 +38,9 @@ def reference_of(label: str) -> str:
     return f"{CLEAN}@{label}"
 
 
+BASE = pl.col("perturbation").str.extract("([^@~]+)(~.*)?$")
+"""Label of the attack that images, noise matched to it and rounded ones belong to."""
+
 ASIDE = pl.col("role").is_in(["corruption", "transform"])
 """Rows of corrupted and transformed images, and of clean ones judged at the same pixels."""
 
@@ -75,6 +78,7 @@ class Results:
         regions: Numbers of the classes of each region, where the data have regions.
         record: What was run, handed on to `results.json`.
         cards: Cards of networks that were trained adversarially, by the names of their folders.
+        fewer: The same study with attacks on fewer cases only, on these cases; one for each number of cases.
     """
 
     task: Task
@@ -105,6 +109,7 @@ class Results:
     regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
     cards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fewer: tuple["Results", ...] = ()
 
     @cached_property
     def score(self) -> Score:
@@ -442,6 +447,41 @@ class Results:
             surfaces=None if self.surfaces is None else self.surfaces.filter(rows),
         )
 
+    def parted(self) -> "Results":
+        """The study without its attacks on fewer cases, which are put into `fewer`.
+
+        All that is averaged, ranked or compared is then on the same cases, in each part.
+        """
+        few = [attack for attack in self.attacks if attack.cases is not None]
+        if not few:
+            return self
+        whole = tuple(attack for attack in self.attacks if attack.cases is None)
+        parts = {
+            number: tuple(attack for attack in few if attack.cases == number)
+            for number in sorted({attack.cases or 0 for attack in few}, reverse=True)
+        }
+        on_all = ~BASE.is_in([attack.label for attack in few])
+        return replace(
+            self.restricted(on_all),
+            attacks=whole,
+            empty_cases=None if self.empty_cases is None else self.empty_cases.filter(on_all),
+            fewer=tuple(self._of_fewer(attacks) for attacks in parts.values()),
+        )
+
+    def _of_fewer(self, attacks: tuple[Attack, ...]) -> "Results":
+        """Some attacks on the same cases, and clean images of these cases."""
+        own = BASE.is_in([attack.label for attack in attacks])
+        item, crafted = SCORED[self.task].items[0], self.crafted.filter(own)
+        same_cases = pl.col(item).is_in(crafted[item].unique().implode())
+        return replace(
+            self.restricted((own | (pl.col("perturbation") == CLEAN)) & same_cases),
+            attacks=attacks,
+            crafted=crafted,
+            corruptions=(),
+            transforms=(),
+            ladder=None,
+        )
+
     def architecture(self, network: str) -> str:
         """Architecture of a network; by default its name."""
         return self.architectures.get(network, network)
@@ -461,9 +501,7 @@ def _check_complete(
     transferred = [attack for attack in attacks if attack.crafted_on != "targets"]
     for alike in {attack.sources: None for attack in transferred}:
         labels = [attack.label for attack in transferred if attack.sources == alike]
-        _check_cells(
-            cells.filter(pl.col("perturbation").str.extract("([^@~]+)(~.*)?$").is_in(labels)), labels
-        )
+        _check_cells(cells.filter(BASE.is_in(labels)), labels)
     _check_cases(rows, SCORED[task].items)
     if task.has_maps:
         _check_truth(rows.filter(~moved))

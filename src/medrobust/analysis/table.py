@@ -144,6 +144,7 @@ WORDS = {
         "sources",
         "measure",
         "condition",
+        "setting",
         "parameter",
         "curve",
         "patient_id",

@@ -22,6 +22,7 @@ from medrobust.analysis.comparisons import (
 from medrobust.analysis.corruptions import corruption_sentences, corruption_tables
 from medrobust.analysis.crafting import shared_between_folds
 from medrobust.analysis.defences import price, price_sentences, twins_of
+from medrobust.analysis.fewer import fewer_sentences
 from medrobust.analysis.results import Results
 from medrobust.analysis.seeds import (
     FEWEST_SURROGATE_SEEDS,
@@ -86,6 +87,7 @@ def verdict(results: Results) -> Verdict:
     sentences = (
         *_conclusions(results, pairs, outcome),
         *_left_out(results),
+        *fewer_sentences(results),
         *noise_sentences(control, results.settings.alpha),
         *corruption_sentences(results, aside, best),
         *transform_sentences(aside["transforms"]),

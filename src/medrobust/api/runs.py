@@ -64,6 +64,7 @@ class Run:
         """All rows, with names in the order of the study."""
         study, record = self.study, self.folder.read_json("record.json")
         rows = SCORED[study.task]
+        scored: dict[str, Any] = {rows.name: read_results(self.folder, rows)}
         return Results(
             task=study.task,
             unit=record["data"]["unit"],
@@ -85,6 +86,7 @@ class Run:
                     each["norm"],
                     each["minimal"],
                     each.get("share") or 1.0,
+                    _fewer(each.get("cases"), record["cases"]["attacked"]),
                 )
                 for each in record["perturbations"]
                 if each["role"] == "attack"
@@ -145,8 +147,8 @@ class Run:
                 for folder, network in record["networks"].items()
                 if network.get("training", {}).get("adversarial")
             },
-            **{rows.name: read_results(self.folder, rows)},
-        )
+            **scored,
+        ).parted()
 
     def _rows_if_any(self, table: Table) -> pl.DataFrame | None:
         """Rows of a table that older run folders do not have."""
@@ -200,6 +202,11 @@ class Run:
         lost = build(self.folder, self.results, rows, conclusion, pdf=pdf)
         self.folder.write_json(as_json(self.results, tables, conclusion, lost), "results.json")
         return self.report
+
+
+def _fewer(cases: int | None, every: int) -> int | None:
+    """The cases of an attack, where these are fewer than all."""
+    return cases if cases is not None and cases < every else None
 
 
 def _ladder(perturbations: Iterable[Mapping[str, Any]]) -> Ladder | None:

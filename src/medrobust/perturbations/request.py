@@ -43,7 +43,7 @@ POLICIES = {
     "on_failure": get_args(OnFailure),
     "crafted_on": get_args(CraftedOn),
 }
-OWN_KEYS = ("name", "load", "given", "label", "preset", "finding", "ladder", *POLICIES)
+OWN_KEYS = ("name", "load", "given", "label", "preset", "finding", "ladder", "cases", *POLICIES)
 """Keys of an item of a study that are not parameters."""
 
 LABEL = re.compile(r"[A-Za-z0-9._-]+")
@@ -78,6 +78,7 @@ class Request:
         preset: The preset that a severity is a step of, if any.
         severity: That step; or the parameter of that name, where it is a whole number.
         ladder: Budget, in the L-infinity norm, of the threat-model ladder that it is a rung of, if any.
+        cases: Most of the study's cases that an attack is crafted on; None: all.
         supplied: Tensors from validation cases that its function takes: `others`, images that it mixes in, or
             `found`, the change that was fitted on them.
     """
@@ -94,6 +95,7 @@ class Request:
     preset: str | None = None
     severity: int | None = None
     ladder: float | None = None
+    cases: int | None = None
     supplied: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -154,6 +156,8 @@ class Request:
             item["curve"] = self.curve
         if self.ladder is not None:
             item["ladder"] = self.ladder
+        if self.cases is not None:
+            item["cases"] = self.cases
         if entry.role == "attack":
             item |= {key: getattr(self, key) for key in POLICIES}
         if self.finding is not None:
@@ -181,6 +185,7 @@ class Request:
             "preset": self.preset,
             "severity": self.severity,
             "ladder": self.ladder,
+            "cases": self.cases,
         }
 
     @property
@@ -207,8 +212,9 @@ def request(item: object, task: Task, *, control: bool = False) -> Request:
     Args:
         item: The name of an entry; or a mapping of `name` (or `load: package.module:function`), `label`,
             `preset`, `severity` (a step of it), `finding`, `on_misclassified`, `on_failure`,
-            `crafted_on`, `ladder` (the budget as a rung of the ladder) and the perturbation's parameters, of
-            which the budget may be given as `{ssim: s}`; or, in Python, a function of one's own, also as the
+            `crafted_on`, `ladder` (the budget as a rung of the ladder), `cases` (most of the study's cases
+            that it is crafted on) and the perturbation's parameters, of which the budget may be given as
+            `{ssim: s}`; or, in Python, a function of one's own, also as the
             value of `load`.
         task: Task of the study.
         control: Whether it is the noise that is matched to every attack, which takes no strength.
@@ -245,10 +251,11 @@ def request(item: object, task: Task, *, control: bool = False) -> Request:
         policies[key] = item.get(key, getattr(preset, key, None) or getattr(entry, key))
         if policies[key] not in choices:
             raise StudyError(f"{where}.{key}: must be one of {', '.join(choices)}; got {policies[key]!r}.")
-    finding = _finding(item, entry, task, where)
+    finding, cases = _finding(item, entry, task, where), _cases(item, entry, where)
     own = parameters.get("severity")
     chosen.setdefault("severity", own if isinstance(own, int) else None)
-    return Request(label, entry, parameters, **policies, ssim=goal, finding=finding, ladder=ladder, **chosen)
+    chosen |= {"finding": finding, "ladder": ladder, "cases": cases}
+    return Request(label, entry, parameters, **policies, ssim=goal, **chosen)
 
 
 def requests(item: object, task: Task) -> tuple[Request, ...]:
@@ -859,6 +866,21 @@ def _finding(item: Mapping[str, Any], entry: Perturbation, task: Task, where: st
             f"Name the finding that it is to turn: {{name: {entry.name}, finding: ...}}."
         )
     return finding
+
+
+def _cases(item: Mapping[str, Any], entry: Perturbation, where: str) -> int | None:
+    """Most cases that an attack is crafted on; None: all of the study."""
+    cases = item.get("cases")
+    if cases is None:
+        return None
+    if isinstance(cases, bool) or not isinstance(cases, int) or cases < 1:
+        raise StudyError(f"{where}.cases: must be a whole number of at least 1; got {cases!r}.")
+    if entry.role != "attack" or item.get("ladder") is not None:
+        raise StudyError(
+            f"{where}.cases: is for attacks outside of the ladder; all else is compared on all cases of the "
+            f"study. Leave it out, or limit these with the study's `cases`; got {cases}."
+        )
+    return cases
 
 
 def _where(item: Mapping[str, Any], block: str = "perturbations") -> str:

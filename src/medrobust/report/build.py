@@ -10,7 +10,7 @@ import yaml
 
 from medrobust.analysis.corruptions import families
 from medrobust.analysis.remarks import audit_fact, remarks
-from medrobust.analysis.results import Results
+from medrobust.analysis.results import BASE, Results
 from medrobust.analysis.subgroups import subgroup_sentences
 from medrobust.analysis.verdict import Verdict
 from medrobust.core import Task
@@ -166,8 +166,7 @@ def _shown(results: Results, tables: Mapping[str, pl.DataFrame]) -> Mapping[str,
     ladder = results.ladder
     if ladder is None or {*ladder.attacks} & {*results.averaged}:
         return tables
-    label = pl.col("perturbation").str.extract("([^@~]+)(~.*)?$")
-    others = ~label.is_in([*ladder.attacks, *ladder.noise]).fill_null(value=False)
+    others = ~BASE.is_in([*ladder.attacks, *ladder.noise]).fill_null(value=False)
     return {
         name: table if name in ABOUT_RUNGS or "perturbation" not in table.columns else table.filter(others)
         for name, table in tables.items()

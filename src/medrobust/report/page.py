@@ -137,6 +137,7 @@ QUESTIONS = (
         "Do networks change places from rung to rung?",
         tables=("threat_pairs", "transfer_candidates"),
     ),
+    Question("fewer", "What do attacks on fewer cases show?", tables=("fewer_cases",)),
     Question("control", "Was the noise a fair control?", tables=("noise", "noise_control", "matching")),
     Question(
         "sources",

@@ -216,9 +216,17 @@ class Plan:
 
     @property
     def viewed(self) -> tuple[ImageSet, ...]:
-        """Those whose labels of pixels are where they are in the data, so that people can compare them."""
+        """Those whose labels of pixels are where they are in the data, so that people can compare them.
+
+        And those of all cases, so that every case has the same ones.
+        """
         has_maps = self.setup.study.task.has_maps
-        return tuple(images for images in self.sets if not (has_maps and images.moves_labels))
+        some = {attack.label for attack in self.setup.study.attacks if attack.cases is not None}
+        return tuple(
+            images
+            for images in self.sets
+            if not (has_maps and images.moves_labels) and (images.matched or images).perturbation not in some
+        )
 
     @property
     def evaluated(self) -> tuple[ImageSet, ...]:
@@ -308,10 +316,10 @@ class Plan:
 
     @property
     def _pictured(self) -> tuple[Request, ...]:
-        """Attacks in pictures of images: points of curves, or rungs, only where a study has nothing else."""
+        """Attacks in pictures: of all cases; points of curves, or rungs, only where nothing else is."""
         attacks = self.setup.study.attacks
-        single = (attack for attack in attacks if attack.curve is None and attack.ladder is None)
-        return tuple(single) or attacks
+        whole = tuple(attack for attack in attacks if attack.cases is None)
+        return tuple(each for each in whole if each.curve is None and each.ladder is None) or whole
 
     def _clean_of(self, target: StudyNetwork) -> ImageSet:
         return next(images for images in self.clean if images.fold == target.id.fold)
@@ -381,8 +389,8 @@ def attack_set(
     role: Literal["transfer", "whitebox"],
     chunks: Chunks | None = None,
 ) -> ImageSet:
-    """The stored images of an attack on a source; by default of the cases that everything is scored on."""
-    chunks, validation = chunks or setup.fold(source).chunks, setup.fold(source).validation_cases
+    """The stored images of an attack on a source; by default of its cases among those of the study."""
+    chunks, validation = chunks or setup.chunks_of(request, source), setup.fold(source).validation_cases
     recipe = (
         _data_recipe(setup.dataset, chunks)
         | request.recipe

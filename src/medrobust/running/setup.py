@@ -12,7 +12,7 @@ import torch
 from medrobust.core import Case, Dataset, NetworkId, OnProgress, Part, Role, Task, sides_of, silent
 from medrobust.data import open_dataset
 from medrobust.data.contract import checked
-from medrobust.data.splitting.case_sets import select_cases
+from medrobust.data.splitting.case_sets import fewer_cases, select_cases
 from medrobust.data.splitting.splits import Split, halves, make_folds, split_cases
 from medrobust.errors import RunError, StudyError, reason, unknown
 from medrobust.models import (
@@ -248,6 +248,24 @@ class Setup:
         """The fold that a network belongs to."""
         return self.folds[network.id.fold or 0]
 
+    def chunks_of(self, request: Request, network: StudyNetwork) -> Chunks:
+        """The cases of a network's fold that an attack is crafted on, in chunks of work.
+
+        Raises:
+            StudyError: The attack asks for fewer cases than make sense.
+        """
+        fold = self.fold(network)
+        if request.cases is None or request.cases >= len(self.cases):
+            return fold.chunks
+        where, own = f"study.perturbations.{request.label}.cases", {case.case_id for case in fold.cases}
+        some = fewer_cases(self.dataset, self.cases, request.cases, seed=self.study.seed, where=where)
+        chunks = work_chunks(self.dataset, [case for case in some if case.case_id in own])
+        if not len(chunks):
+            raise StudyError(
+                f"{where}: leaves no case of fold {fold.number}; got {request.cases}. Take more."
+            )
+        return chunks
+
     def training_cases(self, network: StudyNetwork) -> tuple[Case, ...]:
         """What a network is trained on."""
         cases = split_cases(self.dataset, network.split, Part.TRAIN)
@@ -437,7 +455,13 @@ def _require_parts(setup: Setup) -> None:
                 else "Give weights for it, or a split with a training part."
             )
         )
-    for attack in setup.study.attacks:
+    attacks = setup.study.attacks
+    if attacks and all(attack.cases is not None for attack in attacks):
+        raise StudyError(
+            "study.perturbations: every attack has `cases`, but averages and rankings need one on all cases "
+            "of the study. Limit those with `cases: {total: ...}` of the study instead."
+        )
+    for attack in attacks:
         if attack.ssim is not None and not all(fold.validation_cases for fold in setup.folds):
             raise StudyError(
                 f"study.perturbations.{attack.label}.{attack.perturbation.budget} is solved on validation "

@@ -45,6 +45,7 @@ class Attack(NamedTuple):
         norm: Norm that its budget is in, or that it makes small; None without one.
         minimal: Whether it looks for the smallest change.
         share: Fraction of the labels of an image that are wrong where it has what it looks for.
+        cases: Most cases that it was crafted on; None: all of the study.
     """
 
     label: str
@@ -59,6 +60,7 @@ class Attack(NamedTuple):
     norm: str | None = None
     minimal: bool = False
     share: float = 1.0
+    cases: int | None = None
 
     @property
     def sources(self) -> tuple[bool, bool]:

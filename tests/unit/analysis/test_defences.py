@@ -87,6 +87,8 @@ def test_a_purifier_is_a_defence(results):
     (found,) = twins_of(networks(replace(results, record={"networks": NETWORKS | {"b-target-s0": purified}})))
     assert (found.defended.name, found.plain.name) == ("b", "a")
     assert found.defence == "purifier jpeg, quality 50"
+    (told,) = price_sentences(price([found]), "accuracy")
+    assert "is an upper bound: it counts only as far as an attack by scores" in told
 
 
 def test_price_and_gain_are_paired_differences_of_scores(results):
@@ -170,7 +172,7 @@ def test_the_verdict_has_a_sentence_of_price_and_gain(results):
     )
     assert "on clean images; " in told
     where = "under matched noise, under transferred attacks, in the white box, under corruptions"
-    assert told.endswith(f"The gain is clear {where}.")
+    assert told.endswith(f"The gain is clear {where}.")  # nothing is said of purifiers
     assert told in verdict(results).sentences
 
 

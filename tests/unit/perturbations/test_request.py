@@ -242,6 +242,30 @@ def test_only_noise_and_deepfool_like_attacks_declare_what_they_are():
     assert [name for name, entry in PERTURBATIONS.items() if entry.crafted_on == "both"] == ["fgsm", "dag_a"]
 
 
+def test_an_attack_may_have_fewer_cases_than_the_study():
+    asked = request({"name": "deepfool", "cases": 40}, CLASSIFICATION)
+    assert asked.cases == 40
+    assert request(asked.written, CLASSIFICATION).cases == 40
+    assert asked.recipe == request("deepfool", CLASSIFICATION).recipe
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ({"name": "deepfool", "cases": 0}, r"deepfool\.cases: must be a whole number of at least 1; got 0"),
+        ({"name": "deepfool", "cases": True}, r"deepfool\.cases: must be a whole number"),
+        ({"name": "gaussian", "strength": 0.1, "cases": 9}, r"gaussian\.cases: is for attacks"),
+        (
+            {"name": "fgsm", "ladder": "2/255", "cases": 9},
+            r"fgsm\.cases: is for attacks outside of the ladder",
+        ),
+    ],
+)
+def test_cases_that_make_no_sense_are_refused(item, message):
+    with pytest.raises(StudyError, match=message):
+        request(item, CLASSIFICATION)
+
+
 def test_unknown_preset_of_a_function_is_refused():
     images, labels = batch()
     with pytest.raises(ValueError, match=r"Unknown preset 'foolbox'\. Did you mean 'foolbox-0.8'"):

@@ -53,7 +53,42 @@ def select_cases(
         cases = _sorted(_at_most(cases, per_patient, seed))
     if total is None or total >= len(cases):
         return cases
-    return _sorted(_stratified(cases, strata_of(dataset), total, seed))
+    return _sorted(_stratified(cases, strata_of(dataset), total, seed, "cases.total"))
+
+
+def fewer_cases(
+    dataset: Dataset, cases: Sequence[Case], most: int, *, seed: int, where: str
+) -> tuple[Case, ...]:
+    """Some of a study's cases, for attacks that take long; all where there are no more than `most`.
+
+    Photographs are stratified by class as in `select_cases`. Of slices whole scans are drawn at random, as
+    many as hold at most `most`: a scan is scored as a whole.
+
+    Args:
+        dataset: Data of the study.
+        cases: Cases of the study.
+        most: Most cases to take.
+        seed: Seed of the study.
+        where: Key of the study that says `most`, for errors.
+
+    Raises:
+        StudyError: `most` is too small for `PER_CLASS` photographs of each class, or for a whole scan.
+    """
+    if most >= len(cases):
+        return tuple(cases)
+    if not dataset.task.has_maps:
+        return _sorted(_stratified(cases, strata_of(dataset), most, seed, where))
+    scans = list(_grouped(cases, attrgetter("scan_id")).values())
+    chosen: list[Case] = []
+    for place in generator(seed, "cases", "scans").permutation(len(scans)):
+        if len(chosen) + len(scans[place]) > most:
+            break
+        chosen += scans[place]
+    if not chosen:
+        raise StudyError(
+            f"{where}: must be at least {max(map(len, scans))}, the cases of a whole scan; got {most}."
+        )
+    return _sorted(chosen)
 
 
 def described(cases: Sequence[Case], dataset: Dataset) -> str:
@@ -85,12 +120,14 @@ def _at_most(cases: Iterable[Case], count: int, seed: int) -> Iterator[Case]:
         yield from (photographs[place] for place in order[:count])
 
 
-def _stratified(cases: Sequence[Case], strata: Mapping[str, int], total: int, seed: int) -> Iterator[Case]:
+def _stratified(
+    cases: Sequence[Case], strata: Mapping[str, int], total: int, seed: int, where: str
+) -> Iterator[Case]:
     classes = _grouped(cases, lambda case: strata[case.case_id])
     sizes = [len(photographs) for photographs in classes.values()]
     low = [min(PER_CLASS, size) for size in sizes]
     if total < sum(low):
-        raise StudyError(f"cases.total: {PER_CLASS} per class need at least {sum(low)}; got {total}.")
+        raise StudyError(f"{where}: {PER_CLASS} per class need at least {sum(low)}; got {total}.")
     counts = apportion(sizes, total, low=low, high=sizes)
     for (label, photographs), count in zip(classes.items(), counts, strict=True):
         order = generator(seed, "cases", "class", label).permutation(len(photographs))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medrobust.core import Case, Dataset, Part, Sample, Task
-from medrobust.data.splitting.case_sets import described, select_cases
+from medrobust.data.splitting.case_sets import described, fewer_cases, select_cases
 from medrobust.data.splitting.splits import (
     apportion,
     halves,
@@ -390,6 +390,29 @@ def test_a_larger_total_holds_the_smaller_one():
     dataset = photographs([[0]] * 50 + [[1]] * 50)
     small, large = (set(select_cases(dataset, all_tested(dataset), seed=0, total=n)) for n in (20, 40))
     assert small < large
+
+
+def test_fewer_cases_are_stratified_and_drawn_from_those_of_the_study():
+    dataset = photographs([[0]] * 100 + [[1]] * 60 + [[2]] * 8 + [[3]] * 3, "abcd")
+    cases = select_cases(dataset, all_tested(dataset), seed=0, total=80)
+    few = fewer_cases(dataset, cases, 20, seed=0, where="here")
+    assert set(few) < set(cases)
+    assert list(few) == sorted(few, key=lambda case: case.case_id)
+    assert Counter(case.label for case in few) == {0: 7, 1: 5, 2: 5, 3: 3}
+    assert few == fewer_cases(dataset, cases, 20, seed=0, where="here")
+    assert few != fewer_cases(dataset, cases, 20, seed=1, where="here")
+    assert fewer_cases(dataset, cases, 80, seed=0, where="here") == cases
+    with pytest.raises(StudyError, match=r"^here: 5 per class need at least 18; got 17"):
+        fewer_cases(dataset, cases, 17, seed=0, where="here")
+
+
+def test_fewer_slices_are_those_of_whole_scans():
+    dataset = scans([[[1] * 4] for _ in range(6)])
+    few = fewer_cases(dataset, dataset.cases, 10, seed=0, where="here")
+    assert list(Counter(case.scan_id for case in few).values()) == [4, 4]
+    assert len({fewer_cases(dataset, dataset.cases, 10, seed=seed, where="here") for seed in range(9)}) > 1
+    with pytest.raises(StudyError, match=r"^here: must be at least 4, the cases of a whole scan; got 3"):
+        fewer_cases(dataset, dataset.cases, 3, seed=0, where="here")
 
 
 def test_patients_draw_independently_of_each_other():
