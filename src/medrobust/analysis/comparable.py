@@ -103,13 +103,13 @@ def comparable(runs: Sequence[ComparedRun], perturbations: Sequence[str] = ()) -
 
     Args:
         runs: At least two.
-        perturbations: Labels of attacks and noise; none: all that the runs share.
+        perturbations: Labels of attacks and noise on all cases; none: all that the runs share.
 
     Raises:
         RunError: The data or the parameters of what is compared differ (all differences are named), or the
             runs share no attack.
     """
-    shared = set.intersection(*({*attacks_of(run), *noise_of(run)} for run in runs))
+    shared = set.intersection(*({*attacks_of(run), *noise_of(run)} - _on_fewer_cases(run) for run in runs))
     for label in perturbations:
         if label not in shared:
             raise RunError(f"--perturbation: {unknown('label (shared by all runs)', label, shared)}")
@@ -134,6 +134,11 @@ def comparable(runs: Sequence[ComparedRun], perturbations: Sequence[str] = ()) -
         have = "; ".join(f"{run.name} has {', '.join(attacks_of(run)) or 'none'}" for run in runs)
         raise RunError(f"These runs cannot be compared: no attack is compared. {have}.")
     return tuple(_limited(run, runs, labels) for run in runs)
+
+
+def _on_fewer_cases(run: ComparedRun) -> set[str]:
+    """Attacks on fewer cases than the others, which are in no average."""
+    return {label for part in run.results.fewer for label in part.attack_labels}
 
 
 def _limited(run: ComparedRun, runs: Sequence[ComparedRun], labels: set[str]) -> ComparedRun:

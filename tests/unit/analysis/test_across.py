@@ -349,6 +349,15 @@ class TestRefusals:
         assert [attack.label for attack in runs[1].results.attacks] == ["dag_b"]
         assert "Not compared, and left out of the attacks of old: dag_a." in limits([self.OLD, other], runs)
 
+    def test_attacks_on_fewer_cases_are_not_compared(self) -> None:
+        attacks = (Attack("dag_a"), Attack("dag_b", cases=3))
+        old = replace(self.OLD, results=replace(self.OLD.results, attacks=attacks).parted())
+        runs = comparable([old, replace(old, name="new")])
+        assert [attack.label for attack in runs[0].results.attacks] == ["dag_a"]
+        assert "Not compared, and left out of the attacks of old: dag_b." in limits([old, *runs[1:]], runs)
+        with pytest.raises(RunError, match=r"--perturbation: Unknown label .* 'dag_b'"):
+            comparable([old, replace(old, name="new")], ["dag_b"])
+
     def test_unknown_labels_and_no_attack(self) -> None:
         other = replace(self.OLD, name="new")
         with pytest.raises(RunError, match=r"--perturbation: Unknown label .* 'dag_x'\. Did you mean 'dag_"):
