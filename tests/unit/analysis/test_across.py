@@ -82,6 +82,41 @@ def compared(*runs: ComparedRun) -> tuple[str, ...]:
     return conclude(comparable(runs)).sentences
 
 
+def trained(given: ComparedRun, training: dict[str, Any]) -> ComparedRun:
+    """The run, its networks trained so, and nothing else known of them."""
+    networks = {
+        folder: {**each, "network": {"input": {}}, "training": training}
+        for folder, each in given.results.record["networks"].items()
+    }
+    return replace(
+        given, results=replace(given.results, record={**given.results.record, "networks": networks})
+    )
+
+
+def test_a_defended_network_has_its_twin_in_another_run() -> None:
+    defence = {"adversarial": {"method": "fast", "eps": 2 / 255}}
+    old = trained(run("old", brains({"a": 0.6})), {"epochs": 3})
+    new = trained(run("new", brains({"a": 0.7}, clean=0.8, seed=6)), {"epochs": 3, **defence})
+    runs = comparable([old, new])
+    found = conclude(runs)
+    assert set(found.price.select("model", "twin").rows()) == {("a of new", "a of old")}
+    assert found.price["condition"].to_list() == [
+        "clean",
+        "matched noise",
+        "transferred attacks",
+        "white box",
+    ]
+    gains = dict(found.price.select("condition", "gain_points").iter_rows())
+    for condition, name in (("clean", "clean"), ("transferred attacks", "adversarial")):
+        of_pair = found.differences.filter(condition=name)["difference_in_points"].item()
+        assert gains[condition] == pytest.approx(of_pair)
+    assert gains["clean"] < 0 < gains["transferred attacks"]
+    assert "a of new (trained with fast, eps 2/255) beside its twin a of old" in found.sentences[-1]
+    assert "price" in comparison_tables(runs, found)
+    other = trained(new, {"epochs": 4, **defence})
+    assert conclude(comparable([old, other])).price.is_empty()
+
+
 class TestSentences:
     def test_more_robust(self) -> None:
         sentences = compared(run("old", brains({"a": 0.6})), run("new", brains({"a": 0.7}, seed=6)))
