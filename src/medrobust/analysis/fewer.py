@@ -4,6 +4,7 @@ They enter no average, no test between networks and no ranking, all of which sta
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ def fewer_cases(results: Results) -> pl.DataFrame:
         `n_cases, n_patients`. Empty where all attacks are on all cases.
     """
     lines: list[Line] = []
-    for part in results.fewer:
+    for part in map(_all_tested, results.fewer):
         tested = {(row["target"], row["perturbation"]): row for row in noise_control(part).rows(named=True)}
         panel, counts = part.panel, {"n_cases": part.n_cases, "n_patients": len(part.panel.patients)}
         for model, label in product(part.models, part.attack_labels):
@@ -70,6 +71,13 @@ def fewer_sentences(results: Results) -> list[str]:
         f"Crafted on fewer than the study's {results.n_cases} cases, hence in no average, test between "
         f"networks or ranking: {said}. A table of its own has clean images and noise on the same cases."
     ]
+
+
+def _all_tested(part: Results) -> Results:
+    """The part with all attacks alike, also those that enter no average in a study of their own."""
+    return replace(
+        part, attacks=tuple(each._replace(beyond_paper=False, curve=None) for each in part.attacks)
+    )
 
 
 def _faced(part: Results, model: str, label: str) -> Iterator[Faced]:
