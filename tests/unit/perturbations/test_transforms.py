@@ -254,6 +254,37 @@ def test_labels_that_move_take_part_in_the_gradient():
     assert torch.allclose(way[0], slopes / slopes.norm(), rtol=0.1, atol=0.02)
 
 
+@pytest.mark.parametrize(
+    ("name", "theta"),
+    [("affine_search", [0.2, 0.4, -0.3, 0.1, 0.5]), ("contrast_search", [0.3, -0.4])],
+)
+def test_where_pixels_move_under_the_label_of_an_image_the_way_also_leads_away(name, theta):
+    """Halfway between the gradient, by finite differences, and the parameters; else the gradient alone."""
+    images, labels = pictures(n=1, channels=1), torch.tensor([1])
+    layer = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(SIDE * SIDE, 2))
+    rough = torch.from_numpy(np.random.default_rng(3).normal(0, 0.02, (1, 1, 8, 8)).astype(np.float32))
+    smooth = torch.nn.functional.interpolate(rough, (SIDE, SIDE), mode="bilinear").flatten()
+    layer[1].weight.data = torch.stack([smooth, -smooth])
+    function, theta = inner(ENTRIES[name]), torch.tensor([theta])
+
+    def loss(at):
+        logits = layer(function(images, at)).detach().double()
+        return float(torch.nn.functional.cross_entropy(logits, labels))
+
+    def apply(at):
+        valid = torch.ones(1, SIDE, SIDE, dtype=torch.bool)
+        return Applied(function(images, at), labels, valid, at if name in MOVING else None)
+
+    steps = 0.01 * torch.eye(theta.shape[1])[:, None]
+    slopes = torch.tensor([(loss(theta + step) - loss(theta - step)) / 0.02 for step in steps])
+    expected = slopes / slopes.norm()
+    if name in MOVING:
+        expected = expected + theta[0] / theta.norm()
+        expected = expected / expected.norm()
+    _, way = _harm_and_way(layer, apply, labels, theta)
+    assert torch.allclose(way[0], expected, atol=0.05)
+
+
 def test_shares_are_of_classes_in_maps_and_of_labels_elsewhere():
     labels = torch.tensor([[[0, 0, 0], [1, UNKNOWN, UNKNOWN]]])
     assert torch.allclose(shares_of(labels), torch.tensor([[[1 / 6, 1 / 6, 1 / 6], [0.5, 0, 0]]]))

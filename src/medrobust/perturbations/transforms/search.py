@@ -57,12 +57,17 @@ Apply = Callable[[Tensor], Applied]
 """A batch for parameters `n p` in [-1, 1]."""
 
 PASSES = 10
+
+LONG = 1.0
+"""A first step that may cross the whole box, as the root mean square over the parameters."""
+
 EXPLAINED = """
     search: One draw (random), the worst of as many draws as there are passes (worst), or what a gradient
         finds from the worst of half as many draws (optimised).
     passes: Images that the network may be asked about, for each image.
     step: Length of the first step of the ascent, as the root mean square over the parameters. Each step that
-        finds nothing worse halves those after it."""
+        finds nothing worse halves those after it. None: 1; 0.1 for a movement during the acquisition, and for
+        a deformation under label maps."""
 """Of the parameters that all transforms share; continues the arguments of each."""
 
 
@@ -70,7 +75,7 @@ def searched(
     parameters: Callable[[Sequence[int]], int],
     *,
     moves_labels: bool = False,
-    first_step: float = 1.0,
+    first_step: float = LONG,
     **facts: Any,
 ) -> Callable[[Any], Any]:
     """Turn a differentiable `(images, theta, strength) -> images` into a transform that is searched.
@@ -82,7 +87,8 @@ def searched(
         parameters: How many parameters it has, given the spatial shape of the images.
         moves_labels: Whether the function moves pixels, and labels with them; then it returns where they come
             from, `n pixels d` relative to the centre of the image in pixels, in place of images.
-        first_step: Default of the length of the first step of the ascent.
+        first_step: Default of the length of the first step of the ascent; it is 1 where pixels move and the
+            label is the whole image's.
         facts: Attributes of `Perturbation` other than role, needs, norms and budget.
     """
 
@@ -97,7 +103,7 @@ def searched(
             strength: float = own["strength"].default,
             search: Search = "optimised",
             passes: Annotated[int, Ge(4)] = PASSES,
-            step: Annotated[float, Gt(0)] = first_step,
+            step: Annotated[float, Gt(0)] | None = None,
             rngs: Sequence[np.random.Generator] | None = None,
             spacing: Sequence[float] | None = None,
             found: Float[Tensor, "n p"] | None = None,
@@ -120,7 +126,8 @@ def searched(
             if found is None:
                 draws = _draws(images, rngs, wanted[1], search, passes)
                 drawn = passes // 2 if search == "optimised" else passes
-                found = draws[0] if search == "random" else _found(model, apply, labels, draws, drawn, step)
+                length = step or (LONG if moves_labels and not task_of(labels).has_maps else first_step)
+                found = draws[0] if search == "random" else _found(model, apply, labels, draws, drawn, length)
             if tally is not None:
                 tally.theta = found
             with torch.no_grad():
@@ -208,10 +215,14 @@ def _harm(model: Model, apply: Apply, theta: Float[Tensor, "n p"]) -> Float[Tens
 def _harm_and_way(
     model: Model, apply: Apply, labels: Int64[Tensor, "n *labelspace"], theta: Float[Tensor, "n p"]
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n p"]]:
-    """The harm to each image, and the gradient of its cross-entropy, of norm 1.
+    """The harm to each image, and the way on: the gradient of its cross-entropy, of norm 1.
 
-    Where labels move, they depend on the parameters too: an image that leaves its labels behind would seem to
-    get ever worse. There the gradient is of labels that are interpolated as the image is.
+    Where label maps move, they depend on the parameters too: an image that leaves its labels behind would
+    seem to get ever worse. There the gradient is of labels that are interpolated as the image is.
+
+    Where pixels move and the label is the whole image's, the gradient knows no more than slopes between
+    neighbouring pixels, while moves are longer: the way on is halfway between it and the way that led here
+    from the neutral parameters.
     """
     leaf = theta.detach().clone().requires_grad_(True)
     made = apply(leaf)
@@ -219,7 +230,8 @@ def _harm_and_way(
     check_logits(logits, made.labels)
     shares = shares_of(made.labels)
     seen = harm(logits, made.labels, shares)
-    if made.points is None or not task_of(labels).has_maps:
+    has_maps = task_of(labels).has_maps
+    if made.points is None or not has_maps:
         upstream = pullback(cross_entropy_weights(logits, made.labels, shares))
         (gradient,) = torch.autograd.grad(made.images, leaf, upstream)
     else:
@@ -230,9 +242,14 @@ def _harm_and_way(
         upstream, by_labels = torch.autograd.grad(value, (at, leaf), retain_graph=True)
         (by_images,) = torch.autograd.grad(made.images, leaf, pullback(upstream))
         gradient = by_images + by_labels
-    gradient = gradient.nan_to_num()
-    length = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
-    return seen, gradient / length.clamp_min(torch.finfo(gradient.dtype).tiny)
+    way = _of_norm_1(gradient.nan_to_num())
+    return seen, way if made.points is None or has_maps else _of_norm_1(way + _of_norm_1(theta))
+
+
+def _of_norm_1(vectors: Float[Tensor, "n p"]) -> Float[Tensor, "n p"]:
+    length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    scaled: Tensor = vectors / length.clamp_min(torch.finfo(vectors.dtype).tiny)
+    return scaled
 
 
 def shares_of(labels: Int64[Tensor, "n *labelspace"]) -> Float[Tensor, "n *labelspace"]:
