@@ -30,8 +30,11 @@ jaxtyping.jaxtyped = annotations.jaxtyped  # type: ignore[assignment]
 jaxtyping.install_import_hook("medrobust", "annotations.check")
 plain_raises = pytest.raises
 
-CHECKED = ("contract", "golden")
-"""Folders whose tests check every annotation at every call; `make test-shapes` does so in all."""
+CHECKED = {
+    f"contract/test_{name}.py"
+    for name in ("corruptions", "datasets", "models", "perturbation_inputs", "perturbations")
+}
+"""Tests that check every annotation at every call, which takes half of their time; `make test-shapes`: all."""
 
 
 def raises(expected: Any, **keywords: Any) -> Any:
@@ -48,9 +51,16 @@ pytest.raises = raises  # type: ignore[assignment]
 @pytest.fixture(scope="module", autouse=True)
 def shapes(request: pytest.FixtureRequest) -> None:
     """Not in all tests, since it would hide the messages that users get."""
-    folder = Path(__file__).parent
-    where = request.path.relative_to(folder).parts[0]
+    where = request.path.relative_to(Path(__file__).parent).as_posix()
     annotations.checking = where in CHECKED or "MEDROBUST_CHECK_SHAPES" in os.environ
+
+
+@pytest.fixture(scope="session", autouse=True)
+def written_without_waiting() -> Iterator[None]:
+    """Only where power fails does it matter whether the disk has what was written, and no test does that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(scope="module")

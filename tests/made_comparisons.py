@@ -1,16 +1,20 @@
-"""Two finished runs on the same phantoms: one, and one in which a network was made more robust."""
+"""Two finished runs on the same phantoms, without reports: one, and one in which a network was made more robust."""
 
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from rich.console import Console
 
 import made_studies
-import medrobust as mr
 from fitted_networks import coarse, fit_classifier, save
 from medrobust.core import Part
 from medrobust.data import open_dataset
 from medrobust.data.splitting.splits import read_split
+from medrobust.running.runner import run_study
+from medrobust.storage import RunFolder
+from medrobust.study.reading import read_study
 
 STRONG_RIDGE = 0.5
 """Small weights: little changes of many pixels add up to little."""
@@ -39,5 +43,11 @@ def before_and_after(folder: Path) -> tuple[Path, Path]:
     for name, content in (("before", study), ("after", changed)):
         file = folder / f"{name}.yaml"
         file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-        mr.run(file, out=folder / name, device="cpu")
+        run_study(
+            read_study(file),
+            RunFolder(folder / name),
+            data_dir=None,
+            device=torch.device("cpu"),
+            console=Console(quiet=True),
+        )
     return folder / "before", folder / "after"

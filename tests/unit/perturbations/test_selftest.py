@@ -58,8 +58,9 @@ SMALL = {
     "fab": {"steps": 12},
     "square": {"steps": 60},
     "hopskipjump": {"steps": 4, "draws": 20},
-    "alma_prox": {"steps": 60},
-    "pdpgd": {"steps": 60},
+    "apgd": {"steps": 20},
+    "alma_prox": {"steps": 25},
+    "pdpgd": {"steps": 25},
     "worst_case": {"steps": 10, "candidates": 2, "boundary_steps": 2, "queries": 5},
 } | {name: {"step": "8/255", "steps": 10} for name in ("dag_a", "dag_b", "dag_c")}
 
@@ -139,10 +140,14 @@ def passed(checks):
     return {name for name, check in checks.items() if check.passed}
 
 
+SLOW = [pytest.mark.slow]
 every_attack = pytest.mark.parametrize(
     ("name", "task"),
     [
-        pytest.param(name, task, id=f"{name}-{task}")
+        # Several findings go the way of classes; what is common to all attacks is tried with one of them.
+        pytest.param(
+            name, task, id=f"{name}-{task}", marks=SLOW * (task is Task.MULTILABEL and name != "pgd")
+        )
         for name, entry in PERTURBATIONS.items()
         for task in entry.tasks
         if entry.role == "attack" and entry.fits is None  # one change for all is not tested

@@ -160,14 +160,6 @@ def test_segmentation_has_structures_and_needs_no_features(folder: RunFolder, sl
     assert set(folder.names("figures")) == figures
 
 
-def test_the_same_folder_gives_the_same_bytes(folder: RunFolder, photographs: Results) -> None:
-    put_features(folder)
-    first = built(folder, photographs)
-    figures = {name: folder.read_bytes("figures", name) for name in folder.names("figures")}
-    assert built(folder, photographs) == first
-    assert {name: folder.read_bytes("figures", name) for name in folder.names("figures")} == figures
-
-
 def test_every_table_of_the_analysis_has_its_place(photographs: Results, slices: Results) -> None:
     placed = {*ONLY_AS_FILES, *STORY_TABLES, *(name for question in QUESTIONS for name in question.tables)}
     for results in (photographs, slices):

@@ -15,8 +15,6 @@ from made_data import stripes
 from medrobust.cli import app
 from medrobust.errors import RunError
 
-pytestmark = pytest.mark.usefixtures("blank_figures")
-
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> dict:

@@ -8,7 +8,6 @@ import pytest
 import medrobust as mr
 from medrobust.core import Part
 
-pytestmark = pytest.mark.usefixtures("blank_figures")
 
 STUDY = {
     "task": "segmentation",

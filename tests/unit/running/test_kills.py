@@ -87,13 +87,10 @@ def test_killed_at_25_random_moments(tmp_path: Path) -> None:
     assert contents(folder) == contents(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "executor"),
-    [
-        pytest.param(signal.SIGTERM, "local", marks=pytest.mark.slow),
-        (signal.SIGINT, "local"),
-        pytest.param(signal.SIGINT, "ray", marks=pytest.mark.slow),
-    ],
+    [(signal.SIGTERM, "local"), (signal.SIGINT, "local"), (signal.SIGINT, "ray")],
 )
 def test_a_signal_stops_within_ten_seconds_and_says_what_is_kept(
     tmp_path: Path, number: signal.Signals, executor: str

@@ -10,7 +10,6 @@ import medrobust as mr
 from medrobust.analysis.seeds import by_seed, variance
 from medrobust.api import Run
 
-pytestmark = pytest.mark.usefixtures("blank_figures")
 
 STUDY: dict[str, Any] = {
     "task": "classification",

@@ -8,7 +8,6 @@ import pytest
 
 from medrobust import api
 
-pytestmark = pytest.mark.usefixtures("blank_figures")
 
 STUDY: dict[str, Any] = {
     "task": "segmentation",

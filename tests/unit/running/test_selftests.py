@@ -15,8 +15,6 @@ from medrobust.running import craft
 from medrobust.running.selftest import selftest_table
 from medrobust.study.reading import read_study
 
-pytestmark = pytest.mark.usefixtures("blank_figures")
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -23,8 +23,6 @@ from medrobust.running.train import score, validation_counts
 from medrobust.study.training import Augmentation
 from tiny_cases import ByBrightness, scans
 
-pytestmark = pytest.mark.usefixtures("blank_figures")
-
 
 def logits_and_labels(space: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     draw = generator(0, "unlabelled", *space)

@@ -19,7 +19,6 @@ from medrobust.running.setup import set_up
 from medrobust.storage import RunFolder
 from medrobust.study.reading import read_study
 
-pytestmark = pytest.mark.usefixtures("blank_figures")
 
 STUDY: dict[str, Any] = {
     "task": "segmentation",
