@@ -34,7 +34,7 @@ CHECKED = {
     f"contract/test_{name}.py"
     for name in ("corruptions", "datasets", "models", "perturbation_inputs", "perturbations")
 }
-"""Tests that check every annotation at every call, which takes half of their time; `make test-shapes`: all."""
+"""Tests that check every annotation at every call, which takes half their time; `make test-shapes`: all."""
 
 
 def raises(expected: Any, **keywords: Any) -> Any:

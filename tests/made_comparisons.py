@@ -1,4 +1,4 @@
-"""Two finished runs on the same phantoms, without reports: one, and one in which a network was made more robust."""
+"""Two finished runs on the same phantoms, without reports; in the second a network was made more robust."""
 
 from pathlib import Path
 from typing import Any

@@ -8,7 +8,6 @@ import pytest
 import medrobust as mr
 from medrobust.core import Part
 
-
 STUDY = {
     "task": "segmentation",
     "data": {"name": "phantom_brains", "subjects": 5, "spacing": 4.0},

@@ -10,7 +10,6 @@ import medrobust as mr
 from medrobust.analysis.seeds import by_seed, variance
 from medrobust.api import Run
 
-
 STUDY: dict[str, Any] = {
     "task": "classification",
     "data": {"name": "phantom_lesions", "images": 100, "size": 32},

@@ -4,10 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pytest
 
 from medrobust import api
-
 
 STUDY: dict[str, Any] = {
     "task": "segmentation",

@@ -19,7 +19,6 @@ from medrobust.running.setup import set_up
 from medrobust.storage import RunFolder
 from medrobust.study.reading import read_study
 
-
 STUDY: dict[str, Any] = {
     "task": "segmentation",
     "data": {"name": "phantom_brains", "subjects": 4, "spacing": 4.0},
