@@ -100,19 +100,26 @@ def divergence(
     return (each * known).sum() / known.sum().clamp_min(1)
 
 
-GAP, FRACTION = 0.2, 0.5
+GAP, FRACTION, NOTHING = 0.2, 0.5, 0.05
 
 
 def overfitting(method: str, one_step: float | None, several_steps: float | None) -> str | None:
-    """What to say of a network that has learned to answer single steps only; None where it has not.
+    """What to say of a network that has learned to answer single steps only, or not even these.
 
-    It has where several steps of the same budget leave so much less of the score than one (`GAP`), and less
-    than a `FRACTION` of it.
+    None where it has learned more. It answers single steps only where several steps of the same budget leave
+    so much less of the score than one (`GAP`), and less than a `FRACTION` of it; not even these where they
+    leave less than `NOTHING`.
     """
     if one_step is None or several_steps is None:
         return None
     if one_step - several_steps <= GAP or several_steps >= FRACTION * one_step:
-        return None
+        if several_steps >= NOTHING:
+            return None
+        return (
+            f"has not learned its defence: trained with {method}, it keeps a score of {several_steps:.2f} "
+            f"under PGD with the budget of its training on a few validation cases ({one_step:.2f} under "
+            "FGSM). Train longer or on more images, or within a smaller budget."
+        )
     return (
         f"has overfitted to single steps: trained with {method}, it keeps a score of {one_step:.2f} under "
         f"FGSM on a few validation cases, and {several_steps:.2f} under PGD with the same budget "

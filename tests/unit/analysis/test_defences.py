@@ -176,18 +176,34 @@ def test_the_verdict_has_a_sentence_of_price_and_gain(results):
     assert told in verdict(results).sentences
 
 
+OVERFITTED = (
+    "b (target, seed 0) has overfitted to single steps: trained with fast, it keeps a score of {one:.2f} "
+    "under FGSM on a few validation cases, and {several:.2f} under PGD"
+)
+NOT_LEARNED = (
+    "b (target, seed 0) has not learned its defence: trained with fast, it keeps a score of {several:.2f} "
+    "under PGD with the budget of its training on a few validation cases ({one:.2f} under FGSM)."
+)
+
+
 def curve(one, several):
     before = {"epoch": 1, "one_step": 0.9, "several_steps": 0.1}
     return [before, {"epoch": 2, "one_step": one, "several_steps": several}]
 
 
 @pytest.mark.parametrize(
-    ("one", "several", "is_overfitted"),
-    [(0.8, 0.1, True), (0.8, 0.7, False), (0.8, 0.45, False), (0.15, 0.0, False), (None, None, False)],
+    ("one", "several", "says"),
+    [
+        (0.8, 0.1, OVERFITTED),
+        (0.8, 0.02, OVERFITTED),
+        (0.8, 0.7, None),
+        (0.8, 0.45, None),
+        (0.15, 0.05, None),
+        (0.15, 0.0, NOT_LEARNED),
+        (None, None, None),
+    ],
 )
-def test_catastrophic_overfitting_is_noticed_at_the_weights_that_are_kept(
-    results, one, several, is_overfitted
-):
+def test_catastrophic_overfitting_is_noticed_at_the_weights_that_are_kept(results, one, several, says):
     card = {
         "curve": curve(one, several),
         "best_epoch": 2,
@@ -196,12 +212,9 @@ def test_catastrophic_overfitting_is_noticed_at_the_weights_that_are_kept(
     table = overfitting(replace(results, cards={"b-target-s0": card}))
     assert table.select("model", "epoch", "budget").rows() == [("b", 2, pytest.approx(2 / 255))]
     found = list(overfitted(table))
-    assert [each.about for each in found] == ["price"] * is_overfitted
-    if is_overfitted:
-        assert found[0].sentence.startswith(
-            "b (target, seed 0) has overfitted to single steps: trained with fast, it keeps a score of 0.80 "
-            "under FGSM on a few validation cases, and 0.10 under PGD"
-        )
+    assert [each.about for each in found] == ["price"] * (says is not None)
+    if says is not None:
+        assert found[0].sentence.startswith(says.format(one=one, several=several))
 
 
 def test_no_network_is_said_to_be_overfitted_without_adversarial_training(results):
