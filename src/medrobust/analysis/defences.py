@@ -45,7 +45,7 @@ WORDS = {
     WHITE_BOX: "in the white box",
     WORST: "in the worst case of the ladder",
 }
-"""Conditions in sentences; certificates, with their radius, as they are."""
+"""Conditions in sentences, but for certificates."""
 
 
 PURIFIER = "purifier"
@@ -116,7 +116,8 @@ def price_sentences(table: pl.DataFrame, heading: str) -> list[str]:
 
 
 def _worded(condition: str) -> str:
-    return WORDS.get(condition, condition)
+    """A condition in a sentence; that of a certificate is "certified, " and its radius."""
+    return WORDS.get(condition) or f"in the score {condition.replace(', ', ' at ')}"
 
 
 def _points(row: Mapping[str, Any]) -> str:

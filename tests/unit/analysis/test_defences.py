@@ -157,7 +157,9 @@ def test_certified_scores_are_compared_where_both_are_smoothed_alike(results):
     )
     certified = replace(results, certificates=rows, smoothing={"sigma": 0.5, "radii": (0.25,)})
     defended, plain = (Network(certified, model, model) for model in "ba")
-    (row,) = price([Twins(defended, plain, "noise")]).filter(condition="certified, L2 0.25").rows(named=True)
+    table = price([Twins(defended, plain, "noise")])
+    assert "in the score certified at L2 0.25." in price_sentences(table, "accuracy")[0]
+    (row,) = table.filter(condition="certified, L2 0.25").rows(named=True)
     assert row["twin_score"] < 0.45 < 0.65 < row["score"]
     assert row["gain_points"] == pytest.approx(100 * (row["score"] - row["twin_score"]))
     assert row["gain_points_low"] > 0
