@@ -20,7 +20,7 @@ from medrobust.core import Role
 from medrobust.errors import Remark
 from medrobust.running.adversarial import overfitting as overfitting_sentence
 
-PRICE = ("model", "twin", "defence", "condition", "twin_score", "score", *bounded("gain_points"))
+PRICE = ("model", "twin", "defence", "condition", "worst_of", "twin_score", "score", *bounded("gain_points"))
 OVERFITTING = (
     "model",
     "role",
@@ -81,17 +81,19 @@ def price(pairs: Iterable[Twins]) -> pl.DataFrame:
         `model`, its `twin` and the `defence`; `condition`: clean, matched noise, transferred attacks (the
         mean that verdicts rest on), white box (of each network the attack on itself that leaves least),
         worst case (the same on the ladder), corruptions (mean over families that neither was trained on),
-        what is certified up to each radius; both scores, and `gain_points` of the defended network, paired,
+        what is certified up to each radius; `worst_of`, the attacks of which the one that leaves least stands
+        for each network; both scores, and `gain_points` of the defended network, paired,
         with bounds: below 0 on clean images it is the price.
     """
     lines: list[Line] = []
     for defended, plain, defence in pairs:
         names = {"model": defended.name, "twin": plain.name, "defence": defence}
-        for condition, panel, one, other in _conditions(defended, plain):
+        for condition, panel, one, other, attacks in _conditions(defended, plain):
             sign = 100 * defended.results.score.sign
             gain = {"gain_points": panel.difference(one, other).scaled(sign)}
             scores = {"twin_score": panel.value(other), "score": panel.value(one)}
-            lines.append(names | {"condition": condition} | scores | with_bounds(gain))
+            of = {"condition": condition, "worst_of": ", ".join(attacks) or None}
+            lines.append(names | of | scores | with_bounds(gain))
     return frame(lines, *PRICE)
 
 
@@ -104,7 +106,11 @@ def price_sentences(table: pl.DataFrame, heading: str) -> list[str]:
     """
     sentences = []
     for (model, twin, defence), rows in table.group_by("model", "twin", "defence", maintain_order=True):
-        clean, *others = (f"{_points(row)} {_worded(row['condition'])}" for row in rows.iter_rows(named=True))
+        clean, *others = (
+            f"{_points(row)} {_worded(row['condition'])}"
+            + (f" ({row['worst_of']})" if row["worst_of"] else "")
+            for row in rows.iter_rows(named=True)
+        )
         beyond = rows.filter(pl.col("condition") != CLEAN, pl.col("gain_points_low") > 0)["condition"]
         clear = f"clear {', '.join(map(_worded, beyond))}" if beyond.len() else "clear nowhere"
         gained = f"; {', '.join(others)}. The gain is {clear}." if others else "."
@@ -125,8 +131,22 @@ def _points(row: Mapping[str, Any]) -> str:
     return f"{row['gain_points']:+.1f}" + ("" if low is None else f" [{low:+.1f}, {high:+.1f}]")
 
 
-Condition = tuple[str, Panel, Scores | None, Scores | None]
-"""A condition, a panel of its patients, and the scores of the defended network and of its twin."""
+class Condition(NamedTuple):
+    """What two networks were tested with.
+
+    Attributes:
+        name: Its name.
+        panel: A panel of its patients.
+        own: Scores of the defended network; None where it was not tested.
+        twins: Those of its twin.
+        attacks: Attacks of which the worst for each network counts, if any.
+    """
+
+    name: str
+    panel: Panel
+    own: Scores | None
+    twins: Scores | None
+    attacks: Sequence[str] = ()
 
 
 def _conditions(defended: Network, plain: Network) -> list[Condition]:
@@ -136,22 +156,24 @@ def _conditions(defended: Network, plain: Network) -> list[Condition]:
     common = [source for source in sources[0] if source in sources[1]]
     noise, plain_noise = (each.results.conditions(each.model)["noise"] for each in (defended, plain))
     found: list[Condition] = [
-        (CLEAN, panel, defended.clean, plain.clean),
-        (NOISE, panel, noise, plain_noise),
-        (TRANSFERRED, panel, defended.attacked(common), plain.attacked(common)),
-        (WHITE_BOX, panel, *_of_itself(defended, plain, on_ladder=False)),
-        (WORST, panel, *_of_itself(defended, plain, on_ladder=True)),
+        Condition(CLEAN, panel, defended.clean, plain.clean),
+        Condition(NOISE, panel, noise, plain_noise),
+        Condition(TRANSFERRED, panel, defended.attacked(common), plain.attacked(common)),
+        Condition(WHITE_BOX, panel, *_of_itself(defended, plain, on_ladder=False)),
+        Condition(WORST, panel, *_of_itself(defended, plain, on_ladder=True)),
     ]
     families = [name for name in graded(defended.results) if name in graded(plain.results)]
     if families and defended.results.corrupted_panel.patients == plain.results.corrupted_panel.patients:
         one, other = (corrupted_scores(each.results, each.model, families) for each in (defended, plain))
-        found.append((CORRUPTED, defended.results.corrupted_panel, one, other))
+        found.append(Condition(CORRUPTED, defended.results.corrupted_panel, one, other))
     found += _certified(defended, plain)
-    return [each for each in found if each[2] is not None and each[3] is not None]
+    return [each for each in found if each.own is not None and each.twins is not None]
 
 
-def _of_itself(defended: Network, plain: Network, *, on_ladder: bool) -> tuple[Scores | None, Scores | None]:
-    """Of each the scores under the attack on itself that leaves least, of those that both faced."""
+def _of_itself(
+    defended: Network, plain: Network, *, on_ladder: bool
+) -> tuple[Scores | None, Scores | None, list[str]]:
+    """Of each the scores under the attack on itself that leaves least, of those that both faced; which."""
     ladder = defended.results.ladder
     rungs = ladder.attacks if ladder else ()
     labels = [label for label in defended.results.attack_labels if (label in rungs) is on_ladder]
@@ -165,11 +187,13 @@ def _of_itself(defended: Network, plain: Network, *, on_ladder: bool) -> tuple[S
     )
     panel, sign = defended.results.panel, defended.results.score.sign
 
-    def worst(scores: Mapping[str, Scores]) -> Scores | None:
-        faced = [scores[label] for label in own if label in others]
-        return min(faced, key=lambda each: sign * panel.value(each), default=None)
+    faced = [label for label in own if label in others]
 
-    return worst(own), worst(others)
+    def worst(scores: Mapping[str, Scores]) -> Scores | None:
+        found = (scores[label] for label in faced)
+        return min(found, key=lambda each: sign * panel.value(each), default=None)
+
+    return worst(own), worst(others), faced
 
 
 def _certified(defended: Network, plain: Network) -> Iterator[Condition]:
@@ -180,13 +204,11 @@ def _certified(defended: Network, plain: Network) -> Iterator[Condition]:
         return
     if panel.patients == other.patients:
         for radius in asked["radii"]:
-            one = panel.cells[certified_cell(defended.model, radius)]
-            yield (
-                f"{CERTIFIED}, L2 {radius:.3g}",
-                panel,
-                one,
-                other.cells[certified_cell(plain.model, radius)],
+            own, twins = (
+                each.cells[certified_cell(network.model, radius)]
+                for each, network in ((panel, defended), (other, plain))
             )
+            yield Condition(f"{CERTIFIED}, L2 {radius:.3g}", panel, own, twins)
 
 
 def _described(network: Network) -> tuple[str, Any]:

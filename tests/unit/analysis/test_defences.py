@@ -136,12 +136,13 @@ def test_the_worst_case_is_each_networks_own_of_the_ladder_attacks_that_both_fac
     before, after = (price(twins_of(networks(each))) for each in (results, climbed))
     assert after.filter(pl.col("condition") != "worst case").equals(before)
     (row,) = after.filter(condition="worst case").rows(named=True)
+    assert row["worst_of"] == "weights, scores"
     twin, own = (
         every.filter(target=target, perturbation=label).select(pl.col("label") == pl.col("prediction"))
         for target, label in outcome.items()
     )
     assert (row["twin_score"], row["score"]) == pytest.approx((twin["label"].mean(), own["label"].mean()))
-    assert "in the worst case of the ladder" in price_sentences(after, "accuracy")[0]
+    assert "in the worst case of the ladder (weights, scores)" in price_sentences(after, "accuracy")[0]
 
 
 def test_certified_scores_are_compared_where_both_are_smoothed_alike(results):
