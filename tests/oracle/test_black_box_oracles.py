@@ -7,9 +7,9 @@ import torch
 from affine_networks import Affine, scored
 from medrobust.core import Task
 from medrobust.perturbations import Tally, fab, hopskipjump, square
-from medrobust.perturbations.attacks.square import bump, window
+from medrobust.perturbations.attacks.square import bulged, bump, bumps, draws_of, window
 from medrobust.perturbations.contract import smooth_batch, smooth_network
-from medrobust.perturbations.geometry import lengths, step_inside
+from medrobust.perturbations.geometry import Ball, lengths, step_inside
 from medrobust.perturbations.gradients import fraction_wrong
 from medrobust.rng import generator
 
@@ -94,6 +94,18 @@ def test_square_keeps_and_uses_its_budget(norm, share):
         gains.append(((made - images) * model.weights).flatten(1).sum(1).min())
     assert gains[0] < gains[1] < gains[2]
     assert gains[2] > share * 0.5 * lengths(model.weights[None], DUAL[norm])
+
+
+@pytest.mark.parametrize("norm", ["2", "1"])
+def test_bumps_and_moved_energy_are_as_large_as_the_budget(norm):
+    images = torch.full((2, 2, 9, 12), 0.5)
+    ball, rngs = Ball(images, None, 0.5, norm), [generator(0, place) for place in range(2)]
+    begun = bumps(ball, rngs)
+    drawn = np.stack([rng.random(draws_of(images)) for rng in rngs])
+    moved = bulged(ball, begun, drawn, 0.3)
+    assert not torch.allclose(begun, moved)
+    for made in (begun, moved):
+        assert torch.allclose(sizes(images, made, norm), torch.tensor(0.5))
 
 
 def test_windows_lie_anywhere():
