@@ -249,7 +249,12 @@ class Killed(BaseException):
     """Not an `Exception`, as little as a kill is."""
 
 
-@pytest.mark.parametrize("golden", [Task.CLASSIFICATION, Task.SEGMENTATION], indirect=True, ids=str)
+@pytest.mark.parametrize(
+    "golden",
+    [Task.CLASSIFICATION, pytest.param(Task.SEGMENTATION, marks=pytest.mark.slow)],
+    indirect=True,
+    ids=str,
+)
 def test_kills_lose_nothing(golden: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in the third piece of each step, one after the other; in the end nothing differs by a byte."""
     shutil.copytree(golden.folder / "cache", tmp_path / "run" / "cache")

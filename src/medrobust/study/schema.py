@@ -106,7 +106,11 @@ def _perturbation(name: str) -> Schema:
             "on_misclassified": {"enum": ["attack", "keep", "drop"]},
             "crafted_on": {"enum": ["surrogates", "targets", "both", "ensemble"]},
             "on_failure": {"enum": ["last", "clean"]},
+            "finding": {"type": ["string", "integer"]},
+            "cases": {"type": "integer", "minimum": 1},
         }
+    if entry.role in ("attack", "noise"):
+        shared["ladder"] = _or_fraction({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1})
     return _entry(name, entry.summary, shared | own)
 
 

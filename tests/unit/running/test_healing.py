@@ -114,7 +114,7 @@ def test_what_a_killed_write_left_is_swept_up(finished: Path, copy: Path) -> Non
     assert contents(copy) == contents(finished)
 
 
-@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+@pytest.mark.parametrize("error", [pytest.param(MemoryError, marks=pytest.mark.slow), torch.OutOfMemoryError])
 def test_memory_that_runs_out_halves_the_batch_and_is_said_once(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:

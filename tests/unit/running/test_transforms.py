@@ -141,7 +141,7 @@ def test_what_is_finished_is_kept_and_what_is_damaged_found_again(run: mr.Run, t
     )
 
 
-@pytest.mark.parametrize("task", ["classification", "multilabel"])
+@pytest.mark.parametrize("task", ["classification", pytest.param("multilabel", marks=pytest.mark.slow)])
 def test_whole_images_have_transforms_too(task: str, tmp_path: Path) -> None:
     """Also of a network without a gradient, which no search can follow."""
     few = {"name": "deformation_search", "strength": 2, "search": ["random", "worst"]}

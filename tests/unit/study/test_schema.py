@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 from medrobust.core import Task
 from medrobust.data import DATASETS
 from medrobust.perturbations import PERTURBATIONS
+from medrobust.perturbations.request import OWN_KEYS
 from medrobust.study.schema import study_schema
 from medrobust.study.templates import demo_study, template
 
@@ -28,6 +29,14 @@ def test_the_schema_is_one() -> None:
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_the_studies_are_valid(path: Path) -> None:
     VALIDATOR.validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def test_every_key_of_an_attack_beside_its_parameters_is_known() -> None:
+    """What a study may say of any attack, and what the study of a run folder says of it."""
+    own = {"label": "a", "finding": "nodule", "cases": 9, "ladder": "2/255", "on_failure": "clean"}
+    policies = {"on_misclassified": "drop", "crafted_on": "both"}
+    assert {"name", "load", "given", "preset", *own, *policies} == set(OWN_KEYS)
+    VALIDATOR.validate(study(perturbations=[{"name": "mi_fgsm", "preset": "ti-fgsm"} | own | policies]))
 
 
 @pytest.mark.parametrize("task", [Task.CLASSIFICATION, Task.SEGMENTATION])
