@@ -106,7 +106,7 @@ def _perturbation(name: str) -> Schema:
             "on_misclassified": {"enum": ["attack", "keep", "drop"]},
             "crafted_on": {"enum": ["surrogates", "targets", "both", "ensemble"]},
             "on_failure": {"enum": ["last", "clean"]},
-            "finding": {"type": ["string", "integer"]},
+            "finding": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
             "cases": {"type": "integer", "minimum": 1},
         }
     if entry.role in ("attack", "noise"):
