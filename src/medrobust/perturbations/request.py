@@ -214,8 +214,7 @@ def request(item: object, task: Task, *, control: bool = False) -> Request:
             `preset`, `severity` (a step of it), `finding`, `on_misclassified`, `on_failure`,
             `crafted_on`, `ladder` (the budget as a rung of the ladder), `cases` (most of the study's cases
             that it is crafted on) and the perturbation's parameters, of which the budget may be given as
-            `{ssim: s}`; or, in Python, a function of one's own, also as the
-            value of `load`.
+            `{ssim: s}`; or, in Python, a function of one's own, also as the value of `load`.
         task: Task of the study.
         control: Whether it is the noise that is matched to every attack, which takes no strength.
 

@@ -216,9 +216,9 @@ class Plan:
 
     @property
     def viewed(self) -> tuple[ImageSet, ...]:
-        """Those whose labels of pixels are where they are in the data, so that people can compare them.
+        """Those that people can compare in every case.
 
-        And those of all cases, so that every case has the same ones.
+        They hold all cases, and labels of pixels are where they are in the data.
         """
         has_maps = self.setup.study.task.has_maps
         some = {attack.label for attack in self.setup.study.attacks if attack.cases is not None}
