@@ -25,10 +25,9 @@ from medrobust.analysis.defences import price, price_sentences, twins_of
 from medrobust.analysis.fewer import fewer_sentences
 from medrobust.analysis.results import Results
 from medrobust.analysis.seeds import (
-    FEWEST_SURROGATE_SEEDS,
-    FEWEST_TARGET_SEEDS,
     architectures,
     enough_seeds,
+    seeds_needed,
 )
 from medrobust.analysis.selective import confidence_sentences
 from medrobust.analysis.stability import FEWEST_FOR_FRACTIONS
@@ -375,9 +374,10 @@ def _folds(results: Results) -> list[str]:
 
 def _architectures(results: Results) -> list[str]:
     if not enough_seeds(results):
+        targets, surrogates = seeds_needed(results)
         return [
             "Nothing follows for architectures in general: that takes at least"
-            f" {FEWEST_TARGET_SEEDS} target and {FEWEST_SURROGATE_SEEDS} surrogate seeds of each network."
+            f" {targets} target and {surrogates} surrogate seeds of each network."
         ]
     sentences = []
     for first, second, value, low, high in architectures(results).iter_rows():

@@ -7,7 +7,7 @@ import made_rows
 from medrobust.analysis import tables
 from medrobust.analysis.results import Results
 from medrobust.analysis.scores import Cell
-from medrobust.analysis.seeds import architectures, by_seed, enough_seeds
+from medrobust.analysis.seeds import architectures, by_seed, enough_seeds, seeds_needed
 from medrobust.analysis.verdict import verdict
 from medrobust.errors import RunError
 from medrobust.rng import generator
@@ -61,6 +61,26 @@ def test_trainings_that_differ_widen_the_interval(steady):
     calm = architectures(steady).row(0, named=True)
     width, calm_width = (row["difference_high"] - row["difference_low"] for row in (unsteady, calm))
     assert width > 1.5 * calm_width
+
+
+def test_surrogates_of_every_source_vary_by_themselves(steady):
+    """Network a's first surrogate and b's second one are harder for a: seed by seed they even out."""
+    harder = (pl.col("source") == "a") == (pl.col("source_seed") == 1)
+    lost = (pl.col("role") == "transfer") & (pl.col("target") == "a") & harder
+    wrong = pl.when(lost).then(1 - pl.col("label")).otherwise(pl.col("prediction"))
+    uneven = replace(steady, predictions=steady.predictions.with_columns(prediction=wrong))
+    width, calm_width = (
+        row["difference_high"] - row["difference_low"]
+        for row in (architectures(each).row(0, named=True) for each in (uneven, steady))
+    )
+    assert width > 3 * calm_width
+
+
+def test_a_single_source_takes_a_third_surrogate(steady):
+    one = steady.restricted(pl.col("source").is_in(["", "a"]))
+    assert seeds_needed(one) == (3, 3)
+    assert not enough_seeds(one)
+    assert any("at least 3 target and 3 surrogate seeds" in text for text in verdict(one).sentences)
 
 
 def test_two_trainings_say_nothing_about_architectures():
