@@ -200,8 +200,12 @@ def cross_entropy_gradient(
 
 def _precision(model: Model) -> torch.dtype:
     """That of all weights and buffers of a module; float32 where they differ, or where there are none."""
-    tensors = chain(model.parameters(), model.buffers()) if isinstance(model, nn.Module) else ()
-    kinds = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    # One walk: those of .parameters() and .buffers() take up to 2 % of a pass through a small network.
+    tensors = (chain(module._parameters.values(), module._buffers.values()) for module in modules)
+    kinds = {
+        each.dtype for each in chain.from_iterable(tensors) if each is not None and each.is_floating_point()
+    }
     return kinds.pop() if len(kinds) == 1 else torch.float32
 
 
@@ -259,7 +263,9 @@ def affine_norm(
     if bias is not None:
         offset = offset + bias
     per_channel = (1, -1, *[1] * (input.ndim - 2))
-    return torch.addcmul(offset.view(per_channel), input, factor.view(per_channel))
+    factor, offset = factor.view(per_channel), offset.view(per_channel)
+    # torch does both in one pass only where channels lie last; elsewhere that pass is slower than two.
+    return input * factor + offset if input.is_contiguous() else torch.addcmul(offset, input, factor)
 
 
 DenseLoss = Literal[

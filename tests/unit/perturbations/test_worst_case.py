@@ -1,5 +1,6 @@
 """The cascade: what it fools, how it gets there and what that costs."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -38,19 +39,20 @@ class Counted(nn.Module):
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
-@pytest.mark.parametrize("norm", ["inf", "2"])
+@pytest.mark.parametrize("norm", ["inf", "2", "1"])
 @pytest.mark.parametrize("options", [LITTLE, {"preset": "fast"}])
 def test_on_an_affine_network_it_fools_what_can_be_fooled(classes: int, norm: str, options: dict) -> None:
     model = Affine(classes)
     images, labels = model.batch()
-    distance, _ = model.distances({"inf": 1, "2": 2}[norm])
+    distance, _ = model.distances({"inf": 1, "2": 2, "1": np.inf}[norm])
     eps = float(distance.median())
     made = worst_case(model, images, labels, eps=eps, norm=norm, **options)
     fooled = model(made).argmax(1) != labels
     assert (lengths(made - images, float(norm)).flatten() <= eps * (1 + 1e-5)).all()
-    assert fooled[distance < 0.99 * eps].all()
+    near = distance < (0.95 if norm == "1" else 0.99) * eps  # a few sparse steps stop a little early
+    assert fooled[near].all()
     assert not fooled[distance > eps].any()
-    assert (distance < 0.99 * eps).any()
+    assert near.any()
 
 
 def test_it_withstands_no_more_than_any_of_its_attacks() -> None:

@@ -70,9 +70,14 @@ def _check_parameters(parameters: Mapping[str, Any], task: Task) -> str | None:
             "restarts: must be 1 with random_start=False, which makes all attempts the same; got "
             f"{parameters['restarts']}."
         )
-    if parameters["norm"] == "1" and parameters["steps"] < len(SHARES):
+    return check_stages(parameters) or check_loss(parameters["loss"], task)
+
+
+def check_stages(parameters: Mapping[str, Any]) -> str | None:
+    """What is wrong with the number of steps, of which every one of the `stages` needs one."""
+    if parameters["norm"] in RADII and parameters["steps"] < len(SHARES):
         return f"steps: must be at least {len(SHARES)}, one for each stage, got {parameters['steps']}."
-    return check_loss(parameters["loss"], task)
+    return None
 
 
 @perturbation(

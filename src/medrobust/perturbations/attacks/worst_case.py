@@ -12,12 +12,12 @@ from torch import Tensor
 
 from medrobust.core import Task
 from medrobust.parameters import Ratio
-from medrobust.perturbations.attacks.apgd import ascend, border_images, towards
+from medrobust.perturbations.attacks.apgd import border_images, check_stages, stages, towards
 from medrobust.perturbations.attacks.fab import Path, rivals_of
 from medrobust.perturbations.attacks.square import square
 from medrobust.perturbations.checks import check_logits
 from medrobust.perturbations.entry import Preset, Tally, perturbation
-from medrobust.perturbations.geometry import Ball, Norm, rows
+from medrobust.perturbations.geometry import Ball, BallNorm, rows
 from medrobust.perturbations.gradients import Model, margin, predict
 from medrobust.rng import generators_of
 
@@ -25,8 +25,9 @@ PRESETS = {
     "standard": Preset(
         {"steps": 100, "candidates": 10, "boundary_steps": 100, "queries": 5000},
         source="fra31/auto-attack, autoattack.py, version `standard`: APGD on the cross-entropy, APGD and "
-        "FAB towards nine classes, Square. There it returns the clean image where all fail; here the one "
-        "that comes nearest to fooling the network",
+        "FAB towards nine classes, Square. There, norm 1 has five attempts of the first and five classes in "
+        "the second; and where all fail, the clean image is returned, here the one that comes nearest to "
+        "fooling the network",
     ),
     "fast": Preset(
         {"steps": 14, "candidates": 4, "boundary_steps": 0, "queries": 0},
@@ -52,6 +53,7 @@ def _passes(parameters: Mapping[str, Any]) -> float:
     on_misclassified="keep",
     crafted_on="targets",
     passes=_passes,
+    check=lambda parameters, task: check_stages(parameters),
     beyond_paper=True,
     summary="The worst of APGD, FAB and Square, each tried on what withstood those before.",
     source="Croce, Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse "
@@ -67,7 +69,7 @@ def worst_case(
     tally: Tally | None = None,
     preset: Literal["standard", "fast"] | None = None,
     eps: Annotated[Ratio, Ge(0)] = 1 / 255,
-    norm: Norm = "inf",
+    norm: BallNorm = "inf",
     steps: Annotated[int, Ge(1)] = 100,
     candidates: Annotated[int, Ge(2)] = 10,
     boundary_steps: Annotated[int, Ge(0)] = 100,
@@ -89,7 +91,8 @@ def worst_case(
             that they tell which one fooled an image.
         preset: Parameters of a named source.
         eps: Largest norm of the change, on images in [0, 1].
-        norm: "inf": the largest change of an entry. "2": the Euclidean norm over an image.
+        norm: "inf": the largest change of an entry. "2": the Euclidean norm over an image. "1": the sum of
+            magnitudes.
         steps: Steps of each attempt of APGD.
         candidates: Classes that are considered, those of the largest clean logits, the true one included.
         boundary_steps: Steps of each attempt of FAB, whose image is then brought into the budget; 0: none.
@@ -105,7 +108,7 @@ def worst_case(
     def climbed(left: Tensor, goals: Tensor | None = None) -> tuple[Tensor, Tensor]:
         here = ball.rows(left)
         loss = towards("cross_entropy", None if goals is None else goals[left, 0])
-        reached = ascend(model, border_images(here, drawing(left)), labels[left], here, loss, steps=steps)
+        reached = stages(model, border_images(here, drawing(left)), labels[left], here, loss, steps=steps)
         return reached.images, reached.steps
 
     def walked(left: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
