@@ -137,7 +137,7 @@ def surfaces(results: Results, *, structures: bool = False) -> pl.DataFrame:
         of_nsd, of_hd95 = (mean(part[column].drop_nulls().to_numpy()) for column in ("nsd", "hd95"))
         values = {
             "nsd": of_nsd.fraction_interval(confidence),
-            "hd95": of_hd95.interval(confidence).clipped(0.0, math.inf),
+            "hd95": of_hd95.positive_interval(confidence),
         }
         counts = {"n_patients": part.height, **measured}
         lines.append(dict(zip(keys, key, strict=True)) | with_bounds(values) | counts)
