@@ -21,6 +21,11 @@ STRONG_RIDGE = 0.5
 
 QUICK: dict[str, Any] = {
     "perturbations": [{"name": "fgsm", "eps": "6/255"}, {"name": "deepfool"}],
+    "threats": {
+        "eps": "3/255",
+        "preset": None,
+        "attacks": ["random_signs", "fgsm", {"name": "pgd", "steps": 3, "crafted_on": "targets"}],
+    },
     "crafting": {"selftest": False, "quantise": False},
     "report": {"hardest": 0, "typical": 0},
 }

@@ -45,15 +45,19 @@ def test_from_the_command_line(runs: tuple[Path, Path], tmp_path: Path) -> None:
     code, said = command(f"old={before}", after, "--out", tmp_path / "out")
     assert (code, said) == (0, f"Report: {tmp_path / 'out' / 'comparison.html'}")
     assert {path: path.stat().st_mtime_ns for run in runs for path in run.rglob("*")} == files
-    tables = {"scores", "pairs", "differences", "table2", "whitebox"}
+    tables = {"scores", "pairs", "differences", "table2", "whitebox", "threats"}
     assert {path.name for path in (tmp_path / "out" / "tables").iterdir()} == {
         f"{name}.{kind}" for name in tables for kind in ("csv", "md", "tex")
     }
-    assert {path.name for path in (tmp_path / "out" / "figures").iterdir()} == {"scores.png", "scores.svg"}
+    assert {path.name for path in (tmp_path / "out" / "figures").iterdir()} == {
+        f"{name}.{kind}" for name in ("scores", "threats") for kind in ("png", "svg")
+    }
     told = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
     assert [each["name"] for each in told["runs"]] == ["old", "after"]
-    assert [attack["label"] for attack in told["attacks"]] == ["fgsm", "deepfool"]
+    labels = [attack["label"] for attack in told["attacks"]]
+    assert labels == ["fgsm", "deepfool", "fgsm-3of255", "pgd-3of255"]
     assert "Not compared, and left out of the attacks of after: mi_fgsm." in told["limits"]
+    assert not any("ladder" in each for each in told["limits"])
     assert "Crafted on the same trained surrogates in old and after: fine, coarse." in told["limits"]
     sentences = " ".join(told["verdict"]["sentences"])
     assert "fine of after is the same trained network as fine of old (same weights)" in sentences
@@ -77,7 +81,7 @@ def test_networks_of_one_name_stand_together(compared: api.Comparison) -> None:
 @pytest.mark.slow
 def test_latex_reads_every_table_and_it_fits(compared: api.Comparison, tmp_path: Path) -> None:
     tables = sorted((compared.report.parent / "tables").glob("*.tex"))
-    assert len(tables) == 5
+    assert len(tables) == 6
     assert flaws((table.read_text(encoding="utf-8") for table in tables), tmp_path) == []
 
 
@@ -101,6 +105,17 @@ def test_only_what_is_asked_for(runs: tuple[Path, Path], tmp_path: Path) -> None
     code, _ = command(*runs, "--out", tmp_path, "--perturbation", "fgsm", "--perturbation", "gaussian")
     assert code == 0
     assert pl.read_csv(tmp_path / "tables" / "table2.csv")["perturbation"].unique().to_list() == ["fgsm"]
+
+
+def test_only_attacks_on_the_network_itself(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    code, _ = command(*runs, "--out", tmp_path, "--perturbation", "pgd-3of255")
+    assert code == 0
+    sentences = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))["verdict"]["sentences"]
+    assert "not ranked: no attack on other networks is compared." in sentences[0]
+    assert "On the ladder, within 3/255: white box" in sentences[0]
+    rungs = pl.read_csv(tmp_path / "tables" / "threats.csv")["rung"].unique(maintain_order=True).to_list()
+    assert rungs == ["clean", "white box"]
+    assert not (tmp_path / "tables" / "table2.csv").exists()
 
 
 class TestRefusals:

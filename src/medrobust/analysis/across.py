@@ -2,8 +2,8 @@
 
 There are two families of pairs: networks that both runs have by the same name, and all others. Within each,
 the tests of one condition are adjusted together: mean adversarial scores (on which the verdict rests), clean
-scores, noise, single attacks, white-box attacks. The same trained network in two runs is not a pair, since
-nothing could differ; pairs within a run are for its own report.
+scores, noise, single attacks, white-box attacks, rungs of the threat-model ladder. The same trained network
+in two runs is not a pair, since nothing could differ; pairs within a run are for its own report.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,13 +29,14 @@ from medrobust.analysis.comparisons import (
 )
 from medrobust.analysis.defences import price, price_sentences, twins_of
 from medrobust.analysis.results import Results
-from medrobust.analysis.scores import Cell, Scores
-from medrobust.analysis.table import Line, Table, bounded, frame, with_bounds
+from medrobust.analysis.scores import CLEAN, Cell, Scores
+from medrobust.analysis.table import Line, Table, bounded, frame, shown, with_bounds
+from medrobust.analysis.threats import MEAN, STRONGEST, WHITE_BOX, steps, threats
 from medrobust.core import Role
 from medrobust.stats.significance import patients_for_significance
 
 SAME, OTHER = "same network", "different networks"
-ADVERSARIAL = "adversarial"
+ADVERSARIAL, RUNG = "adversarial", "rung"
 
 Pairs = list[tuple[Network, Network]]
 """Networks of two runs, that of the later run first."""
@@ -81,14 +82,11 @@ def conclude(runs: Sequence[ComparedRun]) -> Conclusion:
     found = set(pairs["verdict"])
     outcome = next((each for each in (RANKED, TOO_FEW, TIED, UNRANKED) if each in found), NO_PAIR)
     results = runs[0].results
-    clean = {
-        (row["first"], row["second"]): row
-        for row in differences.filter(condition="clean").iter_rows(named=True)
-    }
+    of_pair = differences.partition_by("first", "second", as_dict=True)
     sentences = [
         *_too_few(pairs, results),
         *(
-            f"{_under_attack(row, results)} {_on_clean(row, clean[row['first'], row['second']], results)}"
+            " ".join(_on(row, of_pair[row["first"], row["second"]], results))
             for row in pairs.iter_rows(named=True)
         ),
         *(
@@ -121,7 +119,8 @@ def difference_table(families: Mapping[str, Pairs]) -> pl.DataFrame:
 
     Returns:
         `first, second, kind` (of pair), `condition` ("clean", "noise", "adversarial" for the mean
-        that the verdict rests on, "attack", "white-box"), `perturbation`, both scores,
+        that the verdict rests on, "attack", "white-box", "rung" of the ladder), `perturbation` or rung,
+        both scores,
         `difference_in_points` (first - second) with interval, `p`, `p_holm`.
     """
     lines: list[Line] = []
@@ -140,7 +139,7 @@ def _differences(first: Network, second: Network, n_pairs: int) -> Iterable[Line
     results, panel = first.results, first.results.panel
     every, others = scores_of(first), scores_of(second)
     for (condition, perturbation), scores in every.items():
-        other = others[condition, perturbation]
+        other = others.get((condition, perturbation))
         if scores is None or other is None:
             continue
         tests = n_pairs * sum(of == condition for of, _ in every)
@@ -168,6 +167,7 @@ def scores_of(network: Network) -> dict[tuple[str, str], Scores | None]:
         found["attack", label] = panel.mean(results.cells(model, [label]))
     for label in results.attack_labels:
         found["white-box", label] = panel.cells.get(Cell(model, label, model, whitebox=True))
+    found |= {(RUNG, step.rung): step.scores for step in steps(results, model) if step.rung != CLEAN}
     return found
 
 
@@ -184,6 +184,21 @@ def _too_few(pairs: pl.DataFrame, results: Results) -> Iterable[str]:
         )
 
 
+def _on(row: Pair, differences: pl.DataFrame, results: Results) -> Iterable[str]:
+    """What is said of a pair, whose rows in the table of differences are given."""
+    yield _under_attack(row, results)
+    yield _on_clean(row, differences.row(by_predicate=pl.col("condition") == "clean", named=True), results)
+    rungs = {each["perturbation"]: each for each in differences.filter(condition=RUNG).iter_rows(named=True)}
+    without = STRONGEST if STRONGEST in rungs else MEAN
+    told = [
+        f"{rung} {_points(rungs[rung])}, {p_value(rungs[rung]['p_holm'])}"
+        for rung in (without, WHITE_BOX)
+        if rung in rungs and rungs[rung]["p"] is not None
+    ]
+    if told and results.ladder is not None:
+        yield f"On the ladder, within {shown(results.ladder.eps, 'setting')}: {'; '.join(told)} (Holm)."
+
+
 def _under_attack(row: Pair, results: Results) -> str:
     first, second = row["first"], row["second"]
     if row["verdict"] == UNRANKED:
@@ -191,7 +206,8 @@ def _under_attack(row: Pair, results: Results) -> str:
         if row["clean_difference_in_points"] is None:
             why = "their score is undefined"
         elif row["p"] is None:
-            why = "no attack passed its self-tests"
+            failed = results.failed(results.sources)
+            why = "no attack passed its self-tests" if failed else "no attack on other networks is compared"
         return f"{first} and {second} are not ranked: {why}."
     if row["verdict"] == TOO_FEW:
         return f"{first} against {second} under attack: {_points(row)}, no verdict."
@@ -257,11 +273,17 @@ def comparison_tables(runs: Sequence[ComparedRun], conclusion: Conclusion) -> di
         "differences": conclusion.differences,
         "table2": _named(_together(runs, tables.table2, "target")),
         "whitebox": _named(_together(runs, tables.whitebox_table, "target")),
+        "threats": _named(_together(runs, _rungs, "target")),
         "budgets": of_all(runs, crafting.budgets),
         "price": conclusion.price,
     }
     unit = runs[0].results.unit
     return {name: Table.of(name, rows, unit) for name, rows in found.items() if rows.height}
+
+
+def _rungs(results: Results) -> pl.DataFrame:
+    """Rungs of a ladder; those of corruptions, which are not compared, are left out."""
+    return threats(results, frame([], "model"))
 
 
 def of_all(runs: Sequence[ComparedRun], table: Callable[[Results], pl.DataFrame]) -> pl.DataFrame:

@@ -14,6 +14,7 @@ from medrobust.analysis.corruptions import corruption_tables
 from medrobust.analysis.defences import overfitting
 from medrobust.analysis.remarks import audit_table, remarks
 from medrobust.analysis.results import Results
+from medrobust.analysis.table import shown
 from medrobust.analysis.threats import threats
 from medrobust.analysis.transforms import transforms
 from medrobust.core import Part, Role
@@ -150,6 +151,7 @@ def _limited(run: ComparedRun, runs: Sequence[ComparedRun], labels: set[str]) ->
         run.results.restricted(seen),
         attacks=tuple(attack for attack in first.attacks if attack.label in labels),
         noise=tuple(noise for noise in first.noise if noise in labels),
+        ladder=run.results.ladder and run.results.ladder.limited(labels),
         crafted=run.results.crafted.filter(seen),
         selftests=pl.concat(tested) if tested else None,
         settings=first.settings,
@@ -279,6 +281,7 @@ def limits(given: Sequence[ComparedRun], compared: Sequence[ComparedRun]) -> tup
     """
     return (
         *_not_compared(given, compared),
+        *_ladders(given, compared),
         *_sources(given, compared),
         *_surrogates(compared),
         *_settings(given),
@@ -290,14 +293,34 @@ def limits(given: Sequence[ComparedRun], compared: Sequence[ComparedRun]) -> tup
 
 
 def _not_compared(given: Sequence[ComparedRun], compared: Sequence[ComparedRun]) -> Iterable[str]:
-    kept = {*(attack.label for attack in compared[0].results.attacks), *compared[0].results.noise}
+    first = compared[0].results
+    kept = {*first.attack_labels, *first.noise, *(first.ladder.noise if first.ladder else ())}
     for kind, entries in (("attacks", attacks_of), ("noise", noise_of)):
         for run in given:
             others = [label for label in entries(run) if label not in kept]
             if others:
                 yield f"Not compared, and left out of the {kind} of {run.name}: {', '.join(others)}."
-    if not compared[0].results.noise:
+    if not first.noise:
         yield "The runs share no noise, so there is no noise score."
+
+
+def _ladders(given: Sequence[ComparedRun], compared: Sequence[ComparedRun]) -> Iterable[str]:
+    """Why no rung is compared, or how a rung is that differs from those of the runs' own reports."""
+    ladders = {run.name: run.results.ladder for run in given}
+    if not any(ladders.values()):
+        return
+    kept = compared[0].results.ladder
+    if kept is None:
+        have = "; ".join(
+            f"{name}: " + (f"within {shown(each.eps, 'setting')}" if each else "no ladder")
+            for name, each in ladders.items()
+        )
+        yield f"Of the threat-model ladder ({have}) no attack is compared, so no rung is."
+    elif any(each and each.attacks != kept.attacks for each in ladders.values()):
+        yield (
+            "Not all attacks of the threat-model ladders are compared: every rung is of those that are, so"
+            " its score may be another than in the report of a run."
+        )
 
 
 def _sources(given: Sequence[ComparedRun], compared: Sequence[ComparedRun]) -> Iterable[str]:

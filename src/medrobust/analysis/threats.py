@@ -252,7 +252,9 @@ def _levels(results: Results, ladder: Ladder, climbed: Climbed) -> Iterator[str]
     clean = of_all(CLEAN)
     worst, mean = of_all(STRONGEST, named=True), of_all(MEAN)
     if mean:
-        chosen = f"; under the strongest of them, chosen on validation cases, {worst}" if worst else ""
+        seen = 0 if results.validation is None else results.validation["patient_id"].n_unique()
+        on = f"{seen} validation {results.unit}{'s' if seen > 1 else ''}"
+        chosen = f"; under the strongest of them, chosen on {on}, {worst}" if worst else ""
         yield (
             f"Against an attacker without the weights, who changes no entry by more than {eps} (transferred "
             f"attacks), {heading} is on average {mean}{chosen}. Clean it is {clean}."

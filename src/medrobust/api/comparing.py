@@ -16,7 +16,7 @@ from medrobust.api.runs import Run
 from medrobust.errors import RunError
 from medrobust.report.build import save_figure
 from medrobust.report.comparison import comparison_page, provenance
-from medrobust.report.plots import Words, comparison_picture
+from medrobust.report.plots import Words, comparison_picture, ladder_picture
 from medrobust.report.reading import read_parts, without_patients
 from medrobust.storage import RunFolder
 from medrobust.study.reading import STORED
@@ -149,9 +149,12 @@ def _written(
     tables = {name: table.rows for name, table in made.items()}
     for name, content in table_files(made.values()).items():
         folder.write_bytes(content, "tables", name)
-    picture = save_figure(folder, "scores", comparison_picture(tables["scores"], Words.of(results)))
+    words = Words.of(results)
+    pictures = {"scores": save_figure(folder, "scores", comparison_picture(tables["scores"], words))}
+    if "threats" in tables:
+        pictures["threats"] = save_figure(folder, "threats", ladder_picture(tables["threats"], words))
     folder.write_json(_document(runs, conclusion, said, made), "comparison.json")
-    page = comparison_page(runs, conclusion, tables, picture, said)
+    page = comparison_page(runs, conclusion, tables, pictures, said)
     folder.write_bytes(page.encode(), "comparison.html")
     return Comparison(
         folder.address("comparison.html"), conclusion.outcome, conclusion.sentences, said, tables

@@ -23,7 +23,7 @@ def comparison_page(
     runs: Sequence[ComparedRun],
     conclusion: Conclusion,
     tables: Mapping[str, pl.DataFrame],
-    picture: Picture,
+    pictures: Mapping[str, Picture],
     limits: Sequence[str],
 ) -> str:
     """The page of a comparison.
@@ -32,7 +32,7 @@ def comparison_page(
         runs: The runs, the earliest first.
         conclusion: What may be said.
         tables: From `analysis.across.comparison_tables`.
-        picture: The scores of all runs.
+        pictures: The scores of all runs, and the rungs of the ladder where they share some.
         limits: What differs between the runs, their warnings and what is left open, in sentences.
     """
     results = runs[0].results
@@ -45,7 +45,7 @@ def comparison_page(
         phantom=any(run.results.record["data"]["phantom"] for run in runs),
         names=[run.name for run in runs],
         conclusion=conclusion,
-        picture=picture,
+        pictures=pictures,
         limits=limits,
         blocks=_blocks(runs, tables),
         glance=[
@@ -95,18 +95,19 @@ def provenance(run: ComparedRun) -> dict[str, str]:
 def _blocks(runs: Sequence[ComparedRun], tables: Mapping[str, pl.DataFrame]) -> dict[str, Block]:
     results = runs[0].results
     compared = {attack.label for attack in results.attacks}
-    threats = pl.concat(
+    models = pl.concat(
         threat_table(run.study, run.results.record["perturbations"], run.results.pixels).select(
             "attack", pl.lit(run.name).alias("run"), pl.exclude("attack")
         )
         for run in runs
     ).filter(pl.col("attack").is_in(compared))
+    own = ("scores", "price", "differences", "threats", "budgets")
     frames = {
-        **{name: tables[name] for name in ("scores", "price", "differences", "budgets") if name in tables},
+        **{name: tables[name] for name in own if name in tables},
         "pairs": tables["pairs"],
         "beside": tables["pairs"],
         "attacks": attack_table(runs[0].study).filter(pl.col("label").is_in(compared)),
-        "threats": threats.sort("attack", maintain_order=True),
+        "threat_models": models.sort("attack", maintain_order=True),
         "runs": _runs_table(runs),
     }
     terms = {
@@ -121,9 +122,8 @@ def _blocks(runs: Sequence[ComparedRun], tables: Mapping[str, pl.DataFrame]) -> 
     }
     shown["pairs"] = shown["pairs"].select(*PAIRS, *ENDPOINT)
     shown["beside"] = shown["beside"].without(*ENDPOINT, "p")
-    maps = {"table2": heat(tables["table2"], "target", "perturbation", "source")}
-    if "whitebox" in tables:
-        maps["whitebox"] = heat(tables["whitebox"], "target", "", "perturbation")
+    axes = {"table2": ("perturbation", "source"), "whitebox": ("", "perturbation")}
+    maps = {name: heat(tables[name], "target", *of) for name, of in axes.items() if name in tables}
     return {name: Block(CAPTIONS[name].get("title", ""), table, name) for name, table in shown.items()} | {
         name: Block("", panels, name, captions[name]) for name, panels in maps.items()
     }

@@ -101,7 +101,7 @@ def draw(
         "certificates": _certificates,
         "risk_coverage": _risks,
         "corruption_levels": _levels,
-        "threats": _threats,
+        "threats": ladder_picture,
         "transforms": _transforms,
         "price": _price,
     }
@@ -753,7 +753,9 @@ def _stacked(name: str) -> str:
     return name.replace(" ", "\n")
 
 
-def _threats(table: pl.DataFrame, words: Words) -> Drawn:
+def ladder_picture(table: pl.DataFrame, words: Words) -> Drawn:
+    """The table `threats` of a study, or of several runs whose networks name their run."""
+    table = table.fill_nan(None)
     budget = table.filter(pl.col("rung").is_in(RUNGS[1:]))["bound"].item(0)
     apart = (
         " Right of the dashed line, hollow: what has a measure of its own and does not share the budget."

@@ -68,7 +68,8 @@ def ladder_sentence(setup: Setup) -> str:
             f"{said}; the strongest transferred one on each network is not chosen, since the split has no "
             "validation part."
         )
-    return f"{said}; the strongest transferred one on each network is chosen on {most} validation cases."
+    cases = f"{most} validation case{'s' if most > 1 else ''}"
+    return f"{said}; the strongest transferred one on each network is chosen on {cases}."
 
 
 def job_table(jobs: Sequence[Job]) -> Table:

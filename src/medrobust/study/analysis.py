@@ -1,6 +1,6 @@
 """The parts of a study that its analysis needs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -80,6 +80,11 @@ class Ladder(NamedTuple):
     eps: float
     attacks: tuple[str, ...]
     noise: tuple[str, ...] = ()
+
+    def limited(self, labels: Collection[str]) -> "Ladder | None":
+        """Those of its rungs that have these labels; None where no attack is left."""
+        attacks, noise = (tuple(each for each in own if each in labels) for own in self[1:])
+        return Ladder(self.eps, attacks, noise) if attacks else None
 
 
 class Corruption(NamedTuple):

@@ -70,7 +70,9 @@ def rungs_of(preset: Literal["fast", "standard"], task: Task) -> tuple[Mapping[s
     is_fast, farther = preset == "fast", mi_fgsm | {"preset": TRANSFERRED[task]}
     worst: dict[str, Any] = {"name": "worst_case", "preset": preset}
     if task is not Task.CLASSIFICATION:
-        worst = {"name": "sea" if task.has_maps else "apgd"} | ({"steps": 20} if is_fast else {})
+        # A score of order, as that of findings is, falls on where all answers are wrong.
+        worst = {"name": "sea"} if task.has_maps else {"name": "apgd", "all_steps": True}
+        worst |= {"steps": 20} if is_fast else {}
     if is_fast:
         return noise, mi_fgsm, mi_fgsm | {"preset": "di-fgsm"}, square | {"steps": 300}, worst
     return noise, mi_fgsm, farther, farther | {"crafted_on": "ensemble"}, square, worst

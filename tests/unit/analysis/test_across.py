@@ -19,7 +19,7 @@ from medrobust.rng import generator
 from medrobust.stats.intervals import mean
 from medrobust.stats.significance import holm, sign_flip_test
 from medrobust.storage.schemas import SELFTEST
-from medrobust.study.analysis import Attack, Settings
+from medrobust.study.analysis import Attack, Ladder, Settings
 
 STUDY: dict[str, Any] = {
     "seed": 0,
@@ -115,6 +115,65 @@ def test_a_defended_network_has_its_twin_in_another_run() -> None:
     assert "price" in comparison_tables(runs, found)
     other = trained(new, {"epochs": 4, **defence})
     assert conclude(comparable([old, other])).price.is_empty()
+
+
+class TestLadder:
+    """Rungs of both runs: `dag_b`, transferred and on the network itself."""
+
+    def pair(self, *rungs: tuple[str, ...]) -> tuple[ComparedRun, ...]:
+        attacks = (Attack("dag_b", beyond_paper=True), Attack("dag_a"))
+        results = [brains({"a": dice}, seed=seed, attacks=attacks) for dice, seed in ((0.6, 5), (0.7, 6))]
+        return tuple(
+            run(name, replace(each, ladder=Ladder(2 / 255, labels) if labels else None))
+            for name, each, labels in zip(("old", "new"), results, rungs, strict=True)
+        )
+
+    def test_every_rung_is_compared_and_tested_in_a_family_of_its_own(self) -> None:
+        old, new = runs = comparable(self.pair(("dag_b",), ("dag_b",)))
+        found = conclude(runs)
+        rungs = found.differences.filter(condition="rung")
+        assert rungs["perturbation"].to_list() == ["transferred, mean", "white box"]
+        for row, whitebox in zip(rungs.iter_rows(named=True), (False, True), strict=True):
+            means = [
+                each.results.panel.cells[Cell("a", "dag_b", "a", whitebox)].totals for each in (new, old)
+            ]
+            assert row["first_score"] == pytest.approx(means[0].mean())
+            assert row["difference_in_points"] == pytest.approx(100 * (means[0] - means[1]).mean())
+        assert rungs["p_holm"].to_list() == pytest.approx(holm(rungs["p"].to_numpy()))
+        assert (
+            f"On the ladder, within 2/255: transferred, mean {rungs['difference_in_points'][0]:+.1f} points"
+            in found.sentences[0]
+        )
+        assert f"; white box {rungs['difference_in_points'][1]:+.1f} points [" in found.sentences[0]
+        table = comparison_tables(runs, found)["threats"].rows
+        assert set(table["target"]) == {"a of old", "a of new"}
+        assert table.filter(target="a of new", rung="white box")["score"].item() == pytest.approx(
+            rungs["first_score"][1]
+        )
+        assert found.pairs.equals(conclude(comparable(self.pair((), ()))).pairs)
+
+    @pytest.mark.parametrize("without", ["old", "new"])
+    def test_where_one_run_has_no_ladder_it_is_said_that_no_rung_is_compared(self, without: str) -> None:
+        given = self.pair(*(() if name == without else ("dag_b",) for name in ("old", "new")))
+        runs = comparable(given, ["dag_a"])
+        found = conclude(runs)
+        assert found.differences.filter(condition="rung").is_empty()
+        assert "threats" not in comparison_tables(runs, found)
+        assert "On the ladder" not in " ".join(found.sentences)
+        have = {name: "no ladder" if name == without else "within 2/255" for name in ("old", "new")}
+        said = f"Of the threat-model ladder (old: {have['old']}; new: {have['new']}) no attack is compared"
+        assert f"{said}, so no rung is." in limits(given, runs)
+        warnings(runs)
+
+    def test_rungs_are_of_the_attacks_that_are_compared(self) -> None:
+        given = self.pair(("dag_a", "dag_b"), ("dag_a", "dag_b"))
+        runs = comparable(given, ["dag_b"])
+        rungs = conclude(runs).differences.filter(condition="rung")
+        assert rungs["perturbation"].to_list() == ["transferred, mean", "white box"]
+        transferred = runs[1].results.panel.cells[Cell("a", "dag_b", "a")].totals
+        assert rungs["first_score"][0] == pytest.approx(transferred.mean())
+        assert any("Not all attacks of the threat-model ladders" in each for each in limits(given, runs))
+        assert not any("ladder" in each for each in limits(given, comparable(given)))
 
 
 class TestSentences:

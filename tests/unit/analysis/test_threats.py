@@ -153,6 +153,7 @@ def test_networks_that_change_places_are_told_by_tests_of_a_family_of_their_own(
     assert transfer.startswith(
         "Against an attacker without the weights, who changes no entry by more than 2/255"
     )
+    assert "under the strongest of them, chosen on 8 validation patients, a 0." in transfer
     assert "(strong from b)" in transfer
     assert "white box, the same budget" in white
     assert order.startswith("Networks change places from rung to rung, in 18 comparisons (Holm")
