@@ -42,7 +42,7 @@ WORDS = {
     NOISE: "under matched noise",
     TRANSFERRED: "under transferred attacks",
     CORRUPTED: "under corruptions",
-    WHITE_BOX: "in the white box",
+    WHITE_BOX: "under the worst attack in the white box",
     WORST: "in the worst case of the ladder",
 }
 """Conditions in sentences, but for certificates."""
@@ -115,7 +115,7 @@ def price_sentences(table: pl.DataFrame, heading: str) -> list[str]:
         clear = f"clear {', '.join(map(_worded, beyond))}" if beyond.len() else "clear nowhere"
         gained = f"; {', '.join(others)}. The gain is {clear}." if others else "."
         sentences.append(
-            f"{model} ({defence}) beside its twin {twin}, in points of {heading}: {clean}{gained}"
+            f"{model} ({defence}) beside its twin {twin}, gain in points of {heading}: {clean}{gained}"
             + (BEHIND_A_PURIFIER if defence.startswith(PURIFIER) and others else "")
         )
     return sentences
@@ -248,21 +248,21 @@ def _purifier(given: Mapping[str, Any]) -> str:
 
 
 def overfitting(results: Results) -> pl.DataFrame:
-    """How the weights of each adversarially trained network held under one step and under several.
+    """How each adversarially trained network, as it is used, held under one step and under several.
 
     Returns:
         `model`, its `role`, `target_seed` (that of its training) and `fold`; `method` and `budget`; the
-        `epoch` whose weights are kept, and its scores of a few validation cases under FGSM and under PGD.
+        `epoch` whose weights are kept; scores of a few validation cases under FGSM and under PGD.
     """
     lines: list[Line] = []
     for folder, card in results.cards.items():
-        how, row = card["identity"]["regime"].get("adversarial"), card["curve"][card["best_epoch"] - 1]
-        if how:
+        if how := card["identity"]["regime"].get("adversarial"):
             made = results.record["networks"][folder]
             lines.append(
                 {"model": made["name"], "role": made["role"], "target_seed": made["seed"]}
                 | {"fold": made["fold"], "method": how["method"], "budget": how["eps"]}
-                | {name: row.get(name) for name in ("epoch", "one_step", "several_steps")}
+                | {"epoch": card["best_epoch"]}
+                | {name: card.get(name) for name in ("one_step", "several_steps")}
             )
     return frame(lines, *OVERFITTING)
 

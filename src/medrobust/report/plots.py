@@ -297,7 +297,7 @@ def _price(table: pl.DataFrame, words: Words) -> Drawn:
         dot_plot(lines, series, axis=f"gain in points of {words.axis}", heading="points", zero=True),
         f"Dot plot of the gain in points of {words.score} of each defended network over its twin, on clean "
         "images and under all that both faced, with intervals.",
-        "Each defended network minus its twin: right of 0 the defence brings something, left of it it costs. "
+        "Each defended network minus its twin: right of 0 the defence brings something, left of 0 it costs. "
         f"Bars are {words.intervals}.",
     )
 

@@ -124,8 +124,7 @@ def overfitted_networks(setup: Setup) -> Iterator[str]:
         card = ("models", network.id.folder, "card.json")
         if config is not None and setup.folder.exists(*card):
             known = setup.folder.read_json(*card)
-            row = known["curve"][known["best_epoch"] - 1]
-            if says := overfitting(config.method, row["one_step"], row["several_steps"]):
+            if says := overfitting(config.method, known.get("one_step"), known.get("several_steps")):
                 yield f"{network.id.title} {says}"
 
 

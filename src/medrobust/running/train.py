@@ -58,10 +58,10 @@ PASSES = 2.0
 """A training step in passes: its gradient also reaches the weights, and an optimizer follows."""
 
 ATTACKED = 32
-"""Validation cases, evenly spaced, that are attacked after every epoch of adversarial training."""
+"""Validation cases, evenly spaced, attacked after every epoch of adversarial training and at its end."""
 
 ONE_STEP, SEVERAL_STEPS = "one_step", "several_steps"
-"""Columns of the curve of adversarial training: scores under FGSM, and under PGD with 10 steps."""
+"""In curve and card of adversarial training: scores under FGSM, and under PGD with 10 steps."""
 
 SCORE_NAMES = {
     Task.CLASSIFICATION: "balanced accuracy",
@@ -310,7 +310,7 @@ def _train(fabric: "Fabric", network: Network, *, training: Training, goal: Trai
             "processes": fabric.world_size,
             "identity": dict(goal.identity),
             "class_weights": weights.round(6).tolist(),
-            "score": finish(fabric, network, training, loss),
+            **finish(fabric, network, training, loss),
         }
         if fabric.is_global_zero:
             goal.finish(network, card)
@@ -355,11 +355,14 @@ def fit(
     return curve
 
 
-def finish(fabric: "Fabric", network: Network, training: Training, loss: Loss) -> float | None:
+def finish(fabric: "Fabric", network: Network, training: Training, loss: Loss) -> dict[str, float | None]:
     """Estimate batch-norm statistics again where the regime says so, and score the finished network.
 
     Statistics are those of clean images; of a network that has trained on corrupted, noisy or adversarial
-    ones, of such.
+    ones, of such. New statistics make another network: no row of the curve speaks of it.
+
+    Returns:
+        Its `score`, and after adversarial training those under attack.
     """
     regime, how = training.regime, training.regime.adversarial
     changes_images = regime.corruptions or regime.gaussian is not None or how is not None
@@ -378,11 +381,12 @@ def finish(fabric: "Fabric", network: Network, training: Training, loss: Loss) -
     if regime.refresh_batch_norm:
         cases, batch_size = training.cases_of("batch-norm", fabric), regime.batch_size
         refresh_batch_norm(network, training.dataset, cases, batch_size, fabric.device, shown)
-    return training.score(network, fabric, training.validation_cases)
+    score = training.score(network, fabric, training.validation_cases)
+    return {"score": score, **attacked_scores(network, fabric, training)}
 
 
 def attacked_scores(network: nn.Module, fabric: "Fabric", training: Training) -> dict[str, float | None]:
-    """Scores of a few validation cases under one step and under several, after adversarial training.
+    """Scores of a few validation cases under one step and under several; none without adversarial training.
 
     Where one step does no harm and several do all, training has overfitted to its own single step.
     """
