@@ -104,12 +104,13 @@ def _missed_matches(matching: pl.DataFrame) -> Iterable[Remark]:
 
 
 def _unchosen(threats: pl.DataFrame) -> Iterable[Remark]:
-    """A ladder whose strongest transferred attack was not chosen, for want of validation cases."""
+    """A ladder whose strongest transferred attack was not chosen, as no validation cases gave a score."""
     if MEAN in threats["rung"] and STRONGEST not in threats["rung"]:
         yield Remark(
             "ladder",
             "The strongest transferred attack on each network is not known: it is chosen on validation "
-            "cases, of which the split, or `threats: {validation_cases: ...}`, leaves none.",
+            "cases, of which the split, or `threats: {validation_cases: ...}`, leaves none that give a "
+            "score.",
         )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -112,6 +113,7 @@ def test_a_report_is_of_regions_and_of_known_pixels(tmp_path: Path) -> None:
         noise={},
         out=tmp_path / "run",
         analysis={"resamples": 100},
+        threats={"eps": 0.2, "preset": None, "attacks": [{"name": "pgd", "steps": 2}]},
     )
     shown = network(images).argmax(1)
     found = []
@@ -130,6 +132,12 @@ def test_a_report_is_of_regions_and_of_known_pixels(tmp_path: Path) -> None:
     assert run.results.structures == ("dark", "any", "white")
     assert run.results.n_cases == len(images) - 1
     assert "any (grey, white); white (white)" in run.report.read_text()
+    rungs = pl.read_csv(tmp_path / "run" / "tables" / "threats.csv")
+    assert rungs["rung"].to_list() == ["clean", "white box"]
+    rows = run.results.rows.filter(pl.col("perturbation") == "pgd-51of255", pl.col("structure") != "dark")
+    dice_of_regions = 2 * pl.col("n_both") / (pl.col("n_true") + pl.col("n_pred"))
+    assert rungs["score"][1] == pytest.approx(rows.select(dice_of_regions.mean()).item())
+    assert rungs["score"][1] < rungs["score"][0]
 
 
 def test_masks_that_overlap_are_evaluated_as_they_are(tmp_path: Path) -> None:
