@@ -1,6 +1,7 @@
 """What DESIGN asks of every perturbation, run on every entry of the catalogue and every preset."""
 
 import copy
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from medrobust.core import Task
 from medrobust.metrics.similarity import linf
-from medrobust.perturbations import PERTURBATIONS, Tally, perturb, request
+from medrobust.perturbations import PERTURBATIONS, Tally, perturb, request, requests
 from medrobust.perturbations.contract import RULES, trial_of
 from perturbation_cases import (
     CLASSES,
@@ -32,6 +33,13 @@ def test_every_entry_keeps_the_contract(name, task, preset):
     # A preset may stop before its budget is used up.
     rules = {rule: broken for rule, broken in RULES.items() if rule != "budget" or preset is None}
     assert {rule: says for rule, broken in rules.items() if (says := broken(tried))} == {}
+
+
+@every
+def test_a_run_folder_is_read_as_it_was_asked_for(name, task, preset):
+    wanted = ask(name, task, preset)
+    stored = json.loads(json.dumps(wanted.written))
+    assert [each.written for each in requests(stored, task)] == [wanted.written]
 
 
 @every

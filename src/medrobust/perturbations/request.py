@@ -1055,7 +1055,7 @@ def _budget_names(budgets: Sequence[object], where: str) -> dict[str, float]:
 
 def _is_list(annotation: object) -> bool:
     """Whether a list is one value of a parameter."""
-    return any(get_origin(each) is Sequence for each in (annotation, *get_args(annotation)))
+    return any(get_origin(each) in (Sequence, tuple) for each in (annotation, *get_args(annotation)))
 
 
 def _takes_lists(entry: Perturbation) -> str:
