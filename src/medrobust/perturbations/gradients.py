@@ -263,9 +263,7 @@ def affine_norm(
     if bias is not None:
         offset = offset + bias
     per_channel = (1, -1, *[1] * (input.ndim - 2))
-    factor, offset = factor.view(per_channel), offset.view(per_channel)
-    # torch does both in one pass only where channels lie last; elsewhere that pass is slower than two.
-    return input * factor + offset if input.is_contiguous() else torch.addcmul(offset, input, factor)
+    return torch.addcmul(offset.view(per_channel), input, factor.view(per_channel))
 
 
 DenseLoss = Literal[
