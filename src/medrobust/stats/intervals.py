@@ -146,8 +146,9 @@ class Ratio(NamedTuple):
         plain = self.interval(confidence).clipped(0.0, math.inf)
         if math.isnan(plain.high) or self.value <= 0:
             return plain
-        high = self.value * math.exp(t_quantile(confidence, self.freedom) * self.error / self.value)
-        return plain._replace(high=max(plain.high, high))
+        half = t_quantile(confidence, self.freedom) * self.error / self.value
+        # Of two patients at a confidence of .9999 it exceeds what `exp` can give.
+        return plain._replace(high=max(plain.high, self.value * math.exp(min(half, 100.0))))
 
     def fraction_interval(self, confidence: float) -> Estimate:
         """The interval of a mean of patients' scores in [0, 1], which are `linear`.
