@@ -30,11 +30,13 @@ budget, since of a network that is not no image withstands any of `BUDGETS`."""
 
 NETWORKS = {
     f"{name}, {classes} classes": Recipe(
-        Task.CLASSIFICATION, model, LESIONS | {"size": size}, training, classes=classes
+        Task.CLASSIFICATION, model, LESIONS | {"size": size, "images": images}, training, classes=classes
     )
     for name, (model, size, training) in SUBJECTS.items()
-    for classes in (7, 2)
+    for classes, images in ((7, 900), (2, 2400))
 }
+"""Of ten classes of phantoms, so that of two there have to be more for a hundred images to be right."""
+
 BUDGETS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """In units of 1/255."""
 

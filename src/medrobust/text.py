@@ -47,6 +47,11 @@ def text_table(*headers: str, **options: Any) -> Table:
     return Table(*(Column(header, overflow="fold") for header in headers), **options)
 
 
+def counted(number: int, what: str) -> str:
+    """How many there are of what has a regular plural, e.g. "1 case", "2 cases"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def output() -> Console:
     """The standard output; where it is no terminal, no line is broken."""
     console = Console()

@@ -34,6 +34,7 @@ from medrobust.analysis.table import Line, Table, bounded, frame, shown, with_bo
 from medrobust.analysis.threats import MEAN, STRONGEST, WHITE_BOX, steps, threats
 from medrobust.core import Role
 from medrobust.stats.significance import patients_for_significance
+from medrobust.text import counted
 
 SAME, OTHER = "same network", "different networks"
 ADVERSARIAL, RUNG = "adversarial", "rung"
@@ -179,7 +180,7 @@ def _too_few(pairs: pl.DataFrame, results: Results) -> Iterable[str]:
         which = "the same network in two runs" if kind == SAME else "different networks"
         yield (
             f"Too few {results.unit}s to tell {which} apart: with {len(results.panel.patients)}"
-            f" {results.unit}s and {tests} pair{'s' if tests > 1 else ''} no outcome of the exact test"
+            f" {results.unit}s and {counted(tests, 'pair')} no outcome of the exact test"
             f" could be significant; at least {needed} are needed."
         )
 

@@ -30,6 +30,7 @@ from medrobust.analysis.scores import CLEAN, Cell, Scores
 from medrobust.analysis.table import Line, bounded, frame, shown, with_bounds
 from medrobust.errors import Remark
 from medrobust.study.analysis import Ladder
+from medrobust.text import counted
 
 NOISE, MEAN, STRONGEST = "random noise", "transferred, mean", "transferred, strongest"
 DIRECT: Mapping[str, str] = {
@@ -253,7 +254,7 @@ def _levels(results: Results, ladder: Ladder, climbed: Climbed) -> Iterator[str]
     worst, mean = of_all(STRONGEST, named=True), of_all(MEAN)
     if mean:
         seen = 0 if results.validation is None else results.validation["patient_id"].n_unique()
-        on = f"{seen} validation {results.unit}{'s' if seen > 1 else ''}"
+        on = counted(seen, f"validation {results.unit}")
         chosen = f"; under the strongest of them, chosen on {on}, {worst}" if worst else ""
         yield (
             f"Against an attacker without the weights, who changes no entry by more than {eps} (transferred "

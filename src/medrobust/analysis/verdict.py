@@ -36,6 +36,7 @@ from medrobust.analysis.threats import threat_sentences
 from medrobust.analysis.transforms import transform_sentences, transforms
 from medrobust.stats.resampling import rank_frequencies
 from medrobust.stats.significance import patients_for_significance, ranks_interval
+from medrobust.text import counted
 
 FEWEST_FOR_TAU = 5
 
@@ -286,7 +287,7 @@ def _unsupported(results: Results, pairs: pl.DataFrame) -> list[str]:
     more = f" and {likely.height - _SHOWN} more" if likely.height > _SHOWN else ""
     return [
         "Claimed from the mean scores under attack alone, superiority would be false with a probability above"
-        f" {100 * LIKELY_FALSE:g} % in {likely.height} of {known.height} pair{'s' * (known.height > 1)}:"
+        f" {100 * LIKELY_FALSE:g} % in {likely.height} of {counted(known.height, 'pair')}:"
         f" {', '.join(named)}{more}."
     ]
 

@@ -36,6 +36,7 @@ from medrobust.perturbations.geometry import rows
 from medrobust.perturbations.gradients import Model, frozen, ordinary, ordinary_mode
 from medrobust.perturbations.outputs import main_output
 from medrobust.rng import generators_of
+from medrobust.text import counted
 
 Role = Literal["clean", "noise", "attack", "corruption", "transform"]
 Needs = Literal["gradient", "scores", "decisions", "nothing"]
@@ -244,7 +245,7 @@ class Perturbation:
         if dimensions not in self.dimensions:
             return f"{self.name} takes images of {self.dimensions[0]} dimensions only, got {dimensions}."
         if self.colour and channels != 3:
-            return f"{self.name} needs red, green and blue, got {channels} channel{'s' * (channels > 1)}."
+            return f"{self.name} needs red, green and blue, got {counted(channels, 'channel')}."
         return None
 
     def preset_at(self, name: str | None, severity: object = None) -> Preset:

@@ -26,6 +26,7 @@ from medrobust.report.reading import ReportContext, threat_table
 from medrobust.report.style import Picture
 from medrobust.running.explorer import CORRUPTED, EXAMPLES
 from medrobust.storage.folder import RunFolder
+from medrobust.text import counted
 
 LARGEST, SCRIPT_ROOM = 15_000_000, 100_000
 """Bytes of the largest report, and of the explorer without its pictures."""
@@ -180,8 +181,8 @@ def _context(
     tables: Mapping[str, pl.DataFrame],
     verdict: Verdict,
 ) -> ReportContext:
-    data, several = results.record["data"], len(results.models) > 1
-    networks = f"{len(results.models)} {results.task} network{'s' if several else ''}"
+    data = results.record["data"]
+    networks = counted(len(results.models), f"{results.task} network")
     return ReportContext(
         title=f"Robustness of {networks} on {data['name']}",
         task=results.task,

@@ -13,7 +13,7 @@ from medrobust.running.jobs import Job
 from medrobust.running.plan import some_cases
 from medrobust.running.progress import duration, sayer
 from medrobust.running.setup import Fold, Setup
-from medrobust.text import text_table
+from medrobust.text import counted, text_table
 
 
 def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
@@ -24,8 +24,9 @@ def announce(setup: Setup, jobs: Sequence[Job], console: Console) -> None:
     seeds = f" x {len(study.targets.seeds)} seeds" if study.targets.seeds[1:] else ""
     say = sayer(console)
     say(
-        f"{study.task} on {dataset.name}: {len(study.specs)} networks{seeds}, {len(study.attacks)} attacks, "
-        f"{described(setup.cases, dataset)}; {dataset.unit}s: {counts}{several}"
+        f"{study.task} on {dataset.name}: {counted(len(study.specs), 'network')}{seeds}, "
+        f"{counted(len(study.attacks), 'attack')}, {described(setup.cases, dataset)}; "
+        f"{dataset.unit}s: {counts}{several}"
     )
     suite, dimensions = study.corruptions.suite, len(dataset.shape)
     of_suite = SUITES.get(suite or "", ())
@@ -57,7 +58,7 @@ def ladder_sentence(setup: Setup) -> str:
     transferred = [each for each in rungs if each.crafted_on != "targets"]
     if threats is None:
         return ""
-    said = f"threats: {len(rungs)} attacks within {255 * threats.eps:.4g}/255"
+    said = f"threats: {counted(len(rungs), 'attack')} within {255 * threats.eps:.4g}/255"
     if not setup.sources or not transferred:
         return f"{said}, none of which is transferred."
     if not threats.validation_cases:
@@ -68,7 +69,7 @@ def ladder_sentence(setup: Setup) -> str:
             f"{said}; the strongest transferred one on each network is not chosen, since the split has no "
             "validation part."
         )
-    cases = f"{most} validation case{'s' if most > 1 else ''}"
+    cases = counted(most, "validation case")
     return f"{said}; the strongest transferred one on each network is chosen on {cases}."
 
 

@@ -72,7 +72,8 @@ def evaluation_job(
 
 def whole_test_job(setup: Setup, images: ImageSet, speeds: Speeds) -> Job:
     """The clean score on all test cases, of which only some are attacked."""
-    return replace(evaluation_job(setup, images, speeds, boundaries=False), title="score the whole test set")
+    job = evaluation_job(setup, images, speeds, boundaries=False)
+    return replace(job, title=f"score the whole test set{images.of_fold}")
 
 
 def open_evaluation(setup: Setup, cells: Sequence[Cell], *, boundaries: bool = True) -> Do:

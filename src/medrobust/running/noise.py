@@ -51,7 +51,7 @@ def noise_job(setup: Setup, images: ImageSet) -> Job:
     return Job(
         kind="noise",
         name=images.name,
-        title=f"{'measure' if images.role == 'corruption' else 'match'} {images.title}",
+        title=f"{'match' if images.matched else 'measure'} {images.title}",
         seconds=images.chunks.n_cases * setup.dataset.channels * math.prod(setup.dataset.shape) * SECONDS,
         disk=0,
         pieces=len(images.chunks),

@@ -70,7 +70,12 @@ class ImageSet:
     @property
     def title(self) -> str:
         """Its name for people."""
-        return self.perturbation + (f" on {self.source.id.title}" if self.source else "")
+        return self.perturbation + (f" on {self.source.id.title}" if self.source else self.of_fold)
+
+    @property
+    def of_fold(self) -> str:
+        """The end of a title that tells folds apart; empty without folds."""
+        return "" if self.fold is None else f" of fold {self.fold}"
 
     @property
     def folder(self) -> Parts:

@@ -1,11 +1,15 @@
 """A study in which every patient is tested once, from the split to the tables."""
 
+import io
+from pathlib import Path
 from types import SimpleNamespace
 
 import polars as pl
 import pytest
+from rich.console import Console
 
 import medrobust as mr
+from medrobust.api.studies import plan
 from medrobust.core import Part
 
 STUDY = {
@@ -32,6 +36,17 @@ def test_every_patient_has_a_score_in_every_cell(folds: SimpleNamespace) -> None
     assert set(folds.run.results.panel.patients) == patients
     assert folds.run.table2()["n_patients"].unique().to_list() == [5]
     assert folds.run.table2()["n_cases"].unique().to_list() == [10]
+
+
+def test_a_plan_tells_the_jobs_of_different_folds_apart(tmp_path: Path) -> None:
+    noise = {"name": "random_signs", "eps": "1/255"}
+    study = STUDY | {"perturbations": [*STUDY["perturbations"], noise]}
+    console = Console(file=io.StringIO(), width=200)
+    plan(study, tmp_path / "run", device="cpu", console=console)
+    titles = [line.split("│")[2].strip() for line in console.file.getvalue().splitlines() if "│" in line]
+    titles = [title for title in titles if "fold" in title or "whole" in title]
+    assert sum("random_signs of fold" in title for title in titles) == 4  # made and evaluated
+    assert len(set(titles)) == len(titles)
 
 
 def test_rows_name_the_fold_in_which_their_patient_was_tested(folds: SimpleNamespace) -> None:

@@ -9,6 +9,7 @@ from medrobust.core import Case, Dataset, Part
 from medrobust.data.splitting.splits import Split, apportion, split_cases, strata_of
 from medrobust.errors import StudyError
 from medrobust.rng import generator
+from medrobust.text import counted
 
 PER_CLASS = 5
 """Test photographs that a class keeps, if it has so many."""
@@ -94,14 +95,14 @@ def fewer_cases(
 def described(cases: Sequence[Case], dataset: Dataset) -> str:
     """What a case set holds, e.g. "432 slices of 27 scans, 38 of them without any label"."""
     if not dataset.task.has_maps:
-        return f"{len(cases)} cases"
+        return counted(len(cases), "case")
     scans = len({case.scan_id for case in cases})
-    says = f"{len(cases)} slices of {scans} scan{'s' * (scans > 1)}"
-    says = says if scans < len(cases) else f"{len(cases)} image{'s' * (len(cases) > 1)}"
+    says = f"{counted(len(cases), 'slice')} of {counted(scans, 'scan')}"
+    says = says if scans < len(cases) else counted(len(cases), "image")
     labelled = [case for case in cases if case.is_labelled]
     says += f", {len(cases) - len(labelled)} of them without any label"
     bare = len({case.patient_id for case in cases} - {case.patient_id for case in labelled})
-    return f"{says}; no Dice is defined for {bare} {dataset.unit}{'s' * (bare > 1)}" if bare else says
+    return f"{says}; no Dice is defined for {counted(bare, dataset.unit)}" if bare else says
 
 
 def _equidistant(cases: Iterable[Case], count: int) -> Iterator[Case]:
