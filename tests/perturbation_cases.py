@@ -41,6 +41,7 @@ FEW_STEPS = {
     "saliency_map": {"steps": 8},
     "fab": {"steps": 3},
     "square": {"steps": 12},
+    "rays": {"steps": 12},
     "hopskipjump": {"steps": 2, "draws": 4},
     "universal": {"steps": 5},
     "worst_case": {"steps": 3, "candidates": 3, "boundary_steps": 1, "queries": 4},

@@ -81,8 +81,10 @@ def test_budget_is_kept_and_used(name, task, eps):
     network = make_network(task)
     images, labels = make_batch(task, network)
     wanted = trial_of(PERTURBATIONS[name], task, **FEW_STEPS.get(name, {}), eps=eps).request
-    result = apply(wanted, network, images, labels, rngs=make_rngs(3))
-    assert linf(images, result).tolist() == pytest.approx([eps] * 3, abs=1e-6)
+    sizes = linf(images, apply(wanted, network, images, labels, rngs=make_rngs(3))).tolist()
+    assert max(sizes) <= eps + 1e-6
+    if name != "rays":  # which goes no farther than it has to
+        assert sizes == pytest.approx([eps] * 3, abs=1e-6)
 
 
 @pytest.mark.parametrize(

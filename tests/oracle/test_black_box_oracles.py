@@ -1,4 +1,4 @@
-"""FAB, Square and HopSkipJump where the best that anyone can do is known."""
+"""FAB, Square, RayS and HopSkipJump where the best that anyone can do is known."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 from affine_networks import Affine, scored
 from medrobust.core import Task
-from medrobust.perturbations import Tally, fab, hopskipjump, square
+from medrobust.perturbations import Tally, fab, hopskipjump, rays, square
 from medrobust.perturbations.attacks.square import bulged, bump, bumps, draws_of, window
 from medrobust.perturbations.contract import smooth_batch, smooth_network
 from medrobust.perturbations.geometry import Ball, lengths, step_inside
@@ -158,6 +158,46 @@ def test_hopskipjump_finds_the_nearest_point_by_decisions_alone(norm, near):
     ratio = sizes(images, made, norm) / distance
     assert ratio.median() <= near
     assert (tally.steps > 100).all()
+
+
+def test_rays_needs_little_more_than_the_nearest_boundary_by_decisions_alone():
+    model = Affine(2)
+    images, labels = model.batch()
+    distances, _ = model.distances(DUAL["inf"])
+
+    def decide(x):
+        return torch.nn.functional.one_hot(model(x.detach()).argmax(1), 2).float()
+
+    for place, distance in enumerate(distances.tolist()):
+        one, tally = slice(place, place + 1), Tally()
+        for factor in (1.02, 0.98):
+            eps = factor * distance
+            made = rays(decide, images[one], labels[one], eps=eps, steps=3000, tally=tally)
+            assert (decide(made).argmax(1) != labels[one]).all() == (factor > 1)
+            assert sizes(images[one], made, "inf") == pytest.approx(eps, rel=1e-4 if factor < 1 else 0.02)
+            assert tally.steps == 3000 if factor < 1 else tally.steps < 3000
+
+
+def test_rays_turns_signs_inside_of_the_support_only():
+    """Of five entries that may change, all have to, each in its own direction."""
+    weights = torch.tensor([5.0, -4.0, 3.0, -2.0, 1.0, 9.0]).view(1, 1, 2, 3)
+    images, support = torch.full((1, 1, 2, 3), 0.5), weights < 9
+    model = scored(weights, (0.5 * weights).sum() + 15 * 0.01)
+    made = rays(model, images, torch.tensor([0]), support=support, eps=0.0101, steps=200)
+    assert model(made).argmax(1) == 1
+    assert torch.equal((made - images).sign(), weights.sign() * support)
+
+
+def test_an_image_is_attacked_by_itself():
+    model = Affine(3)
+    images, labels = model.batch()
+    labels[3] = (labels[3] + 1) % 3
+    together = rays(model, images, labels, eps=0.02, steps=60)
+    assert torch.equal(together[3], images[3])
+    for place in (0, 7):
+        one = slice(place, place + 1)
+        alone = rays(model, images[one], labels[one], eps=0.02, steps=60)
+        assert torch.allclose(alone, together[one], atol=1e-6)
 
 
 def test_hopskipjump_leaves_images_without_a_beginning():

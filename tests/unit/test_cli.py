@@ -359,7 +359,7 @@ def test_an_interrupt_keeps_what_is_finished(
 def test_what_a_run_says_first(write: Write, tmp_path: Path) -> None:
     result = medrobust("run", write(), "--out", tmp_path / "run")
     assert result.exit_code == BEGAN
-    assert "1 networks, 3 attacks" in result.stdout
+    assert "1 network, 3 attacks" in result.stdout
     assert "time left" in result.stdout
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "cache",

@@ -19,6 +19,7 @@ from medrobust.perturbations.attacks.fgsm import fgsm
 from medrobust.perturbations.attacks.fmn import ddn, fmn
 from medrobust.perturbations.attacks.hopskipjump import hopskipjump
 from medrobust.perturbations.attacks.pgd import cospgd, mi_fgsm, pgd, segpgd
+from medrobust.perturbations.attacks.rays import rays
 from medrobust.perturbations.attacks.saliency_map import saliency_map
 from medrobust.perturbations.attacks.sea import sea
 from medrobust.perturbations.attacks.sigma_zero import sigma_zero
@@ -103,6 +104,7 @@ __all__ = [
     "pgd",
     "place_of_finding",
     "random_signs",
+    "rays",
     "request",
     "requests",
     "rician",

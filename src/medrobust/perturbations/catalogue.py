@@ -10,6 +10,7 @@ from medrobust.perturbations.attacks.fgsm import fgsm
 from medrobust.perturbations.attacks.fmn import ddn, fmn
 from medrobust.perturbations.attacks.hopskipjump import hopskipjump
 from medrobust.perturbations.attacks.pgd import cospgd, mi_fgsm, pgd, segpgd
+from medrobust.perturbations.attacks.rays import rays
 from medrobust.perturbations.attacks.saliency_map import saliency_map
 from medrobust.perturbations.attacks.sea import sea
 from medrobust.perturbations.attacks.sigma_zero import sigma_zero
@@ -37,6 +38,7 @@ _ATTACKS = (
     sea,
     fab,
     square,
+    rays,
     hopskipjump,
     fmn,
     ddn,

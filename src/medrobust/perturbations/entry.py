@@ -330,7 +330,7 @@ def perturbation(**facts: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
 def _on_one_finding(function: Callable[..., Any], bound: inspect.BoundArguments) -> Tensor:
     """Attack the one finding whose labels are known, in the images in which they are; others stay."""
     given = bound.arguments
-    images, labels, tally = (given[name] for name in ("images", "labels", "tally"))
+    images, labels, tally = given["images"], given["labels"], given.get("tally")
     known = labels != UNKNOWN
     findings = known.any(0).nonzero()[:, 0].tolist()
     if len(findings) > 1:
@@ -342,15 +342,16 @@ def _on_one_finding(function: Callable[..., Any], bound: inspect.BoundArguments)
     steps = torch.zeros_like(labels[:, 0])
     for finding in findings:
         some = known[:, finding].nonzero()[:, 0]
-        rngs, own = generators_of(given["rngs"], len(images)), Tally()
-        given |= {
+        rngs, own = generators_of(given.get("rngs"), len(images)), Tally()
+        shown = {
             "model": OfFinding(given["model"], finding),
             "images": images[some],
             "labels": labels[some, finding],
-            "support": rows(given["support"], some),
+            "support": rows(given.get("support"), some),
             "rngs": [rngs[place] for place in some.tolist()],
             "tally": own,
         }
+        given |= {name: value for name, value in shown.items() if name in given}
         made[some] = function(*bound.args, **bound.kwargs)
         if own.steps is not None:
             steps[some] = own.steps

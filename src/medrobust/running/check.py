@@ -149,7 +149,7 @@ def _require_attacks(setup: Setup) -> None:
         names = ", ".join(dict.fromkeys(each.id.name for each in asked))
         why = f"study.perturbations.{attack.label} follows a gradient, and {names} has none to follow. "
         if direct and setup.sources:
-            raise StudyError(f"{why}Leave it out, or take one that needs none: square, hopskipjump.")
+            raise StudyError(f"{why}Leave it out, or take one that needs none: square, rays, hopskipjump.")
         able = [each.id.name for each in setup.targets if setup.is_attackable(attack, each)]
         instead = " Or write `surrogates: none`, which attacks each network directly and ranks nothing."
         raise StudyError(

@@ -66,16 +66,19 @@ TRANSFERRED: Mapping[Task, str] = {
 
 def rungs_of(preset: Literal["fast", "standard"], task: Task) -> tuple[Mapping[str, Any], ...]:
     """The rungs of a preset of the threat-model ladder, as items of `perturbations` without their budget."""
-    noise, mi_fgsm, square = ({"name": name} for name in ("random_signs", "mi_fgsm", "square"))
-    is_fast, farther = preset == "fast", mi_fgsm | {"preset": TRANSFERRED[task]}
+    is_fast, noise, mi_fgsm = preset == "fast", {"name": "random_signs"}, {"name": "mi_fgsm"}
+    farther, queries = mi_fgsm | {"preset": TRANSFERRED[task]}, {"steps": 300 if is_fast else 5000}
+    asked = [{"name": "square"} | queries]
+    if task is Task.CLASSIFICATION:  # decisions lead to one boundary, and others have many
+        asked = [{"name": "rays"} | queries, *asked]
     worst: dict[str, Any] = {"name": "worst_case", "preset": preset}
     if task is not Task.CLASSIFICATION:
         # A score of order, as that of findings is, falls on where all answers are wrong.
         worst = {"name": "sea"} if task.has_maps else {"name": "apgd", "all_steps": True}
         worst |= {"steps": 20} if is_fast else {}
     if is_fast:
-        return noise, mi_fgsm, mi_fgsm | {"preset": "di-fgsm"}, square | {"steps": 300}, worst
-    return noise, mi_fgsm, farther, farther | {"crafted_on": "ensemble"}, square, worst
+        return noise, mi_fgsm, mi_fgsm | {"preset": "di-fgsm"}, *asked, worst
+    return noise, mi_fgsm, farther, farther | {"crafted_on": "ensemble"}, *asked, worst
 
 
 REFUSED = {

@@ -237,7 +237,7 @@ def test_a_study_names_the_function(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(tmp_path)])
     result = run(tmp_path, **BLOCK)
     assert result.exit_code == 0, result.output
-    assert "classification on stripes: 1 networks" in result.stdout
+    assert "classification on stripes: 1 network," in result.stdout
     assert done
 
 

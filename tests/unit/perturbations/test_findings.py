@@ -16,6 +16,7 @@ from medrobust.perturbations import (
     fgsm,
     mi_fgsm,
     perturb,
+    perturbation,
     pgd,
     request,
     saliency_map,
@@ -131,6 +132,15 @@ def test_one_boundary_is_that_of_a_classifier_of_one_finding(attack, network, im
     nothing = attack(network, images, torch.full_like(labels, UNKNOWN), tally=tally)
     assert torch.equal(nothing, images)
     assert tally.steps.tolist() == [0] * 4
+
+
+def test_an_attack_of_ones_own_on_one_finding_takes_what_it_needs(network, images) -> None:
+    @perturbation(tasks=(Task.CLASSIFICATION, Task.MULTILABEL), one_finding=True)
+    def darker_where_present(model, images, labels, *, eps=0.1):
+        return images - eps * (labels > 0).float().view(-1, 1, 1, 1)
+
+    made = darker_where_present(network, images, aimed(ABOUT_B, LABELS, NAMES))
+    assert (images - made).flatten(1).amax(1).tolist() == pytest.approx([0, 0, 0.1, 0.1])
 
 
 def test_deepfool_finds_the_nearest_point_of_the_boundary_of_a_linear_finding(images) -> None:

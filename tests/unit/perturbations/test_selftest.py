@@ -49,6 +49,7 @@ APPLY = {
     "sea": {"noise", "budget", "steps", "chance"},
     "fab": {"noise", "steps"},
     "square": {"noise", "budget", "steps", "chance"},
+    "rays": {"noise", "budget", "steps", "chance"},
     "hopskipjump": {"noise", "steps"},
     "worst_case": {"noise", "budget", "steps", "chance", "scores", "binarisation"},
 }
@@ -57,6 +58,7 @@ SMALL = {
     "sea": {"steps": 12, "losses": ("dice", "masked_cross_entropy")},
     "fab": {"steps": 12},
     "square": {"steps": 60},
+    "rays": {"steps": 60},
     "hopskipjump": {"steps": 4, "draws": 20},
     "apgd": {"steps": 20},
     "alma_prox": {"steps": 25},

@@ -371,7 +371,7 @@ def _scores(probe: Probe) -> Verdict:
         f"It fools {percent(attack.success)}; random search by scores, with {QUERIES} queries, fools "
         + percent(found.success),
         "gradients lead it astray, which is the sign of a masked gradient. Look for rounding, saturation and "
-        "randomness in the network, and judge it by attacks without a gradient (square, hopskipjump).",
+        "randomness in the network, and judge it by attacks without a gradient (square, rays, hopskipjump).",
     )
 
 
