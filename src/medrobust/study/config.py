@@ -71,14 +71,16 @@ def rungs_of(preset: Literal["fast", "standard"], task: Task) -> tuple[Mapping[s
     asked = [{"name": "square"} | queries]
     if task is Task.CLASSIFICATION:  # decisions lead to one boundary, and others have many
         asked = [{"name": "rays"} | queries, *asked]
-    worst: dict[str, Any] = {"name": "worst_case", "preset": preset}
+    worst: list[dict[str, Any]] = [{"name": "worst_case", "preset": preset}]
     if task is not Task.CLASSIFICATION:
-        # A score of order, as that of findings is, falls on where all answers are wrong.
-        worst = {"name": "sea"} if task.has_maps else {"name": "apgd", "all_steps": True}
-        worst |= {"steps": 20} if is_fast else {}
+        # A score of order, as that of findings is, falls on where all answers are wrong. There the margin
+        # leads farther; where few can be turned, the cross-entropy.
+        climb = {"name": "apgd", "all_steps": True}
+        worst = [{"name": "sea"}] if task.has_maps else [climb, climb | {"loss": "margin"}]
+        worst = [each | ({"steps": 20} if is_fast else {}) for each in worst]
     if is_fast:
-        return noise, mi_fgsm, mi_fgsm | {"preset": "di-fgsm"}, *asked, worst
-    return noise, mi_fgsm, farther, farther | {"crafted_on": "ensemble"}, *asked, worst
+        return noise, mi_fgsm, mi_fgsm | {"preset": "di-fgsm"}, *asked, *worst
+    return noise, mi_fgsm, farther, farther | {"crafted_on": "ensemble"}, *asked, *worst
 
 
 REFUSED = {
@@ -239,7 +241,7 @@ class Threats(Block):
         usual = [each for each in rungs if ensemble or each.get("crafted_on") != "ensemble"]
         for item in map(as_mapping, (*usual, *self.attacks)):
             joined = "ensemble" if item.get("crafted_on") == "ensemble" else None
-            parts = (item.get("name", "own"), item.get("preset"), joined)
+            parts = (item.get("name", "own"), item.get("preset"), item.get("loss"), joined)
             name = "-".join(str(part) for part in parts if part is not None)
             yield {"label": f"{name}-{255 * self.eps:.4g}of255", "ladder": self.eps} | item
 
