@@ -195,6 +195,7 @@ def pages() -> dict[Path, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("document", pages(), ids=lambda path: path.name)
+@pytest.mark.usefixtures("blank_figures")
 def test_python_that_is_shown_runs(document: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quick = partial(mr.evaluate, crafting={"selftest": False}, analysis={"resamples": 100})
     monkeypatch.setattr(mr, "evaluate", quick)

@@ -202,6 +202,12 @@ def test_the_report_opens_offline(golden: SimpleNamespace) -> None:
     assert not re.findall(r'(?:src|href)="(?!data:|#)(?!https://doi)', html)
 
 
+@pytest.mark.parametrize(
+    "golden",
+    [Task.CLASSIFICATION, Task.SEGMENTATION, pytest.param(Task.MULTILABEL, marks=pytest.mark.slow)],
+    indirect=True,
+    ids=str,
+)
 def test_report_gives_the_same_bytes(golden: SimpleNamespace, copy: Path) -> None:
     """From the rows alone: without data and images."""
     for part in ("cache", "crafted", "tables", "figures"):

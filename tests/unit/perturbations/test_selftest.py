@@ -61,8 +61,8 @@ SMALL = {
     "rays": {"steps": 60},
     "hopskipjump": {"steps": 4, "draws": 20},
     "apgd": {"steps": 20},
-    "alma_prox": {"steps": 12},
-    "pdpgd": {"steps": 12},
+    "alma_prox": {"steps": 25},
+    "pdpgd": {"steps": 25, "start": "clean"},
     "worst_case": {"steps": 10, "candidates": 2, "boundary_steps": 2, "queries": 5},
 } | {name: {"step": "8/255", "steps": 10} for name in ("dag_a", "dag_b", "dag_c")}
 
