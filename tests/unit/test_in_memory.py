@@ -302,6 +302,42 @@ class TestEvaluate:
         assert (mean["fooled_source"] > 0).all()
         assert (mean["steps"] > 1).all()
 
+    def test_networks_that_only_decide_are_attacked_by_decisions_and_say_nothing_of_confidence(
+        self, tmp_path: Path
+    ) -> None:
+        def decided(seed: int) -> mr.Network:
+            network = ByChannel(seed)
+            return mr.Network(lambda images: network(images).argmax(1).numpy(), kind="decisions")
+
+        networks = {"plain": ByChannel(3), **{f"decided-{seed}": decided(seed) for seed in (0, 1)}}
+        asked = {"patients": PATIENTS, **QUICK}
+        attack = {"name": "rays", "eps": 12 / 255, "steps": 60}
+        run = mr.evaluate(networks, arrays(PHOTOS), attacks=[attack], out=tmp_path / "run", **asked)
+        assert run.warnings == ()
+        whole = pl.read_csv(tmp_path / "run" / "tables" / "whitebox.csv")
+        assert set(whole["perturbation"]) == {"rays", "gaussian@rays"}
+        clean = dict(run.table1().select("model", "clean").iter_rows())
+        attacked = dict(whole.filter(perturbation="rays").select("target", "score").iter_rows())
+        assert all(attacked[name] < clean[name] for name in networks)
+        truth = torch.stack([ByChannel(0)(arrays(PHOTOS)[0]).argmax(1)])[0]
+        assert clean["decided-0"] == pytest.approx((truth == arrays(PHOTOS)[1]).float().mean().item())
+        quality = pl.read_csv(tmp_path / "run" / "tables" / "quality.csv").filter(perturbation="clean")
+        known = quality.select("target", pl.col("macro_f1", "brier", "macro_auroc").is_not_null())
+        assert known.rows() == [
+            (name, True, name == "plain", name == "plain") for name in ("plain", "decided-0", "decided-1")
+        ]
+        selective = pl.read_csv(tmp_path / "run" / "tables" / "selective.csv")
+        assert set(selective["target"]) == {"plain"}
+        page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+        assert "Attacks were crafted on the network itself." in page
+        assert "those crafted on it need none" in page
+        decides = {name: networks[name] for name in ("decided-0", "decided-1")}
+        with pytest.raises(StudyError, match=r"square asks for scores, .* only decisions of decided-0, dec"):
+            mr.evaluate(decides, arrays(PHOTOS), attacks=["square"], out=tmp_path / "square", **asked)
+        asked["analysis"] = {"score": "auroc", "resamples": 100}
+        with pytest.raises(StudyError, match=r"AUROC is of probabilities, and decided-0 gives .* accuracy"):
+            mr.evaluate(decides, arrays(PHOTOS), attacks=[attack], out=tmp_path / "auroc", **asked)
+
     def test_runs_without_a_control_or_with_code_of_their_own_are_compared(
         self, run: mr.Run, tmp_path: Path
     ) -> None:

@@ -24,6 +24,7 @@ QUALITIES: Mapping[str, Callable[[Labels, Probabilities], float]] = {
     "calibration_error": ece,
     "confidence_when_wrong": confidence_when_wrong,
 }
+OF_DECISIONS = ("macro_f1",)
 CELLS = ("target", "perturbation", "source")
 
 
@@ -104,7 +105,8 @@ def findings(results: Results) -> pl.DataFrame:
 def quality_table(results: Results) -> pl.DataFrame:
     """Further scores of every cell of Table 2, of clean images and of noise, without intervals.
 
-    They are means over seeds, and over findings, each a classification into absent and present.
+    They are means over seeds, and over findings, each a classification into absent and present. Of networks
+    that say only what they decide, those that are not of decisions are null.
 
     Returns:
         `target, perturbation, source` and a column per score in `QUALITIES`.
@@ -112,7 +114,12 @@ def quality_table(results: Results) -> pl.DataFrame:
     results.refuse_maps("These scores need labels of whole images")
     each = [*TRAINING, *({"finding"} & {*results.rows.columns})]
     parts = with_whitebox(results.rows).sort(*CELL, *each, "case_id").partition_by(CELL, as_dict=True)
-    lines = [cell.names | _qualities(parts[cell].partition_by(each)) for cell in results.shown_cells]
+    lines = []
+    for cell in results.shown_cells:
+        values = _qualities(parts[cell].partition_by(each))
+        if cell.target not in results.confident:
+            values = {name: values[name] if name in OF_DECISIONS else math.nan for name in values}
+        lines.append(cell.names | values)
     return frame(lines, *CELLS, *QUALITIES)
 
 

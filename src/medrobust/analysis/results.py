@@ -162,6 +162,13 @@ class Results:
         return rows
 
     @cached_property
+    def confident(self) -> tuple[str, ...]:
+        """Networks that say how sure they are of each image, unlike those of decisions: not always 1."""
+        sure = pl.col("probabilities").list.max() == 1
+        known = self.rows.group_by("target").agg(all_sure=sure.all()).filter(~pl.col("all_sure"))["target"]
+        return tuple(model for model in self.models if model in known)
+
+    @cached_property
     def panel(self) -> Panel:
         """Scores of every patient in every cell, all on the same cases.
 

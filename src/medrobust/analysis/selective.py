@@ -1,4 +1,7 @@
-"""Selective use: does a network's own confidence warn of its mistakes, clean, with noise and under attack?"""
+"""Selective use: does a network's own confidence warn of its mistakes, clean, with noise and under attack?
+
+Networks that say only what they decide have none, and are left out.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -90,7 +93,7 @@ def selective(results: Results) -> pl.DataFrame:
         wrong, so that they enter no area; `n_cases, n_patients`.
     """
     answers, confidence, lines = _answers(results), results.settings.confidence, list[Line]()
-    for model, perturbation in product(results.models, results.perturbations):
+    for model, perturbation in product(results.confident, results.perturbations):
         given = _of(answers, results.cells(model, [perturbation], ["", *results.sources]))
         if given:
             values = {name: _estimate(_area(given, name), name, confidence) for name in AREAS}
@@ -116,7 +119,7 @@ def selective_pairs(results: Results) -> pl.DataFrame:
         perturbations and sources in which both have right and wrong answers.
     """
     answers, confidence, lines = _answers(results), results.settings.confidence, list[Line]()
-    for condition, pair in product(CONDITIONS, combinations(results.models, 2)):
+    for condition, pair in product(CONDITIONS, combinations(results.confident, 2)):
         columns = [
             {cell[1:]: _of(answers, [cell]) for cell in _cells(results, model, *pair)[condition]}
             for model in pair
@@ -144,7 +147,7 @@ def risk_coverage(results: Results) -> pl.DataFrame:
         A row per condition, network and coverage, averaged over cells: `condition, model, coverage, risk`.
     """
     answers, lines = _answers(results), list[Line]()
-    for model in results.models:
+    for model in results.confident:
         for condition, cells in results.condition_cells(model).items():
             given = _of(answers, cells)
             for coverage in (np.arange(1, POINTS + 1) / POINTS).tolist() if given else ():
@@ -159,7 +162,7 @@ def confidence_sentences(results: Results) -> list[str]:
     if results.task.has_maps:
         return []
     answers, level, silent = _answers(results), results.settings.confidence, []
-    for model in results.models:
+    for model in results.confident:
         cells = _cells(results, model)
         clean, attacked = (
             _area(_of(answers, cells[each]), "failure_auroc") for each in ("clean", "adversarial")

@@ -244,10 +244,11 @@ def _check_logits(network: Network, images: Tensor, task: Task, classes: int) ->
     _require_inputs(network)
     with torch.no_grad(), _telling_why(images):
         output, logits = network.returned(images), network.raw(images)
-    if not output.is_floating_point():
+    if not output.is_floating_point() and network.output.kind != "decisions":
         raise ModelError(
             f"It returns whole numbers ({output.dtype}), such as the classes that it decides for, but scores "
-            "and attacks need its logits. Return the input of the last argmax."
+            "and attacks need its logits. Return the input of the last argmax, or, where nothing else is to "
+            "be had, write `output: {kind: decisions}`."
         )
     axes = images.ndim if task.has_maps else 2
     if network.output.kind == "regions":

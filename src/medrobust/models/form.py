@@ -125,6 +125,9 @@ class InputSpec(BaseModel):
         return tuple(each for each in numbers if isinstance(each, Attribute))
 
 
+OutputKind = Literal["logits", "probabilities", "regions", "decisions"]
+
+
 class OutputSpec(BaseModel):
     """What a network returns."""
 
@@ -135,11 +138,12 @@ class OutputSpec(BaseModel):
         description="Where the logits are: name of an entry or attribute, position, or a path such as "
         "`heads.0`. null: the entry `logits` or `out`, or the first of several.",
     )
-    kind: Literal["logits", "probabilities", "regions"] | None = Field(
+    kind: OutputKind | None = Field(
         None,
         description="Of probabilities the logarithms are taken. Of regions each has one logit, that of a "
-        "sigmoid, from which those of the classes are made. null: logits, and what looks like probabilities "
-        "is refused.",
+        "sigmoid, from which those of the classes are made. Decisions are numbers of classes, or 0 and 1 of "
+        "each finding, and nothing is said of confidence. null: logits, and what looks like probabilities is "
+        "refused.",
     )
     classes: Annotated[tuple[_Name, ...], Len(1)] | None = Field(
         None, description="Names of the classes, or regions, in the network's order. null: that of the data."

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medrobust.errors import ModelError, StudyError, reason, unknown
-from medrobust.models.form import Further, InputSpec, numbers_of, read_input, read_output
+from medrobust.models.form import Further, InputSpec, OutputKind, numbers_of, read_input, read_output
 from medrobust.models.purifier import Purifier
 from medrobust.models.windows import SlidingWindow, middle, padded, sides_of, stitched, windows_of
 from medrobust.perturbations.outputs import logits_of, main_output, part_of, with_absent
@@ -65,7 +65,7 @@ class Network(nn.Module):
         further: Mapping[str, Sequence[float | Mapping[str, Any]]] | None = None,
         purifier: Mapping[str, Any] | Callable[[Tensor], Tensor] | None = None,
         output: str | int | Callable[[Any], Tensor] | None = None,
-        kind: Literal["logits", "probabilities", "regions"] | None = None,
+        kind: OutputKind | None = None,
         classes: Sequence[str] | None = None,
         findings: bool = False,
         features: Features | None = None,
@@ -96,8 +96,9 @@ class Network(nn.Module):
                 position, a path such as "heads.0", or a function that extracts them. By default the entry
                 `logits` or `out`, or the first of several outputs.
             kind: What the body returns; of "probabilities" the logarithms are taken, and "regions", which may
-                overlap, have the logit of a sigmoid each. By default logits; a study then refuses what looks
-                like probabilities.
+                overlap, have the logit of a sigmoid each. "decisions" are the number of a class for each
+                image or pixel, or 0 or 1 for each finding; they become logits 100 apart. By default logits; a
+                study then refuses what looks like probabilities.
             classes: Names of the classes, or regions, in the body's order; by default it is that of the data.
             findings: Whether each logit is that of a finding, of which an image may show several: a logit z
                 becomes the two logits (0, z), and `n findings` becomes `n 2 findings`.
@@ -126,10 +127,16 @@ class Network(nn.Module):
         except StudyError as error:
             raise ModelError(str(error)) from None
         self.purifier = None if self.input.purifier is None else Purifier(self.input.purifier)
+        if self.input.window is not None and self.output.kind == "decisions":
+            raise ModelError(
+                "input.window: windows are joined by their logits, which a network of decisions does not "
+                "give. Put the windows into the network."
+            )
         self.findings = findings
         self.features_of = features or last_layer_input
         self.recipe = dict(recipe or {})
         self.channels_last = True
+        self.n_decided = max(2, len(self.output.classes or ()))
         self.assumed: tuple[str, ...] = ()
         factor, offset = _affine(self.input)
         self._usual = _rows(self.input.further or {}, [{}])
@@ -186,6 +193,7 @@ class Network(nn.Module):
                     f"output.classes: '{name}', a class of the data, is missing. Name all classes of the "
                     "network in its own order."
                 )
+        self.n_decided = len(own)
         places = [own.index(name) for name in names]
         self.order = None if places == sorted(places) else torch.tensor(places, device=self.device)
 
@@ -254,9 +262,13 @@ class Network(nn.Module):
         """The body's logits before their number, order and size are adapted, in float32 and with all axes.
 
         Raises:
-            ModelError: There are not as many outputs as images.
+            ModelError: There are not as many outputs as images, or decisions for no class.
         """
-        logits = _with_all_axes(self.returned(images, further), images)
+        returned = self.returned(images, further)
+        if self.output.kind == "decisions":
+            logits = of_decisions(returned, len(images), None if self.findings else self.n_decided)
+        else:
+            logits = _with_all_axes(returned, images)
         if self.output.kind == "probabilities":
             logits = logits_of(logits, findings=self.findings)
         if self.input.pad is not None and logits.ndim > 2:
@@ -266,7 +278,7 @@ class Network(nn.Module):
         return logits
 
     def returned(self, images: Float[Tensor, "n c *space"], further: Rows | None = None) -> Tensor:
-        """The logits or probabilities as the body returns them, or as they are stitched from windows."""
+        """What the body returns: logits, probabilities or decisions; or maps stitched from windows."""
         prepared = self.prepared(images)
         if self.input.window is None:
             return self._taken(prepared, further)
@@ -513,6 +525,43 @@ def _affine(said: InputSpec) -> tuple[Tensor, Tensor]:
                 f"{values.tolist()}."
             )
     return ((high - low) / std).float(), ((low - mean) / std).float()
+
+
+SURE = 100.0
+"""By how much the logit of a decision leads, so that its probability is 1 in single precision."""
+
+
+def of_decisions(
+    decisions: Shaped[Tensor, "n *labelspace"], images: int, classes: int | None
+) -> Float[Tensor, "n k *space"]:
+    """Logits of which the one of the class decided for leads by 100; of a finding, 100 or -100.
+
+    Args:
+        decisions: Numbers of classes, `n` or `n *space`, or, for findings, 0 and 1, `n findings`.
+        images: Number of images.
+        classes: Number of classes; None: these are findings.
+
+    Raises:
+        ModelError: They are no whole numbers from 0 up to those of the classes, or not as many as the images.
+    """
+    whole = decisions.reshape(1) if decisions.ndim == 0 else decisions
+    if whole.shape[:1] != (images,):
+        raise ModelError(
+            f"The network returns decisions of shape {tuple(decisions.shape)} for {images} images. Return "
+            "one for each image, or a map for each."
+        )
+    numbers = 2 if classes is None else classes
+    wrong = whole[(whole != whole.long()) | (whole < 0) | (whole >= numbers)]
+    if len(wrong):
+        raise ModelError(
+            f"It returns the decision {wrong[0].item():.6g}. With output.kind: decisions, a network returns "
+            f"whole numbers from 0 to {numbers - 1}, in the order of output.classes or else of the data."
+        )
+    if classes is None:
+        return SURE * (2 * whole.reshape(images, -1).float() - 1)
+    if whole.ndim > 1 and whole.shape[1] == 1:
+        whole = whole[:, 0]
+    return SURE * F.one_hot(whole.long(), classes).movedim(-1, 1).float()
 
 
 def _with_all_axes(output: Tensor, images: Tensor) -> Tensor:

@@ -119,7 +119,9 @@ def _write_figures(
         examples = reading.read_examples(folder, results, EXAMPLES)
         if examples is not None:
             rows = example_rows(examples)
-            figure = examples_figure(examples, reading.crafted_on(study, examples.source))
+            direct = tables["table2"].is_empty()
+            source = reading.crafted_on(study, examples.source, direct=direct)
+            figure = examples_figure(examples, source)
             save_figure(folder, "examples", Drawn(figure, "", ""))
         elif "examples" not in (remark.about for remark in results.left_out):
             lost.append(Remark("examples", "No examples: the run kept none."))

@@ -39,7 +39,7 @@ class Figure(NamedTuple):
 
 def card_files(context: ReportContext) -> dict[str, bytes]:
     """The files of `cards/`: the scores of every network as YAML and as Markdown."""
-    table1, table2 = (context.tables[name].fill_nan(None) for name in ("table1", "table2"))
+    table1, cells = (table.fill_nan(None) for table in (context.tables["table1"], context.cells))
     files = {}
     for row in table1.iter_rows(named=True):
         model = row["model"]
@@ -55,7 +55,7 @@ def card_files(context: ReportContext) -> dict[str, bytes]:
                 cell["low"],
                 cell["high"],
             )
-            for cell in table2.filter(target=model).iter_rows(named=True)
+            for cell in cells.filter(target=model).iter_rows(named=True)
             if cell["score"] is not None
         ]
         index = _model_index(model, figures, context)
@@ -91,18 +91,19 @@ def _model_index(model: str, figures: list[Figure], context: ReportContext) -> d
 def _markdown(model: str, figures: list[Figure], context: ReportContext) -> str:
     score = context.score
     schema = {"condition": pl.String, **dict.fromkeys((score, f"{score}_low", f"{score}_high"), pl.Float64)}
-    patients = shown(context.tables["table2"]["n_patients"].max())
+    patients = shown(context.cells["n_patients"].max())
     about = (
         f"{capitalised(score)} of {model} on {patients} test {context.units} of {context.data['data set']}, "
         f"with {100 * context.confidence:g} % intervals over {context.units}."
     )
-    if context.study["surrogates"].get("models") != "none":
+    if not context.direct:
         about += " Attacks were crafted on other networks, trained apart from this one."
     if context.phantom:
         about += " These are generated images: they say nothing about the network."
+    transferred = "" if context.direct else "transferred "
     limits = (
         f"Measured by medrobust {context.record['versions']['medrobust']} after the protocol of Paschali et "
-        "al. (MICCAI 2018). The figures hold for these transferred attacks and these trained weights; they "
+        f"al. (MICCAI 2018). The figures hold for these {transferred}attacks and these trained weights; they "
         "are no safety claim."
     )
     table = Table.of("card", pl.DataFrame(figures, schema, orient="row")).to_markdown().rstrip()

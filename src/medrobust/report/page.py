@@ -303,7 +303,7 @@ def _breakable(text: str) -> Markup:
 
 def at_a_glance(context: ReportContext) -> list[tuple[str, str]]:
     """The size of the study, as names and numbers."""
-    cells = context.tables["whitebox"].filter(NO_NOISE) if context.direct else context.tables["table2"]
+    cells = context.cells
     points = context.tables.get("curve", pl.DataFrame(schema=["perturbation", "curve"]))
     curve = dict(points.select("perturbation", "curve").iter_rows())
     empty = context.tables.get("false_positives", pl.DataFrame(schema={"n_empty": pl.Int64}))["n_empty"].max()

@@ -95,6 +95,12 @@ class ReportContext:
         return self.tables["table2"].is_empty()
 
     @property
+    def cells(self) -> pl.DataFrame:
+        """Table 2, or, where nothing was transferred, the scores under attacks crafted on each network."""
+        noise_or_rounded = pl.col("perturbation").str.contains("[@~]")
+        return self.tables["whitebox"].filter(~noise_or_rounded) if self.direct else self.tables["table2"]
+
+    @property
     def judged_by(self) -> Score:
         """The score that networks are judged by."""
         return primary_score(self.study.get("analysis", {}).get("score"), self.task)
@@ -145,13 +151,14 @@ class ReportContext:
         return f"{self.unit}s"
 
 
-def crafted_on(study: Mapping[str, Any], source: str) -> str:
-    """What attacks of a source were crafted on, in words."""
+def crafted_on(study: Mapping[str, Any], source: str, *, direct: bool) -> str:
+    """What attacks of a source were crafted on, in words; `direct`: nothing was transferred."""
+    if direct:
+        return "the network itself"
     models = study["surrogates"].get("models")
     if isinstance(models, list):
         return f"{source}, a surrogate"
-    words = {"others": "other networks", "none": "the network itself"}
-    return words.get(models, f"the surrogate of {source}")
+    return "other networks" if models == "others" else f"the surrogate of {source}"
 
 
 def trained_surrogates(study: Mapping[str, Any]) -> tuple[bool, ...]:

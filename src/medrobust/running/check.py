@@ -8,6 +8,7 @@ from torch import Tensor
 
 from medrobust.core import NetworkId
 from medrobust.errors import StudyError
+from medrobust.metrics.catalogue import SCORES
 from medrobust.models import Network, check_network, have_same_features, say_the_same, to_channels_last
 from medrobust.models.spec import is_of_imagenet
 from medrobust.running.batches import at_once, evenly_spaced, stack
@@ -15,6 +16,7 @@ from medrobust.running.plan import make_plan
 from medrobust.running.progress import Say
 from medrobust.running.setup import Setup, StudyNetwork
 from medrobust.running.train import check_cases, check_training
+from medrobust.study.analysis import primary_score
 
 TRIED = 8
 """Images of the study that every network is tried on."""
@@ -61,6 +63,13 @@ def _check(setup: Setup, network: StudyNetwork, built: Network, images: Float[Te
         images=images,
         attackable=setup.has_gradient(network),
     )
+    score = primary_score(study.analysis.score, study.task)
+    if built.output.kind == "decisions" and "probabilities" in score.columns:
+        able = [each for each, of in SCORES.items() if study.task in of.tasks and "predictions" in of.columns]
+        raise StudyError(
+            f"study.analysis.score: {score.heading} is of probabilities, and {name} gives decisions only. "
+            f"Choose {', '.join(able)}, or leave the network out."
+        )
     if network.is_trained_here:
         training = study.trainings[network.id.role, name]
         check_training(built, dataset, setup.training_cases(network), training, name)
@@ -98,9 +107,11 @@ def _require_apart(setup: Setup, targets: Built, sources: Built, images: Float[T
     if setup.study.surrogates.models == "none":
         return
     answers = {each: _answers(body, images) for each, body in {**targets, **sources}.items()}
+    # Different networks may well decide alike about a few images.
+    answers = {each: answers[each] for each in answers if each.spec.output.kind != "decisions"}
     for target in targets:
         for source in sources:
-            if target.is_trained_here or source is target:
+            if target.is_trained_here or source is target or not {source, target} <= answers.keys():
                 continue
             if say_the_same(answers[source], answers[target]):
                 raise StudyError(_same_network(source, target))
@@ -147,6 +158,11 @@ def _require_attacks(setup: Setup) -> None:
             continue
         asked = setup.targets if direct else setup.sources
         names = ", ".join(dict.fromkeys(each.id.name for each in asked))
+        if attack.perturbation.needs == "scores":
+            raise StudyError(
+                f"study.perturbations.{attack.label} asks for scores, and there are only decisions of "
+                f"{names}. Leave it out, or take one that needs no more: rays, hopskipjump."
+            )
         why = f"study.perturbations.{attack.label} follows a gradient, and {names} has none to follow. "
         if direct and setup.sources:
             raise StudyError(f"{why}Leave it out, or take one that needs none: square, rays, hopskipjump.")

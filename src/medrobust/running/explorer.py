@@ -393,7 +393,7 @@ def keep_examples(
     arrays = {"images": images.numpy(), "labels": labels.numpy(), "predictions": said.numpy()}
     if not setup.study.task.has_maps:
         arrays["predictions"] = said.argmax(2).numpy()
-    if setup.study.task is Task.CLASSIFICATION:
+    if setup.study.task is Task.CLASSIFICATION and target.spec.output.kind != "decisions":
         arrays["probabilities"] = said.amax(2).numpy()
     facts, packed = example_files(name)
     setup.folder.write_bytes(_packed(arrays), *packed)

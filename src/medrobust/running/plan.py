@@ -188,7 +188,8 @@ class Plan:
     Attributes:
         setup: Study, data and networks.
         attacks: Every attack on every source, then the white-box ones.
-        noise: Noise matched to every transferred attack, and noise of a fixed strength.
+        noise: Noise matched to every transferred attack, or, where there is none, to every white-box one; and
+            noise of a fixed strength.
         corruptions: Every corruption at every strength.
         transforms: Every transform, searched in every way on every target.
         references: Of corruptions and transforms that move labels of pixels: clean images judged at the
@@ -317,7 +318,7 @@ class Plan:
 
     @property
     def _main_role(self) -> str:
-        return "transfer" if self.setup.sources else "whitebox"
+        return "transfer" if any(images.role == "transfer" for images in self.attacks) else "whitebox"
 
     @property
     def _pictured(self) -> tuple[Request, ...]:
@@ -333,7 +334,6 @@ class Plan:
 def make_plan(setup: Setup) -> Plan:
     """Name every attack and noise of a study."""
     study = setup.study
-    nothing_transferred = not setup.sources
     transfer = [
         attack_set(setup, request, source, "transfer")
         for request in study.attacks
@@ -344,7 +344,7 @@ def make_plan(setup: Setup) -> Plan:
     whitebox = [
         attack_set(setup, request, target, "whitebox")
         for request in study.attacks
-        if nothing_transferred
+        if not transfer
         or request.crafted_on == "targets"
         or (request.crafted_on == "both" and study.crafting.whitebox)
         for target in setup.targets
@@ -352,9 +352,7 @@ def make_plan(setup: Setup) -> Plan:
     ]
     control = study.matched_noise
     matched = [
-        matched_noise_set(setup, control, attack)
-        for attack in (whitebox if nothing_transferred else transfer)
-        if control is not None
+        matched_noise_set(setup, control, attack) for attack in (transfer or whitebox) if control is not None
     ]
     fixed = [fixed_set(setup, request, fold) for request in study.fixed for fold in setup.folds]
     corruptions = [images for images in fixed if images.role == "corruption"]

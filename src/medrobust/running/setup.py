@@ -228,8 +228,10 @@ class Setup:
         return tuple(ensembles)
 
     def is_attackable(self, request: Request, network: StudyNetwork) -> bool:
-        """Whether an attack or transform is for a network: those that follow a gradient need one."""
+        """Whether an attack or transform is for a network, which has to give what it needs."""
         entry = request.perturbation
+        if entry.needs == "scores" and network.spec.output.kind == "decisions":
+            return False
         free = entry.needs != "gradient" or entry.is_gradient_free(request.parameters)
         return free or self.has_gradient(network)
 

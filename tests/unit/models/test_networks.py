@@ -288,9 +288,50 @@ class _Answers(nn.Module):
         return self.answer(self.head(images.mean((2, 3))))
 
 
+@pytest.mark.parametrize(
+    "form", [lambda x: x, lambda x: x.float(), lambda x: x[:, None], lambda x: x.numpy()]
+)
+def test_decisions_become_logits_that_decide_alike_in_the_order_of_the_data(form):
+    said = torch.tensor([2, 0, 1, 2])
+    network = Network(lambda images: form(said), kind="decisions", classes=["c", "a", "b"])
+    network.put_in_order(["a", "b", "c"])
+    logits = network(torch.rand(4, 1, 8, 8))
+    assert logits.argmax(1).tolist() == [1, 2, 0, 1]
+    assert torch.equal(logits.softmax(1).max(1).values, torch.ones(4))
+
+
+def test_decisions_about_pixels_and_findings():
+    images = torch.rand(2, 1, 4, 6)
+    labels = (images[:, 0] > 0.5).long() + (images[:, 0] > 0.8).long()
+    network = Network(lambda images: labels, kind="decisions")
+    network.put_in_order(["background", "organ", "tumour"])
+    assert torch.equal(network(images).argmax(1), labels)
+    present = torch.tensor([[1, 0, 1], [0, 0, 1]])
+    network = Network(lambda images: present.bool(), kind="decisions", findings=True)
+    assert network(images).shape == (2, 2, 3)
+    assert torch.equal(network(images).argmax(1), present)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (torch.tensor([0, 3]), r"the decision 3\. .* from 0 to 2, in the order of output\.classes"),
+        (torch.tensor([0, -1]), r"the decision -1\."),
+        (torch.tensor([0.0, 0.25]), r"the decision 0\.25\."),
+        (torch.tensor([0, 1, 1]), r"decisions of shape \(3,\) for 2 images"),
+    ],
+)
+def test_what_are_no_decisions_is_refused(said, message):
+    network = Network(lambda images: said, kind="decisions", classes=["a", "b", "c"])
+    with pytest.raises(ModelError, match=message):
+        network(torch.rand(2, 1, 8, 8))
+    with pytest.raises(ModelError, match=r"input\.window: windows are joined by their logits"):
+        Network(lambda images: said, kind="decisions", window={"size": 4})
+
+
 def test_a_batch_with_whole_numbers_is_of_decisions():
     network = Network(lambda images: images.mean((2, 3)).argmax(1))
-    with pytest.raises(ModelError, match=r"returns whole numbers \(torch.int64\)"):
+    with pytest.raises(ModelError, match=r"returns whole numbers \(torch.int64\).*kind: decisions"):
         check_network(
             network,
             "mine",

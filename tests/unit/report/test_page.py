@@ -580,14 +580,19 @@ def test_figure_page_and_card_say_where_attacks_were_crafted(
     context = make_context(Task.SEGMENTATION)
     surrogates = {**context.study["surrogates"], "models": models}
     context = replace(context, study={**context.study, "surrogates": surrogates})
-    shown = crafted_on(context.study, "unet")
+    if models == "none":
+        nothing = context.tables["table2"].clear()
+        context = replace(context, tables={**context.tables, "table2": nothing})
+    shown = crafted_on(context.study, "unet", direct=context.direct)
     assert shown == where
-    page = crafted_on(context.study, context.examples[0].source)
+    page = crafted_on(context.study, context.examples[0].source, direct=context.direct)
     assert f"Attacks were crafted on {page}." in Page(render(context)).words
     title = examples_figure(examples, shown).get_suptitle()
     assert title == f"As {examples.target} sees them; attacks crafted on {where}"
     card = card_files(context)["unet.md"].decode()
     assert ("crafted on other networks, trained apart" in card) == (models != "none")
+    assert ("these transferred attacks" in card) == (models != "none")
+    assert "on — test" not in card
 
 
 def test_the_paper_and_the_software_are_cited_as_the_repository_asks() -> None:
