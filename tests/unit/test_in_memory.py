@@ -331,6 +331,15 @@ class TestEvaluate:
         page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
         assert "Attacks were crafted on the network itself." in page
         assert "those crafted on it need none" in page
+        # Another service behind the same function, in the same folder, is another network.
+        others = {**networks, "decided-0": decided(2)}
+        again = mr.evaluate(others, arrays(PHOTOS), attacks=[attack], out=tmp_path / "run", **asked)
+        digests = [
+            {name: each["digest"] for name, each in one.results.record["networks"].items()}
+            for one in (run, again)
+        ]
+        differ = {name for name, digest in digests[0].items() if digests[1][name] != digest}
+        assert differ == {"decided-0-target-s0"}
         decides = {name: networks[name] for name in ("decided-0", "decided-1")}
         with pytest.raises(StudyError, match=r"square asks for scores, .* only decisions of decided-0, dec"):
             mr.evaluate(decides, arrays(PHOTOS), attacks=["square"], out=tmp_path / "square", **asked)

@@ -163,10 +163,13 @@ class Results:
 
     @cached_property
     def confident(self) -> tuple[str, ...]:
-        """Networks that say how sure they are of each image, unlike those of decisions: not always 1."""
-        sure = pl.col("probabilities").list.max() == 1
-        known = self.rows.group_by("target").agg(all_sure=sure.all()).filter(~pl.col("all_sure"))["target"]
-        return tuple(model for model in self.models if model in known)
+        """Networks that say how sure they are of each image, unlike those of decisions."""
+        decides = {
+            each["name"]
+            for each in self.record.get("networks", {}).values()
+            if each["network"].get("output", {}).get("kind") == "decisions"
+        }
+        return tuple(model for model in self.models if model not in decides)
 
     @cached_property
     def panel(self) -> Panel:

@@ -42,6 +42,8 @@ EPS = 2 / 255
 
 ASKED = 4
 """Number of images whose logits distinguish networks with the same weights but different code."""
+MORE = 16
+"""How many times as many decisions do."""
 
 
 @dataclass(frozen=True)
@@ -308,13 +310,28 @@ def _model(block: str, name: str, given: Body | Mapping[str, Any], dataset: Data
 
 
 def _identity(network: Network, dataset: Dataset) -> str:
-    """SHA-256 of the weights and of the logits of a few images, by which finished work is found again."""
-    digest = hashlib.sha256(weights_sha256(network.body).encode())
-    images = torch.from_numpy(np.stack([dataset.read(case).image for case in dataset.cases[:ASKED]]))
+    """SHA-256 of the weights and of the answers to a few images, by which finished work is found again.
+
+    Networks of decisions often decide alike, and are asked about more images, and about mixtures of two,
+    which lie nearer to their boundaries.
+    """
+    digest, decides = (
+        hashlib.sha256(weights_sha256(network.body).encode()),
+        network.output.kind == "decisions",
+    )
+    cases = dataset.cases[: ASKED * (MORE if decides else 1)]
+    images = torch.from_numpy(np.stack([dataset.read(case).image for case in cases]))
+    if decides:
+        images = torch.cat([torch.lerp(images, images.roll(1, 0), share) for share in (0, 0.25, 0.5)])
     weight = next(network.body.parameters(), images)
     # Whatever a network raises here is reported by `check_network` later.
     with suppress(Exception), torch.no_grad(), frozen(network):
-        logits = network.to(weight.device)(images.to(weight.device)).cpu()
-        of_image = logits.reshape(*logits.shape[:2], -1).mean(-1)
-        digest.update(of_image.to(torch.float16).numpy().tobytes())
+        network.to(weight.device)
+        for part in torch.split(images.to(weight.device), ASKED):
+            if decides:
+                digest.update(network.returned(part).cpu().long().numpy().tobytes())
+                continue
+            logits = network(part).cpu()
+            of_image = logits.reshape(*logits.shape[:2], -1).mean(-1)
+            digest.update(of_image.to(torch.float16).numpy().tobytes())
     return digest.hexdigest()
