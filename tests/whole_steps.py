@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from medrobust.core import Case, Dataset, NetworkId, OnProgress, silent
+from medrobust.models.form import InputSpec
+from medrobust.models.spec import ModelSpec
 from medrobust.perturbations import Request
 from medrobust.running import plan
 from medrobust.running.batches import Batch, work_chunks
@@ -24,7 +26,8 @@ from medrobust.study.config import Study
 
 def member(network_id: NetworkId, recipe: object = "made") -> StudyNetwork:
     """A network of a study, of which only its name and what it is made from are known."""
-    return StudyNetwork(network_id, spec=None, split={}, recipe={"made from": recipe})  # type: ignore[arg-type]
+    spec = ModelSpec(network_id.name, "own", None, "none", InputSpec(), train=False, parameters={})
+    return StudyNetwork(network_id, spec, split={}, recipe={"made from": recipe})
 
 
 def setup_of(

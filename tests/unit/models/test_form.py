@@ -250,7 +250,7 @@ def test_classes_that_are_not_those_of_the_data(classes, message):
     [
         ({"classes": ["nv", "mel", "nv"]}, r"\.classes names 'nv' twice"),
         ({"classes": []}, r"\.classes: .*at least 1"),
-        ({"kind": "softmax"}, r"\.kind: Input should be 'logits', 'probabilities' or 'regions'"),
+        ({"kind": "softmax"}, r"\.kind: Input should be 'logits', 'probabilities', 'regions' or 'decisions'"),
         ({"tak": 1}, r": Unknown key 'tak'. Did you mean 'take'"),
         ("logits", r" must hold keys such as take, kind and classes; got 'logits'"),
     ],
