@@ -40,6 +40,12 @@ DIRECT: Mapping[str, str] = {
 }
 """Rungs of attacks on the network itself, by what they use of it."""
 WHITE_BOX = DIRECT["gradient"]
+DIRECTLY = {
+    WHITE_BOX: "one who has the weights (white box",
+    DIRECT["scores"]: "one who may ask for answers (scores only",
+    DIRECT["decisions"]: "one who may ask for answers (decisions only",
+}
+"""Who stands on the rungs of a network itself, the one who knows most first."""
 MATCHED, CORRUPTED = "matched noise", "corruptions"
 
 LADDER = (
@@ -237,15 +243,15 @@ Climbed = Mapping[str, Mapping[str, Step]]
 
 
 def _levels(results: Results, ladder: Ladder, climbed: Climbed) -> Iterator[str]:
-    """A sentence for attackers without the weights, and one for those who have them."""
+    """A sentence for attackers with other networks only, and one for those who know most of each network."""
     panel, eps = results.panel, shown(ladder.eps, "setting")
     heading = results.score.heading
 
-    def of_all(rung: str, *, named: bool = False) -> str:
+    def of_all(rung: str, models: Iterable[str] = climbed, *, named: bool = False) -> str:
         said = []
-        for model, own in climbed.items():
-            if rung in own:
-                step = own[rung]
+        for model in models:
+            if rung in climbed[model]:
+                step = climbed[model][rung]
                 by = f" ({step.perturbation} from {step.source})" if named else ""
                 said.append(f"{model} {panel.value(step.scores):.3f}{by}")
         return ", ".join(said)
@@ -260,12 +266,16 @@ def _levels(results: Results, ladder: Ladder, climbed: Climbed) -> Iterator[str]
             f"Against an attacker without the weights, who changes no entry by more than {eps} (transferred "
             f"attacks), {heading} is on average {mean}{chosen}. Clean it is {clean}."
         )
-    direct = of_all(WHITE_BOX)
-    if direct:
-        yield (
-            f"Against one who has the weights (white box, the same budget) it is {direct}. To withstand the "
-            "one is not to withstand the other."
-        )
+    told: set[str] = set()
+    for rung, who in DIRECTLY.items():
+        models = [model for model in climbed if model not in told and rung in climbed[model]]
+        if models and mean:
+            other = " To withstand the one is not to withstand the other." if not told else ""
+            yield f"Against {who}, the same budget) it is {of_all(rung, models)}.{other}"
+        elif models:
+            before = f" Clean it is {clean}." if not told else ""
+            yield f"Against {who}, at most {eps} an entry) {heading} is {of_all(rung, models)}.{before}"
+        told |= {*models}
 
 
 def _order(results: Results, pairs: pl.DataFrame) -> Iterator[str]:

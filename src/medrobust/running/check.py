@@ -158,6 +158,12 @@ def _require_attacks(setup: Setup) -> None:
             continue
         asked = setup.targets if direct else setup.sources
         names = ", ".join(dict.fromkeys(each.id.name for each in asked))
+        if attack.ladder is not None:
+            raise StudyError(
+                f"threats: {attack.label} asks for the {attack.perturbation.needs} of {names}, which cannot "
+                "be had. Name the rungs that these networks can face, such as `threats: {preset: null, attacks: "
+                "[random_signs, rays, square]}`; square asks for scores, rays for decisions."
+            )
         if attack.perturbation.needs == "scores":
             raise StudyError(
                 f"study.perturbations.{attack.label} asks for scores, and there are only decisions of "

@@ -1,5 +1,6 @@
 """The threat-model ladder, from made rows: what stands on each rung, the choice, tests and sentences."""
 
+import re
 from dataclasses import replace
 
 import polars as pl
@@ -160,6 +161,21 @@ def test_networks_that_change_places_are_told_by_tests_of_a_family_of_their_own(
     assert "b is ahead of a" in order
     assert "behind by" in order
     assert set(verdict(results).sentences) >= {transfer, white, order}
+
+
+def test_of_a_network_without_a_white_box_the_highest_rung_is_told(results):
+    shut = pl.col("target").is_in(["b", "c"]) & pl.col("perturbation").is_in(["apgd", "worst"])
+    boxes = replace(results, predictions=results.predictions.filter(~shut))
+    _, white, scores, _ = threat_sentences(boxes)
+    assert re.search(r"weights \(white box, the same budget\) it is a 0\.\d+\. To withstand", white)
+    assert re.search(r"answers \(scores only, the same budget\) it is b 0\.\d+, c 0\.\d+\.$", scores)
+    alone = replace(
+        boxes, ladder=LADDER._replace(attacks=("square",)), predictions=boxes.predictions.filter(~shut)
+    )
+    told = threat_sentences(alone)[0]
+    assert re.match(r"Against one who .* \(scores only, at most 2/255 an entry\) accuracy is a 0", told)
+    assert "Clean it is a 0." in told
+    assert "To withstand" not in told
 
 
 def test_where_no_order_is_clear_none_is_said_to_change(results):

@@ -387,6 +387,19 @@ def test_a_network_without_gradient_is_judged_and_never_attacked(tmp_path: Path,
         checked(tmp_path / "surrogate", models=models[:1], surrogates=models[1:])
 
 
+def test_a_ladder_has_the_rungs_that_its_networks_can_face(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {
+        "models": [{"name": name, "load": Detached(made(10, seed))} for seed, name in enumerate("ab")],
+        "surrogates": "none",
+        "perturbations": [],
+    }
+    with pytest.raises(StudyError, match=r"threats: mi_fgsm-2of255 asks for the gradient of a, b, .* rays"):
+        checked(tmp_path, **keys, threats={"eps": "2/255", "validation_cases": 0})
+    asked = {"preset": None, "attacks": ["random_signs", "rays", "square"], "validation_cases": 0}
+    plan = checked(tmp_path / "able", **keys, threats={"eps": "2/255", **asked})
+    assert {cell[0] for cell in cells(plan) if cell[1] == "whitebox"} >= {"rays-2of255", "square-2of255"}
+
+
 def test_what_a_study_says_of_a_gradient_counts(tmp_path: Path) -> None:
     models = [{"name": "a", "load": made(10)}, {"name": "b", "load": made(10, 1), "attackable": False}]
     plan = checked(tmp_path, models=models, surrogates="others")
