@@ -161,8 +161,8 @@ def _require_attacks(setup: Setup) -> None:
         if attack.ladder is not None:
             raise StudyError(
                 f"threats: {attack.label} asks for the {attack.perturbation.needs} of {names}, which cannot "
-                "be had. Name the rungs that these networks can face, such as `threats: {preset: null, attacks: "
-                "[random_signs, rays, square]}`; square asks for scores, rays for decisions."
+                "be had. Name the rungs that these networks can face, such as `threats: {preset: null, "
+                "attacks: [random_signs, rays, square]}`; square asks for scores, rays for decisions."
             )
         if attack.perturbation.needs == "scores":
             raise StudyError(
