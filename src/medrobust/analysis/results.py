@@ -167,7 +167,7 @@ class Results:
         decides = {
             each["name"]
             for each in self.record.get("networks", {}).values()
-            if each["network"].get("output", {}).get("kind") == "decisions"
+            if each.get("network", {}).get("output", {}).get("kind") == "decisions"
         }
         return tuple(model for model in self.models if model not in decides)
 
