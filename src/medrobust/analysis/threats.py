@@ -40,12 +40,6 @@ DIRECT: Mapping[str, str] = {
 }
 """Rungs of attacks on the network itself, by what they use of it."""
 WHITE_BOX = DIRECT["gradient"]
-DIRECTLY = {
-    WHITE_BOX: "one who has the weights (white box",
-    DIRECT["scores"]: "one who may ask for answers (scores only",
-    DIRECT["decisions"]: "one who may ask for answers (decisions only",
-}
-"""Who stands on the rungs of a network itself, the one who knows most first."""
 MATCHED, CORRUPTED = "matched noise", "corruptions"
 
 LADDER = (
@@ -267,14 +261,16 @@ def _levels(results: Results, ladder: Ladder, climbed: Climbed) -> Iterator[str]
             f"attacks), {heading} is on average {mean}{chosen}. Clean it is {clean}."
         )
     told: set[str] = set()
-    for rung, who in DIRECTLY.items():
+    for rung in reversed([*DIRECT.values()]):  # from the one who knows most down
+        who = "one who has the weights" if rung == WHITE_BOX else "one who may ask for answers"
         models = [model for model in climbed if model not in told and rung in climbed[model]]
         if models and mean:
             other = " To withstand the one is not to withstand the other." if not told else ""
-            yield f"Against {who}, the same budget) it is {of_all(rung, models)}.{other}"
+            yield f"Against {who} ({rung}, the same budget) it is {of_all(rung, models)}.{other}"
         elif models:
             before = f" Clean it is {clean}." if not told else ""
-            yield f"Against {who}, at most {eps} an entry) {heading} is {of_all(rung, models)}.{before}"
+            level = of_all(rung, models)
+            yield f"Against {who} ({rung}, at most {eps} an entry) {heading} is {level}.{before}"
         told |= {*models}
 
 

@@ -315,10 +315,8 @@ def _identity(network: Network, dataset: Dataset) -> str:
     Networks of decisions often decide alike, and are asked about more images, and about mixtures of two,
     which lie nearer to their boundaries.
     """
-    digest, decides = (
-        hashlib.sha256(weights_sha256(network.body).encode()),
-        network.output.kind == "decisions",
-    )
+    digest = hashlib.sha256(weights_sha256(network.body).encode())
+    decides = network.output.kind == "decisions"
     cases = dataset.cases[: ASKED * (MORE if decides else 1)]
     images = torch.from_numpy(np.stack([dataset.read(case).image for case in cases]))
     if decides:
@@ -329,9 +327,9 @@ def _identity(network: Network, dataset: Dataset) -> str:
         network.to(weight.device)
         for part in torch.split(images.to(weight.device), ASKED):
             if decides:
-                digest.update(network.returned(part).cpu().long().numpy().tobytes())
-                continue
-            logits = network(part).cpu()
-            of_image = logits.reshape(*logits.shape[:2], -1).mean(-1)
-            digest.update(of_image.to(torch.float16).numpy().tobytes())
+                answers = network.returned(part).long()
+            else:
+                logits = network(part).cpu()
+                answers = logits.reshape(*logits.shape[:2], -1).mean(-1).to(torch.float16)
+            digest.update(answers.cpu().numpy().tobytes())
     return digest.hexdigest()

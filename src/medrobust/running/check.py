@@ -106,9 +106,11 @@ def _require_apart(setup: Setup, targets: Built, sources: Built, images: Float[T
     """
     if setup.study.surrogates.models == "none":
         return
-    answers = {each: _answers(body, images) for each, body in {**targets, **sources}.items()}
-    # Different networks may well decide alike about a few images.
-    answers = {each: answers[each] for each in answers if each.spec.output.kind != "decisions"}
+    answers = {
+        each: _answers(body, images)
+        for each, body in {**targets, **sources}.items()
+        if each.spec.output.kind != "decisions"  # different networks may well decide alike about a few images
+    }
     for target in targets:
         for source in sources:
             if target.is_trained_here or source is target or not {source, target} <= answers.keys():

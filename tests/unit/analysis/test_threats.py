@@ -169,10 +169,7 @@ def test_of_a_network_without_a_white_box_the_highest_rung_is_told(results):
     _, white, scores, _ = threat_sentences(boxes)
     assert re.search(r"weights \(white box, the same budget\) it is a 0\.\d+\. To withstand", white)
     assert re.search(r"answers \(scores only, the same budget\) it is b 0\.\d+, c 0\.\d+\.$", scores)
-    alone = replace(
-        boxes, ladder=LADDER._replace(attacks=("square",)), predictions=boxes.predictions.filter(~shut)
-    )
-    told = threat_sentences(alone)[0]
+    told = threat_sentences(replace(boxes, ladder=LADDER._replace(attacks=("square",))))[0]
     assert re.match(r"Against one who .* \(scores only, at most 2/255 an entry\) accuracy is a 0", told)
     assert "Clean it is a 0." in told
     assert "To withstand" not in told
